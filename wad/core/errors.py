@@ -1,0 +1,187 @@
+"""Every error that may leave a function of wad, and what the doors make of it.
+
+    WadError                    code                    HTTP  exit
+    ├── BadInput                bad_input                400     2
+    │   ├── BadJid              bad_jid                  400     2
+    │   ├── BadPhone            bad_phone                400     2
+    │   └── TooLong             too_long                 413     2
+    ├── BadConfig               bad_config               500     6
+    ├── NotFound                not_found                404     4
+    │   ├── UnknownAccount      unknown_account          404     4
+    │   └── UnknownOperation    unknown_operation        404     4
+    ├── Conflict                conflict                 409     5
+    ├── Denied                  denied                   403     7
+    ├── NotConnected            not_connected            409     5
+    ├── NotOnWhatsApp           not_on_whatsapp          422     5
+    ├── Passive                 instance_passive         503     8
+    ├── Fenced                  fenced                   503     8
+    ├── Unavailable             unavailable              503     8
+    │   ├── DaemonDown          daemon_down              503     3
+    │   ├── StateUnwritable     state_unwritable         503     8
+    │   └── AnotherDaemon       another_daemon           503     5
+    ├── EngineFailure           engine_failure           502     9
+    ├── TimedOut                timed_out                504     8
+    └── Damaged                 damaged                  500     9
+
+The code travels over the socket and HTTP; a client rebuilds the same class from it.  `hint` says
+what the person who reads it can do.  Exit 1 is an error without a class of its own (`internal`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class WadError(Exception):
+    """An error with a stable code.  `str()` is one sentence without a full stop."""
+
+    code: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    by_code: ClassVar[dict[str, type[WadError]]] = {}
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        WadError.by_code[cls.code] = cls
+
+    def to_wire(self) -> dict[str, str]:
+        """The form in which the error crosses a socket."""
+        return {"code": self.code, "message": str(self), "hint": self.hint}
+
+    @staticmethod
+    def from_wire(wire: object) -> WadError:
+        """Rebuild the error that the other side raised; an unknown code gives a plain WadError."""
+        if not isinstance(wire, dict):
+            return WadError(f"the other side failed: {wire!r}")
+        kind = WadError.by_code.get(str(wire.get("code")), WadError)
+        return kind(str(wire.get("message", "")), hint=str(wire.get("hint", "")))
+
+
+class BadInput(WadError):
+    """What the caller gave cannot be used."""
+
+    code, http_status, exit_code = "bad_input", 400, 2
+
+
+class BadJid(BadInput):
+    """A text is no WhatsApp address."""
+
+    code = "bad_jid"
+
+
+class BadPhone(BadInput):
+    """A text is no international phone number."""
+
+    code = "bad_phone"
+
+
+class TooLong(BadInput):
+    """A text is longer than WhatsApp takes."""
+
+    code, http_status = "too_long", 413
+
+
+class BadConfig(WadError):
+    """The configuration cannot be used; the message names file and line, or the variable."""
+
+    code, exit_code = "bad_config", 6
+
+
+class NotFound(WadError):
+    """What was named does not exist."""
+
+    code, http_status, exit_code = "not_found", 404, 4
+
+
+class UnknownAccount(NotFound):
+    """No account has this id or name."""
+
+    code = "unknown_account"
+
+
+class UnknownOperation(NotFound):
+    """No operation has this name."""
+
+    code = "unknown_operation"
+
+
+class Conflict(WadError):
+    """The request does not fit the present state."""
+
+    code, http_status, exit_code = "conflict", 409, 5
+
+
+class Denied(WadError):
+    """The caller may not do this."""
+
+    code, http_status, exit_code = "denied", 403, 7
+
+
+class NotConnected(WadError):
+    """The account has no connection to WhatsApp now."""
+
+    code, http_status, exit_code = "not_connected", 409, 5
+
+
+class NotOnWhatsApp(WadError):
+    """The number has no WhatsApp account."""
+
+    code, http_status, exit_code = "not_on_whatsapp", 422, 5
+
+
+class Passive(WadError):
+    """Another instance holds the lease; this one must not act."""
+
+    code, http_status, exit_code = "instance_passive", 503, 8
+
+
+class Fenced(WadError):
+    """The store refused an exclusive write that carried an old epoch."""
+
+    code, http_status, exit_code = "fenced", 503, 8
+
+
+class Unavailable(WadError):
+    """Something that is needed can't be reached now; trying again later may help."""
+
+    code, http_status, exit_code = "unavailable", 503, 8
+
+
+class DaemonDown(Unavailable):
+    """Nobody answers on the control socket."""
+
+    code, exit_code = "daemon_down", 3
+
+
+class StateUnwritable(Unavailable):
+    """The state directory cannot be written (mode, owner, read-only or full disk)."""
+
+    code = "state_unwritable"
+
+
+class AnotherDaemon(Unavailable):
+    """Another daemon already owns this state directory."""
+
+    code, exit_code = "another_daemon", 5
+
+
+class EngineFailure(WadError):
+    """WhatsApp, or the library that speaks to it, refused or failed."""
+
+    code, http_status, exit_code = "engine_failure", 502, 9
+
+
+class TimedOut(WadError):
+    """No answer came in time; what was asked may or may not have happened."""
+
+    code, http_status, exit_code = "timed_out", 504, 8
+
+
+class Damaged(WadError):
+    """A file of ours cannot be read; it was set aside, not deleted."""
+
+    code, exit_code = "damaged", 9

@@ -1,0 +1,182 @@
+"""WhatsApp addresses: the only parser, and the identifiers made from them.
+
+A JID is `user@server`; an address of one device (AD-JID) is `user:device@server`, written by older
+software as `user.agent:device@server` or `user_agent:device@server`.  A person has a phone-number JID
+(PN, `s.whatsapp.net`) and a hidden id (LID, `lid`).  Formats: whatsmeow types/jid.go; the forms that
+the reference backend accepted: reference-backend.md 5.2.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from wad.core.errors import BadInput, BadJid, BadPhone
+
+PN_SERVER, LID_SERVER, GROUP_SERVER = "s.whatsapp.net", "lid", "g.us"
+_LEGACY_SERVERS = {"c.us": PN_SERVER}
+_MAX_LENGTH = 200
+_USER = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*")
+_ADDRESS = re.compile(r"(?P<name>[^:@]*)(?::(?P<device>[a-z0-9]+))?@(?P<server>[a-z.]+)")
+
+
+class JidKind(StrEnum):
+    """What kind of party an address names."""
+
+    PN = "pn"
+    LID = "lid"
+    GROUP = "group"
+    BROADCAST = "broadcast"
+    STATUS = "status"
+    NEWSLETTER = "newsletter"
+    OTHER = "other"
+
+
+_KINDS = {
+    PN_SERVER: JidKind.PN,
+    LID_SERVER: JidKind.LID,
+    GROUP_SERVER: JidKind.GROUP,
+    "broadcast": JidKind.BROADCAST,
+    "newsletter": JidKind.NEWSLETTER,
+    "hosted": JidKind.PN,
+    "hosted.lid": JidKind.LID,
+    "bot": JidKind.OTHER,
+    "call": JidKind.OTHER,
+    "msgr": JidKind.OTHER,
+    "interop": JidKind.OTHER,
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Jid:
+    """An address.  `device` 0 is the phone itself or "no device named"."""
+
+    user: str
+    server: str
+    device: int = 0
+
+    @staticmethod
+    def parse(text: str) -> Jid:
+        """Read any spelling of an address.
+
+        Case and surrounding blanks don't matter, a leading `+` of a number is dropped, `c.us` is the
+        old name of `s.whatsapp.net`.  Raises BadJid.
+        """
+        if not isinstance(text, str):
+            raise BadJid(f"a JID is a text, not {type(text).__name__}")
+        if len(text) > _MAX_LENGTH:
+            raise BadJid("a JID of more than 200 characters")
+        match = _ADDRESS.fullmatch(text.strip().lower())
+        if match is None:
+            raise BadJid(
+                f"{text!r} is no WhatsApp address",
+                hint="write user@server, for example 15550000001@s.whatsapp.net",
+            )
+        name, device, server = match["name"], match["device"], match["server"]
+        server = _LEGACY_SERVERS.get(server, server)
+        if server not in _KINDS:
+            raise BadJid(f"{text!r}: {server!r} is no server of WhatsApp")
+        if name.startswith("+") and name[1:].isdecimal():
+            name = name[1:]
+        if _KINDS[server] in (JidKind.PN, JidKind.LID):
+            # An agent (the old word for a domain) tells nothing that the server does not.
+            name = re.sub(r"[._][0-9]+$", "", name)
+        if not _USER.fullmatch(name):
+            raise BadJid(f"{text!r} has no valid user part")
+        number = int(device) if device is not None and device.isdecimal() else 0
+        if number > 0xFFFF:
+            raise BadJid(f"{text!r} has no valid device number")
+        return Jid(name, server, number)
+
+    def __str__(self) -> str:
+        device = f":{self.device}" if self.device else ""
+        return f"{self.user}{device}@{self.server}"
+
+    @property
+    def kind(self) -> JidKind:
+        """What this address names."""
+        if self.user == "status" and self.server == "broadcast":
+            return JidKind.STATUS
+        return _KINDS[self.server]
+
+    @property
+    def is_person(self) -> bool:
+        """Whether it names one person (by number or hidden id)."""
+        return self.kind in (JidKind.PN, JidKind.LID)
+
+    def bare(self) -> Jid:
+        """The same party without the device."""
+        return replace(self, device=0) if self.device else self
+
+    @staticmethod
+    def of_phone(phone: str) -> Jid:
+        """The PN of an international phone number in any usual spelling.  Raises BadPhone."""
+        return Jid(phone_digits(phone), PN_SERVER)
+
+
+def phone_digits(phone: str) -> str:
+    """The digits of an international number: `+40 700 000-001` gives `40700000001`.
+
+    7 to 15 digits as in ITU-T E.164, never a leading zero.  Raises BadPhone.
+    """
+    digits = re.sub(r"[\s().\-]", "", phone)
+    digits = digits[1:] if digits.startswith("+") else digits.removeprefix("00")
+    if not re.fullmatch(r"[1-9][0-9]{6,14}", digits, re.ASCII):
+        raise BadPhone(
+            f"{phone!r} is no international phone number",
+            hint="write the country code and the number, for example +15550000001",
+        )
+    return digits
+
+
+def recipient(text: str) -> Jid:
+    """Whom a person means by `text`: an address, or a phone number.  Raises BadJid or BadPhone."""
+    return Jid.parse(text).bare() if "@" in text else Jid.of_phone(text)
+
+
+_ACCOUNT_ID = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")
+
+
+def account_id(text: str) -> str:
+    """Check the form of an account's id; it names a directory and documents.  Raises BadInput.
+
+    `__` is refused because it parts account and JID in a thread's id.
+    """
+    if not _ACCOUNT_ID.fullmatch(text) or "__" in text or text.endswith("_"):
+        raise BadInput(
+            f"{text!r} is no account id",
+            hint="1 to 64 of a-z 0-9 - _, starting with a letter or digit, without a double _",
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadId:
+    """The id of a stored conversation: `<accountId>__<jid>` (reference-backend.md 5.2)."""
+
+    account: str
+    jid: Jid
+
+    @staticmethod
+    def make(account: str, jid: Jid) -> ThreadId:
+        """The thread of an account with a party; the device is dropped.  Raises on anything else."""
+        if not isinstance(jid, Jid):
+            raise BadJid(f"a thread needs a JID, not {type(jid).__name__}")
+        return ThreadId(account_id(account), jid.bare())
+
+    @staticmethod
+    def parse(text: str) -> ThreadId:
+        """The inverse of `str()`.  Raises BadInput."""
+        account, separator, jid = text.partition("__")
+        if not separator:
+            raise BadInput(f"{text!r} is no thread id", hint="a thread id is ACCOUNT__JID")
+        return ThreadId.make(account, Jid.parse(jid))
+
+    def __str__(self) -> str:
+        return f"{self.account}__{self.jid}"
+
+
+def masked(text: str) -> str:
+    """A number or address for a log: the first 4 and last 2 of its digits stay."""
+    return re.sub(r"\d{7,}", lambda m: f"{m[0][:4]}****{m[0][-2:]}", text)

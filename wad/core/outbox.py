@@ -1,0 +1,220 @@
+"""The life of a message that we send.
+
+    queued -> sending -> sent -> delivered -> read
+       ^         |-----> failed       (refused: by us or by WhatsApp; will not be tried again by itself)
+       |---------|                    (it certainly did not leave: waits its turn again, which costs nothing)
+                 |-----> uncertain    (it may have left: never sent again by itself; a receipt or an echo settles it)
+
+The crash rule.  The library chooses WhatsApp's message id, so each entry carries its own random `secret`, saved before
+the call; the library writes id and secret into the session's database before a byte leaves (engine.md 6).  After a
+crash: no such row, it never left, so it is queued again; a row, it may have left under that id, so it is uncertain.
+What is not guaranteed: that a `failed` message was not delivered where WhatsApp's refusal itself was wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import assert_never
+
+import msgspec
+
+from wad.core.errors import BadInput, Conflict, TooLong
+from wad.core.event import Content, Mark, MessageKind
+from wad.core.jid import Jid
+from wad.core.message import TEXT_LIMIT, Message, MessageStatus, further, status_of
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Who is sending an entry: an instance in an epoch of the lease."""
+
+    holder: str
+    epoch: int
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One message to send.  Times are ms since 1970; `attempts` counts calls to WhatsApp, not waiting."""
+
+    id: str
+    account: str
+    thread: str
+    to: str
+    text: str
+    client_id: str
+    secret: bytes
+    created_ms: int
+    state: MessageStatus = MessageStatus.QUEUED
+    attempts: int = 0
+    claim: Claim | None = None
+    wa_id: str = ""
+    sent_ms: int = 0
+    error_code: str = ""
+    error: str = ""
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """Somebody is about to send it."""
+
+    claim: Claim
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """WhatsApp's server has it, under this id."""
+
+    wa_id: str
+    at_ms: int
+
+
+class NotSent(msgspec.Struct, frozen=True):
+    """It certainly did not leave."""
+
+    why: str
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """It will never be sent like this."""
+
+    code: str
+    why: str
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """It may have left, as `wa_id` where that is known."""
+
+    wa_id: str
+    why: str
+
+
+class Marked(msgspec.Struct, frozen=True):
+    """Evidence that it arrived: a receipt."""
+
+    mark: Mark
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """A person decided to send it (again)."""
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """A person decided not to send it."""
+
+
+Outcome = Claimed | Sent | NotSent | Refused | Unknown | Marked | Retry | Cancel
+
+_S = MessageStatus
+_FROM: dict[type[Outcome], frozenset[MessageStatus]] = {
+    Claimed: frozenset({_S.QUEUED}),
+    Sent: frozenset({_S.SENDING, _S.UNCERTAIN}),
+    NotSent: frozenset({_S.SENDING}),
+    Refused: frozenset({_S.SENDING}),
+    Unknown: frozenset({_S.SENDING}),
+    Marked: frozenset({_S.SENDING, _S.UNCERTAIN, _S.SENT, _S.DELIVERED, _S.READ}),
+    Retry: frozenset({_S.FAILED, _S.UNCERTAIN}),
+    Cancel: frozenset({_S.QUEUED, _S.FAILED, _S.UNCERTAIN}),
+}
+"""From which states an outcome is possible: the whole law, the rest below is bookkeeping."""
+
+
+def advance(entry: Entry, outcome: Outcome) -> Entry:
+    """The entry after `outcome`.  Raises Conflict where the table above forbids it; nothing changes then."""
+    if entry.state not in _FROM[type(outcome)]:
+        raise Conflict(
+            f"message {entry.id} is {entry.state}: {type(outcome).__name__.lower()} is not possible"
+        )
+    change = msgspec.structs.replace
+    match outcome:
+        case Claimed(claim):
+            return change(
+                entry,
+                state=_S.SENDING,
+                claim=claim,
+                attempts=entry.attempts + 1,
+                error="",
+                error_code="",
+            )
+        case Sent(wa_id, at_ms):
+            return change(
+                entry,
+                state=_S.SENT,
+                claim=None,
+                wa_id=wa_id,
+                sent_ms=at_ms,
+                error="",
+                error_code="",
+            )
+        case NotSent(why):
+            return change(
+                entry,
+                state=_S.QUEUED,
+                claim=None,
+                attempts=entry.attempts - 1,
+                error=why,
+                error_code="not_sent",
+            )
+        case Refused(code, why):
+            return change(entry, state=_S.FAILED, claim=None, error=why, error_code=code)
+        case Unknown(wa_id, why):
+            return change(
+                entry,
+                state=_S.UNCERTAIN,
+                claim=None,
+                wa_id=wa_id,
+                error=why,
+                error_code="uncertain",
+            )
+        case Marked(mark):
+            return change(
+                entry,
+                state=further(entry.state, status_of(mark)),
+                claim=None,
+                error="",
+                error_code="",
+            )
+        case Retry():
+            return change(entry, state=_S.QUEUED, wa_id="", error="", error_code="")
+        case Cancel():
+            return change(entry, state=_S.FAILED, error="cancelled", error_code="cancelled")
+        case _:
+            assert_never(outcome)
+
+
+def entry_id(account: str, client_id: str) -> str:
+    """The id of the entry, and of its message's document: the same key twice is one message."""
+    return hashlib.sha256(f"{account}|{client_id}".encode()).hexdigest()[:40]
+
+
+def message_of(entry: Entry) -> Message:
+    """The stored message that shows this entry in its thread."""
+    return Message(
+        id=entry.id,
+        account=entry.account,
+        thread=entry.thread,
+        chat=entry.to,
+        sender="",
+        from_me=True,
+        at_ms=entry.sent_ms or entry.created_ms,
+        content=Content(MessageKind.TEXT, entry.text),
+        status=entry.state,
+        wa_id=entry.wa_id,
+        client_id=entry.client_id,
+    )
+
+
+def check_text(text: str) -> str:
+    """A text that WhatsApp takes.  Raises BadInput for an empty one, TooLong for one over the limit."""
+    if not text.strip():
+        raise BadInput("there is no text to send")
+    if len(text) > TEXT_LIMIT:
+        raise TooLong(
+            f"the text has {len(text)} characters, WhatsApp takes {TEXT_LIMIT}",
+            hint="send it in parts, or as a document",
+        )
+    return text
+
+
+def same_message(entry: Entry, to: Jid, text: str) -> None:
+    """Refuse a key that was used for something else.  Raises Conflict."""
+    if entry.to != str(to) or entry.text != text:
+        raise Conflict(
+            f"client message id {entry.client_id!r} was used for another message",
+            hint="give every message its own id; the same id means the same message",
+        )

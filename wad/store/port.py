@@ -1,0 +1,180 @@
+"""What wad asks of a store.  Each verb says whether it is atomic, idempotent, and which error it raises.
+
+Received facts (`record`) carry deterministic ids and may be written by whoever holds them.  Exclusive writes carry the
+`epoch` of the lease: a store that has seen a newer one raises Fenced and changes nothing.  Any verb may raise
+Unavailable (try again later; nothing was half done) and StateUnwritable (the disk refuses).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from wad.core.message import Change, Message, MessageStatus, Thread
+from wad.core.outbox import Entry, Outcome
+
+
+class Cursor(msgspec.Struct, frozen=True, order=True):
+    """How far a spool was read: rows up to and including `seq` of the spool file `generation`."""
+
+    generation: str
+    seq: int
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """What `record` did: messages that were new, that were known, and the threads it touched."""
+
+    new: tuple[Message, ...]
+    known: int
+
+
+class Enqueued(msgspec.Struct, frozen=True):
+    """The entry as it is kept, and whether it was there before."""
+
+    entry: Entry
+    duplicate: bool
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Counts of what is kept for one account."""
+
+    threads: int
+    messages: int
+    outbox: Mapping[MessageStatus, int]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A place in a list that is sorted newest first: strictly before (`at_ms`, `id`)."""
+
+    at_ms: int
+    id: str
+
+
+class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What others may know of an account: output only, never read back to decide anything."""
+
+    account: str
+    name: str
+    state: str
+    reason: str
+    since_ms: int
+    jid: str = ""
+    lid: str = ""
+    phone: str = ""
+    instance: str = ""
+
+
+class Store(Protocol):
+    """Messages, threads, the outbox and the accounts' published status."""
+
+    @property
+    def kind(self) -> str:
+        """The configured name: `sqlite`, `firestore`."""
+        ...
+
+    async def record(
+        self, account: str, changes: Sequence[Change], cursor: Cursor | None = None
+    ) -> Recorded:
+        """Apply changes in order, then move the account's cursor.  Atomic, idempotent.
+
+        PutMessage: inserted unless its id, or another document with its WhatsApp id in its thread and direction (see
+        `settle`), is known; the thread's last message is the greatest (at_ms, id), whatever the order of arrival;
+        unread counts inbound messages that were new; a thread's name is the newest non-empty push name of an inbound
+        message in a one-to-one thread.  PutMark: kept even when the message is unknown, and applied to the message and
+        its outbox entry whenever both are there; never creates a message, never takes a status back.
+        PutAlias: the latest wins.
+        """
+        ...
+
+    async def cursor(self, account: str) -> Cursor | None:
+        """How far this account's spool was recorded."""
+        ...
+
+    async def aliases(self, account: str) -> dict[str, str]:
+        """Every known LID -> PN of an account."""
+        ...
+
+    async def thread(self, thread: str) -> Thread | None:
+        """One thread."""
+        ...
+
+    async def threads(
+        self, account: str | None, *, limit: int, before: Page | None = None
+    ) -> list[Thread]:
+        """Threads (of all accounts for None), the one with the newest message first."""
+        ...
+
+    async def messages(
+        self, thread: str, *, limit: int, before: Page | None = None
+    ) -> list[Message]:
+        """A thread's messages, newest first."""
+        ...
+
+    async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
+        """Which of these WhatsApp ids are stored."""
+        ...
+
+    async def totals(self, account: str) -> Totals:
+        """Counts of one account."""
+        ...
+
+    async def mark_read(self, thread: str) -> None:
+        """Set a thread's unread count to zero.  Idempotent."""
+        ...
+
+    async def fence(self, epoch: int) -> None:
+        """From now on refuse exclusive writes of older epochs.  Raises Fenced when a newer one is known."""
+        ...
+
+    async def enqueue(self, entry: Entry) -> Enqueued:
+        """Queue a message and store it (status queued, document id = entry id) in its thread.  Atomic.
+
+        An entry with this id, once there, is returned unchanged with `duplicate`.  Raises Conflict when it is for another
+        recipient or text.
+        """
+        ...
+
+    async def next_entry(self, account: str) -> Entry | None:
+        """The oldest queued entry: one account sends in the order of enqueuing."""
+        ...
+
+    async def entry(self, ident: str) -> Entry | None:
+        """One outbox entry."""
+        ...
+
+    async def entries(
+        self,
+        account: str | None,
+        *,
+        states: Collection[MessageStatus] = (),
+        limit: int = 100,
+        before: Page | None = None,
+    ) -> list[Entry]:
+        """Outbox entries (in any state for an empty `states`), newest first by created_ms and id."""
+        ...
+
+    async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
+        """Apply `outbox.advance` to an entry, and its status, WhatsApp id and time to its message.  Atomic.
+
+        With Sent or Unknown the message takes the WhatsApp id, so that its echo is known and receipts find it; receipts
+        that came earlier are applied.  Raises NotFound, Conflict (the table forbids it), Fenced.
+        """
+        ...
+
+    async def put_account(self, status: AccountStatus, *, epoch: int) -> None:
+        """Publish an account's status.  Idempotent.  Raises Fenced."""
+        ...
+
+    async def accounts(self) -> list[AccountStatus]:
+        """The published status of every account."""
+        ...
+
+    async def forget_account(self, account: str, *, epoch: int) -> None:
+        """Withdraw an account's published status; its messages stay.  Idempotent.  Raises Fenced."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what runs and let go of files.  Idempotent."""
+        ...
