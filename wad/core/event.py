@@ -109,4 +109,5 @@ def encode(event: Event) -> bytes:
 
 def decode(data: bytes) -> Event:
     """The inverse of encode().  Raises msgspec.ValidationError."""
-    return _decoder.decode(data)
+    event: Event = _decoder.decode(data)
+    return event

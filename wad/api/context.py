@@ -1,0 +1,71 @@
+"""What a handler can reach: the live daemon.  Types only, so that declaring operations imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from wad.config import Loaded
+    from wad.flow.accounts import Accounts
+    from wad.flow.bus import Bus
+    from wad.flow.leader import Leader
+    from wad.flow.outbound import Outbound
+    from wad.store import Store
+
+
+class Context(Protocol):
+    """The live objects of the daemon; every view is read from them at the moment of asking."""
+
+    @property
+    def loaded(self) -> Loaded:
+        """The configuration and where each value came from."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """Messages, threads, outbox."""
+        ...
+
+    @property
+    def accounts(self) -> Accounts:
+        """The accounts of this machine."""
+        ...
+
+    @property
+    def outbound(self) -> Outbound:
+        """What is to be sent."""
+        ...
+
+    @property
+    def leader(self) -> Leader:
+        """The lease."""
+        ...
+
+    @property
+    def bus(self) -> Bus:
+        """What happens, as it happens."""
+        ...
+
+    @property
+    def boot_id(self) -> str:
+        """A random name of this process."""
+        ...
+
+    @property
+    def started_ms(self) -> int:
+        """When this process started, ms since 1970."""
+        ...
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since then, on a clock that is never set."""
+        ...
+
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should know, e.g. a file that was set aside."""
+        ...
+
+    def restart(self) -> None:
+        """Begin a graceful restart of the whole daemon; returns at once."""
+        ...

@@ -1,0 +1,99 @@
+"""What an operation is: declared once, seen through three doors (socket, wadctl, HTTP).
+
+An operation is an async function `(context, request) -> reply` with annotated msgspec Structs; its docstring's first line
+is the help.  A field without a default is an argument of the wadctl command, one with a default an option; its meaning
+stands in `Meta(description=...)`.  A handler that is an async generator streams its replies.
+This module imports no flow, store or engine, so that wadctl starts fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from wad.core.errors import UnknownOperation
+
+
+class Access(IntEnum):
+    """Who may ask.  On the Unix socket: members of the group may read and operate; root and the daemon's user may all."""
+
+    READ = 1
+    OPERATE = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that can be asked.  `command` are wadctl's words for it (empty: none)."""
+
+    name: str
+    access: Access
+    command: tuple[str, ...]
+    leader_only: bool
+    request: type[msgspec.Struct]
+    reply: Any
+    streaming: bool
+    handler: Callable[[Any, Any], Any]
+
+    @property
+    def help(self) -> str:
+        """The first line of the handler's docstring."""
+        return (inspect.getdoc(self.handler) or "").partition("\n")[0]
+
+    @property
+    def description(self) -> str:
+        """The whole docstring."""
+        return inspect.getdoc(self.handler) or ""
+
+
+_REGISTRY: dict[str, Operation] = {}
+
+
+def operation(
+    name: str, *, access: Access, command: str = "", leader_only: bool = False
+) -> Callable[[Callable[[Any, Any], Any]], Callable[[Any, Any], Any]]:
+    """Declare an operation.  `leader_only`: the passive instance answers Passive in the handler's stead."""
+
+    def register(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        hints = typing.get_type_hints(handler, include_extras=True)
+        if name in _REGISTRY:
+            raise ValueError(f"operation {name} is declared twice")
+        _REGISTRY[name] = Operation(
+            name=name,
+            access=access,
+            command=tuple(command.split()),
+            leader_only=leader_only,
+            request=hints["request"],
+            reply=hints["return"],
+            streaming=inspect.isasyncgenfunction(handler),
+            handler=handler,
+        )
+        return handler
+
+    return register
+
+
+@cache
+def operations() -> dict[str, Operation]:
+    """Every operation by name; a new module in `operations/` is found by itself."""
+    package = importlib.import_module("wad.api.operations")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return dict(sorted(_REGISTRY.items()))
+
+
+def find(name: str) -> Operation:
+    """The operation of this name.  Raises UnknownOperation."""
+    try:
+        return operations()[name]
+    except KeyError:
+        raise UnknownOperation(f"there is no operation {name!r}") from None

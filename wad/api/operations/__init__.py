@@ -1,0 +1,1 @@
+"""Every operation, one module a subject; `wad.api.operation.operations()` finds them."""

@@ -1,0 +1,108 @@
+"""The daemon as a whole: status, version, restart, what happens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+import wad
+from wad.api.context import Context
+from wad.api.operation import Access, operation
+from wad.api.views import StatusView, account_view, lease_view
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """An operation that needs no words."""
+
+
+class Version(msgspec.Struct, frozen=True):
+    """What runs."""
+
+    version: str
+    instance: str
+    boot_id: str
+    pid: int
+
+
+class Restarting(msgspec.Struct, frozen=True):
+    """The process that is about to end."""
+
+    boot_id: str
+    pid: int
+
+
+class Follow(msgspec.Struct, frozen=True):
+    """What to follow."""
+
+    account: Annotated[str, Meta(description="only this account (id, name or number)")] = ""
+    last: Annotated[int, Meta(ge=0, le=1000, description="begin with so many earlier events")] = 0
+    follow: Annotated[bool, Meta(description="go on until interrupted")] = False
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """One thing that happened.  `kind`: state, message, outbox, account or daemon."""
+
+    at_ms: int
+    kind: str
+    account: str
+    text: str
+    detail: dict[str, Any]
+
+
+@operation("status", access=Access.READ, command="status")
+async def status(context: Context, request: Nothing) -> StatusView:
+    """Show the daemon, its lease and its accounts."""
+    config = context.loaded.config
+    return StatusView(
+        service="wad",
+        version=wad.__version__,
+        instance=config.instance.id,
+        boot_id=context.boot_id,
+        pid=os.getpid(),
+        started_ms=context.started_ms,
+        uptime_s=round(context.uptime, 1),
+        engine=config.engine.kind,
+        receipts=context.accounts.engine.receipts,
+        store=context.store.kind,
+        lease=lease_view(context),
+        accounts=tuple(account_view(account) for account in context.accounts.all()),
+        warnings=tuple(context.warnings),
+    )
+
+
+@operation("version", access=Access.READ)
+async def version(context: Context, request: Nothing) -> Version:
+    """Show the version of the running daemon."""
+    return Version(wad.__version__, context.loaded.config.instance.id, context.boot_id, os.getpid())
+
+
+@operation("restart", access=Access.OPERATE)
+async def restart(context: Context, request: Nothing) -> Restarting:
+    """Restart the daemon gracefully; its place is taken by a fresh process."""
+    answer = Restarting(context.boot_id, os.getpid())
+    context.restart()
+    return answer
+
+
+@operation("events", access=Access.READ, command="events")
+async def events(context: Context, request: Follow) -> AsyncIterator[Happening]:
+    """Show what happened lately, and with --follow what happens.
+
+    A reader that is too slow is told how many events it missed, and goes on.
+    """
+    account = context.accounts.find(request.account).id if request.account else ""
+    last = request.last if request.follow else (request.last or 20)
+    async with context.bus.follow(last=last, live=request.follow) as happenings:
+        async for happening in happenings:
+            if not account or happening.account == account:
+                yield Happening(
+                    happening.at_ms,
+                    happening.kind,
+                    happening.account,
+                    happening.text,
+                    happening.detail,
+                )

@@ -1,0 +1,219 @@
+"""The documents that the doors hand out, each read from the live object at the moment of asking, without I/O.
+
+Unknown is None, not zero.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from wad.core.message import Message, Thread
+from wad.core.outbox import Entry
+
+if TYPE_CHECKING:
+    from wad.api.context import Context
+    from wad.flow.accounts import Account
+
+
+class InboundView(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the account's spool is recorded.  `backlog` rows wait, the oldest for `oldest_s` seconds."""
+
+    backlog: int
+    oldest_s: float | None
+    recorded: int
+    duplicates: int
+    untranslated: int
+    error: str
+
+
+class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
+    """The account's process."""
+
+    pid: int | None
+    started_ms: int
+    restarts: int
+
+
+class AccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """One account as it is now.  `action` is what a person can do about it."""
+
+    id: str
+    name: str
+    phone: str
+    jid: str
+    lid: str
+    push_name: str
+    state: str
+    reason: str
+    action: str
+    for_s: float
+    enabled: bool
+    paired: bool
+    qr: str | None
+    retry_in_s: float | None
+    worker: WorkerView | None
+    inbound: InboundView
+    last_event_ms: int | None
+    created_ms: int
+    warnings: tuple[str, ...]
+
+
+class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may act.  `valid_s`: how long this instance still may, without another renewal."""
+
+    mode: str
+    holder: str | None
+    epoch: int | None
+    valid_s: float | None
+    reason: str
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole daemon at a glance."""
+
+    service: str
+    version: str
+    instance: str
+    boot_id: str
+    pid: int
+    started_ms: int
+    uptime_s: float
+    engine: str
+    receipts: str
+    store: str
+    lease: LeaseView
+    accounts: tuple[AccountView, ...]
+    warnings: tuple[str, ...]
+
+
+class MessageView(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored message."""
+
+    id: str
+    thread: str
+    direction: str
+    sender: str
+    name: str
+    kind: str
+    text: str
+    at_ms: int
+    status: str
+    wa_id: str
+    client_id: str
+
+
+class EntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """One outbox entry, without its secret."""
+
+    id: str
+    account: str
+    thread: str
+    to: str
+    text: str
+    client_id: str
+    state: str
+    attempts: int
+    created_ms: int
+    sent_ms: int | None
+    wa_id: str
+    error_code: str
+    error: str
+
+
+class ThreadView(Thread, frozen=True, kw_only=True):
+    """One stored conversation."""
+
+
+def account_view(account: Account) -> AccountView:
+    """An account as it is now."""
+    status, card, now = account.status, account.card, account.clock.monotonic()
+    worker = account.worker
+    return AccountView(
+        id=account.id,
+        name=card.name,
+        phone=card.phone,
+        jid=card.jid,
+        lid=card.lid,
+        push_name=card.push_name,
+        state=status.state,
+        reason=status.reason,
+        action=status.action.replace("ACCOUNT", account.id),
+        for_s=round(now - status.since, 1),
+        enabled=card.enabled,
+        paired=status.paired,
+        qr=status.qr or None,
+        retry_in_s=None if status.retry_at is None else round(max(0.0, status.retry_at - now), 1),
+        worker=None
+        if worker is None
+        else WorkerView(
+            pid=worker.pid, started_ms=account.worker_started_ms, restarts=account.restarts
+        ),
+        inbound=_inbound_view(account),
+        last_event_ms=account.inbound.last_event_ms,
+        created_ms=card.created_ms,
+        warnings=tuple(account.warnings),
+    )
+
+
+def _inbound_view(account: Account) -> InboundView:
+    inbound = account.inbound
+    oldest = inbound.oldest_ms
+    return InboundView(
+        backlog=inbound.backlog,
+        oldest_s=None if oldest is None else round((account.clock.wall_ms() - oldest) / 1000, 1),
+        recorded=inbound.recorded,
+        duplicates=inbound.duplicates,
+        untranslated=inbound.untranslated,
+        error=inbound.error,
+    )
+
+
+def lease_view(context: Context) -> LeaseView:
+    """Who may act now."""
+    leader = context.leader
+    valid = leader.valid_for()
+    return LeaseView(
+        mode="active" if valid is not None else "passive",
+        holder=leader.holder or None,
+        epoch=leader.epoch,
+        valid_s=None if valid is None else round(valid, 1),
+        reason=leader.reason,
+    )
+
+
+def message_view(message: Message) -> MessageView:
+    """A stored message as the doors show it."""
+    return MessageView(
+        id=message.id,
+        thread=message.thread,
+        direction="outbound" if message.from_me else "inbound",
+        sender=message.sender,
+        name=message.push_name,
+        kind=message.content.kind,
+        text=message.content.text,
+        at_ms=message.at_ms,
+        status=message.status,
+        wa_id=message.wa_id,
+        client_id=message.client_id,
+    )
+
+
+def entry_view(entry: Entry) -> EntryView:
+    """An outbox entry as the doors show it."""
+    return EntryView(
+        id=entry.id,
+        account=entry.account,
+        thread=entry.thread,
+        to=entry.to,
+        text=entry.text,
+        client_id=entry.client_id,
+        state=entry.state,
+        attempts=entry.attempts,
+        created_ms=entry.created_ms,
+        sent_ms=entry.sent_ms or None,
+        wa_id=entry.wa_id,
+        error_code=entry.error_code,
+        error=entry.error,
+    )

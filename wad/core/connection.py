@@ -1,0 +1,352 @@
+"""The state of one account's connection to WhatsApp, and what to do next: a pure state machine.
+
+Rule 1: everything that decides whether a worker should run, and what an operator is told, lives in this file.
+Rule 2: an outage of any length is `reconnecting`; only WhatsApp's own word (logged out) or an operator ends a session,
+and nothing in here removes one.
+Rule 3: a QR code is shown only while somebody asked for it (the pairing window), and never because of an outage.
+
+    passive        this instance does not hold the lease; no worker
+    connecting     a worker runs and has not connected yet
+    awaiting_scan  not paired; a QR code is shown while the pairing window is open
+    connected      logged in
+    reconnecting   was connected, or could not connect, and goes on trying
+    logged_out     the phone or the operator removed this device; the session is of no more use
+    replaced       another client took over this session; fighting it would log both out
+    banned         WhatsApp refuses the account until a time
+    outdated       WhatsApp refuses the library's version
+    stopped        the operator stopped it
+    failed         something here is broken that trying again does not mend
+
+Facts of the library behind the transitions: engine.md 3, whatsapp-protocol.md 7.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, assert_never
+
+from wad.core.errors import Conflict
+
+
+class State(StrEnum):
+    """Where an account stands; the module's head says what each means."""
+
+    PASSIVE = "passive"
+    CONNECTING = "connecting"
+    AWAITING_SCAN = "awaiting_scan"
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    LOGGED_OUT = "logged_out"
+    REPLACED = "replaced"
+    BANNED = "banned"
+    OUTDATED = "outdated"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+# --- what happens to an account ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The lease is ours, or the operator wants it to run.  `paired`: a session lies on the disk."""
+
+    paired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepDown:
+    """The lease is gone: no worker may act."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The operator stops the account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The operator asks for a QR code until `until` (monotonic seconds)."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The operator wants a fresh worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class QrShown:
+    """WhatsApp gave a QR code; it replaces the one before."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class QrOver:
+    """WhatsApp gives no more QR codes on this connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The phone scanned the code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Logged in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection went; the library tries again by itself."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The worker process is gone; `why` is one sentence."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """The phone, WhatsApp or the operator removed this device."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Another client logged in with this session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Banned:
+    """WhatsApp refuses the account for `seconds` (0: it did not say)."""
+
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """WhatsApp refuses the version of the library."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Something on this machine is broken, e.g. a damaged session file that was set aside."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The time of `retry_at`, or the end of the pairing window, has come."""
+
+
+Input = (
+    Begin | StepDown | Stop | Pair | Restart | QrShown | QrOver | Paired | Connected | Lost | Ended | LoggedOut
+    | Replaced | Banned | Outdated | Broken | Due
+)  # fmt: skip
+
+# --- where it stands, and the rules -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where an account stands.  Times are monotonic seconds.
+
+    `worker`: a worker process should run now.  `retry_at`: when to start the next one.  `attempts`: failures in a row.
+    """
+
+    state: State = State.PASSIVE
+    reason: str = "the lease is not held"
+    since: float = 0.0
+    worker: bool = False
+    paired: bool = False
+    qr: str = ""
+    retry_at: float | None = None
+    pair_until: float | None = None
+    attempts: int = 0
+
+    @property
+    def action(self) -> str:
+        """What a person can do now, or an empty text when there is nothing to do."""
+        if self.state is State.AWAITING_SCAN and not self.qr:
+            return "wadctl account pair ACCOUNT" if self.pair_until is None else "wait for the code"
+        return _ACTIONS.get(self.state, "")
+
+
+_ACTIONS: Final = {
+    State.AWAITING_SCAN: "scan the code: WhatsApp on the phone, Linked devices, Link a device",
+    State.LOGGED_OUT: "wadctl account pair ACCOUNT",
+    State.REPLACED: "stop the other client, then wadctl account start ACCOUNT",
+    State.BANNED: "wait; open WhatsApp on the phone to see why",
+    State.OUTDATED: "upgrade wad (apt install --only-upgrade wad)",
+    State.STOPPED: "wadctl account start ACCOUNT",
+    State.FAILED: "see the reason; wadctl account start ACCOUNT tries again",
+}
+
+ENDED: Final = frozenset({State.LOGGED_OUT, State.REPLACED, State.STOPPED, State.FAILED})
+"""States that only an operator ends (`replaced` also ends when the lease is won anew)."""
+
+WORKING: Final = frozenset(
+    {State.CONNECTING, State.AWAITING_SCAN, State.CONNECTED, State.RECONNECTING}
+)
+"""States in which a worker may run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait between tries, in seconds.  `outdated` is slow: only an upgrade helps."""
+
+    base: float = 1.0
+    cap: float = 300.0
+    outdated: float = 3600.0
+    banned: float = 900.0
+
+    def delay(self, attempts: int, chance: float) -> float:
+        """Capped exponential delay before try number `attempts`; `chance` in [0, 1) is the jitter."""
+        ceiling = min(self.cap, self.base * 2.0 ** min(attempts, 30))
+        return ceiling / 2 + ceiling / 2 * chance
+
+
+def step(status: Status, event: Input, now: float, chance: float, patience: Patience) -> Status:
+    """Where the account stands after `event` at `now` (monotonic seconds); `chance` in [0, 1).
+
+    Total: an event that means nothing in a state changes nothing.  Raises Conflict for an operator's order that the
+    state does not allow.
+    """
+    after = _step(status, event, now, chance, patience)
+    return after if after.state is status.state else replace(after, since=now)
+
+
+def _step(status: Status, event: Input, now: float, chance: float, patience: Patience) -> Status:
+    match event:
+        case StepDown():
+            return _rest(status, State.PASSIVE, "another instance holds the lease")
+        case Stop():
+            return _rest(status, State.STOPPED, "stopped by the operator")
+        case Begin(paired):
+            return _begin(replace(status, paired=paired))
+        case Pair(until):
+            return _pair(status, until)
+        case Restart():
+            return _restart(status, now)
+        case Due():
+            return _due(status, now)
+        case _ if status.state not in WORKING:
+            return status  # a late word of a worker that is being ended
+        case QrShown(code):
+            return _qr(status, code, now)
+        case QrOver():
+            return replace(status, qr="", worker=False, retry_at=now)
+        case Paired():
+            return replace(
+                status, state=State.CONNECTING, reason="scanned, logging in", paired=True, qr=""
+            )
+        case Connected():
+            return replace(
+                status, state=State.CONNECTED, reason="logged in", worker=True, paired=True, qr="",
+                retry_at=None, pair_until=None, attempts=0,
+            )  # fmt: skip
+        case Lost(why):
+            return _lost(status, why)
+        case Ended(why):
+            return _ended(status, why, now, chance, patience)
+        case LoggedOut(why):
+            return replace(_rest(status, State.LOGGED_OUT, why), paired=False)
+        case Replaced():
+            return _rest(status, State.REPLACED, "another client logged in with this session")
+        case Banned(seconds, why):
+            wait = seconds or patience.banned
+            return replace(_rest(status, State.BANNED, why), retry_at=now + wait)
+        case Outdated(why):
+            wait = patience.outdated * (0.5 + chance / 2)
+            return replace(_rest(status, State.OUTDATED, why), retry_at=now + wait)
+        case Broken(why):
+            return _rest(status, State.FAILED, why)
+        case _:
+            assert_never(event)
+
+
+def _rest(status: Status, state: State, reason: str) -> Status:
+    return Status(state=state, reason=reason, since=status.since, paired=status.paired)
+
+
+def _begin(status: Status) -> Status:
+    if status.worker:
+        return status
+    if not status.paired:
+        return _rest(status, State.AWAITING_SCAN, "not paired yet")
+    fresh = _rest(status, State.CONNECTING, "starting")
+    return replace(fresh, worker=True)
+
+
+def _pair(status: Status, until: float) -> Status:
+    if status.state is State.PASSIVE:
+        raise Conflict("cannot pair: this instance is passive", hint="ask the active instance")
+    if status.paired and status.state is not State.LOGGED_OUT:
+        raise Conflict(
+            f"the account is paired already ({status.state})",
+            hint="wadctl account logout ACCOUNT ends the present pairing first",
+        )
+    if status.worker and status.pair_until is not None:
+        return replace(status, pair_until=until)
+    fresh = _rest(status, State.AWAITING_SCAN, "asking WhatsApp for a QR code")
+    return replace(fresh, worker=True, pair_until=until)
+
+
+def _restart(status: Status, now: float) -> Status:
+    if status.state is State.PASSIVE:
+        raise Conflict("cannot restart: this instance is passive", hint="ask the active instance")
+    if status.state in ENDED:
+        raise Conflict(f"the account is {status.state}: nothing runs", hint=status.action)
+    return replace(status, worker=False, retry_at=now, attempts=0)
+
+
+def _due(status: Status, now: float) -> Status:
+    if status.pair_until is not None and now >= status.pair_until and not status.paired:
+        return _rest(status, State.AWAITING_SCAN, "nobody scanned the code in time")
+    if status.worker or status.retry_at is None or now < status.retry_at:
+        return status
+    if status.state in (State.BANNED, State.OUTDATED):
+        status = replace(status, state=State.RECONNECTING, reason="trying again")
+    return replace(status, worker=True, retry_at=None)
+
+
+def _qr(status: Status, code: str, now: float) -> Status:
+    if status.pair_until is None:
+        # The session on the disk was no session after all: say so, and do not show codes to nobody.
+        return _rest(replace(status, paired=False), State.AWAITING_SCAN, "not paired")
+    return replace(status, state=State.AWAITING_SCAN, reason="scan the QR code", qr=code)
+
+
+def _lost(status: Status, why: str) -> Status:
+    if not status.paired:
+        return replace(status, qr="", reason=why)
+    return replace(status, state=State.RECONNECTING, reason=why)
+
+
+def _ended(status: Status, why: str, now: float, chance: float, patience: Patience) -> Status:
+    if not status.paired and status.pair_until is None:
+        return _rest(status, State.AWAITING_SCAN, "not paired yet")
+    # An end that was asked for (restart, a used-up list of codes) already has its time and is no failure.
+    planned = not status.worker and status.retry_at is not None
+    return replace(
+        status,
+        state=State.RECONNECTING if status.paired else status.state,
+        reason="restarting" if planned else why,
+        qr="",
+        worker=False,
+        retry_at=now if planned else now + patience.delay(status.attempts, chance),
+        attempts=status.attempts + (not planned),
+    )

@@ -1,0 +1,169 @@
+"""The lease: who may act.  Pure: facts in, one act and its reason out.
+
+A lease is a deadline, not a flag.  The holder may act until `valid_until`, counted on its own CLOCK_BOOTTIME from
+*before* it sent the last renewal that succeeded, and gives up `margin` seconds earlier, so that its workers are dead
+before the record's time runs out for the others.  No client's clock is compared with another's: the age of somebody
+else's record is measured by one clock, the record keeper's (or by our own watching of an unchanged record).
+
+    passive --acquire--> held --renew--> held --(no renewal in time | lost)--> passive
+                          `--release--> passive (the record says it is free; its epoch stays)
+
+`epoch` grows by one at every acquire and survives release: it is the fencing token that the store checks.
+What is not guaranteed: that a holder whose process is frozen beyond its deadline notices in time.  That is what the
+epoch and the workers' own permission (a duration, counted on their clocks) are for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from wad.core.errors import BadConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Durations in seconds.  Raises BadConfig when a lost renewal or two would already end the reign."""
+
+    ttl: float = 15.0
+    renew_every: float = 5.0
+    margin: float = 3.0
+
+    def __post_init__(self) -> None:
+        if min(self.ttl, self.renew_every, self.margin) <= 0:
+            raise BadConfig("lease: ttl, renew_every and margin must be more than 0 seconds")
+        if 2 * self.renew_every + self.margin > self.ttl:
+            raise BadConfig(
+                "lease: ttl must be at least twice renew_every plus margin "
+                f"({2 * self.renew_every + self.margin:g} s), not {self.ttl:g} s"
+            )
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What the record keeper stores.  `holder` empty: free.  Times for people only, ms since 1970."""
+
+    holder: str
+    nonce: str
+    epoch: int
+    ttl: float
+    acquired_ms: int = 0
+    renewed_ms: int = 0
+    previous: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A record as it was read: `age` seconds by one clock, `version` what a compare-and-set must name.
+
+    `dead`: the holder is proven dead (its lock on our own disk is free).
+    """
+
+    record: Record
+    age: float
+    version: str
+    dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """We hold it: act until `valid_until` (CLOCK_BOOTTIME seconds, margin already taken off)."""
+
+    epoch: int
+    version: str
+    valid_until: float
+    renew_at: float
+
+
+class Act(StrEnum):
+    """What the leader does next."""
+
+    ACQUIRE = "acquire"
+    RENEW = "renew"
+    WAIT = "wait"
+    STEP_DOWN = "step_down"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One act, when to look again (seconds from now), and the sentence for log and status."""
+
+    act: Act
+    reason: str
+    again_in: float = 0.0
+
+
+def may_act(held: Held | None, now: float) -> bool:
+    """Whether we may act at `now`: the only question that anything else asks."""
+    return held is not None and now < held.valid_until
+
+
+def decide_as_holder(held: Held, now: float) -> Decision:
+    """What to do while we hold it."""
+    if now >= held.valid_until:
+        return Decision(Act.STEP_DOWN, f"epoch {held.epoch} was not renewed in time")
+    if now >= held.renew_at:
+        return Decision(Act.RENEW, f"holding epoch {held.epoch}")
+    return Decision(
+        Act.WAIT, f"holding epoch {held.epoch}", min(held.renew_at, held.valid_until) - now
+    )
+
+
+def decide_as_standby(seen: Seen | None, holder: str, terms: Terms) -> Decision:
+    """What to do while we do not, given the record as just read (None: there is none)."""
+    if seen is None:
+        return Decision(Act.ACQUIRE, "there is no holder yet")
+    record = seen.record
+    if not record.holder:
+        return Decision(Act.ACQUIRE, f"epoch {record.epoch} was released")
+    if seen.dead:
+        return Decision(Act.ACQUIRE, f"{record.holder} is dead: its lock on this machine is free")
+    left = record.ttl - seen.age
+    if left <= 0:
+        return Decision(
+            Act.ACQUIRE,
+            f"{record.holder} has not renewed epoch {record.epoch} for {seen.age:.1f} s",
+        )
+    whose = "an earlier process of this instance" if record.holder == holder else record.holder
+    return Decision(
+        Act.WAIT,
+        f"{whose} holds epoch {record.epoch}, {left:.1f} s left",
+        min(left, terms.renew_every),
+    )
+
+
+def acquired(seen: Seen | None, holder: str, nonce: str, terms: Terms, now_ms: int) -> Record:
+    """The record that takes the lease."""
+    old = seen.record if seen is not None else None
+    return Record(
+        holder=holder,
+        nonce=nonce,
+        epoch=(old.epoch if old else 0) + 1,
+        ttl=terms.ttl,
+        acquired_ms=now_ms,
+        renewed_ms=now_ms,
+        previous=old.holder if old else "",
+    )
+
+
+def renewed(record: Record, now_ms: int) -> Record:
+    """The record that keeps it."""
+    return msgspec.structs.replace(record, renewed_ms=now_ms)
+
+
+def released(record: Record, now_ms: int) -> Record:
+    """The record that frees it; the epoch stays."""
+    return msgspec.structs.replace(
+        record, holder="", nonce="", renewed_ms=now_ms, previous=record.holder
+    )
+
+
+def held(record: Record, version: str, sent_at: float, terms: Terms) -> Held:
+    """Our right after a write that was *sent* at `sent_at` (CLOCK_BOOTTIME) succeeded."""
+    return Held(
+        epoch=record.epoch,
+        version=version,
+        valid_until=sent_at + terms.ttl - terms.margin,
+        renew_at=sent_at + terms.renew_every,
+    )
