@@ -1,7 +1,7 @@
 """What an operation is: declared once, seen through three doors (socket, wadctl, HTTP).
 
-An operation is an async function `(context, request) -> reply` with annotated msgspec Structs; its docstring's first line
-is the help.  A field without a default is an argument of the wadctl command, one with a default an option; its meaning
+An operation is an async function `(context, request) -> reply` with annotated msgspec Structs; its docstring's first
+line is the help.  A field without a default is an argument of the wadctl command, one with a default an option; its meaning
 stands in `Meta(description=...)`.  A handler that is an async generator streams its replies.
 This module imports no flow, store or engine, so that wadctl starts fast.
 """
@@ -24,7 +24,7 @@ from wad.core.errors import UnknownOperation
 
 
 class Access(IntEnum):
-    """Who may ask.  On the Unix socket: members of the group may read and operate; root and the daemon's user may all."""
+    """Who may ask.  On the Unix socket members of the group may read and operate, root and the daemon's user may all."""
 
     READ = 1
     OPERATE = 2

@@ -67,9 +67,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The operator asks for a QR code until `until` (monotonic seconds)."""
+    """The operator asks for a QR code until `until` (monotonic seconds).  `paired`: a session lies on the disk."""
 
     until: float
+    paired: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +238,8 @@ def _step(status: Status, event: Input, now: float, chance: float, patience: Pat
             return _rest(status, State.STOPPED, "stopped by the operator")
         case Begin(paired):
             return _begin(replace(status, paired=paired))
-        case Pair(until):
-            return _pair(status, until)
+        case Pair(until, paired):
+            return _pair(replace(status, paired=paired), until)
         case Restart():
             return _restart(status, now)
         case Due():
@@ -294,7 +295,7 @@ def _begin(status: Status) -> Status:
 def _pair(status: Status, until: float) -> Status:
     if status.state is State.PASSIVE:
         raise Conflict("cannot pair: this instance is passive", hint="ask the active instance")
-    if status.paired and status.state is not State.LOGGED_OUT:
+    if status.paired:
         raise Conflict(
             f"the account is paired already ({status.state})",
             hint="wadctl account logout ACCOUNT ends the present pairing first",

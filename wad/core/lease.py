@@ -133,13 +133,15 @@ def decide_as_standby(seen: Seen | None, holder: str, terms: Terms) -> Decision:
     )
 
 
-def acquired(seen: Seen | None, holder: str, nonce: str, terms: Terms, now_ms: int) -> Record:
-    """The record that takes the lease."""
+def acquired(
+    seen: Seen | None, holder: str, nonce: str, terms: Terms, now_ms: int, floor: int = 0
+) -> Record:
+    """The record that takes the lease.  `floor`: the newest epoch the store has seen, should the record be lost."""
     old = seen.record if seen is not None else None
     return Record(
         holder=holder,
         nonce=nonce,
-        epoch=(old.epoch if old else 0) + 1,
+        epoch=max(old.epoch if old else 0, floor) + 1,
         ttl=terms.ttl,
         acquired_ms=now_ms,
         renewed_ms=now_ms,

@@ -5,8 +5,8 @@
        |---------|                    (it certainly did not leave: waits its turn again, which costs nothing)
                  |-----> uncertain    (it may have left: never sent again by itself; a receipt or an echo settles it)
 
-The crash rule.  The library chooses WhatsApp's message id, so each entry carries its own random `secret`, saved before
-the call; the library writes id and secret into the session's database before a byte leaves (engine.md 6).  After a
+The crash rule.  The library chooses WhatsApp's message id, so each attempt carries its own random `secret`, saved
+before the call; the library writes id and secret into the session's database before a byte leaves (engine.md 6).  After a
 crash: no such row, it never left, so it is queued again; a row, it may have left under that id, so it is uncertain.
 What is not guaranteed: that a `failed` message was not delivered where WhatsApp's refusal itself was wrong.
 """
@@ -52,9 +52,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """Somebody is about to send it."""
+    """Somebody is about to send it, under a secret of this attempt alone (empty: the entry's own)."""
 
     claim: Claim
+    secret: bytes = b""
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -122,11 +123,12 @@ def advance(entry: Entry, outcome: Outcome) -> Entry:
         )
     change = msgspec.structs.replace
     match outcome:
-        case Claimed(claim):
+        case Claimed(claim, secret):
             return change(
                 entry,
                 state=_S.SENDING,
                 claim=claim,
+                secret=secret or entry.secret,
                 attempts=entry.attempts + 1,
                 error="",
                 error_code="",

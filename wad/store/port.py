@@ -124,6 +124,10 @@ class Store(Protocol):
         """Set a thread's unread count to zero.  Idempotent."""
         ...
 
+    async def epoch(self) -> int:
+        """The newest epoch that was ever fenced; 0 for none."""
+        ...
+
     async def fence(self, epoch: int) -> None:
         """From now on refuse exclusive writes of older epochs.  Raises Fenced when a newer one is known."""
         ...
@@ -131,8 +135,8 @@ class Store(Protocol):
     async def enqueue(self, entry: Entry) -> Enqueued:
         """Queue a message and store it (status queued, document id = entry id) in its thread.  Atomic.
 
-        An entry with this id, once there, is returned unchanged with `duplicate`.  Raises Conflict when it is for another
-        recipient or text.
+        An entry with this id, once there, is returned unchanged with `duplicate`.  Raises Conflict when it is for
+        another recipient or text.
         """
         ...
 

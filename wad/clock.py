@@ -1,0 +1,33 @@
+"""The clocks, as one value that is passed in.
+
+BOOTTIME counts on while the machine sleeps; a lease and a worker's permission must not outlive a suspended laptop.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where times come from."""
+
+    def monotonic(self) -> float:
+        """Seconds on CLOCK_BOOTTIME: never set, goes on in suspend."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970, for people."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def monotonic(self) -> float:
+        """Seconds since boot."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return time.time_ns() // 1_000_000

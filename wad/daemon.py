@@ -1,0 +1,297 @@
+"""The composition root: what is built from what, and in which order it stops.
+
+    state lock > store > accounts' tasks and inbound > doors > lease > reign (workers > outbound)
+
+The nesting is the order of shutdown, from right to left; there is no list of things to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+from wad import __version__
+from wad.api.control import serve_control
+from wad.clock import Clock, SystemClock
+from wad.config import Loaded, load
+from wad.core.connection import Patience, State
+from wad.core.errors import Damaged, Fenced, StateUnwritable, WadError
+from wad.core.lease import Terms
+from wad.engine import EngineOptions, open_engine
+from wad.flow.accounts import AccountOptions, Accounts, Surroundings
+from wad.flow.bus import Bus
+from wad.flow.leader import Leader
+from wad.flow.outbound import Outbound
+from wad.home import Homes, StateLock, check_writable
+from wad.log import install, set_level
+from wad.notify import Notifier, watchdog_interval
+from wad.store import Store, open_store
+from wad.store.lease import FileLease
+
+log = logging.getLogger(__name__)
+
+_PULSE = 5.0  # seconds between looks at ourselves, unless systemd's watchdog wants more of them
+_DISK_EVERY = 30.0
+_STUCK = 60.0  # seconds without a turn after which a loop counts as hung
+
+
+class Daemon:
+    """The live objects; what the operations see is `wad.api.context.Context`."""
+
+    def __init__(
+        self, loaded: Loaded, store: Store, clock: Clock, boot_id: str, floor: int
+    ) -> None:
+        config = loaded.config
+        self.loaded = loaded
+        self.store = store
+        self.clock = clock
+        self.boot_id = boot_id
+        self.started_ms = clock.wall_ms()
+        self._started = clock.monotonic()
+        self.warnings: list[str] = []
+        self.internal_errors = 0
+        self.sessions_writable: bool | None = None
+        self.stopping = asyncio.Event()
+        self.restarting = False
+        self.bus = Bus(clock)
+        engine = open_engine(
+            config.engine.kind,
+            EngineOptions(
+                device_name=config.engine.device_name,
+                proxy=config.engine.proxy,
+                probe_every=config.engine.probe_every,
+                probe_timeout=config.engine.probe_timeout,
+            ),
+        )
+        around = Surroundings(
+            engine,
+            store,
+            self.bus,
+            clock,
+            _account_options(loaded),
+            self._permit,
+            config.instance.id,
+        )
+        self.homes = Homes(config.state.sessions)
+        self.accounts = Accounts(self.homes, around, partial(secrets.token_hex, 8))
+        self.outbound = Outbound(
+            store,
+            self.accounts,
+            self.bus,
+            clock,
+            config.instance.id,
+            secrets.token_bytes,
+            self._permit,
+        )
+        self.leader = Leader(
+            FileLease(config.state.dir / "lease.json", boot_id),
+            config.instance.id,
+            boot_id,
+            Terms(config.lease.ttl, config.lease.renew_every, config.lease.margin),
+            clock,
+            self.bus,
+            floor=floor,
+            on_renewed=self.accounts.permit,
+        )
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since this process began to serve."""
+        return self.clock.monotonic() - self._started
+
+    def _permit(self) -> float:
+        return self.leader.valid_for() or 0.0
+
+    def restart(self) -> None:
+        """End gracefully, and let a fresh process take over."""
+        self.restarting = True
+        self.stopping.set()
+
+    @asynccontextmanager
+    async def reign(self, epoch: int) -> AsyncIterator[None]:
+        """Everything exclusive."""
+        await self.store.fence(epoch)
+        async with self.accounts.reign(epoch), self.outbound.reign(epoch):
+            yield
+
+    # --- looking at ourselves -------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """One line for `systemctl status`."""
+        accounts = self.accounts.all()
+        connected = sum(account.status.state is State.CONNECTED for account in accounts)
+        backlog = sum(account.inbound.backlog for account in accounts)
+        mode = "active" if self.leader.valid_for() is not None else "passive"
+        return f"{mode}, {connected} of {len(accounts)} accounts connected, backlog {backlog}"
+
+    def stuck(self) -> str:
+        """Which loop has not turned for too long; empty when all do."""
+        now = self.clock.monotonic()
+        turns = {"the leader": self.leader.last_turn}
+        turns |= {f"inbound of {a.id}": a.inbound.last_turn for a in self.accounts.all()}
+        return ", ".join(name for name, at in turns.items() if now - at > _STUCK)
+
+    async def look_at_disk(self) -> None:
+        """Keep `sessions_writable` true to life."""
+        try:
+            await asyncio.to_thread(check_writable, self.homes.root)
+            self.sessions_writable = True
+        except StateUnwritable as error:
+            if self.sessions_writable is not False:
+                log.error("%s", error)  # noqa: TRY400, the sentence says it all
+            self.sessions_writable = False
+
+
+def _account_options(loaded: Loaded) -> AccountOptions:
+    engine, inbound = loaded.config.engine, loaded.config.inbound
+    return AccountOptions(
+        patience=Patience(base=engine.retry_base, cap=engine.retry_cap),
+        pairing_window=engine.pairing_window,
+        stop_timeout=engine.stop_timeout,
+        batch=inbound.batch,
+        retention_days=inbound.retention_days,
+    )
+
+
+def run(loaded: Loaded) -> int:
+    """Run until a signal or a restart; the exit code.  Raises WadError when it cannot start."""
+    os.umask(0o077)
+    install(loaded.config.log.level)
+    notifier = Notifier(os.environ)
+    restarting = asyncio.run(_serve(loaded, notifier))
+    if restarting and "INVOCATION_ID" not in os.environ:
+        # Nobody else would start us again; systemd does (Restart=always).
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return 0
+
+
+async def _serve(loaded: Loaded, notifier: Notifier) -> bool:
+    config, boot_id = loaded.config, secrets.token_hex(8)
+    for directory in (config.state.dir, config.state.sessions):
+        _make_directory(directory)
+        check_writable(directory)
+    with StateLock(config.state.dir, boot_id):
+        store = await _open_store(loaded)
+        try:
+            daemon = Daemon(loaded, store, SystemClock(), boot_id, await store.epoch())
+            await daemon.look_at_disk()
+            await _live(daemon, notifier)
+            return daemon.restarting
+        finally:
+            await store.close()
+
+
+async def _live(daemon: Daemon, notifier: Notifier) -> None:
+    with _signals(daemon):
+        async with daemon.accounts.running(), _doors(daemon), asyncio.TaskGroup() as group:
+            leader = group.create_task(daemon.leader.run(daemon.reign), name="leader")
+            pulse = group.create_task(_pulse(daemon, notifier), name="pulse")
+            log.info("wad %s is ready", __version__)
+            notifier.ready()
+            await daemon.stopping.wait()
+            log.info("stopping")
+            notifier.stopping()
+            leader.cancel()
+            await asyncio.wait([leader])
+            pulse.cancel()
+
+
+@asynccontextmanager
+async def _doors(daemon: Daemon) -> AsyncIterator[None]:
+    config = daemon.loaded.config
+    async with serve_control(daemon, config.control.socket, config.control.group):
+        if not config.http.enabled:
+            yield
+            return
+        from wad.api.httpd import serve_http
+
+        async with serve_http(daemon, config.http.address, config.http.port):
+            yield
+
+
+async def _pulse(daemon: Daemon, notifier: Notifier) -> None:
+    """Feed the watchdog for as long as the loops that matter turn; this task turning proves the event loop."""
+    every = min(_PULSE, watchdog_interval(os.environ) or _PULSE)
+    clock, said, looked = daemon.clock, "", daemon.clock.monotonic()
+    while True:
+        stuck = daemon.stuck()
+        if stuck:
+            log.critical("no turn for %g s: %s; the watchdog is not fed", _STUCK, stuck)
+        else:
+            notifier.watchdog()
+        if (summary := daemon.summary()) != said:
+            notifier.status(summary)
+            said = summary
+        if clock.monotonic() - looked >= _DISK_EVERY:
+            looked = clock.monotonic()
+            await daemon.look_at_disk()
+        await asyncio.sleep(every)
+
+
+class _signals:  # noqa: N801, used as a statement
+    """SIGINT and SIGTERM stop, once gently and once at once; SIGHUP reloads."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._handlers: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGINT: self._stop,
+            signal.SIGTERM: self._stop,
+            signal.SIGHUP: self._reload,
+        }
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, handler in self._handlers.items():
+            loop.add_signal_handler(number, handler)
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in self._handlers:
+            loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        if self._daemon.stopping.is_set():
+            log.warning("told to stop a second time: ending at once")
+            os._exit(130)
+        self._daemon.stopping.set()
+
+    def _reload(self) -> None:
+        try:
+            fresh = load(self._daemon.loaded.file, os.environ)
+        except WadError as error:
+            log.error("not reloaded: %s", error)  # noqa: TRY400, the sentence says it all
+            return
+        set_level(fresh.config.log.level)
+        log.info("configuration reloaded")
+
+
+def _make_directory(directory: os.PathLike[str]) -> None:
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
+    except OSError as error:
+        raise StateUnwritable(
+            f"cannot make {directory}: {error.strerror}",
+            hint="create it for the user that wad runs as, or set state.dir",
+        ) from error
+
+
+async def _open_store(loaded: Loaded) -> Store:
+    state = loaded.config.state.dir
+    try:
+        return await open_store(loaded.config.store.kind, state)
+    except Damaged as error:
+        raise Damaged(
+            str(error),
+            hint=f"restore it from a backup, or move it away (mv {state}/wad.db {state}/wad.db.damaged): wad then"
+            " starts a new one and reads again what the spools still hold",
+        ) from error
+
+
+__all__ = ["Daemon", "Fenced", "run"]

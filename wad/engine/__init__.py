@@ -1,0 +1,19 @@
+"""The port to WhatsApp, and the adapters behind it; adapters are named only in `open_engine`."""
+
+from __future__ import annotations
+
+from wad.engine.port import Engine as Engine
+from wad.engine.port import EngineOptions as EngineOptions
+
+
+def open_engine(kind: str, options: EngineOptions) -> Engine:
+    """The engine of this kind; its module is imported only now."""
+    if kind == "neonize":
+        from wad.engine.neonize import NeonizeEngine
+
+        return NeonizeEngine(options)
+    if kind == "simulator":
+        from wad.engine.simulator import SimulatorEngine
+
+        return SimulatorEngine()
+    raise ValueError(f"no engine is named {kind!r}")

@@ -1,0 +1,44 @@
+"""What became of a message that the library failed to send: a rule over its words, and the words on the wire.
+
+`found` is WhatsApp's id that the library stored with the attempt's secret before it wrote anything, or None: then it
+did not leave.  The library's messages: whatsmeow send.go; seen against the test server (whatsapp-protocol.md 5.5).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from wad.core.outbox import NotSent, Refused, Sent, Unknown
+
+Fate = Sent | NotSent | Refused | Unknown
+
+_NOT_WRITTEN: Final = re.compile(r"failed to send message node|not connected|not logged in")
+_SERVER_ERROR: Final = re.compile(r"server returned error (\d+)")
+
+
+def classify(words: str, found: str | None) -> Fate:
+    """Whether it left, may have left, or never will."""
+    if "no LID found" in words or "is not on WhatsApp" in words:
+        return Refused("not_on_whatsapp", "this number has no WhatsApp")
+    if match := _SERVER_ERROR.search(words):
+        return Refused(f"server_{match[1]}", f"WhatsApp refused it with error {match[1]}")
+    if found is None or _NOT_WRITTEN.search(words):
+        return NotSent(words)
+    return Unknown(found, words)
+
+
+_KINDS: Final = {"sent": Sent, "not_sent": NotSent, "refused": Refused, "unknown": Unknown}
+_WORDS: Final = {kind: word for word, kind in _KINDS.items()}
+
+
+def to_wire(fate: Fate) -> list[Any]:
+    """A fate as [word, field, field]."""
+    return [_WORDS[type(fate)], *(getattr(fate, name) for name in fate.__struct_fields__)]
+
+
+def from_wire(shape: list[Any]) -> Fate:
+    """The inverse of to_wire()."""
+    word, *fields = shape
+    fate: Fate = _KINDS[word](*fields)
+    return fate

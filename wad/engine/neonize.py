@@ -1,0 +1,253 @@
+"""The daemon's half of the real engine: starts, watches and ends worker processes.  It never imports the library."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from wad.core import connection, wire
+from wad.core.errors import BadInput, EngineFailure, TimedOut, WadError
+from wad.core.jid import Jid, masked
+from wad.core.outbox import NotSent, Unknown
+from wad.engine import fate, session
+from wad.engine.port import EngineOptions, Fate, FileDamaged, Identity, Report, Spooled, Warned
+from wad.engine.process import Process
+from wad.home import Home
+
+log = logging.getLogger(__name__)
+
+_INHERITED: Final = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
+        *("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "VIRTUAL_ENV", "GODEBUG", "GOMAXPROCS"),
+        *("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
+        *("NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    }
+)
+"""A worker sees no more of the environment than this: the daemon's secrets are not its business."""
+
+_SEND_TIMEOUT: Final = (
+    240.0  # three of the library's own timeouts of 75 s, and some air (engine.md 5)
+)
+_CALL_TIMEOUT: Final = 90.0
+_REPORTS: Final[dict[str, Callable[..., Report]]] = {
+    "qr": connection.QrShown,
+    "qr_over": connection.QrOver,
+    "paired": connection.Paired,
+    "identity": Identity,
+    "connected": connection.Connected,
+    "lost": connection.Lost,
+    "logged_out": connection.LoggedOut,
+    "replaced": connection.Replaced,
+    "banned": connection.Banned,
+    "outdated": connection.Outdated,
+    "spooled": Spooled,
+    "warned": Warned,
+}
+
+
+class NeonizeEngine:
+    """WhatsApp through neonize, one process an account."""
+
+    receipts = "early"
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+
+    async def launch(
+        self, home: Home, report: Callable[[Report], None], permit: float
+    ) -> NeonizeWorker:
+        """Start a worker; what it has to tell goes to `report`.  Raises EngineFailure."""
+        ours, theirs = socket.socketpair()
+        argv = [
+            sys.executable, "-m", "wad.engine.worker", "--account", home.id, "--home", str(home.path),
+            "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--permit", str(permit),
+            "--device", self._options.device_name,
+        ]  # fmt: skip
+
+        def on_line(line: str) -> None:
+            log.debug("worker: %s", masked(line), extra={"account": home.id})
+
+        try:
+            process = Process.start(argv, self._environ(), theirs, on_line)
+        except EngineFailure:
+            ours.close()
+            raise
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return NeonizeWorker(home, process, reader, writer, report, self._options)
+
+    def _environ(self) -> dict[str, str]:
+        environ = {name: value for name, value in os.environ.items() if name in _INHERITED}
+        # Without it the library marks every private message as written by a bot (engine.md 2).
+        environ |= {"NEONIZE_BOT_TAG": "off", "PYTHONUNBUFFERED": "1"}
+        if self._options.proxy:
+            environ |= {"HTTPS_PROXY": self._options.proxy, "https_proxy": self._options.proxy}
+        return environ
+
+    def is_paired(self, home: Home) -> bool:
+        """Whether a session lies on the disk.  Raises Damaged."""
+        return session.is_paired(home.session_db)
+
+    def sent_as(self, home: Home, secret: bytes) -> str | None:
+        """What the session's database knows of an attempt (only true once the worker is gone)."""
+        return session.sent_as(home.session_db, secret)
+
+
+class NeonizeWorker:
+    """A running worker process, seen from the daemon."""
+
+    def __init__(
+        self,
+        home: Home,
+        process: Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        report: Callable[[Report], None],
+        options: EngineOptions,
+    ) -> None:
+        self._home = home
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._report = report
+        self._options = options
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._last_words = ""
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._life = asyncio.create_task(self._live(), name=f"worker {home.id}")
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        return self._process.pid
+
+    # --- its life ---------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        listening = asyncio.create_task(self._listen(), name=f"listen {self._home.id}")
+        probing = asyncio.create_task(self._probe(), name=f"probe {self._home.id}")
+        try:
+            why = await asyncio.shield(self._process.ended)
+            # Its last words may still be in the pipes.
+            await listening
+            await self._process.drained()
+        except Exception as error:
+            log.exception("lost touch with a worker", extra={"account": self._home.id})
+            self._process.kill()
+            why = f"{error}; {await self._process.ended}"
+        finally:
+            probing.cancel()
+            self._writer.close()
+        if self._process.tail and why.startswith("the worker was killed by SIGABRT"):
+            log.error("worker's last words: %s", masked(" | ".join(self._process.tail)))
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(EngineFailure("the worker is gone"))
+        self.ended.set_result(self._last_words or why)
+
+    async def _listen(self) -> None:
+        decoder = wire.Decoder()
+        while data := await self._reader.read(1 << 16):
+            for frame in decoder.feed(data):
+                self._take(frame)
+
+    def _take(self, frame: wire.Frame) -> None:
+        match frame:
+            case wire.Response(ident, error, result):
+                waiting = self._waiting.pop(ident, None)
+                if waiting is None or waiting.done():
+                    return
+                if error is not None:
+                    waiting.set_exception(error)
+                else:
+                    waiting.set_result(result)
+            case wire.Notice("ending", [str(why)]):
+                self._last_words = why
+            case wire.Notice("damaged", [str(name), str(why)]):
+                self._last_words = why
+                self._report(FileDamaged(name, why))
+            case wire.Notice(method, [*params]) if method in _REPORTS:
+                self._report(_REPORTS[method](*params))
+            case _:
+                raise BadInput(f"a worker sent {frame!r:.100}")
+
+    async def _probe(self) -> None:
+        """Kill a worker whose library hangs: nothing else ends a stalled dial (engine.md 3)."""
+        while True:
+            await asyncio.sleep(self._options.probe_every)
+            try:
+                await self._call("probe", timeout=self._options.probe_timeout)
+            except TimedOut:
+                self._last_words = (
+                    f"the library did not answer for {self._options.probe_timeout:g} s"
+                )
+                self._process.kill()
+                return
+            except WadError as error:
+                log.warning("probe: %s", error, extra={"account": self._home.id})
+
+    # --- what it is asked -----------------------------------------------------------------------
+
+    def permit(self, seconds: float) -> None:
+        """It may act for so long from now."""
+        self._writer.write(wire.encode(wire.Notice("permit", [seconds])))
+
+    async def _call(self, method: str, *params: Any, timeout: float) -> Any:
+        if self.ended.done() or self._writer.is_closing():
+            raise EngineFailure("the worker is gone")
+        ident = next(self._ids)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[ident] = future
+        try:
+            self._writer.write(wire.encode(wire.Request(ident, method, list(params))))
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            raise TimedOut(f"the worker did not answer {method} in {timeout:g} s") from None
+        finally:
+            self._waiting.pop(ident, None)
+
+    async def send(self, to: Jid, text: str, secret: bytes) -> Fate:
+        """Send a text; a worker that dies or hangs over it leaves its traces in the session's database."""
+        try:
+            return fate.from_wire(
+                await self._call("send", str(to), text, secret, timeout=_SEND_TIMEOUT)
+            )
+        except TimedOut as error:
+            return Unknown("", str(error))
+        except EngineFailure as error:
+            await asyncio.shield(self.ended)
+            found = await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
+            return NotSent(str(error)) if found is None else Unknown(found, str(error))
+
+    async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
+        """Which of these numbers have WhatsApp."""
+        answer: dict[str, bool] = await self._call(
+            "on_whatsapp", list(phones), timeout=_CALL_TIMEOUT
+        )
+        return answer
+
+    async def log_out(self) -> None:
+        """Make WhatsApp forget this device."""
+        await self._call("log_out", timeout=_CALL_TIMEOUT)
+
+    async def stop(self, timeout: float) -> None:
+        """End it, gracefully while there is time."""
+        try:
+            if timeout > 0:
+                await self._call("stop", timeout=timeout)
+            else:
+                self._process.kill()
+        except WadError as error:
+            if not self._process.ended.done():
+                log.warning("killed: %s", error, extra={"account": self._home.id})
+        finally:
+            self._process.kill()
+        await asyncio.shield(self.ended)

@@ -1,0 +1,120 @@
+"""What wad asks of an engine: one worker per account, which acts only while it is permitted to.
+
+A worker appends what it receives to the account's spool by itself, committed, and only then says `Spooled`; everything
+else it has to tell are the inputs of `core.connection`.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from wad.core import connection
+from wad.core.jid import Jid
+from wad.core.outbox import NotSent, Refused, Sent, Unknown
+from wad.home import Home
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """The spool has rows up to `seq`."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the account is, as WhatsApp says after each login."""
+
+    jid: str
+    lid: str
+    push_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something went wrong that an operator should see; the worker goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileDamaged:
+    """A file of the account's home cannot be read; the worker ends and whoever owns the home sets it aside."""
+
+    name: str
+    why: str
+
+
+Report = connection.Input | Spooled | Identity | Warned | FileDamaged
+Fate = Sent | NotSent | Refused | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices."""
+
+    device_name: str = "wad"
+    proxy: str = ""
+    probe_every: float = 10.0
+    probe_timeout: float = 20.0
+
+
+class Worker(Protocol):
+    """One account's running engine."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, if it is one."""
+        ...
+
+    @property
+    def ended(self) -> Future[str]:
+        """Done when the worker is gone for sure; one sentence says why."""
+        ...
+
+    def permit(self, seconds: float) -> None:
+        """It may act for so long from now; without another permit it ends by itself."""
+        ...
+
+    async def send(self, to: Jid, text: str, secret: bytes) -> Fate:
+        """Send one text; `secret` is saved with WhatsApp's id before a byte leaves.  Never raises for a failed send."""
+        ...
+
+    async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
+        """Which of these numbers have WhatsApp.  Raises EngineFailure, TimedOut."""
+        ...
+
+    async def log_out(self) -> None:
+        """Tell WhatsApp to forget this device.  Raises EngineFailure, TimedOut."""
+        ...
+
+    async def stop(self, timeout: float) -> None:
+        """End: disconnect, store what has arrived, stop; killed after `timeout` seconds.  Returns when it is gone."""
+        ...
+
+
+class Engine(Protocol):
+    """Makes workers, and reads what they leave on the disk."""
+
+    @property
+    def receipts(self) -> str:
+        """When WhatsApp is told that a message arrived: `after-store`, or `early` (before it is on the disk)."""
+        ...
+
+    async def launch(self, home: Home, report: Callable[[Report], None], permit: float) -> Worker:
+        """Start the account's worker, permitted for `permit` seconds.  Raises EngineFailure, AnotherDaemon."""
+        ...
+
+    def is_paired(self, home: Home) -> bool:
+        """Whether a session lies on the disk.  Raises Damaged."""
+        ...
+
+    def sent_as(self, home: Home, secret: bytes) -> str | None:
+        """Under which WhatsApp id an attempt with this secret may have left; None: it did not.
+
+        Only true once the account's worker is gone.  Raises Damaged, Unavailable.
+        """
+        ...

@@ -1,0 +1,106 @@
+"""A child process with a socketpair to it, and the certainty of its death."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from wad.core.errors import EngineFailure
+
+_TAIL: Final = 20  # lines of its last words that are kept
+
+
+class Process:
+    """A child that was exec'ed (never forked: Go's threads do not survive that, engine.md 3).
+
+    `ended` is done when the kernel says that it is gone, with one sentence.  Its output goes line by line to `on_line`.
+    """
+
+    def __init__(self, popen: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
+        self._popen = popen
+        self._on_line = on_line
+        self.pid = popen.pid
+        self.tail: deque[str] = deque(maxlen=_TAIL)
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[str] = loop.create_future()
+        self._pidfd = os.pidfd_open(popen.pid)
+        loop.add_reader(self._pidfd, self._reap)
+        self._output = loop.create_task(self._read_output(), name=f"output of {popen.pid}")
+
+    @staticmethod
+    def start(
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        child_end: socket.socket,
+        on_line: Callable[[str], None],
+    ) -> Process:
+        """Start it; `child_end` stays open in the child only.  Raises EngineFailure."""
+        try:
+            popen = subprocess.Popen(
+                argv,
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=[child_end.fileno()],
+                # Ctrl-C in a terminal is for the daemon, which ends its workers in its own order.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineFailure(f"cannot start a worker: {error}") from error
+        finally:
+            child_end.close()
+        return Process(popen, on_line)
+
+    def kill(self) -> None:
+        """SIGKILL; `ended` follows."""
+        if not self.ended.done():
+            self._popen.send_signal(signal.SIGKILL)
+
+    def _reap(self) -> None:
+        status = self._popen.poll()
+        if status is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self.ended.set_result(_sentence(status, self.tail))
+
+    async def _read_output(self) -> None:
+        assert self._popen.stdout is not None
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=1 << 16)
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), self._popen.stdout
+        )
+        try:
+            while True:
+                try:
+                    line = await reader.readline()
+                except ValueError:  # a line over the limit: what was read of it is dropped
+                    continue
+                if not line:
+                    return
+                text = line.decode(errors="replace").rstrip()
+                self.tail.append(text)
+                self._on_line(text)
+        finally:
+            transport.close()
+
+    async def drained(self) -> None:
+        """Until its whole output was read."""
+        await self._output
+
+
+def _sentence(status: int, tail: Sequence[str]) -> str:
+    panic = next((line for line in tail if line.startswith(("panic:", "fatal error:"))), "")
+    if status < 0:
+        how = f"the worker was killed by {signal.Signals(-status).name}"
+    else:
+        how = f"the worker ended with code {status}"
+    return f"{how} ({panic})" if panic else how

@@ -1,0 +1,155 @@
+"""An engine without WhatsApp, for fast tests and for trying wad out: `wad --engine simulator`.
+
+Each account pairs as soon as its first QR code has been shown for a moment, logs in, and every text sent to it is
+"delivered".  A worker is an object in the daemon; what it receives goes through the same spool as the real one's.
+It never stands in where the real engine can run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Collection
+
+from wad.core import connection
+from wad.core import event as words
+from wad.core.event import Content, Mark, MessageKind, MessageReceived, ReceiptReceived
+from wad.core.jid import Jid
+from wad.core.outbox import NotSent, Sent
+from wad.engine.port import Fate, Identity, Report, Spooled
+from wad.home import Home
+from wad.spool import Spool
+
+_SESSION_MARK = b"a simulated session\n"
+
+
+class SimulatorEngine:
+    """Makes simulated workers.  `workers` holds the running ones, for tests to play with."""
+
+    receipts = "after-store"
+
+    def __init__(self, *, auto_pair: bool = True) -> None:
+        self._auto_pair = auto_pair
+        self._numbers = itertools.count(1)
+        self.workers: dict[str, SimulatedWorker] = {}
+        self.left: dict[bytes, str] = {}
+
+    async def launch(
+        self, home: Home, report: Callable[[Report], None], permit: float
+    ) -> SimulatedWorker:
+        """Start a simulated worker."""
+        worker = SimulatedWorker(self, home, report)
+        self.workers[home.id] = worker
+        if self.is_paired(home):
+            asyncio.get_running_loop().call_soon(worker.log_in)
+        else:
+            asyncio.get_running_loop().call_soon(worker.show_qr)
+            if self._auto_pair:
+                asyncio.get_running_loop().call_later(0.05, worker.scan)
+        return worker
+
+    def is_paired(self, home: Home) -> bool:
+        """Whether the simulated session lies on the disk."""
+        return home.session_db.exists()
+
+    def sent_as(self, home: Home, secret: bytes) -> str | None:
+        """Under which id an attempt left."""
+        return self.left.get(secret)
+
+    def next_id(self) -> str:
+        """A fresh WhatsApp id."""
+        return f"SIM{next(self._numbers):08d}"
+
+
+class SimulatedWorker:
+    """One simulated account.  The methods below `# what a test does` play WhatsApp and the phone."""
+
+    pid = None
+
+    def __init__(
+        self, engine: SimulatorEngine, home: Home, report: Callable[[Report], None]
+    ) -> None:
+        self._engine = engine
+        self._home = home
+        self._report = report
+        self._spool = Spool.open(home.spool_db)
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.sent: list[tuple[Jid, str, str]] = []
+        self.fate: Fate | None = None
+        self.permitted = 0.0
+
+    def permit(self, seconds: float) -> None:
+        """Remembered for tests."""
+        self.permitted = seconds
+
+    async def send(self, to: Jid, text: str, secret: bytes) -> Fate:
+        """ "Send" a text: it gets an id and a delivery receipt."""
+        if self.fate is not None:
+            return self.fate
+        if self.ended.done():
+            return NotSent("the worker is gone")
+        wa_id = self._engine.next_id()
+        self._engine.left[secret] = wa_id
+        self.sent.append((to, text, wa_id))
+        at_ms = 1_700_000_000_000 + len(self.sent)
+        self._append(ReceiptReceived((wa_id,), to, to, Mark.DELIVERED, at_ms), wa_id)
+        return Sent(wa_id, at_ms)
+
+    async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
+        """Everybody is on the simulated WhatsApp."""
+        return dict.fromkeys(phones, True)
+
+    async def log_out(self) -> None:
+        """Forget the device."""
+        self._home.session_db.unlink(missing_ok=True)
+
+    async def stop(self, timeout: float) -> None:
+        """End."""
+        self.crash("stopped")
+
+    # --- what a test does ---------------------------------------------------------------------
+
+    def show_qr(self) -> None:
+        """WhatsApp gives a QR code."""
+        if not self.ended.done():
+            self._report(connection.QrShown(f"2@simulated-{self._home.id},noise,identity,adv,6"))
+
+    def scan(self) -> None:
+        """The phone scans it."""
+        if not self.ended.done():
+            self._home.session_db.write_bytes(_SESSION_MARK)
+            self._report(connection.Paired())
+            self.log_in()
+
+    def log_in(self) -> None:
+        """WhatsApp lets it in."""
+        if not self.ended.done():
+            number = self._home.card().phone.lstrip("+") or "15550009999"
+            self._report(Identity(f"{number}:1@s.whatsapp.net", f"9{number}:1@lid", self._home.id))
+            self._report(connection.Connected())
+
+    def receive(self, sender: Jid, text: str, *, wa_id: str = "", at_ms: int = 0) -> str:
+        """Somebody writes; gives the message's id."""
+        wa_id = wa_id or self._engine.next_id()
+        content = Content(MessageKind.TEXT, text)
+        self._append(
+            MessageReceived(wa_id, sender, sender, at_ms or 1_700_000_000_000, content), wa_id
+        )
+        return wa_id
+
+    def crash(self, why: str = "the simulated worker crashed") -> None:
+        """The worker is gone."""
+        if not self.ended.done():
+            self._spool.close()
+            self._engine.workers.pop(self._home.id, None)
+            self.ended.set_result(why)
+
+    def _append(self, event: words.Event, wa_id: str) -> None:
+        seq = self._spool.append(
+            received_ms=event.at_ms,
+            kind=type(event).__name__.lower(),
+            wa_id=wa_id,
+            raw=b"",
+            event=words.encode(event),
+        )
+        self._report(Spooled(seq))

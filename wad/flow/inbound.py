@@ -1,0 +1,183 @@
+"""The road in: one account's spool, read after its cursor, planned, recorded in batches.
+
+It runs outside the reign: what was received is a fact, and losing the lease loses none of it.  A batch and its cursor
+are recorded together, so a crash anywhere repeats at most a batch, and repeating changes nothing.  When the store
+fails, the spool keeps what waits, and the error stands in status until it works again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from wad.clock import Clock
+from wad.core import event as words
+from wad.core.errors import Damaged, WadError
+from wad.core.message import Change, Message, PutAlias, plan
+from wad.flow.bus import Bus
+from wad.spool import Row, Spool
+from wad.store import Store
+from wad.store.port import Cursor
+
+log = logging.getLogger(__name__)
+
+_RETRY: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between tries while the store fails
+_TURN: Final = 5.0  # seconds after which it looks even if nobody woke it
+_PRUNE_EVERY: Final = 3600.0
+_DAY_MS: Final = 86_400_000
+
+
+class Inbound:
+    """Spool to store for one account.  Its public fields are what status shows."""
+
+    def __init__(
+        self,
+        account: str,
+        open_spool: Callable[[], Spool],
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        *,
+        batch: int,
+        retention_days: float,
+        on_recorded: Callable[[list[Message]], None],
+        on_damaged: Callable[[Damaged], None],
+    ) -> None:
+        self._account = account
+        self._open_spool = open_spool
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._batch = batch
+        self._retention_days = retention_days
+        self._on_recorded = on_recorded
+        self._on_damaged = on_damaged
+        self._spool: Spool | None = None
+        self._cursor = Cursor("", 0)
+        self._aliases: dict[str, str] | None = None
+        self._news = asyncio.Event()
+        self._pruned_at = clock.monotonic()
+        self.last_turn = clock.monotonic()
+        self.backlog = 0
+        self.oldest_ms: int | None = None
+        self.recorded = 0
+        self.duplicates = 0
+        self.untranslated = 0
+        self.last_event_ms: int | None = None
+        self.error = ""
+
+    def wake(self) -> None:
+        """The spool has news."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Record for ever; returns only by cancellation."""
+        failures = 0
+        while True:
+            self._news.clear()
+            self.last_turn = self._clock.monotonic()
+            try:
+                while await self._record_batch():
+                    self.last_turn = self._clock.monotonic()
+                await self._prune()
+            except Damaged as error:
+                self.error = str(error)
+                self.close()
+                self._on_damaged(error)
+            except WadError as error:
+                self._fail(error, failures)
+            except Exception as error:
+                log.exception("inbound failed", extra={"account": self._account})
+                self._fail(error, failures)
+            else:
+                failures, self.error = 0, ""
+            pause = _TURN
+            if self.error:
+                pause = _RETRY[min(failures, len(_RETRY) - 1)]
+                failures += 1
+            try:
+                async with asyncio.timeout(pause):
+                    await (asyncio.Event() if self.error else self._news).wait()
+            except TimeoutError:
+                pass
+
+    def _fail(self, error: Exception, failures: int) -> None:
+        self.error = str(error)
+        if failures == 0:
+            log.error("cannot record what arrived: %s", error, extra={"account": self._account})
+
+    def close(self) -> None:
+        """Let go of the spool's file; it is opened again when there is something to read."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    async def _record_batch(self) -> bool:
+        """Record the next rows; whether there may be more."""
+        spool = await self._opened()
+        rows = await asyncio.to_thread(spool.after, self._cursor.seq, self._batch)
+        if rows:
+            await self._record(spool, rows)
+        left = await asyncio.to_thread(spool.backlog, self._cursor.seq)
+        self.backlog, self.oldest_ms = left.rows, left.oldest_ms
+        return bool(rows)
+
+    async def _opened(self) -> Spool:
+        if self._spool is None:
+            self._spool = await asyncio.to_thread(self._open_spool)
+            known = await self._store.cursor(self._account)
+            # Another generation is another file: its rows are numbered anew, and all of them are to be read.
+            same = known is not None and known.generation == self._spool.generation
+            self._cursor = known if same and known else Cursor(self._spool.generation, 0)
+            self.untranslated = await asyncio.to_thread(self._spool.untranslated)
+        if self._aliases is None:
+            self._aliases = await self._store.aliases(self._account)
+        return self._spool
+
+    async def _record(self, spool: Spool, rows: list[Row]) -> None:
+        assert self._aliases is not None
+        changes: list[Change] = []
+        for row in rows:
+            if row.event is None:
+                self.untranslated += 1
+                continue
+            for change in plan(self._account, self._event(row), self._aliases):
+                if isinstance(change, PutAlias):
+                    self._aliases[change.lid] = change.pn
+                changes.append(change)
+        cursor = Cursor(spool.generation, rows[-1].seq)
+        done = await self._store.record(self._account, changes, cursor)
+        self._cursor = cursor
+        self.recorded += len(done.new)
+        self.duplicates += done.known
+        self.last_event_ms = rows[-1].received_ms
+        for message in done.new:
+            self._bus.publish(
+                "message",
+                f"{'sent' if message.from_me else 'received'} a {message.content.kind}",
+                account=self._account,
+                id=message.id,
+                thread=message.thread,
+                wa_id=message.wa_id,
+            )
+        self._on_recorded(list(done.new))
+
+    @staticmethod
+    def _event(row: Row) -> words.Event:
+        assert row.event is not None
+        try:
+            return words.decode(row.event)
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            raise Damaged(f"row {row.seq} of the spool cannot be read: {error}") from error
+
+    async def _prune(self) -> None:
+        now = self._clock.monotonic()
+        if self._spool is None or now - self._pruned_at < _PRUNE_EVERY:
+            return
+        self._pruned_at = now
+        before = self._clock.wall_ms() - int(self._retention_days * _DAY_MS)
+        await asyncio.to_thread(self._spool.prune, self._cursor.seq, before, 10_000)

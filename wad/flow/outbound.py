@@ -1,0 +1,261 @@
+"""The road out: outbox to engine, one message at a time for each account, in the order of enqueuing.
+
+It runs inside the reign.  An entry is claimed (with a fresh secret, saved) before the engine is asked, and settled with
+what became of it; `core.outbox` is the law.  When a reign begins, what an earlier one left in `sending` is judged by
+its traces in the session's database, before anything more is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+from wad.clock import Clock
+from wad.core.connection import State
+from wad.core.errors import Conflict, NotFound, TimedOut, Unavailable, WadError
+from wad.core.jid import Jid, ThreadId
+from wad.core.message import MessageStatus
+from wad.core.outbox import (
+    Cancel,
+    Claim,
+    Claimed,
+    Entry,
+    NotSent,
+    Outcome,
+    Refused,
+    Retry,
+    Unknown,
+    check_text,
+    entry_id,
+)
+from wad.flow.accounts import Account, Accounts
+from wad.flow.bus import Bus
+from wad.store import Store
+from wad.store.port import Enqueued
+
+log = logging.getLogger(__name__)
+
+_SECRET_BYTES: Final = 32  # as WhatsApp's own message secrets (engine.md 6)
+_PATIENCE: Final = (
+    5  # times that a connected library may say "not sent" before the message is refused
+)
+_RETRY: Final = 2.0  # seconds before the next try after "not sent", or while the store fails
+_DRAIN: Final = 4.0  # seconds that a send under way may take when the reign ends
+_LOOK: Final = 30.0  # seconds after which the outbox is looked at even if nobody woke us
+_OPEN: Final = frozenset({MessageStatus.QUEUED, MessageStatus.SENDING})
+
+
+class Outbound:
+    """Queues messages at any time; sends them while the lease is held."""
+
+    def __init__(
+        self,
+        store: Store,
+        accounts: Accounts,
+        bus: Bus,
+        clock: Clock,
+        holder: str,
+        draw: Callable[[int], bytes],
+        permit: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._accounts = accounts
+        self._bus = bus
+        self._clock = clock
+        self._holder = holder
+        self._draw = draw
+        self._permit = permit
+        self._closing = False
+        self._wake: dict[str, asyncio.Event] = {}
+        self._epoch: int | None = None
+        self._senders: dict[str, asyncio.Task[None]] = {}
+        self._settling: dict[str, set[asyncio.Future[Entry]]] = {}
+
+    # --- what can be asked ----------------------------------------------------------------------
+
+    async def enqueue(self, account: str, to: Jid, text: str, *, client_id: str = "") -> Enqueued:
+        """Queue a text.  Raises TooLong, BadInput, Conflict (the client id was used for another message)."""
+        check_text(text)
+        client_id = client_id or self._draw(16).hex()
+        entry = Entry(
+            id=entry_id(account, client_id),
+            account=account,
+            thread=str(ThreadId.make(account, to)),
+            to=str(to),
+            text=text,
+            client_id=client_id,
+            secret=b"",
+            created_ms=self._clock.wall_ms(),
+        )
+        queued = await self._store.enqueue(entry)
+        if not queued.duplicate:
+            self._tell(queued.entry)
+            self._waker(account).set()
+        return queued
+
+    async def settled(self, ident: str, timeout: float) -> Entry:
+        """The entry once it is no longer queued or being sent, or as it is after `timeout` seconds."""
+        future: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+        waiting = self._settling.setdefault(ident, set())
+        waiting.add(future)
+        try:
+            entry = await self._store.entry(ident)
+            if entry is None:
+                raise NotFound(f"there is no message {ident}")
+            if entry.state not in _OPEN:
+                return entry
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    return await future
+            return await self._store.entry(ident) or entry
+        finally:
+            waiting.discard(future)
+            if not waiting:
+                self._settling.pop(ident, None)
+
+    async def retry(self, ident: str) -> Entry:
+        """Send a failed or uncertain message again.  Raises NotFound, Conflict."""
+        entry = await self._settle(ident, Retry())
+        self._waker(entry.account).set()
+        return entry
+
+    async def cancel(self, ident: str) -> Entry:
+        """Do not send it.  Raises NotFound, Conflict."""
+        return await self._settle(ident, Cancel())
+
+    # --- the reign --------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def reign(self, epoch: int) -> AsyncIterator[None]:
+        """Send while the lease is held; a send under way is finished or left to the crash rule."""
+        self._epoch = epoch
+        self._accounts.on_new = self._join
+        self._accounts.on_gone = self._leave
+        try:
+            for account in self._accounts.all():
+                self._join(account)
+            yield
+        finally:
+            await self._drain()
+            self._epoch = None
+
+    async def _drain(self) -> None:
+        """Take nothing more; what is being sent may finish for a moment, the crash rule judges the rest."""
+        self._closing = True
+        senders = list(self._senders.values())
+        self._senders.clear()
+        for wake in self._wake.values():
+            wake.set()
+        if senders:
+            await asyncio.wait(senders, timeout=min(_DRAIN, self._permit()))
+        for sender in senders:
+            sender.cancel()
+        await asyncio.gather(*senders, return_exceptions=True)
+        self._closing = False
+
+    def _join(self, account: Account) -> None:
+        if self._epoch is None or account.id in self._senders:
+            return
+        account.on_connected = self._waker(account.id).set
+        self._senders[account.id] = asyncio.create_task(
+            self._send_all(account), name=f"outbound {account.id}"
+        )
+
+    async def _leave(self, account: Account) -> None:
+        sender = self._senders.pop(account.id, None)
+        if sender is not None:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+
+    def _waker(self, account: str) -> asyncio.Event:
+        return self._wake.setdefault(account, asyncio.Event())
+
+    async def _send_all(self, account: Account) -> None:
+        judged = False
+        refusals: dict[str, int] = {}
+        while not self._closing:
+            wake = self._waker(account.id)
+            wake.clear()
+            pause = _LOOK
+            try:
+                if not judged:
+                    await self._judge_stranded(account)
+                    judged = True
+                while await self._send_next(account, refusals):
+                    pass
+                if refusals:
+                    pause = _RETRY
+            except WadError as error:
+                log.warning("cannot send: %s", error, extra={"account": account.id})
+                pause = _RETRY
+            except Exception:
+                log.exception("outbound failed", extra={"account": account.id})
+                pause = _RETRY
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await wake.wait()
+
+    async def _judge_stranded(self, account: Account) -> None:
+        """The crash rule for what an earlier process left in `sending`."""
+        stranded = await self._store.entries(account.id, states=[MessageStatus.SENDING], limit=1000)
+        for entry in stranded:
+            found = await asyncio.to_thread(
+                self._accounts.engine.sent_as, account.home, entry.secret
+            )
+            why = "the process that was sending it ended"
+            outcome: Outcome = NotSent(why) if found is None else Unknown(found, why)
+            await self._settle(entry.id, outcome)
+
+    async def _send_next(self, account: Account, refusals: dict[str, int]) -> bool:
+        """Send the oldest queued message; whether to go on with the next at once."""
+        worker = account.worker
+        if self._closing or account.status.state is not State.CONNECTED or worker is None:
+            return False
+        entry = await self._store.next_entry(account.id)
+        if entry is None:
+            return False
+        claim = Claimed(Claim(self._holder, self._epoch or 0), self._draw(_SECRET_BYTES))
+        entry = await self._settle(entry.id, claim)
+        fate = await worker.send(Jid.parse(entry.to), entry.text, entry.secret)
+        if isinstance(fate, NotSent) and account.status.state is State.CONNECTED:
+            refusals[entry.id] = refusals.get(entry.id, 0) + 1
+            if refusals[entry.id] >= _PATIENCE:
+                fate = Refused("not_sent", fate.why)
+        if not isinstance(fate, NotSent):
+            refusals.pop(entry.id, None)
+        await self._settle_surely(entry.id, fate)
+        return not isinstance(fate, NotSent)
+
+    async def _settle_surely(self, ident: str, outcome: Outcome) -> None:
+        """The message is on its way: what became of it must be written, however long the store takes."""
+        while True:
+            try:
+                await self._settle(ident, outcome)
+                return
+            except Conflict as error:
+                # Its receipt or echo was recorded first: that evidence is better than ours.
+                log.info("%s", error)
+                return
+            except Unavailable as error:
+                log.warning("cannot write what became of %s: %s", ident, error)
+                await asyncio.sleep(_RETRY)
+
+    async def _settle(self, ident: str, outcome: Outcome) -> Entry:
+        if self._epoch is None:
+            raise TimedOut("the lease is gone")
+        entry = await self._store.settle(ident, outcome, epoch=self._epoch)
+        self._tell(entry)
+        if entry.state not in _OPEN:
+            for future in self._settling.get(ident, ()):
+                if not future.done():
+                    future.set_result(entry)
+        return entry
+
+    def _tell(self, entry: Entry) -> None:
+        self._bus.publish(
+            "outbox", f"{entry.state}" + (f": {entry.error}" if entry.error else ""), account=entry.account,
+            id=entry.id, state=str(entry.state), wa_id=entry.wa_id, client_id=entry.client_id,
+        )  # fmt: skip
