@@ -64,8 +64,9 @@ class Surroundings:
 class Account:
     """One account: its state, its worker while there is one, its inbound road."""
 
-    def __init__(self, home: Home, around: Surroundings) -> None:
+    def __init__(self, home: Home, around: Surroundings, news: asyncio.Event) -> None:
         self._home = home
+        self._news = news
         self._around = around
         self.id = home.id
         self.card = home.card()
@@ -82,7 +83,6 @@ class Account:
         self._idle.set()
         self._damaged: FileDamaged | None = None
         self._published: AccountStatus | None = None
-        self.unpublished = asyncio.Event()
         self.inbound = Inbound(
             home.id,
             lambda: Spool.open(home.spool_db),
@@ -199,7 +199,7 @@ class Account:
                 level, "%s -> %s: %s", before.state, after.state, masked(after.reason),
                 extra={"account": self.id},
             )  # fmt: skip
-        self.unpublished.set()
+        self._news.set()
 
     def _report(self, report: Report) -> None:
         match report:
@@ -221,7 +221,7 @@ class Account:
             if self.card.phone and self.card.phone != phone:
                 self.warn(f"was added for {self.card.phone} but is paired with {phone}")
             self._write_card(jid=jid, lid=lid, push_name=push_name, phone=phone)
-            self.unpublished.set()
+            self._news.set()
 
     def warn(self, text: str) -> None:
         """Something that an operator should see until the daemon restarts."""
@@ -338,7 +338,6 @@ class Account:
 
     async def publish(self, epoch: int) -> None:
         """Write the status document when it has changed."""
-        self.unpublished.clear()
         status = AccountStatus(
             account=self.id,
             name=self.card.name,
@@ -374,6 +373,7 @@ class Accounts:
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._epoch: int | None = None
+        self._news = asyncio.Event()
         self.on_new: Callable[[Account], None] = lambda account: None
         self.on_gone: Callable[[Account], Awaitable[None]] = _nothing
 
@@ -423,7 +423,7 @@ class Accounts:
 
     def _take(self, home: Home) -> Account:
         assert self._group is not None
-        account = Account(home, self._around)
+        account = Account(home, self._around, self._news)
         self._accounts[account.id] = account
         self._tasks[account.id] = [
             self._group.create_task(account.run(), name=f"account {account.id}"),
@@ -455,22 +455,15 @@ class Accounts:
 
     async def _publish(self, epoch: int) -> None:
         while True:
+            self._news.clear()
             try:
                 for account in self.all():
                     await account.publish(epoch)
             except WadError as error:
                 log.warning("cannot publish the accounts' status: %s", error)
                 await asyncio.sleep(_RETRY_PUBLISH)
-            await self._news()
-
-    async def _news(self) -> None:
-        waits = [asyncio.ensure_future(account.unpublished.wait()) for account in self.all()]
-        try:
-            await asyncio.wait(waits or [asyncio.ensure_future(asyncio.sleep(1))], timeout=5.0,
-                               return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
-        finally:
-            for wait in waits:
-                wait.cancel()
+                self._news.set()
+            await self._news.wait()
 
     def permit(self, seconds: float) -> None:
         """The lease was renewed."""

@@ -50,13 +50,18 @@ class Bus:
             except asyncio.QueueFull:
                 reader.missed += 1
 
+    @property
+    def past(self) -> list[Happening]:
+        """What is remembered, the oldest first."""
+        return list(self._past)
+
     @asynccontextmanager
     async def follow(
         self, *, last: int = 0, live: bool = True
     ) -> AsyncIterator[AsyncIterator[Happening]]:
         """The `last` happenings, and with `live` all that follow; a slow reader is told how many it missed."""
         reader = _Reader()
-        past = list(self._past)[-last:] if last else []
+        past = self.past[-last:] if last else []
         self._readers.add(reader)
         try:
             yield self._read(reader, past, live)

@@ -1,0 +1,99 @@
+"""Spool to store: nothing lost, nothing twice, whatever fails in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.world import a_world, until
+from wad.core.errors import Unavailable
+from wad.core.jid import Jid, ThreadId
+from wad.spool import Spool
+
+BOB = Jid.parse("15550000002@s.whatsapp.net")
+
+
+async def test_what_arrives_is_recorded_in_order(tmp_path: Path) -> None:
+    """Messages end in their thread, newest first."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        for number in range(30):
+            world.worker(account).receive(BOB, f"text {number}", at_ms=1_700_000_000_000 + number)
+        await until(lambda: account.inbound.recorded == 30, "30 messages")
+        thread = str(ThreadId.make(account.id, BOB))
+        texts = [m.content.text for m in await world.store.messages(thread, limit=50)]
+        assert texts == [f"text {number}" for number in reversed(range(30))]
+        assert account.inbound.backlog == 0
+
+
+async def test_a_redelivered_message_is_counted_not_stored(tmp_path: Path) -> None:
+    """The same WhatsApp id again changes nothing."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        for _ in range(3):
+            world.worker(account).receive(BOB, "once", wa_id="SAME")
+        await until(lambda: account.inbound.duplicates == 2, "two duplicates")
+        assert account.inbound.recorded == 1
+
+
+async def test_a_failing_store_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the store refuses, the backlog grows and says why; afterwards everything is there, in order."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        good = world.store.record
+
+        async def bad(*_: object, **__: object) -> None:
+            raise Unavailable("the store is away")
+
+        monkeypatch.setattr(world.store, "record", bad)
+        for number in range(5):
+            world.worker(account).receive(BOB, f"text {number}")
+        await until(lambda: account.inbound.error, "an error in status")
+        assert account.inbound.error == "the store is away"
+        monkeypatch.setattr(world.store, "record", good)
+        await until(lambda: account.inbound.recorded == 5, "five messages")
+        assert account.inbound.error == ""
+
+
+async def test_inbound_goes_on_without_the_lease(tmp_path: Path) -> None:
+    """What was received before the lease went is stored although the instance is passive."""
+    async with a_world(tmp_path) as world:
+        async with world.leading():
+            account = await world.connected()
+        spool = Spool.open(account.home.spool_db)
+        async with world.leading():
+            await until(lambda: account.status.state == "connected", "connected")
+            world.worker(account).receive(BOB, "late")
+        spool.close()
+        await until(lambda: account.inbound.recorded == 1, "the message")
+
+
+async def test_an_untranslatable_event_is_kept_and_counted(tmp_path: Path) -> None:
+    """It stays raw in the spool, shows in status, and holds up nothing behind it."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        spool = Spool.open(account.home.spool_db)
+        spool.append(received_ms=1, kind="message", wa_id="", raw=b"?", event=None, reason="no words")
+        spool.close()
+        world.worker(account).receive(BOB, "after it")
+        await until(lambda: account.inbound.recorded == 1, "the message behind it")
+        assert account.inbound.untranslated == 1
+
+
+async def test_the_next_process_goes_on_where_the_last_stopped(tmp_path: Path) -> None:
+    """The cursor survives; nothing is recorded a second time."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        world.worker(account).receive(BOB, "hello")
+        await until(lambda: account.inbound.recorded == 1, "the message")
+        ident = account.id
+    async with a_world(tmp_path, boot="boot2") as world, world.leading():
+        account = world.accounts.find(ident)
+        await until(lambda: account.status.state == "connected", "connected")
+        world.worker(account).receive(BOB, "again", wa_id="ANOTHER")
+        await until(lambda: account.inbound.recorded == 1, "the second message")
+        assert account.inbound.duplicates == 0
+        assert (await world.store.totals(ident)).messages == 2

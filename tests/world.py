@@ -1,0 +1,120 @@
+"""A small world for the flow's tests: SQLite, the simulator, and everything that the daemon would build."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from wad.clock import SystemClock
+from wad.core.connection import Patience
+from wad.core.lease import Terms
+from wad.engine.simulator import SimulatedWorker, SimulatorEngine
+from wad.flow.accounts import Account, AccountOptions, Accounts, Surroundings
+from wad.flow.bus import Bus
+from wad.flow.leader import Leader
+from wad.flow.outbound import Outbound
+from wad.home import Homes
+from wad.store import Store, open_store
+from wad.store.lease import FileLease
+
+PATIENT = 10.0  # seconds until a test that waits for something gives up
+
+
+async def until(condition: Callable[[], object], what: str = "the condition") -> None:
+    """Wait until a condition holds; a test that waits in vain says for what."""
+    try:
+        async with asyncio.timeout(PATIENT):
+            while not condition():
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"waited {PATIENT:g} s in vain for {what}") from None
+
+
+@dataclass
+class World:
+    """The live objects."""
+
+    engine: SimulatorEngine
+    store: Store
+    bus: Bus
+    homes: Homes
+    accounts: Accounts
+    outbound: Outbound
+    leader: Leader
+
+    def worker(self, account: Account) -> SimulatedWorker:
+        """The running simulated worker of an account."""
+        return self.engine.workers[account.id]
+
+    @asynccontextmanager
+    async def reign(self, epoch: int) -> AsyncIterator[None]:
+        """As the daemon's."""
+        await self.store.fence(epoch)
+        async with self.accounts.reign(epoch), self.outbound.reign(epoch):
+            yield
+
+    @asynccontextmanager
+    async def leading(self) -> AsyncIterator[None]:
+        """With the lease held."""
+        task = asyncio.create_task(self.leader.run(self.reign))
+        try:
+            await until(lambda: self.leader.valid_for() is not None, "the lease")
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def connected(self, name: str = "shop", phone: str = "+15550000001") -> Account:
+        """A new account that is paired and connected."""
+        account = await self.accounts.add(name, phone=phone)
+        account.pair()
+        await until(lambda: account.status.state == "connected", "connected")
+        return account
+
+
+@asynccontextmanager
+async def a_world(
+    directory: Path, *, auto_pair: bool = True, patience: Patience | None = None, boot: str = "boot1"
+) -> AsyncIterator[World]:
+    """Everything built and running, the lease not yet held."""
+    clock = SystemClock()
+    sessions = directory / "sessions"
+    sessions.mkdir(parents=True, exist_ok=True)
+    store = await open_store("sqlite", directory)
+    engine = SimulatorEngine(auto_pair=auto_pair)
+    bus = Bus(clock)
+    leader: list[Leader] = []
+
+    def permit() -> float:
+        return leader[0].valid_for() or 0.0
+
+    options = AccountOptions(patience or Patience(base=0.01, cap=0.05), stop_timeout=1)
+    around = Surroundings(engine, store, bus, clock, options, permit, "me")
+    homes = Homes(sessions)
+    numbers = itertools.count(1)
+    accounts = Accounts(homes, around, lambda: f"{next(numbers):08x}")
+    draws = itertools.count(1)
+    outbound = Outbound(
+        store, accounts, bus, clock, "me", lambda size: next(draws).to_bytes(size, "big"), permit
+    )
+    leader.append(
+        Leader(
+            FileLease(directory / "lease.json", boot),
+            "me",
+            boot,
+            Terms(),
+            clock,
+            bus,
+            floor=await store.epoch(),
+            on_renewed=accounts.permit,
+        )
+    )
+    try:
+        async with accounts.running():
+            yield World(engine, store, bus, homes, accounts, outbound, leader[0])
+    finally:
+        await store.close()
