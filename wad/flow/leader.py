@@ -145,7 +145,8 @@ class Leader:
             return False
         except (WadError, TimeoutError) as error:
             log.warning("cannot renew the lease: %s", error or "no answer in time")
-            await asyncio.sleep(min(_RETRY, max(0.0, held.valid_until - self._clock.monotonic())))
+            left = max(0.0, held.valid_until - self._clock.monotonic())
+            await asyncio.sleep(min(_RETRY, self._terms.renew_every / 5, left))
         return True
 
     async def _write(self, record: Record, version: str | None) -> Held:

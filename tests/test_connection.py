@@ -1,0 +1,222 @@
+"""The account's state machine: what happens in which state, and what never happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wad.core.connection import (
+    ENDED,
+    WORKING,
+    Banned,
+    Begin,
+    Broken,
+    Connected,
+    Due,
+    Ended,
+    Input,
+    LoggedOut,
+    Lost,
+    Outdated,
+    Pair,
+    Paired,
+    Patience,
+    QrOver,
+    QrShown,
+    Replaced,
+    Restart,
+    State,
+    Status,
+    StepDown,
+    Stop,
+    step,
+)
+from wad.core.errors import Conflict
+
+PATIENCE = Patience(base=1, cap=60)
+
+
+def after(*events: Input, status: Status | None = None, now: float = 100.0) -> Status:
+    """The status after these events, all at one time."""
+    status = status or Status()
+    for event in events:
+        status = step(status, event, now, 0.5, PATIENCE)
+    return status
+
+
+CONNECTED = after(Begin(paired=True), Connected())
+
+
+def test_a_paired_account_starts_to_connect() -> None:
+    """With a session on the disk a worker is wanted at once."""
+    status = after(Begin(paired=True))
+    assert (status.state, status.worker) == (State.CONNECTING, True)
+
+
+def test_an_unpaired_account_waits_without_a_worker() -> None:
+    """Nobody asked for a QR code, so none is fetched; the action says how to ask."""
+    status = after(Begin(paired=False))
+    assert (status.state, status.worker) == (State.AWAITING_SCAN, False)
+    assert status.action == "wadctl account pair ACCOUNT"
+
+
+def test_pairing_from_code_to_connected() -> None:
+    """The code is shown, scanned, and gone; the window closes."""
+    status = after(Begin(paired=False), Pair(200, paired=False), QrShown("code"))
+    assert (status.state, status.qr) == (State.AWAITING_SCAN, "code")
+    status = after(Paired(), Connected(), status=status)
+    assert (status.state, status.qr, status.pair_until) == (State.CONNECTED, "", None)
+
+
+def test_used_up_codes_are_followed_by_fresh_ones() -> None:
+    """While the window is open the worker is replaced at once, and that is no failure."""
+    status = after(Begin(paired=False), Pair(500, paired=False), QrShown("code"), QrOver())
+    assert not status.worker
+    status = after(Ended("nobody scanned the QR code"), Due(), status=status)
+    assert status.worker
+    assert status.attempts == 0
+
+
+def test_the_pairing_window_closes() -> None:
+    """Nobody scanned: no worker, no code, and the account waits to be asked again."""
+    status = after(Begin(paired=False), Pair(500, paired=False), QrShown("code"))
+    status = after(Due(), status=status, now=501)
+    assert (status.state, status.worker, status.qr) == (State.AWAITING_SCAN, False, "")
+
+
+def test_an_outage_of_any_length_is_reconnecting() -> None:
+    """A thousand failures in a row never ask for a QR code, and the delay is capped."""
+    status = CONNECTED
+    now = 100.0
+    for _ in range(1000):
+        status = step(status, Ended("no network"), now, 0.99, PATIENCE)
+        assert status.state is State.RECONNECTING
+        assert status.retry_at is not None
+        assert status.retry_at - now <= PATIENCE.cap
+        now = status.retry_at
+        status = step(status, Due(), now, 0.5, PATIENCE)
+        assert status.worker
+    assert status.paired
+
+
+def test_a_lost_connection_keeps_its_worker() -> None:
+    """The library tries again by itself."""
+    status = after(Lost("gone"), status=CONNECTED)
+    assert (status.state, status.worker) == (State.RECONNECTING, True)
+    assert after(Connected(), status=status).state is State.CONNECTED
+
+
+@pytest.mark.parametrize(
+    ("event", "state"),
+    [
+        (LoggedOut("phone"), State.LOGGED_OUT),
+        (Replaced(), State.REPLACED),
+        (Broken("disk"), State.FAILED),
+        (Stop(), State.STOPPED),
+        (StepDown(), State.PASSIVE),
+        (Banned(60, "why"), State.BANNED),
+        (Outdated("old"), State.OUTDATED),
+    ],
+)
+def test_what_ends_the_worker(event: Input, state: State) -> None:
+    """Each of these leaves the account without a worker, in its own state."""
+    status = after(event, status=CONNECTED)
+    assert (status.state, status.worker) == (state, False)
+    assert after(Ended("gone"), status=status).state is state
+
+
+def test_a_ban_is_waited_for() -> None:
+    """It tries again when WhatsApp said, not before."""
+    status = after(Banned(60, "why"), status=CONNECTED)
+    assert not after(Due(), status=status, now=159).worker
+    assert after(Due(), status=status, now=160).worker
+
+
+def test_an_outdated_library_tries_again_slowly() -> None:
+    """Only an upgrade helps: between half and one `outdated` pause."""
+    status = after(Outdated("old"), status=CONNECTED)
+    assert status.retry_at is not None
+    assert 1800 <= status.retry_at - 100 <= 3600
+    assert "upgrade" in status.action
+
+
+def test_replaced_waits_for_the_operator_or_a_new_lease() -> None:
+    """It does not fight; Begin starts it again."""
+    status = after(Replaced(), status=CONNECTED)
+    assert not after(Due(), status=status, now=1e9).worker
+    assert after(Begin(paired=True), status=status).worker
+
+
+def test_a_session_that_is_none_is_not_shown_codes_to_nobody() -> None:
+    """A code that nobody asked for ends the worker and says that the account is not paired."""
+    status = after(Begin(paired=True), QrShown("code"))
+    assert (status.state, status.worker, status.qr) == (State.AWAITING_SCAN, False, "")
+
+
+@pytest.mark.parametrize("event", [Pair(9, paired=True), Pair(9, paired=False), Restart()])
+def test_orders_to_a_passive_instance_are_refused(event: Input) -> None:
+    """Only the active instance acts."""
+    with pytest.raises(Conflict):
+        after(event)
+
+
+def test_pairing_a_paired_account_is_refused() -> None:
+    """It would end the present pairing."""
+    with pytest.raises(Conflict, match="paired already"):
+        after(Pair(9, paired=True), status=CONNECTED)
+
+
+@pytest.mark.parametrize("state", sorted(ENDED))
+def test_restarting_what_does_not_run_is_refused(state: State) -> None:
+    """The answer says what to do instead."""
+    with pytest.raises(Conflict) as caught:
+        after(Restart(), status=replace(CONNECTED, state=state, worker=False))
+    assert caught.value.hint
+
+
+EVENTS = st.one_of(
+    st.builds(Begin, paired=st.booleans()),
+    st.just(StepDown()),
+    st.just(Stop()),
+    st.builds(Pair, st.floats(0, 1000), paired=st.booleans()),
+    st.just(Restart()),
+    st.builds(QrShown, st.text(max_size=3)),
+    st.just(QrOver()),
+    st.just(Paired()),
+    st.just(Connected()),
+    st.builds(Lost, st.just("lost")),
+    st.builds(Ended, st.just("ended")),
+    st.builds(LoggedOut, st.just("out")),
+    st.just(Replaced()),
+    st.builds(Banned, st.floats(0, 1000), st.just("ban")),
+    st.builds(Outdated, st.just("old")),
+    st.builds(Broken, st.just("broken")),
+    st.just(Due()),
+)
+
+
+@given(st.lists(st.tuples(EVENTS, st.floats(0, 50)), max_size=40), st.floats(0, 0.999))
+def test_laws_of_the_machine(events: list[tuple[Input, float]], chance: float) -> None:
+    """Whatever happens in whatever order, these hold after every step."""
+    status, now = Status(), 0.0
+    for event, pause in events:
+        now += pause
+        before = status
+        try:
+            status = step(status, event, now, chance, PATIENCE)
+        except Conflict:
+            assert isinstance(event, Pair | Restart)
+            continue
+        assert status.worker <= (status.state in WORKING), "a worker runs only in a working state"
+        assert (status.qr == "") or status.state is State.AWAITING_SCAN, "a code is shown only for a scan"
+        assert status.qr == "" or status.pair_until is not None, "a code is shown only while asked for"
+        assert status.reason, "every state has its sentence"
+        if before.paired and not status.paired:
+            assert isinstance(event, LoggedOut | Begin | QrShown | Pair), "only these end a pairing"
+        if status.state is not before.state:
+            assert status.since == now
+        if status.state is State.RECONNECTING:
+            assert status.worker or status.retry_at is not None, "an outage always ends in another try"

@@ -1,0 +1,186 @@
+"""The leader drives the lease: it reigns, renews, steps down in time and lets go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.world import until
+from wad.clock import SystemClock
+from wad.core.errors import Conflict, Unavailable
+from wad.core.lease import Record, Seen, Terms
+from wad.flow.bus import Bus
+from wad.flow.leader import Leader
+from wad.store.lease import FileLease
+
+TERMS = Terms(ttl=0.6, renew_every=0.1, margin=0.2)
+
+
+class Shared:
+    """A record in memory that two leaders share; it can be cut off."""
+
+    def __init__(self) -> None:
+        self.record: Record | None = None
+        self.version = 0
+        self.written = 0.0
+        self.cut = False
+        self.clock = SystemClock()
+
+    async def read(self) -> Seen | None:
+        """The record, aged by one clock."""
+        self._check()
+        if self.record is None:
+            return None
+        return Seen(self.record, self.clock.monotonic() - self.written, str(self.version))
+
+    async def write(self, record: Record, expected: str | None) -> str:
+        """Compare and set."""
+        self._check()
+        if expected != (None if self.record is None else str(self.version)):
+            raise Conflict("somebody else wrote")
+        self.record, self.version, self.written = record, self.version + 1, self.clock.monotonic()
+        return str(self.version)
+
+    async def changed(self, timeout: float) -> None:
+        """Poll."""
+        await asyncio.sleep(min(timeout, 0.05))
+
+    def _check(self) -> None:
+        if self.cut:
+            raise Unavailable("cut off")
+
+
+class Reigns:
+    """Counts reigns; `acting` is whether one runs."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+        self.acting = False
+
+    @asynccontextmanager
+    async def reign(self, epoch: int) -> AsyncIterator[None]:
+        """As the daemon's."""
+        self.epochs.append(epoch)
+        self.acting = True
+        try:
+            yield
+        finally:
+            self.acting = False
+
+
+def a_leader(
+    record: Shared | FileLease, name: str, on_renewed: Callable[[float], None] = lambda s: None
+) -> Leader:
+    """A leader with short terms."""
+    clock = SystemClock()
+    return Leader(record, name, name, TERMS, clock, Bus(clock), floor=0, on_renewed=on_renewed)
+
+
+@asynccontextmanager
+async def running(leader: Leader, reigns: Reigns) -> AsyncIterator[asyncio.Task[None]]:
+    """Run it, and end it as the daemon does."""
+    task = asyncio.create_task(leader.run(reigns.reign))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_it_reigns_and_renews() -> None:
+    """The right to act lasts beyond one ttl, and each renewal is handed on."""
+    shared, reigns, permits = Shared(), Reigns(), list[float]()
+    leader = a_leader(shared, "one", permits.append)
+    async with running(leader, reigns):
+        await until(lambda: len(permits) > 8, "renewals")
+        assert leader.valid_for() is not None
+        assert reigns.epochs == [1]
+        assert all(permit <= TERMS.ttl - TERMS.margin for permit in permits)
+
+
+async def test_release_comes_after_the_reign() -> None:
+    """On the way out the reign ends first, then the record is free and keeps its epoch."""
+    shared, reigns = Shared(), Reigns()
+    async with running(a_leader(shared, "one"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+    assert not reigns.acting
+    assert shared.record is not None
+    assert (shared.record.holder, shared.record.epoch, shared.record.previous) == ("", 1, "one")
+
+
+async def test_the_standby_takes_over_with_a_new_epoch() -> None:
+    """One waits while the other reigns, and succeeds it."""
+    shared, first, second = Shared(), Reigns(), Reigns()
+    standby = a_leader(shared, "two")
+    async with running(a_leader(shared, "one"), first):
+        await until(lambda: first.acting, "the first reign")
+        waiting = asyncio.create_task(standby.run(second.reign))
+        await until(lambda: standby.holder == "one", "knowing the holder")
+        assert standby.valid_for() is None
+        assert not second.acting
+    await until(lambda: second.acting, "the second reign")
+    assert second.epochs == [2]
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+
+async def test_cut_off_it_steps_down_and_comes_back() -> None:
+    """It acts for as long as it is sure, no longer; when the record is back, so is it."""
+    shared, reigns = Shared(), Reigns()
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        shared.cut = True
+        await until(lambda: not reigns.acting, "stepping down")
+        assert leader.valid_for() is None
+        assert "cut off" in leader.reason or "not renewed" in leader.reason
+        shared.cut = False
+        await until(lambda: reigns.acting, "another reign")
+        assert reigns.epochs == [1, 2]
+
+
+async def test_a_short_cut_changes_nothing() -> None:
+    """One failed renewal neither demotes nor sticks."""
+    shared, reigns = Shared(), Reigns()
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        shared.cut = True
+        await asyncio.sleep(0.15)
+        shared.cut = False
+        version = shared.version
+        await until(lambda: shared.version > version + 2, "renewals")
+        assert reigns.epochs == [1]
+
+
+async def test_a_taken_lease_ends_the_reign_at_once() -> None:
+    """When somebody else wrote the record, there is no arguing."""
+    shared, reigns = Shared(), Reigns()
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        thief = Record(holder="thief", nonce="t", epoch=9, ttl=60)
+        await shared.write(thief, str(shared.version))
+        await until(lambda: not reigns.acting, "the end of the reign")
+        await until(lambda: leader.holder == "thief", "knowing the thief")
+
+
+async def test_a_file_lease_succeeds_a_dead_process_at_once(tmp_path: Path) -> None:
+    """On one machine the lock has proven that the predecessor is dead."""
+    path = tmp_path / "lease.json"
+    await FileLease(path, "dead").write(Record(holder="me", nonce="dead", epoch=4, ttl=600), None)
+    reigns = Reigns()
+    async with running(a_leader(FileLease(path, "me"), "me"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+        assert reigns.epochs == [5]
+
+
+async def test_a_damaged_lease_file_is_no_obstacle(tmp_path: Path) -> None:
+    """It is written anew."""
+    path = tmp_path / "lease.json"
+    path.write_text("{")
+    reigns = Reigns()
+    async with running(a_leader(FileLease(path, "me"), "me"), reigns):
+        await until(lambda: reigns.acting, "the reign")
