@@ -150,7 +150,9 @@ class Daemon:
                     break
         return sorted(found, key=lambda message: (message["at_ms"], message["id"]))
 
-    async def wadctl(self, *words: str, timeout: float = PATIENT) -> subprocess.CompletedProcess[str]:
+    async def wadctl(
+        self, *words: str, timeout: float = PATIENT
+    ) -> subprocess.CompletedProcess[str]:
         """Run the real command."""
         return await asyncio.to_thread(
             subprocess.run,

@@ -99,7 +99,9 @@ async def audit(
         arrived = Counter(r.ident for peer in peers for r in peer.inbox if r.account is account)
         sent += len(outbound & set(arrived))
         unread += len(outbound - set(arrived))
-        texts = Counter((peer.name, r.text) for peer in peers for r in peer.inbox if r.account is account)
+        texts = Counter(
+            (peer.name, r.text) for peer in peers for r in peer.inbox if r.account is account
+        )
         repeated += sum(count - 1 for count in texts.values())
     return {
         "received": received, "sent": sent, "lost": lost, "duplicates": duplicates, "repeated": repeated,
@@ -118,7 +120,9 @@ async def run(directory: Path, *, once: bool) -> int:
     """The whole demo; the exit code."""
     begun = time.monotonic()
     async with WhatsApp() as server:
-        accounts = {name: server.add_account(number, name=name) for name, number in ACCOUNTS.items()}
+        accounts = {
+            name: server.add_account(number, name=name) for name, number in ACCOUNTS.items()
+        }
         peers = [server.add_peer(number, name=name) for name, number in PEERS.items()]
         daemon = Daemon(directory, server.environment())
         say(f"A WhatsApp test server listens on 127.0.0.1; wad keeps its state in {directory}.")
@@ -126,7 +130,9 @@ async def run(directory: Path, *, once: bool) -> int:
         try:
             for name, account in accounts.items():
                 await pair(daemon, name, account)
-            say(f"\n{len(peers)} people write to {len(accounts)} accounts; every message is answered.")
+            say(
+                f"\n{len(peers)} people write to {len(accounts)} accounts; every message is answered."
+            )
             answered: dict[str, set[str]] = {name: set() for name in accounts}
             half = ROUNDS // 2
             await everybody_writes(server, accounts, peers, range(half))
@@ -140,7 +146,8 @@ async def run(directory: Path, *, once: bool) -> int:
             await show(daemon, "messages", "shop", f"+{PEERS['Bob']}", "--limit", "6")
             result = await audit(daemon, server, accounts, peers)
             ok = not any(
-                result[name] for name in ("lost", "duplicates", "repeated", "unsent", "server_errors")
+                result[name]
+                for name in ("lost", "duplicates", "repeated", "unsent", "server_errors")
             )
             if not once:
                 await look_around(daemon)
@@ -154,7 +161,9 @@ async def run(directory: Path, *, once: bool) -> int:
 async def answer_everywhere(daemon: Daemon, answered: dict[str, set[str]]) -> None:
     """Wait for what was received, answer it, wait until that has left."""
     for name, done in answered.items():
-        await daemon.wait_account(name, lambda shown: shown["inbound"]["backlog"] == 0, "no backlog")
+        await daemon.wait_account(
+            name, lambda shown: shown["inbound"]["backlog"] == 0, "no backlog"
+        )
         await answer_all(daemon, name, done)
         await all_sent(daemon, name)
 
@@ -164,7 +173,9 @@ async def killed(daemon: Daemon) -> None:
     pid = (await daemon.account("shop"))["worker"]["pid"]
     say(f"\nkill -9 of the worker of 'shop' (pid {pid}), then of the daemon itself.")
     os.kill(pid, signal.SIGKILL)
-    await daemon.wait_account("shop", lambda shown: (shown["worker"] or {}).get("pid") not in (None, pid), "a worker")
+    await daemon.wait_account(
+        "shop", lambda shown: (shown["worker"] or {}).get("pid") not in (None, pid), "a worker"
+    )
     await daemon.wait_state("shop", "connected")
     await daemon.end(signal.SIGKILL)
     await daemon.start()

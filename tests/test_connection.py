@@ -211,12 +211,18 @@ def test_laws_of_the_machine(events: list[tuple[Input, float]], chance: float) -
             assert isinstance(event, Pair | Restart)
             continue
         assert status.worker <= (status.state in WORKING), "a worker runs only in a working state"
-        assert (status.qr == "") or status.state is State.AWAITING_SCAN, "a code is shown only for a scan"
-        assert status.qr == "" or status.pair_until is not None, "a code is shown only while asked for"
+        assert (status.qr == "") or status.state is State.AWAITING_SCAN, (
+            "a code is shown only for a scan"
+        )
+        assert status.qr == "" or status.pair_until is not None, (
+            "a code is shown only while asked for"
+        )
         assert status.reason, "every state has its sentence"
         if before.paired and not status.paired:
             assert isinstance(event, LoggedOut | Begin | QrShown | Pair), "only these end a pairing"
         if status.state is not before.state:
             assert status.since == now
         if status.state is State.RECONNECTING:
-            assert status.worker or status.retry_at is not None, "an outage always ends in another try"
+            assert status.worker or status.retry_at is not None, (
+                "an outage always ends in another try"
+            )

@@ -76,7 +76,9 @@ async def test_an_untranslatable_event_is_kept_and_counted(tmp_path: Path) -> No
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         spool = Spool.open(account.home.spool_db)
-        spool.append(received_ms=1, kind="message", wa_id="", raw=b"?", event=None, reason="no words")
+        spool.append(
+            received_ms=1, kind="message", wa_id="", raw=b"?", event=None, reason="no words"
+        )
         spool.close()
         world.worker(account).receive(BOB, "after it")
         await until(lambda: account.inbound.recorded == 1, "the message behind it")

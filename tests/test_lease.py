@@ -21,7 +21,9 @@ def a_record(holder: str = "other", epoch: int = 7) -> Record:
     return Record(holder=holder, nonce="n", epoch=epoch, ttl=15)
 
 
-@pytest.mark.parametrize(("ttl", "every", "margin"), [(0, 5, 3), (15, 7, 3), (15, 5, 0), (10, 5, 3)])
+@pytest.mark.parametrize(
+    ("ttl", "every", "margin"), [(0, 5, 3), (15, 7, 3), (15, 5, 0), (10, 5, 3)]
+)
 def test_terms_that_cannot_work_are_refused(ttl: float, every: float, margin: float) -> None:
     """Two lost renewals and the margin must fit into the ttl."""
     with pytest.raises(BadConfig):
@@ -54,7 +56,10 @@ def test_a_released_record_is_taken_and_its_epoch_goes_on() -> None:
 
 def test_a_dead_holder_is_succeeded_at_once() -> None:
     """A holder whose lock on this machine is free does not have to run out."""
-    assert lease.decide_as_standby(Seen(a_record(), 0.0, "v", dead=True), "me", TERMS).act is Act.ACQUIRE
+    assert (
+        lease.decide_as_standby(Seen(a_record(), 0.0, "v", dead=True), "me", TERMS).act
+        is Act.ACQUIRE
+    )
 
 
 def test_a_lost_record_does_not_take_the_epoch_back() -> None:
@@ -122,7 +127,9 @@ def turn(instance: Instance, keeper: Keeper, now: float, chance: random.Random) 
         if decision.act is Act.STEP_DOWN:
             instance.held = None
         elif decision.act is Act.RENEW and instance.own is not None:
-            attempt(instance, keeper, lease.renewed(instance.own, 0), instance.held.version, now, chance)
+            attempt(
+                instance, keeper, lease.renewed(instance.own, 0), instance.held.version, now, chance
+            )
         return
     if chance.random() < 0.1:
         return  # the read was lost
@@ -161,7 +168,8 @@ def test_never_two_may_act_and_somebody_does_when_the_network_heals(seed: int, c
     chance = random.Random(seed)
     keeper = Keeper()
     instances = [
-        Instance(f"i{n}", 1 + chance.uniform(-0.03, 0.03), chance.uniform(0, 1e6)) for n in range(count)
+        Instance(f"i{n}", 1 + chance.uniform(-0.03, 0.03), chance.uniform(0, 1e6))
+        for n in range(count)
     ]
     epochs: list[int] = []
     now = 0.0

@@ -98,7 +98,9 @@ def test_source_and_time() -> None:
 
 def test_our_own_phones_message_has_the_recipient_as_chat() -> None:
     """The chat's other address is the recipient's."""
-    found = message(an_event(Message(conversation="hi"), sender="900000000000001:0@lid", from_me=True))
+    found = message(
+        an_event(Message(conversation="hi"), sender="900000000000001:0@lid", from_me=True)
+    )
     assert found is not None
     assert found.from_me
     assert str(found.chat_alt) == PN

@@ -78,7 +78,11 @@ class World:
 
 @asynccontextmanager
 async def a_world(
-    directory: Path, *, auto_pair: bool = True, patience: Patience | None = None, boot: str = "boot1"
+    directory: Path,
+    *,
+    auto_pair: bool = True,
+    patience: Patience | None = None,
+    boot: str = "boot1",
 ) -> AsyncIterator[World]:
     """Everything built and running, the lease not yet held."""
     clock = SystemClock()

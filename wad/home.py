@@ -12,6 +12,7 @@ Nothing here is ever deleted: what is damaged or removed is renamed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -22,14 +23,15 @@ import msgspec
 
 from wad.core.errors import (
     AnotherDaemon,
+    BadInput,
     Conflict,
     NotFound,
     StateUnwritable,
     UnknownAccount,
-    WadError,
 )
 from wad.core.jid import account_id
 
+_CARD: Final = "account.json"
 _REMOVED: Final = ".removed"
 
 
@@ -52,6 +54,7 @@ class Removed(msgspec.Struct, frozen=True):
     id: str
     stamp: str
     path: Path
+    card: AccountCard
 
 
 class Home:
@@ -63,27 +66,19 @@ class Home:
         self.session_db = path / "session.db"
         self.spool_db = path / "spool.db"
         self.lock_file = path / "worker.lock"
-        self._card_file = path / "account.json"
+        self._card_file = path / _CARD
 
     def card(self) -> AccountCard:
         """Who it is; a card that is missing or damaged is made anew, since the session is what counts."""
-        try:
-            card = msgspec.json.decode(self._card_file.read_bytes(), type=AccountCard)
-        except (OSError, msgspec.MsgspecError):
-            return AccountCard(id=self.id, name=self.id)
-        return msgspec.structs.replace(card, id=self.id)
+        return _card(self._card_file, self.id)
 
     def write_card(self, card: AccountCard) -> None:
-        """Replace the card, whole or not at all.  Raises StateUnwritable."""
-        text = msgspec.json.format(msgspec.json.encode(card)) + b"\n"
-        temporary = self._card_file.with_suffix(".new")
+        """Replace the card, whole or not at all; a damaged one is kept beside it.  Raises StateUnwritable."""
+        text = msgspec.json.format(msgspec.json.encode(_named(card, self.id))) + b"\n"
         try:
-            with temporary.open("wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._card_file)
-            sync_directory(self.path)
+            if self._card_file.exists() and _read_card(self._card_file) is None:
+                self._card_file.rename(_unused(self._card_file.with_suffix(".json.damaged")))
+            replace_file(self._card_file, text)
         except OSError as error:
             raise _unwritable(self._card_file, error) from error
 
@@ -91,18 +86,50 @@ class Home:
         """Whether anything of an account lies here."""
         return self._card_file.exists() or self.session_db.exists()
 
-    def set_aside(self, file: Path, stamp: str) -> Path:
-        """Rename a damaged database, with its log, to NAME.damaged-STAMP.  Raises StateUnwritable."""
-        aside = file.with_name(f"{file.name}.damaged-{stamp}")
+    def has_session(self) -> bool:
+        """Whether there is a session's file with something in it; what it says, the engine knows."""
         try:
-            for suffix in ("", "-wal", "-shm"):
-                part = file.with_name(file.name + suffix)
-                if part.exists():
-                    part.rename(aside.with_name(aside.name + suffix))
+            return self.session_db.stat().st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def set_aside(self, file: Path, stamp: str) -> Path:
+        """Rename a damaged database, with its log, to NAME.damaged-STAMP; the new name.
+
+        Nobody may have it open.  An earlier one of the same stamp is kept, too.  Raises StateUnwritable.
+        """
+        aside = _unused(file.with_name(f"{file.name}.damaged-{stamp}"))
+        parts = [file.with_name(file.name + suffix) for suffix in ("", "-wal", "-shm")]
+        parts = [part for part in parts if part.exists()]
+        try:
+            # Linked first, all of them: a crash between two renames would part the database from its log, and SQLite
+            # deletes a log that it finds beside a new database.
+            for part in parts:
+                os.link(part, aside.with_name(aside.name + part.name.removeprefix(file.name)))
+            sync_directory(self.path)
+            for part in parts:
+                part.unlink()
             sync_directory(self.path)
         except OSError as error:
             raise _unwritable(file, error) from error
         return aside
+
+
+def _card(file: Path, ident: str) -> AccountCard:
+    return _named(_read_card(file) or AccountCard(id=ident, name=ident), ident)
+
+
+def _read_card(file: Path) -> AccountCard | None:
+    """The card, or None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=AccountCard)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _named(card: AccountCard, ident: str) -> AccountCard:
+    # The directory's name is the id: a card that was copied from another account must not take its place.
+    return msgspec.structs.replace(card, id=ident)
 
 
 class Homes:
@@ -112,39 +139,57 @@ class Homes:
         self.root = root
 
     def all(self) -> list[Home]:
-        """Every account that has a card or a session, by id."""
-        found = [Home(path) for path in sorted(self.root.iterdir()) if _is_account(path)]
+        """Every account that has a card or a session, by id.  Raises StateUnwritable."""
+        try:
+            paths = sorted(self.root.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
+        found = [Home(path) for path in paths if _is_account(path)]
         return [home for home in found if home.exists()]
 
     def get(self, ident: str) -> Home:
         """The home of this account.  Raises UnknownAccount."""
-        home = Home(self.root / account_id(ident))
-        if not home.exists():
+        home = self._home(ident)
+        if home is None or not home.exists():
             known = ", ".join(other.id for other in self.all()) or "none"
             raise UnknownAccount(f"there is no account {ident!r}", hint=f"accounts here: {known}")
         return home
 
-    def create(self, card: AccountCard) -> Home:
-        """Make a home.  Raises Conflict, StateUnwritable."""
-        home = Home(self.root / account_id(card.id))
+    def _home(self, ident: str) -> Home | None:
         try:
-            home.path.mkdir(mode=0o700)
-        except FileExistsError:
-            if home.exists():
-                raise Conflict(f"there is an account {card.id!r} already") from None
+            return Home(self.root / account_id(ident))
+        except BadInput:
+            return None  # no account can have this id
+
+    def create(self, card: AccountCard) -> Home:
+        """Make a home; a directory without card and session is used.  Raises BadInput, Conflict, StateUnwritable."""
+        home = Home(self.root / account_id(card.id))
+        if home.exists():
+            raise Conflict(
+                f"there is an account {card.id!r} already", hint="choose another id, or remove it"
+            )
+        try:
+            home.path.mkdir(mode=0o700, exist_ok=True)
+            home.path.chmod(0o700)
+            sync_directory(self.root)
         except OSError as error:
             raise _unwritable(home.path, error) from error
         home.write_card(card)
-        sync_directory(self.root)
         return home
 
     def remove(self, ident: str, stamp: str) -> Path:
-        """Put an account away by renaming; where it lies now.  Raises UnknownAccount, StateUnwritable."""
+        """Put an account away by renaming; where it lies now.  Nobody may have it open.
+
+        `stamp` sorts by time and is without a dot.  Raises UnknownAccount, StateUnwritable.
+        """
         home, removed = self.get(ident), self.root / _REMOVED
-        target = removed / f"{ident}.{stamp}"
         try:
             removed.mkdir(mode=0o700, exist_ok=True)
+            target = _unused(removed / f"{ident}.{stamp}")
             home.path.rename(target)
+            sync_directory(removed)
             sync_directory(self.root)
         except OSError as error:
             raise _unwritable(home.path, error) from error
@@ -153,23 +198,31 @@ class Homes:
     def removed(self) -> list[Removed]:
         """The accounts that were put away, by id and time."""
         directory = self.root / _REMOVED
-        paths = sorted(directory.iterdir()) if directory.exists() else []
-        split = [(path, path.name.rpartition(".")) for path in paths]
-        return [Removed(name[0], name[2], path) for path, name in split if name[1]]
+        found = []
+        for path in sorted(directory.iterdir()) if directory.exists() else []:
+            ident, dot, stamp = path.name.partition(".")
+            if dot and path.is_dir():
+                found.append(Removed(ident, stamp, path, _card(path / _CARD, ident)))
+        return found
 
     def restore(self, ident: str) -> Home:
         """Bring the latest removed account of this id back.  Raises NotFound, Conflict, StateUnwritable."""
-        found = [removed for removed in self.removed() if removed.id == ident]
+        removed = self.removed()
+        found = [account for account in removed if account.id == ident]
         if not found:
-            known = ", ".join(sorted({removed.id for removed in self.removed()})) or "none"
+            known = ", ".join(sorted({account.id for account in removed})) or "none"
             raise NotFound(f"no account {ident!r} was removed", hint=f"removed accounts: {known}")
         target = Home(self.root / account_id(ident))
+        taken = Conflict(f"there is an account {ident!r} already", hint="remove that one first")
         if target.exists():
-            raise Conflict(f"there is an account {ident!r} already", hint="remove that one first")
+            raise taken
         try:
             found[-1].path.rename(target.path)
             sync_directory(self.root)
+            sync_directory(self.root / _REMOVED)
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise taken from error
             raise _unwritable(target.path, error) from error
         return target
 
@@ -177,8 +230,17 @@ class Homes:
 def _is_account(path: Path) -> bool:
     try:
         return path.is_dir() and bool(account_id(path.name))
-    except WadError:
+    except BadInput:
         return False
+
+
+def _unused(path: Path) -> Path:
+    """This path, or with a number after it where something lies there already: nothing is ever overwritten."""
+    number, candidate = 1, path
+    while os.path.lexists(candidate):
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number:02}")
+    return candidate
 
 
 # --- locks ------------------------------------------------------------------------------------
@@ -212,23 +274,22 @@ def lock_account(home: Home) -> int:
 
 
 def _lock(file: Path, who: str, what: str, note: str) -> int:
+    """Lock a file and write our pid and `note` into it, for those who come second."""
     try:
         fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _unwritable(file, error) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()} {note}\n".encode())
     except BlockingIOError:
-        holder = os.read(fd, 100).decode(errors="replace").split()
+        pid = (os.read(fd, 100).decode(errors="replace").split() or ["unknown"])[0]
         os.close(fd)
-        pid = holder[0] if holder else "unknown"
         raise AnotherDaemon(
             f"another {who} (pid {pid}) has {what}",
             hint=f"ps -fp {pid} shows it; stop it first, or use another state directory",
         ) from None
-    try:
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()} {note}\n".encode())
     except OSError as error:
         os.close(fd)
         raise _unwritable(file, error) from error
@@ -242,19 +303,33 @@ def check_writable(directory: Path) -> None:
     """Write, sync and delete a small file: permission bits alone tell root nothing.  Raises StateUnwritable."""
     probe = directory / f".probe-{os.getpid()}"
     try:
-        with probe.open("wb") as file:
-            file.write(b"x" * 4096)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            _write_synced(probe, b"x" * 4096)
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(directory, error) from error
-    finally:
-        probe.unlink(missing_ok=True)
+
+
+def replace_file(file: Path, text: bytes) -> None:
+    """Write a private file (mode 0600), whole or not at all, even through a power cut.  Raises OSError."""
+    temporary = file.with_name(file.name + ".new")
+    _write_synced(temporary, text)
+    temporary.replace(file)
+    sync_directory(file.parent)
+
+
+def _write_synced(file: Path, text: bytes) -> None:
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as stream:  # noqa: PTH123, it was opened with its mode
+        stream.write(text)
+        stream.flush()
+        os.fsync(fd)
 
 
 def sync_directory(directory: Path) -> None:
-    """Make renames and new names in it survive a power cut."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    """Make renames and new names in it survive a power cut.  Raises OSError."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -264,5 +339,5 @@ def sync_directory(directory: Path) -> None:
 def _unwritable(path: Path, error: OSError) -> StateUnwritable:
     return StateUnwritable(
         f"cannot write {path}: {error.strerror}",
-        hint=f"look at its owner, its mode and the space left: ls -ld {path}; df -h {path.parent}",
+        hint=f"look at its owner, its mode and the space left: ls -ld {path.parent} {path}; df -h {path.parent}",
     )

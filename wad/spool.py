@@ -11,17 +11,16 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 
-from wad.core.errors import Damaged, StateUnwritable, Unavailable, WadError
-
-_VERSION: Final = 1
-_CHECKED_UP_TO: Final = 64 << 20  # bytes; quick_check takes about 2 ms a megabyte
+from wad.core import event as words
+from wad.database import open_database, transaction, translated
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -35,7 +34,12 @@ CREATE TABLE events (
     reason      TEXT NOT NULL
 );
 CREATE INDEX untranslated ON events (seq) WHERE event IS NULL;
+CREATE INDEX waiting ON events (seq, received_ms); -- counts a backlog without reading its messages
+CREATE INDEX by_wa_id ON events (wa_id) WHERE wa_id != '';
 """
+_INSERT: Final = (
+    "INSERT INTO events (received_ms, kind, wa_id, raw, event, reason) VALUES (?,?,?,?,?,?)"
+)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -51,62 +55,45 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What waits to be recorded."""
+    """What waits to be recorded; `oldest_ms` is None when nothing does."""
 
     rows: int
     oldest_ms: int | None
 
 
-def translate_errors(error: sqlite3.Error, path: Path) -> WadError:
-    """What an error of SQLite means for whoever uses the file."""
-    text = str(error)
-    code = getattr(error, "sqlite_errorname", "") or ""
-    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return Damaged(f"{path} is damaged: {text}")
-    if code.startswith(
-        ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")
-    ):
-        return StateUnwritable(
-            f"cannot write {path}: {text}", hint=f"df -h {path.parent}; ls -ld {path.parent}"
-        )
-    return Unavailable(f"{path}: {text}")
-
-
 class Spool:
-    """An open spool.  Safe to use from several threads."""
+    """An open spool.  Safe to use from several threads.
+
+    Every method may raise Damaged, StateUnwritable (the disk refuses; nothing was half done) and Unavailable.
+    """
 
     def __init__(self, path: Path, db: sqlite3.Connection, generation: str) -> None:
         self._path = path
         self._db = db
         self._lock = threading.Lock()
         self.generation = generation
+        """Made once for each file; a cursor of another generation says nothing about this file."""
 
     @staticmethod
     def open(path: Path, draw: Callable[[], str] = lambda: secrets.token_hex(8)) -> Spool:
-        """Open or make a spool.  Raises Damaged, StateUnwritable, Unavailable."""
+        """Open or make a spool; `draw` names a new one's generation.
+
+        Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
+        """
+        db = open_database(path, (_SCHEMA,))
         try:
-            path.touch(mode=0o600)
-            db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
-        except OSError as error:
-            raise StateUnwritable(f"cannot write {path}: {error.strerror}") from error
-        except sqlite3.Error as error:
-            raise translate_errors(error, path) from error
-        try:
-            return Spool(path, db, _prepare(path, db, draw))
-        except sqlite3.Error as error:
-            db.close()
-            raise translate_errors(error, path) from error
-        except WadError:
+            with translated(path):
+                db.execute("INSERT OR IGNORE INTO meta VALUES ('generation', ?)", (draw(),))
+                row = db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
+        except BaseException:
             db.close()
             raise
+        return Spool(path, db, row[0])
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._db
-            except sqlite3.Error as error:
-                raise translate_errors(error, self._path) from error
+        with self._lock, translated(self._path):
+            yield self._db
 
     def append(
         self,
@@ -118,17 +105,19 @@ class Spool:
         event: bytes | None,
         reason: str = "",
     ) -> int:
-        """Store one event; its number.  On the disk when this returns."""
+        """Store one event; its number, greater than every number before.  On the disk when this returns."""
         with self._using() as db:
-            cursor = db.execute(
-                "INSERT INTO events (received_ms, kind, wa_id, raw, event, reason) VALUES (?,?,?,?,?,?)",
-                (received_ms, kind, wa_id, raw, event, reason),
-            )
+            cursor = db.execute(_INSERT, (received_ms, kind, wa_id, raw, event, reason))
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
+    def append_rows(self, rows: Iterable[tuple[int, str, str, bytes, bytes | None, str]]) -> int:
+        """Store several events (the fields of `append`, in order) in one transaction; how many."""
+        with self._using() as db, transaction(db):
+            return db.executemany(_INSERT, rows).rowcount
+
     def after(self, seq: int, limit: int) -> list[Row]:
-        """The next rows after `seq`, without their raw bytes."""
+        """The next rows after `seq`, without their raw bytes: who records needs only the translation."""
         return self._rows("x''", "seq > ?", seq, limit)
 
     def untranslated_rows(self, limit: int, after: int = 0) -> list[Row]:
@@ -142,18 +131,22 @@ class Spool:
             return [Row(*row) for row in db.execute(query, (seq, limit))]
 
     def last_seq(self) -> int:
-        """The newest row's number, 0 when there never was one."""
+        """The newest row's number, 0 when there never was one; pruning does not take it back."""
         with self._using() as db:
             row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
             return int(row[0]) if row else 0
 
     def backlog(self, after_seq: int) -> Backlog:
         """How many rows wait after a cursor, and since when the oldest does."""
+        query = "SELECT count(*), min(received_ms) FROM events INDEXED BY waiting WHERE seq > ?"
         with self._using() as db:
-            rows, oldest = db.execute(
-                "SELECT count(*), min(received_ms) FROM events WHERE seq > ?", (after_seq,)
-            ).fetchone()
-            return Backlog(rows, oldest)
+            return Backlog(*db.execute(query, (after_seq,)).fetchone())
+
+    def has_ids(self, ids: Collection[str]) -> set[str]:
+        """Which of these WhatsApp ids are among the rows."""
+        query = "SELECT 1 FROM events WHERE wa_id = ? AND wa_id != ''"
+        with self._using() as db:
+            return {ident for ident in ids if db.execute(query, (ident,)).fetchone()}
 
     def untranslated(self) -> int:
         """How many rows have no translation."""
@@ -161,7 +154,7 @@ class Spool:
             return int(db.execute("SELECT count(*) FROM events WHERE event IS NULL").fetchone()[0])
 
     def prune(self, up_to_seq: int, before_ms: int, limit: int) -> int:
-        """Delete recorded rows (up to the cursor) received before a time; never untranslated ones."""
+        """Delete recorded rows (up to the cursor) received before a time; never untranslated ones.  How many."""
         with self._using() as db:
             return db.execute(
                 "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE seq <= ? AND received_ms < ?"
@@ -175,55 +168,77 @@ class Spool:
         return sum(path.stat().st_size for path in (self._path, wal) if path.exists())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file.  Idempotent."""
         with self._lock:
             self._db.close()
 
 
-def _prepare(path: Path, db: sqlite3.Connection, draw: Callable[[], str]) -> str:
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=FULL")
-    if path.stat().st_size <= _CHECKED_UP_TO:
-        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise Damaged(f"{path} is damaged: {verdict}")
-    # Two processes may open a new file at once: the version is read again under the write lock.
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
-            raise Damaged(
-                f"{path} was written by a newer wad (version {version}, known: {_VERSION})"
-            )
-        if version == 0:
-            for statement in _SCHEMA.split(";\n"):
-                if statement.strip():
-                    db.execute(statement)
-            db.execute("INSERT INTO meta VALUES ('generation', ?)", (draw(),))
-            db.execute(f"PRAGMA user_version={_VERSION}")
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    return str(db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
+# --- a damaged spool ------------------------------------------------------------------------------
+
+_STRIDE: Final = 1024  # rows read at once
+_GUESS: Final = 1_000_000  # rows to look for where even their number cannot be read
+_TRIES: Final = 200_000  # reads after which a file counts as read out; a few seconds
 
 
 def salvage(damaged: Path, into: Spool, after_seq: int) -> int:
-    """Copy the rows that can still be read out of a damaged spool; how many.  Best effort, never raises for damage."""
-    saved = 0
+    """Copy the rows after `after_seq` that can still be read out of a damaged spool; how many.
+
+    Best effort: what cannot be read stays in the damaged file.  Rows get new numbers, in the old order.  A row whose
+    translation was damaged becomes an untranslated one.  Raises only what `into` raises.
+    """
     try:
-        old = sqlite3.connect(f"file:{damaged}?mode=ro", uri=True)
+        old = sqlite3.connect(f"file:{quote(str(damaged))}?mode=ro", uri=True)
     except sqlite3.Error:
         return 0
-    try:
-        query = "SELECT received_ms, kind, wa_id, raw, event, reason FROM events WHERE seq > ? ORDER BY seq"
-        for received_ms, kind, wa_id, raw, event, reason in old.execute(query, (after_seq,)):
-            into.append(
-                received_ms=received_ms, kind=kind, wa_id=wa_id, raw=raw, event=event, reason=reason
-            )
-            saved += 1
-    except sqlite3.DatabaseError:
-        return saved  # what lies behind the damage stays in the file that was set aside
-    finally:
-        old.close()
-    return saved
+    with closing(old):
+        old.text_factory = lambda data: data.decode(errors="replace")
+        return sum(into.append_rows(rows) for rows in _readable(old, after_seq))
+
+
+def _readable(old: sqlite3.Connection, after_seq: int) -> Iterator[list[tuple[Any, ...]]]:
+    """Every row that can be read, in order; a stretch that cannot is halved until the bad rows stand alone."""
+    query = "SELECT received_ms, kind, wa_id, raw, event, reason FROM events WHERE seq > ? AND seq <= ? ORDER BY seq"
+    last = _last_seq(old, after_seq)
+    stretches = [(low, min(low + _STRIDE, last)) for low in range(after_seq, last, _STRIDE)]
+    stretches.reverse()  # the next one is at the end
+    tries = 0
+    while stretches and tries < _TRIES:
+        low, high = stretches.pop()
+        tries += 1
+        try:
+            rows = old.execute(query, (low, high)).fetchall()
+        except sqlite3.Error:
+            if high - low > 1:
+                middle = (low + high) // 2
+                stretches += [(middle, high), (low, middle)]
+            continue
+        yield [_mended(row) for row in rows if _whole(row)]
+
+
+def _last_seq(old: sqlite3.Connection, after_seq: int) -> int:
+    for query in (
+        "SELECT seq FROM sqlite_sequence WHERE name = 'events'",
+        "SELECT max(seq) FROM events",
+    ):
+        try:
+            row = old.execute(query).fetchone()
+        except sqlite3.Error:
+            continue
+        if row and isinstance(row[0], int):
+            return row[0]
+    return after_seq + _GUESS
+
+
+def _whole(row: tuple[Any, ...]) -> bool:
+    kinds = ((int,), (str,), (str,), (bytes,), (bytes, type(None)), (str,))
+    return all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True))
+
+
+def _mended(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    *start, event, reason = row
+    if event is not None:
+        try:
+            words.decode(event)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return (*start, None, f"its translation was damaged: {error}")
+    return (*start, event, reason)

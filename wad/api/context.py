@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from wad.clock import Clock
     from wad.config import Loaded
     from wad.flow.accounts import Accounts
     from wad.flow.bus import Bus
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
 
 class Context(Protocol):
     """The live objects of the daemon; every view is read from them at the moment of asking."""
+
+    internal_errors: int
+    """Requests that failed by a fault of ours since the start; `dispatch` counts them."""
+
+    @property
+    def clock(self) -> Clock:
+        """Where times come from."""
+        ...
+
+    @property
+    def sessions_writable(self) -> bool | None:
+        """Whether the accounts' homes could be written when last tried; None before the first try."""
+        ...
 
     @property
     def loaded(self) -> Loaded:

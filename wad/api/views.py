@@ -37,7 +37,10 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
-    """One account as it is now.  `action` is what a person can do about it."""
+    """One account as it is now.  `action` is what a person can do about it.
+
+    `pairing_s`: for how many seconds more QR codes are shown; None while nobody asked for them.
+    """
 
     id: str
     name: str
@@ -52,6 +55,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool
     paired: bool
     qr: str | None
+    pairing_s: float | None
     retry_in_s: float | None
     worker: WorkerView | None
     inbound: InboundView
@@ -144,7 +148,8 @@ def account_view(account: Account) -> AccountView:
         enabled=card.enabled,
         paired=status.paired,
         qr=status.qr or None,
-        retry_in_s=None if status.retry_at is None else round(max(0.0, status.retry_at - now), 1),
+        pairing_s=_until(status.pair_until, now),
+        retry_in_s=_until(status.retry_at, now),
         worker=None
         if worker is None
         else WorkerView(
@@ -155,6 +160,11 @@ def account_view(account: Account) -> AccountView:
         created_ms=card.created_ms,
         warnings=tuple(account.warnings),
     )
+
+
+def _until(moment: float | None, now: float) -> float | None:
+    """Seconds until then, on the clock of `now`."""
+    return None if moment is None else round(max(0.0, moment - now), 1)
 
 
 def _inbound_view(account: Account) -> InboundView:

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from wad.core.errors import BadJid
 from wad.core.jid import Jid
 
 
@@ -108,6 +109,9 @@ def encode(event: Event) -> bytes:
 
 
 def decode(data: bytes) -> Event:
-    """The inverse of encode().  Raises msgspec.ValidationError."""
-    event: Event = _decoder.decode(data)
+    """The inverse of encode().  Raises msgspec.DecodeError for anything else."""
+    try:
+        event: Event = _decoder.decode(data)
+    except (UnicodeDecodeError, BadJid) as error:
+        raise msgspec.DecodeError(str(error)) from error
     return event

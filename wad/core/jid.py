@@ -17,6 +17,7 @@ from wad.core.errors import BadInput, BadJid, BadPhone
 PN_SERVER, LID_SERVER, GROUP_SERVER = "s.whatsapp.net", "lid", "g.us"
 _LEGACY_SERVERS = {"c.us": PN_SERVER}
 _MAX_LENGTH = 200
+_MAX_USER = 128  # so that the canonical form of a text that was accepted is accepted, too
 _USER = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*")
 _ADDRESS = re.compile(r"(?P<name>[^:@]*)(?::(?P<device>[a-z0-9]+))?@(?P<server>[a-z.]+)")
 
@@ -56,6 +57,10 @@ class Jid:
     server: str
     device: int = 0
 
+    def __post_init__(self) -> None:
+        if self.server not in _KINDS:
+            raise BadJid(f"{self.server!r} is no server of WhatsApp")
+
     @staticmethod
     def parse(text: str) -> Jid:
         """Read any spelling of an address.
@@ -81,8 +86,8 @@ class Jid:
             name = name[1:]
         if _KINDS[server] in (JidKind.PN, JidKind.LID):
             # An agent (the old word for a domain) tells nothing that the server does not.
-            name = re.sub(r"[._][0-9]+$", "", name)
-        if not _USER.fullmatch(name):
+            name = re.sub(r"(?:[._][0-9]+)+$", "", name)
+        if len(name) > _MAX_USER or not _USER.fullmatch(name):
             raise BadJid(f"{text!r} has no valid user part")
         number = int(device) if device is not None and device.isdecimal() else 0
         if number > 0xFFFF:

@@ -175,9 +175,9 @@ def plan(account: str, event: Event, aliases: Aliases) -> list[Change]:
 
 
 def _message(account: str, event: MessageReceived, aliases: Aliases) -> list[Change]:
-    changes: list[Change] = list(
-        _aliases((event.chat, event.chat_alt), (event.sender, event.sender_alt))
-    )
+    changes: list[Change] = [
+        *_aliases((event.chat, event.chat_alt), (event.sender, event.sender_alt))
+    ]
     # A one-to-one chat is its other party: where the server named only the sender's number, that is the chat's too.
     chat_alt = event.chat_alt
     if chat_alt is None and event.chat.bare() == event.sender.bare():
@@ -219,11 +219,12 @@ def _receipt(account: str, event: ReceiptReceived, aliases: Aliases) -> list[Cha
     return [PutMark(thread, wa_id, event.mark, by, event.at_ms) for wa_id in event.ids]
 
 
-def _aliases(*pairs: tuple[Jid, Jid | None]) -> set[PutAlias]:
-    found = set()
+def _aliases(*pairs: tuple[Jid, Jid | None]) -> list[PutAlias]:
+    # Not a set: the same event gives the same list, in every process.
+    found: dict[PutAlias, None] = {}
     for one, other in pairs:
         if other is not None:
             kinds = {one.kind: one.bare(), other.kind: other.bare()}
             if JidKind.LID in kinds and JidKind.PN in kinds:
-                found.add(PutAlias(str(kinds[JidKind.LID]), str(kinds[JidKind.PN])))
-    return found
+                found[PutAlias(str(kinds[JidKind.LID]), str(kinds[JidKind.PN]))] = None
+    return list(found)

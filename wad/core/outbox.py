@@ -6,8 +6,10 @@
                  |-----> uncertain    (it may have left: never sent again by itself; a receipt or an echo settles it)
 
 The crash rule.  The library chooses WhatsApp's message id, so each attempt carries its own random `secret`, saved
-before the call; the library writes id and secret into the session's database before a byte leaves (engine.md 6).  After a
-crash: no such row, it never left, so it is queued again; a row, it may have left under that id, so it is uncertain.
+before the call; the library writes id and secret into the session's database before a byte leaves (engine.md 6).
+After a crash: no such row, it never left, so it is queued again; a row, it may have left under that id, so it is
+uncertain.  Evidence under an entry's own WhatsApp id settles `failed`, too: who cancelled an uncertain message must
+not be told to send it again when it did arrive.
 What is not guaranteed: that a `failed` message was not delivered where WhatsApp's refusal itself was wrong.
 """
 
@@ -104,11 +106,11 @@ Outcome = Claimed | Sent | NotSent | Refused | Unknown | Marked | Retry | Cancel
 _S = MessageStatus
 _FROM: dict[type[Outcome], frozenset[MessageStatus]] = {
     Claimed: frozenset({_S.QUEUED}),
-    Sent: frozenset({_S.SENDING, _S.UNCERTAIN}),
+    Sent: frozenset({_S.SENDING, _S.UNCERTAIN, _S.FAILED}),
     NotSent: frozenset({_S.SENDING}),
     Refused: frozenset({_S.SENDING}),
     Unknown: frozenset({_S.SENDING}),
-    Marked: frozenset({_S.SENDING, _S.UNCERTAIN, _S.SENT, _S.DELIVERED, _S.READ}),
+    Marked: frozenset({_S.SENDING, _S.UNCERTAIN, _S.FAILED, _S.SENT, _S.DELIVERED, _S.READ}),
     Retry: frozenset({_S.FAILED, _S.UNCERTAIN}),
     Cancel: frozenset({_S.QUEUED, _S.FAILED, _S.UNCERTAIN}),
 }

@@ -5,22 +5,21 @@ A step is never edited once it was released; a new one is appended.
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
 from typing import Final
-
-from wad.core.errors import Damaged
 
 _FIRST: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+
+-- Rows lie in the order of arrival: their ids are hashes, and a table kept in that order would write all over the file.
 CREATE TABLE messages (
-    id TEXT PRIMARY KEY, account TEXT NOT NULL, thread TEXT NOT NULL, chat TEXT NOT NULL, sender TEXT NOT NULL,
+    id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, thread TEXT NOT NULL, chat TEXT NOT NULL, sender TEXT NOT NULL,
     from_me INTEGER NOT NULL, at_ms INTEGER NOT NULL, wa_id TEXT NOT NULL, status TEXT NOT NULL,
     push_name TEXT NOT NULL, client_id TEXT NOT NULL, stable_key TEXT NOT NULL, fingerprint TEXT NOT NULL,
     content BLOB NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX messages_of_thread ON messages (thread, at_ms, id);
-CREATE INDEX messages_by_wa_id ON messages (account, wa_id);
+CREATE INDEX messages_by_wa_id ON messages (account, wa_id) WHERE wa_id != '';
+
 CREATE TABLE threads (
     id TEXT PRIMARY KEY, account TEXT NOT NULL, chat TEXT NOT NULL, name TEXT NOT NULL, name_ms INTEGER NOT NULL,
     last_ms INTEGER NOT NULL, last_id TEXT NOT NULL, last_text TEXT NOT NULL, last_from_me INTEGER NOT NULL,
@@ -28,46 +27,27 @@ CREATE TABLE threads (
 ) WITHOUT ROWID;
 CREATE INDEX threads_of_account ON threads (account, last_ms, id);
 CREATE INDEX threads_newest ON threads (last_ms, id);
+
 CREATE TABLE marks (
     account TEXT NOT NULL, wa_id TEXT NOT NULL, party TEXT NOT NULL, mark TEXT NOT NULL, at_ms INTEGER NOT NULL,
     PRIMARY KEY (account, wa_id, party, mark)
 ) WITHOUT ROWID;
+
 CREATE TABLE aliases (
     account TEXT NOT NULL, lid TEXT NOT NULL, pn TEXT NOT NULL, PRIMARY KEY (account, lid)
 ) WITHOUT ROWID;
+
 CREATE TABLE outbox (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, state TEXT NOT NULL,
-    created_ms INTEGER NOT NULL, wa_id TEXT NOT NULL, entry BLOB NOT NULL
+    number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order of enqueuing
+    id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, state TEXT NOT NULL, created_ms INTEGER NOT NULL,
+    entry BLOB NOT NULL
 );
 CREATE INDEX outbox_waiting ON outbox (account, state, number);
+CREATE INDEX outbox_of_account ON outbox (account, created_ms, id);
 CREATE INDEX outbox_newest ON outbox (created_ms, id);
-CREATE INDEX outbox_by_wa_id ON outbox (account, wa_id) WHERE wa_id != '';
+
 CREATE TABLE cursors (account TEXT PRIMARY KEY, generation TEXT NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE accounts (account TEXT PRIMARY KEY, status BLOB NOT NULL) WITHOUT ROWID;
 """
 
 STEPS: Final = (_FIRST,)
-
-
-def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring a database up to date, one transaction a step.  Raises Damaged for one that a newer wad wrote."""
-    while True:
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version >= len(STEPS):
-                break
-            for statement in STEPS[version].split(";\n"):
-                if statement.strip():
-                    db.execute(statement)
-            db.execute(f"PRAGMA user_version={version + 1}")
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
-    db.execute("ROLLBACK")
-    if version > len(STEPS):
-        raise Damaged(
-            f"{path} was written by a newer wad (schema {version}, this one knows {len(STEPS)})",
-            hint="install that version again, or restore a backup of the database",
-        )

@@ -79,11 +79,14 @@ class Store(Protocol):
     ) -> Recorded:
         """Apply changes in order, then move the account's cursor.  Atomic, idempotent.
 
-        PutMessage: inserted unless its id, or another document with its WhatsApp id in its thread and direction (see
-        `settle`), is known; the thread's last message is the greatest (at_ms, id), whatever the order of arrival;
-        unread counts inbound messages that were new; a thread's name is the newest non-empty push name of an inbound
-        message in a one-to-one thread.  PutMark: kept even when the message is unknown, and applied to the message and
-        its outbox entry whenever both are there; never creates a message, never takes a status back.
+        PutMessage: inserted unless its id, or another document with its WhatsApp id in its thread (by number or by
+        hidden id) and direction, or a message of the outbox with its WhatsApp id, is known; such an echo settles an
+        `uncertain` or `failed` entry as Sent.  A known placeholder (kind `undecryptable`) gives way to the message
+        itself, which is `new` once more but counted once.  The thread's last message is the greatest (at_ms, id),
+        whatever the order of arrival; unread counts inbound messages that were new; a thread's name is the newest
+        non-empty push name of an inbound message in a one-to-one thread.  PutMark: kept even when the message is
+        unknown, and applied to the message and its outbox entry whenever both are there, matched by account and
+        WhatsApp id; never creates a message, never takes a status back.
         PutAlias: the latest wins.
         """
         ...
@@ -162,8 +165,9 @@ class Store(Protocol):
     async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
         """Apply `outbox.advance` to an entry, and its status, WhatsApp id and time to its message.  Atomic.
 
-        With Sent or Unknown the message takes the WhatsApp id, so that its echo is known and receipts find it; receipts
-        that came earlier are applied.  Raises NotFound, Conflict (the table forbids it), Fenced.
+        With Sent or Unknown the message takes the WhatsApp id, so that its echo is known and receipts find it; an echo
+        and receipts that came earlier are applied, and the echo's own document goes.  Raises NotFound, Conflict (the
+        table forbids it), Fenced.
         """
         ...
 

@@ -8,39 +8,25 @@ import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
-from wad.api.operation import Access, operation
+from wad.api.operation import Access, Params, operation
 from wad.api.operations.daemon import Nothing
 from wad.api.views import AccountView, account_view
 
 Ref = Annotated[str, Meta(description="the account's id, name or number")]
 
 
-class Named(msgspec.Struct, frozen=True):
+class Named(Params, frozen=True):
     """One account."""
 
     account: Ref
 
 
-class Add(msgspec.Struct, frozen=True):
+class Add(Params, frozen=True):
     """A new account."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100, description="a name for people")]
     phone: Annotated[str, Meta(description="its number, for example +15550000001")] = ""
     id: Annotated[str, Meta(description="its id (default: made from the number, or random)")] = ""
-
-
-class Logout(msgspec.Struct, frozen=True):
-    """End the pairing of an account."""
-
-    account: Ref
-    yes: Annotated[bool, Meta(description="do not ask")] = False
-
-
-class Remove(msgspec.Struct, frozen=True):
-    """Put an account away."""
-
-    account: Ref
-    yes: Annotated[bool, Meta(description="do not ask")] = False
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -50,7 +36,7 @@ class Removed(msgspec.Struct, frozen=True):
     path: str
 
 
-class Restore(msgspec.Struct, frozen=True):
+class Restore(Params, frozen=True):
     """Bring a removed account back."""
 
     account: Annotated[str, Meta(description="the id of the removed account")]
@@ -110,16 +96,28 @@ async def restart(context: Context, request: Named) -> AccountView:
     return account_view(account)
 
 
-@operation("accounts.logout", access=Access.ADMIN, command="account logout", leader_only=True)
-async def logout(context: Context, request: Logout) -> AccountView:
+@operation(
+    "accounts.logout",
+    access=Access.ADMIN,
+    command="account logout",
+    leader_only=True,
+    confirm="Its session ends for good; pairing it again needs the phone and a QR code.",
+)
+async def logout(context: Context, request: Named) -> AccountView:
     """Log an account out: the phone forgets this device; messages stay."""
     account = context.accounts.find(request.account)
     await account.log_out()
     return account_view(account)
 
 
-@operation("accounts.remove", access=Access.ADMIN, command="account remove", leader_only=True)
-async def remove(context: Context, request: Remove) -> Removed:
+@operation(
+    "accounts.remove",
+    access=Access.ADMIN,
+    command="account remove",
+    leader_only=True,
+    confirm="It stops sending and receiving; `wadctl account restore` brings it back.",
+)
+async def remove(context: Context, request: Named) -> Removed:
     """Put an account away: it stops, and its files are renamed, not deleted."""
     account = context.accounts.find(request.account)
     return Removed(account.id, str(await context.accounts.remove(account.id)))

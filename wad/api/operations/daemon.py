@@ -11,11 +11,11 @@ from msgspec import Meta
 
 import wad
 from wad.api.context import Context
-from wad.api.operation import Access, operation
+from wad.api.operation import Access, Params, operation
 from wad.api.views import StatusView, account_view, lease_view
 
 
-class Nothing(msgspec.Struct, frozen=True):
+class Nothing(Params, frozen=True):
     """An operation that needs no words."""
 
 
@@ -35,7 +35,7 @@ class Restarting(msgspec.Struct, frozen=True):
     pid: int
 
 
-class Follow(msgspec.Struct, frozen=True):
+class Follow(Params, frozen=True):
     """What to follow."""
 
     account: Annotated[str, Meta(description="only this account (id, name or number)")] = ""

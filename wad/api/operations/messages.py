@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
-from wad.api.operation import Access, operation
+from wad.api.operation import Access, Params, operation
 from wad.api.views import EntryView, MessageView, entry_view, message_view
 from wad.core.errors import BadInput, NotFound
 from wad.core.jid import ThreadId, recipient
 from wad.core.message import MessageStatus, Thread
-from wad.store.port import Page
+
+if TYPE_CHECKING:
+    from wad.store.port import Page
 
 Limit = Annotated[int, Meta(ge=1, le=1000, description="how many at the most")]
 Before = Annotated[str, Meta(description="the `next` of the page before")]
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(Params, frozen=True):
     """A message to send."""
 
     account: Annotated[str, Meta(description="the account that sends (id, name or number)")]
@@ -40,7 +42,7 @@ class SendReply(msgspec.Struct, frozen=True):
     duplicate: bool
 
 
-class Threads(msgspec.Struct, frozen=True):
+class Threads(Params, frozen=True):
     """Which threads."""
 
     account: Annotated[str, Meta(description="only this account (id, name or number)")] = ""
@@ -55,7 +57,7 @@ class ThreadPage(msgspec.Struct, frozen=True):
     next: str
 
 
-class Messages(msgspec.Struct, frozen=True):
+class Messages(Params, frozen=True):
     """Which messages."""
 
     account: Annotated[str, Meta(description="the account (id, name or number), or a thread id")]
@@ -72,7 +74,7 @@ class MessagePage(msgspec.Struct, frozen=True):
     next: str
 
 
-class Outbox(msgspec.Struct, frozen=True):
+class Outbox(Params, frozen=True):
     """Which entries."""
 
     account: Annotated[str, Meta(description="only this account (id, name or number)")] = ""
@@ -90,7 +92,7 @@ class EntryPage(msgspec.Struct, frozen=True):
     next: str
 
 
-class EntryRef(msgspec.Struct, frozen=True):
+class EntryRef(Params, frozen=True):
     """One entry."""
 
     id: Annotated[str, Meta(description="the entry's id")]
@@ -153,13 +155,13 @@ async def outbox(context: Context, request: Outbox) -> EntryPage:
     return EntryPage([entry_view(entry) for entry in found], after)
 
 
-@operation("outbox.retry", access=Access.OPERATE, leader_only=True)
+@operation("outbox.retry", access=Access.OPERATE, command="outbox retry", leader_only=True)
 async def retry(context: Context, request: EntryRef) -> EntryView:
     """Send a failed or uncertain message (again); an uncertain one may then arrive twice."""
     return entry_view(await context.outbound.retry(request.id))
 
 
-@operation("outbox.cancel", access=Access.OPERATE, leader_only=True)
+@operation("outbox.cancel", access=Access.OPERATE, command="outbox cancel", leader_only=True)
 async def cancel(context: Context, request: EntryRef) -> EntryView:
     """Do not send a message that waits."""
     return entry_view(await context.outbound.cancel(request.id))
@@ -172,6 +174,8 @@ def page_of(text: str) -> Page | None:
     at_ms, separator, ident = text.partition("-")
     if not separator or not at_ms.isdecimal():
         raise BadInput(f"{text!r} is no page", hint="give the `next` of the page before")
+    from wad.store.port import Page  # here, so that wadctl does not load it
+
     return Page(int(at_ms), ident)
 
 

@@ -1,0 +1,39 @@
+"""`make bench`, or one measure of it: `make bench ONLY=health_rate`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+
+from tests.bench import daemon
+from tests.bench.measure import Figure
+
+MEASURES = (daemon.start_to_ready, daemon.rss_idle, daemon.health, daemon.wadctl_status)
+
+
+def show(figure: Figure) -> None:
+    """One line of JSON."""
+    print(json.dumps(figure.as_json()), flush=True)
+
+
+def main() -> int:
+    """The command line; exit code 1 when a goal was missed."""
+    names = [name for measure in MEASURES for name in measure.names]
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--only", choices=names, help="one measure")
+    given = parser.parse_args()
+    missed = 0
+    for measure in MEASURES:
+        if given.only and given.only not in measure.names:
+            continue
+        for figure in asyncio.run(measure.run()):
+            if given.only in (None, figure.measure):
+                show(figure)
+                missed += not figure.met
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

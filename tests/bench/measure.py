@@ -1,0 +1,100 @@
+"""What a measure is, and tools that several of them need."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the bench.  `goal` is an upper limit, or with `at_least` a lower one; `least_ratio` a second goal."""
+
+    measure: str
+    value: float
+    unit: str
+    goal: float
+    peer: str
+    peer_value: float
+    at_least: bool = False
+    least_ratio: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """The value over the peer's."""
+        return self.value / self.peer_value
+
+    @property
+    def met(self) -> bool:
+        """Whether every goal is met."""
+        reached = self.value >= self.goal if self.at_least else self.value <= self.goal
+        return reached and (self.least_ratio is None or self.ratio >= self.least_ratio)
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which it is printed."""
+        return {
+            "measure": self.measure, "value": round(self.value, 4), "unit": self.unit, "goal": self.goal,
+            "peer": self.peer, "peer_value": round(self.peer_value, 4), "ratio": round(self.ratio, 3),
+            "met": self.met,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A function that gives one or more figures, and their names."""
+
+    names: tuple[str, ...]
+    run: Callable[[], Awaitable[Sequence[Figure]]]
+
+
+def measure(*names: str) -> Callable[[Callable[[], Awaitable[Sequence[Figure]]]], Measure]:
+    """Declare a measure."""
+    return lambda function: Measure(names, function)
+
+
+def wall(argv: Sequence[str], runs: int = 15, **options: Any) -> float:
+    """The median time of a whole process in seconds, after one run that does not count."""
+    times = []
+    for _ in range(runs + 1):
+        begun = time.perf_counter()
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, **options)
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times[1:])
+
+
+def rss_mb(pid: int) -> float:
+    """The resident memory of a process in MB (1e6 bytes)."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    kb = next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:"))
+    return int(kb) * 1024 / 1e6
+
+
+def python(code: str) -> list[str]:
+    """A Python process that runs `code`."""
+    return [sys.executable, "-c", code]
+
+
+def needs(program: str) -> str:
+    """The path of a program; installed from the distribution when it is missing."""
+    if shutil.which(program) is None:
+        sudo = [] if Path("/root").stat().st_uid == 0 and _is_root() else ["sudo"]
+        print(f"bench: installing {program} with apt-get", file=sys.stderr)
+        quiet = {"stdout": subprocess.DEVNULL, "check": True}
+        subprocess.run([*sudo, "apt-get", "update", "-qq"], **quiet)  # type: ignore[call-overload]
+        subprocess.run([*sudo, "apt-get", "install", "-y", "-qq", program], **quiet)  # type: ignore[call-overload]
+    found = shutil.which(program)
+    assert found is not None
+    return found
+
+
+def _is_root() -> bool:
+    import os
+
+    return os.geteuid() == 0

@@ -1,0 +1,243 @@
+"""A daemon without anything behind it: the attributes that the doors read, to be set as a test likes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wad.core.connection import State, Status
+from wad.core.errors import UnknownAccount
+
+
+@dataclass
+class FakeClock:
+    """A clock that a test sets."""
+
+    now: float = 1000.0
+    wall: int = 1_700_000_000_000
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall_ms(self) -> int:
+        return self.wall
+
+
+@dataclass
+class FakeCard:
+    """What is known of an account."""
+
+    name: str = "Shop"
+    phone: str = "+15550000001"
+    jid: str = ""
+    lid: str = ""
+    push_name: str = ""
+    enabled: bool = True
+    created_ms: int = 1_690_000_000_000
+
+
+@dataclass
+class FakeInbound:
+    """How far a spool was read."""
+
+    backlog: int = 0
+    oldest_ms: int | None = None
+    recorded: int = 0
+    duplicates: int = 0
+    untranslated: int = 0
+    error: str = ""
+    last_event_ms: int | None = None
+
+
+@dataclass
+class FakeAccount:
+    """One account; orders are noted in `orders`."""
+
+    id: str
+    clock: FakeClock
+    card: FakeCard = field(default_factory=FakeCard)
+    status: Status = field(default_factory=Status)
+    inbound: FakeInbound = field(default_factory=FakeInbound)
+    worker: Any = None
+    worker_started_ms: int = 0
+    restarts: int = 0
+    warnings: list[str] = field(default_factory=list)
+    orders: list[str] = field(default_factory=list)
+
+    def become(self, state: State, reason: str = "because", **more: Any) -> None:
+        self.status = Status(state=state, reason=reason, since=self.clock.now, **more)
+
+    def pair(self) -> None:
+        self.orders.append("pair")
+
+    async def start(self) -> None:
+        self.orders.append("start")
+
+    async def stop(self) -> None:
+        self.orders.append("stop")
+
+    def restart(self) -> None:
+        self.orders.append("restart")
+
+    async def log_out(self) -> None:
+        self.orders.append("log_out")
+
+
+@dataclass
+class FakeEngine:
+    """Only its word on receipts."""
+
+    receipts: str = "held"
+
+
+class FakeAccounts:
+    """The accounts by id."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.engine = FakeEngine()
+        self._clock = clock
+        self._all: dict[str, FakeAccount] = {}
+        self.removed: list[str] = []
+
+    def have(self, ident: str, name: str = "Shop") -> FakeAccount:
+        account = FakeAccount(ident, self._clock, FakeCard(name))
+        self._all[ident] = account
+        return account
+
+    def all(self) -> list[FakeAccount]:
+        return list(self._all.values())
+
+    def find(self, ref: str) -> FakeAccount:
+        for account in self._all.values():
+            if ref in (account.id, account.card.name, account.card.phone):
+                return account
+        raise UnknownAccount(f"there is no account {ref!r}", hint="wadctl account list")
+
+    async def add(self, name: str, *, phone: str = "", ident: str = "") -> FakeAccount:
+        account = self.have(ident or f"acc-{len(self._all) + 1}", name)
+        account.card.phone = phone
+        return account
+
+    async def remove(self, ident: str) -> Path:
+        self.removed.append(ident)
+        del self._all[ident]
+        return Path("/var/lib/wad/removed") / ident
+
+    async def restore(self, ident: str) -> FakeAccount:
+        return self.have(ident)
+
+
+@dataclass
+class FakeLeader:
+    """The lease; `valid` None: passive."""
+
+    valid: float | None = 9.5
+    holder: str = "host-a"
+    epoch: int | None = 7
+    reason: str = "holding epoch 7"
+
+    def valid_for(self) -> float | None:
+        return self.valid
+
+
+@dataclass(frozen=True)
+class FakeHappening:
+    """One thing that happened."""
+
+    at_ms: int
+    kind: str
+    account: str
+    text: str
+    detail: dict[str, Any]
+
+
+class FakeBus:
+    """What happened, and what a test makes happen."""
+
+    def __init__(self) -> None:
+        self.past: list[FakeHappening] = []
+        self._queues: set[asyncio.Queue[FakeHappening]] = set()
+
+    @property
+    def followers(self) -> int:
+        return len(self._queues)
+
+    def publish(self, kind: str, text: str, *, account: str = "", **detail: Any) -> None:
+        happening = FakeHappening(1_700_000_000_000, kind, account, text, detail)
+        self.past.append(happening)
+        for queue in self._queues:
+            queue.put_nowait(happening)
+
+    @asynccontextmanager
+    async def follow(
+        self, *, last: int = 0, live: bool = True
+    ) -> AsyncIterator[AsyncIterator[FakeHappening]]:
+        queue: asyncio.Queue[FakeHappening] = asyncio.Queue()
+        past = self.past[-last:] if last else []
+        self._queues.add(queue)
+        try:
+            yield self._read(queue, past, live)
+        finally:
+            self._queues.discard(queue)
+
+    async def _read(
+        self, queue: asyncio.Queue[FakeHappening], past: list[FakeHappening], live: bool
+    ) -> AsyncIterator[FakeHappening]:
+        for happening in past:
+            yield happening
+        while live:
+            yield await queue.get()
+
+
+@dataclass
+class _Named:
+    id: str = "host-a"
+
+
+@dataclass
+class _EngineSettings:
+    kind: str = "simulator"
+
+
+@dataclass
+class _Config:
+    instance: _Named = field(default_factory=_Named)
+    engine: _EngineSettings = field(default_factory=_EngineSettings)
+
+
+@dataclass
+class _Loaded:
+    config: _Config = field(default_factory=_Config)
+
+
+class FakeStore:
+    """No messages; what the doors ask of a store's name."""
+
+    kind = "sqlite"
+
+
+class FakeDaemon:
+    """A `Context`."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.loaded: Any = _Loaded()
+        self.store: Any = FakeStore()
+        self.accounts: Any = FakeAccounts(self.clock)
+        self.outbound: Any = None
+        self.leader: Any = FakeLeader()
+        self.bus: Any = FakeBus()
+        self.boot_id = "b00t"
+        self.started_ms = 1_699_999_990_000
+        self.uptime = 10.0
+        self.warnings: list[str] = []
+        self.internal_errors = 0
+        self.sessions_writable: bool | None = True
+        self.restarts = 0
+
+    def restart(self) -> None:
+        self.restarts += 1

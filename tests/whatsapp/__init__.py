@@ -1,0 +1,20 @@
+"""A WhatsApp server for tests: it speaks the real protocol to the real library, on 127.0.0.1.
+
+    async with WhatsApp() as server:
+        account = server.add_account("15550000001", name="Shop")
+        bob = server.add_peer("15550000002", name="Bob")
+        environ = server.environment()          # for the process under test
+        await account.phone.scan(qr)            # the QR code that it shows
+        await bob.send_text(account, "hello")
+        await bob.received(account, text="hi")
+        server.ledger.settled(account)          # everything was receipted
+
+Facts of the protocol and their sources: the docstrings, which name sections of `whatsapp-protocol.md`.
+`python -m tests.whatsapp` runs one for people.
+"""
+
+from tests.whatsapp.account import Account as Account
+from tests.whatsapp.account import Failure as Failure
+from tests.whatsapp.people import Peer as Peer
+from tests.whatsapp.people import Received as Received
+from tests.whatsapp.server import WhatsApp as WhatsApp

@@ -1,0 +1,148 @@
+"""`wad`: start the daemon, and look at its configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wad import __version__
+from wad.config import Loaded, examine, load
+from wad.core.errors import BadConfig, WadError
+
+_ENDS = ("--help", "-h", "--version")
+
+
+class _Wad(click.Group):
+    """`run` is what happens when no command is named; a WadError becomes two lines and its exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in _ENDS):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WadError as error:
+            click.echo(f"wad: {error}", err=True)
+            if error.hint:
+                click.echo(f"hint: {error.hint}", err=True)
+            ctx.exit(error.exit_code)
+
+
+_config_option = click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration file; $WAD_CONFIG or /etc/wad/wad.toml if not given.",
+)
+
+
+def _absolute(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    # Who types a path means it from where they stand; the daemon goes by absolute paths alone.
+    return path.absolute() if path else None
+
+
+def _override_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The settings that have an option; each stands above every other source."""
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option("--http-port", type=int, metavar="PORT", help="TCP port; 0 for any free one."),
+        click.option("--socket", type=path, callback=_absolute, help="The control socket."),
+        click.option("--state-dir", type=path, callback=_absolute, help="Where everything lies."),
+        click.option("--engine", metavar="neonize|simulator", help="What speaks to WhatsApp."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=_Wad, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wad", message="%(prog)s %(version)s")
+def cli() -> None:
+    """The daemon that owns WhatsApp accounts.  Without a command it runs; wadctl speaks to it."""
+
+
+@cli.command()
+@_config_option
+@_override_options
+@click.pass_context
+def run(
+    ctx: click.Context,
+    file: Path | None,
+    engine: str | None,
+    state_dir: Path | None,
+    socket: Path | None,
+    http_port: int | None,
+) -> None:
+    """Run the daemon in the foreground (the default command)."""
+    given = {
+        "engine.kind": engine,
+        "state.dir": state_dir,
+        "control.socket": socket,
+        "http.port": http_port,
+    }
+    overrides = {key: value for key, value in given.items() if value is not None}
+    loaded = load(file, os.environ, overrides)
+    # Only now: a mistake in the configuration should show before anything heavy is imported.
+    from wad.daemon import run as run_daemon
+
+    ctx.exit(run_daemon(loaded))
+
+
+@cli.group()
+def config() -> None:
+    """Look at the configuration, without the daemon."""
+
+
+@config.command()
+@_config_option
+@click.pass_context
+def check(ctx: click.Context, file: Path | None) -> None:
+    """Say every problem of the configuration, one a line; exit 6 if there is one."""
+    loaded, problems = examine(file, os.environ)
+    for problem in problems:
+        click.echo(problem, err=True)
+    if loaded is None:
+        ctx.exit(BadConfig.exit_code)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo("configuration is fine")
+
+
+@config.command()
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object, by key.")
+def show(file: Path | None, as_json: bool) -> None:
+    """Show every value and where it came from; of a secret only whether it is set."""
+    loaded = load(file, os.environ)
+    click.echo(_as_json(loaded) if as_json else _as_text(loaded))
+
+
+def _as_text(loaded: Loaded) -> str:
+    rows = [(key, origin.shown, origin.source) for key, origin in loaded.origins.items()]
+    keys, values = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return "\n".join(f"{key:{keys}}  {value:{values}}  {source}" for key, value, source in rows)
+
+
+def _as_json(loaded: Loaded) -> str:
+    import json
+
+    document = {
+        key: {"value": origin.json, "source": origin.source}
+        for key, origin in loaded.origins.items()
+    }
+    return json.dumps(document, indent=2)
+
+
+def main() -> None:
+    """The entry point of the command `wad`."""
+    cli(prog_name="wad")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""One client of the control socket: frames in, frames out, its requests side by side.
+
+A request is answered by one Response with its id; a streamed reply sends Items first.  Notice("cancel", [id]) cancels
+a request; so does going away.  Cancelled is only what may be (`Operation.cancellable`): what changes something runs to
+its end, and its reply is dropped when nobody is left to take it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import aclosing
+from typing import Final
+
+from wad.api import dispatch
+from wad.api.context import Context
+from wad.api.operation import Access, Operation, find
+from wad.core.errors import BadInput, TimedOut, TooLong, Unavailable, WadError
+from wad.core.wire import MAX_FRAME, Decoder, Frame, Item, Notice, Request, Response, encode
+
+log = logging.getLogger(__name__)
+
+MAX_REQUESTS: Final = 64
+"""In flight on one connection."""
+_CHUNK: Final = 64 << 10
+_HIGH_WATER: Final = 256 << 10  # bytes that may wait for a slow client before senders wait too
+_FAREWELL: Final = 1.0  # seconds in which a client may take its last frames, or a handler end
+
+
+class Tasks:
+    """Tasks that nobody awaits one by one; one that fails is logged and counted."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._running: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Run it from now on."""
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            dispatch.internal_error(self._context, task.get_name(), error)
+
+    async def wait(self, timeout: float | None = None) -> None:
+        """Until all that run now have ended, or for `timeout` seconds."""
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=timeout)
+
+    async def cancel(self, timeout: float | None = None) -> None:
+        """End them all."""
+        for task in self._running:
+            task.cancel()
+        await self.wait(timeout)
+
+
+class Line:
+    """The sending half: whole frames, one after the other, never more in memory than the client takes."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._one_at_a_time = asyncio.Lock()
+        writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
+
+    async def send(self, frame: bytes) -> bool:
+        """Send once the client has taken what came before; False when it is gone."""
+        async with self._one_at_a_time:
+            if self._writer.is_closing():
+                return False
+            self._writer.write(frame)
+            try:
+                await self._writer.drain()
+            except ConnectionError:
+                return False
+        return True
+
+    async def close(self) -> None:
+        """Hand over what was sent, for a moment, and hang up."""
+        try:
+            self._writer.close()
+            async with asyncio.timeout(_FAREWELL):
+                await self._writer.wait_closed()
+        except (TimeoutError, ConnectionError) as error:
+            log.debug("a client did not take its last frames: %r", error)
+        finally:
+            self._writer.transport.abort()
+
+
+class _InFlight:
+    """A request that is being answered."""
+
+    def __init__(self, request: Request, operation: Operation) -> None:
+        self.request = request
+        self.operation = operation
+        self.task: asyncio.Task[None] | None = None
+        self.cut_short: WadError | None = None
+        self._began = False
+
+    def begin(self) -> None:
+        """Raises what it was cut short with before its first step."""
+        self._began = True
+        if self.cut_short is not None:
+            raise self.cut_short
+
+    def cut(self, why: WadError) -> None:
+        """End it; `why` becomes its answer."""
+        self.cut_short = self.cut_short or why
+        if self._began and self.task is not None:
+            self.task.cancel()
+
+
+class Conversation:
+    """One client's requests and their answers."""
+
+    def __init__(
+        self, context: Context, reader: asyncio.StreamReader, line: Line, access: Access
+    ) -> None:
+        self._context = context
+        self._reader = reader
+        self._line = line
+        self._access = access
+        self._tasks = Tasks(context)
+        self._in_flight: dict[int, _InFlight] = {}
+        self._refusal: WadError | None = None
+
+    # --- what comes in --------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until the client goes, and what must not be cut off has ended.  Raises BadInput for what is no frame."""
+        try:
+            try:
+                await self._listen()
+            finally:
+                self._cut(TimedOut("the client went away"), only_cancellable=True)
+            await self._tasks.wait()
+        finally:
+            await self._tasks.cancel(_FAREWELL)
+
+    async def _listen(self) -> None:
+        decoder = Decoder()
+        while data := await self._receive():
+            for frame in decoder.feed(data):
+                await self._take(frame)
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._reader.read(_CHUNK)
+        except ConnectionError:
+            return b""
+
+    async def _take(self, frame: Frame) -> None:
+        match frame:
+            case Request():
+                await self._begin(frame)
+            case Notice("cancel", [int(ident)]):
+                self._cancel(ident)
+            case Notice(method, _):
+                log.debug("a client notes %.40r, which means nothing here", method)
+            case _:
+                raise BadInput("a client sends requests and notices only")
+
+    async def _begin(self, request: Request) -> None:
+        try:
+            self._check_room(request)
+            flight = _InFlight(request, find(request.method))
+        except WadError as refusal:
+            await self._line.send(encode(Response(request.id, refusal, None)))
+            return
+        self._in_flight[request.id] = flight
+        flight.task = self._tasks.start(self._answer(flight), f"request {flight.operation.name}")
+
+    def _check_room(self, request: Request) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+        if request.id in self._in_flight:
+            raise BadInput(f"request {request.id} is in flight already")
+        if len(self._in_flight) >= MAX_REQUESTS:
+            raise Unavailable(f"{MAX_REQUESTS} requests are in flight on this connection already")
+
+    # --- what ends early --------------------------------------------------------------------------
+
+    def _cancel(self, ident: int) -> None:
+        flight = self._in_flight.get(ident)
+        if flight is not None and flight.operation.cancellable:
+            flight.cut(TimedOut("cancelled"))
+
+    def _cut(self, why: WadError, *, only_cancellable: bool = False) -> None:
+        for flight in list(self._in_flight.values()):
+            if flight.operation.cancellable or not only_cancellable:
+                flight.cut(why)
+
+    def refuse(self, why: WadError) -> None:
+        """Take no more requests, and end the streams, which would not end by themselves."""
+        self._refusal = why
+        for flight in list(self._in_flight.values()):
+            if flight.operation.streaming:
+                flight.cut(why)
+
+    async def finish(self) -> None:
+        """Wait for the requests in flight."""
+        await self._tasks.wait()
+
+    async def cut_off(self, why: WadError) -> None:
+        """End every request; its answer says why."""
+        self._cut(why)
+        await self._tasks.wait(_FAREWELL)
+
+    # --- what goes out ------------------------------------------------------------------------------
+
+    async def _answer(self, flight: _InFlight) -> None:
+        ident = flight.request.id
+        try:
+            response = await self._response(flight)
+        finally:
+            del self._in_flight[ident]
+        await self._line.send(response)
+
+    async def _response(self, flight: _InFlight) -> bytes:
+        ident = flight.request.id
+        try:
+            flight.begin()
+            result = await self._run(flight)
+            return self._encoded(flight, Response(ident, None, result))
+        except WadError as error:
+            return encode(Response(ident, error, None))
+        except asyncio.CancelledError:
+            if flight.cut_short is None:
+                raise
+            return encode(Response(ident, flight.cut_short, None))
+
+    async def _run(self, flight: _InFlight) -> object:
+        name, params = flight.operation.name, flight.request.params
+        if not flight.operation.streaming:
+            return await dispatch.call(self._context, name, params, self._access)
+        async with aclosing(dispatch.stream(self._context, name, params, self._access)) as items:
+            async for item in items:
+                frame = self._encoded(flight, Item(flight.request.id, item))
+                if not await self._line.send(frame):
+                    break
+        return None
+
+    def _encoded(self, flight: _InFlight, frame: Frame) -> bytes:
+        """The bytes of an answer.  Raises TooLong: the client would refuse it, and lose the connection."""
+        with dispatch.guarded(self._context, flight.operation.name):
+            data = encode(frame)
+        if len(data) > MAX_FRAME:
+            raise TooLong(
+                f"the answer of {flight.operation.name} has {len(data)} bytes, a frame takes {MAX_FRAME}",
+                hint="ask for less at once (limit)",
+            )
+        return data

@@ -1,0 +1,92 @@
+"""The one place where a request becomes a reply: whatever the door, the same checks, words and errors.
+
+A door knows who asks (`access`); everything else is decided here: does the operation exist, may this caller ask it, is
+this the instance that acts, do the parameters fit.  What a handler raises beside a WadError is a fault of ours: it is
+logged with its traceback, counted, and told to the caller as a reference into the log, never with its insides.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+
+import msgspec
+
+from wad.api.context import Context
+from wad.api.operation import Access, Operation, Params, find
+from wad.core.errors import BadInput, Denied, Passive, WadError
+
+log = logging.getLogger(__name__)
+
+
+async def call(context: Context, name: str, params: object, access: Access) -> object:
+    """The reply of an operation that gives one.  Raises WadError, and nothing else."""
+    with guarded(context, name):
+        operation = find(name)
+        request = _admitted(context, operation, params, access)
+        if operation.streaming:
+            raise BadInput(f"{name} streams its reply, which this door cannot take")
+        return msgspec.to_builtins(await operation.handler(context, request))
+
+
+async def stream(
+    context: Context, name: str, params: object, access: Access
+) -> AsyncGenerator[object, None]:
+    """The replies of an operation that streams them.  Raises WadError, and nothing else."""
+    with guarded(context, name):
+        operation = find(name)
+        request = _admitted(context, operation, params, access)
+        if not operation.streaming:
+            raise BadInput(f"{name} gives one reply, not a stream")
+        async with aclosing(operation.handler(context, request)) as items:
+            async for item in items:
+                yield msgspec.to_builtins(item)
+
+
+def _admitted(context: Context, operation: Operation, params: object, access: Access) -> Params:
+    """The request, after every check.  Raises Denied, Passive, BadInput."""
+    if access < operation.access:
+        raise Denied(
+            f"{operation.name} needs the right to {operation.access.name.lower()}",
+            hint="run it as root or as the daemon's user",
+        )
+    if operation.leader_only and context.leader.valid_for() is None:
+        raise _passive(context)
+    try:
+        return msgspec.convert(params if params is not None else {}, operation.request)
+    except msgspec.ValidationError as error:
+        raise BadInput(str(error)) from error
+
+
+def _passive(context: Context) -> Passive:
+    holder = context.leader.holder
+    if not holder:
+        return Passive(
+            f"this instance is passive and knows of no active one ({context.leader.reason})",
+            hint="wait a moment and try again; `wadctl status` tells who is active",
+        )
+    return Passive(f"this instance is passive: {holder} is active", hint=f"ask {holder}")
+
+
+@contextmanager
+def guarded(context: Context, what: str) -> Iterator[None]:
+    """Turn any error that has no class of its own into `internal`, logged and counted."""
+    try:
+        yield
+    except WadError:
+        raise
+    except Exception as error:
+        raise internal_error(context, what, error) from error
+
+
+def internal_error(context: Context, what: str, error: Exception) -> WadError:
+    """Log and count a fault of ours; the error that a caller may see."""
+    reference = secrets.token_hex(4)
+    context.internal_errors += 1
+    log.error("%s failed (reference %s)", what, reference, exc_info=error)
+    return WadError(
+        f"{what} failed inside the daemon, reference {reference}",
+        hint=f"journalctl -u wad | grep -A30 {reference} shows why; please report it",
+    )

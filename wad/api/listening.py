@@ -1,0 +1,128 @@
+"""A Unix socket to listen on, made so that nobody meets it half done.
+
+It is bound under a temporary name, given its mode and group, set to listen, and only then renamed into place: whoever
+finds the file can connect, and a stale file of a dead daemon is replaced in one step.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import logging
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from wad.core.errors import AnotherDaemon, BadConfig, Conflict, StateUnwritable
+
+log = logging.getLogger(__name__)
+
+_BACKLOG: Final = 128
+_LONGEST: Final = 107  # bytes of a path in sockaddr_un
+
+
+@contextmanager
+def listening(path: Path, group: str) -> Iterator[socket.socket]:
+    """A socket that listens at `path`, for its owner and `group`; the file goes when the block ends.
+
+    Raises AnotherDaemon, Conflict (another kind of file is there), BadConfig, StateUnwritable.
+    """
+    if len(os.fsencode(path)) > _LONGEST:
+        raise BadConfig(
+            f"the path of the control socket is longer than {_LONGEST} bytes: {path}",
+            hint="set control.socket to a shorter one",
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        try:
+            ours = _place(sock, path, group)
+        except OSError as error:
+            raise StateUnwritable(
+                f"cannot make the control socket {path}: {error.strerror}",
+                hint="set control.socket to a path in a directory that the daemon's user may write",
+            ) from error
+        try:
+            yield sock
+        finally:
+            _forget(path, ours)
+
+
+def _place(sock: socket.socket, path: Path, group: str) -> tuple[int, int]:
+    """Bind, finish, rename; device and inode of the file."""
+    _make_directory(path.parent)
+    _refuse_taken(path)
+    temporary = _temporary(path)
+    temporary.unlink(missing_ok=True)
+    sock.bind(os.fspath(temporary))
+    try:
+        _give_to_group(temporary, group)
+        temporary.chmod(0o660)
+        sock.listen(_BACKLOG)
+        found = temporary.lstat()
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return found.st_dev, found.st_ino
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside it that is no longer, so that the limit of the path is the same."""
+    return path.with_name(path.name[:-1] + ("#" if path.name.endswith("~") else "~"))
+
+
+def _make_directory(directory: Path) -> None:
+    if not directory.exists():
+        directory.mkdir()
+        directory.chmod(0o755)  # whatever the umask: members of the group must reach the socket
+
+
+def _refuse_taken(path: Path) -> None:
+    """Raises AnotherDaemon when somebody answers at `path`, Conflict when it is no socket."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise Conflict(f"{path} is in the way: it is no socket", hint=f"look at it: ls -l {path}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        answer = probe.connect_ex(os.fspath(path))
+    # EAGAIN: its queue is full, so somebody listens; anything else but success means that nobody does.
+    if answer in (0, errno.EAGAIN):
+        raise AnotherDaemon(
+            f"another daemon answers on {path}",
+            hint="wadctl status shows it; two daemons need two values of control.socket",
+        )
+
+
+def _give_to_group(path: Path, group: str) -> None:
+    try:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    except KeyError:
+        log.warning(
+            "there is no group %r: only root and the daemon's user can use wadctl, until addgroup --system %s",
+            group,
+            group,
+        )
+    except PermissionError:
+        log.warning(
+            "the control socket cannot be given to group %r; let the daemon's user be a member of it, or start wad"
+            " by systemd with Group=%s",
+            group,
+            group,
+        )
+
+
+def _forget(path: Path, ours: tuple[int, int]) -> None:
+    """Take the file away unless another daemon has put its own there."""
+    try:
+        found = path.lstat()
+        if (found.st_dev, found.st_ino) == ours:
+            path.unlink()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.warning("cannot remove the control socket %s: %s", path, error.strerror)

@@ -1,0 +1,158 @@
+"""One way to open a SQLite file of ours, and the only place that says what SQLite's errors mean.
+
+Every file is private (mode 0600), in write-ahead-log mode, so that one process reads while another writes, and checked
+when it is opened: `quick_check` reads the whole file, about 2 ms a megabyte, so it is run on files of up to
+`CHECKED_UP_TO` bytes; damage in a larger one shows when the damaged page is read, as the same error.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from wad.core.errors import Damaged, StateUnwritable, Unavailable, WadError
+
+CHECKED_UP_TO: Final = 64 << 20  # bytes
+LOG_LIMIT: Final = 16 << 20  # bytes that a write-ahead log keeps after a burst
+BUSY_S: Final = 10.0  # seconds to wait for another process's lock
+
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_CORRUPTFS")
+_UNWRITABLE: Final = (
+    "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM", "SQLITE_AUTH",
+)  # fmt: skip
+
+
+def translate_errors(error: sqlite3.Error, path: Path) -> WadError:
+    """What an error of SQLite means for whoever uses the file."""
+    code = getattr(error, "sqlite_errorname", "") or ""
+    if code.startswith(_DAMAGED):
+        return Damaged(f"{path} is damaged: {error}")
+    if code.startswith(_UNWRITABLE):
+        return _unwritable(path, str(error))
+    return Unavailable(f"{path}: {error}")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate_errors(error, path) from error
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """Everything in it or nothing.
+
+    IMMEDIATE waits for the write lock first, so that no statement in it can meet a lock; DEFERRED is for reading.
+    """
+    db.execute(f"BEGIN {kind}")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk makes SQLite roll back by itself
+            db.execute("ROLLBACK")
+        raise
+
+
+def open_database(path: Path, steps: Sequence[str]) -> sqlite3.Connection:
+    """Open or make a database, check it, and bring its schema up to date.
+
+    `steps` are SQL scripts; the file's `user_version` says how many it has taken.  Every commit is synced to the disk
+    (`synchronous=FULL`: without it a power cut takes back commits that we have answered for).
+    Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
+    """
+    try:
+        _create(path)
+    except OSError as error:
+        raise _unwritable(path, error.strerror or str(error)) from error
+    with translated(path):
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
+            _check(db, path)
+            _migrate(db, path, steps)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A second connection to an open database, which cannot write.  Raises as above."""
+    with translated(path):
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA query_only=ON")
+    return db
+
+
+def _create(path: Path) -> None:
+    # Never opened when it is there: closing a second descriptor would drop this process's locks on the file.
+    if path.exists():
+        return
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return  # another process made it just now
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size > CHECKED_UP_TO:
+        return
+    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise Damaged(f"{path} is damaged: {verdict}")
+
+
+def _migrate(db: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
+    version = _take_step(db, steps)
+    while version < len(steps):
+        version = _take_step(db, steps)
+    if version > len(steps):
+        # Not Damaged: nobody may set such a file aside, an upgrade makes it readable again.
+        raise Unavailable(
+            f"{path} was written by a newer wad (schema {version}, this one knows {len(steps)})",
+            hint="install that version of wad again, or restore the backup made before the upgrade",
+        )
+
+
+def _take_step(db: sqlite3.Connection, steps: Sequence[str]) -> int:
+    """Take the next step, if there is one, in one transaction; the version after it.
+
+    The version is read under the write lock: two processes may open a new file at once.
+    """
+    with transaction(db):
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version >= len(steps):
+            return version
+        for statement in _statements(steps[version]):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version={version + 1}")
+        return version + 1
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one: `executescript` would commit before it begins."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        raise ValueError(f"a statement without its end: {statement!r}")
+
+
+def _unwritable(path: Path, why: str) -> StateUnwritable:
+    return StateUnwritable(
+        f"cannot write {path}: {why}",
+        hint=f"look at its owner, its mode and the space left: ls -ld {path.parent} {path}; df -h {path.parent}",
+    )

@@ -1,0 +1,187 @@
+"""A blocking client of the control socket.
+
+One connection, one request at a time; a second client follows a stream meanwhile.  Every failure is a WadError that
+says what the person can do: no daemon, no permission, no answer in time.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from wad.core.errors import BadInput, DaemonDown, Denied, TimedOut, WadError
+from wad.core.wire import Decoder, Frame, Item, Request, Response, encode
+
+DEFAULT_SOCKET: Final = "/run/wad/wad.sock"
+_CHUNK: Final = 64 << 10
+
+
+class Client:
+    """Speaks to the daemon at `path`; connects when first asked.  `timeout` is in seconds."""
+
+    def __init__(
+        self, path: str, timeout: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.path = path
+        self._timeout = timeout
+        self._clock = clock
+        self._socket: socket.socket | None = None
+        self._decoder = Decoder()
+        self._frames: list[Frame] = []
+        self._last_id = 0
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; the daemon cancels what it may."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def call(self, method: str, params: dict[str, Any] | None = None, *, wait: float = 0) -> Any:
+        """The reply; it may take `wait` seconds longer than usual.  Raises WadError."""
+        ident = self._send(method, params)
+        deadline = self._clock() + self._timeout + wait
+        while True:
+            frame = self._receive(deadline)
+            if frame is None:
+                self.close()
+                raise TimedOut(
+                    f"the daemon did not answer `{method}` within {self._timeout + wait:g} s",
+                    hint="it may or may not have been done; wadctl --timeout SECONDS waits longer",
+                )
+            if isinstance(frame, Response) and frame.id == ident:
+                return _result(frame)
+
+    def stream(self, method: str, params: dict[str, Any] | None = None) -> Stream:
+        """Begin a streamed reply.  This client can do nothing else until it is closed."""
+        return Stream(self, self._send(method, params))
+
+    def next_of(self, ident: int, deadline: float | None) -> Item | Response | None:
+        """The next frame of a request; None when the deadline passes first."""
+        while True:
+            frame = self._receive(deadline)
+            if frame is None or (isinstance(frame, Item | Response) and frame.id == ident):
+                return frame
+
+    def deadline(self, seconds: float | None) -> float | None:
+        """The moment so many seconds from now."""
+        return None if seconds is None else self._clock() + seconds
+
+    # --- bytes ----------------------------------------------------------------------------------
+
+    def _send(self, method: str, params: dict[str, Any] | None) -> int:
+        if self._socket is None:
+            self._socket = self._connect()
+            self._decoder, self._frames = Decoder(), []
+        self._last_id += 1
+        try:
+            self._socket.settimeout(self._timeout)
+            self._socket.sendall(encode(Request(self._last_id, method, params or {})))
+        except TimeoutError as error:
+            raise TimedOut("the daemon does not read what it is asked") from error
+        except ConnectionError:
+            pass  # refused: the frame that says why can still be read
+        return self._last_id
+
+    def _connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self._timeout)
+            sock.connect(self.path)
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError):
+                raise _unreachable(self.path, error) from error
+            raise
+        return sock
+
+    def _receive(self, deadline: float | None) -> Frame | None:
+        """The next frame; None when the deadline passes.  Raises what the daemon says of the connection itself."""
+        while not self._frames:
+            data = self._read(deadline)
+            if data is None:
+                return None
+            self._frames.extend(self._decoder.feed(data))
+        frame = self._frames.pop(0)
+        if isinstance(frame, Response) and frame.id == 0 and frame.error is not None:
+            self.close()
+            raise frame.error
+        return frame
+
+    def _read(self, deadline: float | None) -> bytes | None:
+        if self._socket is None:
+            raise DaemonDown("not connected")
+        left = None if deadline is None else deadline - self._clock()
+        if left is not None and left <= 0:
+            return None
+        try:
+            self._socket.settimeout(left)
+            data = self._socket.recv(_CHUNK)
+        except TimeoutError:
+            return None
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.close()
+            raise DaemonDown(
+                "the daemon ended before it answered; what was asked may or may not have been done",
+                hint="systemctl status wad, journalctl -u wad",
+            )
+        return data
+
+
+class Stream:
+    """A streamed reply."""
+
+    def __init__(self, client: Client, ident: int) -> None:
+        self._client = client
+        self._ident = ident
+        self.ended = False
+
+    def __iter__(self) -> Iterator[Any]:
+        while (item := self.next(None)) is not None:
+            yield item
+
+    def next(self, seconds: float | None) -> Any:
+        """The next item; None at the end (`ended`), or when none came within `seconds`.  Raises WadError."""
+        if self.ended:
+            return None
+        frame = self._client.next_of(self._ident, self._client.deadline(seconds))
+        match frame:
+            case Item(_, item):
+                return item
+            case Response():
+                self.ended = True
+                return _result(frame)
+        return None
+
+
+def _result(response: Response) -> Any:
+    if response.error is not None:
+        raise response.error
+    return response.result
+
+
+def _unreachable(path: str, error: OSError) -> WadError:
+    match error:
+        case FileNotFoundError() | ConnectionRefusedError():
+            return DaemonDown(
+                f"no daemon answers on {path}",
+                hint="systemctl status wad, journalctl -u wad; another socket: --socket PATH or WAD_SOCKET",
+            )
+        case PermissionError():
+            return Denied(
+                f"you may not use {path}",
+                hint=f"adduser {os.environ.get('USER', '$USER')} wad, then log in again; or use sudo",
+            )
+        case TimeoutError() | BlockingIOError():
+            return TimedOut(f"the daemon on {path} takes no connection", hint="journalctl -u wad")
+    return BadInput(f"cannot connect to {path}: {error.strerror or error}")

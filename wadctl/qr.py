@@ -1,0 +1,33 @@
+"""A QR code in characters: two rows of it in one line of text."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_QUIET: Final = 2  # modules of white around it; the standard says 4, phones read 2
+_BLACK_ON_WHITE: Final = "\x1b[30;107m"
+_RESET: Final = "\x1b[0m"
+_WHITE: Final = {(False, False): "█", (False, True): "▀", (True, False): "▄", (True, True): " "}
+"""(upper dark, lower dark) -> a character whose ink is white: for terminals of unknown colours, mostly dark."""
+_BLACK: Final = {(False, False): " ", (False, True): "▄", (True, False): "▀", (True, True): "█"}
+
+
+def draw(code: str, *, colour: bool) -> list[str]:
+    """The lines of a QR code.  With `colour` it is black on white whatever the terminal's colours are."""
+    rows = _modules(code)
+    if len(rows) % 2:
+        rows.append([False] * len(rows[0]))
+    blocks = _BLACK if colour else _WHITE
+    lines = [
+        "".join(blocks[pair] for pair in zip(upper, lower, strict=True))
+        for upper, lower in zip(rows[::2], rows[1::2], strict=True)
+    ]
+    return [f"{_BLACK_ON_WHITE}{line}{_RESET}" for line in lines] if colour else lines
+
+
+def _modules(code: str) -> list[list[bool]]:
+    """Rows of dark modules, with the quiet zone."""
+    import segno  # only pairing needs it, and it costs 15 ms
+
+    symbol = segno.make_qr(code, error="l", boost_error=False)
+    return [[bool(module) for module in row] for row in symbol.matrix_iter(border=_QUIET)]

@@ -1,0 +1,217 @@
+"""How a reply looks to people.  An operation without a renderer of its own is shown by its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from wadctl.screen import Screen, duration, local, plain
+
+Renderer = Callable[[Screen, Any], str]
+
+
+def render(name: str, screen: Screen, reply: Any) -> str:
+    """The text for a reply of the operation `name`."""
+    return _RENDERERS.get(name, by_shape)(screen, reply)
+
+
+def by_shape(screen: Screen, reply: Any) -> str:
+    """Any reply: a list of documents is a table, a document is a list of its fields."""
+    if isinstance(reply, list) and reply and all(isinstance(row, dict) for row in reply):
+        heads = list(reply[0])
+        rows = [[_word(row.get(head)) for head in heads] for row in reply]
+        return screen.table([head.upper() for head in heads], rows)
+    if isinstance(reply, dict):
+        return screen.fields([(name, _word(value)) for name, value in reply.items()])
+    return plain(_word(reply)) if reply else ""
+
+
+def _word(value: Any) -> str:
+    match value:
+        case None | "" | [] | {}:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(map(_word, value))
+        case dict():
+            return ", ".join(f"{name} {_word(inner)}" for name, inner in value.items())
+    return str(value)
+
+
+# --- the daemon -----------------------------------------------------------------------------------
+
+
+def _status(screen: Screen, reply: Any) -> str:
+    lease = reply["lease"]
+    held = "" if lease["valid_s"] is None else f", {lease['valid_s']:g} s left without renewal"
+    mode = screen.state(lease["mode"])
+    lines = [
+        f"{reply['service']} {reply['version']} on {reply['instance']}: {mode} ({plain(lease['reason'])}{held})",
+        f"up {duration(reply['uptime_s'])}, pid {reply['pid']}, engine {reply['engine']}, store {reply['store']},"
+        f" receipts {reply['receipts']}",
+        "",
+        _accounts(screen, reply["accounts"]),
+    ]
+    warnings = list(reply["warnings"])
+    for account in reply["accounts"]:
+        warnings += [f"{account['id']}: {text}" for text in account["warnings"]]
+    if warnings:
+        lines += ["", *(f"{screen.paint('warning:', 'yellow')} {plain(text)}" for text in warnings)]
+    return "\n".join(lines)
+
+
+def _accounts(screen: Screen, accounts: Any) -> str:
+    if not accounts:
+        return "no accounts; wadctl account add NAME --pair adds one"
+    heads = ["ACCOUNT", "NAME", "NUMBER", "STATE", "FOR", "BACKLOG", "REASON", "WHAT TO DO"]
+    return screen.table(heads, [_account_row(account) for account in accounts])
+
+
+def _account_row(account: Any) -> list[str]:
+    return [
+        account["id"],
+        account["name"],
+        account["phone"] or "-",
+        account["state"],
+        duration(account["for_s"]),
+        str(account["inbound"]["backlog"]),
+        account["reason"],
+        account["action"] or "-",
+    ]
+
+
+def _account(screen: Screen, account: Any) -> str:
+    inbound, worker = account["inbound"], account["worker"]
+    pairs = [
+        ("id", account["id"]),
+        ("name", account["name"]),
+        ("number", account["phone"] or "-"),
+        ("JID", account["jid"] or "-"),
+        ("hidden id", account["lid"] or "-"),
+        ("push name", account["push_name"] or "-"),
+        ("state", f"{account['state']} for {duration(account['for_s'])}"),
+        ("reason", account["reason"] or "-"),
+        ("what to do", account["action"] or "-"),
+        ("enabled", _word(account["enabled"])),
+        ("paired", _word(account["paired"])),
+        ("worker", f"pid {worker['pid']}, {worker['restarts']} restarts" if worker else "-"),
+        ("backlog", f"{inbound['backlog']} rows {_age(inbound['oldest_s'])}".rstrip()),
+        ("recorded", f"{inbound['recorded']}, {inbound['duplicates']} were known already"),
+        ("last event", local(account["last_event_ms"]) or "-"),
+        ("added", local(account["created_ms"])),
+    ]
+    if account["retry_in_s"] is not None:
+        pairs.insert(9, ("next try in", duration(account["retry_in_s"])))
+    pairs += [("warning", text) for text in account["warnings"]]
+    return screen.fields(pairs)
+
+
+def _age(seconds: float | None) -> str:
+    return "" if seconds is None else f"(the oldest waits {duration(seconds)})"
+
+
+def _account_now(screen: Screen, account: Any) -> str:
+    """One line after an order."""
+    todo = f" - {account['action']}" if account["action"] else ""
+    reason = plain(account["reason"])
+    return f"{account['id']}: {screen.state(account['state'])} ({reason}){todo}"
+
+
+def _removed(screen: Screen, reply: Any) -> str:
+    return (
+        f"{reply['account']} was put away in {reply['path']}\n"
+        f"wadctl account restore {reply['account']} brings it back"
+    )
+
+
+def _event(screen: Screen, event: Any) -> str:
+    account = f" {event['account']}" if event["account"] else ""
+    kind = screen.paint(f"{event['kind']:8}", "dim")
+    return f"{local(event['at_ms'])}  {kind}{account} {plain(event['text'])}"
+
+
+# --- messages ---------------------------------------------------------------------------------------
+
+
+def _threads(screen: Screen, page: Any) -> str:
+    heads = ["THREAD", "NAME", "LAST", "UNREAD", "MESSAGES", "TEXT"]
+    rows = [
+        [
+            thread["id"],
+            thread["name"] or "-",
+            local(thread["last_ms"] or None) or "-",
+            str(thread["unread"]),
+            str(thread["messages"]),
+            ("you: " if thread["last_from_me"] else "") + thread["last_text"],
+        ]
+        for thread in page["threads"]
+    ]
+    return _page(screen.table(heads, rows) if rows else "no conversations yet", page)
+
+
+def _messages(screen: Screen, page: Any) -> str:
+    heads = ["TIME", "FROM", "STATE", "TEXT"]
+    rows = [
+        [
+            local(message["at_ms"]),
+            "you" if message["direction"] == "outbound" else message["name"] or message["sender"],
+            message["status"],
+            message["text"] or f"[{message['kind']}]",
+        ]
+        for message in page["messages"]
+    ]
+    return _page(screen.table(heads, rows) if rows else "no messages", page)
+
+
+def _entries(screen: Screen, page: Any) -> str:
+    heads = ["ID", "ACCOUNT", "TO", "STATE", "TRIES", "QUEUED", "TEXT", "ERROR"]
+    rows = [
+        [
+            entry["id"],
+            entry["account"],
+            entry["to"],
+            entry["state"],
+            str(entry["attempts"]),
+            local(entry["created_ms"]),
+            entry["text"],
+            entry["error"] or "-",
+        ]
+        for entry in page["entries"]
+    ]
+    return _page(screen.table(heads, rows) if rows else "the outbox is empty", page)
+
+
+def _page(text: str, page: Any) -> str:
+    return f"{text}\nmore: --before {page['next']}" if page["next"] else text
+
+
+def _entry(screen: Screen, entry: Any) -> str:
+    error = f" ({plain(entry['error'])})" if entry["error"] else ""
+    return f"{entry['id']}: {screen.state(entry['state'])}{error}"
+
+
+def _sent(screen: Screen, reply: Any) -> str:
+    known = " (it was queued before: same client id)" if reply["duplicate"] else ""
+    return _entry(screen, reply["message"]) + known
+
+
+_RENDERERS: Final[dict[str, Renderer]] = {
+    "status": _status,
+    "events": _event,
+    "accounts.list": _accounts,
+    "accounts.show": _account,
+    "accounts.add": _account_now,
+    "accounts.start": _account_now,
+    "accounts.stop": _account_now,
+    "accounts.restart": _account_now,
+    "accounts.logout": _account_now,
+    "accounts.remove": _removed,
+    "accounts.restore": _account_now,
+    "threads.list": _threads,
+    "messages.list": _messages,
+    "messages.send": _sent,
+    "outbox.list": _entries,
+    "outbox.retry": _entry,
+    "outbox.cancel": _entry,
+}

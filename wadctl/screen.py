@@ -1,0 +1,173 @@
+"""What reaches the eye: tables, durations, local times, colour; and what must not (control characters from strangers).
+
+On a terminal tables are cut to its width and states are coloured (unless NO_COLOR is set); in a pipe nothing is cut,
+coloured or cleared.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO, Final
+
+_GAP: Final = "  "
+_NARROWEST: Final = 8  # columns that a cut cell keeps
+_COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+_GOOD: Final = frozenset({"connected", "active", "sent", "delivered", "read", "played"})
+_BAD: Final = frozenset(
+    {"logged_out", "replaced", "banned", "outdated", "failed", "uncertain", "lost"}
+)
+_FREE: Final = frozenset({"TEXT", "ERROR", "REASON", "WHAT TO DO", "NAME", "FROM"})
+"""Columns of prose: they are cut before what a person may want to copy."""
+_KEPT: Final = "\u200d"  # joins emoji; the other invisible characters can deceive
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where output goes.  `width` 0: nothing is cut."""
+
+    terminal: bool
+    width: int
+    height: int
+    colour: bool
+
+    def paint(self, text: str, colour: str) -> str:
+        """The text in a colour, where there are colours."""
+        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self.colour and text else text
+
+    def state(self, word: str) -> str:
+        """A state, in the colour of its meaning."""
+        if word in _GOOD:
+            return self.paint(word, "green")
+        return self.paint(word, "red" if word in _BAD else "yellow")
+
+    def table(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], states: str = "STATE"
+    ) -> str:
+        """Rows under heads; prose gives way first.  The column named `states` is coloured."""
+        texts = [[plain(cell) for cell in row] for row in rows]
+        widths = [max(map(columns, column)) for column in zip(heads, *texts, strict=True)]
+        if self.width:
+            room = self.width - len(_GAP) * (len(widths) - 1)
+            free = [index for index, head in enumerate(heads) if head in _FREE]
+            widths = _narrowed(_narrowed(widths, room, free), room, range(len(widths)))
+        lines = [self.paint(_line(heads, widths), "dim")]
+        coloured = heads.index(states) if states in heads else -1
+        for row in texts:
+            cells = [_cell(text, width) for text, width in zip(row, widths, strict=True)]
+            if coloured >= 0:
+                word = row[coloured]
+                cells[coloured] = cells[coloured].replace(word, self.state(word), 1)
+            lines.append(_GAP.join(cells).rstrip())
+        return "\n".join(lines)
+
+    def fields(self, pairs: Sequence[tuple[str, str]]) -> str:
+        """Names and values, one a line."""
+        width = max((len(name) for name, _ in pairs), default=0)
+        return "\n".join(
+            f"{self.paint(f'{name:{width}}', 'dim')}{_GAP}{plain(value)}".rstrip()
+            for name, value in pairs
+        )
+
+
+def screen_of(stream: IO[str], environ: os._Environ[str] | dict[str, str]) -> Screen:
+    """What `stream` can show."""
+    try:
+        terminal = stream.isatty()
+        size = os.get_terminal_size(stream.fileno()) if terminal else os.terminal_size((0, 0))
+    except (OSError, ValueError):
+        terminal, size = False, os.terminal_size((0, 0))
+    able = terminal and environ.get("TERM", "") != "dumb"
+    width = int(environ["COLUMNS"]) if environ.get("COLUMNS", "").isdecimal() else size.columns
+    return Screen(
+        terminal=able,
+        width=width if terminal else 0,
+        height=size.lines,
+        colour=able and not environ.get("NO_COLOR"),
+    )
+
+
+# --- cells --------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    """The text without anything that moves a cursor, changes a colour or turns the direction of writing."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in _KEPT else " " if char.isspace() else "\ufffd"
+        for char in text
+    )
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(char) for char in text)
+
+
+def _columns(char: str) -> int:
+    if unicodedata.combining(char) or char in _KEPT:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def cut(text: str, width: int) -> str:
+    """The text in so many columns, with `…` where it was cut."""
+    if columns(text) <= width:
+        return text
+    kept, used = "", 1
+    for char in text:
+        used += _columns(char)
+        if used > width:
+            break
+        kept += char
+    return kept + "…"
+
+
+def _cell(text: str, width: int) -> str:
+    text = cut(text, width)
+    return text + " " * (width - columns(text))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return _GAP.join(
+        _cell(text, width) for text, width in zip(cells, widths, strict=True)
+    ).rstrip()
+
+
+def _narrowed(widths: Sequence[int], room: int, among: Sequence[int]) -> list[int]:
+    """The widths that fit: the widest `among` them gives way, down to a readable rest."""
+    widths = list(widths)
+    while among and sum(widths) > room:
+        widest = max(among, key=lambda index: widths[index])
+        if widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+# --- times --------------------------------------------------------------------------------------
+
+
+def local(ms: int | None) -> str:
+    """A moment in the local time; empty when unknown."""
+    return "" if ms is None else f"{datetime.fromtimestamp(ms / 1000):%Y-%m-%d %H:%M:%S}"  # noqa: DTZ006
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time in its two largest units; empty when unknown."""
+    if seconds is None:
+        return ""
+    left = max(0, int(seconds))
+    units = [("d", 86400), ("h", 3600), ("m", 60), ("s", 1)]
+    for index, (unit, size) in enumerate(units):
+        if left >= size:
+            more, smaller = left % size, units[index + 1 :]
+            rest = f" {more // smaller[0][1]} {smaller[0][0]}" if smaller and more else ""
+            return f"{left // size} {unit}{rest}"
+    return "0 s"

@@ -1,0 +1,73 @@
+"""What every command of one call shares: where the daemon is, where output goes, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+import msgspec
+
+from wad.core.errors import WadError
+from wadctl.client import DEFAULT_SOCKET, Client
+from wadctl.render import render
+from wadctl.screen import Screen, screen_of
+
+
+@dataclass
+class Session:
+    """One call of wadctl.  `json`: one JSON document (a stream: one a line) instead of prose."""
+
+    socket: str
+    timeout: float = 30.0
+    json: bool = False
+    screen: Screen = field(default_factory=lambda: screen_of(sys.stdout, os.environ))
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def client(self, timeout: float | None = None) -> Client:
+        """A fresh client, not connected yet."""
+        return Client(self.socket, timeout or self.timeout)
+
+    def say(self, text: str) -> None:
+        """A line for people; nothing with --json."""
+        if not self.json:
+            click.echo(text, color=self.screen.colour)
+
+    def show(self, name: str, reply: Any) -> None:
+        """The reply of an operation, as JSON or for people."""
+        if self.json:
+            self.document(reply)
+        else:
+            click.echo(render(name, self.screen, reply), color=self.screen.colour)
+
+    def document(self, document: Any) -> None:
+        """One JSON document on one line."""
+        click.echo(msgspec.json.encode(document).decode())
+
+    def failed(self, error: WadError, **more: Any) -> None:
+        """Tell of an error: one sentence and a hint on stderr, and with --json a document on stdout."""
+        if self.json:
+            self.document({"ok": False, **more, "error": error.to_wire()})
+        self.complain(error)
+
+    def complain(self, error: WadError) -> None:
+        """One sentence and a hint on stderr."""
+        click.echo(f"wadctl: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+
+
+def session() -> Session:
+    """The session of the command that runs."""
+    found: Session = click.get_current_context().find_root().obj
+    return found
+
+
+def socket_path(option: str | None) -> str:
+    """Where the daemon listens: the option, else WAD_SOCKET, else the place of the package."""
+    return option or os.environ.get("WAD_SOCKET") or DEFAULT_SOCKET
