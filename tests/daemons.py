@@ -148,7 +148,7 @@ class Daemon:
                 after = page["next"]
                 if not after:
                     break
-        return sorted(found, key=lambda message: (message["at_ms"], message["id"]))
+        return sorted(reversed(found), key=lambda message: message["at_ms"])
 
     async def wadctl(
         self, *words: str, timeout: float = PATIENT

@@ -67,8 +67,8 @@ def setting(
     """Declare one setting, as a field of its section.
 
     `default` may hold `{key}` of a setting declared before, and `{hostname}`.  `env` are names accepted besides
-    `WAD_SECTION_NAME`.  `credential` is the systemd credential's name.  `secret`: never shown; `has_password`: a URL, shown
-    without its password; neither is in a `repr`.  `reload`: SIGHUP applies a new value.
+    `WAD_SECTION_NAME`.  `credential` is the systemd credential's name.  `secret`: never shown; `has_password`: a
+    URL, shown without its password; neither is in a `repr`.  `reload`: SIGHUP applies a new value.
     """
     metadata = {
         "default": default,
@@ -888,14 +888,14 @@ def sample() -> str:
 
 def table() -> str:
     """The reference of all settings, as Markdown."""
-    head = "| setting | type | default | environment | change takes effect | meaning |\n"
+    head = "| setting | type | default | environment | reload | meaning |\n"
     lines = [head, "|---|---|---|---|---|---|\n"]
     for row in SETTINGS.values():
         kind = "secret text" if row.secret else _TYPES[row.kind].partition(" ")[2]
         kind = "true or false" if row.kind is bool else kind
         names = [f"`{name}`" for name in row.env]
         names += [f"credential `{row.credential}`"] if row.credential else []
-        when = "on reload" if row.reload else "on restart"
+        when = "yes" if row.reload else "no"
         lines.append(
             f"| `{row.key}` | {kind} | `{_example(row)}` | {'<br>'.join(names)} | {when} |"
             f" {row.doc}{_limits(row)} |\n"

@@ -142,13 +142,14 @@ def _take_step(db: sqlite3.Connection, steps: Sequence[str]) -> int:
 def _statements(script: str) -> Iterator[str]:
     """The statements of a script, one by one: `executescript` would commit before it begins."""
     statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
+    for part in script.split(";"):
+        statement += part
+        if sqlite3.complete_statement(statement + ";"):  # no text, comment or trigger was cut
+            if statement.strip():
+                yield statement
             statement = ""
-    if statement.strip():
-        raise ValueError(f"a statement without its end: {statement!r}")
+        else:
+            statement += ";"
 
 
 def _unwritable(path: Path, why: str) -> StateUnwritable:

@@ -93,12 +93,12 @@ class Home:
         except FileNotFoundError:
             return False
 
-    def set_aside(self, file: Path, stamp: str) -> Path:
-        """Rename a damaged database, with its log, to NAME.damaged-STAMP; the new name.
+    def set_aside(self, file: Path, stamp: str, why: str = "damaged") -> Path:
+        """Rename a database that is of no more use, with its log, to NAME.WHY-STAMP; the new name.
 
         Nobody may have it open.  An earlier one of the same stamp is kept, too.  Raises StateUnwritable.
         """
-        aside = _unused(file.with_name(f"{file.name}.damaged-{stamp}"))
+        aside = _unused(file.with_name(f"{file.name}.{why}-{stamp}"))
         parts = [file.with_name(file.name + suffix) for suffix in ("", "-wal", "-shm")]
         parts = [part for part in parts if part.exists()]
         try:

@@ -74,6 +74,8 @@ class Mask(logging.Filter):
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         if record.exc_text:
             record.exc_text = scrubbed(record.exc_text)
+        if record.stack_info:
+            record.stack_info = scrubbed(record.stack_info)
         for name in _FIELDS:
             if hasattr(record, name):
                 setattr(record, name, scrubbed(str(getattr(record, name))))

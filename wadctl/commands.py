@@ -127,7 +127,11 @@ def command_of(
 
 
 def _help(operation: Operation) -> str:
-    return f"{operation.description}\n\n{operation.confirm}" if operation.confirm else operation.description
+    return (
+        f"{operation.description}\n\n{operation.confirm}"
+        if operation.confirm
+        else operation.description
+    )
 
 
 def json_option(*, lines: bool = False) -> click.Option:

@@ -1,6 +1,6 @@
 """`account pair`: shows the QR codes until the phone has scanned one, and says how it ended.
 
-What is shown comes from `accounts.show`, asked again at every event and every two seconds: a missed event changes nothing.
+What is shown comes from `accounts.show`, asked again at every event and every two seconds: a missed event is no loss.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from wad.core.errors import Conflict, EngineFailure, TimedOut, WadError
+from wad.core.errors import EngineFailure, Passive, TimedOut, WadError
 from wadctl.client import Stream
 from wadctl.qr import draw
 from wadctl.screen import columns, duration, plain
@@ -72,7 +72,7 @@ def _refuse_end(view: Any) -> None:
     ident, state, reason = view["id"], view["state"], view["reason"]
     hint = view["action"] or f"wadctl account show {ident}"
     if state in _ENDED:
-        kind: type[WadError] = EngineFailure if state != "passive" else Conflict
+        kind: type[WadError] = Passive if state == "passive" else EngineFailure
         raise kind(f"{ident} is {state}: {reason}", hint=hint)
     if state == "awaiting_scan" and view["pairing_s"] is None:
         raise TimedOut(f"{ident} was not paired: {reason}", hint=f"wadctl account pair {ident}")
@@ -99,11 +99,9 @@ def _page(session: Session, view: Any, shown: _Shown) -> list[str]:
     """All that is on the screen while a code is valid."""
     screen = session.screen
     lines = draw(shown.code, colour=screen.colour)
-    clear = [_CLEAR.rstrip("\n")] if screen.terminal else []
     page = [
-        *clear,
-        *([] if screen.terminal else [shown.code]),
-        *lines,
+        *([f"{_CLEAR}{lines[0]}"] if screen.terminal else [shown.code, lines[0]]),
+        *lines[1:],
         _HOW,
         f"This is code {shown.codes}; another takes its place by itself when it ends."
         f" Time left: {duration(view['pairing_s'])}. Ctrl-C leaves the window open.",
@@ -119,7 +117,12 @@ def _page(session: Session, view: Any, shown: _Shown) -> list[str]:
 def _connected(session: Session, view: Any) -> None:
     if session.json:
         session.document(
-            {"event": "connected", "account": view["id"], "phone": view["phone"], "jid": view["jid"]}
+            {
+                "event": "connected",
+                "account": view["id"],
+                "phone": view["phone"],
+                "jid": view["jid"],
+            }
         )
     session.say(f"{view['id']} is connected as {view['phone'] or view['jid'] or '?'}")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import click
+
 from wad.core.errors import DaemonDown, TimedOut, Unavailable, WadError
 from wadctl.session import Session
 
@@ -34,10 +36,48 @@ class Restart:
 
 
 def restart_daemon(session: Session, timeout: float) -> None:
-    """Restart, wait until the next process answers and knows every account, and say so.  Raises Exit by WadError."""
+    """Restart, wait until the next process answers and knows every account, and say so.  Raises Exit on failure."""
     restart = Restart()
     try:
         _run(session, restart, timeout)
     except WadError as error:
-        error.step = restart  # type: ignore[attr-defined]
-        raise
+        session.failed(error, step=restart.step, **restart.facts())
+        raise click.exceptions.Exit(error.exit_code) from error
+    session.say(
+        f"restarted: {restart.before} -> {restart.after}, {restart.accounts_after} accounts"
+    )
+    if session.json:
+        session.document({"ok": True, **restart.facts()})
+
+
+def _run(session: Session, restart: Restart, timeout: float) -> None:
+    with session.client() as client:
+        status = client.call("status")
+        restart.before, restart.accounts_before = status["boot_id"], len(status["accounts"])
+        restart.step = "ask"
+        restart.before = client.call("restart")["boot_id"]
+    restart.step = "wait"
+    session.say("asked; waiting for the next process ...")
+    end, found = session.now() + timeout, "nobody answers"
+    while session.now() < end:
+        try:
+            if not (found := _look(session, restart)):
+                return
+        except (DaemonDown, Unavailable, TimedOut) as error:
+            found = str(error)
+        session.sleep(_LOOK)
+    raise TimedOut(
+        f"the daemon was not back within {timeout:g} s: {found}",
+        hint="systemctl status wad, journalctl -u wad",
+    )
+
+
+def _look(session: Session, restart: Restart) -> str:
+    """Why it is not done yet; empty when it is."""
+    with session.client(_ANSWER) as client:
+        status = client.call("status")
+    if status["boot_id"] == restart.before:
+        return "the process from before still answers"
+    restart.after, restart.accounts_after = status["boot_id"], len(status["accounts"])
+    known, wanted = restart.accounts_after, restart.accounts_before or 0
+    return "" if known >= wanted else f"the next process knows {known} of {wanted} accounts"

@@ -135,9 +135,7 @@ def _cell(text: str, width: int) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return _GAP.join(
-        _cell(text, width) for text, width in zip(cells, widths, strict=True)
-    ).rstrip()
+    return _GAP.join(_cell(text, width) for text, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _narrowed(widths: Sequence[int], room: int, among: Sequence[int]) -> list[int]:

@@ -57,7 +57,10 @@ def status_of(mark: Mark) -> MessageStatus:
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored message.  `at_ms` is WhatsApp's time (our own until it was sent)."""
+    """One stored message.  `at_ms` is WhatsApp's time (our own until it was sent).
+
+    WhatsApp tells whole seconds; `seen` (microseconds since 1970, when we first saw it) orders what shares one.
+    """
 
     id: str
     account: str
@@ -68,6 +71,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     content: Content
     status: MessageStatus
+    seen: int = 0
     wa_id: str = ""
     push_name: str = ""
     client_id: str = ""
@@ -163,18 +167,18 @@ def canonical(jid: Jid, alt: Jid | None, aliases: Aliases) -> Jid:
 # --- what an event changes ------------------------------------------------------------------
 
 
-def plan(account: str, event: Event, aliases: Aliases) -> list[Change]:
+def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Change]:
     """The changes that an event asks of the store."""
     match event:
         case MessageReceived():
-            return _message(account, event, aliases)
+            return _message(account, event, aliases, seen)
         case ReceiptReceived():
             return _receipt(account, event, aliases)
         case _:
             assert_never(event)
 
 
-def _message(account: str, event: MessageReceived, aliases: Aliases) -> list[Change]:
+def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) -> list[Change]:
     changes: list[Change] = [
         *_aliases((event.chat, event.chat_alt), (event.sender, event.sender_alt))
     ]
@@ -198,6 +202,7 @@ def _message(account: str, event: MessageReceived, aliases: Aliases) -> list[Cha
                 at_ms=event.at_ms,
                 content=event.content,
                 status=MessageStatus.SENT if event.from_me else MessageStatus.DELIVERED,
+                seen=seen,
                 wa_id=event.id,
                 push_name=event.push_name,
                 stable_key=key,

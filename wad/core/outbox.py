@@ -196,6 +196,7 @@ def message_of(entry: Entry) -> Message:
         sender="",
         from_me=True,
         at_ms=entry.sent_ms or entry.created_ms,
+        seen=entry.created_ms * 1000,
         content=Content(MessageKind.TEXT, entry.text),
         status=entry.state,
         wa_id=entry.wa_id,

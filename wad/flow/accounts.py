@@ -117,8 +117,13 @@ class Account:
 
     def pair(self) -> None:
         """Open the pairing window, or make it longer.  Raises Conflict when it is paired."""
+        paired = self._around.engine.is_paired(self._home)
+        if paired and self.status.state is State.LOGGED_OUT and self.worker is None:
+            # WhatsApp has forgotten these keys, but nothing of an account is ever deleted.
+            self._home.set_aside(self._home.session_db, self._stamp(), "logged-out")
+            paired = False
         until = self.clock.monotonic() + self._around.options.pairing_window
-        self.tell(connection.Pair(until, self._around.engine.is_paired(self._home)))
+        self.tell(connection.Pair(until, paired))
         self._enable(True)
 
     async def start(self) -> None:
@@ -304,10 +309,9 @@ class Account:
         """Set a damaged file aside by renaming; a spool begins anew with what could still be read."""
         damaged, self._damaged = self._damaged, None
         assert damaged is not None
-        stamp = datetime.fromtimestamp(self.clock.wall_ms() / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
         try:
             aside = await asyncio.to_thread(
-                self._home.set_aside, self._home.path / damaged.name, stamp
+                self._home.set_aside, self._home.path / damaged.name, self._stamp()
             )
             if damaged.name == self._home.session_db.name:
                 self.warn(f"{damaged.why}; it was set aside as {aside.name}")
@@ -326,6 +330,9 @@ class Account:
             self.warn(f"cannot set {damaged.name} aside: {error}")
         self.inbound.wake()
         self.tell(connection.Ended(damaged.why))
+
+    def _stamp(self) -> str:
+        return _stamp(self.clock)
 
     def _salvage(self, aside: Path) -> int:
         fresh = Spool.open(self._home.spool_db)
@@ -353,6 +360,10 @@ class Account:
         if self._published is None or _but_since(status) != _but_since(self._published):
             await self._around.store.put_account(status, epoch=epoch)
             self._published = status
+
+
+def _stamp(clock: Clock) -> str:
+    return datetime.fromtimestamp(clock.wall_ms() / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def _but_since(status: AccountStatus) -> AccountStatus:
@@ -501,9 +512,8 @@ class Accounts:
             task.cancel()
         account.inbound.close()
         del self._accounts[account.id]
-        stamp = datetime.fromtimestamp(self._around.clock.wall_ms() / 1000, UTC)
         path = await asyncio.to_thread(
-            self._homes.remove, account.id, stamp.strftime("%Y%m%dT%H%M%SZ")
+            self._homes.remove, account.id, _stamp(self._around.clock)
         )
         if self._epoch is not None:
             await self._around.store.forget_account(account.id, epoch=self._epoch)

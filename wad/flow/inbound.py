@@ -145,7 +145,7 @@ class Inbound:
             if row.event is None:
                 self.untranslated += 1
                 continue
-            for change in plan(self._account, self._event(row), self._aliases):
+            for change in plan(self._account, self._event(row), self._aliases, _seen(row)):
                 if isinstance(change, PutAlias):
                     self._aliases[change.lid] = change.pn
                 changes.append(change)
@@ -181,3 +181,8 @@ class Inbound:
         self._pruned_at = now
         before = self._clock.wall_ms() - int(self._retention_days * _DAY_MS)
         await asyncio.to_thread(self._spool.prune, self._cursor.seq, before, 10_000)
+
+
+def _seen(row: Row) -> int:
+    """Microseconds since 1970 at which a row was received; rows of one millisecond keep their order."""
+    return row.received_ms * 1000 + row.seq % 1000

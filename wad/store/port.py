@@ -46,10 +46,14 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A place in a list that is sorted newest first: strictly before (`at_ms`, `id`)."""
+    """A place in a list that is sorted newest first: strictly before (`at_ms`, `seen`, `id`).
+
+    `seen` counts for messages only.
+    """
 
     at_ms: int
     id: str
+    seen: int = 0
 
 
 class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -163,9 +163,14 @@ class SqliteStore:
         self, thread: str, *, limit: int, before: Page | None = None
     ) -> list[Message]:
         """A thread's messages, newest first."""
-        where, values = _where({"thread": thread}, "at_ms", before)
+        where = "WHERE thread = ?"
+        values: list[Any] = [thread]
+        if before is not None:
+            where += " AND (at_ms, seen, id) < (?, ?, ?)"
+            values += [before.at_ms, before.seen, before.id]
         query = (
-            f"SELECT {MESSAGE_COLUMNS} FROM messages {where} ORDER BY at_ms DESC, id DESC LIMIT ?"
+            f"SELECT {MESSAGE_COLUMNS} FROM messages {where}"
+            " ORDER BY at_ms DESC, seen DESC, id DESC LIMIT ?"
         )
         rows = await self._read(lambda db: db.execute(query, (*values, limit)).fetchall())
         return [message_from(row) for row in rows]

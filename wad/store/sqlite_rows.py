@@ -38,18 +38,22 @@ from wad.core.message import (
 from wad.core.outbox import Entry, Marked, Sent, advance, message_of
 
 MESSAGE_COLUMNS: Final = (
-    "id, account, thread, chat, sender, from_me, at_ms, wa_id, status, push_name, client_id, "
+    "id, account, thread, chat, sender, from_me, at_ms, seen, wa_id, status, push_name, client_id, "
     "stable_key, fingerprint, content"
 )
 THREAD_COLUMNS: Final = (
     "id, account, chat, name, last_ms, last_text, last_from_me, unread, messages"
 )
 
-_INSERT_MESSAGE: Final = f"INSERT INTO messages ({MESSAGE_COLUMNS}) VALUES ({','.join('?' * 14)})"
-_LATER: Final = "(excluded.last_ms, excluded.last_id) > (threads.last_ms, threads.last_id)"
+_INSERT_MESSAGE: Final = f"INSERT INTO messages ({MESSAGE_COLUMNS}) VALUES ({','.join('?' * 15)})"
+_LATER: Final = (
+    "(excluded.last_ms, excluded.last_seen, excluded.last_id)"
+    " > (threads.last_ms, threads.last_seen, threads.last_id)"
+)
 _PUT_THREAD: Final = f"""
-INSERT INTO threads (id, account, chat, name, name_ms, last_ms, last_id, last_text, last_from_me, unread, messages)
-VALUES (?,?,?,?,?,?,?,?,?,?,1)
+INSERT INTO threads
+    (id, account, chat, name, name_ms, last_ms, last_seen, last_id, last_text, last_from_me, unread, messages)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,1)
 ON CONFLICT (id) DO UPDATE SET
     name = CASE WHEN (excluded.name_ms, excluded.name) > (threads.name_ms, threads.name)
            THEN excluded.name ELSE threads.name END,
@@ -57,6 +61,7 @@ ON CONFLICT (id) DO UPDATE SET
     last_text = CASE WHEN {_LATER} THEN excluded.last_text ELSE threads.last_text END,
     last_from_me = CASE WHEN {_LATER} THEN excluded.last_from_me ELSE threads.last_from_me END,
     last_id = CASE WHEN {_LATER} THEN excluded.last_id ELSE threads.last_id END,
+    last_seen = CASE WHEN {_LATER} THEN excluded.last_seen ELSE threads.last_seen END,
     last_ms = max(excluded.last_ms, threads.last_ms),
     unread = threads.unread + excluded.unread,
     messages = threads.messages + 1
@@ -146,7 +151,7 @@ def _replace_placeholder(db: sqlite3.Connection, known: str, message: Message) -
 def _message_row(message: Message) -> tuple[Any, ...]:
     return (
         message.id, message.account, message.thread, message.chat, message.sender, message.from_me, message.at_ms,
-        message.wa_id, message.status, message.push_name, message.client_id, message.stable_key,
+        message.seen, message.wa_id, message.status, message.push_name, message.client_id, message.stable_key,
         message.fingerprint, pack(message.content),
     )  # fmt: skip
 
@@ -154,11 +159,11 @@ def _message_row(message: Message) -> tuple[Any, ...]:
 def message_from(row: tuple[Any, ...]) -> Message:
     """The message in a row of MESSAGE_COLUMNS."""
     (
-        ident, account, thread, chat, sender, from_me, at_ms,
+        ident, account, thread, chat, sender, from_me, at_ms, seen,
         wa_id, status, push_name, client_id, stable_key, fingerprint, content,
     ) = row  # fmt: skip
     return Message(
-        id=ident, account=account, thread=thread, chat=chat, sender=sender, from_me=bool(from_me), at_ms=at_ms,
+        id=ident, account=account, thread=thread, chat=chat, sender=sender, from_me=bool(from_me), at_ms=at_ms, seen=seen,
         content=_content(content), status=MessageStatus(status), wa_id=wa_id, push_name=push_name,
         client_id=client_id, stable_key=stable_key, fingerprint=fingerprint,
     )  # fmt: skip
@@ -173,7 +178,7 @@ def _show_in_thread(db: sqlite3.Connection, message: Message) -> None:
         _PUT_THREAD,
         (
             message.thread, message.account, message.chat, name, message.at_ms if name else 0, message.at_ms,
-            message.id, preview(message.content), message.from_me, not message.from_me,
+            message.seen, message.id, preview(message.content), message.from_me, not message.from_me,
         ),
     )  # fmt: skip
 
@@ -187,16 +192,17 @@ def _thread_name(message: Message) -> str:
 def _refresh_thread(db: sqlite3.Connection, thread: str) -> None:
     """Find the thread's newest message again, after one changed its time or went."""
     row = db.execute(
-        "SELECT at_ms, id, from_me, content FROM messages WHERE thread = ? ORDER BY at_ms DESC, id DESC LIMIT 1",
+        "SELECT at_ms, seen, id, from_me, content FROM messages WHERE thread = ?"
+        " ORDER BY at_ms DESC, seen DESC, id DESC LIMIT 1",
         (thread,),
     ).fetchone()
     if row is None:
         db.execute("DELETE FROM threads WHERE id = ?", (thread,))
         return
-    at_ms, ident, from_me, content = row
+    at_ms, seen, ident, from_me, content = row
     db.execute(
-        "UPDATE threads SET last_ms = ?, last_id = ?, last_from_me = ?, last_text = ? WHERE id = ?",
-        (at_ms, ident, from_me, preview(_content(content)), thread),
+        "UPDATE threads SET last_ms = ?, last_seen = ?, last_id = ?, last_from_me = ?, last_text = ? WHERE id = ?",
+        (at_ms, seen, ident, from_me, preview(_content(content)), thread),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -136,7 +137,7 @@ async def messages(context: Context, request: Messages) -> MessagePage:
         thread, limit=request.limit, before=page_of(request.before)
     )
     full = len(found) == request.limit
-    after = page_text(found[-1].at_ms, found[-1].id) if full else ""
+    after = page_text(found[-1].at_ms, found[-1].id, found[-1].seen) if full else ""
     return MessagePage(thread, [message_view(message) for message in found], after)
 
 
@@ -171,17 +172,17 @@ def page_of(text: str) -> Page | None:
     """The place named by a `next`.  Raises BadInput."""
     if not text:
         return None
-    at_ms, separator, ident = text.partition("-")
-    if not separator or not at_ms.isdecimal():
+    match = re.fullmatch(r"(\d{1,18})-(\d{1,18})-(.+)", text)
+    if match is None:
         raise BadInput(f"{text!r} is no page", hint="give the `next` of the page before")
     from wad.store.port import Page  # here, so that wadctl does not load it
 
-    return Page(int(at_ms), ident)
+    return Page(int(match[1]), match[3], int(match[2]))
 
 
-def page_text(at_ms: int, ident: str) -> str:
+def page_text(at_ms: int, ident: str, seen: int = 0) -> str:
     """The inverse of page_of()."""
-    return f"{at_ms}-{ident}"
+    return f"{at_ms}-{seen}-{ident}"
 
 
 def states_of(text: str) -> list[MessageStatus]:

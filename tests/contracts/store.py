@@ -1,0 +1,862 @@
+"""What every store must do: the docstrings of `wad.store.port`, sentence by sentence.
+
+An adapter's test module subclasses `StoreContract` and gives the fixture `fresh`: a function that returns an async
+context manager of an empty store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from wad.core.errors import Conflict, Fenced, NotFound
+from wad.core.event import Content, Mark, Media, MessageKind, MessageReceived
+from wad.core.jid import Jid, ThreadId
+from wad.core.message import (
+    Aliases,
+    Change,
+    Message,
+    MessageStatus,
+    PutAlias,
+    PutMark,
+    PutMessage,
+    Thread,
+    plan,
+)
+from wad.core.outbox import (
+    Cancel,
+    Claim,
+    Claimed,
+    Entry,
+    NotSent,
+    Outcome,
+    Refused,
+    Retry,
+    Sent,
+    Unknown,
+    entry_id,
+)
+from wad.store.port import AccountStatus, Cursor, Page, Store
+
+Fresh = Callable[[], AbstractAsyncContextManager[Store]]
+
+ACC, OTHER = "one", "two"
+ANN = Jid.parse("40700000001@s.whatsapp.net")
+ANN_LID = Jid.parse("111222333@lid")
+BOB = Jid.parse("40700000002@s.whatsapp.net")
+GROUP = Jid.parse("123456-789@g.us")
+ME = Jid.parse("40700000009@s.whatsapp.net")
+ANN_THREAD = str(ThreadId.make(ACC, ANN))
+ANN_LID_THREAD = str(ThreadId.make(ACC, ANN_LID))
+NOON = 1_769_000_000_000
+EPOCH = 3
+CLAIMED = Claimed(Claim("here", EPOCH), b"s" * 32)
+S = MessageStatus
+
+
+def text(words: str) -> Content:
+    """A text message's inside."""
+    return Content(MessageKind.TEXT, words)
+
+
+def arrival(
+    number: int,
+    chat: Jid = ANN,
+    *,
+    account: str = ACC,
+    from_me: bool = False,
+    sender: Jid | None = None,
+    at_ms: int = 0,
+    content: Content | None = None,
+    push_name: str = "",
+    aliases: Aliases | None = None,
+) -> list[Change]:
+    """The changes of one message, as `plan` makes them: number `number` of its chat, `number` seconds after noon."""
+    event = MessageReceived(
+        id=f"3EB0{number:08X}",
+        chat=chat,
+        sender=sender or (ME if from_me else chat),
+        at_ms=at_ms or NOON + number * 1000,
+        content=content or text(f"text {number}"),
+        from_me=from_me,
+        push_name=push_name,
+    )
+    return plan(account, event, aliases or {})
+
+
+def wa_id(number: int) -> str:
+    """The WhatsApp id of `arrival(number)`."""
+    return f"3EB0{number:08X}"
+
+
+def mark(number: int, what: Mark, *, thread: str = ANN_THREAD, by: Jid = ANN) -> PutMark:
+    """A receipt for `arrival(number)`."""
+    return PutMark(thread, wa_id(number), what, str(by), NOON + number * 1000)
+
+
+def queued(
+    key: str = "k1",
+    words: str = "hello",
+    *,
+    account: str = ACC,
+    to: Jid = ANN,
+    created_ms: int = NOON,
+) -> Entry:
+    """A new entry for the outbox."""
+    return Entry(
+        id=entry_id(account, key),
+        account=account,
+        thread=str(ThreadId.make(account, to)),
+        to=str(to),
+        text=words,
+        client_id=key,
+        secret=b"",
+        created_ms=created_ms,
+    )
+
+
+def a_status(account: str = ACC, state: str = "connected") -> AccountStatus:
+    """A published status."""
+    return AccountStatus(account=account, name=account, state=state, reason="why", since_ms=NOON)
+
+
+async def one_thread(store: Store, thread: str = ANN_THREAD) -> Thread:
+    """A thread that must be there."""
+    found = await store.thread(thread)
+    assert found is not None
+    return found
+
+
+async def one_message(store: Store, thread: str = ANN_THREAD) -> Message:
+    """The only message of a thread."""
+    found = await store.messages(thread, limit=10)
+    assert len(found) == 1
+    return found[0]
+
+
+async def sending(store: Store, entry: Entry) -> Entry:
+    """An entry that is being sent."""
+    await store.enqueue(entry)
+    return await store.settle(entry.id, CLAIMED, epoch=EPOCH)
+
+
+async def contents(store: Store) -> dict[Thread, list[Message]]:
+    """Everything that a reader can see."""
+    return {
+        thread: await store.messages(thread.id, limit=1000)
+        for thread in await store.threads(None, limit=1000)
+    }
+
+
+class StoreContract:
+    """The suite.  Every test gets an empty store."""
+
+    @pytest.fixture
+    async def store(self, fresh: Fresh) -> AsyncIterator[Store]:
+        """One empty store."""
+        async with fresh() as store:
+            yield store
+
+    # --- record: messages -----------------------------------------------------------------------
+
+    async def test_a_message_is_kept_whole(self, store: Store) -> None:
+        """What was put in comes out, every field."""
+        content = Content(
+            MessageKind.IMAGE, "look", media=Media("image/png", "a.png", 77), target="T", ephemeral=True
+        )  # fmt: skip
+        changes = arrival(1, content=content, push_name="Ann")
+        done = await store.record(ACC, changes)
+        (put,) = [change for change in changes if isinstance(change, PutMessage)]
+        assert await one_message(store) == put.message
+        assert done.new == (put.message,)
+        assert done.known == 0
+
+    async def test_a_message_shows_in_its_thread(self, store: Store) -> None:
+        """The thread carries its newest message."""
+        await store.record(ACC, arrival(1, push_name="Ann"))
+        assert await one_thread(store) == Thread(
+            id=ANN_THREAD,
+            account=ACC,
+            chat=str(ANN),
+            name="Ann",
+            last_ms=NOON + 1000,
+            last_text="text 1",
+            last_from_me=False,
+            unread=1,
+            messages=1,
+        )
+
+    async def test_the_same_message_again_changes_nothing(self, store: Store) -> None:
+        """A repeated message is known, and counted nowhere."""
+        await store.record(ACC, arrival(1))
+        before = await contents(store)
+        done = await store.record(ACC, [*arrival(1), *arrival(1)])
+        assert (done.new, done.known) == ((), 2)
+        assert await contents(store) == before
+
+    async def test_a_repetition_within_a_batch_is_known(self, store: Store) -> None:
+        """Changes are applied in order, also within one batch."""
+        done = await store.record(ACC, [*arrival(1), *arrival(1), *arrival(2)])
+        assert (len(done.new), done.known) == (2, 1)
+
+    @pytest.mark.parametrize("numbers", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
+    async def test_the_newest_message_leads_its_thread(
+        self, store: Store, numbers: Sequence[int]
+    ) -> None:
+        """History that arrives newest first leaves the newest message in front."""
+        for number in numbers:
+            await store.record(ACC, arrival(number, from_me=number == 3))
+        thread = await one_thread(store)
+        assert (thread.last_ms, thread.last_text) == (NOON + 3000, "text 3")
+        assert thread.last_from_me
+        assert (thread.messages, thread.unread) == (3, 2)
+
+    @pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
+    async def test_messages_of_one_moment_are_ordered_by_id(
+        self, store: Store, numbers: Sequence[int]
+    ) -> None:
+        """Of two messages of the same millisecond the greater id leads, whichever came first."""
+        changes = {number: arrival(number, at_ms=NOON) for number in numbers}
+        for number in numbers:
+            await store.record(ACC, changes[number])
+        first, second = await store.messages(ANN_THREAD, limit=10)
+        assert first.id > second.id
+        assert (await one_thread(store)).last_text == first.content.text
+
+    async def test_a_message_without_text_has_a_preview(self, store: Store) -> None:
+        """The list of threads shows what kind it is."""
+        await store.record(ACC, arrival(1, content=Content(MessageKind.AUDIO)))
+        assert (await one_thread(store)).last_text == "[audio]"
+
+    async def test_only_what_others_wrote_is_unread(self, store: Store) -> None:
+        """Our own messages are not unread."""
+        await store.record(ACC, [*arrival(1), *arrival(2, from_me=True), *arrival(3)])
+        assert (await one_thread(store)).unread == 2
+
+    async def test_reading_sets_unread_to_zero(self, store: Store) -> None:
+        """`mark_read` is idempotent, and later messages are unread again."""
+        await store.record(ACC, arrival(1))
+        await store.mark_read(ANN_THREAD)
+        await store.mark_read(ANN_THREAD)
+        assert (await one_thread(store)).unread == 0
+        await store.record(ACC, [*arrival(1), *arrival(2)])
+        assert (await one_thread(store)).unread == 1
+
+    async def test_reading_an_unknown_thread_makes_none(self, store: Store) -> None:
+        """`mark_read` never creates a thread."""
+        await store.mark_read(ANN_THREAD)
+        assert await store.thread(ANN_THREAD) is None
+
+    @pytest.mark.parametrize("numbers", [(1, 2, 3), (3, 2, 1), (2, 1, 3)])
+    async def test_a_thread_is_named_by_the_newest_push_name(
+        self, store: Store, numbers: Sequence[int]
+    ) -> None:
+        """An older name, and a message without one, do not replace it."""
+        names = {1: "Old Ann", 2: "Ann", 3: ""}
+        for number in numbers:
+            await store.record(ACC, arrival(number, push_name=names[number]))
+        assert (await one_thread(store)).name == "Ann"
+
+    async def test_our_own_name_names_no_thread(self, store: Store) -> None:
+        """Only the other party's push name counts."""
+        await store.record(ACC, arrival(1, from_me=True, push_name="Me"))
+        assert (await one_thread(store)).name == ""
+
+    async def test_a_member_does_not_name_a_group(self, store: Store) -> None:
+        """A group's thread takes no push name."""
+        await store.record(ACC, arrival(1, GROUP, sender=ANN, push_name="Ann"))
+        assert (await one_thread(store, str(ThreadId.make(ACC, GROUP)))).name == ""
+
+    async def test_direction_thread_and_account_tell_messages_apart(self, store: Store) -> None:
+        """The same WhatsApp id may occur in both directions, in two threads, and in two accounts."""
+        done = await store.record(
+            ACC, [*arrival(1), *arrival(1, from_me=True), *arrival(1, BOB), *arrival(1, GROUP)]
+        )
+        other = await store.record(OTHER, arrival(1, account=OTHER))
+        assert (len(done.new), len(other.new)) == (4, 1)
+
+    # --- record: one person, two addresses --------------------------------------------------------
+
+    async def test_a_group_message_is_one_however_its_sender_is_spelled(self, store: Store) -> None:
+        """Read again after the sender's number became known, it is known."""
+        await store.record(ACC, arrival(1, GROUP, sender=ANN_LID))
+        done = await store.record(
+            ACC, arrival(1, GROUP, sender=ANN_LID, aliases={str(ANN_LID): str(ANN)})
+        )
+        assert (done.new, done.known) == ((), 1)
+
+    async def test_a_chat_is_one_however_it_is_spelled(self, store: Store) -> None:
+        """Read again after the chat's number became known, a message is not stored a second time."""
+        await store.record(ACC, arrival(1, ANN_LID))
+        await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN))])
+        done = await store.record(ACC, arrival(1, ANN_LID, aliases={str(ANN_LID): str(ANN)}))
+        assert (done.new, done.known) == ((), 1)
+        assert await store.thread(ANN_THREAD) is None
+
+    async def test_two_people_may_use_one_id(self, store: Store) -> None:
+        """A hidden id that is not known to be this number is somebody else."""
+        done = await store.record(ACC, [*arrival(1, ANN), *arrival(1, ANN_LID)])
+        assert len(done.new) == 2
+
+    async def test_the_latest_alias_wins(self, store: Store) -> None:
+        """Every alias of an account, none of another's."""
+        lid, other = str(ANN_LID), "444@lid"
+        await store.record(ACC, [PutAlias(lid, str(BOB)), PutAlias(lid, str(ANN))])
+        await store.record(ACC, [PutAlias(other, str(BOB))])
+        assert await store.aliases(ACC) == {lid: str(ANN), other: str(BOB)}
+        assert await store.aliases(OTHER) == {}
+
+    # --- record: placeholders -----------------------------------------------------------------------
+
+    async def test_a_placeholder_gives_way_to_the_message(self, store: Store) -> None:
+        """What could not be read at first is shown once it can be, and counted once."""
+        lost = Content(MessageKind.UNDECRYPTABLE, detail="lost in a crash")
+        await store.record(ACC, arrival(1, content=lost))
+        done = await store.record(ACC, arrival(1, push_name="Ann"))
+        assert [message.content.text for message in done.new] == ["text 1"]
+        assert (await one_message(store)).content == text("text 1")
+        thread = await one_thread(store)
+        assert (thread.messages, thread.unread) == (1, 1)
+        assert (thread.last_text, thread.name) == ("text 1", "Ann")
+
+    async def test_a_placeholder_replaces_nothing(self, store: Store) -> None:
+        """A message that was read stays, whatever comes later."""
+        await store.record(ACC, arrival(1))
+        done = await store.record(ACC, arrival(1, content=Content(MessageKind.UNDECRYPTABLE)))
+        assert (done.new, done.known) == ((), 1)
+        assert (await one_message(store)).content == text("text 1")
+
+    # --- record: cursors ------------------------------------------------------------------------------
+
+    async def test_there_is_no_cursor_at_first(self, store: Store) -> None:
+        """A spool that was never read has none."""
+        assert await store.cursor(ACC) is None
+
+    async def test_the_cursor_moves_with_the_changes(self, store: Store) -> None:
+        """Each account has its own; a batch without changes moves it, too."""
+        await store.record(ACC, arrival(1), Cursor("g", 5))
+        await store.record(OTHER, [], Cursor("h", 7))
+        assert await store.cursor(ACC) == Cursor("g", 5)
+        assert await store.cursor(OTHER) == Cursor("h", 7)
+
+    async def test_a_new_spool_begins_anew(self, store: Store) -> None:
+        """Another generation replaces the cursor although its numbers are smaller."""
+        await store.record(ACC, [], Cursor("old", 900))
+        await store.record(ACC, [], Cursor("new", 2))
+        assert await store.cursor(ACC) == Cursor("new", 2)
+
+    async def test_changes_without_a_cursor_leave_it(self, store: Store) -> None:
+        """Only who reads the spool moves its cursor."""
+        await store.record(ACC, [], Cursor("g", 5))
+        await store.record(ACC, arrival(1))
+        assert await store.cursor(ACC) == Cursor("g", 5)
+
+    # --- record: receipts -----------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("what", "status"),
+        [(Mark.DELIVERED, S.DELIVERED), (Mark.READ, S.READ), (Mark.PLAYED, S.READ)],
+    )
+    async def test_a_receipt_moves_a_message_on(
+        self, store: Store, what: Mark, status: MessageStatus
+    ) -> None:
+        """Delivered, read and played are what they say."""
+        await store.record(ACC, [*arrival(1, from_me=True), mark(1, what)])
+        assert (await one_message(store)).status is status
+
+    async def test_a_receipt_may_come_before_its_message(self, store: Store) -> None:
+        """It is kept, creates nothing, and counts when the message comes."""
+        await store.record(ACC, [mark(1, Mark.READ)])
+        assert await contents(store) == {}
+        assert (await store.totals(ACC)).messages == 0
+        await store.record(ACC, arrival(1, from_me=True))
+        assert (await one_message(store)).status is S.READ
+
+    async def test_a_receipt_takes_nothing_back(self, store: Store) -> None:
+        """`delivered` after `read` changes nothing."""
+        await store.record(ACC, [*arrival(1, from_me=True), mark(1, Mark.READ)])
+        await store.record(ACC, [mark(1, Mark.DELIVERED)])
+        assert (await one_message(store)).status is S.READ
+
+    async def test_a_receipt_finds_its_message_under_either_address(self, store: Store) -> None:
+        """The receipt may name the chat by hidden id although the thread is named by number."""
+        await store.record(ACC, arrival(1, from_me=True))
+        await store.record(ACC, [mark(1, Mark.READ, thread=ANN_LID_THREAD, by=ANN_LID)])
+        assert (await one_message(store)).status is S.READ
+
+    async def test_a_receipt_means_what_we_sent(self, store: Store) -> None:
+        """An inbound message with the same id, and another account's, stay as they are."""
+        await store.record(ACC, [*arrival(1), *arrival(2, from_me=True)])
+        await store.record(OTHER, arrival(1, account=OTHER, from_me=True))
+        await store.record(ACC, [mark(1, Mark.READ)])
+        found = {m.wa_id: m.status for m in await store.messages(ANN_THREAD, limit=9)}
+        assert found == {wa_id(1): S.DELIVERED, wa_id(2): S.SENT}
+        elsewhere = await one_message(store, str(ThreadId.make(OTHER, ANN)))
+        assert elsewhere.status is S.SENT
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    async def test_an_unknown_thread_is_none(self, store: Store) -> None:
+        """There is no thread before its first message."""
+        assert await store.thread(ANN_THREAD) is None
+        assert await store.messages(ANN_THREAD, limit=5) == []
+
+    async def test_threads_come_newest_first(self, store: Store) -> None:
+        """Of one account, or of all."""
+        await store.record(
+            ACC, [*arrival(2, ANN), *arrival(9, BOB), *arrival(4, GROUP, sender=ANN)]
+        )
+        await store.record(OTHER, arrival(5, ANN, account=OTHER))
+        mine = [(t.account, t.chat) for t in await store.threads(ACC, limit=9)]
+        assert mine == [(ACC, str(BOB)), (ACC, str(GROUP)), (ACC, str(ANN))]
+        every = [t.last_ms for t in await store.threads(None, limit=9)]
+        assert every == [NOON + 9000, NOON + 5000, NOON + 4000, NOON + 2000]
+
+    @pytest.mark.parametrize("account", [ACC, None])
+    async def test_pages_of_threads_join_without_gap(
+        self, store: Store, account: str | None
+    ) -> None:
+        """Each page goes on strictly after the one before, also among threads of one moment."""
+        for number in range(11):
+            chat = Jid.parse(f"4070000{number:04}@s.whatsapp.net")
+            await store.record(ACC, arrival(number, chat, at_ms=NOON + number // 4))
+        whole = await store.threads(account, limit=100)
+        pages: list[Thread] = []
+        while page := await store.threads(
+            account, limit=3, before=Page(pages[-1].last_ms, pages[-1].id) if pages else None
+        ):
+            assert len(page) <= 3
+            pages += page
+        assert len(pages) == 11
+        assert pages == whole
+
+    async def test_pages_of_messages_join_without_gap(self, store: Store) -> None:
+        """Newest first, strictly before the page's place, also among messages of one moment."""
+        for number in range(11):
+            await store.record(ACC, arrival(number, at_ms=NOON + number // 4))
+        await store.record(ACC, arrival(99, BOB))
+        whole = await store.messages(ANN_THREAD, limit=100)
+        assert [(m.at_ms, m.id) for m in whole] == sorted(
+            ((m.at_ms, m.id) for m in whole), reverse=True
+        )
+        pages: list[Message] = []
+        while page := await store.messages(
+            ANN_THREAD, limit=4, before=Page(pages[-1].at_ms, pages[-1].id) if pages else None
+        ):
+            assert len(page) <= 4
+            pages += page
+        assert len(pages) == 11
+        assert pages == whole
+
+    async def test_which_ids_are_stored(self, store: Store) -> None:
+        """Only those that were asked for, of this account."""
+        await store.record(ACC, [*arrival(1), *arrival(2), mark(7, Mark.READ)])
+        await store.enqueue(queued())
+        await store.record(OTHER, arrival(3, account=OTHER))
+        asked = [wa_id(1), wa_id(3), wa_id(7), ""]
+        assert await store.has_messages(ACC, asked) == {wa_id(1)}
+        assert await store.has_messages(ACC, []) == set()
+
+    async def test_totals_count_one_account(self, store: Store) -> None:
+        """Threads, messages, and the outbox by state."""
+        await store.record(ACC, [*arrival(1), *arrival(2), *arrival(3, BOB)])
+        await store.record(OTHER, arrival(1, account=OTHER))
+        await store.enqueue(queued("a"))
+        await store.enqueue(queued("b"))
+        await sending(store, queued("c"))
+        totals = await store.totals(ACC)
+        assert (totals.threads, totals.messages) == (2, 6)
+        assert {state: n for state, n in totals.outbox.items() if n} == {S.QUEUED: 2, S.SENDING: 1}
+
+    async def test_totals_of_an_empty_account_are_zero(self, store: Store) -> None:
+        """Nothing is there, so nothing is counted."""
+        totals = await store.totals(ACC)
+        assert (totals.threads, totals.messages, sum(totals.outbox.values())) == (0, 0, 0)
+
+    # --- exclusive writes -----------------------------------------------------------------------------
+
+    async def test_the_newest_epoch_is_remembered(self, store: Store) -> None:
+        """0 at first; the same epoch may be fenced again, an older one is refused."""
+        assert await store.epoch() == 0
+        await store.fence(EPOCH)
+        await store.fence(EPOCH)
+        with pytest.raises(Fenced):
+            await store.fence(EPOCH - 1)
+        assert await store.epoch() == EPOCH
+
+    async def test_an_old_epoch_settles_nothing(self, store: Store) -> None:
+        """A holder whose lease is over changes no entry."""
+        await store.enqueue(queued())
+        await store.fence(EPOCH + 1)
+        with pytest.raises(Fenced):
+            await store.settle(queued().id, CLAIMED, epoch=EPOCH)
+        assert await store.entry(queued().id) == queued()
+
+    async def test_an_old_epoch_publishes_nothing(self, store: Store) -> None:
+        """Nor does it change or withdraw an account's status."""
+        await store.put_account(a_status(), epoch=EPOCH)
+        await store.fence(EPOCH + 1)
+        with pytest.raises(Fenced):
+            await store.put_account(a_status(state="stopped"), epoch=EPOCH)
+        with pytest.raises(Fenced):
+            await store.forget_account(ACC, epoch=EPOCH)
+        assert await store.accounts() == [a_status()]
+
+    async def test_an_account_has_one_status(self, store: Store) -> None:
+        """The latest; publishing it again changes nothing."""
+        for state in ("connecting", "connected", "connected"):
+            await store.put_account(a_status(state=state), epoch=EPOCH)
+        await store.put_account(a_status(OTHER), epoch=EPOCH)
+        found = sorted(await store.accounts(), key=lambda status: status.account)
+        assert found == [a_status(), a_status(OTHER)]
+
+    async def test_a_forgotten_account_keeps_its_messages(self, store: Store) -> None:
+        """Forgetting is idempotent, and only the status goes."""
+        await store.record(ACC, arrival(1))
+        await store.put_account(a_status(), epoch=EPOCH)
+        await store.forget_account(ACC, epoch=EPOCH)
+        await store.forget_account(ACC, epoch=EPOCH)
+        assert await store.accounts() == []
+        assert (await store.totals(ACC)).messages == 1
+
+    # --- outbox: queueing -------------------------------------------------------------------------------
+
+    async def test_a_queued_message_shows_in_its_thread(self, store: Store) -> None:
+        """Its document's id is the entry's, its status is queued."""
+        done = await store.enqueue(queued())
+        assert (done.entry, done.duplicate) == (queued(), False)
+        message = await one_message(store)
+        assert (message.id, message.status, message.from_me) == (queued().id, S.QUEUED, True)
+        assert (message.content, message.client_id) == (text("hello"), "k1")
+        thread = await one_thread(store)
+        assert (thread.last_text, thread.last_from_me, thread.unread) == ("hello", True, 0)
+
+    async def test_the_same_key_is_the_same_message(self, store: Store) -> None:
+        """It is returned as it stands, and nothing is queued."""
+        sent = await sending(store, queued())
+        done = await store.enqueue(queued(created_ms=NOON + 5))
+        assert (done.entry, done.duplicate) == (sent, True)
+        assert (await store.totals(ACC)).messages == 1
+
+    @pytest.mark.parametrize("other", [queued(words="bye"), queued(to=BOB)])
+    async def test_a_key_cannot_be_used_twice(self, store: Store, other: Entry) -> None:
+        """For another text or another recipient it is a conflict, and nothing is queued."""
+        await store.enqueue(queued())
+        with pytest.raises(Conflict):
+            await store.enqueue(other)
+        assert (await store.totals(ACC)).messages == 1
+
+    async def test_one_of_many_at_once_is_new(self, store: Store) -> None:
+        """The same key, sent ten times at the same moment, is one message."""
+        done = await asyncio.gather(*(store.enqueue(queued()) for _ in range(10)))
+        assert [one.duplicate for one in done].count(False) == 1
+        assert (await one_message(store)).id == queued().id
+
+    async def test_messages_leave_in_the_order_of_enqueuing(self, store: Store) -> None:
+        """Whatever their times and ids; each account has its own queue."""
+        for number, key in enumerate("cab"):
+            await store.enqueue(queued(key, created_ms=NOON - number))
+        await store.enqueue(queued("z", account=OTHER))
+        order = []
+        while (entry := await store.next_entry(ACC)) is not None:
+            order.append(entry.client_id)
+            await store.settle(entry.id, CLAIMED, epoch=EPOCH)
+        assert order == ["c", "a", "b"]
+
+    async def test_what_did_not_leave_keeps_its_place(self, store: Store) -> None:
+        """After `NotSent` it is the oldest queued entry again."""
+        await store.enqueue(queued("a"))
+        await store.enqueue(queued("b"))
+        await store.settle(queued("a").id, CLAIMED, epoch=EPOCH)
+        await store.settle(queued("a").id, NotSent("offline"), epoch=EPOCH)
+        entry = await store.next_entry(ACC)
+        assert entry is not None
+        assert (entry.client_id, entry.attempts) == ("a", 0)
+
+    async def test_an_empty_queue_has_no_next(self, store: Store) -> None:
+        """None, and no entry of an unknown id either."""
+        assert await store.next_entry(ACC) is None
+        assert await store.entry("nothing") is None
+
+    async def test_entries_come_newest_first(self, store: Store) -> None:
+        """By created_ms and id; of one account or all; in all states or some."""
+        for number in range(6):
+            await store.enqueue(queued(f"k{number}", created_ms=NOON + number // 2))
+        await store.enqueue(queued("z", account=OTHER, created_ms=NOON + 9))
+        await store.settle(queued("k3").id, CLAIMED, epoch=EPOCH)
+        every = await store.entries(None)
+        assert [(e.created_ms, e.id) for e in every] == sorted(
+            ((e.created_ms, e.id) for e in every), reverse=True
+        )
+        assert len(every) == 7
+        assert [e for e in every if e.account == ACC] == await store.entries(ACC)
+        assert [e.client_id for e in await store.entries(ACC, states=[S.SENDING])] == ["k3"]
+        assert len(await store.entries(None, states=[S.SENDING, S.QUEUED], limit=4)) == 4
+        assert await store.entries(ACC, states=[S.FAILED]) == []
+
+    @pytest.mark.parametrize("states", [(), (S.QUEUED,)])
+    async def test_pages_of_entries_join_without_gap(
+        self, store: Store, states: Sequence[MessageStatus]
+    ) -> None:
+        """Each page goes on strictly after the one before."""
+        for number in range(7):
+            await store.enqueue(queued(f"k{number}", created_ms=NOON + number // 3))
+        pages: list[Entry] = []
+        while page := await store.entries(
+            ACC,
+            states=states,
+            limit=2,
+            before=Page(pages[-1].created_ms, pages[-1].id) if pages else None,
+        ):
+            pages += page
+        assert len(pages) == 7
+        assert pages == await store.entries(ACC)
+
+    # --- outbox: settling -------------------------------------------------------------------------------
+
+    async def test_settling_needs_an_entry(self, store: Store) -> None:
+        """There must be something to settle."""
+        with pytest.raises(NotFound):
+            await store.settle("nothing", CLAIMED, epoch=EPOCH)
+
+    async def test_the_law_is_kept(self, store: Store) -> None:
+        """What `outbox.advance` forbids is a conflict, and nothing changes."""
+        await store.enqueue(queued())
+        with pytest.raises(Conflict):
+            await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
+        assert await store.entry(queued().id) == queued()
+        assert (await one_message(store)).status is S.QUEUED
+
+    async def test_a_claim_is_kept(self, store: Store) -> None:
+        """Holder, epoch and the attempt's secret are stored before anything leaves."""
+        entry = await sending(store, queued())
+        assert entry == await store.entry(entry.id)
+        assert (entry.claim, entry.secret, entry.attempts) == (CLAIMED.claim, CLAIMED.secret, 1)
+        assert (await one_message(store)).status is S.SENDING
+
+    @pytest.mark.parametrize(
+        ("outcome", "status"),
+        [
+            (Sent(wa_id(1), NOON), S.SENT),
+            (NotSent("offline"), S.QUEUED),
+            (Refused("no", "never"), S.FAILED),
+            (Unknown(wa_id(1), "crash"), S.UNCERTAIN),
+        ],
+    )
+    async def test_the_message_follows_its_entry(
+        self, store: Store, outcome: Outcome, status: MessageStatus
+    ) -> None:
+        """Entry and message have one status."""
+        await sending(store, queued())
+        entry = await store.settle(queued().id, outcome, epoch=EPOCH)
+        assert entry == await store.entry(entry.id)
+        assert entry.state is status
+        message = await one_message(store)
+        assert (message.status, message.wa_id) == (status, entry.wa_id)
+
+    async def test_a_sent_message_has_whatsapps_id_and_time(self, store: Store) -> None:
+        """Its place in the thread is by WhatsApp's time, before or behind what came meanwhile."""
+        await sending(store, queued("early", "early"))
+        await sending(store, queued("late", "late", created_ms=NOON + 1))
+        await store.record(ACC, arrival(5))
+        await store.settle(queued("late").id, Sent(wa_id(1), NOON + 9000), epoch=EPOCH)
+        await store.settle(queued("early").id, Sent(wa_id(2), NOON - 9000), epoch=EPOCH)
+        texts = [m.content.text for m in await store.messages(ANN_THREAD, limit=9)]
+        assert texts == ["late", "text 5", "early"]
+        thread = await one_thread(store)
+        assert (thread.last_text, thread.last_ms, thread.last_from_me) == (
+            "late",
+            NOON + 9000,
+            True,
+        )
+        assert await store.has_messages(ACC, [wa_id(1), wa_id(2)]) == {wa_id(1), wa_id(2)}
+
+    async def test_a_message_moved_back_no_longer_leads(self, store: Store) -> None:
+        """Where WhatsApp's clock is behind ours, another message may be the newest after all."""
+        await store.record(ACC, arrival(5))
+        await sending(store, queued(created_ms=NOON + 9000))
+        assert (await one_thread(store)).last_text == "hello"
+        await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
+        thread = await one_thread(store)
+        assert (thread.last_text, thread.last_ms) == ("text 5", NOON + 5000)
+
+    async def test_a_receipt_moves_entry_and_message_on(self, store: Store) -> None:
+        """Delivered, then read."""
+        await sending(store, queued())
+        await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
+        await store.record(ACC, [mark(1, Mark.DELIVERED)])
+        entry = await store.entry(queued().id)
+        assert entry is not None
+        assert entry.state is S.DELIVERED
+        await store.record(ACC, [mark(1, Mark.READ)])
+        assert (await one_message(store)).status is S.READ
+
+    async def test_a_receipt_may_come_before_settling(self, store: Store) -> None:
+        """It counts as soon as the entry has its WhatsApp id."""
+        await sending(store, queued())
+        await store.record(ACC, [mark(1, Mark.DELIVERED)])
+        entry = await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
+        assert entry.state is S.DELIVERED
+        assert (await one_message(store)).status is S.DELIVERED
+
+    async def test_a_receipt_settles_what_is_uncertain(self, store: Store) -> None:
+        """Whether it comes before or after the crash was noticed."""
+        for key, number, early in (("a", 1, True), ("b", 2, False)):
+            await sending(store, queued(key))
+            if early:
+                await store.record(ACC, [mark(number, Mark.READ)])
+            await store.settle(queued(key).id, Unknown(wa_id(number), "crash"), epoch=EPOCH)
+            if not early:
+                await store.record(ACC, [mark(number, Mark.READ)])
+            entry = await store.entry(queued(key).id)
+            assert entry is not None
+            assert (entry.state, entry.error) == (S.READ, "")
+
+    # --- outbox: echoes ---------------------------------------------------------------------------------
+
+    async def test_the_echo_of_a_sent_message_is_known(self, store: Store) -> None:
+        """It makes no second document, and moves nothing."""
+        await sending(store, queued())
+        await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
+        before = await contents(store)
+        done = await store.record(ACC, arrival(1, from_me=True, at_ms=NOON + 7))
+        assert (done.new, done.known) == ((), 1)
+        assert await contents(store) == before
+
+    @pytest.mark.parametrize("chat", [ANN, ANN_LID])
+    async def test_an_echo_settles_what_is_uncertain(self, store: Store, chat: Jid) -> None:
+        """However the echo spells the chat, the message was sent, at the echo's time."""
+        await sending(store, queued())
+        await store.settle(queued().id, Unknown(wa_id(1), "crash"), epoch=EPOCH)
+        done = await store.record(ACC, arrival(1, chat, from_me=True))
+        assert (done.new, done.known) == ((), 1)
+        entry = await store.entry(queued().id)
+        assert entry is not None
+        assert (entry.state, entry.sent_ms, entry.error) == (S.SENT, NOON + 1000, "")
+        assert (await one_message(store)).status is S.SENT
+
+    @pytest.mark.parametrize("chat", [ANN, ANN_LID])
+    @pytest.mark.parametrize("outcome", [Sent(wa_id(1), NOON + 1000), Unknown(wa_id(1), "crash")])
+    async def test_an_echo_may_come_before_settling(
+        self, store: Store, chat: Jid, outcome: Outcome
+    ) -> None:
+        """Its document goes when the entry's own document turns out to be the same message."""
+        await sending(store, queued())
+        await store.record(ACC, [*arrival(1, chat, from_me=True), mark(1, Mark.DELIVERED)])
+        entry = await store.settle(queued().id, outcome, epoch=EPOCH)
+        assert (entry.state, entry.sent_ms) == (S.DELIVERED, NOON + 1000)
+        assert [list(messages) for messages in (await contents(store)).values()] == [
+            [await one_message(store)]
+        ]
+        thread = await one_thread(store)
+        assert (thread.messages, thread.last_ms, thread.last_text) == (1, NOON + 1000, "hello")
+        done = await store.record(ACC, arrival(1, chat, from_me=True))
+        assert (done.new, done.known) == ((), 1)
+
+    async def test_evidence_settles_what_was_given_up(self, store: Store) -> None:
+        """An uncertain message that a person cancelled was sent after all, and says so."""
+        await sending(store, queued())
+        await store.settle(queued().id, Unknown(wa_id(1), "crash"), epoch=EPOCH)
+        await store.settle(queued().id, Cancel(), epoch=EPOCH)
+        await store.record(ACC, [mark(1, Mark.DELIVERED)])
+        assert (await one_message(store)).status is S.DELIVERED
+
+    async def test_what_was_sent_twice_shows_twice(self, store: Store) -> None:
+        """A person sends an uncertain message again, and then the first one's echo comes: both are there."""
+        await sending(store, queued())
+        await store.settle(queued().id, Unknown(wa_id(1), "crash"), epoch=EPOCH)
+        await store.settle(queued().id, Retry(), epoch=EPOCH)
+        done = await store.record(ACC, [*arrival(1, from_me=True), mark(1, Mark.READ)])
+        assert len(done.new) == 1
+        assert (await store.entry(queued().id)) is not None
+        statuses = {m.id: m.status for m in await store.messages(ANN_THREAD, limit=9)}
+        assert statuses == {queued().id: S.QUEUED, done.new[0].id: S.READ}
+
+    # --- any order --------------------------------------------------------------------------------------
+
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(data=st.data())
+    async def test_any_order_and_repetition_ends_in_the_same_store(
+        self, fresh: Fresh, data: st.DataObject
+    ) -> None:
+        """A permutation of the changes, with repetitions, cut into any batches, shows the same."""
+        changes = data.draw(_CHANGES, label="changes")
+        again = data.draw(st.lists(st.sampled_from(changes)), label="again")
+        shuffled = data.draw(st.permutations([*changes, *again]), label="order")
+        cut = data.draw(st.integers(0, len(shuffled)), label="cut")
+        async with fresh() as one:
+            await one.record(ACC, changes)
+            expected = await contents(one), await one.totals(ACC), await one.aliases(ACC)
+        async with fresh() as other:
+            await other.record(ACC, shuffled[:cut])
+            await other.record(ACC, shuffled[cut:])
+            found = await contents(other), await other.totals(ACC), await other.aliases(ACC)
+        assert found == expected
+
+    @settings(
+        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(
+        order=st.permutations(["settle", "echo", "delivered", "read"]),
+        outcome=st.sampled_from([Sent(wa_id(1), NOON + 1000), Unknown(wa_id(1), "crash")]),
+        chat=st.sampled_from([ANN, ANN_LID]),
+    )
+    async def test_evidence_in_any_order_ends_in_the_same_store(
+        self, fresh: Fresh, order: Sequence[str], outcome: Outcome, chat: Jid
+    ) -> None:
+        """Settling, echo and receipts of one message may come in any order."""
+        evidence: dict[str, list[Change]] = {
+            "echo": arrival(1, chat, from_me=True),
+            "delivered": [mark(1, Mark.DELIVERED)],
+            "read": [mark(1, Mark.READ, thread=ANN_LID_THREAD)],
+        }
+        async with fresh() as store:
+            await sending(store, queued())
+            for step in order:
+                if step == "settle":
+                    await store.settle(queued().id, outcome, epoch=EPOCH)
+                else:
+                    await store.record(ACC, evidence[step])
+            entry = await store.entry(queued().id)
+            assert entry is not None
+            assert (entry.state, entry.wa_id, entry.error) == (S.READ, wa_id(1), "")
+            assert (await one_message(store)).status is S.READ
+            assert len(await store.threads(None, limit=9)) == 1
+            assert (await one_thread(store)).messages == 1
+
+
+_CHATS = st.sampled_from([ANN, BOB, GROUP, Jid.parse("777@lid")])
+_MESSAGES = st.builds(
+    arrival,
+    st.integers(0, 5),
+    _CHATS,
+    from_me=st.booleans(),
+    push_name=st.sampled_from(["", "Ann", "Bob"]),
+    content=st.sampled_from([text("a"), text("b"), Content(MessageKind.STICKER)]),
+)
+_MARKS: st.SearchStrategy[list[Change]] = st.builds(
+    lambda number, what, by: [mark(number, what, by=by)],
+    st.integers(0, 5),
+    st.sampled_from(list(Mark)),
+    st.sampled_from([ANN, BOB]),
+)
+_ALIASES: st.SearchStrategy[list[Change]] = st.sampled_from([0, 1, 2]).map(
+    lambda number: [PutAlias(f"90{number}@lid", f"4079900000{number}@s.whatsapp.net")]
+)
+
+
+def _identity(changes: list[Change]) -> object:
+    # One message has one inside, one time and one name, whoever tells of it: that is what the rule presupposes.
+    return [change.message.id if isinstance(change, PutMessage) else change for change in changes]
+
+
+_CHANGES: st.SearchStrategy[list[Change]] = st.lists(
+    _MESSAGES | _MARKS | _ALIASES, min_size=1, max_size=12, unique_by=lambda c: repr(_identity(c))
+).map(lambda found: [change for changes in found for change in changes])

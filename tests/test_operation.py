@@ -1,0 +1,124 @@
+"""The table of operations: complete, documented, safe to declare."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from wad.api import operation as module
+from wad.api.operation import Access, Operation, Params, find, operation, operations
+from wad.core.errors import UnknownOperation
+from wadctl.commands import command_of
+
+EVERY = pytest.mark.parametrize("declared", operations().values(), ids=operations())
+
+
+class Ask(Params, frozen=True):
+    """What the operations of these tests are asked."""
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Operation]]:
+    """An empty table to declare into."""
+    table: dict[str, Operation] = {}
+    monkeypatch.setattr(module, "_REGISTRY", table)
+    return table
+
+
+@EVERY
+def test_help_is_one_sentence(declared: Operation) -> None:
+    """Every operation says in one line what it does."""
+    assert declared.help.endswith(".")
+    assert 10 < len(declared.help) <= 100
+
+
+@EVERY
+def test_access_is_declared(declared: Operation) -> None:
+    """Every operation names who may ask it, and what changes something is not for readers."""
+    assert isinstance(declared.access, Access)
+    assert not declared.leader_only or declared.access > Access.READ
+
+
+@EVERY
+def test_fields_are_documented(declared: Operation) -> None:
+    """Every field that can be given has a meaning in words."""
+    for field in msgspec.structs.fields(declared.request):
+        metas = [meta for meta in getattr(field.type, "__metadata__", ()) if meta.description]
+        assert metas, f"{declared.name}.{field.name} has no Meta(description=...)"
+
+
+@EVERY
+def test_request_and_reply_have_docstrings(declared: Operation) -> None:
+    """The documents of an operation say what they are."""
+    assert declared.request.__doc__
+    if isinstance(declared.reply, type) and issubclass(declared.reply, msgspec.Struct):
+        assert declared.reply.__doc__
+
+
+@EVERY
+def test_a_command_can_be_made(declared: Operation) -> None:
+    """wadctl has a type for every field."""
+    assert command_of(declared).help
+
+
+@EVERY
+def test_what_cannot_be_undone_asks(declared: Operation) -> None:
+    """What only an administrator may do and takes something away has a question for wadctl."""
+    assert declared.confirm or declared.name not in ("accounts.logout", "accounts.remove")
+
+
+def test_an_unknown_name_is_an_error() -> None:
+    """A name that nobody declared raises UnknownOperation."""
+    with pytest.raises(UnknownOperation, match=r"accounts\.fly"):
+        find("accounts.fly")
+
+
+def test_a_name_is_declared_once(registry: dict[str, Operation]) -> None:
+    """Two handlers cannot share a name."""
+
+    async def handler(context: object, request: Ask) -> None:
+        """Do it."""
+
+    operation("twice", access=Access.READ)(handler)
+    with pytest.raises(ValueError, match="twice"):
+        operation("twice", access=Access.READ)(handler)
+
+
+def test_a_request_must_refuse_unknown_fields(registry: dict[str, Operation]) -> None:
+    """A request that would ignore a misspelt field cannot be declared."""
+
+    async def handler(context: object, request: msgspec.Struct) -> None:
+        """Do it."""
+
+    with pytest.raises(TypeError, match="Params"):
+        operation("lax", access=Access.READ)(handler)
+
+
+@pytest.mark.parametrize(
+    ("access", "cancellable"),
+    [(Access.READ, True), (Access.OPERATE, False), (Access.ADMIN, False)],
+)
+def test_only_reading_may_be_cut_off(
+    registry: dict[str, Operation], access: Access, cancellable: bool
+) -> None:
+    """What changes something runs to its end."""
+
+    async def handler(context: object, request: Ask) -> None:
+        """Do it."""
+
+    operation("it", access=access)(handler)
+    assert registry["it"].cancellable is cancellable
+
+
+def test_declarations_are_light() -> None:
+    """Loading every operation loads neither asyncio nor flow, store or engine."""
+    code = (
+        "import sys; from wad.api.operation import operations; operations();"
+        "print([m for m in sys.modules if m == 'asyncio' or m.startswith(('wad.flow', 'wad.store', 'wad.engine'))])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,202 @@
+"""`wadctl`: the commands, and how they end.
+
+Exit codes: 0 done, 1 declined or an error without a class of its own, 2 usage, 130 Ctrl-C, 141 the reader of our output
+went away; all others are the `exit_code` of `wad.core.errors`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+import wad
+from wad.api.operation import find, operations
+from wad.core.errors import WadError
+from wadctl.commands import Command, Group, command_of, grow, json_option
+from wadctl.pairing import pair
+from wadctl.restarting import restart_daemon
+from wadctl.sending import judge
+from wadctl.session import Session, session, socket_path
+
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+
+
+class Root(Group):
+    """The first word; it turns whatever ends a command into an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command.  Raises Exit."""
+        try:
+            return super().invoke(ctx)
+        except WadError as error:
+            ctx.obj.failed(error)
+            raise click.exceptions.Exit(error.exit_code) from error
+        except (KeyboardInterrupt, click.exceptions.Abort) as error:
+            raise click.exceptions.Exit(INTERRUPTED) from error
+        except BrokenPipeError as error:
+            _drop_output()
+            raise click.exceptions.Exit(BROKEN_PIPE) from error
+
+
+def _drop_output() -> None:
+    """Whoever read our output is gone: let the interpreter flush what is left to nobody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _start(socket: str | None, timeout: float) -> None:
+    click.get_current_context().obj = Session(socket_path(socket), timeout)
+
+
+root = Root(
+    "wadctl",
+    params=[
+        click.Option(
+            ["--socket"],
+            metavar="PATH",
+            help="The daemon's control socket [default: $WAD_SOCKET, else /run/wad/wad.sock].",
+        ),
+        click.Option(
+            ["--timeout"],
+            type=click.FloatRange(0.1, 3600),
+            default=30.0,
+            show_default=True,
+            help="Wait so many seconds for an answer.",
+        ),
+    ],
+    callback=_start,
+    help="Look at and steer wad, the daemon that owns WhatsApp accounts.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+# --- made by hand, for what one operation alone does not do --------------------------------------------
+
+
+def _add() -> Command:
+    option = click.Option(["--pair"], is_flag=True, help="Go on with pairing it.")
+
+    def added(now: Session, values: dict[str, Any], reply: Any) -> None:
+        if not values["pair"]:
+            now.show("accounts.add", reply)
+            return
+        now.say(f"added {reply['id']}")
+        if now.json:
+            now.document({"event": "added", "account": reply["id"]})
+        pair(now, reply["id"])
+
+    return command_of(find("accounts.add"), added, [option])
+
+
+def _pair() -> Command:
+    """Only its name, help and argument come from the operation; the rest is a conversation."""
+    command = command_of(find("accounts.pair"))
+    command.params.insert(
+        1,
+        click.Option(
+            ["--timeout"],
+            type=click.FloatRange(0),
+            default=0,
+            help="Give up after so many seconds [default: when the pairing window closes].",
+        ),
+    )
+    command.callback = lambda account, timeout: pair(session(), account, timeout)
+    return command
+
+
+def _restart(account: str | None, timeout: float) -> None:
+    now = session()
+    if account is None:
+        restart_daemon(now, timeout)
+        return
+    with now.client() as client:
+        now.show("accounts.restart", client.call("accounts.restart", {"account": account}))
+
+
+def _version() -> None:
+    now = session()
+    try:
+        with now.client() as client:
+            daemon, why = client.call("version"), ""
+    except WadError as error:
+        daemon, why = None, str(error)
+    if now.json:
+        now.document({"client": wad.__version__, "daemon": daemon, "error": why or None})
+        return
+    now.say(f"wadctl {wad.__version__}")
+    if daemon is None:
+        now.say(f"wad    not known: {why}")
+    else:
+        now.say(f"wad    {daemon['version']} on {daemon['instance']}, pid {daemon['pid']}")
+
+
+def _completion(shell: str) -> None:
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # the choice below names only shells that click knows
+    click.echo(kind(root, {}, "wadctl", "_WADCTL_COMPLETE").source())
+
+
+def _by_hand() -> list[click.Command]:
+    restart = Command(
+        "restart",
+        params=[
+            click.Argument(["account"], required=False),
+            click.Option(
+                ["--timeout"],
+                type=click.FloatRange(0),
+                default=60.0,
+                show_default=True,
+                help="Wait so many seconds for the next process.",
+            ),
+            json_option(),
+        ],
+        callback=_restart,
+        help="Restart the daemon, or give one account a fresh worker process.\n\n"
+        "For the daemon it waits until another process answers and knows as many accounts as before.",
+    )
+    restart.arguments = (("[ACCOUNT]", "only this account (id, name or number)"),)
+    return [
+        restart,
+        Command(
+            "version",
+            params=[json_option()],
+            callback=_version,
+            help="Show the versions of wadctl and of the running daemon, which need not answer.",
+        ),
+        Command(
+            "completion",
+            params=[click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"]))],
+            callback=_completion,
+            help="Print a completion script for a shell.\n\n"
+            'bash: eval "$(wadctl completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc;'
+            " fish: wadctl completion fish > ~/.config/fish/completions/wadctl.fish",
+        ),
+    ]
+
+
+def _build() -> None:
+    made: dict[str, click.Command] = {
+        "accounts.add": _add(),
+        "accounts.pair": _pair(),
+        "messages.send": command_of(find("messages.send"), judge),
+    }
+    for command in _by_hand():
+        root.add_command(command)
+    grow(root, operations().values(), made)
+
+
+_build()
+
+
+def main() -> None:
+    """The entry point."""
+    root.main(prog_name="wadctl")
+
+
+if __name__ == "__main__":
+    main()
