@@ -142,13 +142,14 @@ class Daemon:
             after = ""
             while True:
                 page = await self.call(
-                    "messages.list", account=thread["id"], limit=1000, before=after
+                    "messages.list", account=account, chat=thread["chat"], limit=1000, before=after
                 )
                 found += page["messages"]
                 after = page["next"]
                 if not after:
                     break
-        return sorted(reversed(found), key=lambda message: message["at_ms"])
+        found.reverse()
+        return sorted(found, key=lambda message: int(message["at_ms"]))
 
     async def wadctl(
         self, *words: str, timeout: float = PATIENT

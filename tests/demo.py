@@ -3,8 +3,8 @@
     make demo           stays up afterwards, to look around
     make demo ONCE=1    ends by itself; the last line is JSON
 
-Everything is real but WhatsApp itself: the daemon, its worker processes, the library in them, `wadctl`.  WhatsApp is the
-test server of tests/whatsapp, on 127.0.0.1; it plays the phones, too.
+Everything is real but WhatsApp itself: the daemon, its worker processes, the library in them, `wadctl`.  WhatsApp is
+the test server of tests/whatsapp, on 127.0.0.1; it plays the phones, too.
 """
 
 from __future__ import annotations

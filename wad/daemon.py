@@ -20,7 +20,7 @@ from functools import partial
 from wad import __version__
 from wad.api.control import serve_control
 from wad.clock import Clock, SystemClock
-from wad.config import Loaded, load
+from wad.config import Loaded
 from wad.core.connection import Patience, State
 from wad.core.errors import Damaged, Fenced, StateUnwritable, WadError
 from wad.core.lease import Terms
@@ -55,7 +55,7 @@ class Daemon:
         self.boot_id = boot_id
         self.started_ms = clock.wall_ms()
         self._started = clock.monotonic()
-        self.warnings: list[str] = []
+        self.warnings = list(loaded.warnings)
         self.internal_errors = 0
         self.sessions_writable: bool | None = None
         self.stopping = asyncio.Event()
@@ -165,7 +165,10 @@ def run(loaded: Loaded) -> int:
     os.umask(0o077)
     install(loaded.config.log.level)
     notifier = Notifier(os.environ)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
     restarting = asyncio.run(_serve(loaded, notifier))
+    notifier.close()
     if restarting and "INVOCATION_ID" not in os.environ:
         # Nobody else would start us again; systemd does (Restart=always).
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -263,13 +266,16 @@ class _signals:  # noqa: N801, used as a statement
         self._daemon.stopping.set()
 
     def _reload(self) -> None:
+        loaded = self._daemon.loaded
         try:
-            fresh = load(self._daemon.loaded.file, os.environ)
+            fresh = loaded.again(os.environ)
         except WadError as error:
             log.error("not reloaded: %s", error)  # noqa: TRY400, the sentence says it all
             return
         set_level(fresh.config.log.level)
         log.info("configuration reloaded")
+        if waiting := loaded.needs_restart(fresh):
+            log.warning("these changes need a restart: %s", ", ".join(waiting))
 
 
 def _make_directory(directory: os.PathLike[str]) -> None:

@@ -216,6 +216,11 @@ def _readable(old: sqlite3.Connection, after_seq: int) -> Iterator[list[tuple[An
 
 
 def _last_seq(old: sqlite3.Connection, after_seq: int) -> int:
+    """The number up to which it is worth looking for rows."""
+    try:
+        old.execute("SELECT 1 FROM events LIMIT 0")
+    except sqlite3.Error:
+        return after_seq  # not even the table is known
     for query in (
         "SELECT seq FROM sqlite_sequence WHERE name = 'events'",
         "SELECT max(seq) FROM events",

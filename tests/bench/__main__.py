@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 
 from tests.bench import daemon
 from tests.bench.measure import Figure
@@ -28,7 +29,8 @@ def main() -> int:
     for measure in MEASURES:
         if given.only and given.only not in measure.names:
             continue
-        for figure in asyncio.run(measure.run()):
+        figures: Sequence[Figure] = asyncio.run(measure.run())
+        for figure in figures:
             if given.only in (None, figure.measure):
                 show(figure)
                 missed += not figure.met

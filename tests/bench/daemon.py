@@ -49,7 +49,7 @@ async def start_to_ready() -> Sequence[Figure]:
 
 @measure("rss_idle")
 async def rss_idle() -> Sequence[Figure]:
-    """Resident memory of the daemon without accounts, beside a Python that only imported the HTTP server's libraries."""
+    """Resident memory without accounts, beside a Python that only imported the HTTP server's libraries."""
     with tempfile.TemporaryDirectory() as directory:
         async with a_daemon(Path(directory)) as daemon:
             await daemon.call("status")

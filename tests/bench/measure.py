@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,12 @@ class Measure:
     """A function that gives one or more figures, and their names."""
 
     names: tuple[str, ...]
-    run: Callable[[], Awaitable[Sequence[Figure]]]
+    run: Callable[[], Coroutine[Any, Any, Sequence[Figure]]]
 
 
-def measure(*names: str) -> Callable[[Callable[[], Awaitable[Sequence[Figure]]]], Measure]:
+def measure(
+    *names: str,
+) -> Callable[[Callable[[], Coroutine[Any, Any, Sequence[Figure]]]], Measure]:
     """Declare a measure."""
     return lambda function: Measure(names, function)
 

@@ -1,7 +1,7 @@
 """Facts read out of the library's own file, a 64-bit ELF shared object.
 
 Nothing here runs the library: the dictionary of tokens and the place of the pinned Noise root key are found by parsing
-the file, so that the server needs neither a copied table nor a loaded Go runtime, and always fits the installed version.
+the file: the server needs neither a copied table nor a loaded Go runtime, and always fits the installed version.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class GoLibFacts(NamedTuple):
 def library_path() -> Path:
     """Where the installed neonize keeps its shared object (without importing neonize)."""
     spec = importlib.util.find_spec("neonize")
-    assert spec is not None and spec.origin is not None, "neonize is not installed"
+    assert spec is not None, "neonize is not installed"
+    assert spec.origin is not None
     return next(Path(spec.origin).parent.glob("neonize-linux-*.so"))
 
 
@@ -49,9 +50,8 @@ def facts(path: Path) -> GoLibFacts:
     for i in range(shnum):
         kind, _, _, offset, size = struct.unpack_from("<IQQQQ", data, shoff + i * shsize + 4)
         if kind == 4:  # SHT_RELA
-            for where, info, addend in struct.iter_unpack("<QQq", data[offset : offset + size]):
-                if info & 0xFFFFFFFF in _RELATIVE:
-                    pointers[where] = addend
+            rows = struct.iter_unpack("<QQq", data[offset : offset + size])
+            pointers |= {at: addend for at, info, addend in rows if info & 0xFFFFFFFF in _RELATIVE}
 
     def to_file(vaddr: int) -> int:
         return next(vaddr - va + off for off, va, size in loads if va <= vaddr < va + size)

@@ -239,7 +239,7 @@ class WhatsApp:
     def _usync(self, query: Node) -> Node:
         wants = {child.tag for child in (query.child("query") or query).children}
         users = [self._usync_user(user, wants) for user in (query.child("list") or query).children]
-        attrs = {
+        attrs: dict[str, str | Jid] = {
             name: query.attrs[name] for name in ("sid", "mode", "context") if name in query.attrs
         }
         return Node("usync", attrs, [node("list", *users)])

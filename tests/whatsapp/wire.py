@@ -69,7 +69,7 @@ class Node:
         """An attribute that must be an address."""
         value = self.attrs[name]
         if not isinstance(value, Jid):
-            raise ValueError(f"{name}={value!r} of <{self.tag}> is no address")
+            raise TypeError(f"{name}={value!r} of <{self.tag}> is no address")
         return value
 
     def __str__(self) -> str:

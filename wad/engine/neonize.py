@@ -16,7 +16,7 @@ from wad.core.errors import BadInput, EngineFailure, TimedOut, WadError
 from wad.core.jid import Jid, masked
 from wad.core.outbox import NotSent, Unknown
 from wad.engine import fate, session
-from wad.engine.port import EngineOptions, Fate, FileDamaged, Identity, Report, Spooled, Warned
+from wad.engine.port import EngineOptions, Fate, FileDamaged, Held, Identity, Report, Spooled
 from wad.engine.process import Process
 from wad.home import Home
 
@@ -48,7 +48,7 @@ _REPORTS: Final[dict[str, Callable[..., Report]]] = {
     "banned": connection.Banned,
     "outdated": connection.Outdated,
     "spooled": Spooled,
-    "warned": Warned,
+    "held": Held,
 }
 
 

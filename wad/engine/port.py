@@ -34,10 +34,10 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
-    """Something went wrong that an operator should see; the worker goes on."""
+class Held:
+    """What arrives cannot be stored and waits in the worker; an empty `why`: it was stored after all."""
 
-    text: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class FileDamaged:
     why: str
 
 
-Report = connection.Input | Spooled | Identity | Warned | FileDamaged
+Report = connection.Input | Spooled | Identity | Held | FileDamaged
 Fate = Sent | NotSent | Refused | Unknown
 
 

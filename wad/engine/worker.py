@@ -31,7 +31,7 @@ from typing import Any, Final
 from wad.clock import SystemClock
 from wad.core import event as words
 from wad.core import wire
-from wad.core.errors import Damaged, EngineFailure, WadError
+from wad.core.errors import Damaged, EngineFailure, StateUnwritable, Unavailable, WadError
 from wad.core.jid import Jid
 from wad.core.outbox import Sent
 from wad.engine import fate, session
@@ -46,6 +46,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _QUIET: Final = (
     0.3  # seconds without an event after which a disconnected library has handed out all it had
 )
+_DISK_RETRY: Final = 0.5  # seconds between tries while the disk refuses
 _TRANSLATORS: Final[dict[str, Callable[[Any], words.Event | None]]] = {
     "Message": message,
     "Receipt": receipt,
@@ -204,15 +205,35 @@ class Worker:
     def _on_event(self, name: str, raw: bytes) -> None:
         try:
             if name in _TRANSLATORS or name in _KEPT_RAW:
-                seq = self._inbox.take(name, raw)
-                if seq is not None:
-                    self._link.spooled(seq)
+                self._keep(name, raw)
             else:
                 self._on_connection(name, parse(name, raw))
+        except Damaged as error:
+            self._link.notice("damaged", self._home.spool_db.name, str(error))
+            os._exit(6)
         except BaseException as error:
             # The event was not stored, but WhatsApp may believe that it was: go before more is lost.
             log.exception("cannot store a %s", name)
             self.end(f"cannot store what arrives: {error}")
+
+    def _keep(self, name: str, raw: bytes) -> None:
+        """Store an event, however long the disk refuses: while this waits, the library takes only its queue's worth more
+        and acknowledges nothing beyond that."""
+        held = ""
+        while True:
+            try:
+                seq = self._inbox.take(name, raw)
+            except (StateUnwritable, Unavailable) as error:
+                if str(error) != held:
+                    held = str(error)
+                    self._link.notice("held", f"what arrives cannot be stored and waits: {held}")
+                time.sleep(_DISK_RETRY)
+                continue
+            if held:
+                self._link.notice("held", "")
+            if seq is not None:
+                self._link.spooled(seq)
+            return
 
     def _on_connection(self, name: str, event: Any) -> None:
         notice = self._link.notice

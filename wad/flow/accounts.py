@@ -25,7 +25,7 @@ from wad.core.errors import BadInput, Conflict, Damaged, UnknownAccount, WadErro
 from wad.core.jid import Jid, account_id, masked, phone_digits
 from wad.core.message import Message
 from wad.engine import Engine
-from wad.engine.port import FileDamaged, Identity, Report, Spooled, Warned, Worker
+from wad.engine.port import FileDamaged, Held, Identity, Report, Spooled, Worker
 from wad.flow.bus import Bus
 from wad.flow.inbound import Inbound
 from wad.home import AccountCard, Home, Homes
@@ -75,7 +75,8 @@ class Account:
         self.worker: Worker | None = None
         self.worker_started_ms = 0
         self.restarts = 0
-        self.warnings: list[str] = []
+        self.held = ""
+        self._warnings: list[str] = []
         self.on_connected: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
         self._changed = asyncio.Event()
@@ -212,8 +213,8 @@ class Account:
                 self.inbound.wake()
             case Identity(jid, lid, push_name):
                 self._identified(jid, lid, push_name)
-            case Warned(text):
-                self.warn(text)
+            case Held(why):
+                self._hold(why)
             case FileDamaged():
                 self._damaged = report
             case _:
@@ -228,10 +229,20 @@ class Account:
             self._write_card(jid=jid, lid=lid, push_name=push_name, phone=phone)
             self._news.set()
 
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should see now."""
+        return [*self._warnings, *([self.held] if self.held else [])]
+
+    def _hold(self, why: str) -> None:
+        if why and why != self.held:
+            log.error("%s", why, extra={"account": self.id})
+        self.held = why
+
     def warn(self, text: str) -> None:
         """Something that an operator should see until the daemon restarts."""
         log.warning("%s", masked(text), extra={"account": self.id})
-        self.warnings.append(text)
+        self._warnings.append(text)
         self._around.bus.publish("account", text, account=self.id)
 
     # --- the task ---------------------------------------------------------------------------------
@@ -283,6 +294,7 @@ class Account:
 
     def _ended(self, why: asyncio.Future[str]) -> None:
         self.worker = None
+        self._hold("")
         self.inbound.wake()
         if self._damaged is None:
             self.tell(connection.Ended(why.result()))
@@ -512,9 +524,7 @@ class Accounts:
             task.cancel()
         account.inbound.close()
         del self._accounts[account.id]
-        path = await asyncio.to_thread(
-            self._homes.remove, account.id, _stamp(self._around.clock)
-        )
+        path = await asyncio.to_thread(self._homes.remove, account.id, _stamp(self._around.clock))
         if self._epoch is not None:
             await self._around.store.forget_account(account.id, epoch=self._epoch)
         self._around.bus.publish("account", "removed", account=account.id)

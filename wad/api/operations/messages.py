@@ -61,8 +61,8 @@ class ThreadPage(msgspec.Struct, frozen=True):
 class Messages(Params, frozen=True):
     """Which messages."""
 
-    account: Annotated[str, Meta(description="the account (id, name or number), or a thread id")]
-    chat: Annotated[str, Meta(description="a number or a JID")] = ""
+    account: Annotated[str, Meta(description="the account (id, name or number)")]
+    chat: Annotated[str, Meta(description="the other party: a number or a JID")]
     limit: Limit = 50
     before: Before = ""
 
@@ -126,11 +126,8 @@ async def threads(context: Context, request: Threads) -> ThreadPage:
 @operation("messages.list", access=Access.READ, command="messages")
 async def messages(context: Context, request: Messages) -> MessagePage:
     """List the messages of a conversation, newest first."""
-    if request.chat:
-        account = context.accounts.find(request.account)
-        thread = str(ThreadId.make(account.id, recipient(request.chat)))
-    else:
-        thread = str(ThreadId.parse(request.account))
+    account = context.accounts.find(request.account)
+    thread = str(ThreadId.make(account.id, recipient(request.chat)))
     if await context.store.thread(thread) is None:
         raise NotFound(f"there is no thread {thread}", hint="wadctl threads lists them")
     found = await context.store.messages(

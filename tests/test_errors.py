@@ -1,0 +1,90 @@
+"""Errors: one table of codes, and the same class on both ends of a socket."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wad.core import errors
+from wad.core.errors import WadError
+
+
+def every(kind: type[WadError] = WadError) -> list[type[WadError]]:
+    """Every class that core.errors defines."""
+    below = [found for sub in kind.__subclasses__() for found in every(sub)]
+    return [kind, *below] if kind.__module__ == errors.__name__ else below
+
+
+CLASSES = every()
+
+
+def documented() -> dict[str, tuple[str, str, int, int]]:
+    """The tree in the module's docstring: class -> (parent, code, HTTP status, exit code)."""
+    assert errors.__doc__ is not None
+    line = re.compile(r"^( *(?:│ +)*)(?:[├└]── )(\w+) +(\w+) +(\d+) +(\d+)$", re.MULTILINE)
+    found: dict[str, tuple[str, str, int, int]] = {}
+    path: list[str] = ["WadError"]
+    for indent, name, code, status, exit_code in line.findall(errors.__doc__):
+        depth = (len(indent) - 4) // 4 + 1
+        path[depth:] = [name]
+        found[name] = (path[depth - 1], code, int(status), int(exit_code))
+    return found
+
+
+def test_the_tree_in_the_docstring_is_true() -> None:
+    """Class, parent, code, HTTP status and exit code, nothing left out on either side."""
+    actual = {
+        kind.__name__: (kind.__mro__[1].__name__, kind.code, kind.http_status, kind.exit_code)
+        for kind in CLASSES
+        if kind is not WadError
+    }
+    assert documented() == actual
+
+
+def test_every_code_is_used_once() -> None:
+    """A client rebuilds the class from it."""
+    codes = [kind.code for kind in CLASSES]
+    assert len(codes) == len(set(codes))
+    assert all(WadError.by_code[kind.code] is kind for kind in CLASSES if kind is not WadError)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_an_error_crosses_the_wire_as_it_is(kind: type[WadError]) -> None:
+    """Class, message and hint."""
+    sent = kind("it broke", hint="mend it")
+    got = WadError.from_wire(sent.to_wire())
+    assert type(got) is kind
+    assert (str(got), got.hint) == ("it broke", "mend it")
+
+
+def test_an_unknown_code_is_a_plain_error() -> None:
+    """A newer daemon's error still has its message."""
+    got = WadError.from_wire({"code": "novelty", "message": "m", "hint": "h"})
+    assert (type(got), str(got), got.hint, got.exit_code) == (WadError, "m", "h", 1)
+
+
+_ANYTHING: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    _ANYTHING | st.fixed_dictionaries({"code": _ANYTHING, "message": _ANYTHING, "hint": _ANYTHING})
+)
+def test_whatever_the_other_side_sends_becomes_an_error(wire: Any) -> None:
+    """Reading an answer never raises."""
+    assert isinstance(WadError.from_wire(wire), WadError)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_class_says_what_it_means(kind: type[WadError]) -> None:
+    """A docstring, an HTTP error status, and an exit code of a shell."""
+    assert kind.__doc__
+    assert 400 <= kind.http_status <= 599
+    assert 1 <= kind.exit_code <= 9

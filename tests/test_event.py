@@ -1,0 +1,121 @@
+"""Events: what lies in the spool can be read back, and what was damaged is told from everything else."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wad.core.event import (
+    Content,
+    Event,
+    Mark,
+    Media,
+    MessageKind,
+    MessageReceived,
+    ReceiptReceived,
+    decode,
+    encode,
+)
+from wad.core.jid import Jid
+
+JIDS = st.sampled_from(
+    ["40700000001:3@s.whatsapp.net", "111@lid", "1-2@g.us", "status@broadcast", "5@newsletter"]
+).map(Jid.parse)
+TIMES = st.integers(0, 2**62)
+CONTENTS = st.builds(
+    Content,
+    st.sampled_from(list(MessageKind)),
+    st.text(),
+    st.none() | st.builds(Media, st.text(), st.text(), st.integers(0, 2**60), st.integers(0, 9999)),
+    st.text(),
+    st.booleans(),
+    st.booleans(),
+    st.text(),
+)
+MESSAGES = st.builds(
+    MessageReceived,
+    id=st.text(),
+    chat=JIDS,
+    sender=JIDS,
+    at_ms=TIMES,
+    content=CONTENTS,
+    from_me=st.booleans(),
+    chat_alt=st.none() | JIDS,
+    sender_alt=st.none() | JIDS,
+    push_name=st.text(),
+)
+RECEIPTS = st.builds(
+    ReceiptReceived,
+    st.lists(st.text()).map(tuple),
+    JIDS,
+    JIDS,
+    st.sampled_from(list(Mark)),
+    TIMES,
+    st.booleans(),
+)
+EVENTS = MESSAGES | RECEIPTS
+
+
+@given(EVENTS)
+def test_an_event_comes_back_as_it_was(event: Event) -> None:
+    """decode(encode(e)) == e."""
+    assert decode(encode(event)) == event
+
+
+@given(EVENTS)
+def test_encoding_is_deterministic(event: Event) -> None:
+    """The same event, the same bytes."""
+    assert encode(event) == encode(decode(encode(event)))
+
+
+@given(st.binary())
+def test_any_bytes_are_an_event_or_damaged(data: bytes) -> None:
+    """One error, whatever is wrong: who reads a spool must be able to go on."""
+    try:
+        event = decode(data)
+    except msgspec.DecodeError:
+        return
+    assert isinstance(event, MessageReceived | ReceiptReceived)
+
+
+@given(MESSAGES, st.data())
+def test_a_flipped_byte_is_an_event_or_damaged(event: Event, data: st.DataObject) -> None:
+    """Also inside a text or an address."""
+    damaged = bytearray(encode(event))
+    place = data.draw(st.integers(0, len(damaged) - 1))
+    damaged[place] = data.draw(st.integers(0, 255))
+    try:
+        found = decode(bytes(damaged))
+    except msgspec.DecodeError:
+        return
+    if isinstance(found, MessageReceived):
+        assert found.chat.kind is not None
+
+
+def test_an_address_with_an_unknown_server_is_damaged() -> None:
+    """It would break whoever asks what it names."""
+    event = MessageReceived(
+        "ID", Jid("1", "lid"), Jid("1", "lid"), 1, Content(MessageKind.TEXT, "x")
+    )
+    data = encode(event).replace(b"\xa3lid", b"\xa3lie", 1)
+    with pytest.raises(msgspec.DecodeError, match="lie"):
+        decode(data)
+
+
+def test_a_field_that_is_not_known_yet_is_ignored() -> None:
+    """A newer worker's event can be read by an older daemon during an upgrade."""
+    shape = msgspec.msgpack.decode(
+        encode(MessageReceived("I", Jid("1", "lid"), Jid("1", "lid"), 1, Content(MessageKind.TEXT)))
+    )
+    shape["novelty"] = True
+    assert isinstance(decode(msgspec.msgpack.encode(shape)), MessageReceived)
+
+
+def test_an_event_is_small() -> None:
+    """Fields that say nothing take no room."""
+    ann = Jid.parse("40700000001@s.whatsapp.net")
+    data = encode(MessageReceived("I" * 20, ann, ann, 1, Content(MessageKind.TEXT, "hello")))
+    assert b"push_name" not in data
+    assert b"view_once" not in data

@@ -1,0 +1,172 @@
+"""What probes are told: read from the live objects each time, unknown is null."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.fake_daemon import FakeDaemon
+from wad.api.health import Document, health, healthz, ready
+from wad.core.connection import State
+
+
+@pytest.fixture
+def daemon() -> FakeDaemon:
+    """An active daemon without accounts."""
+    return FakeDaemon()
+
+
+def ask(daemon: FakeDaemon) -> Document:
+    """The document now."""
+    return health(daemon, "")
+
+
+def test_the_fields_of_the_reference_are_there(daemon: FakeDaemon) -> None:
+    """Every field that a probe of the replaced backend reads exists."""
+    wanted = {
+        "ok", "status", "service", "version", "commit", "instanceId", "waMode", "lockStatus", "lockHolder",
+        "lockRemainingSec", "bootTimestamp", "uptime", "timestamp", "requestId", "accounts_total", "connected",
+        "needs_qr", "sessions_dir_writable",
+    }  # fmt: skip
+    assert wanted <= set(ask(daemon))
+
+
+def test_it_holds_the_lease(daemon: FakeDaemon) -> None:
+    """An active instance says for how many whole seconds, rounded up."""
+    document = ask(daemon)
+    assert document["waMode"] == "active"
+    assert document["lockStatus"] == "held_by_this_instance"
+    assert (document["lockHolder"], document["lockRemainingSec"]) == ("host-a", 10)
+
+
+def test_another_holds_the_lease(daemon: FakeDaemon) -> None:
+    """A passive instance names the holder, and is healthy; the other's time is not known to it."""
+    daemon.leader.valid, daemon.leader.holder = None, "host-b"
+    document = ask(daemon)
+    assert (document["ok"], document["status"]) == (True, "healthy")
+    assert (document["waMode"], document["lockStatus"]) == ("passive", "held_by_other")
+    assert (document["lockHolder"], document["lockRemainingSec"]) == ("host-b", None)
+
+
+def test_nobody_holds_the_lease(daemon: FakeDaemon) -> None:
+    """No holder is null, not an empty name."""
+    daemon.leader.valid, daemon.leader.holder = None, ""
+    document = ask(daemon)
+    assert (document["lockStatus"], document["lockHolder"]) == ("not_held", None)
+
+
+def test_it_is_live(daemon: FakeDaemon) -> None:
+    """Two questions get two answers when something changed between them."""
+    before = ask(daemon)["connected"]
+    daemon.accounts.have("acc-1").become(State.CONNECTED)
+    assert (before, ask(daemon)["connected"]) == (0, 1)
+
+
+def test_accounts_are_counted(daemon: FakeDaemon) -> None:
+    """Connected ones, and those that need a phone with a camera."""
+    states = [State.CONNECTED, State.AWAITING_SCAN, State.LOGGED_OUT, State.STOPPED, State.BANNED]
+    for number, state in enumerate(states):
+        daemon.accounts.have(f"acc-{number}").become(state)
+    document = ask(daemon)
+    counts = (document["accounts_total"], document["connected"], document["needs_qr"])
+    assert counts == (5, 1, 2)
+
+
+def test_sessions_that_cannot_be_written(daemon: FakeDaemon) -> None:
+    """It is not ok, and says why."""
+    daemon.sessions_writable = False
+    document = ask(daemon)
+    assert (document["ok"], document["status"]) == (False, "degraded")
+    assert document["reasons"] == ["the accounts' directory cannot be written"]
+
+
+def test_sessions_that_were_not_tried(daemon: FakeDaemon) -> None:
+    """Unknown is null and no failure."""
+    daemon.sessions_writable = None
+    document = ask(daemon)
+    assert (document["ok"], document["sessions_dir_writable"]) == (True, None)
+
+
+def test_ill_accounts_degrade_it(daemon: FakeDaemon) -> None:
+    """One sentence for each kind of trouble, without naming an account."""
+    for ident in ("acc-15550000001", "acc-2"):
+        daemon.accounts.have(ident).become(State.LOGGED_OUT)
+    daemon.accounts.have("acc-3").become(State.RECONNECTING)
+    document = ask(daemon)
+    assert document["reasons"] == ["1 account is reconnecting", "2 accounts are logged_out"]
+    assert "acc-" not in str(document)
+
+
+def test_the_backlog(daemon: FakeDaemon) -> None:
+    """Rows of all accounts, and the age of the oldest of them."""
+    for ident, rows, age in (("a", 3, 5000), ("b", 4, 90_000), ("c", 0, None)):
+        inbound = daemon.accounts.have(ident).inbound
+        inbound.backlog = rows
+        inbound.oldest_ms = None if age is None else daemon.clock.wall - age
+    document = ask(daemon)
+    assert document["backlog"] == {"rows": 7, "oldestSeconds": 90.0}
+    assert "a received message has waited 90 s to be stored" in document["reasons"]
+
+
+def test_an_empty_backlog_has_no_age(daemon: FakeDaemon) -> None:
+    """No oldest row is null."""
+    assert ask(daemon)["backlog"] == {"rows": 0, "oldestSeconds": None}
+
+
+def test_a_store_that_refuses(daemon: FakeDaemon) -> None:
+    """What was received and cannot be stored degrades it."""
+    daemon.accounts.have("a").inbound.error = "the disk is full"
+    assert ask(daemon)["reasons"] == ["what 1 account(s) received cannot be stored now"]
+
+
+def test_warnings_are_counted(daemon: FakeDaemon) -> None:
+    """Those of the daemon and of its accounts."""
+    daemon.warnings.append("one")
+    daemon.accounts.have("a").warnings += ["two", "three"]
+    assert ask(daemon)["warnings"] == 3
+
+
+def test_faults_are_counted(daemon: FakeDaemon) -> None:
+    """The counter of dispatch is seen."""
+    daemon.internal_errors = 4
+    assert ask(daemon)["internalErrors"] == 4
+
+
+def test_times_are_as_in_javascript(daemon: FakeDaemon) -> None:
+    """Milliseconds and a Z, as the readers expect."""
+    document = ask(daemon)
+    assert document["timestamp"] == "2023-11-14T22:13:20.000Z"
+    assert re.fullmatch(r"2023-11-14T22:13:10\.000Z", document["bootTimestamp"])
+
+
+def test_a_request_id_is_echoed(daemon: FakeDaemon) -> None:
+    """Or made from the time."""
+    assert health(daemon, "abc")["requestId"] == "abc"
+    assert health(daemon, "")["requestId"] == "health_1700000000000"
+
+
+def test_healthz(daemon: FakeDaemon) -> None:
+    """Alive, and nothing else."""
+    assert healthz(daemon) == {"status": "ok", "timestamp": "2023-11-14T22:13:20.000Z"}
+
+
+def test_ready_when_active(daemon: FakeDaemon) -> None:
+    """An active instance gives no reason."""
+    assert ready(daemon) == {
+        "ready": True,
+        "mode": "active",
+        "instanceId": "host-a",
+        "lockStatus": "held_by_this_instance",
+        "heldBy": "host-a",
+        "lockExpiresInSeconds": 10,
+        "timestamp": "2023-11-14T22:13:20.000Z",
+    }
+
+
+def test_ready_when_passive(daemon: FakeDaemon) -> None:
+    """A passive instance says who acts, and why it does not."""
+    daemon.leader.valid, daemon.leader.holder, daemon.leader.reason = None, "b", "b holds epoch 8"
+    document = ready(daemon)
+    assert (document["ready"], document["mode"], document["heldBy"]) == (False, "passive", "b")
+    assert document["reason"] == "b holds epoch 8"

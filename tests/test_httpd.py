@@ -1,0 +1,288 @@
+"""The HTTP shim, through a real uvicorn on a free port, asked in raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.fake_daemon import FakeDaemon
+from wad.api import httpd
+from wad.api.httpd import serve_http
+from wad.core.errors import BadConfig, Conflict
+
+
+@dataclass
+class Answer:
+    """A parsed response."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+async def exchange(port: int, request: bytes, host: str = "127.0.0.1") -> bytes:
+    """All bytes that come back until the server closes."""
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(request)
+    data = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return data
+
+
+async def ask(port: int, path: str, method: str = "GET", headers: str = "") -> Answer:
+    """One request on a connection of its own."""
+    request = f"{method} {path} HTTP/1.1\r\nHost: wad\r\nConnection: close\r\n{headers}\r\n"
+    head, _, body = (await exchange(port, request.encode("latin-1"))).partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    pairs = (line.split(": ", 1) for line in lines)
+    return Answer(int(status.split()[1]), {name.lower(): value for name, value in pairs}, body)
+
+
+@pytest.fixture
+def daemon() -> FakeDaemon:
+    """An active daemon."""
+    return FakeDaemon()
+
+
+@pytest.fixture
+async def port(daemon: FakeDaemon) -> AsyncIterator[int]:
+    """The port where it answers."""
+    async with serve_http(daemon, "127.0.0.1", 0) as bound:
+        yield bound
+
+
+@pytest.mark.parametrize("path", ["/health", "/healthz", "/ready"])
+async def test_a_probe_is_answered(port: int, path: str) -> None:
+    """200 and a JSON document that nobody may keep."""
+    answer = await ask(port, path)
+    assert answer.status == 200
+    assert answer.document["timestamp"] == "2023-11-14T22:13:20.000Z"
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_query_is_ignored(port: int) -> None:
+    """Probes like to add one against caches."""
+    assert (await ask(port, "/healthz?t=1")).status == 200
+
+
+async def test_unwritable_sessions_are_503(daemon: FakeDaemon, port: int) -> None:
+    """The one thing that makes a probe fail, with the whole document."""
+    daemon.sessions_writable = False
+    answer = await ask(port, "/health")
+    assert (answer.status, answer.document["sessions_dir_writable"]) == (503, False)
+
+
+async def test_passive_is_200(daemon: FakeDaemon, port: int) -> None:
+    """A standby is well."""
+    daemon.leader.valid = None
+    assert (await ask(port, "/health")).status == 200
+
+
+async def test_not_ready_is_200(daemon: FakeDaemon, port: int) -> None:
+    """As in the reference, the document says it and not the status."""
+    daemon.leader.valid = None
+    answer = await ask(port, "/ready")
+    assert (answer.status, answer.document["ready"]) == (200, False)
+
+
+async def test_a_request_id_comes_back(port: int) -> None:
+    """So that a caller finds its question in a log."""
+    answer = await ask(port, "/health", headers="X-Request-Id: abc-1\r\n")
+    assert answer.document["requestId"] == "abc-1"
+
+
+async def test_a_request_id_is_cleaned(port: int) -> None:
+    """It is bounded, and holds nothing that a log or a page would take for its own."""
+    answer = await ask(port, "/health", headers=f"X-Request-Id: <a\xe9 {'x' * 500}\r\n")
+    assert answer.document["requestId"] == "a" + "x" * 127
+
+
+async def test_head_has_no_body(port: int) -> None:
+    """The same head, and nothing after it."""
+    got, head = await ask(port, "/healthz"), await ask(port, "/healthz", "HEAD")
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == got.headers["content-length"]
+
+
+async def test_other_paths_are_404(port: int) -> None:
+    """In the form of the reference."""
+    answer = await ask(port, "/api/nothing")
+    assert answer.status == 404
+    assert answer.document == {
+        "success": False,
+        "error": "not_found",
+        "message": "there is nothing at this path",
+    }
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_other_methods_are_405(port: int) -> None:
+    """With the methods that would be answered."""
+    answer = await ask(port, "/health", "POST", "Content-Length: 0\r\n")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+    assert answer.document["error"] == "method_not_allowed"
+
+
+async def test_a_body_is_not_read(port: int) -> None:
+    """A request with a body is answered, too."""
+    answer = await ask(port, "/healthz", headers="Content-Length: 5\r\n\r\nhello")
+    assert answer.status == 200
+
+
+async def test_it_does_not_say_what_it_runs_on(port: int) -> None:
+    """No Server header."""
+    assert "server" not in (await ask(port, "/health")).headers
+
+
+async def test_one_connection_many_requests(port: int) -> None:
+    """Requests that come together are answered in order."""
+    one = b"GET /healthz HTTP/1.1\r\nHost: wad\r\n\r\n"
+    last = b"GET /nothing HTTP/1.1\r\nHost: wad\r\nConnection: close\r\n\r\n"
+    data = await exchange(port, one + one.replace(b"GET", b"HEAD") + one + last)
+    assert [part[:3] for part in data.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"200", b"404"]
+
+
+async def test_a_fault_of_ours_is_500(
+    daemon: FakeDaemon, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Logged and counted; the answer has a reference and no insides."""
+    daemon.accounts = None
+    with caplog.at_level(logging.ERROR):
+        answer = await ask(port, "/health")
+    assert (answer.status, answer.document["error"]) == (500, "internal")
+    assert b"NoneType" not in answer.body
+    assert "AttributeError" in caplog.text
+    assert daemon.internal_errors == 1
+
+
+async def test_garbage_is_400(port: int) -> None:
+    """What is no HTTP is refused, and the server goes on."""
+    assert (await exchange(port, b"\x00\x01\x02\r\n\r\n")).startswith(b"HTTP/1.1 400")
+    assert (await ask(port, "/healthz")).status == 200
+
+
+async def test_a_head_without_end_is_refused(port: int) -> None:
+    """A request's head does not fill the memory."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /health HTTP/1.1\r\n" + b"X-Filler: aaaaaaaaaaaaaaaa\r\n" * 4000)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+    writer.close()
+
+
+async def test_no_access_log(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Probes come every second; nobody wants to read of each."""
+    with caplog.at_level(logging.DEBUG):
+        await ask(port, "/health")
+    assert "/health" not in caplog.text
+
+
+async def test_signals_are_left_alone(daemon: FakeDaemon) -> None:
+    """The daemon's own handlers stay where they are."""
+    hit = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, hit.set)
+    try:
+        async with serve_http(daemon, "127.0.0.1", 0) as bound:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await hit.wait()
+            assert (await ask(bound, "/healthz")).status == 200
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+async def test_a_port_in_use(daemon: FakeDaemon, port: int) -> None:
+    """The error names the port and what to do."""
+    with pytest.raises(Conflict, match=f"port {port} on 127.0.0.1 is in use") as caught:
+        async with serve_http(daemon, "127.0.0.1", port):
+            pass
+    assert "http.port" in caught.value.hint
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
+async def test_an_address_of_another_machine(daemon: FakeDaemon, host: str) -> None:
+    """It says which address, and where it is set."""
+    with pytest.raises(BadConfig, match=host) as caught:
+        async with serve_http(daemon, host, 0):
+            pass
+    assert "http.address" in caught.value.hint
+
+
+async def test_a_port_that_is_not_for_us(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A low port asks for a right, and the error says so."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(httpd, "_bind_first", refuse)
+    with pytest.raises(BadConfig, match="port 80 on") as caught:
+        async with serve_http(daemon, "127.0.0.1", 80):
+            pass
+    assert "1024" in caught.value.hint
+
+
+async def test_a_socket_that_is_bound_already(daemon: FakeDaemon) -> None:
+    """A socket handed over by systemd is used as it is."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        async with serve_http(daemon, "unused", 0, sock=sock) as bound:
+            assert bound == sock.getsockname()[1]
+            assert (await ask(bound, "/healthz")).status == 200
+
+
+async def test_the_end_closes_idle_connections(daemon: FakeDaemon) -> None:
+    """A probe that keeps its connection does not hold up the end."""
+    async with serve_http(daemon, "127.0.0.1", 0) as bound:
+        reader, writer = await asyncio.open_connection("127.0.0.1", bound)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: wad\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+    await reader.read()
+    assert reader.at_eof()
+    writer.close()
+
+
+async def test_the_port_is_free_afterwards(daemon: FakeDaemon) -> None:
+    """The next daemon can have it at once."""
+    async with serve_http(daemon, "127.0.0.1", 0) as bound:
+        await ask(bound, "/healthz")
+    async with serve_http(daemon, "127.0.0.1", bound) as again:
+        assert again == bound
+
+
+async def test_an_error_in_the_block_passes(daemon: FakeDaemon) -> None:
+    """The block's own error comes out as it is."""
+    with pytest.raises(ZeroDivisionError):
+        async with serve_http(daemon, "127.0.0.1", 0):
+            raise ZeroDivisionError
+
+
+async def test_a_server_that_dies_is_told(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When uvicorn fails while it serves, it is logged and counted."""
+
+    async def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(httpd._Server, "main_loop", fail)
+    with caplog.at_level(logging.ERROR):
+        async with serve_http(daemon, "127.0.0.1", 0):
+            while not daemon.internal_errors:
+                await asyncio.sleep(0.001)
+    assert "ZeroDivisionError" in caplog.text
