@@ -173,7 +173,9 @@ async def test_a_fault_of_ours_is_500(
 
 async def test_garbage_is_400(port: int) -> None:
     """What is no HTTP is refused, and the server goes on."""
-    assert (await exchange(port, b"\x00\x01\x02\r\n\r\n")).startswith(b"HTTP/1.1 400")
+    refusal = await exchange(port, b"\x00\x01\x02\r\n\r\n")
+    assert refusal.startswith(b"HTTP/1.1 400")
+    assert json.loads(refusal.partition(b"\r\n\r\n")[2])["error"] == "bad_input"
     assert (await ask(port, "/healthz")).status == 200
 
 
@@ -278,6 +280,7 @@ async def test_a_server_that_dies_is_told(
     """When uvicorn fails while it serves, it is logged and counted."""
 
     async def fail(_: object) -> None:
+        await asyncio.sleep(0.01)
         raise ZeroDivisionError
 
     monkeypatch.setattr(httpd._Server, "main_loop", fail)

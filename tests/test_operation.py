@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -22,7 +21,7 @@ class Ask(Params, frozen=True):
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Operation]]:
+def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Operation]:
     """An empty table to declare into."""
     table: dict[str, Operation] = {}
     monkeypatch.setattr(module, "_REGISTRY", table)

@@ -253,31 +253,59 @@ async def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path) -> N
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MB (as root)."""
+    """A disk of 200 MB (as root)."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], check=True)
     yield disk
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-async def test_a_full_disk_loses_nothing(tmp_path: Path, small_disk: Path) -> None:
-    """While the disk is full the sessions cannot be written and health says so; with room again everything arrives."""
+async def test_a_nearly_full_disk_loses_nothing(tmp_path: Path, small_disk: Path) -> None:
+    """Before it is full the accounts disconnect and say why; with room again everything arrives."""
     async with a_system(tmp_path) as system:
         await system.daemon.end()
-        system.daemon.environ |= {"SESSIONS_PATH": str(small_disk), "WAD_ENGINE_RETRY_CAP": "1"}
+        system.daemon.environ["SESSIONS_PATH"] = str(small_disk)
         await system.daemon.start()
         await system.pair()
         idents = await system.receive("before")
         filler = small_disk / "filler"
-        with pytest.raises(OSError, match="space"):
-            filler.write_bytes(b"x" * 40_000_000)
-        idents += [await system.bob.send_text(system.account, "x" * 2000) for _ in range(30)]
-        await asyncio.sleep(1)
+        filler.write_bytes(b"x" * 150_000_000)
+        shown = await system.daemon.wait_account(
+            "shop", lambda s: "MB are left" in s["reason"], "the reason"
+        )
+        assert (shown["state"], shown["qr"], shown["worker"]) == ("reconnecting", None, None)
+        assert any("MB are left" in w for w in (await system.daemon.call("status"))["warnings"])
+        idents += [await system.bob.send_text(system.account, f"text {n}") for n in range(30)]
         filler.unlink()
-        await system.server.drop(system.account)  # what was not receipted comes again
+        await system.daemon.wait_state("shop", "connected")
         await system.stored(idents)
         assert await system.counts() == Counter(idents)
+
+
+async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None:
+    """The daemon says what is wrong when it cannot write its state."""
+    state = tmp_path / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", state], check=True)
+    try:
+        with pytest.raises(OSError, match="space"):
+            (state / "filler").write_bytes(b"x" * 1_000_000)
+        daemon = Daemon(tmp_path, engine="simulator")
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "wad", "run"],
+            env=daemon.environ,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert done.returncode == 8, done
+        assert "cannot write" in done.stderr
+        assert "df -h" in done.stderr
+    finally:
+        subprocess.run(["umount", "-l", state], check=True)
 
 
 @pytest.mark.parametrize(

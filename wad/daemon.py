@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _PULSE = 5.0  # seconds between looks at ourselves, unless systemd's watchdog wants more of them
 _DISK_EVERY = 30.0
+_SPACE_EVERY = 1.0
 _STUCK = 60.0  # seconds without a turn after which a loop counts as hung
 
 
@@ -55,7 +56,8 @@ class Daemon:
         self.boot_id = boot_id
         self.started_ms = clock.wall_ms()
         self._started = clock.monotonic()
-        self.warnings = list(loaded.warnings)
+        self._warnings = list(loaded.warnings)
+        self._refusal = ""
         self.internal_errors = 0
         self.sessions_writable: bool | None = None
         self.stopping = asyncio.Event()
@@ -78,6 +80,7 @@ class Daemon:
             _account_options(loaded),
             self._permit,
             config.instance.id,
+            lambda: self._refusal,
         )
         self.homes = Homes(config.state.sessions)
         self.accounts = Accounts(self.homes, around, partial(secrets.token_hex, 8))
@@ -109,6 +112,11 @@ class Daemon:
     def _permit(self) -> float:
         return self.leader.valid_for() or 0.0
 
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should know now."""
+        return [*self._warnings, *([self._refusal] if self._refusal else [])]
+
     def restart(self) -> None:
         """End gracefully, and let a fresh process take over."""
         self.restarting = True
@@ -137,6 +145,19 @@ class Daemon:
         turns = {"the leader": self.leader.last_turn}
         turns |= {f"inbound of {a.id}": a.inbound.last_turn for a in self.accounts.all()}
         return ", ".join(name for name, at in turns.items() if now - at > _STUCK)
+
+    def look_at_space(self) -> None:
+        """Workers stop while there is still room to store what they have: messages then wait at WhatsApp, not here."""
+        least = self.loaded.config.state.min_free_mb
+        disk = os.statvfs(self.homes.root)
+        free = disk.f_bavail * disk.f_frsize / 1e6
+        refusal = ""
+        if free < least:
+            refusal = f"less than {least} MB are left on the disk of {self.homes.root}: accounts wait for more room"
+        if refusal != self._refusal:
+            self._refusal = refusal
+            log.warning("%s", refusal or "there is room on the disk again")
+            self.accounts.reconsider()
 
     async def look_at_disk(self) -> None:
         """Keep `sessions_writable` true to life."""
@@ -185,6 +206,7 @@ async def _serve(loaded: Loaded, notifier: Notifier) -> bool:
         try:
             daemon = Daemon(loaded, store, SystemClock(), boot_id, await store.epoch())
             await daemon.look_at_disk()
+            daemon.look_at_space()
             await _live(daemon, notifier)
             return daemon.restarting
         finally:
@@ -196,6 +218,7 @@ async def _live(daemon: Daemon, notifier: Notifier) -> None:
         async with daemon.accounts.running(), _doors(daemon), asyncio.TaskGroup() as group:
             leader = group.create_task(daemon.leader.run(daemon.reign), name="leader")
             pulse = group.create_task(_pulse(daemon, notifier), name="pulse")
+            space = group.create_task(_watch_space(daemon), name="space")
             log.info("wad %s is ready", __version__)
             notifier.ready()
             await daemon.stopping.wait()
@@ -204,6 +227,7 @@ async def _live(daemon: Daemon, notifier: Notifier) -> None:
             leader.cancel()
             await asyncio.wait([leader])
             pulse.cancel()
+            space.cancel()
 
 
 @asynccontextmanager
@@ -236,6 +260,12 @@ async def _pulse(daemon: Daemon, notifier: Notifier) -> None:
             looked = clock.monotonic()
             await daemon.look_at_disk()
         await asyncio.sleep(every)
+
+
+async def _watch_space(daemon: Daemon) -> None:
+    while True:
+        daemon.look_at_space()
+        await asyncio.sleep(_SPACE_EVERY)
 
 
 class _signals:  # noqa: N801, used as a statement

@@ -160,23 +160,22 @@ def _by_hand() -> list[click.Command]:
         "For the daemon it waits until another process answers and knows as many accounts as before.",
     )
     restart.arguments = (("[ACCOUNT]", "only this account (id, name or number)"),)
-    return [
-        restart,
-        Command(
-            "version",
-            params=[json_option()],
-            callback=_version,
-            help="Show the versions of wadctl and of the running daemon, which need not answer.",
-        ),
-        Command(
-            "completion",
-            params=[click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"]))],
-            callback=_completion,
-            help="Print a completion script for a shell.\n\n"
-            'bash: eval "$(wadctl completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc;'
-            " fish: wadctl completion fish > ~/.config/fish/completions/wadctl.fish",
-        ),
-    ]
+    version = Command(
+        "version",
+        params=[json_option()],
+        callback=_version,
+        help="Show the versions of wadctl and of the running daemon, which need not answer.",
+    )
+    completion = Command(
+        "completion",
+        params=[click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"]))],
+        callback=_completion,
+        help="Print a completion script for a shell.\n\n"
+        'bash: eval "$(wadctl completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc;'
+        " fish: wadctl completion fish > ~/.config/fish/completions/wadctl.fish",
+    )
+    completion.arguments = (("SHELL", "bash, zsh or fish"),)
+    return [restart, version, completion]
 
 
 def _build() -> None:

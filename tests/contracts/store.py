@@ -75,6 +75,7 @@ def arrival(
     content: Content | None = None,
     push_name: str = "",
     aliases: Aliases | None = None,
+    seen: int = 0,
 ) -> list[Change]:
     """The changes of one message, as `plan` makes them: number `number` of its chat, `number` seconds after noon."""
     event = MessageReceived(
@@ -86,7 +87,7 @@ def arrival(
         from_me=from_me,
         push_name=push_name,
     )
-    return plan(account, event, aliases or {})
+    return plan(account, event, aliases or {}, seen)
 
 
 def wa_id(number: int) -> str:
@@ -227,6 +228,17 @@ class StoreContract:
         first, second = await store.messages(ANN_THREAD, limit=10)
         assert first.id > second.id
         assert (await one_thread(store)).last_text == first.content.text
+
+    @pytest.mark.parametrize("numbers", [(1, 2, 3), (3, 1, 2)])
+    async def test_messages_of_one_second_stay_in_the_order_they_were_seen(
+        self, store: Store, numbers: Sequence[int]
+    ) -> None:
+        """WhatsApp tells whole seconds: `seen` comes before the id, in the list and in the thread."""
+        for number in numbers:
+            await store.record(ACC, arrival(number, at_ms=NOON, seen=number))
+        texts = [m.content.text for m in await store.messages(ANN_THREAD, limit=9)]
+        assert texts == ["text 3", "text 2", "text 1"]
+        assert (await one_thread(store)).last_text == "text 3"
 
     async def test_a_message_without_text_has_a_preview(self, store: Store) -> None:
         """The list of threads shows what kind it is."""
@@ -437,20 +449,23 @@ class StoreContract:
 
     async def test_pages_of_messages_join_without_gap(self, store: Store) -> None:
         """Newest first, strictly before the page's place, also among messages of one moment."""
-        for number in range(11):
-            await store.record(ACC, arrival(number, at_ms=NOON + number // 4))
+        for number in range(23):
+            changes = arrival(number, at_ms=NOON + number // 8, seen=number // 3)
+            await store.record(ACC, changes)
         await store.record(ACC, arrival(99, BOB))
         whole = await store.messages(ANN_THREAD, limit=100)
-        assert [(m.at_ms, m.id) for m in whole] == sorted(
-            ((m.at_ms, m.id) for m in whole), reverse=True
+        assert [(m.at_ms, m.seen, m.id) for m in whole] == sorted(
+            ((m.at_ms, m.seen, m.id) for m in whole), reverse=True
         )
         pages: list[Message] = []
         while page := await store.messages(
-            ANN_THREAD, limit=4, before=Page(pages[-1].at_ms, pages[-1].id) if pages else None
+            ANN_THREAD,
+            limit=4,
+            before=Page(pages[-1].at_ms, pages[-1].id, pages[-1].seen) if pages else None,
         ):
             assert len(page) <= 4
             pages += page
-        assert len(pages) == 11
+        assert len(pages) == 23
         assert pages == whole
 
     async def test_which_ids_are_stored(self, store: Store) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+_encode: Final = msgspec.json.Encoder().encode
 _LARGEST_HEAD: Final = 64 << 10
 
 
@@ -45,9 +47,19 @@ class OneWriteProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > _LARGEST_HEAD:
                 self.logger.warning("a request's head has more than %d bytes", _LARGEST_HEAD)
-                self.send_400_response("The head of the request is too large.")
+                self.send_400_response("the head of the request is too large")
                 return
         super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets JSON, as everybody does."""
+        body = _encode({"success": False, "error": "bad_input", "message": msg})
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
 
 class _Together:

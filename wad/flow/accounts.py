@@ -21,7 +21,14 @@ import msgspec
 from wad.clock import Clock
 from wad.core import connection
 from wad.core.connection import Patience, State, Status, step
-from wad.core.errors import BadInput, Conflict, Damaged, UnknownAccount, WadError
+from wad.core.errors import (
+    BadInput,
+    Conflict,
+    Damaged,
+    StateUnwritable,
+    UnknownAccount,
+    WadError,
+)
 from wad.core.jid import Jid, account_id, masked, phone_digits
 from wad.core.message import Message
 from wad.engine import Engine
@@ -59,6 +66,8 @@ class Surroundings:
     permit: Callable[[], float]
     """Seconds for which a worker may act from now; 0 when the lease is not held."""
     instance: str
+    refusal: Callable[[], str] = lambda: ""
+    """Why no worker may run on this machine now (the disk is nearly full); empty when they may."""
 
 
 class Account:
@@ -282,6 +291,8 @@ class Account:
             return
         self._idle.clear()
         try:
+            if refusal := self._around.refusal():
+                raise StateUnwritable(refusal)
             worker = await self._around.engine.launch(self._home, self._report, permit)
         except WadError as error:
             self.tell(connection.Ended(str(error)))
@@ -492,6 +503,12 @@ class Accounts:
         """The lease was renewed."""
         for account in self._accounts.values():
             account.permit(seconds)
+
+    def reconsider(self) -> None:
+        """Workers may no longer run on this machine, or may again (`Surroundings.refusal`): let each account see."""
+        for account in self.all():
+            if account.status.worker or account.status.state is State.RECONNECTING:
+                account.restart()
 
     # --- adding and putting away ----------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ class Store(Protocol):
         PutMessage: inserted unless its id, or another document with its WhatsApp id in its thread (by number or by
         hidden id) and direction, or a message of the outbox with its WhatsApp id, is known; such an echo settles an
         `uncertain` or `failed` entry as Sent.  A known placeholder (kind `undecryptable`) gives way to the message
-        itself, which is `new` once more but counted once.  The thread's last message is the greatest (at_ms, id),
+        itself, which is `new` once more but counted once.  The thread's last message is the greatest (at_ms, seen, id),
         whatever the order of arrival; unread counts inbound messages that were new; a thread's name is the newest
         non-empty push name of an inbound message in a one-to-one thread.  PutMark: kept even when the message is
         unknown, and applied to the message and its outbox entry whenever both are there, matched by account and
