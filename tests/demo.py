@@ -136,10 +136,10 @@ async def run(directory: Path, *, once: bool) -> int:
             answered: dict[str, set[str]] = {name: set() for name in accounts}
             half = ROUNDS // 2
             await everybody_writes(server, accounts, peers, range(half))
-            await answer_everywhere(daemon, answered)
+            await answer_everywhere(daemon, server, accounts, answered)
             await killed(daemon)
             await everybody_writes(server, accounts, peers, range(half, ROUNDS))
-            await answer_everywhere(daemon, answered)
+            await answer_everywhere(daemon, server, accounts, answered)
             await asyncio.sleep(0.5)  # the last delivery receipts
             await show(daemon, "status")
             await show(daemon, "threads")
@@ -158,13 +158,16 @@ async def run(directory: Path, *, once: bool) -> int:
     return 0 if ok else 1
 
 
-async def answer_everywhere(daemon: Daemon, answered: dict[str, set[str]]) -> None:
-    """Wait for what was received, answer it, wait until that has left."""
-    for name, done in answered.items():
-        await daemon.wait_account(
-            name, lambda shown: shown["inbound"]["backlog"] == 0, "no backlog"
-        )
-        await answer_all(daemon, name, done)
+async def answer_everywhere(
+    daemon: Daemon, server: WhatsApp, accounts: dict[str, Account], answered: dict[str, set[str]]
+) -> None:
+    """Wait until all that was sent is stored, answer it, wait until the answers have left."""
+    for name, account in accounts.items():
+        wanted = {entry.ident for entry in server.ledger.sent_to(account)}
+        async with asyncio.timeout(60):
+            while not wanted <= {message["wa_id"] for message in await daemon.messages(name)}:
+                await asyncio.sleep(0.05)
+        await answer_all(daemon, name, answered[name])
         await all_sent(daemon, name)
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,9 @@ from tests.wadctl_world import COMMAND, Served, Terminal, environment, served
 from wad.api.operation import Access, Operation, Params, operations
 from wad.core.connection import State
 from wad.core.errors import EngineFailure, WadError
+from wad.core.message import MessageStatus
+from wad.core.outbox import Entry
+from wad.store.port import Enqueued
 from wadctl.__main__ import root
 from wadctl.commands import Group, grow
 
@@ -132,10 +136,15 @@ def test_events_are_lines(world: Served) -> None:
     assert re.search(r"^\d{4}-\d\d-\d\d .* state +acc-1 connected$", run(world, "events").stdout)
 
 
+def publish(text: str, daemon: FakeDaemon) -> None:
+    """Something happens."""
+    daemon.bus.publish("state", text)
+
+
 def test_events_as_json_are_lines(world: Served) -> None:
     """One document a line."""
     for text in ("one", "two"):
-        world.do(lambda d, text=text: d.bus.publish("state", text))
+        world.do(partial(publish, text))
     lines = run(world, "events", "--json").stdout.splitlines()
     assert [json.loads(line)["text"] for line in lines] == ["one", "two"]
 
@@ -198,8 +207,8 @@ def test_on_a_terminal_it_asks(
 def test_ctrl_c_at_the_question(world: Served, terminal: Callable[..., Terminal]) -> None:
     """130, as everywhere, and nothing is done."""
     shown = terminal("account", "remove", "acc-1")
-    shown.read_until("[y/N]")
-    os.kill(shown.process.pid, signal.SIGINT)
+    shown.read_until("[y/N]: ")
+    shown.interrupt()
     assert shown.wait() == 130
     assert world.daemon.accounts.removed == []
 
@@ -215,12 +224,9 @@ class FakeOutbound:
 
     async def enqueue(self, account: str, to: Any, text: str, *, client_id: str) -> Any:
         """Queued for the first time."""
-        from wad.core.outbox import Entry
-        from wad.store.port import Enqueued
-
         entry = Entry(
             id="e1", account=account, thread="t", to=str(to), text=text, client_id=client_id,
-            secret=b"", created_ms=1, state=self.state, error_code=self.code, error=self.error,
+            secret=b"", created_ms=1, state=MessageStatus(self.state), error_code=self.code, error=self.error,
         )  # fmt: skip
         self.entry = entry
         return Enqueued(entry, False)

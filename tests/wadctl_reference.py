@@ -61,15 +61,17 @@ def reference() -> str:
 
 def _exit_codes() -> Iterator[str]:
     yield "## Exit codes\n\n| code | meaning | errors |\n|---|---|---|"
-    kinds = [WadError, *WadError.by_code.values()]
+    kinds: list[type[WadError]] = [WadError, *WadError.by_code.values()]
     for code in sorted({*_MEANINGS, *(kind.exit_code for kind in kinds)}):
         errors = ", ".join(f"`{kind.code}`" for kind in kinds if kind.exit_code == code)
         yield f"| {code} | {_MEANINGS[code]} | {errors or '-'} |"
 
 
 def _commands() -> Iterator[str]:
-    settings = root.context_settings | {"terminal_width": 100}
-    yield from _command(root, click.Context(root, info_name="wadctl", **settings))
+    settings = root.context_settings
+    yield from _command(
+        root, click.Context(root, info_name="wadctl", terminal_width=100, **settings)
+    )
 
 
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import pty
+import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,10 +88,6 @@ class Terminal:
     """A wadctl process on a terminal of its own."""
 
     def __init__(self, *words: str, columns: int, lines: int, env: dict[str, str]) -> None:
-        import fcntl
-        import struct
-        import termios
-
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.process = subprocess.Popen(
@@ -106,6 +107,16 @@ class Terminal:
     def type(self, text: str) -> None:
         """Press keys."""
         os.write(self._master, text.encode())
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C once it waits for an answer."""
+        while self._state() != "S":
+            time.sleep(0.01)
+        self.process.send_signal(signal.SIGINT)
+
+    def _state(self) -> str:
+        """Of the process, in the words of proc(5)."""
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2][:1]
 
     def wait(self) -> int:
         """The exit code, after all output was read."""

@@ -14,15 +14,16 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE messages (
     id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, thread TEXT NOT NULL, chat TEXT NOT NULL, sender TEXT NOT NULL,
     from_me INTEGER NOT NULL, at_ms INTEGER NOT NULL, seen INTEGER NOT NULL, wa_id TEXT NOT NULL,
-    status TEXT NOT NULL, push_name TEXT NOT NULL, client_id TEXT NOT NULL, stable_key TEXT NOT NULL, fingerprint TEXT NOT NULL,
-    content BLOB NOT NULL
+    status TEXT NOT NULL, push_name TEXT NOT NULL, client_id TEXT NOT NULL, stable_key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL, content BLOB NOT NULL
 );
 CREATE INDEX messages_of_thread ON messages (thread, at_ms, seen, id);
 CREATE INDEX messages_by_wa_id ON messages (account, wa_id) WHERE wa_id != '';
 
 CREATE TABLE threads (
     id TEXT PRIMARY KEY, account TEXT NOT NULL, chat TEXT NOT NULL, name TEXT NOT NULL, name_ms INTEGER NOT NULL,
-    last_ms INTEGER NOT NULL, last_seen INTEGER NOT NULL, last_id TEXT NOT NULL, last_text TEXT NOT NULL, last_from_me INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL, last_seen INTEGER NOT NULL, last_id TEXT NOT NULL, last_text TEXT NOT NULL,
+    last_from_me INTEGER NOT NULL,
     unread INTEGER NOT NULL, messages INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX threads_of_account ON threads (account, last_ms, id);

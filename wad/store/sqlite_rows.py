@@ -163,8 +163,8 @@ def message_from(row: tuple[Any, ...]) -> Message:
         wa_id, status, push_name, client_id, stable_key, fingerprint, content,
     ) = row  # fmt: skip
     return Message(
-        id=ident, account=account, thread=thread, chat=chat, sender=sender, from_me=bool(from_me), at_ms=at_ms, seen=seen,
-        content=_content(content), status=MessageStatus(status), wa_id=wa_id, push_name=push_name,
+        id=ident, account=account, thread=thread, chat=chat, sender=sender, from_me=bool(from_me), at_ms=at_ms,
+        seen=seen, content=_content(content), status=MessageStatus(status), wa_id=wa_id, push_name=push_name,
         client_id=client_id, stable_key=stable_key, fingerprint=fingerprint,
     )  # fmt: skip
 
