@@ -45,6 +45,7 @@ class World:
     accounts: Accounts
     outbound: Outbound
     leader: Leader
+    reigning: bool = False
 
     def worker(self, account: Account) -> SimulatedWorker:
         """The running simulated worker of an account."""
@@ -55,14 +56,18 @@ class World:
         """As the daemon's."""
         await self.store.fence(epoch)
         async with self.accounts.reign(epoch), self.outbound.reign(epoch):
-            yield
+            self.reigning = True
+            try:
+                yield
+            finally:
+                self.reigning = False
 
     @asynccontextmanager
     async def leading(self) -> AsyncIterator[None]:
         """With the lease held."""
         task = asyncio.create_task(self.leader.run(self.reign))
         try:
-            await until(lambda: self.leader.valid_for() is not None, "the lease")
+            await until(lambda: self.reigning, "the reign")
             yield
         finally:
             task.cancel()

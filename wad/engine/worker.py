@@ -217,8 +217,10 @@ class Worker:
             self.end(f"cannot store what arrives: {error}")
 
     def _keep(self, name: str, raw: bytes) -> None:
-        """Store an event, however long the disk refuses: while this waits, the library takes only its queue's worth more
-        and acknowledges nothing beyond that."""
+        """Store an event, however long the disk refuses.
+
+        While this waits, the library takes its queue's worth more and acknowledges nothing beyond that.
+        """
         held = ""
         while True:
             try:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _RETRY: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between tries while the store fails
 _TURN: Final = 5.0  # seconds after which it looks even if nobody woke it
 _PRUNE_EVERY: Final = 3600.0
+_PRUNED: Final = 2000  # rows deleted in one transaction, so that the worker never waits long
 _DAY_MS: Final = 86_400_000
 
 
@@ -180,7 +181,10 @@ class Inbound:
             return
         self._pruned_at = now
         before = self._clock.wall_ms() - int(self._retention_days * _DAY_MS)
-        await asyncio.to_thread(self._spool.prune, self._cursor.seq, before, 10_000)
+        while (
+            await asyncio.to_thread(self._spool.prune, self._cursor.seq, before, _PRUNED) == _PRUNED
+        ):
+            self.last_turn = self._clock.monotonic()
 
 
 def _seen(row: Row) -> int:

@@ -1,0 +1,187 @@
+"""The test server's own parts: what they write they can read, and what the library wrote they could."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.whatsapp import WhatsApp, pb
+from tests.whatsapp.curve import KeyPair, verify
+from tests.whatsapp.golib import facts, library_path
+from tests.whatsapp.noise import HEADER, Frames, framed
+from tests.whatsapp.signal_protocol import Bundle, PreKey, ReceivedSenderKey, SenderKey, Session
+from tests.whatsapp.trust import write_trust
+from tests.whatsapp.wire import Jid, Node, decode, encode
+
+NAMES = st.text("abcdefghij-_:", min_size=1, max_size=12)
+JIDS = st.builds(
+    Jid,
+    st.text("0123456789", min_size=1, max_size=15),
+    st.sampled_from(["s.whatsapp.net", "lid"]),
+    st.integers(0, 99),
+)
+ATTRS = st.dictionaries(NAMES, st.one_of(st.text(max_size=300), JIDS), max_size=4)
+NODES = st.recursive(
+    st.builds(Node, NAMES, ATTRS, st.just([]), st.none() | st.binary(min_size=1, max_size=2000)),
+    lambda inner: st.builds(Node, NAMES, ATTRS, st.lists(inner, min_size=1, max_size=4)),
+    max_leaves=8,
+)
+
+
+@given(NODES)
+def test_a_stanza_survives_the_wire(node: Node) -> None:
+    """Tag, attributes with their kinds, children and bytes come back."""
+    assert decode(encode(node)) == node
+
+
+def test_the_dictionary_is_the_librarys() -> None:
+    """Well-known tokens stand where WhatsApp's version 3 has them."""
+    found = facts(library_path())
+    assert found.single_tokens[1] == "xmlstreamstart"
+    assert len(found.single_tokens) == 236
+    assert [len(table) for table in found.double_tokens] == [256] * 4
+    copy = Path(__file__).parent / "whatsapp" / "tokens.json"
+    expected = json.loads(copy.read_text())
+    assert list(found.single_tokens) == expected["single"]
+    assert [list(table) for table in found.double_tokens] == expected["double"]
+
+
+@given(
+    st.dictionaries(
+        st.integers(1, 500), st.integers(0, 2**63) | st.binary(max_size=300), max_size=8
+    )
+)
+def test_protobuf_round_trip(message: dict[int, int | bytes]) -> None:
+    """Numbers and bytes by field number."""
+    assert pb.decode(pb.encode(message)) == message
+
+
+@given(st.binary(max_size=200))
+def test_signatures(message: bytes) -> None:
+    """What a key signs, its public half verifies; nothing else."""
+    pair = KeyPair()
+    signature = pair.sign(message)
+    assert verify(pair.public, message, signature)
+    assert not verify(pair.public, message + b"x", signature)
+
+
+def two_sessions() -> tuple[Session, Session]:
+    """Alice begins a session with Bob."""
+    alice, bob, signed, one_time = KeyPair(), KeyPair(), PreKey(1), PreKey(7)
+    bundle = Bundle(bob.public, 1, signed.pair.public, 7, one_time.pair.public)
+    mine = Session.initiate(alice, bundle)
+    kind, first = mine.encrypt(b"first")
+    assert kind == "pkmsg"
+    theirs = Session.accept(bob, signed, {7: one_time}, first)
+    assert theirs.decrypt(kind, first) == b"first"
+    return mine, theirs
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=50)), max_size=20))
+def test_a_conversation_in_both_directions(lines: list[tuple[bool, bytes]]) -> None:
+    """The ratchet turns with every change of direction."""
+    mine, theirs = two_sessions()
+    for from_me, text in lines:
+        sender, receiver = (mine, theirs) if from_me else (theirs, mine)
+        assert receiver.decrypt(*sender.encrypt(text)) == text
+
+
+def test_messages_out_of_order_and_never_twice() -> None:
+    """A later one first is fine; the same one again is not."""
+    mine, theirs = two_sessions()
+    sent = [mine.encrypt(bytes([n])) for n in range(5)]
+    for number in (4, 0, 2, 1, 3):
+        assert theirs.decrypt(*sent[number]) == bytes([number])
+    with pytest.raises(ValueError, match="before"):
+        theirs.decrypt(*sent[2])
+
+
+def test_another_sessions_message_changes_nothing() -> None:
+    """It is refused, and the session goes on as it was."""
+    mine, theirs = two_sessions()
+    other, _ = two_sessions()
+    with pytest.raises(ValueError, match="MAC"):
+        theirs.decrypt(*other.encrypt(b"stray"))
+    assert theirs.decrypt(*mine.encrypt(b"mine")) == b"mine"
+
+
+def test_sender_keys() -> None:
+    """A group's sender is read from where its key was handed over."""
+    key = SenderKey()
+    key.encrypt(b"before")
+    received = ReceivedSenderKey.accept(key.distribution())
+    assert received.decrypt(key.encrypt(b"after")) == b"after"
+
+
+@given(st.lists(st.binary(max_size=100), max_size=10), st.integers(1, 7))
+def test_frames_cut_anywhere(frames: list[bytes], size: int) -> None:
+    """However the stream is cut, the frames are the same."""
+    stream = HEADER + b"".join(framed(frame) for frame in frames)
+    cutter = Frames()
+    found = [f for at in range(0, len(stream), size) for f in cutter.feed(stream[at : at + size])]
+    assert found == frames
+
+
+def test_another_client_is_refused() -> None:
+    """The first bytes must be WhatsApp's."""
+    with pytest.raises(ConnectionError):
+        list(Frames().feed(b"GET / HTTP/1.1"))
+
+
+def test_trust_does_not_load_the_library(tmp_path: Path) -> None:
+    """A process that never loads the library stays free of it; one that does gets the other key."""
+    site = write_trust(tmp_path, b"k" * 32)
+    plain = "import sys; assert not any('neonize' in name for name in sys.modules)"
+    loads = (
+        "import ctypes, json, pathlib, neonize.client\n"
+        "trust = json.loads(pathlib.Path({!r}).read_text())\n"
+        "maps = pathlib.Path('/proc/self/maps').read_text().splitlines()\n"
+        "base = next(int(line.split('-')[0], 16) for line in maps if line.endswith(trust['library']))\n"
+        "assert ctypes.string_at(base + trust['address'], 32) == b'k' * 32\n"
+    ).format(str(site / "trust.json"))
+    for code in (plain, loads):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+async def test_parties_are_found_by_number_and_hidden_id() -> None:
+    """Each has both; a number is on it once."""
+    async with WhatsApp() as server:
+        account = server.add_account("15550000001", name="Shop")
+        bob = server.add_peer("+15550000002", name="Bob")
+        assert server.party(account.lid) is account.phone.party
+        assert server.party(bob.pn._replace(device=3)) is bob
+        with pytest.raises(ValueError, match="already"):
+            server.add_peer("15550000001")
+        with pytest.raises(ValueError, match="nobody shows"):
+            await account.phone.scan("https://wa.me/settings/linked_devices#2@x,AA==,AA==,AA==,6")
+
+
+def test_the_console_takes_commands() -> None:
+    """Accounts, peers, messages and the ledger, a line each."""
+    lines = [
+        "account 15550000001 shop",
+        "peer 15550000002 Bob",
+        "network down",
+        "odd",
+        "inbox Bob",
+        "ledger",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.whatsapp", "--json"], input="\n".join(lines) + "\n",
+        capture_output=True, text=True, timeout=30, check=True, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    environment, *answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert set(environment) == {"HTTPS_PROXY", "SSL_CERT_FILE", "PYTHONPATH"}
+    assert answers[2] == "down"
+    assert "no command" in answers[3]["error"]
+    assert answers[4:] == [[], {}]
