@@ -354,6 +354,10 @@ async def test_going_away_lets_changes_finish(daemon: FakeDaemon, served: Path) 
     async with client(served) as peer:
         peer.ask(3, "accounts.stop", account="acc-1")
         await held.began.wait()
+    async with client(served) as other:  # by its answers the server has seen that the first is gone
+        for ident in range(1, 10):
+            other.ask(ident, "version")
+            await other.response()
     held.go.set()
     await until(lambda: held.end)
     assert held.end == "done"
@@ -565,12 +569,13 @@ async def test_nothing_new_is_taken_at_the_end(daemon: FakeDaemon, path: Path) -
 async def test_a_reader_that_never_reads_does_not_hold_up_the_end(
     daemon: FakeDaemon, path: Path
 ) -> None:
-    """What it did not take in the last moment is dropped."""
+    """What it did not take in the last moment is dropped, and no task is left behind."""
     daemon.warnings.append("x" * (1 << 20))
     async with serve_control(daemon, path, GROUP, grace=0.01):
         _, writer = await asyncio.open_unix_connection(path, limit=1000)
         writer.write(b"".join(encode(Request(i, "status", {})) for i in range(1, 20)))
         await asyncio.sleep(0.1)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     writer.transport.abort()
 
 

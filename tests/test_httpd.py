@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -120,6 +119,15 @@ async def test_head_has_no_body(port: int) -> None:
     assert head.headers["content-length"] == got.headers["content-length"]
 
 
+async def test_head_is_answered_at_once(port: int) -> None:
+    """Also on a connection that stays open, and not only by its end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(2):
+        writer.write(b"HEAD /healthz HTTP/1.1\r\nHost: wad\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
 async def test_other_paths_are_404(port: int) -> None:
     """In the form of the reference."""
     answer = await ask(port, "/api/nothing")
@@ -196,15 +204,11 @@ async def test_no_access_log(port: int, caplog: pytest.LogCaptureFixture) -> Non
 
 async def test_signals_are_left_alone(daemon: FakeDaemon) -> None:
     """The daemon's own handlers stay where they are."""
-    hit = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, hit.set)
-    try:
-        async with serve_http(daemon, "127.0.0.1", 0) as bound:
-            os.kill(os.getpid(), signal.SIGTERM)
-            await hit.wait()
-            assert (await ask(bound, "/healthz")).status == 200
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    async with serve_http(daemon, "127.0.0.1", 0) as bound:
+        await ask(bound, "/healthz")
+        assert [signal.getsignal(number) for number in numbers] == before
 
 
 async def test_a_port_in_use(daemon: FakeDaemon, port: int) -> None:

@@ -22,11 +22,13 @@ from tests.wadctl_reference import REFERENCE, reference
 from tests.wadctl_world import COMMAND, Served, Terminal, environment, served
 from wad.api.operation import Access, Operation, Params, operations
 from wad.core.connection import State
-from wad.core.errors import EngineFailure, WadError
+from wad.core.errors import BadInput, DaemonDown, Denied, WadError
 from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
+from wad.core.wire import Response, encode
 from wad.store.port import Enqueued
 from wadctl.__main__ import root
+from wadctl.client import Client
 from wadctl.commands import Group, grow
 
 CODE: Final = "2@" + "abcDEF0123/+=," * 12
@@ -328,29 +330,55 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "adduser ann wad" in result.stderr
 
 
-def test_a_daemon_that_does_not_answer(tmp_path: Path) -> None:
+class Late(Client):
+    """Asks only after the daemon, here `listener`, has said `last_words` and hung up."""
+
+    def __init__(self, listener: socket.socket, last_words: bytes) -> None:
+        super().__init__(listener.getsockname())
+        self._listener, self._last_words = listener, last_words
+
+    def _connect(self) -> socket.socket:
+        sock = super()._connect()
+        other, _ = self._listener.accept()
+        with other:
+            other.sendall(self._last_words)
+        return sock
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    """A socket that listens, with nobody behind it."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        yield sock
+
+
+def test_a_daemon_that_does_not_answer(listener: socket.socket) -> None:
     """Exit 8 after --timeout; it says that it may have been done."""
-    with socket.socket(socket.AF_UNIX) as mute:
-        mute.bind(str(tmp_path / "s"))
-        mute.listen()
-        words = ["--socket", str(tmp_path / "s"), "--timeout", "0.1", "account", "list"]
-        result = CliRunner().invoke(root, words)
+    words = ["--socket", listener.getsockname(), "--timeout", "0.1", "account", "list"]
+    result = CliRunner().invoke(root, words)
     assert result.exit_code == 8
     assert "may or may not" in result.stderr
 
 
-def test_a_daemon_that_hangs_up(tmp_path: Path) -> None:
-    """Exit 3 when it ends before it answered."""
-    with served(tmp_path / "s") as world:
-        hung = world.do(lambda d: d.accounts.have("acc-1"))
+def test_a_refusal_before_the_question(listener: socket.socket) -> None:
+    """A daemon that refuses and hangs up at once is still understood."""
+    refusal = encode(Response(0, Denied("not you"), None))
+    with Late(listener, refusal) as client, pytest.raises(Denied, match="not you"):
+        client.call("status")
 
-        async def end() -> None:
-            world.stop()
-            raise EngineFailure("ending")
 
-        hung.stop = end
-        assert run(world, "account", "stop", "acc-1").exit_code == 9
-    assert run(world, "status").exit_code == 3
+def test_a_daemon_that_hangs_up(listener: socket.socket) -> None:
+    """One that ends before it answers is down, and what was asked may have been done."""
+    with Late(listener, b"") as client, pytest.raises(DaemonDown, match="may or may not"):
+        client.call("accounts.stop", {"account": "acc-1"})
+
+
+def test_a_daemon_that_speaks_otherwise(listener: socket.socket) -> None:
+    """What is no frame is an error, not a traceback."""
+    with Late(listener, b"HTTP/1.1 200 OK") as client, pytest.raises(BadInput):
+        client.call("status")
 
 
 def test_an_unknown_command_is_a_usage_error(world: Served) -> None:
@@ -367,7 +395,7 @@ def test_the_socket_option_wins(world: Served, tmp_path: Path) -> None:
 
 def test_a_closed_pipe_is_quiet(world: Served) -> None:
     """`wadctl ... | head -1` ends without a traceback."""
-    world.do(lambda d: d.bus.publish("state", "x" * 200_000))
+    world.do(lambda d: d.bus.publish("state", "connected"))
     reading, writing = os.pipe()
     os.close(reading)
     try:

@@ -134,18 +134,20 @@ class NeonizeWorker:
         listening = asyncio.create_task(self._listen(), name=f"listen {self._home.id}")
         probing = asyncio.create_task(self._probe(), name=f"probe {self._home.id}")
         try:
-            why = await asyncio.shield(self._process.ended)
+            await asyncio.shield(self._process.ended)
             # Its last words may still be in the pipes.
             await listening
             await self._process.drained()
+            why = self._process.reason()
         except Exception as error:
             log.exception("lost touch with a worker", extra={"account": self._home.id})
             self._process.kill()
-            why = f"{error}; {await self._process.ended}"
+            await self._process.ended
+            why = f"{error}; {self._process.reason()}"
         finally:
             probing.cancel()
             self._writer.close()
-        if self._process.tail and why.startswith("the worker was killed by SIGABRT"):
+        if "SIGABRT" in why:
             log.error("worker's last words: %s", masked(" | ".join(self._process.tail)))
         for waiting in self._waiting.values():
             if not waiting.done():

@@ -19,7 +19,8 @@ _TAIL: Final = 20  # lines of its last words that are kept
 class Process:
     """A child that was exec'ed (never forked: Go's threads do not survive that, engine.md 3).
 
-    `ended` is done when the kernel says that it is gone, with one sentence.  Its output goes line by line to `on_line`.
+    `ended` is done, with the exit status, when the kernel says that it is gone.  Its output goes line by line to
+    `on_line`.
     """
 
     def __init__(self, popen: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
@@ -28,7 +29,7 @@ class Process:
         self.pid = popen.pid
         self.tail: deque[str] = deque(maxlen=_TAIL)
         loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[str] = loop.create_future()
+        self.ended: asyncio.Future[int] = loop.create_future()
         self._pidfd = os.pidfd_open(popen.pid)
         loop.add_reader(self._pidfd, self._reap)
         self._output = loop.create_task(self._read_output(), name=f"output of {popen.pid}")
@@ -69,7 +70,7 @@ class Process:
             return
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
-        self.ended.set_result(_sentence(status, self.tail))
+        self.ended.set_result(status)
 
     async def _read_output(self) -> None:
         assert self._popen.stdout is not None
@@ -96,11 +97,14 @@ class Process:
         """Until its whole output was read."""
         await self._output
 
-
-def _sentence(status: int, tail: Sequence[str]) -> str:
-    panic = next((line for line in tail if line.startswith(("panic:", "fatal error:"))), "")
-    if status < 0:
-        how = f"the worker was killed by {signal.Signals(-status).name}"
-    else:
-        how = f"the worker ended with code {status}"
-    return f"{how} ({panic})" if panic else how
+    def reason(self) -> str:
+        """How it ended, in one sentence; ask once `ended` is done and the output is drained."""
+        status = self.ended.result()
+        if status < 0:
+            how = f"the worker was killed by {signal.Signals(-status).name}"
+        else:
+            how = f"the worker ended with code {status}"
+        panic = next(
+            (line for line in self.tail if line.startswith(("panic:", "fatal error:"))), ""
+        )
+        return f"{how} ({panic})" if panic else how
