@@ -7,7 +7,8 @@
         await account.phone.scan(qr)            # the QR code that it shows
         await bob.send_text(account, "hello")
         await bob.received(account, text="hi")
-        server.ledger.settled(account)          # everything was receipted
+        await server.ledger.settled(account)    # everything was receipted
+        assert server.errors == []
 
 Facts of the protocol and their sources: the docstrings, which name sections of `whatsapp-protocol.md`.
 `python -m tests.whatsapp` runs one for people.

@@ -10,7 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-HOSTS = ("web.whatsapp.com", "mmg.whatsapp.net")
+from tests.whatsapp import media
+
+HOSTS = ("web.whatsapp.com", media.HOST)
 
 
 def make_certificate(directory: Path) -> tuple[Path, ssl.SSLContext]:

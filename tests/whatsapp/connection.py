@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 
 from tests.whatsapp import pb, wire
+from tests.whatsapp.device import DeviceKeys
 from tests.whatsapp.front import WebSocket
 from tests.whatsapp.noise import Authority, Frames, Handshake, Transport
-from tests.whatsapp.people import Device
-from tests.whatsapp.wire import Node
+from tests.whatsapp.wire import SERVER, Node, node, now
+
+log = logging.getLogger(__name__)
 
 _QR_REFS = 6  # exactly six make the first code last 60 s (whatsapp-protocol.md 5.1)
+_FAREWELL = "farewell"
+_GRACE = 2.0  # seconds for a client to read the last stanza before it is cut off anyway
+_USERNAME, _DEVICE, _PAIRING = 1, 18, 19  # fields of ClientPayload
 
 
 class Connection:
-    """An established connection.  `device` is set once it is logged in, `refs` while it shows QR codes."""
+    """An established connection: it logs in as a device, or shows QR codes and has `refs` and a candidate's keys."""
 
     def __init__(self, socket: WebSocket, frames: Frames, transport: Transport) -> None:
         self._socket = socket
         self._frames = frames
         self._transport = transport
+        self._ended = False
         payload = pb.decode(transport.client_payload)
-        self.username = str(pb.number(payload, 1))
-        self.device_number = pb.number(payload, 18)
-        self.candidate: Device | None = None
+        self.username = str(pb.number(payload, _USERNAME))
+        self.device_number = pb.number(payload, _DEVICE)
+        self.noise = transport.client_static
+        self.candidate: DeviceKeys | None = None
         self.refs: tuple[str, ...] = ()
-        if 19 in payload:
-            self.candidate = Device.from_registration(pb.data(payload, 19))
+        if _PAIRING in payload:
+            registration = pb.data(payload, _PAIRING)
+            self.candidate = DeviceKeys.from_registration(self.noise, registration)
             self.refs = tuple(f"2@{n}{os.urandom(8).hex()}" for n in range(_QR_REFS))
-        self.device: Device | None = None
 
     @staticmethod
     async def accept(socket: WebSocket, authority: Authority) -> Connection:
-        """Shake hands.  Raises ConnectionError."""
+        """Shake hands.  Raises ConnectionError, and ValueError for what is no WhatsApp client."""
         frames, handshake = Frames(), Handshake(authority)
         while True:
             for frame in frames.feed(await socket.receive()):
@@ -43,30 +51,55 @@ class Connection:
                     return Connection(socket, frames, answer)
                 socket.send(answer)
 
+    def take_candidate(self) -> DeviceKeys:
+        """The keys of the device that shows QR codes; the codes are used up by this."""
+        keys, self.candidate, self.refs = self.candidate, None, ()
+        if keys is None:
+            raise ValueError("this connection shows no QR code")
+        return keys
+
     async def stanzas(self) -> AsyncIterator[Node]:
-        """What the client says, until it is gone."""
+        """What the client says, until it is gone, or has read what was said last.  Raises ValueError."""
+        data = b""  # something may have come with the end of the handshake
         while True:
+            for frame in self._frames.feed(data):
+                stanza = wire.decode(self._transport.open(frame))
+                log.debug("< %s", stanza)
+                if stanza.tag == "ack" and stanza.get("id") == _FAREWELL:
+                    return
+                yield stanza
             try:
                 data = await self._socket.receive()
             except ConnectionError:
                 return
-            for frame in self._frames.feed(data):
-                yield wire.decode(self._transport.open(frame))
 
-    async def send(self, stanza: Node) -> None:
+    def send(self, stanza: Node) -> None:
         """Say something.  Raises ConnectionError when the client is gone."""
+        log.debug("> %s", stanza)
         self._socket.send(self._transport.seal(wire.encode(stanza)))
-        await self._socket.drain()
 
-    async def end(self, goodbye: Node) -> None:
-        """Say something last, then cut the connection."""
+    def end(self, goodbye: Node) -> None:
+        """Say something last; the connection ends once the client has read it.
+
+        A client that sees the end of the stream before it has worked through what was said takes it for a network
+        failure (whatsapp-protocol.md 6).  A notification behind the goodbye is acknowledged in turn, and tells.
+        """
         try:
-            await self.send(goodbye)
-            await asyncio.sleep(0.05)  # or the client sees the end of the stream first
+            self.send(goodbye)
+            self.send(node("notification", from_=SERVER, type_="server", id=_FAREWELL, t=now()))
         except ConnectionError:
-            pass
-        self.abort()
+            return
+        asyncio.get_running_loop().call_later(_GRACE, self.abort)
 
     def abort(self) -> None:
         """Cut it."""
         self._socket.abort()
+
+    def close(self) -> None:
+        """It is over; `gone` says so from now on."""
+        self._ended = True
+        self.abort()
+
+    def gone(self) -> bool:
+        """Whether it is over."""
+        return self._ended

@@ -11,26 +11,35 @@ from tests.whatsapp.news import News
 
 if TYPE_CHECKING:
     from tests.whatsapp.account import Account
-    from tests.whatsapp.people import Party
 
 
 @dataclass
 class SentEntry:
-    """A message that a peer sent to an account; `wire` counts how often it was put on a connection."""
+    """A message that was sent to an account's devices; `wire` counts how often it was put on a connection."""
 
     ident: str
-    peer: str
+    peer: str  # the sender's phone number
     text: str
     at: float
     wire: int = 0
 
 
 @dataclass
-class ReceivedEntry:
-    """A message that an account sent; `copies` counts the frames that carried it."""
+class ReceiptEntry:
+    """A receipt, from a device of the account or to the account."""
 
     ident: str
-    to: str
+    kind: str  # "delivery" stands for a receipt without a type
+    who: str  # the device's number, or the sender's phone number
+    at: float
+
+
+@dataclass
+class ReceivedEntry:
+    """A message that a device of the account sent; `copies` counts the frames that carried it."""
+
+    ident: str
+    to: str  # the recipient's phone number
     text: str
     at: float
     copies: int = 1
@@ -38,72 +47,115 @@ class ReceivedEntry:
 
 @dataclass
 class _Page:
+    name: str = ""
     sent: dict[str, SentEntry] = field(default_factory=dict)
-    receipted: dict[str, str] = field(default_factory=dict)
+    delivered_on_wire: list[str] = field(default_factory=list)
+    receipted: dict[str, ReceiptEntry] = field(default_factory=dict)
+    receipts: list[ReceiptEntry] = field(default_factory=list)
     received: dict[str, ReceivedEntry] = field(default_factory=dict)
+    receipts_sent: list[ReceiptEntry] = field(default_factory=list)
+    unreceipted: dict[str, None] = field(default_factory=dict)
 
 
 class Ledger:
-    """Per account, in order of time."""
+    """Per account, in order of time.  A message counts as receipted when one device of the account receipted it."""
 
     def __init__(self, news: News) -> None:
         self._news = news
         self._pages: defaultdict[str, _Page] = defaultdict(_Page)
 
     def _page(self, account: Account) -> _Page:
-        return self._pages[account.name]
+        page = self._pages[account.pn.user]
+        page.name = account.name
+        return page
 
-    # --- writing ----------------------------------------------------------------------------
+    # --- writing ------------------------------------------------------------------------------
 
-    def sent(self, account: Account, peer: Party, ident: str, text: str) -> None:
-        """A peer sent a message."""
-        self._page(account).sent.setdefault(ident, SentEntry(ident, peer.name, text, time.time()))
+    def sent(self, account: Account, peer: str, ident: str, text: str) -> None:
+        """Somebody sent a message to an account."""
+        page = self._page(account)
+        if ident not in page.sent:
+            page.sent[ident] = SentEntry(ident, peer, text, time.time())
+            page.unreceipted[ident] = None
 
     def on_wire(self, account: Account, ident: str) -> None:
         """A message was put on a connection."""
-        if entry := self._page(account).sent.get(ident):
+        page = self._page(account)
+        page.delivered_on_wire.append(ident)
+        if entry := page.sent.get(ident):
             entry.wire += 1
 
-    def receipted(self, account: Account, ident: str, kind: str) -> None:
-        """The device acknowledged a message."""
-        self._page(account).receipted.setdefault(ident, kind)
+    def receipted(self, account: Account, ident: str, kind: str, device: int) -> None:
+        """A device sent a receipt for a message."""
+        page = self._page(account)
+        entry = ReceiptEntry(ident, kind, str(device), time.time())
+        page.receipts.append(entry)
+        page.receipted.setdefault(ident, entry)
+        page.unreceipted.pop(ident, None)
         self._news.tell()
 
     def received(self, account: Account, ident: str, to: str, text: str) -> None:
-        """The account sent a message."""
+        """An account's device sent a message."""
         self._page(account).received[ident] = ReceivedEntry(ident, to, text, time.time())
-        self._news.tell()
 
     def repeated(self, account: Account, ident: str) -> None:
-        """The account's frame came again under the same id."""
-        self._page(account).received[ident].copies += 1
+        """The device's frame came again under the same id."""
+        if entry := self._page(account).received.get(ident):
+            entry.copies += 1
+
+    def receipt_sent(self, account: Account, ident: str, kind: str, peer: str) -> None:
+        """Somebody told the account what became of its message."""
+        entry = ReceiptEntry(ident, kind, peer, time.time())
+        self._page(account).receipts_sent.append(entry)
 
     # --- reading ------------------------------------------------------------------------------
 
     def sent_to(self, account: Account) -> list[SentEntry]:
-        """What peers sent to an account."""
+        """What was sent to an account."""
         return list(self._page(account).sent.values())
 
+    def delivered_on_wire(self, account: Account) -> list[str]:
+        """The ids of messages in the order in which they were put on connections; again after a redelivery."""
+        return list(self._page(account).delivered_on_wire)
+
     def receipted_by(self, account: Account) -> list[str]:
-        """The ids that the account's device acknowledged."""
+        """The ids that the account's devices acknowledged, in the order of the first receipt."""
         return list(self._page(account).receipted)
 
+    def receipts_of(self, account: Account) -> list[ReceiptEntry]:
+        """Every receipt of the account's devices, with its kind."""
+        return list(self._page(account).receipts)
+
     def received_from(self, account: Account) -> list[ReceivedEntry]:
-        """What an account sent."""
+        """What an account's devices sent."""
         return list(self._page(account).received.values())
+
+    def receipts_sent(self, account: Account) -> list[ReceiptEntry]:
+        """What peers told the account about its messages."""
+        return list(self._page(account).receipts_sent)
 
     def unreceipted(self, account: Account) -> list[str]:
         """The ids that were sent and not acknowledged."""
-        page = self._page(account)
-        return [ident for ident in page.sent if ident not in page.receipted]
+        return list(self._page(account).unreceipted)
 
     async def settled(self, account: Account, timeout: float = 10) -> None:
         """Wait until everything that was sent to an account is acknowledged."""
-        await self._news.until(
-            lambda: not self.unreceipted(account), timeout, f"receipts of {account.name}",
-            lambda: f"{len(self.unreceipted(account))} open",
-        )  # fmt: skip
+        page = self._page(account)
+
+        def seen() -> str:
+            return f"{len(page.receipted)} receipts, {len(page.unreceipted)} messages without one"
+
+        what = f"receipts of {account.name}"
+        await self._news.until(lambda: not page.unreceipted, timeout, what, seen)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything."""
-        return {name: asdict(page) for name, page in self._pages.items()}
+        """Everything, by phone number of the account."""
+
+        def page_as_json(page: _Page) -> dict[str, Any]:
+            found = {
+                name: list(part.values()) if isinstance(part, dict) else part
+                for name, part in asdict(page).items()
+            }
+            return {**found, "unreceipted": list(page.unreceipted)}
+
+        return {number: page_as_json(page) for number, page in self._pages.items()}

@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Generator, Iterator
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.whatsapp import pb
@@ -32,15 +33,13 @@ class Authority:
             details = pb.encode({1: serial, 2: issuer, 3: key, 4: now - _DAY, 5: now + _DAY})
             return pb.encode({1: details, 2: signer.sign(details)})
 
-        self.chain = pb.encode(
-            {
-                1: certificate(intermediate, 2, 1, self.static.public),  # leaf
-                2: certificate(self.root, 1, 0, intermediate.public),
-            }
-        )
+        leaf = certificate(intermediate, 2, 1, self.static.public)
+        self.chain = pb.encode({1: leaf, 2: certificate(self.root, 1, 0, intermediate.public)})
 
 
-class _Cipher:
+class Cipher:
+    """AES-GCM with a counter as nonce."""
+
     def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
         self._count = 0
@@ -50,10 +49,15 @@ class _Cipher:
         return (self._count - 1).to_bytes(12, "big")
 
     def seal(self, data: bytes, extra: bytes = b"") -> bytes:
+        """Encrypt."""
         return self._aead.encrypt(self._nonce(), data, extra)
 
     def open(self, data: bytes, extra: bytes = b"") -> bytes:
-        return self._aead.decrypt(self._nonce(), data, extra)
+        """Decrypt.  Raises ValueError for what was not sealed with this key and counter."""
+        try:
+            return self._aead.decrypt(self._nonce(), data, extra)
+        except InvalidTag as error:
+            raise ValueError("not encrypted for this connection, or out of step") from error
 
 
 def framed(data: bytes) -> bytes:
@@ -69,19 +73,19 @@ class Frames:
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The frames that are whole now.  Raises ConnectionError for a client that is no WhatsApp client."""
+        """The frames that are whole now.  Raises ValueError for a client that is no WhatsApp client."""
         self._buffer += data
         if not self._begun and len(self._buffer) >= len(HEADER):
             if self._buffer[: len(HEADER)] != HEADER:
-                raise ConnectionError("not a WhatsApp web client")
+                raise ValueError(f"no WhatsApp web client: it says {bytes(self._buffer[:40])!r}")
             del self._buffer[: len(HEADER)]
             self._begun = True
         while self._begun and len(self._buffer) >= 3:
-            size = int.from_bytes(self._buffer[:3], "big")
-            if len(self._buffer) < 3 + size:
+            end = 3 + int.from_bytes(self._buffer[:3], "big")
+            if len(self._buffer) < end:
                 return
-            frame = bytes(self._buffer[3 : 3 + size])
-            del self._buffer[: 3 + size]
+            frame = bytes(self._buffer[3:end])
+            del self._buffer[:end]
             yield frame
 
 
@@ -90,12 +94,12 @@ class Handshake:
 
     def __init__(self, authority: Authority) -> None:
         self._hash = self._salt = PROTOCOL
-        self._cipher = _Cipher(PROTOCOL)
+        self._cipher = Cipher(PROTOCOL)
         self._steps = self._run(authority)
         next(self._steps)
 
     def receive(self, frame: bytes) -> bytes | Transport:
-        """The answer to send, or after the second frame the established transport."""
+        """The answer to send, or after the second frame the established transport.  Raises ValueError."""
         return self._steps.send(frame)
 
     def _authenticate(self, data: bytes) -> None:
@@ -103,7 +107,7 @@ class Handshake:
 
     def _mix(self, secret: bytes) -> None:
         keys = hkdf(secret, 64, salt=self._salt)
-        self._salt, self._cipher = keys[:32], _Cipher(keys[32:])
+        self._salt, self._cipher = keys[:32], Cipher(keys[32:])
 
     def _seal(self, data: bytes) -> bytes:
         sealed = self._cipher.seal(data, self._hash)
@@ -132,19 +136,22 @@ class Handshake:
         self._mix(ephemeral.agree(client_static))
         client_payload = self._open(pb.data(finish, 2))
         keys = hkdf(b"", 64, salt=self._salt)
-        yield Transport(_Cipher(keys[:32]), _Cipher(keys[32:]), client_payload)
+        yield Transport(Cipher(keys[:32]), Cipher(keys[32:]), client_static, client_payload)
 
 
 class Transport:
     """An established connection: what is said in frames is encrypted."""
 
-    def __init__(self, incoming: _Cipher, outgoing: _Cipher, client_payload: bytes) -> None:
+    def __init__(
+        self, incoming: Cipher, outgoing: Cipher, client_static: bytes, client_payload: bytes
+    ) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
+        self.client_static = client_static
         self.client_payload = client_payload
 
     def open(self, frame: bytes) -> bytes:
-        """The plaintext of a received frame."""
+        """The plaintext of a received frame.  Raises ValueError."""
         return self._incoming.open(frame)
 
     def seal(self, data: bytes) -> bytes:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-Value = int | bytes | str
-Message = Mapping[int, Any]  # Value, a list of Values, a nested Message, or None (left out)
+Message = Mapping[
+    int, Any
+]  # int, bytes, str, a nested Message, a list of these, or None (left out)
+Fields = Mapping[int, int | bytes]
+
+_FIXED = {1: 8, 5: 4}  # wire type -> size
 
 
 def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -20,45 +26,54 @@ def _varint(value: int) -> bytes:
 
 def encode(message: Message) -> bytes:
     """Encode a message; nested mappings become embedded messages."""
-    out = b""
+    out = bytearray()
     for field, given in message.items():
-        for value in given if isinstance(given, list) else [given]:
+        for value in given if isinstance(given, list) else (given,):
             if value is None:
                 continue
             if isinstance(value, int):
-                out += _varint(field << 3) + _varint(value)
+                out += _varint(field << 3)
+                out += _varint(value)
                 continue
             if isinstance(value, Mapping):
-                data = encode(value)
+                content = encode(value)
             else:
-                data = value.encode() if isinstance(value, str) else bytes(value)
-            out += _varint(field << 3 | 2) + _varint(len(data)) + data
-    return out
+                content = value.encode() if isinstance(value, str) else value
+            out += _varint(field << 3 | 2)
+            out += _varint(len(content))
+            out += content
+    return bytes(out)
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Every (field number, value) in order."""
-    at = 0
+    """Every (field number, value) in order.  Raises ValueError for what is no protobuf."""
+    at, end = 0, len(message)
 
     def varint() -> int:
         nonlocal at
         result = shift = 0
-        while True:
+        while at < end:
             byte = message[at]
             at += 1
             result |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return result
             shift += 7
+        raise ValueError("a protobuf message ends inside of a number")
 
-    while at < len(message):
+    while at < end:
         key = varint()
-        if key & 7 == 0:
+        wire_type = key & 7
+        if wire_type == 0:
             yield key >> 3, varint()
-        else:
-            size = {1: 8, 5: 4}.get(key & 7) or varint()
-            yield key >> 3, message[at : at + size]
-            at += size
+            continue
+        if wire_type not in (1, 2, 5):
+            raise ValueError(f"field {key >> 3} has the unknown wire type {wire_type}")
+        size = _FIXED.get(wire_type) or varint()
+        if size > end - at:
+            raise ValueError(f"a protobuf message ends inside of field {key >> 3}")
+        yield key >> 3, message[at : at + size]
+        at += size
 
 
 def decode(message: bytes) -> dict[int, int | bytes]:
@@ -66,17 +81,17 @@ def decode(message: bytes) -> dict[int, int | bytes]:
     return dict(fields(message))
 
 
-def data(message: Mapping[int, int | bytes], field: int) -> bytes:
-    """A bytes, string or message field that must be there."""
-    value = message[field]
-    if not isinstance(value, bytes):
-        raise TypeError(f"field {field} is not length-delimited")
-    return value
+def data(message: Fields, field: int) -> bytes:
+    """A bytes, string or message field that must be there.  Raises ValueError."""
+    match message.get(field):
+        case bytes(value):
+            return value
+    raise ValueError(f"field {field} is missing, or a number")
 
 
-def number(message: Mapping[int, int | bytes], field: int) -> int:
-    """A varint field, 0 if absent."""
-    value = message.get(field, 0)
-    if not isinstance(value, int):
-        raise TypeError(f"field {field} is not a varint")
-    return value
+def number(message: Fields, field: int) -> int:
+    """A varint field, 0 if absent.  Raises ValueError."""
+    match message.get(field, 0):
+        case int(value):
+            return value
+    raise ValueError(f"field {field} is no number")

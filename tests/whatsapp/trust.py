@@ -16,48 +16,52 @@ from tests.whatsapp.golib import REAL_ROOT_KEY, facts, library_path
 _SITECUSTOMIZE = '''\
 """Written by tests/whatsapp/trust.py: makes the WhatsApp library in this process trust the test server."""
 
-import importlib.abc
-import importlib.machinery
-import json
 import sys
-from pathlib import Path
 
 _MODULE = "neonize._binder"  # loads the shared object
 
 
 def _replace_root_key():
     import ctypes
+    import json
+    from pathlib import Path
 
     trust = json.loads(Path(__file__).with_name("trust.json").read_text())
-    base = next(
-        int(line.split("-", 1)[0], 16)
-        for line in Path("/proc/self/maps").read_text().splitlines()
-        if line.endswith(trust["library"])
-    )
-    real, ours = bytes.fromhex(trust["real"]), bytes.fromhex(trust["ours"])
-    if ctypes.string_at(base + trust["address"], 32) != real:
-        raise RuntimeError("unexpected bytes where the Noise root key should be")
-    ctypes.memmove(base + trust["address"], ours, 32)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, offset, _, _, *path = line.split(None, 5)
+        if path == [trust["library"]] and int(offset, 16) == 0:
+            place = int(span.partition("-")[0], 16) + trust["address"]
+            break
+    else:
+        raise RuntimeError(f"{trust['library']} is not loaded here")
+    if ctypes.string_at(place, 32) != bytes.fromhex(trust["real"]):
+        raise RuntimeError("unexpected bytes where the Noise root key should be: another build of the library?")
+    ctypes.memmove(place, bytes.fromhex(trust["ours"]), 32)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
+class _Finder:
+    """Finds the one module as usual, and lets more happen after it was executed."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         if name != _MODULE:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        loader = spec.loader
-        run = loader.exec_module
+        from importlib.machinery import PathFinder
 
-        def exec_module(module):
-            run(module)
-            _replace_root_key()
+        sys.meta_path.remove(cls)
+        spec = PathFinder.find_spec(name, path)
+        if spec is not None:
+            execute = spec.loader.exec_module
 
-        loader.exec_module = exec_module
+            def exec_module(module):
+                execute(module)
+                _replace_root_key()
+
+            spec.loader.exec_module = exec_module
         return spec
 
 
-sys.meta_path.insert(0, _Finder())
+sys.meta_path.insert(0, _Finder)
 '''
 
 

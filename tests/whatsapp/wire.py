@@ -1,19 +1,23 @@
 """WhatsApp's binary XML: one stanza is a Node.
 
-Encoding uses no dictionary tokens (plain strings are legal everywhere); decoding needs the
-dictionary, because clients compress with it.
+Encoding uses no dictionary tokens (plain strings are legal everywhere); decoding needs the dictionary, because clients
+compress with it.  Byte layouts: whatsapp-protocol.md 4.
 """
 
 from __future__ import annotations
 
+import time
 import zlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from tests.whatsapp.golib import facts, library_path
 
 LIST_EMPTY, DICTIONARY_0, AD_JID, LIST_8, LIST_16 = 0, 236, 247, 248, 249
 JID_PAIR, HEX_8, BINARY_8, BINARY_20, BINARY_32, NIBBLE_8 = 250, 251, 252, 253, 254, 255
+_COMPRESSED = 2
+_NIBBLES, _HEX = "0123456789-.???\0", "0123456789ABCDEF"
 _DOMAINS = {"s.whatsapp.net": 0, "lid": 1, "hosted": 128, "hosted.lid": 129}
 _SERVERS = {number: name for name, number in _DOMAINS.items()}
 
@@ -31,7 +35,11 @@ class Jid(NamedTuple):
 
     def bare(self) -> Jid:
         """Without the device."""
-        return self._replace(device=0)
+        return Jid(self.user, self.server)
+
+    def of_device(self, device: int) -> Jid:
+        """The address of one device."""
+        return Jid(self.user, self.server, device)
 
 
 SERVER = Jid("")
@@ -49,16 +57,16 @@ class Node:
 
     def child(self, *path: str) -> Node | None:
         """The first descendant along a path of tags."""
-        node: Node | None = self
+        found: Node | None = self
         for tag in path:
-            node = next((c for c in node.children if c.tag == tag), None) if node else None
-        return node
+            found = next((c for c in found.children if c.tag == tag), None) if found else None
+        return found
 
-    def bytes(self, *path: str) -> bytes:
-        """The data of a descendant that must be there."""
+    def content(self, *path: str) -> bytes:
+        """The bytes of a descendant that must be there.  Raises ValueError."""
         child = self.child(*path)
         if child is None or child.data is None:
-            raise ValueError(f"<{self.tag}> has no data at {path}")
+            raise ValueError(f"<{self.tag}> has no bytes at {path}")
         return child.data
 
     def get(self, name: str) -> str:
@@ -66,11 +74,15 @@ class Node:
         return str(self.attrs.get(name, ""))
 
     def jid(self, name: str) -> Jid:
-        """An attribute that must be an address."""
-        value = self.attrs[name]
-        if not isinstance(value, Jid):
-            raise TypeError(f"{name}={value!r} of <{self.tag}> is no address")
-        return value
+        """An attribute that must be an address.  Raises ValueError."""
+        match self.attrs.get(name):
+            case Jid() as value:
+                return value
+        raise ValueError(f"{name}={self.get(name)!r} of <{self.tag}> is no address")
+
+    def with_attrs(self, **attrs: str | Jid) -> Node:
+        """The same with further attributes."""
+        return Node(self.tag, {**self.attrs, **attrs}, self.children, self.data)
 
     def __str__(self) -> str:
         attrs = "".join(f' {k}="{v}"' for k, v in self.attrs.items())
@@ -84,61 +96,77 @@ class Node:
 
 
 def node(tag: str, *content: Node | bytes, **attrs: Value) -> Node:
-    """Build a node.  `type_="x"` and `from_=jid` give attributes named like keywords."""
-    given: dict[str, str | Jid] = {}
+    """Build a node.  `type_="x"` and `from_=jid` give attributes named like keywords; None leaves one out."""
+    made = Node(tag)
     for name, value in attrs.items():
         if value is not None:
-            key = name.removesuffix("_")
-            given[key] = value if isinstance(value, Jid) else str(value)
-    children = [c for c in content if isinstance(c, Node)]
-    data = next((c for c in content if isinstance(c, bytes)), None)
-    return Node(tag, given, children, data)
+            made.attrs[name.removesuffix("_")] = value if isinstance(value, Jid) else str(value)
+    for item in content:
+        if isinstance(item, bytes):
+            made.data = item
+        else:
+            made.children.append(item)
+    return made
 
 
-# --- encoding ---------------------------------------------------------------------------
+def now() -> int:
+    """The time as stanzas carry it: seconds since 1970."""
+    return int(time.time())
+
+
+# --- encoding ---------------------------------------------------------------------------------
 
 
 def _raw(data: bytes) -> bytes:
-    if len(data) < 256:
-        return bytes([BINARY_8, len(data)]) + data
-    if len(data) < 1 << 20:
-        return bytes([BINARY_20]) + len(data).to_bytes(3, "big") + data
-    return bytes([BINARY_32]) + len(data).to_bytes(4, "big") + data
+    size = len(data)
+    if size < 256:
+        return bytes((BINARY_8, size)) + data
+    if size < 1 << 20:
+        return bytes((BINARY_20,)) + size.to_bytes(3, "big") + data
+    return bytes((BINARY_32,)) + size.to_bytes(4, "big") + data
+
+
+@lru_cache(4096)
+def _name(name: str) -> bytes:
+    """Tags and names of attributes: few, and always the same."""
+    return _raw(name.encode())
 
 
 def _list(size: int) -> bytes:
-    if size < 256:
-        return bytes([LIST_8, size])
-    return bytes([LIST_16]) + size.to_bytes(2, "big")
+    return bytes((LIST_8, size)) if size < 256 else bytes((LIST_16,)) + size.to_bytes(2, "big")
 
 
-def _value(value: str | Jid) -> bytes:
-    if isinstance(value, str):
-        return _raw(value.encode())
+@lru_cache(4096)
+def _jid(value: Jid) -> bytes:
     if value.device:
-        return bytes([AD_JID, _DOMAINS[value.server], value.device]) + _raw(value.user.encode())
-    user = _raw(value.user.encode()) if value.user else bytes([LIST_EMPTY])
-    return bytes([JID_PAIR]) + user + _raw(value.server.encode())
+        return bytes((AD_JID, _DOMAINS[value.server], value.device)) + _raw(value.user.encode())
+    user = _raw(value.user.encode()) if value.user else bytes((LIST_EMPTY,))
+    return bytes((JID_PAIR,)) + user + _raw(value.server.encode())
 
 
-def _encode(item: Node) -> bytes:
+def _encode(item: Node, out: bytearray) -> None:
     has_content = item.data is not None or bool(item.children)
-    out = _list(1 + 2 * len(item.attrs) + has_content) + _raw(item.tag.encode())
+    out += _list(1 + 2 * len(item.attrs) + has_content)
+    out += _name(item.tag)
     for name, value in item.attrs.items():
-        out += _raw(name.encode()) + _value(value)
+        out += _name(name)
+        out += _jid(value) if isinstance(value, Jid) else _raw(value.encode())
     if item.data is not None:
         out += _raw(item.data)
     elif item.children:
-        out += _list(len(item.children)) + b"".join(map(_encode, item.children))
-    return out
+        out += _list(len(item.children))
+        for child in item.children:
+            _encode(child, out)
 
 
 def encode(item: Node) -> bytes:
     """One frame's plaintext; the leading zero says "not compressed"."""
-    return b"\0" + _encode(item)
+    out = bytearray(1)
+    _encode(item, out)
+    return bytes(out)
 
 
-# --- decoding ---------------------------------------------------------------------------
+# --- decoding ---------------------------------------------------------------------------------
 
 
 class _Reader:
@@ -148,19 +176,28 @@ class _Reader:
         self.tokens = facts(library_path())
 
     def take(self, size: int) -> bytes:
+        taken = self.data[self.at : self.at + size]
+        if len(taken) < size:
+            raise ValueError("the stanza ends early")
         self.at += size
-        return self.data[self.at - size : self.at]
+        return taken
 
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "big")
 
     def list_size(self, tag: int) -> int:
-        return {LIST_EMPTY: 0, LIST_8: 1, LIST_16: 2}[tag] and self.number(tag - LIST_8 + 1)
+        match tag:
+            case 0:
+                return 0
+            case 248:
+                return self.number(1)
+            case 249:
+                return self.number(2)
+        raise ValueError(f"{tag} is no list")
 
     def packed(self, alphabet: str) -> str:
         head = self.number(1)
-        digits = self.take(head & 0x7F).hex()
-        text = "".join(alphabet[int(d, 16)] for d in digits)
+        text = "".join(alphabet[int(digit, 16)] for digit in self.take(head & 0x7F).hex())
         return text[:-1] if head & 0x80 else text
 
     def item(self) -> str | bytes | Jid | list[Node]:
@@ -177,7 +214,7 @@ class _Reader:
             case 254:
                 return self.take(self.number(4))
             case 236 | 237 | 238 | 239:
-                return self.tokens.double_tokens[tag - DICTIONARY_0][self.number(1)]
+                return self.token(self.tokens.double_tokens[tag - DICTIONARY_0], self.number(1))
             case 250:
                 user, server = self.text(), self.text()
                 return Jid(str(user), str(server))
@@ -185,18 +222,28 @@ class _Reader:
                 domain, device = self.take(2)
                 return Jid(str(self.text()), _SERVERS.get(domain, "s.whatsapp.net"), device)
             case 255:
-                return self.packed("0123456789-.???\0")
+                return self.packed(_NIBBLES)
             case 251:
-                return self.packed("0123456789ABCDEF")
-        return self.tokens.single_tokens[tag]
+                return self.packed(_HEX)
+        return self.token(self.tokens.single_tokens, tag)
+
+    def token(self, table: tuple[str, ...], index: int) -> str:
+        if index >= len(table):
+            raise ValueError(f"token {index} is not in the dictionary")
+        return table[index]
 
     def text(self) -> str | Jid:
-        item = self.item()
-        assert not isinstance(item, list)
-        return item.decode() if isinstance(item, bytes) else item
+        match self.item():
+            case bytes(text):
+                return text.decode()
+            case str() | Jid() as text:
+                return text
+        raise ValueError("a list where a text belongs")
 
     def node(self) -> Node:
         size = self.list_size(self.number(1))
+        if size == 0:
+            raise ValueError("a stanza without a tag")
         result = Node(str(self.text()))
         for _ in range((size - 1) // 2):
             name = str(self.text())
@@ -211,5 +258,15 @@ class _Reader:
 
 
 def decode(frame: bytes) -> Node:
-    """Parse one frame's plaintext."""
-    return _Reader(zlib.decompress(frame[1:]) if frame[0] & 2 else frame[1:]).node()
+    """Parse one frame's plaintext.  Raises ValueError for what is no stanza."""
+    if not frame:
+        raise ValueError("an empty frame")
+    try:
+        plain = zlib.decompress(frame[1:]) if frame[0] & _COMPRESSED else frame[1:]
+    except zlib.error as error:
+        raise ValueError(f"a damaged compressed frame: {error}") from error
+    reader = _Reader(plain)
+    result = reader.node()
+    if reader.at != len(plain):
+        raise ValueError("more bytes than one stanza")
+    return result

@@ -233,7 +233,7 @@ def step(status: Status, event: Input, now: float, chance: float, patience: Pati
 def _step(status: Status, event: Input, now: float, chance: float, patience: Patience) -> Status:
     match event:
         case StepDown():
-            return _rest(status, State.PASSIVE, "another instance holds the lease")
+            return _rest(status, State.PASSIVE, "this instance does not hold the lease")
         case Stop():
             return _rest(status, State.STOPPED, "stopped by the operator")
         case Begin(paired):

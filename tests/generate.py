@@ -1,0 +1,25 @@
+"""`make docs`: write again what is generated from the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests import wadctl_reference
+from wad.config import sample, with_table
+
+ROOT = Path(__file__).parent.parent
+
+
+def generated() -> dict[Path, str]:
+    """Each generated file and what it must hold."""
+    configuration = ROOT / "docs" / "configuration.md"
+    return {
+        ROOT / "packaging" / "wad.toml": sample(),
+        configuration: with_table(configuration.read_text()),
+        ROOT / "docs" / "wadctl.md": wadctl_reference.reference(),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in generated().items():
+        path.write_text(text)

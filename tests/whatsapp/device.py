@@ -1,0 +1,174 @@
+"""A linked device, the software under test: its public keys, its connection, and what waits for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.whatsapp import pb
+from tests.whatsapp.curve import verify
+from tests.whatsapp.signal_protocol import Bundle
+from tests.whatsapp.wire import SERVER, Jid, Node, node, now
+
+if TYPE_CHECKING:
+    from tests.whatsapp.account import Account
+    from tests.whatsapp.connection import Connection
+
+Key = tuple[str, str, str]
+
+
+def public_key(ident: int, public: bytes) -> tuple[Node, Node]:
+    """The content of a <key> or <skey>."""
+    return node("id", ident.to_bytes(3, "big")), node("value", public)
+
+
+@dataclass(eq=False)
+class DeviceKeys:
+    """The public keys of a device, as it registered and uploaded them."""
+
+    noise: bytes
+    identity: bytes
+    registration: bytes
+    signed_id: int
+    signed: bytes
+    signature: bytes
+    one_time: dict[int, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def from_registration(cls, noise: bytes, registration: bytes) -> DeviceKeys:
+        """From ClientPayload.devicePairingData (whatsapp-protocol.md 4).  Raises ValueError for a bad signature."""
+        data = pb.decode(registration)
+        identity, signed_id, signed, signature = (pb.data(data, n) for n in (3, 4, 5, 6))
+        if not verify(identity, b"\x05" + signed, signature):
+            raise ValueError("the signed pre-key has a bad signature")
+        number = int.from_bytes(signed_id, "big")
+        return cls(noise, identity, pb.data(data, 1), number, signed, signature)
+
+    def upload(self, keys: list[Node]) -> None:
+        """The device uploads one-time keys."""
+        for key in keys:
+            self.one_time[int.from_bytes(key.content("id"), "big")] = key.content("value")
+
+    def _next_key(self) -> tuple[int, bytes] | tuple[None, None]:
+        """The oldest one-time key, which is used up by this."""
+        if not self.one_time:
+            return None, None
+        ident = next(iter(self.one_time))
+        return ident, self.one_time.pop(ident)
+
+    def bundle(self) -> Bundle:
+        """What a phone of ours needs to start a session with it."""
+        return Bundle(self.identity, self.signed_id, self.signed, *self._next_key())
+
+    def bundle_node(self, jid: Jid) -> Node:
+        """The same for another device under test: a <user> of the answer to a pre-key query."""
+        keys = [
+            node("registration", self.registration),
+            node("type", b"\x05"),
+            node("identity", self.identity),
+            node("skey", *public_key(self.signed_id, self.signed), node("signature", self.signature)),
+        ]  # fmt: skip
+        ident, public = self._next_key()
+        if ident is not None and public is not None:
+            keys.append(node("key", *public_key(ident, public)))
+        return node("user", *keys, jid=jid)
+
+
+@dataclass
+class Envelope:
+    """A stanza that waits for a device's acknowledgement; `anew` encrypts it again for a device that cannot read it."""
+
+    stanza: Node
+    anew: Callable[[int], Node] | None = None
+
+    @property
+    def key(self) -> Key:
+        """What an acknowledgement names; a message and several receipts about one message share an id."""
+        kind = self.stanza.get("type") if self.stanza.tag == "receipt" else ""
+        return self.stanza.tag, self.stanza.get("id"), kind
+
+
+class Device:
+    """Linked device `number` of an account.  `queue` holds what it has not acknowledged."""
+
+    def __init__(self, account: Account, number: int, keys: DeviceKeys) -> None:
+        self.account = account
+        self.number = number
+        self.keys = keys
+        self.jid = account.pn.of_device(number)
+        self.lid = account.lid.of_device(number)
+        self.connection: Connection | None = None
+        self.queue: dict[Key, Envelope] = {}
+        self._refused: dict[str, Envelope] = {}
+        self._wanted: dict[str, int] = {}
+
+    def log_in(self, connection: Connection) -> None:
+        """Greet it and send what waits, in order (whatsapp-protocol.md 5.2); an older connection is replaced."""
+        older, self.connection = self.connection, connection
+        if older is not None:
+            older.end(node("stream:error", node("conflict", type_="replaced")))
+        connection.send(node("success", t=now(), lid=self.lid, location="test", creation=now()))
+        waiting = list(self.queue.values())
+        tags = Counter(envelope.stanza.tag for envelope in waiting)
+        preview = node(
+            "offline_preview", count=len(waiting), message=tags["message"], receipt=tags["receipt"],
+            notification=0, appdata=0,
+        )  # fmt: skip
+        connection.send(node("ib", preview, from_=SERVER))
+        for envelope in waiting:
+            self._put(envelope.stanza.with_attrs(offline="0"))
+        connection.send(node("ib", node("offline", count=len(waiting)), from_=SERVER))
+
+    def logged_off(self, connection: Connection) -> None:
+        """A connection of it ended."""
+        if self.connection is connection:
+            self.connection = None
+
+    def send(self, stanza: Node) -> None:
+        """Send a stanza that needs no acknowledgement.  Raises ConnectionError when the device is away."""
+        if self.connection is None:
+            raise ConnectionError(f"the device {self.jid} is not connected")
+        self.connection.send(stanza)
+
+    def post(self, envelope: Envelope) -> None:
+        """Deliver now, or when the device logs in; until it is acknowledged it stays in the queue."""
+        self.queue[envelope.key] = envelope
+        self._put(envelope.stanza)
+
+    def _put(self, stanza: Node) -> None:
+        try:
+            self.send(stanza)
+        except ConnectionError:
+            return  # the queue keeps it
+        if stanza.tag == "message":
+            self.account.server.ledger.on_wire(self.account, stanza.get("id"))
+
+    # --- acknowledgements ---------------------------------------------------------------------
+
+    def acknowledged(self, key: Key) -> Envelope | None:
+        """It leaves the queue, unless the account forgets."""
+        if self.account.forgets_receipts:
+            return None
+        return self.queue.pop(key, None)
+
+    def refused(self, ident: str) -> None:
+        """The device acknowledged a message without a receipt: it could not read it (whatsapp-protocol.md 5.6)."""
+        envelope = self.acknowledged(("message", ident, ""))
+        if envelope is not None:
+            self._refused[ident] = envelope
+            self._send_anew(ident)
+
+    def wants_again(self, ident: str, count: int) -> None:
+        """The device asks for a message again.  Its acknowledgement may come before or after this."""
+        self._wanted[ident] = count
+        self._send_anew(ident)
+
+    def _send_anew(self, ident: str) -> None:
+        if ident not in self._refused or ident not in self._wanted:
+            return
+        envelope, count = self._refused.pop(ident), self._wanted.pop(ident)
+        if envelope.anew is None:
+            raise ValueError(f"{self.jid} cannot read {ident}, and its sender cannot be asked")
+        self.post(Envelope(envelope.anew(count), envelope.anew))

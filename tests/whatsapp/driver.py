@@ -1,0 +1,109 @@
+"""The other end of client.py: a process with the real library, for tests of the server itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.whatsapp.account import Account
+from tests.whatsapp.news import News
+from tests.whatsapp.server import WhatsApp
+
+_PATIENT = 20.0
+Event = dict[str, Any]
+
+
+class Client:
+    """A running client process.  `events` holds what it reported, by name."""
+
+    def __init__(self, process: Process, log: Path) -> None:
+        self.process = process
+        self.events: defaultdict[str, list[Event]] = defaultdict(list)
+        self._log = log
+        self._news = News(())
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            event = json.loads(line)
+            self.events[event["event"]].append(event)
+            self._news.tell()
+        self.events["exited"].append({"event": "exited"})
+        self._news.tell()
+
+    async def wait(self, name: str, count: int = 1, timeout: float = _PATIENT) -> Event:
+        """The event of that name with that number, from 1 on."""
+        events = self.events[name]
+
+        def seen() -> str:
+            counts = {name: len(found) for name, found in self.events.items() if found}
+            return f"{counts}; its log ends: {self._log.read_text(errors='replace')[-2000:]}"
+
+        await self._news.until(lambda: len(events) >= count, timeout, f"{name} {count}", seen)
+        return events[count - 1]
+
+    async def wait_for(self, name: str, fits: Callable[[Event], bool]) -> Event:
+        """The first event of that name that fits."""
+        count = 0
+        while True:
+            count += 1
+            event = await self.wait(name, count)
+            if fits(event):
+                return event
+
+    @property
+    def messages(self) -> list[Event]:
+        """The messages it received."""
+        return self.events["MessageEv"]
+
+    async def call(self, method: str, *args: object) -> Any:
+        """Call a method, or read a property, of neonize's client.  Raises RuntimeError with its error."""
+        assert self.process.stdin is not None
+        count = len(self.events["result"]) + 1
+        self.process.stdin.write(json.dumps([method, *args]).encode() + b"\n")
+        result = await self.wait("result", count, timeout=90)
+        if "error" in result:
+            raise RuntimeError(result["error"])
+        return result["value"]
+
+    async def send(self, number: str, text: str) -> str:
+        """Send a text; the message's id."""
+        return str((await self.call("send_message", number, text))["ID"])
+
+    async def pair(self, account: Account) -> None:
+        """Show a QR code, let the account's phone scan it, and wait until it is connected."""
+        await account.phone.scan((await self.wait("qr"))["code"])
+        await self.wait("ConnectedEv")
+
+    async def kill(self) -> None:
+        """kill -9."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+        await self._reading
+
+
+@asynccontextmanager
+async def a_client(server: WhatsApp, database: Path) -> AsyncIterator[Client]:
+    """A client process on a database; killed at the end."""
+    log = database.with_suffix(".log")
+    with log.open("ab") as errors:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", str(Path(__file__).with_name("client.py")), str(database),
+            stdin=PIPE, stdout=PIPE, stderr=errors, limit=1 << 24,
+            env={**os.environ, **server.environment()},
+        )  # fmt: skip
+    client = Client(process, log)
+    try:
+        yield client
+    finally:
+        await client.kill()

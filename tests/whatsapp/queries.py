@@ -1,0 +1,112 @@
+"""What is answered to a device's <iq>: one function for each kind of query (whatsapp-protocol.md 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.whatsapp import media
+from tests.whatsapp.wire import SERVER, Jid, Node, node
+
+if TYPE_CHECKING:
+    from tests.whatsapp.device import Device
+    from tests.whatsapp.server import WhatsApp
+
+# With "5 or more" a new device makes 50 one-time keys, with none 812 (whatsapp-protocol.md 5.3).
+_ENOUGH_KEYS = 5
+
+
+def answer(server: WhatsApp, device: Device, iq: Node) -> Node:
+    """The answer to a query; for one that nobody knows an empty result will do (5.2)."""
+    query = iq.children[0] if iq.children else node("none")
+    known = _ANSWERS.get((iq.get("xmlns"), query.tag)) or _ANSWERS.get((iq.get("xmlns"), ""))
+    content = known(server, device, iq) if known is not None else ()
+    return node("iq", *content, type_="result", id=iq.get("id"), from_=SERVER)
+
+
+def _count_keys(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
+    return [node("count", value=max(_ENOUGH_KEYS, len(device.keys.one_time)))]
+
+
+def _fetch_keys(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
+    return [node("list", *(_bundle(server, u.jid("jid")) for u in iq.children[0].children))]
+
+
+def _bundle(server: WhatsApp, jid: Jid) -> Node:
+    person = server.person(jid)
+    if person is not None and jid.device == 0:
+        return person.bundle_node(jid)
+    linked = server.device(jid)
+    if linked is not None:
+        return linked.keys.bundle_node(jid)
+    return node("user", node("error", code=404, text="item-not-found"), jid=jid)
+
+
+def _upload_keys(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
+    keys = iq.child("list")
+    if keys is not None:
+        device.keys.upload(keys.children)
+    return []
+
+
+def _remove_device(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
+    device.account.unlink(device.number)
+    return []
+
+
+def _media_hosts(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
+    host = node("host", hostname=media.HOST)
+    return [node("media_conn", host, auth="test", ttl=3600, auth_ttl=3600, max_buckets=12)]
+
+
+def _app_state(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
+    """Nothing has changed in any collection."""
+    asked = iq.child("sync")
+    names = [] if asked is None else [(c.get("name"), c.get("version")) for c in asked.children]
+    return [node("sync", *(node("collection", name=n, version=v or "0") for n, v in names))]
+
+
+def _usync(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
+    query = iq.children[0]
+    wanted, users = query.child("query"), query.child("list")
+    if wanted is None or users is None:
+        raise ValueError(f"a usync query without query or list: {iq}")
+    wants = {child.tag for child in wanted.children}
+    found = node("list", *(_usync_user(server, user, wants) for user in users.children))
+    attrs: dict[str, str | Jid]
+    attrs = {name: query.attrs[name] for name in ("sid", "mode", "context") if name in query.attrs}
+    return [Node("usync", attrs, [found])]
+
+
+def _usync_user(server: WhatsApp, user: Node, wants: set[str]) -> Node:
+    """What is known of one user.  Somebody who is not on this WhatsApp has no hidden id and no devices."""
+    asked: tuple[bytes, ...] = ()
+    if "jid" in user.attrs:
+        jid = user.jid("jid")
+    else:  # <contact>+15550000002</contact>: the answer repeats it
+        asked = (user.content("contact"),)
+        jid = Jid(asked[0].decode().lstrip("+").partition("@")[0])
+    person, account = server.person(jid), server.account(jid)
+    answers = []
+    if "contact" in wants:
+        answers.append(node("contact", *asked, type_="out" if person is None else "in"))
+    if "devices" in wants and person is not None:
+        numbers = (0, *(account.devices if account is not None else ()))
+        answers.append(
+            node("devices", node("device-list", *(node("device", id=n) for n in numbers)))
+        )
+    if "lid" in wants and person is not None:
+        answers.append(node("lid", val=person.lid))
+    return node("user", *answers, jid=jid)
+
+
+# By namespace and first child ("": any).  Groups (w:g2) and linking by code (md) have their place here.
+_ANSWERS: dict[tuple[str, str], Callable[[WhatsApp, Device, Node], list[Node]]] = {
+    ("encrypt", "count"): _count_keys,
+    ("encrypt", "key"): _fetch_keys,
+    ("encrypt", ""): _upload_keys,
+    ("md", "remove-companion-device"): _remove_device,
+    ("usync", ""): _usync,
+    ("w:m", ""): _media_hosts,
+    ("w:sync:app:state", ""): _app_state,
+}
