@@ -140,6 +140,10 @@ class FakeLeader:
     epoch: int | None = 7
     reason: str = "holding epoch 7"
 
+    @property
+    def active(self) -> bool:
+        return self.valid is not None
+
     def valid_for(self) -> float | None:
         return self.valid
 

@@ -100,6 +100,29 @@ async def test_it_reigns_and_renews() -> None:
         assert all(permit <= TERMS.ttl - TERMS.margin for permit in permits)
 
 
+async def test_it_is_active_only_once_the_reign_has_begun() -> None:
+    """With the lease in hand but nothing running yet, an order would find nobody to take it."""
+    begin, seen = asyncio.Event(), list[tuple[bool, bool]]()
+    leader = a_leader(Shared(), "one")
+
+    @asynccontextmanager
+    async def reign(epoch: int) -> AsyncIterator[None]:
+        seen.append((leader.valid_for() is not None, leader.active))
+        await begin.wait()
+        yield
+
+    task = asyncio.create_task(leader.run(reign))
+    await until(lambda: seen, "the lease")
+    assert seen == [(True, False)]
+    assert not leader.settled.is_set()
+    begin.set()
+    await until(lambda: leader.active, "the reign")
+    assert leader.settled.is_set()
+    task.cancel()
+    await asyncio.wait([task])
+    assert not leader.active
+
+
 async def test_release_comes_after_the_reign() -> None:
     """On the way out the reign ends first, then the record is free and keeps its epoch."""
     shared, reigns = Shared(), Reigns()

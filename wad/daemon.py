@@ -136,7 +136,7 @@ class Daemon:
         accounts = self.accounts.all()
         connected = sum(account.status.state is State.CONNECTED for account in accounts)
         backlog = sum(account.inbound.backlog for account in accounts)
-        mode = "active" if self.leader.valid_for() is not None else "passive"
+        mode = "active" if self.leader.active else "passive"
         return f"{mode}, {connected} of {len(accounts)} accounts connected, backlog {backlog}"
 
     def stuck(self) -> str:
@@ -219,6 +219,7 @@ async def _live(daemon: Daemon, notifier: Notifier) -> None:
             leader = group.create_task(daemon.leader.run(daemon.reign), name="leader")
             pulse = group.create_task(_pulse(daemon, notifier), name="pulse")
             space = group.create_task(_watch_space(daemon), name="space")
+            await _first_of(daemon.leader.settled, daemon.stopping)
             log.info("wad %s is ready", __version__)
             notifier.ready()
             await daemon.stopping.wait()
@@ -228,6 +229,13 @@ async def _live(daemon: Daemon, notifier: Notifier) -> None:
             await asyncio.wait([leader])
             pulse.cancel()
             space.cancel()
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 @asynccontextmanager

@@ -52,7 +52,7 @@ def _admitted(context: Context, operation: Operation, params: object, access: Ac
             f"{operation.name} needs the right to {operation.access.name.lower()}",
             hint="run it as root or as the daemon's user",
         )
-    if operation.leader_only and context.leader.valid_for() is None:
+    if operation.leader_only and not context.leader.active:
         raise _passive(context)
     try:
         return msgspec.convert(params if params is not None else {}, operation.request)

@@ -55,7 +55,7 @@ def health(context: Context, request_id: str) -> Document:
         "version": wad.__version__,
         "commit": None,
         "instanceId": context.loaded.config.instance.id,
-        "waMode": "passive" if valid is None else "active",
+        "waMode": "active" if context.leader.active else "passive",
         "lockStatus": _lock_status(valid, holder),
         "lockHolder": holder or None,
         "lockRemainingSec": None if valid is None else math.ceil(valid),
@@ -82,17 +82,17 @@ def healthz(context: Context) -> Document:
 
 def ready(context: Context) -> Document:
     """Whether this instance is the one that acts; `reason` says why it is not."""
-    valid = context.leader.valid_for()
+    active, valid = context.leader.active, context.leader.valid_for()
     holder = context.leader.holder
     document: Document = {
-        "ready": valid is not None,
-        "mode": "passive" if valid is None else "active",
+        "ready": active,
+        "mode": "active" if active else "passive",
         "instanceId": context.loaded.config.instance.id,
         "lockStatus": _lock_status(valid, holder),
         "heldBy": holder or None,
         "lockExpiresInSeconds": None if valid is None else math.ceil(valid),
     }
-    if valid is None:
+    if not active:
         document["reason"] = context.leader.reason
     document["timestamp"] = _iso(context.clock.wall_ms())
     return document

@@ -185,7 +185,7 @@ def lease_view(context: Context) -> LeaseView:
     leader = context.leader
     valid = leader.valid_for()
     return LeaseView(
-        mode="active" if valid is not None else "passive",
+        mode="active" if leader.active else "passive",
         holder=leader.holder or None,
         epoch=leader.epoch,
         valid_s=None if valid is None else round(valid, 1),

@@ -241,15 +241,14 @@ class NeonizeWorker:
         await self._call("log_out", timeout=_CALL_TIMEOUT)
 
     async def stop(self, timeout: float) -> None:
-        """End it, gracefully while there is time."""
-        try:
+        """End it: SIGTERM, and SIGKILL when it takes longer than `timeout` seconds."""
+        if timeout > 0:
+            self._process.terminate()
+            await asyncio.wait([self.ended], timeout=timeout)
+        if not self.ended.done():
             if timeout > 0:
-                await self._call("stop", timeout=timeout)
-            else:
-                self._process.kill()
-        except WadError as error:
-            if not self._process.ended.done():
-                log.warning("killed: %s", error, extra={"account": self._home.id})
-        finally:
+                log.warning(
+                    "not down after %g s: killed", timeout, extra={"account": self._home.id}
+                )
             self._process.kill()
         await asyncio.shield(self.ended)

@@ -59,10 +59,17 @@ class Process:
             child_end.close()
         return Process(popen, on_line)
 
+    def terminate(self) -> None:
+        """SIGTERM: it may end in its own order."""
+        self._signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """SIGKILL; `ended` follows."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
         if not self.ended.done():
-            self._popen.send_signal(signal.SIGKILL)
+            self._popen.send_signal(number)
 
     def _reap(self) -> None:
         status = self._popen.poll()

@@ -189,7 +189,7 @@ class Worker:
         self._link.notice("ending", why)
         os._exit(3)
 
-    def stop(self) -> None:
+    def leave(self) -> None:
         """The graceful end: close the socket, let all that has arrived be stored, only then stop (engine.md 4)."""
         self._library.disconnect()
         closed = self._clock.monotonic()
@@ -199,6 +199,7 @@ class Worker:
         ):
             time.sleep(0.01)
         self._library.stop()
+        os._exit(0)
 
     # --- what the library tells, on its threads ------------------------------------------------
 
@@ -308,7 +309,7 @@ def _word(event: Any, field: str) -> str:
 
 
 def serve(worker: Worker, link: Link, sock: socket.socket, permission: Permission) -> None:
-    """Answer the daemon until it goes away or says stop; never returns."""
+    """Answer the daemon until it goes away; never returns."""
     # A probe must never wait behind a call that hangs: it is how the daemon finds out that one does.
     pools = {"probe": ThreadPoolExecutor(1, "probe")}
     calls = ThreadPoolExecutor(4, "call")
@@ -330,10 +331,6 @@ def serve(worker: Worker, link: Link, sock: socket.socket, permission: Permissio
     while data := sock.recv(1 << 16):
         for frame in decoder.feed(data):
             match frame:
-                case wire.Request(ident, "stop", _):
-                    worker.stop()
-                    link.send(wire.Response(ident, None, None))
-                    os._exit(0)
                 case wire.Request():
                     pools.get(frame.method, calls).submit(respond, frame)
                 case wire.Notice("permit", [float(seconds) | int(seconds)]):
@@ -387,6 +384,7 @@ def main() -> None:
         link.notice("ending", str(error))
         os._exit(6)
     worker = Worker(home, given.account, given.device, link, spool)
+    signal.signal(signal.SIGTERM, lambda *_: worker.leave())
     worker.start()
     serve(worker, link, sock, permission)
     os.close(lock)

@@ -52,8 +52,11 @@ class Leader:
         self._held: Held | None = None
         self._own: Record | None = None
         self._holder = ""
+        self._reigning = False
         self.reason = "starting"
         self.last_turn = clock.monotonic()
+        self.settled = asyncio.Event()
+        """Set once it is known for the first time whether this instance acts: it reigns, or stands by."""
 
     # --- what everybody asks -------------------------------------------------------------------
 
@@ -63,6 +66,11 @@ class Leader:
         if self._held is None or not lease.may_act(self._held, now):
             return None
         return self._held.valid_until - now
+
+    @property
+    def active(self) -> bool:
+        """Whether this instance acts: the lease is valid, and the reign has begun."""
+        return self._reigning and self.valid_for() is not None
 
     @property
     def holder(self) -> str:
@@ -84,7 +92,7 @@ class Leader:
                 log.info("active: %s", self.reason)
                 self._bus.publish("daemon", f"active, epoch {held.epoch}", epoch=held.epoch)
                 async with reign(held.epoch):
-                    await self._keep()
+                    await self._keep_reigning()
             log.warning("passive: %s", self.reason)
             self._bus.publish("daemon", f"passive: {self.reason}")
 
@@ -119,7 +127,16 @@ class Leader:
             except WadError as error:
                 self.reason, pause = f"cannot read the lease: {error}", _RETRY
                 log.warning("%s", self.reason)
+            self.settled.set()
             await self._record.changed(pause)
+
+    async def _keep_reigning(self) -> None:
+        self._reigning = True
+        self.settled.set()
+        try:
+            await self._keep()
+        finally:
+            self._reigning = False
 
     async def _keep(self) -> None:
         """Renew until the right to act is gone."""
