@@ -13,7 +13,8 @@ from wad.clock import SystemClock
 from wad.core.connection import Patience
 from wad.core.lease import Terms
 from wad.engine.simulator import SimulatedWorker, SimulatorEngine
-from wad.flow.accounts import Account, AccountOptions, Accounts, Surroundings
+from wad.flow.account import Account, AccountOptions, Surroundings
+from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.flow.leader import Leader
 from wad.flow.outbound import Outbound

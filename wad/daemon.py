@@ -25,7 +25,8 @@ from wad.core.connection import Patience, State
 from wad.core.errors import Damaged, Fenced, StateUnwritable, WadError
 from wad.core.lease import Terms
 from wad.engine import EngineOptions, open_engine
-from wad.flow.accounts import AccountOptions, Accounts, Surroundings
+from wad.flow.account import AccountOptions, Surroundings
+from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.flow.leader import Leader
 from wad.flow.outbound import Outbound

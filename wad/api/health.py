@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wad.api.context import Context
-    from wad.flow.accounts import Account
+    from wad.flow.account import Account
 
 Document = dict[str, Any]
 

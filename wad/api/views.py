@@ -14,7 +14,7 @@ from wad.core.outbox import Entry
 
 if TYPE_CHECKING:
     from wad.api.context import Context
-    from wad.flow.accounts import Account
+    from wad.flow.account import Account
 
 
 class InboundView(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,8 @@ from wad.core.outbox import (
     check_text,
     entry_id,
 )
-from wad.flow.accounts import Account, Accounts
+from wad.flow.account import Account
+from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.store import Store
 from wad.store.port import Enqueued

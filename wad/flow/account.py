@@ -1,0 +1,385 @@
+"""One account: its task brings the worker into line with what `core.connection` says, and tells it what happened.
+
+Everything that changes an account goes through `Account.tell`: one step of the state machine, one line in the journal
+and on the bus, and a wake-up for the account's task, which alone starts and ends workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from wad.clock import Clock
+from wad.core import connection
+from wad.core.connection import Patience, State, Status, step
+from wad.core.errors import Conflict, Damaged, StateUnwritable, WadError
+from wad.core.jid import Jid, masked
+from wad.core.message import Message
+from wad.engine import Engine
+from wad.engine.port import FileDamaged, Held, Identity, Report, Spooled, Worker
+from wad.flow.bus import Bus
+from wad.flow.inbound import Inbound
+from wad.home import Home
+from wad.spool import Spool, salvage
+from wad.store import Store
+from wad.store.port import AccountStatus
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountOptions:
+    """Times in seconds, sizes in rows."""
+
+    patience: Patience
+    pairing_window: float = 600.0
+    stop_timeout: float = 6.0
+    batch: int = 500
+    retention_days: float = 14.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every account shares."""
+
+    engine: Engine
+    store: Store
+    bus: Bus
+    clock: Clock
+    options: AccountOptions
+    permit: Callable[[], float]
+    """Seconds for which a worker may act from now; 0 when the lease is not held."""
+    instance: str
+    refusal: Callable[[], str] = lambda: ""
+    """Why no worker may run on this machine now (the disk is nearly full); empty when they may."""
+
+
+class Account:
+    """One account: its state, its worker while there is one, its inbound road."""
+
+    def __init__(self, home: Home, around: Surroundings, news: asyncio.Event) -> None:
+        self._home = home
+        self._news = news
+        self._around = around
+        self.id = home.id
+        self.card = home.card()
+        self.clock = around.clock
+        self.status = Status(since=around.clock.monotonic())
+        self.worker: Worker | None = None
+        self.worker_started_ms = 0
+        self.restarts = 0
+        self.held = ""
+        self._warnings: list[str] = []
+        self.on_connected: Callable[[], None] = lambda: None
+        self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
+        self._changed = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._damaged: FileDamaged | None = None
+        self._published: AccountStatus | None = None
+        self.inbound = Inbound(
+            home.id,
+            lambda: Spool.open(home.spool_db),
+            around.store,
+            around.bus,
+            around.clock,
+            batch=around.options.batch,
+            retention_days=around.options.retention_days,
+            on_recorded=lambda messages: self.on_recorded(messages),
+            on_damaged=self._spool_damaged,
+        )
+
+    @property
+    def home(self) -> Home:
+        """Its directory."""
+        return self._home
+
+    # --- orders -----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The lease is ours: run, unless an operator stopped it or only an operator can start it."""
+        if not self.card.enabled:
+            self.tell(connection.Stop())
+            return
+        try:
+            paired = self._around.engine.is_paired(self._home)
+        except Damaged as error:
+            self._damaged = FileDamaged(self._home.session_db.name, str(error))
+            self._changed.set()
+            return
+        self.tell(connection.Begin(paired))
+
+    def pair(self) -> None:
+        """Open the pairing window, or make it longer.  Raises Conflict when it is paired."""
+        paired = self._around.engine.is_paired(self._home)
+        if paired and self.status.state is State.LOGGED_OUT and self.worker is None:
+            # WhatsApp has forgotten these keys, but nothing of an account is ever deleted.
+            self._home.set_aside(self._home.session_db, self._stamp(), "logged-out")
+            paired = False
+        until = self.clock.monotonic() + self._around.options.pairing_window
+        self.tell(connection.Pair(until, paired))
+        self._enable(True)
+
+    async def start(self) -> None:
+        """Run again after stopped, replaced or failed.  Raises Conflict, Damaged."""
+        if self.status.state is State.LOGGED_OUT:
+            raise Conflict(
+                f"account {self.id} is logged out", hint=f"wadctl account pair {self.id}"
+            )
+        self._enable(True)
+        self.begin()
+
+    async def stop(self) -> None:
+        """Stop and stay stopped.  Returns when the worker is gone."""
+        self._enable(False)
+        self.tell(connection.Stop())
+        await self._idle.wait()
+
+    def restart(self) -> None:
+        """Take a fresh worker.  Raises Conflict when none runs."""
+        self.tell(connection.Restart())
+
+    async def log_out(self) -> None:
+        """Make the phone forget this device.  Raises Conflict, EngineFailure."""
+        if self.worker is None or self.status.state is not State.CONNECTED:
+            raise Conflict(
+                f"account {self.id} is {self.status.state}: only a connected account can log out",
+                hint="remove the device on the phone (Linked devices), or wadctl account remove",
+            )
+        await self.worker.log_out()
+        self.tell(connection.LoggedOut("logged out by the operator"))
+        await self._idle.wait()
+
+    async def step_down(self) -> None:
+        """The lease goes: returns when the worker is dead for sure."""
+        self.tell(connection.StepDown())
+        await self._idle.wait()
+
+    def _enable(self, enabled: bool) -> None:
+        if self.card.enabled != enabled:
+            self._write_card(enabled=enabled)
+
+    def rename(self, name: str) -> None:
+        """Give it another name for people."""
+        self._write_card(name=name)
+
+    def _write_card(self, **changes: object) -> None:
+        self.card = msgspec.structs.replace(self.card, **changes)
+        self._home.write_card(self.card)
+
+    # --- what happens -------------------------------------------------------------------------
+
+    def tell(self, event: connection.Input) -> None:
+        """One step of the state machine.  Raises Conflict where it refuses an order."""
+        before, now = self.status, self.clock.monotonic()
+        chance = random.random()
+        self.status = step(before, event, now, chance, self._around.options.patience)
+        if self.status == before:
+            return
+        self._changed.set()
+        if (before.state, before.reason, before.qr) != (
+            self.status.state,
+            self.status.reason,
+            self.status.qr,
+        ):
+            self._announce(before)
+        if self.status.state is State.CONNECTED is not before.state:
+            self.on_connected()
+
+    def _announce(self, before: Status) -> None:
+        after = self.status
+        self._around.bus.publish(
+            "state", f"{after.state}: {after.reason}", account=self.id,
+            state=str(after.state), before=str(before.state), qr=after.qr,
+        )  # fmt: skip
+        if after.state is not before.state:
+            level = logging.INFO if after.state in connection.WORKING else logging.WARNING
+            log.log(
+                level, "%s -> %s: %s", before.state, after.state, masked(after.reason),
+                extra={"account": self.id},
+            )  # fmt: skip
+        self._news.set()
+
+    def _report(self, report: Report) -> None:
+        match report:
+            case Spooled():
+                self.inbound.wake()
+            case Identity(jid, lid, push_name):
+                self._identified(jid, lid, push_name)
+            case Held(why):
+                self._hold(why)
+            case FileDamaged():
+                self._damaged = report
+            case _:
+                self.tell(report)
+
+    def _identified(self, jid: str, lid: str, push_name: str) -> None:
+        known = (self.card.jid, self.card.lid, self.card.push_name)
+        if jid and known != (jid, lid, push_name):
+            phone = f"+{Jid.parse(jid).user}"
+            if self.card.phone and self.card.phone != phone:
+                self.warn(f"was added for {self.card.phone} but is paired with {phone}")
+            self._write_card(jid=jid, lid=lid, push_name=push_name, phone=phone)
+            self._news.set()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should see now."""
+        return [*self._warnings, *([self.held] if self.held else [])]
+
+    def _hold(self, why: str) -> None:
+        if why and why != self.held:
+            log.error("%s", why, extra={"account": self.id})
+        self.held = why
+
+    def warn(self, text: str) -> None:
+        """Something that an operator should see until the daemon restarts."""
+        log.warning("%s", masked(text), extra={"account": self.id})
+        self._warnings.append(text)
+        self._around.bus.publish("account", text, account=self.id)
+
+    # --- the task ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep worker and status in line, for ever."""
+        while True:
+            self._changed.clear()
+            if self._damaged is not None and self.worker is None:
+                await self._mend()
+            elif self.status.worker and self.worker is None:
+                await self._launch()
+            elif not self.status.worker and self.worker is not None:
+                await self._halt(self.worker)
+            self._settle_idle()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        times = [at for at in (self.status.retry_at, self.status.pair_until) if at is not None]
+        left = None if not times else max(0.0, min(times) - self.clock.monotonic())
+        try:
+            async with asyncio.timeout(left):
+                await self._changed.wait()
+        except TimeoutError:
+            self.tell(connection.Due())
+
+    def _settle_idle(self) -> None:
+        if self.worker is None and not self.status.worker:
+            self._idle.set()
+        else:
+            self._idle.clear()
+
+    async def _launch(self) -> None:
+        permit = self._around.permit()
+        if permit <= 0:
+            self.tell(connection.StepDown())
+            return
+        self._idle.clear()
+        try:
+            if refusal := self._around.refusal():
+                raise StateUnwritable(refusal)
+            worker = await self._around.engine.launch(self._home, self._report, permit)
+        except WadError as error:
+            self.tell(connection.Ended(str(error)))
+            return
+        if self.worker_started_ms:
+            self.restarts += 1
+        self.worker = worker
+        self.worker_started_ms = self.clock.wall_ms()
+        worker.ended.add_done_callback(self._ended)
+
+    def _ended(self, why: asyncio.Future[str]) -> None:
+        self.worker = None
+        self._hold("")
+        self.inbound.wake()
+        if self._damaged is None:
+            self.tell(connection.Ended(why.result()))
+        self._changed.set()
+
+    async def _halt(self, worker: Worker) -> None:
+        left = self._around.permit() if self.status.state is State.PASSIVE else float("inf")
+        await worker.stop(min(self._around.options.stop_timeout, left))
+
+    def permit(self, seconds: float) -> None:
+        """The lease was renewed: the worker may go on."""
+        if self.worker is not None:
+            self.worker.permit(seconds)
+
+    # --- damaged files ------------------------------------------------------------------------------
+
+    def _spool_damaged(self, error: Damaged) -> None:
+        self._damaged = FileDamaged(self._home.spool_db.name, str(error))
+        if self.worker is not None and self.status.worker:
+            self.restart()
+        self._changed.set()
+
+    async def _mend(self) -> None:
+        """Set a damaged file aside by renaming; a spool begins anew with what could still be read."""
+        damaged, self._damaged = self._damaged, None
+        assert damaged is not None
+        try:
+            aside = await asyncio.to_thread(
+                self._home.set_aside, self._home.path / damaged.name, self._stamp()
+            )
+            if damaged.name == self._home.session_db.name:
+                self.warn(f"{damaged.why}; it was set aside as {aside.name}")
+                self.tell(connection.Begin(paired=True))
+                self.tell(
+                    connection.Broken(
+                        f"the session was damaged and set aside as {aside.name}; restore that file from a backup,"
+                        " or pair again"
+                    )
+                )
+                return
+            self.inbound.close()
+            saved = await asyncio.to_thread(self._salvage, aside)
+            self.warn(f"{damaged.why}; it was set aside as {aside.name}, {saved} rows were saved")
+        except WadError as error:
+            self.warn(f"cannot set {damaged.name} aside: {error}")
+        self.inbound.wake()
+        self.tell(connection.Ended(damaged.why))
+
+    def _stamp(self) -> str:
+        return stamp(self.clock)
+
+    def _salvage(self, aside: Path) -> int:
+        fresh = Spool.open(self._home.spool_db)
+        try:
+            return salvage(aside, fresh, 0)
+        finally:
+            fresh.close()
+
+    # --- publishing -----------------------------------------------------------------------------------
+
+    async def publish(self, epoch: int) -> None:
+        """Write the status document when it has changed."""
+        status = AccountStatus(
+            account=self.id,
+            name=self.card.name,
+            state=self.status.state,
+            reason=self.status.reason,
+            since_ms=self.clock.wall_ms()
+            - int((self.clock.monotonic() - self.status.since) * 1000),
+            jid=self.card.jid,
+            lid=self.card.lid,
+            phone=self.card.phone,
+            instance=self._around.instance,
+        )
+        if self._published is None or _but_since(status) != _but_since(self._published):
+            await self._around.store.put_account(status, epoch=epoch)
+            self._published = status
+
+
+def stamp(clock: Clock) -> str:
+    """The time as part of a file's name; it sorts."""
+    return datetime.fromtimestamp(clock.wall_ms() / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _but_since(status: AccountStatus) -> AccountStatus:
+    return msgspec.structs.replace(status, since_ms=0)
