@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _out = os.fdopen(os.dup(1), "w", buffering=1)
@@ -32,7 +32,7 @@ def emit(event: str, **rest: Any) -> None:
 
 
 def brief(event: Any) -> dict[str, Any]:
-    """What tests want to know of a MessageEv; MessageToDict would be slow."""
+    """What tests want to know of a MessageEv, and the whole waE2E.Message."""
     source, message = event.Info.MessageSource, event.Message
     return {
         "id": event.Info.ID,
@@ -42,7 +42,9 @@ def brief(event: Any) -> dict[str, Any]:
         "alt": Jid2String(source.SenderAlt),
         "recipient_alt": Jid2String(source.RecipientAlt),
         "from_me": source.IsFromMe,
+        "group": source.IsGroup,
         "name": event.Info.Pushname,
+        "message": MessageToDict(message),
     }
 
 
@@ -89,7 +91,7 @@ def call(client: NewClient, name: str, *args: Any) -> Any:
         return _SPECIAL[name](client, *args)
     value = getattr(client, name)
     value = value(*args) if callable(value) else value
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return [MessageToDict(item) for item in value]
     return MessageToDict(value) if hasattr(value, "DESCRIPTOR") else value
 
