@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.whatsapp import Failure
+from tests.whatsapp import Failure, contents
 from tests.whatsapp.driver import Scene, a_client, a_scene
 
 
@@ -170,7 +170,7 @@ async def test_what_was_not_receipted_comes_again(scene: Scene) -> None:
 
 async def test_an_undecryptable_message_is_sent_again(scene: Scene) -> None:
     """The client asks, the peer begins a new session, the text arrives under the same id."""
-    ident = await scene.bob.send(scene.account, {1: "secret"}, text="secret", garbled=True)
+    ident = await scene.bob.send(scene.account, contents.text("secret"), garbled=True)
     undecryptable = await scene.client.wait("UndecryptableMessageEv")
     assert undecryptable["data"]["Info"]["ID"] == ident
     message = await scene.client.wait("MessageEv")

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.whatsapp.account import Account
 from tests.whatsapp.news import News
-from tests.whatsapp.people import Peer
+from tests.whatsapp.peers import Peer
 from tests.whatsapp.server import WhatsApp
 
 _PATIENT = 20.0
