@@ -10,7 +10,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,12 @@ class Scene:
     bob: Peer
     client: Client
     database: Path
+
+    def afresh(self) -> Scene:
+        """The same client for another test, with another Bob; what was reported so far is forgotten."""
+        number = 15550001000 + len(self.server.peers)
+        self.client.events.clear()
+        return replace(self, bob=self.server.add_peer(str(number), name="Bob"))
 
     async def text(self, text: str) -> Event:
         """Bob writes; what the client made of it."""

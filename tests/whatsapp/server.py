@@ -26,6 +26,8 @@ from tests.whatsapp.peers import Peer
 from tests.whatsapp.people import Person
 from tests.whatsapp.wire import SERVER, Jid, node
 
+STATUS = Jid("status", "broadcast")
+
 log = logging.getLogger(__name__)
 
 
@@ -139,6 +141,11 @@ class WhatsApp:
         group = self.groups[jid] = Group(self, jid, subject, people, by_number=by_number)
         group.announce()
         return group
+
+    def status_of(self, author: Person) -> Group:
+        """Where somebody posts statuses: a broadcast to all accounts (status@broadcast)."""
+        readers = [account.phone for account in self.accounts if account.phone is not author]
+        return Group(self, STATUS, "", [author, *readers], by_number=False)
 
     def now(self) -> int:
         """The time that stanzas carry: seconds since 1970."""
