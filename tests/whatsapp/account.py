@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from tests.whatsapp.connection import Connection
 from tests.whatsapp.contents import StanzaKind, text_of
-from tests.whatsapp.device import Device, DeviceKeys
+from tests.whatsapp.device import Device, DeviceKeys, Envelope
 from tests.whatsapp.people import Person
 from tests.whatsapp.phone import Phone
-from tests.whatsapp.wire import Jid, Node, node
+from tests.whatsapp.wire import SERVER, Jid, Node, Value, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.server import WhatsApp
@@ -75,6 +75,15 @@ class Account:
         self.server.ledger.sent(self, sender.pn.user, ident, text_of(content))
         for device in self.devices.values():
             sender.post(device, ident, content, kind, garbled=garbled, **sender.origin())
+
+    def notify(self, change: Node, kind: str, **attrs: Value) -> None:
+        """Tell its devices of a change; from the server, unless the attributes say otherwise."""
+        ident, now = self.server.next_id(), self.server.now()
+        stanza = node(
+            "notification", change, type_=kind, id=ident, t=now, **{"from_": SERVER, **attrs}
+        )
+        for device in self.devices.values():
+            device.post(Envelope(stanza))
 
     # --- devices ------------------------------------------------------------------------------
 

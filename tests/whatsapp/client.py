@@ -144,7 +144,7 @@ def send_document(client: NewClient, chat: str, text: str, name: str) -> str:
 
 def presence(client: NewClient, kind: str) -> None:
     """Say that one is there, or not."""
-    client.send_presence(Presence(kind))
+    client.send_presence(Presence[kind.upper()])
 
 
 def typing(client: NewClient, chat: str) -> None:

@@ -172,11 +172,18 @@ class Device:
         return self.queue.pop(key, None)
 
     def refused(self, ident: str) -> None:
-        """The device acknowledged a message without a receipt: it could not read it (whatsapp-protocol.md 5.6)."""
+        """The device acknowledged a message without a receipt: it could not read it (whatsapp-protocol.md 5.6).
+
+        One that was not encrypted is never receipted: this is all that it does.
+        """
         envelope = self.acknowledged(("message", ident, ""))
-        if envelope is not None:
-            self._refused[ident] = envelope
-            self._send_anew(ident)
+        if envelope is None:
+            return
+        if envelope.stanza.child("enc") is None:
+            self.account.server.ledger.receipted(self.account, ident, "ack", self.number)
+            return
+        self._refused[ident] = envelope
+        self._send_anew(ident)
 
     def wants_again(self, ident: str, count: int) -> None:
         """The device asks for a message again.  Its acknowledgement may come before or after this."""
