@@ -59,7 +59,7 @@ class WhatsApp:
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="whatsapp-")))
         self._certificate, tls = make_certificate(directory)
         self._site = trust.write_trust(directory, self._authority.root.public)
-        self._front = Front(tls, self.media, self._serve, self.failed)
+        self._front = Front(tls, self.media, self._serve, self.failed, self.news.tell)
         await self._stack.enter_async_context(self._front.listening(self._port))
         return self
 
@@ -84,6 +84,19 @@ class WhatsApp:
     @refusing.setter
     def refusing(self, value: bool) -> None:
         self._front.refusing = value
+
+    @property
+    def stalling(self) -> bool:
+        """Whether a connection gets as far as TLS, and no answer from then on."""
+        return self._front.stalling
+
+    @stalling.setter
+    def stalling(self, value: bool) -> None:
+        self._front.stalling = value
+
+    async def wait_stalled(self) -> None:
+        """Until a connection waits for the answer that it does not get."""
+        await self.news.until(lambda: self._front.stalled, 10, "connection that is left waiting")
 
     async def drop(self, account: Account) -> None:
         """Cut an account's connection."""
@@ -238,8 +251,8 @@ class WhatsApp:
 
     async def _talk(self, device: Device, connection: Connection) -> None:
         async for stanza in connection.stanzas():
-            if device.connection is not connection:
-                continue  # it was replaced, and has not read that yet
+            if device.connection is not connection or device.account.silent:
+                continue  # it was replaced, and has not read that yet; or nobody listens
             try:
                 stanzas.handle(self, device, stanza)
             except ConnectionError:
