@@ -93,10 +93,13 @@ class Daemon:
         """Ask one operation over the control socket."""
         reader, writer = await asyncio.open_unix_connection(str(self.socket))
         try:
-            writer.write(wire.encode(wire.Request(1, method, params)))
+            request = wire.Request(1, method, params)
+            writer.write(wire.encode(wire.HELLO) + wire.encode(request))
             decoder = wire.Decoder()
             while data := await reader.read(1 << 16):
                 for frame in decoder.feed(data):
+                    if frame == wire.HELLO:
+                        continue
                     assert isinstance(frame, wire.Response)
                     if frame.error is not None:
                         raise frame.error

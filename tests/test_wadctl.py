@@ -25,7 +25,7 @@ from wad.core.connection import State
 from wad.core.errors import BadInput, DaemonDown, Denied, WadError
 from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
-from wad.core.wire import Response, encode
+from wad.core.wire import HELLO, Response, encode
 from wad.store.port import Enqueued
 from wadctl.__main__ import root
 from wadctl.client import Client
@@ -364,7 +364,7 @@ def test_a_daemon_that_does_not_answer(listener: socket.socket) -> None:
 
 def test_a_refusal_before_the_question(listener: socket.socket) -> None:
     """A daemon that refuses and hangs up at once is still understood."""
-    refusal = encode(Response(0, Denied("not you"), None))
+    refusal = encode(HELLO) + encode(Response(0, Denied("not you"), None))
     with Late(listener, refusal) as client, pytest.raises(Denied, match="not you"):
         client.call("status")
 
