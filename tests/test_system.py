@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.daemons import Daemon, a_daemon
+from tests.disks import a_disk
 from tests.whatsapp import Account, Peer, WhatsApp
 
 pytestmark = pytest.mark.timeout(180)
@@ -253,12 +254,9 @@ async def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path) -> N
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 200 MB (as root)."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    """A disk of 200 MB."""
+    with a_disk(tmp_path / "disk", "200m") as disk:
+        yield disk
 
 
 async def test_a_nearly_full_disk_loses_nothing(tmp_path: Path, small_disk: Path) -> None:
@@ -285,10 +283,7 @@ async def test_a_nearly_full_disk_loses_nothing(tmp_path: Path, small_disk: Path
 
 async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None:
     """The daemon says what is wrong when it cannot write its state."""
-    state = tmp_path / "state"
-    state.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", state], check=True)
-    try:
+    with a_disk(tmp_path / "state", "100k") as state:
         with pytest.raises(OSError, match="space"):
             (state / "filler").write_bytes(b"x" * 1_000_000)
         daemon = Daemon(tmp_path, engine="simulator")
@@ -304,8 +299,6 @@ async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None
         assert done.returncode == 8, done
         assert "cannot write" in done.stderr
         assert "df -h" in done.stderr
-    finally:
-        subprocess.run(["umount", "-l", state], check=True)
 
 
 @pytest.mark.parametrize(
