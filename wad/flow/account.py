@@ -261,7 +261,8 @@ class Account:
             await self._pause()
 
     async def _pause(self) -> None:
-        times = [at for at in (self.status.retry_at, self.status.pair_until) if at is not None]
+        wanted = (self.status.retry_at, self.status.worker_until, self.status.pair_until)
+        times = [at for at in wanted if at is not None]
         left = None if not times else max(0.0, min(times) - self.clock.monotonic())
         try:
             async with asyncio.timeout(left):
