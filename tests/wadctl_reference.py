@@ -28,8 +28,9 @@ stdout; a failure prints `{"ok": false, "error": {"code", "message", "hint"}}`. 
 Without it, tables are cut to the width of a terminal and never in a pipe; colours appear only on a terminal, and not
 with `NO_COLOR`. Times are local.
 
-The socket is that of `--socket`, else `$WAD_SOCKET`, else `/run/wad/wad.sock`. What cannot be undone asks first;
-without a terminal it needs `--yes`.
+The socket is that of `--socket`, else `$WAD_SOCKET`, else `control.sock` in `$WAD_STATE_DIR` (where that is set, and
+not to `/var/lib/wad`), else `/run/wad/control.sock`. What cannot be undone asks first; without a terminal it needs
+`--yes`.
 
 Completion: `eval "$(wadctl completion bash)"` in `~/.bashrc` (or `zsh` in `~/.zshrc`);
 `wadctl completion fish > ~/.config/fish/completions/wadctl.fish`.

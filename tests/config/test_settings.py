@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.loaded import Write, defaults, problems
-from wad.config import SETTINGS
+from tests.config.loaded import NOWHERE, Write, defaults, problems
+from wad.config import SETTINGS, load
 from wad.config.settings import RELATIONS
 
 
@@ -38,13 +38,64 @@ def test_paths_follow_the_directory_they_lie_in() -> None:
     """Sessions and socket move with state.dir and state.runtime_dir."""
     config = defaults(STATE_DIRECTORY="/a", RUNTIME_DIRECTORY="/b").config
     assert config.state.sessions == Path("/a/sessions")
-    assert config.control.socket == Path("/b/wad.sock")
+    assert config.control.socket == Path("/b/control.sock")
 
 
 def test_paths_that_are_set_do_not_follow() -> None:
     """SESSIONS_PATH alone decides once it is set."""
     config = defaults(STATE_DIRECTORY="/a", SESSIONS_PATH="/s").config
     assert config.state.sessions == Path("/s")
+
+
+def test_package_keeps_its_socket_in_run() -> None:
+    """Without any setting nothing is in the state directory that need not survive."""
+    assert defaults().config.control.socket == Path("/run/wad/control.sock")
+
+
+def test_state_directory_of_systemd_is_the_packages() -> None:
+    """STATE_DIRECTORY names another place for the package's state, not a developer's."""
+    config = defaults(STATE_DIRECTORY="/srv/wad").config
+    assert config.state.runtime_dir == Path("/run/wad")
+
+
+def test_state_directory_of_ones_own_is_the_runtime_directory(write: Write) -> None:
+    """Variable, file and command line alike; the origin stays `default`."""
+    ways = (
+        defaults(WAD_STATE_DIR="/s"),
+        load(write("[state]\ndir = '/s'\n"), {}),
+        load(None, {}, {"state.dir": Path("/s")}, default_file=NOWHERE),
+    )
+    for loaded in ways:
+        assert loaded.config.control.socket == Path("/s/control.sock")
+        assert loaded.origins["state.runtime_dir"].source == "default"
+
+
+def test_packages_state_directory_may_be_spelled_out(write: Write) -> None:
+    """Who uncomments the default changes nothing."""
+    config = load(write("[state]\ndir = '/var/lib/wad/'\n"), {}).config
+    assert config.state.runtime_dir == Path("/run/wad")
+
+
+@pytest.mark.parametrize("name", ["WAD_STATE_RUNTIME_DIR", "RUNTIME_DIRECTORY"])
+def test_runtime_directory_that_is_set_stays(name: str) -> None:
+    """It does not follow state.dir then."""
+    config = defaults(**{"WAD_STATE_DIR": "/s", name: "/r"}).config
+    assert config.control.socket == Path("/r/control.sock")
+
+
+def test_bad_directory_is_one_problem() -> None:
+    """What is derived from it is not complained about, too."""
+    assert problems(None, {"RUNTIME_DIRECTORY": "r", "STATE_DIRECTORY": "s"}) == [
+        "environment STATE_DIRECTORY: state.dir must be an absolute path, not 's'",
+        "environment RUNTIME_DIRECTORY: state.runtime_dir must be an absolute path, not 'r'",
+    ]
+
+
+def test_state_directory_too_long_for_a_socket_is_told() -> None:
+    """The limit holds for the derived path."""
+    (found,) = problems(None, {"WAD_STATE_DIR": "/" + "x" * 94})
+    assert found.startswith("default: control.socket must be at most 107 bytes long")
+    assert problems(None, {"WAD_STATE_DIR": "/" + "x" * 93}) == []
 
 
 def test_first_directory_of_systemds_list_counts() -> None:

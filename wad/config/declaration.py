@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
+
+if TYPE_CHECKING:
+    from wad.config.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,17 @@ def like(pattern: str, text: str) -> Check:
 SECONDS: Final = Check("more than 0 and at most 86400", lambda value: 0 < value <= 86400)
 
 
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A default that follows from settings declared before, where a `{key}` cannot say it.
+
+    `usual` is what it is as long as these have their defaults; `rule` gets all that is known by then, by key.
+    """
+
+    usual: object
+    rule: Callable[[Mapping[str, Origin]], object]
+
+
 def setting(
     default: object,
     doc: str,
@@ -50,9 +64,10 @@ def setting(
 ) -> Any:
     """Declare one setting, as a field of its section.
 
-    `default` may hold `{key}` of a setting declared before, and `{hostname}`.  `env` are names accepted besides
-    `WAD_SECTION_NAME`.  `credential` is the systemd credential's name.  `secret`: never shown; `has_password`: a
-    URL, shown without its password; neither is in a `repr`.  `reload`: SIGHUP applies a new value.
+    `default` may hold `{key}` of a setting declared before, and `{hostname}`, or be Derived; then `doc` tells the rule.
+    `env` are names accepted besides `WAD_SECTION_NAME`.  `credential` is the systemd credential's name.  `secret`:
+    never shown; `has_password`: a URL, shown without its password; neither is in a `repr`.  `reload`: SIGHUP applies
+    a new value.
     """
     metadata = {
         "default": default,
@@ -89,6 +104,16 @@ class Setting:
     secret: bool
     reload: bool
     check: Check | None
+
+    @property
+    def usual(self) -> Any:
+        """The default while nothing is set; it may hold `{key}`."""
+        return self.default.usual if isinstance(self.default, Derived) else self.default
+
+    @property
+    def is_template(self) -> bool:
+        """Whether `usual` holds a `{key}`."""
+        return "{" in str(self.usual)
 
 
 def rows(sections: Mapping[str, type]) -> Iterator[Setting]:

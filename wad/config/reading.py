@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from wad.config.declaration import Relation, Setting, filled
+from wad.config.declaration import Derived, Relation, Setting, filled
 from wad.config.file import Statement, Unusable, read_file
 from wad.config.origin import Origin
 from wad.config.settings import RELATIONS, SECTIONS, SETTINGS
@@ -34,10 +34,10 @@ class Reading:
     # The sources.
 
     def take_defaults(self) -> None:
-        """All but those that are made from other settings, which are not known yet."""
+        """What they are while nothing is set; templates wait until the other settings are known."""
         for row in SETTINGS.values():
-            if "{" not in str(row.default):
-                self._take(row, row.default, "default")
+            if not row.is_template:
+                self._take(row, row.usual, "default")
 
     def take_file(self, path: Path, *, required: bool) -> None:
         """A file, which may be missing if it is not required."""
@@ -96,11 +96,21 @@ class Reading:
     def finish(self, hostname: str) -> None:
         """The defaults that are made from other settings, and what settings must satisfy together."""
         for row in SETTINGS.values():
-            if row.key not in self.origins and row.key not in self._bad:
-                known = {key: str(origin.value) for key, origin in self.origins.items()}
-                self._take(row, filled(row.default, known | {"hostname": hostname}), "default")
+            if row.key not in self._bad and self._is_default(row.key):
+                self._take(row, self._default(row, hostname), "default")
         for relation in RELATIONS:
             self._check_relation(relation)
+
+    def _is_default(self, key: str) -> bool:
+        return key not in self.origins or self.origins[key].source == "default"
+
+    def _default(self, row: Setting, hostname: str) -> object:
+        if isinstance(row.default, Derived):
+            return row.default.rule(self.origins)
+        if row.is_template:
+            known = {key: str(origin.value) for key, origin in self.origins.items()}
+            return filled(row.default, known | {"hostname": hostname})
+        return row.default
 
     # One value.
 

@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, get_type_hints
+from typing import TYPE_CHECKING, Final, get_type_hints
 
+from wad import places
 from wad.config.declaration import (
     SECONDS,
     Check,
+    Derived,
     Relation,
     Setting,
     between,
@@ -22,13 +24,23 @@ from wad.config.declaration import (
     setting,
 )
 
+if TYPE_CHECKING:
+    from wad.config.origin import Origin
+
+
+def _runtime_dir(known: Mapping[str, Origin]) -> Path:
+    state = known["state.dir"]
+    # What systemd names is the package's, wherever it is.
+    given = state.source == "environment STATE_DIRECTORY"
+    return places.RUNTIME_DIR if given else places.runtime_dir(state.value)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateSettings:
     """Where things lie on the disk."""
 
     dir: Path = setting(
-        "/var/lib/wad",
+        places.STATE_DIR,
         "Everything that has to survive: the store, the sessions, the lease. Mode 0700.",
         env=("STATE_DIRECTORY",),
     )
@@ -38,8 +50,9 @@ class StateSettings:
         env=("SESSIONS_PATH",),
     )
     runtime_dir: Path = setting(
-        "/run/wad",
-        "What need not survive a reboot: the control socket.",
+        Derived(places.RUNTIME_DIR, _runtime_dir),
+        f"What need not survive a reboot: the control socket. By default {places.RUNTIME_DIR}; state.dir itself where"
+        f" that was set, by you and not by systemd, to another directory than {places.STATE_DIR}.",
         env=("RUNTIME_DIRECTORY",),
     )
     min_free_mb: int = setting(
@@ -66,8 +79,8 @@ class ControlSettings:
     """The Unix socket that wadctl speaks to."""
 
     socket: Path = setting(
-        "{state.runtime_dir}/wad.sock",
-        "The control socket; `wad.sock` in state.runtime_dir by default.",
+        f"{{state.runtime_dir}}/{places.SOCKET}",
+        f"The control socket; `{places.SOCKET}` in state.runtime_dir by default.",
         env=("WAD_SOCKET",),
         check=Check(
             "at most 107 bytes long (a limit of Unix sockets)",
