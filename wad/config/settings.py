@@ -177,6 +177,11 @@ class EngineSettings:
         "A worker that does not answer a probe for so many seconds is replaced.",
         check=SECONDS,
     )
+    connect_timeout: float = setting(
+        120,
+        "A worker that could not connect, or connect again, by itself for so many seconds is replaced.",
+        check=SECONDS,
+    )
     stop_timeout: float = setting(
         6, "Seconds that a worker gets to end by itself, before it is killed.", check=SECONDS
     )
