@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.daemons import Daemon, a_daemon
-from tests.whatsapp import Account, Peer, WhatsApp, pb
+from tests.whatsapp import Account, Peer, WhatsApp
 from tests.whatsapp.golib import library_path
 
 pytestmark = pytest.mark.timeout(180)
@@ -56,11 +56,9 @@ class Shop:
         await self.daemon.wait_state("shop", "connected")
 
     async def write(self, number: int) -> None:
-        """Bob writes so many messages, each with a secret, as current clients do."""
+        """Bob writes so many messages."""
         for _ in range(number):
-            secret = pb.encode({3: os.urandom(32)})
-            text = f"text {len(self.sent)}"
-            self.sent.append(await self.bob.send(self.account, {1: text, 35: secret}, text=text))
+            self.sent.append(await self.bob.send_text(self.account, f"text {len(self.sent)}"))
 
     async def kill(self) -> None:
         """kill -9 of the worker; returns when another one is connected."""
