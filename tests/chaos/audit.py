@@ -137,7 +137,7 @@ def _inbound(evidence: Evidence) -> Findings:
         doubled=_too_many({ident: len(found) for ident, found in copies.items()}),
         reordered=_out_of_order(
             [(one.peer, one.ident) for one in evidence.written],
-            [(m.party, m.wa_id) for m in evidence.stored if m.inbound],
+            [m.wa_id for m in evidence.stored if m.inbound],
         ),
         misfiled=tuple(
             one.ident for one, found in known if any(m.party != one.peer for m in found)
@@ -174,7 +174,7 @@ def _outbound(evidence: Evidence) -> Findings:
         for one in evidence.asked
     }
     uncertain = tuple(ident for ident, word in state.items() if word == "uncertain")
-    came = [(one.peer, by_text[one.text]) for one in evidence.arrived if one.text in by_text]
+    came = [by_text[one.text] for one in evidence.arrived if one.text in by_text]
     return Findings(
         reordered=_out_of_order(
             [(one.peer, one.client_id) for one in evidence.asked], list(dict.fromkeys(came))
@@ -199,18 +199,14 @@ def _too_many(counts: dict[str, int]) -> tuple[str, ...]:
     return tuple(ident for ident, count in counts.items() for _ in range(count - 1))
 
 
-def _out_of_order(
-    sent: Sequence[tuple[str, str]], found: Sequence[tuple[str, str]]
-) -> tuple[str, ...]:
-    """Ids that come after one with the same other party that was sent later.  Pairs are (party, id)."""
-    place = {ident: number for number, (_, ident) in enumerate(sent)}
-    latest: dict[str, int] = {}
+def _out_of_order(sent: Sequence[tuple[str, str]], found: Sequence[str]) -> tuple[str, ...]:
+    """Ids that come after one with the same other party that was sent later.  `sent` is (party, id)."""
+    place = {ident: (party, number) for number, (party, ident) in enumerate(sent)}
+    latest: defaultdict[str, int] = defaultdict(int)
     behind: list[str] = []
-    for party, ident in found:
-        number = place.get(ident)
-        if number is None:
-            continue
-        if number < latest.get(party, -1):
+    for ident in found:
+        party, number = place.get(ident, ("", 0))
+        if number < latest[party]:
             behind.append(ident)
-        latest[party] = max(number, latest.get(party, -1))
+        latest[party] = max(number, latest[party])
     return tuple(behind)

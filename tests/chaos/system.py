@@ -161,7 +161,11 @@ class System:
 
 def _settings(scenario: Scenario) -> dict[str, str]:
     """wad comes back fast; where workers are stopped, some of them are found out and replaced."""
-    settings = {"WAD_ENGINE_RETRY_BASE": "0.2", "WAD_ENGINE_RETRY_CAP": "1"}
+    settings = {
+        "WAD_ENGINE_RETRY_BASE": "0.2",
+        "WAD_ENGINE_RETRY_CAP": "1",
+        "WAD_LOG_LEVEL": "debug",
+    }
     if scenario.has(Kind.DISK):
         settings |= {"WAD_STATE_MIN_FREE_MB": "16"}
     if scenario.has(Kind.STOP_WORKER):
