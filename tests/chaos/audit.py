@@ -80,7 +80,7 @@ class Findings:
 
     lost: tuple[str, ...] = ()  # sent to the account and not stored as what it was
     lost_shown: tuple[str, ...] = ()  # of these: a placeholder stands for it
-    lost_promised: tuple[str, ...] = ()  # of these: receipted before a kill
+    lost_promised: tuple[str, ...] = ()  # of these: receipted by what was killed
     doubled: tuple[str, ...] = ()  # once for each copy too many, in either direction
     reordered: tuple[
         str, ...

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import assert_never
 
 from tests.chaos.scenario import Fault, Kind
 from tests.chaos.system import System
+
+_DEAD = 10.0  # seconds until a killed process is gone, at the most
 
 
 class Troublemaker:
@@ -50,28 +54,25 @@ class Troublemaker:
                 assert_never(fault.kind)
 
     # --- kill -9 ----------------------------------------------------------------------------------
+    # The receipts count that the server holds once the process is dead: it can send no more of them.
 
     async def _kill_worker(self, number: int) -> None:
-        pid = await self._system.worker_pid(number)
+        await _kill([await self._system.worker_pid(number)])
         self._system.promise()
-        _signal(pid, signal.SIGKILL)
 
     async def _kill_daemon(self) -> None:
-        self._system.promise()
         await self._system.daemon.end(signal.SIGKILL)
+        self._system.promise()
         await self._system.daemon.start()
 
     async def _kill_both(self) -> None:
         shown = await self._system.insist("accounts.list")
-        workers = [one["worker"]["pid"] for one in shown if one["worker"] is not None]
-        self._system.promise()
-        for pid in workers:
-            _signal(pid, signal.SIGKILL)
+        await _kill([one["worker"]["pid"] for one in shown if one["worker"] is not None])
         await self._kill_daemon()
 
     async def _restart(self) -> None:
-        self._system.promise()
         code = await self._system.daemon.end(signal.SIGINT)
+        self._system.promise()
         if code != 0:
             raise RuntimeError(f"wad ended with code {code} after SIGINT")
         await self._system.daemon.start()
@@ -82,10 +83,9 @@ class Troublemaker:
         # A handle, not a number: wad may replace the worker, and the number may be somebody else's then.
         worker = os.pidfd_open(await self._system.worker_pid(number))
         try:
-            self._system.promise()
-            if _signal_handle(worker, signal.SIGSTOP):
+            if _signal(worker, signal.SIGSTOP):
                 await asyncio.sleep(seconds)
-                _signal_handle(worker, signal.SIGCONT)
+                _signal(worker, signal.SIGCONT)
         finally:
             os.close(worker)
 
@@ -128,16 +128,23 @@ def _fill(path: Path) -> None:
                     raise
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
-    """A process that has gone already needs none."""
+async def _kill(pids: list[int]) -> None:
+    """SIGKILL, all at once; returns when they are dead."""
+    handles = []
     try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                handles.append(os.pidfd_open(pid))
+                signal.pidfd_send_signal(handles[-1], signal.SIGKILL)
+        for handle in handles:
+            await asyncio.to_thread(select.select, [handle], [], [], _DEAD)
+    finally:
+        for handle in handles:
+            os.close(handle)
 
 
-def _signal_handle(handle: int, number: signal.Signals) -> bool:
-    """The same by handle; whether it was there."""
+def _signal(handle: int, number: signal.Signals) -> bool:
+    """Whether the process was there to take it."""
     try:
         signal.pidfd_send_signal(handle, number)
     except ProcessLookupError:
