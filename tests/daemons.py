@@ -39,14 +39,13 @@ class Daemon:
     ) -> None:
         self.directory = directory
         self.state = directory / "state"
-        self.socket = directory / "wad.sock"
+        self.socket = self.state / "control.sock"
         self.port = free_port()
         self.log = directory / "wad.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.environ = {
             **{name: os.environ[name] for name in _KEPT if name in os.environ},
             "WAD_STATE_DIR": str(self.state),
-            "WAD_SOCKET": str(self.socket),
             "WAD_ENGINE_KIND": engine,
             "PORT": str(self.port),
             "INSTANCE_ID": "test",
@@ -93,10 +92,13 @@ class Daemon:
         """Ask one operation over the control socket."""
         reader, writer = await asyncio.open_unix_connection(str(self.socket))
         try:
-            writer.write(wire.encode(wire.Request(1, method, params)))
+            request = wire.Request(1, method, params)
+            writer.write(wire.encode(wire.HELLO) + wire.encode(request))
             decoder = wire.Decoder()
             while data := await reader.read(1 << 16):
                 for frame in decoder.feed(data):
+                    if frame == wire.HELLO:
+                        continue
                     assert isinstance(frame, wire.Response)
                     if frame.error is not None:
                         raise frame.error

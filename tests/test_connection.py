@@ -87,6 +87,21 @@ def test_the_pairing_window_closes() -> None:
     assert (status.state, status.worker, status.qr) == (State.AWAITING_SCAN, False, "")
 
 
+def test_a_scan_in_the_last_moment_counts() -> None:
+    """The window had just closed: the session is there, and a fresh worker logs in."""
+    status = after(Begin(paired=False), Pair(500, paired=False), QrShown("code"))
+    status = after(Due(), status=status, now=501)
+    status = after(Paired(), Ended("stopped"), Due(), status=status, now=502)
+    assert (status.state, status.worker, status.paired) == (State.RECONNECTING, True, True)
+
+
+def test_a_worker_that_is_being_replaced_cannot_stay() -> None:
+    """Its late word that it is connected does not undo the order."""
+    status = after(Restart(), Connected(), status=CONNECTED)
+    assert not status.worker
+    assert status.retry_at is not None
+
+
 def test_an_outage_of_any_length_is_reconnecting() -> None:
     """A thousand failures in a row never ask for a QR code, and the delay is capped."""
     status = CONNECTED
@@ -107,6 +122,32 @@ def test_a_lost_connection_keeps_its_worker() -> None:
     status = after(Lost("gone"), status=CONNECTED)
     assert (status.state, status.worker) == (State.RECONNECTING, True)
     assert after(Connected(), status=status).state is State.CONNECTED
+
+
+@pytest.mark.parametrize(
+    ("events", "patience"),
+    [
+        ((Begin(paired=True),), PATIENCE.library),
+        ((Begin(paired=True), Connected(), Lost("gone")), PATIENCE.library),
+        ((Begin(paired=False), Pair(999, paired=False)), PATIENCE.library),
+        ((Begin(paired=False), Pair(999, paired=False), QrShown("code")), PATIENCE.code),
+        ((Begin(paired=False), Pair(999, paired=False), Paired()), PATIENCE.library),
+    ],
+)
+def test_a_worker_that_gets_nowhere_is_replaced(events: tuple[Input, ...], patience: float) -> None:
+    """Dialling, reconnecting, fetching a code or its next one, logging in: none of it goes on for ever."""
+    status = after(*events)
+    assert after(Due(), status=status, now=99.9 + patience).worker
+    status = after(Due(), status=status, now=100 + patience)
+    assert (status.worker, status.qr) == (False, "")
+    assert after(Ended("killed"), Due(), status=status, now=100 + patience).worker
+
+
+def test_the_library_telling_of_its_tries_gains_it_no_time() -> None:
+    """The deadline counts from the first loss."""
+    status = after(Lost("gone"), status=CONNECTED)
+    status = after(Lost("still gone"), status=status, now=150)
+    assert not after(Due(), status=status, now=100 + PATIENCE.library).worker
 
 
 @pytest.mark.parametrize(
@@ -222,6 +263,9 @@ def test_laws_of_the_machine(events: list[tuple[Input, float]], chance: float) -
             assert isinstance(event, LoggedOut | Begin | QrShown | Pair), "only these end a pairing"
         if status.state is not before.state:
             assert status.since == now
+        assert (status.worker_until is not None) == (
+            status.worker and status.state is not State.CONNECTED
+        ), "a worker that is not connected has its time, and nothing else has"
         if status.state is State.RECONNECTING:
             assert status.worker or status.retry_at is not None, (
                 "an outage always ends in another try"

@@ -26,18 +26,34 @@ from wad.core.errors import (
     Unavailable,
     WadError,
 )
-from wad.core.wire import MAX_FRAME, Decoder, Frame, Item, Notice, Request, Response, encode
+from wad.core.wire import (
+    HELLO,
+    MAX_FRAME,
+    Decoder,
+    Frame,
+    Item,
+    Notice,
+    Request,
+    Response,
+    check_hello,
+    encode,
+)
 
 GROUP = "no-such-group"
 
 
 class Caller:
-    """A client in frames."""
+    """A client in frames; it says HELLO and expects one, unless it is `rude`."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, rude: bool = False
+    ) -> None:
         self.reader, self.writer = reader, writer
         self._decoder = Decoder()
         self._frames: list[Frame] = []
+        self._greeted = False
+        if not rude:
+            self.send(HELLO)
 
     def send(self, *frames: Frame) -> None:
         """Say this."""
@@ -57,6 +73,9 @@ class Caller:
             if not data:
                 return None
             self._frames.extend(self._decoder.feed(data))
+            if not self._greeted and self._frames:
+                check_hello(self._frames.pop(0))
+                self._greeted = True
         return self._frames.pop(0)
 
     async def response(self) -> Response:
@@ -120,9 +139,9 @@ async def served(daemon: FakeDaemon, path: Path) -> AsyncIterator[Path]:
 
 
 @asynccontextmanager
-async def client(path: Path, limit: int = 1 << 16) -> AsyncIterator[Caller]:
+async def client(path: Path, limit: int = 1 << 16, *, rude: bool = False) -> AsyncIterator[Caller]:
     """A connection."""
-    caller = Caller(*await asyncio.open_unix_connection(path, limit=limit))
+    caller = Caller(*await asyncio.open_unix_connection(path, limit=limit), rude=rude)
     try:
         yield caller
     finally:
@@ -366,7 +385,7 @@ async def test_going_away_lets_changes_finish(daemon: FakeDaemon, served: Path) 
 async def test_cancelling_what_is_not_there(served: Path) -> None:
     """A late or senseless notice is no fault."""
     async with client(served) as peer:
-        peer.send(Notice("cancel", [9]), Notice("cancel", "?"), Notice("hello", None))
+        peer.send(Notice("cancel", [9]), Notice("cancel", "?"), Notice("odd", None))
         peer.ask(1, "version")
         assert (await peer.response()).error is None
 
@@ -376,7 +395,13 @@ async def test_cancelling_what_is_not_there(served: Path) -> None:
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"GET / HTTP/1.1\r\n\r\n", b"\xc1", encode(Response(1, None, None)), encode(Item(1, None))],
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\0\0\0\1\xc1",
+        b"\0\0\0\0",
+        encode(Response(1, None, None)),
+        encode(Item(1, None)),
+    ],
 )
 async def test_garbage_is_told_and_ends_the_connection(served: Path, garbage: bytes) -> None:
     """What is no request gets one answer for the connection, and the connection is closed."""
@@ -390,10 +415,27 @@ async def test_garbage_is_told_and_ends_the_connection(served: Path, garbage: by
 async def test_an_oversize_frame_is_refused(served: Path) -> None:
     """A frame larger than the limit is refused before it fills the memory."""
     async with client(served) as peer:
-        peer.writer.write(b"\xdb" + struct.pack(">I", MAX_FRAME + 1))
-        peer.writer.write(b"x" * (MAX_FRAME + 1))
+        peer.writer.write(struct.pack(">I", MAX_FRAME + 1))
         response = await peer.response()
     assert (response.id, type(response.error)) == (0, BadInput)
+
+
+@pytest.mark.parametrize(
+    ("first", "says"),
+    [
+        (Notice("hello", [99]), "version 99"),
+        (Notice("hello", ["x"]), "which version"),
+        (Request(1, "version", {}), "which version"),
+    ],
+)
+async def test_another_protocol_is_refused(served: Path, first: Frame, says: str) -> None:
+    """Who speaks another version, or does not say which, is told so before anything is done."""
+    async with client(served, rude=True) as peer:
+        peer.send(first)
+        response = await peer.response()
+        assert (response.id, type(response.error)) == (0, BadInput)
+        assert says in str(response.error)
+        assert await peer.receive() is None
 
 
 async def test_half_a_frame(daemon: FakeDaemon, served: Path) -> None:
@@ -410,7 +452,7 @@ async def test_a_client_that_resets(daemon: FakeDaemon, served: Path) -> None:
     """A client that is gone before its answer does no harm."""
     for _ in range(20):
         _, writer = await asyncio.open_unix_connection(served)
-        writer.write(encode(Request(1, "status", {})) * 5)
+        writer.write(encode(HELLO) + encode(Request(1, "status", {})) * 5)
         writer.transport.abort()
     async with client(served) as peer:
         peer.ask(1, "version")
@@ -426,17 +468,16 @@ def stranger(connection: HasOptions) -> Peer:
     return Peer(1, 60_000, 60_000)
 
 
-async def test_a_stranger_is_refused(
-    daemon: FakeDaemon, path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Who is no member gets one frame that says so and what to do, whatever was asked."""
+async def test_a_stranger_may_look_and_no_more(daemon: FakeDaemon, path: Path) -> None:
+    """Whom the socket's mode lets in may read; what changes something is refused, and says who may."""
     async with serve_control(daemon, path, GROUP, identify=stranger), client(path) as peer:
         peer.ask(1, "accounts.list")
-        response = await peer.response()
-        assert await peer.receive() is None
-    assert (response.id, type(response.error)) == (0, Denied)
-    assert "adduser" in (response.error.hint if response.error else "")
-    assert "60000" in caplog.text
+        assert (await peer.response()).error is None
+        peer.ask(2, "accounts.stop", account="acc-1")
+        error = await peer.error()
+    assert isinstance(error, Denied)
+    assert "control.group" in error.hint
+    assert daemon.accounts.find("acc-1").orders == []
 
 
 async def test_an_unknown_peer_is_refused(daemon: FakeDaemon, path: Path) -> None:
@@ -573,7 +614,8 @@ async def test_a_reader_that_never_reads_does_not_hold_up_the_end(
     daemon.warnings.append("x" * (1 << 20))
     async with serve_control(daemon, path, GROUP, grace=0.01):
         _, writer = await asyncio.open_unix_connection(path, limit=1000)
-        writer.write(b"".join(encode(Request(i, "status", {})) for i in range(1, 20)))
+        asked: list[Frame] = [HELLO, *(Request(i, "status", {}) for i in range(1, 20))]
+        writer.write(b"".join(map(encode, asked)))
         await asyncio.sleep(0.1)
     assert asyncio.all_tasks() == {asyncio.current_task()}
     writer.transport.abort()

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.daemons import Daemon, a_daemon
+from tests.disks import a_disk
 from tests.whatsapp import Account, Peer, WhatsApp
 
 pytestmark = pytest.mark.timeout(180)
@@ -183,6 +184,22 @@ async def test_a_start_without_a_network_is_no_end(tmp_path: Path) -> None:
         assert shown["qr"] is None
 
 
+async def test_a_worker_that_cannot_reconnect_by_itself_is_replaced(tmp_path: Path) -> None:
+    """The library's pauses grow without bound; a fresh worker begins anew, and connects."""
+    async with a_system(tmp_path) as system:
+        await system.daemon.end()
+        system.daemon.environ["WAD_ENGINE_CONNECT_TIMEOUT"] = "2"
+        await system.daemon.start()
+        pid = (await system.pair())["worker"]["pid"]
+        system.server.refusing = True
+        await system.server.drop(system.account)
+        await system.daemon.wait_account(
+            "shop", lambda s: not s["worker"] or s["worker"]["pid"] != pid, "the worker's end"
+        )
+        system.server.refusing = False
+        await system.daemon.wait_state("shop", "connected")
+
+
 async def test_an_account_that_logged_in_elsewhere_is_not_fought_for(tmp_path: Path) -> None:
     """Replaced: it stops, says so, and waits for the operator."""
     async with a_system(tmp_path) as system:
@@ -253,12 +270,9 @@ async def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path) -> N
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 200 MB (as root)."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    """A disk of 200 MB."""
+    with a_disk(tmp_path / "disk", "200m") as disk:
+        yield disk
 
 
 async def test_a_nearly_full_disk_loses_nothing(tmp_path: Path, small_disk: Path) -> None:
@@ -285,10 +299,7 @@ async def test_a_nearly_full_disk_loses_nothing(tmp_path: Path, small_disk: Path
 
 async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None:
     """The daemon says what is wrong when it cannot write its state."""
-    state = tmp_path / "state"
-    state.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", state], check=True)
-    try:
+    with a_disk(tmp_path / "state", "100k") as state:
         with pytest.raises(OSError, match="space"):
             (state / "filler").write_bytes(b"x" * 1_000_000)
         daemon = Daemon(tmp_path, engine="simulator")
@@ -304,8 +315,6 @@ async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None
         assert done.returncode == 8, done
         assert "cannot write" in done.stderr
         assert "df -h" in done.stderr
-    finally:
-        subprocess.run(["umount", "-l", state], check=True)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +396,7 @@ async def test_health_says_what_is(tmp_path: Path) -> None:
             "held_by_this_instance",
         )
         assert (health["accounts_total"], health["connected"], health["needs_qr"]) == (1, 1, 0)
-        assert health["receipts"] == "early"
+        assert health["receipts"] == "after-store"
         ready = await asyncio.to_thread(get, system.daemon.port, "/ready")
         assert (ready["ready"], ready["mode"]) == (True, "active")
         await system.account.log_out()

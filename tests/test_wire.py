@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.core.errors import BadInput, Denied, WadError
-from wad.core.wire import Decoder, Frame, Item, Notice, Request, Response, encode
+from wad.core.wire import (
+    HELLO,
+    PROTOCOL,
+    Decoder,
+    Frame,
+    Item,
+    Notice,
+    Request,
+    Response,
+    check_hello,
+    encode,
+)
 
 _ids = st.integers(0, 2**63 - 1)
 _words = st.text(max_size=20)
@@ -51,11 +62,17 @@ def test_any_bytes_give_frames_or_bad_input(data: bytes, cuts: list[int]) -> Non
     assert all(isinstance(frame, Frame) for frame in frames)
 
 
+def framed(value: Any) -> bytes:
+    """Any value as the body of a frame."""
+    body: bytes = msgpack.packb(value)
+    return len(body).to_bytes(4, "big") + body
+
+
 @given(_values)
 def test_any_value_is_a_frame_or_bad_input(value: Any) -> None:
     """Well-formed MessagePack that has none of the four shapes is refused."""
     try:
-        decode(msgpack.packb(value), [])
+        decode(framed(value), [])
     except BadInput:
         return
     assert isinstance(value, list)
@@ -71,28 +88,42 @@ def test_an_error_keeps_its_class_and_hint() -> None:
 
 def test_an_unknown_code_is_a_plain_error() -> None:
     """An error of a newer version still says its sentence."""
-    (frame,) = decode(msgpack.packb([1, 1, {"code": "later", "message": "hm"}, None]), [])
+    (frame,) = decode(framed([1, 1, {"code": "later", "message": "hm"}, None]), [])
     assert isinstance(frame, Response)
     assert type(frame.error) is WadError
 
 
 def test_a_frame_over_the_limit_is_refused() -> None:
-    """A frame larger than the limit does not fill the memory first."""
+    """Its length is enough: nothing of it is kept."""
     decoder = Decoder(max_frame=1000)
-    started = b"\xdb\x00\x00\x10\x00"  # a text of 4096 bytes
-    list(decoder.feed(started + b"x" * 900))
-    with pytest.raises(BadInput):
-        list(decoder.feed(b"x" * 200))
+    assert list(decoder.feed(framed("x" * 900)[:500])) == []
+    with pytest.raises(BadInput, match="1001 bytes"):
+        list(Decoder(max_frame=1000).feed((1001).to_bytes(4, "big")))
 
 
 def test_deep_nesting_is_refused() -> None:
     """Arrays in arrays without end do not overflow the stack."""
     with pytest.raises(BadInput):
-        decode(b"\x91" * 100_000, [])
+        decode((100_000).to_bytes(4, "big") + b"\x91" * 100_000, [])
+
+
+def test_two_sides_of_one_version_understand_each_other() -> None:
+    """HELLO survives the wire and is taken."""
+    (frame,) = decode(encode(HELLO), [])
+    check_hello(frame)
+
+
+@pytest.mark.parametrize(
+    "frame", [Notice("hello", [PROTOCOL + 1]), Notice("hello", []), Request(1, "hello", [PROTOCOL])]
+)
+def test_another_hello_is_refused(frame: Frame) -> None:
+    """Another version, none at all, another frame."""
+    with pytest.raises(BadInput, match="version"):
+        check_hello(frame)
 
 
 @pytest.mark.parametrize("shape", [[0, "1", "m", {}], [0, 1, 2, 3], [9, 1], {}])
 def test_other_shapes_are_refused(shape: object) -> None:
     """Only the four shapes of MessagePack-RPC pass."""
     with pytest.raises(BadInput):
-        decode(msgpack.packb(shape), [])
+        decode(framed(shape), [])

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from wad.core.errors import BadInput, DaemonDown, Denied, TimedOut, WadError
-from wad.core.wire import Decoder, Frame, Item, Request, Response, encode
+from wad.core.wire import HELLO, Decoder, Frame, Item, Request, Response, check_hello, encode
 
-DEFAULT_SOCKET: Final = "/run/wad/wad.sock"
 _CHUNK: Final = 64 << 10
 
 
@@ -31,6 +30,7 @@ class Client:
         self._socket: socket.socket | None = None
         self._decoder = Decoder()
         self._frames: list[Frame] = []
+        self._greeted = False
         self._last_id = 0
 
     def __enter__(self) -> Client:
@@ -78,13 +78,15 @@ class Client:
     # --- bytes ----------------------------------------------------------------------------------
 
     def _send(self, method: str, params: dict[str, Any] | None) -> int:
+        data = b""
         if self._socket is None:
             self._socket = self._connect()
-            self._decoder, self._frames = Decoder(), []
+            self._decoder, self._frames, self._greeted = Decoder(), [], False
+            data = encode(HELLO)
         self._last_id += 1
         try:
             self._socket.settimeout(self._timeout)
-            self._socket.sendall(encode(Request(self._last_id, method, params or {})))
+            self._socket.sendall(data + encode(Request(self._last_id, method, params or {})))
         except TimeoutError as error:
             raise TimedOut("the daemon does not read what it is asked") from error
         except ConnectionError:
@@ -110,6 +112,9 @@ class Client:
             if data is None:
                 return None
             self._frames.extend(self._decoder.feed(data))
+            if not self._greeted and self._frames:
+                check_hello(self._frames.pop(0))
+                self._greeted = True
         frame = self._frames.pop(0)
         if isinstance(frame, Response) and frame.id == 0 and frame.error is not None:
             self.close()
@@ -175,7 +180,7 @@ def _unreachable(path: str, error: OSError) -> WadError:
         case FileNotFoundError() | ConnectionRefusedError():
             return DaemonDown(
                 f"no daemon answers on {path}",
-                hint="systemctl status wad, journalctl -u wad; another socket: --socket PATH or WAD_SOCKET",
+                hint="systemctl status wad, journalctl -u wad; another place: --socket, WAD_SOCKET or WAD_STATE_DIR",
             )
         case PermissionError():
             return Denied(

@@ -1,7 +1,7 @@
 """The control socket, to which `wadctl` speaks in the frames of `core.wire`: who is let in, and how it all ends.
 
-The kernel says who a client is; a stranger gets one frame that says Denied.  Response 0 is about the connection itself:
-refused, not understood, or one too many.  Nothing grows without limit: a frame that comes in, requests in flight,
+The kernel says who a client is.  Both sides begin with HELLO; Response 0 is about the connection itself: refused, not
+understood, or one too many.  Nothing grows without limit: a frame that comes in, requests in flight,
 connections, and what waits to be read by a slow client.
 """
 
@@ -22,7 +22,7 @@ from wad.api.listening import listening
 from wad.api.operation import Access
 from wad.api.peer import HasOptions, Peer, access_of, peer_of
 from wad.core.errors import Denied, Unavailable, WadError
-from wad.core.wire import Response, encode
+from wad.core.wire import HELLO, Response, encode
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ class _Door:
     @asynccontextmanager
     async def open_on(self, sock: socket.socket, grace: float) -> AsyncIterator[None]:
         """Let clients in while the block runs."""
-        server = await asyncio.start_unix_server(self._enter, sock=sock, limit=_BUFFER)
+        # Not start_unix_server: from Python 3.13 on it deletes the file of a socket that may be systemd's, not ours.
+        server = await asyncio.start_server(self._enter, sock=sock, limit=_BUFFER)
         try:
             yield
         finally:
@@ -85,6 +86,7 @@ class _Door:
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = Line(writer)
         try:
+            await line.send(encode(HELLO))
             access = await self._admit(writer.get_extra_info("socket"))
             await self._converse(Conversation(self._context, reader, line, access))
         except WadError as refusal:
@@ -109,14 +111,7 @@ class _Door:
             peer = self._identify(connection)
         except OSError as error:
             raise Denied(f"the kernel does not say who asks: {error}") from error
-        access = await asyncio.to_thread(access_of, peer, os.getuid(), self._group)
-        if access is None:
-            log.warning("refused uid %d (pid %d): no member of %s", peer.uid, peer.pid, self._group)
-            raise Denied(
-                f"user id {peer.uid} is not a member of the group {self._group}",
-                hint=f"adduser $USER {self._group}",
-            )
-        return access
+        return await asyncio.to_thread(access_of, peer, os.getuid(), self._group)
 
     async def _close(self, grace: float) -> None:
         self._closing = True

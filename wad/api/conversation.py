@@ -1,8 +1,8 @@
 """One client of the control socket: frames in, frames out, its requests side by side.
 
-A request is answered by one Response with its id; a streamed reply sends Items first.  Notice("cancel", [id]) cancels
-a request; so does going away.  Cancelled is only what may be (`Operation.cancellable`): what changes something runs to
-its end, and its reply is dropped when nobody is left to take it.
+Its first frame is HELLO.  A request is answered by one Response with its id; a streamed reply sends Items first.
+Notice("cancel", [id]) cancels a request; so does going away.  Cancelled is only what may be (`Operation.cancellable`):
+what changes something runs to its end, and its reply is dropped when nobody is left to take it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ from wad.api import dispatch
 from wad.api.context import Context
 from wad.api.operation import Access, Operation, find
 from wad.core.errors import BadInput, TimedOut, TooLong, Unavailable, WadError
-from wad.core.wire import MAX_FRAME, Decoder, Frame, Item, Notice, Request, Response, encode
+from wad.core.wire import (
+    MAX_FRAME,
+    Decoder,
+    Frame,
+    Item,
+    Notice,
+    Request,
+    Response,
+    check_hello,
+    encode,
+)
 
 log = logging.getLogger(__name__)
 
@@ -145,10 +155,14 @@ class Conversation:
             await self._tasks.cancel(_FAREWELL)
 
     async def _listen(self) -> None:
-        decoder = Decoder()
+        decoder, greeted = Decoder(), False
         while data := await self._receive():
             for frame in decoder.feed(data):
-                await self._take(frame)
+                if greeted:
+                    await self._take(frame)
+                else:
+                    check_hello(frame)
+                    greeted = True
 
     async def _receive(self) -> bytes:
         try:

@@ -50,7 +50,7 @@ def _admitted(context: Context, operation: Operation, params: object, access: Ac
     if access < operation.access:
         raise Denied(
             f"{operation.name} needs the right to {operation.access.name.lower()}",
-            hint="run it as root or as the daemon's user",
+            hint="run it as root, as the daemon's user, or as a member of its group (control.group)",
         )
     if operation.leader_only and not context.leader.active:
         raise _passive(context)

@@ -25,7 +25,7 @@ from wad.core.errors import UnknownOperation
 
 
 class Access(IntEnum):
-    """Who may ask.  On the Unix socket: members of the group read and operate; root and the daemon's user may all."""
+    """Who may ask: look, send and steer, or do what cannot be undone.  `api.peer` says who has which on the socket."""
 
     READ = 1
     OPERATE = 2

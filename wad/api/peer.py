@@ -52,14 +52,15 @@ def _groups(connection: HasOptions) -> frozenset[int]:
     return frozenset(struct.unpack(f"={len(raw) // 4}I", raw))
 
 
-def access_of(peer: Peer, owner: int, group: str) -> Access | None:
-    """What a peer may do; `owner` is the daemon's uid, None means nothing at all.
+def access_of(peer: Peer, owner: int, group: str) -> Access:
+    """What a peer may do; `owner` is the daemon's uid.
 
+    Root, that user and the members of `group` may do everything; others may look, if the socket's mode let them in.
     May ask the system's user database (and so a directory service): not for the event loop.
     """
-    if peer.uid in (0, owner):
+    if peer.uid in (0, owner) or _is_member(peer, group):
         return Access.ADMIN
-    return Access.OPERATE if _is_member(peer, group) else None
+    return Access.READ
 
 
 def _is_member(peer: Peer, group: str) -> bool:

@@ -4,6 +4,8 @@ Rule 1: everything that decides whether a worker should run, and what an operato
 Rule 2: an outage of any length is `reconnecting`; only WhatsApp's own word (logged out) or an operator ends a session,
 and nothing in here removes one.
 Rule 3: a QR code is shown only while somebody asked for it (the pairing window), and never because of an outage.
+Rule 4: a worker that gets nowhere is replaced.  The library may dial, wait or show an old code for ever without a word,
+and its own pauses between tries grow without bound.
 
     passive        this instance does not hold the lease; no worker
     connecting     a worker runs and has not connected yet
@@ -165,13 +167,15 @@ Input = (
 class Status:
     """Where an account stands.  Times are monotonic seconds.
 
-    `worker`: a worker process should run now.  `retry_at`: when to start the next one.  `attempts`: failures in a row.
+    `worker`: a worker process should run now.  `worker_until`: when it is replaced, unless it gets further before.
+    `retry_at`: when to start the next one.  `attempts`: failures in a row.
     """
 
     state: State = State.PASSIVE
     reason: str = "the lease is not held"
     since: float = 0.0
     worker: bool = False
+    worker_until: float | None = None
     paired: bool = False
     qr: str = ""
     retry_at: float | None = None
@@ -207,12 +211,19 @@ WORKING: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait between tries, in seconds.  `outdated` is slow: only an upgrade helps."""
+    """How long to wait, in seconds.
+
+    Between tries `base`, doubled up to `cap`; `outdated` is slow, since only an upgrade helps.  A worker may take
+    `library` to connect, or to connect again, by itself; a code is followed by the next one within `code` (the library
+    changes it after 60 s at most).
+    """
 
     base: float = 1.0
     cap: float = 300.0
     outdated: float = 3600.0
     banned: float = 900.0
+    library: float = 120.0
+    code: float = 75.0
 
     def delay(self, attempts: int, chance: float) -> float:
         """Capped exponential delay before try number `attempts`; `chance` in [0, 1) is the jitter."""
@@ -237,30 +248,30 @@ def _step(status: Status, event: Input, now: float, chance: float, patience: Pat
         case Stop():
             return _rest(status, State.STOPPED, "stopped by the operator")
         case Begin(paired):
-            return _begin(replace(status, paired=paired))
+            return _begin(replace(status, paired=paired), now + patience.library)
         case Pair(until, paired):
-            return _pair(replace(status, paired=paired), until)
+            return _pair(replace(status, paired=paired), until, now + patience.library)
         case Restart():
             return _restart(status, now)
         case Due():
-            return _due(status, now)
+            return _due(status, now, now + patience.library)
         case _ if status.state not in WORKING:
             return status  # a late word of a worker that is being ended
+        case QrShown() | QrOver() | Connected() | Lost() if not status.worker:
+            return status  # likewise
         case QrShown(code):
-            return _qr(status, code, now)
+            return _qr(status, code, now + patience.code)
         case QrOver():
-            return replace(status, qr="", worker=False, retry_at=now)
+            return replace(status, qr="", worker=False, worker_until=None, retry_at=now)
         case Paired():
-            return replace(
-                status, state=State.CONNECTING, reason="scanned, logging in", paired=True, qr=""
-            )
+            return _paired(status, now, patience)
         case Connected():
             return replace(
-                status, state=State.CONNECTED, reason="logged in", worker=True, paired=True, qr="",
-                retry_at=None, pair_until=None, attempts=0,
+                status, state=State.CONNECTED, reason="logged in", paired=True, qr="",
+                worker_until=None, retry_at=None, pair_until=None, attempts=0,
             )  # fmt: skip
         case Lost(why):
-            return _lost(status, why)
+            return _lost(status, why, now + patience.library)
         case Ended(why):
             return _ended(status, why, now, chance, patience)
         case LoggedOut(why):
@@ -283,16 +294,16 @@ def _rest(status: Status, state: State, reason: str) -> Status:
     return Status(state=state, reason=reason, since=status.since, paired=status.paired)
 
 
-def _begin(status: Status) -> Status:
+def _begin(status: Status, worker_until: float) -> Status:
     if status.worker:
         return status
     if not status.paired:
         return _rest(status, State.AWAITING_SCAN, "not paired yet")
     fresh = _rest(status, State.CONNECTING, "starting")
-    return replace(fresh, worker=True)
+    return replace(fresh, worker=True, worker_until=worker_until)
 
 
-def _pair(status: Status, until: float) -> Status:
+def _pair(status: Status, until: float, worker_until: float) -> Status:
     if status.state is State.PASSIVE:
         raise Conflict("cannot pair: this instance is passive", hint="ask the active instance")
     if status.paired:
@@ -303,7 +314,7 @@ def _pair(status: Status, until: float) -> Status:
     if status.worker and status.pair_until is not None:
         return replace(status, pair_until=until)
     fresh = _rest(status, State.AWAITING_SCAN, "asking WhatsApp for a QR code")
-    return replace(fresh, worker=True, pair_until=until)
+    return replace(fresh, worker=True, worker_until=worker_until, pair_until=until)
 
 
 def _restart(status: Status, now: float) -> Status:
@@ -311,30 +322,64 @@ def _restart(status: Status, now: float) -> Status:
         raise Conflict("cannot restart: this instance is passive", hint="ask the active instance")
     if status.state in ENDED:
         raise Conflict(f"the account is {status.state}: nothing runs", hint=status.action)
-    return replace(status, worker=False, retry_at=now, attempts=0)
+    return replace(status, worker=False, worker_until=None, retry_at=now, attempts=0)
 
 
-def _due(status: Status, now: float) -> Status:
+def _due(status: Status, now: float, worker_until: float) -> Status:
     if status.pair_until is not None and now >= status.pair_until and not status.paired:
         return _rest(status, State.AWAITING_SCAN, "nobody scanned the code in time")
-    if status.worker or status.retry_at is None or now < status.retry_at:
+    if status.worker:
+        return _give_up(status, now)
+    if status.retry_at is None or now < status.retry_at:
         return status
     if status.state in (State.BANNED, State.OUTDATED):
         status = replace(status, state=State.RECONNECTING, reason="trying again")
-    return replace(status, worker=True, retry_at=None)
+    return replace(status, worker=True, worker_until=worker_until, retry_at=None)
 
 
-def _qr(status: Status, code: str, now: float) -> Status:
+def _give_up(status: Status, now: float) -> Status:
+    """Replace a worker that got nowhere."""
+    if status.worker_until is None or now < status.worker_until:
+        return status
+    return replace(
+        status,
+        state=State.RECONNECTING if status.paired else status.state,
+        reason="the library got nowhere by itself: taking a fresh worker",
+        qr="",
+        worker=False,
+        worker_until=None,
+        retry_at=now,
+    )
+
+
+def _qr(status: Status, code: str, worker_until: float) -> Status:
     if status.pair_until is None:
         # The session on the disk was no session after all: say so, and do not show codes to nobody.
         return _rest(replace(status, paired=False), State.AWAITING_SCAN, "not paired")
-    return replace(status, state=State.AWAITING_SCAN, reason="scan the QR code", qr=code)
+    return replace(
+        status, state=State.AWAITING_SCAN, reason="scan the QR code", qr=code,
+        worker_until=worker_until,
+    )  # fmt: skip
 
 
-def _lost(status: Status, why: str) -> Status:
+def _paired(status: Status, now: float, patience: Patience) -> Status:
+    fresh = replace(
+        status, state=State.CONNECTING, reason="scanned, logging in", paired=True, qr=""
+    )
+    if status.worker:
+        return replace(fresh, worker_until=now + patience.library)
+    # Scanned in the moment in which its worker was told to end: the session is there, the next worker logs in.
+    return replace(fresh, retry_at=now, pair_until=None)
+
+
+def _lost(status: Status, why: str, worker_until: float) -> Status:
     if not status.paired:
         return replace(status, qr="", reason=why)
-    return replace(status, state=State.RECONNECTING, reason=why)
+    # Counted from the first loss: the library tells of some of its tries, and not of others.
+    return replace(
+        status, state=State.RECONNECTING, reason=why,
+        worker_until=status.worker_until if status.worker_until is not None else worker_until,
+    )  # fmt: skip
 
 
 def _ended(status: Status, why: str, now: float, chance: float, patience: Patience) -> Status:
@@ -348,6 +393,7 @@ def _ended(status: Status, why: str, now: float, chance: float, patience: Patien
         reason="restarting" if planned else why,
         qr="",
         worker=False,
+        worker_until=None,
         retry_at=now if planned else now + patience.delay(status.attempts, chance),
         attempts=status.attempts + (not planned),
     )
