@@ -22,6 +22,7 @@ import hashlib
 import logging
 import re
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -235,7 +236,7 @@ class Gate:
         seen = (0, 0)
         while True:
             self._news.wait()
-            threading.Event().wait(_SLICE)
+            time.sleep(_SLICE)
             with self._lock:
                 now = (self._taken, self._done)
                 still = now == seen and self._taken == self._done
