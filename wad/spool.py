@@ -258,7 +258,10 @@ class Spool:
 
 
 def _is_known(db: sqlite3.Connection, one: Arrival) -> bool:
-    query = "SELECT 1 FROM events WHERE wa_id = ? AND kind = ? AND (event = ? OR raw = ?)"
+    query = (
+        "SELECT 1 FROM events INDEXED BY by_wa_id WHERE wa_id = ? AND wa_id != ''"
+        " AND kind = ? AND (event = ? OR raw = ?)"
+    )
     return db.execute(query, (one.wa_id, one.kind, one.event, one.raw)).fetchone() is not None
 
 
