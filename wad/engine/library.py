@@ -17,11 +17,10 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from wad.core.errors import EngineFailure
 from wad.core.jid import Jid
-from wad.engine.binding import Functions, package
+from wad.engine.binding import Functions, dsn, package
 
 
 def _bypass() -> None:
@@ -81,7 +80,7 @@ class Library:
     def connect(self) -> None:
         """Connect and stay; returns only when the client is done for.  Raises EngineFailure."""
         error = self._functions.run(
-            _dsn(self._database),
+            dsn(self._database),
             self._uuid,
             _device_properties(self._device_name),
             log_level=b"WARN" if self._on_line is None else b"DEBUG",
@@ -153,12 +152,6 @@ class Library:
 def parse(name: str, raw: bytes) -> Any:
     """The protobuf object of an event.  Raises google.protobuf.message.DecodeError."""
     return getattr(Neonize_pb2, name).FromString(raw)
-
-
-def _dsn(database: Path) -> str:
-    # The library appends "?_foreign_keys=on" to what it is given; the last parameter takes that up (engine.md 2).
-    options = "_foreign_keys=on&_journal_mode=WAL&_busy_timeout=10000&_txlock=immediate&_synchronous=FULL&_x="
-    return f"{quote(str(database))}?{options}"
 
 
 def _device_properties(name: str) -> bytes:
