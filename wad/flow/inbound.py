@@ -16,8 +16,10 @@ import msgspec
 
 from wad.clock import Clock
 from wad.core import event as words
+from wad.core.change import Change, PutAlias
 from wad.core.errors import Damaged, WadError
-from wad.core.message import Change, Message, PutAlias, plan
+from wad.core.message import Message
+from wad.core.plan import plan
 from wad.flow.bus import Bus
 from wad.spool import Row, Spool
 from wad.store import Store
