@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.contracts.amendments import AmendmentContract
 from tests.contracts.chats import ChatContract
+from tests.contracts.orders import OrderContract
 from tests.contracts.people import PeopleContract
 from tests.contracts.world import (
     ACC,
@@ -28,7 +27,6 @@ from tests.contracts.world import (
     GROUP,
     NOON,
     OTHER,
-    Fresh,
     S,
     a_status,
     arrival,
@@ -41,7 +39,8 @@ from tests.contracts.world import (
     text,
     wa_id,
 )
-from wad.core.change import Change, PutAlias, PutMessage
+from wad.core.change import PutMessage
+from wad.core.content import Call, CallOutcome, Contact, Link, Location, Poll, Quote
 from wad.core.errors import Conflict, Fenced, NotFound
 from wad.core.event import Content, Mark, Media, MessageKind
 from wad.core.jid import Jid, ThreadId
@@ -50,7 +49,7 @@ from wad.core.outbox import Cancel, Entry, NotSent, Outcome, Refused, Retry, Sen
 from wad.store.port import Cursor, Page, Store
 
 
-class StoreContract(AmendmentContract, ChatContract, PeopleContract):
+class StoreContract(AmendmentContract, ChatContract, OrderContract, PeopleContract):
     """The suite.  Every test gets an empty store."""
 
     # --- record: messages -----------------------------------------------------------------------
@@ -58,7 +57,9 @@ class StoreContract(AmendmentContract, ChatContract, PeopleContract):
     async def test_a_message_is_kept_whole(self, store: Store) -> None:
         """What was put in comes out, every field."""
         content = Content(
-            MessageKind.IMAGE, "look", media=Media("image/png", "a.png", 77), target="T", ephemeral=True
+            MessageKind.IMAGE, "look", media=Media("image/png", "a.png", 77, key=b"k", thumbnail=b"t"), target="T",
+            ephemeral=True, mentions=("1@lid",), quote=Quote("2@lid", "before"), link=Link("http://a"),
+            location=Location(1.5, -2.5, "Here"), contacts=(Contact("Eve", "BEGIN"),), poll=Poll("?", ("a", "b"), 1),
         )  # fmt: skip
         changes = arrival(1, content=content, push_name="Ann")
         done = await store.record(ACC, changes)
@@ -175,6 +176,36 @@ class StoreContract(AmendmentContract, ChatContract, PeopleContract):
         thread = await one_thread(store)
         assert (thread.messages, thread.unread) == (1, 1)
         assert (thread.last_text, thread.name) == ("text 1", "Ann")
+
+    async def test_lost_messages_are_counted(self, store: Store) -> None:
+        """Until they come after all; of each account its own."""
+        lost = Content(MessageKind.LOST, detail="lost in a crash")
+        assert (await store.totals(ACC)).lost == 0
+        done = await store.record(
+            ACC, [*arrival(1, content=lost), *arrival(2, content=lost), *arrival(3)]
+        )
+        assert done.lost == 2
+        await store.record(OTHER, arrival(4, account=OTHER, content=lost))
+        assert (await store.totals(ACC)).lost == 2
+        done = await store.record(ACC, [*arrival(1), *arrival(1, content=lost)])
+        assert done.lost == -1
+        assert (await store.totals(ACC)).lost == 1
+
+    async def test_a_call_ends(self, store: Store) -> None:
+        """It stands where it began, once, with how it went; whichever was told first."""
+        offered = Content(MessageKind.CALL, call=Call(CallOutcome.OFFERED))
+        missed = Content(MessageKind.CALL, call=Call(CallOutcome.MISSED))
+        begins, ends = arrival(1, content=offered), arrival(1, content=missed, at_ms=NOON + 90_000)
+        for changes in (ends, begins, ends):
+            await store.record(ACC, changes)
+        message = await one_message(store)
+        assert (message.content, message.at_ms) == (missed, NOON + 1000)
+        thread = await one_thread(store)
+        assert (thread.last_text, thread.last_ms, thread.messages) == (
+            "[call: missed]",
+            NOON + 1000,
+            1,
+        )
 
     async def test_a_placeholder_replaces_nothing(self, store: Store) -> None:
         """A message that was read stays, whatever comes later."""
@@ -631,87 +662,3 @@ class StoreContract(AmendmentContract, ChatContract, PeopleContract):
         assert (await store.entry(queued().id)) is not None
         statuses = {m.id: m.status for m in await store.messages(ANN_THREAD, limit=9)}
         assert statuses == {queued().id: S.QUEUED, done.new[0].id: S.READ}
-
-    # --- any order --------------------------------------------------------------------------------------
-
-    @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
-    @given(data=st.data())
-    async def test_any_order_and_repetition_ends_in_the_same_store(
-        self, fresh: Fresh, data: st.DataObject
-    ) -> None:
-        """A permutation of the changes, with repetitions, cut into any batches, shows the same."""
-        changes = data.draw(_CHANGES, label="changes")
-        again = data.draw(st.lists(st.sampled_from(changes)), label="again")
-        shuffled = data.draw(st.permutations([*changes, *again]), label="order")
-        cut = data.draw(st.integers(0, len(shuffled)), label="cut")
-        async with fresh() as one:
-            await one.record(ACC, changes)
-            expected = await contents(one), await one.totals(ACC), await one.aliases(ACC)
-        async with fresh() as other:
-            await other.record(ACC, shuffled[:cut])
-            await other.record(ACC, shuffled[cut:])
-            found = await contents(other), await other.totals(ACC), await other.aliases(ACC)
-        assert found == expected
-
-    @settings(
-        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
-    @given(
-        order=st.permutations(["settle", "echo", "delivered", "read"]),
-        outcome=st.sampled_from([Sent(wa_id(1), NOON + 1000), Unknown(wa_id(1), "crash")]),
-        chat=st.sampled_from([ANN, ANN_LID]),
-    )
-    async def test_evidence_in_any_order_ends_in_the_same_store(
-        self, fresh: Fresh, order: Sequence[str], outcome: Outcome, chat: Jid
-    ) -> None:
-        """Settling, echo and receipts of one message may come in any order."""
-        evidence: dict[str, list[Change]] = {
-            "echo": arrival(1, chat, from_me=True),
-            "delivered": [mark(1, Mark.DELIVERED)],
-            "read": [mark(1, Mark.READ, thread=ANN_LID_THREAD)],
-        }
-        async with fresh() as store:
-            await sending(store, queued())
-            for step in order:
-                if step == "settle":
-                    await store.settle(queued().id, outcome, epoch=EPOCH)
-                else:
-                    await store.record(ACC, evidence[step])
-            entry = await store.entry(queued().id)
-            assert entry is not None
-            assert (entry.state, entry.wa_id, entry.error) == (S.READ, wa_id(1), "")
-            assert (await one_message(store)).status is S.READ
-            assert len(await store.threads(None, limit=9)) == 1
-            assert (await one_thread(store)).messages == 1
-
-
-_CHATS = st.sampled_from([ANN, BOB, GROUP, Jid.parse("777@lid")])
-_MESSAGES = st.builds(
-    arrival,
-    st.integers(0, 5),
-    _CHATS,
-    from_me=st.booleans(),
-    push_name=st.sampled_from(["", "Ann", "Bob"]),
-    content=st.sampled_from([text("a"), text("b"), Content(MessageKind.STICKER)]),
-)
-_MARKS: st.SearchStrategy[list[Change]] = st.builds(
-    lambda number, what, by: [mark(number, what, by=by)],
-    st.integers(0, 5),
-    st.sampled_from(list(Mark)),
-    st.sampled_from([ANN, BOB]),
-)
-_ALIASES: st.SearchStrategy[list[Change]] = st.sampled_from([0, 1, 2]).map(
-    lambda number: [PutAlias(f"90{number}@lid", f"4079900000{number}@s.whatsapp.net")]
-)
-
-
-def _identity(changes: list[Change]) -> object:
-    # One message has one inside, one time and one name, whoever tells of it: that is what the rule presupposes.
-    return [change.message.id if isinstance(change, PutMessage) else change for change in changes]
-
-
-_CHANGES: st.SearchStrategy[list[Change]] = st.lists(
-    _MESSAGES | _MARKS | _ALIASES, min_size=1, max_size=12, unique_by=lambda c: repr(_identity(c))
-).map(lambda found: [change for changes in found for change in changes])

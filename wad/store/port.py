@@ -25,11 +25,15 @@ class Cursor(msgspec.Struct, frozen=True, order=True):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What `record` did: messages that were new, how many were known, and which it changed (edits, reactions, ...)."""
+    """What `record` did: messages that were new, how many were known, and which it changed (edits, reactions, ...).
+
+    `lost`: by how many the account has more, or fewer, messages that are known to be lost.
+    """
 
     new: tuple[Message, ...]
     known: int
     changed: tuple[Message, ...] = ()
+    lost: int = 0
 
 
 class Enqueued(msgspec.Struct, frozen=True):

@@ -199,14 +199,14 @@ class SqliteStore:
                 " WHERE account = ? AND messages > 0",
                 (account,),
             ).fetchone()
-            (lost,) = db.execute(
-                "SELECT count(*) FROM messages WHERE account = ? AND kind = 'lost'", (account,)
-            ).fetchone()
             states = db.execute(
                 "SELECT state, count(*) FROM outbox WHERE account = ? GROUP BY state", (account,)
             )
             return Totals(
-                threads, messages, {MessageStatus(state): count for state, count in states}, lost
+                threads,
+                messages,
+                {MessageStatus(state): count for state, count in states},
+                _lost(db, account),
             )
 
         return await self._read(work)
@@ -317,6 +317,7 @@ class SqliteStore:
 
 
 def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> Recorded:
+    lost = _lost(db, account)
     new: list[Message] = []
     changed: dict[str, Message] = {}
     known = 0
@@ -337,7 +338,12 @@ def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> R
                 put_alias(db, account, change)
             case _:
                 assert_never(change)
-    return Recorded(tuple(new), known, tuple(changed.values()))
+    return Recorded(tuple(new), known, tuple(changed.values()), _lost(db, account) - lost)
+
+
+def _lost(db: sqlite3.Connection, account: str) -> int:
+    query = "SELECT count(*) FROM messages WHERE account = ? AND kind = 'lost'"
+    return int(db.execute(query, (account,)).fetchone()[0])
 
 
 def _known_epoch(db: sqlite3.Connection) -> int:
