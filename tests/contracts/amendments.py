@@ -184,13 +184,14 @@ class AmendmentContract(OneStore):
         """What could not be read at first turned out to be no message."""
         stuck = reaction(1, "+")
         number = int(stuck.wa_id, 16) - int(wa_id(0), 16)
-        holder = arrival(number, content=Content(kind))
+        holder = arrival(number, content=Content(kind), push_name="Ann")
         await store.record(ACC, arrival(1))
         for changes in (holder, [stuck]) if placeholder_first else ([stuck], holder):
             await store.record(ACC, changes)
         assert [r.text for r in (await one_message(store)).reactions] == ["+"]
         thread = await one_thread(store)
         assert (thread.messages, thread.unread, thread.last_text) == (1, 1, "text 1")
+        assert thread.name == "Ann"
 
     async def test_a_revoked_placeholder_keeps_what_comes(self, store: Store) -> None:
         """The message that came after its revoke is kept as what it said."""

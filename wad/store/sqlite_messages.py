@@ -46,6 +46,7 @@ def put_message(db: sqlite3.Connection, told: Message) -> Message | None:
     if known is not None:
         return _told_again(db, known, message)
     if message.content.kind in PLACEHOLDERS and is_amendment(db, message):
+        note_facts(db, message)
         return None
     db.execute(_INSERT, message_row(message))
     show_in_thread(db, message)
