@@ -22,6 +22,7 @@ from tests.contracts.world import (
     queued,
     reaction,
     text,
+    wa_id,
 )
 from wad.core.change import Change, PutAlias, PutChat
 from wad.core.event import Content, MessageKind
@@ -177,3 +178,14 @@ class PeopleContract(OneStore):
         await store.record(ACC, [*arrival(1, ANN), *arrival(2, ANN_LID), *arrival(3, ANN)])
         await store.record(ACC, [PutChat(ANN_LID_THREAD, str(ANN_LID), read_ms=NOON + 2000), ALIAS])
         assert (await one_thread(store)).unread == 1
+
+    @pytest.mark.parametrize("hidden", ["placeholder", "amendment"])
+    async def test_a_placeholder_goes_under_either_address(self, store: Store, hidden: str) -> None:
+        """The amendment that it stood for may lie under the other one."""
+        stuck = reaction(1, "+", thread=ANN_LID_THREAD if hidden == "amendment" else ANN_THREAD)
+        number = int(stuck.wa_id, 16) - int(wa_id(0), 16)
+        chat = ANN_LID if hidden == "placeholder" else ANN
+        holder = arrival(number, chat, content=Content(MessageKind.UNDECRYPTABLE))
+        await store.record(ACC, [*arrival(1), *holder, stuck, ALIAS])
+        assert [r.text for r in (await one_message(store)).reactions] == ["+"]
+        assert (await one_thread(store)).messages == 1

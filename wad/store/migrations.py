@@ -45,7 +45,7 @@ CREATE TABLE amendments (
     digest TEXT NOT NULL -- of the content
 );
 CREATE UNIQUE INDEX amendments_told
-    ON amendments (account, target, thread, kind, party, from_me, wa_id, at_ms, digest);
+    ON amendments (target, account, thread, kind, party, from_me, wa_id, at_ms, digest);
 CREATE INDEX amendments_by_wa_id ON amendments (account, wa_id) WHERE wa_id != '';
 CREATE INDEX amendments_by_hidden_party ON amendments (account, party) WHERE party LIKE '%lid';
 CREATE INDEX amendments_by_hidden_thread ON amendments (thread) WHERE thread LIKE '%lid';

@@ -31,6 +31,7 @@ _INSERT: Final = (
     " (account, target, thread, kind, wa_id, party, from_me, at_ms, content, digest)"
     " VALUES (?,?,?,?,?,?,?,?,?,?)"
 )
+_KINDS: Final = ",".join("?" * len(PLACEHOLDERS))
 _ONLY_THE_LAST: Final = (MessageKind.REACTION, MessageKind.POLL_VOTE)
 
 
@@ -65,11 +66,22 @@ def _remove_placeholder(
     db: sqlite3.Connection, account: str, thread: str, change: PutAmendment
 ) -> None:
     """What could not be read at first was this amendment, and no message."""
-    kinds = ",".join("?" * len(PLACEHOLDERS))
     rows = db.execute(
         "SELECT id FROM messages WHERE account = ? AND wa_id = ? AND wa_id != '' AND thread = ? AND from_me = ?"
-        f" AND kind IN ({kinds})",
+        f" AND kind IN ({_KINDS})",
         (account, change.wa_id, thread, change.from_me, *PLACEHOLDERS),
+    ).fetchall()
+    for (ident,) in rows:
+        remove_from_thread(db, ident, thread)
+
+
+def _remove_placeholders(db: sqlite3.Connection, thread: str) -> None:
+    """The same for a whole thread, after two became one."""
+    rows = db.execute(
+        "SELECT DISTINCT m.id FROM messages AS m JOIN amendments AS a ON a.account = m.account"
+        " AND a.wa_id = m.wa_id AND a.wa_id != '' AND a.thread = m.thread AND a.from_me = m.from_me"
+        f" WHERE m.thread = ? AND m.kind IN ({_KINDS})",
+        (thread, *PLACEHOLDERS),
     ).fetchall()
     for (ident,) in rows:
         remove_from_thread(db, ident, thread)
@@ -133,7 +145,7 @@ def amended_targets(db: sqlite3.Connection, account: str, lid: str, thread: str)
 def move_amendments(
     db: sqlite3.Connection, account: str, lid: str, pn: str, threads: tuple[str, str]
 ) -> None:
-    """Amendments by a hidden id, and in its thread, are the number's."""
+    """Amendments by a hidden id, and in its thread, are the number's; the messages have moved before."""
     old, new = threads
     # The same telling may be there under both names already.
     db.execute(
@@ -144,3 +156,4 @@ def move_amendments(
         "UPDATE OR REPLACE amendments SET thread = ? WHERE thread = ? AND thread LIKE '%lid'",
         (new, old),
     )
+    _remove_placeholders(db, new)
