@@ -9,7 +9,18 @@ import msgspec
 import pytest
 
 from wad.api.message_view import ReplyView, VersionView, message_view
-from wad.core.content import Call, CallOutcome, Content, Media, MessageKind, Poll, Quote
+from wad.core.content import (
+    Call,
+    CallOutcome,
+    Contact,
+    Content,
+    Link,
+    Location,
+    Media,
+    MessageKind,
+    Poll,
+    Quote,
+)
 from wad.core.message import Ballot, Message, MessageStatus, Reaction, Version
 from wadctl.conversation import line
 
@@ -56,6 +67,21 @@ def test_what_it_said_before_is_shown() -> None:
     assert view.earlier == (VersionView(kind="text", text="oh", at_ms=5),)
 
 
+def test_every_field_is_told() -> None:
+    """A program need not know what a missing one means."""
+    content = Content(
+        K.UNKNOWN, link=Link("u"), location=Location(1, 2), contacts=(Contact("n"),), poll=Poll("q"),
+        call=Call(CallOutcome.ENDED), media=Media(),
+    )  # fmt: skip
+    document = msgspec.json.decode(msgspec.json.encode(message_view(a_message(content))))
+    assert document["link"] == {"url": "u", "title": "", "description": ""}
+    assert document["location"]["live"] is False
+    assert document["contacts"] == [{"name": "n", "vcard": ""}]
+    assert document["poll"] == {"question": "q", "options": [], "selectable": 0}
+    assert document["call"] == {"outcome": "ended", "video": False, "group": False, "seconds": 0}
+    assert document["media"]["size"] == 0
+
+
 def test_votes_name_what_was_chosen() -> None:
     """Where they came in clear; an encrypted one chose something that is not known, which is not nothing."""
     digest = hashlib.sha256(b"tea").digest()
@@ -82,6 +108,7 @@ def test_votes_name_what_was_chosen() -> None:
         (Content(K.AUDIO, media=Media(voice=True, seconds=4)), "[voice, 4 s]"),
         (Content(K.POLL, "Tea?"), "[poll] Tea?"),
         (Content(K.CALL, call=Call(CallOutcome.MISSED, video=True)), "[video call: missed]"),
+        (Content(K.CALL, call=Call(CallOutcome.ENDED)), "[call: ended]"),
         (Content(K.REVOKE), "[deleted]"),
         (Content(K.LOST), "[lost]"),
         (Content(K.UNKNOWN, "Party", detail="eventMessage"), "[unknown: eventMessage] Party"),

@@ -96,6 +96,15 @@ def test_every_kind(body: Message, kind: MessageKind, text: str) -> None:
     assert (found.kind, found.text) == (kind, text)
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_kind_from_the_future_is_kept(wrapped: bool) -> None:
+    """The library itself has no name for it; beside it the usual context."""
+    body = Message.FromString(b"\xa2\x1f\x02hi")  # field 500
+    body.messageContextInfo.messageSecret = b"s"
+    found = content(Message(ephemeralMessage={"message": body}) if wrapped else body)
+    assert found == Content(K.UNKNOWN, detail="newer than the library", ephemeral=False)
+
+
 WRAPPERS = [
     "ephemeralMessage", "viewOnceMessage", "viewOnceMessageV2", "viewOnceMessageV2Extension",
     "documentWithCaptionMessage", "editedMessage", "groupMentionedMessage", "botInvokeMessage", "spoilerMessage",

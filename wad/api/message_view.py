@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TypeVar
 
 import msgspec
 
 from wad.core.content import Call, Contact, Content, Link, Location, Media, Poll
 from wad.core.message import Ballot, Message, Reaction
+
+T = TypeVar("T")
 
 
 class ReplyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +34,26 @@ class MediaView(msgspec.Struct, frozen=True, kw_only=True):
     pages: int
     voice: bool
     animated: bool
+
+
+class LinkView(Link, frozen=True, omit_defaults=False):
+    """As in the content; here every field is told."""
+
+
+class LocationView(Location, frozen=True, omit_defaults=False):
+    """As in the content; here every field is told."""
+
+
+class ContactView(Contact, frozen=True, omit_defaults=False):
+    """As in the content; here every field is told."""
+
+
+class PollView(Poll, frozen=True, omit_defaults=False):
+    """As in the content; here every field is told."""
+
+
+class CallView(Call, frozen=True, omit_defaults=False):
+    """As in the content; here every field is told."""
 
 
 class VoteView(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,12 +102,12 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     view_once: bool
     expires_s: int
     media: MediaView | None
-    link: Link | None
-    location: Location | None
-    contacts: tuple[Contact, ...]
-    poll: Poll | None
+    link: LinkView | None
+    location: LocationView | None
+    contacts: tuple[ContactView, ...]
+    poll: PollView | None
     votes: tuple[VoteView, ...]
-    call: Call | None
+    call: CallView | None
     earlier: tuple[VersionView, ...]
 
 
@@ -114,17 +137,21 @@ def message_view(message: Message) -> MessageView:
         view_once=content.view_once,
         expires_s=content.expires_s,
         media=None if content.media is None else _media(content.media),
-        link=content.link,
-        location=content.location,
-        contacts=content.contacts,
-        poll=content.poll,
+        link=_whole(LinkView, content.link),
+        location=_whole(LocationView, content.location),
+        contacts=tuple(ContactView(contact.name, contact.vcard) for contact in content.contacts),
+        poll=_whole(PollView, content.poll),
         votes=tuple(_vote(ballot, content.poll) for ballot in message.votes),
-        call=content.call,
+        call=_whole(CallView, content.call),
         earlier=tuple(
             VersionView(kind=version.content.kind, text=version.content.text, at_ms=version.at_ms)
             for version in message.earlier
         ),
     )
+
+
+def _whole(kind: type[T], value: msgspec.Struct | None) -> T | None:
+    return None if value is None else kind(**msgspec.structs.asdict(value))
 
 
 def _reply(content: Content) -> ReplyView | None:

@@ -75,6 +75,7 @@ _OUTCOMES: Final = {
     "ACCEPTED_ELSEWHERE": CallOutcome.ACCEPTED,
     "ONGOING": CallOutcome.OFFERED,
 }  # waE2E.CallLogMessage.CallOutcome; the rest (silenced, failed) was not answered
+_NOVEL: Final = "newer than the library"
 _REVOKE, _EDIT = 0, 14  # waE2E.ProtocolMessage.Type
 _INT64: Final = (1 << 63) - 1
 
@@ -110,7 +111,7 @@ def content_of(unwrapped: Unwrapped, *, quoting: bool = True) -> Content | None:
     body, wrappers = unwrapped
     present = [field.name for field, _ in body.ListFields() if field.name not in _SILENT]
     if not present:
-        return None
+        return Content(MessageKind.UNKNOWN, detail=_NOVEL) if _has_more(body) else None
     if "protocolMessage" in present:
         return _protocol(body.protocolMessage)
     if "commentMessage" in present:
@@ -123,6 +124,15 @@ def content_of(unwrapped: Unwrapped, *, quoting: bool = True) -> Content | None:
     return msgspec.structs.replace(
         content, view_once=bool(once), ephemeral="ephemeralMessage" in wrappers
     )
+
+
+def _has_more(body: Any) -> bool:
+    """Whether a message without any field that we know has one that the library does not know either."""
+    rest = type(body)()
+    rest.CopyFrom(body)
+    for name in _SILENT:
+        rest.ClearField(name)
+    return bool(rest.ByteSize())
 
 
 def _plain(name: str, part: Any, present: list[str]) -> Content:
