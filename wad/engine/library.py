@@ -41,7 +41,8 @@ log = logging.getLogger("wad.whatsmeow")
 EVENTS: Final = {
     3: "Connected", 4: "KeepAliveTimeout", 5: "KeepAliveRestored", 6: "LoggedOut", 7: "StreamReplaced",
     8: "TemporaryBan", 9: "ConnectFailure", 10: "ClientOutdated", 11: "StreamError", 12: "Disconnected",
-    13: "HistorySync", 17: "Message", 18: "Receipt", 27: "OfflineSyncCompleted", 44: "UndecryptableMessage",
+    13: "HistorySync", 17: "Message", 18: "Receipt", 21: "JoinedGroup", 22: "GroupInfoEvent",
+    27: "OfflineSyncCompleted", 36: "CallOffer", 40: "CallOfferNotice", 42: "CallTerminate", 44: "UndecryptableMessage",
 }  # fmt: skip
 """The events that are asked for, and their numbers (neonize/events.py, EVENT_TO_INT)."""
 
