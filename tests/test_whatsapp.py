@@ -187,10 +187,8 @@ def test_every_command_of_the_console_has_help() -> None:
     assert all(re.fullmatch(r"[a-z]+( [^:]+)?: .+", line) for line in lines)
     names = [re.split("[ :]", line)[0] for line in lines]
     assert len(names) == len(set(names)) > 30
-    for answer, line in zip(
-        console(*(f"{name} 1 2 3 4 5 6" for name in names)), lines, strict=True
-    ):
-        assert answer != {"error": f"usage: {line}"} or line.startswith(answer["error"][7:12])
+    (line,) = (line for line in lines if line.startswith("typing "))
+    assert console("typing") == [{"error": f"usage: {line}"}]
 
 
 def test_the_console_speaks_for_people(tmp_path: Path) -> None:
