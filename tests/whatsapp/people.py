@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tests.whatsapp import contents, pb
 from tests.whatsapp.device import Device, Envelope
 from tests.whatsapp.keyring import Keyring
+from tests.whatsapp.signal_protocol import REGISTRATION_ID
 from tests.whatsapp.wire import Jid, Node, Value, node
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Person:
 
     `auto_receipts`: the phone acknowledges delivery by itself; `auto_read`: what arrives is read at once; `addressing`:
     under which address their messages come.  `chat_states`: what accounts let them see: "composing", "audio", "paused".
+    `cannot_read`: so many of the next messages they cannot read, and ask for again.
     """
 
     def __init__(self, server: WhatsApp, pn: Jid, lid: Jid, name: str) -> None:
@@ -90,6 +92,7 @@ class Person:
         self.chat_states: list[tuple[Account, str]] = []
         self.auto_receipts = True
         self.auto_read = False
+        self.cannot_read = 0
         self.addressing = Addressing.LID_WITH_PN
         self._secrets: dict[str, bytes] = {}  # by message id, of the last messages seen
 
@@ -175,11 +178,20 @@ class Person:
         """The same without waiting."""
         word = None if kind == "delivery" else kind
         self.server.ledger.receipt_sent(account, ident, kind, self.pn.user)
-        address = (
-            {"from_": self.lid} if group is None else {"from_": group, "participant": self.lid}
-        )
+        self._post_receipt(account, ident, word, group)
+
+    def ask_again(self, account: Account, ident: str, group: Jid | None = None) -> None:
+        """Tell an account that its message cannot be read (whatsmeow's retry.go)."""
+        retry = node("retry", count=1, id=ident, t=self.server.now(), v=1)
+        registration = node("registration", REGISTRATION_ID.to_bytes(4, "big"))
+        self._post_receipt(account, ident, "retry", group, retry, registration)
+
+    def _post_receipt(
+        self, account: Account, ident: str, word: str | None, group: Jid | None, *more: Node
+    ) -> None:
+        address = {"from_": group or self.lid, "participant": self.lid if group else None}
         for device in account.devices.values():
-            stanza = node("receipt", id=ident, type_=word, t=self.server.now(), **address)
+            stanza = node("receipt", *more, id=ident, type_=word, t=self.server.now(), **address)
             device.post(Envelope(stanza))
 
     # --- reading ------------------------------------------------------------------------------
@@ -190,6 +202,10 @@ class Person:
 
     def take(self, account: Account, ident: str, content: bytes, group: Jid | None = None) -> None:
         """A message arrived and was decrypted."""
+        if self.cannot_read:
+            self.cannot_read -= 1
+            self.ask_again(account, ident, group)
+            return
         self.remember(ident, content)
         self.inbox.add(Received(account, ident, contents.text_of(content), content, group))
         if self.auto_receipts:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tests.whatsapp import contents, history, linking, pb
 from tests.whatsapp.appstate import AppState
 from tests.whatsapp.contents import text_of
+from tests.whatsapp.device import Envelope
 from tests.whatsapp.groups import Group
 from tests.whatsapp.history import Chunk, Conversation, Sync
 from tests.whatsapp.peers import Peer
@@ -100,6 +101,17 @@ class Phone(Person):
         """A linked device sent a message."""
         self.remember(ident, message)
         self.copies.append(Received(self._account, ident, text_of(message), message, group))
+
+    def read(self, chat: Peer, *idents: str) -> None:
+        """The owner reads messages of a chat on the phone; its devices are told."""
+        first, *rest = idents
+        more = [node("list", *(node("item", id=ident) for ident in rest))] if rest else []
+        for device in self._account.devices.values():
+            stanza = node(
+                "receipt", *more, id=first, from_=self.lid, recipient=chat.lid, type_="read-self",
+                t=self.server.now(),
+            )  # fmt: skip
+            device.post(Envelope(stanza))
 
     async def write_text(self, to: Peer | Account | Group, text: str) -> str:
         """The owner writes on the phone.  The message's id."""
