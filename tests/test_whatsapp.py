@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.whatsapp import WhatsApp, contents, pb
+from tests.whatsapp import WhatsApp, contents, pb, polls
 from tests.whatsapp.attachments import MEDIA, announce, fetch
 from tests.whatsapp.contents import Target
 from tests.whatsapp.curve import KeyPair, verify
@@ -158,12 +158,12 @@ def test_a_vote(options: set[str]) -> None:
     """Who knows the poll's secret can read it, for that poll and that voter only."""
     poll = Target("POLL", Jid("1", "lid"), Jid("2", "lid"), from_me=False)
     voter = Jid("3", "lid")
-    vote = pb.encode(contents.poll_vote(poll, b"s" * 32, voter, sorted(options), 1))
+    vote = pb.encode(polls.poll_vote(poll, b"s" * 32, voter, sorted(options), 1))
     hashes = {hashlib.sha256(option.encode()).digest() for option in options}
-    assert contents.read_vote(vote, poll, b"s" * 32, voter) == hashes
+    assert polls.read_vote(vote, poll, b"s" * 32, voter) == hashes
     for secret, who in ((b"t" * 32, voter), (b"s" * 32, poll.sender)):
         with pytest.raises(InvalidTag):
-            contents.read_vote(vote, poll, secret, who)
+            polls.read_vote(vote, poll, secret, who)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=12), st.integers(1, 5))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tests.whatsapp import contents, pb
 from tests.whatsapp.device import Device, Envelope
+from tests.whatsapp.inbox import Inbox, Received
 from tests.whatsapp.keyring import Keyring
 from tests.whatsapp.signal_protocol import REGISTRATION_ID
 from tests.whatsapp.wire import Jid, Node, Value, node
@@ -42,36 +42,6 @@ class Addressing(StrEnum):
     def both(self) -> bool:
         """Whether the other address is told, too."""
         return self in (Addressing.LID_WITH_PN, Addressing.PN_WITH_LID)
-
-
-@dataclass(frozen=True)
-class Received:
-    """What a device under test sent to somebody; `group` is where, unless to them alone."""
-
-    account: Account
-    ident: str
-    text: str
-    content: bytes  # waE2E.Message
-    group: Jid | None = None
-
-
-class Inbox(list[Received]):
-    """Messages in order of arrival, found by what is known of one without going through all."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._first: dict[tuple[Account, str | None, str | None], Received] = {}
-
-    def add(self, message: Received) -> None:
-        """A message arrived."""
-        self.append(message)
-        for ident in (message.ident, None):
-            for text in (message.text, None):
-                self._first.setdefault((message.account, ident, text), message)
-
-    def find(self, account: Account, ident: str | None, text: str | None) -> Received | None:
-        """The first one that fits."""
-        return self._first.get((account, ident, text))
 
 
 class Person:

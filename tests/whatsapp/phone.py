@@ -11,8 +11,9 @@ from tests.whatsapp.contents import text_of
 from tests.whatsapp.device import Envelope
 from tests.whatsapp.groups import Group
 from tests.whatsapp.history import Chunk, Conversation, Sync
+from tests.whatsapp.inbox import Received
 from tests.whatsapp.peers import Peer
-from tests.whatsapp.people import Person, Received
+from tests.whatsapp.people import Person
 from tests.whatsapp.wire import Jid, node
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ class Phone(Person):
 
     async def scan(self, qr: str) -> int:
         """Scan the QR code of a device and link it; the number it gets.  Raises ValueError for a code nobody shows."""
-        shown = linking.read_qr(qr)
-        connection = self.server.candidate(shown.ref, shown.noise, shown.identity)
-        return linking.link(self._account, connection, shown.secret)
+        return linking.scan(self._account, qr)
 
     async def enter_code(self, code: str) -> int:
         """Type the code that a device shows and link it; the number it gets.  Raises ValueError for another code."""
