@@ -45,6 +45,14 @@ async def test_an_ordinary_message_has_a_secret(scene: Scene) -> None:
     assert "messageContextInfo" not in got["message"]
 
 
+async def test_a_message_without_a_secret(scene: Scene) -> None:
+    """Of a client that adds none."""
+    scene.bob.adds_secrets = False
+    got = await scene.text("plain")
+    scene.bob.adds_secrets = True
+    assert got["message"] == {"conversation": "plain"}
+
+
 async def test_a_reply_and_mentions(scene: Scene) -> None:
     """It names what it answers, and whom it mentions."""
     bob, account = scene.bob, scene.account

@@ -49,7 +49,8 @@ class Person:
 
     `auto_receipts`: the phone acknowledges delivery by itself; `auto_read`: what arrives is read at once; `addressing`:
     under which address their messages come.  `chat_states`: what accounts let them see: "composing", "audio", "paused".
-    `cannot_read`: so many of the next messages they cannot read, and ask for again.
+    `cannot_read`: so many of the next messages they cannot read, and ask for again.  `adds_secrets`: ordinary messages
+    have a messageSecret, as real ones do; it costs the library a commit more for each.
     """
 
     def __init__(self, server: WhatsApp, pn: Jid, lid: Jid, name: str) -> None:
@@ -63,6 +64,7 @@ class Person:
         self.auto_receipts = True
         self.auto_read = False
         self.cannot_read = 0
+        self.adds_secrets = True
         self.addressing = Addressing.LID_WITH_PN
         self._secrets: dict[str, bytes] = {}  # by message id, of the last messages seen
 
@@ -93,7 +95,8 @@ class Person:
         garbled: bool = False,
     ) -> str:
         """Send a waE2E.Message, given by field number; garbled, no device can read it and each asks again."""
-        ident, content = id or self.server.next_id(), contents.with_secret(content)
+        ident = id or self.server.next_id()
+        content = contents.with_secret(content) if self.adds_secrets else content
         encoded = pb.encode(content)
         kind = contents.stanza_kind(content)
         to.deliver(self, ident, encoded, kind, garbled=garbled)
