@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.whatsapp import contents, pb
+from tests.whatsapp import contents, pb, polls
 from tests.whatsapp.attachments import MEDIA
 from tests.whatsapp.contents import Target
 from tests.whatsapp.driver import Scene, a_scene
@@ -43,6 +43,14 @@ async def test_an_ordinary_message_has_a_secret(scene: Scene) -> None:
     ident = await scene.bob.react(scene.account, event["id"], "👍")
     got = await scene.client.wait_for("MessageEv", lambda event: event["id"] == ident)
     assert "messageContextInfo" not in got["message"]
+
+
+async def test_a_message_without_a_secret(scene: Scene) -> None:
+    """Of a client that adds none."""
+    scene.bob.adds_secrets = False
+    got = await scene.text("plain")
+    scene.bob.adds_secrets = True
+    assert got["message"] == {"conversation": "plain"}
 
 
 async def test_a_reply_and_mentions(scene: Scene) -> None:
@@ -160,7 +168,7 @@ async def test_a_poll_of_a_peer(scene: Scene) -> None:
     assert [option["optionName"] for option in got["options"]] == ["yes", "no"]
     vote = await bob.received(account, ident=await scene.client.call("vote", ident, "no"))
     target = Target(ident, bob.lid, account.lid, from_me=False)
-    chosen = contents.read_vote(vote.content, target, bob.secret(ident), account.lid)
+    chosen = polls.read_vote(vote.content, target, bob.secret(ident), account.lid)
     assert chosen == {hashlib.sha256(b"no").digest()}
 
 
@@ -182,6 +190,20 @@ async def test_wrappers(scene: Scene) -> None:
         assert "imageMessage" in await said(scene, contents.view_once(image, version=version))
     got = await said(scene, contents.ephemeral(contents.text("gone soon")))
     assert got == {"conversation": "gone soon"}
+
+
+async def test_a_message_that_devices_do_not_get(scene: Scene) -> None:
+    """The library says that it is there; it is acknowledged, and nothing follows."""
+    ident = await scene.bob.send_hidden(scene.account)
+    event = (await scene.client.wait("UndecryptableMessageEv"))["data"]
+    assert (event["Info"]["ID"], event["IsUnavailable"]) == (ident, True)
+    await scene.server.ledger.settled(scene.account)
+
+
+async def test_messages_are_to_disappear(scene: Scene) -> None:
+    """The chat's setting has changed."""
+    got = (await said(scene, contents.disappearing(86400)))["protocolMessage"]
+    assert (got["type"], got["ephemeralExpiration"]) == ("EPHEMERAL_SETTING", 86400)
 
 
 async def test_an_unknown_kind(scene: Scene) -> None:

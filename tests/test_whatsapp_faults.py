@@ -131,6 +131,24 @@ async def test_a_message_that_whatsapp_refuses(scene: Scene) -> None:
     scene.account.ack_error = None
 
 
+async def test_a_peer_that_cannot_read(scene: Scene) -> None:
+    """It asks, the library sends the message again, and then it is there, once."""
+    scene.bob.cannot_read = 1
+    ident = await scene.client.send(scene.bob.pn.user, "say again")
+    got = await scene.bob.received(scene.account, text="say again")
+    assert got.ident == ident
+    assert [message.text for message in scene.bob.inbox] == ["say again"]
+
+
+async def test_a_member_that_cannot_read(scene: Scene) -> None:
+    """In a group it gets the message for itself alone, with the key for the next ones."""
+    group = scene.server.add_group("Friends", scene.bob, scene.account)
+    scene.bob.cannot_read = 1
+    for text in ("say again", "go on"):
+        await scene.client.call("send_to", str(group.jid), text)
+        assert (await scene.bob.received(scene.account, text=text)).group == group.jid
+
+
 # --- delivery ---------------------------------------------------------------------------------
 
 

@@ -144,6 +144,15 @@ async def test_the_push_name_lets_the_client_send_presence(scene: Scene) -> None
     )
 
 
+async def test_what_the_owner_reads_on_the_phone(scene: Scene) -> None:
+    """The client is told of all of them at once."""
+    idents = [await scene.bob.send_text(scene.account, text) for text in ("one", "two")]
+    scene.account.phone.read(scene.bob, *idents)
+    seen = await scene.client.wait_for("ReceiptEv", lambda e: e["data"]["Type"] == "READ_SELF")
+    assert seen["data"]["MessageIDs"] == idents
+    assert seen["data"]["MessageSource"]["Chat"]["User"] == scene.bob.lid.user
+
+
 # --- newsletters and calls --------------------------------------------------------------------
 
 

@@ -4,11 +4,20 @@
         account = server.add_account("15550000001", name="Shop")
         bob = server.add_peer("15550000002", name="Bob")
         environ = server.environment()          # for the process under test
-        await account.phone.scan(qr)            # the QR code that it shows
+        await account.phone.scan(qr)            # the QR code that it shows; or enter_code(code)
         await bob.send_text(account, "hello")
         await bob.received(account, text="hi")
         await server.ledger.settled(account)    # everything was receipted
         assert server.errors == []
+
+Where things are:
+
+    peers.py     what a peer says: files, replies, reactions, edits, polls, calls; contents.py: the rest, for send()
+    people.py    addresses (LID, PN, both), receipts, an inbox; groups.py and newsletters.py: where they say it
+    phone.py     what an account's own phone does: links, writes, reads, hands over history and app state
+    account.py   its devices and connections, and what the server does wrong to it; server.py: to everybody
+    ledger.py    what passed
+    driver.py    a process with the bare library, for tests of the server itself
 
 Facts of the protocol and their sources: the docstrings, which name sections of `whatsapp-protocol.md`.
 `python -m tests.whatsapp` runs one for people.
@@ -17,6 +26,6 @@ Facts of the protocol and their sources: the docstrings, which name sections of 
 from tests.whatsapp.account import Account as Account
 from tests.whatsapp.account import Failure as Failure
 from tests.whatsapp.groups import Group as Group
+from tests.whatsapp.inbox import Received as Received
 from tests.whatsapp.peers import Peer as Peer
-from tests.whatsapp.people import Received as Received
 from tests.whatsapp.server import WhatsApp as WhatsApp

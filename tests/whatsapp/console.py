@@ -1,39 +1,32 @@
-"""The commands of the test server for people: who is on it, what they say, and what goes wrong."""
+"""The commands of the test server for people: who is on it, and what they say; mishaps.py: what goes wrong."""
 
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.whatsapp import contents
-from tests.whatsapp.account import Account, Failure
-from tests.whatsapp.groups import Group
 from tests.whatsapp.history import Conversation, Line
-from tests.whatsapp.peers import Peer
-from tests.whatsapp.people import Person
+from tests.whatsapp.mishaps import Mishaps
 from tests.whatsapp.server import WhatsApp
 
 Command = Callable[..., Awaitable[object]]
 
 
-def _switch(state: str) -> bool:
-    return {"on": True, "off": False}[state]
-
-
-class Console:
+class Console(Mishaps):
     """Each public method is a command: its docstring is its help, its arguments are words.
 
     It answers with something that JSON can hold, or None.
     """
 
     def __init__(self, server: WhatsApp) -> None:
-        self._server = server
+        super().__init__(server)
         self.commands: dict[str, Command] = {
             name: getattr(self, name)
-            for name, value in vars(type(self)).items()
-            if callable(value) and not name.startswith("_") and name != "run"
+            for kind in (Console, Mishaps)
+            for name in vars(kind)
+            if not name.startswith("_") and name != "run"
         }
 
     async def run(self, line: str) -> object:
@@ -51,35 +44,6 @@ class Console:
         return [(command.__doc__ or "").strip() for command in self.commands.values()]
 
     # --- who is on it -------------------------------------------------------------------------
-
-    def _account(self, name: str) -> Account:
-        for account in self._server.accounts:
-            if name in (account.name, account.pn.user):
-                return account
-        raise ValueError(f"there is no account {name!r}")
-
-    def _peer(self, name: str) -> Peer:
-        for peer in self._server.peers:
-            if name in (peer.name, peer.pn.user):
-                return peer
-        raise ValueError(f"there is no peer {name!r}")
-
-    def _person(self, name: str) -> Person:
-        accounts = [account.phone for account in self._server.accounts]
-        for person in (*self._server.peers, *accounts):
-            if name in (person.name, person.pn.user):
-                return person
-        raise ValueError(f"nobody is called {name!r}")
-
-    def _group(self, name: str) -> Group | None:
-        groups = self._server.groups.values()
-        return next((group for group in groups if name in (group.subject, group.jid.user)), None)
-
-    def _chat(self, name: str) -> Account | Group:
-        return self._group(name) or self._account(name)
-
-    def _author(self, name: str) -> Person | None:
-        return self._person(name) if name else None
 
     async def account(self, number: str, name: str = "") -> object:
         """account NUMBER [NAME]: add an account"""
@@ -104,12 +68,6 @@ class Console:
         """leave GROUP PERSON: somebody leaves a group"""
         self._some_group(group).remove(self._person(member))
         return "left"
-
-    def _some_group(self, name: str) -> Group:
-        group = self._group(name)
-        if group is None:
-            raise ValueError(f"there is no group {name!r}")
-        return group
 
     # --- an account's phone -------------------------------------------------------------------
 
@@ -224,71 +182,3 @@ class Console:
     async def ledger(self) -> object:
         """ledger: what passed"""
         return self._server.ledger.as_json()
-
-    # --- what goes wrong ----------------------------------------------------------------------
-
-    async def drop(self, account: str) -> object:
-        """drop ACCOUNT: cut the connection of its device"""
-        await self._account(account).drop()
-        return "dropped"
-
-    async def logout(self, account: str) -> object:
-        """logout ACCOUNT: the phone removes its device"""
-        await self._account(account).log_out()
-        return "removed"
-
-    async def replace(self, account: str) -> object:
-        """replace ACCOUNT: the session is taken over elsewhere"""
-        await self._account(account).replace()
-        return "replaced"
-
-    async def stream(self, account: str, code: str) -> object:
-        """stream ACCOUNT CODE: end its streams with an error (401, 403, 405, 409, 500, 503, 515)"""
-        await self._account(account).end_stream(int(code))
-        return "ended"
-
-    async def ban(self, account: str, seconds: str) -> object:
-        """ban ACCOUNT SECONDS: cut it off, and refuse logins as banned"""
-        await self._account(account).ban(seconds=int(seconds))
-        return "banned"
-
-    async def refuse(self, account: str, reason: str) -> object:
-        """refuse ACCOUNT REASON|off: refuse logins with a failure (401, 402, 403, 405, 409, 503, ...)"""
-        failure = None if reason == "off" else Failure(int(reason))
-        self._account(account).login_failure = failure
-        return reason
-
-    async def silent(self, account: str, state: str) -> object:
-        """silent ACCOUNT on|off: leave everything on its live connection without an answer"""
-        self._account(account).silent = _switch(state)
-        return state
-
-    async def acks(self, account: str, state: str) -> object:
-        """acks ACCOUNT on|off|SECONDS: acknowledge what it sends, or not, or late"""
-        one = self._account(account)
-        one.acks_messages = state != "off"
-        one.ack_delay = 0.0 if state in ("on", "off") else float(state)
-        return state
-
-    async def garbled(self, peer: str, to: str, *words: str) -> object:
-        """garbled PEER ACCOUNT|GROUP WORDS...: a message that the device cannot read until it asked again"""
-        content = contents.text(" ".join(words))
-        return await self._peer(peer).send(self._chat(to), content, garbled=True)
-
-    async def redeliver(self, account: str, ident: str, how: str = "same") -> object:
-        """redeliver ACCOUNT ID [same|anew]: a message once more, in the same ciphertext or another one"""
-        self._account(account).redeliver(ident, anew={"same": False, "anew": True}[how])
-        return "sent"
-
-    async def network(self, state: str) -> object:
-        """network up|down|stalled: accept connections, refuse them, or leave them waiting"""
-        self._server.refusing, self._server.stalling = {
-            "up": (False, False), "down": (True, False), "stalled": (False, True),
-        }[state]  # fmt: skip
-        return state
-
-    async def clock(self, seconds: str) -> object:
-        """clock SECONDS: the server's clock is so many seconds ahead (or, negative, behind)"""
-        ahead = float(seconds)
-        self._server.clock = lambda: time.time() + ahead
-        return self._server.now()

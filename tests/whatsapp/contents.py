@@ -1,26 +1,23 @@
 """What messages say: a waE2E.Message by field number for every kind that a person can send.
 
 The numbers are those of the protobuf classes that the library ships (WAWebProtobufsE2E).  Kinds with a file are made by
-attachments.py.
+attachments.py, polls and votes by polls.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from tests.whatsapp import pb
-from tests.whatsapp.curve import hkdf
 from tests.whatsapp.wire import Jid
 
-_REVOKE, _EDIT = 0, 14  # ProtocolMessage.Type
+_REVOKE, _EPHEMERAL_SETTING, _EDIT = 0, 3, 14  # ProtocolMessage.Type
 _CONTEXT_INFO, _SECRET = 35, 3  # messageContextInfo.messageSecret
-_POLLS = (49, 60, 64)  # pollCreationMessage and its later versions
-_POLL_FIELDS = frozenset((*_POLLS, 50))
+_POLL_FIELDS = frozenset(
+    (49, 60, 64, 50)
+)  # pollCreationMessage and its versions, pollUpdateMessage
 _TEXTS = {6: 1, 3: 3, 9: 7, 7: 20}  # field -> that of the text in it
 # Content about another message has no secret of its own: protocol, reaction, vote, edit.
 _WITHOUT_SECRET = frozenset((12, 46, 50, 58, 31, 2))
@@ -57,6 +54,7 @@ class StanzaKind:
 
 
 PLAIN = StanzaKind()
+_WRAPPERS = frozenset((37, 40, 53, 55, 59))  # view-once, ephemeral, captioned
 _MEDIATYPES = {
     3: "image", 4: "vcard", 5: "location", 7: "document", 8: "audio", 9: "video", 13: "contact_array",
     18: "livelocation", 26: "sticker",
@@ -68,6 +66,8 @@ def stanza_kind(content: pb.Message) -> StanzaKind:
     for field in content:
         if field in _MEDIATYPES:
             return StanzaKind("media", _MEDIATYPES[field])
+        if field in _WRAPPERS:
+            return stanza_kind(content[field][1])
     if 46 in content:
         return StanzaKind("reaction")
     if not _POLL_FIELDS.isdisjoint(content):
@@ -87,6 +87,8 @@ def text_of(content: bytes) -> str:
     fields = pb.decode(content)
     if 1 in fields:
         return pb.data(fields, 1).decode()
+    for wrapper in _WRAPPERS.intersection(fields):
+        return text_of(pb.data(pb.decode(pb.data(fields, wrapper)), 1))
     for field, part in _TEXTS.items():
         if field in fields:
             inner = pb.decode(pb.data(fields, field))
@@ -172,6 +174,16 @@ def ephemeral(content: pb.Message) -> pb.Message:
     return {40: {1: content}}
 
 
+def with_caption(document: pb.Message) -> pb.Message:
+    """A document with a caption, as ordinary clients wrap it."""
+    return {53: {1: document}}
+
+
+def disappearing(seconds: int) -> pb.Message:
+    """From now on the chat's messages disappear after so many seconds; 0: they stay."""
+    return {12: {2: _EPHEMERAL_SETTING, 4: seconds}}
+
+
 def unknown() -> pb.Message:
     """A kind that the library does not know yet."""
     return {UNKNOWN_FIELD: {1: "from the future"}}
@@ -194,39 +206,3 @@ def secret_of(content: bytes) -> bytes:
         return b""
     info = pb.decode(pb.data(fields, _CONTEXT_INFO))
     return pb.data(info, _SECRET) if _SECRET in info else b""
-
-
-# --- polls ------------------------------------------------------------------------------------
-
-
-def poll(question: str, options: Sequence[str], *, selectable: int = 1) -> pb.Message:
-    """A poll; selectable 0 allows any number of answers.  Version 3 is the one with a single answer."""
-    field = _POLLS[2] if selectable == 1 else _POLLS[0]
-    choices = [{1: option} for option in options]
-    return {field: {2: question, 3: choices, 4: selectable}}
-
-
-def _vote_cipher(secret: bytes, target: Target, voter: Jid) -> tuple[AESGCM, bytes]:
-    """The key of a vote and what it is bound to: the poll's id and both people (whatsmeow's msgsecret.go)."""
-    use = f"{target.ident}{target.sender.bare()}{voter.bare()}Poll Vote"
-    return AESGCM(hkdf(secret, 32, use.encode())), f"{target.ident}\0{voter.bare()}".encode()
-
-
-def poll_vote(
-    target: Target, secret: bytes, voter: Jid, options: Sequence[str], at: int
-) -> pb.Message:
-    """A vote, encrypted under the poll's secret; no option takes the vote back."""
-    cipher, bound = _vote_cipher(secret, target, voter)
-    iv = os.urandom(12)
-    chosen = pb.encode({1: [hashlib.sha256(option.encode()).digest() for option in options]})
-    vote = {1: cipher.encrypt(iv, chosen, bound), 2: iv}
-    return {50: {1: target.key(), 2: vote, 4: at * 1000}}
-
-
-def read_vote(content: bytes, target: Target, secret: bytes, voter: Jid) -> set[bytes]:
-    """The SHA-256 of each chosen option of an encoded vote.  Raises ValueError, InvalidTag."""
-    update = pb.decode(pb.data(pb.decode(content), 50))
-    vote = pb.decode(pb.data(update, 2))
-    cipher, bound = _vote_cipher(secret, target, voter)
-    plain = cipher.decrypt(pb.data(vote, 2), pb.data(vote, 1), bound)
-    return {value for field, value in pb.fields(plain) if field == 1 and isinstance(value, bytes)}

@@ -23,6 +23,10 @@ def deliver(server: WhatsApp, device: Device, message: Node) -> None:
         error = account.ack_error
         ack = node("ack", class_="message", id=ident, from_=to, t=server.now(), error=error)
         device.send_later(ack, account.ack_delay)
+    single = message.child("enc")
+    if single is not None and single.get("count"):
+        _once_more(server, device, message, single)
+        return
     if not server.is_new(account, ident):
         server.ledger.repeated(account, ident)
         return
@@ -45,6 +49,18 @@ def _copies(message: Node) -> tuple[Copies, Copies]:
             jid = copy.jid("jid")
             (devices if jid.device else phones).append((jid, enc))
     return phones, devices
+
+
+def _once_more(server: WhatsApp, device: Device, message: Node, enc: Node) -> None:
+    """Somebody could not read it and asked; in a group the key comes along (whatsmeow's retry.go)."""
+    to = message.jid("to")
+    group = to if to in server.groups else None
+    reader = _reader(server, device, message.jid("participant") if group else to)
+    plain = reader.keys.decrypt(device, enc.get("type"), enc.content())
+    if group is not None:
+        reader.keys.learn(group, device, plain)
+    reader.take(device.account, message.get("id"), plain, group)
+    server.news.tell()
 
 
 def _reader(server: WhatsApp, device: Device, jid: Jid) -> Person:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -31,23 +31,21 @@ _ROUNDS = 2 << 16  # of PBKDF2
 _PREFIX = "link_code_pairing_"
 
 
-class Shown(NamedTuple):
-    """What a QR code says."""
-
-    ref: str
-    noise: bytes
-    identity: bytes
-    secret: bytes
-
-
-def read_qr(qr: str) -> Shown:
-    """Raises ValueError for what is no QR code of WhatsApp."""
+def scan(account: Account, qr: str) -> int:
+    """Link the device that shows this QR code.  Raises ValueError for what nobody shows."""
     try:
         ref, *keys = qr.rpartition("#")[2].split(",")[:4]
         noise, identity, secret = (base64.b64decode(part, validate=True) for part in keys)
     except (ValueError, binascii.Error) as error:
         raise ValueError(f"this is no QR code of WhatsApp: {qr[:80]!r}") from error
-    return Shown(ref, noise, identity, secret)
+    showing = account.server.unlinked()
+    for connection in showing:
+        if ref not in connection.refs or connection.candidate is None:
+            continue
+        if (connection.noise, connection.candidate.identity) != (noise, identity):
+            raise ValueError("the QR code's keys are not those of the device that shows it")
+        return link(account, connection, secret)
+    raise ValueError(f"no device shows this QR code (any more); {len(showing)} show others")
 
 
 def link(account: Account, connection: Connection, secret: bytes) -> int:
@@ -102,10 +100,18 @@ def _wrap(code: bytes, salt: bytes, iv: bytes, data: bytes) -> bytes:
     return Cipher(algorithms.AES(key), modes.CTR(iv)).encryptor().update(data)
 
 
+def _asking(account: Account) -> tuple[Connection, CodeRequest]:
+    for connection in account.server.unlinked():
+        request = connection.code_request
+        if request is not None and request.number == account.pn.user:
+            return connection, request
+    raise ValueError(f"no device asks the phone {account.pn.user} for a code")
+
+
 async def enter_code(account: Account, code: str) -> int:
     """Link the device that shows this code.  Raises ValueError for another code, or if no device asked for one."""
     server, identity = account.server, account.phone.keys.identity
-    connection, request = server.asks_by_code(account.pn.user)
+    connection, request = _asking(account)
     secret = code.replace("-", "").encode()
     wrapped = request.wrapped
     theirs = _wrap(secret, wrapped[:32], wrapped[32:48], wrapped[48:80])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from tests.whatsapp import attachments, contents, pb
+from tests.whatsapp import attachments, contents, pb, polls
 from tests.whatsapp.contents import Target
 from tests.whatsapp.device import Envelope
 from tests.whatsapp.groups import Group
-from tests.whatsapp.people import Person, Received
+from tests.whatsapp.inbox import Received
+from tests.whatsapp.people import Person
 from tests.whatsapp.wire import Node, Value, node
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Peer(Person):
     ) -> str:  # fmt: skip
         """Send a file as one of attachments.MEDIA; `name` is a document's, `voice` makes audio a voice message."""
         content = self.announce(kind, data, mimetype, caption=caption, name=name, voice=voice)
+        if kind == "document" and caption:
+            content = contents.with_caption(content)
         return await self.send(to, contents.view_once(content) if view_once else content)
 
     def announce(
@@ -85,6 +88,16 @@ class Peer(Person):
     def download(self, message: Received) -> bytes:
         """The file that an account sent.  Raises ValueError."""
         return attachments.fetch(self.server.media, message.content)
+
+    async def send_hidden(self, to: Account, kind: str = "view_once") -> str:
+        """A message of which linked devices learn no more than that it is there, as with real view-once messages."""
+        ident = self.server.next_id()
+        self.server.ledger.sent(to, self.pn.user, ident, "")
+        hidden = node("unavailable", type_=kind)
+        for device in to.devices.values():
+            stanza = self.message_node(ident, contents.PLAIN, hidden, **self.origin())
+            device.post(Envelope(stanza))
+        return ident
 
     # --- about other messages -----------------------------------------------------------------
 
@@ -112,7 +125,7 @@ class Peer(Person):
         self, to: Account | Group, question: str, options: Sequence[str], *, selectable: int = 1
     ) -> str:
         """Ask."""
-        content = contents.with_secret(contents.poll(question, options, selectable=selectable))
+        content = contents.with_secret(polls.poll(question, options, selectable=selectable))
         ident = self.server.next_id()
         self.remember(ident, pb.encode(content))
         return await self.send(to, content, id=ident)
@@ -124,7 +137,7 @@ class Peer(Person):
         target, voter = self.target(to, ident, by), self.address
         if isinstance(to, Group):
             voter = to.address(self)
-        vote = contents.poll_vote(target, self.secret(ident), voter, options, self.server.now())
+        vote = polls.poll_vote(target, self.secret(ident), voter, options, self.server.now())
         return await self.send(to, vote)
 
     # --- calls --------------------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tests.whatsapp import contents, pb
 from tests.whatsapp.device import Device, Envelope
+from tests.whatsapp.inbox import Inbox, Received
 from tests.whatsapp.keyring import Keyring
+from tests.whatsapp.signal_protocol import REGISTRATION_ID
 from tests.whatsapp.wire import Jid, Node, Value, node
 
 if TYPE_CHECKING:
@@ -43,41 +44,13 @@ class Addressing(StrEnum):
         return self in (Addressing.LID_WITH_PN, Addressing.PN_WITH_LID)
 
 
-@dataclass(frozen=True)
-class Received:
-    """What a device under test sent to somebody; `group` is where, unless to them alone."""
-
-    account: Account
-    ident: str
-    text: str
-    content: bytes  # waE2E.Message
-    group: Jid | None = None
-
-
-class Inbox(list[Received]):
-    """Messages in order of arrival, found by what is known of one without going through all."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._first: dict[tuple[Account, str | None, str | None], Received] = {}
-
-    def add(self, message: Received) -> None:
-        """A message arrived."""
-        self.append(message)
-        for ident in (message.ident, None):
-            for text in (message.text, None):
-                self._first.setdefault((message.account, ident, text), message)
-
-    def find(self, account: Account, ident: str | None, text: str | None) -> Received | None:
-        """The first one that fits."""
-        return self._first.get((account, ident, text))
-
-
 class Person:
     """Somebody with a number, a hidden id and one phone (device 0).
 
     `auto_receipts`: the phone acknowledges delivery by itself; `auto_read`: what arrives is read at once; `addressing`:
     under which address their messages come.  `chat_states`: what accounts let them see: "composing", "audio", "paused".
+    `cannot_read`: so many of the next messages they cannot read, and ask for again.  `adds_secrets`: ordinary messages
+    have a messageSecret, as real ones do; it costs the library a commit more for each.
     """
 
     def __init__(self, server: WhatsApp, pn: Jid, lid: Jid, name: str) -> None:
@@ -90,6 +63,8 @@ class Person:
         self.chat_states: list[tuple[Account, str]] = []
         self.auto_receipts = True
         self.auto_read = False
+        self.cannot_read = 0
+        self.adds_secrets = True
         self.addressing = Addressing.LID_WITH_PN
         self._secrets: dict[str, bytes] = {}  # by message id, of the last messages seen
 
@@ -120,7 +95,8 @@ class Person:
         garbled: bool = False,
     ) -> str:
         """Send a waE2E.Message, given by field number; garbled, no device can read it and each asks again."""
-        ident, content = id or self.server.next_id(), contents.with_secret(content)
+        ident = id or self.server.next_id()
+        content = contents.with_secret(content) if self.adds_secrets else content
         encoded = pb.encode(content)
         kind = contents.stanza_kind(content)
         to.deliver(self, ident, encoded, kind, garbled=garbled)
@@ -175,11 +151,20 @@ class Person:
         """The same without waiting."""
         word = None if kind == "delivery" else kind
         self.server.ledger.receipt_sent(account, ident, kind, self.pn.user)
-        address = (
-            {"from_": self.lid} if group is None else {"from_": group, "participant": self.lid}
-        )
+        self._post_receipt(account, ident, word, group)
+
+    def ask_again(self, account: Account, ident: str, group: Jid | None = None) -> None:
+        """Tell an account that its message cannot be read (whatsmeow's retry.go)."""
+        retry = node("retry", count=1, id=ident, t=self.server.now(), v=1)
+        registration = node("registration", REGISTRATION_ID.to_bytes(4, "big"))
+        self._post_receipt(account, ident, "retry", group, retry, registration)
+
+    def _post_receipt(
+        self, account: Account, ident: str, word: str | None, group: Jid | None, *more: Node
+    ) -> None:
+        address = {"from_": group or self.lid, "participant": self.lid if group else None}
         for device in account.devices.values():
-            stanza = node("receipt", id=ident, type_=word, t=self.server.now(), **address)
+            stanza = node("receipt", *more, id=ident, type_=word, t=self.server.now(), **address)
             device.post(Envelope(stanza))
 
     # --- reading ------------------------------------------------------------------------------
@@ -190,6 +175,10 @@ class Person:
 
     def take(self, account: Account, ident: str, content: bytes, group: Jid | None = None) -> None:
         """A message arrived and was decrypted."""
+        if self.cannot_read:
+            self.cannot_read -= 1
+            self.ask_again(account, ident, group)
+            return
         self.remember(ident, content)
         self.inbox.add(Received(account, ident, contents.text_of(content), content, group))
         if self.auto_receipts:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from tests.whatsapp import contents, history, linking, pb
 from tests.whatsapp.appstate import AppState
 from tests.whatsapp.contents import text_of
+from tests.whatsapp.device import Envelope
 from tests.whatsapp.groups import Group
 from tests.whatsapp.history import Chunk, Conversation, Sync
+from tests.whatsapp.inbox import Received
 from tests.whatsapp.peers import Peer
-from tests.whatsapp.people import Person, Received
+from tests.whatsapp.people import Person
 from tests.whatsapp.wire import Jid, node
 
 if TYPE_CHECKING:
@@ -35,9 +37,7 @@ class Phone(Person):
 
     async def scan(self, qr: str) -> int:
         """Scan the QR code of a device and link it; the number it gets.  Raises ValueError for a code nobody shows."""
-        shown = linking.read_qr(qr)
-        connection = self.server.candidate(shown.ref, shown.noise, shown.identity)
-        return linking.link(self._account, connection, shown.secret)
+        return linking.scan(self._account, qr)
 
     async def enter_code(self, code: str) -> int:
         """Type the code that a device shows and link it; the number it gets.  Raises ValueError for another code."""
@@ -100,6 +100,17 @@ class Phone(Person):
         """A linked device sent a message."""
         self.remember(ident, message)
         self.copies.append(Received(self._account, ident, text_of(message), message, group))
+
+    def read(self, chat: Peer, *idents: str) -> None:
+        """The owner reads messages of a chat on the phone; its devices are told."""
+        first, *rest = idents
+        more = [node("list", *(node("item", id=ident) for ident in rest))] if rest else []
+        for device in self._account.devices.values():
+            stanza = node(
+                "receipt", *more, id=first, from_=self.lid, recipient=chat.lid, type_="read-self",
+                t=self.server.now(),
+            )  # fmt: skip
+            device.post(Envelope(stanza))
 
     async def write_text(self, to: Peer | Account | Group, text: str) -> str:
         """The owner writes on the phone.  The message's id."""

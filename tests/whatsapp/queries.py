@@ -101,6 +101,12 @@ def _usync_user(server: WhatsApp, user: Node, wants: set[str]) -> Node:
     return node("user", *answers, jid=jid)
 
 
+def _privacy(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
+    """Everything is open to everybody."""
+    names = ("groupadd", "last", "status", "profile", "readreceipts", "online", "calladd")
+    return [node("privacy", *(node("category", name=name, value="all") for name in names))]
+
+
 def _group(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
     group = server.groups.get(iq.jid("to"))
     if group is None or device.account.phone not in group.members:
@@ -121,6 +127,7 @@ _ANSWERS: dict[tuple[str, str], Callable[[WhatsApp, Device, Node], list[Node]]] 
     ("encrypt", ""): _upload_keys,
     ("md", "remove-companion-device"): _remove_device,
     ("usync", ""): _usync,
+    ("privacy", "privacy"): _privacy,
     ("w:g2", "query"): _group,
     ("w:g2", "participating"): _groups,
     ("w:m", ""): _media_hosts,

@@ -19,7 +19,6 @@ from tests.whatsapp.device import Device
 from tests.whatsapp.front import Front, WebSocket
 from tests.whatsapp.groups import Group
 from tests.whatsapp.ledger import Ledger
-from tests.whatsapp.linking import CodeRequest
 from tests.whatsapp.media import MediaHost
 from tests.whatsapp.news import News
 from tests.whatsapp.newsletters import Newsletter
@@ -185,24 +184,9 @@ class WhatsApp:
         self._seen.add((account, ident))
         return True
 
-    def candidate(self, ref: str, noise: bytes, identity: bytes) -> Connection:
-        """The connection that shows a QR code with this reference and these keys.  Raises ValueError."""
-        showing = [c for c in self._connections if c.candidate is not None]
-        for connection in showing:
-            if ref not in connection.refs or connection.candidate is None:
-                continue
-            if (connection.noise, connection.candidate.identity) != (noise, identity):
-                raise ValueError("the QR code's keys are not those of the device that shows it")
-            return connection
-        raise ValueError(f"no device shows this QR code (any more); {len(showing)} show others")
-
-    def asks_by_code(self, number: str) -> tuple[Connection, CodeRequest]:
-        """The connection whose device asked the phone of this number for a code.  Raises ValueError."""
-        for connection in self._connections:
-            request = connection.code_request
-            if connection.candidate is not None and request and request.number == number:
-                return connection, request
-        raise ValueError(f"no device asks the phone {number} for a code")
+    def unlinked(self) -> list[Connection]:
+        """The connections whose devices want to be linked."""
+        return [connection for connection in self._connections if connection.candidate is not None]
 
     # --- connections --------------------------------------------------------------------------
 

@@ -77,3 +77,4 @@ def _ack(device: Device, ack: Node) -> None:
         device.refused(ack.get("id"))
     else:
         device.acknowledged((ack.get("class"), ack.get("id"), ack.get("type")))
+    device.account.server.news.tell()

@@ -1,0 +1,41 @@
+"""What somebody received from devices under test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.whatsapp.wire import Jid
+
+if TYPE_CHECKING:
+    from tests.whatsapp.account import Account
+
+
+@dataclass(frozen=True)
+class Received:
+    """What a device under test sent to somebody; `group` is where, unless to them alone."""
+
+    account: Account
+    ident: str
+    text: str
+    content: bytes  # waE2E.Message
+    group: Jid | None = None
+
+
+class Inbox(list[Received]):
+    """Messages in order of arrival, found by what is known of one without going through all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[tuple[Account, str | None, str | None], Received] = {}
+
+    def add(self, message: Received) -> None:
+        """A message arrived."""
+        self.append(message)
+        for ident in (message.ident, None):
+            for text in (message.text, None):
+                self._first.setdefault((message.account, ident, text), message)
+
+    def find(self, account: Account, ident: str | None, text: str | None) -> Received | None:
+        """The first one that fits."""
+        return self._first.get((account, ident, text))
