@@ -12,7 +12,6 @@ from typing import Any, Final
 from wad.clock import Clock
 from wad.core import wire
 
-
 _AT_ONCE: Final = 0.02  # seconds whose news are told together
 
 
