@@ -29,25 +29,31 @@ from wad.engine.binding import Functions, dsn, package
 
 
 def _descriptions() -> None:
-    """Import neonize's descriptions of its messages, and nothing more.
+    """Import neonize's descriptions of its messages, and nothing more; no module of it stays.
 
-    `neonize` is made a plain directory: importing from it runs no `neonize/__init__.py`.  The generated modules make a
-    Python class for each of a thousand messages; without their builders they only describe, and the classes that are
-    used are made by `_class`.
+    For the time of the import `neonize` is a plain directory: importing from it runs no `neonize/__init__.py`.  The
+    generated modules would make a Python class for each of a thousand messages; without their builders they only
+    describe, and `_class` makes those that are used.
     """
-    if "neonize" not in sys.modules:
-        spec = importlib.machinery.ModuleSpec("neonize", None, is_package=True)
-        spec.submodule_search_locations = [str(package())]
-        sys.modules["neonize"] = importlib.util.module_from_spec(spec)
+    before = dict(sys.modules)
+    spec = importlib.machinery.ModuleSpec("neonize", None, is_package=True)
+    spec.submodule_search_locations = [str(package())]
     builders = ("BuildMessageAndEnumDescriptors", "BuildTopDescriptorsAndMessages")
     originals = [getattr(builder, name) for name in builders]
     try:
+        for name in [name for name in before if name.partition(".")[0] == "neonize"]:
+            del sys.modules[name]
+        sys.modules["neonize"] = importlib.util.module_from_spec(spec)
         for name in builders:
             setattr(builder, name, lambda *_arguments: None)
         importlib.import_module("neonize.proto.Neonize_pb2")
     finally:
         for name, original in zip(builders, originals, strict=True):
             setattr(builder, name, original)
+        for name in sys.modules.keys() - before.keys():
+            if name.partition(".")[0] == "neonize" or (name.startswith("wa") and "_pb2" in name):
+                del sys.modules[name]
+        sys.modules.update(before)
 
 
 _descriptions()
