@@ -1,7 +1,7 @@
 """neonize, tamed: the only module that imports it, used only inside a worker process.
 
 What it hides (facts and measurements: engine.md):
-- of neonize's Python only the generated protobuf classes are imported; its own package would load 22 MB more, start
+- of neonize's Python only the descriptions of its messages are imported; its own package would load 22 MB more, start
   processes and threads, and go to the network where it misses its library (1);
 - the database is one file per account, opened with WAL, immediate transactions and full synchronisation (2);
 - events are taken as raw bytes before any parsing, so that nothing the library hands over can be dropped unseen (4);
@@ -10,31 +10,60 @@ What it hides (facts and measurements: engine.md):
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.internal import builder
 
 from wad.core.errors import EngineFailure
 from wad.core.jid import Jid
 from wad.engine.binding import Functions, dsn, package
 
 
-def _bypass() -> None:
-    """Let `neonize` be a plain directory: importing from it runs no `neonize/__init__.py`."""
-    if "neonize" not in sys.modules:
-        spec = importlib.machinery.ModuleSpec("neonize", None, is_package=True)
-        spec.submodule_search_locations = [str(package())]
+def _descriptions() -> None:
+    """Import neonize's descriptions of its messages, and nothing more; no module of it stays.
+
+    For the time of the import `neonize` is a plain directory: importing from it runs no `neonize/__init__.py`.  The
+    generated modules would make a Python class for each of a thousand messages; without their builders they only
+    describe, and `_class` makes those that are used.
+    """
+    before = dict(sys.modules)
+    spec = importlib.machinery.ModuleSpec("neonize", None, is_package=True)
+    spec.submodule_search_locations = [str(package())]
+    builders = ("BuildMessageAndEnumDescriptors", "BuildTopDescriptorsAndMessages")
+    originals = [getattr(builder, name) for name in builders]
+    try:
+        for name in [name for name in before if name.partition(".")[0] == "neonize"]:
+            del sys.modules[name]
         sys.modules["neonize"] = importlib.util.module_from_spec(spec)
+        for name in builders:
+            setattr(builder, name, lambda *_arguments: None)
+        importlib.import_module("neonize.proto.Neonize_pb2")
+    finally:
+        for name, original in zip(builders, originals, strict=True):
+            setattr(builder, name, original)
+        for name in sys.modules.keys() - before.keys():
+            if name.partition(".")[0] == "neonize" or (name.startswith("wa") and "_pb2" in name):
+                del sys.modules[name]
+        sys.modules.update(before)
 
 
-_bypass()
+_descriptions()
 
-from neonize.proto import Neonize_pb2  # noqa: E402
-from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message  # noqa: E402
+
+@cache
+def _class(name: str) -> Any:
+    """The protobuf class of this full name."""
+    return message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))
+
 
 log = logging.getLogger("wad.whatsmeow")
 
@@ -99,7 +128,7 @@ class Library:
             self._on_event(EVENTS[kind], raw)
 
     def _log(self, raw: bytes) -> None:
-        entry = Neonize_pb2.LogEntry.FromString(raw)
+        entry = _class("neonize.LogEntry").FromString(raw)
         if self._on_line is not None:
             self._on_line(entry.Name, entry.Message)
         if entry.Level not in ("DEBUG", "INFO"):
@@ -112,9 +141,9 @@ class Library:
     def send(self, to: Jid, text: str, secret: bytes) -> tuple[str, int]:
         """Send a text; gives WhatsApp's id and its time in ms.  Raises EngineFailure with the library's words."""
         # A plain string would be scanned for mentions and links (engine.md 5).
-        body = Message(conversation=text)
+        body = _class("WAWebProtobufsE2E.Message")(conversation=text)
         body.messageContextInfo.messageSecret = secret
-        answer = Neonize_pb2.SendMessageReturnFunction.FromString(
+        answer = _class("neonize.SendMessageReturnFunction").FromString(
             self._functions.send_message(
                 self._uuid, _proto_jid(to).SerializeToString(), body.SerializeToString()
             )
@@ -128,7 +157,7 @@ class Library:
         if not phones:
             return {}
         numbers = " ".join(f"+{phone}" for phone in phones)
-        answer = Neonize_pb2.IsOnWhatsAppReturnFunction.FromString(
+        answer = _class("neonize.IsOnWhatsAppReturnFunction").FromString(
             self._functions.is_on_whatsapp(self._uuid, numbers.encode())
         )
         if answer.Error:
@@ -152,7 +181,7 @@ class Library:
 
 def parse(name: str, raw: bytes) -> Any:
     """The protobuf object of an event.  Raises google.protobuf.message.DecodeError."""
-    return getattr(Neonize_pb2, name).FromString(raw)
+    return _class(f"neonize.{name}").FromString(raw)
 
 
 def _device_properties(name: str) -> bytes:
@@ -162,6 +191,6 @@ def _device_properties(name: str) -> bytes:
 
 
 def _proto_jid(jid: Jid) -> Any:
-    return Neonize_pb2.JID(
+    return _class("neonize.JID")(
         User=jid.user, Server=jid.server, Device=jid.device, RawAgent=0, Integrator=0, IsEmpty=False
     )

@@ -116,6 +116,8 @@ class NeonizeEngine:
 
     def _environ(self) -> dict[str, str]:
         environ = {name: value for name, value in os.environ.items() if name in _INHERITED}
+        # A small heap for each of many processes: collected when it has grown by half, few arenas.
+        environ |= {"GOGC": "50", "MALLOC_ARENA_MAX": "2"}
         # Without it the library marks every private message as written by a bot (engine.md 2).
         environ |= {"NEONIZE_BOT_TAG": "off", "PYTHONUNBUFFERED": "1"}
         if self._options.proxy:

@@ -6,16 +6,18 @@ else it has to tell are the inputs of `core.connection`.
 
 from __future__ import annotations
 
-from asyncio import Future
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wad.core import connection
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.home import Home
+
+if TYPE_CHECKING:  # a worker needs this module, and no event loop
+    from asyncio import Future
 
 
 class Receipts(StrEnum):

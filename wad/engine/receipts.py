@@ -66,8 +66,11 @@ PLACES: Final = (
 )
 
 
-def keep_plaintexts(file: Path) -> None:
-    """Turn the buffer on in the loaded library, before it connects.  Raises NotThisBuild; then nothing was changed."""
+def keep_plaintexts(file: Path) -> int:
+    """Turn the buffer on in the loaded library, before it connects; the address that was changed.
+
+    Raises NotThisBuild; then nothing was changed.
+    """
     with file.open("rb") as library:
         digest = hashlib.file_digest(library, "sha256").hexdigest()
     place = next((place for place in PLACES if place.sha256 == digest), None)
@@ -85,6 +88,7 @@ def keep_plaintexts(file: Path) -> None:
         raise NotThisBuild(f"this system does not let it be changed in memory: {error}") from error
     if ctypes.string_at(address, len(place.after)) != place.after:
         raise NotThisBuild("the change in memory did not take")
+    return address
 
 
 def _base(file: Path) -> int:

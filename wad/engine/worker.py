@@ -33,7 +33,7 @@ from wad.core import wire
 from wad.core.errors import Damaged, EngineFailure, WadError
 from wad.core.jid import Jid
 from wad.core.outbox import Sent
-from wad.engine import fate, session
+from wad.engine import fate, memory, session
 from wad.engine.binding import Functions, shared_object
 from wad.engine.inbox import KEPT, Inbox
 from wad.engine.library import Library, parse
@@ -48,6 +48,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _QUIET: Final = (
     0.3  # seconds without an event after which a disconnected library has handed out all it had
 )
+_REST: Final = 5.0  # seconds
 _SETTLE: Final = 5.0  # seconds that what has arrived may take to be stored before a worker ends
 
 
@@ -61,6 +62,7 @@ class Worker:
         self._clock = SystemClock()
         file = shared_object()
         functions = Functions(file)
+        self._changed = 0
         self._gate = self._guarantee(file)
         self._inbox = Inbox(
             spool,
@@ -85,7 +87,7 @@ class Worker:
     def _guarantee(self, file: Path) -> Gate | None:
         """Have receipts wait for the commit, where this can be had; say what is in force."""
         try:
-            keep_plaintexts(file)
+            self._changed = keep_plaintexts(file)
         except NotThisBuild as error:
             log.warning("receipts are sent early: %s", error)
             self._link.notice("receipts", "early", str(error))
@@ -96,6 +98,7 @@ class Worker:
     def start(self) -> None:
         """Connect, on a thread of its own."""
         threading.Thread(target=self._connect, name="connect", daemon=True).start()
+        threading.Thread(target=self._rest, name="rest", daemon=True).start()
 
     def _connect(self) -> None:
         why = "the connection ended"
@@ -110,6 +113,16 @@ class Worker:
             why = f"{type(error).__name__}: {error}"
         self._inbox.settle(_SETTLE)
         self.end(why)
+
+    def _rest(self) -> None:
+        """Give memory back whenever it is quiet after something has happened."""
+        seen = 0.0
+        while True:
+            time.sleep(_REST)
+            last = self._inbox.last_event
+            if last != seen and self._clock.monotonic() - last > _REST / 2:
+                seen = last
+                memory.release(self._changed)
 
     def end(self, why: str) -> None:
         """Leave at once, with a reason.  Left running, the library would go on acknowledging into a dead queue."""

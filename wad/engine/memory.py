@@ -1,0 +1,58 @@
+"""A worker at rest weighs what it needs: a process for each account is only affordable when each is small."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_RANGE: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (r-[x-])p [0-9a-f]+ \S+ [1-9]\d* +/")
+
+
+def release(changed: int) -> None:
+    """Give back what starting, logging in or a burst took.
+
+    - Freed memory that the C library keeps goes back to the system.
+    - Pages of files (code and constants, most of them only of the Go library's start) leave the process; the system
+      has them in its cache, and those that are needed again come back one by one.
+
+    Only pages that were not changed: a changed one would become what it is on the disk.  Of mappings that cannot be
+    written that is the whole, as /proc/self/smaps says, but for the page with the address `changed` (0: none), which is
+    left alone (receipts.keep_plaintexts changed it).
+    """
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(0)
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    page = changed & -mmap.PAGESIZE
+    for one in list(_mappings()):
+        parts = [(one.start, one.end)]
+        anonymous = one.anonymous
+        if one.start <= page < one.end:
+            parts = [(one.start, page), (page + mmap.PAGESIZE, one.end)]
+            anonymous -= mmap.PAGESIZE
+        if anonymous == 0:
+            for start, end in parts:
+                libc.madvise(start, end - start, mmap.MADV_DONTNEED)
+
+
+class _Mapping(NamedTuple):
+    start: int
+    end: int
+    anonymous: int  # bytes that are not the file's any more
+
+
+def _mappings() -> Iterator[_Mapping]:
+    """The mappings of files that cannot be written."""
+    found: tuple[int, int] | None = None
+    with Path("/proc/self/smaps").open() as lines:
+        for line in lines:
+            if match := _RANGE.match(line):
+                found = int(match[1], 16), int(match[2], 16)
+            elif found and line.startswith("Anonymous:"):
+                yield _Mapping(*found, int(line.split()[1]) * 1024)
+                found = None
