@@ -41,6 +41,7 @@ from wad.core.outbox import (
     Unknown,
     entry_id,
 )
+from wad.core.outgoing import Text
 from wad.store.port import AccountStatus, Cursor, Page, Store
 
 Fresh = Callable[[], AbstractAsyncContextManager[Store]]
@@ -114,7 +115,7 @@ def queued(
         account=account,
         thread=str(ThreadId.make(account, to)),
         to=str(to),
-        text=words,
+        content=Text(words),
         client_id=key,
         secret=b"",
         created_ms=created_ms,

@@ -4,7 +4,7 @@ What it hides (facts and measurements: engine.md):
 - the database is one file per account, opened with WAL, immediate transactions and full synchronisation (2);
 - events are taken as raw bytes before any parsing, so that nothing the library hands over can be dropped unseen (4);
 - the outcome of a pairing comes through a private hook, as there is no other way (3);
-- texts go out as a protobuf of ours: a plain string would be scanned for mentions and links (5);
+- what goes out is a protobuf of ours: a plain string would be scanned for mentions and links (5);
 - its logging is silenced before the import and before connect (1).
 """
 
@@ -26,6 +26,7 @@ from neonize.exc import NeonizeError  # noqa: E402
 from neonize.proto import Neonize_pb2  # noqa: E402
 from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps  # noqa: E402
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message  # noqa: E402
+from neonize.utils.enum import MediaType  # noqa: E402
 from neonize.utils.log import log as neonize_log  # noqa: E402
 
 from wad.core.errors import EngineFailure  # noqa: E402
@@ -94,15 +95,26 @@ class Library:
         """Whether the socket is open.  May block while the library dials (engine.md 3)."""
         return bool(self._client.is_connected)
 
-    def send(self, to: Jid, text: str, secret: bytes) -> tuple[str, int]:
-        """Send a text; gives WhatsApp's id and its time in ms.  Raises EngineFailure with the library's words."""
-        body = Message(conversation=text)
-        body.messageContextInfo.messageSecret = secret
+    def send(self, to: Jid, message: Any) -> tuple[str, int]:
+        """Send a blank() that was filled; gives WhatsApp's id and its time in ms.
+
+        Raises EngineFailure with the library's words.
+        """
         try:
-            response = self._client.send_message(_proto_jid(to), body)
+            response = self._client.send_message(_proto_jid(to), message)
         except NeonizeError as error:
             raise EngineFailure(str(error)) from error
         return response.ID, response.Timestamp * 1000
+
+    def upload(self, data: bytes, media_type: int) -> Any:
+        """Encrypt a file and put it on WhatsApp's server; an UploadResponse.  May hang.  Raises EngineFailure.
+
+        Bytes, never a text: that would be fetched as a path or URL (engine.md 5).
+        """
+        try:
+            return self._client.upload(data, MediaType(media_type))
+        except NeonizeError as error:
+            raise EngineFailure(str(error)) from error
 
     def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers (digits) have WhatsApp.  Raises EngineFailure."""
@@ -126,6 +138,11 @@ class Library:
     def stop(self) -> None:
         """Give up the client; events that were not handed out yet are dropped."""
         self._client.stop()
+
+
+def blank() -> Any:
+    """An empty waE2E.Message."""
+    return Message()
 
 
 def parse(name: str, raw: bytes) -> Any:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from wad.core import connection, wire
-from wad.core.errors import BadInput, EngineFailure, TimedOut, WadError
+from wad.core.errors import BadInput, Damaged, EngineFailure, NotFound, TimedOut, WadError
 from wad.core.jid import Jid, masked
-from wad.core.outbox import NotSent, Unknown
+from wad.core.outbox import NotSent, Refused, Unknown
+from wad.core.outgoing import Attachment, Outgoing, encode
 from wad.engine import fate, session
+from wad.engine.compose import MEDIA_TYPE
 from wad.engine.port import EngineOptions, Fate, FileDamaged, Held, Identity, Report, Spooled
 from wad.engine.process import Process
 from wad.home import Home
@@ -35,6 +37,7 @@ _INHERITED: Final = frozenset(
 _SEND_TIMEOUT: Final = (
     240.0  # three of the library's own timeouts of 75 s, and some air (engine.md 5)
 )
+_UPLOAD_TIMEOUT: Final = 600.0  # 64 MiB at a megabit a second
 _CALL_TIMEOUT: Final = 90.0
 _REPORTS: Final[dict[str, Callable[..., Report]]] = {
     "qr": connection.QrShown,
@@ -68,7 +71,7 @@ class NeonizeEngine:
         argv = [
             sys.executable, "-m", "wad.engine.worker", "--account", home.id, "--home", str(home.path),
             "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--permit", str(permit),
-            "--device", self._options.device_name,
+            "--media", str(self._options.media), "--device", self._options.device_name,
         ]  # fmt: skip
 
         def on_line(line: str) -> None:
@@ -97,6 +100,10 @@ class NeonizeEngine:
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """What the session's database knows of an attempt (only true once the worker is gone)."""
         return session.sent_as(home.session_db, secret)
+
+
+class _Gone(EngineFailure):
+    """The worker is gone, or going: what it was asked may have been done."""
 
 
 class NeonizeWorker:
@@ -151,7 +158,7 @@ class NeonizeWorker:
             log.error("worker's last words: %s", masked(" | ".join(self._process.tail)))
         for waiting in self._waiting.values():
             if not waiting.done():
-                waiting.set_exception(EngineFailure("the worker is gone"))
+                waiting.set_exception(_Gone("the worker is gone"))
         self.ended.set_result(self._last_words or why)
 
     async def _listen(self) -> None:
@@ -203,7 +210,7 @@ class NeonizeWorker:
 
     async def _call(self, method: str, *params: Any, timeout: float) -> Any:
         if self.ended.done() or self._writer.is_closing():
-            raise EngineFailure("the worker is gone")
+            raise _Gone("the worker is gone")
         ident = next(self._ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[ident] = future
@@ -216,18 +223,49 @@ class NeonizeWorker:
         finally:
             self._waiting.pop(ident, None)
 
-    async def send(self, to: Jid, text: str, secret: bytes) -> Fate:
-        """Send a text; a worker that dies or hangs over it leaves its traces in the session's database."""
+    async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> Fate:
+        """Send a content; a worker that dies or hangs over it leaves its traces in the session's database."""
+        upload = None
+        if isinstance(content, Attachment):
+            upload = await self._upload(content)
+            if isinstance(upload, NotSent | Refused):
+                return upload
         try:
-            return fate.from_wire(
-                await self._call("send", str(to), text, secret, timeout=_SEND_TIMEOUT)
+            sent = await self._call(
+                "send", str(to), encode(content), secret, asked_ms, upload, timeout=_SEND_TIMEOUT
             )
+            return fate.from_wire(sent)
         except TimedOut as error:
-            return Unknown("", str(error))
-        except EngineFailure as error:
+            # It may still leave: no trace proves nothing.
+            return Unknown(await self._sent_as(secret) or "", str(error))
+        except _Gone as error:
             await asyncio.shield(self.ended)
-            found = await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
-            return NotSent(str(error)) if found is None else Unknown(found, str(error))
+            why = str(error)
+        except WadError as error:
+            why = str(error)
+        found = await self._sent_as(secret)
+        return NotSent(why) if found is None else Unknown(found, why)
+
+    async def _sent_as(self, secret: bytes) -> str | None:
+        return await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
+
+    async def _upload(self, content: Attachment) -> object:
+        """Where the file lies at WhatsApp, as the worker says it; or why nothing was sent."""
+        media_type = MEDIA_TYPE[content.kind]
+        try:
+            return await self._call(
+                "upload", content.sha256, content.size, media_type, timeout=_UPLOAD_TIMEOUT
+            )
+        except (NotFound, Damaged) as error:
+            return Refused(error.code, str(error))
+        except TimedOut as error:
+            # Nothing else ends an upload that hangs (engine.md 5).
+            self._last_words = str(error)
+            self._process.kill()
+            await asyncio.shield(self.ended)
+            return NotSent(str(error))
+        except WadError as error:
+            return NotSent(str(error))
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers have WhatsApp."""

@@ -1,6 +1,6 @@
 """One account's process: the library on one side, the daemon's socketpair on the other, the spool between.
 
-    python -m wad.engine.worker --account ID --home DIR --fd N --parent PID --permit SECONDS --device NAME
+    python -m wad.engine.worker --account ID --home DIR --media DIR --fd N --parent PID --permit SECONDS --device NAME
 
 Law: what the library hands over is appended to the spool, committed, before its handler returns; only then is the
 daemon told.  The process acts only while it is permitted to (a deadline on its own CLOCK_BOOTTIME that each renewal of
@@ -28,14 +28,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
+from wad import media
 from wad.clock import SystemClock
 from wad.core import event as words
 from wad.core import wire
 from wad.core.errors import Damaged, EngineFailure, StateUnwritable, Unavailable, WadError
 from wad.core.jid import Jid
 from wad.core.outbox import Sent
+from wad.core.outgoing import Outgoing, decode
 from wad.engine import fate, session
-from wad.engine.library import Library, parse
+from wad.engine.compose import Envelope, Upload, compose
+from wad.engine.library import Library, blank, parse
 from wad.engine.translate import Untranslatable, message, receipt
 from wad.home import Home, lock_account
 from wad.spool import Spool
@@ -153,8 +158,11 @@ class Permission:
 class Worker:
     """Ties library, spool and link together."""
 
-    def __init__(self, home: Home, account: str, device: str, link: Link, spool: Spool) -> None:
+    def __init__(
+        self, home: Home, media: Path, account: str, device: str, link: Link, spool: Spool
+    ) -> None:
         self._home = home
+        self._media = media
         self._link = link
         self._clock = SystemClock()
         self._inbox = Inbox(spool, self._clock)
@@ -286,17 +294,41 @@ class Worker:
         match method, params:
             case "probe", []:
                 return self._library.is_connected()
-            case "send", [str(to), str(text), bytes(secret)]:
-                return self._send(Jid.parse(to), text, secret)
+            case "upload", [str(sha256), int(size), int(media_type)]:
+                return self._upload(sha256, size, media_type)
+            case "send", [str(to), bytes(content), bytes(secret), int(asked_ms), upload]:
+                sent_with = None if upload is None else msgspec.convert(upload, Upload)
+                return self._send(Jid.parse(to), decode(content), secret, asked_ms, sent_with)
             case "on_whatsapp", [list(phones)]:
                 return self._library.on_whatsapp(phones)
             case "log_out", []:
                 return self._library.log_out()
         raise EngineFailure(f"a worker does not know {method!r}")
 
-    def _send(self, to: Jid, text: str, secret: bytes) -> list[Any]:
+    def _upload(self, sha256: str, size: int, media_type: int) -> Any:
+        found = self._library.upload(media.read(self._media, sha256, size), media_type)
+        return msgspec.to_builtins(
+            Upload(
+                url=found.url,
+                direct_path=found.DirectPath,
+                media_key=found.MediaKey,
+                enc_sha256=found.FileEncSHA256,
+                sha256=found.FileSHA256,
+                size=found.FileLength,
+                at_ms=self._clock.wall_ms(),
+            ),
+            builtin_types=(bytes,),
+        )
+
+    def _send(
+        self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int, upload: Upload | None
+    ) -> list[Any]:
+        jid, _, _ = session.identity(self._home.session_db)
+        me = str(Jid.parse(jid).bare()) if jid else ""
+        message = blank()
+        compose(message, content, Envelope(secret, me, asked_ms, upload))
         try:
-            wa_id, at_ms = self._library.send(to, text, secret)
+            wa_id, at_ms = self._library.send(to, message)
         except EngineFailure as error:
             found = session.sent_as(self._home.session_db, secret)
             return fate.to_wire(fate.classify(str(error), found))
@@ -353,6 +385,7 @@ def main() -> None:
     )
     parser.add_argument("--account", required=True)
     parser.add_argument("--home", required=True, type=Path)
+    parser.add_argument("--media", required=True, type=Path)
     parser.add_argument("--fd", required=True, type=int)
     parser.add_argument("--parent", required=True, type=int)
     parser.add_argument("--permit", required=True, type=float)
@@ -383,7 +416,7 @@ def main() -> None:
     except WadError as error:
         link.notice("ending", str(error))
         os._exit(6)
-    worker = Worker(home, given.account, given.device, link, spool)
+    worker = Worker(home, given.media, given.account, given.device, link, spool)
     signal.signal(signal.SIGTERM, lambda *_: worker.leave())
     worker.start()
     serve(worker, link, sock, permission)

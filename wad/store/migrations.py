@@ -51,4 +51,10 @@ CREATE TABLE cursors (account TEXT PRIMARY KEY, generation TEXT NOT NULL, seq IN
 CREATE TABLE accounts (account TEXT PRIMARY KEY, status BLOB NOT NULL) WITHOUT ROWID;
 """
 
-STEPS: Final = (_FIRST,)
+# Entries that change another message have no message of their own by which their receipts could find them.
+_OUTBOX_BY_WA_ID: Final = """
+ALTER TABLE outbox ADD COLUMN wa_id TEXT NOT NULL DEFAULT '';
+CREATE INDEX outbox_by_wa_id ON outbox (account, wa_id) WHERE wa_id != '';
+"""
+
+STEPS: Final = (_FIRST, _OUTBOX_BY_WA_ID)

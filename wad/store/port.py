@@ -119,6 +119,10 @@ class Store(Protocol):
         """A thread's messages, newest first."""
         ...
 
+    async def message(self, ident: str) -> Message | None:
+        """One message."""
+        ...
+
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are stored."""
         ...
@@ -142,8 +146,8 @@ class Store(Protocol):
     async def enqueue(self, entry: Entry) -> Enqueued:
         """Queue a message and store it (status queued, document id = entry id) in its thread.  Atomic.
 
-        An entry with this id, once there, is returned unchanged with `duplicate`.  Raises Conflict when it is for
-        another recipient or text.
+        An entry that amends another message is queued only.  An entry with this id, once there, is returned unchanged
+        with `duplicate`.  Raises Conflict when it is for another recipient or content.
         """
         ...
 
@@ -170,8 +174,9 @@ class Store(Protocol):
         """Apply `outbox.advance` to an entry, and its status, WhatsApp id and time to its message.  Atomic.
 
         With Sent or Unknown the message takes the WhatsApp id, so that its echo is known and receipts find it; an echo
-        and receipts that came earlier are applied, and the echo's own document goes.  Raises NotFound, Conflict (the
-        table forbids it), Fenced.
+        and receipts that came earlier are applied, and the echo's own document goes.  An entry that amends another
+        message does so once it has surely left (`outbox.change_of`).  Raises NotFound, Conflict (the table forbids it),
+        Fenced.
         """
         ...
 

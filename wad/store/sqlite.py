@@ -175,6 +175,12 @@ class SqliteStore:
         rows = await self._read(lambda db: db.execute(query, (*values, limit)).fetchall())
         return [message_from(row) for row in rows]
 
+    async def message(self, ident: str) -> Message | None:
+        """One message."""
+        query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ?"
+        row = await self._read(lambda db: db.execute(query, (ident,)).fetchone())
+        return message_from(row) if row else None
+
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are stored."""
         query = "SELECT 1 FROM messages WHERE account = ? AND wa_id = ? AND wa_id != ''"
@@ -258,7 +264,7 @@ class SqliteStore:
         def work(db: sqlite3.Connection) -> Enqueued:
             known = load_entry(db, entry.id)
             if known is not None:
-                same_message(known, Jid.parse(entry.to), entry.text)
+                same_message(known, Jid.parse(entry.to), entry.content)
                 return Enqueued(known, duplicate=True)
             insert_entry(db, entry)
             return Enqueued(entry, duplicate=False)

@@ -35,7 +35,15 @@ from wad.core.message import (
     preview,
     status_of,
 )
-from wad.core.outbox import Entry, Marked, Sent, advance, message_of
+from wad.core.outbox import (
+    Entry,
+    Marked,
+    OwnChange,
+    Sent,
+    advance,
+    change_of,
+    message_of,
+)
 
 MESSAGE_COLUMNS: Final = (
     "id, account, thread, chat, sender, from_me, at_ms, seen, wa_id, status, push_name, client_id, "
@@ -254,9 +262,10 @@ def _apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
 
 
 def _ours(db: sqlite3.Connection, account: str, wa_id: str) -> Iterator[tuple[str, str]]:
-    """Id and status of what we sent under a WhatsApp id."""
+    """Id and status of what we sent under a WhatsApp id, be it a message or an amendment of one."""
     yield from db.execute(
-        "SELECT id, status FROM messages WHERE account = ? AND wa_id = ? AND wa_id != '' AND from_me",
+        "SELECT id, status FROM messages WHERE account = ?1 AND wa_id = ?2 AND wa_id != '' AND from_me"
+        " UNION SELECT id, state FROM outbox WHERE account = ?1 AND wa_id = ?2 AND wa_id != ''",
         (account, wa_id),
     )
 
@@ -271,12 +280,13 @@ def load_entry(db: sqlite3.Connection, ident: str) -> Entry | None:
 
 
 def insert_entry(db: sqlite3.Connection, entry: Entry) -> None:
-    """A new entry, at the end of the queue, and its message."""
+    """A new entry, at the end of the queue, and its message, if it is one."""
     db.execute(
-        "INSERT INTO outbox (id, account, state, created_ms, entry) VALUES (?,?,?,?,?)",
-        (entry.id, entry.account, entry.state, entry.created_ms, pack(entry)),
+        "INSERT INTO outbox (id, account, state, created_ms, wa_id, entry) VALUES (?,?,?,?,?,?)",
+        (entry.id, entry.account, entry.state, entry.created_ms, entry.wa_id, pack(entry)),
     )
-    put_message(db, message_of(entry))
+    if not entry.amends:
+        put_message(db, message_of(entry))
 
 
 def settle_entry(db: sqlite3.Connection, entry: Entry) -> Entry:
@@ -320,11 +330,16 @@ def _believe(entry: Entry, evidence: Sent | Marked) -> Entry:
 
 
 def write_entry(db: sqlite3.Connection, entry: Entry) -> None:
-    """Write an entry, and its message's status, WhatsApp id and time."""
-    message = message_of(entry)
+    """Write an entry, and its message's status, WhatsApp id and time, or what it did to another message."""
     db.execute(
-        "UPDATE outbox SET state = ?, entry = ? WHERE id = ?", (entry.state, pack(entry), entry.id)
+        "UPDATE outbox SET state = ?, wa_id = ?, entry = ? WHERE id = ?",
+        (entry.state, entry.wa_id, pack(entry), entry.id),
     )
+    if entry.amends:
+        if change := change_of(entry):
+            apply_own_change(db, entry.account, change)
+        return
+    message = message_of(entry)
     before = db.execute("SELECT at_ms FROM messages WHERE id = ?", (entry.id,)).fetchone()
     db.execute(
         "UPDATE messages SET status = ?, wa_id = ?, at_ms = ? WHERE id = ?",
@@ -332,3 +347,23 @@ def write_entry(db: sqlite3.Connection, entry: Entry) -> None:
     )
     if before != (message.at_ms,):
         _refresh_thread(db, message.thread)
+
+
+def apply_own_change(db: sqlite3.Connection, account: str, change: OwnChange) -> None:
+    """Let an edit or a revoke of ours show in its message; may be repeated.  Reactions are not shown yet."""
+    row = db.execute(
+        "SELECT id, content FROM messages WHERE account = ? AND thread = ? AND wa_id = ? AND from_me",
+        (account, change.thread, change.target),
+    ).fetchone()
+    if row is None:
+        return
+    ident, before = row[0], _content(row[1])
+    match change.content.kind:
+        case MessageKind.EDIT if before.kind is not MessageKind.REVOKE:
+            after = msgspec.structs.replace(before, text=change.content.text)
+        case MessageKind.REVOKE:
+            after = Content(MessageKind.REVOKE)
+        case _:
+            return
+    db.execute("UPDATE messages SET content = ? WHERE id = ?", (pack(after), ident))
+    _refresh_thread(db, change.thread)
