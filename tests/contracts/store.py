@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -41,7 +42,7 @@ from wad.core.outbox import (
     Unknown,
     entry_id,
 )
-from wad.core.outgoing import Text
+from wad.core.outgoing import Edit, Reaction, Revoke, Target, Text
 from wad.store.port import AccountStatus, Cursor, Page, Store
 
 Fresh = Callable[[], AbstractAsyncContextManager[Store]]
@@ -122,6 +123,13 @@ def queued(
     )
 
 
+def amending(content: Reaction | Edit | Revoke, key: str = "k2") -> Entry:
+    """A new entry that changes a message."""
+    return msgspec.structs.replace(
+        queued(key), id=entry_id(ACC, key), client_id=key, content=content
+    )
+
+
 def a_status(account: str = ACC, state: str = "connected") -> AccountStatus:
     """A published status."""
     return AccountStatus(account=account, name=account, state=state, reason="why", since_ms=NOON)
@@ -145,6 +153,12 @@ async def sending(store: Store, entry: Entry) -> Entry:
     """An entry that is being sent."""
     await store.enqueue(entry)
     return await store.settle(entry.id, CLAIMED, epoch=EPOCH)
+
+
+async def sent(store: Store, entry: Entry, wa_id: str) -> Entry:
+    """An entry that WhatsApp has."""
+    await sending(store, entry)
+    return await store.settle(entry.id, Sent(wa_id, NOON + 5000), epoch=EPOCH)
 
 
 async def contents(store: Store) -> dict[Thread, list[Message]]:
@@ -551,6 +565,75 @@ class StoreContract:
         assert (message.content, message.client_id) == (text("hello"), "k1")
         thread = await one_thread(store)
         assert (thread.last_text, thread.last_from_me, thread.unread) == ("hello", True, 0)
+
+    async def test_a_message_is_found_by_its_id(self, store: Store) -> None:
+        """A received one, and one of the outbox."""
+        await store.record(ACC, arrival(1))
+        await store.enqueue(queued("k1", to=BOB))
+        message = await one_message(store)
+        assert await store.message(message.id) == message
+        found = await store.message(queued("k1").id)
+        assert found is not None
+        assert found.chat == str(BOB)
+        assert await store.message("nothing") is None
+
+    async def test_what_amends_a_message_is_none_of_its_own(self, store: Store) -> None:
+        """It is in the outbox, and nowhere in a thread."""
+        await store.record(ACC, arrival(1))
+        reaction = Reaction(Target(wa_id(1), str(ANN)), "👍")
+        done = await store.enqueue(amending(reaction))
+        assert done.entry.state is S.QUEUED
+        await sending(store, amending(reaction))
+        await store.settle(amending(reaction).id, Sent("R1", NOON + 5000), epoch=EPOCH)
+        assert (await one_message(store)).wa_id == wa_id(1)
+        assert (await one_thread(store)).last_text == "text 1"
+        totals = await store.totals(ACC)
+        assert (totals.messages, totals.outbox) == (1, {S.SENT: 1})
+
+    async def test_a_receipt_finds_what_amends(self, store: Store) -> None:
+        """Before or after WhatsApp's id of it is known."""
+        reaction = Reaction(Target(wa_id(1), str(ANN)), "👍")
+        entry = amending(reaction)
+        await sending(store, entry)
+        uncertain = await store.settle(entry.id, Unknown(wa_id(5), "crash"), epoch=EPOCH)
+        assert uncertain.state is S.UNCERTAIN
+        await store.record(ACC, [mark(5, Mark.DELIVERED)])
+        settled = await store.entry(entry.id)
+        assert settled is not None
+        assert settled.state is S.DELIVERED
+        await store.record(ACC, [mark(6, Mark.READ)])
+        assert (await sent(store, amending(reaction, "k3"), wa_id(6))).state is S.READ
+
+    async def test_an_edit_of_ours_shows_once_it_has_left(self, store: Store) -> None:
+        """Not while it waits; in the message and in the line of its thread."""
+        await sent(store, queued(), "O1")
+        target = Target("O1", str(ANN), from_me=True)
+        await sending(store, amending(Edit(target, "better")))
+        assert (await one_message(store)).content.text == "hello"
+        await store.settle(amending(Edit(target, "")).id, Sent("E1", NOON + 9000), epoch=EPOCH)
+        message = await one_message(store)
+        assert (message.content.kind, message.content.text) == (MessageKind.TEXT, "better")
+        assert (message.status, message.wa_id) == (S.SENT, "O1")
+        assert (await one_thread(store)).last_text == "better"
+
+    async def test_an_edit_that_failed_changes_nothing(self, store: Store) -> None:
+        """Evidence that it arrived after all does."""
+        await sent(store, queued(), "O1")
+        entry = amending(Edit(Target("O1", str(ANN), from_me=True), "better"))
+        await sending(store, entry)
+        await store.settle(entry.id, Unknown(wa_id(5), "crash"), epoch=EPOCH)
+        assert (await one_message(store)).content.text == "hello"
+        await store.record(ACC, [mark(5, Mark.DELIVERED)])
+        assert (await one_message(store)).content.text == "better"
+
+    async def test_a_message_that_we_deleted_stays_deleted(self, store: Store) -> None:
+        """Its words are gone; an edit that leaves later does not bring them back."""
+        await sent(store, queued(), "O1")
+        target = Target("O1", str(ANN), from_me=True)
+        await sent(store, amending(Revoke(target), "k2"), "R1")
+        await sent(store, amending(Edit(target, "again"), "k3"), "E1")
+        message = await one_message(store)
+        assert (message.content.kind, message.content.text) == (MessageKind.REVOKE, "")
 
     async def test_the_same_key_is_the_same_message(self, store: Store) -> None:
         """It is returned as it stands, and nothing is queued."""
