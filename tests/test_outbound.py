@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,23 @@ from tests.world import World, a_world, until
 from wad.core.errors import BadInput, Conflict, NotFound, TooLong
 from wad.core.jid import Jid
 from wad.core.outbox import Claim, Claimed, NotSent, Refused, Unknown
-from wad.core.outgoing import Outgoing, Text
+from wad.core.outgoing import (
+    Attachment,
+    AttachmentKind,
+    ContactCard,
+    Edit,
+    Location,
+    Outgoing,
+    Poll,
+    Reaction,
+    Revoke,
+    Target,
+    Text,
+    target_of,
+)
 from wad.engine.simulator import SimulatedWorker
 from wad.flow.account import Account
+from wad.flow.tidying import tidy_media
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
 
@@ -173,6 +189,74 @@ async def test_a_send_under_way_is_finished_when_the_reign_ends(
         found = await world.store.entry(entry.id)
         assert found is not None
         assert found.wa_id
+
+
+async def test_every_kind_takes_the_same_road(tmp_path: Path) -> None:
+    """Queued, sent, delivered; what amends a message is seen in it alone."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        first = (await world.outbound.enqueue(account.id, BOB, Text("helo"))).entry
+        first = await world.outbound.settled(first.id, timeout=5)
+        message = await world.store.message(first.id)
+        assert message is not None
+        target = target_of(message)
+        contents: list[Outgoing] = [
+            Attachment(kind=AttachmentKind.IMAGE, sha256="0" * 64, size=1, mimetype="image/png"),
+            Location(1, 2), ContactCard("Ann", "+15550000003"), Poll("Tea?", ("yes", "no")),
+            Reaction(target, "👍"), Edit(target, "hello"), Revoke(target),
+        ]  # fmt: skip
+        for content in contents:
+            entry = (await world.outbound.enqueue(account.id, BOB, content)).entry
+            entry = await world.outbound.settled(entry.id, timeout=5)
+            assert entry.wa_id, content
+        assert [content for _, content, _ in world.worker(account).sent[1:]] == contents
+        shown = await world.store.messages(first.thread, limit=20)
+        assert Counter(m.content.kind for m in shown) == Counter(
+            ["revoke", "image", "location", "contact", "poll"]
+        )
+
+
+async def test_an_edit_that_waited_for_too_long_is_not_sent(tmp_path: Path) -> None:
+    """The account was away; what nobody would take any more failed, and says why."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        target = Target("O1", str(BOB), from_me=True, at_ms=world.clock.wall_ms() - 10 * 60_000)
+        await account.stop()
+        queued = await world.outbound.enqueue(
+            account.id, BOB, Edit(target, "hello"), client_id="k1"
+        )
+        world.clock.ahead_ms = 11 * 60_000
+        with pytest.raises(Conflict, match="21 minutes"):
+            await world.outbound.enqueue(account.id, BOB, Edit(target, "hello"))
+        again = await world.outbound.enqueue(account.id, BOB, Edit(target, "hello"), client_id="k1")
+        assert again.duplicate
+        await account.start()
+        entry = await world.outbound.settled(queued.entry.id, timeout=5)
+        assert (entry.state, entry.error_code) == ("failed", "conflict")
+        assert "21 minutes" in entry.error
+        assert world.worker(account).sent == []
+
+
+async def test_files_that_wait_are_needed(tmp_path: Path) -> None:
+    """A file goes once its message was sent and it is old; until then it stays."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.stop()
+        upload = world.media.begin(AttachmentKind.IMAGE, 5)
+        done = await world.media.put(upload, 0, b"whole")
+        os.utime(world.media.root / done.sha256, (1000, 1000))
+        content = Attachment(
+            kind=AttachmentKind.IMAGE, sha256=done.sha256, size=5, mimetype="image/png"
+        )
+        for number in range(3):
+            await world.outbound.enqueue(account.id, BOB, Text(f"text {number}"))
+        entry = (await world.outbound.enqueue(account.id, BOB, content)).entry
+        await tidy_media(world.store, world.media, 2_000_000)
+        assert (world.media.root / done.sha256).exists()
+        await account.start()
+        await world.outbound.settled(entry.id, timeout=5)
+        await tidy_media(world.store, world.media, 2_000_000)
+        assert not (world.media.root / done.sha256).exists()
 
 
 async def test_bad_texts_are_refused(tmp_path: Path) -> None:

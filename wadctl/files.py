@@ -16,6 +16,7 @@ from wad.core.errors import BadInput
 from wad.core.outgoing import PIECE_LIMIT, AttachmentKind, check_size
 from wadctl.client import Client
 from wadctl.commands import Command, command_of, given
+from wadctl.screen import plain
 from wadctl.sending import judge
 from wadctl.session import Session, session
 
@@ -94,7 +95,7 @@ def _bring(now: Session, client: Client, file: Path, kind: AttachmentKind) -> st
             check_size(kind, size)
             if size <= _LARGE or now.json or not sys.stderr.isatty():
                 return _put(client, opened, kind, size, lambda count: None)
-            with click.progressbar(length=size, label=file.name, file=sys.stderr) as bar:
+            with click.progressbar(length=size, label=plain(file.name), file=sys.stderr) as bar:
                 return _put(client, opened, kind, size, bar.update)
     except OSError as error:
         raise BadInput(f"cannot read {file}: {error.strerror}") from error

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Collection
 
+from wad.clock import Clock, SystemClock
 from wad.core import connection
 from wad.core import event as words
 from wad.core.event import Content, Mark, MessageKind, MessageReceived, ReceiptReceived
@@ -29,8 +30,9 @@ class SimulatorEngine:
 
     receipts = "after-store"
 
-    def __init__(self, *, auto_pair: bool = True) -> None:
+    def __init__(self, *, auto_pair: bool = True, clock: Clock | None = None) -> None:
         self._auto_pair = auto_pair
+        self.clock = clock or SystemClock()
         self._numbers = itertools.count(1)
         self.workers: dict[str, SimulatedWorker] = {}
         self.left: dict[bytes, str] = {}
@@ -92,7 +94,7 @@ class SimulatedWorker:
         wa_id = self._engine.next_id()
         self._engine.left[secret] = wa_id
         self.sent.append((to, content, wa_id))
-        at_ms = 1_700_000_000_000 + len(self.sent)
+        at_ms = self._engine.clock.wall_ms()
         self._append(ReceiptReceived((wa_id,), to, to, Mark.DELIVERED, at_ms), wa_id)
         return Sent(wa_id, at_ms)
 
@@ -134,7 +136,8 @@ class SimulatedWorker:
         wa_id = wa_id or self._engine.next_id()
         content = Content(MessageKind.TEXT, text)
         self._append(
-            MessageReceived(wa_id, sender, sender, at_ms or 1_700_000_000_000, content), wa_id
+            MessageReceived(wa_id, sender, sender, at_ms or self._engine.clock.wall_ms(), content),
+            wa_id,
         )
         return wa_id
 
