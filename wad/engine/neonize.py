@@ -102,10 +102,6 @@ class NeonizeEngine:
         return session.sent_as(home.session_db, secret)
 
 
-class _Gone(EngineFailure):
-    """The worker is gone, or going: what it was asked may have been done."""
-
-
 class NeonizeWorker:
     """A running worker process, seen from the daemon."""
 
@@ -158,7 +154,7 @@ class NeonizeWorker:
             log.error("worker's last words: %s", masked(" | ".join(self._process.tail)))
         for waiting in self._waiting.values():
             if not waiting.done():
-                waiting.set_exception(_Gone("the worker is gone"))
+                waiting.set_exception(EngineFailure("the worker is gone"))
         self.ended.set_result(self._last_words or why)
 
     async def _listen(self) -> None:
@@ -210,7 +206,7 @@ class NeonizeWorker:
 
     async def _call(self, method: str, *params: Any, timeout: float) -> Any:
         if self.ended.done() or self._writer.is_closing():
-            raise _Gone("the worker is gone")
+            raise EngineFailure("the worker is gone")
         ident = next(self._ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[ident] = future
@@ -235,19 +231,20 @@ class NeonizeWorker:
                 "send", str(to), encode(content), secret, asked_ms, upload, timeout=_SEND_TIMEOUT
             )
             return fate.from_wire(sent)
-        except TimedOut as error:
-            # It may still leave: no trace proves nothing.
-            return Unknown(await self._sent_as(secret) or "", str(error))
-        except _Gone as error:
-            await asyncio.shield(self.ended)
-            why = str(error)
         except WadError as error:
-            why = str(error)
-        found = await self._sent_as(secret)
-        return NotSent(why) if found is None else Unknown(found, why)
+            return await self._judge(secret, error)
 
-    async def _sent_as(self, secret: bytes) -> str | None:
-        return await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
+    async def _judge(self, secret: bytes, error: WadError) -> Fate:
+        """By its traces: the worker died of it, says that it failed, or says nothing."""
+        if self._process.ended.done():
+            await asyncio.shield(self.ended)
+        try:
+            found = await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
+        except WadError as unreadable:
+            return Unknown("", f"{error}; {unreadable}")
+        if isinstance(error, TimedOut):  # it may still leave: no trace proves nothing
+            return Unknown(found or "", str(error))
+        return NotSent(str(error)) if found is None else Unknown(found, str(error))
 
     async def _upload(self, content: Attachment) -> object:
         """Where the file lies at WhatsApp, as the worker says it; or why nothing was sent."""
