@@ -41,20 +41,15 @@ CREATE TABLE aliases (
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order of enqueuing
     id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, state TEXT NOT NULL, created_ms INTEGER NOT NULL,
-    entry BLOB NOT NULL
+    wa_id TEXT NOT NULL, entry BLOB NOT NULL
 );
 CREATE INDEX outbox_waiting ON outbox (account, state, number);
 CREATE INDEX outbox_of_account ON outbox (account, created_ms, id, state);
 CREATE INDEX outbox_newest ON outbox (created_ms, id, state);
+CREATE INDEX outbox_by_wa_id ON outbox (account, wa_id) WHERE wa_id != '';
 
 CREATE TABLE cursors (account TEXT PRIMARY KEY, generation TEXT NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE accounts (account TEXT PRIMARY KEY, status BLOB NOT NULL) WITHOUT ROWID;
 """
 
-# Entries that change another message have no message of their own by which their receipts could find them.
-_OUTBOX_BY_WA_ID: Final = """
-ALTER TABLE outbox ADD COLUMN wa_id TEXT NOT NULL DEFAULT '';
-CREATE INDEX outbox_by_wa_id ON outbox (account, wa_id) WHERE wa_id != '';
-"""
-
-STEPS: Final = (_FIRST, _OUTBOX_BY_WA_ID)
+STEPS: Final = (_FIRST,)
