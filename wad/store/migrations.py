@@ -29,10 +29,12 @@ CREATE TABLE threads (
     saved_name TEXT NOT NULL DEFAULT '', saved_ms INTEGER NOT NULL DEFAULT 0,
     push_name TEXT NOT NULL DEFAULT '', push_ms INTEGER NOT NULL DEFAULT 0,
     read_ms INTEGER NOT NULL DEFAULT 0, read_seen INTEGER NOT NULL DEFAULT 0, -- the last place that was read
+    told_unread INTEGER NOT NULL DEFAULT 0, told_ms INTEGER NOT NULL DEFAULT 0, -- what the phone counted up to then
     expires_s INTEGER NOT NULL DEFAULT 0, expires_ms INTEGER NOT NULL DEFAULT 0,
     last_ms INTEGER NOT NULL DEFAULT 0, last_seen INTEGER NOT NULL DEFAULT 0, last_id TEXT NOT NULL DEFAULT '',
     last_text TEXT NOT NULL DEFAULT '', last_from_me INTEGER NOT NULL DEFAULT 0,
-    unread INTEGER NOT NULL DEFAULT 0, messages INTEGER NOT NULL DEFAULT 0
+    newer INTEGER NOT NULL DEFAULT 0, older INTEGER NOT NULL DEFAULT 0, -- behind the place read; than told_ms
+    messages INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX threads_of_account ON threads (account, last_ms, id) WHERE messages > 0;
 CREATE INDEX threads_newest ON threads (last_ms, id) WHERE messages > 0;

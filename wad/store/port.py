@@ -98,10 +98,10 @@ class Store(Protocol):
         and (among several people) its sender, or a message of the outbox with its WhatsApp id, is known; such an echo
         settles an `uncertain` or `failed` entry as Sent.  Of a known message the telling that says more stays
         (`message.merged`): a placeholder gives way to the message itself, which is `new` once more but counted once.
-        The thread's last message is the greatest (at_ms, seen, id), whatever the order of arrival; unread counts the
-        inbound messages behind the last place that was read; a message that our phone sent says that what came before
-        was read.  A thread is named by the newest PutChat name, else by the newest non-empty push name of an inbound
-        message in a one-to-one thread.
+        The thread's last message is the greatest (at_ms, seen, id), whatever the order of arrival.  A thread is named
+        by the newest PutChat name, else by the newest non-empty push name of an inbound message in a one-to-one thread.
+        Unread are the inbound messages behind the last place that was read, but of those up to PutChat's `unread_ms` no
+        more than its `unread`; a message that our phone sent says that what came before was read.
 
         PutAmendment: kept even when its target is unknown, and applied as `amend.amended` says whenever both are
         there: in the amendment's own thread, and to a message of the outbox with the target's WhatsApp id.  Never a
@@ -110,7 +110,8 @@ class Store(Protocol):
         PutMark: kept even when the message is unknown, and applied to the message and its outbox entry whenever both
         are there, matched by account and WhatsApp id; never creates a message, never takes a status back.
 
-        PutChat: of name, push name, last place read and expiration the newest each; creates no thread.
+        PutChat: of name, push name, last place read, number of unread and expiration the newest each (of two numbers of
+        one time the smaller); creates no thread.
 
         PutAlias: from now on whatever names the hidden id means the number.  What lies in the hidden id's thread moves
         to the number's (a message that is in both becomes one; counts, last message, names and unread are those of all
