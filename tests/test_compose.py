@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.protobufs import Message
 from tests.test_outgoing import GOOD, HASH, OURS, THEIRS, a_file
 from wad.core.event import MessageKind
 from wad.core.outgoing import (
+    Attachment,
     AttachmentKind,
     ContactCard,
     Location,
@@ -16,8 +18,11 @@ from wad.core.outgoing import (
     Reaction,
     Target,
     Text,
+    summary,
+    vcard,
 )
-from wad.engine.compose import MEDIA_TYPE, Envelope, Upload, compose, vcard
+from wad.engine.compose import MEDIA_TYPE, Envelope, Upload, compose
+from wad.engine.translate_content import content_of, unwrap
 
 SECRET = b"s" * 32
 UPLOAD = Upload(
@@ -28,8 +33,11 @@ ENVELOPE = Envelope(SECRET, "15550000001@s.whatsapp.net", 123_456, UPLOAD)
 
 def composed(content: Outgoing) -> Message:
     """The protobuf of a content, as the other end would parse it."""
-    message = Message()
-    compose(message, content, ENVELOPE)
+    message, envelope = Message(), ENVELOPE
+    if isinstance(content, Attachment):
+        upload = msgspec.structs.replace(UPLOAD, size=content.size)
+        envelope = msgspec.structs.replace(ENVELOPE, upload=upload)
+    compose(message, content, envelope)
     return Message.FromString(message.SerializeToString())
 
 
@@ -44,6 +52,18 @@ def test_every_kind_is_one_message_with_the_secret_of_its_attempt(content: Outgo
     message = composed(content)
     assert len(kinds(message)) == 1
     assert message.messageContextInfo.messageSecret == SECRET
+
+
+@pytest.mark.parametrize("content", GOOD, ids=lambda content: type(content).__name__)
+def test_what_we_store_of_ours_is_what_we_would_store_of_theirs(content: Outgoing) -> None:
+    """Composed and translated it is the same, but for what only the upload or the time of asking knows."""
+    received = content_of(unwrap(composed(content)))
+    assert received is not None
+    media = received.media
+    if media is not None:
+        media = msgspec.structs.replace(media, direct_path="", key=b"", enc_sha256=b"", key_ms=0)
+    received = msgspec.structs.replace(received, media=media, told_ms=0)
+    assert received == summary(content)
 
 
 def test_a_plain_text_is_no_more_than_that() -> None:

@@ -1,6 +1,6 @@
 """The life of a message that we send.
 
-    queued -> sending -> sent -> delivered -> read
+    queued -> sending -> sent -> delivered -> read -> played
        ^         |-----> failed       (refused: by us or by WhatsApp; will not be tried again by itself)
        |---------|                    (it certainly did not leave: waits its turn again, which costs nothing)
                  |-----> uncertain    (it may have left: never sent again by itself; a receipt or an echo settles it)
@@ -20,8 +20,9 @@ from typing import Final, assert_never
 
 import msgspec
 
+from wad.core.change import PutAmendment
 from wad.core.errors import Conflict
-from wad.core.event import Content, Mark, MessageKind
+from wad.core.event import Mark, MessageKind
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, further, status_of
 from wad.core.outgoing import Amendment, Outgoing, same, summary
@@ -117,7 +118,9 @@ class Cancel(msgspec.Struct, frozen=True):
     """A person decided not to send it."""
 
 
-LEFT: Final = frozenset({MessageStatus.SENT, MessageStatus.DELIVERED, MessageStatus.READ})
+LEFT: Final = frozenset(
+    {MessageStatus.SENT, MessageStatus.DELIVERED, MessageStatus.READ, MessageStatus.PLAYED}
+)
 """States of what surely reached WhatsApp."""
 
 Outcome = Claimed | Sent | NotSent | Refused | Unknown | Marked | Retry | Cancel
@@ -129,7 +132,9 @@ _FROM: dict[type[Outcome], frozenset[MessageStatus]] = {
     NotSent: frozenset({_S.SENDING}),
     Refused: frozenset({_S.SENDING}),
     Unknown: frozenset({_S.SENDING}),
-    Marked: frozenset({_S.SENDING, _S.UNCERTAIN, _S.FAILED, _S.SENT, _S.DELIVERED, _S.READ}),
+    Marked: frozenset(
+        {_S.SENDING, _S.UNCERTAIN, _S.FAILED, _S.SENT, _S.DELIVERED, _S.READ, _S.PLAYED}
+    ),
     Retry: frozenset({_S.FAILED, _S.UNCERTAIN}),
     Cancel: frozenset({_S.QUEUED, _S.FAILED, _S.UNCERTAIN}),
 }
@@ -223,25 +228,23 @@ def message_of(entry: Entry) -> Message:
     )
 
 
-class OwnChange(msgspec.Struct, frozen=True):
-    """What an entry did to another message of its thread: `target` is WhatsApp's id of that one, `wa_id` its own.
+def amendment_of(entry: Entry) -> PutAmendment | None:
+    """What an entry did to another message; None while it has not surely left, and for a message of its own.
 
-    `at_ms` is the time that its recipients were told, which orders the changes of one message.
+    It is ordered by the time that its recipients were told.
     """
-
-    thread: str
-    target: str
-    wa_id: str
-    at_ms: int
-    content: Content
-
-
-def change_of(entry: Entry) -> OwnChange | None:
-    """The change that an entry made; None while it has not surely left, and for a message of its own."""
     if not isinstance(entry.content, Amendment) or entry.state not in LEFT:
         return None
-    content = summary(entry.content)
-    return OwnChange(entry.thread, content.target, entry.wa_id, entry.created_ms, content)
+    content = msgspec.structs.replace(summary(entry.content), told_ms=entry.created_ms)
+    return PutAmendment(
+        thread=entry.thread,
+        target=content.target,
+        wa_id=entry.wa_id,
+        by="",
+        from_me=True,
+        at_ms=entry.created_ms,
+        content=content,
+    )
 
 
 def same_message(entry: Entry, to: Jid, content: Outgoing) -> None:

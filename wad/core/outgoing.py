@@ -15,8 +15,10 @@ from typing import Final, assert_never
 
 import msgspec
 
+from wad.core.content import Contact, Content, Media, MessageKind, Quote
+from wad.core.content import Location as Place
+from wad.core.content import Poll as Question
 from wad.core.errors import BadInput, Conflict, TooLong
-from wad.core.event import Content, Media, MessageKind
 from wad.core.jid import Jid, phone_digits
 from wad.core.message import TEXT_LIMIT, Message
 
@@ -404,36 +406,70 @@ def _bare(content: Outgoing) -> Outgoing:
 
 
 def summary(content: Outgoing) -> Content:
-    """What is stored of it and shown in its thread: the same words as for one that is received."""
+    """What is stored of a content that was checked, and shown in its thread: the same as for one that is received."""
+    shown = _shown(content)
+    target = target_in(content)
+    if target is None:
+        return shown
+    quote = None
+    if not isinstance(content, Amendment):
+        quote = Quote(target.sender, quoted(target))
+    return msgspec.structs.replace(shown, target=target.wa_id, quote=quote)
+
+
+def _shown(content: Outgoing) -> Content:
     match content:
-        case Text():
-            return Content(MessageKind.TEXT, content.text, target=_wa_id(content.reply_to))
+        case Text(text, _, mentions):
+            return Content(MessageKind.TEXT, text, mentions=mentions)
         case Attachment():
-            return Content(
-                _KIND[content.kind],
-                content.caption,
-                media=Media(content.mimetype, content.filename, content.size, content.seconds),
-                target=_wa_id(content.reply_to),
-            )
-        case Location(latitude, longitude, name, address, reply_to):
-            place = f"{latitude:.6f},{longitude:.6f}"
-            words = ", ".join([*filter(None, (name, address)), place])
-            return Content(MessageKind.LOCATION, words, target=_wa_id(reply_to))
-        case ContactCard():
-            return Content(MessageKind.CONTACT, content.name, target=_wa_id(content.reply_to))
-        case Poll():
-            options = "\n".join(f"- {option}" for option in content.options)
-            words = f"{content.question}\n{options}"
-            return Content(MessageKind.POLL, words, target=_wa_id(content.reply_to))
-        case Reaction(target, emoji):
-            return Content(MessageKind.REACTION, emoji, target=target.wa_id)
-        case Edit(target, text):
-            return Content(MessageKind.EDIT, text, target=target.wa_id)
-        case Revoke(target):
-            return Content(MessageKind.REVOKE, target=target.wa_id)
+            return Content(_KIND[content.kind], content.caption, media=_media(content))
+        case Location(latitude, longitude, name, address):
+            names = [name, address, f"{latitude:.6f},{longitude:.6f}"]
+            place = Place(latitude, longitude, name, address)
+            return Content(MessageKind.LOCATION, ", ".join(filter(None, names)), location=place)
+        case ContactCard(name):
+            contact = Contact(name, vcard(content))
+            return Content(MessageKind.CONTACT, name, contacts=(contact,))
+        case Poll(question, options, selectable):
+            text = "\n".join([question, *(f"- {option}" for option in options)])
+            asked = Question(question, options, selectable)
+            return Content(MessageKind.POLL, text, poll=asked)
+        case Reaction(_, emoji):
+            return Content(MessageKind.REACTION, emoji)
+        case Edit(_, text):
+            return Content(MessageKind.EDIT, text)
+        case Revoke():
+            return Content(MessageKind.REVOKE)
         case _:
             assert_never(content)
 
 
-def _wa_id(target: Target | None) -> str:
-    return "" if target is None else target.wa_id
+def _media(content: Attachment) -> Media:
+    return Media(
+        mimetype=content.mimetype,
+        filename=content.filename,
+        size=content.size,
+        seconds=content.seconds,
+        width=content.width,
+        height=content.height,
+        voice=content.kind is AttachmentKind.VOICE,
+        sha256=bytes.fromhex(content.sha256),
+    )
+
+
+def quoted(target: Target) -> str:
+    """The line that a reply shows of the message that it answers."""
+    return target.text or f"[{target.kind}]"
+
+
+def vcard(card: ContactCard) -> str:
+    """A visiting card (RFC 2426) with the number in the apps' own field, so that it can be written to."""
+    digits = phone_digits(card.phone)
+    name = card.name.translate(_ESCAPED)
+    return (
+        f"BEGIN:VCARD\nVERSION:3.0\nN:;{name};;;\nFN:{name}\n"
+        f"TEL;type=CELL;type=VOICE;waid={digits}:+{digits}\nEND:VCARD"
+    )
+
+
+_ESCAPED: Final = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n", "\r": None})

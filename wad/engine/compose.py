@@ -10,7 +10,7 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
-from wad.core.jid import Jid, phone_digits
+from wad.core.jid import Jid
 from wad.core.outgoing import (
     Attachment,
     AttachmentKind,
@@ -23,6 +23,8 @@ from wad.core.outgoing import (
     Revoke,
     Target,
     Text,
+    quoted,
+    vcard,
 )
 
 _REVOKE, _EDIT = 0, 14  # waE2E.ProtocolMessage.Type
@@ -173,17 +175,4 @@ def _quote(part: Any, target: Target | None, envelope: Envelope) -> None:
     info = part.contextInfo
     info.stanzaID = target.wa_id
     info.participant = target.sender or envelope.me
-    info.quotedMessage.conversation = target.text or f"[{target.kind}]"
-
-
-def vcard(card: ContactCard) -> str:
-    """A visiting card (RFC 2426) with the number in the apps' own field, so that it can be written to."""
-    digits = phone_digits(card.phone)
-    name = card.name.translate(_ESCAPED)
-    return (
-        f"BEGIN:VCARD\nVERSION:3.0\nN:;{name};;;\nFN:{name}\n"
-        f"TEL;type=CELL;type=VOICE;waid={digits}:+{digits}\nEND:VCARD"
-    )
-
-
-_ESCAPED: Final = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n", "\r": None})
+    info.quotedMessage.conversation = quoted(target)
