@@ -57,7 +57,13 @@ async def a_worker(directory: Path, **acts: str) -> AsyncIterator[NeonizeWorker]
     process = Process.start(argv, environ, theirs, lambda line: None)
     reader, writer = await asyncio.open_connection(sock=ours)
     worker = NeonizeWorker(
-        Home(directory), process, reader, writer, lambda report: None, EngineOptions(directory)
+        Home(directory),
+        process,
+        reader,
+        writer,
+        lambda report: None,
+        EngineOptions(directory),
+        None,
     )
     try:
         yield worker
@@ -142,5 +148,7 @@ async def test_an_upload_that_fails(tmp_path: Path, act: str, kind: type) -> Non
 
 async def test_a_file_is_uploaded_and_then_sent(tmp_path: Path) -> None:
     """The second call carries what the first one said."""
-    async with a_worker(tmp_path, upload="['url']", send="['sent', 'WA1', 7]") as worker:
+    async with a_worker(
+        tmp_path, upload="['u', '/u', b'', b'', b'', 1, 1]", send="['sent', 'WA1', 7]"
+    ) as worker:
         assert await worker.send(BOB, FILE, SECRET, 1) == Sent("WA1", 7)

@@ -204,6 +204,8 @@ async def test_reactions_edits_and_revokes(tmp_path: Path, sent_stanzas: dict[st
             key = (part.key.ID, part.key.remoteJID, part.key.fromMe)
             assert (*key, part.text, part.HasField("text")) == (wa_id, BOBS_JID, False, emoji, True)
             assert part.senderTimestampMS == entry["created_ms"]
+            reactions = (await stored(system, question))["reactions"]
+            assert [one["text"] for one in reactions] == ([emoji] if emoji else [])
             stanza = sent_stanzas[entry["wa_id"]]
             assert (stanza.get("type"), stanza.get("edit")) == ("reaction", "" if emoji else "7")
 

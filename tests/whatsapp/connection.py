@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 from tests.whatsapp import pb, wire
 from tests.whatsapp.device import DeviceKeys
 from tests.whatsapp.front import WebSocket
+from tests.whatsapp.linking import CodeRequest
 from tests.whatsapp.noise import Authority, Frames, Handshake, Transport
-from tests.whatsapp.wire import SERVER, Node, node, now
+from tests.whatsapp.wire import SERVER, Node, node
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Connection:
         self.noise = transport.client_static
         self.candidate: DeviceKeys | None = None
         self.refs: tuple[str, ...] = ()
+        self.code_request: CodeRequest | None = None
         if _PAIRING in payload:
             registration = pb.data(payload, _PAIRING)
             self.candidate = DeviceKeys.from_registration(self.noise, registration)
@@ -86,7 +88,7 @@ class Connection:
         """
         try:
             self.send(goodbye)
-            self.send(node("notification", from_=SERVER, type_="server", id=_FAREWELL, t=now()))
+            self.send(node("notification", from_=SERVER, type_="server", id=_FAREWELL, t=0))
         except ConnectionError:
             return
         asyncio.get_running_loop().call_later(_GRACE, self.abort)

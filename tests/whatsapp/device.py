@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,11 +12,13 @@ from typing import TYPE_CHECKING
 from tests.whatsapp import pb
 from tests.whatsapp.curve import verify
 from tests.whatsapp.signal_protocol import Bundle
-from tests.whatsapp.wire import SERVER, Jid, Node, node, now
+from tests.whatsapp.wire import SERVER, Jid, Node, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.account import Account
     from tests.whatsapp.connection import Connection
+
+_REMEMBERED = 1000
 
 Key = tuple[str, str, str]
 
@@ -78,15 +82,18 @@ class DeviceKeys:
 
 @dataclass
 class Envelope:
-    """A stanza that waits for a device's acknowledgement; `anew` encrypts it again for a device that cannot read it."""
+    """A stanza that waits for a device's acknowledgement.
+
+    `anew` encrypts it again: given the number of a retry for a device that could not read it, without one as it was.
+    """
 
     stanza: Node
-    anew: Callable[[int], Node] | None = None
+    anew: Callable[[int | None], Node] | None = None
 
     @property
     def key(self) -> Key:
         """What an acknowledgement names; a message and several receipts about one message share an id."""
-        kind = self.stanza.get("type") if self.stanza.tag == "receipt" else ""
+        kind = "" if self.stanza.tag == "message" else self.stanza.get("type")
         return self.stanza.tag, self.stanza.get("id"), kind
 
 
@@ -101,6 +108,8 @@ class Device:
         self.lid = account.lid.of_device(number)
         self.connection: Connection | None = None
         self.queue: dict[Key, Envelope] = {}
+        self._done: dict[str, Envelope] = {}  # the last messages that it acknowledged
+        self._held: list[Node] = []  # while the account is silent
         self._refused: dict[str, Envelope] = {}
         self._wanted: dict[str, int] = {}
 
@@ -109,7 +118,8 @@ class Device:
         older, self.connection = self.connection, connection
         if older is not None:
             older.end(node("stream:error", node("conflict", type_="replaced")))
-        connection.send(node("success", t=now(), lid=self.lid, location="test", creation=now()))
+        now = self.account.server.now()
+        connection.send(node("success", t=now, lid=self.lid, location="test", creation=now))
         waiting = list(self.queue.values())
         tags = Counter(envelope.stanza.tag for envelope in waiting)
         preview = node(
@@ -122,22 +132,61 @@ class Device:
         connection.send(node("ib", node("offline", count=len(waiting)), from_=SERVER))
 
     def logged_off(self, connection: Connection) -> None:
-        """A connection of it ended."""
+        """A connection of it ended; the queue has what was held back."""
         if self.connection is connection:
             self.connection = None
+            self._held.clear()
 
     def send(self, stanza: Node) -> None:
-        """Send a stanza that needs no acknowledgement.  Raises ConnectionError when the device is away."""
+        """Send a stanza that needs no acknowledgement.  Raises ConnectionError when the device is away.
+
+        A silent account's device gets nothing.
+        """
         if self.connection is None:
             raise ConnectionError(f"the device {self.jid} is not connected")
+        if self.account.silent:
+            return
         self.connection.send(stanza)
+
+    def send_later(self, stanza: Node, delay: float) -> None:
+        """The same after so many seconds, if it is still connected then."""
+        if not delay:
+            self.send(stanza)
+        elif (connection := self.connection) is not None:
+            asyncio.get_running_loop().call_later(delay, self._send_if, connection, stanza)
+
+    def _send_if(self, connection: Connection, stanza: Node) -> None:
+        if self.connection is connection:
+            with contextlib.suppress(ConnectionError):
+                connection.send(stanza)
 
     def post(self, envelope: Envelope) -> None:
         """Deliver now, or when the device logs in; until it is acknowledged it stays in the queue."""
         self.queue[envelope.key] = envelope
         self._put(envelope.stanza)
 
+    def redeliver(self, ident: str, *, anew: bool = False) -> None:
+        """Deliver a message again, the same ciphertext or another one.  Raises ValueError for one long gone."""
+        envelope = self.queue.get(("message", ident, "")) or self._done.get(ident)
+        if envelope is None:
+            raise ValueError(f"{self.jid} got no message {ident} lately")
+        self.account.server.ledger.sent_again(self.account, ident)
+        if anew:
+            if envelope.anew is None:
+                raise ValueError(f"{ident} was not encrypted here")
+            envelope = Envelope(envelope.anew(None), envelope.anew)
+        self.post(envelope)
+
+    def resume(self) -> None:
+        """The account is silent no more: what was posted meanwhile goes out."""
+        held, self._held = self._held, []
+        for stanza in held:
+            self._put(stanza)
+
     def _put(self, stanza: Node) -> None:
+        if self.account.silent:
+            self._held.append(stanza)
+            return
         try:
             self.send(stanza)
         except ConnectionError:
@@ -151,14 +200,26 @@ class Device:
         """It leaves the queue, unless the account forgets."""
         if self.account.forgets_receipts:
             return None
-        return self.queue.pop(key, None)
+        envelope = self.queue.pop(key, None)
+        if envelope is not None and envelope.stanza.tag == "message":
+            self._done[envelope.stanza.get("id")] = envelope
+            if len(self._done) > _REMEMBERED:
+                del self._done[next(iter(self._done))]
+        return envelope
 
     def refused(self, ident: str) -> None:
-        """The device acknowledged a message without a receipt: it could not read it (whatsapp-protocol.md 5.6)."""
+        """The device acknowledged a message without a receipt: it could not read it (whatsapp-protocol.md 5.6).
+
+        One that was not encrypted is never receipted: this is all that it does.
+        """
         envelope = self.acknowledged(("message", ident, ""))
-        if envelope is not None:
-            self._refused[ident] = envelope
-            self._send_anew(ident)
+        if envelope is None:
+            return
+        if envelope.stanza.child("enc") is None:
+            self.account.server.ledger.receipted(self.account, ident, "ack", self.number)
+            return
+        self._refused[ident] = envelope
+        self._send_anew(ident)
 
     def wants_again(self, ident: str, count: int) -> None:
         """The device asks for a message again.  Its acknowledgement may come before or after this."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import sys
@@ -10,14 +11,17 @@ from asyncio.subprocess import PIPE, Process
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tests.whatsapp.account import Account
 from tests.whatsapp.news import News
+from tests.whatsapp.peers import Peer
 from tests.whatsapp.server import WhatsApp
 
 _PATIENT = 20.0
+_CALL = 90.0  # the library itself gives up after 75
 Event = dict[str, Any]
 
 
@@ -27,6 +31,8 @@ class Client:
     def __init__(self, process: Process, log: Path) -> None:
         self.process = process
         self.events: defaultdict[str, list[Event]] = defaultdict(list)
+        self._results: dict[int, Event] = {}
+        self._numbers = itertools.count(1)
         self._log = log
         self._news = News(())
         self._reading = asyncio.create_task(self._read())
@@ -35,7 +41,10 @@ class Client:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             event = json.loads(line)
-            self.events[event["event"]].append(event)
+            if event["event"] == "result":
+                self._results[event["number"]] = event
+            else:
+                self.events[event["event"]].append(event)
             self._news.tell()
         self.events["exited"].append({"event": "exited"})
         self._news.tell()
@@ -43,13 +52,12 @@ class Client:
     async def wait(self, name: str, count: int = 1, timeout: float = _PATIENT) -> Event:
         """The event of that name with that number, from 1 on."""
         events = self.events[name]
-
-        def seen() -> str:
-            counts = {name: len(found) for name, found in self.events.items() if found}
-            return f"{counts}; its log ends: {self._log.read_text(errors='replace')[-2000:]}"
-
-        await self._news.until(lambda: len(events) >= count, timeout, f"{name} {count}", seen)
+        await self._news.until(lambda: len(events) >= count, timeout, f"{name} {count}", self._seen)
         return events[count - 1]
+
+    def _seen(self) -> str:
+        counts = {name: len(found) for name, found in self.events.items() if found}
+        return f"{counts}; its log ends: {self._log.read_text(errors='replace')[-2000:]}"
 
     async def wait_for(self, name: str, fits: Callable[[Event], bool]) -> Event:
         """The first event of that name that fits."""
@@ -68,9 +76,12 @@ class Client:
     async def call(self, method: str, *args: object) -> Any:
         """Call a method, or read a property, of neonize's client.  Raises RuntimeError with its error."""
         assert self.process.stdin is not None
-        count = len(self.events["result"]) + 1
-        self.process.stdin.write(json.dumps([method, *args]).encode() + b"\n")
-        result = await self.wait("result", count, timeout=90)
+        number = next(self._numbers)
+        self.process.stdin.write(json.dumps([number, method, *args]).encode() + b"\n")
+        result = await self._news.until(
+            lambda: self._results.get(number), _CALL, f"result of {method}{args}", self._seen
+        )
+        del self._results[number]
         if "error" in result:
             raise RuntimeError(result["error"])
         return result["value"]
@@ -107,3 +118,38 @@ async def a_client(server: WhatsApp, database: Path) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.kill()
+
+
+@dataclass
+class Scene:
+    """A WhatsApp with an account that a client is paired with, and somebody who writes."""
+
+    server: WhatsApp
+    account: Account
+    bob: Peer
+    client: Client
+    database: Path
+
+    def afresh(self) -> Scene:
+        """The same client for another test, with another Bob; what was reported so far is forgotten."""
+        number = 15550001000 + len(self.server.peers)
+        self.client.events.clear()
+        return replace(self, bob=self.server.add_peer(str(number), name="Bob"))
+
+    async def text(self, text: str) -> Event:
+        """Bob writes; what the client made of it."""
+        ident = await self.bob.send_text(self.account, text)
+        return await self.client.wait_for("MessageEv", lambda event: event["id"] == ident)
+
+
+@asynccontextmanager
+async def a_scene(directory: Path) -> AsyncIterator[Scene]:
+    """The account is connected; at the end nothing went wrong in the server."""
+    async with WhatsApp() as server:
+        account = server.add_account("15550000001", name="Shop")
+        bob = server.add_peer("15550000002", name="Bob")
+        database = directory / "client.db"
+        async with a_client(server, database) as client:
+            await client.pair(account)
+            yield Scene(server, account, bob, client, database)
+        assert server.errors == []

@@ -41,6 +41,16 @@ class Upload(msgspec.Struct, frozen=True, array_like=True):
     size: int
     at_ms: int
 
+    def to_wire(self) -> list[Any]:
+        """As a list, for a frame."""
+        shape: list[Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
+        return shape
+
+    @staticmethod
+    def from_wire(shape: object) -> Upload:
+        """The inverse of to_wire().  Raises msgspec.ValidationError."""
+        return msgspec.convert(shape, Upload)
+
 
 MEDIA_TYPE: Final = {
     AttachmentKind.IMAGE: 0,
@@ -53,7 +63,7 @@ MEDIA_TYPE: Final = {
 """The library's number for the keys and the place of a file (neonize utils/enum.py, MediaType)."""
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """What a message needs beside its content.
 
     `secret` marks the attempt; `me` is our own JID, `asked_ms` the time that recipients are told of a change;
@@ -64,6 +74,16 @@ class Envelope(msgspec.Struct, frozen=True):
     me: str
     asked_ms: int
     upload: Upload | None = None
+
+    def to_wire(self) -> list[Any]:
+        """As lists, for a frame."""
+        shape: list[Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
+        return shape
+
+    @staticmethod
+    def from_wire(shape: list[Any]) -> Envelope:
+        """The inverse of to_wire().  Raises msgspec.ValidationError."""
+        return msgspec.convert(shape, Envelope)
 
 
 def compose(message: Any, content: Outgoing, envelope: Envelope) -> None:

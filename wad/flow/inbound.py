@@ -133,7 +133,7 @@ class Inbound:
 
     async def _opened(self) -> Spool:
         if self._spool is None:
-            self._spool = await asyncio.to_thread(self._open_spool)
+            self._spool = await self._open()
             known = await self._store.cursor(self._account)
             # Another generation is another file: its rows are numbered anew, and all of them are to be read.
             same = known is not None and known.generation == self._spool.generation
@@ -143,6 +143,17 @@ class Inbound:
             self._aliases = await self._store.aliases(self._account)
             self.lost = (await self._store.totals(self._account)).lost
         return self._spool
+
+    async def _open(self) -> Spool:
+        opening = asyncio.create_task(asyncio.to_thread(self._open_spool))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: what it opens after all has to be closed by somebody.
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                opening.result().close()
+            raise
 
     async def _record(self, spool: Spool, rows: list[Row]) -> None:
         # On a thread: one row may be a chunk of history with thousands of messages.
