@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -24,3 +24,10 @@ def a_disk(at: Path, size: str) -> Iterator[Path]:
         yield at
     finally:
         _as_root("umount", "-l", str(at))
+
+
+def fill(file: Path) -> None:
+    """Write to a file of a small disk until not a page is left on it."""
+    with suppress(OSError), file.open("ab", buffering=0) as filler:
+        while filler.write(b"x" * 4096):
+            pass

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.daemons import Daemon, a_daemon
+from tests.disks import a_disk, fill
 from tests.whatsapp import Account, Peer, WhatsApp
 from tests.whatsapp.golib import library_path
 
@@ -255,3 +256,25 @@ async def test_no_guarantee_is_known_without_a_worker(tmp_path: Path) -> None:
     """Unknown is null, not a guess."""
     async with a_daemon(tmp_path) as daemon:
         assert (await daemon.call("status"))["receipts"] is None
+
+
+async def test_a_disk_that_fills_up_in_a_burst_costs_nothing(tmp_path: Path) -> None:
+    """What the library cannot store it may not acknowledge: everything comes again, whole and in order."""
+    with a_disk(tmp_path / "disk", "96m") as disk:
+        environ = {"SESSIONS_PATH": str(disk), "WAD_STATE_MIN_FREE_MB": "0"}
+        async with (
+            WhatsApp() as server,
+            a_daemon(tmp_path, server.environment() | environ) as daemon,
+        ):
+            shop = Shop(server, daemon)
+            await shop.pair()
+            await shop.write(10)
+            await shop.receipts(10)
+            filler = disk / "filler"
+            fill(filler)
+            await shop.write(300)
+            await daemon.wait_account("shop", lambda shown: "disk" in str(shown), "a word of it")
+            filler.unlink()
+            assert await shop.stored(set(shop.sent)) == Counter(shop.sent)
+            stored = await daemon.messages("shop")
+            assert [m["text"] for m in stored] == [f"text {n}" for n in range(310)]

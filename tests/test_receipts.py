@@ -30,6 +30,11 @@ def outgoing(ident: str, kind: str = "inactive", more: str = "") -> str:
     return f'<receipt id="{ident}" to="9@lid"{type_}>{items}</receipt>'
 
 
+def never() -> None:
+    """No session of these tests fails to be saved."""
+    raise AssertionError("called")
+
+
 class Receipt:
     """A receipt on a thread of its own, as the library sends it."""
 
@@ -76,7 +81,7 @@ def deal_with(gate: Gate, *idents: str) -> None:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     """A gate that has all the time in the world."""
     monkeypatch.setattr(receipts, "_PATIENCE", 1_000_000)
-    return Gate()
+    return Gate(never)
 
 
 @pytest.mark.parametrize("kind", ["", "inactive", "sender", "peer_msg"])
@@ -173,7 +178,7 @@ def test_an_event_that_never_comes_in_silence(
 ) -> None:
     """The last resort is taken, and told."""
     monkeypatch.setattr(receipts, "_SLICE", 0.001)
-    gate = Gate()
+    gate = Gate(never)
     assert Receipt(gate, outgoing("A")).is_sent()
     until(lambda: "1 receipts sent for messages of which no event came" in caplog.text)
 
@@ -183,7 +188,7 @@ def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatc
     waits: list[float] = []
     monkeypatch.setattr(receipts, "_SLICE", 0.001)
     monkeypatch.setattr(receipts, "_PATIENCE", 3)
-    gate = Gate()
+    gate = Gate(never)
     gate.taken()
     receipt = held(gate, outgoing("A"))
     (waiter,) = gate._waiting
@@ -203,7 +208,7 @@ def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatc
 @given(st.permutations([f"M{n}" for n in range(8)]), st.permutations([f"M{n}" for n in range(8)]))
 def test_in_any_order(asked: list[str], stored: list[str]) -> None:
     """Whatever comes first: after each commit exactly the receipts of what is not stored yet are held."""
-    gate = Gate()
+    gate = Gate(never)
     sent = {ident: Receipt(gate, outgoing(ident)) for ident in asked[:4]}
     until(lambda: len(gate._waiting) == 4)
     for number, ident in enumerate(stored):
@@ -246,3 +251,23 @@ def test_a_library_that_is_not_loaded_is_refused(tmp_path: Path) -> None:
     file.write_bytes(library_path().read_bytes())
     with pytest.raises(NotThisBuild, match="not loaded"):
         keep_plaintexts(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "unsaved"),
+    [
+        (
+            "failed to decrypt normal message: failed to store session: database or disk is full",
+            True,
+        ),
+        ("failed to save decrypted event to buffer: disk I/O error", True),
+        ("failed to decrypt prekey message: database is locked", True),
+        ("failed to decrypt normal message: mismatching MAC in signal message", False),
+    ],
+)
+def test_a_session_that_cannot_be_saved_is_told(line: str, unsaved: bool) -> None:
+    """What the disk refused is no message that cannot be read."""
+    calls: list[None] = []
+    gate = Gate(lambda: calls.append(None))
+    gate.note("Client", f"Error decrypting message 3EB0AB from 9@lid in 9@lid: {line}")
+    assert bool(calls) == unsaved

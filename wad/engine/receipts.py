@@ -24,7 +24,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -112,6 +112,13 @@ _TYPE: Final = re.compile(r' type="([^"]*)"')
 _IGNORED: Final = re.compile(r"Ignoring message (\S+) from ")
 """A part that was decrypted before and is handed over no more (whatsmeow message.go, decryptMessages)."""
 
+_UNSAVED: Final = re.compile(r"Error decrypting message \S+ from .*\b(?:database|disk)\b")
+"""A message whose ratchet step could not be saved (whatsmeow message.go, decryptMessages; the words are SQLite's).
+
+The library takes it for one that it cannot read: right after this line it acknowledges it and asks for another copy.
+The session on the disk has not moved on, so the same bytes can be read later, if only they are not acknowledged now.
+"""
+
 _REMEMBERED: Final = 4096  # messages
 _SLICE: Final = 0.25  # seconds
 _PATIENCE: Final = 8  # slices without any event after which none is to come
@@ -144,9 +151,13 @@ class Gate:
        last resort for a message of which no event comes at all, and is logged.
 
     So a disk that refuses holds receipts for as long as it does, and nothing else holds one for ever.
+
+    `on_unsaved` is called when the library could not save its session over a message, before it acknowledges it:
+    whoever is called must end the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_unsaved: Callable[[], None]) -> None:
+        self._on_unsaved = on_unsaved
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._parts: OrderedDict[str, int] = OrderedDict()  # of messages with other than one
@@ -169,8 +180,11 @@ class Gate:
             # Attributes are sorted: before the id stands nothing that a sender writes.
             if ident := _ID.search(text):
                 self._expect(ident[1], text.count("<enc "))
-        elif logger == "Client" and (ignored := _IGNORED.match(text)):
-            self._ignored(ignored[1])
+        elif logger == "Client":
+            if ignored := _IGNORED.match(text):
+                self._ignored(ignored[1])
+            elif _UNSAVED.match(text):
+                self._on_unsaved()
 
     def _expect(self, ident: str, parts: int) -> None:
         """A message comes in: from here on its events are counted."""

@@ -97,7 +97,7 @@ class Worker:
             self._link.notice("receipts", "early", str(error))
             return None
         self._link.notice("receipts", "after-store", "")
-        return Gate()
+        return Gate(on_unsaved=lambda: self.end("the session cannot be saved: the disk refuses"))
 
     def start(self) -> None:
         """Connect, on a thread of its own."""
