@@ -235,6 +235,7 @@ class FakeDaemon:
         self.store: Any = FakeStore()
         self.accounts: Any = FakeAccounts(self.clock)
         self.outbound: Any = None
+        self.media: Any = None
         self.leader: Any = FakeLeader()
         self.bus: Any = FakeBus()
         self.boot_id = "b00t"

@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.world import a_world, until
+from tests.world import World, a_world, until
 from wad.core.errors import BadInput, Conflict, NotFound, TooLong
 from wad.core.jid import Jid
 from wad.core.outbox import Claim, Claimed, NotSent, Refused, Unknown
+from wad.core.outgoing import (
+    Attachment,
+    AttachmentKind,
+    ContactCard,
+    Edit,
+    Location,
+    Outgoing,
+    Poll,
+    Reaction,
+    Revoke,
+    Target,
+    Text,
+    target_of,
+)
 from wad.engine.simulator import SimulatedWorker
+from wad.flow.account import Account
+from wad.flow.tidying import tidy_media
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
+
+
+def texts_sent(world: World, account: Account) -> list[str]:
+    """What the simulated worker of an account has sent."""
+    return [c.text for _, c, _ in world.worker(account).sent if isinstance(c, Text)]
 
 
 async def test_a_message_is_sent_and_delivered(tmp_path: Path) -> None:
     """queued, sending, sent, and delivered by its receipt."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        queued = await world.outbound.enqueue(account.id, BOB, "hello")
+        queued = await world.outbound.enqueue(account.id, BOB, Text("hello"))
         entry = await world.outbound.settled(queued.entry.id, timeout=5)
         assert entry.wa_id
-        assert [text for _, text, _ in world.worker(account).sent] == ["hello"]
+        assert texts_sent(world, account) == ["hello"]
         for _ in range(500):
             entry = await world.store.entry(entry.id) or entry
             if entry.state == "delivered":
@@ -39,24 +62,23 @@ async def test_messages_leave_in_the_order_of_enqueuing(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         entries = [
-            (await world.outbound.enqueue(account.id, BOB, f"text {n}")).entry for n in range(10)
+            (await world.outbound.enqueue(account.id, BOB, Text(f"text {n}"))).entry
+            for n in range(10)
         ]
         await world.outbound.settled(entries[-1].id, timeout=5)
-        assert [text for _, text, _ in world.worker(account).sent] == [
-            f"text {n}" for n in range(10)
-        ]
+        assert texts_sent(world, account) == [f"text {n}" for n in range(10)]
 
 
 async def test_the_same_key_twice_is_one_message(tmp_path: Path) -> None:
     """The second answer says duplicate; another text under the same key is refused."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        first = await world.outbound.enqueue(account.id, BOB, "hello", client_id="k1")
-        second = await world.outbound.enqueue(account.id, BOB, "hello", client_id="k1")
+        first = await world.outbound.enqueue(account.id, BOB, Text("hello"), client_id="k1")
+        second = await world.outbound.enqueue(account.id, BOB, Text("hello"), client_id="k1")
         assert (first.duplicate, second.duplicate) == (False, True)
         assert second.entry.id == first.entry.id
         with pytest.raises(Conflict, match="another message"):
-            await world.outbound.enqueue(account.id, BOB, "other", client_id="k1")
+            await world.outbound.enqueue(account.id, BOB, Text("other"), client_id="k1")
         await world.outbound.settled(first.entry.id, timeout=5)
         assert len(world.worker(account).sent) == 1
 
@@ -66,7 +88,7 @@ async def test_messages_wait_for_the_connection_and_waiting_costs_nothing(tmp_pa
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
-        queued = await world.outbound.enqueue(account.id, BOB, "hello")
+        queued = await world.outbound.enqueue(account.id, BOB, Text("hello"))
         await asyncio.sleep(0.05)
         assert (await world.store.entry(queued.entry.id)).attempts == 0  # type: ignore[union-attr]
         await account.start()
@@ -80,11 +102,11 @@ async def test_a_refused_message_failed_and_the_next_goes_out(tmp_path: Path) ->
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).fate = Refused("not_on_whatsapp", "this number has no WhatsApp")
-        first = (await world.outbound.enqueue(account.id, BOB, "one")).entry
+        first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         entry = await world.outbound.settled(first.id, timeout=5)
         assert (entry.state, entry.error_code) == ("failed", "not_on_whatsapp")
         world.worker(account).fate = None
-        second = (await world.outbound.enqueue(account.id, BOB, "two")).entry
+        second = (await world.outbound.enqueue(account.id, BOB, Text("two"))).entry
         assert (await world.outbound.settled(second.id, timeout=5)).wa_id
         await world.outbound.retry(first.id)
         assert (await world.outbound.settled(first.id, timeout=5)).wa_id
@@ -95,13 +117,13 @@ async def test_an_uncertain_message_is_not_sent_again_by_itself(tmp_path: Path) 
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).fate = Unknown("WA1", "no answer")
-        first = (await world.outbound.enqueue(account.id, BOB, "one")).entry
+        first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         entry = await world.outbound.settled(first.id, timeout=5)
         assert entry.state == "uncertain"
         world.worker(account).fate = None
-        second = (await world.outbound.enqueue(account.id, BOB, "two")).entry
+        second = (await world.outbound.enqueue(account.id, BOB, Text("two"))).entry
         await world.outbound.settled(second.id, timeout=5)
-        assert [text for _, text, _ in world.worker(account).sent] == ["two"]
+        assert texts_sent(world, account) == ["two"]
 
 
 async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
@@ -109,7 +131,7 @@ async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).fate = NotSent("not connected")
-        entry = (await world.outbound.enqueue(account.id, BOB, "one")).entry
+        entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         await until(lambda: any(h.text.startswith("queued: not") for h in world.bus.past))
         world.worker(account).fate = None
         entry = await world.outbound.settled(entry.id, timeout=8)
@@ -123,7 +145,7 @@ async def test_the_crash_rule(tmp_path: Path, left: bool, state: str) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
-        entry = (await world.outbound.enqueue(account.id, BOB, "one")).entry
+        entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         claim = Claimed(Claim("me", 1), b"the secret of this attempt")
         await world.store.settle(entry.id, claim, epoch=world.leader.epoch or 0)
         ident = account.id
@@ -142,7 +164,7 @@ async def test_the_crash_rule(tmp_path: Path, left: bool, state: str) -> None:
             assert found is not None
             assert found.state == state
             await until(lambda: account.status.state == "connected", "connected")
-            sent = [text for _, text, _ in world.worker(account).sent]
+            sent = texts_sent(world, account)
             assert sent == ([] if left else ["one"])
 
 
@@ -152,19 +174,89 @@ async def test_a_send_under_way_is_finished_when_the_reign_ends(
     """A graceful end leaves no message in `sending`."""
     send = SimulatedWorker.send
 
-    async def slow(self: SimulatedWorker, to: Jid, text: str, secret: bytes) -> object:
+    async def slow(
+        self: SimulatedWorker, to: Jid, content: Outgoing, secret: bytes, asked_ms: int
+    ) -> object:
         await asyncio.sleep(0.3)
-        return await send(self, to, text, secret)
+        return await send(self, to, content, secret, asked_ms)
 
     monkeypatch.setattr(SimulatedWorker, "send", slow)
     async with a_world(tmp_path) as world:
         async with world.leading():
             account = await world.connected()
-            entry = (await world.outbound.enqueue(account.id, BOB, "one")).entry
+            entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
             await until(lambda: any(h.text == "sending" for h in world.bus.past), "sending")
         found = await world.store.entry(entry.id)
         assert found is not None
         assert found.wa_id
+
+
+async def test_every_kind_takes_the_same_road(tmp_path: Path) -> None:
+    """Queued, sent, delivered; what amends a message is seen in it alone."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        first = (await world.outbound.enqueue(account.id, BOB, Text("helo"))).entry
+        first = await world.outbound.settled(first.id, timeout=5)
+        message = await world.store.message(first.id)
+        assert message is not None
+        target = target_of(message)
+        contents: list[Outgoing] = [
+            Attachment(kind=AttachmentKind.IMAGE, sha256="0" * 64, size=1, mimetype="image/png"),
+            Location(1, 2), ContactCard("Ann", "+15550000003"), Poll("Tea?", ("yes", "no")),
+            Reaction(target, "👍"), Edit(target, "hello"), Revoke(target),
+        ]  # fmt: skip
+        for content in contents:
+            entry = (await world.outbound.enqueue(account.id, BOB, content)).entry
+            entry = await world.outbound.settled(entry.id, timeout=5)
+            assert entry.wa_id, content
+        assert [content for _, content, _ in world.worker(account).sent[1:]] == contents
+        shown = await world.store.messages(first.thread, limit=20)
+        assert Counter(m.content.kind for m in shown) == Counter(
+            ["revoke", "image", "location", "contact", "poll"]
+        )
+
+
+async def test_an_edit_that_waited_for_too_long_is_not_sent(tmp_path: Path) -> None:
+    """The account was away; what nobody would take any more failed, and says why."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        target = Target("O1", str(BOB), from_me=True, at_ms=world.clock.wall_ms() - 10 * 60_000)
+        await account.stop()
+        queued = await world.outbound.enqueue(
+            account.id, BOB, Edit(target, "hello"), client_id="k1"
+        )
+        world.clock.ahead_ms = 11 * 60_000
+        with pytest.raises(Conflict, match="21 minutes"):
+            await world.outbound.enqueue(account.id, BOB, Edit(target, "hello"))
+        again = await world.outbound.enqueue(account.id, BOB, Edit(target, "hello"), client_id="k1")
+        assert again.duplicate
+        await account.start()
+        entry = await world.outbound.settled(queued.entry.id, timeout=5)
+        assert (entry.state, entry.error_code) == ("failed", "conflict")
+        assert "21 minutes" in entry.error
+        assert world.worker(account).sent == []
+
+
+async def test_files_that_wait_are_needed(tmp_path: Path) -> None:
+    """A file goes once its message was sent and it is old; until then it stays."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.stop()
+        upload = world.media.begin(AttachmentKind.IMAGE, 5)
+        done = await world.media.put(upload, 0, b"whole")
+        os.utime(world.media.root / done.sha256, (1000, 1000))
+        content = Attachment(
+            kind=AttachmentKind.IMAGE, sha256=done.sha256, size=5, mimetype="image/png"
+        )
+        for number in range(3):
+            await world.outbound.enqueue(account.id, BOB, Text(f"text {number}"))
+        entry = (await world.outbound.enqueue(account.id, BOB, content)).entry
+        await tidy_media(world.store, world.media, 2_000_000)
+        assert (world.media.root / done.sha256).exists()
+        await account.start()
+        await world.outbound.settled(entry.id, timeout=5)
+        await tidy_media(world.store, world.media, 2_000_000)
+        assert not (world.media.root / done.sha256).exists()
 
 
 async def test_bad_texts_are_refused(tmp_path: Path) -> None:
@@ -172,9 +264,9 @@ async def test_bad_texts_are_refused(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         with pytest.raises(BadInput):
-            await world.outbound.enqueue(account.id, BOB, "  ")
+            await world.outbound.enqueue(account.id, BOB, Text("  "))
         with pytest.raises(TooLong):
-            await world.outbound.enqueue(account.id, BOB, "x" * 70_000)
+            await world.outbound.enqueue(account.id, BOB, Text("x" * 70_000))
         assert await world.store.entries(None) == []
 
 
@@ -183,7 +275,7 @@ async def test_cancel_and_unknown_entries(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
-        entry = (await world.outbound.enqueue(account.id, BOB, "one")).entry
+        entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         assert (await world.outbound.cancel(entry.id)).error_code == "cancelled"
         with pytest.raises(NotFound):
             await world.outbound.retry("nothing")

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wad.core.errors import BadInput, Conflict, TooLong
+from wad.core.errors import Conflict
 from wad.core.event import Mark, MessageKind
 from wad.core.jid import Jid, ThreadId
-from wad.core.message import TEXT_LIMIT, MessageStatus, further
+from wad.core.message import MessageStatus, further
 from wad.core.outbox import (
     Cancel,
     Claim,
@@ -24,11 +24,11 @@ from wad.core.outbox import (
     Sent,
     Unknown,
     advance,
-    check_text,
     entry_id,
     message_of,
     same_message,
 )
+from wad.core.outgoing import Text
 
 S = MessageStatus
 ANN = Jid.parse("40700000001@s.whatsapp.net")
@@ -61,7 +61,7 @@ def an_entry(state: MessageStatus = S.QUEUED) -> Entry:
         account="acc",
         thread=str(ThreadId.make("acc", ANN)),
         to=str(ANN),
-        text="hello",
+        content=Text("hello"),
         client_id="k",
         secret=b"old",
         created_ms=5,
@@ -160,8 +160,8 @@ def test_no_path_breaks_the_law(outcomes: list[Outcome]) -> None:
         if entry.state in (S.SENT, S.DELIVERED, S.READ, S.PLAYED, S.SENDING):
             assert not entry.error
         # What it is stays what it is.
-        assert (entry.id, entry.to, entry.text, entry.created_ms) == (
-            before.id, before.to, before.text, before.created_ms,
+        assert (entry.id, entry.to, entry.content, entry.created_ms) == (
+            before.id, before.to, before.content, before.created_ms,
         )  # fmt: skip
         assert entry.attempts >= 0
 
@@ -217,22 +217,8 @@ def test_its_message_shows_its_state(outcomes: list[Outcome]) -> None:
 
 def test_the_same_message_may_be_asked_for_again() -> None:
     """Another recipient or text under the same key may not."""
-    same_message(an_entry(), ANN, "hello")
+    same_message(an_entry(), ANN, Text("hello"))
     with pytest.raises(Conflict, match="'k'"):
-        same_message(an_entry(), ANN, "bye")
+        same_message(an_entry(), ANN, Text("bye"))
     with pytest.raises(Conflict):
-        same_message(an_entry(), Jid.parse("1@lid"), "hello")
-
-
-@pytest.mark.parametrize("text", ["", " ", "\n\t"])
-def test_an_empty_text_is_not_sent(text: str) -> None:
-    """There must be something to say."""
-    with pytest.raises(BadInput):
-        check_text(text)
-
-
-def test_a_text_has_a_limit() -> None:
-    """WhatsApp's own."""
-    assert check_text("x" * TEXT_LIMIT) == "x" * TEXT_LIMIT
-    with pytest.raises(TooLong, match=str(TEXT_LIMIT + 1)):
-        check_text("x" * (TEXT_LIMIT + 1))
+        same_message(an_entry(), Jid.parse("1@lid"), Text("hello"))

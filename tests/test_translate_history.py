@@ -98,20 +98,24 @@ def test_the_chat_itself() -> None:
         Jid.parse(GROUP),
         name="Friends",
         name_ms=NOON + 9000,
-        read_ms=NOON + 9000,
         expires_s=60,
         expires_ms=NOON,
     )
 
 
-@pytest.mark.parametrize(
-    ("unread", "read_s"), [(0, 4), (1, 4 - 0.001), (2, 3 - 0.001), (3, 1 - 0.001), (4, None)]
-)
-def test_what_the_phone_had_read(unread: int, read_s: float | None) -> None:
-    """All before the oldest unread one; our own messages don't count; 0 where the chunk doesn't go back so far."""
-    items = [one(4), one(3), one(2, from_me=True), one(1)]
-    found = history_of(chunk({"ID": PN, "unreadCount": unread, "messages": items}))
-    assert chat_of(found).read_ms == (0 if read_s is None else NOON + round(read_s * 1000))
+@pytest.mark.parametrize("unread", [0, 2])
+def test_what_the_phone_had_not_read(unread: int) -> None:
+    """A number, as of the chat's last message, which may be in another chunk."""
+    chat = {"ID": PN, "unreadCount": unread, "lastMsgTimestamp": SECONDS + 9, "messages": [one(4)]}
+    told = chat_of(history_of(chunk(chat)))
+    assert (told.unread, told.unread_ms) == (unread, NOON + 9000)
+
+
+def test_a_chunk_without_a_number_is_about_what_was_read() -> None:
+    """As of its own newest message, so that one with a number counts more."""
+    chat = {"ID": PN, "lastMsgTimestamp": SECONDS + 9, "messages": [one(4), one(3)]}
+    told = chat_of(history_of(chunk(chat)))
+    assert (told.unread, told.unread_ms) == (0, NOON + 4000)
 
 
 def test_who_is_who_comes_first() -> None:

@@ -224,10 +224,10 @@ class FakeOutbound:
     def __init__(self, state: str, code: str = "", error: str = "") -> None:
         self.state, self.code, self.error = state, code, error
 
-    async def enqueue(self, account: str, to: Any, text: str, *, client_id: str) -> Any:
+    async def enqueue(self, account: str, to: Any, content: Any, *, client_id: str) -> Any:
         """Queued for the first time."""
         entry = Entry(
-            id="e1", account=account, thread="t", to=str(to), text=text, client_id=client_id,
+            id="e1", account=account, thread="t", to=str(to), content=content, client_id=client_id,
             secret=b"", created_ms=1, state=MessageStatus(self.state), error_code=self.code, error=self.error,
         )  # fmt: skip
         self.entry = entry

@@ -19,6 +19,7 @@ from wad.flow.bus import Bus
 from wad.flow.leader import Leader
 from wad.flow.outbound import Outbound
 from wad.home import Homes
+from wad.media import Media
 from wad.store import Store, open_store
 from wad.store.lease import FileLease
 
@@ -35,6 +36,16 @@ async def until(condition: Callable[[], object], what: str = "the condition") ->
         raise AssertionError(f"waited {PATIENT:g} s in vain for {what}") from None
 
 
+class ShiftedClock(SystemClock):
+    """The machine's clocks, and a wall clock that a test puts forward."""
+
+    ahead_ms = 0
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return super().wall_ms() + self.ahead_ms
+
+
 @dataclass
 class World:
     """The live objects."""
@@ -46,7 +57,10 @@ class World:
     accounts: Accounts
     outbound: Outbound
     leader: Leader
+    media: Media
+    clock: ShiftedClock
     reigning: bool = False
+    internal_errors: int = 0
 
     def worker(self, account: Account) -> SimulatedWorker:
         """The running simulated worker of an account."""
@@ -91,11 +105,11 @@ async def a_world(
     boot: str = "boot1",
 ) -> AsyncIterator[World]:
     """Everything built and running, the lease not yet held."""
-    clock = SystemClock()
+    clock = ShiftedClock()
     sessions = directory / "sessions"
     sessions.mkdir(parents=True, exist_ok=True)
     store = await open_store("sqlite", directory)
-    engine = SimulatorEngine(auto_pair=auto_pair)
+    engine = SimulatorEngine(auto_pair=auto_pair, clock=clock)
     bus = Bus(clock)
     leader: list[Leader] = []
 
@@ -111,6 +125,8 @@ async def a_world(
     outbound = Outbound(
         store, accounts, bus, clock, "me", lambda size: next(draws).to_bytes(size, "big"), permit
     )
+    media = Media(directory / "media", clock, lambda: f"upload{next(numbers)}")
+    await media.open()
     leader.append(
         Leader(
             FileLease(directory / "lease.json", boot),
@@ -125,6 +141,6 @@ async def a_world(
     )
     try:
         async with accounts.running():
-            yield World(engine, store, bus, homes, accounts, outbound, leader[0])
+            yield World(engine, store, bus, homes, accounts, outbound, leader[0], media, clock)
     finally:
         await store.close()

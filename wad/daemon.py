@@ -30,8 +30,10 @@ from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.flow.leader import Leader
 from wad.flow.outbound import Outbound
+from wad.flow.tidying import tidy_media
 from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
+from wad.media import Media
 from wad.notify import Notifier, watchdog_interval
 from wad.store import Store, open_store
 from wad.store.lease import FileLease
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 _PULSE = 5.0  # seconds between looks at ourselves, unless systemd's watchdog wants more of them
 _DISK_EVERY = 30.0
 _SPACE_EVERY = 1.0
+_TIDY_EVERY = 3600.0
 _STUCK = 60.0  # seconds without a turn after which a loop counts as hung
 
 
@@ -64,9 +67,11 @@ class Daemon:
         self.stopping = asyncio.Event()
         self.restarting = False
         self.bus = Bus(clock)
+        self.media = Media(config.state.dir / "media", clock, partial(secrets.token_hex, 16))
         engine = open_engine(
             config.engine.kind,
             EngineOptions(
+                media=self.media.root,
                 device_name=config.engine.device_name,
                 proxy=config.engine.proxy,
                 probe_every=config.engine.probe_every,
@@ -210,6 +215,7 @@ async def _serve(loaded: Loaded, notifier: Notifier) -> bool:
             daemon = Daemon(loaded, store, SystemClock(), boot_id, await store.epoch())
             await daemon.look_at_disk()
             daemon.look_at_space()
+            await daemon.media.open()
             await _live(daemon, notifier)
             return daemon.restarting
         finally:
@@ -222,6 +228,7 @@ async def _live(daemon: Daemon, notifier: Notifier) -> None:
             leader = group.create_task(daemon.leader.run(daemon.reign), name="leader")
             pulse = group.create_task(_pulse(daemon, notifier), name="pulse")
             space = group.create_task(_watch_space(daemon), name="space")
+            tidying = group.create_task(_tidy(daemon), name="tidying")
             await _first_of(daemon.leader.settled, daemon.stopping)
             log.info("wad %s is ready", __version__)
             notifier.ready()
@@ -232,6 +239,7 @@ async def _live(daemon: Daemon, notifier: Notifier) -> None:
             await asyncio.wait([leader])
             pulse.cancel()
             space.cancel()
+            tidying.cancel()
 
 
 async def _first_of(*events: asyncio.Event) -> None:
@@ -277,6 +285,13 @@ async def _watch_space(daemon: Daemon) -> None:
     while True:
         daemon.look_at_space()
         await asyncio.sleep(_SPACE_EVERY)
+
+
+async def _tidy(daemon: Daemon) -> None:
+    retention_ms = daemon.loaded.config.inbound.retention_days * 86_400_000
+    while True:
+        await tidy_media(daemon.store, daemon.media, daemon.clock.wall_ms() - retention_ms)
+        await asyncio.sleep(_TIDY_EVERY)
 
 
 class _signals:  # noqa: N801, used as a statement

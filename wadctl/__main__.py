@@ -16,9 +16,10 @@ import wad
 from wad.api.operation import find, operations
 from wad.core.errors import WadError
 from wadctl.commands import Command, Group, command_of, grow, json_option
+from wadctl.files import send_file_command
 from wadctl.pairing import pair
 from wadctl.restarting import restart_daemon
-from wadctl.sending import judge
+from wadctl.sending import judge, takes_wait
 from wadctl.session import Session, session, socket_path
 
 INTERRUPTED: Final = 130
@@ -181,9 +182,14 @@ def _by_hand() -> list[click.Command]:
 
 def _build() -> None:
     made: dict[str, click.Command] = {
+        name: command_of(operation, judge)
+        for name, operation in operations().items()
+        if takes_wait(operation)
+    }
+    made |= {
         "accounts.add": _add(),
         "accounts.pair": _pair(),
-        "messages.send": command_of(find("messages.send"), judge),
+        "messages.send_file": send_file_command(),
     }
     for command in _by_hand():
         root.add_command(command)

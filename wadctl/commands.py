@@ -1,6 +1,7 @@
 """Commands made from the table of operations: what it declares appears here by itself.
 
-A field without a default is an argument, one with a default an option; help comes from docstrings and Meta.
+A field without a default is an argument, one with a default an option; of a field of several texts there may be
+several.  Help comes from docstrings and Meta.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import click
@@ -119,11 +121,17 @@ def command_of(
         callback=lambda **values: _run(operation, values, then),
         help=_help(operation),
         short_help=operation.help,
+        # A number below zero is no option.
+        context_settings={"ignore_unknown_options": _takes_numbers(fields)},
     )
     command.arguments = tuple(
         (field.name.upper(), _meaning(field.type)) for field in fields if field.required
     )
     return command
+
+
+def _takes_numbers(fields: Iterable[msgspec.structs.FieldInfo]) -> bool:
+    return any(field.required and _unwrapped(field.type)[0] in (int, float) for field in fields)
 
 
 def _help(operation: Operation) -> str:
@@ -153,8 +161,14 @@ def _set_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 def _param(field: msgspec.structs.FieldInfo) -> click.Parameter:
     kind, metas = _unwrapped(field.type)
+    several = typing.get_origin(kind) is tuple
+    if several:
+        kind = typing.get_args(kind)[0]
     if field.required:
-        return click.Argument([field.name], type=_click_type(kind, metas))
+        count = -1 if several else 1
+        return click.Argument(
+            [field.name], type=_click_type(kind, metas), nargs=count, required=True
+        )
     flag = f"--{field.name.replace('_', '-')}"
     meaning = _meaning(field.type)
     sentence = f"{meaning[:1].upper()}{meaning[1:]}."
@@ -164,7 +178,8 @@ def _param(field: msgspec.structs.FieldInfo) -> click.Parameter:
         [flag, field.name],
         type=_click_type(kind, metas),
         default=field.default,
-        show_default=field.default not in ("", 0, None),
+        show_default=field.default not in ("", 0, None, ()),
+        multiple=several,
         help=sentence,
     )
 
@@ -187,6 +202,8 @@ def _meaning(kind: Any) -> str:
 
 
 def _click_type(kind: type, metas: list[msgspec.Meta]) -> click.ParamType[Any]:
+    if issubclass(kind, StrEnum):
+        return click.Choice(list(map(str, kind)))
     try:
         found = _TYPES[kind]
     except KeyError:
@@ -205,7 +222,7 @@ def _run(operation: Operation, values: dict[str, Any], then: Then | None) -> Non
     now = session()
     if operation.confirm and not values["yes"]:
         ask(operation, values)
-    params = _given(operation, values)
+    params = given(operation, values)
     with now.client() as client:
         if operation.streaming:
             for item in client.stream(operation.name, params):
@@ -218,7 +235,7 @@ def _run(operation: Operation, values: dict[str, Any], then: Then | None) -> Non
         now.show(operation.name, reply)
 
 
-def _given(operation: Operation, values: dict[str, Any]) -> dict[str, Any]:
+def given(operation: Operation, values: dict[str, Any]) -> dict[str, Any]:
     """What differs from the defaults: an older daemon may not know a newer field."""
     fields = msgspec.structs.fields(operation.request)
     return {

@@ -177,12 +177,17 @@ def _entries(screen: Screen, page: Any) -> str:
             entry["state"],
             str(entry["attempts"]),
             local(entry["created_ms"]),
-            entry["text"],
+            _words(entry),
             entry["error"] or "-",
         ]
         for entry in page["entries"]
     ]
     return _page(screen.table(heads, rows) if rows else "the outbox is empty", page)
+
+
+def _words(entry: Any) -> str:
+    kind, text = entry["kind"], str(entry["text"])
+    return text if kind == "text" else f"[{kind}] {text}".rstrip()
 
 
 def _page(text: str, page: Any) -> str:

@@ -1,13 +1,20 @@
-"""What the exit code of `send --wait` says: whether the message left."""
+"""What the exit code of a sending command with `--wait` says: whether the message left."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
+import msgspec
 
+from wad.api.operation import Operation
 from wad.core.errors import TimedOut, WadError
 from wadctl.session import Session
+
+
+def takes_wait(operation: Operation) -> bool:
+    """Whether it queues a message, for whose fate one can wait."""
+    return any(field.name == "wait" for field in msgspec.structs.fields(operation.request))
 
 
 def judge(session: Session, values: dict[str, Any], reply: Any) -> None:

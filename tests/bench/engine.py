@@ -74,7 +74,8 @@ async def a_worker(directory: Path, account: Account) -> AsyncIterator[Running]:
     reports: asyncio.Queue[Report] = asyncio.Queue()
     home = Home(directory / f"acc-{account.pn.user}")
     home.path.mkdir(parents=True)
-    worker = await NeonizeEngine(EngineOptions()).launch(home, reports.put_nowait, 3600.0)
+    engine = NeonizeEngine(EngineOptions(media=directory / "media"))
+    worker = await engine.launch(home, reports.put_nowait, 3600.0)
     try:
         scanned = False
         async with asyncio.timeout(30):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -18,16 +19,23 @@ from tests.contracts.world import (
     one_thread,
     queued,
 )
-from wad.core.change import PutChat
+from wad.core.change import Change, PutChat
 from wad.core.jid import ThreadId
 from wad.store.port import Store
 
 
 def chat(
-    name: str = "", *, push_name: str = "", name_s: int = 0, read_s: int | None = None
+    name: str = "",
+    *,
+    push_name: str = "",
+    name_s: int = 0,
+    read_s: int | None = None,
+    unread: int = 0,
+    unread_s: int | None = None,
 ) -> PutChat:
     """Something about the chat with Ann; times in seconds after noon."""
     read_ms = 0 if read_s is None else NOON + read_s * 1000
+    unread_ms = 0 if unread_s is None else NOON + unread_s * 1000
     return PutChat(
         ANN_THREAD,
         str(ANN),
@@ -35,6 +43,8 @@ def chat(
         push_name=push_name,
         name_ms=NOON + name_s * 1000,
         read_ms=read_ms,
+        unread=unread,
+        unread_ms=unread_ms,
     )
 
 
@@ -131,3 +141,37 @@ class ChatContract(OneStore):
         await store.record(ACC, arrival(1))
         await store.enqueue(queued(created_ms=NOON + 9000))
         assert (await one_thread(store)).unread == 1
+
+    @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+    async def test_history_tells_how_many_are_unread(
+        self, store: Store, order: Sequence[int]
+    ) -> None:
+        """Of the messages up to that time no more than the number, of later ones all; chunks may come in any order."""
+        changes: list[list[Change]] = [
+            [chat(unread=2, unread_s=4)],
+            [*arrival(1), *arrival(2), *arrival(3), *arrival(4)],
+            arrival(5),
+        ]
+        for number in order:
+            await store.record(ACC, changes[number])
+        assert (await one_thread(store)).unread == 3
+        await store.record(ACC, [chat(read_s=3)])
+        assert (await one_thread(store)).unread == 2
+
+    @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+    async def test_the_newest_number_of_unread_counts(
+        self, store: Store, order: Sequence[int]
+    ) -> None:
+        """Of two of one time the smaller: nothing came since, so somebody has read."""
+        told = {1: chat(unread=3, unread_s=5), 2: chat(unread=1, unread_s=5)}
+        await store.record(ACC, [change for number in range(1, 5) for change in arrival(number)])
+        await store.record(ACC, [told[number] for number in order])
+        await store.record(ACC, [chat(unread=4, unread_s=2)])
+        assert (await one_thread(store)).unread == 1
+
+    async def test_reading_ends_what_was_told(self, store: Store) -> None:
+        """After `mark_read` nothing that is there is unread."""
+        await store.record(ACC, [*arrival(1), *arrival(2), chat(unread=1, unread_s=1)])
+        assert (await one_thread(store)).unread == 2
+        await store.mark_read(ANN_THREAD)
+        assert (await one_thread(store)).unread == 0

@@ -143,6 +143,8 @@ def _chats(draw: st.DrawFn) -> Event:
         push_name=draw(st.sampled_from(["", "annie"])),
         name_ms=draw(st.integers(0, 2)),
         read_ms=draw(st.sampled_from([0, NOON + 15, NOON + 25])),
+        unread=draw(st.integers(0, 2)),
+        unread_ms=draw(st.sampled_from([0, NOON + 20, NOON + 900])),
         expires_s=draw(st.sampled_from([0, 60])),
         expires_ms=draw(st.integers(0, 2)),
     )

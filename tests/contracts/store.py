@@ -14,6 +14,7 @@ import pytest
 from tests.contracts.amendments import AmendmentContract
 from tests.contracts.chats import ChatContract
 from tests.contracts.orders import OrderContract
+from tests.contracts.own_amendments import OwnAmendmentContract
 from tests.contracts.people import PeopleContract
 from tests.contracts.world import (
     ACC,
@@ -49,7 +50,9 @@ from wad.core.outbox import Cancel, Entry, NotSent, Outcome, Refused, Retry, Sen
 from wad.store.port import Cursor, Page, Store
 
 
-class StoreContract(AmendmentContract, ChatContract, OrderContract, PeopleContract):
+class StoreContract(
+    AmendmentContract, ChatContract, OrderContract, OwnAmendmentContract, PeopleContract
+):
     """The suite.  Every test gets an empty store."""
 
     # --- record: messages -----------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import msgspec
 import pytest
 
 from wad.core.change import Change, PutAmendment, PutMark
@@ -14,7 +15,8 @@ from wad.core.event import Content, Mark, MessageKind, MessageReceived
 from wad.core.identity import Aliases
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, MessageStatus, Thread
-from wad.core.outbox import Claim, Claimed, Entry, entry_id
+from wad.core.outbox import Claim, Claimed, Entry, Sent, entry_id
+from wad.core.outgoing import Edit, Reaction, Revoke, Text
 from wad.core.plan import plan
 from wad.store.port import AccountStatus, Store
 
@@ -130,11 +132,16 @@ def queued(
         account=account,
         thread=str(ThreadId.make(account, to)),
         to=str(to),
-        text=words,
+        content=Text(words),
         client_id=key,
         secret=b"",
         created_ms=created_ms,
     )
+
+
+def amending(content: Reaction | Edit | Revoke, key: str = "k2") -> Entry:
+    """A new entry of the outbox that changes a message."""
+    return msgspec.structs.replace(queued(key), content=content)
 
 
 def a_status(account: str = ACC, state: str = "connected") -> AccountStatus:
@@ -160,6 +167,12 @@ async def sending(store: Store, entry: Entry) -> Entry:
     """An entry that is being sent."""
     await store.enqueue(entry)
     return await store.settle(entry.id, CLAIMED, epoch=EPOCH)
+
+
+async def sent(store: Store, entry: Entry, ident: str) -> Entry:
+    """An entry that WhatsApp has, under an id."""
+    await sending(store, entry)
+    return await store.settle(entry.id, Sent(ident, NOON + 5000), epoch=EPOCH)
 
 
 async def contents(store: Store) -> dict[Thread, list[Message]]:

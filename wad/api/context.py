@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from wad.flow.bus import Bus
     from wad.flow.leader import Leader
     from wad.flow.outbound import Outbound
+    from wad.media import Media
     from wad.store import Store
 
 
@@ -48,6 +49,11 @@ class Context(Protocol):
     @property
     def outbound(self) -> Outbound:
         """What is to be sent."""
+        ...
+
+    @property
+    def media(self) -> Media:
+        """Files to send."""
         ...
 
     @property

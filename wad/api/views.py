@@ -104,12 +104,13 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntryView(msgspec.Struct, frozen=True, kw_only=True):
-    """One outbox entry, without its secret."""
+    """One outbox entry, without its secret; `text` is what a person reads of it."""
 
     id: str
     account: str
     thread: str
     to: str
+    kind: str
     text: str
     client_id: str
     state: str
@@ -200,6 +201,7 @@ def entry_view(entry: Entry) -> EntryView:
         account=entry.account,
         thread=entry.thread,
         to=entry.to,
+        kind=entry.kind,
         text=entry.text,
         client_id=entry.client_id,
         state=entry.state,

@@ -49,6 +49,8 @@ class PutChat(msgspec.Struct, frozen=True):
     push_name: str = ""
     name_ms: int = 0
     read_ms: int = 0
+    unread: int = 0
+    unread_ms: int = 0
     expires_s: int = 0
     expires_ms: int = 0
 

@@ -62,8 +62,8 @@ class ChatReceived(msgspec.Struct, frozen=True, tag="chat", omit_defaults=True):
     """Something about a chat itself; what is empty or 0 says nothing.
 
     `name` is a group's subject or the phone's name for a contact, `push_name` what a person calls themselves, both as
-    of `name_ms`.  All messages up to `read_ms` were read on the phone.  Since `expires_ms`, new messages disappear
-    after `expires_s` seconds (0: they stay).
+    of `name_ms`.  All messages up to `read_ms` were read on the phone; of those up to `unread_ms`, all but the newest
+    `unread`.  Since `expires_ms`, new messages disappear after `expires_s` seconds (0: they stay).
     """
 
     chat: Jid
@@ -72,6 +72,8 @@ class ChatReceived(msgspec.Struct, frozen=True, tag="chat", omit_defaults=True):
     push_name: str = ""
     name_ms: int = 0
     read_ms: int = 0
+    unread: int = 0
+    unread_ms: int = 0
     expires_s: int = 0
     expires_ms: int = 0
 

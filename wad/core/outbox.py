@@ -16,14 +16,16 @@ What is not guaranteed: that a `failed` message was not delivered where WhatsApp
 from __future__ import annotations
 
 import hashlib
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
-from wad.core.errors import BadInput, Conflict, TooLong
-from wad.core.event import Content, Mark, MessageKind
+from wad.core.change import PutAmendment
+from wad.core.errors import Conflict
+from wad.core.event import Mark, MessageKind
 from wad.core.jid import Jid
-from wad.core.message import TEXT_LIMIT, Message, MessageStatus, further, status_of
+from wad.core.message import Message, MessageStatus, further, status_of
+from wad.core.outgoing import Amendment, Outgoing, same, summary
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -40,7 +42,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     thread: str
     to: str
-    text: str
+    content: Outgoing
     client_id: str
     secret: bytes
     created_ms: int
@@ -51,6 +53,21 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     sent_ms: int = 0
     error_code: str = ""
     error: str = ""
+
+    @property
+    def text(self) -> str:
+        """What a person reads of it."""
+        return summary(self.content).text
+
+    @property
+    def kind(self) -> MessageKind:
+        """What it is."""
+        return summary(self.content).kind
+
+    @property
+    def amends(self) -> bool:
+        """Whether it changes another message, and so is none of its own in the thread."""
+        return isinstance(self.content, Amendment)
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -100,6 +117,11 @@ class Retry(msgspec.Struct, frozen=True):
 class Cancel(msgspec.Struct, frozen=True):
     """A person decided not to send it."""
 
+
+LEFT: Final = frozenset(
+    {MessageStatus.SENT, MessageStatus.DELIVERED, MessageStatus.READ, MessageStatus.PLAYED}
+)
+"""States of what surely reached WhatsApp."""
 
 Outcome = Claimed | Sent | NotSent | Refused | Unknown | Marked | Retry | Cancel
 
@@ -199,28 +221,35 @@ def message_of(entry: Entry) -> Message:
         from_me=True,
         at_ms=entry.sent_ms or entry.created_ms,
         seen=entry.created_ms * 1000,
-        content=Content(MessageKind.TEXT, entry.text),
+        content=summary(entry.content),
         status=entry.state,
         wa_id=entry.wa_id,
         client_id=entry.client_id,
     )
 
 
-def check_text(text: str) -> str:
-    """A text that WhatsApp takes.  Raises BadInput for an empty one, TooLong for one over the limit."""
-    if not text.strip():
-        raise BadInput("there is no text to send")
-    if len(text) > TEXT_LIMIT:
-        raise TooLong(
-            f"the text has {len(text)} characters, WhatsApp takes {TEXT_LIMIT}",
-            hint="send it in parts, or as a document",
-        )
-    return text
+def amendment_of(entry: Entry) -> PutAmendment | None:
+    """What an entry did to another message; None while it has not surely left, and for a message of its own.
+
+    It is ordered by the time that its recipients were told.
+    """
+    if not isinstance(entry.content, Amendment) or entry.state not in LEFT:
+        return None
+    content = msgspec.structs.replace(summary(entry.content), told_ms=entry.created_ms)
+    return PutAmendment(
+        thread=entry.thread,
+        target=content.target,
+        wa_id=entry.wa_id,
+        by="",
+        from_me=True,
+        at_ms=entry.created_ms,
+        content=content,
+    )
 
 
-def same_message(entry: Entry, to: Jid, text: str) -> None:
+def same_message(entry: Entry, to: Jid, content: Outgoing) -> None:
     """Refuse a key that was used for something else.  Raises Conflict."""
-    if entry.to != str(to) or entry.text != text:
+    if entry.to != str(to) or not same(entry.content, content):
         raise Conflict(
             f"client message id {entry.client_id!r} was used for another message",
             hint="give every message its own id; the same id means the same message",

@@ -121,6 +121,8 @@ def _chat(account: str, event: ChatReceived, aliases: Aliases) -> list[Change]:
         push_name=event.push_name,
         name_ms=event.name_ms,
         read_ms=event.read_ms,
+        unread=event.unread,
+        unread_ms=event.unread_ms,
         expires_s=event.expires_s,
         expires_ms=event.expires_ms,
     )

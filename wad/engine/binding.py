@@ -96,8 +96,9 @@ class Functions:
         for function in (go.Neonize, go.Stop, go.Logout):
             function.restype = c_void_p
         go.SendMessage.argtypes = [c_char_p, c_char_p, c_int, c_char_p, c_int]
+        go.Upload.argtypes = [c_char_p, c_char_p, c_int, c_int]
         go.IsOnWhatsApp.argtypes = [c_char_p, c_char_p, c_int]
-        for function in (go.SendMessage, go.IsOnWhatsApp):
+        for function in (go.SendMessage, go.Upload, go.IsOnWhatsApp):
             function.restype = ctypes.POINTER(_Bytes)
 
     def run(
@@ -149,6 +150,10 @@ class Functions:
     def send_message(self, uuid: bytes, to: bytes, message: bytes) -> bytes:
         """A serialized SendMessageReturnFunction."""
         return self._bytes(self._go.SendMessage(uuid, to, len(to), message, len(message)))
+
+    def upload(self, uuid: bytes, data: bytes, media_type: int) -> bytes:
+        """A serialized UploadReturnFunction; `media_type` is a number of neonize's utils/enum.py, MediaType."""
+        return self._bytes(self._go.Upload(uuid, data, len(data), media_type))
 
     def is_on_whatsapp(self, uuid: bytes, numbers: bytes) -> bytes:
         """A serialized IsOnWhatsAppReturnFunction; `numbers` are separated by spaces."""

@@ -5,7 +5,7 @@ What it hides (facts and measurements: engine.md):
   processes and threads, and go to the network where it misses its library (1);
 - the database is one file per account, opened with WAL, immediate transactions and full synchronisation (2);
 - events are taken as raw bytes before any parsing, so that nothing the library hands over can be dropped unseen (4);
-- texts go out as a protobuf of ours (5).
+- what goes out is a protobuf of ours, and bytes: a text would be scanned, fetched as a path or as an address (5).
 """
 
 from __future__ import annotations
@@ -138,19 +138,28 @@ class Library:
         """Whether the socket is open.  May block while the library dials (engine.md 3)."""
         return self._functions.is_connected(self._uuid)
 
-    def send(self, to: Jid, text: str, secret: bytes) -> tuple[str, int]:
-        """Send a text; gives WhatsApp's id and its time in ms.  Raises EngineFailure with the library's words."""
-        # A plain string would be scanned for mentions and links (engine.md 5).
-        body = _class("WAWebProtobufsE2E.Message")(conversation=text)
-        body.messageContextInfo.messageSecret = secret
+    def send(self, to: Jid, message: Any) -> tuple[str, int]:
+        """Send a blank() that was filled; gives WhatsApp's id and its time in ms.
+
+        Raises EngineFailure with the library's words.
+        """
         answer = _class("neonize.SendMessageReturnFunction").FromString(
             self._functions.send_message(
-                self._uuid, _proto_jid(to).SerializeToString(), body.SerializeToString()
+                self._uuid, _proto_jid(to).SerializeToString(), message.SerializeToString()
             )
         )
         if answer.Error:
             raise EngineFailure(answer.Error)
         return answer.SendResponse.ID, answer.SendResponse.Timestamp * 1000
+
+    def upload(self, data: bytes, media_type: int) -> Any:
+        """Encrypt a file and put it on WhatsApp's server; an UploadResponse.  May hang.  Raises EngineFailure."""
+        answer = _class("neonize.UploadReturnFunction").FromString(
+            self._functions.upload(self._uuid, data, media_type)
+        )
+        if answer.Error:
+            raise EngineFailure(answer.Error)
+        return answer.UploadResponse
 
     def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers (digits) have WhatsApp.  Raises EngineFailure."""
@@ -177,6 +186,11 @@ class Library:
         """Give up the client; events that were not handed out yet are dropped."""
         if error := self._functions.stop(self._uuid):
             log.warning("stop: %s", error)
+
+
+def blank() -> Any:
+    """An empty waE2E.Message."""
+    return _class("WAWebProtobufsE2E.Message")()
 
 
 def parse(name: str, raw: bytes) -> Any:

@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from wad.clock import SystemClock
 from wad.core import connection, wire
-from wad.core.errors import BadInput, EngineFailure, TimedOut, WadError
+from wad.core.errors import BadInput, Damaged, EngineFailure, NotFound, TimedOut, WadError
 from wad.core.jid import Jid, masked
-from wad.core.outbox import NotSent, Unknown
+from wad.core.outbox import NotSent, Refused, Unknown
+from wad.core.outgoing import Attachment, Outgoing, encode
 from wad.engine import fate, session
+from wad.engine.compose import MEDIA_TYPE, Envelope, Upload
 from wad.engine.lost import Comparison
 from wad.engine.port import (
     EngineOptions,
@@ -48,6 +50,7 @@ _SEND_TIMEOUT: Final = (
 )
 _EARLY: Final = "WhatsApp is told that a message arrived before it is stored (receipts: early): %s"
 _DAYS_14: Final = 14 * 86_400_000  # ms; WhatsApp's server sends nothing again that is older
+_UPLOAD_TIMEOUT: Final = 600.0  # 64 MiB at a megabit a second
 _CALL_TIMEOUT: Final = 90.0
 _REPORTS: Final[dict[str, Callable[..., Report]]] = {
     "qr": connection.QrShown,
@@ -87,7 +90,7 @@ class NeonizeEngine:
         argv = [
             sys.executable, "-m", "wad.engine.worker", "--account", home.id, "--home", str(home.path),
             "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--permit", str(permit),
-            "--device", self._options.device_name,
+            "--media", str(self._options.media), "--device", self._options.device_name,
         ]  # fmt: skip
 
         def on_line(line: str) -> None:
@@ -157,6 +160,7 @@ class NeonizeWorker:
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_words = ""
+        self._me = ""
         self.receipts: Receipts | None = None
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(), name=f"worker {home.id}")
@@ -217,7 +221,9 @@ class NeonizeWorker:
                 if self.receipts is Receipts.EARLY:
                     log.warning("%s", _EARLY % why, extra={"account": self._home.id})
             case wire.Notice("connected", []):
-                self._report(Identity(*session.identity(self._home.session_db)))
+                identity = Identity(*session.identity(self._home.session_db))
+                self._me = str(Jid.parse(identity.jid).bare()) if identity.jid else ""
+                self._report(identity)
                 self._report(connection.Connected())
             case wire.Notice("synced", []):
                 if self._comparing is None or self._comparing.done():
@@ -280,20 +286,58 @@ class NeonizeWorker:
         finally:
             self._waiting.pop(ident, None)
 
-    async def send(self, to: Jid, text: str, secret: bytes) -> Fate:
-        """Send a text; a worker that dies or hangs over it leaves its traces in the session's database."""
+    async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> Fate:
+        """Send a content; a worker that dies or hangs over it leaves its traces in the session's database."""
+        upload = None
+        if isinstance(content, Attachment):
+            found = await self._upload(content)
+            if not isinstance(found, Upload):
+                return found
+            upload = found
+        envelope = Envelope(secret, self._me, asked_ms, upload).to_wire()
         try:
-            answer = await self._call("send", str(to), text, secret, timeout=_SEND_TIMEOUT)
-            if answer[0] != "failed":
-                return fate.from_wire(answer)
-            found = await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
-            return fate.classify(answer[1], found)
-        except TimedOut as error:
-            return Unknown("", str(error))
-        except EngineFailure as error:
+            answer = await self._call(
+                "send", str(to), encode(content), envelope, timeout=_SEND_TIMEOUT
+            )
+        except WadError as error:
+            return await self._judge(secret, error)
+        if answer[0] != "failed":
+            return fate.from_wire(answer)
+        return await self._judge(secret, str(answer[1]))
+
+    async def _judge(self, secret: bytes, why: WadError | str) -> Fate:
+        """By its traces: the library refused it, or the worker died of it, says that it failed, or says nothing."""
+        if self._process.ended.done():
             await asyncio.shield(self.ended)
+        try:
             found = await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
-            return NotSent(str(error)) if found is None else Unknown(found, str(error))
+        except WadError as unreadable:
+            return Unknown("", f"{why}; {unreadable}")
+        if isinstance(why, str):
+            return fate.classify(why, found)
+        if isinstance(why, TimedOut):  # it may still leave: no trace proves nothing
+            return Unknown(found or "", str(why))
+        return NotSent(str(why)) if found is None else Unknown(found, str(why))
+
+    async def _upload(self, content: Attachment) -> Upload | NotSent | Refused:
+        """Where the file lies at WhatsApp; or why nothing was sent."""
+        media_type = MEDIA_TYPE[content.kind]
+        try:
+            return Upload.from_wire(
+                await self._call(
+                    "upload", content.sha256, content.size, media_type, timeout=_UPLOAD_TIMEOUT
+                )
+            )
+        except (NotFound, Damaged) as error:
+            return Refused(error.code, str(error))
+        except TimedOut as error:
+            # Nothing else ends an upload that hangs (engine.md 5).
+            self._last_words = str(error)
+            self._process.kill()
+            await asyncio.shield(self.ended)
+            return NotSent(str(error))
+        except WadError as error:
+            return NotSent(str(error))
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers have WhatsApp."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from wad.core import connection
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
+from wad.core.outgoing import Outgoing
 from wad.home import Home
 
 if TYPE_CHECKING:  # a worker needs this module, and no event loop
@@ -64,8 +66,12 @@ Fate = Sent | NotSent | Refused | Unknown
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices."""
+    """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices.
 
+    `media` is the directory of files to send (`wad.media`).
+    """
+
+    media: Path
     device_name: str = "wad"
     proxy: str = ""
     probe_every: float = 10.0
@@ -94,8 +100,11 @@ class Worker(Protocol):
         """It may act for so long from now; without another permit it ends by itself."""
         ...
 
-    async def send(self, to: Jid, text: str, secret: bytes) -> Fate:
-        """Send one text; `secret` is saved with WhatsApp's id before a byte leaves.  Never raises for a failed send."""
+    async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> Fate:
+        """Send one content, a file uploaded first; `secret` is saved with WhatsApp's id before a byte leaves.
+
+        `asked_ms` is the time that recipients are told of an edit or a reaction.  Never raises for a failed send.
+        """
         ...
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:

@@ -1,6 +1,6 @@
 """An engine without WhatsApp, for fast tests and for trying wad out: `wad --engine simulator`.
 
-Each account pairs as soon as its first QR code has been shown for a moment, logs in, and every text sent to it is
+Each account pairs as soon as its first QR code has been shown for a moment, logs in, and everything sent to it is
 "delivered".  A worker is an object in the daemon; what it receives goes through the same spool as the real one's.
 It never stands in where the real engine can run.
 """
@@ -11,11 +11,13 @@ import asyncio
 import itertools
 from collections.abc import Callable, Collection
 
+from wad.clock import Clock, SystemClock
 from wad.core import connection
 from wad.core import event as words
 from wad.core.event import Content, Mark, MessageKind, MessageReceived, ReceiptReceived
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Sent
+from wad.core.outgoing import Outgoing
 from wad.engine.port import Fate, Identity, Receipts, Report, Spooled
 from wad.home import Home
 from wad.spool import Spool
@@ -28,8 +30,9 @@ class SimulatorEngine:
 
     receipts: Receipts | None = Receipts.AFTER_STORE
 
-    def __init__(self, *, auto_pair: bool = True) -> None:
+    def __init__(self, *, auto_pair: bool = True, clock: Clock | None = None) -> None:
         self._auto_pair = auto_pair
+        self.clock = clock or SystemClock()
         self._numbers = itertools.count(1)
         self.workers: dict[str, SimulatedWorker] = {}
         self.left: dict[bytes, str] = {}
@@ -75,7 +78,7 @@ class SimulatedWorker:
         self._report = report
         self._spool = Spool.open(home.spool_db)
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.sent: list[tuple[Jid, str, str]] = []
+        self.sent: list[tuple[Jid, Outgoing, str]] = []
         self.fate: Fate | None = None
         self.permitted = 0.0
 
@@ -83,16 +86,16 @@ class SimulatedWorker:
         """Remembered for tests."""
         self.permitted = seconds
 
-    async def send(self, to: Jid, text: str, secret: bytes) -> Fate:
-        """ "Send" a text: it gets an id and a delivery receipt."""
+    async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> Fate:
+        """ "Send" a content: it gets an id and a delivery receipt."""
         if self.fate is not None:
             return self.fate
         if self.ended.done():
             return NotSent("the worker is gone")
         wa_id = self._engine.next_id()
         self._engine.left[secret] = wa_id
-        self.sent.append((to, text, wa_id))
-        at_ms = 1_700_000_000_000 + len(self.sent)
+        self.sent.append((to, content, wa_id))
+        at_ms = self._engine.clock.wall_ms()
         self._append(ReceiptReceived((wa_id,), to, to, Mark.DELIVERED, at_ms), wa_id)
         return Sent(wa_id, at_ms)
 
@@ -134,7 +137,8 @@ class SimulatedWorker:
         wa_id = wa_id or self._engine.next_id()
         content = Content(MessageKind.TEXT, text)
         self._append(
-            MessageReceived(wa_id, sender, sender, at_ms or 1_700_000_000_000, content), wa_id
+            MessageReceived(wa_id, sender, sender, at_ms or self._engine.clock.wall_ms(), content),
+            wa_id,
         )
         return wa_id
 

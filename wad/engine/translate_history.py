@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wad.core.content import AMENDING, Call, CallOutcome, Content, MessageKind, Vote
+from wad.core.content import Call, CallOutcome, Content, MessageKind, Vote
 from wad.core.event import (
     AliasReceived,
     ChatReceived,
@@ -81,7 +81,8 @@ def _conversation(conversation: Any) -> Iterator[Told | Untranslatable]:
         alt,
         name=conversation.name or conversation.displayName,
         name_ms=_last_ms(conversation),
-        read_ms=_read_ms(conversation, items),
+        unread=conversation.unreadCount,
+        unread_ms=_unread_ms(conversation, items),
         expires_s=conversation.ephemeralExpiration,
         expires_ms=milliseconds_or_0(conversation.ephemeralSettingTimestamp),
     )
@@ -93,22 +94,16 @@ def _last_ms(conversation: Any) -> int:
     return milliseconds_or_0(last)
 
 
-def _read_ms(conversation: Any, items: list[Told | Untranslatable]) -> int:
-    """Up to when all was read: the phone tells how many messages were not; 0 where it cannot be said."""
-    times: list[int] = [
-        item.at_ms
-        for item in items
-        if isinstance(item, MessageReceived)
-        and not item.from_me
-        and item.content.kind not in AMENDING
-    ]
-    unread: int = conversation.unreadCount
-    if not unread:
-        return max([*times, _last_ms(conversation)])
-    if unread > len(times):
-        return 0
-    # A second may hold read and unread ones: rather unread than overlooked.
-    return max(0, sorted(times)[-unread] - 1)
+def _unread_ms(conversation: Any, items: list[Told | Untranslatable]) -> int:
+    """Up to when the phone's number of unread messages counts.
+
+    It is told with the chat, of which a chunk may hold a part; a chunk without it is about messages that were read,
+    and yields to one that has it.
+    """
+    newest = max((item.at_ms for item in items if isinstance(item, MessageReceived)), default=0)
+    if not conversation.HasField("unreadCount"):
+        return newest
+    return max(newest, _last_ms(conversation))
 
 
 # --- messages -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """One account's process: the library on one side, the daemon's socketpair on the other, the spool between.
 
-    python -m wad.engine.worker --account ID --home DIR --fd N --parent PID --permit SECONDS --device NAME
+    python -m wad.engine.worker --account ID --home DIR --media DIR --fd N --parent PID --permit SECONDS --device NAME
 
 Law: what the library hands over is committed to the spool before the daemon is told, and before WhatsApp is told
 (`receipts: after-store`, wad/engine/receipts.py).  With a build of the library that is not known the second does not
@@ -28,15 +28,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from wad import media
 from wad.clock import SystemClock
 from wad.core import wire
 from wad.core.errors import Damaged, EngineFailure, WadError
 from wad.core.jid import Jid
 from wad.core.outbox import Sent
+from wad.core.outgoing import Outgoing, decode
 from wad.engine import fate, memory, session
 from wad.engine.binding import Functions, shared_object
+from wad.engine.compose import Envelope, Upload, compose
 from wad.engine.inbox import KEPT, Inbox
-from wad.engine.library import Library, parse
+from wad.engine.library import Library, blank, parse
 from wad.engine.link import Link, Permission
 from wad.engine.receipts import Gate, NotThisBuild, keep_plaintexts
 from wad.home import Home, lock_account
@@ -55,9 +58,12 @@ _SETTLE: Final = 5.0  # seconds that what has arrived may take to be stored befo
 class Worker:
     """Ties library, spool and link together."""
 
-    def __init__(self, home: Home, account: str, device: str, link: Link, spool: Spool) -> None:
+    def __init__(
+        self, home: Home, media: Path, account: str, device: str, link: Link, spool: Spool
+    ) -> None:
         """Load the library.  Raises EngineFailure, Damaged, Unavailable, StateUnwritable."""
         self._home = home
+        self._media = media
         self._link = link
         self._clock = SystemClock()
         file = shared_object()
@@ -224,18 +230,36 @@ class Worker:
         match method, params:
             case "probe", []:
                 return self._library.is_connected()
-            case "send", [str(to), str(text), bytes(secret)]:
-                return self._send(Jid.parse(to), text, secret)
+            case "upload", [str(sha256), int(size), int(media_type)]:
+                return self._upload(sha256, size, media_type)
+            case "send", [str(to), bytes(content), list(envelope)]:
+                return self._send(Jid.parse(to), decode(content), Envelope.from_wire(envelope))
             case "on_whatsapp", [list(phones)]:
                 return self._library.on_whatsapp(phones)
             case "log_out", []:
                 return self._library.log_out()
         raise EngineFailure(f"a worker does not know {method!r}")
 
-    def _send(self, to: Jid, text: str, secret: bytes) -> list[Any]:
+    def _upload(self, sha256: str, size: int, media_type: int) -> list[Any]:
+        """An Upload on the wire.  Raises NotFound, Damaged, Unavailable, EngineFailure."""
+        found = self._library.upload(media.read(self._media, sha256, size), media_type)
+        upload = Upload(
+            url=found.url,
+            direct_path=found.DirectPath,
+            media_key=found.MediaKey,
+            enc_sha256=found.FileEncSHA256,
+            sha256=found.FileSHA256,
+            size=found.FileLength,
+            at_ms=self._clock.wall_ms(),
+        )
+        return upload.to_wire()
+
+    def _send(self, to: Jid, content: Outgoing, envelope: Envelope) -> list[Any]:
         """A fate, or ["failed", the library's words]: what became of it is in the session's database."""
+        message = blank()
+        compose(message, content, envelope)
         try:
-            return fate.to_wire(Sent(*self._library.send(to, text, secret)))
+            return fate.to_wire(Sent(*self._library.send(to, message)))
         except EngineFailure as error:
             return ["failed", str(error)]
 
@@ -294,6 +318,7 @@ def main() -> None:
     )
     parser.add_argument("--account", required=True)
     parser.add_argument("--home", required=True, type=Path)
+    parser.add_argument("--media", required=True, type=Path)
     parser.add_argument("--fd", required=True, type=int)
     parser.add_argument("--parent", required=True, type=int)
     parser.add_argument("--permit", required=True, type=float)
@@ -311,7 +336,7 @@ def main() -> None:
         lock = lock_account(home)  # held until the process is gone
         session.check(home.session_db)
         spool = Spool.open(home.spool_db)
-        worker = Worker(home, given.account, given.device, link, spool)
+        worker = Worker(home, given.media, given.account, given.device, link, spool)
     except Damaged as error:
         file = home.spool_db if str(home.spool_db) in str(error) else home.session_db
         link.notice("damaged", file.name, str(error))

@@ -28,9 +28,10 @@ from wad.core.outbox import (
     Refused,
     Retry,
     Unknown,
-    check_text,
     entry_id,
 )
+from wad.core.outgoing import Outgoing, check
+from wad.engine.port import Fate, Worker
 from wad.flow.account import Account
 from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
@@ -77,19 +78,27 @@ class Outbound:
 
     # --- what can be asked ----------------------------------------------------------------------
 
-    async def enqueue(self, account: str, to: Jid, text: str, *, client_id: str = "") -> Enqueued:
-        """Queue a text.  Raises TooLong, BadInput, Conflict (the client id was used for another message)."""
-        check_text(text)
+    async def enqueue(
+        self, account: str, to: Jid, content: Outgoing, *, client_id: str = ""
+    ) -> Enqueued:
+        """Queue a content.
+
+        Raises TooLong, BadInput, Conflict (too late to edit or revoke; the client id was used for another message).
+        """
         client_id = client_id or self._draw(16).hex()
+        ident = entry_id(account, client_id)
+        now_ms = self._clock.wall_ms()
+        if await self._store.entry(ident) is None:  # else it is answered as it is, if late
+            check(content, to, now_ms)
         entry = Entry(
-            id=entry_id(account, client_id),
+            id=ident,
             account=account,
             thread=str(ThreadId.make(account, to)),
             to=str(to),
-            text=text,
+            content=content,
             client_id=client_id,
             secret=b"",
-            created_ms=self._clock.wall_ms(),
+            created_ms=now_ms,
         )
         queued = await self._store.enqueue(entry)
         if not queued.duplicate:
@@ -220,7 +229,7 @@ class Outbound:
             return False
         claim = Claimed(Claim(self._holder, self._epoch or 0), self._draw(_SECRET_BYTES))
         entry = await self._settle(entry.id, claim)
-        fate = await worker.send(Jid.parse(entry.to), entry.text, entry.secret)
+        fate = await self._try(worker, entry)
         if isinstance(fate, NotSent) and account.status.state is State.CONNECTED:
             refusals[entry.id] = refusals.get(entry.id, 0) + 1
             if refusals[entry.id] >= _PATIENCE:
@@ -229,6 +238,15 @@ class Outbound:
             refusals.pop(entry.id, None)
         await self._settle_surely(entry.id, fate)
         return not isinstance(fate, NotSent)
+
+    async def _try(self, worker: Worker, entry: Entry) -> Fate:
+        to = Jid.parse(entry.to)
+        try:
+            # An edit or a revoke may have waited for too long.
+            check(entry.content, to, self._clock.wall_ms())
+        except WadError as error:
+            return Refused(error.code, str(error))
+        return await worker.send(to, entry.content, entry.secret, entry.created_ms)
 
     async def _settle_surely(self, ident: str, outcome: Outcome) -> None:
         """The message is on its way: what became of it must be written, however long the store takes."""

@@ -29,10 +29,12 @@ CREATE TABLE threads (
     saved_name TEXT NOT NULL DEFAULT '', saved_ms INTEGER NOT NULL DEFAULT 0,
     push_name TEXT NOT NULL DEFAULT '', push_ms INTEGER NOT NULL DEFAULT 0,
     read_ms INTEGER NOT NULL DEFAULT 0, read_seen INTEGER NOT NULL DEFAULT 0, -- the last place that was read
+    told_unread INTEGER NOT NULL DEFAULT 0, told_ms INTEGER NOT NULL DEFAULT 0, -- what the phone counted up to then
     expires_s INTEGER NOT NULL DEFAULT 0, expires_ms INTEGER NOT NULL DEFAULT 0,
     last_ms INTEGER NOT NULL DEFAULT 0, last_seen INTEGER NOT NULL DEFAULT 0, last_id TEXT NOT NULL DEFAULT '',
     last_text TEXT NOT NULL DEFAULT '', last_from_me INTEGER NOT NULL DEFAULT 0,
-    unread INTEGER NOT NULL DEFAULT 0, messages INTEGER NOT NULL DEFAULT 0
+    newer INTEGER NOT NULL DEFAULT 0, older INTEGER NOT NULL DEFAULT 0, -- behind the place read; than told_ms
+    messages INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX threads_of_account ON threads (account, last_ms, id) WHERE messages > 0;
 CREATE INDEX threads_newest ON threads (last_ms, id) WHERE messages > 0;
@@ -62,11 +64,12 @@ CREATE TABLE aliases (
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order of enqueuing
     id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, state TEXT NOT NULL, created_ms INTEGER NOT NULL,
-    entry BLOB NOT NULL
+    wa_id TEXT NOT NULL, entry BLOB NOT NULL
 );
 CREATE INDEX outbox_waiting ON outbox (account, state, number);
 CREATE INDEX outbox_of_account ON outbox (account, created_ms, id, state);
 CREATE INDEX outbox_newest ON outbox (created_ms, id, state);
+CREATE INDEX outbox_by_wa_id ON outbox (account, wa_id) WHERE wa_id != '';
 
 CREATE TABLE cursors (account TEXT PRIMARY KEY, generation TEXT NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE accounts (account TEXT PRIMARY KEY, status BLOB NOT NULL) WITHOUT ROWID;

@@ -98,10 +98,10 @@ class Store(Protocol):
         and (among several people) its sender, or a message of the outbox with its WhatsApp id, is known; such an echo
         settles an `uncertain` or `failed` entry as Sent.  Of a known message the telling that says more stays
         (`message.merged`): a placeholder gives way to the message itself, which is `new` once more but counted once.
-        The thread's last message is the greatest (at_ms, seen, id), whatever the order of arrival; unread counts the
-        inbound messages behind the last place that was read; a message that our phone sent says that what came before
-        was read.  A thread is named by the newest PutChat name, else by the newest non-empty push name of an inbound
-        message in a one-to-one thread.
+        The thread's last message is the greatest (at_ms, seen, id), whatever the order of arrival.  A thread is named
+        by the newest PutChat name, else by the newest non-empty push name of an inbound message in a one-to-one thread.
+        Unread are the inbound messages behind the last place that was read, but of those up to PutChat's `unread_ms` no
+        more than its `unread`; a message that our phone sent says that what came before was read.
 
         PutAmendment: kept even when its target is unknown, and applied as `amend.amended` says whenever both are
         there: in the amendment's own thread, and to a message of the outbox with the target's WhatsApp id.  Never a
@@ -110,7 +110,8 @@ class Store(Protocol):
         PutMark: kept even when the message is unknown, and applied to the message and its outbox entry whenever both
         are there, matched by account and WhatsApp id; never creates a message, never takes a status back.
 
-        PutChat: of name, push name, last place read and expiration the newest each; creates no thread.
+        PutChat: of name, push name, last place read, number of unread and expiration the newest each (of two numbers of
+        one time the smaller); creates no thread.
 
         PutAlias: from now on whatever names the hidden id means the number.  What lies in the hidden id's thread moves
         to the number's (a message that is in both becomes one; counts, last message, names and unread are those of all
@@ -143,6 +144,10 @@ class Store(Protocol):
         """A thread's messages, newest first."""
         ...
 
+    async def message(self, ident: str) -> Message | None:
+        """One message."""
+        ...
+
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are stored."""
         ...
@@ -166,8 +171,8 @@ class Store(Protocol):
     async def enqueue(self, entry: Entry) -> Enqueued:
         """Queue a message and store it (status queued, document id = entry id) in its thread.  Atomic.
 
-        An entry with this id, once there, is returned unchanged with `duplicate`.  Raises Conflict when it is for
-        another recipient or text.
+        An entry that amends another message is queued only.  An entry with this id, once there, is returned unchanged
+        with `duplicate`.  Raises Conflict when it is for another recipient or content.
         """
         ...
 
@@ -194,8 +199,10 @@ class Store(Protocol):
         """Apply `outbox.advance` to an entry, and its status, WhatsApp id and time to its message.  Atomic.
 
         With Sent or Unknown the message takes the WhatsApp id, so that its echo is known and receipts find it; an echo
-        and receipts that came earlier are applied, and the echo's own document goes.  Raises NotFound, Conflict (the
-        table forbids it), Fenced.
+        and receipts that came earlier are applied, and the echo's own document goes.  An entry that amends another
+        message does so once it has surely left (`outbox.amendment_of`).
+
+        Raises NotFound, Conflict (the table forbids it), Fenced.
         """
         ...
 

@@ -25,9 +25,8 @@ from wad.core.outbox import Entry, Outcome, advance, same_message
 from wad.database import open_database, open_reader, transaction, translated
 from wad.store.migrations import STEPS
 from wad.store.port import AccountStatus, Cursor, Enqueued, Page, Recorded, Totals
-from wad.store.sqlite_amendments import put_amendment
 from wad.store.sqlite_messages import insert_entry, put_message
-from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry
+from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry, take_amendment
 from wad.store.sqlite_people import put_alias
 from wad.store.sqlite_rows import (
     MESSAGE_COLUMNS,
@@ -181,6 +180,12 @@ class SqliteStore:
 
         return await self._read(work)
 
+    async def message(self, ident: str) -> Message | None:
+        """One message."""
+        query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ?"
+        row = await self._read(lambda db: db.execute(query, (ident,)).fetchone())
+        return message_from(row) if row else None
+
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are stored."""
         query = "SELECT 1 FROM messages WHERE account = ? AND wa_id = ? AND wa_id != ''"
@@ -266,7 +271,7 @@ class SqliteStore:
         def work(db: sqlite3.Connection) -> Enqueued:
             known = load_entry(db, entry.id)
             if known is not None:
-                same_message(known, Jid.parse(entry.to), entry.text)
+                same_message(known, Jid.parse(entry.to), entry.content)
                 return Enqueued(known, duplicate=True)
             insert_entry(db, entry)
             return Enqueued(entry, duplicate=False)
@@ -329,7 +334,7 @@ def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> R
                 if stored is not None:
                     new.append(stored)
             case PutAmendment():
-                changed |= {found.id: found for found in put_amendment(db, account, change)}
+                changed |= {found.id: found for found in take_amendment(db, account, change)}
             case PutMark():
                 put_mark(db, account, change)
             case PutChat():

@@ -61,12 +61,13 @@ def put_message(db: sqlite3.Connection, told: Message) -> Message | None:
 
 
 def insert_entry(db: sqlite3.Connection, entry: Entry) -> None:
-    """A new entry, at the end of the queue, and its message."""
+    """A new entry, at the end of the queue, and its message, if it is one."""
     db.execute(
-        "INSERT INTO outbox (id, account, state, created_ms, entry) VALUES (?,?,?,?,?)",
-        (entry.id, entry.account, entry.state, entry.created_ms, pack(entry)),
+        "INSERT INTO outbox (id, account, state, created_ms, wa_id, entry) VALUES (?,?,?,?,?,?)",
+        (entry.id, entry.account, entry.state, entry.created_ms, entry.wa_id, pack(entry)),
     )
-    put_message(db, message_of(entry))
+    if not entry.amends:
+        put_message(db, message_of(entry))
 
 
 def _message(db: sqlite3.Connection, ident: str) -> Message:

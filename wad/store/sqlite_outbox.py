@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import sqlite3
 
-from wad.core.change import PutMark
+from wad.core.change import PutAmendment, PutMark
 from wad.core.errors import Conflict
 from wad.core.event import Mark
-from wad.core.message import MessageStatus, further, status_of
-from wad.core.outbox import Entry, Marked, Sent, advance, message_of
-from wad.store.sqlite_amendments import apply_amendments
+from wad.core.message import Message, MessageStatus, further, status_of
+from wad.core.outbox import Entry, Marked, Sent, advance, amendment_of, message_of
+from wad.store.sqlite_amendments import apply_amendments, put_amendment
 from wad.store.sqlite_rows import pack, party, unpack_entry
 from wad.store.sqlite_threads import refresh_last, remove_from_thread
 
@@ -42,11 +42,15 @@ def settle_entry(db: sqlite3.Connection, entry: Entry) -> Entry:
 
 
 def _write_entry(db: sqlite3.Connection, entry: Entry) -> None:
-    """Write an entry, and its message's status, WhatsApp id and time."""
-    message = message_of(entry)
+    """Write an entry, and its message's status, WhatsApp id and time, or what it did to another message."""
     db.execute(
-        "UPDATE outbox SET state = ?, entry = ? WHERE id = ?", (entry.state, pack(entry), entry.id)
+        "UPDATE outbox SET state = ?, wa_id = ?, entry = ? WHERE id = ?",
+        (entry.state, entry.wa_id, pack(entry), entry.id),
     )
+    if entry.amends:
+        _amend(db, entry)
+        return
+    message = message_of(entry)
     before = db.execute("SELECT at_ms, thread FROM messages WHERE id = ?", (entry.id,)).fetchone()
     db.execute(
         "UPDATE messages SET status = ?, wa_id = ?, at_ms = ? WHERE id = ?",
@@ -54,6 +58,13 @@ def _write_entry(db: sqlite3.Connection, entry: Entry) -> None:
     )
     if before is not None and before[0] != message.at_ms:
         refresh_last(db, before[1])
+
+
+def _amend(db: sqlite3.Connection, entry: Entry) -> None:
+    """Once it has surely left, an edit, revoke or reaction of ours counts like a received one; once, if echoed, too."""
+    amendment = amendment_of(entry)
+    if amendment is not None and not _told_as_amendment(db, entry):
+        put_amendment(db, entry.account, amendment)
 
 
 # --- receipts -------------------------------------------------------------------------------------
@@ -77,8 +88,10 @@ def apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
     marks = [Mark(word) for (word,) in words]
     if not marks:
         return
+    # An entry that amends another message has no message of its own.
     ours = db.execute(
-        "SELECT id, status FROM messages WHERE account = ? AND wa_id = ? AND wa_id != '' AND from_me",
+        "SELECT id, status FROM messages WHERE account = ?1 AND wa_id = ?2 AND wa_id != '' AND from_me"
+        " UNION SELECT id, state FROM outbox WHERE account = ?1 AND wa_id = ?2 AND wa_id != ''",
         (account, wa_id),
     ).fetchall()
     for ident, status in ours:
@@ -94,6 +107,19 @@ def apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
 
 
 # --- echoes ---------------------------------------------------------------------------------------
+
+
+def take_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) -> list[Message]:
+    """An amendment is told, maybe the echo of one of ours; the messages that it changed."""
+    changed = put_amendment(db, account, change)
+    if change.from_me:
+        rows = db.execute(
+            "SELECT entry FROM outbox WHERE account = ? AND wa_id = ? AND wa_id != ''",
+            (account, change.wa_id),
+        ).fetchall()
+        for (row,) in rows:
+            take_echo(db, unpack_entry(row), change.at_ms)
+    return changed
 
 
 def take_echo(db: sqlite3.Connection, entry: Entry, at_ms: int) -> None:
@@ -112,8 +138,19 @@ def _absorb_echo(db: sqlite3.Connection, entry: Entry) -> None:
     ).fetchall()
     for ident, thread, _ in rows:
         remove_from_thread(db, ident, thread)
-    if rows:
-        take_echo(db, entry, min(at_ms for _, _, at_ms in rows))
+    times = [at_ms for _, _, at_ms in rows]
+    if entry.amends:
+        times += _told_as_amendment(db, entry)
+    if times:
+        take_echo(db, entry, min(times))
+
+
+def _told_as_amendment(db: sqlite3.Connection, entry: Entry) -> list[int]:
+    """The times of the amendments that have this entry's WhatsApp id."""
+    query = (
+        "SELECT at_ms FROM amendments WHERE account = ? AND wa_id = ? AND wa_id != '' AND from_me"
+    )
+    return [at_ms for (at_ms,) in db.execute(query, (entry.account, entry.wa_id))]
 
 
 def _believe(entry: Entry, evidence: Sent | Marked) -> Entry:

@@ -18,7 +18,7 @@ MESSAGE_COLUMNS: Final = (
 )
 THREAD_COLUMNS: Final = (
     "id, account, chat, CASE WHEN saved_name != '' THEN saved_name ELSE push_name END, last_ms, last_text, "
-    "last_from_me, unread, messages, expires_s"
+    "last_from_me, newer + min(told_unread, older), messages, expires_s"
 )
 
 

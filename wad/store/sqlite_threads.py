@@ -1,8 +1,9 @@
 """The rows of threads: facts about a chat, and what is derived from its messages.
 
 Facts are maxima (the newest name, the last place that was read), so that order and repetition do not matter.  Derived
-are the newest message, the number of messages, and unread: the inbound messages behind the last place that was read,
-a place being (at_ms, seen).
+are the newest message, the number of messages, and unread.  Unread are the inbound messages behind the last place that
+was read, a place being (at_ms, seen): all that are `newer` than the time for which the phone told a number, and of the
+`older` ones no more than that number.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ _LATER: Final = (
     "(excluded.last_ms, excluded.last_seen, excluded.last_id)"
     " > (threads.last_ms, threads.last_seen, threads.last_id)"
 )
-_BEHIND: Final = "(excluded.last_ms, excluded.last_seen) > (threads.read_ms, threads.read_seen)"
+_BEHIND: Final = (
+    "NOT excluded.last_from_me"
+    " AND (excluded.last_ms, excluded.last_seen) > (threads.read_ms, threads.read_seen)"
+)
 _PUSH: Final = """
     push_name = CASE WHEN (excluded.push_ms, excluded.push_name) > (threads.push_ms, threads.push_name)
                 THEN excluded.push_name ELSE threads.push_name END,
@@ -27,7 +31,7 @@ _PUSH: Final = """
 """
 _SHOW: Final = f"""
 INSERT INTO threads
-    (id, account, chat, push_name, push_ms, last_ms, last_seen, last_id, last_text, last_from_me, unread, messages)
+    (id, account, chat, push_name, push_ms, last_ms, last_seen, last_id, last_text, last_from_me, newer, messages)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,1)
 ON CONFLICT (id) DO UPDATE SET {_PUSH},
     last_text = CASE WHEN {_LATER} THEN excluded.last_text ELSE threads.last_text END,
@@ -35,13 +39,15 @@ ON CONFLICT (id) DO UPDATE SET {_PUSH},
     last_id = CASE WHEN {_LATER} THEN excluded.last_id ELSE threads.last_id END,
     last_seen = CASE WHEN {_LATER} THEN excluded.last_seen ELSE threads.last_seen END,
     last_ms = max(excluded.last_ms, threads.last_ms),
-    unread = threads.unread + (excluded.unread AND {_BEHIND}),
+    newer = threads.newer + ({_BEHIND} AND excluded.last_ms > threads.told_ms),
+    older = threads.older + ({_BEHIND} AND excluded.last_ms <= threads.told_ms),
     messages = threads.messages + 1
 """
 _FACTS: Final = f"""
 INSERT INTO threads
-    (id, account, chat, saved_name, saved_ms, push_name, push_ms, read_ms, read_seen, expires_s, expires_ms)
-VALUES (?,?,?,?,?,?,?,?,?,?,?)
+    (id, account, chat, saved_name, saved_ms, push_name, push_ms, read_ms, read_seen,
+    told_unread, told_ms, expires_s, expires_ms)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT (id) DO UPDATE SET {_PUSH},
     saved_name = CASE WHEN (excluded.saved_ms, excluded.saved_name) > (threads.saved_ms, threads.saved_name)
                  THEN excluded.saved_name ELSE threads.saved_name END,
@@ -49,24 +55,28 @@ ON CONFLICT (id) DO UPDATE SET {_PUSH},
     read_seen = CASE WHEN (excluded.read_ms, excluded.read_seen) > (threads.read_ms, threads.read_seen)
                 THEN excluded.read_seen ELSE threads.read_seen END,
     read_ms = max(excluded.read_ms, threads.read_ms),
+    told_unread = CASE WHEN (excluded.told_ms, -excluded.told_unread) > (threads.told_ms, -threads.told_unread)
+                  THEN excluded.told_unread ELSE threads.told_unread END,
+    told_ms = max(excluded.told_ms, threads.told_ms),
     expires_s = CASE WHEN (excluded.expires_ms, excluded.expires_s) > (threads.expires_ms, threads.expires_s)
                 THEN excluded.expires_s ELSE threads.expires_s END,
     expires_ms = max(excluded.expires_ms, threads.expires_ms)
 """
 _FACT_COLUMNS: Final = (
-    "saved_name, saved_ms, push_name, push_ms, read_ms, read_seen, expires_s, expires_ms"
+    "saved_name, saved_ms, push_name, push_ms, read_ms, read_seen, told_unread, told_ms, "
+    "expires_s, expires_ms"
 )
 _WHOLE_MOMENT: Final = 1 << 62  # greater than any `seen`: all messages of that time
 
 
 def show_in_thread(db: sqlite3.Connection, message: Message) -> None:
     """A new message shows in its thread."""
-    name = _push_name(message)
+    name, unread = _push_name(message), not message.from_me and message.at_ms > 0
     db.execute(
         _SHOW,
         (
             message.thread, message.account, message.chat, name, message.at_ms if name else 0, message.at_ms,
-            message.seen, message.id, preview(message.content), message.from_me, not message.from_me,
+            message.seen, message.id, preview(message.content), message.from_me, unread,
         ),
     )  # fmt: skip
 
@@ -82,7 +92,7 @@ def note_facts(db: sqlite3.Connection, message: Message) -> None:
         _put_facts(
             db, message.thread, message.account, message.chat,
             "", 0, name, message.at_ms if name else 0,
-            message.at_ms if reads else 0, message.seen if reads else 0, 0, 0,
+            message.at_ms if reads else 0, message.seen if reads else 0, 0, 0, 0, 0,
         )  # fmt: skip
     if reads:
         recount_unread(db, message.thread)
@@ -100,9 +110,10 @@ def put_chat(db: sqlite3.Connection, account: str, thread: str, change: PutChat)
     _put_facts(
         db, thread, account, thread.removeprefix(f"{account}__"),
         change.name, name_ms if change.name else 0, change.push_name, name_ms if change.push_name else 0,
-        change.read_ms, _WHOLE_MOMENT if change.read_ms else 0, change.expires_s, change.expires_ms,
+        change.read_ms, _WHOLE_MOMENT if change.read_ms else 0, change.unread, change.unread_ms,
+        change.expires_s, change.expires_ms,
     )  # fmt: skip
-    if change.read_ms:
+    if change.read_ms or change.unread_ms:
         recount_unread(db, thread)
 
 
@@ -115,7 +126,7 @@ def _put_facts(
 def mark_read(db: sqlite3.Connection, thread: str) -> None:
     """All that is there was read."""
     db.execute(
-        "UPDATE threads SET unread = 0, (read_ms, read_seen) = (SELECT max(last_ms, read_ms),"
+        "UPDATE threads SET newer = 0, older = 0, (read_ms, read_seen) = (SELECT max(last_ms, read_ms),"
         " CASE WHEN (last_ms, last_seen) > (read_ms, read_seen) THEN last_seen ELSE read_seen END)"
         " WHERE id = ?",
         (thread,),
@@ -125,8 +136,10 @@ def mark_read(db: sqlite3.Connection, thread: str) -> None:
 def recount_unread(db: sqlite3.Connection, thread: str) -> None:
     """Count what came behind the last place that was read."""
     db.execute(
-        "UPDATE threads SET unread = (SELECT count(*) FROM messages AS m WHERE m.thread = threads.id"
-        " AND NOT m.from_me AND (m.at_ms, m.seen) > (threads.read_ms, threads.read_seen)) WHERE id = ?",
+        "UPDATE threads SET (newer, older) ="
+        " (SELECT coalesce(sum(m.at_ms > threads.told_ms), 0), coalesce(sum(m.at_ms <= threads.told_ms), 0)"
+        " FROM messages AS m WHERE m.thread = threads.id AND NOT m.from_me"
+        " AND (m.at_ms, m.seen) > (threads.read_ms, threads.read_seen)) WHERE id = ?",
         (thread,),
     )
 

@@ -1,4 +1,4 @@
-"""Messages: send, read threads, look at the outbox."""
+"""Messages: read threads, look at the outbox."""
 
 from __future__ import annotations
 
@@ -21,27 +21,6 @@ if TYPE_CHECKING:
 
 Limit = Annotated[int, Meta(ge=1, le=1000, description="how many at the most")]
 Before = Annotated[str, Meta(description="the `next` of the page before")]
-
-
-class Send(Params, frozen=True):
-    """A message to send."""
-
-    account: Annotated[str, Meta(description="the account that sends (id, name or number)")]
-    to: Annotated[str, Meta(description="a number (+15550000002) or a JID")]
-    text: Annotated[str, Meta(description="the text")]
-    client_id: Annotated[
-        str, Meta(max_length=200, description="your own id: the same id twice is one message")
-    ] = ""
-    wait: Annotated[
-        float, Meta(ge=0, le=300, description="wait so many seconds until it is sent or failed")
-    ] = 0
-
-
-class SendReply(msgspec.Struct, frozen=True):
-    """The message as it stands now."""
-
-    message: EntryView
-    duplicate: bool
 
 
 class Threads(Params, frozen=True):
@@ -98,19 +77,6 @@ class EntryRef(Params, frozen=True):
     """One entry."""
 
     id: Annotated[str, Meta(description="the entry's id")]
-
-
-@operation("messages.send", access=Access.OPERATE, command="send", leader_only=True)
-async def send(context: Context, request: Send) -> SendReply:
-    """Queue a message; it is sent as soon as the account is connected."""
-    account = context.accounts.find(request.account)
-    queued = await context.outbound.enqueue(
-        account.id, recipient(request.to), request.text, client_id=request.client_id
-    )
-    entry = queued.entry
-    if request.wait:
-        entry = await context.outbound.settled(entry.id, timeout=request.wait)
-    return SendReply(entry_view(entry), queued.duplicate)
 
 
 @operation("threads.list", access=Access.READ, command="threads")

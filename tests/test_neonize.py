@@ -1,0 +1,154 @@
+"""The daemon's half of the real engine, with a worker that misbehaves over a message or a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from wad.core.jid import Jid
+from wad.core.outbox import NotSent, Refused, Sent, Unknown
+from wad.core.outgoing import Attachment, AttachmentKind, Text
+from wad.engine import neonize
+from wad.engine.neonize import NeonizeWorker
+from wad.engine.port import EngineOptions
+from wad.engine.process import Process
+from wad.home import Home
+
+BOB = Jid.parse("15550000002@s.whatsapp.net")
+SECRET = b"s" * 32
+FILE = Attachment(kind=AttachmentKind.IMAGE, sha256="0" * 64, size=1, mimetype="image/png")
+WORKER = """
+import socket, sys, time
+from wad.core import wire
+from wad.core.errors import Damaged, EngineFailure, NotFound
+sock = socket.socket(fileno=int(sys.argv[1]))
+decoder = wire.Decoder()
+while data := sock.recv(1 << 16):
+    for frame in decoder.feed(data):
+        error = result = None
+        act = {acts}[frame.method]
+        if act == "hang":
+            continue
+        if act == "die":
+            sys.exit(1)
+        if isinstance(act, Exception):
+            error = act
+        else:
+            result = act
+        sock.sendall(wire.encode(wire.Response(frame.id, error, result)))
+"""
+
+
+@asynccontextmanager
+async def a_worker(directory: Path, **acts: str) -> AsyncIterator[NeonizeWorker]:
+    """A worker that answers each method with an expression, hangs over it, or dies of it."""
+    ours, theirs = socket.socketpair()
+    shown = "{" + ", ".join(f"{name!r}: {act}" for name, act in acts.items()) + "}"
+    argv = [sys.executable, "-c", WORKER.replace("{acts}", shown), str(theirs.fileno())]
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent)}
+    process = Process.start(argv, environ, theirs, lambda line: None)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    worker = NeonizeWorker(
+        Home(directory),
+        process,
+        reader,
+        writer,
+        lambda report: None,
+        EngineOptions(directory),
+        None,
+    )
+    try:
+        yield worker
+    finally:
+        await worker.stop(0)
+
+
+def note(directory: Path, wa_id: str) -> None:
+    """What the library writes before anything leaves."""
+    with closing(sqlite3.connect(directory / "session.db")) as db:
+        db.execute("CREATE TABLE whatsmeow_message_secrets (message_id TEXT, key BLOB)")
+        db.execute("INSERT INTO whatsmeow_message_secrets VALUES (?,?)", (wa_id, SECRET))
+        db.commit()
+
+
+@pytest.mark.parametrize(
+    "act",
+    ["'die'", "EngineFailure('broken')", "NotFound('who knows')"],
+    ids=["dies", "fails", "odd"],
+)
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_worker_that_fails_over_a_message(tmp_path: Path, act: str, left: bool) -> None:
+    """Whether it dies of it or only says so: the trace in the session's database decides."""
+    if left:
+        note(tmp_path, "WA1")
+    async with a_worker(tmp_path, send=act) as worker:
+        fate = await worker.send(BOB, Text("hello"), SECRET, 1)
+        if left:
+            assert isinstance(fate, Unknown)
+            assert fate.wa_id == "WA1"
+        else:
+            assert isinstance(fate, NotSent)
+
+
+async def test_traces_that_cannot_be_read_prove_nothing(tmp_path: Path) -> None:
+    """It is uncertain, and not sent again."""
+    (tmp_path / "session.db").write_bytes(b"no database at all" * 100)
+    async with a_worker(tmp_path, send="'die'") as worker:
+        fate = await worker.send(BOB, Text("hello"), SECRET, 1)
+        assert isinstance(fate, Unknown)
+        assert "damaged" in fate.why
+
+
+@pytest.mark.parametrize("wa_id", ["", "WA1"])
+async def test_a_worker_that_hangs_over_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wa_id: str
+) -> None:
+    """It may still leave, trace or no trace."""
+    monkeypatch.setattr(neonize, "_SEND_TIMEOUT", 0.05)
+    if wa_id:
+        note(tmp_path, wa_id)
+    async with a_worker(tmp_path, send="'hang'") as worker:
+        fate = await worker.send(BOB, Text("hello"), SECRET, 1)
+        assert isinstance(fate, Unknown)
+        assert fate.wa_id == wa_id
+
+
+async def test_an_upload_that_hangs_ends_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else ends it; the message has not left."""
+    monkeypatch.setattr(neonize, "_UPLOAD_TIMEOUT", 0.05)
+    async with a_worker(tmp_path, upload="'hang'") as worker:
+        assert isinstance(await worker.send(BOB, FILE, SECRET, 1), NotSent)
+        assert "upload" in await worker.ended
+
+
+@pytest.mark.parametrize(
+    ("act", "kind"),
+    [
+        ("NotFound('no file')", Refused),
+        ("Damaged('other bytes')", Refused),
+        ("EngineFailure('upload failed with status code 500')", NotSent),
+        ("'die'", NotSent),
+    ],
+)
+async def test_an_upload_that_fails(tmp_path: Path, act: str, kind: type) -> None:
+    """A file that is not there will not be there later; everything else may be tried again."""
+    async with a_worker(tmp_path, upload=act) as worker:
+        assert isinstance(await worker.send(BOB, FILE, SECRET, 1), kind)
+
+
+async def test_a_file_is_uploaded_and_then_sent(tmp_path: Path) -> None:
+    """The second call carries what the first one said."""
+    async with a_worker(
+        tmp_path, upload="['u', '/u', b'', b'', b'', 1, 1]", send="['sent', 'WA1', 7]"
+    ) as worker:
+        assert await worker.send(BOB, FILE, SECRET, 1) == Sent("WA1", 7)

@@ -1,0 +1,290 @@
+"""Sending: one operation for each kind of content, all ending in the outbox by the same road."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from wad.api.context import Context
+from wad.api.operation import Access, Params, operation
+from wad.api.views import EntryView, entry_view
+from wad.core.errors import NotFound
+from wad.core.jid import Jid, recipient
+from wad.core.outgoing import (
+    Attachment,
+    AttachmentKind,
+    ContactCard,
+    Edit,
+    Location,
+    Outgoing,
+    Poll,
+    Reaction,
+    Revoke,
+    Target,
+    Text,
+    mentioned,
+    target_of,
+)
+
+if TYPE_CHECKING:
+    from wad.flow.account import Account
+
+AccountRef = Annotated[str, Meta(description="the account that sends (id, name or number)")]
+To = Annotated[str, Meta(description="a number (+15550000002) or a JID")]
+ReplyTo = Annotated[str, Meta(description="the id of the stored message that this answers")]
+MessageRef = Annotated[str, Meta(description="the id of a stored message (wadctl messages --json)")]
+ClientId = Annotated[
+    str, Meta(max_length=200, description="your own id: the same id twice is one message")
+]
+Wait = Annotated[
+    float, Meta(ge=0, le=300, description="wait so many seconds until it is sent or failed")
+]
+
+
+class Send(Params, frozen=True):
+    """A text to send."""
+
+    account: AccountRef
+    to: To
+    text: Annotated[str, Meta(description="the text")]
+    reply_to: ReplyTo = ""
+    mentions: Annotated[
+        tuple[str, ...],
+        Meta(description="somebody whom the text names as @NUMBER; may be repeated"),
+    ] = ()
+    client_id: ClientId = ""
+    wait: Wait = 0
+
+
+class SendFile(Params, frozen=True):
+    """A file to send, which `media.put` has brought here."""
+
+    account: AccountRef
+    to: To
+    sha256: Annotated[str, Meta(description="the file's SHA-256, as media.put gave it")]
+    kind: Annotated[AttachmentKind, Meta(description="how the apps show it")]
+    mimetype: Annotated[str, Meta(description="its media type, for example image/jpeg")]
+    caption: Annotated[str, Meta(description="a text below it (image, video, document)")] = ""
+    filename: Annotated[str, Meta(description="the name that a document has there")] = ""
+    seconds: Annotated[int, Meta(ge=0, description="how long it plays")] = 0
+    width: Annotated[int, Meta(ge=0, description="its width in pixels")] = 0
+    height: Annotated[int, Meta(ge=0, description="its height in pixels")] = 0
+    reply_to: ReplyTo = ""
+    client_id: ClientId = ""
+    wait: Wait = 0
+
+
+class SendLocation(Params, frozen=True):
+    """A place to send."""
+
+    account: AccountRef
+    to: To
+    latitude: Annotated[float, Meta(ge=-90, le=90, description="degrees north")]
+    longitude: Annotated[float, Meta(ge=-180, le=180, description="degrees east")]
+    name: Annotated[str, Meta(description="what the place is called")] = ""
+    address: Annotated[str, Meta(description="its address")] = ""
+    reply_to: ReplyTo = ""
+    client_id: ClientId = ""
+    wait: Wait = 0
+
+
+class SendContact(Params, frozen=True):
+    """A visiting card to send."""
+
+    account: AccountRef
+    to: To
+    name: Annotated[str, Meta(description="the contact's name")]
+    phone: Annotated[str, Meta(description="the contact's number (+15550000003)")]
+    reply_to: ReplyTo = ""
+    client_id: ClientId = ""
+    wait: Wait = 0
+
+
+class SendPoll(Params, frozen=True):
+    """A poll to send."""
+
+    account: AccountRef
+    to: To
+    question: Annotated[str, Meta(description="the question")]
+    answers: Annotated[tuple[str, ...], Meta(description="2 to 12 answers to choose from")]
+    selectable: Annotated[
+        int, Meta(ge=0, le=12, description="how many may be chosen; 0: any number")
+    ] = 1
+    reply_to: ReplyTo = ""
+    client_id: ClientId = ""
+    wait: Wait = 0
+
+
+class React(Params, frozen=True):
+    """A reaction."""
+
+    account: AccountRef
+    message: MessageRef
+    emoji: Annotated[str, Meta(description="one emoji; an empty one takes the reaction away")]
+    client_id: ClientId = ""
+    wait: Wait = 0
+
+
+class EditText(Params, frozen=True):
+    """Other words for a text that this account sent."""
+
+    account: AccountRef
+    message: MessageRef
+    text: Annotated[str, Meta(description="the new text")]
+    client_id: ClientId = ""
+    wait: Wait = 0
+
+
+class RevokeMessage(Params, frozen=True):
+    """A message that this account sent, to be deleted for everybody."""
+
+    account: AccountRef
+    message: MessageRef
+    client_id: ClientId = ""
+    wait: Wait = 0
+
+
+class SendReply(msgspec.Struct, frozen=True):
+    """The message as it stands now."""
+
+    message: EntryView
+    duplicate: bool
+
+
+# --- messages ---------------------------------------------------------------------------------------
+
+
+@operation("messages.send", access=Access.OPERATE, command="send", leader_only=True)
+async def send(context: Context, request: Send) -> SendReply:
+    """Queue a message; it is sent as soon as the account is connected."""
+    account = context.accounts.find(request.account)
+    content = Text(
+        request.text,
+        reply_to=await _answered(context, account, request.reply_to),
+        mentions=tuple(map(mentioned, request.mentions)),
+    )
+    return await _queue(context, account, recipient(request.to), content, request)
+
+
+@operation("messages.send_file", access=Access.OPERATE, command="send-file", leader_only=True)
+async def send_file(context: Context, request: SendFile) -> SendReply:
+    """Queue a file: an image, video, sound, voice note, document or sticker."""
+    account = context.accounts.find(request.account)
+    content = Attachment(
+        kind=request.kind,
+        sha256=request.sha256,
+        size=await context.media.use(request.sha256),
+        mimetype=request.mimetype,
+        caption=request.caption,
+        filename=request.filename,
+        seconds=request.seconds,
+        width=request.width,
+        height=request.height,
+        reply_to=await _answered(context, account, request.reply_to),
+    )
+    return await _queue(context, account, recipient(request.to), content, request)
+
+
+@operation(
+    "messages.send_location", access=Access.OPERATE, command="send-location", leader_only=True
+)
+async def send_location(context: Context, request: SendLocation) -> SendReply:
+    """Queue a place on the map."""
+    account = context.accounts.find(request.account)
+    content = Location(
+        request.latitude,
+        request.longitude,
+        name=request.name,
+        address=request.address,
+        reply_to=await _answered(context, account, request.reply_to),
+    )
+    return await _queue(context, account, recipient(request.to), content, request)
+
+
+@operation("messages.send_contact", access=Access.OPERATE, command="send-contact", leader_only=True)
+async def send_contact(context: Context, request: SendContact) -> SendReply:
+    """Queue a visiting card."""
+    account = context.accounts.find(request.account)
+    reply_to = await _answered(context, account, request.reply_to)
+    content = ContactCard(request.name, request.phone, reply_to)
+    return await _queue(context, account, recipient(request.to), content, request)
+
+
+@operation("messages.send_poll", access=Access.OPERATE, command="send-poll", leader_only=True)
+async def send_poll(context: Context, request: SendPoll) -> SendReply:
+    """Queue a poll."""
+    account = context.accounts.find(request.account)
+    reply_to = await _answered(context, account, request.reply_to)
+    content = Poll(request.question, request.answers, request.selectable, reply_to)
+    return await _queue(context, account, recipient(request.to), content, request)
+
+
+# --- what changes a message -------------------------------------------------------------------------
+
+
+@operation("messages.react", access=Access.OPERATE, command="react", leader_only=True)
+async def react(context: Context, request: React) -> SendReply:
+    """Put an emoji on a message, or take it away."""
+    account = context.accounts.find(request.account)
+    target = await _target(context, account, request.message)
+    return await _amend(context, account, Reaction(target, request.emoji), request)
+
+
+@operation("messages.edit", access=Access.OPERATE, command="edit", leader_only=True)
+async def edit(context: Context, request: EditText) -> SendReply:
+    """Change the words of a text that this account sent, within 20 minutes."""
+    account = context.accounts.find(request.account)
+    target = await _target(context, account, request.message)
+    return await _amend(context, account, Edit(target, request.text), request)
+
+
+@operation("messages.revoke", access=Access.OPERATE, command="revoke", leader_only=True)
+async def revoke(context: Context, request: RevokeMessage) -> SendReply:
+    """Delete a message that this account sent for everybody, within 60 hours."""
+    account = context.accounts.find(request.account)
+    target = await _target(context, account, request.message)
+    return await _amend(context, account, Revoke(target), request)
+
+
+# --- the same for all -------------------------------------------------------------------------------
+
+
+async def _amend(
+    context: Context,
+    account: Account,
+    content: Reaction | Edit | Revoke,
+    request: React | EditText | RevokeMessage,
+) -> SendReply:
+    return await _queue(context, account, Jid.parse(content.target.chat), content, request)
+
+
+_Request = (
+    Send | SendFile | SendLocation | SendContact | SendPoll | React | EditText | RevokeMessage
+)
+
+
+async def _queue(
+    context: Context, account: Account, to: Jid, content: Outgoing, request: _Request
+) -> SendReply:
+    queued = await context.outbound.enqueue(account.id, to, content, client_id=request.client_id)
+    entry = queued.entry
+    if request.wait:
+        entry = await context.outbound.settled(entry.id, timeout=request.wait)
+    return SendReply(entry_view(entry), queued.duplicate)
+
+
+async def _answered(context: Context, account: Account, ident: str) -> Target | None:
+    return await _target(context, account, ident) if ident else None
+
+
+async def _target(context: Context, account: Account, ident: str) -> Target:
+    """The stored message of this id.  Raises NotFound, Conflict (it has not left yet)."""
+    message = await context.store.message(ident)
+    if message is None or message.account != account.id:
+        raise NotFound(
+            f"account {account.id} has no message {ident!r}",
+            hint="wadctl messages ACCOUNT CHAT --json shows the ids",
+        )
+    return target_of(message)

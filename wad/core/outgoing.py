@@ -1,0 +1,475 @@
+"""What can be sent: one closed union of contents, the rules that WhatsApp has for them, and what each looks like here.
+
+Pure.  A content names the message that it answers, changes or reacts to with a `Target`, taken from the store when it
+is queued, so that nothing has to be looked up when it is sent.  Reactions, edits and revokes (`Amendment`) are no
+messages of their own: they change their target.
+Where the limits come from stands beside each; what only WhatsApp's apps enforce is refused here, since the other side
+would silently ignore it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final, assert_never
+
+import msgspec
+
+from wad.core.content import Contact, Content, Media, MessageKind, Quote
+from wad.core.content import Location as Place
+from wad.core.content import Poll as Question
+from wad.core.errors import BadInput, Conflict, TooLong
+from wad.core.jid import Jid, phone_digits
+from wad.core.message import TEXT_LIMIT, Message
+
+EDIT_WINDOW_S: Final = 20 * 60
+"""Seconds in which a message may be edited: whatsmeow send.go, EditWindow (the apps offer it for 15 minutes)."""
+REVOKE_WINDOW_S: Final = 60 * 3600
+"""Seconds in which a message may be deleted for everybody: "a little over two days", WhatsApp in August 2022; the apps
+offer it for 60 hours.  The library has no such limit; a recipient ignores what comes later."""
+MENTIONS_LIMIT: Final = 256
+NAME_LIMIT: Final = 200  # characters of a place's or a contact's name: ours
+ADDRESS_LIMIT: Final = 1000  # characters: ours
+QUESTION_LIMIT: Final = 255  # characters of a poll's question in the apps
+OPTION_LIMIT: Final = 100  # characters of each answer in the apps
+OPTIONS_LIMIT: Final = 12  # answers in the apps
+EMOJI_LIMIT: Final = 20  # code points: the longest families and flags have 14
+QUOTE_LIMIT: Final = 1000  # characters of a quoted text that go out again
+
+_MB: Final = 1 << 20
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_MIMETYPE: Final = re.compile(
+    r"[a-z0-9][a-z0-9!#$&^_.+-]{0,99}/[a-z0-9][a-z0-9!#$&^_.+-]{0,99}(?:; ?[ -~]{1,100})?",
+    re.IGNORECASE,
+)
+
+
+class Target(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The stored message that a reply, reaction, edit or revoke points to.
+
+    `sender` is a JID, empty where we wrote it ourselves; `at_ms` is WhatsApp's time of it; a reply shows `text`.
+    """
+
+    wa_id: str
+    chat: str
+    from_me: bool = False
+    sender: str = ""
+    kind: MessageKind = MessageKind.TEXT
+    text: str = ""
+    at_ms: int = 0
+
+
+class AttachmentKind(StrEnum):
+    """How the apps show a file."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+    VOICE = "voice"
+    DOCUMENT = "document"
+    STICKER = "sticker"
+
+
+_KIND: Final = {
+    AttachmentKind.IMAGE: MessageKind.IMAGE,
+    AttachmentKind.VIDEO: MessageKind.VIDEO,
+    AttachmentKind.AUDIO: MessageKind.AUDIO,
+    AttachmentKind.VOICE: MessageKind.AUDIO,
+    AttachmentKind.DOCUMENT: MessageKind.DOCUMENT,
+    AttachmentKind.STICKER: MessageKind.STICKER,
+}
+SIZE_LIMITS: Final = {
+    AttachmentKind.IMAGE: 16 * _MB,
+    AttachmentKind.VIDEO: 16 * _MB,
+    AttachmentKind.AUDIO: 16 * _MB,
+    AttachmentKind.VOICE: 16 * _MB,
+    AttachmentKind.DOCUMENT: 64 * _MB,
+    AttachmentKind.STICKER: 1 * _MB,
+}
+"""Bytes of one file.  The apps take 16 MiB of media; a document is held in memory several times while it is sent
+(engine.md 5), hence ours."""
+PIECE_LIMIT: Final = 1 << 20
+"""Bytes of one piece in which a file comes to the daemon: well below the limit of a frame."""
+_CAPTIONED: Final = frozenset({AttachmentKind.IMAGE, AttachmentKind.VIDEO, AttachmentKind.DOCUMENT})
+
+
+class Text(msgspec.Struct, frozen=True, omit_defaults=True, tag="text"):
+    """Words.  `mentions` are JIDs of persons; each is named in the text as @USER."""
+
+    text: str
+    reply_to: Target | None = None
+    mentions: tuple[str, ...] = ()
+
+
+class Attachment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="attachment"):
+    """A file that lies in the media directory under its hash (hexadecimal); it is never looked into.
+
+    `size` in bytes; `seconds` of sound or film, `width` and `height` in pixels where the caller knows them.
+    """
+
+    kind: AttachmentKind
+    sha256: str
+    size: int
+    mimetype: str
+    caption: str = ""
+    filename: str = ""
+    seconds: int = 0
+    width: int = 0
+    height: int = 0
+    reply_to: Target | None = None
+
+
+class Location(msgspec.Struct, frozen=True, omit_defaults=True, tag="location"):
+    """A place, in degrees."""
+
+    latitude: float
+    longitude: float
+    name: str = ""
+    address: str = ""
+    reply_to: Target | None = None
+
+
+class ContactCard(msgspec.Struct, frozen=True, omit_defaults=True, tag="contact"):
+    """A visiting card: a name and an international number."""
+
+    name: str
+    phone: str
+    reply_to: Target | None = None
+
+
+class Poll(msgspec.Struct, frozen=True, omit_defaults=True, tag="poll"):
+    """A question; `selectable` options may be chosen (0: any number)."""
+
+    question: str
+    options: tuple[str, ...]
+    selectable: int = 1
+    reply_to: Target | None = None
+
+
+class Reaction(msgspec.Struct, frozen=True, omit_defaults=True, tag="reaction"):
+    """An emoji on a message; an empty one takes ours away."""
+
+    target: Target
+    emoji: str
+
+
+class Edit(msgspec.Struct, frozen=True, omit_defaults=True, tag="edit"):
+    """Other words for a text of ours."""
+
+    target: Target
+    text: str
+
+
+class Revoke(msgspec.Struct, frozen=True, omit_defaults=True, tag="revoke"):
+    """A message of ours is deleted for everybody."""
+
+    target: Target
+
+
+Amendment = Reaction | Edit | Revoke
+Outgoing = Text | Attachment | Location | ContactCard | Poll | Reaction | Edit | Revoke
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Outgoing)
+
+
+def encode(content: Outgoing) -> bytes:
+    """The form in which a content crosses to a worker."""
+    return _encoder.encode(content)
+
+
+def decode(data: bytes) -> Outgoing:
+    """The inverse of encode().  Raises msgspec.DecodeError."""
+    content: Outgoing = _decoder.decode(data)
+    return content
+
+
+def target_of(message: Message) -> Target:
+    """What a stored message is to whoever points to it.  Raises Conflict where WhatsApp does not know it (yet)."""
+    if not message.wa_id:
+        raise Conflict(
+            f"message {message.id} has no id of WhatsApp's: it is {message.status}",
+            hint="what waits in the outbox can be cancelled: wadctl outbox cancel ID",
+        )
+    return Target(
+        wa_id=message.wa_id,
+        chat=message.chat,
+        from_me=message.from_me,
+        sender="" if message.from_me else message.sender,
+        kind=message.content.kind,
+        text=message.content.text[:QUOTE_LIMIT],
+        at_ms=message.at_ms,
+    )
+
+
+def mentioned(text: str) -> str:
+    """The JID of somebody to mention, given as a number or a JID.  Raises BadInput."""
+    jid = Jid.parse(text).bare() if "@" in text else Jid.of_phone(text)
+    if not jid.is_person:
+        raise BadInput(f"{text!r} is no person who can be mentioned")
+    return str(jid)
+
+
+# --- the rules ------------------------------------------------------------------------------------
+
+
+def check(content: Outgoing, to: Jid, now_ms: int) -> None:
+    """Whether WhatsApp takes this, sent to `to` now.  Raises BadInput, TooLong, Conflict."""
+    match content:
+        case Text():
+            _check_words(content.text)
+            _check_mentions(content)
+        case Attachment():
+            _check_attachment(content)
+        case Location():
+            _check_location(content)
+        case ContactCard():
+            _check_name(content.name, "the contact's name")
+            phone_digits(content.phone)
+        case Poll():
+            _check_poll(content)
+        case Reaction():
+            _check_emoji(content.emoji)
+        case Edit():
+            _check_words(content.text)
+            _check_edit(content.target, now_ms)
+        case Revoke():
+            _check_revoke(content.target, now_ms)
+        case _:
+            assert_never(content)
+    _check_place(content, to)
+
+
+def _check_words(text: str) -> None:
+    if not text.strip():
+        raise BadInput("there is no text to send")
+    _check_length(text, TEXT_LIMIT, "the text", "send it in parts, or as a document")
+
+
+def _check_length(text: str, limit: int, what: str, hint: str = "") -> None:
+    if len(text) > limit:
+        raise TooLong(f"{what} has {len(text)} characters, WhatsApp takes {limit}", hint=hint)
+
+
+def _check_name(name: str, what: str) -> None:
+    if not name.strip():
+        raise BadInput(f"{what} is empty")
+    _check_length(name, NAME_LIMIT, what)
+
+
+def _check_mentions(content: Text) -> None:
+    if len(content.mentions) > MENTIONS_LIMIT:
+        raise TooLong(f"{len(content.mentions)} mentions; {MENTIONS_LIMIT} are taken")
+    for mention in content.mentions:
+        jid = Jid.parse(mention)
+        if not jid.is_person:
+            raise BadInput(f"{mention!r} is no person who can be mentioned")
+        if f"@{jid.user}" not in content.text:
+            raise BadInput(
+                f"the text does not name @{jid.user}, who is mentioned",
+                hint=f"write @{jid.user} where their name should stand",
+            )
+
+
+def _check_attachment(content: Attachment) -> None:
+    if not _SHA256.fullmatch(content.sha256):
+        raise BadInput(f"{content.sha256!r} is no SHA-256 of a file (64 hexadecimal digits)")
+    if not _MIMETYPE.fullmatch(content.mimetype):
+        raise BadInput(f"{content.mimetype!r} is no media type", hint="for example image/jpeg")
+    check_size(content.kind, content.size)
+    if content.kind is AttachmentKind.STICKER and content.mimetype != "image/webp":
+        raise BadInput(f"a sticker is an image/webp, not {content.mimetype}")
+    if content.caption and content.kind not in _CAPTIONED:
+        raise BadInput(f"WhatsApp shows no caption with a file of kind {content.kind}")
+    _check_length(content.caption, TEXT_LIMIT, "the caption")
+    _check_length(content.filename, NAME_LIMIT, "the file's name")
+    if "/" in content.filename or not content.filename.isprintable():
+        raise BadInput(f"{content.filename!r} is no name of a file")
+    if min(content.seconds, content.width, content.height) < 0:
+        raise BadInput("seconds, width and height are not negative")
+    if max(content.seconds, content.width, content.height) >= 1 << 31:
+        raise BadInput("seconds, width and height have 31 bits")
+
+
+def check_size(kind: AttachmentKind, size: int) -> None:
+    """Whether a file of so many bytes may be sent as this.  Raises BadInput, TooLong."""
+    if size <= 0:
+        raise BadInput("the file is empty")
+    limit = SIZE_LIMITS[kind]
+    if size > limit:
+        raise TooLong(
+            f"the file has {size} bytes, a file of kind {kind} may have {limit}",
+            hint="" if kind is AttachmentKind.DOCUMENT else "as a document it may be larger",
+        )
+
+
+def _check_location(content: Location) -> None:
+    # Written so that NaN is refused, too.
+    if not -90 <= content.latitude <= 90:
+        raise BadInput(f"a latitude is between -90 and 90 degrees, not {content.latitude:g}")
+    if not -180 <= content.longitude <= 180:
+        raise BadInput(f"a longitude is between -180 and 180 degrees, not {content.longitude:g}")
+    _check_length(content.name, NAME_LIMIT, "the place's name")
+    _check_length(content.address, ADDRESS_LIMIT, "the address")
+
+
+def _check_poll(content: Poll) -> None:
+    if not content.question.strip():
+        raise BadInput("the poll has no question")
+    _check_length(content.question, QUESTION_LIMIT, "the question")
+    count = len(content.options)
+    if not 2 <= count <= OPTIONS_LIMIT:
+        raise BadInput(f"a poll has 2 to {OPTIONS_LIMIT} options, not {count}")
+    if len({option.strip() for option in content.options}) != count:
+        raise BadInput("a poll's options differ from each other")
+    for option in content.options:
+        if not option.strip():
+            raise BadInput("an option of the poll is empty")
+        _check_length(option, OPTION_LIMIT, "an option")
+    if not 0 <= content.selectable <= count:
+        raise BadInput(
+            f"{content.selectable} of {count} options cannot be chosen",
+            hint="0: any number of them",
+        )
+
+
+def _check_emoji(emoji: str) -> None:
+    if not emoji:
+        return
+    if len(emoji) > EMOJI_LIMIT or emoji.isascii() or any(map(str.isspace, emoji)):
+        raise BadInput(f"{emoji!r} is not one emoji", hint="an empty text takes a reaction away")
+
+
+def _check_edit(target: Target, now_ms: int) -> None:
+    if not target.from_me:
+        raise BadInput("only a message that this account wrote can be edited")
+    if target.kind is not MessageKind.TEXT:
+        raise BadInput(f"only a text can be edited, this message is of kind {target.kind}")
+    _check_age(target, now_ms, EDIT_WINDOW_S, "edited within 20 minutes")
+
+
+def _check_revoke(target: Target, now_ms: int) -> None:
+    if not target.from_me:
+        raise BadInput("only a message that this account wrote can be deleted for everybody")
+    if target.kind is MessageKind.REVOKE:
+        raise Conflict("the message was deleted already")
+    _check_age(target, now_ms, REVOKE_WINDOW_S, "deleted for everybody within 60 hours")
+
+
+def _check_age(target: Target, now_ms: int, window_s: int, what: str) -> None:
+    minutes = (now_ms - target.at_ms) // 60_000
+    if now_ms - target.at_ms > window_s * 1000:
+        raise Conflict(
+            f"a message can be {what}, this one is {minutes} minutes old",
+            hint="the recipients' apps ignore what comes later",
+        )
+
+
+def _check_place(content: Outgoing, to: Jid) -> None:
+    target = target_in(content)
+    if target is not None and Jid.parse(target.chat) != to:
+        raise BadInput(
+            f"message {target.wa_id} is in the chat {target.chat}, not in {to}",
+            hint="a reply, reaction, edit or deletion goes to the chat of its message",
+        )
+
+
+def target_in(content: Outgoing) -> Target | None:
+    """The message that a content points to."""
+    match content:
+        case Reaction() | Edit() | Revoke():
+            return content.target
+        case Text() | Attachment() | Location() | ContactCard() | Poll():
+            return content.reply_to
+        case _:
+            assert_never(content)
+
+
+def same(one: Outgoing, other: Outgoing) -> bool:
+    """Whether two contents say the same; what is known of their target may have changed in between."""
+    return _bare(one) == _bare(other)
+
+
+def _bare(content: Outgoing) -> Outgoing:
+    target = target_in(content)
+    if target is None:
+        return content
+    named = Target(target.wa_id, "")
+    match content:
+        case Reaction() | Edit() | Revoke():
+            return msgspec.structs.replace(content, target=named)
+        case _:
+            return msgspec.structs.replace(content, reply_to=named)
+
+
+# --- what it looks like ---------------------------------------------------------------------------
+
+
+def summary(content: Outgoing) -> Content:
+    """What is stored of a content that was checked, and shown in its thread: the same as for one that is received."""
+    shown = _shown(content)
+    target = target_in(content)
+    if target is None:
+        return shown
+    quote = None
+    if not isinstance(content, Amendment):
+        quote = Quote(target.sender, quoted(target))
+    return msgspec.structs.replace(shown, target=target.wa_id, quote=quote)
+
+
+def _shown(content: Outgoing) -> Content:
+    match content:
+        case Text(text, _, mentions):
+            return Content(MessageKind.TEXT, text, mentions=mentions)
+        case Attachment():
+            return Content(_KIND[content.kind], content.caption, media=_media(content))
+        case Location(latitude, longitude, name, address):
+            names = [name, address, f"{latitude:.6f},{longitude:.6f}"]
+            place = Place(latitude, longitude, name, address)
+            return Content(MessageKind.LOCATION, ", ".join(filter(None, names)), location=place)
+        case ContactCard(name):
+            contact = Contact(name, vcard(content))
+            return Content(MessageKind.CONTACT, name, contacts=(contact,))
+        case Poll(question, options, selectable):
+            text = "\n".join([question, *(f"- {option}" for option in options)])
+            asked = Question(question, options, selectable)
+            return Content(MessageKind.POLL, text, poll=asked)
+        case Reaction(_, emoji):
+            return Content(MessageKind.REACTION, emoji)
+        case Edit(_, text):
+            return Content(MessageKind.EDIT, text)
+        case Revoke():
+            return Content(MessageKind.REVOKE)
+        case _:
+            assert_never(content)
+
+
+def _media(content: Attachment) -> Media:
+    return Media(
+        mimetype=content.mimetype,
+        filename=content.filename,
+        size=content.size,
+        seconds=content.seconds,
+        width=content.width,
+        height=content.height,
+        voice=content.kind is AttachmentKind.VOICE,
+        sha256=bytes.fromhex(content.sha256),
+    )
+
+
+def quoted(target: Target) -> str:
+    """The line that a reply shows of the message that it answers."""
+    return target.text or f"[{target.kind}]"
+
+
+def vcard(card: ContactCard) -> str:
+    """A visiting card (RFC 2426) with the number in the apps' own field, so that it can be written to."""
+    digits = phone_digits(card.phone)
+    name = card.name.translate(_ESCAPED)
+    return (
+        f"BEGIN:VCARD\nVERSION:3.0\nN:;{name};;;\nFN:{name}\n"
+        f"TEL;type=CELL;type=VOICE;waid={digits}:+{digits}\nEND:VCARD"
+    )
+
+
+_ESCAPED: Final = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n", "\r": None})

@@ -1,0 +1,198 @@
+"""From a content to the library's protobuf (waE2E.Message).  Pure: it fills the empty message that it is given.
+
+Layouts are those of whatsmeow: send.go BuildMessageKey, BuildReaction, BuildEdit, BuildRevoke, BuildPollCreation, and
+its documentation of media; a document with a caption is wrapped as the apps do it.  Field names: WAWebProtobufsE2E.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from wad.core.jid import Jid
+from wad.core.outgoing import (
+    Attachment,
+    AttachmentKind,
+    ContactCard,
+    Edit,
+    Location,
+    Outgoing,
+    Poll,
+    Reaction,
+    Revoke,
+    Target,
+    Text,
+    quoted,
+    vcard,
+)
+
+_REVOKE, _EDIT = 0, 14  # waE2E.ProtocolMessage.Type
+
+
+class Upload(msgspec.Struct, frozen=True, array_like=True):
+    """Where an encrypted file lies at WhatsApp, and its keys (whatsapp-protocol.md 5.8)."""
+
+    url: str
+    direct_path: str
+    media_key: bytes
+    enc_sha256: bytes
+    sha256: bytes
+    size: int
+    at_ms: int
+
+    def to_wire(self) -> list[Any]:
+        """As a list, for a frame."""
+        shape: list[Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
+        return shape
+
+    @staticmethod
+    def from_wire(shape: object) -> Upload:
+        """The inverse of to_wire().  Raises msgspec.ValidationError."""
+        return msgspec.convert(shape, Upload)
+
+
+MEDIA_TYPE: Final = {
+    AttachmentKind.IMAGE: 0,
+    AttachmentKind.STICKER: 0,
+    AttachmentKind.VIDEO: 1,
+    AttachmentKind.AUDIO: 2,
+    AttachmentKind.VOICE: 2,
+    AttachmentKind.DOCUMENT: 3,
+}
+"""The library's number for the keys and the place of a file (neonize utils/enum.py, MediaType)."""
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """What a message needs beside its content.
+
+    `secret` marks the attempt; `me` is our own JID, `asked_ms` the time that recipients are told of a change;
+    `upload` is where the file of an attachment lies.
+    """
+
+    secret: bytes
+    me: str
+    asked_ms: int
+    upload: Upload | None = None
+
+    def to_wire(self) -> list[Any]:
+        """As lists, for a frame."""
+        shape: list[Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
+        return shape
+
+    @staticmethod
+    def from_wire(shape: list[Any]) -> Envelope:
+        """The inverse of to_wire().  Raises msgspec.ValidationError."""
+        return msgspec.convert(shape, Envelope)
+
+
+def compose(message: Any, content: Outgoing, envelope: Envelope) -> None:
+    """Fill an empty waE2E.Message."""
+    _fill(message, content, envelope)
+    message.messageContextInfo.messageSecret = envelope.secret
+
+
+def _fill(message: Any, content: Outgoing, envelope: Envelope) -> None:
+    match content:
+        case Text():
+            _text(message, content, envelope)
+        case Attachment():
+            _attachment(message, content, envelope)
+        case Location():
+            part = message.locationMessage
+            part.degreesLatitude, part.degreesLongitude = content.latitude, content.longitude
+            _put(part, name=content.name, address=content.address)
+            _quote(part, content.reply_to, envelope)
+        case ContactCard():
+            part = message.contactMessage
+            _put(part, displayName=content.name, vcard=vcard(content))
+            _quote(part, content.reply_to, envelope)
+        case Poll():
+            part = message.pollCreationMessage
+            part.name, part.selectableOptionsCount = content.question, content.selectable
+            for option in content.options:
+                part.options.add(optionName=option)
+            _quote(part, content.reply_to, envelope)
+        case Reaction():
+            part = message.reactionMessage
+            _key(part.key, content.target)
+            part.text, part.senderTimestampMS = content.emoji, envelope.asked_ms
+        case Edit():
+            part = message.editedMessage.message.protocolMessage
+            _key(part.key, content.target)
+            part.type, part.timestampMS = _EDIT, envelope.asked_ms
+            part.editedMessage.conversation = content.text
+        case Revoke():
+            part = message.protocolMessage
+            _key(part.key, content.target)
+            part.type = _REVOKE
+        case _:
+            assert_never(content)
+
+
+def _text(message: Any, content: Text, envelope: Envelope) -> None:
+    if content.reply_to is None and not content.mentions:
+        message.conversation = content.text
+        return
+    part = message.extendedTextMessage
+    part.text = content.text
+    part.contextInfo.mentionedJID.extend(content.mentions)
+    _quote(part, content.reply_to, envelope)
+
+
+def _attachment(message: Any, content: Attachment, envelope: Envelope) -> None:
+    match content.kind:
+        case AttachmentKind.IMAGE:
+            part = message.imageMessage
+            _put(part, caption=content.caption, width=content.width, height=content.height)
+        case AttachmentKind.VIDEO:
+            part = message.videoMessage
+            _put(part, caption=content.caption, width=content.width, height=content.height)
+            _put(part, seconds=content.seconds)
+        case AttachmentKind.AUDIO | AttachmentKind.VOICE:
+            part = message.audioMessage
+            part.PTT = content.kind is AttachmentKind.VOICE
+            _put(part, seconds=content.seconds)
+        case AttachmentKind.DOCUMENT:
+            wrapped = message.documentWithCaptionMessage.message if content.caption else message
+            part = wrapped.documentMessage
+            _put(part, caption=content.caption, fileName=content.filename, title=content.filename)
+        case AttachmentKind.STICKER:
+            part = message.stickerMessage
+            _put(part, width=content.width, height=content.height)
+        case _:
+            assert_never(content.kind)
+    assert envelope.upload is not None  # the worker uploads before it composes
+    _file(part, content, envelope.upload)
+    _quote(part, content.reply_to, envelope)
+
+
+def _file(part: Any, content: Attachment, upload: Upload) -> None:
+    part.URL, part.directPath, part.mimetype = upload.url, upload.direct_path, content.mimetype
+    part.mediaKey, part.mediaKeyTimestamp = upload.media_key, upload.at_ms // 1000
+    part.fileEncSHA256, part.fileSHA256 = upload.enc_sha256, upload.sha256
+    part.fileLength = upload.size
+
+
+def _put(part: Any, **values: str | int) -> None:
+    """Set the fields that say something: an empty one that is set is not the same as none."""
+    for name, value in values.items():
+        if value:
+            setattr(part, name, value)
+
+
+def _key(key: Any, target: Target) -> None:
+    """The name of a message; in a one-to-one chat its sender goes without saying."""
+    key.fromMe, key.ID, key.remoteJID = target.from_me, target.wa_id, target.chat
+    if not target.from_me and target.sender and not Jid.parse(target.chat).is_person:
+        key.participant = target.sender
+
+
+def _quote(part: Any, target: Target | None, envelope: Envelope) -> None:
+    """What a reply shows of the message that it answers, for an app that does not have it."""
+    if target is None:
+        return
+    info = part.contextInfo
+    info.stanzaID = target.wa_id
+    info.participant = target.sender or envelope.me
+    info.quotedMessage.conversation = quoted(target)
