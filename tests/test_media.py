@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.disks import a_disk
 from tests.fake_daemon import FakeClock
+from wad.attachment import read
 from wad.core.errors import (
     BadInput,
     Conflict,
@@ -24,7 +25,7 @@ from wad.core.errors import (
     Unavailable,
 )
 from wad.core.outgoing import PIECE_LIMIT, AttachmentKind
-from wad.media import Media, Progress, read
+from wad.media import Media, Progress
 
 IMAGE = AttachmentKind.IMAGE
 

@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 
 from tests.fake_daemon import FakeClock
 from tests.wadctl_world import Served, Terminal, environment, served
+from wad.attachment import read
 from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
 from wad.core.outgoing import Attachment, AttachmentKind, Location, Outgoing, Poll, Text
-from wad.media import Media, read
+from wad.media import Media
 from wad.store.port import Enqueued
 from wadctl.__main__ import root
 from wadctl.files import guess_kind, guess_mimetype

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from wad.attachment import missing, path_of
 from wad.clock import Clock
-from wad.core.errors import BadInput, Conflict, Damaged, NotFound, StateUnwritable, Unavailable
+from wad.core.errors import BadInput, Conflict, NotFound, StateUnwritable, Unavailable
 from wad.core.outgoing import PIECE_LIMIT, AttachmentKind, check_size
 from wad.home import sync_directory
 
@@ -163,12 +164,12 @@ class Media:
 
     def _use(self, sha256: str) -> int:
         with self._lock:
-            path = _path(self.root, sha256)
+            path = path_of(self.root, sha256)
             try:
                 os.utime(path)
                 return path.stat().st_size
             except FileNotFoundError:
-                raise _missing(sha256) from None
+                raise missing(sha256) from None
             except OSError as error:
                 raise _unwritable(path, error) from error
 
@@ -190,34 +191,6 @@ class Media:
                     path.unlink()
                     gone += 1
         return gone
-
-
-def read(root: Path, sha256: str, size: int) -> bytes:
-    """The whole file, if it is the one that it should be; blocks.  Raises NotFound, Damaged, Unavailable."""
-    path = _path(root, sha256)
-    try:
-        with path.open("rb") as file:
-            data = file.read(size + 1)
-    except FileNotFoundError:
-        raise _missing(sha256) from None
-    except OSError as error:
-        raise Unavailable(f"cannot read {path}: {error.strerror}") from error
-    if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
-        raise Damaged(f"the file {path} is not what was put there", hint="send it anew")
-    return data
-
-
-def _path(root: Path, sha256: str) -> Path:
-    if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
-        raise _missing(sha256)
-    return root / sha256
-
-
-def _missing(sha256: str) -> NotFound:
-    return NotFound(
-        f"no file {sha256[:64]!r} has arrived, or it was not needed for so long that it went",
-        hint="wadctl send-file brings it here first",
-    )
 
 
 def _unwritable(path: Path, error: OSError) -> StateUnwritable:

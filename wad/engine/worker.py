@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from wad import media
+from wad import attachment
 from wad.clock import SystemClock
 from wad.core import wire
 from wad.core.errors import Damaged, EngineFailure, WadError
@@ -242,7 +242,7 @@ class Worker:
 
     def _upload(self, sha256: str, size: int, media_type: int) -> list[Any]:
         """An Upload on the wire.  Raises NotFound, Damaged, Unavailable, EngineFailure."""
-        found = self._library.upload(media.read(self._media, sha256, size), media_type)
+        found = self._library.upload(attachment.read(self._media, sha256, size), media_type)
         upload = Upload(
             url=found.url,
             direct_path=found.DirectPath,
