@@ -39,14 +39,13 @@ class Daemon:
     ) -> None:
         self.directory = directory
         self.state = directory / "state"
-        self.socket = directory / "wad.sock"
+        self.socket = self.state / "control.sock"
         self.port = free_port()
         self.log = directory / "wad.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.environ = {
             **{name: os.environ[name] for name in _KEPT if name in os.environ},
             "WAD_STATE_DIR": str(self.state),
-            "WAD_SOCKET": str(self.socket),
             "WAD_ENGINE_KIND": engine,
             "PORT": str(self.port),
             "INSTANCE_ID": "test",

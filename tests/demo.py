@@ -190,7 +190,7 @@ async def killed(daemon: Daemon) -> None:
 async def look_around(daemon: Daemon) -> None:
     """Stay up until Ctrl-C."""
     say("It stays up until Ctrl-C.  In another terminal:\n")
-    say(f"  export WAD_SOCKET={daemon.socket}")
+    say(f"  export WAD_STATE_DIR={daemon.state}")
     say(f"  {Path(sys.executable).parent}/wadctl status")
     say(f"  {Path(sys.executable).parent}/wadctl send shop +{PEERS['Ana']} 'hello Ana'")
     say(f"  {Path(sys.executable).parent}/wadctl events --follow")

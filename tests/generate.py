@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests import wadctl_reference
-from wad.config import sample, with_table
+from wad.config.documents import sample, with_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -15,11 +15,11 @@ def generated() -> dict[Path, str]:
     configuration = ROOT / "docs" / "configuration.md"
     return {
         ROOT / "packaging" / "wad.toml": sample(),
-        configuration: with_table(configuration.read_text()),
+        configuration: with_table(configuration.read_text("utf-8")),
         ROOT / "docs" / "wadctl.md": wadctl_reference.reference(),
     }
 
 
 if __name__ == "__main__":
     for path, text in generated().items():
-        path.write_text(text)
+        path.write_text(text, "utf-8")

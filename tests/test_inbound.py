@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.world import a_world, until
+from tests.world import PATIENT, a_world, until
+from wad.clock import SystemClock
 from wad.core.errors import Unavailable
 from wad.core.jid import Jid, ThreadId
+from wad.flow.inbound import Inbound
 from wad.spool import Spool
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
@@ -99,3 +103,29 @@ async def test_the_next_process_goes_on_where_the_last_stopped(tmp_path: Path) -
         await until(lambda: account.inbound.recorded == 1, "the second message")
         assert account.inbound.duplicates == 0
         assert (await world.store.totals(ident)).messages == 2
+
+
+async def test_ended_while_it_opens_the_spool_it_leaves_no_file_open(tmp_path: Path) -> None:
+    """The thread that opens it cannot be cancelled; what it opened is closed all the same."""
+    begun, go = threading.Event(), threading.Event()
+    opened: list[Spool] = []
+
+    def slowly() -> Spool:
+        begun.set()
+        go.wait(PATIENT)
+        opened.append(Spool.open(tmp_path / "spool.db"))
+        return opened[0]
+
+    async with a_world(tmp_path) as world:
+        inbound = Inbound(
+            "acc-1", slowly, world.store, world.bus, SystemClock(), batch=10, retention_days=1,
+            on_recorded=lambda messages: None, on_damaged=lambda error: None,
+        )  # fmt: skip
+        task = asyncio.create_task(inbound.run())
+        await asyncio.to_thread(begun.wait, PATIENT)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.05, go.set)
+        await asyncio.wait([task])
+        assert task.cancelled()
+        with pytest.raises(Unavailable, match="closed"):
+            opened[0].last_seq()

@@ -184,6 +184,22 @@ async def test_a_start_without_a_network_is_no_end(tmp_path: Path) -> None:
         assert shown["qr"] is None
 
 
+async def test_a_worker_that_cannot_reconnect_by_itself_is_replaced(tmp_path: Path) -> None:
+    """The library's pauses grow without bound; a fresh worker begins anew, and connects."""
+    async with a_system(tmp_path) as system:
+        await system.daemon.end()
+        system.daemon.environ["WAD_ENGINE_CONNECT_TIMEOUT"] = "2"
+        await system.daemon.start()
+        pid = (await system.pair())["worker"]["pid"]
+        system.server.refusing = True
+        await system.server.drop(system.account)
+        await system.daemon.wait_account(
+            "shop", lambda s: not s["worker"] or s["worker"]["pid"] != pid, "the worker's end"
+        )
+        system.server.refusing = False
+        await system.daemon.wait_state("shop", "connected")
+
+
 async def test_an_account_that_logged_in_elsewhere_is_not_fought_for(tmp_path: Path) -> None:
     """Replaced: it stops, says so, and waits for the operator."""
     async with a_system(tmp_path) as system:

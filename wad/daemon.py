@@ -174,7 +174,9 @@ class Daemon:
 def _account_options(loaded: Loaded) -> AccountOptions:
     engine, inbound = loaded.config.engine, loaded.config.inbound
     return AccountOptions(
-        patience=Patience(base=engine.retry_base, cap=engine.retry_cap),
+        patience=Patience(
+            base=engine.retry_base, cap=engine.retry_cap, library=engine.connect_timeout
+        ),
         pairing_window=engine.pairing_window,
         stop_timeout=engine.stop_timeout,
         batch=inbound.batch,

@@ -48,7 +48,7 @@ def _drop_output() -> None:
 
 
 def _start(socket: str | None, timeout: float) -> None:
-    click.get_current_context().obj = Session(socket_path(socket), timeout)
+    click.get_current_context().obj = Session(socket_path(socket, os.environ), timeout)
 
 
 root = Root(
@@ -57,7 +57,8 @@ root = Root(
         click.Option(
             ["--socket"],
             metavar="PATH",
-            help="The daemon's control socket [default: $WAD_SOCKET, else /run/wad/wad.sock].",
+            help="The daemon's control socket [default: $WAD_SOCKET, else control.sock in $WAD_STATE_DIR, else"
+            " /run/wad/control.sock].",
         ),
         click.Option(
             ["--timeout"],

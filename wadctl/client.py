@@ -15,7 +15,6 @@ from typing import Any, Final
 from wad.core.errors import BadInput, DaemonDown, Denied, TimedOut, WadError
 from wad.core.wire import HELLO, Decoder, Frame, Item, Request, Response, check_hello, encode
 
-DEFAULT_SOCKET: Final = "/run/wad/wad.sock"
 _CHUNK: Final = 64 << 10
 
 
@@ -181,7 +180,7 @@ def _unreachable(path: str, error: OSError) -> WadError:
         case FileNotFoundError() | ConnectionRefusedError():
             return DaemonDown(
                 f"no daemon answers on {path}",
-                hint="systemctl status wad, journalctl -u wad; another socket: --socket PATH or WAD_SOCKET",
+                hint="systemctl status wad, journalctl -u wad; another place: --socket, WAD_SOCKET or WAD_STATE_DIR",
             )
         case PermissionError():
             return Denied(

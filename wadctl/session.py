@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from wad import places
 from wad.core.errors import WadError
-from wadctl.client import DEFAULT_SOCKET, Client
+from wadctl.client import Client
 from wadctl.render import render
 from wadctl.screen import Screen, screen_of
 
@@ -68,6 +70,7 @@ def session() -> Session:
     return found
 
 
-def socket_path(option: str | None) -> str:
-    """Where the daemon listens: the option, else WAD_SOCKET, else the place of the package."""
-    return option or os.environ.get("WAD_SOCKET") or DEFAULT_SOCKET
+def socket_path(option: str | None, environ: Mapping[str, str]) -> str:
+    """Where the daemon listens: the option, else WAD_SOCKET, else the place that belongs to WAD_STATE_DIR."""
+    state_dir = Path(environ.get("WAD_STATE_DIR") or places.STATE_DIR)
+    return option or environ.get("WAD_SOCKET") or str(places.runtime_dir(state_dir) / places.SOCKET)

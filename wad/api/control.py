@@ -72,7 +72,8 @@ class _Door:
     @asynccontextmanager
     async def open_on(self, sock: socket.socket, grace: float) -> AsyncIterator[None]:
         """Let clients in while the block runs."""
-        server = await asyncio.start_unix_server(self._enter, sock=sock, limit=_BUFFER)
+        # Not start_unix_server: from Python 3.13 on it deletes the file of a socket that may be systemd's, not ours.
+        server = await asyncio.start_server(self._enter, sock=sock, limit=_BUFFER)
         try:
             yield
         finally:

@@ -129,7 +129,7 @@ class Inbound:
 
     async def _opened(self) -> Spool:
         if self._spool is None:
-            self._spool = await asyncio.to_thread(self._open_spool)
+            self._spool = await self._open()
             known = await self._store.cursor(self._account)
             # Another generation is another file: its rows are numbered anew, and all of them are to be read.
             same = known is not None and known.generation == self._spool.generation
@@ -138,6 +138,17 @@ class Inbound:
         if self._aliases is None:
             self._aliases = await self._store.aliases(self._account)
         return self._spool
+
+    async def _open(self) -> Spool:
+        opening = asyncio.create_task(asyncio.to_thread(self._open_spool))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: what it opens after all has to be closed by somebody.
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                opening.result().close()
+            raise
 
     async def _record(self, spool: Spool, rows: list[Row]) -> None:
         assert self._aliases is not None

@@ -1,0 +1,139 @@
+"""The configuration file: what it states, and in which line."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Key: TypeAlias = tuple[str, ...]
+"""The names that lead to a value: `("http", "port")`."""
+
+
+class Unusable(Exception):
+    """The file cannot be read or is no TOML; the text names it, and its line where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One value of the file; `line` counts from 1.  What lies outside of the sections is one value, whole."""
+
+    key: Key
+    value: Any
+    line: int
+
+    @property
+    def name(self) -> str:
+        """The key as one would write it in TOML."""
+        return ".".join(
+            name if re.fullmatch(r"[\w-]+", name, re.ASCII) else repr(name) for name in self.key
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that was read."""
+
+    statements: tuple[Statement, ...]
+    world_readable: bool
+
+
+def read_file(path: Path, sections: Collection[str]) -> File | None:
+    """What the file states; None if there is no such file.  Raises Unusable."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            # An editor may have left a byte order mark and CR LF; TOML allows the latter.
+            text = file.read().decode("utf-8-sig").replace("\r\n", "\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Unusable(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise Unusable(f"{path}:{line}: is not UTF-8") from None
+    except ValueError as error:  # a NUL in the name
+        raise Unusable(f"{str(path)!r}: cannot be read: {error}") from None
+    try:
+        return File(tuple(_statements(text, sections)), bool(mode & 0o004))
+    except _Malformed as error:
+        raise Unusable(f"{path}:{error.line}: {error}") from None
+
+
+class _Malformed(Exception):
+    """A text is no TOML; `line` counts from 1."""
+
+    def __init__(self, text: str, line: int) -> None:
+        super().__init__(text)
+        self.line = line
+
+
+def _statements(text: str, sections: Collection[str]) -> Iterator[Statement]:
+    document = _loads(text)
+    lines = _lines(text)
+    for key, value in _flat(document, sections):
+        yield Statement(key, value, lines.get(key) or lines[key[:1]])
+
+
+def _loads(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise _Malformed("not usable: lists or tables are nested too deeply", 1) from None
+    except ValueError as error:
+        found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
+        line = int(found[1]) if found else text.rstrip("\n").count("\n") + 1
+        why = str(error).removesuffix(" (at end of document)")
+        why = f"{why[: found.start()]} in column {found[2]}" if found else why
+        raise _Malformed(f"not valid TOML: {why}", line) from None
+
+
+def _flat(document: Mapping[str, Any], sections: Collection[str]) -> Iterator[tuple[Key, Any]]:
+    for section, content in document.items():
+        if section in sections and isinstance(content, dict):
+            yield from (((section, name), value) for name, value in content.items())
+        else:
+            yield (section,), content
+
+
+def _lines(text: str) -> dict[Key, int]:
+    """The line at which each section and each setting begins.
+
+    tomllib does not tell.  A statement ends at the first line end up to which it parses by itself, so tomllib finds
+    the statements too, whatever strings and lists over several lines they hold.
+    """
+    lines: dict[Key, int] = {}
+    header: Key = ()
+    pending: list[str] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not pending and (not line.strip() or line.lstrip().startswith("#")):
+            continue
+        pending.append(line)
+        try:
+            part = _loads("\n".join(pending))
+        except _Malformed:
+            continue
+        keys = list(_keys(part))
+        if pending[0].lstrip().startswith("["):
+            header = keys[-1]
+            keys = [header[:length] for length in (1, 2)]
+        else:
+            keys = [header + key for key in keys]
+        for key in keys:
+            lines.setdefault(key[:2], number - len(pending) + 1)
+            lines.setdefault(key[:1], number - len(pending) + 1)
+        pending.clear()
+    return lines
+
+
+def _keys(part: object) -> Iterator[Key]:
+    """Every key of nested tables, a table before what it holds."""
+    if isinstance(part, list):
+        part = part[-1] if part else None
+    for name, value in part.items() if isinstance(part, dict) else ():
+        yield (name,)
+        yield from ((name, *rest) for rest in _keys(value))

@@ -1,0 +1,272 @@
+"""Every setting of the daemon: what it means, its default, and what it must be."""
+
+# ruff: noqa: RUF009, `setting` is a `dataclasses.field`
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, get_type_hints
+
+from wad import places
+from wad.config.declaration import (
+    SECONDS,
+    Check,
+    Derived,
+    Relation,
+    Setting,
+    between,
+    like,
+    one_of,
+    rows,
+    setting,
+)
+
+if TYPE_CHECKING:
+    from wad.config.origin import Origin
+
+
+def _runtime_dir(known: Mapping[str, Origin]) -> Path:
+    state = known["state.dir"]
+    # What systemd names is the package's, wherever it is.
+    given = state.source == "environment STATE_DIRECTORY"
+    return places.RUNTIME_DIR if given else places.runtime_dir(state.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSettings:
+    """Where things lie on the disk."""
+
+    dir: Path = setting(
+        places.STATE_DIR,
+        "Everything that has to survive: the store, the sessions, the lease. Mode 0700.",
+        env=("STATE_DIRECTORY",),
+    )
+    sessions: Path = setting(
+        "{state.dir}/sessions",
+        "One directory per account: its WhatsApp session and its durable inbox; `sessions` in state.dir by default.",
+        env=("SESSIONS_PATH",),
+    )
+    runtime_dir: Path = setting(
+        Derived(places.RUNTIME_DIR, _runtime_dir),
+        f"What need not survive a reboot: the control socket. By default {places.RUNTIME_DIR}; state.dir itself where"
+        f" that was set, by you and not by systemd, to another directory than {places.STATE_DIR}.",
+        env=("RUNTIME_DIRECTORY",),
+    )
+    min_free_mb: int = setting(
+        64,
+        "Below so much free space on the disk, in MB, nothing new is taken on and health says so.",
+        check=between(0, 1_000_000),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceSettings:
+    """Who this daemon is among others."""
+
+    id: str = setting(
+        "host_{hostname}",
+        "The name under which this machine holds the lease; different on every machine, the same after a restart.",
+        env=("INSTANCE_ID",),
+        check=like(r"[A-Za-z0-9._:@-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ : @ -"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSettings:
+    """The Unix socket that wadctl speaks to."""
+
+    socket: Path = setting(
+        f"{{state.runtime_dir}}/{places.SOCKET}",
+        f"The control socket; `{places.SOCKET}` in state.runtime_dir by default.",
+        env=("WAD_SOCKET",),
+        check=Check(
+            "at most 107 bytes long (a limit of Unix sockets)",
+            lambda value: len(os.fsencode(value)) <= 107,
+        ),
+    )
+    group: str = setting(
+        "wad",
+        "Members of this group may use wadctl.",
+        check=like(r"[a-z_][a-z0-9_.-]{0,31}\$?", "the name of a group"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """Health probes, and the apps that read over HTTP."""
+
+    enabled: bool = setting(True, "Whether to serve HTTP at all.")
+    address: str = setting(
+        "127.0.0.1",
+        "The address to listen on; `0.0.0.0` or `::` for all.",
+        check=like(r"[0-9A-Za-z.:%_-]{1,255}", "an IP address or a host name"),
+    )
+    port: int = setting(
+        8080,
+        "The TCP port; 0 lets the system choose one.",
+        env=("PORT",),
+        check=between(0, 65535),
+    )
+    admin_token: str = setting(
+        "",
+        "The bearer token that allows changes over HTTP; while it is empty, HTTP can change nothing.",
+        env=("ADMIN_TOKEN",),
+        credential="admin-token",
+        secret=True,
+        check=Check(
+            "ASCII without blanks", lambda value: value.isascii() and not re.search(r"\s", value)
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Where messages, threads and the outbox are kept."""
+
+    kind: str = setting(
+        "sqlite",
+        "The kind of store.",
+        check=one_of("sqlite", later=("firestore",)),
+    )
+    firestore_credentials: str = setting(
+        "",
+        "The service account for Firestore, as JSON; not used yet.",
+        env=("FIREBASE_SERVICE_ACCOUNT_JSON",),
+        credential="firebase-service-account",
+        secret=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """The connection to WhatsApp."""
+
+    kind: str = setting(
+        "neonize",
+        "What speaks to WhatsApp; the simulator speaks to nobody.",
+        check=one_of("neonize", "simulator"),
+    )
+    proxy: str = setting(
+        "",
+        "The proxy to reach WhatsApp through, as a URL; empty for none.",
+        has_password=True,
+        check=Check(
+            "empty, or a URL that begins with http://, https:// or socks5:// and names a host",
+            lambda value: (
+                not value
+                or re.fullmatch(r"(https?|socks5)://([^\s/@]+@)?[^\s/@:]\S*", value) is not None
+            ),
+        ),
+    )
+    device_name: str = setting(
+        "wad",
+        "What the phone shows under Linked devices; used when an account is paired.",
+        check=Check("1 to 50 characters", lambda value: 1 <= len(value) <= 50),
+    )
+    pairing_window: float = setting(
+        600, "For so many seconds new QR codes are shown after pairing began.", check=SECONDS
+    )
+    probe_every: float = setting(
+        10, "Seconds between two probes of an account's worker.", check=SECONDS
+    )
+    probe_timeout: float = setting(
+        20,
+        "A worker that does not answer a probe for so many seconds is replaced.",
+        check=SECONDS,
+    )
+    connect_timeout: float = setting(
+        120,
+        "A worker that could not connect, or connect again, by itself for so many seconds is replaced.",
+        check=SECONDS,
+    )
+    stop_timeout: float = setting(
+        6, "Seconds that a worker gets to end by itself, before it is killed.", check=SECONDS
+    )
+    retry_base: float = setting(
+        1,
+        "Seconds before the first attempt to reconnect; doubled with every failure.",
+        check=SECONDS,
+    )
+    retry_cap: float = setting(
+        300, "The longest wait between two attempts to reconnect, in seconds.", check=SECONDS
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseSettings:
+    """Only the holder of the lease acts; the same values on every machine."""
+
+    ttl: float = setting(
+        15,
+        "Seconds after its last renewal at which another machine may take the lease.",
+        check=SECONDS,
+    )
+    renew_every: float = setting(5, "Seconds between two renewals.", check=SECONDS)
+    margin: float = setting(
+        3,
+        "So many seconds before the lease ends its workers are stopped.",
+        check=SECONDS,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundSettings:
+    """The way of what was received, from the inbox of an account to the store."""
+
+    batch: int = setting(
+        500, "At most so many events are written to the store at once.", check=between(1, 10_000)
+    )
+    retention_days: int = setting(
+        14,
+        "For so many days the inbox keeps what the store already has.",
+        check=between(1, 3650),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What the log says."""
+
+    level: str = setting(
+        "info",
+        "The least important lines that are logged.",
+        reload=True,
+        check=one_of("debug", "info", "warning", "error"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting of the daemon.  Times are in seconds."""
+
+    state: StateSettings
+    instance: InstanceSettings
+    control: ControlSettings
+    http: HttpSettings
+    store: StoreSettings
+    engine: EngineSettings
+    lease: LeaseSettings
+    inbound: InboundSettings
+    log: LogSettings
+
+
+RELATIONS: Final = (
+    Relation(
+        "lease.ttl",
+        ("lease.renew_every", "lease.margin"),
+        "at least 2 x lease.renew_every + lease.margin, so that one lost renewal does no harm",
+        lambda value: value["lease.renew_every"] * 2 + value["lease.margin"] <= value["lease.ttl"],
+    ),
+    Relation(
+        "engine.retry_cap",
+        ("engine.retry_base",),
+        "at least engine.retry_base",
+        lambda value: value["engine.retry_base"] <= value["engine.retry_cap"],
+    ),
+)
+
+SECTIONS: Final[Mapping[str, type]] = get_type_hints(Config)
+SETTINGS: Final[Mapping[str, Setting]] = {row.key: row for row in rows(SECTIONS)}

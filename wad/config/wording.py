@@ -1,0 +1,37 @@
+"""How values and names are put to people: without a password, not too long, and with what was probably meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def plain(value: object) -> str:
+    """A value for people; what stands before an `@` in a URL may be a password."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return re.sub(r"//[^@/]*@", "//***@", str(value))
+
+
+def quoted(raw: object) -> str:
+    """A value, of whatever type, as a message about it quotes it."""
+    if isinstance(raw, dict | list):
+        return "a table" if isinstance(raw, dict) else "a list"
+    text = plain(raw)
+    text = text if len(text) <= 80 else text[:77] + "..."
+    return repr(text) if isinstance(raw, str | Path) else text
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?`, where something is near enough."""
+    import difflib  # only where there is a mistake: it is slow to import
+
+    names = list(known)
+    by_leaf = {each.rpartition(".")[2]: each for each in reversed(names)}
+    near = difflib.get_close_matches(name, names, 1) or [
+        by_leaf[leaf] for leaf in difflib.get_close_matches(name.rpartition(".")[2], by_leaf, 1)
+    ]
+    return f"; did you mean {near[0]}?" if near else ""
