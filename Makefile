@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test check demo bench docs lock clean
+.PHONY: help setup test check demo chaos bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,6 +28,10 @@ check: setup ## formatting, lint, types, direction of imports
 
 demo: setup ## the main job, shown: pair, receive, store, answer (ONCE=1 ends by itself)
 	$(BIN)/python -m tests.demo $(if $(ONCE),--once) $(DEMO_ARGS)
+
+chaos: setup ## kill -9, full disk, cut network at random: nothing is lost or doubled (N=25 SEED=n KIND=a,b APART=1)
+	$(BIN)/python -m tests.chaos --runs $(or $(N),25) $(if $(SEED),--seed $(SEED)) $(if $(KIND),--kind $(KIND)) \
+	    $(if $(APART),--apart)
 
 bench: setup ## figures as JSON lines (ONLY=NAME for one)
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))

@@ -396,7 +396,7 @@ async def test_health_says_what_is(tmp_path: Path) -> None:
             "held_by_this_instance",
         )
         assert (health["accounts_total"], health["connected"], health["needs_qr"]) == (1, 1, 0)
-        assert health["receipts"] == "early"
+        assert health["receipts"] == "after-store"
         ready = await asyncio.to_thread(get, system.daemon.port, "/ready")
         assert (ready["ready"], ready["mode"]) == (True, "active")
         await system.account.log_out()

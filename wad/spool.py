@@ -1,8 +1,9 @@
 """The durable inbox: one SQLite file per account; the worker appends, the daemon reads and prunes.
 
-A row is on the disk when `append` returns: `synchronous=FULL` syncs the write-ahead log at every commit, so that
-neither `kill -9` nor a power cut takes back what WhatsApp may already have been told that we have.  Rows keep the
-library's bytes beside our translation; what could not be translated is kept until an operator decides, and counted.
+A row is on the disk when `append` or `take` returns: `synchronous=FULL` (set where the file is opened, wad/database.py)
+syncs the write-ahead log at every commit, so that neither `kill -9` nor a power cut takes back what WhatsApp has been
+told that we have.  With `NORMAL` a power cut would: it syncs only at checkpoints.  Rows keep the library's bytes beside
+our translation; what could not be translated is kept until an operator decides, and counted.
 Two processes use the file at once; either may die at any instant.
 """
 
@@ -37,6 +38,12 @@ CREATE INDEX untranslated ON events (seq) WHERE event IS NULL;
 CREATE INDEX waiting ON events (seq, received_ms); -- counts a backlog without reading its messages
 CREATE INDEX by_wa_id ON events (wa_id) WHERE wa_id != '';
 """
+_HEARD: Final = """
+CREATE TABLE heard ( -- messages that carried nothing to keep
+    wa_id TEXT PRIMARY KEY,
+    seq   INTEGER NOT NULL -- the newest row when it came
+) WITHOUT ROWID;
+"""
 _INSERT: Final = (
     "INSERT INTO events (received_ms, kind, wa_id, raw, event, reason) VALUES (?,?,?,?,?,?)"
 )
@@ -52,6 +59,24 @@ class Row(msgspec.Struct, frozen=True):
     raw: bytes
     event: bytes | None
     reason: str
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """An event on its way into the spool.  Without `raw` and `event` it carried nothing to keep, and leaves its id."""
+
+    received_ms: int
+    kind: str
+    wa_id: str
+    raw: bytes = b""
+    event: bytes | None = None
+    reason: str = ""
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """How far the library's list of messages was compared with the spool: row of the list, row of the spool."""
+
+    listed: int
+    seq: int
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -80,7 +105,7 @@ class Spool:
 
         Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
         """
-        db = open_database(path, (_SCHEMA,))
+        db = open_database(path, (_SCHEMA, _HEARD))
         try:
             with translated(path):
                 db.execute("INSERT OR IGNORE INTO meta VALUES ('generation', ?)", (draw(),))
@@ -116,6 +141,25 @@ class Spool:
         with self._using() as db, transaction(db):
             return db.executemany(_INSERT, rows).rowcount
 
+    def take(self, arrivals: Iterable[Arrival]) -> int:
+        """Store what has arrived, in one transaction; the newest row's number.
+
+        A message that WhatsApp sends again, since it had no receipt, is not stored again: one with the same id and
+        kind and the same translation (so the same chat, sender and content) or the same bytes.  The disk is asked once
+        for all of them: that is what makes a burst as fast as the disk allows.
+        """
+        with self._using() as db, transaction(db):
+            for one in arrivals:
+                if not one.raw and one.event is None:
+                    heard = (one.wa_id, _last_number(db))
+                    db.execute("INSERT OR REPLACE INTO heard VALUES (?,?)", heard)
+                elif not one.wa_id or not _is_known(db, one):
+                    db.execute(
+                        _INSERT,
+                        (one.received_ms, one.kind, one.wa_id, one.raw, one.event, one.reason),
+                    )
+            return _last_number(db)
+
     def after(self, seq: int, limit: int) -> list[Row]:
         """The next rows after `seq`, without their raw bytes: who records needs only the translation."""
         return self._rows("x''", "seq > ?", seq, limit)
@@ -133,8 +177,7 @@ class Spool:
     def last_seq(self) -> int:
         """The newest row's number, 0 when there never was one; pruning does not take it back."""
         with self._using() as db:
-            row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-            return int(row[0]) if row else 0
+            return _last_number(db)
 
     def backlog(self, after_seq: int) -> Backlog:
         """How many rows wait after a cursor, and since when the oldest does."""
@@ -143,10 +186,52 @@ class Spool:
             return Backlog(*db.execute(query, (after_seq,)).fetchone())
 
     def has_ids(self, ids: Collection[str]) -> set[str]:
-        """Which of these WhatsApp ids are among the rows."""
-        query = "SELECT 1 FROM events WHERE wa_id = ? AND wa_id != ''"
+        """Which of these WhatsApp ids are among the rows, or belonged to messages that carried nothing to keep."""
+        query = (
+            "SELECT 1 FROM events WHERE wa_id = ?1 AND wa_id != ''"
+            " UNION ALL SELECT 1 FROM heard WHERE wa_id = ?1"
+        )
         with self._using() as db:
             return {ident for ident in ids if db.execute(query, (ident,)).fetchone()}
+
+    # --- the comparison with the library's own list (wad/engine/lost.py) --------------------------
+
+    def mark(self) -> Mark | None:
+        """Up to where the comparison was made; None: never."""
+        with self._using() as db:
+            row = db.execute("SELECT value FROM meta WHERE key = 'compared'").fetchone()
+            return None if row is None else msgspec.json.decode(row[0], type=Mark)
+
+    def compared(self, mark: Mark, lost: Iterable[Arrival] = ()) -> int:
+        """Remember how far the comparison got, together with the messages that it found missing; the newest row.
+
+        What carried nothing to keep and came before the mark is of no more use, and goes.
+        """
+        rows = [(o.received_ms, o.kind, o.wa_id, o.raw, o.event, o.reason) for o in lost]
+        with self._using() as db, transaction(db):
+            db.executemany(_INSERT, rows)
+            value = msgspec.json.encode(mark).decode()
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('compared', ?)", (value,))
+            db.execute("DELETE FROM heard WHERE seq < ?", (mark.seq,))
+            return _last_number(db)
+
+    def pruned_after(self, seq: int) -> bool:
+        """Whether rows that came after this one may have been pruned already."""
+        with self._using() as db:
+            query = "SELECT min(seq) FROM events WHERE event IS NOT NULL"
+            (first,) = db.execute(query).fetchone()
+            return int(first or _last_number(db) + 1) > seq + 1
+
+    def raw_after(self, seq: int, kind: str) -> Iterator[bytes]:
+        """The library's bytes of all rows of a kind after `seq`, one at a time: they may be large."""
+        query = "SELECT seq, raw FROM events WHERE seq > ? AND kind = ? ORDER BY seq LIMIT 1"
+        while True:
+            with self._using() as db:
+                row = db.execute(query, (seq, kind)).fetchone()
+            if row is None:
+                return
+            seq, raw = row
+            yield raw
 
     def untranslated(self) -> int:
         """How many rows have no translation."""
@@ -171,6 +256,16 @@ class Spool:
         """Let go of the file.  Idempotent."""
         with self._lock:
             self._db.close()
+
+
+def _is_known(db: sqlite3.Connection, one: Arrival) -> bool:
+    query = "SELECT 1 FROM events WHERE wa_id = ? AND kind = ? AND (event = ? OR raw = ?)"
+    return db.execute(query, (one.wa_id, one.kind, one.event, one.raw)).fetchone() is not None
+
+
+def _last_number(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    return int(row[0]) if row else 0
 
 
 # --- a damaged spool ------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def _status(screen: Screen, reply: Any) -> str:
     lines = [
         f"{reply['service']} {reply['version']} on {reply['instance']}: {mode} ({plain(lease['reason'])}{held})",
         f"up {duration(reply['uptime_s'])}, pid {reply['pid']}, engine {reply['engine']}, store {reply['store']},"
-        f" receipts {reply['receipts']}",
+        f" receipts {reply['receipts'] or 'unknown'}",
         "",
         _accounts(screen, reply["accounts"]),
     ]
@@ -96,6 +96,7 @@ def _account(screen: Screen, account: Any) -> str:
         ("enabled", _word(account["enabled"])),
         ("paired", _word(account["paired"])),
         ("worker", f"pid {worker['pid']}, {worker['restarts']} restarts" if worker else "-"),
+        ("receipts", (worker and worker["receipts"]) or "unknown"),
         ("backlog", f"{inbound['backlog']} rows {_age(inbound['oldest_s'])}".rstrip()),
         ("recorded", f"{inbound['recorded']}, {inbound['duplicates']} were known already"),
         ("last event", local(account["last_event_ms"]) or "-"),

@@ -8,10 +8,18 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon
+from tests.bench import daemon, growth
 from tests.bench.measure import Figure
 
-MEASURES = (daemon.start_to_ready, daemon.rss_idle, daemon.health, daemon.wadctl_status)
+MEASURES = (
+    daemon.start_to_ready,
+    daemon.rss_idle,
+    daemon.health,
+    daemon.wadctl_status,
+    growth.growth_accounts,
+    growth.growth_messages,
+    growth.reconnects,
+)
 
 
 def show(figure: Figure) -> None:

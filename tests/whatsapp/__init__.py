@@ -16,6 +16,7 @@ Facts of the protocol and their sources: the docstrings, which name sections of 
 
 from tests.whatsapp.account import Account as Account
 from tests.whatsapp.account import Failure as Failure
-from tests.whatsapp.people import Peer as Peer
+from tests.whatsapp.groups import Group as Group
+from tests.whatsapp.peers import Peer as Peer
 from tests.whatsapp.people import Received as Received
 from tests.whatsapp.server import WhatsApp as WhatsApp

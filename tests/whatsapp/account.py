@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.whatsapp.connection import Connection
+from tests.whatsapp.contents import StanzaKind, text_of
 from tests.whatsapp.device import Device, DeviceKeys
+from tests.whatsapp.people import Person
 from tests.whatsapp.phone import Phone
 from tests.whatsapp.wire import Jid, Node, node
 
@@ -38,7 +40,8 @@ class Account:
     """One WhatsApp account.
 
     These make the server misbehave: `login_failure` refuses logins; `acks_messages` False leaves what the account sends
-    without an answer, `answers_queries` False its queries; `forgets_receipts` keeps what it receipted in its queue.
+    without an answer, `answers_queries` False its queries; `forgets_receipts` keeps what it receipted in its queue;
+    `ack_delay` is how many seconds the acknowledgement of a message takes.  `presence` is what it said last.
     """
 
     def __init__(self, server: WhatsApp, pn: Jid, lid: Jid, name: str) -> None:
@@ -51,6 +54,8 @@ class Account:
         self.acks_messages = True
         self.answers_queries = True
         self.forgets_receipts = False
+        self.ack_delay = 0.0
+        self.presence = ""
         self._last_number = 0
 
     @property
@@ -62,6 +67,14 @@ class Account:
     def lid(self) -> Jid:
         """Its hidden id."""
         return self.phone.lid
+
+    def deliver(
+        self, sender: Person, ident: str, content: bytes, kind: StanzaKind, *, garbled: bool = False
+    ) -> None:
+        """Somebody's phone writes to it."""
+        self.server.ledger.sent(self, sender.pn.user, ident, text_of(content))
+        for device in self.devices.values():
+            sender.post(device, ident, content, kind, garbled=garbled, **sender.origin())
 
     # --- devices ------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from tests.whatsapp import pb, wire
 from tests.whatsapp.device import DeviceKeys
 from tests.whatsapp.front import WebSocket
 from tests.whatsapp.noise import Authority, Frames, Handshake, Transport
-from tests.whatsapp.wire import SERVER, Node, node, now
+from tests.whatsapp.wire import SERVER, Node, node
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Connection:
         """
         try:
             self.send(goodbye)
-            self.send(node("notification", from_=SERVER, type_="server", id=_FAREWELL, t=now()))
+            self.send(node("notification", from_=SERVER, type_="server", id=_FAREWELL, t=0))
         except ConnectionError:
             return
         asyncio.get_running_loop().call_later(_GRACE, self.abort)

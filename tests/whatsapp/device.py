@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 from tests.whatsapp import pb
 from tests.whatsapp.curve import verify
 from tests.whatsapp.signal_protocol import Bundle
-from tests.whatsapp.wire import SERVER, Jid, Node, node, now
+from tests.whatsapp.wire import SERVER, Jid, Node, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.account import Account
@@ -78,15 +80,18 @@ class DeviceKeys:
 
 @dataclass
 class Envelope:
-    """A stanza that waits for a device's acknowledgement; `anew` encrypts it again for a device that cannot read it."""
+    """A stanza that waits for a device's acknowledgement.
+
+    `anew` encrypts it again: given the number of a retry for a device that could not read it, without one as it was.
+    """
 
     stanza: Node
-    anew: Callable[[int], Node] | None = None
+    anew: Callable[[int | None], Node] | None = None
 
     @property
     def key(self) -> Key:
         """What an acknowledgement names; a message and several receipts about one message share an id."""
-        kind = self.stanza.get("type") if self.stanza.tag == "receipt" else ""
+        kind = "" if self.stanza.tag == "message" else self.stanza.get("type")
         return self.stanza.tag, self.stanza.get("id"), kind
 
 
@@ -109,7 +114,8 @@ class Device:
         older, self.connection = self.connection, connection
         if older is not None:
             older.end(node("stream:error", node("conflict", type_="replaced")))
-        connection.send(node("success", t=now(), lid=self.lid, location="test", creation=now()))
+        now = self.account.server.now()
+        connection.send(node("success", t=now, lid=self.lid, location="test", creation=now))
         waiting = list(self.queue.values())
         tags = Counter(envelope.stanza.tag for envelope in waiting)
         preview = node(
@@ -131,6 +137,18 @@ class Device:
         if self.connection is None:
             raise ConnectionError(f"the device {self.jid} is not connected")
         self.connection.send(stanza)
+
+    def send_later(self, stanza: Node, delay: float) -> None:
+        """The same after so many seconds, if it is still connected then."""
+        if not delay:
+            self.send(stanza)
+        elif (connection := self.connection) is not None:
+            asyncio.get_running_loop().call_later(delay, self._send_if, connection, stanza)
+
+    def _send_if(self, connection: Connection, stanza: Node) -> None:
+        if self.connection is connection:
+            with contextlib.suppress(ConnectionError):
+                connection.send(stanza)
 
     def post(self, envelope: Envelope) -> None:
         """Deliver now, or when the device logs in; until it is acknowledged it stays in the queue."""

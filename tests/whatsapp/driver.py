@@ -10,11 +10,13 @@ from asyncio.subprocess import PIPE, Process
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tests.whatsapp.account import Account
 from tests.whatsapp.news import News
+from tests.whatsapp.peers import Peer
 from tests.whatsapp.server import WhatsApp
 
 _PATIENT = 20.0
@@ -107,3 +109,38 @@ async def a_client(server: WhatsApp, database: Path) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.kill()
+
+
+@dataclass
+class Scene:
+    """A WhatsApp with an account that a client is paired with, and somebody who writes."""
+
+    server: WhatsApp
+    account: Account
+    bob: Peer
+    client: Client
+    database: Path
+
+    def afresh(self) -> Scene:
+        """The same client for another test, with another Bob; what was reported so far is forgotten."""
+        number = 15550001000 + len(self.server.peers)
+        self.client.events.clear()
+        return replace(self, bob=self.server.add_peer(str(number), name="Bob"))
+
+    async def text(self, text: str) -> Event:
+        """Bob writes; what the client made of it."""
+        ident = await self.bob.send_text(self.account, text)
+        return await self.client.wait_for("MessageEv", lambda event: event["id"] == ident)
+
+
+@asynccontextmanager
+async def a_scene(directory: Path) -> AsyncIterator[Scene]:
+    """The account is connected; at the end nothing went wrong in the server."""
+    async with WhatsApp() as server:
+        account = server.add_account("15550000001", name="Shop")
+        bob = server.add_peer("15550000002", name="Bob")
+        database = directory / "client.db"
+        async with a_client(server, database) as client:
+            await client.pair(account)
+            yield Scene(server, account, bob, client, database)
+        assert server.errors == []

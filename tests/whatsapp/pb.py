@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 Message = Mapping[
     int, Any
-]  # int, bytes, str, a nested Message, a list of these, or None (left out)
+]  # int, float (a double), bytes, str, a nested Message, a list of these, or None (left out)
 Fields = Mapping[int, int | bytes]
 
 _FIXED = {1: 8, 5: 4}  # wire type -> size
@@ -34,6 +35,10 @@ def encode(message: Message) -> bytes:
             if isinstance(value, int):
                 out += _varint(field << 3)
                 out += _varint(value)
+                continue
+            if isinstance(value, float):
+                out += _varint(field << 3 | 1)
+                out += struct.pack("<d", value)
                 continue
             if isinstance(value, Mapping):
                 content = encode(value)

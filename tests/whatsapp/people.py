@@ -1,33 +1,57 @@
-"""Who is on this WhatsApp: people with a phone whose keys we hold, and the peers among them."""
+"""Who is on this WhatsApp: people with a phone whose keys we hold; what they send and what they receive."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tests.whatsapp import pb
-from tests.whatsapp.curve import KeyPair
-from tests.whatsapp.device import Device, Envelope, public_key
-from tests.whatsapp.signal_protocol import REGISTRATION_ID, PreKey, Session
-from tests.whatsapp.wire import Jid, Node, Value, node, now
+from tests.whatsapp import contents, pb
+from tests.whatsapp.device import Device, Envelope
+from tests.whatsapp.keyring import Keyring
+from tests.whatsapp.wire import Jid, Node, Value, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.account import Account
+    from tests.whatsapp.groups import Group
     from tests.whatsapp.server import WhatsApp
 
 RECEIPT_KINDS = ("delivery", "read", "played")
+# Kinds that the library has no name for; each ends its event pump (engine.md 3).
+FATAL_RECEIPT_KINDS = ("server-error", "enc_rekey_retry")
+_REMEMBERED = 1000  # secrets of messages
+
+
+class Addressing(StrEnum):
+    """Under which address a message comes, and whether the other one stands beside it (whatsapp-protocol.md 5.6)."""
+
+    LID_WITH_PN = "lid+pn"
+    LID = "lid"
+    PN_WITH_LID = "pn+lid"
+    PN = "pn"
+
+    @property
+    def by_number(self) -> bool:
+        """Whether the phone number is the sender."""
+        return self in (Addressing.PN, Addressing.PN_WITH_LID)
+
+    @property
+    def both(self) -> bool:
+        """Whether the other address is told, too."""
+        return self in (Addressing.LID_WITH_PN, Addressing.PN_WITH_LID)
 
 
 @dataclass(frozen=True)
 class Received:
-    """What a device under test sent to somebody."""
+    """What a device under test sent to somebody; `group` is where, unless to them alone."""
 
     account: Account
     ident: str
     text: str
     content: bytes  # waE2E.Message
+    group: Jid | None = None
 
 
 class Inbox(list[Received]):
@@ -52,8 +76,8 @@ class Inbox(list[Received]):
 class Person:
     """Somebody with a number, a hidden id and one phone (device 0).
 
-    `auto_receipts`: the phone acknowledges delivery by itself; `auto_read`: what arrives is read at once; `by_number`:
-    messages carry the phone number as their sender, the hidden id beside it (whatsapp-protocol.md 5.6).
+    `auto_receipts`: the phone acknowledges delivery by itself; `auto_read`: what arrives is read at once; `addressing`:
+    under which address their messages come.  `chat_states`: what accounts let them see: "composing", "audio", "paused".
     """
 
     def __init__(self, server: WhatsApp, pn: Jid, lid: Jid, name: str) -> None:
@@ -61,131 +85,130 @@ class Person:
         self.pn = pn
         self.lid = lid
         self.name = name
+        self.keys = Keyring()
         self.inbox = Inbox()
+        self.chat_states: list[tuple[Account, str]] = []
         self.auto_receipts = True
         self.auto_read = False
-        self.by_number = False
-        self.identity = KeyPair()
-        self._signed = PreKey(1)
-        self._signature = self.identity.sign(b"\x05" + self._signed.pair.public)
-        self._one_time: dict[int, PreKey] = {}
-        self._key_number = 0
-        self._sessions: dict[bytes, list[Session]] = {}  # by the device's identity, newest last
-        self._accepted: set[bytes] = set()  # base keys
+        self.addressing = Addressing.LID_WITH_PN
+        self._secrets: dict[str, bytes] = {}  # by message id, of the last messages seen
 
-    # --- keys ---------------------------------------------------------------------------------
+    @property
+    def address(self) -> Jid:
+        """The address under which their messages come."""
+        return self.pn if self.addressing.by_number else self.lid
 
-    def bundle_node(self, jid: Jid) -> Node:
-        """Their phone's <user> in the answer to a pre-key query, with a fresh one-time key."""
-        self._key_number += 1
-        fresh = self._one_time[self._key_number] = PreKey(self._key_number)
-        signed = public_key(self._signed.id, self._signed.pair.public)
-        return node(
-            "user",
-            node("registration", REGISTRATION_ID.to_bytes(4, "big")),
-            node("type", b"\x05"),
-            node("identity", self.identity.public),
-            node("skey", *signed, node("signature", self._signature)),
-            node("key", *public_key(fresh.id, fresh.pair.public)),
-            jid=jid,
+    def origin(self) -> Mapping[str, Value]:
+        """The attributes of a stanza that is from them."""
+        name, other = (
+            ("sender_lid", self.lid) if self.addressing.by_number else ("sender_pn", self.pn)
         )
-
-    def encrypt(self, device: Device, content: bytes) -> tuple[str, bytes]:
-        """Encrypt a waE2E.Message for a device, in the session in which it wrote last."""
-        sessions = self._sessions.get(device.keys.identity) or self._begin_session(device)
-        return sessions[-1].encrypt(content)
-
-    def _begin_session(self, device: Device) -> list[Session]:
-        sessions = self._sessions.setdefault(device.keys.identity, [])
-        sessions.append(Session.initiate(self.identity, device.keys.bundle()))
-        return sessions
-
-    def decrypt(self, device: Device, kind: str, message: bytes) -> bytes:
-        """Decrypt what a device sent; either side may have begun another session meanwhile, so all are tried."""
-        sessions = self._sessions.setdefault(device.keys.identity, [])
-        if kind == "pkmsg":
-            header = pb.decode(message[1:])
-            base = pb.data(header, 2)
-            if base not in self._accepted:
-                session = Session.accept(self.identity, self._signed, self._one_time, message)
-                plain = session.decrypt(kind, message)
-                self._accepted.add(base)
-                self._one_time.pop(pb.number(header, 1), None)
-                sessions.append(session)
-                return plain
-        for session in reversed(sessions):
-            try:
-                plain = session.decrypt(kind, message)
-            except ValueError:
-                continue
-            sessions.remove(session)
-            sessions.append(session)  # the one they use is the one to answer in
-            return plain
-        raise ValueError(f"{self.name} cannot read a {kind}: none of {len(sessions)} sessions fits")
+        return {"from_": self.address, name: other if self.addressing.both else None}
 
     # --- writing ------------------------------------------------------------------------------
 
-    async def send_text(self, account: Account, text: str, *, id: str = "") -> str:  # noqa: A002
-        """Write to an account; queued while its device is away.  The message's id."""
-        return await self.send(account, {1: text}, id=id, text=text)
+    async def send_text(self, to: Account | Group, text: str, *, id: str = "") -> str:  # noqa: A002
+        """Write to an account or a group; queued while a device is away.  The message's id."""
+        return await self.send(to, contents.text(text), id=id)
 
     async def send(
         self,
-        account: Account,
+        to: Account | Group,
         content: pb.Message,
         *,
         id: str = "",  # noqa: A002
-        text: str = "",
         garbled: bool = False,
     ) -> str:
-        """Send a waE2E.Message, given by field number; garbled, the device cannot read it and asks again."""
-        ident, encoded = id or self.server.next_id(), pb.encode(content)
-        self.server.ledger.sent(account, self.pn.user, ident, text)
-        address: Mapping[str, Value] = {"from_": self.lid, "sender_pn": self.pn}
-        if self.by_number:
-            address = {"from_": self.pn, "sender_lid": self.lid}
-        for device in account.devices.values():
-            self._post(device, encoded, garbled=garbled, id=ident, **address)
+        """Send a waE2E.Message, given by field number; garbled, no device can read it and each asks again."""
+        ident, content = id or self.server.next_id(), contents.with_secret(content)
+        encoded = pb.encode(content)
+        kind = contents.stanza_kind(content)
+        to.deliver(self, ident, encoded, kind, garbled=garbled)
         await asyncio.sleep(0)  # who sends a thousand lets the connections run
         return ident
 
-    def _post(
-        self, device: Device, content: bytes, *, garbled: bool = False, **attrs: Value
+    def post(
+        self,
+        device: Device,
+        ident: str,
+        content: bytes,
+        kind: contents.StanzaKind = contents.PLAIN,
+        *,
+        garbled: bool = False,
+        **attrs: Value,
     ) -> None:
+        """Send an encoded message to one device, encrypted for it alone."""
+
         def stanza(count: int | None = None) -> Node:
             if count is not None:  # whatsapp-protocol.md 5.6: a resend begins a new session
-                self._begin_session(device)
-            kind, ciphertext = self.encrypt(device, content)
-            if garbled and count is None:
-                ciphertext = ciphertext[:-1] + bytes((ciphertext[-1] ^ 1,))
-            enc = node("enc", ciphertext, v=2, type_=kind, count=count)
-            return node("message", enc, t=now(), type_="text", notify=self.name, **attrs)
+                self.keys.begin_session(device)
+            word, ciphertext = self.keys.encrypt(device, content)
+            enc = enc_node(word, ciphertext, kind, count, garbled=garbled and count is None)
+            return self.message_node(ident, kind, enc, **attrs)
 
         device.post(Envelope(stanza(), stanza))
 
-    async def send_receipt(self, account: Account, ident: str, kind: str = "delivery") -> None:
-        """Tell an account that its message was delivered, read or played; queued while its device is away."""
-        if kind not in RECEIPT_KINDS:
-            raise ValueError(f"a receipt's kind is one of {RECEIPT_KINDS}, not {kind!r}")
-        self.send_receipt_now(account, ident, kind)
+    def message_node(
+        self, ident: str, kind: contents.StanzaKind, *parts: Node, **attrs: Value
+    ) -> Node:
+        """The <message> around what was encrypted."""
+        return node(
+            "message", *parts, id=ident, t=self.server.now(), type_=kind.type, edit=kind.edit,
+            notify=self.name, **attrs,
+        )  # fmt: skip
 
-    def send_receipt_now(self, account: Account, ident: str, kind: str) -> None:
+    async def send_receipt(
+        self, account: Account, ident: str, kind: str = "delivery", *, group: Group | None = None
+    ) -> None:
+        """Tell an account that its message was delivered, read or played; queued while its device is away.
+
+        A kind of FATAL_RECEIPT_KINDS goes out as well.
+        """
+        kinds = (*RECEIPT_KINDS, *FATAL_RECEIPT_KINDS)
+        if kind not in kinds:
+            raise ValueError(f"a receipt's kind is one of {kinds}, not {kind!r}")
+        self.send_receipt_now(account, ident, kind, group.jid if group else None)
+
+    def send_receipt_now(
+        self, account: Account, ident: str, kind: str, group: Jid | None = None
+    ) -> None:
         """The same without waiting."""
         word = None if kind == "delivery" else kind
         self.server.ledger.receipt_sent(account, ident, kind, self.pn.user)
+        address = (
+            {"from_": self.lid} if group is None else {"from_": group, "participant": self.lid}
+        )
         for device in account.devices.values():
-            stanza = node("receipt", id=ident, from_=self.lid, type_=word, t=now())
+            stanza = node("receipt", id=ident, type_=word, t=self.server.now(), **address)
             device.post(Envelope(stanza))
 
     # --- reading ------------------------------------------------------------------------------
 
-    def take(self, account: Account, ident: str, content: bytes) -> None:
+    def keep_copy(self, ident: str, message: bytes, group: Jid | None = None) -> None:
+        """A linked device of theirs sent a message: only accounts have such.  Raises ValueError."""
+        raise ValueError(f"{self.name} has no linked device that could send {ident}")
+
+    def take(self, account: Account, ident: str, content: bytes, group: Jid | None = None) -> None:
         """A message arrived and was decrypted."""
-        self.inbox.add(Received(account, ident, text_of(content), content))
+        self.remember(ident, content)
+        self.inbox.add(Received(account, ident, contents.text_of(content), content, group))
         if self.auto_receipts:
-            self.send_receipt_now(account, ident, "delivery")
+            self.send_receipt_now(account, ident, "delivery", group)
         if self.auto_read:
-            self.send_receipt_now(account, ident, "read")
+            self.send_receipt_now(account, ident, "read", group)
+
+    def remember(self, ident: str, content: bytes) -> None:
+        """Keep a message's secret: a vote needs that of its poll."""
+        if secret := contents.secret_of(content):
+            self._secrets[ident] = secret
+            if len(self._secrets) > _REMEMBERED:
+                del self._secrets[next(iter(self._secrets))]
+
+    def secret(self, ident: str) -> bytes:
+        """The secret of a message that they saw.  Raises ValueError."""
+        if ident not in self._secrets:
+            raise ValueError(f"{self.name} has seen no message {ident} with a secret")
+        return self._secrets[ident]
 
     async def received(
         self,
@@ -205,15 +228,15 @@ class Person:
         )
 
 
-class Peer(Person):
-    """An ordinary user, with nothing but a phone."""
-
-
-def text_of(content: bytes) -> str:
-    """The text of a waE2E.Message: conversation (1) or extendedTextMessage (6) text (1)."""
-    fields = pb.decode(content)
-    if 1 in fields:
-        return pb.data(fields, 1).decode()
-    if 6 in fields:
-        return pb.data(pb.decode(pb.data(fields, 6)), 1).decode()
-    return ""
+def enc_node(
+    word: str,
+    ciphertext: bytes,
+    kind: contents.StanzaKind,
+    count: int | None = None,
+    *,
+    garbled: bool = False,
+) -> Node:
+    """An <enc>; garbled, its MAC or signature is wrong."""
+    if garbled:
+        ciphertext = ciphertext[:-1] + bytes((ciphertext[-1] ^ 1,))
+    return node("enc", ciphertext, v=2, type_=word, count=count, mediatype=kind.mediatype)

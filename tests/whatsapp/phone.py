@@ -6,10 +6,13 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
-from tests.whatsapp import pb
+from tests.whatsapp import contents, pb
+from tests.whatsapp.contents import text_of
 from tests.whatsapp.curve import mac
-from tests.whatsapp.people import Peer, Person, Received, text_of
-from tests.whatsapp.wire import SERVER, Jid, node, now
+from tests.whatsapp.groups import Group
+from tests.whatsapp.peers import Peer
+from tests.whatsapp.people import Person, Received
+from tests.whatsapp.wire import SERVER, Jid, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.account import Account
@@ -40,9 +43,9 @@ class Phone(Person):
             raise ValueError(f"this is no QR code of WhatsApp: {qr[:80]!r}") from error
         connection = self.server.candidate(ref, keys[0], keys[1])
         device = self._account.link(connection.take_candidate())
-        details = pb.encode({1: _RAW_ID, 2: now(), 3: device.number})
-        signature = self.identity.sign(_ADV_PREFIX + details + device.keys.identity)
-        signed = pb.encode({1: details, 2: self.identity.public, 3: signature})
+        details = pb.encode({1: _RAW_ID, 2: self.server.now(), 3: device.number})
+        signature = self.keys.identity.sign(_ADV_PREFIX + details + device.keys.identity)
+        signed = pb.encode({1: details, 2: self.keys.identity.public, 3: signature})
         success = node(
             "pair-success",
             node("device-identity", pb.encode({1: signed, 2: mac(keys[2], signed)})),
@@ -50,27 +53,45 @@ class Phone(Person):
             node("platform", name="android"),
         )
         ident = self.server.next_id()
-        connection.send(node("iq", success, from_=SERVER, type_="set", id=ident, t=now()))
+        connection.send(
+            node("iq", success, from_=SERVER, type_="set", id=ident, t=self.server.now())
+        )
         return device.number
 
     def take_copy(self, ident: str, content: bytes) -> None:
         """A linked device sent a message; content is its deviceSentMessage (31), the message in field 2."""
-        message = pb.data(pb.decode(pb.data(pb.decode(content), 31)), 2)
-        self.copies.append(Received(self._account, ident, text_of(message), message))
+        self.keep_copy(ident, pb.data(pb.decode(pb.data(pb.decode(content), 31)), 2))
 
-    async def write_text(self, to: Peer | Account, text: str) -> str:
+    def keep_copy(self, ident: str, message: bytes, group: Jid | None = None) -> None:
+        """A linked device sent a message."""
+        self.remember(ident, message)
+        self.copies.append(Received(self._account, ident, text_of(message), message, group))
+
+    async def write_text(self, to: Peer | Account | Group, text: str) -> str:
+        """The owner writes on the phone.  The message's id."""
+        return await self.write(to, contents.text(text))
+
+    async def write(self, to: Peer | Account | Group, content: pb.Message) -> str:
         """The owner writes on the phone; its devices get a copy (whatsapp-protocol.md 5.6).  The message's id."""
-        account, content = self._account, {1: text}
-        ident = self.server.next_id()
+        if isinstance(to, Group):
+            return await self.send(to, content)
+        account, ident, content = (
+            self._account,
+            self.server.next_id(),
+            contents.with_secret(content),
+        )
+        encoded = pb.encode(content)
         if isinstance(to, Peer):
-            to.inbox.add(Received(account, ident, text, pb.encode(content)))
+            to.take(account, ident, encoded)
         else:
-            await self.send(to, content, id=ident, text=text)
-        self.server.ledger.sent(account, self.pn.user, ident, text)
+            await self.send(to, content, id=ident)
+        self.remember(ident, encoded)
+        self.server.ledger.sent(account, self.pn.user, ident, text_of(encoded))
         copy = pb.encode({31: {1: str(to.lid), 2: content}})
+        kind = contents.stanza_kind(content)
         for device in account.devices.values():
-            self._post(
-                device, copy, id=ident, from_=self.lid, recipient=to.lid, peer_recipient_pn=to.pn
+            self.post(
+                device, ident, copy, kind, from_=self.lid, recipient=to.lid, peer_recipient_pn=to.pn
             )
         self.server.news.tell()
         return ident

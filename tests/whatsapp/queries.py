@@ -20,8 +20,10 @@ def answer(server: WhatsApp, device: Device, iq: Node) -> Node:
     """The answer to a query; for one that nobody knows an empty result will do (5.2)."""
     query = iq.children[0] if iq.children else node("none")
     known = _ANSWERS.get((iq.get("xmlns"), query.tag)) or _ANSWERS.get((iq.get("xmlns"), ""))
-    content = known(server, device, iq) if known is not None else ()
-    return node("iq", *content, type_="result", id=iq.get("id"), from_=SERVER)
+    content = known(server, device, iq) if known is not None else []
+    kind = "error" if content and content[0].tag == "error" else "result"
+    asked = iq.attrs.get("to", SERVER)
+    return node("iq", *content, type_=kind, id=iq.get("id"), from_=asked)
 
 
 def _count_keys(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
@@ -35,7 +37,7 @@ def _fetch_keys(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
 def _bundle(server: WhatsApp, jid: Jid) -> Node:
     person = server.person(jid)
     if person is not None and jid.device == 0:
-        return person.bundle_node(jid)
+        return person.keys.bundle_node(jid)
     linked = server.device(jid)
     if linked is not None:
         return linked.keys.bundle_node(jid)
@@ -100,13 +102,28 @@ def _usync_user(server: WhatsApp, user: Node, wants: set[str]) -> Node:
     return node("user", *answers, jid=jid)
 
 
-# By namespace and first child ("": any).  Groups (w:g2) and linking by code (md) have their place here.
+def _group(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
+    group = server.groups.get(iq.jid("to"))
+    if group is None or device.account.phone not in group.members:
+        return [node("error", code=404, text="item-not-found")]
+    return [group.info()]
+
+
+def _groups(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
+    phone = device.account.phone
+    mine = [group.info() for group in server.groups.values() if phone in group.members]
+    return [node("groups", *mine)]
+
+
+# By namespace and first child ("": any).
 _ANSWERS: dict[tuple[str, str], Callable[[WhatsApp, Device, Node], list[Node]]] = {
     ("encrypt", "count"): _count_keys,
     ("encrypt", "key"): _fetch_keys,
     ("encrypt", ""): _upload_keys,
     ("md", "remove-companion-device"): _remove_device,
     ("usync", ""): _usync,
+    ("w:g2", "query"): _group,
+    ("w:g2", "participating"): _groups,
     ("w:m", ""): _media_hosts,
     ("w:sync:app:state", ""): _app_state,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +17,16 @@ from tests.whatsapp.certificate import make_certificate
 from tests.whatsapp.connection import Connection
 from tests.whatsapp.device import Device
 from tests.whatsapp.front import Front, WebSocket
+from tests.whatsapp.groups import Group
 from tests.whatsapp.ledger import Ledger
 from tests.whatsapp.media import MediaHost
 from tests.whatsapp.news import News
 from tests.whatsapp.noise import Authority
-from tests.whatsapp.people import Peer, Person
+from tests.whatsapp.peers import Peer
+from tests.whatsapp.people import Person
 from tests.whatsapp.wire import SERVER, Jid, node
+
+STATUS = Jid("status", "broadcast")
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +41,8 @@ class WhatsApp:
         self.news = News(self.errors)
         self.ledger = Ledger(self.news)
         self.media = MediaHost()
+        self.clock: Callable[[], float] = time.time  # of every stanza
+        self.groups: dict[Jid, Group] = {}
         self.accounts: list[Account] = []
         self.peers: list[Peer] = []
         self._people: dict[Jid, Person] = {}
@@ -125,6 +133,23 @@ class WhatsApp:
         """The linked device with this address."""
         account = self.account(jid)
         return None if account is None else account.devices.get(jid.device)
+
+    def add_group(self, subject: str, *members: Person | Account, by_number: bool = False) -> Group:
+        """A group; its members, the first of whom made it, are told."""
+        people = [m if isinstance(m, Person) else m.phone for m in members]
+        jid = Jid(f"1203630{len(self.groups) + 1:011}", "g.us")
+        group = self.groups[jid] = Group(self, jid, subject, people, by_number=by_number)
+        group.announce()
+        return group
+
+    def status_of(self, author: Person) -> Group:
+        """Where somebody posts statuses: a broadcast to all accounts (status@broadcast)."""
+        readers = [account.phone for account in self.accounts if account.phone is not author]
+        return Group(self, STATUS, "", [author, *readers], by_number=False)
+
+    def now(self) -> int:
+        """The time that stanzas carry: seconds since 1970."""
+        return int(self.clock())
 
     def next_id(self) -> str:
         """A fresh stanza id."""

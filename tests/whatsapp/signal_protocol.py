@@ -1,4 +1,4 @@
-"""Signal protocol v3 as libsignal speaks it: X3DH and the double ratchet.  Sender keys (groups) have their place here.
+"""Signal protocol v3 as libsignal speaks it: X3DH and the double ratchet.  Groups: sender_keys.py.
 
 Byte layouts (whatsapp-protocol.md 4; all public keys on the wire have a leading 0x05):
 
@@ -83,22 +83,25 @@ class Bundle:
 
 
 @dataclass
-class _Chain:
+class Chain:
+    """A symmetric ratchet: a seed for every message, and those of messages that were skipped."""
+
     key: bytes
     index: int = 0
     skipped: dict[int, bytes] = field(default_factory=dict)
 
     def next(self) -> bytes:
+        """The next message's seed."""
         seed = mac(self.key, b"\x01")
         self.key = mac(self.key, b"\x02")
         self.index += 1
         return seed
 
-    def at(self, counter: int) -> tuple[bytes, _Chain]:
+    def at(self, counter: int) -> tuple[bytes, Chain]:
         """The seed of a message, and the chain as it will be once that message was read."""
         if counter - self.index > _FAR:
             raise ValueError(f"message {counter} is too far ahead of {self.index}")
-        after = _Chain(self.key, self.index, dict(self.skipped))
+        after = Chain(self.key, self.index, dict(self.skipped))
         while after.index <= counter:
             index = after.index
             after.skipped[index] = after.next()
@@ -121,8 +124,8 @@ class Session:
         self._theirs = point(their_identity)
         self._root, self._initial_chain = keys[:32], keys[32:]
         self._ratchet = KeyPair()
-        self._sending = _Chain(b"")
-        self._receiving: dict[bytes, _Chain] = {}
+        self._sending = Chain(b"")
+        self._receiving: dict[bytes, Chain] = {}
         self._previous = 0
         self._pre_key_header: pb.Message | None = None  # until they answer
 
@@ -162,13 +165,13 @@ class Session:
             secret += one_time[number].pair.agree(base)
         self = cls(identity, theirs, secret)
         self._ratchet = signed.pair
-        self._sending = _Chain(self._initial_chain)
+        self._sending = Chain(self._initial_chain)
         return self
 
-    def _derive(self, their_ratchet: bytes) -> tuple[bytes, _Chain]:
+    def _derive(self, their_ratchet: bytes) -> tuple[bytes, Chain]:
         shared = self._ratchet.agree(their_ratchet)
         keys = hkdf(shared, 64, b"WhisperRatchet", self._root)
-        return keys[:32], _Chain(keys[32:])
+        return keys[:32], Chain(keys[32:])
 
     def _turn(self, their_ratchet: bytes) -> None:
         self._previous = max(self._sending.index - 1, 0)

@@ -1,8 +1,8 @@
 """What a process under test needs in its environment so that it takes this server for WhatsApp.
 
 Nothing in the program under test knows of it: `sitecustomize`, which Python imports at start-up from PYTHONPATH, waits
-until the program itself loads the library, and then replaces the pinned Noise root key in its memory.  A process that
-never loads the library stays as it is.
+until the program itself loads the library, through neonize or by its own `ctypes.CDLL`, and then replaces the pinned
+Noise root key in its memory.  A process that never loads the library stays as it is.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _SITECUSTOMIZE = '''\
 
 import sys
 
-_MODULE = "neonize._binder"  # loads the shared object
+_MODULE = "ctypes"  # what loads shared objects
 
 
-def _replace_root_key():
+def _replace_root_key(library):
     import ctypes
     import json
     from pathlib import Path
@@ -29,14 +29,27 @@ def _replace_root_key():
     trust = json.loads(Path(__file__).with_name("trust.json").read_text())
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, _, offset, _, _, *path = line.split(None, 5)
-        if path == [trust["library"]] and int(offset, 16) == 0:
+        if path == [library] and int(offset, 16) == 0:
             place = int(span.partition("-")[0], 16) + trust["address"]
             break
     else:
-        raise RuntimeError(f"{trust['library']} is not loaded here")
+        raise RuntimeError(f"{library} is not loaded here")
     if ctypes.string_at(place, 32) != bytes.fromhex(trust["real"]):
         raise RuntimeError("unexpected bytes where the Noise root key should be: another build of the library?")
     ctypes.memmove(place, bytes.fromhex(trust["ours"]), 32)
+
+
+def _watch(ctypes):
+    import os
+
+    load = ctypes.CDLL.__init__
+
+    def init(self, name, *args, **options):
+        load(self, name, *args, **options)
+        if "neonize-linux-" in os.path.basename(str(name)):
+            _replace_root_key(os.path.realpath(name))
+
+    ctypes.CDLL.__init__ = init
 
 
 class _Finder:
@@ -55,7 +68,7 @@ class _Finder:
 
             def exec_module(module):
                 execute(module)
-                _replace_root_key()
+                _watch(module)
 
             spec.loader.exec_module = exec_module
         return spec

@@ -6,7 +6,6 @@ compress with it.  Byte layouts: whatsapp-protocol.md 4.
 
 from __future__ import annotations
 
-import time
 import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -107,11 +106,6 @@ def node(tag: str, *content: Node | bytes, **attrs: Value) -> Node:
         else:
             made.children.append(item)
     return made
-
-
-def now() -> int:
-    """The time as stanzas carry it: seconds since 1970."""
-    return int(time.time())
 
 
 # --- encoding ---------------------------------------------------------------------------------

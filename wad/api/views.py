@@ -29,11 +29,16 @@ class InboundView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
-    """The account's process."""
+    """The account's process.
+
+    `receipts`: whether WhatsApp is told that a message arrived after it was stored (`after-store`) or before
+    (`early`); None until the worker has said so.
+    """
 
     pid: int | None
     started_ms: int
     restarts: int
+    receipts: str | None
 
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +90,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     uptime_s: float
     engine: str
-    receipts: str
+    receipts: str | None
     store: str
     lease: LeaseView
     accounts: tuple[AccountView, ...]
@@ -153,7 +158,10 @@ def account_view(account: Account) -> AccountView:
         worker=None
         if worker is None
         else WorkerView(
-            pid=worker.pid, started_ms=account.worker_started_ms, restarts=account.restarts
+            pid=worker.pid,
+            started_ms=account.worker_started_ms,
+            restarts=account.restarts,
+            receipts=worker.receipts,
         ),
         inbound=_inbound_view(account),
         last_event_ms=account.inbound.last_event_ms,

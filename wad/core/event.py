@@ -32,6 +32,7 @@ class MessageKind(StrEnum):
     EDIT = "edit"
     REVOKE = "revoke"
     UNDECRYPTABLE = "undecryptable"
+    LOST = "lost"
     UNKNOWN = "unknown"
 
 

@@ -1,64 +1,65 @@
 """neonize, tamed: the only module that imports it, used only inside a worker process.
 
 What it hides (facts and measurements: engine.md):
+- of neonize's Python only the generated protobuf classes are imported; its own package would load 22 MB more, start
+  processes and threads, and go to the network where it misses its library (1);
 - the database is one file per account, opened with WAL, immediate transactions and full synchronisation (2);
 - events are taken as raw bytes before any parsing, so that nothing the library hands over can be dropped unseen (4);
-- the outcome of a pairing comes through a private hook, as there is no other way (3);
-- texts go out as a protobuf of ours: a plain string would be scanned for mentions and links (5);
-- its logging is silenced before the import and before connect (1).
+- texts go out as a protobuf of ours (5).
 """
 
 from __future__ import annotations
 
-import ctypes
+import importlib.machinery
+import importlib.util
 import logging
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
-logging.getLogger("neonize").setLevel(logging.WARNING)
-logging.getLogger("whatsmeow").setLevel(logging.WARNING)
+from wad.core.errors import EngineFailure
+from wad.core.jid import Jid
+from wad.engine.binding import Functions, package
 
-from neonize import events  # noqa: E402
-from neonize.client import NewClient  # noqa: E402
-from neonize.exc import NeonizeError  # noqa: E402
+
+def _bypass() -> None:
+    """Let `neonize` be a plain directory: importing from it runs no `neonize/__init__.py`."""
+    if "neonize" not in sys.modules:
+        spec = importlib.machinery.ModuleSpec("neonize", None, is_package=True)
+        spec.submodule_search_locations = [str(package())]
+        sys.modules["neonize"] = importlib.util.module_from_spec(spec)
+
+
+_bypass()
+
 from neonize.proto import Neonize_pb2  # noqa: E402
-from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps  # noqa: E402
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message  # noqa: E402
-from neonize.utils.log import log as neonize_log  # noqa: E402
 
-from wad.core.errors import EngineFailure  # noqa: E402
-from wad.core.jid import Jid  # noqa: E402
+log = logging.getLogger("wad.whatsmeow")
 
-neonize_log.setLevel(logging.WARNING)
-logging.getLogger("neonize.utils.log").setLevel(logging.WARNING)
+EVENTS: Final = {
+    3: "Connected", 4: "KeepAliveTimeout", 5: "KeepAliveRestored", 6: "LoggedOut", 7: "StreamReplaced",
+    8: "TemporaryBan", 9: "ConnectFailure", 10: "ClientOutdated", 11: "StreamError", 12: "Disconnected",
+    13: "HistorySync", 17: "Message", 18: "Receipt", 27: "OfflineSyncCompleted", 44: "UndecryptableMessage",
+}  # fmt: skip
+"""The events that are asked for, and their numbers (neonize/events.py, EVENT_TO_INT)."""
 
-SUBSCRIBED = (
-    events.ConnectedEv, events.DisconnectedEv, events.KeepAliveTimeoutEv, events.KeepAliveRestoredEv,
-    events.LoggedOutEv, events.StreamReplacedEv, events.TemporaryBanEv, events.ConnectFailureEv,
-    events.ClientOutdatedEv, events.StreamErrorEv, events.HistorySyncEv, events.MessageEv, events.ReceiptEv,
-    events.UndecryptableMessageEv,
-)  # fmt: skip
-
-_NAMES = {code: kind.__name__ for kind, code in events.EVENT_TO_INT.items()}
-
-
-class _Client(NewClient):  # type: ignore[misc]
-    on_status: Callable[[str], None]
-
-    def _NewClient__onLoginStatus(self, uuid: int, status: int) -> None:  # noqa: N802, a private name of theirs
-        self.on_status(ctypes.string_at(status).decode(errors="replace"))
+_DESKTOP: Final = 7  # waCompanionReg.DeviceProps.PlatformType
 
 
 class Library:
-    """One account's client.  `on_event(name, raw)` and `on_status(word)` run on threads of the library.
+    """One account's client.  All callbacks run on threads of the library.
 
-    Event names are the protobuf's: `Message`, `Receipt`, `Connected`, ...
+    `on_event(name, raw)`: names are the protobuf's, `Message`, `Receipt`, `Connected`, ...  `on_line(logger, text)`,
+    where it is given, gets the library's log lines of every level as they are written.  They hold whole stanzas: they
+    must not be kept or logged.
     """
 
     def __init__(
         self,
+        functions: Functions,
         database: Path,
         account: str,
         device_name: str,
@@ -66,66 +67,87 @@ class Library:
         on_event: Callable[[str, bytes], None],
         on_qr: Callable[[str], None],
         on_status: Callable[[str], None],
+        on_line: Callable[[str, str], None] | None = None,
     ) -> None:
-        self._client = _Client(
-            _dsn(database),
-            uuid=account,
-            props=DeviceProps(os=device_name, platformType=DeviceProps.DESKTOP),
-        )
-        self._client.on_status = on_status
-        self._client.event.qr(lambda _client, code: on_qr(code.decode()))
-        self._client.event.list_func = dict.fromkeys(
-            events.EVENT_TO_INT[kind] for kind in SUBSCRIBED
-        )
-
-        def execute(_uuid: int, address: int, size: int, code: int) -> None:
-            on_event(_NAMES.get(code, f"event {code}"), ctypes.string_at(address, size))
-
-        self._client.event.execute = execute
+        self._functions = functions
+        self._database = database
+        self._uuid = account.encode()
+        self._device_name = device_name
+        self._on_event = on_event
+        self._on_qr = on_qr
+        self._on_status = on_status
+        self._on_line = on_line
 
     def connect(self) -> None:
         """Connect and stay; returns only when the client is done for.  Raises EngineFailure."""
-        try:
-            self._client.connect()
-        except NeonizeError as error:
-            raise EngineFailure(str(error)) from error
+        error = self._functions.run(
+            _dsn(self._database),
+            self._uuid,
+            _device_properties(self._device_name),
+            log_level=b"WARN" if self._on_line is None else b"DEBUG",
+            kinds=bytes(EVENTS),
+            on_qr=lambda code: self._on_qr(code.decode()),
+            on_status=self._on_status,
+            on_event=self._event,
+            on_log=self._log,
+        )
+        if error:
+            raise EngineFailure(error)
+
+    def _event(self, kind: int, raw: bytes) -> None:
+        if kind in EVENTS:  # number 0, who we are, comes unasked
+            self._on_event(EVENTS[kind], raw)
+
+    def _log(self, raw: bytes) -> None:
+        entry = Neonize_pb2.LogEntry.FromString(raw)
+        if self._on_line is not None:
+            self._on_line(entry.Name, entry.Message)
+        if entry.Level not in ("DEBUG", "INFO"):
+            log.warning("%s: %s", entry.Name, entry.Message)
 
     def is_connected(self) -> bool:
         """Whether the socket is open.  May block while the library dials (engine.md 3)."""
-        return bool(self._client.is_connected)
+        return self._functions.is_connected(self._uuid)
 
     def send(self, to: Jid, text: str, secret: bytes) -> tuple[str, int]:
         """Send a text; gives WhatsApp's id and its time in ms.  Raises EngineFailure with the library's words."""
+        # A plain string would be scanned for mentions and links (engine.md 5).
         body = Message(conversation=text)
         body.messageContextInfo.messageSecret = secret
-        try:
-            response = self._client.send_message(_proto_jid(to), body)
-        except NeonizeError as error:
-            raise EngineFailure(str(error)) from error
-        return response.ID, response.Timestamp * 1000
+        answer = Neonize_pb2.SendMessageReturnFunction.FromString(
+            self._functions.send_message(
+                self._uuid, _proto_jid(to).SerializeToString(), body.SerializeToString()
+            )
+        )
+        if answer.Error:
+            raise EngineFailure(answer.Error)
+        return answer.SendResponse.ID, answer.SendResponse.Timestamp * 1000
 
     def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers (digits) have WhatsApp.  Raises EngineFailure."""
-        try:
-            answers = self._client.is_on_whatsapp(*(f"+{phone}" for phone in phones))
-        except NeonizeError as error:
-            raise EngineFailure(str(error)) from error
-        return {answer.Query.lstrip("+"): bool(answer.IsIn) for answer in answers}
+        if not phones:
+            return {}
+        numbers = " ".join(f"+{phone}" for phone in phones)
+        answer = Neonize_pb2.IsOnWhatsAppReturnFunction.FromString(
+            self._functions.is_on_whatsapp(self._uuid, numbers.encode())
+        )
+        if answer.Error:
+            raise EngineFailure(answer.Error)
+        return {one.Query.lstrip("+"): bool(one.IsIn) for one in answer.IsOnWhatsAppResponse}
 
     def log_out(self) -> None:
         """Make WhatsApp forget this device.  Raises EngineFailure."""
-        try:
-            self._client.logout()
-        except NeonizeError as error:
-            raise EngineFailure(str(error)) from error
+        if error := self._functions.log_out(self._uuid):
+            raise EngineFailure(error)
 
     def disconnect(self) -> None:
         """Close the socket; events that have arrived are still handed out."""
-        self._client.disconnect()
+        self._functions.disconnect(self._uuid)
 
     def stop(self) -> None:
         """Give up the client; events that were not handed out yet are dropped."""
-        self._client.stop()
+        if error := self._functions.stop(self._uuid):
+            log.warning("stop: %s", error)
 
 
 def parse(name: str, raw: bytes) -> Any:
@@ -137,6 +159,12 @@ def _dsn(database: Path) -> str:
     # The library appends "?_foreign_keys=on" to what it is given; the last parameter takes that up (engine.md 2).
     options = "_foreign_keys=on&_journal_mode=WAL&_busy_timeout=10000&_txlock=immediate&_synchronous=FULL&_x="
     return f"{quote(str(database))}?{options}"
+
+
+def _device_properties(name: str) -> bytes:
+    """A waCompanionReg.DeviceProps: os = 1, platformType = 3.  By hand, since its classes would cost half a MB."""
+    text = name.encode()[:127].decode(errors="ignore").encode()
+    return b"\x0a" + bytes([len(text)]) + text + b"\x18" + bytes([_DESKTOP])
 
 
 def _proto_jid(jid: Jid) -> Any:

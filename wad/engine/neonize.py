@@ -11,12 +11,23 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
+from wad.clock import SystemClock
 from wad.core import connection, wire
 from wad.core.errors import BadInput, EngineFailure, TimedOut, WadError
 from wad.core.jid import Jid, masked
 from wad.core.outbox import NotSent, Unknown
 from wad.engine import fate, session
-from wad.engine.port import EngineOptions, Fate, FileDamaged, Held, Identity, Report, Spooled
+from wad.engine.lost import Comparison
+from wad.engine.port import (
+    EngineOptions,
+    Fate,
+    FileDamaged,
+    Held,
+    Identity,
+    Receipts,
+    Report,
+    Spooled,
+)
 from wad.engine.process import Process
 from wad.home import Home
 
@@ -35,13 +46,13 @@ _INHERITED: Final = frozenset(
 _SEND_TIMEOUT: Final = (
     240.0  # three of the library's own timeouts of 75 s, and some air (engine.md 5)
 )
+_EARLY: Final = "WhatsApp is told that a message arrived before it is stored (receipts: early): %s"
+_DAYS_14: Final = 14 * 86_400_000  # ms; WhatsApp's server sends nothing again that is older
 _CALL_TIMEOUT: Final = 90.0
 _REPORTS: Final[dict[str, Callable[..., Report]]] = {
     "qr": connection.QrShown,
     "qr_over": connection.QrOver,
     "paired": connection.Paired,
-    "identity": Identity,
-    "connected": connection.Connected,
     "lost": connection.Lost,
     "logged_out": connection.LoggedOut,
     "replaced": connection.Replaced,
@@ -55,15 +66,23 @@ _REPORTS: Final[dict[str, Callable[..., Report]]] = {
 class NeonizeEngine:
     """WhatsApp through neonize, one process an account."""
 
-    receipts = "early"
-
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
+        self._workers: set[NeonizeWorker] = set()
+
+    @property
+    def receipts(self) -> Receipts | None:
+        """The weakest guarantee that a running worker gives; None while none has said so."""
+        said = {worker.receipts for worker in self._workers} - {None}
+        if not said:
+            return None
+        return Receipts.EARLY if Receipts.EARLY in said else Receipts.AFTER_STORE
 
     async def launch(
         self, home: Home, report: Callable[[Report], None], permit: float
     ) -> NeonizeWorker:
         """Start a worker; what it has to tell goes to `report`.  Raises EngineFailure."""
+        comparison = await asyncio.to_thread(self._prepare, home)
         ours, theirs = socket.socketpair()
         argv = [
             sys.executable, "-m", "wad.engine.worker", "--account", home.id, "--home", str(home.path),
@@ -80,7 +99,20 @@ class NeonizeEngine:
             ours.close()
             raise
         reader, writer = await asyncio.open_connection(sock=ours)
-        return NeonizeWorker(home, process, reader, writer, report, self._options)
+        worker = NeonizeWorker(home, process, reader, writer, report, self._options, comparison)
+        self._workers.add(worker)
+        worker.ended.add_done_callback(lambda _ended: self._workers.discard(worker))
+        return worker
+
+    def _prepare(self, home: Home) -> Comparison | None:
+        """What is to be done with the session's database before the library has it."""
+        clock = SystemClock()
+        try:
+            session.prune_plaintexts(home.session_db, clock.wall_ms() - _DAYS_14)
+            return Comparison(home, clock)
+        except WadError as error:  # a damaged file is the worker's to report: it checks both
+            log.warning("no look for lost messages: %s", error, extra={"account": home.id})
+            return None
 
     def _environ(self) -> dict[str, str]:
         environ = {name: value for name, value in os.environ.items() if name in _INHERITED}
@@ -110,6 +142,7 @@ class NeonizeWorker:
         writer: asyncio.StreamWriter,
         report: Callable[[Report], None],
         options: EngineOptions,
+        comparison: Comparison | None,
     ) -> None:
         self._home = home
         self._process = process
@@ -117,9 +150,12 @@ class NeonizeWorker:
         self._writer = writer
         self._report = report
         self._options = options
+        self._comparison = comparison
+        self._comparing: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_words = ""
+        self.receipts: Receipts | None = None
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(), name=f"worker {home.id}")
 
@@ -147,6 +183,8 @@ class NeonizeWorker:
         finally:
             probing.cancel()
             self._writer.close()
+        if self._comparing is not None:
+            await self._comparing  # the files are nobody's once this worker has ended
         if "SIGABRT" in why:
             log.error("worker's last words: %s", masked(" | ".join(self._process.tail)))
         for waiting in self._waiting.values():
@@ -172,6 +210,16 @@ class NeonizeWorker:
                     waiting.set_result(result)
             case wire.Notice("ending", [str(why)]):
                 self._last_words = why
+            case wire.Notice("receipts", [str(word), str(why)]):
+                self.receipts = Receipts(word)
+                if self.receipts is Receipts.EARLY:
+                    log.warning("%s", _EARLY % why, extra={"account": self._home.id})
+            case wire.Notice("connected", []):
+                self._report(Identity(*session.identity(self._home.session_db)))
+                self._report(connection.Connected())
+            case wire.Notice("synced", []):
+                if self._comparing is None or self._comparing.done():
+                    self._comparing = asyncio.create_task(self._compare())
             case wire.Notice("damaged", [str(name), str(why)]):
                 self._last_words = why
                 self._report(FileDamaged(name, why))
@@ -179,6 +227,20 @@ class NeonizeWorker:
                 self._report(_REPORTS[method](*params))
             case _:
                 raise BadInput(f"a worker sent {frame!r:.100}")
+
+    async def _compare(self) -> None:
+        """All that waited for this device was handed over and stored: look for what never came, and tidy up."""
+        if self._comparison is None:
+            return
+        before = SystemClock().wall_ms() - _DAYS_14
+        try:
+            newest = await asyncio.to_thread(self._comparison.make)
+            await asyncio.to_thread(session.prune_plaintexts, self._home.session_db, before)
+        except WadError as error:  # it is made again the next time
+            log.warning("no look for lost messages: %s", error, extra={"account": self._home.id})
+            return
+        if newest is not None:
+            self._report(Spooled(newest))
 
     async def _probe(self) -> None:
         """Kill a worker whose library hangs: nothing else ends a stalled dial (engine.md 3)."""
@@ -219,9 +281,11 @@ class NeonizeWorker:
     async def send(self, to: Jid, text: str, secret: bytes) -> Fate:
         """Send a text; a worker that dies or hangs over it leaves its traces in the session's database."""
         try:
-            return fate.from_wire(
-                await self._call("send", str(to), text, secret, timeout=_SEND_TIMEOUT)
-            )
+            answer = await self._call("send", str(to), text, secret, timeout=_SEND_TIMEOUT)
+            if answer[0] != "failed":
+                return fate.from_wire(answer)
+            found = await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
+            return fate.classify(answer[1], found)
         except TimedOut as error:
             return Unknown("", str(error))
         except EngineFailure as error:

@@ -9,12 +9,20 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from wad.core import connection
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.home import Home
+
+
+class Receipts(StrEnum):
+    """When WhatsApp is told that a message arrived: once it is on the disk, or before."""
+
+    AFTER_STORE = "after-store"
+    EARLY = "early"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,11 @@ class Worker(Protocol):
         ...
 
     @property
+    def receipts(self) -> Receipts | None:
+        """Which guarantee is in force; None until it has said so."""
+        ...
+
+    @property
     def ended(self) -> Future[str]:
         """Done when the worker is gone for sure; one sentence says why."""
         ...
@@ -100,8 +113,8 @@ class Engine(Protocol):
     """Makes workers, and reads what they leave on the disk."""
 
     @property
-    def receipts(self) -> str:
-        """When WhatsApp is told that a message arrived: `after-store`, or `early` (before it is on the disk)."""
+    def receipts(self) -> Receipts | None:
+        """Which guarantee every running worker gives; None while none has said so."""
         ...
 
     async def launch(self, home: Home, report: Callable[[Report], None], permit: float) -> Worker:

@@ -1,35 +1,60 @@
 """What the library keeps in a session's database, read without the library.
 
 Table and column names: whatsmeow store/sqlstore upgrades, read from databases that neonize 0.5.2 made (engine.md 2, 6).
-The file belongs to the library; wad only reads it.
+The file belongs to the library; wad only reads it, but for one table that the library leaves to grow.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from wad.core.errors import Damaged, Unavailable
 
 
-def _row(path: Path, query: str, *values: object) -> tuple[object, ...] | None:
-    """The first row of a query; None also where the library has not made its tables yet."""
-    if not path.exists() or path.stat().st_size == 0:
-        return None
+class Listed(NamedTuple):
+    """A message that the library has decrypted, as its own list has it; addresses without devices."""
+
+    chat: str
+    sender: str
+    wa_id: str
+
+
+@contextmanager
+def _opened(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
     try:
-        db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=10)
+        db = sqlite3.connect(
+            f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=10, isolation_level=None
+        )
         try:
-            row: tuple[object, ...] | None = db.execute(query, values).fetchone()
-            return row
+            yield db
         finally:
             db.close()
     except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return None
         raise Unavailable(f"cannot read {path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise Damaged(f"{path} is damaged: {error}") from error
+
+
+def _rows(path: Path, query: str, *values: object, mode: str = "ro") -> list[tuple[object, ...]]:
+    """What a query finds; nothing also where the library has not made its tables yet."""
+    if not path.exists() or path.stat().st_size == 0:
+        return []
+    with _opened(path, mode) as db:
+        try:
+            return db.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
+
+
+def _row(path: Path, query: str, *values: object) -> tuple[object, ...] | None:
+    return next(iter(_rows(path, query, *values)), None)
 
 
 def check(path: Path) -> None:
@@ -58,3 +83,39 @@ def sent_as(path: Path, secret: bytes) -> str | None:
     """The WhatsApp id that was stored with this message secret, before anything was sent.  Raises as above."""
     row = _row(path, "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ?", secret)
     return None if row is None else str(row[0])
+
+
+def newest_secret(path: Path) -> int:
+    """The number of the newest row in the library's list of messages, 0 when it is empty.  Raises as above.
+
+    Rows are numbered as they come; a logout empties the list, and then numbers start again.
+    """
+    row = _row(path, "SELECT max(rowid) FROM whatsmeow_message_secrets")
+    return int(str(row[0] or 0)) if row else 0
+
+
+def messages_listed(path: Path, after: int, up_to: int) -> list[Listed]:
+    """The messages of others in these rows of the list.  Raises as above.
+
+    The library lists a message that carries a secret, as those of current clients do, before it hands it over
+    (whatsmeow message.go, storeMessageSecret); its own messages and those of a history sync are in it, too.
+    """
+    ours = {address.partition("@")[0].partition(":")[0] for address in identity(path)[:2]}
+    found = _rows(
+        path,
+        "SELECT chat_jid, sender_jid, message_id FROM whatsmeow_message_secrets WHERE rowid > ? AND rowid <= ?",
+        after,
+        up_to,
+    )
+    listed = [Listed(*map(str, row)) for row in found]
+    return [one for one in listed if one.sender.partition("@")[0] not in ours]
+
+
+def prune_plaintexts(path: Path, before_ms: int) -> None:
+    """Delete what the library keeps of messages decrypted before this time; it does not do so itself.
+
+    WhatsApp's server sends nothing again that is older than 14 days (whatsmeow store.go, DeleteOldBufferedHashes).
+    Raises as above.
+    """
+    query = "DELETE FROM whatsmeow_event_buffer WHERE insert_timestamp < ?"
+    _rows(path, query, before_ms, mode="rw")

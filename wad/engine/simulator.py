@@ -16,7 +16,7 @@ from wad.core import event as words
 from wad.core.event import Content, Mark, MessageKind, MessageReceived, ReceiptReceived
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Sent
-from wad.engine.port import Fate, Identity, Report, Spooled
+from wad.engine.port import Fate, Identity, Receipts, Report, Spooled
 from wad.home import Home
 from wad.spool import Spool
 
@@ -26,7 +26,7 @@ _SESSION_MARK = b"a simulated session\n"
 class SimulatorEngine:
     """Makes simulated workers.  `workers` holds the running ones, for tests to play with."""
 
-    receipts = "after-store"
+    receipts: Receipts | None = Receipts.AFTER_STORE
 
     def __init__(self, *, auto_pair: bool = True) -> None:
         self._auto_pair = auto_pair
@@ -65,6 +65,7 @@ class SimulatedWorker:
     """One simulated account.  The methods below `# what a test does` play WhatsApp and the phone."""
 
     pid = None
+    receipts: Receipts | None = Receipts.AFTER_STORE
 
     def __init__(
         self, engine: SimulatorEngine, home: Home, report: Callable[[Report], None]

@@ -2,14 +2,16 @@
 
     python -m wad.engine.worker --account ID --home DIR --fd N --parent PID --permit SECONDS --device NAME
 
-Law: what the library hands over is appended to the spool, committed, before its handler returns; only then is the
-daemon told.  The process acts only while it is permitted to (a deadline on its own CLOCK_BOOTTIME that each renewal of
-the lease moves on), dies with the daemon, and never restarts the library in place: whatever ends the connection for
-good ends the process, and a fresh one takes its place.  It always leaves by os._exit: the library's threads cannot be
-joined (engine.md 3).
+Law: what the library hands over is committed to the spool before the daemon is told, and before WhatsApp is told
+(`receipts: after-store`, wad/engine/receipts.py).  With a build of the library that is not known the second does not
+hold (`receipts: early`): then what is in the library's queue when the process is killed is lost.  The process says
+which of the two is in force.
 
-What is not guaranteed: the library tells WhatsApp that a message arrived when the event enters its own queue, before
-the handler runs; what is in that queue when the process is killed is lost (`receipts: early`, engine.md 4).
+It never opens the session's database while the library has it open (wad/engine/lost.py says why).
+
+It acts only while it is permitted to (a deadline on its own CLOCK_BOOTTIME that each renewal of the lease moves on),
+dies with the daemon, and never restarts the library in place: whatever ends the connection for good ends the process,
+and a fresh one takes its place.  It always leaves by os._exit: the library's threads cannot be joined (engine.md 3).
 """
 
 from __future__ import annotations
@@ -20,23 +22,23 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 from wad.clock import SystemClock
-from wad.core import event as words
 from wad.core import wire
-from wad.core.errors import Damaged, EngineFailure, StateUnwritable, Unavailable, WadError
+from wad.core.errors import Damaged, EngineFailure, WadError
 from wad.core.jid import Jid
 from wad.core.outbox import Sent
 from wad.engine import fate, session
+from wad.engine.binding import Functions, shared_object
+from wad.engine.inbox import KEPT, Inbox
 from wad.engine.library import Library, parse
-from wad.engine.translate import Untranslatable, message, receipt
+from wad.engine.link import Link, Permission
+from wad.engine.receipts import Gate, NotThisBuild, keep_plaintexts
 from wad.home import Home, lock_account
 from wad.spool import Spool
 
@@ -46,126 +48,50 @@ _PR_SET_PDEATHSIG: Final = 1
 _QUIET: Final = (
     0.3  # seconds without an event after which a disconnected library has handed out all it had
 )
-_DISK_RETRY: Final = 0.5  # seconds between tries while the disk refuses
-_TRANSLATORS: Final[dict[str, Callable[[Any], words.Event | None]]] = {
-    "Message": message,
-    "Receipt": receipt,
-}
-_KEPT_RAW: Final = {
-    "HistorySync": "history sync is not translated yet",
-    "UndecryptableMessage": "could not be decrypted; the sender was asked to send it again",
-}
-
-
-class Inbox:
-    """Library to spool: every event that carries a fact, translated where possible, committed."""
-
-    def __init__(self, spool: Spool, clock: SystemClock) -> None:
-        self._spool = spool
-        self._clock = clock
-        self.busy = False
-        self.last_event = clock.monotonic()
-
-    def take(self, name: str, raw: bytes) -> int | None:
-        """Store one event; its row, or None where it carries nothing to keep."""
-        self.busy = True
-        try:
-            return self._store(name, raw)
-        finally:
-            self.busy = False
-            self.last_event = self._clock.monotonic()
-
-    def _store(self, name: str, raw: bytes) -> int | None:
-        event, wa_id, reason = None, "", _KEPT_RAW.get(name, "")
-        if name in _TRANSLATORS:
-            try:
-                event = _TRANSLATORS[name](parse(name, raw))
-            except Untranslatable as error:
-                reason = str(error)
-            except Exception as error:  # whatever it is, the raw event is kept and counted
-                reason = f"{type(error).__name__}: {error}"
-                log.exception("cannot translate a %s", name)
-            else:
-                if event is None:
-                    return None
-        if isinstance(event, words.MessageReceived):
-            wa_id = event.id
-        return self._spool.append(
-            received_ms=self._clock.wall_ms(),
-            kind=name.lower(),
-            wa_id=wa_id,
-            raw=raw,
-            event=words.encode(event) if event is not None else None,
-            reason=reason,
-        )
-
-
-class Link:
-    """The daemon's end of the socketpair.  Any thread may send."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._lock = threading.Lock()
-        self._spooled = 0
-        self._news = threading.Event()
-        threading.Thread(target=self._announce, name="announce", daemon=True).start()
-
-    def send(self, frame: wire.Frame) -> None:
-        """Write one frame."""
-        with self._lock:
-            self._socket.sendall(wire.encode(frame))
-
-    def notice(self, method: str, *params: Any) -> None:
-        """Tell the daemon something."""
-        self.send(wire.Notice(method, list(params)))
-
-    def spooled(self, seq: int) -> None:
-        """Say that there are new rows; never waits, so that a slow daemon cannot hold up the library's handler."""
-        self._spooled = seq
-        self._news.set()
-
-    def _announce(self) -> None:
-        while True:
-            self._news.wait()
-            self._news.clear()
-            self.notice("spooled", self._spooled)
-
-
-class Permission:
-    """The right to act, as a deadline on this process's CLOCK_BOOTTIME; the process ends when it runs out."""
-
-    def __init__(self, seconds: float, clock: SystemClock) -> None:
-        self._clock = clock
-        self._until = clock.monotonic() + seconds
-        threading.Thread(target=self._watch, name="permission", daemon=True).start()
-
-    def extend(self, seconds: float) -> None:
-        """The lease was renewed; never shortens."""
-        self._until = max(self._until, self._clock.monotonic() + seconds)
-
-    def _watch(self) -> None:
-        while (left := self._until - self._clock.monotonic()) > 0:
-            time.sleep(min(left, 1.0))
-        print("the permission to act ran out", file=sys.stderr, flush=True)
-        os._exit(4)
+_SETTLE: Final = 5.0  # seconds that what has arrived may take to be stored before a worker ends
 
 
 class Worker:
     """Ties library, spool and link together."""
 
     def __init__(self, home: Home, account: str, device: str, link: Link, spool: Spool) -> None:
+        """Load the library.  Raises EngineFailure, Damaged, Unavailable, StateUnwritable."""
         self._home = home
         self._link = link
         self._clock = SystemClock()
-        self._inbox = Inbox(spool, self._clock)
+        file = shared_object()
+        functions = Functions(file)
+        self._gate = self._guarantee(file)
+        self._inbox = Inbox(
+            spool,
+            self._clock,
+            patient=self._gate is not None,
+            on_stored=link.spooled,
+            on_done=_nothing if self._gate is None else self._gate.dealt_with,
+            on_held=lambda why: link.notice("held", why),
+            on_failed=self._cannot_store,
+        )
         self._library = Library(
+            functions,
             home.session_db,
             account,
             device,
             on_event=self._on_event,
             on_qr=lambda code: link.notice("qr", code),
             on_status=self._on_status,
+            on_line=None if self._gate is None else self._note,
         )
+
+    def _guarantee(self, file: Path) -> Gate | None:
+        """Have receipts wait for the commit, where this can be had; say what is in force."""
+        try:
+            keep_plaintexts(file)
+        except NotThisBuild as error:
+            log.warning("receipts are sent early: %s", error)
+            self._link.notice("receipts", "early", str(error))
+            return None
+        self._link.notice("receipts", "after-store", "")
+        return Gate()
 
     def start(self) -> None:
         """Connect, on a thread of its own."""
@@ -182,6 +108,7 @@ class Worker:
         ) as error:  # whatever it was, this process is of no more use and says so
             log.exception("connect failed")
             why = f"{type(error).__name__}: {error}"
+        self._inbox.settle(_SETTLE)
         self.end(why)
 
     def end(self, why: str) -> None:
@@ -190,11 +117,14 @@ class Worker:
         os._exit(3)
 
     def leave(self) -> None:
-        """The graceful end: close the socket, let all that has arrived be stored, only then stop (engine.md 4)."""
+        """The graceful end: close the socket, let all that has arrived be stored, only then stop (engine.md 4).
+
+        A receipt that still waited cannot be sent any more; WhatsApp sends its message again, and it is known.
+        """
         self._library.disconnect()
         closed = self._clock.monotonic()
         while (
-            self._inbox.busy
+            not self._inbox.settle(_QUIET)
             or self._clock.monotonic() - max(closed, self._inbox.last_event) < _QUIET
         ):
             time.sleep(0.01)
@@ -203,46 +133,41 @@ class Worker:
 
     # --- what the library tells, on its threads ------------------------------------------------
 
+    def _note(self, logger: str, text: str) -> None:
+        assert self._gate is not None
+        try:
+            self._gate.note(logger, text)
+        except BaseException as error:  # the receipt would go out now, whatever it is about
+            log.exception("the gate failed")
+            self.end(f"cannot hold receipts: {type(error).__name__}")
+
     def _on_event(self, name: str, raw: bytes) -> None:
         try:
-            if name in _TRANSLATORS or name in _KEPT_RAW:
-                self._keep(name, raw)
+            if self._gate is not None:
+                self._gate.taken()
+            if name in KEPT:
+                self._inbox.take(name, raw)
             else:
-                self._on_connection(name, parse(name, raw))
-        except Damaged as error:
-            self._link.notice("damaged", self._home.spool_db.name, str(error))
-            os._exit(6)
+                event = parse(name, raw)
+                self._inbox.then(lambda: self._on_connection(name, event))
         except BaseException as error:
             # The event was not stored, but WhatsApp may believe that it was: go before more is lost.
-            log.exception("cannot store a %s", name)
-            self.end(f"cannot store what arrives: {error}")
+            log.exception("cannot take a %s", name)
+            self.end(f"cannot take what arrives: {error}")
 
-    def _keep(self, name: str, raw: bytes) -> None:
-        """Store an event, however long the disk refuses.
-
-        While this waits, the library takes its queue's worth more and acknowledges nothing beyond that.
-        """
-        held = ""
-        while True:
-            try:
-                seq = self._inbox.take(name, raw)
-            except (StateUnwritable, Unavailable) as error:
-                if str(error) != held:
-                    held = str(error)
-                    self._link.notice("held", f"what arrives cannot be stored and waits: {held}")
-                time.sleep(_DISK_RETRY)
-                continue
-            if held:
-                self._link.notice("held", "")
-            if seq is not None:
-                self._link.spooled(seq)
-            return
+    def _cannot_store(self, error: BaseException) -> None:
+        if isinstance(error, Damaged):
+            self._link.notice("damaged", self._home.spool_db.name, str(error))
+            os._exit(6)
+        log.error("cannot store what arrives", exc_info=error)
+        self.end(f"cannot store what arrives: {error}")
 
     def _on_connection(self, name: str, event: Any) -> None:
         notice = self._link.notice
         match name:
+            case "OfflineSyncCompleted":
+                notice("synced")
             case "Connected":
-                notice("identity", *session.identity(self._home.session_db))
                 notice("connected")
             case "Disconnected":
                 notice("lost", "the connection to WhatsApp was lost")
@@ -295,12 +220,15 @@ class Worker:
         raise EngineFailure(f"a worker does not know {method!r}")
 
     def _send(self, to: Jid, text: str, secret: bytes) -> list[Any]:
+        """A fate, or ["failed", the library's words]: what became of it is in the session's database."""
         try:
-            wa_id, at_ms = self._library.send(to, text, secret)
+            return fate.to_wire(Sent(*self._library.send(to, text, secret)))
         except EngineFailure as error:
-            found = session.sent_as(self._home.session_db, secret)
-            return fate.to_wire(fate.classify(str(error), found))
-        return fate.to_wire(Sent(wa_id, at_ms))
+            return ["failed", str(error)]
+
+
+def _nothing(_messages: list[str]) -> None:
+    """Nobody waits for them."""
 
 
 def _word(event: Any, field: str) -> str:
@@ -369,21 +297,15 @@ def main() -> None:
     try:
         lock = lock_account(home)  # held until the process is gone
         session.check(home.session_db)
-    except Damaged as error:
-        link.notice("damaged", home.session_db.name, str(error))
-        os._exit(6)
-    except WadError as error:
-        link.notice("ending", str(error))
-        os._exit(6)
-    try:
         spool = Spool.open(home.spool_db)
+        worker = Worker(home, given.account, given.device, link, spool)
     except Damaged as error:
-        link.notice("damaged", home.spool_db.name, str(error))
+        file = home.spool_db if str(home.spool_db) in str(error) else home.session_db
+        link.notice("damaged", file.name, str(error))
         os._exit(6)
     except WadError as error:
         link.notice("ending", str(error))
         os._exit(6)
-    worker = Worker(home, given.account, given.device, link, spool)
     signal.signal(signal.SIGTERM, lambda *_: worker.leave())
     worker.start()
     serve(worker, link, sock, permission)

@@ -23,7 +23,7 @@ from wad.core.errors import Conflict, Damaged, StateUnwritable, WadError
 from wad.core.jid import Jid, masked
 from wad.core.message import Message
 from wad.engine import Engine
-from wad.engine.port import FileDamaged, Held, Identity, Report, Spooled, Worker
+from wad.engine.port import FileDamaged, Held, Identity, Receipts, Report, Spooled, Worker
 from wad.flow.bus import Bus
 from wad.flow.inbound import Inbound
 from wad.home import Home
@@ -232,7 +232,10 @@ class Account:
     @property
     def warnings(self) -> list[str]:
         """What an operator should see now."""
-        return [*self._warnings, *([self.held] if self.held else [])]
+        found = [*self._warnings, *([self.held] if self.held else [])]
+        if self.worker is not None and self.worker.receipts is Receipts.EARLY:
+            found.append("receipts are early: a worker that is killed may lose what just arrived")
+        return found
 
     def _hold(self, why: str) -> None:
         if why and why != self.held:

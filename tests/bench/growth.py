@@ -1,0 +1,280 @@
+"""Whether the cost of one more stays the same, however many there are: accounts, stored messages, reconnects.
+
+Each figure is a ratio, last over first; what it is a ratio of stands in `peer`.  Costs are CPU seconds, of user and
+system together: on a shared machine they vary less than the time on the wall.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from tests.bench.measure import Figure, measure
+from tests.daemons import Daemon, a_daemon
+from tests.whatsapp import WhatsApp
+from wad.core.event import Content, MessageKind, MessageReceived
+from wad.core.jid import Jid
+from wad.core.message import Change, plan
+from wad.store import Store, open_store
+
+_MOST = 1.2
+_FLAT = 1.1
+
+# --- accounts -------------------------------------------------------------------------------------
+
+_MANY_ACCOUNTS = 30
+_TURNS = 9
+_STATUS_CALLS = 60
+_TEXTS = 60
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time of all threads of a process so far, in seconds; exact to the nanosecond, unlike its `stat`."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+@asynccontextmanager
+async def _counted(daemon: Daemon, costs: list[float]) -> AsyncIterator[None]:
+    """Append the CPU seconds that the daemon takes meanwhile."""
+    assert daemon.process is not None
+    before = cpu_s(daemon.process.pid)
+    yield
+    costs.append(cpu_s(daemon.process.pid) - before)
+
+
+@asynccontextmanager
+async def _simulated(directory: Path, accounts: int) -> AsyncIterator[Daemon]:
+    """A daemon with so many connected accounts of the simulator."""
+    async with a_daemon(directory, engine="simulator") as daemon:
+        for number in range(accounts):
+            await daemon.call("accounts.add", name=f"a{number}", phone=f"+1555000{number:04}")
+            await daemon.call("accounts.pair", account=f"a{number}")
+        for number in range(accounts):
+            await daemon.wait_state(f"a{number}", "connected")
+        yield daemon
+
+
+async def _statuses(daemon: Daemon) -> None:
+    for _ in range(_STATUS_CALLS):
+        await daemon.call("status")
+
+
+async def _texts(daemon: Daemon, accounts: int) -> None:
+    """Send texts from each account in turn; each is delivered, and its receipt is recorded."""
+    for number in range(_TEXTS if accounts else 0):
+        await daemon.call(
+            "messages.send",
+            account=f"a{number % accounts}",
+            to="+15550010000",
+            text="hello",
+            wait=10,
+        )
+
+
+@measure("growth_accounts")
+async def growth_accounts() -> Sequence[Figure]:
+    """An account's share of a `status` call, and a text sent (queued, sent, its receipt recorded): 1 and 30 accounts.
+
+    The share is what the call costs beyond one of a daemon without accounts, divided by the accounts.
+    """
+    counts = (0, 1, _MANY_ACCOUNTS)
+    status: dict[int, list[float]] = {count: [] for count in counts}
+    text: dict[int, list[float]] = {count: [] for count in counts}
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        daemons = {
+            count: await stack.enter_async_context(_simulated(directory / str(count), count))
+            for count in counts
+        }
+        for _ in range(_TURNS):  # in turn, so that a busy moment of the machine hits all of them
+            for count, daemon in daemons.items():
+                async with _counted(daemon, status[count]):
+                    await _statuses(daemon)
+                async with _counted(daemon, text[count]):
+                    await _texts(daemon, count)
+    empty = _usual(status[0])
+
+    def cost(count: int) -> float:
+        return (_usual(status[count]) - empty) / _STATUS_CALLS / count + _usual(
+            text[count]
+        ) / _TEXTS
+
+    first, last = cost(1), cost(_MANY_ACCOUNTS)
+    peer = f"an account's share of a status call and one text with 1 account: {_ms(first)} (30: {_ms(last)})"
+    return [Figure("growth_accounts", last / first, "x", _MOST, peer, 1.0)]
+
+
+def _usual(costs: list[float]) -> float:
+    """The median, without the first, in which everything is new."""
+    return statistics.median(costs[1:])
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.3f} ms CPU"
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+_FEW, _MANY = 1_000, 1_000_000
+_FILL = 10_000
+_BATCH = 100
+_BATCHES = 40
+_PAGES = 200
+_CHATS = 20
+_PAGE = 50
+_ACCOUNT = "acc-bench"
+
+
+def _changes(first: int, count: int) -> list[Change]:
+    """What inbound asks of the store for messages `first` and so on, one a second from many chats in turn."""
+    found: list[Change] = []
+    for number in range(first, first + count):
+        chat = Jid.parse(f"1555{number % _CHATS:07}@s.whatsapp.net")
+        event = MessageReceived(
+            id=f"3EB0{number * 2654435761 % 2**64:016X}",
+            chat=chat,
+            sender=chat,
+            at_ms=1_700_000_000_000 + number * 1000,
+            content=Content(MessageKind.TEXT, f"message {number}, as long as they usually are"),
+            push_name="Somebody",
+        )
+        found += plan(_ACCOUNT, event, {}, seen=event.at_ms * 1000)
+    return found
+
+
+class _Filled:
+    """A store with so many messages, and what it costs to add to it and to read from it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.size = 0
+        self.record_s: list[float] = []
+        self.page_s: list[float] = []
+
+    async def grow(self, size: int, step: int) -> None:
+        """Record up to a size."""
+        while self.size < size:
+            count = min(step, size - self.size)
+            await self.store.record(_ACCOUNT, _changes(self.size, count))
+            self.size += count
+
+    async def record(self) -> None:
+        """Note the cost of one batch."""
+        changes = _changes(self.size, _BATCH)
+        before = time.process_time()
+        await self.store.record(_ACCOUNT, changes)
+        self.record_s.append(time.process_time() - before)
+        self.size += _BATCH
+
+    async def read(self, chat: int) -> None:
+        """Note the cost of the newest page of a thread."""
+        thread = f"{_ACCOUNT}__1555{chat:07}@s.whatsapp.net"
+        before = time.process_time()
+        await self.store.messages(thread, limit=_PAGE)
+        self.page_s.append(time.process_time() - before)
+
+
+@asynccontextmanager
+async def _filled(directory: Path) -> AsyncIterator[_Filled]:
+    directory.mkdir(exist_ok=True)
+    store = await open_store("sqlite", directory)
+    try:
+        yield _Filled(store)
+    finally:
+        await store.close()
+
+
+@measure("growth_messages", "growth_messages_page")
+async def growth_messages() -> Sequence[Figure]:
+    """A recorded batch of 100 messages, and a page of 50 read: with a thousand and with a million stored."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        async with _filled(directory / "few") as few:
+            await few.grow(_FEW, _BATCH)
+        async with _filled(directory / "many") as many:
+            await many.grow(_MANY, _FILL)
+            few.record_s, few.page_s = [], []
+            for turn in range(_BATCHES):
+                fresh = directory / f"few{turn}"  # so that it stays at a thousand
+                shutil.copytree(directory / "few", fresh)
+                async with _filled(fresh) as small:
+                    small.size = _FEW
+                    await small.record()  # the first opens pages and compiles statements
+                    small.record_s.clear()
+                    await small.record()
+                    await _pages(small)
+                    few.record_s += small.record_s
+                    few.page_s += small.page_s
+                await many.record()
+                await _pages(many)
+                shutil.rmtree(fresh)
+    records = [statistics.median(one.record_s) for one in (few, many)]
+    pages = [statistics.median(one.page_s) for one in (few, many)]
+    return [
+        _growth("growth_messages", f"recording {_BATCH} messages", records),
+        _growth("growth_messages_page", f"reading a page of {_PAGE}", pages),
+    ]
+
+
+async def _pages(filled: _Filled) -> None:
+    for number in range(_PAGES // _BATCHES):
+        await filled.read(number * 37 % _CHATS)
+
+
+def _growth(name: str, what: str, costs: list[float]) -> Figure:
+    first, last = costs
+    peer = f"{what} with {_FEW} stored: {_ms(first)} ({_MANY}: {_ms(last)})"
+    return Figure(name, last / first, "x", _MOST, peer, 1.0)
+
+
+# --- reconnects -----------------------------------------------------------------------------------
+
+_DROPS = 1_000
+_WARM = 100  # drops before the first look, in which pools and caches fill
+
+
+class _Weight:
+    """What a process holds now: PSS in MB (1e6 bytes), handles, threads."""
+
+    def __init__(self, pid: int) -> None:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        kb = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+        self.pss_mb = kb * 1024 / 1e6
+        self.handles = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+        self.threads = sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
+
+
+@measure("reconnects", "reconnects_handles", "reconnects_threads", "reconnects_restarts")
+async def reconnects() -> Sequence[Figure]:
+    """One account's worker after 100 and 1,000 cut connections: memory, handles, threads; how often it died."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with WhatsApp() as server, a_daemon(Path(directory), server.environment()) as daemon:
+            account = server.add_account("15550000001", name="Shop")
+            await daemon.call("accounts.add", name="shop", phone="+15550000001")
+            await account.phone.scan(await daemon.qr("shop"))
+            await daemon.wait_state("shop", "connected")
+            weights = []
+            for drops in (_WARM, _DROPS - _WARM):
+                for _ in range(drops):
+                    await account.drop()
+                    await account.wait_online(timeout=60)
+                worker = (await daemon.wait_state("shop", "connected"))["worker"]
+                weights.append(_Weight(worker["pid"]))
+            await daemon.end()
+            await account.wait_offline()
+    first, last = weights
+    return [
+        Figure("reconnects", last.pss_mb / first.pss_mb, "x", _FLAT,
+               f"memory after {_WARM} cuts: {first.pss_mb:.1f} MB PSS ({_DROPS}: {last.pss_mb:.1f})", 1.0),
+        Figure("reconnects_handles", last.handles / first.handles, "x", _FLAT,
+               f"handles after {_WARM} cuts: {first.handles} ({_DROPS}: {last.handles})", 1.0),
+        Figure("reconnects_threads", last.threads / first.threads, "x", _FLAT,
+               f"threads after {_WARM} cuts: {first.threads} ({_DROPS}: {last.threads})", 1.0),
+        Figure("reconnects_restarts", worker["restarts"], "", 0, f"workers that died in {_DROPS} cuts", 1.0),
+    ]  # fmt: skip

@@ -1,0 +1,212 @@
+"""The judgement: what the server and the peers know, held against what wad shows.  Pure, one account at a time."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+_ARRIVED = frozenset({"sent", "delivered", "read"})
+_OPEN = frozenset({"queued", "sending"})
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text that a peer (a phone number) sent to the account."""
+
+    ident: str
+    peer: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A message that wad shows; `party` is the phone number (or hidden id) that names its thread."""
+
+    wa_id: str
+    party: str
+    text: str
+    inbound: bool
+    kind: str = "text"
+    client_id: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A text that wad was asked to send, and agreed to."""
+
+    client_id: str
+    peer: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What wad's outbox says became of it."""
+
+    client_id: str
+    state: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A text of the account that a peer's phone showed."""
+
+    ident: str
+    peer: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything known of one account; every list in its order of time, `stored` as wad orders it.
+
+    `promised`: ids for which the server held a receipt at the moment of a kill.
+    """
+
+    account: str
+    written: Sequence[Written]
+    promised: frozenset[str]
+    stored: Sequence[Stored]
+    asked: Sequence[Asked]
+    entries: Sequence[Entry]
+    arrived: Sequence[Arrived]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Ids (client ids for what wad sent) of what is wrong; `uncertain` alone is allowed, when it is explained."""
+
+    lost: tuple[str, ...] = ()  # sent to the account and not stored as what it was
+    lost_shown: tuple[str, ...] = ()  # of these: a placeholder stands for it
+    lost_promised: tuple[str, ...] = ()  # of these: receipted by what was killed
+    doubled: tuple[str, ...] = ()  # once for each copy too many, in either direction
+    reordered: tuple[
+        str, ...
+    ] = ()  # behind one of its thread that was sent later, in either direction
+    misfiled: tuple[str, ...] = ()  # in a thread of somebody else
+    altered: tuple[str, ...] = ()  # with another text
+    strange: tuple[str, ...] = ()  # shown by wad, or arrived, but nobody sent it
+    repeated: tuple[str, ...] = ()  # once for each arrival too many
+    unsent: tuple[
+        str, ...
+    ] = ()  # wad says that it was sent, or does not know it, and it never arrived
+    stuck: tuple[str, ...] = ()  # still queued or being sent
+    failed: tuple[str, ...] = ()
+    uncertain: tuple[str, ...] = ()
+    unexplained: tuple[str, ...] = ()  # uncertain without a reason, or although it arrived
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(getattr(self, name) for name in NAMES if name != "uncertain")
+
+    def counts(self) -> dict[str, int]:
+        """How many of each."""
+        return {name: len(getattr(self, name)) for name in NAMES}
+
+
+NAMES = tuple(field.name for field in fields(Findings))
+
+
+def together(found: Iterable[Findings]) -> Findings:
+    """The findings of several accounts as one."""
+    all_of = list(found)
+    return Findings(**{name: sum((getattr(one, name) for one in all_of), ()) for name in NAMES})
+
+
+def audit(evidence: Evidence) -> Findings:
+    """What is wrong with one account."""
+    return together((_inbound(evidence), _stored_outbound(evidence), _outbound(evidence)))
+
+
+def _inbound(evidence: Evidence) -> Findings:
+    written = {one.ident: one for one in evidence.written}
+    copies: defaultdict[str, list[Stored]] = defaultdict(list)
+    for message in evidence.stored:
+        if message.inbound:
+            copies[message.wa_id].append(message)
+    whole = {ident for ident, found in copies.items() if any(m.kind == "text" for m in found)}
+    lost = tuple(ident for ident in written if ident not in whole)
+    known = [(written[ident], found) for ident, found in copies.items() if ident in written]
+    return Findings(
+        lost=lost,
+        lost_shown=tuple(ident for ident in lost if ident in copies),
+        lost_promised=tuple(ident for ident in lost if ident in evidence.promised),
+        doubled=_too_many({ident: len(found) for ident, found in copies.items()}),
+        reordered=_out_of_order(
+            [(one.peer, one.ident) for one in evidence.written],
+            [m.wa_id for m in evidence.stored if m.inbound],
+        ),
+        misfiled=tuple(
+            one.ident for one, found in known if any(m.party != one.peer for m in found)
+        ),
+        altered=tuple(
+            one.ident
+            for one, found in known
+            if any(m.kind == "text" and m.text != one.text for m in found)
+        ),
+        strange=tuple(ident for ident in copies if ident not in written),
+    )
+
+
+def _stored_outbound(evidence: Evidence) -> Findings:
+    asked = {one.client_id: one for one in evidence.asked}
+    ours = [message for message in evidence.stored if not message.inbound]
+    shown = Counter(message.client_id for message in ours)
+    known = [(asked[m.client_id], m) for m in ours if m.client_id in asked]
+    return Findings(
+        lost=tuple(ident for ident in asked if ident not in shown),
+        doubled=_too_many({ident: shown[ident] for ident in asked}),
+        misfiled=tuple(one.client_id for one, message in known if message.party != one.peer),
+        altered=tuple(one.client_id for one, message in known if message.text != one.text),
+        strange=tuple(m.client_id or m.wa_id for m in ours if m.client_id not in asked),
+    )
+
+
+def _outbound(evidence: Evidence) -> Findings:
+    by_text = {one.text: one.client_id for one in evidence.asked}
+    arrivals = Counter(by_text[one.text] for one in evidence.arrived if one.text in by_text)
+    entries = {entry.client_id: entry for entry in evidence.entries}
+    state = {
+        one.client_id: entries[one.client_id].state if one.client_id in entries else "unknown"
+        for one in evidence.asked
+    }
+    uncertain = tuple(ident for ident, word in state.items() if word == "uncertain")
+    came = [by_text[one.text] for one in evidence.arrived if one.text in by_text]
+    return Findings(
+        reordered=_out_of_order(
+            [(one.peer, one.client_id) for one in evidence.asked], list(dict.fromkeys(came))
+        ),
+        strange=tuple(one.ident for one in evidence.arrived if one.text not in by_text),
+        repeated=_too_many(arrivals),
+        unsent=tuple(
+            ident
+            for ident, word in state.items()
+            if word in _ARRIVED | {"unknown"} and not arrivals[ident]
+        ),
+        stuck=tuple(ident for ident, word in state.items() if word in _OPEN),
+        failed=tuple(ident for ident, word in state.items() if word == "failed"),
+        uncertain=uncertain,
+        unexplained=tuple(
+            ident for ident in uncertain if arrivals[ident] or not entries[ident].error
+        ),
+    )
+
+
+def _too_many(counts: dict[str, int]) -> tuple[str, ...]:
+    return tuple(ident for ident, count in counts.items() for _ in range(count - 1))
+
+
+def _out_of_order(sent: Sequence[tuple[str, str]], found: Sequence[str]) -> tuple[str, ...]:
+    """Ids that come after one with the same other party that was sent later.  `sent` is (party, id)."""
+    place = {ident: (party, number) for number, (party, ident) in enumerate(sent)}
+    latest: defaultdict[str, int] = defaultdict(int)
+    behind: list[str] = []
+    for ident in found:
+        party, number = place.get(ident, ("", 0))
+        if number < latest[party]:
+            behind.append(ident)
+        latest[party] = max(number, latest[party])
+    return tuple(behind)

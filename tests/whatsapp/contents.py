@@ -1,0 +1,232 @@
+"""What messages say: a waE2E.Message by field number for every kind that a person can send.
+
+The numbers are those of the protobuf classes that the library ships (WAWebProtobufsE2E).  Kinds with a file are made by
+attachments.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tests.whatsapp import pb
+from tests.whatsapp.curve import hkdf
+from tests.whatsapp.wire import Jid
+
+_REVOKE, _EDIT = 0, 14  # ProtocolMessage.Type
+_CONTEXT_INFO, _SECRET = 35, 3  # messageContextInfo.messageSecret
+_POLLS = (49, 60, 64)  # pollCreationMessage and its later versions
+_POLL_FIELDS = frozenset((*_POLLS, 50))
+_TEXTS = {6: 1, 3: 3, 9: 7, 7: 20}  # field -> that of the text in it
+# Content about another message has no secret of its own: protocol, reaction, vote, edit.
+_WITHOUT_SECRET = frozenset((12, 46, 50, 58, 31, 2))
+UNKNOWN_FIELD = 500  # of no kind that the library knows
+
+
+@dataclass(frozen=True)
+class Target:
+    """A message that another one is about: its id, who wrote it, and the chat as its reader's side knows it."""
+
+    ident: str
+    sender: Jid
+    chat: Jid
+    from_me: bool  # whether who speaks of it wrote it
+    in_group: bool = False
+
+    def key(self) -> pb.Message:
+        """The waCommon.MessageKey."""
+        return {
+            1: str(self.chat),
+            2: int(self.from_me),
+            3: self.ident,
+            4: str(self.sender) if self.in_group else None,
+        }
+
+
+@dataclass(frozen=True)
+class StanzaKind:
+    """What the stanza around a message says of its content, which the server itself cannot read."""
+
+    type: str = "text"
+    mediatype: str | None = None
+    edit: int | None = None
+
+
+PLAIN = StanzaKind()
+_MEDIATYPES = {
+    3: "image", 4: "vcard", 5: "location", 7: "document", 8: "audio", 9: "video", 13: "contact_array",
+    18: "livelocation", 26: "sticker",
+}  # fmt: skip
+
+
+def stanza_kind(content: pb.Message) -> StanzaKind:
+    """The kind of a message."""
+    for field in content:
+        if field in _MEDIATYPES:
+            return StanzaKind("media", _MEDIATYPES[field])
+    if 46 in content:
+        return StanzaKind("reaction")
+    if not _POLL_FIELDS.isdisjoint(content):
+        return StanzaKind("poll")
+    if 58 in content:
+        return StanzaKind(edit=1)
+    match content:
+        case {12: {2: 14}}:
+            return StanzaKind(edit=1)
+        case {12: {2: 0}}:
+            return StanzaKind(edit=7)  # by its sender; 8 is by an administrator
+    return PLAIN
+
+
+def text_of(content: bytes) -> str:
+    """The text of an encoded message: conversation (1), extendedTextMessage (6) text (1), or a file's caption."""
+    fields = pb.decode(content)
+    if 1 in fields:
+        return pb.data(fields, 1).decode()
+    for field, part in _TEXTS.items():
+        if field in fields:
+            inner = pb.decode(pb.data(fields, field))
+            return pb.data(inner, part).decode() if part in inner else ""
+    return ""
+
+
+def text(words: str) -> pb.Message:
+    """A plain text."""
+    return {1: words}
+
+
+def extended_text(
+    words: str,
+    *,
+    quoting: Target | None = None,
+    quoted: pb.Message | None = None,
+    mentions: Sequence[Jid] = (),
+    link: str = "",
+    title: str = "",
+) -> pb.Message:
+    """A text that answers a message, mentions people, or shows a preview of a link."""
+    context: pb.Message = {
+        1: quoting.ident if quoting else None,
+        2: str(quoting.sender) if quoting else None,
+        3: quoted,
+        15: [str(jid) for jid in mentions],
+    }
+    return {6: {1: words, 2: link or None, 6: title or None, 17: context}}
+
+
+def contact(name: str, number: str) -> pb.Message:
+    """A contact as a vCard."""
+    return {4: _contact(name, number)}
+
+
+def contacts(*people: tuple[str, str]) -> pb.Message:
+    """Several contacts, by name and number."""
+    return {13: {1: f"{len(people)} contacts", 2: [_contact(*person) for person in people]}}
+
+
+def _contact(name: str, number: str) -> pb.Message:
+    digits = number.lstrip("+")
+    vcard = f"BEGIN:VCARD\nVERSION:3.0\nFN:{name}\nTEL;type=CELL;waid={digits}:+{digits}\nEND:VCARD"
+    return {1: name, 16: vcard}
+
+
+def location(latitude: float, longitude: float, name: str = "", address: str = "") -> pb.Message:
+    """A place."""
+    return {5: {1: latitude, 2: longitude, 3: name or None, 4: address or None}}
+
+
+def live_location(
+    latitude: float, longitude: float, caption: str = "", sequence: int = 1
+) -> pb.Message:
+    """A place that moves; each update is another message."""
+    return {18: {1: latitude, 2: longitude, 6: caption or None, 7: sequence}}
+
+
+def reaction(target: Target, emoji: str, at: int) -> pb.Message:
+    """A reaction; an empty emoji takes it back.  `at` in seconds."""
+    return {46: {1: target.key(), 2: emoji, 4: at * 1000}}
+
+
+def edit(target: Target, content: pb.Message, at: int, *, wrapped: bool = False) -> pb.Message:
+    """Other content for a message of one's own: bare, or wrapped as an editedMessage."""
+    change = {12: {1: target.key(), 2: _EDIT, 14: content, 15: at * 1000}}
+    return {58: {1: change}} if wrapped else change
+
+
+def revoke(target: Target) -> pb.Message:
+    """A message is deleted for everybody."""
+    return {12: {1: target.key(), 2: _REVOKE}}
+
+
+def view_once(content: pb.Message, *, version: int = 2) -> pb.Message:
+    """Content that may be looked at once; version 1, 2, or 3 (the extension for voice messages)."""
+    return {{1: 37, 2: 55, 3: 59}[version]: {1: content}}
+
+
+def ephemeral(content: pb.Message) -> pb.Message:
+    """Content of a chat with disappearing messages."""
+    return {40: {1: content}}
+
+
+def unknown() -> pb.Message:
+    """A kind that the library does not know yet."""
+    return {UNKNOWN_FIELD: {1: "from the future"}}
+
+
+# --- secrets ----------------------------------------------------------------------------------
+
+
+def with_secret(content: pb.Message) -> pb.Message:
+    """The same with messageContextInfo.messageSecret, as ordinary clients send it."""
+    if _CONTEXT_INFO in content or not _WITHOUT_SECRET.isdisjoint(content):
+        return content
+    return {**content, _CONTEXT_INFO: {_SECRET: os.urandom(32)}}
+
+
+def secret_of(content: bytes) -> bytes:
+    """The messageSecret of an encoded message, empty without one."""
+    fields = pb.decode(content)
+    if _CONTEXT_INFO not in fields:
+        return b""
+    info = pb.decode(pb.data(fields, _CONTEXT_INFO))
+    return pb.data(info, _SECRET) if _SECRET in info else b""
+
+
+# --- polls ------------------------------------------------------------------------------------
+
+
+def poll(question: str, options: Sequence[str], *, selectable: int = 1) -> pb.Message:
+    """A poll; selectable 0 allows any number of answers.  Version 3 is the one with a single answer."""
+    field = _POLLS[2] if selectable == 1 else _POLLS[0]
+    choices = [{1: option} for option in options]
+    return {field: {2: question, 3: choices, 4: selectable}}
+
+
+def _vote_cipher(secret: bytes, target: Target, voter: Jid) -> tuple[AESGCM, bytes]:
+    """The key of a vote and what it is bound to: the poll's id and both people (whatsmeow's msgsecret.go)."""
+    use = f"{target.ident}{target.sender.bare()}{voter.bare()}Poll Vote"
+    return AESGCM(hkdf(secret, 32, use.encode())), f"{target.ident}\0{voter.bare()}".encode()
+
+
+def poll_vote(
+    target: Target, secret: bytes, voter: Jid, options: Sequence[str], at: int
+) -> pb.Message:
+    """A vote, encrypted under the poll's secret; no option takes the vote back."""
+    cipher, bound = _vote_cipher(secret, target, voter)
+    iv = os.urandom(12)
+    chosen = pb.encode({1: [hashlib.sha256(option.encode()).digest() for option in options]})
+    vote = {1: cipher.encrypt(iv, chosen, bound), 2: iv}
+    return {50: {1: target.key(), 2: vote, 4: at * 1000}}
+
+
+def read_vote(content: bytes, target: Target, secret: bytes, voter: Jid) -> set[bytes]:
+    """The SHA-256 of each chosen option of an encoded vote.  Raises ValueError, InvalidTag."""
+    update = pb.decode(pb.data(pb.decode(content), 50))
+    vote = pb.decode(pb.data(update, 2))
+    cipher, bound = _vote_cipher(secret, target, voter)
+    plain = cipher.decrypt(pb.data(vote, 2), pb.data(vote, 1), bound)
+    return {value for field, value in pb.fields(plain) if field == 1 and isinstance(value, bytes)}

@@ -1,0 +1,158 @@
+"""What a device under test sends: its message goes to everybody it is for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.whatsapp.contents import text_of
+from tests.whatsapp.device import Device, Envelope
+from tests.whatsapp.groups import Group
+from tests.whatsapp.people import Person
+from tests.whatsapp.wire import Jid, Node, Value, node
+
+if TYPE_CHECKING:
+    from tests.whatsapp.server import WhatsApp
+
+Copies = list[tuple[Jid, Node]]
+
+
+def deliver(server: WhatsApp, device: Device, message: Node) -> None:
+    """Hand a message on; a frame that comes again is only counted (whatsapp-protocol.md 9.2)."""
+    account, ident, to = device.account, message.get("id"), message.jid("to")
+    if account.acks_messages:
+        ack = node("ack", class_="message", id=ident, from_=to, t=server.now())
+        device.send_later(ack, account.ack_delay)
+    if not server.is_new(account, ident):
+        server.ledger.repeated(account, ident)
+        return
+    phones, devices = _copies(message)
+    group = server.groups.get(to)
+    if group is not None:
+        _to_group(server, device, message, group, phones, devices)
+    else:
+        _to_people(server, device, message, phones, devices)
+    server.news.tell()
+
+
+def _copies(message: Node) -> tuple[Copies, Copies]:
+    """What is encrypted for one phone each, and for one linked device each."""
+    phones: Copies = []
+    devices: Copies = []
+    for copy in (message.child("participants") or message).children:
+        enc = copy.child("enc")
+        if copy.tag == "to" and enc is not None:
+            jid = copy.jid("jid")
+            (devices if jid.device else phones).append((jid, enc))
+    return phones, devices
+
+
+def _reader(server: WhatsApp, device: Device, jid: Jid) -> Person:
+    person = server.person(jid)
+    if person is None:
+        raise ValueError(f"{device.jid} writes to {jid}, who is not on this WhatsApp")
+    return person
+
+
+# --- one to one -------------------------------------------------------------------------------
+
+
+def _to_people(
+    server: WhatsApp, device: Device, message: Node, phones: Copies, devices: Copies
+) -> None:
+    ident, to = message.get("id"), message.jid("to")
+    text = ""
+    for jid, enc in phones:  # first, since they can read it
+        text = _to_phone(server, device, ident, jid, enc) or text
+    recipient = server.person(to)
+    server.ledger.received(device.account, ident, recipient.pn.user if recipient else to.user, text)
+    for jid, enc in devices:
+        _to_device(server, device, message, jid, enc, text)
+
+
+def _to_phone(server: WhatsApp, device: Device, ident: str, jid: Jid, enc: Node) -> str:
+    """Let somebody's phone read its copy; the text."""
+    person = _reader(server, device, jid)
+    plain = person.keys.decrypt(device, enc.get("type"), enc.content())
+    phone = device.account.phone
+    if person is phone:
+        phone.take_copy(ident, plain)
+        return phone.copies[-1].text
+    person.take(device.account, ident, plain)
+    return text_of(plain)
+
+
+def _to_device(
+    server: WhatsApp, device: Device, message: Node, jid: Jid, enc: Node, text: str
+) -> None:
+    """Pass a copy on to another device under test, as it is; one that was removed meanwhile gets none."""
+    other = server.device(jid)
+    if other is None:
+        return
+    sender = device.account
+    attrs: dict[str, Value] = {"from_": device.lid}
+    if other.account is sender:  # what this account sent from one device, told to another
+        to = message.jid("to")
+        person = server.person(to)
+        attrs |= {"recipient": to, "peer_recipient_pn": person.pn if person else None}
+    else:
+        attrs |= {"sender_pn": device.jid}
+    _pass_on(server, device, other, message, [enc], text, **attrs)
+
+
+def _pass_on(
+    server: WhatsApp,
+    device: Device,
+    other: Device,
+    message: Node,
+    parts: list[Node],
+    text: str,
+    **attrs: Value,
+) -> None:
+    sender, ident = device.account, message.get("id")
+    identity = message.child("device-identity")
+    if identity is not None and any(part.get("type") == "pkmsg" for part in parts):
+        parts = [*parts, identity]
+    server.ledger.sent(other.account, sender.pn.user, ident, text)
+    stanza = node(
+        "message", *parts, id=ident, t=server.now(), type_=message.get("type"), notify=sender.name,
+        **attrs,
+    )  # fmt: skip
+    other.post(Envelope(stanza))
+
+
+# --- groups -----------------------------------------------------------------------------------
+
+
+def _to_group(
+    server: WhatsApp,
+    device: Device,
+    message: Node,
+    group: Group,
+    phones: Copies,
+    devices: Copies,
+) -> None:
+    """The copies bring the key with which everybody reads the one message (whatsapp-protocol.md 5.5)."""
+    account, ident = device.account, message.get("id")
+    for jid, enc in phones:
+        person = _reader(server, device, jid)
+        plain = person.keys.decrypt(device, enc.get("type"), enc.content())
+        person.keys.learn(group.jid, device, plain)
+    common = message.child("enc")
+    if common is None:
+        raise ValueError(f"{device.jid} writes to the group {group.jid} and says nothing")
+    text = ""
+    for member in group.members:
+        plain = member.keys.decrypt_group(group.jid, device, common.content())
+        text = text_of(plain)
+        if member is account.phone:
+            member.keep_copy(ident, plain, group.jid)
+        else:
+            member.take(account, ident, plain, group.jid)
+    server.ledger.received(account, ident, group.jid.user, text)
+    keys = {jid.bare().of_device(jid.device): enc for jid, enc in devices}
+    origin = group.origin(account.phone, device.number)
+    for other in (d for a in group.accounts() for d in a.devices.values() if d is not device):
+        address = other.jid if group.by_number else other.lid
+        own = keys.get(address)
+        parts = [common] if own is None else [own, common]
+        _pass_on(server, device, other, message, parts, text, **origin)

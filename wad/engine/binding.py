@@ -1,0 +1,164 @@
+"""The library's C interface, as far as wad calls it: nothing of neonize's Python is imported.
+
+Importing `neonize.client` costs 22 MB and brings a download from the network, helper processes, a thread, and a
+configured root logger with it (engine.md 1).  What is declared here is what neonize 0.5.2 declares in `_binder.py`
+and calls in `client.py`.
+
+Who frees what: a string or a buffer that a function returns is ours and is given back after copying (`FreeString`,
+`FreeBytesStruct`); what a callback gets is the library's, valid until the callback returns, and is copied at once.
+Every call lets go of the GIL.  Callbacks run on threads of the library; they and the buffers given to `Neonize` must
+live as long as the process, so `Functions` objects are never collected.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import platform
+from collections.abc import Callable
+from ctypes import CFUNCTYPE, c_bool, c_char_p, c_int, c_size_t, c_void_p, string_at
+from pathlib import Path
+from typing import Final
+
+from wad.core.errors import EngineFailure
+
+VERSION: Final = "0.5.2"
+"""The version of neonize whose C interface this is."""
+
+_MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+
+_Text = CFUNCTYPE(None, c_void_p, c_void_p)  # uuid, text with a NUL at its end
+_Event = CFUNCTYPE(None, c_void_p, c_void_p, c_int, c_int)  # uuid, bytes, their size, kind
+_Log = CFUNCTYPE(None, c_void_p, c_int)  # a LogEntry, its size
+
+
+class _Bytes(ctypes.Structure):
+    _fields_ = [("data", c_void_p), ("size", c_size_t)]
+
+
+def package() -> Path:
+    """The directory of the installed neonize, which is not imported.  Raises EngineFailure."""
+    spec = importlib.util.find_spec("neonize")
+    if spec is None or not spec.submodule_search_locations:
+        raise EngineFailure("neonize is not installed")
+    return Path(spec.submodule_search_locations[0])
+
+
+def shared_object() -> Path:
+    """The library's file.  It is never downloaded.  Raises EngineFailure."""
+    machine = platform.machine()
+    file = package() / f"neonize-linux-{_MACHINES.get(machine, machine)}.so"
+    if not file.exists():
+        raise EngineFailure(f"neonize has no library for this machine: {file} is missing")
+    return file.resolve()
+
+
+class Functions:
+    """The loaded library.  One for each process; it cannot be unloaded."""
+
+    def __init__(self, file: Path) -> None:
+        """Load it.  Raises EngineFailure for a version whose interface is not known here."""
+        try:
+            self._go = ctypes.CDLL(str(file))
+        except OSError as error:
+            raise EngineFailure(f"cannot load the WhatsApp library: {error}") from error
+        self._go.GetVersion.restype = c_char_p  # called once; its few bytes are never freed
+        version = self._go.GetVersion().decode()
+        if version != VERSION:
+            raise EngineFailure(f"the WhatsApp library is {version}; wad knows {VERSION}")
+        self._declare()
+        self._kept: tuple[object, ...] = ()
+
+    def _declare(self) -> None:
+        go = self._go
+        go.FreeString.argtypes = [c_void_p]
+        go.FreeString.restype = None
+        go.FreeBytesStruct.argtypes = [ctypes.POINTER(_Bytes)]
+        go.FreeBytesStruct.restype = None
+        go.Neonize.argtypes = [
+            c_char_p, c_char_p, c_char_p, c_int, c_int, c_char_p, _Text, _Text, _Event, _Log,
+            c_char_p, c_int, c_char_p, c_int, c_char_p, c_int, c_void_p,
+        ]  # fmt: skip
+        go.IsConnected.argtypes = [c_char_p]
+        go.IsConnected.restype = c_bool
+        go.Disconnect.argtypes = [c_char_p]
+        go.Disconnect.restype = None
+        for function in (go.Stop, go.Logout):
+            function.argtypes = [c_char_p]
+        for function in (go.Neonize, go.Stop, go.Logout):
+            function.restype = c_void_p
+        go.SendMessage.argtypes = [c_char_p, c_char_p, c_int, c_char_p, c_int]
+        go.IsOnWhatsApp.argtypes = [c_char_p, c_char_p, c_int]
+        for function in (go.SendMessage, go.IsOnWhatsApp):
+            function.restype = ctypes.POINTER(_Bytes)
+
+    def run(
+        self,
+        database: str,
+        uuid: bytes,
+        properties: bytes,
+        *,
+        log_level: bytes,
+        kinds: bytes,
+        on_qr: Callable[[bytes], None],
+        on_status: Callable[[str], None],
+        on_event: Callable[[int, bytes], None],
+        on_log: Callable[[bytes], None],
+    ) -> str:
+        """Connect and stay; returns when the client was stopped or gave up, with its error or an empty text.
+
+        `kinds`: one byte for each kind of event that is wanted.  Call it once.
+        """
+        callbacks = (
+            _Text(lambda _uuid, text: on_qr(string_at(text))),
+            _Text(lambda _uuid, text: on_status(string_at(text).decode(errors="replace"))),
+            _Event(lambda _uuid, data, size, kind: on_event(kind, string_at(data, size))),
+            _Log(lambda data, size: on_log(string_at(data, size))),
+        )
+        self._kept = (callbacks, kinds, properties)
+        error = self._go.Neonize(
+            database.encode(), uuid, b"", 0, 0, log_level, *callbacks,
+            kinds, len(kinds), properties, len(properties), b"", 0, None,
+        )  # fmt: skip
+        return self._text(error)
+
+    def is_connected(self, uuid: bytes) -> bool:
+        """Whether the socket is open."""
+        return bool(self._go.IsConnected(uuid))
+
+    def disconnect(self, uuid: bytes) -> None:
+        """Close the socket."""
+        self._go.Disconnect(uuid)
+
+    def stop(self, uuid: bytes) -> str:
+        """Give the client up; an error or an empty text."""
+        return self._text(self._go.Stop(uuid))
+
+    def log_out(self, uuid: bytes) -> str:
+        """Log out; an error or an empty text."""
+        return self._text(self._go.Logout(uuid))
+
+    def send_message(self, uuid: bytes, to: bytes, message: bytes) -> bytes:
+        """A serialized SendMessageReturnFunction."""
+        return self._bytes(self._go.SendMessage(uuid, to, len(to), message, len(message)))
+
+    def is_on_whatsapp(self, uuid: bytes, numbers: bytes) -> bytes:
+        """A serialized IsOnWhatsAppReturnFunction; `numbers` are separated by spaces."""
+        return self._bytes(self._go.IsOnWhatsApp(uuid, numbers, len(numbers)))
+
+    def _text(self, address: int | None) -> str:
+        if not address:
+            return ""
+        try:
+            return string_at(address).decode(errors="replace")
+        finally:
+            self._go.FreeString(address)
+
+    def _bytes(self, found: ctypes._Pointer[_Bytes]) -> bytes:
+        if not found:
+            return b""
+        try:
+            data, size = found.contents.data, found.contents.size
+            return string_at(data, size) if data and size else b""
+        finally:
+            self._go.FreeBytesStruct(found)

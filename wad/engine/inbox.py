@@ -1,0 +1,182 @@
+"""Library to spool: every event that carries a fact, translated where possible, committed in the order it came.
+
+The library's handler hands an event in; a thread of its own writes.  A commit waits for the disk, so it takes with it
+whatever has been handed in meanwhile: that is what makes a burst fast, and every commit is still synced.  While
+WhatsApp hears of a message only after the commit, the handler may return at once (`patient`).  Else it waits for the
+commit, since to return is to make room in a queue whose messages count as delivered.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from wad.clock import Clock
+from wad.core import event as words
+from wad.core.errors import StateUnwritable, Unavailable
+from wad.engine.library import parse
+from wad.engine.translate import Untranslatable, message, receipt
+from wad.spool import Arrival, Spool
+
+log = logging.getLogger("wad.inbox")
+
+_MOST: Final = (
+    64  # events that may wait for the disk; each may hold a thread of the library with its receipt
+)
+_DISK_RETRY: Final = 0.5  # seconds between tries while the disk refuses
+_TRANSLATORS: Final[dict[str, Callable[[Any], words.Event | None]]] = {
+    "Message": message,
+    "Receipt": receipt,
+}
+_KEPT_RAW: Final = {
+    "HistorySync": "history sync is not translated yet",
+    "UndecryptableMessage": "could not be decrypted; the sender was asked to send it again",
+}
+KEPT: Final = frozenset({*_TRANSLATORS, *_KEPT_RAW})
+"""The events that go into the spool."""
+
+
+class _Item(NamedTuple):
+    """Something to be done in its turn.  `message` is the id of the message that the event was about, if any."""
+
+    message: str
+    arrival: Arrival | None
+    action: Callable[[], None] | None = None
+
+
+class Inbox:
+    """What has arrived and is to be stored.
+
+    All callbacks run on the writing thread: `on_stored(seq)` when there are new rows, `on_done(messages)` with an entry
+    for each event that is dealt with, in order, `on_held(why)` while the disk refuses and with an empty text when it
+    does no more, `on_failed(error)` for anything else, after which nothing more is written.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        clock: Clock,
+        *,
+        patient: bool,
+        on_stored: Callable[[int], None],
+        on_done: Callable[[list[str]], None],
+        on_held: Callable[[str], None],
+        on_failed: Callable[[BaseException], None],
+    ) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._patient = patient
+        self._on_stored = on_stored
+        self._on_done = on_done
+        self._on_held = on_held
+        self._on_failed = on_failed
+        self._queue: deque[_Item] = deque()
+        self._busy = 0  # items that were taken from the queue and are not done
+        self._changed = threading.Condition()
+        self.last_event = clock.monotonic()
+        threading.Thread(target=self._work, name="inbox", daemon=True).start()
+
+    # --- what arrives, on the library's thread ----------------------------------------------------
+
+    def take(self, name: str, raw: bytes) -> None:
+        """An event that is kept.  Waits while too many wait, or until it is stored."""
+        self._put(self._item(name, raw))
+        if not self._patient:
+            self.settle()
+
+    def then(self, action: Callable[[], None]) -> None:
+        """An event that is not kept: do this once everything that came before is stored, on the writing thread."""
+        self._put(_Item("", None, action))
+
+    def _put(self, item: _Item) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._queue) < _MOST)
+            self._queue.append(item)
+            self.last_event = self._clock.monotonic()
+            self._changed.notify_all()
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait until everything is dealt with, `timeout` seconds at most; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._queue and not self._busy, timeout)
+
+    def _item(self, name: str, raw: bytes) -> _Item:
+        event, wa_id, reason = None, "", _KEPT_RAW.get(name, "")
+        ours = False
+        if name in _TRANSLATORS:
+            try:
+                found = parse(name, raw)
+                if name == "Message":
+                    wa_id, ours = found.Info.ID, found.Info.MessageSource.IsFromMe
+                event = _TRANSLATORS[name](found)
+            except Untranslatable as error:
+                reason = str(error)
+            except Exception as error:  # whatever it is, the raw event is kept and counted
+                reason = f"{type(error).__name__}: {error}"
+                log.exception("cannot translate a %s", name)
+            else:
+                if event is None:
+                    heard = Arrival(0, "heard", wa_id) if wa_id and not ours else None
+                    return _Item(wa_id, heard)
+        return _Item(
+            wa_id,
+            Arrival(
+                received_ms=self._clock.wall_ms(),
+                kind=name.lower(),
+                wa_id=wa_id,
+                raw=raw,
+                event=words.encode(event) if event is not None else None,
+                reason=reason,
+            ),
+        )
+
+    # --- what is written, on a thread of its own --------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            while True:
+                self._finish(self._next())
+        except BaseException as error:  # the process cannot go on: whoever made it ends it
+            self._on_failed(error)
+
+    def _next(self) -> list[_Item]:
+        """All that waits, up to the first thing that has something to do."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue)
+            batch: list[_Item] = []
+            while self._queue and not (batch and batch[-1].action):
+                batch.append(self._queue.popleft())
+            self._busy = len(batch)
+            self._changed.notify_all()
+            return batch
+
+    def _finish(self, batch: list[_Item]) -> None:
+        arrivals = [item.arrival for item in batch if item.arrival is not None]
+        if arrivals:
+            self._on_stored(self._store(arrivals))
+        if action := batch[-1].action:
+            action()
+        self._on_done([item.message for item in batch])
+        with self._changed:
+            self._busy = 0
+            self._changed.notify_all()
+
+    def _store(self, arrivals: list[Arrival]) -> int:
+        """Store, however long the disk refuses; the newest row."""
+        held = ""
+        while True:
+            try:
+                newest = self._spool.take(arrivals)
+            except (StateUnwritable, Unavailable) as error:
+                if str(error) != held:
+                    held = str(error)
+                    self._on_held(f"what arrives cannot be stored and waits: {held}")
+                time.sleep(_DISK_RETRY)
+                continue
+            if held:
+                self._on_held("")
+            return newest

@@ -1,0 +1,63 @@
+"""What ties a worker to its daemon: the socketpair, and the permission to act."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from wad.clock import Clock
+from wad.core import wire
+
+
+class Link:
+    """The daemon's end of the socketpair.  Any thread may send."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._lock = threading.Lock()
+        self._spooled = 0
+        self._news = threading.Event()
+        threading.Thread(target=self._announce, name="announce", daemon=True).start()
+
+    def send(self, frame: wire.Frame) -> None:
+        """Write one frame."""
+        with self._lock:
+            self._socket.sendall(wire.encode(frame))
+
+    def notice(self, method: str, *params: Any) -> None:
+        """Tell the daemon something."""
+        self.send(wire.Notice(method, list(params)))
+
+    def spooled(self, seq: int) -> None:
+        """Say that there are new rows; never waits, so that a slow daemon cannot hold up what arrives."""
+        self._spooled = seq
+        self._news.set()
+
+    def _announce(self) -> None:
+        while True:
+            self._news.wait()
+            self._news.clear()
+            self.notice("spooled", self._spooled)
+
+
+class Permission:
+    """The right to act, as a deadline on this process's CLOCK_BOOTTIME; the process ends when it runs out."""
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self._clock = clock
+        self._until = clock.monotonic() + seconds
+        threading.Thread(target=self._watch, name="permission", daemon=True).start()
+
+    def extend(self, seconds: float) -> None:
+        """The lease was renewed; never shortens."""
+        self._until = max(self._until, self._clock.monotonic() + seconds)
+
+    def _watch(self) -> None:
+        while (left := self._until - self._clock.monotonic()) > 0:
+            time.sleep(min(left, 1.0))
+        print("the permission to act ran out", file=sys.stderr, flush=True)
+        os._exit(4)
