@@ -36,6 +36,7 @@ from wad.store.firestore.record import (
     tenure_document,
     tenure_of,
 )
+from wad.store.predecessor import Predecessor
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +47,25 @@ _BLIND: Final = 1.0  # seconds between two reads while nothing is watched
 class FirestoreLease:
     """`wad.store.lease.LeaseRecord` in one document.
 
-    `timeout`: seconds that one call may take.  Watching begins when somebody waits, and ends with an acquire.
+    `timeout`: seconds that one call may take.  `predecessor`: what is proven of the last holder on this machine.
+    Watching begins when somebody waits, and ends with an acquire.
     """
 
-    def __init__(self, firestore: Firestore, path: str, clock: Clock, *, timeout: float) -> None:
+    def __init__(
+        self,
+        firestore: Firestore,
+        path: str,
+        clock: Clock,
+        *,
+        timeout: float,
+        predecessor: Predecessor | None = None,
+    ) -> None:
         self._firestore = firestore
         self._path = path
         self._fence = Fence(path)
         self._clock = clock
         self._timeout = timeout
+        self._predecessor = predecessor
         self._server_ms = 0
         self._server_at = 0.0
         self._epoch = 0
@@ -81,7 +92,8 @@ class FirestoreLease:
             return Seen(Record(holder="", nonce="", epoch=epoch, ttl=0), 0.0, None)
         age = (snapshot.read_time - snapshot.update_time).total_seconds()
         record = record_of(document, age, _ms(snapshot.read_time), epoch)
-        return Seen(record, age, version_of(snapshot.update_time))
+        dead = self._predecessor is not None and record.nonce == self._predecessor.nonce != ""
+        return Seen(record, age, version_of(snapshot.update_time), dead=dead)
 
     def _get(self, client: Client) -> tuple[Snapshot, int]:
         """The document and the newest epoch, at one moment."""
@@ -138,6 +150,8 @@ class FirestoreLease:
         whole = {**document, "acquiredAt": SERVER_TIMESTAMP, "updatedAt": SERVER_TIMESTAMP}
 
         def work(client: Client) -> str:
+            if self._predecessor is not None:
+                self._predecessor.remember(record.nonce)
             before = self._fence.read(client)
             if before >= record.epoch:
                 raise Conflict(f"epoch {before} has begun")
