@@ -9,9 +9,8 @@ from typing import Final
 
 import pytest
 
-from tests.firestore.emulator import an_emulator, find
+from tests.firestore.emulator import an_emulator, find, warm_up
 from wad.store.firestore.access import Access
-from wad.store.firestore.client import Client, Firestore, Snapshot
 
 _PROJECTS: Final = itertools.count(1)
 
@@ -23,33 +22,8 @@ def emulator() -> Iterator[int]:
     if script is None:
         pytest.skip(why)
     with an_emulator(script) as port:
-        asyncio.run(_warm_up(Access(project="demo-warm", emulator=f"127.0.0.1:{port}")))
+        asyncio.run(warm_up(Access(project="demo-warm", emulator=f"127.0.0.1:{port}")))
         yield port
-
-
-async def _warm_up(access: Access) -> None:
-    """Each kind of call once: the first of its kind takes Java seconds, and deadlines in tests are short."""
-    firestore = Firestore(access, "warm-up", 1)
-
-    def work(client: Client) -> None:
-        document = client.document("warm/up")
-        batch = client.batch()
-        batch.set(document, {"n": 1})
-        batch.commit(retry=None, timeout=60)
-        list(client.get_all([document], retry=None, timeout=60))
-        client.collection("warm").order_by("n").limit(1).get(retry=None, timeout=60)
-
-    await firestore.call(work)
-    seen = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def tell(snapshot: Snapshot) -> None:
-        loop.call_soon_threadsafe(seen.set)
-
-    unwatch = await firestore.call(lambda client: firestore.watch("warm/up", tell, lambda: None))
-    await seen.wait()
-    unwatch()
-    firestore.close()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ the Google Cloud CLI, and needs Java.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.daemons import free_port
+from wad.store.firestore.access import Access
+from wad.store.firestore.client import Client, Firestore, Snapshot
 
 _SCRIPT: Final = "platform/cloud-firestore-emulator/cloud_firestore_emulator"
 _PLACES: Final = (
@@ -77,3 +80,28 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
         except OSError:
             time.sleep(0.05)
     raise AssertionError(f"the emulator did not answer within {_PATIENT:g} s")
+
+
+async def warm_up(access: Access) -> None:
+    """Each kind of call once: the first of its kind takes Java seconds, and deadlines in tests are short."""
+    firestore = Firestore(access, "warm-up", 1)
+
+    def work(client: Client) -> None:
+        document = client.document("warm/up")
+        batch = client.batch()
+        batch.set(document, {"n": 1})
+        batch.commit(retry=None, timeout=60)
+        list(client.get_all([document], retry=None, timeout=60))
+        client.collection("warm").order_by("n").limit(1).get(retry=None, timeout=60)
+
+    await firestore.call(work)
+    seen = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def tell(snapshot: Snapshot) -> None:
+        loop.call_soon_threadsafe(seen.set)
+
+    unwatch = await firestore.call(lambda client: firestore.watch("warm/up", tell, lambda: None))
+    await seen.wait()
+    unwatch()
+    firestore.close()

@@ -110,8 +110,9 @@ class Firestore:
         try:
             with translated():
                 return work(client)
-        except NoAnswer:
-            self._renew(client)
+        except Unavailable as error:
+            if isinstance(error.__cause__, google_errors.DeadlineExceeded):
+                self._renew(client)
             raise
 
     def _open(self) -> _OwnChannel:
@@ -166,10 +167,6 @@ class _Watch(Watch):
             self.lost()
 
 
-class NoAnswer(Unavailable):
-    """Nobody answered in time; what was asked may or may not have been done."""
-
-
 @contextmanager
 def translated() -> Iterator[None]:
     """The library's errors as ours."""
@@ -198,7 +195,7 @@ def _ours(error: google_errors.GoogleAPICallError) -> WadError:
         case google_errors.PermissionDenied() | google_errors.Unauthenticated():
             return Unavailable(f"Firestore denies access: {said}")
         case google_errors.DeadlineExceeded():
-            return NoAnswer("Firestore does not answer")
+            return Unavailable("Firestore does not answer")
         case google_errors.ServiceUnavailable():
             return Unavailable(f"Firestore is unreachable: {said}")
         case _:
