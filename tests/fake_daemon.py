@@ -50,6 +50,8 @@ class FakeInbound:
     recorded: int = 0
     duplicates: int = 0
     untranslated: int = 0
+    skipped: int = 0
+    lost: int | None = 0
     error: str = ""
     last_event_ms: int | None = None
 

@@ -19,6 +19,7 @@ with warnings.catch_warnings():
     handlers = list(logging.getLogger().handlers)
     from neonize.proto import Neonize_pb2 as pb
     from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+    from neonize.proto.waHistorySync.WAWebProtobufsHistorySync_pb2 import HistorySync
 
     logging.getLogger().handlers[:] = handlers  # the import configures the root logger
     for _ in range(200):
@@ -30,4 +31,4 @@ with warnings.catch_warnings():
             break  # no child is left
         time.sleep(0.01)
 
-__all__ = ["Message", "pb"]
+__all__ = ["HistorySync", "Message", "pb"]

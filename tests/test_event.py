@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wad.core.content import Call, CallOutcome, Contact, Location, Poll, Quote, Vote
 from wad.core.event import (
+    AliasReceived,
+    ChatReceived,
     Content,
     Event,
+    HistoryReceived,
     Mark,
     Media,
     MessageKind,
@@ -33,12 +37,19 @@ CONTENTS = st.builds(
     st.booleans(),
     st.booleans(),
     st.text(),
+    mentions=st.lists(st.text()).map(tuple),
+    quote=st.none() | st.builds(Quote, st.text(), st.text(), st.text()),
+    location=st.none() | st.builds(Location, st.floats(-90, 90), st.floats(-180, 180), st.text()),
+    contacts=st.lists(st.builds(Contact, st.text(), st.text())).map(tuple),
+    poll=st.none() | st.builds(Poll, st.text(), st.lists(st.text()).map(tuple), st.integers(0, 9)),
+    vote=st.none() | st.builds(Vote, st.binary(), st.binary(), st.lists(st.binary()).map(tuple)),
+    call=st.none() | st.builds(Call, st.sampled_from(list(CallOutcome)), st.booleans()),
 )
 MESSAGES = st.builds(
     MessageReceived,
     id=st.text(),
     chat=JIDS,
-    sender=JIDS,
+    sender=st.none() | JIDS,
     at_ms=TIMES,
     content=CONTENTS,
     from_me=st.booleans(),
@@ -55,7 +66,22 @@ RECEIPTS = st.builds(
     TIMES,
     st.booleans(),
 )
-EVENTS = MESSAGES | RECEIPTS
+CHATS = st.builds(
+    ChatReceived,
+    JIDS,
+    st.none() | JIDS,
+    name=st.text(),
+    push_name=st.text(),
+    name_ms=TIMES,
+    read_ms=TIMES,
+    expires_s=st.integers(0, 2**32),
+    expires_ms=TIMES,
+)
+ALIASES = st.builds(AliasReceived, JIDS, JIDS)
+TOLD = MESSAGES | RECEIPTS | CHATS | ALIASES
+EVENTS: st.SearchStrategy[Event] = TOLD | st.builds(
+    HistoryReceived, st.lists(TOLD, max_size=4).map(tuple), st.integers(0, 9)
+)
 
 
 @given(EVENTS)
@@ -77,7 +103,7 @@ def test_any_bytes_are_an_event_or_damaged(data: bytes) -> None:
         event = decode(data)
     except msgspec.DecodeError:
         return
-    assert isinstance(event, MessageReceived | ReceiptReceived)
+    assert isinstance(event, Event)
 
 
 @given(MESSAGES, st.data())

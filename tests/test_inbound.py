@@ -11,11 +11,23 @@ import pytest
 from tests.world import PATIENT, a_world, until
 from wad.clock import SystemClock
 from wad.core.errors import Unavailable
+from wad.core.event import (
+    AliasReceived,
+    ChatReceived,
+    Content,
+    Event,
+    HistoryReceived,
+    MessageKind,
+    MessageReceived,
+    encode,
+)
 from wad.core.jid import Jid, ThreadId
+from wad.flow.account import Account
 from wad.flow.inbound import Inbound
 from wad.spool import Spool
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
+BOB_LID = Jid.parse("900000000000002@lid")
 
 
 async def test_what_arrives_is_recorded_in_order(tmp_path: Path) -> None:
@@ -129,3 +141,60 @@ async def test_ended_while_it_opens_the_spool_it_leaves_no_file_open(tmp_path: P
         assert task.cancelled()
         with pytest.raises(Unavailable, match="closed"):
             opened[0].last_seq()
+
+
+async def test_a_chunk_of_history_is_recorded_whole(tmp_path: Path) -> None:
+    """One row of the spool, many messages, in their threads; what had no words is counted."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        told = [
+            MessageReceived(
+                f"ID{number}", BOB_LID, BOB_LID, number, Content(MessageKind.TEXT, f"text {number}")
+            )
+            for number in range(1, 4)
+        ]
+        event = HistoryReceived(
+            (AliasReceived(BOB_LID, BOB), ChatReceived(BOB, name="Bob", read_ms=2), *told),
+            skipped=2,
+        )
+        append(account, event)
+        await until(lambda: account.inbound.recorded == 3, "three messages")
+        assert account.inbound.skipped == 2
+        thread = await world.store.thread(str(ThreadId.make(account.id, BOB)))
+        assert thread is not None
+        assert (thread.name, thread.messages, thread.unread) == ("Bob", 3, 1)
+
+
+async def test_what_changes_a_message_is_told(tmp_path: Path) -> None:
+    """Who follows events hears of an edit, without its words."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        wa_id = world.worker(account).receive(BOB, "old")
+        edit = Content(MessageKind.EDIT, "secret", target=wa_id)
+        append(account, MessageReceived("EDIT", BOB, BOB, 1, edit))
+        await until(lambda: any(h.text == "a text changed" for h in world.bus.past), "the edit")
+        assert not any("secret" in h.text for h in world.bus.past)
+
+
+async def test_lost_messages_are_known_to_status(tmp_path: Path) -> None:
+    """From the store at the start, and from what comes since."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        lost = Content(MessageKind.LOST)
+        append(account, MessageReceived("ID1", BOB, BOB, 1, lost))
+        append(account, MessageReceived("ID2", BOB, BOB, 2, lost))
+        await until(lambda: account.inbound.lost == 2, "two lost messages")
+        ident = account.id
+    async with a_world(tmp_path, boot="boot2") as world, world.leading():
+        account = world.accounts.find(ident)
+        await until(lambda: account.inbound.lost == 2, "two lost messages, known from the store")
+        append(account, MessageReceived("ID1", BOB, BOB, 1, Content(MessageKind.TEXT, "here")))
+        await until(lambda: account.inbound.lost == 1, "one lost message")
+
+
+def append(account: Account, event: Event) -> None:
+    """A row of the spool, as the worker writes it."""
+    spool = Spool.open(account.home.spool_db)
+    spool.append(received_ms=1, kind="event", wa_id="", raw=b"", event=encode(event))
+    spool.close()
+    account.inbound.wake()

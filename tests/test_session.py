@@ -69,3 +69,55 @@ def test_damage_is_seen(tmp_path: Path) -> None:
     for look in (session.check, session.is_paired):
         with pytest.raises(Damaged):
             look(path)
+
+
+# --- the list of messages -------------------------------------------------------------------------
+
+
+def a_listing(path: Path, *rows: tuple[str, str, str]) -> Path:
+    """A session of number 1 and hidden id 2, and its list of messages."""
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
+        db.execute("INSERT INTO whatsmeow_device VALUES ('1:5@s.whatsapp.net', '2:5@lid', 'Shop')")
+        db.execute(
+            "CREATE TABLE whatsmeow_message_secrets (chat_jid TEXT, sender_jid TEXT, message_id TEXT)"
+        )
+        db.executemany("INSERT INTO whatsmeow_message_secrets VALUES (?,?,?)", rows)
+    db.close()
+    return path
+
+
+def test_the_messages_of_others_in_a_part_of_the_list(tmp_path: Path) -> None:
+    """What the account wrote itself, under either address, is not among them."""
+    path = a_listing(
+        tmp_path / "session.db",
+        ("9@lid", "9@lid", "A"),
+        ("9@lid", "2@lid", "OURS"),
+        ("9@lid", "1@s.whatsapp.net", "OURS2"),
+        ("9@lid", "9@lid", "B"),
+        ("g@g.us", "9@lid", "C"),
+    )
+    assert session.newest_secret(path) == 5
+    assert session.messages_listed(path, 1, 4) == [("9@lid", "9@lid", "B")]
+    assert session.messages_listed(path, 0, 1) == [("9@lid", "9@lid", "A")]
+
+
+def test_no_list_is_an_empty_one(tmp_path: Path) -> None:
+    """Neither a file nor tables, nor rows."""
+    path = tmp_path / "session.db"
+    assert session.newest_secret(path) == 0
+    assert session.messages_listed(path, 0, 10) == []
+    assert session.newest_secret(a_listing(path)) == 0
+
+
+def test_old_plaintexts_go(tmp_path: Path) -> None:
+    """The library does not delete them by itself."""
+    path = tmp_path / "session.db"
+    session.prune_plaintexts(path, 100)
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE whatsmeow_event_buffer (insert_timestamp INTEGER)")
+        db.executemany("INSERT INTO whatsmeow_event_buffer VALUES (?)", [(99,), (100,), (101,)])
+    session.prune_plaintexts(path, 100)
+    left = db.execute("SELECT insert_timestamp FROM whatsmeow_event_buffer").fetchall()
+    db.close()
+    assert left == [(100,), (101,)]

@@ -20,7 +20,7 @@ import pytest
 from wad.core.errors import Damaged, StateUnwritable, Unavailable
 from wad.core.event import Content, MessageKind, MessageReceived, encode
 from wad.core.jid import Jid
-from wad.spool import Backlog, Row, Spool, salvage
+from wad.spool import Arrival, Backlog, Mark, Row, Spool, salvage
 
 ANN = Jid.parse("40700000001@s.whatsapp.net")
 
@@ -131,6 +131,97 @@ def test_the_size_includes_the_log(spool: Spool, path: Path) -> None:
     """As long as rows lie in the write-ahead log, they are counted there."""
     put(spool, 1, size=100_000)
     assert spool.size_bytes() > max(100_000, path.stat().st_size)
+
+
+# --- what a worker takes --------------------------------------------------------------------------
+
+
+def arrival(number: int, **changes: object) -> Arrival:
+    """Message `number` on its way in."""
+    fields = {"event": event(number), "raw": b"raw %d" % number, **changes}
+    return Arrival(number, "message", f"ID{number}", **fields)  # type: ignore[arg-type]
+
+
+def test_a_batch_is_stored_in_order(spool: Spool) -> None:
+    """One transaction; its newest row is told."""
+    assert spool.take(arrival(number) for number in (3, 1, 2)) == 3
+    assert [row.wa_id for row in spool.after(0, 10)] == ["ID3", "ID1", "ID2"]
+
+
+@pytest.mark.parametrize(
+    ("again", "rows"),
+    [
+        (arrival(1), 1),
+        (arrival(1, raw=b"other bytes, the same message"), 1),
+        (arrival(1, event=None, reason="not translated this time"), 1),
+        (arrival(1, raw=b"another", event=event(2)), 2),
+        (Arrival(1, "receipt", "ID1", b"raw 1", event(1)), 2),
+        (Arrival(1, "message", "", b"raw 1", event(1)), 2),
+    ],
+    ids=["same", "bytes", "translation", "another message", "kind", "no id"],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_what_comes_again_is_stored_once(
+    spool: Spool, again: Arrival, rows: int, together: bool
+) -> None:
+    """Same id and kind, and the same translation or bytes; in one batch, too."""
+    if together:
+        spool.take([arrival(1), again])
+    else:
+        spool.take([arrival(1)])
+        spool.take([again])
+    assert spool.backlog(0).rows == rows
+
+
+def test_a_batch_that_fails_leaves_nothing(spool: Spool) -> None:
+    """And the spool stays usable."""
+    with pytest.raises(Unavailable):
+        spool.take([arrival(1), arrival(2, reason=None)])
+    assert spool.take([arrival(1)]) == 1
+
+
+# --- the comparison with the library's list -------------------------------------------------------
+
+
+def test_an_id_without_anything_to_keep_is_known(spool: Spool) -> None:
+    """It is no row, it came nevertheless, and is forgotten when the comparison has passed it."""
+    spool.take([Arrival(0, "heard", "EMPTY"), arrival(1), Arrival(0, "heard", "EMPTY2")])
+    assert spool.has_ids(["EMPTY", "EMPTY2", "ID1", "X"]) == {"EMPTY", "EMPTY2", "ID1"}
+    assert spool.backlog(0).rows == 1
+    spool.compared(Mark(5, 1))
+    assert spool.has_ids(["EMPTY", "EMPTY2"]) == {"EMPTY2"}
+
+
+def test_how_far_the_comparison_got(path: Path) -> None:
+    """Never, at first; then it is remembered, together with the rows that it gave."""
+    with closing(Spool.open(path)) as spool:
+        assert spool.mark() is None
+        assert spool.compared(Mark(7, 0), [arrival(1)]) == 1
+    with closing(Spool.open(path)) as spool:
+        assert spool.mark() == Mark(7, 0)
+        assert spool.has_ids(["ID1"]) == {"ID1"}
+
+
+def test_whether_the_rows_are_still_there(spool: Spool) -> None:
+    """Nothing can be said of messages whose rows may be gone."""
+    assert not spool.pruned_after(0)
+    seqs = [put(spool, number) for number in range(4)]
+    assert not spool.pruned_after(0)
+    spool.prune(seqs[1], before_ms=1000, limit=100)
+    assert spool.pruned_after(0)
+    assert not spool.pruned_after(seqs[1])
+    spool.prune(seqs[3], before_ms=1000, limit=100)
+    assert spool.pruned_after(seqs[1])
+    assert not spool.pruned_after(seqs[3])
+
+
+def test_the_bytes_of_one_kind(spool: Spool) -> None:
+    """After a row, one by one."""
+    first = put(spool, 1)
+    for number in (2, 3):
+        spool.append(received_ms=1, kind="history", wa_id="", raw=bytes([number]), event=None)
+    assert list(spool.raw_after(first, "history")) == [b"\2", b"\3"]
+    assert list(spool.raw_after(first + 1, "history")) == [b"\3"]
 
 
 # --- pruning --------------------------------------------------------------------------------------

@@ -16,20 +16,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.store import (
+from tests.contracts.store import StoreContract
+from tests.contracts.world import (
     ACC,
     ANN_THREAD,
     CLAIMED,
     EPOCH,
     Fresh,
-    StoreContract,
     arrival,
     contents,
     queued,
     wa_id,
 )
+from wad.core.change import Change, PutMark
 from wad.core.errors import Damaged, StateUnwritable, Unavailable
-from wad.core.message import Change, PutMark
 from wad.store import Store, open_store
 from wad.store.migrations import STEPS
 from wad.store.port import Cursor
@@ -130,7 +130,7 @@ async def test_closing_is_idempotent_and_folds_the_log(tmp_path: Path) -> None:
 async def test_a_failing_batch_leaves_nothing(tmp_path: Path) -> None:
     """Changes and cursor are one transaction."""
     async with opened(tmp_path / "wad.db") as store:
-        changes: list[Change] = [*arrival(1), PutMark(None, wa_id(1), None, None, 0)]  # type: ignore[arg-type]
+        changes: list[Change] = [*arrival(1), PutMark("", wa_id(1), None, "", 0)]  # type: ignore[arg-type]
         with pytest.raises(Unavailable):
             await store.record(ACC, changes, Cursor("g", 1))
         assert await contents(store) == {}

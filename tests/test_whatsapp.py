@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -158,22 +160,52 @@ async def test_parties_are_found_by_number_and_hidden_id() -> None:
             await account.phone.scan("https://wa.me/settings/linked_devices#2@x,AA==,AA==,AA==,6")
 
 
-def test_the_console_takes_commands() -> None:
-    """Accounts, peers, messages and the ledger, a line each."""
-    lines = [
-        "account 15550000001 shop",
-        "peer 15550000002 Bob",
-        "network down",
-        "odd",
-        "inbox Bob",
-        "ledger",
-    ]
+def console(*lines: str) -> list[Any]:
+    """What the console answers to these lines, after the environment."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.whatsapp", "--json"], input="\n".join(lines) + "\n",
         capture_output=True, text=True, timeout=30, check=True, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     environment, *answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert set(environment) == {"HTTPS_PROXY", "SSL_CERT_FILE", "PYTHONPATH"}
+    return answers
+
+
+def test_the_console_takes_commands() -> None:
+    """Accounts, peers, messages and the ledger, a line each."""
+    answers = console(
+        "account 15550000001 shop", "peer 15550000002 Bob", "network down", "odd", "inbox Bob", "ledger",
+    )  # fmt: skip
     assert answers[2] == "down"
     assert "no command" in answers[3]["error"]
     assert answers[4:] == [[], {}]
+
+
+def test_every_command_of_the_console_has_help() -> None:
+    """Its own name, its arguments, what it does; and that is what a wrong use is answered with."""
+    (lines,) = console("help")
+    assert all(re.fullmatch(r"[a-z]+( [^:]+)?: .+", line) for line in lines)
+    names = [re.split("[ :]", line)[0] for line in lines]
+    assert len(names) == len(set(names)) > 30
+    for answer, line in zip(
+        console(*(f"{name} 1 2 3 4 5 6" for name in names)), lines, strict=True
+    ):
+        assert answer != {"error": f"usage: {line}"} or line.startswith(answer["error"][7:12])
+
+
+def test_the_console_speaks_for_people(tmp_path: Path) -> None:
+    """Everything that a peer says is in the ledger of the account, in a chat or in a group."""
+    (tmp_path / "a.txt").write_text("a file")
+    answers = console(
+        "account 15550000001 shop", "peer 15550000002 Bob", "group Friends Bob shop", "text Bob shop hello",
+        "text Bob Friends hello all", f"file Bob shop document {tmp_path / 'a.txt'} look",
+        "react Bob shop X 👍", "react Bob Friends X 👍 Bob", "edit Bob shop X typo", "revoke Bob shop X",
+        "place Bob shop 1 2", "contact Bob shop Eve 15550000009", "poll Bob shop Tea? yes no",
+        "status Bob lunch", "write shop Bob from my phone", "silent shop on", "stream shop 503",
+        "clock 60", "ledger",
+    )  # fmt: skip
+    assert [a for a in answers if isinstance(a, dict) and "error" in a] == []
+    sent = [entry["text"] for entry in answers[-1]["15550000001"]["sent"]]
+    assert sent == [
+        "hello", "hello all", "look", "", "", "", "", "", "", "", "lunch", "from my phone",
+    ]  # fmt: skip

@@ -216,11 +216,10 @@ class Spool:
             return _last_number(db)
 
     def pruned_after(self, seq: int) -> bool:
-        """Whether rows that came after this one may have been pruned already."""
+        """Whether rows that came after this one are gone: numbers have no gaps before pruning makes them."""
         with self._using() as db:
-            query = "SELECT min(seq) FROM events WHERE event IS NOT NULL"
-            (first,) = db.execute(query).fetchone()
-            return int(first or _last_number(db) + 1) > seq + 1
+            (rows,) = db.execute("SELECT count(*) FROM events WHERE seq > ?", (seq,)).fetchone()
+            return int(rows) < _last_number(db) - seq
 
     def raw_after(self, seq: int, kind: str) -> Iterator[bytes]:
         """The library's bytes of all rows of a kind after `seq`, one at a time: they may be large."""
@@ -259,7 +258,10 @@ class Spool:
 
 
 def _is_known(db: sqlite3.Connection, one: Arrival) -> bool:
-    query = "SELECT 1 FROM events WHERE wa_id = ? AND kind = ? AND (event = ? OR raw = ?)"
+    query = (
+        "SELECT 1 FROM events INDEXED BY by_wa_id WHERE wa_id = ? AND wa_id != ''"
+        " AND kind = ? AND (event = ? OR raw = ?)"
+    )
     return db.execute(query, (one.wa_id, one.kind, one.event, one.raw)).fetchone() is not None
 
 

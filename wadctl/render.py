@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from wadctl.conversation import line
 from wadctl.screen import Screen, duration, local, plain
 
 Renderer = Callable[[Screen, Any], str]
@@ -99,6 +100,7 @@ def _account(screen: Screen, account: Any) -> str:
         ("receipts", (worker and worker["receipts"]) or "unknown"),
         ("backlog", f"{inbound['backlog']} rows {_age(inbound['oldest_s'])}".rstrip()),
         ("recorded", f"{inbound['recorded']}, {inbound['duplicates']} were known already"),
+        ("lost", _word(inbound["lost"])),
         ("last event", local(account["last_event_ms"]) or "-"),
         ("added", local(account["created_ms"])),
     ]
@@ -199,7 +201,7 @@ def _messages(screen: Screen, page: Any) -> str:
             local(message["at_ms"]),
             "you" if message["direction"] == "outbound" else message["name"] or message["sender"],
             message["status"],
-            message["text"] or f"[{message['kind']}]",
+            line(message),
         ]
         for message in page["messages"]
     ]

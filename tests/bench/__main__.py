@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon, growth, takeover
+from tests.bench import daemon, engine, growth, takeover
 from tests.bench.measure import Figure
 
 MEASURES = (
@@ -16,6 +16,9 @@ MEASURES = (
     daemon.rss_idle,
     daemon.health,
     daemon.wadctl_status,
+    engine.worker_pss,
+    engine.workers10_pss,
+    engine.inbound_rate,
     growth.growth_accounts,
     growth.growth_messages,
     growth.reconnects,

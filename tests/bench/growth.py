@@ -17,9 +17,10 @@ from pathlib import Path
 from tests.bench.measure import Figure, measure
 from tests.daemons import Daemon, a_daemon
 from tests.whatsapp import WhatsApp
+from wad.core.change import Change
 from wad.core.event import Content, MessageKind, MessageReceived
 from wad.core.jid import Jid
-from wad.core.message import Change, plan
+from wad.core.plan import plan
 from wad.store import Store, open_store
 
 _MOST = 1.2

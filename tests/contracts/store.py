@@ -7,168 +7,59 @@ context manager of an empty store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from tests.contracts.amendments import AmendmentContract
+from tests.contracts.chats import ChatContract
+from tests.contracts.orders import OrderContract
+from tests.contracts.people import PeopleContract
+from tests.contracts.world import (
+    ACC,
+    ANN,
+    ANN_LID,
+    ANN_LID_THREAD,
+    ANN_THREAD,
+    BOB,
+    CLAIMED,
+    EPOCH,
+    GROUP,
+    NOON,
+    OTHER,
+    S,
+    a_status,
+    arrival,
+    contents,
+    mark,
+    one_message,
+    one_thread,
+    queued,
+    sending,
+    text,
+    wa_id,
+)
+from wad.core.change import PutMessage
+from wad.core.content import Call, CallOutcome, Contact, Link, Location, Poll, Quote
 from wad.core.errors import Conflict, Fenced, NotFound
-from wad.core.event import Content, Mark, Media, MessageKind, MessageReceived
+from wad.core.event import Content, Mark, Media, MessageKind
 from wad.core.jid import Jid, ThreadId
-from wad.core.message import (
-    Aliases,
-    Change,
-    Message,
-    MessageStatus,
-    PutAlias,
-    PutMark,
-    PutMessage,
-    Thread,
-    plan,
-)
-from wad.core.outbox import (
-    Cancel,
-    Claim,
-    Claimed,
-    Entry,
-    NotSent,
-    Outcome,
-    Refused,
-    Retry,
-    Sent,
-    Unknown,
-    entry_id,
-)
-from wad.store.port import AccountStatus, Cursor, Page, Store
-
-Fresh = Callable[[], AbstractAsyncContextManager[Store]]
-
-ACC, OTHER = "one", "two"
-ANN = Jid.parse("40700000001@s.whatsapp.net")
-ANN_LID = Jid.parse("111222333@lid")
-BOB = Jid.parse("40700000002@s.whatsapp.net")
-GROUP = Jid.parse("123456-789@g.us")
-ME = Jid.parse("40700000009@s.whatsapp.net")
-ANN_THREAD = str(ThreadId.make(ACC, ANN))
-ANN_LID_THREAD = str(ThreadId.make(ACC, ANN_LID))
-NOON = 1_769_000_000_000
-EPOCH = 3
-CLAIMED = Claimed(Claim("here", EPOCH), b"s" * 32)
-S = MessageStatus
+from wad.core.message import Message, MessageStatus, Thread
+from wad.core.outbox import Cancel, Entry, NotSent, Outcome, Refused, Retry, Sent, Unknown
+from wad.store.port import Cursor, Page, Store
 
 
-def text(words: str) -> Content:
-    """A text message's inside."""
-    return Content(MessageKind.TEXT, words)
-
-
-def arrival(
-    number: int,
-    chat: Jid = ANN,
-    *,
-    account: str = ACC,
-    from_me: bool = False,
-    sender: Jid | None = None,
-    at_ms: int = 0,
-    content: Content | None = None,
-    push_name: str = "",
-    aliases: Aliases | None = None,
-    seen: int = 0,
-) -> list[Change]:
-    """The changes of one message, as `plan` makes them: number `number` of its chat, `number` seconds after noon."""
-    event = MessageReceived(
-        id=f"3EB0{number:08X}",
-        chat=chat,
-        sender=sender or (ME if from_me else chat),
-        at_ms=at_ms or NOON + number * 1000,
-        content=content or text(f"text {number}"),
-        from_me=from_me,
-        push_name=push_name,
-    )
-    return plan(account, event, aliases or {}, seen)
-
-
-def wa_id(number: int) -> str:
-    """The WhatsApp id of `arrival(number)`."""
-    return f"3EB0{number:08X}"
-
-
-def mark(number: int, what: Mark, *, thread: str = ANN_THREAD, by: Jid = ANN) -> PutMark:
-    """A receipt for `arrival(number)`."""
-    return PutMark(thread, wa_id(number), what, str(by), NOON + number * 1000)
-
-
-def queued(
-    key: str = "k1",
-    words: str = "hello",
-    *,
-    account: str = ACC,
-    to: Jid = ANN,
-    created_ms: int = NOON,
-) -> Entry:
-    """A new entry for the outbox."""
-    return Entry(
-        id=entry_id(account, key),
-        account=account,
-        thread=str(ThreadId.make(account, to)),
-        to=str(to),
-        text=words,
-        client_id=key,
-        secret=b"",
-        created_ms=created_ms,
-    )
-
-
-def a_status(account: str = ACC, state: str = "connected") -> AccountStatus:
-    """A published status."""
-    return AccountStatus(account=account, name=account, state=state, reason="why", since_ms=NOON)
-
-
-async def one_thread(store: Store, thread: str = ANN_THREAD) -> Thread:
-    """A thread that must be there."""
-    found = await store.thread(thread)
-    assert found is not None
-    return found
-
-
-async def one_message(store: Store, thread: str = ANN_THREAD) -> Message:
-    """The only message of a thread."""
-    found = await store.messages(thread, limit=10)
-    assert len(found) == 1
-    return found[0]
-
-
-async def sending(store: Store, entry: Entry) -> Entry:
-    """An entry that is being sent."""
-    await store.enqueue(entry)
-    return await store.settle(entry.id, CLAIMED, epoch=EPOCH)
-
-
-async def contents(store: Store) -> dict[Thread, list[Message]]:
-    """Everything that a reader can see."""
-    return {
-        thread: await store.messages(thread.id, limit=1000)
-        for thread in await store.threads(None, limit=1000)
-    }
-
-
-class StoreContract:
+class StoreContract(AmendmentContract, ChatContract, OrderContract, PeopleContract):
     """The suite.  Every test gets an empty store."""
-
-    @pytest.fixture
-    async def store(self, fresh: Fresh) -> AsyncIterator[Store]:
-        """One empty store."""
-        async with fresh() as store:
-            yield store
 
     # --- record: messages -----------------------------------------------------------------------
 
     async def test_a_message_is_kept_whole(self, store: Store) -> None:
         """What was put in comes out, every field."""
         content = Content(
-            MessageKind.IMAGE, "look", media=Media("image/png", "a.png", 77), target="T", ephemeral=True
+            MessageKind.IMAGE, "look", media=Media("image/png", "a.png", 77, key=b"k", thumbnail=b"t"), target="T",
+            ephemeral=True, mentions=("1@lid",), quote=Quote("2@lid", "before"), link=Link("http://a"),
+            location=Location(1.5, -2.5, "Here"), contacts=(Contact("Eve", "BEGIN"),), poll=Poll("?", ("a", "b"), 1),
         )  # fmt: skip
         changes = arrival(1, content=content, push_name="Ann")
         done = await store.record(ACC, changes)
@@ -215,7 +106,7 @@ class StoreContract:
         thread = await one_thread(store)
         assert (thread.last_ms, thread.last_text) == (NOON + 3000, "text 3")
         assert thread.last_from_me
-        assert (thread.messages, thread.unread) == (3, 2)
+        assert thread.messages == 3
 
     @pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
     async def test_messages_of_one_moment_are_ordered_by_id(
@@ -245,25 +136,6 @@ class StoreContract:
         await store.record(ACC, arrival(1, content=Content(MessageKind.AUDIO)))
         assert (await one_thread(store)).last_text == "[audio]"
 
-    async def test_only_what_others_wrote_is_unread(self, store: Store) -> None:
-        """Our own messages are not unread."""
-        await store.record(ACC, [*arrival(1), *arrival(2, from_me=True), *arrival(3)])
-        assert (await one_thread(store)).unread == 2
-
-    async def test_reading_sets_unread_to_zero(self, store: Store) -> None:
-        """`mark_read` is idempotent, and later messages are unread again."""
-        await store.record(ACC, arrival(1))
-        await store.mark_read(ANN_THREAD)
-        await store.mark_read(ANN_THREAD)
-        assert (await one_thread(store)).unread == 0
-        await store.record(ACC, [*arrival(1), *arrival(2)])
-        assert (await one_thread(store)).unread == 1
-
-    async def test_reading_an_unknown_thread_makes_none(self, store: Store) -> None:
-        """`mark_read` never creates a thread."""
-        await store.mark_read(ANN_THREAD)
-        assert await store.thread(ANN_THREAD) is None
-
     @pytest.mark.parametrize("numbers", [(1, 2, 3), (3, 2, 1), (2, 1, 3)])
     async def test_a_thread_is_named_by_the_newest_push_name(
         self, store: Store, numbers: Sequence[int]
@@ -292,37 +164,6 @@ class StoreContract:
         other = await store.record(OTHER, arrival(1, account=OTHER))
         assert (len(done.new), len(other.new)) == (4, 1)
 
-    # --- record: one person, two addresses --------------------------------------------------------
-
-    async def test_a_group_message_is_one_however_its_sender_is_spelled(self, store: Store) -> None:
-        """Read again after the sender's number became known, it is known."""
-        await store.record(ACC, arrival(1, GROUP, sender=ANN_LID))
-        done = await store.record(
-            ACC, arrival(1, GROUP, sender=ANN_LID, aliases={str(ANN_LID): str(ANN)})
-        )
-        assert (done.new, done.known) == ((), 1)
-
-    async def test_a_chat_is_one_however_it_is_spelled(self, store: Store) -> None:
-        """Read again after the chat's number became known, a message is not stored a second time."""
-        await store.record(ACC, arrival(1, ANN_LID))
-        await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN))])
-        done = await store.record(ACC, arrival(1, ANN_LID, aliases={str(ANN_LID): str(ANN)}))
-        assert (done.new, done.known) == ((), 1)
-        assert await store.thread(ANN_THREAD) is None
-
-    async def test_two_people_may_use_one_id(self, store: Store) -> None:
-        """A hidden id that is not known to be this number is somebody else."""
-        done = await store.record(ACC, [*arrival(1, ANN), *arrival(1, ANN_LID)])
-        assert len(done.new) == 2
-
-    async def test_the_latest_alias_wins(self, store: Store) -> None:
-        """Every alias of an account, none of another's."""
-        lid, other = str(ANN_LID), "444@lid"
-        await store.record(ACC, [PutAlias(lid, str(BOB)), PutAlias(lid, str(ANN))])
-        await store.record(ACC, [PutAlias(other, str(BOB))])
-        assert await store.aliases(ACC) == {lid: str(ANN), other: str(BOB)}
-        assert await store.aliases(OTHER) == {}
-
     # --- record: placeholders -----------------------------------------------------------------------
 
     async def test_a_placeholder_gives_way_to_the_message(self, store: Store) -> None:
@@ -335,6 +176,36 @@ class StoreContract:
         thread = await one_thread(store)
         assert (thread.messages, thread.unread) == (1, 1)
         assert (thread.last_text, thread.name) == ("text 1", "Ann")
+
+    async def test_lost_messages_are_counted(self, store: Store) -> None:
+        """Until they come after all; of each account its own."""
+        lost = Content(MessageKind.LOST, detail="lost in a crash")
+        assert (await store.totals(ACC)).lost == 0
+        done = await store.record(
+            ACC, [*arrival(1, content=lost), *arrival(2, content=lost), *arrival(3)]
+        )
+        assert done.lost == 2
+        await store.record(OTHER, arrival(4, account=OTHER, content=lost))
+        assert (await store.totals(ACC)).lost == 2
+        done = await store.record(ACC, [*arrival(1), *arrival(1, content=lost)])
+        assert done.lost == -1
+        assert (await store.totals(ACC)).lost == 1
+
+    async def test_a_call_ends(self, store: Store) -> None:
+        """It stands where it began, once, with how it went; whichever was told first."""
+        offered = Content(MessageKind.CALL, call=Call(CallOutcome.OFFERED))
+        missed = Content(MessageKind.CALL, call=Call(CallOutcome.MISSED))
+        begins, ends = arrival(1, content=offered), arrival(1, content=missed, at_ms=NOON + 90_000)
+        for changes in (ends, begins, ends):
+            await store.record(ACC, changes)
+        message = await one_message(store)
+        assert (message.content, message.at_ms) == (missed, NOON + 1000)
+        thread = await one_thread(store)
+        assert (thread.last_text, thread.last_ms, thread.messages) == (
+            "[call: missed]",
+            NOON + 1000,
+            1,
+        )
 
     async def test_a_placeholder_replaces_nothing(self, store: Store) -> None:
         """A message that was read stays, whatever comes later."""
@@ -372,7 +243,7 @@ class StoreContract:
 
     @pytest.mark.parametrize(
         ("what", "status"),
-        [(Mark.DELIVERED, S.DELIVERED), (Mark.READ, S.READ), (Mark.PLAYED, S.READ)],
+        [(Mark.DELIVERED, S.DELIVERED), (Mark.READ, S.READ), (Mark.PLAYED, S.PLAYED)],
     )
     async def test_a_receipt_moves_a_message_on(
         self, store: Store, what: Mark, status: MessageStatus
@@ -791,87 +662,3 @@ class StoreContract:
         assert (await store.entry(queued().id)) is not None
         statuses = {m.id: m.status for m in await store.messages(ANN_THREAD, limit=9)}
         assert statuses == {queued().id: S.QUEUED, done.new[0].id: S.READ}
-
-    # --- any order --------------------------------------------------------------------------------------
-
-    @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
-    @given(data=st.data())
-    async def test_any_order_and_repetition_ends_in_the_same_store(
-        self, fresh: Fresh, data: st.DataObject
-    ) -> None:
-        """A permutation of the changes, with repetitions, cut into any batches, shows the same."""
-        changes = data.draw(_CHANGES, label="changes")
-        again = data.draw(st.lists(st.sampled_from(changes)), label="again")
-        shuffled = data.draw(st.permutations([*changes, *again]), label="order")
-        cut = data.draw(st.integers(0, len(shuffled)), label="cut")
-        async with fresh() as one:
-            await one.record(ACC, changes)
-            expected = await contents(one), await one.totals(ACC), await one.aliases(ACC)
-        async with fresh() as other:
-            await other.record(ACC, shuffled[:cut])
-            await other.record(ACC, shuffled[cut:])
-            found = await contents(other), await other.totals(ACC), await other.aliases(ACC)
-        assert found == expected
-
-    @settings(
-        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
-    @given(
-        order=st.permutations(["settle", "echo", "delivered", "read"]),
-        outcome=st.sampled_from([Sent(wa_id(1), NOON + 1000), Unknown(wa_id(1), "crash")]),
-        chat=st.sampled_from([ANN, ANN_LID]),
-    )
-    async def test_evidence_in_any_order_ends_in_the_same_store(
-        self, fresh: Fresh, order: Sequence[str], outcome: Outcome, chat: Jid
-    ) -> None:
-        """Settling, echo and receipts of one message may come in any order."""
-        evidence: dict[str, list[Change]] = {
-            "echo": arrival(1, chat, from_me=True),
-            "delivered": [mark(1, Mark.DELIVERED)],
-            "read": [mark(1, Mark.READ, thread=ANN_LID_THREAD)],
-        }
-        async with fresh() as store:
-            await sending(store, queued())
-            for step in order:
-                if step == "settle":
-                    await store.settle(queued().id, outcome, epoch=EPOCH)
-                else:
-                    await store.record(ACC, evidence[step])
-            entry = await store.entry(queued().id)
-            assert entry is not None
-            assert (entry.state, entry.wa_id, entry.error) == (S.READ, wa_id(1), "")
-            assert (await one_message(store)).status is S.READ
-            assert len(await store.threads(None, limit=9)) == 1
-            assert (await one_thread(store)).messages == 1
-
-
-_CHATS = st.sampled_from([ANN, BOB, GROUP, Jid.parse("777@lid")])
-_MESSAGES = st.builds(
-    arrival,
-    st.integers(0, 5),
-    _CHATS,
-    from_me=st.booleans(),
-    push_name=st.sampled_from(["", "Ann", "Bob"]),
-    content=st.sampled_from([text("a"), text("b"), Content(MessageKind.STICKER)]),
-)
-_MARKS: st.SearchStrategy[list[Change]] = st.builds(
-    lambda number, what, by: [mark(number, what, by=by)],
-    st.integers(0, 5),
-    st.sampled_from(list(Mark)),
-    st.sampled_from([ANN, BOB]),
-)
-_ALIASES: st.SearchStrategy[list[Change]] = st.sampled_from([0, 1, 2]).map(
-    lambda number: [PutAlias(f"90{number}@lid", f"4079900000{number}@s.whatsapp.net")]
-)
-
-
-def _identity(changes: list[Change]) -> object:
-    # One message has one inside, one time and one name, whoever tells of it: that is what the rule presupposes.
-    return [change.message.id if isinstance(change, PutMessage) else change for change in changes]
-
-
-_CHANGES: st.SearchStrategy[list[Change]] = st.lists(
-    _MESSAGES | _MARKS | _ALIASES, min_size=1, max_size=12, unique_by=lambda c: repr(_identity(c))
-).map(lambda found: [change for changes in found for change in changes])

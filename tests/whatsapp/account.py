@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 from tests.whatsapp.connection import Connection
 from tests.whatsapp.contents import StanzaKind, text_of
-from tests.whatsapp.device import Device, DeviceKeys
+from tests.whatsapp.device import Device, DeviceKeys, Envelope
 from tests.whatsapp.people import Person
 from tests.whatsapp.phone import Phone
-from tests.whatsapp.wire import Jid, Node, node
+from tests.whatsapp.wire import SERVER, Jid, Node, Value, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.server import WhatsApp
 
 _PATIENT = 10.0
+_BANNED = 402  # reason of a <failure>
+_RESTART = 515  # code of a <stream:error>
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,12 @@ class Failure:
 
 
 class Account:
-    """One WhatsApp account.
+    """One WhatsApp account.  `presence` is what a device of it said last.
 
-    These make the server misbehave: `login_failure` refuses logins; `acks_messages` False leaves what the account sends
-    without an answer, `answers_queries` False its queries; `forgets_receipts` keeps what it receipted in its queue;
-    `ack_delay` is how many seconds the acknowledgement of a message takes.  `presence` is what it said last.
+    These make the server misbehave: `login_failure` refuses logins; `silent` leaves everything on a live connection
+    without an answer, `acks_messages` False what the account sends, `answers_queries` False its queries;
+    `forgets_receipts` keeps what it receipted in its queue; `ack_delay` is how many seconds the acknowledgement of a
+    message takes, `ack_error` what it says went wrong (463: see whatsapp-protocol.md 5.5).
     """
 
     def __init__(self, server: WhatsApp, pn: Jid, lid: Jid, name: str) -> None:
@@ -55,6 +58,8 @@ class Account:
         self.answers_queries = True
         self.forgets_receipts = False
         self.ack_delay = 0.0
+        self.ack_error: int | None = None
+        self._silent = False
         self.presence = ""
         self._last_number = 0
 
@@ -75,6 +80,15 @@ class Account:
         self.server.ledger.sent(self, sender.pn.user, ident, text_of(content))
         for device in self.devices.values():
             sender.post(device, ident, content, kind, garbled=garbled, **sender.origin())
+
+    def notify(self, change: Node, kind: str, **attrs: Value) -> None:
+        """Tell its devices of a change; from the server, unless the attributes say otherwise."""
+        ident, now = self.server.next_id(), self.server.now()
+        stanza = node(
+            "notification", change, type_=kind, id=ident, t=now, **{"from_": SERVER, **attrs}
+        )
+        for device in self.devices.values():
+            device.post(Envelope(stanza))
 
     # --- devices ------------------------------------------------------------------------------
 
@@ -119,6 +133,23 @@ class Account:
         devices = [f"{d.jid} {'on' if d.connection else 'off'}line" for d in self.devices.values()]
         return f"{self.logins} logins, {', '.join(devices) or 'no linked device'}"
 
+    @property
+    def silent(self) -> bool:
+        """Whether a live connection goes without any answer."""
+        return self._silent
+
+    @silent.setter
+    def silent(self, value: bool) -> None:
+        self._silent = value
+        if not value:
+            for device in self.devices.values():
+                device.resume()
+
+    def redeliver(self, ident: str, *, anew: bool = False) -> None:
+        """Deliver a message again to every device: the same ciphertext, or encrypted anew under the same id."""
+        for device in self.devices.values():
+            device.redeliver(ident, anew=anew)
+
     async def drop(self) -> None:
         """Cut the TCP connections; they have ended when this returns."""
         ending = self._connections()
@@ -138,6 +169,21 @@ class Account:
         await self._end(
             self._connections(), node("stream:error", node("conflict", type_="replaced"))
         )
+
+    async def end_stream(self, code: int) -> None:
+        """End every stream with an error (whatsapp-protocol.md 7); after 515 the client itself hangs up."""
+        ending, error = self._connections(), node("stream:error", code=code)
+        if code != _RESTART:
+            await self._end(ending, error)
+            return
+        for connection in ending:
+            connection.send(error)
+        await self._gone(ending)
+
+    async def ban(self, *, code: int = 101, seconds: int = 3600) -> None:
+        """Ban it for some time: the connections are cut, and logins refused with 402."""
+        self.login_failure = Failure(_BANNED, code=code, expire=seconds)
+        await self.drop()
 
     def _connections(self) -> list[Connection]:
         return [d.connection for d in self.devices.values() if d.connection is not None]

@@ -2,9 +2,9 @@
 
     python -P client.py DATABASE
 
-It reads `[method, arguments...]` from stdin, calls that method (or reads that property) of neonize's client, and writes
-`{"event": "result", ...}`; each event of the library is a line, too.  It knows nothing of tests: what makes the library
-trust the test server comes from the environment (trust.py).
+It reads `[number, method, arguments...]` from stdin, calls that method (or reads that property) of neonize's client,
+and writes `{"event": "result", "number": ..., ...}`; each event of the library is a line, too.  It knows nothing of
+tests: what makes the library trust the test server comes from the environment (trust.py).
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def brief(event: Any) -> dict[str, Any]:
         "from_me": source.IsFromMe,
         "group": source.IsGroup,
         "name": event.Info.Pushname,
+        "at": event.Info.Timestamp,
         "message": MessageToDict(message),
     }
 
@@ -144,7 +145,7 @@ def send_document(client: NewClient, chat: str, text: str, name: str) -> str:
 
 def presence(client: NewClient, kind: str) -> None:
     """Say that one is there, or not."""
-    client.send_presence(Presence(kind))
+    client.send_presence(Presence[kind.upper()])
 
 
 def typing(client: NewClient, chat: str) -> None:
@@ -205,13 +206,18 @@ def call(client: NewClient, name: str, *args: Any) -> Any:
     return plain(value(*args) if callable(value) else value)
 
 
+def answer(client: NewClient, number: int, name: str, *args: Any) -> None:
+    """Do one call, and report what came of it."""
+    try:
+        emit("result", number=number, value=call(client, name, *args))
+    except Exception as error:
+        emit("result", number=number, error=repr(error))
+
+
 def obey(client: NewClient) -> None:
-    """Work through stdin; its end is the end of the process."""
+    """Work through stdin, each call in a thread of its own; its end is the end of the process."""
     for line in sys.stdin:
-        try:
-            emit("result", value=call(client, *json.loads(line)))
-        except Exception as error:
-            emit("result", error=repr(error))
+        threading.Thread(target=answer, args=(client, *json.loads(line)), daemon=True).start()
     os._exit(0)
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from tests.whatsapp import pb, wire
 from tests.whatsapp.device import DeviceKeys
 from tests.whatsapp.front import WebSocket
+from tests.whatsapp.linking import CodeRequest
 from tests.whatsapp.noise import Authority, Frames, Handshake, Transport
 from tests.whatsapp.wire import SERVER, Node, node
 
@@ -35,6 +36,7 @@ class Connection:
         self.noise = transport.client_static
         self.candidate: DeviceKeys | None = None
         self.refs: tuple[str, ...] = ()
+        self.code_request: CodeRequest | None = None
         if _PAIRING in payload:
             registration = pb.data(payload, _PAIRING)
             self.candidate = DeviceKeys.from_registration(self.noise, registration)

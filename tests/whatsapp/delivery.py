@@ -20,7 +20,8 @@ def deliver(server: WhatsApp, device: Device, message: Node) -> None:
     """Hand a message on; a frame that comes again is only counted (whatsapp-protocol.md 9.2)."""
     account, ident, to = device.account, message.get("id"), message.jid("to")
     if account.acks_messages:
-        ack = node("ack", class_="message", id=ident, from_=to, t=server.now())
+        error = account.ack_error
+        ack = node("ack", class_="message", id=ident, from_=to, t=server.now(), error=error)
         device.send_later(ack, account.ack_delay)
     if not server.is_new(account, ident):
         server.ledger.repeated(account, ident)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.whatsapp.account import Account
     from tests.whatsapp.connection import Connection
 
+_REMEMBERED = 1000
+
 Key = tuple[str, str, str]
 
 
@@ -106,6 +108,8 @@ class Device:
         self.lid = account.lid.of_device(number)
         self.connection: Connection | None = None
         self.queue: dict[Key, Envelope] = {}
+        self._done: dict[str, Envelope] = {}  # the last messages that it acknowledged
+        self._held: list[Node] = []  # while the account is silent
         self._refused: dict[str, Envelope] = {}
         self._wanted: dict[str, int] = {}
 
@@ -128,14 +132,20 @@ class Device:
         connection.send(node("ib", node("offline", count=len(waiting)), from_=SERVER))
 
     def logged_off(self, connection: Connection) -> None:
-        """A connection of it ended."""
+        """A connection of it ended; the queue has what was held back."""
         if self.connection is connection:
             self.connection = None
+            self._held.clear()
 
     def send(self, stanza: Node) -> None:
-        """Send a stanza that needs no acknowledgement.  Raises ConnectionError when the device is away."""
+        """Send a stanza that needs no acknowledgement.  Raises ConnectionError when the device is away.
+
+        A silent account's device gets nothing.
+        """
         if self.connection is None:
             raise ConnectionError(f"the device {self.jid} is not connected")
+        if self.account.silent:
+            return
         self.connection.send(stanza)
 
     def send_later(self, stanza: Node, delay: float) -> None:
@@ -155,7 +165,28 @@ class Device:
         self.queue[envelope.key] = envelope
         self._put(envelope.stanza)
 
+    def redeliver(self, ident: str, *, anew: bool = False) -> None:
+        """Deliver a message again, the same ciphertext or another one.  Raises ValueError for one long gone."""
+        envelope = self.queue.get(("message", ident, "")) or self._done.get(ident)
+        if envelope is None:
+            raise ValueError(f"{self.jid} got no message {ident} lately")
+        self.account.server.ledger.sent_again(self.account, ident)
+        if anew:
+            if envelope.anew is None:
+                raise ValueError(f"{ident} was not encrypted here")
+            envelope = Envelope(envelope.anew(None), envelope.anew)
+        self.post(envelope)
+
+    def resume(self) -> None:
+        """The account is silent no more: what was posted meanwhile goes out."""
+        held, self._held = self._held, []
+        for stanza in held:
+            self._put(stanza)
+
     def _put(self, stanza: Node) -> None:
+        if self.account.silent:
+            self._held.append(stanza)
+            return
         try:
             self.send(stanza)
         except ConnectionError:
@@ -169,14 +200,26 @@ class Device:
         """It leaves the queue, unless the account forgets."""
         if self.account.forgets_receipts:
             return None
-        return self.queue.pop(key, None)
+        envelope = self.queue.pop(key, None)
+        if envelope is not None and envelope.stanza.tag == "message":
+            self._done[envelope.stanza.get("id")] = envelope
+            if len(self._done) > _REMEMBERED:
+                del self._done[next(iter(self._done))]
+        return envelope
 
     def refused(self, ident: str) -> None:
-        """The device acknowledged a message without a receipt: it could not read it (whatsapp-protocol.md 5.6)."""
+        """The device acknowledged a message without a receipt: it could not read it (whatsapp-protocol.md 5.6).
+
+        One that was not encrypted is never receipted: this is all that it does.
+        """
         envelope = self.acknowledged(("message", ident, ""))
-        if envelope is not None:
-            self._refused[ident] = envelope
-            self._send_anew(ident)
+        if envelope is None:
+            return
+        if envelope.stanza.child("enc") is None:
+            self.account.server.ledger.receipted(self.account, ident, "ack", self.number)
+            return
+        self._refused[ident] = envelope
+        self._send_anew(ident)
 
     def wants_again(self, ident: str, count: int) -> None:
         """The device asks for a message again.  Its acknowledgement may come before or after this."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ from tests.whatsapp.peers import Peer
 from tests.whatsapp.server import WhatsApp
 
 _PATIENT = 20.0
+_CALL = 90.0  # the library itself gives up after 75
 Event = dict[str, Any]
 
 
@@ -29,6 +31,8 @@ class Client:
     def __init__(self, process: Process, log: Path) -> None:
         self.process = process
         self.events: defaultdict[str, list[Event]] = defaultdict(list)
+        self._results: dict[int, Event] = {}
+        self._numbers = itertools.count(1)
         self._log = log
         self._news = News(())
         self._reading = asyncio.create_task(self._read())
@@ -37,7 +41,10 @@ class Client:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             event = json.loads(line)
-            self.events[event["event"]].append(event)
+            if event["event"] == "result":
+                self._results[event["number"]] = event
+            else:
+                self.events[event["event"]].append(event)
             self._news.tell()
         self.events["exited"].append({"event": "exited"})
         self._news.tell()
@@ -45,13 +52,12 @@ class Client:
     async def wait(self, name: str, count: int = 1, timeout: float = _PATIENT) -> Event:
         """The event of that name with that number, from 1 on."""
         events = self.events[name]
-
-        def seen() -> str:
-            counts = {name: len(found) for name, found in self.events.items() if found}
-            return f"{counts}; its log ends: {self._log.read_text(errors='replace')[-2000:]}"
-
-        await self._news.until(lambda: len(events) >= count, timeout, f"{name} {count}", seen)
+        await self._news.until(lambda: len(events) >= count, timeout, f"{name} {count}", self._seen)
         return events[count - 1]
+
+    def _seen(self) -> str:
+        counts = {name: len(found) for name, found in self.events.items() if found}
+        return f"{counts}; its log ends: {self._log.read_text(errors='replace')[-2000:]}"
 
     async def wait_for(self, name: str, fits: Callable[[Event], bool]) -> Event:
         """The first event of that name that fits."""
@@ -70,9 +76,12 @@ class Client:
     async def call(self, method: str, *args: object) -> Any:
         """Call a method, or read a property, of neonize's client.  Raises RuntimeError with its error."""
         assert self.process.stdin is not None
-        count = len(self.events["result"]) + 1
-        self.process.stdin.write(json.dumps([method, *args]).encode() + b"\n")
-        result = await self.wait("result", count, timeout=90)
+        number = next(self._numbers)
+        self.process.stdin.write(json.dumps([number, method, *args]).encode() + b"\n")
+        result = await self._news.until(
+            lambda: self._results.get(number), _CALL, f"result of {method}{args}", self._seen
+        )
+        del self._results[number]
         if "error" in result:
             raise RuntimeError(result["error"])
         return result["value"]

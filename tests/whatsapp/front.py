@@ -76,7 +76,10 @@ class WebSocket:
 
 
 class Front:
-    """The listening port.  `refusing`: CONNECT is not answered, as if the network were down."""
+    """The listening port.  `refusing`: CONNECT is not answered, as if the network were down.
+
+    `stalling`: a WebSocket upgrade is not answered, until that ends; `stalled` counts those that wait.
+    """
 
     def __init__(
         self,
@@ -84,14 +87,31 @@ class Front:
         media: MediaHost,
         on_websocket: Callable[[WebSocket], Awaitable[None]],
         on_error: Callable[[BaseException], None],
+        on_change: Callable[[], None],
     ) -> None:
         self._tls = tls
         self._media = media
         self._on_websocket = on_websocket
         self._on_error = on_error
         self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._on_change = on_change
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self.refusing = False
+        self.stalled = 0
         self.port = 0
+
+    @property
+    def stalling(self) -> bool:
+        """Whether upgrades are left without an answer."""
+        return not self._flowing.is_set()
+
+    @stalling.setter
+    def stalling(self, value: bool) -> None:
+        if value:
+            self._flowing.clear()
+        else:
+            self._flowing.set()
 
     @property
     def proxy_url(self) -> str:
@@ -137,6 +157,7 @@ class Front:
         while True:
             request = await self._request(reader)
             if request.headers.get("upgrade", "").lower() == "websocket":
+                await self._stall()
                 writer.write(_upgraded(request))
                 await self._on_websocket(WebSocket(reader, writer))
                 return
@@ -144,6 +165,16 @@ class Front:
             head = f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
             await writer.drain()
+
+    async def _stall(self) -> None:
+        if not self.stalling:
+            return
+        self.stalled += 1
+        self._on_change()
+        try:
+            await self._flowing.wait()
+        finally:
+            self.stalled -= 1
 
     async def _request(self, reader: asyncio.StreamReader) -> Request:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

@@ -106,12 +106,7 @@ class Group:
 
     def _tell(self, change: Node, by: Person) -> None:
         for account in self.accounts():
-            for device in account.devices.values():
-                stanza = node(
-                    "notification", change, type_="w:gp2", id=self.server.next_id(),
-                    t=self.server.now(), notify=by.name, **self.origin(by),
-                )  # fmt: skip
-                device.post(Envelope(stanza))
+            account.notify(change, "w:gp2", notify=by.name, **self.origin(by))
 
     # --- messages -----------------------------------------------------------------------------
 

@@ -78,12 +78,16 @@ class Ledger:
             page.sent[ident] = SentEntry(ident, peer, text, time.time())
             page.unreceipted[ident] = None
 
+    def sent_again(self, account: Account, ident: str) -> None:
+        """A message is delivered once more, and has to be acknowledged once more."""
+        self._page(account).unreceipted[ident] = None
+
     def on_wire(self, account: Account, ident: str) -> None:
-        """A message was put on a connection."""
+        """A message was put on a connection; what a phone tells its devices is none."""
         page = self._page(account)
-        page.delivered_on_wire.append(ident)
         if entry := page.sent.get(ident):
             entry.wire += 1
+            page.delivered_on_wire.append(ident)
 
     def receipted(self, account: Account, ident: str, kind: str, device: int) -> None:
         """A device sent a receipt for a message."""

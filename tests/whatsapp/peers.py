@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tests.whatsapp import attachments, contents, pb
 from tests.whatsapp.contents import Target
+from tests.whatsapp.device import Envelope
 from tests.whatsapp.groups import Group
 from tests.whatsapp.people import Person, Received
 from tests.whatsapp.wire import Node, Value, node
@@ -125,6 +126,27 @@ class Peer(Person):
             voter = to.address(self)
         vote = contents.poll_vote(target, self.secret(ident), voter, options, self.server.now())
         return await self.send(to, vote)
+
+    # --- calls --------------------------------------------------------------------------------
+
+    def call(self, to: Account) -> str:
+        """Let the account's devices ring; the call's id."""
+        call = self.server.next_id()
+        self._signal(to, call, node("offer", node("audio", enc="opus", rate=16000)))
+        return call
+
+    def hang_up(self, to: Account, call: str, reason: str = "timeout") -> None:
+        """End a call."""
+        self._signal(to, call, node("terminate", reason=reason))
+
+    def _signal(self, to: Account, call: str, signal: Node) -> None:
+        signal.attrs |= {"call-id": call, "call-creator": self.lid, "caller_pn": self.pn}
+        for device in to.devices.values():
+            stanza = node(
+                "call", signal, id=self.server.next_id(), from_=self.lid, t=self.server.now(),
+                platform="android", version="2.26.1", notify=self.name,
+            )  # fmt: skip
+            device.post(Envelope(stanza))
 
     # --- what is not kept ---------------------------------------------------------------------
 

@@ -1,25 +1,24 @@
-"""What an account's own phone does: it links devices, and writes.  History and app state have their place here."""
+"""What an account's own phone does: it links devices, tells them what it knows, and its owner writes."""
 
 from __future__ import annotations
 
-import base64
-import binascii
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tests.whatsapp import contents, pb
+from tests.whatsapp import contents, history, linking, pb
+from tests.whatsapp.appstate import AppState
 from tests.whatsapp.contents import text_of
-from tests.whatsapp.curve import mac
 from tests.whatsapp.groups import Group
+from tests.whatsapp.history import Chunk, Conversation, Sync
 from tests.whatsapp.peers import Peer
 from tests.whatsapp.people import Person, Received
-from tests.whatsapp.wire import SERVER, Jid, node
+from tests.whatsapp.wire import Jid, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.account import Account
     from tests.whatsapp.server import WhatsApp
 
-_ADV_PREFIX = b"\x06\x00"  # of what an account signs for a linked device
-_RAW_ID = 12345
+_HISTORY_SYNC_NOTIFICATION, _APP_STATE_SYNC_KEY_SHARE = 5, 6  # ProtocolMessage.Type
 
 
 class Phone(Person):
@@ -29,34 +28,69 @@ class Phone(Person):
         super().__init__(server, pn, lid, name)
         self._account = account
         self.copies: list[Received] = []
+        self.app_state = AppState()
+        self._shares = False
+
+    # --- linking ------------------------------------------------------------------------------
 
     async def scan(self, qr: str) -> int:
-        """Scan the QR code of a device and link it; the number it gets.  Raises ValueError for a code nobody shows.
+        """Scan the QR code of a device and link it; the number it gets.  Raises ValueError for a code nobody shows."""
+        shown = linking.read_qr(qr)
+        connection = self.server.candidate(shown.ref, shown.noise, shown.identity)
+        return linking.link(self._account, connection, shown.secret)
 
-        whatsapp-protocol.md 5.1: the code holds a reference, the device's noise and identity keys, and the secret under
-        which the account's signature is vouched for; the identity that signs is the one in the phone's key bundle.
-        """
-        try:
-            ref, noise, identity, secret, *_ = qr.rpartition("#")[2].split(",")
-            keys = [base64.b64decode(part, validate=True) for part in (noise, identity, secret)]
-        except (ValueError, binascii.Error) as error:
-            raise ValueError(f"this is no QR code of WhatsApp: {qr[:80]!r}") from error
-        connection = self.server.candidate(ref, keys[0], keys[1])
-        device = self._account.link(connection.take_candidate())
-        details = pb.encode({1: _RAW_ID, 2: self.server.now(), 3: device.number})
-        signature = self.keys.identity.sign(_ADV_PREFIX + details + device.keys.identity)
-        signed = pb.encode({1: details, 2: self.keys.identity.public, 3: signature})
-        success = node(
-            "pair-success",
-            node("device-identity", pb.encode({1: signed, 2: mac(keys[2], signed)})),
-            node("device", jid=device.jid, lid=device.lid),
-            node("platform", name="android"),
-        )
-        ident = self.server.next_id()
-        connection.send(
-            node("iq", success, from_=SERVER, type_="set", id=ident, t=self.server.now())
-        )
-        return device.number
+    async def enter_code(self, code: str) -> int:
+        """Type the code that a device shows and link it; the number it gets.  Raises ValueError for another code."""
+        return await linking.enter_code(self._account, code)
+
+    # --- what a phone tells its devices -------------------------------------------------------
+
+    async def send_history(
+        self,
+        *conversations: Conversation,
+        sync: Sync = Sync.RECENT,
+        inline: bool = False,
+        newest_first: bool = True,
+        per_chunk: int = 100,
+    ) -> list[str]:
+        """Hand over the past, in parts of so many messages, each inline or by way of the media host; their ids."""
+        parts = history.chunks(conversations, sync, newest_first=newest_first, per_chunk=per_chunk)
+        return [self._tell_history(part, inline=inline) for part in parts]
+
+    async def send_push_names(self, *people: Person) -> str:
+        """Tell how people call themselves."""
+        return self._tell_history(history.push_names(people), inline=True)
+
+    def _tell_history(self, part: Chunk, *, inline: bool) -> str:
+        notification = part.notification(self.server.media, inline=inline)
+        return self._tell({2: _HISTORY_SYNC_NOTIFICATION, 6: notification})
+
+    async def share_app_state(
+        self, *, push_name: str = "", contacts: Mapping[Jid, str] | None = None
+    ) -> None:
+        """Share the account's own name, without which a device cannot send presence, and its address book."""
+        at, state = self.server.now(), self.app_state
+        if push_name:
+            state.set("critical_block", ["setting_pushName"], {7: {1: push_name}}, at)
+        for jid, name in (contacts or {}).items():
+            value = {3: {1: name, 2: name.partition(" ")[0]}}
+            state.set("critical_unblock_low", ["contact", str(jid)], value, at)
+        if not self._shares:
+            self._shares = True
+            self._tell({2: _APP_STATE_SYNC_KEY_SHARE, 7: state.key_share(at)})
+            return
+        for name in ("critical_block", "critical_unblock_low"):
+            self._account.notify(
+                node("collection", name=name, version=state.version(name)), "server_sync"
+            )
+
+    def _tell(self, protocol_message: pb.Message) -> str:
+        ident, content = self.server.next_id(), pb.encode({12: protocol_message})
+        for device in self._account.devices.values():
+            self.post(device, ident, content, from_=self.pn, category="peer")
+        return ident
+
+    # --- what its devices send, and what its owner writes -------------------------------------
 
     def take_copy(self, ident: str, content: bytes) -> None:
         """A linked device sent a message; content is its deviceSentMessage (31), the message in field 2."""

@@ -62,10 +62,9 @@ def _media_hosts(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
 
 
 def _app_state(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
-    """Nothing has changed in any collection."""
     asked = iq.child("sync")
-    names = [] if asked is None else [(c.get("name"), c.get("version")) for c in asked.children]
-    return [node("sync", *(node("collection", name=n, version=v or "0") for n, v in names))]
+    state = device.account.phone.app_state
+    return [node("sync", *(state.answer(c) for c in (asked.children if asked else ())))]
 
 
 def _usync(server: WhatsApp, device: Device, iq: Node) -> list[Node]:

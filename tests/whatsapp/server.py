@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.whatsapp import stanzas, trust
+from tests.whatsapp import linking, stanzas, trust
 from tests.whatsapp.account import Account, Failure
 from tests.whatsapp.certificate import make_certificate
 from tests.whatsapp.connection import Connection
@@ -19,8 +19,10 @@ from tests.whatsapp.device import Device
 from tests.whatsapp.front import Front, WebSocket
 from tests.whatsapp.groups import Group
 from tests.whatsapp.ledger import Ledger
+from tests.whatsapp.linking import CodeRequest
 from tests.whatsapp.media import MediaHost
 from tests.whatsapp.news import News
+from tests.whatsapp.newsletters import Newsletter
 from tests.whatsapp.noise import Authority
 from tests.whatsapp.peers import Peer
 from tests.whatsapp.people import Person
@@ -57,7 +59,7 @@ class WhatsApp:
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="whatsapp-")))
         self._certificate, tls = make_certificate(directory)
         self._site = trust.write_trust(directory, self._authority.root.public)
-        self._front = Front(tls, self.media, self._serve, self.failed)
+        self._front = Front(tls, self.media, self._serve, self.failed, self.news.tell)
         await self._stack.enter_async_context(self._front.listening(self._port))
         return self
 
@@ -82,6 +84,19 @@ class WhatsApp:
     @refusing.setter
     def refusing(self, value: bool) -> None:
         self._front.refusing = value
+
+    @property
+    def stalling(self) -> bool:
+        """Whether a connection gets as far as TLS, and no answer from then on."""
+        return self._front.stalling
+
+    @stalling.setter
+    def stalling(self, value: bool) -> None:
+        self._front.stalling = value
+
+    async def wait_stalled(self) -> None:
+        """Until a connection waits for the answer that it does not get."""
+        await self.news.until(lambda: self._front.stalled, 10, "connection that is left waiting")
 
     async def drop(self, account: Account) -> None:
         """Cut an account's connection."""
@@ -147,14 +162,21 @@ class WhatsApp:
         readers = [account.phone for account in self.accounts if account.phone is not author]
         return Group(self, STATUS, "", [author, *readers], by_number=False)
 
+    def add_newsletter(self) -> Newsletter:
+        """A newsletter."""
+        return Newsletter(self, Jid(f"1203631{self._next():011}", "newsletter"))
+
     def now(self) -> int:
         """The time that stanzas carry: seconds since 1970."""
         return int(self.clock())
 
     def next_id(self) -> str:
         """A fresh stanza id."""
+        return f"TEST{self._next():016X}"
+
+    def _next(self) -> int:
         self._number += 1
-        return f"TEST{self._number:016X}"
+        return self._number
 
     def is_new(self, account: Account, ident: str) -> bool:
         """Whether this is the first frame of the account with this id; the next one is not."""
@@ -173,6 +195,14 @@ class WhatsApp:
                 raise ValueError("the QR code's keys are not those of the device that shows it")
             return connection
         raise ValueError(f"no device shows this QR code (any more); {len(showing)} show others")
+
+    def asks_by_code(self, number: str) -> tuple[Connection, CodeRequest]:
+        """The connection whose device asked the phone of this number for a code.  Raises ValueError."""
+        for connection in self._connections:
+            request = connection.code_request
+            if connection.candidate is not None and request and request.number == number:
+                return connection, request
+        raise ValueError(f"no device asks the phone {number} for a code")
 
     # --- connections --------------------------------------------------------------------------
 
@@ -199,6 +229,9 @@ class WhatsApp:
                 raise ValueError(f"the device refuses to be linked: {stanza}")
             if stanza.child("pair-device-sign") is not None:
                 connection.send(node("stream:error", code=515))  # it connects anew and logs in
+            elif stanza.tag == "iq" and stanza.get("type") in ("get", "set"):
+                connection.send(linking.answer(connection, stanza))
+                self.news.tell()
 
     async def _log_in(self, connection: Connection) -> None:
         account = self.account(Jid(connection.username))
@@ -218,8 +251,8 @@ class WhatsApp:
 
     async def _talk(self, device: Device, connection: Connection) -> None:
         async for stanza in connection.stanzas():
-            if device.connection is not connection:
-                continue  # it was replaced, and has not read that yet
+            if device.connection is not connection or device.account.silent:
+                continue  # it was replaced, and has not read that yet; or nobody listens
             try:
                 stanzas.handle(self, device, stanza)
             except ConnectionError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from wad.core.message import Message, Thread
+from wad.core.message import Thread
 from wad.core.outbox import Entry
 
 if TYPE_CHECKING:
@@ -18,13 +18,19 @@ if TYPE_CHECKING:
 
 
 class InboundView(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the account's spool is recorded.  `backlog` rows wait, the oldest for `oldest_s` seconds."""
+    """How far the account's spool is recorded.  `backlog` rows wait, the oldest for `oldest_s` seconds.
+
+    `untranslated` rows, and `skipped` items of history since the start, have no words of ours.  `lost` messages are
+    known to have been lost; each shows in its thread.
+    """
 
     backlog: int
     oldest_s: float | None
     recorded: int
     duplicates: int
     untranslated: int
+    skipped: int
+    lost: int | None
     error: str
 
 
@@ -95,22 +101,6 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     lease: LeaseView
     accounts: tuple[AccountView, ...]
     warnings: tuple[str, ...]
-
-
-class MessageView(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored message."""
-
-    id: str
-    thread: str
-    direction: str
-    sender: str
-    name: str
-    kind: str
-    text: str
-    at_ms: int
-    status: str
-    wa_id: str
-    client_id: str
 
 
 class EntryView(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +174,8 @@ def _inbound_view(account: Account) -> InboundView:
         recorded=inbound.recorded,
         duplicates=inbound.duplicates,
         untranslated=inbound.untranslated,
+        skipped=inbound.skipped,
+        lost=inbound.lost,
         error=inbound.error,
     )
 
@@ -198,23 +190,6 @@ def lease_view(context: Context) -> LeaseView:
         epoch=leader.epoch,
         valid_s=None if valid is None else round(valid, 1),
         reason=leader.reason,
-    )
-
-
-def message_view(message: Message) -> MessageView:
-    """A stored message as the doors show it."""
-    return MessageView(
-        id=message.id,
-        thread=message.thread,
-        direction="outbound" if message.from_me else "inbound",
-        sender=message.sender,
-        name=message.push_name,
-        kind=message.content.kind,
-        text=message.content.text,
-        at_ms=message.at_ms,
-        status=message.status,
-        wa_id=message.wa_id,
-        client_id=message.client_id,
     )
 
 

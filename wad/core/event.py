@@ -11,29 +11,11 @@ from typing import Final
 
 import msgspec
 
+from wad.core.content import Content as Content
+from wad.core.content import Media as Media
+from wad.core.content import MessageKind as MessageKind
 from wad.core.errors import BadJid
 from wad.core.jid import Jid
-
-
-class MessageKind(StrEnum):
-    """What a message is; `unknown` is kept and shown as such."""
-
-    TEXT = "text"
-    IMAGE = "image"
-    VIDEO = "video"
-    AUDIO = "audio"
-    DOCUMENT = "document"
-    STICKER = "sticker"
-    LOCATION = "location"
-    CONTACT = "contact"
-    POLL = "poll"
-    POLL_VOTE = "poll_vote"
-    REACTION = "reaction"
-    EDIT = "edit"
-    REVOKE = "revoke"
-    UNDECRYPTABLE = "undecryptable"
-    LOST = "lost"
-    UNKNOWN = "unknown"
 
 
 class Mark(StrEnum):
@@ -44,41 +26,17 @@ class Mark(StrEnum):
     PLAYED = "played"
 
 
-class Media(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An attachment as announced; its bytes are fetched elsewhere.  `size` in bytes, `seconds` of sound."""
-
-    mimetype: str = ""
-    filename: str = ""
-    size: int = 0
-    seconds: int = 0
-
-
-class Content(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The inside of a message.
-
-    `text` is the text or the caption.  `target` is the WhatsApp id of the message that a reply, reaction,
-    edit, revoke or vote points to.  `detail` names what was not understood (for `unknown`).
-    """
-
-    kind: MessageKind
-    text: str = ""
-    media: Media | None = None
-    target: str = ""
-    view_once: bool = False
-    ephemeral: bool = False
-    detail: str = ""
-
-
 class MessageReceived(msgspec.Struct, frozen=True, tag="message", omit_defaults=True):
     """A message arrived, or the account's own phone sent one (`from_me`).
 
     `chat` and `sender` are as the server wrote them, either number or hidden id; `chat_alt` and `sender_alt` are
-    the other address of the same party where the server gave it (whatsapp-protocol.md 5.6).
+    the other address of the same party where the server gave it (whatsapp-protocol.md 5.6).  `sender` is None for our
+    own message where the teller (history) does not say which of our addresses sent it.
     """
 
     id: str
     chat: Jid
-    sender: Jid
+    sender: Jid | None
     at_ms: int
     content: Content
     from_me: bool = False
@@ -88,7 +46,7 @@ class MessageReceived(msgspec.Struct, frozen=True, tag="message", omit_defaults=
 
 
 class ReceiptReceived(msgspec.Struct, frozen=True, tag="receipt", omit_defaults=True):
-    """A party got, read or played messages that we (or our phone) sent."""
+    """A party got, read or played messages that we (or our phone) sent; `from_me`: our phone did so with theirs."""
 
     ids: tuple[str, ...]
     chat: Jid
@@ -96,9 +54,49 @@ class ReceiptReceived(msgspec.Struct, frozen=True, tag="receipt", omit_defaults=
     mark: Mark
     at_ms: int
     from_me: bool = False
+    chat_alt: Jid | None = None
+    sender_alt: Jid | None = None
 
 
-Event = MessageReceived | ReceiptReceived
+class ChatReceived(msgspec.Struct, frozen=True, tag="chat", omit_defaults=True):
+    """Something about a chat itself; what is empty or 0 says nothing.
+
+    `name` is a group's subject or the phone's name for a contact, `push_name` what a person calls themselves, both as
+    of `name_ms`.  All messages up to `read_ms` were read on the phone.  Since `expires_ms`, new messages disappear
+    after `expires_s` seconds (0: they stay).
+    """
+
+    chat: Jid
+    chat_alt: Jid | None = None
+    name: str = ""
+    push_name: str = ""
+    name_ms: int = 0
+    read_ms: int = 0
+    expires_s: int = 0
+    expires_ms: int = 0
+
+
+class AliasReceived(msgspec.Struct, frozen=True, tag="alias"):
+    """A hidden id and a number are one person."""
+
+    lid: Jid
+    pn: Jid
+
+
+Told = MessageReceived | ReceiptReceived | ChatReceived | AliasReceived
+
+
+class HistoryReceived(msgspec.Struct, frozen=True, tag="history", omit_defaults=True):
+    """A chunk of the phone's history: many events, aliases first, the messages of each chat oldest first.
+
+    `skipped` is how many of its items had no words of ours.
+    """
+
+    events: tuple[Told, ...]
+    skipped: int = 0
+
+
+Event = Told | HistoryReceived
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Event)

@@ -1,26 +1,13 @@
-"""A message's identity, and what an event changes in the store.
-
-Rule 1: one message is one document, whoever tells of it and however often.  Its id is made from what all tellers
-agree on (account, canonical chat, WhatsApp's id, direction, sender in groups), never from a clock or a random number.
-Rule 2: `plan` is total and pure: the same event gives the same changes, and applying changes twice, or in another
-order, ends in the same store.
-Rule 3: a person's thread is named by the phone number where it is known, else by the hidden id.
-
-The formulas are those of reference-backend.md 5.4, so that ids agree with what the reference wrote; the hashes are
-kept whole there, where the reference cut them to 32 bits and made messages collide.
-"""
+"""Messages and conversations as they are stored, and how far a message has come."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import assert_never
 
 import msgspec
 
-from wad.core.event import Content, Event, Mark, MessageKind, MessageReceived, ReceiptReceived
-from wad.core.jid import Jid, JidKind, ThreadId
+from wad.core.content import PLACEHOLDERS, CallOutcome, Content, MessageKind
+from wad.core.event import Mark
 
 PREVIEW_LENGTH = 100  # characters of a thread's preview (reference-backend.md 6)
 TEXT_LIMIT = 65_536  # characters WhatsApp takes in one text
@@ -36,14 +23,15 @@ class MessageStatus(StrEnum):
     SENT = "sent"
     DELIVERED = "delivered"
     READ = "read"
+    PLAYED = "played"
 
 
+_S = MessageStatus
 _RANK = {status: rank for rank, status in enumerate(MessageStatus)}
-_OF_MARK = {
-    Mark.DELIVERED: MessageStatus.DELIVERED,
-    Mark.READ: MessageStatus.READ,
-    Mark.PLAYED: MessageStatus.READ,
-}
+_OF_MARK = {Mark.DELIVERED: _S.DELIVERED, Mark.READ: _S.READ, Mark.PLAYED: _S.PLAYED}
+_CODES = {
+    _S.FAILED: 0, _S.QUEUED: 1, _S.SENDING: 1, _S.UNCERTAIN: 1, _S.SENT: 2, _S.DELIVERED: 3, _S.READ: 4, _S.PLAYED: 5,
+}  # fmt: skip
 
 
 def further(one: MessageStatus, other: MessageStatus) -> MessageStatus:
@@ -56,10 +44,47 @@ def status_of(mark: Mark) -> MessageStatus:
     return _OF_MARK[mark]
 
 
+def status_code(status: MessageStatus) -> int:
+    """WhatsApp's number for a status: 0 error, 1 pending, 2 sent, 3 delivered, 4 read, 5 played.
+
+    WAWebProtobufsWeb.WebMessageInfo.Status; the reference read it one too low (reference-backend.md 6, receipts).
+    """
+    return _CODES[status]
+
+
+class Reaction(msgspec.Struct, frozen=True):
+    """What somebody stuck to a message; `by` is empty when that were we (`from_me`)."""
+
+    by: str
+    text: str
+    at_ms: int
+    from_me: bool = False
+
+
+class Ballot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Somebody's last vote in a poll; see `content.Vote` for what it holds."""
+
+    by: str
+    at_ms: int
+    wa_id: str
+    from_me: bool = False
+    payload: bytes = b""
+    iv: bytes = b""
+    options: tuple[bytes, ...] = ()
+
+
+class Version(msgspec.Struct, frozen=True):
+    """What a message said from `at_ms` on, until it was edited or revoked."""
+
+    content: Content
+    at_ms: int
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One stored message.  `at_ms` is WhatsApp's time (our own until it was sent).
 
     WhatsApp tells whole seconds; `seen` (microseconds since 1970, when we first saw it) orders what shares one.
+    `content` is what it says now; what it said before an edit or a revoke is in `earlier`, the oldest first.
     """
 
     id: str
@@ -77,10 +102,19 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str = ""
     stable_key: str = ""
     fingerprint: str = ""
+    edited_ms: int = 0
+    revoked_ms: int = 0
+    revoked_by: str = ""
+    reactions: tuple[Reaction, ...] = ()
+    votes: tuple[Ballot, ...] = ()
+    earlier: tuple[Version, ...] = ()
 
 
 class Thread(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored conversation.  `last_ms` and the preview belong to its newest message, whenever it was stored."""
+    """One stored conversation.  `last_ms` and the preview belong to its newest message, whenever it was stored.
+
+    `expires_s`: seconds after which new messages disappear from the phones, 0 for never.
+    """
 
     id: str
     account: str
@@ -91,145 +125,48 @@ class Thread(msgspec.Struct, frozen=True, kw_only=True):
     last_from_me: bool = False
     unread: int = 0
     messages: int = 0
-
-
-class PutMessage(msgspec.Struct, frozen=True):
-    """Store this message unless it is known, and move its thread forward."""
-
-    message: Message
-
-
-class PutMark(msgspec.Struct, frozen=True):
-    """Remember what `by` did with a message that we sent; creates no message, and may come before it."""
-
-    thread: str
-    wa_id: str
-    mark: Mark
-    by: str
-    at_ms: int
-
-
-class PutAlias(msgspec.Struct, frozen=True):
-    """A hidden id and a phone number are one person."""
-
-    lid: str
-    pn: str
-
-
-Change = PutMessage | PutMark | PutAlias
-Aliases = Mapping[str, str]
-"""Bare LID -> bare PN, both as text, of one account."""
-
-
-# --- identity -----------------------------------------------------------------------------
-
-
-def _sha1(text: str) -> str:
-    # Not for security: the document ids of the reference are SHA-1, and must stay the same.
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def stable_key(account: str, chat: Jid, wa_id: str, from_me: bool, participant: Jid | None) -> str:
-    """The 40 hex digits that name a message for ever; `participant` is the sender in a group."""
-    return _sha1(f"{account}|{chat}|{wa_id}|{int(from_me)}|{participant or ''}")
-
-
-def document_id(key: str) -> str:
-    """The document's id from its stable key: 24 hex digits, as the reference made them."""
-    return key[:24]
-
-
-def fingerprint(chat: Jid, from_me: bool, sender: Jid | None, at_ms: int, content: Content) -> str:
-    """40 hex digits of what the message says and when: equal for copies that lost their id."""
-    direction = "outbound" if from_me else "inbound"
-    text = _sha1(" ".join(content.text.split()))[:8]
-    return _sha1(f"{chat}|{direction}|{sender or ''}|{at_ms}|{content.kind}|{text}")
+    expires_s: int = 0
 
 
 def preview(content: Content) -> str:
     """The line that a list of threads shows."""
     if content.text:
         return content.text[:PREVIEW_LENGTH]
-    return "" if content.kind is MessageKind.TEXT else f"[{content.kind}]"
+    match content.kind:
+        case MessageKind.TEXT:
+            return ""
+        case MessageKind.REVOKE:
+            return "[deleted]"
+        case MessageKind.UNKNOWN if content.detail:
+            return f"[unknown: {content.detail}]"[:PREVIEW_LENGTH]
+        case MessageKind.CALL if content.call:
+            return f"[call: {content.call.outcome}]"
+    return f"[{content.kind}]"
 
 
-def canonical(jid: Jid, alt: Jid | None, aliases: Aliases) -> Jid:
-    """Who this is, by number if that is known from the event itself or from before."""
-    bare = jid.bare()
-    if bare.kind is not JidKind.LID:
-        return bare
-    if alt is not None and alt.kind is JidKind.PN:
-        return alt.bare()
-    known = aliases.get(str(bare))
-    return Jid.parse(known) if known else bare
+def merged(known: Message, again: Message) -> Message:
+    """One message out of two tellings of it, with the identity of the first.
 
-
-# --- what an event changes ------------------------------------------------------------------
-
-
-def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Change]:
-    """The changes that an event asks of the store."""
-    match event:
-        case MessageReceived():
-            return _message(account, event, aliases, seen)
-        case ReceiptReceived():
-            return _receipt(account, event, aliases)
-        case _:
-            assert_never(event)
-
-
-def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) -> list[Change]:
-    changes: list[Change] = [
-        *_aliases((event.chat, event.chat_alt), (event.sender, event.sender_alt))
-    ]
-    # A one-to-one chat is its other party: where the server named only the sender's number, that is the chat's too.
-    chat_alt = event.chat_alt
-    if chat_alt is None and event.chat.bare() == event.sender.bare():
-        chat_alt = event.sender_alt
-    chat = canonical(event.chat, chat_alt, aliases)
-    sender = canonical(event.sender, event.sender_alt, aliases)
-    participant = None if chat.is_person else sender
-    key = stable_key(account, chat, event.id, event.from_me, participant)
-    changes.append(
-        PutMessage(
-            Message(
-                id=document_id(key),
-                account=account,
-                thread=str(ThreadId.make(account, chat)),
-                chat=str(chat),
-                sender=str(sender),
-                from_me=event.from_me,
-                at_ms=event.at_ms,
-                content=event.content,
-                status=MessageStatus.SENT if event.from_me else MessageStatus.DELIVERED,
-                seen=seen,
-                wa_id=event.id,
-                push_name=event.push_name,
-                stable_key=key,
-                fingerprint=fingerprint(
-                    chat, event.from_me, participant, event.at_ms, event.content
-                ),
-            )
-        )
+    The telling that says more wins: a placeholder gives way to the message, an offered call to how it went.  Order
+    and repetition do not matter.
+    """
+    better, other = (again, known) if _says(again) > _says(known) else (known, again)
+    calls = known.content.kind is again.content.kind is MessageKind.CALL
+    return msgspec.structs.replace(
+        known,
+        content=better.content,
+        at_ms=min(known.at_ms, again.at_ms) if calls else better.at_ms,
+        seen=min(known.seen, again.seen),
+        sender=better.sender or other.sender,
+        push_name=better.push_name or other.push_name,
+        fingerprint=better.fingerprint,
+        status=further(known.status, again.status),
     )
-    return changes
 
 
-def _receipt(account: str, event: ReceiptReceived, aliases: Aliases) -> list[Change]:
-    # Our own phone's receipts say what we read of others, not what others did with ours.
-    if event.from_me:
-        return []
-    thread = str(ThreadId.make(account, canonical(event.chat, None, aliases)))
-    by = str(canonical(event.sender, None, aliases))
-    return [PutMark(thread, wa_id, event.mark, by, event.at_ms) for wa_id in event.ids]
-
-
-def _aliases(*pairs: tuple[Jid, Jid | None]) -> list[PutAlias]:
-    # Not a set: the same event gives the same list, in every process.
-    found: dict[PutAlias, None] = {}
-    for one, other in pairs:
-        if other is not None:
-            kinds = {one.kind: one.bare(), other.kind: other.bare()}
-            if JidKind.LID in kinds and JidKind.PN in kinds:
-                found[PutAlias(str(kinds[JidKind.LID]), str(kinds[JidKind.PN]))] = None
-    return list(found)
+def _says(message: Message) -> int:
+    """How much a telling says."""
+    content = message.content
+    if content.kind in PLACEHOLDERS:
+        return 0 if content.kind is MessageKind.LOST else 1
+    return 2 if content.call is not None and content.call.outcome is CallOutcome.OFFERED else 3

@@ -1,6 +1,6 @@
 """The life of a message that we send.
 
-    queued -> sending -> sent -> delivered -> read
+    queued -> sending -> sent -> delivered -> read -> played
        ^         |-----> failed       (refused: by us or by WhatsApp; will not be tried again by itself)
        |---------|                    (it certainly did not leave: waits its turn again, which costs nothing)
                  |-----> uncertain    (it may have left: never sent again by itself; a receipt or an echo settles it)
@@ -110,7 +110,9 @@ _FROM: dict[type[Outcome], frozenset[MessageStatus]] = {
     NotSent: frozenset({_S.SENDING}),
     Refused: frozenset({_S.SENDING}),
     Unknown: frozenset({_S.SENDING}),
-    Marked: frozenset({_S.SENDING, _S.UNCERTAIN, _S.FAILED, _S.SENT, _S.DELIVERED, _S.READ}),
+    Marked: frozenset(
+        {_S.SENDING, _S.UNCERTAIN, _S.FAILED, _S.SENT, _S.DELIVERED, _S.READ, _S.PLAYED}
+    ),
     Retry: frozenset({_S.FAILED, _S.UNCERTAIN}),
     Cancel: frozenset({_S.QUEUED, _S.FAILED, _S.UNCERTAIN}),
 }

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_bool, c_char_p, c_int, c_size_t, c_void_p, string_at
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from wad.core.errors import EngineFailure
 
@@ -51,6 +52,13 @@ def shared_object() -> Path:
     if not file.exists():
         raise EngineFailure(f"neonize has no library for this machine: {file} is missing")
     return file.resolve()
+
+
+def dsn(database: Path) -> str:
+    """How the library is to open a database: with WAL, immediate transactions, and every commit synced."""
+    # It appends "?_foreign_keys=on" to what it is given; the last parameter takes that up (engine.md 2).
+    options = "_foreign_keys=on&_journal_mode=WAL&_busy_timeout=10000&_txlock=immediate&_synchronous=FULL&_x="
+    return f"{quote(str(database))}?{options}"
 
 
 class Functions:

@@ -13,13 +13,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from wad.clock import Clock
 from wad.core import event as words
 from wad.core.errors import StateUnwritable, Unavailable
 from wad.engine.library import parse
-from wad.engine.translate import Untranslatable, message, receipt
+from wad.engine.translate import TRANSLATORS, Untranslatable
 from wad.spool import Arrival, Spool
 
 log = logging.getLogger("wad.inbox")
@@ -28,15 +28,7 @@ _MOST: Final = (
     64  # events that may wait for the disk; each may hold a thread of the library with its receipt
 )
 _DISK_RETRY: Final = 0.5  # seconds between tries while the disk refuses
-_TRANSLATORS: Final[dict[str, Callable[[Any], words.Event | None]]] = {
-    "Message": message,
-    "Receipt": receipt,
-}
-_KEPT_RAW: Final = {
-    "HistorySync": "history sync is not translated yet",
-    "UndecryptableMessage": "could not be decrypted; the sender was asked to send it again",
-}
-KEPT: Final = frozenset({*_TRANSLATORS, *_KEPT_RAW})
+KEPT: Final = frozenset(TRANSLATORS)
 """The events that go into the spool."""
 
 
@@ -105,23 +97,21 @@ class Inbox:
             return self._changed.wait_for(lambda: not self._queue and not self._busy, timeout)
 
     def _item(self, name: str, raw: bytes) -> _Item:
-        event, wa_id, reason = None, "", _KEPT_RAW.get(name, "")
-        ours = False
-        if name in _TRANSLATORS:
-            try:
-                found = parse(name, raw)
-                if name == "Message":
-                    wa_id, ours = found.Info.ID, found.Info.MessageSource.IsFromMe
-                event = _TRANSLATORS[name](found)
-            except Untranslatable as error:
-                reason = str(error)
-            except Exception as error:  # whatever it is, the raw event is kept and counted
-                reason = f"{type(error).__name__}: {error}"
-                log.exception("cannot translate a %s", name)
-            else:
-                if event is None:
-                    heard = Arrival(0, "heard", wa_id) if wa_id and not ours else None
-                    return _Item(wa_id, heard)
+        event, wa_id, ours, reason = None, "", False, ""
+        try:
+            found = parse(name, raw)
+            if name == "Message":
+                wa_id, ours = found.Info.ID, found.Info.MessageSource.IsFromMe
+            event = TRANSLATORS[name](found)
+        except Untranslatable as error:
+            reason = str(error)
+        except Exception as error:  # whatever it is, the raw event is kept and counted
+            reason = f"{type(error).__name__}: {error}"
+            log.exception("cannot translate a %s", name)
+        else:
+            if event is None:
+                heard = Arrival(0, "heard", wa_id) if wa_id and not ours else None
+                return _Item(wa_id, heard)
         return _Item(
             wa_id,
             Arrival(

@@ -17,11 +17,10 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from wad.core.errors import EngineFailure
 from wad.core.jid import Jid
-from wad.engine.binding import Functions, package
+from wad.engine.binding import Functions, dsn, package
 
 
 def _bypass() -> None:
@@ -42,7 +41,8 @@ log = logging.getLogger("wad.whatsmeow")
 EVENTS: Final = {
     3: "Connected", 4: "KeepAliveTimeout", 5: "KeepAliveRestored", 6: "LoggedOut", 7: "StreamReplaced",
     8: "TemporaryBan", 9: "ConnectFailure", 10: "ClientOutdated", 11: "StreamError", 12: "Disconnected",
-    13: "HistorySync", 17: "Message", 18: "Receipt", 27: "OfflineSyncCompleted", 44: "UndecryptableMessage",
+    13: "HistorySync", 17: "Message", 18: "Receipt", 21: "JoinedGroup", 22: "GroupInfoEvent",
+    27: "OfflineSyncCompleted", 36: "CallOffer", 40: "CallOfferNotice", 42: "CallTerminate", 44: "UndecryptableMessage",
 }  # fmt: skip
 """The events that are asked for, and their numbers (neonize/events.py, EVENT_TO_INT)."""
 
@@ -81,7 +81,7 @@ class Library:
     def connect(self) -> None:
         """Connect and stay; returns only when the client is done for.  Raises EngineFailure."""
         error = self._functions.run(
-            _dsn(self._database),
+            dsn(self._database),
             self._uuid,
             _device_properties(self._device_name),
             log_level=b"WARN" if self._on_line is None else b"DEBUG",
@@ -153,12 +153,6 @@ class Library:
 def parse(name: str, raw: bytes) -> Any:
     """The protobuf object of an event.  Raises google.protobuf.message.DecodeError."""
     return getattr(Neonize_pb2, name).FromString(raw)
-
-
-def _dsn(database: Path) -> str:
-    # The library appends "?_foreign_keys=on" to what it is given; the last parameter takes that up (engine.md 2).
-    options = "_foreign_keys=on&_journal_mode=WAL&_busy_timeout=10000&_txlock=immediate&_synchronous=FULL&_x="
-    return f"{quote(str(database))}?{options}"
 
 
 def _device_properties(name: str) -> bytes:

@@ -7,10 +7,12 @@ import socket
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, Final
 
 from wad.clock import Clock
 from wad.core import wire
+
+_AT_ONCE: Final = 0.02  # seconds whose news are told together
 
 
 class Link:
@@ -42,6 +44,7 @@ class Link:
             self._news.wait()
             self._news.clear()
             self.notice("spooled", self._spooled)
+            time.sleep(_AT_ONCE)
 
 
 class Permission:

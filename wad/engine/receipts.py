@@ -22,8 +22,9 @@ import hashlib
 import logging
 import re
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -150,7 +151,8 @@ class Gate:
         self._news = threading.Event()
         self._parts: OrderedDict[str, int] = OrderedDict()  # of messages with other than one
         self._dealt: OrderedDict[str, int] = OrderedDict()  # events of a message
-        self._waiting: deque[_Waiter] = deque()  # in the order of `until`
+        self._waiting: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of `until`
+        self._by_id: dict[str, list[_Waiter]] = {}
         self._taken = 0
         self._done = 0
         threading.Thread(target=self._watch, name="receipts", daemon=True).start()
@@ -189,7 +191,9 @@ class Gate:
             if not ids:
                 return
             waiter = _Waiter(ids, self._taken + _AHEAD)
-            self._waiting.append(waiter)
+            self._waiting[waiter] = None
+            for ident in ids:
+                self._by_id.setdefault(ident, []).append(waiter)
             self._news.set()
         waiter.lock.acquire()
 
@@ -207,25 +211,28 @@ class Gate:
                 self._done += 1
                 if ident:
                     _remember(self._dealt, ident, self._dealt.get(ident, 0) + 1)
-            self._release(lambda waiter: waiter.until <= self._done or self._is_free(waiter))
+                    self._stored(ident)
+            while self._waiting and (first := next(iter(self._waiting))).until <= self._done:
+                self._let_go(first)
 
-    def _is_free(self, waiter: _Waiter) -> bool:
-        waiter.ids = {ident for ident in waiter.ids if not self._complete(ident)}
-        return not waiter.ids
+    def _stored(self, ident: str) -> None:
+        if ident not in self._by_id or not self._complete(ident):
+            return
+        for waiter in self._by_id.pop(ident):
+            waiter.ids.discard(ident)
+            if not waiter.ids:
+                self._let_go(waiter)
+
+    def _let_go(self, waiter: _Waiter) -> None:
+        del self._waiting[waiter]
+        for ident in waiter.ids:
+            self._by_id[ident].remove(waiter)
+            if not self._by_id[ident]:
+                del self._by_id[ident]
+        waiter.lock.release()
 
     def _complete(self, ident: str) -> bool:
         return self._dealt.get(ident, 0) >= self._parts.get(ident, 1)
-
-    def _release(self, free: Callable[[_Waiter], bool]) -> int:
-        """Let those go that are free; how many."""
-        before, held = len(self._waiting), deque[_Waiter]()
-        for waiter in self._waiting:
-            if free(waiter):
-                waiter.lock.release()
-            else:
-                held.append(waiter)
-        self._waiting = held
-        return before - len(held)
 
     def _watch(self) -> None:
         """Let receipts go for which no event comes.
@@ -235,15 +242,18 @@ class Gate:
         seen = (0, 0)
         while True:
             self._news.wait()
-            threading.Event().wait(_SLICE)
+            time.sleep(_SLICE)
             with self._lock:
                 now = (self._taken, self._done)
                 still = now == seen and self._taken == self._done
                 seen = now
                 for waiter in self._waiting:
                     waiter.slices = waiter.slices + 1 if still else 0
-                if gone := self._release(lambda waiter: waiter.slices >= _PATIENCE):
-                    log.warning("%d receipts sent for messages of which no event came", gone)
+                gone = [waiter for waiter in self._waiting if waiter.slices >= _PATIENCE]
+                for waiter in gone:
+                    self._let_go(waiter)
+                if gone:
+                    log.warning("%d receipts sent for messages of which no event came", len(gone))
                 if not self._waiting:
                     self._news.clear()
 

@@ -145,7 +145,7 @@ class SimulatedWorker:
             self._engine.workers.pop(self._home.id, None)
             self.ended.set_result(why)
 
-    def _append(self, event: words.Event, wa_id: str) -> None:
+    def _append(self, event: MessageReceived | ReceiptReceived, wa_id: str) -> None:
         seq = self._spool.append(
             received_ms=event.at_ms,
             kind=type(event).__name__.lower(),

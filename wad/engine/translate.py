@@ -1,178 +1,217 @@
-"""The library's protobufs in our own words.  Pure: it only reads the objects that it is given.
+"""The library's events in our own words.  Pure: it only reads the objects that it is given.
 
-`message` and `receipt` return the event, or None where there is nothing to keep (key distribution, app-state and
-history notices, receipts about what our own phone read).  What they cannot put into words raises Untranslatable,
-and the caller keeps the raw bytes.  Field names: WAWebProtobufsE2E (waE2E.Message) and neonize's Neonize.proto.
+Each translator returns the event, or None where there is nothing to keep (key distribution, app-state and history
+notices, a receipt that the library sent itself).  What they cannot put into words raises Untranslatable, and the caller
+keeps the raw bytes.  Field names: neonize's Neonize.proto.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
-from wad.core.errors import BadJid
-from wad.core.event import (
-    Content,
-    Mark,
-    Media,
-    MessageKind,
-    MessageReceived,
-    ReceiptReceived,
-)
+import msgspec
+
+from wad.core.content import Call, CallOutcome, Content, MessageKind
+from wad.core.event import ChatReceived, Event, Mark, MessageReceived, ReceiptReceived
 from wad.core.jid import Jid
+from wad.engine.translate_base import (
+    Untranslatable,
+    jid,
+    jid_or_none,
+    milliseconds,
+    milliseconds_or_0,
+)
+from wad.engine.translate_content import content_of, unwrap
+from wad.engine.translate_history import history
 
+__all__ = ["TRANSLATORS", "Untranslatable", "message", "receipt"]
 
-class Untranslatable(Exception):
-    """This event has no words of ours; the message says why."""
-
-
-_MEDIA: Final = {
-    "imageMessage": MessageKind.IMAGE,
-    "videoMessage": MessageKind.VIDEO,
-    "ptvMessage": MessageKind.VIDEO,
-    "audioMessage": MessageKind.AUDIO,
-    "documentMessage": MessageKind.DOCUMENT,
-    "stickerMessage": MessageKind.STICKER,
-}
-_WRAPPERS: Final = (
-    "deviceSentMessage", "ephemeralMessage", "viewOnceMessage", "viewOnceMessageV2", "viewOnceMessageV2Extension",
-    "documentWithCaptionMessage", "editedMessage",
-)  # fmt: skip
-_POLLS: Final = ("pollCreationMessage", "pollCreationMessageV2", "pollCreationMessageV3")
-_SILENT: Final = frozenset({"senderKeyDistributionMessage", "messageContextInfo"})
-_REVOKE, _EDIT = 0, 14  # waE2E.ProtocolMessage.Type
+_ADMIN_REVOKE: Final = (
+    "8"  # the attribute `edit` of a message stanza; whatsmeow types.EditAttribute
+)
+_EXPIRATION: Final = 3  # waE2E.ProtocolMessage.Type EPHEMERAL_SETTING
+_HIDDEN: Final = 2  # DecryptFailMode: WhatsApp's own clients show nothing in its place
 _MARKS: Final = {
     "DELIVERED": Mark.DELIVERED,
     # Delivered to a device whose user is away; the library says so unless presence is sent.
     "INACTIVE": Mark.DELIVERED,
     "READ": Mark.READ,
+    "READ_SELF": Mark.READ,
     "PLAYED": Mark.PLAYED,
+    "PLAYED_SELF": Mark.PLAYED,
 }
+_ENDINGS: Final = {
+    "timeout": CallOutcome.MISSED,
+    "accepted_elsewhere": CallOutcome.ACCEPTED,
+    "rejected_elsewhere": CallOutcome.REJECTED,
+    "busy": CallOutcome.REJECTED,
+    "reject": CallOutcome.REJECTED,
+}  # CallTerminate's reason; others say that the call is over
 
 
-def message(event: Any) -> MessageReceived | None:
-    """Translate a neonize MessageEv."""
-    content = _content(event.Message)
+def message(event: Any) -> Event | None:
+    """Translate a neonize Message."""
+    unwrapped = unwrap(event.Message)
+    protocol = unwrapped.body.protocolMessage
+    if protocol.type == _EXPIRATION:
+        chat, chat_alt = _chat(event.Info.MessageSource)
+        return ChatReceived(
+            chat,
+            chat_alt,
+            expires_s=protocol.ephemeralExpiration,
+            expires_ms=milliseconds(event.Info.Timestamp),
+        )
+    content = content_of(unwrapped)
     if content is None:
         return None
-    info, source = event.Info, event.Info.MessageSource
+    once = event.IsViewOnce or event.IsViewOnceV2 or event.IsViewOnceV2Extension
+    return _received(
+        event.Info,
+        msgspec.structs.replace(
+            content,
+            view_once=content.view_once or once,
+            ephemeral=content.ephemeral or event.IsEphemeral,
+            by_admin=content.kind is MessageKind.REVOKE and event.Info.Edit == _ADMIN_REVOKE,
+        ),
+    )
+
+
+def undecryptable(event: Any) -> Event | None:
+    """Translate a neonize UndecryptableMessage: a placeholder until the sender has sent it again."""
+    why = "could not be decrypted; the sender was asked to send it again"
+    if event.IsUnavailable:
+        why = "is shown on the phone only"
+    elif event.DecryptFailMode == _HIDDEN:
+        why = "could not be decrypted; perhaps an edit, a reaction or a vote"
+    return _received(event.Info, Content(MessageKind.UNDECRYPTABLE, detail=why))
+
+
+def _received(info: Any, content: Content) -> MessageReceived:
+    source = info.MessageSource
     if not info.ID:
         raise Untranslatable("a message without an id")
-    # Our own phone's message: the chat is the recipient, and so is its other address.
-    chat_alt = _jid_or_none(source.RecipientAlt) if source.IsFromMe else None
+    chat, chat_alt = _chat(source)
+    sender, sender_alt = jid(source.Sender, "sender"), jid_or_none(source.SenderAlt)
+    if chat.server == "broadcast" and chat.user != "status" and not source.IsFromMe:
+        # From somebody's broadcast list: for its receivers it is a message of the chat with them.
+        chat, chat_alt = sender, sender_alt
     return MessageReceived(
         id=info.ID,
-        chat=_jid(source.Chat, "chat"),
-        sender=_jid(source.Sender, "sender"),
-        at_ms=_milliseconds(info.Timestamp),
+        chat=chat,
+        sender=sender,
+        at_ms=milliseconds(info.Timestamp),
         content=content,
         from_me=source.IsFromMe,
         chat_alt=chat_alt,
-        sender_alt=_jid_or_none(source.SenderAlt),
+        sender_alt=sender_alt,
         push_name=info.Pushname,
     )
 
 
+def _chat(source: Any) -> tuple[Jid, Jid | None]:
+    """The chat, and its other address: in what we sent the recipient's, else the other party's, who is the sender."""
+    chat = jid(source.Chat, "chat")
+    if source.IsFromMe:
+        return chat, jid_or_none(source.RecipientAlt)
+    return chat, jid_or_none(source.SenderAlt) if source.Chat.User == source.Sender.User else None
+
+
 def receipt(event: Any) -> ReceiptReceived | None:
-    """Translate a neonize ReceiptEv."""
+    """Translate a neonize Receipt."""
     field = event.DESCRIPTOR.fields_by_name["Type"]
     word = field.enum_type.values_by_number[event.Type].name
     source = event.MessageSource
-    if word not in _MARKS or source.IsFromMe or not event.MessageIDs:
+    if word not in _MARKS or not event.MessageIDs:
         return None
+    mark, from_me = _MARKS[word], source.IsFromMe or word.endswith("_SELF")
+    if from_me and mark is Mark.DELIVERED:
+        return None
+    chat, chat_alt = _chat(source)
     return ReceiptReceived(
         ids=tuple(event.MessageIDs),
-        chat=_jid(source.Chat, "chat"),
-        sender=_jid(source.Sender, "sender"),
-        mark=_MARKS[word],
-        at_ms=_milliseconds(event.Timestamp),
+        chat=chat,
+        sender=jid(source.Sender, "sender"),
+        mark=mark,
+        at_ms=milliseconds(event.Timestamp),
+        from_me=from_me,
+        chat_alt=chat_alt,
+        sender_alt=jid_or_none(source.SenderAlt),
     )
 
 
-def _content(body: Any, depth: int = 0) -> Content | None:
-    present = [field.name for field, _ in body.ListFields() if field.name not in _SILENT]
-    if not present:
-        return None
-    for wrapper in _WRAPPERS:
-        if wrapper in present and depth < 5:
-            return _content(getattr(body, wrapper).message, depth + 1)
-    if "protocolMessage" in present:
-        return _protocol(body.protocolMessage)
-    return _plain(body, present)
+# --- calls ----------------------------------------------------------------------------------------
 
 
-def _plain(body: Any, present: list[str]) -> Content:
-    name = present[0]
-    part = getattr(body, name)
-    if name == "conversation":
-        return Content(MessageKind.TEXT, part)
-    target = part.contextInfo.stanzaID if hasattr(part, "contextInfo") else ""
-    if name == "extendedTextMessage":
-        return Content(MessageKind.TEXT, part.text, target=target)
-    if name in _MEDIA:
-        return _media(_MEDIA[name], part, target)
-    if name in ("locationMessage", "liveLocationMessage"):
-        return Content(MessageKind.LOCATION, _location(part), target=target)
-    if name == "contactMessage":
-        return Content(MessageKind.CONTACT, part.displayName, target=target)
-    if name == "contactsArrayMessage":
-        names = ", ".join(contact.displayName for contact in part.contacts)
-        return Content(MessageKind.CONTACT, names, target=target)
-    if name in _POLLS:
-        options = "\n".join(f"- {option.optionName}" for option in part.options)
-        return Content(MessageKind.POLL, f"{part.name}\n{options}", target=target)
-    if name == "pollUpdateMessage":
-        return Content(MessageKind.POLL_VOTE, target=part.pollCreationMessageKey.ID)
-    if name == "reactionMessage":
-        return Content(MessageKind.REACTION, part.text, target=part.key.ID)
-    return Content(MessageKind.UNKNOWN, detail=", ".join(present))
+def call_offer(event: Any) -> MessageReceived:
+    """Translate a neonize CallOffer: somebody calls."""
+    video = any(node.Tag == "video" for node in event.data.Nodes)
+    return _call(event.basicCallMeta, Call(CallOutcome.OFFERED, video))
 
 
-def _media(kind: MessageKind, part: Any, target: str) -> Content:
-    def value(name: str) -> Any:
-        return getattr(part, name) if name in part.DESCRIPTOR.fields_by_name else ""
+def call_offer_notice(event: Any) -> MessageReceived:
+    """Translate a neonize CallOfferNotice: somebody calls a group."""
+    call = Call(CallOutcome.OFFERED, event.media == "video", group=event.type == "group")
+    return _call(event.basicCallMeta, call)
 
-    media = Media(
-        mimetype=part.mimetype,
-        filename=value("fileName"),
-        size=part.fileLength,
-        seconds=value("seconds") or 0,
+
+def call_terminate(event: Any) -> MessageReceived:
+    """Translate a neonize CallTerminate: the call is over."""
+    outcome = _ENDINGS.get(event.reason, CallOutcome.ENDED)
+    return _call(event.basicCallMeta, Call(outcome), event.reason)
+
+
+def _call(meta: Any, call: Call, detail: str = "") -> MessageReceived:
+    if not meta.callID:
+        raise Untranslatable("a call without an id")
+    caller = jid_or_none(meta.callCreator) or jid(getattr(meta, "from"), "caller")
+    return MessageReceived(
+        id=meta.callID,
+        chat=caller,
+        sender=caller,
+        at_ms=milliseconds(meta.timestamp),
+        content=Content(MessageKind.CALL, call=call, detail=detail),
+        sender_alt=jid_or_none(meta.callCreatorAlt),
     )
-    return Content(kind, value("caption"), media=media, target=target)
 
 
-def _location(part: Any) -> str:
-    names = [getattr(part, name, "") for name in ("name", "address", "caption")]
-    place = f"{part.degreesLatitude:.6f},{part.degreesLongitude:.6f}"
-    return ", ".join([*filter(None, names), place])
+# --- groups ---------------------------------------------------------------------------------------
 
 
-def _protocol(part: Any) -> Content | None:
-    if part.type == _REVOKE:
-        return Content(MessageKind.REVOKE, target=part.key.ID)
-    if part.type == _EDIT:
-        inner = _content(part.editedMessage, 1)
-        return Content(MessageKind.EDIT, inner.text if inner else "", target=part.key.ID)
-    return None  # history, app state, keys: the library's own business
+def joined_group(event: Any) -> ChatReceived:
+    """Translate a neonize JoinedGroup: the group's subject."""
+    name = event.GroupInfo.GroupName
+    return ChatReceived(
+        jid(event.GroupInfo.JID, "group"),
+        name=name.Name,
+        name_ms=milliseconds_or_0(name.NameSetAt),
+    )
 
 
-def _jid(jid: Any, what: str) -> Jid:
-    found = _jid_or_none(jid)
-    if found is None:
-        raise Untranslatable(f"no {what}")
-    return found
-
-
-def _jid_or_none(jid: Any) -> Jid | None:
-    if jid.IsEmpty or not jid.User:
+def group_info(event: Any) -> ChatReceived | None:
+    """Translate a neonize GroupInfoEvent: a new subject, or another time after which messages disappear."""
+    if not event.HasField("Name") and not event.HasField("Ephemeral"):
         return None
-    try:
-        return Jid.parse(
-            f"{jid.User}:{jid.Device}@{jid.Server}" if jid.Device else f"{jid.User}@{jid.Server}"
-        )
-    except BadJid as error:
-        raise Untranslatable(str(error)) from error
+    at_ms = milliseconds(event.Timestamp)
+    timer = event.Ephemeral
+    return ChatReceived(
+        jid(event.JID, "group"),
+        name=event.Name.Name,
+        name_ms=at_ms if event.Name.Name else 0,
+        expires_s=timer.DisappearingTimer if timer.IsEphemeral else 0,
+        expires_ms=at_ms if event.HasField("Ephemeral") else 0,
+    )
 
 
-def _milliseconds(timestamp: int) -> int:
-    # neonize hands out seconds in some events and milliseconds in others; no message is older than 1973 in ms.
-    return timestamp if timestamp > 100_000_000_000 else timestamp * 1000
+TRANSLATORS: Final[dict[str, Callable[[Any], Event | None]]] = {
+    "Message": message,
+    "Receipt": receipt,
+    "UndecryptableMessage": undecryptable,
+    "HistorySync": history,
+    "CallOffer": call_offer,
+    "CallOfferNotice": call_offer_notice,
+    "CallTerminate": call_terminate,
+    "JoinedGroup": joined_group,
+    "GroupInfoEvent": group_info,
+}
+"""By the name of the protobuf, which is the name of the event."""

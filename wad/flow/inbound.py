@@ -16,8 +16,10 @@ import msgspec
 
 from wad.clock import Clock
 from wad.core import event as words
+from wad.core.change import Change, PutAlias
 from wad.core.errors import Damaged, WadError
-from wad.core.message import Change, Message, PutAlias, plan
+from wad.core.message import Message
+from wad.core.plan import plan
 from wad.flow.bus import Bus
 from wad.spool import Row, Spool
 from wad.store import Store
@@ -68,6 +70,8 @@ class Inbound:
         self.recorded = 0
         self.duplicates = 0
         self.untranslated = 0
+        self.skipped = 0
+        self.lost: int | None = None
         self.last_event_ms: int | None = None
         self.error = ""
 
@@ -137,6 +141,7 @@ class Inbound:
             self.untranslated = await asyncio.to_thread(self._spool.untranslated)
         if self._aliases is None:
             self._aliases = await self._store.aliases(self._account)
+            self.lost = (await self._store.totals(self._account)).lost
         return self._spool
 
     async def _open(self) -> Spool:
@@ -151,32 +156,51 @@ class Inbound:
             raise
 
     async def _record(self, spool: Spool, rows: list[Row]) -> None:
-        assert self._aliases is not None
-        changes: list[Change] = []
-        for row in rows:
-            if row.event is None:
-                self.untranslated += 1
-                continue
-            for change in plan(self._account, self._event(row), self._aliases, _seen(row)):
-                if isinstance(change, PutAlias):
-                    self._aliases[change.lid] = change.pn
-                changes.append(change)
+        # On a thread: one row may be a chunk of history with thousands of messages.
+        changes, skipped = await asyncio.to_thread(self._plan, rows)
         cursor = Cursor(spool.generation, rows[-1].seq)
         done = await self._store.record(self._account, changes, cursor)
         self._cursor = cursor
         self.recorded += len(done.new)
         self.duplicates += done.known
+        self.untranslated += sum(row.event is None for row in rows)
+        self.skipped += skipped
         self.last_event_ms = rows[-1].received_ms
         for message in done.new:
-            self._bus.publish(
-                "message",
-                f"{'sent' if message.from_me else 'received'} a {message.content.kind}",
-                account=self._account,
-                id=message.id,
-                thread=message.thread,
-                wa_id=message.wa_id,
+            self._tell(
+                f"{'sent' if message.from_me else 'received'} a {message.content.kind}", message
             )
+        for message in done.changed:
+            self._tell(f"a {message.content.kind} changed", message)
         self._on_recorded(list(done.new))
+        self.lost = (self.lost or 0) + done.lost
+
+    def _plan(self, rows: list[Row]) -> tuple[list[Change], int]:
+        """The changes of some rows, and how many items of history had no words of ours."""
+        assert self._aliases is not None
+        changes: list[Change] = []
+        skipped = 0
+        for row in rows:
+            if row.event is None:
+                continue
+            event = self._event(row)
+            if isinstance(event, words.HistoryReceived):
+                skipped += event.skipped
+            for change in plan(self._account, event, self._aliases, _seen(row)):
+                if isinstance(change, PutAlias):
+                    self._aliases[change.lid] = change.pn
+                changes.append(change)
+        return changes, skipped
+
+    def _tell(self, text: str, message: Message) -> None:
+        self._bus.publish(
+            "message",
+            text,
+            account=self._account,
+            id=message.id,
+            thread=message.thread,
+            wa_id=message.wa_id,
+        )
 
     @staticmethod
     def _event(row: Row) -> words.Event:

@@ -11,23 +11,44 @@ _FIRST: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
 -- Rows lie in the order of arrival: their ids are hashes, and a table kept in that order would write all over the file.
+-- `content` is what was told, `kind` its kind; `amended` what edits, reactions and so on made of it, NULL for nothing.
 CREATE TABLE messages (
     id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, thread TEXT NOT NULL, chat TEXT NOT NULL, sender TEXT NOT NULL,
     from_me INTEGER NOT NULL, at_ms INTEGER NOT NULL, seen INTEGER NOT NULL, wa_id TEXT NOT NULL,
     status TEXT NOT NULL, push_name TEXT NOT NULL, client_id TEXT NOT NULL, stable_key TEXT NOT NULL,
-    fingerprint TEXT NOT NULL, content BLOB NOT NULL
+    fingerprint TEXT NOT NULL, kind TEXT NOT NULL, content BLOB NOT NULL, amended BLOB
 );
 CREATE INDEX messages_of_thread ON messages (thread, at_ms, seen, id);
 CREATE INDEX messages_by_wa_id ON messages (account, wa_id) WHERE wa_id != '';
+CREATE INDEX messages_by_hidden_sender ON messages (account, sender) WHERE sender LIKE '%lid';
+CREATE INDEX messages_lost ON messages (account) WHERE kind = 'lost';
 
+-- A row without messages keeps what was told of a chat before its first message, and is no thread yet.
 CREATE TABLE threads (
-    id TEXT PRIMARY KEY, account TEXT NOT NULL, chat TEXT NOT NULL, name TEXT NOT NULL, name_ms INTEGER NOT NULL,
-    last_ms INTEGER NOT NULL, last_seen INTEGER NOT NULL, last_id TEXT NOT NULL, last_text TEXT NOT NULL,
-    last_from_me INTEGER NOT NULL,
-    unread INTEGER NOT NULL, messages INTEGER NOT NULL
+    id TEXT PRIMARY KEY, account TEXT NOT NULL, chat TEXT NOT NULL,
+    saved_name TEXT NOT NULL DEFAULT '', saved_ms INTEGER NOT NULL DEFAULT 0,
+    push_name TEXT NOT NULL DEFAULT '', push_ms INTEGER NOT NULL DEFAULT 0,
+    read_ms INTEGER NOT NULL DEFAULT 0, read_seen INTEGER NOT NULL DEFAULT 0, -- the last place that was read
+    expires_s INTEGER NOT NULL DEFAULT 0, expires_ms INTEGER NOT NULL DEFAULT 0,
+    last_ms INTEGER NOT NULL DEFAULT 0, last_seen INTEGER NOT NULL DEFAULT 0, last_id TEXT NOT NULL DEFAULT '',
+    last_text TEXT NOT NULL DEFAULT '', last_from_me INTEGER NOT NULL DEFAULT 0,
+    unread INTEGER NOT NULL DEFAULT 0, messages INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
-CREATE INDEX threads_of_account ON threads (account, last_ms, id);
-CREATE INDEX threads_newest ON threads (last_ms, id);
+CREATE INDEX threads_of_account ON threads (account, last_ms, id) WHERE messages > 0;
+CREATE INDEX threads_newest ON threads (last_ms, id) WHERE messages > 0;
+
+-- Edits, revokes, reactions and votes, whether or not their target is there; every different telling is kept.
+CREATE TABLE amendments (
+    number INTEGER PRIMARY KEY,
+    account TEXT NOT NULL, target TEXT NOT NULL, thread TEXT NOT NULL, kind TEXT NOT NULL, wa_id TEXT NOT NULL,
+    party TEXT NOT NULL, from_me INTEGER NOT NULL, at_ms INTEGER NOT NULL, content BLOB NOT NULL,
+    digest TEXT NOT NULL -- of the content
+);
+CREATE UNIQUE INDEX amendments_told
+    ON amendments (target, account, thread, kind, party, from_me, wa_id, at_ms, digest);
+CREATE INDEX amendments_by_wa_id ON amendments (account, wa_id) WHERE wa_id != '';
+CREATE INDEX amendments_by_hidden_party ON amendments (account, party) WHERE party LIKE '%lid';
+CREATE INDEX amendments_by_hidden_thread ON amendments (thread) WHERE thread LIKE '%lid';
 
 CREATE TABLE marks (
     account TEXT NOT NULL, wa_id TEXT NOT NULL, party TEXT NOT NULL, mark TEXT NOT NULL, at_ms INTEGER NOT NULL,

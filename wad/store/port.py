@@ -12,7 +12,8 @@ from typing import Protocol
 
 import msgspec
 
-from wad.core.message import Change, Message, MessageStatus, Thread
+from wad.core.change import Change
+from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome
 
 
@@ -24,10 +25,15 @@ class Cursor(msgspec.Struct, frozen=True, order=True):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What `record` did: messages that were new, that were known, and the threads it touched."""
+    """What `record` did: messages that were new, how many were known, and which it changed (edits, reactions, ...).
+
+    `lost`: by how many the account has more, or fewer, messages that are known to be lost.
+    """
 
     new: tuple[Message, ...]
     known: int
+    changed: tuple[Message, ...] = ()
+    lost: int = 0
 
 
 class Enqueued(msgspec.Struct, frozen=True):
@@ -38,11 +44,12 @@ class Enqueued(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Counts of what is kept for one account."""
+    """Counts of what is kept for one account; `lost`: messages that are known to have been lost."""
 
     threads: int
     messages: int
     outbox: Mapping[MessageStatus, int]
+    lost: int = 0
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -83,15 +90,32 @@ class Store(Protocol):
     ) -> Recorded:
         """Apply changes in order, then move the account's cursor.  Atomic, idempotent.
 
-        PutMessage: inserted unless its id, or another document with its WhatsApp id in its thread (by number or by
-        hidden id) and direction, or a message of the outbox with its WhatsApp id, is known; such an echo settles an
-        `uncertain` or `failed` entry as Sent.  A known placeholder (kind `undecryptable`) gives way to the message
-        itself, which is `new` once more but counted once.  The thread's last message is the greatest (at_ms, seen, id),
-        whatever the order of arrival; unread counts inbound messages that were new; a thread's name is the newest
-        non-empty push name of an inbound message in a one-to-one thread.  PutMark: kept even when the message is
-        unknown, and applied to the message and its outbox entry whenever both are there, matched by account and
-        WhatsApp id; never creates a message, never takes a status back.
-        PutAlias: the latest wins.
+        The order of changes does not matter for what readers see, nor does repetition, nor how they are cut into calls;
+        only which document id a message got, where it was told under several addresses, and contradictory aliases
+        (the latest wins) depend on it.
+
+        PutMessage: inserted unless its id, or another document with its WhatsApp id in its thread, of its direction
+        and (among several people) its sender, or a message of the outbox with its WhatsApp id, is known; such an echo
+        settles an `uncertain` or `failed` entry as Sent.  Of a known message the telling that says more stays
+        (`message.merged`): a placeholder gives way to the message itself, which is `new` once more but counted once.
+        The thread's last message is the greatest (at_ms, seen, id), whatever the order of arrival; unread counts the
+        inbound messages behind the last place that was read; a message that our phone sent says that what came before
+        was read.  A thread is named by the newest PutChat name, else by the newest non-empty push name of an inbound
+        message in a one-to-one thread.
+
+        PutAmendment: kept even when its target is unknown, and applied as `amend.amended` says whenever both are
+        there: in the amendment's own thread, and to a message of the outbox with the target's WhatsApp id.  Never a
+        document of its own and counted nowhere; a placeholder with the amendment's own WhatsApp id goes.
+
+        PutMark: kept even when the message is unknown, and applied to the message and its outbox entry whenever both
+        are there, matched by account and WhatsApp id; never creates a message, never takes a status back.
+
+        PutChat: of name, push name, last place read and expiration the newest each; creates no thread.
+
+        PutAlias: from now on whatever names the hidden id means the number.  What lies in the hidden id's thread moves
+        to the number's (a message that is in both becomes one; counts, last message, names and unread are those of all
+        of it), and messages, reactions and so on by the hidden id are the number's.  Document ids stay.  `thread`,
+        `messages` and `mark_read` follow: the old thread's id means the new one.
         """
         ...
 
@@ -104,7 +128,7 @@ class Store(Protocol):
         ...
 
     async def thread(self, thread: str) -> Thread | None:
-        """One thread."""
+        """One thread; None before its first message."""
         ...
 
     async def threads(
@@ -128,7 +152,7 @@ class Store(Protocol):
         ...
 
     async def mark_read(self, thread: str) -> None:
-        """Set a thread's unread count to zero.  Idempotent."""
+        """All messages up to the newest that is there were read.  Idempotent; creates no thread."""
         ...
 
     async def epoch(self) -> int:

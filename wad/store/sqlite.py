@@ -3,7 +3,7 @@
 One thread writes, another reads (write-ahead log), so that looking never waits for storing.  Every commit is synced
 (`synchronous=FULL`): the cursor moves in the same transaction as the messages, and the spool may prune what lies before
 it; a claim must be on the disk before the message leaves.  A batch costs one sync, so this is cheap.
-What the changes do to the rows is `sqlite_rows`.
+What the changes do to the rows is in the modules `sqlite_*`; their functions run inside a transaction of ours.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from typing import Any, Final, TypeVar, assert_never
 
 import msgspec
 
+from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
 from wad.core.errors import Fenced, NotFound, Unavailable
 from wad.core.jid import Jid
-from wad.core.message import Change, Message, MessageStatus, PutAlias, PutMark, PutMessage, Thread
+from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome, advance, same_message
 from wad.database import open_database, open_reader, transaction, translated
 from wad.store.migrations import STEPS
 from wad.store.port import AccountStatus, Cursor, Enqueued, Page, Recorded, Totals
+from wad.store.sqlite_amendments import put_amendment
+from wad.store.sqlite_messages import insert_entry, put_message
+from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry
+from wad.store.sqlite_people import put_alias
 from wad.store.sqlite_rows import (
     MESSAGE_COLUMNS,
     THREAD_COLUMNS,
-    insert_entry,
-    load_entry,
     message_from,
     pack,
-    put_alias,
-    put_mark,
-    put_message,
-    settle_entry,
     thread_from,
+    thread_of,
     unpack_entry,
 )
+from wad.store.sqlite_threads import mark_read, put_chat
 
 T = TypeVar("T")
 
@@ -144,8 +145,8 @@ class SqliteStore:
 
     async def thread(self, thread: str) -> Thread | None:
         """One thread."""
-        query = f"SELECT {THREAD_COLUMNS} FROM threads WHERE id = ?"
-        row = await self._read(lambda db: db.execute(query, (thread,)).fetchone())
+        query = f"SELECT {THREAD_COLUMNS} FROM threads WHERE id = ? AND messages > 0"
+        row = await self._read(lambda db: db.execute(query, (thread_of(db, thread),)).fetchone())
         return thread_from(row) if row else None
 
     async def threads(
@@ -153,8 +154,9 @@ class SqliteStore:
     ) -> list[Thread]:
         """Threads, newest first."""
         where, values = _where({"account": account}, "last_ms", before)
+        shown = f"{where} AND messages > 0" if where else "WHERE messages > 0"
         query = (
-            f"SELECT {THREAD_COLUMNS} FROM threads {where} ORDER BY last_ms DESC, id DESC LIMIT ?"
+            f"SELECT {THREAD_COLUMNS} FROM threads {shown} ORDER BY last_ms DESC, id DESC LIMIT ?"
         )
         rows = await self._read(lambda db: db.execute(query, (*values, limit)).fetchall())
         return [thread_from(row) for row in rows]
@@ -164,16 +166,20 @@ class SqliteStore:
     ) -> list[Message]:
         """A thread's messages, newest first."""
         where = "WHERE thread = ?"
-        values: list[Any] = [thread]
+        values: list[Any] = []
         if before is not None:
             where += " AND (at_ms, seen, id) < (?, ?, ?)"
-            values += [before.at_ms, before.seen, before.id]
+            values = [before.at_ms, before.seen, before.id]
         query = (
             f"SELECT {MESSAGE_COLUMNS} FROM messages {where}"
             " ORDER BY at_ms DESC, seen DESC, id DESC LIMIT ?"
         )
-        rows = await self._read(lambda db: db.execute(query, (*values, limit)).fetchall())
-        return [message_from(row) for row in rows]
+
+        def work(db: sqlite3.Connection) -> list[Message]:
+            rows = db.execute(query, (thread_of(db, thread), *values, limit))
+            return [message_from(row) for row in rows]
+
+        return await self._read(work)
 
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are stored."""
@@ -189,23 +195,25 @@ class SqliteStore:
 
         def work(db: sqlite3.Connection) -> Totals:
             threads, messages = db.execute(
-                "SELECT count(*), coalesce(sum(messages), 0) FROM threads WHERE account = ?",
+                "SELECT count(*), coalesce(sum(messages), 0) FROM threads"
+                " WHERE account = ? AND messages > 0",
                 (account,),
             ).fetchone()
             states = db.execute(
                 "SELECT state, count(*) FROM outbox WHERE account = ? GROUP BY state", (account,)
             )
             return Totals(
-                threads, messages, {MessageStatus(state): count for state, count in states}
+                threads,
+                messages,
+                {MessageStatus(state): count for state, count in states},
+                _lost(db, account),
             )
 
         return await self._read(work)
 
     async def mark_read(self, thread: str) -> None:
         """Set a thread's unread count to zero."""
-        await self._write(
-            lambda db: db.execute("UPDATE threads SET unread = 0 WHERE id = ?", (thread,))
-        )
+        await self._write(lambda db: mark_read(db, thread_of(db, thread)))
 
     # --- exclusive writes -----------------------------------------------------------------------------
 
@@ -309,7 +317,9 @@ class SqliteStore:
 
 
 def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> Recorded:
+    lost = _lost(db, account)
     new: list[Message] = []
+    changed: dict[str, Message] = {}
     known = 0
     for change in changes:
         match change:
@@ -318,13 +328,22 @@ def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> R
                 known += stored is None
                 if stored is not None:
                     new.append(stored)
+            case PutAmendment():
+                changed |= {found.id: found for found in put_amendment(db, account, change)}
             case PutMark():
                 put_mark(db, account, change)
+            case PutChat():
+                put_chat(db, account, thread_of(db, change.thread), change)
             case PutAlias():
                 put_alias(db, account, change)
             case _:
                 assert_never(change)
-    return Recorded(tuple(new), known)
+    return Recorded(tuple(new), known, tuple(changed.values()), _lost(db, account) - lost)
+
+
+def _lost(db: sqlite3.Connection, account: str) -> int:
+    query = "SELECT count(*) FROM messages WHERE account = ? AND kind = 'lost'"
+    return int(db.execute(query, (account,)).fetchone()[0])
 
 
 def _known_epoch(db: sqlite3.Connection) -> int:

@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
+from wad.api.message_view import MessageView, message_view
 from wad.api.operation import Access, Params, operation
-from wad.api.views import EntryView, MessageView, entry_view, message_view
+from wad.api.views import EntryView, entry_view
 from wad.core.errors import BadInput, NotFound
 from wad.core.jid import ThreadId, recipient
 from wad.core.message import MessageStatus, Thread

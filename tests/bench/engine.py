@@ -1,0 +1,193 @@
+"""The worker: what it weighs, and how fast it takes what comes in, beside a plain client of the same library."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.measure import Figure, measure
+from tests.whatsapp import Account, Peer, WhatsApp
+from wad.core import connection
+from wad.engine.binding import dsn
+from wad.engine.neonize import NeonizeEngine
+from wad.engine.port import EngineOptions, Report
+from wad.home import Home
+
+_PLAIN = """
+import sys
+from neonize.client import NewClient
+from neonize.events import ConnectedEv, MessageEv
+
+client = NewClient(sys.argv[1], uuid="plain")
+client.event.qr(lambda _client, code: print("qr", code.decode(), flush=True))
+client.event(ConnectedEv)(lambda _client, _event: print("connected", flush=True))
+client.event(MessageEv)(lambda _client, _event: None)
+client.connect()
+"""
+_PEER = "neonize's own client with an empty handler, same DSN"
+_MESSAGES = 1500
+_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Running:
+    """A connected process, and its account."""
+
+    pid: int
+    account: Account
+
+
+def pss_mb(pid: int) -> float:
+    """The proportional share of memory of a process, in MB (1e6 bytes)."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024 / 1e6
+
+
+@asynccontextmanager
+async def a_server() -> AsyncIterator[WhatsApp]:
+    """A WhatsApp that child processes of this one take for the real one."""
+    before = dict(os.environ)
+    async with WhatsApp() as server:
+        os.environ.update(server.environment())
+        try:
+            yield server
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@asynccontextmanager
+async def a_worker(directory: Path, account: Account) -> AsyncIterator[Running]:
+    """A worker without a daemon around it, paired and connected."""
+    reports: asyncio.Queue[Report] = asyncio.Queue()
+    home = Home(directory / f"acc-{account.pn.user}")
+    home.path.mkdir(parents=True)
+    worker = await NeonizeEngine(EngineOptions()).launch(home, reports.put_nowait, 3600.0)
+    try:
+        scanned = False
+        async with asyncio.timeout(30):
+            while not isinstance(report := await reports.get(), connection.Connected):
+                if isinstance(report, connection.QrShown) and not scanned:
+                    await account.phone.scan(report.code)
+                    scanned = True
+        assert worker.pid is not None
+        yield Running(worker.pid, account)
+    finally:
+        await worker.stop(6)
+
+
+@asynccontextmanager
+async def a_plain_client(directory: Path, account: Account) -> AsyncIterator[Running]:
+    """The library as its own Python uses it, paired and connected."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PLAIN, dsn(directory / "plain.db"),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, limit=1 << 20,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        scanned = False
+        async with asyncio.timeout(30):
+            async for line in process.stdout:
+                word, _, code = line.decode().strip().partition(" ")
+                if word == "qr" and not scanned:
+                    await account.phone.scan(code)
+                    scanned = True
+                if word == "connected":
+                    break
+        reading = asyncio.create_task(process.stdout.read())
+        yield Running(process.pid, account)
+        reading.cancel()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _warm(server: WhatsApp, bob: Peer, running: Running) -> None:
+    """A message each way of the first exchange of keys."""
+    await bob.send_text(running.account, "hello")
+    await server.ledger.settled(running.account, 30)
+
+
+@measure("worker_pss")
+async def worker_pss() -> Sequence[Figure]:
+    """One connected account, alone on the machine: nothing is shared with another worker."""
+    async with a_server() as server:
+        bob = server.add_peer("15550000012")
+        with tempfile.TemporaryDirectory() as name:
+            found = []
+            for number, run in enumerate((a_worker, a_plain_client)):
+                account = server.add_account(f"1555000010{number}")
+                async with run(Path(name), account) as running:
+                    await _warm(server, bob, running)
+                    await asyncio.sleep(3)
+                    found.append(pss_mb(running.pid))
+    return [Figure("worker_pss", found[0], "MB", 38, _PEER, found[1])]
+
+
+@measure("workers10_pss")
+async def workers10_pss() -> Sequence[Figure]:
+    """Ten connected accounts together, beside ten times one plain client among three."""
+    async with a_server() as server, AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bob = server.add_peer("15550000012")
+        ours = []
+        async with AsyncExitStack() as workers:
+            for number in range(10):
+                account = server.add_account(f"155500002{number:02}")
+                ours.append(await workers.enter_async_context(a_worker(directory, account)))
+                await _warm(server, bob, ours[-1])
+            await asyncio.sleep(3)
+            together = sum(pss_mb(running.pid) for running in ours)
+        plain = []
+        for number in range(3):
+            (own := directory / str(number)).mkdir()
+            account = server.add_account(f"155500003{number:02}")
+            plain.append(await stack.enter_async_context(a_plain_client(own, account)))
+            await _warm(server, bob, plain[-1])
+        await asyncio.sleep(3)
+        peer = 10 * statistics.mean(pss_mb(running.pid) for running in plain)
+    return [Figure("workers10_pss", together, "MB", 300, _PEER, peer)]
+
+
+async def _rate(server: WhatsApp, bob: Peer, running: Running) -> float:
+    """Messages a second, until WhatsApp has a receipt for each."""
+    begun = time.perf_counter()
+    for number in range(_MESSAGES):
+        await bob.send_text(running.account, f"text {number}")
+    await server.ledger.settled(running.account, 120)
+    return _MESSAGES / (time.perf_counter() - begun)
+
+
+@measure("inbound_rate")
+async def inbound_rate() -> Sequence[Figure]:
+    """Encrypted messages in one burst, each committed to the spool, in turn with a plain client that keeps nothing.
+
+    What limits both is the library: it decrypts one message after the other, each in transactions of its own.
+    """
+    async with a_server() as server:
+        bob = server.add_peer("15550000012")
+        with tempfile.TemporaryDirectory() as name:
+            first, second = (server.add_account(f"1555000040{n}") for n in range(2))
+            async with (
+                a_worker(Path(name), first) as worker,
+                a_plain_client(Path(name), second) as plain,
+            ):
+                ours, peers = [], []
+                for running in (worker, plain):
+                    await _warm(server, bob, running)
+                for _ in range(_ROUNDS):
+                    ours.append(await _rate(server, bob, worker))
+                    peers.append(await _rate(server, bob, plain))
+    rate, peer = statistics.median(ours), statistics.median(peers)
+    return [Figure("inbound_rate", rate, "1/s", 100, _PEER, peer, at_least=True, least_ratio=0.8)]

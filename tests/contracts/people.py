@@ -1,0 +1,191 @@
+"""The contract of aliases: a hidden id and a number are one person, whichever came first."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contracts.world import (
+    ACC,
+    ANN,
+    ANN_LID,
+    ANN_LID_THREAD,
+    ANN_THREAD,
+    BOB,
+    GROUP,
+    NOON,
+    OTHER,
+    OneStore,
+    arrival,
+    edit,
+    one_message,
+    one_thread,
+    queued,
+    reaction,
+    text,
+    wa_id,
+)
+from wad.core.change import Change, PutAlias, PutChat
+from wad.core.event import Content, MessageKind
+from wad.core.jid import ThreadId
+from wad.store.port import Store
+
+ALIAS = PutAlias(str(ANN_LID), str(ANN))
+GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
+
+
+class PeopleContract(OneStore):
+    """One person, two addresses."""
+
+    async def test_a_group_message_is_one_however_its_sender_is_spelled(self, store: Store) -> None:
+        """Read again after the sender's number became known, it is known."""
+        await store.record(ACC, arrival(1, GROUP, sender=ANN_LID))
+        await store.record(ACC, [ALIAS])
+        done = await store.record(ACC, arrival(1, GROUP, sender=ANN))
+        assert (done.new, done.known) == ((), 1)
+        assert (await one_message(store, GROUP_THREAD)).sender == str(ANN)
+
+    async def test_two_members_may_use_one_id(self, store: Store) -> None:
+        """In a group the sender tells messages apart."""
+        done = await store.record(
+            ACC, [*arrival(1, GROUP, sender=ANN), *arrival(1, GROUP, sender=BOB)]
+        )
+        assert len(done.new) == 2
+
+    async def test_a_chat_is_one_however_it_is_spelled(self, store: Store) -> None:
+        """Read again after the chat's number became known, a message is not stored a second time."""
+        await store.record(ACC, arrival(1, ANN_LID))
+        await store.record(ACC, [ALIAS])
+        done = await store.record(
+            ACC, [*arrival(1, ANN_LID), *arrival(1, ANN_LID, aliases={str(ANN_LID): str(ANN)})]
+        )
+        assert (done.new, done.known) == ((), 2)
+        assert (await one_message(store)).thread == ANN_THREAD
+
+    async def test_two_people_may_use_one_id(self, store: Store) -> None:
+        """A hidden id that is not known to be this number is somebody else."""
+        done = await store.record(ACC, [*arrival(1, ANN), *arrival(1, ANN_LID)])
+        assert len(done.new) == 2
+
+    async def test_the_latest_alias_wins(self, store: Store) -> None:
+        """Every alias of an account, none of another's."""
+        lid, other = str(ANN_LID), "444@lid"
+        await store.record(ACC, [PutAlias(lid, str(BOB)), PutAlias(lid, str(ANN))])
+        await store.record(ACC, [PutAlias(other, str(BOB))])
+        assert await store.aliases(ACC) == {lid: str(ANN), other: str(BOB)}
+        assert await store.aliases(OTHER) == {}
+
+    async def test_an_alias_moves_the_hidden_thread_into_the_numbers(self, store: Store) -> None:
+        """Messages, counts, last message and name are those of both; documents keep their ids."""
+        before = await store.record(
+            ACC,
+            [
+                *arrival(1, ANN, push_name="Old Ann"),
+                *arrival(2, ANN_LID),
+                *arrival(3, ANN_LID, push_name="Ann"),
+            ],
+        )
+        await store.record(ACC, [ALIAS, ALIAS])
+        assert [t.id for t in await store.threads(ACC, limit=9)] == [ANN_THREAD]
+        thread = await one_thread(store)
+        assert (thread.messages, thread.unread, thread.name) == (3, 3, "Ann")
+        assert (thread.last_text, thread.last_ms) == ("text 3", NOON + 3000)
+        found = await store.messages(ANN_THREAD, limit=9)
+        assert {m.id for m in found} == {m.id for m in before.new}
+        assert {(m.thread, m.chat, m.sender) for m in found} == {(ANN_THREAD, str(ANN), str(ANN))}
+        totals = await store.totals(ACC)
+        assert (totals.threads, totals.messages) == (1, 3)
+
+    async def test_a_hidden_thread_becomes_the_numbers_although_there_was_none(
+        self, store: Store
+    ) -> None:
+        """The number's thread is made by the alias."""
+        await store.record(ACC, [*arrival(1, ANN_LID, push_name="Ann"), ALIAS])
+        thread = await one_thread(store)
+        assert (thread.id, thread.chat, thread.name) == (ANN_THREAD, str(ANN), "Ann")
+
+    async def test_an_alias_alone_makes_no_thread(self, store: Store) -> None:
+        """Nobody has written yet."""
+        await store.record(ACC, [ALIAS])
+        assert await store.threads(ACC, limit=9) == []
+        assert await store.thread(ANN_LID_THREAD) is None
+
+    async def test_the_old_threads_id_means_the_new_one(self, store: Store) -> None:
+        """Whoever kept it still finds the conversation, and can mark it as read."""
+        await store.record(ACC, [*arrival(1, ANN_LID), ALIAS])
+        assert await store.thread(ANN_LID_THREAD) == await one_thread(store)
+        assert await store.messages(ANN_LID_THREAD, limit=9) == [await one_message(store)]
+        await store.mark_read(ANN_LID_THREAD)
+        assert (await one_thread(store)).unread == 0
+
+    async def test_what_comes_later_under_the_hidden_id_joins_the_number(
+        self, store: Store
+    ) -> None:
+        """Although it was planned before the alias was known."""
+        await store.record(ACC, [ALIAS, *arrival(1, ANN_LID), *arrival(2, GROUP, sender=ANN_LID)])
+        assert (await one_message(store)).sender == str(ANN)
+        assert (await one_message(store, GROUP_THREAD)).sender == str(ANN)
+
+    @pytest.mark.parametrize("alias_first", [True, False])
+    @pytest.mark.parametrize("chat", [(ANN, ANN), (GROUP, GROUP)])
+    async def test_one_message_under_both_addresses_is_one(
+        self, store: Store, chat: object, alias_first: bool
+    ) -> None:
+        """Told by number and by hidden id; it is counted once, and its reactions are kept."""
+        in_group = chat == (GROUP, GROUP)
+        tellings: list[Change] = [
+            *arrival(1, GROUP if in_group else ANN, sender=ANN, push_name="Ann"),
+            *arrival(1, GROUP if in_group else ANN_LID, sender=ANN_LID),
+        ]
+        where = GROUP_THREAD if in_group else ANN_LID_THREAD
+        stuck = [reaction(1, "+", by=ANN_LID, thread=where)]
+        await store.record(
+            ACC, [ALIAS, *tellings, *stuck] if alias_first else [*tellings, *stuck, ALIAS]
+        )
+        message = await one_message(store, GROUP_THREAD if in_group else ANN_THREAD)
+        assert (message.sender, message.push_name) == (str(ANN), "Ann")
+        assert [(r.by, r.text) for r in message.reactions] == [(str(ANN), "+")]
+        (thread,) = await store.threads(ACC, limit=9)
+        assert (thread.messages, thread.unread) == (1, 1)
+
+    async def test_a_placeholder_under_the_other_address_gives_way(self, store: Store) -> None:
+        """Joined by the alias, the message itself stays."""
+        lost = Content(MessageKind.UNDECRYPTABLE)
+        await store.record(ACC, [*arrival(1, ANN, content=lost), *arrival(1, ANN_LID), ALIAS])
+        assert (await one_message(store)).content == text("text 1")
+
+    @pytest.mark.parametrize("alias_first", [True, False])
+    async def test_an_author_may_edit_under_either_address(
+        self, store: Store, alias_first: bool
+    ) -> None:
+        """Whether the alias is known before or after."""
+        changes: list[Change] = [
+            *arrival(1, GROUP, sender=ANN_LID),
+            edit(1, "new", by=ANN, thread=GROUP_THREAD),
+        ]
+        await store.record(ACC, [ALIAS, *changes] if alias_first else [*changes, ALIAS])
+        assert (await one_message(store, GROUP_THREAD)).content.text == "new"
+
+    async def test_an_outbox_message_moves_with_its_thread(self, store: Store) -> None:
+        """Queued for the hidden id, it lies in the number's thread once that is known."""
+        await store.enqueue(queued(to=ANN_LID))
+        await store.record(ACC, [ALIAS])
+        assert (await one_message(store)).client_id == "k1"
+        await store.enqueue(queued("k2", to=ANN_LID))
+        assert (await one_thread(store)).messages == 2
+
+    async def test_what_was_read_under_one_address_is_read(self, store: Store) -> None:
+        """Unread is counted anew, from the later place of both."""
+        await store.record(ACC, [*arrival(1, ANN), *arrival(2, ANN_LID), *arrival(3, ANN)])
+        await store.record(ACC, [PutChat(ANN_LID_THREAD, str(ANN_LID), read_ms=NOON + 2000), ALIAS])
+        assert (await one_thread(store)).unread == 1
+
+    @pytest.mark.parametrize("hidden", ["placeholder", "amendment"])
+    async def test_a_placeholder_goes_under_either_address(self, store: Store, hidden: str) -> None:
+        """The amendment that it stood for may lie under the other one."""
+        stuck = reaction(1, "+", thread=ANN_LID_THREAD if hidden == "amendment" else ANN_THREAD)
+        number = int(stuck.wa_id, 16) - int(wa_id(0), 16)
+        chat = ANN_LID if hidden == "placeholder" else ANN
+        holder = arrival(number, chat, content=Content(MessageKind.UNDECRYPTABLE))
+        await store.record(ACC, [*arrival(1), *holder, stuck, ALIAS])
+        assert [r.text for r in (await one_message(store)).reactions] == ["+"]
+        assert (await one_thread(store)).messages == 1

@@ -1,0 +1,248 @@
+"""The gate: which receipts are held, and what lets each go.  The places: which bytes are changed, in which builds."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.whatsapp.golib import library_path
+from wad.engine import receipts
+from wad.engine.receipts import PLACES, Gate, NotThisBuild, keep_plaintexts
+
+
+def incoming(ident: str, parts: int = 1) -> str:
+    """How the library logs a message that comes in."""
+    enc = '<enc type="msg" v="2"><!-- 200 bytes --></enc>'
+    return f'<message from="9@lid" id="{ident}" notify="Bob" t="17" type="text">{enc * parts}</message>'
+
+
+def outgoing(ident: str, kind: str = "inactive", more: str = "") -> str:
+    """How it logs a receipt that it is about to write."""
+    type_ = f' type="{kind}"' if kind else ""
+    items = f'<list><item id="{more}"/></list>' if more else ""
+    return f'<receipt id="{ident}" to="9@lid"{type_}>{items}</receipt>'
+
+
+class Receipt:
+    """A receipt on a thread of its own, as the library sends it."""
+
+    def __init__(self, gate: Gate, text: str) -> None:
+        self._gate = gate
+        self._thread = threading.Thread(target=gate.note, args=("Client/Send", text), daemon=True)
+        self._thread.start()
+
+    def is_held(self) -> bool:
+        """Whether it waits; asked only once it has arrived at the gate."""
+        return self._thread.is_alive()
+
+    def is_sent(self) -> bool:
+        """Whether it goes out; waits for that."""
+        self._thread.join(20)
+        return not self._thread.is_alive()
+
+
+def held(gate: Gate, text: str) -> Receipt:
+    """A receipt that has arrived at the gate and waits there."""
+    before = len(gate._waiting)
+    receipt = Receipt(gate, text)
+    until(lambda: len(gate._waiting) > before)
+    return receipt
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for another thread."""
+    for _ in range(10_000):
+        if condition():
+            return
+        time.sleep(0.001)
+    raise AssertionError("waited in vain")
+
+
+def deal_with(gate: Gate, *idents: str) -> None:
+    """Events of these messages are handed over and stored."""
+    for _ in idents:
+        gate.taken()
+    gate.dealt_with(idents)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """A gate that has all the time in the world."""
+    monkeypatch.setattr(receipts, "_PATIENCE", 1_000_000)
+    return Gate()
+
+
+@pytest.mark.parametrize("kind", ["", "inactive", "sender", "peer_msg"])
+def test_a_receipt_waits_for_its_message(gate: Gate, kind: str) -> None:
+    """Another message lets it wait on; its own lets it go."""
+    gate.note("Client/Recv", incoming("A"))
+    receipt = held(gate, outgoing("A", kind))
+    deal_with(gate, "B")
+    assert receipt.is_held()
+    deal_with(gate, "A")
+    assert receipt.is_sent()
+
+
+def test_a_message_that_was_stored_first(gate: Gate) -> None:
+    """Its receipt does not wait at all, however often it is sent."""
+    gate.note("Client/Recv", incoming("A"))
+    deal_with(gate, "A")
+    assert Receipt(gate, outgoing("A")).is_sent()
+    assert Receipt(gate, outgoing("A", "peer_msg")).is_sent()
+
+
+@pytest.mark.parametrize(
+    "kind", ["read", "read-self", "played", "retry", "hist_sync", "server-error"]
+)
+def test_other_receipts_are_not_held(gate: Gate, kind: str) -> None:
+    """What we say of a message that we have read, or could not read, is not about storing it."""
+    assert Receipt(gate, outgoing("A", kind)).is_sent()
+
+
+@pytest.mark.parametrize(
+    ("logger", "text"),
+    [
+        ("Client/Send", '<message id="A" to="9@lid"></message>'),
+        ("Client/Send", '<ack class="receipt" id="A"/>'),
+        ("Client/Recv", outgoing("A")),
+        ("Client", outgoing("A")),
+        ("Client/Send", "<receipt "),
+    ],
+)
+def test_other_lines_are_not_held(gate: Gate, logger: str, text: str) -> None:
+    """Only a receipt that is sent is one."""
+    gate.note(logger, text)
+    assert not gate._waiting
+
+
+def test_a_message_of_two_parts(gate: Gate) -> None:
+    """Keys that carry nothing to keep, then the text: the receipt waits for both."""
+    gate.note("Client/Recv", incoming("A", parts=2))
+    receipt = held(gate, outgoing("A"))
+    deal_with(gate, "A")
+    assert receipt.is_held()
+    deal_with(gate, "A")
+    assert receipt.is_sent()
+
+
+def test_a_message_that_comes_again_is_counted_anew(gate: Gate) -> None:
+    """What was stored of the first does not stand for what comes with the second."""
+    gate.note("Client/Recv", incoming("A"))
+    deal_with(gate, "A")
+    gate.note("Client/Recv", incoming("A"))
+    receipt = held(gate, outgoing("A"))
+    deal_with(gate, "A")
+    assert receipt.is_sent()
+
+
+def test_a_receipt_for_several(gate: Gate) -> None:
+    """It waits for the last of them."""
+    receipt = held(gate, outgoing("A", more="B"))
+    deal_with(gate, "A")
+    assert receipt.is_held()
+    deal_with(gate, "B")
+    assert receipt.is_sent()
+
+
+def test_what_the_library_ignores_has_no_event(gate: Gate) -> None:
+    """It was handed over before; its receipt is to go, as the server sends it for ever else."""
+    gate.note("Client/Recv", incoming("A"))
+    gate.note("Client", "Ignoring message A from 9@lid: received message with old counter 1")
+    assert Receipt(gate, outgoing("A")).is_sent()
+
+
+def test_an_event_that_never_comes_in_a_busy_stream(gate: Gate) -> None:
+    """When all that can have lain in the library's queue is stored, the receipt goes."""
+    receipt = held(gate, outgoing("A"))
+    for number in range(101):
+        deal_with(gate, f"B{number}")
+    assert receipt.is_held()
+    deal_with(gate, "")
+    assert receipt.is_sent()
+
+
+def test_an_event_that_never_comes_in_silence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last resort is taken, and told."""
+    monkeypatch.setattr(receipts, "_SLICE", 0.001)
+    gate = Gate()
+    assert Receipt(gate, outgoing("A")).is_sent()
+    until(lambda: "1 receipts sent for messages of which no event came" in caplog.text)
+
+
+def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that was handed over and is not stored holds everything, without an end."""
+    waits: list[float] = []
+    monkeypatch.setattr(receipts, "_SLICE", 0.001)
+    monkeypatch.setattr(receipts, "_PATIENCE", 3)
+    gate = Gate()
+    gate.taken()
+    receipt = held(gate, outgoing("A"))
+    (waiter,) = gate._waiting
+    monkeypatch.setattr(
+        type(waiter),
+        "slices",
+        property(lambda self: 0, lambda self, n: waits.append(n)),
+        raising=True,
+    )
+    until(lambda: len(waits) > 50)
+    assert set(waits) == {0}
+    assert receipt.is_held()
+    gate.dealt_with(["A"])
+    assert receipt.is_sent()
+
+
+@given(st.permutations([f"M{n}" for n in range(8)]), st.permutations([f"M{n}" for n in range(8)]))
+def test_in_any_order(asked: list[str], stored: list[str]) -> None:
+    """Whatever comes first: after each commit exactly the receipts of what is not stored yet are held."""
+    gate = Gate()
+    sent = {ident: Receipt(gate, outgoing(ident)) for ident in asked[:4]}
+    until(lambda: len(gate._waiting) == 4)
+    for number, ident in enumerate(stored):
+        deal_with(gate, ident)
+        left = set(asked[:4]) - set(stored[: number + 1])
+        assert {i for waiter in gate._waiting for i in waiter.ids} == left
+    assert all(receipt.is_sent() for receipt in sent.values())
+    assert all(Receipt(gate, outgoing(ident)).is_sent() for ident in asked[4:])
+
+
+# --- kept plaintexts ------------------------------------------------------------------------------
+
+
+def test_the_places_change_one_number() -> None:
+    """0xa9, the switch that nobody can turn, becomes 0x7c, which is always on; the instruction stays what it is."""
+    amd64, arm64 = PLACES
+    assert amd64.before.replace(b"\xa9", b"\x7c") == amd64.after
+    before, after = (int.from_bytes(code, "little") for code in (arm64.before, arm64.after))
+    assert (before >> 10 & 0xFFF, after >> 10 & 0xFFF) == (0xA9, 0x7C)
+    assert before & ~(0xFFF << 10) == after & ~(0xFFF << 10)
+
+
+def test_the_installed_library_is_known() -> None:
+    """Who upgrades neonize finds its places, or the guarantee is gone (docs/upstream.md says how)."""
+    digest = hashlib.sha256(library_path().read_bytes()).hexdigest()
+    assert digest in {place.sha256 for place in PLACES}
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    """Nothing is looked up in memory, let alone changed."""
+    file = tmp_path / "neonize-linux-amd64.so"
+    file.write_bytes(b"another build")
+    with pytest.raises(NotThisBuild, match="not known"):
+        keep_plaintexts(file)
+
+
+def test_a_library_that_is_not_loaded_is_refused(tmp_path: Path) -> None:
+    """The right bytes on the disk are not enough."""
+    file = tmp_path / library_path().name
+    file.write_bytes(library_path().read_bytes())
+    with pytest.raises(NotThisBuild, match="not loaded"):
+        keep_plaintexts(file)

@@ -1,0 +1,166 @@
+"""What the test server does wrong on demand, as the bare library takes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.whatsapp.driver import Scene, a_scene
+from tests.whatsapp.people import FATAL_RECEIPT_KINDS
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    """One client for the faults that it survives."""
+    async with a_scene(tmp_path_factory.mktemp("faults")) as scene:
+        yield scene
+
+
+@pytest.fixture
+def scene(shared: Scene) -> Scene:
+    """The client, and a Bob of whom it knows nothing."""
+    return shared.afresh()
+
+
+# --- connections ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [401, 403, 405, 409, 500])
+async def test_a_stream_error_that_the_library_does_not_know(scene: Scene, code: int) -> None:
+    """It is reported, and the client connects again."""
+    await scene.account.end_stream(code)
+    assert (await scene.client.wait("StreamErrorEv"))["data"]["Code"] == str(code)
+    await scene.client.wait("DisconnectedEv")
+    await scene.client.wait("ConnectedEv")
+
+
+async def test_the_server_restarts(scene: Scene) -> None:
+    """503: the client connects again."""
+    await scene.account.end_stream(503)
+    await scene.client.wait("DisconnectedEv")
+    await scene.client.wait("ConnectedEv")
+    assert scene.client.events["StreamErrorEv"] == []
+
+
+async def test_the_client_is_to_connect_anew(scene: Scene) -> None:
+    """515: it does so without a word."""
+    await scene.account.end_stream(515)
+    await scene.client.wait("ConnectedEv")
+    assert scene.client.events["DisconnectedEv"] == []
+
+
+async def test_a_stalled_upgrade(scene: Scene) -> None:
+    """The client waits as long as it takes; what was sent meanwhile arrives then."""
+    scene.server.stalling = True
+    await scene.account.drop()
+    await scene.server.wait_stalled()
+    ident = await scene.bob.send_text(scene.account, "meanwhile")
+    assert not scene.account.online
+    scene.server.stalling = False
+    assert (await scene.client.wait("MessageEv"))["id"] == ident
+
+
+async def test_silence(scene: Scene) -> None:
+    """Nothing is answered on the live connection; afterwards all goes on."""
+    await scene.client.send(scene.bob.pn.user, "answered")
+    scene.account.silent = True
+    ident = await scene.bob.send_text(scene.account, "unheard")
+    sending = asyncio.create_task(scene.client.send(scene.bob.pn.user, "unanswered"))
+    assert await scene.client.call("is_connected") is True
+    assert scene.account.online
+    assert scene.server.ledger.unreceipted(scene.account) == [ident]
+    assert not sending.done()
+    scene.account.silent = False
+    assert (await scene.client.wait("MessageEv"))["id"] == ident
+    await scene.account.drop()
+    await sending
+    await scene.bob.received(scene.account, text="unanswered")
+
+
+async def test_a_ban(tmp_path: Path) -> None:
+    """The client is cut off and told for how long."""
+    async with a_scene(tmp_path) as scene:
+        await scene.account.ban(code=104, seconds=120)
+        banned = (await scene.client.wait("TemporaryBanEv"))["data"]
+        assert (banned["Code"], banned["Expire"]) == ("SENT_TOO_MANY_SAME_MESSAGE", "120")
+
+
+async def test_the_session_is_taken_over(tmp_path: Path) -> None:
+    """The client stays away."""
+    async with a_scene(tmp_path) as scene:
+        await scene.account.replace()
+        await scene.client.wait("StreamReplacedEv")
+        assert not scene.account.online
+
+
+# --- receipts and acknowledgements ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FATAL_RECEIPT_KINDS)
+async def test_a_receipt_of_an_unknown_kind(tmp_path: Path, kind: str) -> None:
+    """It ends the library's event pump: connect() fails."""
+    async with a_scene(tmp_path) as scene:
+        ident = await scene.client.send(scene.bob.pn.user, "hello")
+        await scene.bob.send_receipt(scene.account, ident, kind)
+        await scene.client.wait("exited")
+        log = scene.database.with_suffix(".log").read_text()
+        assert "Receipt.Type not set" in log
+
+
+async def test_slow_acknowledgements(scene: Scene) -> None:
+    """The message is there before the client knows that it was sent."""
+    scene.account.ack_delay = 0.5
+    sending = asyncio.create_task(scene.client.send(scene.bob.pn.user, "slowly"))
+    got = await scene.bob.received(scene.account, text="slowly")
+    assert not sending.done()
+    assert await sending == got.ident
+    scene.account.ack_delay = 0.0
+
+
+async def test_a_message_that_whatsapp_refuses(scene: Scene) -> None:
+    """The client learns the reason."""
+    scene.account.ack_error = 463
+    with pytest.raises(RuntimeError, match="463"):
+        await scene.client.send(scene.bob.pn.user, "no")
+    scene.account.ack_error = None
+
+
+# --- delivery ---------------------------------------------------------------------------------
+
+
+async def test_the_same_ciphertext_again(scene: Scene) -> None:
+    """The library receipts it once more, and says nothing."""
+    got = await scene.text("once")
+    await scene.server.ledger.settled(scene.account)
+    scene.account.redeliver(got["id"])
+    await scene.server.ledger.settled(scene.account)
+    marker = await scene.text("marker")
+    assert [message["id"] for message in scene.client.messages] == [got["id"], marker["id"]]
+    sent = scene.server.ledger.sent_to(scene.account)
+    assert next(entry.wire for entry in sent if entry.ident == got["id"]) == 2
+
+
+async def test_the_same_message_in_another_ciphertext(scene: Scene) -> None:
+    """The library hands it out twice under one id."""
+    got = await scene.text("twice")
+    await scene.server.ledger.settled(scene.account)
+    scene.account.redeliver(got["id"], anew=True)
+    again = await scene.client.wait("MessageEv", 2)
+    assert (again["id"], again["text"]) == (got["id"], "twice")
+    with pytest.raises(ValueError, match="no message"):
+        scene.account.redeliver("NEVER SENT")
+
+
+async def test_another_clock(scene: Scene) -> None:
+    """A message bears the server's time."""
+    clock = scene.server.clock
+    scene.server.clock = lambda: 1_234_567_890.5
+    got = await scene.text("long ago")
+    scene.server.clock = clock
+    assert got["at"] // 1000 == 1_234_567_890

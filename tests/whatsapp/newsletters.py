@@ -1,0 +1,39 @@
+"""Newsletters (channels): their messages are plaintext, and acknowledged, not receipted (engine.md 4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.whatsapp import contents, pb
+from tests.whatsapp.device import Envelope
+from tests.whatsapp.wire import Jid, node
+
+if TYPE_CHECKING:
+    from tests.whatsapp.account import Account
+    from tests.whatsapp.server import WhatsApp
+
+
+class Newsletter:
+    """One newsletter."""
+
+    def __init__(self, server: WhatsApp, jid: Jid) -> None:
+        self.server = server
+        self.jid = jid
+        self._number = 0
+
+    def post_text(self, account: Account, text: str) -> str:
+        """Post to an account that follows it; the message's id."""
+        return self.post(account, contents.text(text))
+
+    def post(self, account: Account, content: pb.Message) -> str:
+        """The same with a waE2E.Message."""
+        self._number += 1
+        ident = self.server.next_id()
+        self.server.ledger.sent(account, self.jid.user, ident, contents.text_of(pb.encode(content)))
+        for device in account.devices.values():
+            stanza = node(
+                "message", node("plaintext", pb.encode(content)), id=ident, server_id=self._number,
+                t=self.server.now(), type_=contents.stanza_kind(content).type, from_=self.jid,
+            )  # fmt: skip
+            device.post(Envelope(stanza))
+        return ident

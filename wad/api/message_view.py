@@ -1,0 +1,194 @@
+"""A stored message as the doors show it: all that a person or a program needs, without keys."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeVar
+
+import msgspec
+
+from wad.core.content import Call, Contact, Content, Link, Location, Media, Poll
+from wad.core.message import Ballot, Message, Reaction
+
+T = TypeVar("T")
+
+
+class ReplyView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a message answers: its WhatsApp id, who wrote it, one line of it; `chat` where it is another one."""
+
+    wa_id: str
+    sender: str
+    text: str
+    chat: str
+
+
+class MediaView(msgspec.Struct, frozen=True, kw_only=True):
+    """An attachment as announced; `size` in bytes, `seconds` of sound or film, `width` and `height` in pixels."""
+
+    mimetype: str
+    filename: str
+    size: int
+    seconds: int
+    width: int
+    height: int
+    pages: int
+    voice: bool
+    animated: bool
+
+
+class LinkView(Link, frozen=True, omit_defaults=False):
+    """As in the content; here every field is told."""
+
+
+class LocationView(Location, frozen=True, omit_defaults=False):
+    """As in the content; here every field is told."""
+
+
+class ContactView(Contact, frozen=True, omit_defaults=False):
+    """As in the content; here every field is told."""
+
+
+class PollView(Poll, frozen=True, omit_defaults=False):
+    """As in the content; here every field is told."""
+
+
+class CallView(Call, frozen=True, omit_defaults=False):
+    """As in the content; here every field is told."""
+
+
+class VoteView(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody's last vote; `chosen` is None while it is encrypted."""
+
+    by: str
+    from_me: bool
+    at_ms: int
+    chosen: tuple[str, ...] | None
+
+
+class VersionView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a message said from `at_ms` on."""
+
+    kind: str
+    text: str
+    at_ms: int
+
+
+class MessageView(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored message.
+
+    `text` is what it says now, `earlier` what it said before (the oldest first).  `detail` says what was not
+    understood, or why a placeholder is one.  `expires_s`: seconds after which it disappears from the phones.
+    """
+
+    id: str
+    thread: str
+    direction: str
+    sender: str
+    name: str
+    kind: str
+    text: str
+    at_ms: int
+    status: str
+    wa_id: str
+    client_id: str
+    detail: str
+    edited_ms: int | None
+    revoked_ms: int | None
+    revoked_by: str
+    reply_to: ReplyView | None
+    reactions: tuple[Reaction, ...]
+    mentions: tuple[str, ...]
+    forwarded: bool
+    view_once: bool
+    expires_s: int
+    media: MediaView | None
+    link: LinkView | None
+    location: LocationView | None
+    contacts: tuple[ContactView, ...]
+    poll: PollView | None
+    votes: tuple[VoteView, ...]
+    call: CallView | None
+    earlier: tuple[VersionView, ...]
+
+
+def message_view(message: Message) -> MessageView:
+    """A stored message as the doors show it."""
+    content = message.content
+    return MessageView(
+        id=message.id,
+        thread=message.thread,
+        direction="outbound" if message.from_me else "inbound",
+        sender=message.sender,
+        name=message.push_name,
+        kind=content.kind,
+        text=content.text,
+        at_ms=message.at_ms,
+        status=message.status,
+        wa_id=message.wa_id,
+        client_id=message.client_id,
+        detail=content.detail,
+        edited_ms=message.edited_ms or None,
+        revoked_ms=message.revoked_ms or None,
+        revoked_by=message.revoked_by,
+        reply_to=_reply(content),
+        reactions=message.reactions,
+        mentions=content.mentions,
+        forwarded=content.forwarded,
+        view_once=content.view_once,
+        expires_s=content.expires_s,
+        media=None if content.media is None else _media(content.media),
+        link=_whole(LinkView, content.link),
+        location=_whole(LocationView, content.location),
+        contacts=tuple(ContactView(contact.name, contact.vcard) for contact in content.contacts),
+        poll=_whole(PollView, content.poll),
+        votes=tuple(_vote(ballot, content.poll) for ballot in message.votes),
+        call=_whole(CallView, content.call),
+        earlier=tuple(
+            VersionView(kind=version.content.kind, text=version.content.text, at_ms=version.at_ms)
+            for version in message.earlier
+        ),
+    )
+
+
+def _whole(kind: type[T], value: msgspec.Struct | None) -> T | None:
+    return None if value is None else kind(**msgspec.structs.asdict(value))
+
+
+def _reply(content: Content) -> ReplyView | None:
+    if not content.target:
+        return None
+    quote = content.quote
+    return ReplyView(
+        wa_id=content.target,
+        sender=quote.by if quote else "",
+        text=quote.text if quote else "",
+        chat=quote.chat if quote else "",
+    )
+
+
+def _media(media: Media) -> MediaView:
+    return MediaView(
+        mimetype=media.mimetype,
+        filename=media.filename,
+        size=media.size,
+        seconds=media.seconds,
+        width=media.width,
+        height=media.height,
+        pages=media.pages,
+        voice=media.voice,
+        animated=media.animated,
+    )
+
+
+def _vote(ballot: Ballot, poll: Poll | None) -> VoteView:
+    """A vote names its options by the SHA-256 of their texts."""
+    names = {
+        hashlib.sha256(name.encode()).digest(): name for name in (poll.options if poll else ())
+    }
+    sealed = bool(ballot.payload) and not ballot.options
+    return VoteView(
+        by=ballot.by,
+        from_me=ballot.from_me,
+        at_ms=ballot.at_ms,
+        chosen=None if sealed else tuple(names.get(o, o.hex()) for o in ballot.options),
+    )

@@ -1,0 +1,98 @@
+"""What edits, revokes, reactions and votes make of a message.
+
+Pure, and independent of order and repetition: the newest edit counts, by the time its sender gave it; a revoke counts
+more than any edit; of each person the newest reaction and the newest vote count, and an empty reaction takes theirs
+away.  Only its author may edit a message; its author, or a group's admin, may revoke it.
+What is not guaranteed: whether who revokes somebody else's message is an admin, we believe WhatsApp's server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from wad.core.change import PutAmendment
+from wad.core.content import Content, MessageKind, Vote
+from wad.core.jid import Jid, JidKind
+from wad.core.message import Ballot, Message, Reaction, Version
+
+
+def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
+    """The message as it stands, from what was first told of it and all amendments of it."""
+    found = sorted(amendments, key=_order)
+    versions = [Version(told.content, told.at_ms)]
+    versions += [
+        Version(_edited(told.content, edit.content), edit.at_ms)
+        for edit in _of(found, MessageKind.EDIT)
+        if _is_author(told, edit)
+    ]
+    edited_ms = versions[-1].at_ms if len(versions) > 1 else 0
+    revoked_ms, revoked_by = 0, ""
+    for revoke in _of(found, MessageKind.REVOKE):
+        if _may_revoke(told, revoke):
+            revoked_ms, revoked_by = revoke.at_ms, revoke.by
+            versions.append(Version(Content(MessageKind.REVOKE), revoke.at_ms))
+            break
+    return msgspec.structs.replace(
+        told,
+        content=versions[-1].content,
+        earlier=tuple(versions[:-1]),
+        edited_ms=edited_ms,
+        revoked_ms=revoked_ms,
+        revoked_by=revoked_by,
+        reactions=_reactions(_of(found, MessageKind.REACTION)),
+        votes=_votes(_of(found, MessageKind.POLL_VOTE)),
+    )
+
+
+def _order(amendment: PutAmendment) -> tuple[int, str, str, str]:
+    return amendment.at_ms, amendment.wa_id, amendment.by, repr(amendment.content)
+
+
+def _of(found: list[PutAmendment], kind: MessageKind) -> list[PutAmendment]:
+    return [amendment for amendment in found if amendment.content.kind is kind]
+
+
+def _is_author(told: Message, amendment: PutAmendment) -> bool:
+    if told.from_me or amendment.from_me:
+        return told.from_me and amendment.from_me
+    return Jid.parse(told.chat).is_person or amendment.by == told.sender
+
+
+def _may_revoke(told: Message, revoke: PutAmendment) -> bool:
+    if revoke.content.by_admin and Jid.parse(told.chat).kind is JidKind.GROUP:
+        return True
+    return _is_author(told, revoke)
+
+
+def _edited(told: Content, edit: Content) -> Content:
+    # Only words can be edited: a picture stays, its caption changes.
+    return msgspec.structs.replace(told, text=edit.text, mentions=edit.mentions, link=edit.link)
+
+
+def _reactions(found: list[PutAmendment]) -> tuple[Reaction, ...]:
+    newest = {(one.from_me, one.by): one for one in found}
+    return tuple(
+        Reaction(one.by, one.content.text, one.at_ms, one.from_me)
+        for _, one in sorted(newest.items())
+        if one.content.text
+    )
+
+
+def _votes(found: list[PutAmendment]) -> tuple[Ballot, ...]:
+    newest: dict[tuple[bool, str], Ballot] = {}
+    for one in found:
+        key, vote = (one.from_me, one.by), one.content.vote or Vote()
+        before = newest.get(key)
+        if before is not None and (before.at_ms, before.wa_id) == (one.at_ms, one.wa_id):
+            # The same vote, told encrypted and in clear.
+            vote = Vote(
+                max(vote.payload, before.payload),
+                max(vote.iv, before.iv),
+                max(vote.options, before.options),
+            )
+        newest[key] = Ballot(
+            one.by, one.at_ms, one.wa_id, one.from_me, vote.payload, vote.iv, vote.options
+        )
+    return tuple(ballot for _, ballot in sorted(newest.items()))

@@ -1,0 +1,138 @@
+"""What an event changes in the store.
+
+`plan` is total and pure: the same event gives the same changes, and applying changes twice, or in another order, ends
+in the same store.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
+from wad.core.content import AMENDING
+from wad.core.event import (
+    AliasReceived,
+    ChatReceived,
+    Event,
+    HistoryReceived,
+    Mark,
+    MessageReceived,
+    ReceiptReceived,
+)
+from wad.core.identity import Aliases, canonical, document_id, fingerprint, stable_key
+from wad.core.jid import Jid, JidKind, ThreadId
+from wad.core.message import Message, MessageStatus
+
+
+def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Change]:
+    """The changes that an event asks of the store; `seen` is when it came, in microseconds since 1970."""
+    match event:
+        case MessageReceived():
+            return _message(account, event, aliases, seen)
+        case ReceiptReceived():
+            return _receipt(account, event, aliases)
+        case ChatReceived():
+            return _chat(account, event, aliases)
+        case AliasReceived(lid, pn):
+            return [*_aliases((lid, pn))]
+        case HistoryReceived():
+            return _history(account, event, aliases, seen)
+        case _:
+            assert_never(event)
+
+
+def _history(account: str, event: HistoryReceived, aliases: Aliases, seen: int) -> list[Change]:
+    """Its events in their order, all of them seen before whatever comes next."""
+    known = dict(aliases)
+    changes: list[Change] = []
+    for number, part in enumerate(event.events, seen - len(event.events)):
+        for change in plan(account, part, known, number):
+            if isinstance(change, PutAlias):
+                known[change.lid] = change.pn
+            changes.append(change)
+    return changes
+
+
+def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) -> list[Change]:
+    sender = event.sender
+    # A one-to-one chat is its other party: where the server named only the sender's number, that is the chat's too.
+    chat_alt = event.chat_alt
+    if chat_alt is None and sender is not None and event.chat.bare() == sender.bare():
+        chat_alt = event.sender_alt
+    chat = canonical(event.chat, chat_alt, aliases)
+    by = None if sender is None else canonical(sender, event.sender_alt, aliases)
+    told = _aliases((event.chat, event.chat_alt), (sender, event.sender_alt))
+    if event.content.kind in AMENDING and event.content.target:
+        return [*told, _amendment(account, event, chat, by)]
+    participant = None if chat.is_person else by
+    key = stable_key(account, chat, event.id, event.from_me, participant)
+    message = Message(
+        id=document_id(key),
+        account=account,
+        thread=str(ThreadId.make(account, chat)),
+        chat=str(chat),
+        sender=str(by or ""),
+        from_me=event.from_me,
+        at_ms=event.at_ms,
+        content=event.content,
+        status=MessageStatus.SENT if event.from_me else MessageStatus.DELIVERED,
+        seen=seen,
+        wa_id=event.id,
+        push_name=event.push_name,
+        stable_key=key,
+        fingerprint=fingerprint(chat, event.from_me, participant, event.at_ms, event.content),
+    )
+    return [*told, PutMessage(message)]
+
+
+def _amendment(account: str, event: MessageReceived, chat: Jid, by: Jid | None) -> PutAmendment:
+    return PutAmendment(
+        thread=str(ThreadId.make(account, chat)),
+        target=event.content.target,
+        wa_id=event.id,
+        by="" if event.from_me else str(by or ""),
+        from_me=event.from_me,
+        at_ms=event.content.told_ms or event.at_ms,
+        content=event.content,
+    )
+
+
+def _receipt(account: str, event: ReceiptReceived, aliases: Aliases) -> list[Change]:
+    told = _aliases((event.chat, event.chat_alt), (event.sender, event.sender_alt))
+    chat_alt = event.chat_alt
+    if chat_alt is None and event.chat.bare() == event.sender.bare():
+        chat_alt = event.sender_alt
+    chat = canonical(event.chat, chat_alt, aliases)
+    thread = str(ThreadId.make(account, chat))
+    if event.from_me:
+        # What our phone did with theirs: it read the chat.
+        read = event.mark in (Mark.READ, Mark.PLAYED)
+        return [*told, PutChat(thread, str(chat), read_ms=event.at_ms)] if read else [*told]
+    by = str(canonical(event.sender, event.sender_alt, aliases))
+    return [*told, *(PutMark(thread, wa_id, event.mark, by, event.at_ms) for wa_id in event.ids)]
+
+
+def _chat(account: str, event: ChatReceived, aliases: Aliases) -> list[Change]:
+    chat = canonical(event.chat, event.chat_alt, aliases)
+    change = PutChat(
+        thread=str(ThreadId.make(account, chat)),
+        chat=str(chat),
+        name=event.name,
+        push_name=event.push_name,
+        name_ms=event.name_ms,
+        read_ms=event.read_ms,
+        expires_s=event.expires_s,
+        expires_ms=event.expires_ms,
+    )
+    return [*_aliases((event.chat, event.chat_alt)), change]
+
+
+def _aliases(*pairs: tuple[Jid | None, Jid | None]) -> list[PutAlias]:
+    # Not a set: the same event gives the same list, in every process.
+    found: dict[PutAlias, None] = {}
+    for one, other in pairs:
+        if one is not None and other is not None:
+            kinds = {one.kind: one.bare(), other.kind: other.bare()}
+            if JidKind.LID in kinds and JidKind.PN in kinds:
+                found[PutAlias(str(kinds[JidKind.LID]), str(kinds[JidKind.PN]))] = None
+    return list(found)
