@@ -86,6 +86,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     instance: str
     boot_id: str
+    ready: bool
     pid: int
     started_ms: int
     uptime_s: float
