@@ -32,6 +32,7 @@ from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.flow.leader import Leader
 from wad.flow.outbound import Outbound
+from wad.groups import Groups, divide
 from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
 from wad.notify import Notifier, watchdog_interval
@@ -50,7 +51,13 @@ class Daemon:
     """The live objects; what the operations see is `wad.api.context.Context`."""
 
     def __init__(
-        self, loaded: Loaded, store: Store, clock: Clock, boot_id: str, floor: int
+        self,
+        loaded: Loaded,
+        store: Store,
+        clock: Clock,
+        boot_id: str,
+        floor: int,
+        groups: Groups | None = None,
     ) -> None:
         config = loaded.config
         self.loaded = loaded
@@ -74,6 +81,7 @@ class Daemon:
                 proxy=config.engine.proxy,
                 probe_every=config.engine.probe_every,
                 probe_timeout=config.engine.probe_timeout,
+                groups=groups,
             ),
         )
         around = Surroundings(
@@ -211,7 +219,8 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
     with StateLock(config.state.dir, boot_id):
         store = await _open_store(loaded)
         try:
-            daemon = Daemon(loaded, store, SystemClock(), boot_id, await store.epoch())
+            groups = divide(config.engine.worker_memory_mb) if start.invocation else None
+            daemon = Daemon(loaded, store, SystemClock(), boot_id, await store.epoch(), groups)
             await daemon.look_at_disk()
             daemon.look_at_space()
             await _live(daemon, notifier, start)

@@ -63,10 +63,21 @@ class Container:
                 await asyncio.sleep(0.1)
 
     async def reboot(self) -> float:
-        """Reboot from inside, as an administrator does; seconds until everything is started again."""
+        """Reboot from inside, as an administrator does; seconds until everything is started again.
+
+        Where /run is no tmpfs, systemd-nspawn ends instead of booting again; then it is started again.
+        """
+        assert self._nspawn is not None
         before, begun = self._leader, time.monotonic()
         await self.try_run("systemctl reboot")
-        await self._until_up(before)
+        while _children(self._nspawn.pid) == [before]:
+            await asyncio.sleep(0.05)
+        if not _children(self._nspawn.pid):
+            await asyncio.to_thread(self._nspawn.wait, PATIENCE)
+        if self._nspawn.poll() is None:
+            await self._until_up(before)
+        else:
+            await self.boot()
         return time.monotonic() - begun
 
     async def stop(self) -> None:

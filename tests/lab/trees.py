@@ -11,7 +11,7 @@ from typing import Final
 SYSTEMS: Final = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 _PACKAGES: Final = (
     *("systemd", "systemd-sysv", "dbus", "procps", "curl", "ca-certificates", "faketime"),
-    *("python3", "libstdc++6", "sudo", "adduser"),
+    *("python3", "libstdc++6", "sudo", "adduser", "man-db"),
 )
 """A small server, as it is before wad is installed: what the package depends on is there, for there is no network."""
 _KEPT: Final = 7 * 86400.0

@@ -15,6 +15,7 @@ from typing import Protocol
 from wad.core import connection
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
+from wad.groups import Groups
 from wad.home import Home
 
 
@@ -62,12 +63,16 @@ Fate = Sent | NotSent | Refused | Unknown
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices."""
+    """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices.
+
+    `groups`: where worker processes get their control groups; None for nowhere.
+    """
 
     device_name: str = "wad"
     proxy: str = ""
     probe_every: float = 10.0
     probe_timeout: float = 20.0
+    groups: Groups | None = None
 
 
 class Worker(Protocol):
