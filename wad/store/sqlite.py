@@ -121,6 +121,7 @@ class SqliteStore:
 
         def work(db: sqlite3.Connection) -> Recorded:
             recorded = _apply(db, account, changes)
+            self._note(db, account, changes)
             if cursor is not None:
                 db.execute(
                     "INSERT OR REPLACE INTO cursors VALUES (?,?,?)",
@@ -129,6 +130,9 @@ class SqliteStore:
             return recorded
 
         return await self._write(work)
+
+    def _note(self, db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> None:
+        """For who keeps more than this file: called in the transaction that has applied the changes."""
 
     async def cursor(self, account: str) -> Cursor | None:
         """How far this account's spool was recorded."""

@@ -19,9 +19,11 @@ from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.base_query import FieldFilter
 from google.cloud.firestore_v1.batch import WriteBatch
 from google.cloud.firestore_v1.client import Client as _Client
 from google.cloud.firestore_v1.document import DocumentReference
+from google.cloud.firestore_v1.query import Query
 from google.cloud.firestore_v1.services.firestore.client import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports.grpc import FirestoreGrpcTransport
 from google.cloud.firestore_v1.transforms import DELETE_FIELD, SERVER_TIMESTAMP, Increment
@@ -29,7 +31,7 @@ from google.cloud.firestore_v1.watch import Watch
 from google.oauth2 import service_account
 from proto.datetime_helpers import DatetimeWithNanoseconds
 
-from wad.core.errors import BadConfig, Conflict, NotFound, Unavailable, WadError
+from wad.core.errors import BadConfig, BadInput, Conflict, NotFound, Unavailable, WadError
 from wad.store.firestore.access import Access, service_account_of
 from wad.store.firestore.threads import Threads
 
@@ -38,7 +40,9 @@ __all__ = [
     "SERVER_TIMESTAMP",
     "Batch",
     "DocumentReference",
+    "FieldFilter",
     "Increment",
+    "Query",
 ]
 
 log = logging.getLogger(__name__)
@@ -97,7 +101,7 @@ class Firestore:
         """What `work` returns; it gives every call of its own a timeout and `retry=None`.
 
         Raises Conflict (a precondition failed, or the document exists), NotFound (an update of what is not there),
-        Unavailable (no answer, denied, too much at once).
+        BadInput (a document that Firestore does not take), Unavailable (no answer, denied, too much at once).
         """
         return await self._threads.run(lambda: self._call(work))
 
@@ -137,14 +141,25 @@ class Firestore:
         Both are called on threads of the library's.  It may still end silently: look from time to time.  To be called
         in `call`.
         """
-        client = self._open()
-        document = client.document(path)
+        document = self._open().document(path)
 
         def on_snapshot(documents: list[Snapshot], changes: object, read_time: object) -> None:
             found = documents[0] if documents else None
             tell(found or DocumentSnapshot(document, None, False, None, None, None))
 
         watch = _Watch.for_document(document, on_snapshot, DocumentSnapshot)
+        watch.lost = lost
+        return lambda: watch.unsubscribe()
+
+    def watch_query(
+        self, query: Query, tell: Callable[[list[Snapshot]], None], lost: Callable[[], None]
+    ) -> Callable[[], None]:
+        """The same for a query: `tell` gets all its documents, whenever one of them changes."""
+
+        def on_snapshot(documents: list[Snapshot], changes: object, read_time: object) -> None:
+            tell(documents)
+
+        watch = _Watch.for_query(query, on_snapshot, DocumentSnapshot)
         watch.lost = lost
         return lambda: watch.unsubscribe()
 
@@ -194,6 +209,8 @@ def _ours(error: google_errors.GoogleAPICallError) -> WadError:
             return NotFound(said)
         case google_errors.PermissionDenied() | google_errors.Unauthenticated():
             return Unavailable(f"Firestore denies access: {said}")
+        case google_errors.InvalidArgument():
+            return BadInput(said)
         case google_errors.DeadlineExceeded():
             return Unavailable("Firestore does not answer")
         case google_errors.ServiceUnavailable():
