@@ -43,6 +43,26 @@ async def test_what_arrives_is_recorded_in_order(tmp_path: Path) -> None:
         assert account.inbound.backlog == 0
 
 
+async def test_a_burst_within_one_millisecond_keeps_its_order(tmp_path: Path) -> None:
+    """However many rows share a moment, and wherever their numbers stand."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        sent = [
+            MessageReceived(f"ID{number}", BOB, BOB, 1000, Content(MessageKind.TEXT, str(number)))
+            for number in range(1005)
+        ]
+        spool = Spool.open(account.home.spool_db)
+        spool.append_rows((7, "message", event.id, b"", encode(event), "") for event in sent)
+        spool.close()
+        account.inbound.wake()
+        await until(lambda: account.inbound.recorded == len(sent), "the burst")
+        thread = str(ThreadId.make(account.id, BOB))
+        stored = await world.store.messages(thread, limit=2000)
+        assert [message.content.text for message in reversed(stored)] == [
+            event.content.text for event in sent
+        ]
+
+
 async def test_a_redelivered_message_is_counted_not_stored(tmp_path: Path) -> None:
     """The same WhatsApp id again changes nothing."""
     async with a_world(tmp_path) as world, world.leading():

@@ -61,6 +61,7 @@ class Inbound:
         self._on_damaged = on_damaged
         self._spool: Spool | None = None
         self._cursor = Cursor("", 0)
+        self._seen = 0
         self._aliases: dict[str, str] | None = None
         self._news = asyncio.Event()
         self._pruned_at = clock.monotonic()
@@ -186,7 +187,8 @@ class Inbound:
             event = self._event(row)
             if isinstance(event, words.HistoryReceived):
                 skipped += event.skipped
-            for change in plan(self._account, event, self._aliases, _seen(row)):
+            self._seen = _seen_after(self._seen, row)
+            for change in plan(self._account, event, self._aliases, self._seen):
                 if isinstance(change, PutAlias):
                     self._aliases[change.lid] = change.pn
                 changes.append(change)
@@ -222,6 +224,10 @@ class Inbound:
             self.last_turn = self._clock.monotonic()
 
 
-def _seen(row: Row) -> int:
-    """Microseconds since 1970 at which a row was received; rows of one millisecond keep their order."""
-    return row.received_ms * 1000 + row.seq % 1000
+def _seen_after(previous: int, row: Row) -> int:
+    """Microseconds since 1970 at which a row was received, later than the row before, as it was.
+
+    The row's number tells rows of one millisecond apart, also for another process that goes on in the middle of one.
+    Where its last three digits begin anew, or the clock was set back, the row before decides.
+    """
+    return max(previous + 1, row.received_ms * 1000 + row.seq % 1000)
