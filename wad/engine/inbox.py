@@ -19,6 +19,7 @@ from wad.clock import Clock
 from wad.core import event as words
 from wad.core.errors import StateUnwritable, Unavailable
 from wad.engine.library import parse
+from wad.engine.lines import AWAITED, receipt_of
 from wad.engine.translate import TRANSLATORS, Untranslatable
 from wad.spool import Arrival, Spool
 
@@ -33,9 +34,9 @@ KEPT: Final = frozenset(TRANSLATORS)
 
 
 class _Item(NamedTuple):
-    """Something to be done in its turn.  `message` is the id of the message that the event was about, if any."""
+    """Something to be done in its turn.  `name` says what the event was about, as wad/engine/lines.py names it."""
 
-    message: str
+    name: str
     arrival: Arrival | None
     action: Callable[[], None] | None = None
 
@@ -43,8 +44,8 @@ class _Item(NamedTuple):
 class Inbox:
     """What has arrived and is to be stored.
 
-    All callbacks run on the writing thread: `on_stored(seq)` when there are new rows, `on_done(messages)` with an entry
-    for each event that is dealt with, in order, `on_held(why)` while the disk refuses and with an empty text when it
+    All callbacks run on the writing thread: `on_stored(seq)` when there are new rows, `on_done(names)` with what each
+    event that is dealt with was about, in order, `on_held(why)` while the disk refuses and with an empty text when it
     does no more, `on_failed(error)` for anything else, after which nothing more is written.
     """
 
@@ -97,11 +98,14 @@ class Inbox:
             return self._changed.wait_for(lambda: not self._queue and not self._busy, timeout)
 
     def _item(self, name: str, raw: bytes) -> _Item:
-        event, wa_id, ours, reason = None, "", False, ""
+        event, about, wa_id, ours, reason = None, "", "", False, ""
         try:
             found = parse(name, raw)
             if name == "Message":
-                wa_id, ours = found.Info.ID, found.Info.MessageSource.IsFromMe
+                about = wa_id = found.Info.ID
+                ours = found.Info.MessageSource.IsFromMe
+            elif name == "Receipt" and found.Type in AWAITED and found.MessageIDs:
+                about = receipt_of(found.MessageIDs[0])
             event = TRANSLATORS[name](found)
         except Untranslatable as error:
             reason = str(error)
@@ -111,9 +115,9 @@ class Inbox:
         else:
             if event is None:
                 heard = Arrival(0, "heard", wa_id) if wa_id and not ours else None
-                return _Item(wa_id, heard)
+                return _Item(about, heard)
         return _Item(
-            wa_id,
+            about,
             Arrival(
                 received_ms=self._clock.wall_ms(),
                 kind=name.lower(),
@@ -150,7 +154,7 @@ class Inbox:
             self._on_stored(self._store(arrivals))
         if action := batch[-1].action:
             action()
-        self._on_done([item.message for item in batch])
+        self._on_done([item.name for item in batch])
         with self._changed:
             self._busy = 0
             self._changed.notify_all()
