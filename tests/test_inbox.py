@@ -63,6 +63,7 @@ class Box:
         self.inbox = Inbox(
             self.spool,  # type: ignore[arg-type]
             SystemClock(),
+            read_vote=lambda raw: (),
             patient=patient,
             on_stored=self.stored.append,
             on_done=self.done.extend,

@@ -21,6 +21,7 @@ from wad.core.errors import StateUnwritable, Unavailable
 from wad.engine.library import parse
 from wad.engine.lines import AWAITED, receipt_of
 from wad.engine.translate import TRANSLATORS, Untranslatable
+from wad.engine.votes import opened
 from wad.spool import Arrival, Spool
 
 log = logging.getLogger("wad.inbox")
@@ -44,6 +45,7 @@ class _Item(NamedTuple):
 class Inbox:
     """What has arrived and is to be stored.
 
+    `read_vote(raw)` tells what a Message event votes for, or raises EngineFailure (wad/engine/votes.py).
     All callbacks run on the writing thread: `on_stored(seq)` when there are new rows, `on_done(names)` with what each
     event that is dealt with was about, in order, `on_held(why)` while the disk refuses and with an empty text when it
     does no more, `on_failed(error)` for anything else, after which nothing more is written.
@@ -54,6 +56,7 @@ class Inbox:
         spool: Spool,
         clock: Clock,
         *,
+        read_vote: Callable[[bytes], tuple[bytes, ...]],
         patient: bool,
         on_stored: Callable[[int], None],
         on_done: Callable[[list[str]], None],
@@ -62,6 +65,7 @@ class Inbox:
     ) -> None:
         self._spool = spool
         self._clock = clock
+        self._read_vote = read_vote
         self._patient = patient
         self._on_stored = on_stored
         self._on_done = on_done
@@ -106,7 +110,7 @@ class Inbox:
                 ours = found.Info.MessageSource.IsFromMe
             elif name == "Receipt" and found.Type in AWAITED and found.MessageIDs:
                 about = receipt_of(found.MessageIDs[0])
-            event = TRANSLATORS[name](found)
+            event = opened(TRANSLATORS[name](found), lambda: self._read_vote(raw))
         except Untranslatable as error:
             reason = str(error)
         except Exception as error:  # whatever it is, the raw event is kept and counted
