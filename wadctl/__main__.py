@@ -15,6 +15,7 @@ import click
 import wad
 from wad.api.operation import find, operations
 from wad.core.errors import WadError
+from wadctl.auditing import audit_group
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.files import send_file_command
 from wadctl.pairing import pair
@@ -177,7 +178,7 @@ def _by_hand() -> list[click.Command]:
         " fish: wadctl completion fish > ~/.config/fish/completions/wadctl.fish",
     )
     completion.arguments = (("SHELL", "bash, zsh or fish"),)
-    return [restart, version, completion]
+    return [restart, version, completion, audit_group()]
 
 
 def _build() -> None:
