@@ -126,7 +126,7 @@ async def a_real_world(
     """Everything up, the lease not held; at the end nothing went wrong in the server."""
     clock, bus = SystemClock(), Bus(SystemClock())
     sessions, media = directory / "sessions", directory / "media"
-    sessions.mkdir(parents=True)
+    sessions.mkdir(parents=True, exist_ok=True)
     media.mkdir()
     options = EngineOptions(media, probe_every=probe_every, probe_timeout=probe_timeout)
     store = await open_store("sqlite", directory)

@@ -336,7 +336,9 @@ class NeonizeWorker:
             return fate.classify(why, found)
         if isinstance(why, TimedOut):  # it may still leave: no trace proves nothing
             return Unknown(found or "", str(why))
-        return NotSent(str(why)) if found is None else Unknown(found, str(why))
+        if found is not None:
+            return Unknown(found, str(why))
+        return NotSent(str(why), innocent=self.ended.done())
 
     async def _upload(self, content: Attachment) -> Upload | NotSent | Refused:
         """Where the file lies at WhatsApp; or why nothing was sent."""
@@ -356,7 +358,7 @@ class NeonizeWorker:
             await asyncio.shield(self.ended)
             return NotSent(str(error))
         except WadError as error:
-            return NotSent(str(error))
+            return NotSent(str(error), innocent=self._process.ended.done())
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers have WhatsApp."""
