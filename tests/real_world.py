@@ -119,25 +119,31 @@ async def a_real_world(
     directory: Path,
     *,
     patience: Patience = QUICK,
+    pairing_window: float = 600.0,
     stop_timeout: float = 6.0,
     probe_every: float = 10.0,
     probe_timeout: float = 20.0,
+    pings: float | None = None,
+    proxy: str = "",
 ) -> AsyncIterator[RealWorld]:
     """Everything up, the lease not held; at the end nothing went wrong in the server."""
     clock, bus = SystemClock(), Bus(SystemClock())
     sessions, media = directory / "sessions", directory / "media"
     sessions.mkdir(parents=True, exist_ok=True)
     media.mkdir()
-    options = EngineOptions(media, probe_every=probe_every, probe_timeout=probe_timeout)
+    options = EngineOptions(
+        media, proxy=proxy, probe_every=probe_every, probe_timeout=probe_timeout
+    )
     store = await open_store("sqlite", directory)
-    async with WhatsApp() as server:
+    async with WhatsApp(pings=pings) as server:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in server.environment().items():
                 patch.setenv(name, value)
             numbers = itertools.count(1)
             around = Surroundings(
                 open_engine("neonize", options), store, bus, clock,
-                AccountOptions(patience, stop_timeout=stop_timeout), lambda: 3600.0, "me",
+                AccountOptions(patience, pairing_window=pairing_window, stop_timeout=stop_timeout),
+                lambda: 3600.0, "me",
             )  # fmt: skip
             accounts = Accounts(Homes(sessions), around, lambda: f"{next(numbers):08x}")
             outbound = Outbound(store, accounts, bus, clock, "me", os.urandom, lambda: 3600.0)

@@ -95,7 +95,7 @@ def write_trust(directory: Path, root_key: bytes, pings: float | None = None) ->
     changes = [(found.root_key_address, REAL_ROOT_KEY.hex(), root_key.hex())]
     if pings is not None:
         pause = int(pings * 1_000_000_000)
-        hurried = struct.pack("<4q", pause, pause, pause + 1, 180_000_000_000)
+        hurried = struct.pack("<4q", pause, pause, pause + 1_000_000, 180_000_000_000)
         changes.append((found.pings_address, PINGS.hex(), hurried.hex()))
     trust = {"library": str(library.resolve()), "changes": changes}
     (site / "trust.json").write_text(json.dumps(trust))
