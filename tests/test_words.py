@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wad.engine.words import is_ban, refused_version, why_it_ended
+from wad.engine.words import ban, is_ban, refused_version, why_it_ended
 
 _DIAL = (
     "failed to dial whatsapp web websocket: failed to WebSocket dial: failed to send handshake"
@@ -58,6 +58,12 @@ def test_an_event_that_the_library_cannot_hand_over(field: str, shown: str, ban:
     words = f"proto: required field neonize.{field} not set"
     assert shown in why_it_ended(words)
     assert is_ban(words) == ban
+
+
+def test_until_when_it_is_banned() -> None:
+    """A time, where WhatsApp gave one."""
+    assert ban("spam", 90, 1_000) == "banned until 1970-01-01 00:01:31 UTC (spam)"
+    assert ban("spam", 0, 1_000) == "banned for a time (spam)"
 
 
 def test_other_words_are_kept() -> None:

@@ -7,6 +7,7 @@ neonize could not serialize (engine.md 3); each as neonize 0.5.2 gave it against
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 _DIAL: Final = re.compile(r"failed to dial whatsapp web websocket: (?:.*: )?(.+)", re.DOTALL)
@@ -32,6 +33,14 @@ def why_it_ended(words: str) -> str:
             unknown[1], f"WhatsApp sent a {unknown[1]} that the library does not know"
         )
     return words
+
+
+def ban(code: str, seconds: int, now_ms: int) -> str:
+    """One sentence for a ban of so many seconds from now (0: WhatsApp did not say)."""
+    if not seconds:
+        return f"banned for a time ({code})"
+    end = datetime.fromtimestamp(now_ms // 1000 + seconds, UTC)
+    return f"banned until {end:%Y-%m-%d %H:%M:%S} UTC ({code})"
 
 
 def is_ban(words: str) -> bool:

@@ -42,7 +42,7 @@ from wad.engine.inbox import KEPT, Inbox
 from wad.engine.library import Library, blank, parse
 from wad.engine.link import Link, Permission
 from wad.engine.receipts import Gate, NotThisBuild, keep_plaintexts
-from wad.engine.words import is_ban, why_it_ended
+from wad.engine.words import ban, is_ban, why_it_ended
 from wad.home import Home, lock_account
 from wad.spool import Spool
 
@@ -206,7 +206,8 @@ class Worker:
                 notice("replaced")
                 self.end("replaced by another client")
             case "TemporaryBan":
-                notice("banned", event.Expire, f"banned for a time ({_word(event, 'Code')})")
+                why = ban(_word(event, "Code"), event.Expire, self._clock.wall_ms())
+                notice("banned", event.Expire, why)
                 self.end("banned")
             case "ClientOutdated":
                 self._outdated()
