@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.whatsapp import Peer, WhatsApp
 from tests.world import until
 from wad.clock import SystemClock
 from wad.core.connection import Patience, State
+from wad.core.message import Message
 from wad.engine import open_engine
 from wad.engine.port import EngineOptions
 from wad.flow.account import Account, AccountOptions, Surroundings
@@ -73,16 +75,36 @@ class Line:
         assert self.wad.worker.pid is not None
         return self.wad.worker.pid
 
+    def spooled(self, kind: str = "message") -> Counter[str]:
+        """How often each message is in the durable inbox."""
+        path = self.wad.home.spool_db
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            rows = db.execute("SELECT wa_id FROM events WHERE kind = ?", (kind,))
+            return Counter(ident for (ident,) in rows)
+
+    @contextmanager
+    def stuck(self) -> Iterator[None]:
+        """Nothing can be stored: somebody else has the durable inbox."""
+        with closing(sqlite3.connect(self.wad.home.spool_db, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            yield
+            db.execute("ROLLBACK")
+
+    async def messages(self) -> list[Message]:
+        """What is stored, oldest first."""
+        found: list[Message] = []
+        for thread in await self.store.threads(self.wad.id, limit=100):
+            found += await self.store.messages(thread.id, limit=1000)
+        return sorted(found, key=lambda message: (message.at_ms, message.seen))
+
     async def stored(self, idents: list[str]) -> Counter[str]:
         """Wait until these messages are in the store; how often each message is."""
-        found: Counter[str] = Counter()
         async with asyncio.timeout(30):
-            while not set(idents) <= set(found):
-                found.clear()
-                for thread in await self.store.threads(self.wad.id, limit=100):
-                    found.update(m.wa_id for m in await self.store.messages(thread.id, limit=1000))
+            while True:
+                found = Counter(message.wa_id for message in await self.messages())
+                if set(idents) <= set(found):
+                    return found
                 await asyncio.sleep(0.02)
-        return found
 
 
 @dataclass
@@ -125,6 +147,7 @@ async def a_real_world(
     probe_timeout: float = 20.0,
     pings: float | None = None,
     proxy: str = "",
+    python_path: Path | None = None,
 ) -> AsyncIterator[RealWorld]:
     """Everything up, the lease not held; at the end nothing went wrong in the server."""
     clock, bus = SystemClock(), Bus(SystemClock())
@@ -139,6 +162,8 @@ async def a_real_world(
         with pytest.MonkeyPatch.context() as patch:
             for name, value in server.environment().items():
                 patch.setenv(name, value)
+            if python_path is not None:
+                patch.setenv("PYTHONPATH", str(python_path), prepend=os.pathsep)
             numbers = itertools.count(1)
             around = Surroundings(
                 open_engine("neonize", options), store, bus, clock,
