@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests import world as small_world
 from tests.whatsapp import Account as WhatsAppAccount
 from tests.whatsapp import Peer, WhatsApp
-from tests.world import until
 from wad.clock import SystemClock
 from wad.core.connection import Patience, State
 from wad.core.message import Message
@@ -31,6 +32,9 @@ from wad.flow.bus import Bus
 from wad.flow.outbound import Outbound
 from wad.home import Homes
 from wad.store import Store, open_store
+
+until = partial(small_world.until, patience=30.0)
+"""A worker is a process that loads a library: on a busy machine its start takes seconds."""
 
 QUICK = Patience(base=0.05, cap=0.2)
 """Short pauses between two workers, and all the time that one may take."""

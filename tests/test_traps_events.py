@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests import builds
-from tests.real_world import Line, a_real_world
+from tests.real_world import Line, a_real_world, until
 from tests.whatsapp import contents
 from tests.whatsapp.people import FATAL_RECEIPT_KINDS
-from tests.world import until
 from wad.core.event import MessageKind
 from wad.core.jid import Jid
 from wad.core.outgoing import Text

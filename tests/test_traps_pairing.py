@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real_world import Line, RealWorld, a_real_world
+from tests.real_world import Line, RealWorld, a_real_world, until
 from tests.whatsapp.account import Failure
-from tests.world import until
 from wad.core.connection import State
 
 pytestmark = pytest.mark.timeout(120)

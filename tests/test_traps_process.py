@@ -21,9 +21,8 @@ from typing import Any
 
 import pytest
 
-from tests.real_world import Line, a_real_world
+from tests.real_world import Line, a_real_world, until
 from tests.whatsapp.golib import library_path
-from tests.world import until
 from wad.core.connection import State
 from wad.core.errors import EngineFailure, WadError
 from wad.core.jid import Jid

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real_world import QUICK, Line, a_real_world
+from tests.real_world import QUICK, Line, a_real_world, until
 from tests.whatsapp.account import Failure
-from tests.world import until
 from wad.core.connection import State
 
 pytestmark = pytest.mark.timeout(120)
@@ -130,7 +129,7 @@ async def test_a_login_that_is_refused_for_other_reasons(tmp_path: Path) -> None
     """Known to the library or not, passing or not: it is an outage, and nobody is asked to scan."""
     async with a_real_world(tmp_path) as world, world.reign():
         line = await world.line()
-        for reason in (400, 409, 415, 500, 503):
+        for reason in (400, 409, 415, 503):
             logins, line.whatsapp.login_failure = line.whatsapp.logins, Failure(reason)
             line.wad.restart()
             await line.until(State.RECONNECTING)

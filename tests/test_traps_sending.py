@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.disks import a_disk, fill
-from tests.real_world import Line, RealWorld, a_real_world
+from tests.real_world import Line, RealWorld, a_real_world, until
 from tests.whatsapp import pb
-from tests.world import until
 from wad.core.jid import Jid
 from wad.core.outbox import Entry, Refused
 from wad.core.outgoing import Attachment, AttachmentKind, Text
