@@ -29,7 +29,7 @@ FILE = Attachment(kind=AttachmentKind.IMAGE, sha256="0" * 64, size=1, mimetype="
 WORKER = """
 import socket, sys, time
 from wad.core import wire
-from wad.core.errors import Damaged, EngineFailure, NotFound
+from wad.core.errors import Damaged, EngineFailure, NotFound, Unavailable
 sock = socket.socket(fileno=int(sys.argv[1]))
 decoder = wire.Decoder()
 while data := sock.recv(1 << 16):
@@ -151,6 +151,23 @@ async def test_an_upload_that_fails(tmp_path: Path, act: str, kind: type) -> Non
     """A file that is not there will not be there later; everything else may be tried again."""
     async with a_worker(tmp_path, upload=act) as worker:
         assert isinstance(await worker.send(BOB, FILE, SECRET, 1), kind)
+
+
+@pytest.mark.parametrize(
+    ("act", "innocent"),
+    [
+        ("'die'", True),
+        ("Unavailable('cannot read it: Input/output error')", True),
+        ("EngineFailure('failed to store: database is locked')", True),
+        ("EngineFailure('upload failed with status code 500')", False),
+    ],
+)
+async def test_whose_fault_it_was(tmp_path: Path, act: str, innocent: bool) -> None:
+    """A worker that is gone, or a disk that refuses, uses up no patience with a message."""
+    async with a_worker(tmp_path, upload=act) as worker:
+        fate = await worker.send(BOB, FILE, SECRET, 1)
+        assert isinstance(fate, NotSent)
+        assert fate.innocent == innocent
 
 
 async def test_a_file_is_uploaded_and_then_sent(tmp_path: Path) -> None:

@@ -28,8 +28,13 @@ def classify(words: str, found: str | None) -> Fate:
     if match := _SERVER_ERROR.search(words):
         return Refused(f"server_{match[1]}", f"WhatsApp refused it with error {match[1]}")
     if found is None or _NOT_WRITTEN.search(words):
-        return NotSent(words, innocent=_NOT_ITS_FAULT.search(words) is not None)
+        return NotSent(words, innocent=is_innocent(words))
     return Unknown(found, words)
+
+
+def is_innocent(words: str) -> bool:
+    """Whether the message had no part in what the library says went wrong."""
+    return _NOT_ITS_FAULT.search(words) is not None
 
 
 _KINDS: Final = {"sent": Sent, "not_sent": NotSent, "refused": Refused, "unknown": Unknown}

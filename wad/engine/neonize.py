@@ -14,7 +14,15 @@ from typing import Any, Final
 
 from wad.clock import SystemClock
 from wad.core import connection, wire
-from wad.core.errors import BadInput, Damaged, EngineFailure, NotFound, TimedOut, WadError
+from wad.core.errors import (
+    BadInput,
+    Damaged,
+    EngineFailure,
+    NotFound,
+    TimedOut,
+    Unavailable,
+    WadError,
+)
 from wad.core.jid import Jid, masked
 from wad.core.outbox import NotSent, Refused, Unknown
 from wad.core.outgoing import Attachment, Outgoing, encode
@@ -338,7 +346,7 @@ class NeonizeWorker:
             return Unknown(found or "", str(why))
         if found is not None:
             return Unknown(found, str(why))
-        return NotSent(str(why), innocent=self.ended.done())
+        return self._not_sent(why)
 
     async def _upload(self, content: Attachment) -> Upload | NotSent | Refused:
         """Where the file lies at WhatsApp; or why nothing was sent."""
@@ -358,7 +366,11 @@ class NeonizeWorker:
             await asyncio.shield(self.ended)
             return NotSent(str(error))
         except WadError as error:
-            return NotSent(str(error), innocent=self._process.ended.done())
+            return self._not_sent(error)
+
+    def _not_sent(self, why: WadError) -> NotSent:
+        surroundings = self._process.ended.done() or isinstance(why, Unavailable)
+        return NotSent(str(why), innocent=surroundings or fate.is_innocent(str(why)))
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers have WhatsApp."""
