@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import sqlite3
 import threading
@@ -16,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from tests import builds
 from tests.daemons import Daemon, a_daemon
 from tests.disks import a_disk, fill
-from tests.whatsapp import Account, Peer, WhatsApp
-from tests.whatsapp.golib import library_path
+from tests.whatsapp import Account, Peer, WhatsApp, contents
+from tests.whatsapp.history import Conversation, Line
 
 pytestmark = pytest.mark.timeout(180)
 PATIENT = 60.0
@@ -28,15 +28,8 @@ BURST = 500
 
 @pytest.fixture(scope="module")
 def another_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory for PYTHONPATH with a neonize that is not the one that was released: its library has a byte more."""
-    directory = tmp_path_factory.mktemp("build")
-    original = library_path()
-    copy = directory / "neonize"
-    copy.mkdir()
-    (copy / "__init__.py").touch()
-    shutil.copytree(original.parent / "proto", copy / "proto")
-    (copy / original.name).write_bytes(original.read_bytes() + b"\0")
-    return directory
+    """A directory for PYTHONPATH with a neonize that is not the one that was released."""
+    return builds.another_build(tmp_path_factory.mktemp("build"))
 
 
 class Shop:
@@ -236,6 +229,29 @@ async def test_what_is_not_receipted_is_acknowledged_after_the_commit(tmp_path: 
         found = {m["wa_id"]: m for m in await shop.daemon.messages("shop")}
         assert {found[answer]["status"] for answer in answers} == {"read"}
         assert Counter(m["kind"] for m in found.values()) == {"text": 53, "call": 1}
+
+
+async def test_history_is_receipted_after_the_commit(tmp_path: Path) -> None:
+    """A worker killed while a part of the history cannot be downloaded gets it announced again."""
+    async with a_shop(tmp_path) as shop:
+        media = shop.server.media
+        media.broken = True
+        lines = [
+            Line(f"OLD{n}", 1_700_000_000 + n, contents.text(f"{n}"), shop.bob) for n in range(5)
+        ]
+        (ident,) = await shop.account.phone.send_history(Conversation(shop.bob, lines))
+        async with asyncio.timeout(PATIENT):
+            while not media.refused:
+                await asyncio.sleep(0.01)
+        assert ident not in shop.receipted
+        await shop.die()
+        media.broken = False
+        assert await shop.stored({line.ident for line in lines}) == Counter(
+            line.ident for line in lines
+        )
+        async with asyncio.timeout(PATIENT):
+            while ident not in shop.receipted:
+                await asyncio.sleep(0.01)
 
 
 async def until_threads(shop: Shop, least: int) -> None:
