@@ -20,6 +20,7 @@ from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
 from wadctl.pairing import pair
+from wadctl.repairing import repair_command
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
 from wadctl.session import Session, session, socket_path
@@ -179,7 +180,9 @@ def _by_hand() -> list[click.Command]:
         " fish: wadctl completion fish > ~/.config/fish/completions/wadctl.fish",
     )
     completion.arguments = (("SHELL", "bash, zsh or fish"),)
-    return [restart, version, completion, audit_group(), doctor_command()]
+    audit = audit_group()
+    audit.add_command(repair_command())
+    return [restart, version, completion, audit, doctor_command()]
 
 
 def _build() -> None:
