@@ -59,7 +59,7 @@ def reference() -> str:
 
 def _exit_codes() -> Iterator[str]:
     yield (
-        "## Exit codes\n\n`wadctl audit` and `wadctl doctor` have codes of their own, those of the scripts that"
+        "## Exit codes\n\n`wadctl audit`, `doctor` and `verify` have codes of their own, those of the scripts that"
         " they replace; their help and [audits.md](audits.md) tell.\n"
     )
     yield "| code | meaning | errors |\n|---|---|---|"

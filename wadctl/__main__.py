@@ -24,6 +24,7 @@ from wadctl.repairing import repair_command
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
 from wadctl.session import Session, session, socket_path
+from wadctl.verifying import verify_command
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
@@ -182,7 +183,7 @@ def _by_hand() -> list[click.Command]:
     completion.arguments = (("SHELL", "bash, zsh or fish"),)
     audit = audit_group()
     audit.add_command(repair_command())
-    return [restart, version, completion, audit, doctor_command()]
+    return [restart, version, completion, audit, doctor_command(), verify_command()]
 
 
 def _build() -> None:
