@@ -16,6 +16,7 @@ import wad
 from wad.api.operation import find, operations
 from wad.core.errors import WadError
 from wadctl.auditing import audit_group
+from wadctl.cloudrun import cloud_run_group
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
@@ -183,7 +184,8 @@ def _by_hand() -> list[click.Command]:
     completion.arguments = (("SHELL", "bash, zsh or fish"),)
     audit = audit_group()
     audit.add_command(repair_command())
-    return [restart, version, completion, audit, doctor_command(), verify_command()]
+    looking = [audit, doctor_command(), verify_command(), cloud_run_group()]
+    return [restart, version, completion, *looking]
 
 
 def _build() -> None:
