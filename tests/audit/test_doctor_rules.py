@@ -26,7 +26,7 @@ from wad.audit.doctor.report import CHECKS, examine, markdown
 from wad.audit.duplicates import Question, judge_messages, judge_threads
 from wad.audit.rows import Found, MessageRow, ThreadRow
 from wad.audit.stamps import Stamp
-from wad.core.errors import DaemonDown, Damaged, Denied, NotFound
+from wad.core.errors import BadInput, DaemonDown, Damaged, Denied, NotFound
 
 NOW: Final = 1_769_000_000_000
 SETTINGS: Final[dict[str, Any]] = {
@@ -156,6 +156,7 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("service", {"unit": replace(UNIT, restarts=5)}, W, "5 restarts", "journalctl"),
         ("daemon", {"daemon": None, "daemon_error": DOWN}, F, "no daemon answers", "systemctl start wad"),
         ("daemon", {"daemon": None, "daemon_error": DOWN, "systemd": False}, F, "no daemon", "wad run"),
+        ("daemon", {"daemon": None, "daemon_error": Denied("you may not", hint="adduser")}, S, "adduser", ""),
         ("daemon", {"daemon": status(version="0.0.9")}, W, "wadctl is 0.1.0", "systemctl restart wad"),
         ("daemon", {"daemon": status(engine="simulator")}, W, "speaks to nobody", "kind = \"neonize\""),
         ("daemon", {"daemon": status(warnings=["a file was set aside"])}, W, "set aside", "wadctl status"),
@@ -171,6 +172,8 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("sessions_persistent", {"mounts": (replace(DISK, path="/tmp/wad"),)}, F, "emptied at boot", "/var/lib/wad"),
         ("sessions_persistent", {"mounts": (replace(DISK, kind="overlay"),)}, W, "container", "docker run -v"),
         ("sessions_writable", {"sessions": Directory("/x", False)}, F, "does not exist", "install -d -m 0700 -o wad"),
+        ("sessions_writable", {"sessions": Directory("/x", True, hidden=True)}, S, "you may not look", ""),
+        ("sessions", {"sessions": Directory("/x", True, hidden=True)}, S, "you may not look", ""),
         ("sessions_writable", {"mounts": (replace(DISK, read_only=True),)}, F, "read-only", "mount -o remount,rw /"),
         ("sessions_writable", {"sessions": replace(HEALTHY.sessions, foreign=("/x/a",))}, F, "/x/a",
          "chown -R wad: /var/lib/wad/sessions"),
@@ -224,6 +227,7 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("duplicates", {"audits": audits()}, S, "nothing is shown", ""),
         ("duplicates", {"audits": Audits(error=NotFound("no store"))}, S, "no store", ""),
         ("duplicates", {"audits": Audits(error=Denied("you may not"))}, S, "may not", ""),
+        ("duplicates", {"audits": Audits(error=BadInput("do not read"))}, S, "do not read", ""),
         ("duplicates", {"audits": Audits(error=Damaged("is damaged"))}, F, "damaged", "wadctl audit messages"),
     ],
 )  # fmt: skip

@@ -126,12 +126,17 @@ class SqliteRows:
 
 def check_there(path: Path) -> None:
     """Raise NotFound or Denied where SQLite would only say that it cannot open the file."""
-    if not path.exists():
+    denied = Denied(f"you may not read {path}", hint="run it as root, or as the daemon's user")
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise denied from error
+    except OSError as error:
         raise NotFound(
             f"there is no store at {path}", hint="wad config show tells where state.dir is"
-        )
+        ) from error
     if not os.access(path, os.R_OK):
-        raise Denied(f"you may not read {path}", hint="run it as root, or as the daemon's user")
+        raise denied
 
 
 def check_version(db: sqlite3.Connection, path: Path) -> None:

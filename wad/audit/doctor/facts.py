@@ -80,7 +80,10 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory and what is wrong in it: paths of another owner, paths that others may read."""
+    """A directory and what is wrong in it: paths of another owner, paths that others may read.
+
+    `hidden`: we may not look at it.
+    """
 
     path: str
     exists: bool
@@ -88,6 +91,7 @@ class Directory:
     mode: int = 0
     foreign: tuple[str, ...] = ()
     exposed: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,8 @@ def _uid(pid: int | None, user: str, state_dir: Path) -> int | None:
         return host.owner_of(pid)
     if (uid := host.user_id(user)) is not None:
         return uid
-    return state_dir.stat().st_uid if state_dir.is_dir() else None
+    there = os.path.isdir(state_dir)  # noqa: PTH112, is_dir() raises where we may not look
+    return state_dir.stat().st_uid if there else None
 
 
 # --- HTTP -------------------------------------------------------------------------------------------

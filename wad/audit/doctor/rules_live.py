@@ -7,7 +7,7 @@ from typing import Final
 
 from wad.audit.doctor.facts import Answer, Document, Facts
 from wad.audit.doctor.finding import Check, Finding
-from wad.core.errors import Denied, NotFound
+from wad.core.errors import BadInput, Denied, NotFound
 
 _ENDED: Final = ("logged_out", "replaced", "banned", "outdated", "failed")
 _SIGNED_IN: Final = ("connected", "reconnecting", "connecting")
@@ -162,7 +162,7 @@ def duplicates(facts: Facts) -> Finding:
     audits = facts.audits
     if audits.messages is None or audits.threads is None:
         error = audits.error
-        if error is None or isinstance(error, NotFound | Denied):
+        if error is None or isinstance(error, NotFound | Denied | BadInput):
             return check.skipped(str(error or "the store was not read"))
         return check.failed(str(error), error.hint or "wadctl audit messages")
     messages, threads = audits.messages, audits.threads
