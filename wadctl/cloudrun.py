@@ -7,7 +7,6 @@ Prints one JSON document in any case, as the script that it replaces did.  Exit 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -59,6 +58,8 @@ def cloud_run_group() -> click.Group:
 
 
 def _restart(tries: int, every: float) -> None:
+    import secrets
+
     from wad.audit.cloudrun import Patience, knobs_of, restart
     from wad.audit.doctor.http import get_url
 

@@ -7,7 +7,6 @@ judge by; 64 usage.
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -133,6 +132,8 @@ def _is_stored(file: Path | None, sent: Sent) -> bool:
 
 def _send(now: Session, account: str, to: str) -> Sent:
     """Send a message and wait until it has left; what failed is a word of the reference's."""
+    import secrets
+
     from wad.audit.verify import Sent
 
     accounts = ask(now, "status")["accounts"]
