@@ -1,0 +1,245 @@
+"""The only module that knows Google's library: opening a database, calling it, watching a document.
+
+The synchronous client is used, since only that one can watch; its calls run in a few threads, each with a deadline and
+without the library's own retries, so that whoever asks decides what a failure means.  A channel that did not answer in
+time is replaced: behind it may be a connection that nobody serves any more, and gRPC would find that out only after its
+keepalive (50 s).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import google.auth
+import grpc
+from google.api_core import exceptions as google_errors
+from google.auth import exceptions as auth_errors
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.batch import WriteBatch
+from google.cloud.firestore_v1.client import Client as _Client
+from google.cloud.firestore_v1.document import DocumentReference
+from google.cloud.firestore_v1.services.firestore.client import FirestoreClient
+from google.cloud.firestore_v1.services.firestore.transports.grpc import FirestoreGrpcTransport
+from google.cloud.firestore_v1.transforms import DELETE_FIELD, SERVER_TIMESTAMP, Increment
+from google.cloud.firestore_v1.watch import Watch
+from google.oauth2 import service_account
+from proto.datetime_helpers import DatetimeWithNanoseconds
+
+from wad.core.errors import BadConfig, Conflict, NotFound, Unavailable, WadError
+from wad.store.firestore.access import Access, service_account_of
+from wad.store.firestore.threads import Threads
+
+__all__ = [
+    "DELETE_FIELD",
+    "SERVER_TIMESTAMP",
+    "Batch",
+    "DocumentReference",
+    "Increment",
+]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Client = _Client
+Batch = WriteBatch
+Snapshot = DocumentSnapshot[DocumentReference]
+
+_HOST: Final = "firestore.googleapis.com"
+_KEEPALIVE_MS: Final = 30_000  # what the library itself uses; Google's servers refuse much less
+_SCOPES: Final = ("https://www.googleapis.com/auth/datastore",)
+
+
+class _OwnChannel(_Client):
+    """The library's client over a channel of our own making, which is not shared and can be replaced."""
+
+    def __init__(self, access: Access, credentials: Credentials, project: str) -> None:
+        super().__init__(project=project, credentials=credentials, database=access.database)
+        self._emulator_host = access.emulator or None
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+        ]
+        if access.emulator:
+            self._channel = grpc.insecure_channel(access.emulator, options=options)
+        else:
+            self._channel = FirestoreGrpcTransport.create_channel(
+                _HOST, credentials=credentials, options=options
+            )
+        transport = FirestoreGrpcTransport(host=access.emulator or _HOST, channel=self._channel)
+        self._api = FirestoreClient(transport=transport)
+
+    @property
+    def _firestore_api(self) -> FirestoreClient:
+        return self._api
+
+    def close(self) -> None:
+        """Hang up; calls that run end at once."""
+        self._channel.close()
+
+
+class Firestore:
+    """One database, spoken to from `threads` threads.  Connects when first asked."""
+
+    def __init__(self, access: Access, name: str, threads: int) -> None:
+        self._access = access
+        self._threads = Threads(name, threads)
+        self._credentials: tuple[Credentials, str] | None = None
+        self._client: _OwnChannel | None = None
+
+    async def call(self, work: Callable[[Client], T]) -> T:
+        """What `work` returns; it gives every call of its own a timeout and `retry=None`.
+
+        Raises Conflict (a precondition failed, or the document exists), NotFound (an update of what is not there),
+        Unavailable (no answer, denied, too much at once).
+        """
+        return await self._threads.run(lambda: self._call(work))
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do it in a thread, without anybody waiting for it."""
+        self._threads.later(work)
+
+    def _call(self, work: Callable[[Client], T]) -> T:
+        client = self._open()
+        try:
+            with translated():
+                return work(client)
+        except Unavailable as error:
+            if isinstance(error.__cause__, google_errors.DeadlineExceeded):
+                self._renew(client)
+            raise
+
+    def _open(self) -> _OwnChannel:
+        if self._client is None:
+            if self._credentials is None:
+                self._credentials = credentials_of(self._access)
+            credentials, project = self._credentials
+            self._client = _OwnChannel(self._access, credentials, project)
+        return self._client
+
+    def _renew(self, client: _OwnChannel) -> None:
+        # Several threads may have waited on the same channel: the first replaces it.
+        if self._client is client:
+            self._client = None
+        client.close()
+
+    def watch(
+        self, path: str, tell: Callable[[Snapshot], None], lost: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Call `tell` with each state of a document, and `lost` when that ends by itself; what ends it is returned.
+
+        Both are called on threads of the library's.  It may still end silently: look from time to time.  To be called
+        in `call`.
+        """
+        client = self._open()
+        document = client.document(path)
+
+        def on_snapshot(documents: list[Snapshot], changes: object, read_time: object) -> None:
+            found = documents[0] if documents else None
+            tell(found or DocumentSnapshot(document, None, False, None, None, None))
+
+        watch = _Watch.for_document(document, on_snapshot, DocumentSnapshot)
+        watch.lost = lost
+        return lambda: watch.unsubscribe()
+
+    def close(self) -> None:
+        """Hang up.  Idempotent."""
+        self._threads.close()
+        if self._client is not None:
+            self._client.close()
+
+
+class _Watch(Watch):
+    """The library's, but its end is told, where the library's raises in a thread that nobody looks after."""
+
+    lost: Callable[[], None] | None = None
+
+    def close(self, reason: object = None) -> None:
+        super().close()
+        if reason is not None and self.lost is not None:
+            log.info("watching ended: %s", reason)
+            self.lost()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The library's errors as ours."""
+    try:
+        yield
+    except google_errors.GoogleAPICallError as error:
+        raise _ours(error) from error
+    except auth_errors.GoogleAuthError as error:
+        raise Unavailable(f"Firestore: no access token: {error}") from error
+    except ValueError as error:
+        # gRPC's answer to a call on a channel that another thread has closed.
+        if "closed channel" not in str(error):
+            raise
+        raise Unavailable("Firestore: the connection was replaced") from error
+
+
+def _ours(error: google_errors.GoogleAPICallError) -> WadError:
+    said = (error.message or "").partition("\n")[0]
+    match error:
+        case google_errors.FailedPrecondition() if "index" in said:
+            return Unavailable(f"Firestore: an index is missing: {said}")
+        case google_errors.AlreadyExists() | google_errors.FailedPrecondition():
+            return Conflict(said)
+        case google_errors.NotFound():
+            return NotFound(said)
+        case google_errors.PermissionDenied() | google_errors.Unauthenticated():
+            return Unavailable(f"Firestore denies access: {said}")
+        case google_errors.DeadlineExceeded():
+            return Unavailable("Firestore does not answer")
+        case google_errors.ServiceUnavailable():
+            return Unavailable(f"Firestore is unreachable: {said}")
+        case _:
+            return Unavailable(f"Firestore: {type(error).__name__}: {said}")
+
+
+# --- credentials --------------------------------------------------------------------------------
+
+
+def credentials_of(access: Access) -> tuple[Credentials, str]:
+    """Whom to speak as, and the project.  Raises BadConfig (malformed), Unavailable (there are none)."""
+    if access.emulator:
+        return AnonymousCredentials(), access.project or "demo-wad"
+    if not access.credentials:
+        return _of_environment(access)
+    info = service_account_of(access.credentials)
+    try:
+        found = service_account.Credentials.from_service_account_info(info, scopes=_SCOPES)
+    except (ValueError, auth_errors.GoogleAuthError) as error:
+        raise BadConfig(f"store.firestore_credentials: no service account: {error}") from error
+    return found, access.project or str(found.project_id)
+
+
+def _of_environment(access: Access) -> tuple[Credentials, str]:
+    try:
+        found, project = google.auth.default(scopes=_SCOPES)
+    except auth_errors.DefaultCredentialsError as error:
+        raise Unavailable(
+            f"Firestore: no credentials: {error}",
+            hint="set store.firestore_credentials, or the systemd credential firebase-service-account",
+        ) from error
+    if not (access.project or project):
+        raise BadConfig("store.firestore_project is not set, and the credentials name none")
+    return found, access.project or str(project)
+
+
+# --- versions and times -----------------------------------------------------------------------------
+
+
+def version_of(moment: DatetimeWithNanoseconds) -> str:
+    """A document's update time as text, to the nanosecond."""
+    return str(moment.rfc3339())
+
+
+def moment_of(version: str) -> DatetimeWithNanoseconds:
+    """The update time that `version_of` wrote."""
+    return DatetimeWithNanoseconds.from_rfc3339(version)
