@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -27,7 +27,7 @@ class Heard:
 
     def tell(self, found: list[Snapshot]) -> None:
         """What a query finds now, other than before."""
-        self._loop.call_soon_threadsafe(self.told.put_nowait, found)
+        self._soon(lambda: self.told.put_nowait(found))
 
     def tell_one(self, found: Snapshot) -> None:
         """A state of the document."""
@@ -35,7 +35,11 @@ class Heard:
 
     def lose(self) -> None:
         """It ended by itself."""
-        self._loop.call_soon_threadsafe(self.lost.set)
+        self._soon(self.lost.set)
+
+    def _soon(self, act: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the test is over, and its loop
+            self._loop.call_soon_threadsafe(act)
 
     async def next(self) -> dict[str, dict[str, Any] | None]:
         """The next news: documents by their ids; None for one that is not there."""
