@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test check demo chaos bench docs clean
+.PHONY: help setup test check demo chaos bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -38,6 +38,12 @@ bench: setup ## figures as JSON lines (ONLY=NAME for one)
 
 docs: setup ## write again what is generated from the code
 	$(BIN)/python -m tests.generate
+
+lock: ## write requirements.txt again from setup.cfg and requirements.in (LOCK_ARGS=--upgrade for newer versions)
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
+	$(VENV)/lock/bin/pip-compile --quiet --allow-unsafe --extra=test --generate-hashes --no-emit-find-links \
+		--no-emit-index-url --strip-extras --output-file=requirements.txt $(LOCK_ARGS) requirements.in setup.cfg
 
 clean: ## remove what setup made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

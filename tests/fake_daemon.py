@@ -11,6 +11,7 @@ from typing import Any
 
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
+from wad.core.lease import Record, Tenure
 
 
 @dataclass
@@ -133,6 +134,12 @@ class FakeAccounts:
         return self.have(ident)
 
 
+_RECORD = Record(
+    holder="host-a", nonce="b00t", epoch=7, ttl=15, acquired_ms=1_699_999_990_000,
+    renewed_ms=1_700_000_000_000, previous="host-b", reason="epoch 6 was released",
+)  # fmt: skip
+
+
 @dataclass
 class FakeLeader:
     """The lease; `valid` None: passive."""
@@ -146,8 +153,22 @@ class FakeLeader:
     def active(self) -> bool:
         return self.valid is not None
 
+    where: str = "/var/lib/wad/lease.json"
+    seen: Record | None = _RECORD
+    tenures: list[Tenure] = field(default_factory=list)
+    orders: list[str] = field(default_factory=list)
+
     def valid_for(self) -> float | None:
         return self.valid
+
+    async def history(self, limit: int) -> list[Tenure]:
+        return self.tenures[:limit]
+
+    def take(self, by: str, *, force: bool) -> None:
+        self.orders.append(f"take for {by}{' by force' if force else ''}")
+
+    def let_go(self, by: str, abstain: float) -> None:
+        self.orders.append(f"let go for {by}, {abstain:g} s")
 
 
 @dataclass(frozen=True)
@@ -210,7 +231,15 @@ class _EngineSettings:
 
 
 @dataclass
+class _LeaseSettings:
+    ttl: float = 15.0
+    renew_every: float = 5.0
+    margin: float = 3.0
+
+
+@dataclass
 class _Config:
+    lease: _LeaseSettings = field(default_factory=_LeaseSettings)
     instance: _Named = field(default_factory=_Named)
     engine: _EngineSettings = field(default_factory=_EngineSettings)
 

@@ -35,8 +35,8 @@ from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
 from wad.media import Media
 from wad.notify import Notifier, watchdog_interval
-from wad.store import Store, open_store
-from wad.store.lease import FileLease
+from wad.store import Store, open_lease, open_store
+from wad.store.lease import LeaseRecord
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,13 @@ class Daemon:
     """The live objects; what the operations see is `wad.api.context.Context`."""
 
     def __init__(
-        self, loaded: Loaded, store: Store, clock: Clock, boot_id: str, floor: int
+        self,
+        loaded: Loaded,
+        store: Store,
+        record: LeaseRecord,
+        clock: Clock,
+        boot_id: str,
+        floor: int,
     ) -> None:
         config = loaded.config
         self.loaded = loaded
@@ -100,7 +106,7 @@ class Daemon:
             self._permit,
         )
         self.leader = Leader(
-            FileLease(config.state.dir / "lease.json", boot_id),
+            record,
             config.instance.id,
             boot_id,
             Terms(config.lease.ttl, config.lease.renew_every, config.lease.margin),
@@ -209,17 +215,21 @@ async def _serve(loaded: Loaded, notifier: Notifier) -> bool:
     for directory in (config.state.dir, config.state.sessions):
         _make_directory(directory)
         check_writable(directory)
+    clock = SystemClock()
     with StateLock(config.state.dir, boot_id):
-        store = await _open_store(loaded)
-        try:
-            daemon = Daemon(loaded, store, SystemClock(), boot_id, await store.epoch())
-            await daemon.look_at_disk()
-            daemon.look_at_space()
-            await daemon.media.open()
-            await _live(daemon, notifier)
-            return daemon.restarting
-        finally:
-            await store.close()
+        async with open_lease(config, boot_id, clock) as record:
+            store = await _open_store(loaded)
+            try:
+                # In Firestore the fence itself remembers the newest epoch, and it need not be within reach now.
+                floor = await store.epoch() if config.lease.kind == "file" else 0
+                daemon = Daemon(loaded, store, record, clock, boot_id, floor)
+                await daemon.look_at_disk()
+                daemon.look_at_space()
+                await daemon.media.open()
+                await _live(daemon, notifier)
+                return daemon.restarting
+            finally:
+                await store.close()
 
 
 async def _live(daemon: Daemon, notifier: Notifier) -> None:
