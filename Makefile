@@ -61,7 +61,7 @@ apt-repo: setup ## a signed repository of the packages in dist/, as files: KEY=y
 
 lab: setup ## the package on real systemd, in containers (LAB_ARGS="--system trixie --only install pair")
 	packaging/tools.sh $(LAB_TOOLS)
-	$(AS_ROOT) $(BIN)/python -m tests.lab $(LAB_ARGS)
+	$(AS_ROOT) env PYTHONPATH=packaging $(BIN)/python -m tests.lab $(LAB_ARGS)
 
 clean: ## remove what setup made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

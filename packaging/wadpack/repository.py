@@ -8,7 +8,6 @@ wad-archive-keyring.asc, wad.sources   what a machine needs to trust it and to f
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -31,11 +30,15 @@ Signed-By: /etc/apt/keyrings/{keyring}
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """Where it lies, where it will be found (`url`), and the OpenPGP key that signs it (in the caller's GnuPG home)."""
+    """Where it lies, where it will be found (`url`), and the OpenPGP key that signs it.
+
+    `home`: where GnuPG keeps the key; None for the caller's.
+    """
 
     directory: Path
     url: str
     key: str
+    home: Path | None = None
 
     def publish(self, debs: Iterable[Path]) -> None:
         """Put packages in, and write and sign the indices again.  Raises CalledProcessError without the key."""
@@ -82,7 +85,6 @@ class Repository:
         ).stdout
 
     def _gpg(self, *words: str) -> bytes:
-        command = ["gpg", "--batch", "--yes", "--quiet", *words]
-        return subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, env={**os.environ, "LC_ALL": "C.UTF-8"}
-        ).stdout
+        home = [] if self.home is None else ["--homedir", str(self.home)]
+        command = ["gpg", *home, "--batch", "--yes", "--quiet", *words]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout

@@ -1,8 +1,9 @@
 """`make lab`: the package tried on real systemd.  One line of JSON for each trial, then one for each figure.
 
-    python -m tests.lab --deb dist/wad_0.1.0_amd64.deb [--system bookworm] [--only TRIAL ...]
+    python -m tests.lab [--deb dist/wad_0.1.0_amd64.deb] [--system bookworm] [--only TRIAL ...]
 
-It needs root, for containers and mounts.  The lab has a network of its own in which there is nothing but loopback.
+It needs root, for containers and mounts.  The lab has a network of its own in which there is nothing but loopback; only
+before that trees and wheels are fetched, where they are not there yet.
 """
 
 from __future__ import annotations
@@ -10,23 +11,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
-from tests.lab import failing, installing, leaving, suffering, trees
+from tests.lab import building, failing, installing, leaving, repository, suffering, trees
+from tests.lab.ability import obstacle
 from tests.lab.container import a_container
+from tests.lab.figures import Figure
 from tests.lab.network import leave_network
 from tests.lab.world import Installed, Trial, World
 from tests.whatsapp import WhatsApp
 
 TRIALS: tuple[Trial, ...] = (
     installing.install,
+    installing.unit,
+    installing.documents,
     installing.pair,
     installing.receive_and_send,
     installing.own_groups,
@@ -49,6 +55,7 @@ TRIALS: tuple[Trial, ...] = (
     leaving.remove,
     leaving.purge,
     leaving.install_again,
+    repository.from_repository,
 )
 """In this order: each begins where the one before ended."""
 
@@ -81,40 +88,73 @@ def newer_version(deb: Path, directory: Path) -> Path:
     return made
 
 
-async def run(deb: Path, tree: Path, wanted: Sequence[str]) -> int:
-    """All trials, or those that are wanted; how many failed.  After a failure the rest is not tried."""
-    with tempfile.TemporaryDirectory(prefix="wad-lab-") as name:
-        work = Path(name)
-        newer = newer_version(deb, work)
-        async with WhatsApp() as server, a_container(tree, work) as container:
-            world = World(container, server, Installed(container, work / "client"), deb, newer)
-            for trial in TRIALS:
-                if wanted and name_of(trial) not in wanted:
-                    continue
-                begun = time.monotonic()
-                try:
-                    await trial(world)
-                except Exception:
-                    say(trial=name_of(trial), ok=False, why=traceback.format_exc())
-                    print((await world.log("--lines=60")), file=sys.stderr)
-                    return 1
-                say(trial=name_of(trial), ok=True, seconds=round(time.monotonic() - begun, 1))
-        for figure in world.figures:
-            say(**figure.as_json())
-        return sum(not figure.as_json()["met"] for figure in world.figures)
+async def tried(system: str, name: str, trial: Awaitable[object]) -> bool:
+    """Whether it went well; a line says so, or why not."""
+    begun = time.monotonic()
+    try:
+        await trial
+    except Exception:
+        say(trial=name, system=system, ok=False, why=traceback.format_exc())
+        return False
+    say(trial=name, system=system, ok=True, seconds=round(time.monotonic() - begun, 1))
+    return True
+
+
+async def in_container(
+    deb: Path, newer: Path, system: str, wanted: Sequence[str], work: Path
+) -> list[Figure] | None:
+    """The trials on one system; the figures, or None after a failure: then the rest is not tried."""
+    work.mkdir()
+    async with WhatsApp() as server, a_container(trees.tree(system), work) as container:
+        installed = Installed(container, work / "client")
+        world = World(work, container, server, installed, deb, newer)
+        for trial in TRIALS:
+            if wanted and name_of(trial) not in wanted:
+                continue
+            if not await tried(system, name_of(trial), trial(world)):
+                print((await world.log("--lines=60")), file=sys.stderr)
+                return None
+        return world.figures
+
+
+async def run(given: argparse.Namespace, work: Path) -> int:
+    """Everything that was asked for; how many goals were missed, and failures."""
+    deb, bad = given.deb, 0
+    figures: list[tuple[str, Figure]] = []
+    if deb is None:
+        deb = await building.made("amd64", work)
+        figures.append(("", await building.made_again(deb, work)))
+        bad += not await tried("", "for_arm64", building.for_arm64(work))
+    figures += [("", figure) for figure in await building.look(deb)]
+    for system in given.system:
+        trees.tree(system)
+    leave_network()
+    newer = newer_version(deb, work)
+    for system in given.system:
+        found = await in_container(deb, newer, system, given.only, work / system)
+        bad += found is None
+        figures += [(system, figure) for figure in found or ()]
+    for system, figure in figures:
+        say(**figure.as_json(), system=system or None)
+    return bad + sum(not figure.met for _, figure in figures)
 
 
 def main() -> int:
     """The command line; exit code 1 when a trial failed or a goal was missed."""
     names = [name_of(trial) for trial in TRIALS]
     parser = argparse.ArgumentParser(prog="make lab", description=__doc__)
-    parser.add_argument("--deb", type=Path, required=True, help="the package to try")
-    parser.add_argument("--system", choices=sorted(trees.SYSTEMS), default="bookworm")
+    parser.add_argument(
+        "--deb", type=Path, help="a package, instead of one made from this checkout"
+    )
+    parser.add_argument("--system", action="append", choices=sorted(trees.SYSTEMS), default=[])
     parser.add_argument("--only", nargs="*", choices=names, default=[], help="only these trials")
     given = parser.parse_args()
-    tree = trees.tree(given.system)
-    leave_network()
-    return 1 if asyncio.run(run(given.deb.absolute(), tree, given.only)) else 0
+    given.system = given.system or sorted(trees.SYSTEMS)
+    if (why := obstacle(in_ci=bool(os.environ.get("CI")))) is not None:
+        say(lab="skipped", why=why)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="wad-lab-") as name:
+        return 1 if asyncio.run(run(given, Path(name))) else 0
 
 
 if __name__ == "__main__":

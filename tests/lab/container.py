@@ -100,10 +100,12 @@ class Container:
     async def try_run(
         self, command: str, *, user: str = "", timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
-        """Run a line of shell in it, however it ends."""
+        """Run a line of shell in it, as root or as a user who just logged in, however it ends."""
         shell = ["/bin/sh", "-c", command]
         if user:
-            shell = ["/usr/sbin/runuser", "-u", user, "--", *shell]
+            login = [f"HOME=/home/{user}", f"USER={user}"]
+            shell = ["/bin/sh", "-c", f"cd && {command}"]
+            shell = ["/usr/sbin/runuser", "-u", user, "--", "/usr/bin/env", *login, *shell]
         return await asyncio.to_thread(
             subprocess.run,
             ["nsenter", "--target", str(self._leader), "--all", "--", *shell],
@@ -165,6 +167,8 @@ async def a_container(tree: Path, work: Path) -> AsyncIterator[Container]:
             (layer / name).mkdir(mode=0o755)
         options = f"lowerdir={tree},upperdir={layer}/upper,workdir={layer}/work"
         _run("mount", "-t", "overlay", "-o", options, "wad-lab", str(root))
+        # No mirror can be reached: what the machine has is all there is, as behind a firewall.
+        (root / "etc" / "apt" / "sources.list").unlink(missing_ok=True)
         try:
             container = Container(root, work / "console.log")
             try:

@@ -6,7 +6,7 @@ import json
 import time
 
 from tests.lab.probing import Probes
-from tests.lab.world import World
+from tests.lab.world import OPERATOR, World
 
 
 async def watchdog(world: World) -> None:
@@ -66,7 +66,7 @@ async def restarts(world: World) -> None:
     """Ten restarts by a member of the group, without root: no probe fails, no wadctl is refused."""
     async with Probes("127.0.0.1", 8080, per_second=20) as probes:
         for _ in range(10):
-            shown = await world.container.run("wadctl restart --json", user="op")
+            shown = await world.container.run("wadctl restart --json", user=OPERATOR)
             answer = json.loads(shown)
             assert answer["ok"] is True, answer
             assert answer["before"] != answer["after"], answer
@@ -85,7 +85,7 @@ async def without_sockets(world: World) -> None:
     await world.container.run("systemctl start wad")
     await world.connected()
     await world.container.run("curl --silent --fail http://127.0.0.1:8080/health")
-    await world.container.run("wadctl status", user="op")
+    await world.container.run("wadctl status", user=OPERATOR)
     await world.container.run("systemctl unmask --runtime wad.socket wad-http.socket")
     await world.container.run("systemctl stop wad && systemctl start wad")
     await world.connected()
@@ -95,7 +95,7 @@ async def without_sockets(world: World) -> None:
 async def restart_of_one(world: World) -> None:
     """`wadctl restart ACCOUNT` gives one account a fresh worker, and the daemon stays."""
     pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]
-    await world.container.run("wadctl restart shop", user="op")
+    await world.container.run("wadctl restart shop", user=OPERATOR)
     await world.wad.wait_account(
         "shop", lambda shown: (shown["worker"] or {}).get("pid") not in (None, worker), "a worker"
     )

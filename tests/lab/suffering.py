@@ -76,7 +76,10 @@ async def wrong_credentials(world: World) -> None:
         "journalctl --unit=wad --no-pager --output=cat | grep 'http.admin_token must be'",
         "wad to name the mistake",
     )
-    assert await world.container.property("wad", "ExecMainStatus") == "6"
+    await world.container.until(
+        'test "$(systemctl show -P ExecMainStatus wad)" = 6', "systemd to have its exit code"
+    )
+    assert await world.container.property("wad", "ActiveState") == "failed"
     assert "two words" not in await world.log()
     await world.write("/etc/wad/admin-token", "one-word\n")
     await world.container.run("systemctl restart wad.service")

@@ -14,29 +14,17 @@ from typing import Any, Final
 
 from tests.daemons import Daemon
 from tests.lab.container import Container
+from tests.lab.figures import Figure
 from tests.whatsapp import Account, Peer, WhatsApp
 
 LIBRARY: Final = "/usr/lib/wad/common/neonize/neonize-linux-amd64.so"
 INSTALL: Final = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet"
 _TRUST: Final = "/opt/whatsapp"
+OPERATOR: Final = "op"
+"""A user of the machine, member of the group wad from the installation on."""
 NUMBER: Final = "15550000001"
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the lab, in the form of the bench's; `goal` is an upper limit."""
-
-    measure: str
-    value: float
-    unit: str
-    goal: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The form in which it is printed; there is no peer that could be measured beside it."""
-        return {
-            "measure": self.measure, "value": round(self.value, 3), "unit": self.unit, "goal": self.goal,
-            "peer": None, "peer_value": None, "ratio": None, "met": self.value <= self.goal,
-        }  # fmt: skip
+PEER: Final = "15550000002"
+"""The numbers that the README uses."""
 
 
 class Installed(Daemon):
@@ -54,8 +42,12 @@ class Installed(Daemon):
 
 @dataclass
 class World:
-    """Everything that a trial may use; `shop` is paired by the trial of pairing and stays so."""
+    """Everything that a trial may use; `shop` is paired by the trial of pairing and stays so.
 
+    `work` is a directory outside of the container, gone at the end.
+    """
+
+    work: Path
     container: Container
     server: WhatsApp
     wad: Installed
