@@ -19,6 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.lab import building, failing, installing, leaving, repository, suffering, trees
@@ -114,29 +115,30 @@ async def in_container(
             if not await tried(system, name_of(trial), trial(world)):
                 print((await world.log("--lines=60")), file=sys.stderr)
                 return None
-        return world.figures
+        return [replace(figure, system=system) for figure in world.figures]
 
 
-async def run(given: argparse.Namespace, work: Path) -> int:
-    """Everything that was asked for; how many goals were missed, and failures."""
-    deb, bad = given.deb, 0
-    figures: list[tuple[str, Figure]] = []
-    if deb is None:
-        deb = await building.made("amd64", work)
-        figures.append(("", await building.made_again(deb, work)))
-        bad += not await tried("", "for_arm64", building.for_arm64(work))
-    figures += [("", figure) for figure in await building.look(deb)]
+async def prepare(given: argparse.Namespace, work: Path) -> tuple[Path, list[Figure], int]:
+    """What needs a network, or no container: the package, what can be told of it, how many trials of it failed."""
     for system in given.system:
         trees.tree(system)
-    leave_network()
+    if given.deb is not None:
+        return given.deb, await building.look(given.deb), 0
+    deb = await building.made("amd64", work)
+    again = await building.made_again(deb, work)
+    bad = not await tried("", "for_arm64", building.for_arm64(work))
+    return deb, [*await building.look(deb), again], bad
+
+
+async def run(given: argparse.Namespace, deb: Path, work: Path) -> tuple[list[Figure], int]:
+    """The trials on every system; the figures, and how many systems had a failure."""
+    figures, bad = [], 0
     newer = newer_version(deb, work)
     for system in given.system:
         found = await in_container(deb, newer, system, given.only, work / system)
         bad += found is None
-        figures += [(system, figure) for figure in found or ()]
-    for system, figure in figures:
-        say(**figure.as_json(), system=system or None)
-    return bad + sum(not figure.met for _, figure in figures)
+        figures += found or []
+    return figures, bad
 
 
 def main() -> int:
@@ -154,7 +156,13 @@ def main() -> int:
         say(lab="skipped", why=why)
         return 0
     with tempfile.TemporaryDirectory(prefix="wad-lab-") as name:
-        return 1 if asyncio.run(run(given, Path(name))) else 0
+        deb, figures, bad = asyncio.run(prepare(given, Path(name)))
+        leave_network()  # this thread, and those that it starts from now on
+        more, failed = asyncio.run(run(given, deb, Path(name)))
+    figures += more
+    for figure in figures:
+        say(**figure.as_json())
+    return 1 if bad or failed or not all(figure.met for figure in figures) else 0
 
 
 if __name__ == "__main__":

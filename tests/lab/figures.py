@@ -8,12 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Something measured; `goal` is an upper limit."""
+    """Something measured; `goal` is an upper limit.  `system`: on which; empty where that makes no difference."""
 
     measure: str
     value: float
     unit: str
     goal: float
+    system: str = ""
 
     @property
     def met(self) -> bool:
@@ -25,4 +26,5 @@ class Figure:
         return {
             "measure": self.measure, "value": round(self.value, 3), "unit": self.unit, "goal": self.goal,
             "peer": None, "peer_value": None, "ratio": None, "met": self.met,
+            "system": self.system or None,
         }  # fmt: skip
