@@ -11,7 +11,7 @@ BUNDLED: Final[dict[str, tuple[str, ...]]] = {
     # The library itself and its generated protobuf classes; its own Python is not loaded (wad/engine/library.py).
     "neonize": ("neonize/__init__.py", "neonize/proto/*", "neonize/neonize-linux-*.so"),
     "certifi": EVERYTHING,
-    "cffi": EVERYTHING,
+    "cffi": ("_cffi_backend.*.so",),  # cryptography loads this; the rest is for who compiles
     "charset-normalizer": EVERYTHING,
     "click": EVERYTHING,
     "cryptography": EVERYTHING,
@@ -59,7 +59,7 @@ _NEVER: Final = (
     *("*.pyi", "*.pxd", "*.pyx", "*.pxi", "*.c", "*.cpp", "*.h", "*.proto", "*.pyc", "*/py.typed"),
     *("tests/*", "*/tests/*", "*/testing/*", "doc/*", "docs/*", "examples/*"),
     *("google/cloud/firestore_admin_v1/*", "google/cloud/firestore_bundle/*"),
-    *("cffi/recompiler.py", "cffi/setuptools_ext.py", "segno/cli.py", "segno/__main__.py"),
+    *("segno/cli.py", "segno/__main__.py"),
 )
 """Sources of compiled modules, types for checkers, tests, and services that wad does not use."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.lab.readme import commands
+from tests.lab.pages import commands
 from tests.lab.world import NUMBER, OPERATOR, PEER, World
 
 
@@ -14,7 +14,8 @@ async def install(world: World) -> None:
     container = world.container
     await container.run(f"useradd --create-home {OPERATOR}")
     await world.write("/etc/sudoers.d/operator", f"{OPERATOR} ALL=(ALL) NOPASSWD: ALL\n")
-    await world.copy_in(world.deb, f"/home/{OPERATOR}/{world.deb.name}")
+    for place in (f"/home/{OPERATOR}/{world.deb.name}", "/root/wad.deb"):
+        await world.copy_in(world.deb, place)
     begun = time.monotonic()
     first, *others = commands("Install")
     assert "apt install" in first

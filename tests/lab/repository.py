@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from wadpack.repository import KEYRING, Repository
+from wadpack.repository import Repository
 
 from tests.daemons import free_port
-from tests.lab.world import INSTALL, World
+from tests.lab.pages import commands
+from tests.lab.world import World
 
 _KEY: Final = "lab@example.org"
 
@@ -29,8 +30,9 @@ async def from_repository(world: World) -> None:
         repository = Repository(world.work / "apt", url, _KEY, with_key)
         await asyncio.to_thread(repository.publish, [world.deb])
         async with _served(repository.directory, port):
-            await container.run(f"mkdir -p /etc/apt/keyrings && cd /etc/apt && {_get(url)}")
-            await container.run(f"apt-get update && {INSTALL} wad", timeout=300)
+            told = commands("A repository of one's own", "docs/operations.md")
+            lines = " && ".join(told).replace("https://example.org/apt", url)
+            await container.run(lines, timeout=300)
             before = await container.property("wad", "InvocationID")
             assert await container.property("wad", "ActiveState") == "active"
             await asyncio.to_thread(repository.publish, [world.newer])
@@ -40,15 +42,6 @@ async def from_repository(world: World) -> None:
         assert await container.property("wad", "InvocationID") != before
     finally:
         subprocess.run(["gpgconf", "--homedir", with_key, "--kill", "all"], check=True)
-
-
-def _get(url: str) -> str:
-    """The commands of docs/operations.md."""
-    fetch = "curl --fail --silent --show-error --output"
-    return (
-        f"{fetch} keyrings/{KEYRING} {url}/{KEYRING}"
-        f" && {fetch} sources.list.d/wad.sources {url}/wad.sources"
-    )
 
 
 def _make_key(home: Path) -> None:
