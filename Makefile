@@ -45,10 +45,11 @@ lock: setup ## write requirements.txt again from setup.cfg and requirements.in, 
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11.2 --extra test --generate-hashes \
 	    --custom-compile-command "make lock" --output-file requirements.txt $(LOCK_ARGS) requirements.in setup.cfg
 
-# dpkg-dev comes with debhelper.  Each is COMMAND:PACKAGE.
+# dpkg-dev comes with debhelper.  Each is COMMAND:PACKAGE or FILE:PACKAGE.
 DEB_TOOLS := dh:debhelper lintian:lintian
 REPO_TOOLS := apt-ftparchive:apt-utils gpg:gnupg
-LAB_TOOLS := $(DEB_TOOLS) $(REPO_TOOLS) systemd-nspawn:systemd-container mmdebstrap:mmdebstrap
+LAB_TOOLS := $(DEB_TOOLS) $(REPO_TOOLS) systemd-nspawn:systemd-container mmdebstrap:mmdebstrap \
+    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI,WAD_LAB_CACHE)
 
 deb: setup ## the Debian packages, into dist/ (ARCH=amd64 for one)
@@ -59,7 +60,7 @@ apt-repo: setup ## a signed repository of the packages in dist/, as files: KEY=y
 	packaging/tools.sh $(REPO_TOOLS)
 	PYTHONPATH=packaging $(BIN)/python -m wadpack repository --key "$(KEY)" --url "$(URL)"
 
-lab: setup ## the package on real systemd, in containers (LAB_ARGS="--system trixie --only install pair")
+lab: setup ## the package on real systemd, in containers (LAB_ARGS=--quick: what CI runs)
 	packaging/tools.sh $(LAB_TOOLS)
 	$(AS_ROOT) env PYTHONPATH=packaging $(BIN)/python -m tests.lab $(LAB_ARGS)
 

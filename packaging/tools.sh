@@ -1,11 +1,11 @@
 #!/bin/sh
 # Install what a target of the Makefile needs from Debian and what is not there yet (through sudo when not root).
-#   packaging/tools.sh COMMAND[:PACKAGE] ...
+#   packaging/tools.sh COMMAND:PACKAGE|FILE:PACKAGE ...
 set -eu
 
 missing=
 for tool in "$@"; do
-    command -v "${tool%%:*}" >/dev/null 2>&1 || missing="$missing ${tool#*:}"
+    command -v "${tool%%:*}" >/dev/null 2>&1 || [ -e "${tool%%:*}" ] || missing="$missing ${tool#*:}"
 done
 [ -n "$missing" ] || exit 0
 

@@ -30,6 +30,12 @@ def escaped(text: str) -> str:
     return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in text.split("\n"))
 
 
+def _context(command: click.Command, name: str) -> click.Context:
+    """As if the command was called by this name; click keeps the first help option that it was asked for."""
+    settings = {"terminal_width": 100, **command.context_settings}
+    return click.Context(command, info_name=name, **settings)
+
+
 def _title(name: str, section: int, what: str) -> str:
     version = f"wad {wad.__version__}"
     return (
@@ -70,7 +76,7 @@ def _commands(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _wad() -> Iterator[str]:
-    context = click.Context(cli, info_name="wad")
+    context = _context(cli, "wad")
     yield _title("wad", 8, "daemon that owns WhatsApp accounts")
     yield ".SH SYNOPSIS\n.B wad\n[COMMAND] [OPTIONS]\n"
     yield f".SH DESCRIPTION\n{_paragraphs(_DESCRIPTION)}"
@@ -82,7 +88,7 @@ def _wad() -> Iterator[str]:
 
 
 def _wadctl() -> Iterator[str]:
-    context = click.Context(root, info_name="wadctl", terminal_width=100)
+    context = _context(root, "wadctl")
     yield _title("wadctl", 1, "look at and steer the WhatsApp daemon wad")
     yield ".SH SYNOPSIS\n.B wadctl\n[OPTIONS] COMMAND [ARGUMENTS]\n"
     yield f".SH DESCRIPTION\n{_paragraphs(_CONTROL)}"

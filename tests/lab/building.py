@@ -19,7 +19,7 @@ _ELF: Final = b"\x7fELF"
 _MACHINE: Final = slice(18, 20)  # e_machine in an ELF header
 
 
-async def made(name: str, out: Path, *, compression: str = "-z9") -> Path:
+async def made(name: str, out: Path, compression: str) -> Path:
     """The package for an architecture, built from this checkout."""
     cache = TOP / "build" / "wheels"
     return await asyncio.to_thread(
@@ -28,7 +28,7 @@ async def made(name: str, out: Path, *, compression: str = "-z9") -> Path:
 
 
 async def look(deb: Path) -> list[Figure]:
-    """What can be told from the file alone."""
+    """What can be told from the file alone.  The size of one that was compressed less is an upper bound."""
     said = await asyncio.to_thread(
         subprocess.run,
         ["lintian", "--allow-root", "--tag-display-limit", "0", str(deb)],
@@ -49,7 +49,7 @@ async def made_again(deb: Path, work: Path) -> Figure:
 
     The tar archives are compared; what xz makes of the same bytes is the same.
     """
-    again = await made("amd64", work / "again", compression="-z0")
+    again = await made("amd64", work / "again", "-z0")
     parts = ("--ctrl-tarfile", "--fsys-tarfile")
     differ = [part for part in parts if _digest(deb, part) != _digest(again, part)]
     again.unlink()
@@ -68,7 +68,7 @@ def _digest(deb: Path, part: str) -> str:
 
 async def for_arm64(work: Path) -> None:
     """The package for arm64 holds machine code for arm64 and for nothing else, for each Python."""
-    deb = await made("arm64", work / "arm64", compression="-z0")
+    deb = await made("arm64", work / "arm64", "-z0")
     tree = work / "arm64" / "tree"
     subprocess.run(["dpkg-deb", "--raw-extract", str(deb), str(tree)], check=True)
     assert "\nArchitecture: arm64\n" in (tree / "DEBIAN" / "control").read_text()

@@ -108,7 +108,7 @@ async def receive_and_send(world: World) -> None:
 
 
 async def own_groups(world: World) -> None:
-    """The worker has a control group of its own, and status tells what it uses."""
+    """The worker has a control group of its own, with limits as far as the machine counts, and status tells its use."""
     shown = await world.wad.account("shop")
     assert shown["worker"]["memory_mb"] > 10, shown["worker"]
     groups = "find /sys/fs/cgroup -path '*wad.service/*' -name cgroup.procs"
@@ -118,6 +118,13 @@ async def own_groups(world: World) -> None:
     rows = {line.split("/")[-2]: line.split()[1:] for line in found.splitlines()}
     assert len(rows[f"worker-{shown['id']}"]) >= 1, rows
     assert str(await world.pid()) in rows["daemon"], rows
+    base = "/sys/fs/cgroup/system.slice/wad.service"
+    offered = (await world.container.run(f"cat {base}/cgroup.controllers")).split()
+    wanted = {"memory": ("memory.max", str(1024 << 20)), "pids": ("pids.max", "512")}
+    for controller, (name, limit) in wanted.items():
+        if controller in offered:  # what this machine gave to version 1 is not there
+            found = await world.container.run(f"cat {base}/worker-{shown['id']}/{name}")
+            assert found.strip() == limit, (name, found)
 
 
 async def reboot(world: World) -> None:

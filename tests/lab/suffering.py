@@ -93,6 +93,23 @@ async def wrong_credentials(world: World) -> None:
     await world.connected()
 
 
+async def encrypted_credential(world: World) -> None:
+    """A credential may be encrypted for this machine: what wad says of a useless one shows that it reads it."""
+    encrypt = "systemd-creds encrypt --with-key=host --name=admin-token - /etc/wad/admin-token.cred"
+    await world.drop_in("token", "LoadCredentialEncrypted=admin-token:/etc/wad/admin-token.cred")
+    await world.container.run(f"printf 'three whole words' | {encrypt}")
+    await world.container.try_run("systemctl restart wad.service")
+    assert await world.container.property("wad", "ActiveState") == "failed"
+    said = await world.log("--lines=5")
+    assert "credential admin-token: http.admin_token must be" in said, said
+    await world.container.run(f"printf one-word | {encrypt}")
+    await world.container.run("systemctl restart wad.service")
+    await world.connected()
+    await world.no_drop_in("token")
+    await world.container.run("rm /etc/wad/admin-token.cred && systemctl restart wad.service")
+    await world.connected()
+
+
 async def wrong_configuration(world: World) -> None:
     """A mistake in the file is told with its line and not tried over and over."""
     before = world.container.path("/etc/wad/wad.toml").read_text()
