@@ -268,6 +268,7 @@ class FakeDaemon:
         self.leader: Any = FakeLeader()
         self.bus: Any = FakeBus()
         self.boot_id = "b00t"
+        self.ready = True
         self.started_ms = 1_699_999_990_000
         self.uptime = 10.0
         self.warnings: list[str] = []

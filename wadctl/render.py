@@ -27,6 +27,13 @@ def by_shape(screen: Screen, reply: Any) -> str:
     return plain(_word(reply)) if reply else ""
 
 
+def _worker(worker: dict[str, Any]) -> str:
+    used = ""
+    if worker.get("memory_mb") is not None:  # an older daemon does not say
+        used = f", {worker['memory_mb']:g} MB, {worker['cpu_s']:g} s of processor time"
+    return f"pid {worker['pid']}, {worker['restarts']} restarts{used}"
+
+
 def _word(value: Any) -> str:
     match value:
         case None | "" | [] | {}:
@@ -96,7 +103,7 @@ def _account(screen: Screen, account: Any) -> str:
         ("what to do", account["action"] or "-"),
         ("enabled", _word(account["enabled"])),
         ("paired", _word(account["paired"])),
-        ("worker", f"pid {worker['pid']}, {worker['restarts']} restarts" if worker else "-"),
+        ("worker", _worker(worker) if worker else "-"),
         ("receipts", (worker and worker["receipts"]) or "unknown"),
         ("backlog", f"{inbound['backlog']} rows {_age(inbound['oldest_s'])}".rstrip()),
         ("recorded", f"{inbound['recorded']}, {inbound['duplicates']} were known already"),

@@ -12,7 +12,7 @@ import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +35,8 @@ Route = Callable[[Context, Scope], Answer]
 
 _CONCURRENT: Final = 1000  # connections; beyond it uvicorn answers 503
 _GRACE: Final = 2  # seconds in which running requests may finish
+_LAST: Final = 0.3  # seconds in which a client that just connected may ask, at the end
+_LOOK: Final = 0.01
 _REQUEST_ID: Final = 128  # characters of an X-Request-Id that come back
 _NOT_IN_AN_ID: Final = re.compile(rb"[^A-Za-z0-9._:/+=-]+")
 
@@ -135,6 +137,24 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but who is connected already and has not asked yet gets an answer, too.
+
+        Later ones wait in the queue of the socket for the next process, where systemd holds it.
+        """
+        for server in self.servers:
+            server.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                await asyncio.sleep(_LOOK)  # what was accepted becomes a connection
+                while not all(map(_has_asked, self.server_state.connections)):  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK)
+        await super().shutdown(sockets)
+
+
+def _has_asked(connection: object) -> bool:
+    return not isinstance(connection, OneWriteProtocol) or connection.has_asked
+
 
 @asynccontextmanager
 async def serve_http(
@@ -145,7 +165,7 @@ async def serve_http(
     Raises Conflict when the port is in use, BadConfig when it cannot be had.
     """
     sock = sock or await _bind(host, port)
-    bound = sock.getsockname()[1]
+    host, bound, *_ = sock.getsockname()
     async with _running(_server(Application(context)), sock, context):
         log.info("answering on http://%s:%d", f"[{host}]" if ":" in host else host, bound)
         yield bound

@@ -26,6 +26,11 @@ class OneWriteProtocol(HttpToolsProtocol):
         self.transport = cast("asyncio.Transport", self._together)
         self._head_bytes: int | None = 0
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether the client of this connection has asked anything yet."""
+        return self.cycle is not None
+
     def on_response_complete(self) -> None:
         """As uvicorn's; an answer without a body (HEAD) leaves now."""
         self._together.flush()

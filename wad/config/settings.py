@@ -203,6 +203,12 @@ class EngineSettings:
     stop_timeout: float = setting(
         6, "Seconds that a worker gets to end by itself, before it is killed.", check=SECONDS
     )
+    worker_memory_mb: int = setting(
+        1024,
+        "The most memory in MB that the worker of one account may take, so the rest is not starved; 0 for no limit."
+        " Under systemd only.",
+        check=between(0, 1_000_000),
+    )
     retry_base: float = setting(
         1,
         "Seconds before the first attempt to reconnect; doubled with every failure.",
