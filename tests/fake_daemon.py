@@ -41,6 +41,16 @@ class FakeCard:
 
 
 @dataclass
+class FakeHistory:
+    """What the phone's history brought."""
+
+    recorded: int = 0
+    known: int = 0
+    last_ms: int | None = None
+    last_messages: int | None = None
+
+
+@dataclass
 class FakeInbound:
     """How far a spool was read."""
 
@@ -50,6 +60,9 @@ class FakeInbound:
     duplicates: int = 0
     untranslated: int = 0
     skipped: int = 0
+    receipts: int = 0
+    history: FakeHistory = field(default_factory=FakeHistory)
+    last_message_ms: int | None = None
     lost: int | None = 0
     error: str = ""
     last_event_ms: int | None = None
@@ -67,6 +80,10 @@ class FakeAccount:
     worker: Any = None
     worker_started_ms: int = 0
     restarts: int = 0
+    logins: int = 0
+    sent: int = 0
+    refused: int = 0
+    seen_ms: int | None = None
     warnings: list[str] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
 
@@ -200,8 +217,9 @@ class FakeBus:
 
 
 @dataclass
-class _Named:
+class _Instance:
     id: str = "host-a"
+    commit: str = ""
 
 
 @dataclass
@@ -210,8 +228,14 @@ class _EngineSettings:
 
 
 @dataclass
+class _State:
+    sessions: Path = Path("/var/lib/wad/sessions")
+
+
+@dataclass
 class _Config:
-    instance: _Named = field(default_factory=_Named)
+    state: _State = field(default_factory=_State)
+    instance: _Instance = field(default_factory=_Instance)
     engine: _EngineSettings = field(default_factory=_EngineSettings)
 
 

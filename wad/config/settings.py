@@ -72,6 +72,12 @@ class InstanceSettings:
         env=("INSTANCE_ID",),
         check=like(r"[A-Za-z0-9._:@-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ : @ -"),
     )
+    commit: str = setting(
+        "",
+        "The commit that was deployed, for /health; empty where nobody says.",
+        env=("DEPLOY_COMMIT_SHA", "GIT_COMMIT_SHA"),
+        check=like(r"[A-Za-z0-9._-]{0,64}", "at most 64 of A-Z a-z 0-9 . _ -"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
