@@ -18,8 +18,9 @@ import pytest
 
 from tests.daemons import Daemon, a_daemon
 from tests.disks import a_disk, fill
-from tests.whatsapp import Account, Peer, WhatsApp
+from tests.whatsapp import Account, Peer, WhatsApp, contents
 from tests.whatsapp.golib import library_path
+from tests.whatsapp.history import Conversation, Line
 
 pytestmark = pytest.mark.timeout(180)
 PATIENT = 60.0
@@ -236,6 +237,29 @@ async def test_what_is_not_receipted_is_acknowledged_after_the_commit(tmp_path: 
         found = {m["wa_id"]: m for m in await shop.daemon.messages("shop")}
         assert {found[answer]["status"] for answer in answers} == {"read"}
         assert Counter(m["kind"] for m in found.values()) == {"text": 53, "call": 1}
+
+
+async def test_history_is_receipted_after_the_commit(tmp_path: Path) -> None:
+    """A worker killed while a part of the history cannot be downloaded gets it announced again."""
+    async with a_shop(tmp_path) as shop:
+        media = shop.server.media
+        media.broken = True
+        lines = [
+            Line(f"OLD{n}", 1_700_000_000 + n, contents.text(f"{n}"), shop.bob) for n in range(5)
+        ]
+        (ident,) = await shop.account.phone.send_history(Conversation(shop.bob, lines))
+        async with asyncio.timeout(PATIENT):
+            while not media.refused:
+                await asyncio.sleep(0.01)
+        assert ident not in shop.receipted
+        await shop.die()
+        media.broken = False
+        assert await shop.stored({line.ident for line in lines}) == Counter(
+            line.ident for line in lines
+        )
+        async with asyncio.timeout(PATIENT):
+            while ident not in shop.receipted:
+                await asyncio.sleep(0.01)
 
 
 async def until_threads(shop: Shop, least: int) -> None:

@@ -7,7 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.protobufs import pb
-from wad.engine.lines import AWAITED, Coming, Leaving, Meaning, Skipped, Unsaved, meaning
+from wad.engine.lines import (
+    AWAITED,
+    HISTORY,
+    Coming,
+    HistoryFailed,
+    Leaving,
+    Meaning,
+    Skipped,
+    Unsaved,
+    announced,
+    announcement,
+    meaning,
+    message,
+    receipt_of,
+)
 
 BOB, GROUP, CHANNEL = "9@lid", "120363000000000001@g.us", "1203631@newsletter"
 ENC = '<enc type="msg" v="2"><!-- 200 bytes --></enc>'
@@ -16,22 +30,22 @@ ENC = '<enc type="msg" v="2"><!-- 200 bytes --></enc>'
 @pytest.mark.parametrize(
     ("text", "means"),
     [
-        (f'<message from="{BOB}" id="A" t="17">{ENC}</message>', Coming("A", 1, True)),
-        (f'<message from="{GROUP}" id="A" t="17">{ENC}{ENC}</message>', Coming("A", 2, True)),
+        (f'<message from="{BOB}" id="A" t="17">{ENC}</message>', Coming("mA", 1, True)),
+        (f'<message from="{GROUP}" id="A" t="17">{ENC}{ENC}</message>', Coming("mA", 2, True)),
         (
             f'<message from="{CHANNEL}" id="A"><plaintext>0a</plaintext></message>',
-            Coming("A", 1, True),
+            Coming("mA", 1, True),
         ),
-        (f'<receipt from="{BOB}" id="A" t="17"/>', Coming("receipt A", 1, False)),
-        (f'<receipt from="{BOB}" id="A" t="17" type="read"/>', Coming("receipt A", 1, False)),
+        (f'<receipt from="{BOB}" id="A" t="17"/>', Coming("rA", 1, False)),
+        (f'<receipt from="{BOB}" id="A" t="17" type="read"/>', Coming("rA", 1, False)),
         (
             f'<receipt from="{BOB}" id="A" type="read"><list><item id="B"/></list></receipt>',
-            Coming("receipt A", 1, False),
+            Coming("rA", 1, False),
         ),
         (
             f'<receipt from="{GROUP}" id="S"><participants key="A"><user jid="1@lid" t="17"/>'
             '<user jid="2@lid" t="17"/></participants></receipt>',
-            Coming("receipt A", 2, False),
+            Coming("rA", 2, False),
         ),
     ],
 )
@@ -49,14 +63,15 @@ def test_other_receipts_that_come_in(kind: str) -> None:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        (f'<receipt id="A" to="{BOB}"/>', ("A",)),
-        (f'<receipt id="A" to="{BOB}" type="inactive"/>', ("A",)),
-        (f'<receipt id="A" to="{BOB}" type="sender"/>', ("A",)),
-        (f'<receipt id="A" to="{BOB}" type="peer_msg"/>', ("A",)),
-        (f'<receipt id="A" to="{BOB}"><list><item id="B"/></list></receipt>', ("A", "B")),
-        (f'<ack class="receipt" id="A" to="{BOB}"/>', ("receipt A",)),
-        (f'<ack class="receipt" id="A" to="{BOB}" type="read"/>', ("receipt A",)),
-        (f'<ack class="message" id="A" to="{CHANNEL}"/>', ("A",)),
+        (f'<receipt id="A" to="{BOB}"/>', ("mA",)),
+        (f'<receipt id="A" to="{BOB}" type="inactive"/>', ("mA",)),
+        (f'<receipt id="A" to="{BOB}" type="sender"/>', ("mA",)),
+        (f'<receipt id="A" to="{BOB}" type="peer_msg"/>', ("mA",)),
+        (f'<receipt id="A" to="{BOB}" type="hist_sync"/>', ("mA",)),
+        (f'<receipt id="A" to="{BOB}"><list><item id="B"/></list></receipt>', ("mA", "mB")),
+        (f'<ack class="receipt" id="A" to="{BOB}"/>', ("rA",)),
+        (f'<ack class="receipt" id="A" to="{BOB}" type="read"/>', ("rA",)),
+        (f'<ack class="message" id="A" to="{CHANNEL}"/>', ("mA",)),
         (f'<ack class="call" id="A" to="{BOB}"/>', ()),
         (f'<ack class="notification" id="A" to="{GROUP}" type="w:gp2"/>', ()),
     ],
@@ -71,7 +86,7 @@ def test_what_tells_whatsapp_that_something_arrived(text: str, names: tuple[str,
     [
         *(
             f'<receipt id="A" to="{BOB}" type="{kind}"/>'
-            for kind in ("read", "read-self", "played", "retry", "hist_sync", "server-error")
+            for kind in ("read", "read-self", "played", "retry", "server-error")
         ),
         f'<ack class="message" id="A" to="{BOB}"/>',
         f'<ack class="receipt" id="A" to="{BOB}" type="retry"/>',
@@ -90,7 +105,7 @@ def test_what_may_leave_at_once(text: str) -> None:
 def test_what_the_library_ignores() -> None:
     """A part that was handed over before."""
     line = "Ignoring message A from 9@lid: received message with old counter 1"
-    assert meaning("Client", line) == (Skipped("A"),)
+    assert meaning("Client", line) == (Skipped("mA"),)
     assert meaning("Client/Recv", line) == ()
 
 
@@ -109,6 +124,32 @@ def test_what_the_library_ignores() -> None:
 def test_a_session_that_cannot_be_saved(why: str, means: tuple[Meaning, ...]) -> None:
     """What the disk refused is no message that cannot be read."""
     assert meaning("Client", f"Error decrypting message 3EB0AB from 9@lid in 9@lid: {why}") == means
+
+
+@pytest.mark.parametrize(
+    ("why", "gone"),
+    [
+        ("download failed with status code 404", True),
+        ("download failed with status code 410", True),
+        ("hash of media ciphertext doesn't match", True),
+        ("failed to refresh media connections: websocket not connected", False),
+        ('Get "https://mmg.whatsapp.net/x": dial tcp: connection refused', False),
+        ("download failed with status code 503", False),
+    ],
+)
+def test_a_part_of_the_history_that_failed(why: str, gone: bool) -> None:
+    """A file that is gone stays gone; the network comes back."""
+    line = f"Failed to download history sync: {why}"
+    assert meaning("Client", line) == (HistoryFailed(gone),)
+
+
+@given(st.text(), st.text())
+def test_names_do_not_mix(ident: str, other: str) -> None:
+    """Whatever ids strangers choose; what announces a part of the history gives its id back."""
+    names = [message(ident), receipt_of(ident), announced(ident), HISTORY]
+    others = [message(other), receipt_of(other), announced(other), HISTORY]
+    assert all((a == b) <= (i == k) for i, a in enumerate(names) for k, b in enumerate(others))
+    assert [announcement(name) for name in names] == ["", "", ident, ""]
 
 
 def test_the_kinds_of_receipts_that_are_awaited() -> None:

@@ -19,7 +19,7 @@ from wad.clock import Clock
 from wad.core import event as words
 from wad.core.errors import StateUnwritable, Unavailable
 from wad.engine.library import parse
-from wad.engine.lines import AWAITED, receipt_of
+from wad.engine.lines import AWAITED, HISTORY, announced, message, receipt_of
 from wad.engine.translate import TRANSLATORS, Untranslatable
 from wad.engine.votes import opened
 from wad.spool import Arrival, Spool
@@ -102,12 +102,16 @@ class Inbox:
             return self._changed.wait_for(lambda: not self._queue and not self._busy, timeout)
 
     def _item(self, name: str, raw: bytes) -> _Item:
-        event, about, wa_id, ours, reason = None, "", "", False, ""
+        event, wa_id, ours, reason = None, "", False, ""
+        about = HISTORY if name == "HistorySync" else ""
         try:
             found = parse(name, raw)
             if name == "Message":
-                about = wa_id = found.Info.ID
+                wa_id = found.Info.ID
+                about = message(wa_id)
                 ours = found.Info.MessageSource.IsFromMe
+                if ours and found.Message.protocolMessage.HasField("historySyncNotification"):
+                    about = announced(wa_id)
             elif name == "Receipt" and found.Type in AWAITED and found.MessageIDs:
                 about = receipt_of(found.MessageIDs[0])
             event = opened(TRANSLATORS[name](found), lambda: self._read_vote(raw))

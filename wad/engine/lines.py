@@ -4,7 +4,8 @@ The library logs a stanza when it comes in, before it is looked at, and one that
 it, just before it does.  Attributes are sorted (whatsmeow binary/xml.go): before an id stands nothing that a sender
 writes.
 
-What events are about has a name here: a message its id, a receipt `receipt_of(id)` of the first message that it means.
+What events are about has a name here: `message(id)`; `receipt_of(id)` with the id of the first message that it means;
+`announced(id)` of a message that announces a part of the history, and HISTORY for that part, downloaded.  The first letter tells them apart, since ids are chosen by strangers.
 """
 
 from __future__ import annotations
@@ -34,16 +35,24 @@ class Leaving(NamedTuple):
     names: tuple[str, ...]
 
 
+class HistoryFailed(NamedTuple):
+    """A part of the history could not be downloaded; `gone`: nor will it ever be."""
+
+    gone: bool
+
+
 class Unsaved(NamedTuple):
     """The session could not be saved over a message, which is about to be acknowledged."""
 
 
-Meaning = Coming | Skipped | Leaving | Unsaved
+Meaning = Coming | Skipped | Leaving | HistoryFailed | Unsaved
 
-_RECEIPTS: Final = frozenset({"", "inactive", "sender", "peer_msg"})
+HISTORY: Final = "h"
+_ANNOUNCED: Final = "a"
+
+_RECEIPTS: Final = frozenset({"", "inactive", "sender", "peer_msg", "hist_sync"})
 """Receipts of delivery (whatsmeow receipt.go, sendMessageReceipt; message.go, SendProtocolMessageReceipt).  Not meant:
-`read`, `played` and their like, which we ask for; `retry`, which asks for a message that could not be decrypted;
-`hist_sync`, which comes before the history is even downloaded."""
+`read`, `played` and their like, which we ask for; `retry`, which asks for a message that could not be decrypted."""
 
 _MARKS: Final = {"": 1, "read": 4, "read-self": 5, "played": 6, "inactive": 9}
 """Receipts that say something about a message of ours, or that we read one elsewhere, and what neonize calls each
@@ -70,9 +79,32 @@ The session on the disk has not moved on, so the same bytes can be read later, i
 """
 
 
+_NO_HISTORY: Final = re.compile(r"Failed to download history sync: (.*)", re.DOTALL)
+_GONE: Final = re.compile(
+    r"status code 4\d\d|hash|hmac|length|unmarshal|decompress|nothing downloadable"
+)
+"""Of a file that is no longer there, or is not what was announced; anything else is the network's trouble
+(whatsmeow download.go, errors.go)."""
+
+
+def message(ident: str) -> str:
+    """The name of a message."""
+    return f"m{ident}"
+
+
 def receipt_of(ident: str) -> str:
-    """The name of the receipts that mean this message, apart from the message itself."""
-    return f"receipt {ident}"
+    """The name of the receipts that mean this message."""
+    return f"r{ident}"
+
+
+def announced(ident: str) -> str:
+    """The name of a message that announces a part of the history."""
+    return _ANNOUNCED + ident
+
+
+def announcement(name: str) -> str:
+    """The id of such a message, or an empty text for another name."""
+    return name[1:] if name.startswith(_ANNOUNCED) else ""
 
 
 def meaning(logger: str, text: str) -> Sequence[Meaning]:
@@ -84,9 +116,11 @@ def meaning(logger: str, text: str) -> Sequence[Meaning]:
             return _outgoing(text)
         case "Client":
             if ignored := _IGNORED.match(text):
-                return (Skipped(ignored[1]),)
+                return (Skipped(message(ignored[1])),)
             if _UNSAVED.match(text):
                 return (Unsaved(),)
+            if failed := _NO_HISTORY.match(text):
+                return (HistoryFailed(_GONE.search(failed[1]) is not None),)
     return ()
 
 
@@ -94,7 +128,7 @@ def _incoming(text: str) -> Sequence[Meaning]:
     if text.startswith("<message "):
         if ident := _ID.search(text):
             # Several parts: a sender's first message in a group has two, keys and text.
-            return (Coming(ident[1], max(1, text.count("<enc ")), anew=True),)
+            return (Coming(message(ident[1]), max(1, text.count("<enc ")), anew=True),)
     elif text.startswith("<receipt "):
         head = text.partition(">")[0]
         if _word(_TYPE, head) not in _MARKS:
@@ -109,7 +143,7 @@ def _incoming(text: str) -> Sequence[Meaning]:
 def _outgoing(text: str) -> Sequence[Meaning]:
     if text.startswith("<receipt "):
         if _word(_TYPE, text.partition(">")[0]) in _RECEIPTS:
-            return (Leaving(tuple(_ID.findall(text))),)
+            return (Leaving(tuple(map(message, _ID.findall(text)))),)
     elif text.startswith("<ack "):
         ident, kind = _word(_ID, text), _word(_TYPE, text)
         match _word(_CLASS, text):
@@ -118,7 +152,7 @@ def _outgoing(text: str) -> Sequence[Meaning]:
             case "message" if '@newsletter"' in text:
                 # The acknowledgement of any other message says that it could not be read, and is sent by the
                 # goroutine that hands events over.
-                return (Leaving((ident,)),)
+                return (Leaving((message(ident),)),)
             case "call":
                 return (Leaving(()),)
             case "notification" if (

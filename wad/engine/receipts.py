@@ -22,13 +22,23 @@ import hashlib
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, assert_never
 
-from wad.engine.lines import Coming, Leaving, Skipped, Unsaved, meaning
+from wad.engine.lines import (
+    HISTORY,
+    Coming,
+    HistoryFailed,
+    Leaving,
+    Skipped,
+    Unsaved,
+    announcement,
+    meaning,
+    message,
+)
 
 log = logging.getLogger("wad.receipts")
 
@@ -140,6 +150,10 @@ class Gate:
     3. No event was handed over or waits to be stored for two seconds.  The library's queue is then empty; this is the
        last resort for what brings no event at all.  For a message or a receipt that is strange, and is logged.
 
+    A message that announces a part of the history is another matter: its receipts wait for that part, which the library
+    downloads after it has handed the message over, in the order of the announcements.  If the download fails they wait
+    on, and with the next login WhatsApp announces it anew; if there is nothing to be had any more they go.
+
     So a disk that refuses holds receipts for as long as it does, and nothing else holds one for ever.
 
     `on_unsaved` is called when the library could not save its session over a message, before it acknowledges it:
@@ -156,6 +170,11 @@ class Gate:
         self._dealt: OrderedDict[str, int] = OrderedDict()  # events
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of `until`
         self._by_name: dict[str, list[_Waiter]] = {}
+        self._announced: deque[str] = deque()  # messages whose part of the history is on its way
+        self._arrived: deque[bool] = (
+            deque()
+        )  # parts that were dealt with, or failed, and are not yet matched
+        self._long: set[str] = set()  # messages for which only the first rule holds
         self._taken = 0
         self._done = 0
         threading.Thread(target=self._watch, name="receipts", daemon=True).start()
@@ -173,6 +192,11 @@ class Gate:
                         _add(self._dealt, name, 1)
                 case Leaving(names):
                     self._hold(names)
+                case HistoryFailed(gone):
+                    if gone:
+                        log.warning("a part of the history is no longer to be had")
+                    with self._lock:
+                        self._part_arrived(gone)
                 case Unsaved():
                     self._on_unsaved()
                 case _:
@@ -193,7 +217,8 @@ class Gate:
             if names and not left:
                 return
             waiter = _Waiter(left, self._taken + _AHEAD)
-            self._waiting[waiter] = None
+            if self._long.isdisjoint(left):
+                self._waiting[waiter] = None
             for name in left:
                 self._by_name.setdefault(name, []).append(waiter)
             self._news.set()
@@ -211,13 +236,36 @@ class Gate:
         with self._lock:
             for name in names:
                 self._done += 1
-                if name:
-                    _add(self._dealt, name, 1)
+                if name == HISTORY:
+                    self._part_arrived(True)
+                elif ident := announcement(name):
+                    self._part_announced(message(ident))
+                elif name:
                     self._stored(name)
             while self._waiting and (first := next(iter(self._waiting))).until <= self._done:
                 self._give_up(first)
 
+    def _part_announced(self, name: str) -> None:
+        self._announced.append(name)
+        self._long.add(name)
+        for waiter in self._by_name.get(name, ()):
+            self._waiting.pop(waiter, None)
+        self._match_parts()
+
+    def _part_arrived(self, done: bool) -> None:
+        self._arrived.append(done)
+        self._match_parts()
+
+    def _match_parts(self) -> None:
+        # A failure is logged at once, the announcement may still wait for the disk.
+        while self._announced and self._arrived:
+            name = self._announced.popleft()
+            if self._arrived.popleft():
+                self._long.discard(name)
+                self._stored(name)
+
     def _stored(self, name: str) -> None:
+        _add(self._dealt, name, 1)
         if name not in self._by_name or not self._complete(name):
             return
         for waiter in self._by_name.pop(name):
@@ -226,7 +274,7 @@ class Gate:
                 self._let_go(waiter)
 
     def _let_go(self, waiter: _Waiter) -> None:
-        del self._waiting[waiter]
+        self._waiting.pop(waiter, None)
         for name in waiter.names:
             self._by_name[name].remove(waiter)
             if not self._by_name[name]:
