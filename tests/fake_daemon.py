@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from wad.config.settings import SETTINGS, HttpSettings
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
 
@@ -84,6 +85,7 @@ class FakeAccount:
     sent: int = 0
     refused: int = 0
     seen_ms: int | None = None
+    qr_ms: int | None = None
     warnings: list[str] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
 
@@ -232,8 +234,15 @@ class _State:
     sessions: Path = Path("/var/lib/wad/sessions")
 
 
+def http_settings(**changes: object) -> HttpSettings:
+    """The settings of [http], as they are while nothing is set but these."""
+    values = {field.name: SETTINGS[f"http.{field.name}"].usual for field in fields(HttpSettings)}
+    return HttpSettings(**(values | changes))
+
+
 @dataclass
 class _Config:
+    http: HttpSettings = field(default_factory=http_settings)
     state: _State = field(default_factory=_State)
     instance: _Instance = field(default_factory=_Instance)
     engine: _EngineSettings = field(default_factory=_EngineSettings)

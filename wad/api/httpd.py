@@ -19,9 +19,9 @@ import uvicorn
 from wad.api.context import Context
 from wad.api.dispatch import internal_error
 from wad.api.httpproto import OneWriteProtocol
-from wad.api.rest.exchange import Answer, Receive, Request, Scope, failure, refusal
-from wad.api.rest.probes import PROBES
-from wad.core.errors import BadConfig, Conflict, NotFound, WadError
+from wad.api.rest.exchange import Receive, Request, Scope
+from wad.api.rest.site import Site
+from wad.core.errors import BadConfig, Conflict, WadError
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _CONCURRENT: Final = 1000  # connections; beyond it uvicorn answers 503
 _GRACE: Final = 2  # seconds in which running requests may finish
 _NO_STORE: Final = (b"cache-control", b"no-store")
-_ALLOW: Final = (b"allow", b"GET, HEAD")
 
 
 # --- the application --------------------------------------------------------------------------
@@ -40,37 +39,22 @@ class Application:
     """What uvicorn calls for each request."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
+        self._site = Site(context)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        answer = await self._answer(request)
+        answer, shared = await self._site.answer(request)
         headers = [
             (b"content-type", answer.content_type),
             _NO_STORE,
             (b"content-length", b"%d" % len(answer.body)),
             *answer.headers,
+            *shared,
         ]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if request.method == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
-
-    async def _answer(self, request: Request) -> Answer:
-        try:
-            probe = PROBES.get(request.path)
-            if probe is None:
-                return refusal(NotFound("there is nothing at this path"))
-            if request.method not in ("GET", "HEAD"):
-                return failure(
-                    405, "method_not_allowed", "only GET and HEAD are answered here", None, _ALLOW
-                )
-            answer = probe(self._context, request)
-            return answer if isinstance(answer, Answer) else await answer
-        except WadError as error:
-            return refusal(error)
-        except Exception as error:
-            return refusal(internal_error(self._context, request.path, error))
 
 
 # --- the server ---------------------------------------------------------------------------------

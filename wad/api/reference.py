@@ -25,7 +25,7 @@ _WORDS: Final = {
     State.PASSIVE: "passive",
     State.CONNECTING: "connecting",
     State.CONNECTED: "connected",
-    State.RECONNECTING: "reconnecting",
+    State.RECONNECTING: "connecting",
     State.LOGGED_OUT: "logged_out",
     State.REPLACED: "disconnected",
     State.BANNED: "disconnected",
@@ -76,6 +76,11 @@ def masked_phone(phone: str) -> str | None:
 def iso(ms: int) -> str:
     """As JavaScript's toISOString(), which the readers of these documents expect."""
     return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+def timestamp(ms: int) -> dict[str, int]:
+    """As a Firestore Timestamp comes out of JSON (reference-backend.md 0.4)."""
+    return {"_seconds": ms // 1000, "_nanoseconds": ms % 1000 * 1_000_000}
 
 
 def iso_or_null(ms: int | None) -> str | None:

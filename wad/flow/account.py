@@ -79,6 +79,7 @@ class Account:
         self.sent = 0
         self.refused = 0
         self.held = ""
+        self.qr_ms: int | None = None
         self._left_ms: int | None = None
         self._warnings: list[str] = []
         self.on_connected: Callable[[], None] = lambda: None
@@ -195,6 +196,8 @@ class Account:
         if self.status == before:
             return
         self._changed.set()
+        if self.status.qr != before.qr:
+            self.qr_ms = self.clock.wall_ms() if self.status.qr else None
         if (before.state, before.reason, before.qr) != (
             self.status.state,
             self.status.reason,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -22,6 +22,34 @@ _NOT_IN_AN_ID: Final = re.compile(rb"[^A-Za-z0-9._:/+=-]+")
 _HOST: Final = re.compile(rb"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 _encode: Final = msgspec.json.Encoder().encode
+
+
+T = TypeVar("T")
+Header = tuple[bytes, bytes]
+
+
+class HttpError(Exception):
+    """An answer that says no; `more` are further fields of its document."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        more: Mapping[str, object] | None = None,
+        headers: tuple[Header, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.more = more
+        self.headers = headers
+
+    @property
+    def answer(self) -> Answer:
+        """What goes back."""
+        return failure(self.status, self.code, str(self), self.more, *self.headers)
 
 
 class Request:
@@ -62,6 +90,14 @@ class Request:
             raise BadInput("a parameter is given twice")
         return found
 
+    async def content(self, kind: type[T]) -> T:
+        """The body, JSON of this type.  Raises TooLong, HttpError."""
+        body = await self.body()
+        try:
+            return msgspec.json.decode(body or b"{}", type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise HttpError(400, "invalid_request", f"the body cannot be used: {error}") from error
+
     async def body(self) -> bytes:
         """All of it.  Raises TooLong."""
         parts: list[bytes] = []
@@ -86,10 +122,10 @@ class Answer:
     status: int
     body: bytes
     content_type: bytes = JSON
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: tuple[Header, ...] = ()
 
 
-def document(status: int, content: object, *headers: tuple[bytes, bytes]) -> Answer:
+def document(status: int, content: object, *headers: Header) -> Answer:
     """An answer in JSON."""
     return Answer(status, _encode(content), headers=headers)
 
@@ -99,7 +135,7 @@ def failure(
     code: str,
     message: str,
     more: Mapping[str, object] | None = None,
-    *headers: tuple[bytes, bytes],
+    *headers: Header,
 ) -> Answer:
     """An error as the apps read it: always JSON, always with a `message`."""
     content = {"success": False, "error": code, "message": message, **(more or {})}
