@@ -21,6 +21,7 @@ from wadctl.pairing import pair
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
 from wadctl.session import Session, session, socket_path
+from wadctl.token import token_group
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
@@ -177,7 +178,7 @@ def _by_hand() -> list[click.Command]:
         " fish: wadctl completion fish > ~/.config/fish/completions/wadctl.fish",
     )
     completion.arguments = (("SHELL", "bash, zsh or fish"),)
-    return [restart, version, completion]
+    return [restart, version, completion, token_group()]
 
 
 def _build() -> None:
