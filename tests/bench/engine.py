@@ -34,7 +34,7 @@ client.event(MessageEv)(lambda _client, _event: None)
 client.connect()
 """
 _PEER = "neonize's own client with an empty handler, same DSN"
-_QUIET = 12.0  # seconds after which an account that just logged in is at rest
+QUIET = 12.0  # seconds after which a worker that just did something is at rest
 _MESSAGES = 1500
 _ROUNDS = 5
 
@@ -137,7 +137,7 @@ async def worker_pss() -> Sequence[Figure]:
                 account = server.add_account(f"1555000010{number}")
                 async with run(Path(name), account) as running:
                     await _warm(server, bob, running)
-                    await asyncio.sleep(_QUIET)
+                    await asyncio.sleep(QUIET)
                     found.append(pss_mb(running.pid))
     return [Figure("worker_pss", found[0], "MB", 38, _PEER, found[1])]
 
@@ -154,7 +154,7 @@ async def workers10_pss() -> Sequence[Figure]:
                 account = server.add_account(f"155500002{number:02}")
                 ours.append(await workers.enter_async_context(a_worker(directory, account)))
                 await _warm(server, bob, ours[-1])
-            await asyncio.sleep(_QUIET)
+            await asyncio.sleep(QUIET)
             together = sum(pss_mb(running.pid) for running in ours)
         plain = []
         for number in range(3):
@@ -162,7 +162,7 @@ async def workers10_pss() -> Sequence[Figure]:
             account = server.add_account(f"155500003{number:02}")
             plain.append(await stack.enter_async_context(a_plain_client(own, account)))
             await _warm(server, bob, plain[-1])
-        await asyncio.sleep(_QUIET)
+        await asyncio.sleep(QUIET)
         peer = 10 * statistics.mean(pss_mb(running.pid) for running in plain)
     return [Figure("workers10_pss", together, "MB", 300, _PEER, peer)]
 
