@@ -119,11 +119,11 @@ def test_giving_memory_back_keeps_what_was_changed() -> None:
         "file = binding.shared_object()\n"
         "functions = binding.Functions(file)\n"
         "address = receipts.keep_plaintexts(file)\n"
-        "def pss(): return int(re.search(r'Pss:\\s+(\\d+)', Path('/proc/self/smaps_rollup').read_text())[1])\n"
+        "def rss(): return int(re.search(r'Rss:\\s+(\\d+)', Path('/proc/self/smaps_rollup').read_text())[1])\n"
         "def code(): return ctypes.string_at(address, 8).hex()\n"
-        "before = pss(), code()\n"
+        "before = rss(), code()\n"
         "memory.release(address)\n"
-        "after = pss(), code()\n"
+        "after = rss(), code()\n"
         "print(json.dumps([before, after, functions.is_connected(b'nobody')]))"
     )
     (size, changed), (smaller, still), connected = in_a_process(code)
