@@ -246,11 +246,16 @@ def _unused(path: Path) -> Path:
 # --- locks ------------------------------------------------------------------------------------
 
 
+def state_lock(directory: Path) -> Path:
+    """The file that the one daemon of a state directory has locked."""
+    return directory / "wad.lock"
+
+
 class StateLock:
     """One daemon a state directory.  The kernel lets go of the lock when the process dies, however it dies."""
 
     def __init__(self, directory: Path, boot_id: str) -> None:
-        self._file = directory / "wad.lock"
+        self._file = state_lock(directory)
         self._boot_id = boot_id
         self._fd = -1
 

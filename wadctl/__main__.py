@@ -25,6 +25,7 @@ from wadctl.repairing import repair_command
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
 from wadctl.session import Session, session, socket_path
+from wadctl.token import token_group
 from wadctl.verifying import verify_command
 
 INTERRUPTED: Final = 130
@@ -185,7 +186,7 @@ def _by_hand() -> list[click.Command]:
     audit = audit_group()
     audit.add_command(repair_command())
     looking = [audit, doctor_command(), verify_command(), cloud_run_group()]
-    return [restart, version, completion, *looking]
+    return [restart, version, completion, token_group(), *looking]
 
 
 def _build() -> None:

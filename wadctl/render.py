@@ -27,6 +27,13 @@ def by_shape(screen: Screen, reply: Any) -> str:
     return plain(_word(reply)) if reply else ""
 
 
+def _worker(worker: dict[str, Any]) -> str:
+    used = ""
+    if worker.get("memory_mb") is not None:  # an older daemon does not say
+        used = f", {worker['memory_mb']:g} MB, {worker['cpu_s']:g} s of processor time"
+    return f"pid {worker['pid']}, {worker['restarts']} restarts{used}"
+
+
 def _word(value: Any) -> str:
     match value:
         case None | "" | [] | {}:
@@ -96,7 +103,7 @@ def _account(screen: Screen, account: Any) -> str:
         ("what to do", account["action"] or "-"),
         ("enabled", _word(account["enabled"])),
         ("paired", _word(account["paired"])),
-        ("worker", f"pid {worker['pid']}, {worker['restarts']} restarts" if worker else "-"),
+        ("worker", _worker(worker) if worker else "-"),
         ("receipts", (worker and worker["receipts"]) or "unknown"),
         ("backlog", f"{inbound['backlog']} rows {_age(inbound['oldest_s'])}".rstrip()),
         ("recorded", f"{inbound['recorded']}, {inbound['duplicates']} were known already"),
@@ -132,6 +139,47 @@ def _event(screen: Screen, event: Any) -> str:
     account = f" {event['account']}" if event["account"] else ""
     kind = screen.paint(f"{event['kind']:8}", "dim")
     return f"{local(event['at_ms'])}  {kind}{account} {plain(event['text'])}"
+
+
+def _standing(screen: Screen, lease: Any) -> str:
+    valid = lease["valid_s"]
+    pairs = [
+        ("instance", lease["instance"]),
+        ("mode", lease["mode"]),
+        ("because", plain(lease["reason"])),
+        ("may act for", "-" if valid is None else f"{valid:g} s without another renewal"),
+        ("holder", lease["holder"] or "-"),
+        ("epoch", _word(lease["epoch"])),
+        ("acquired", local(lease["acquired_ms"]) or "-"),
+        ("why", plain(lease["why"] or "-")),
+        ("holder before", lease["previous"] or "-"),
+        (
+            "terms",
+            f"ttl {lease['ttl_s']:g} s, renewed every {lease['renew_every_s']:g} s, margin {lease['margin_s']:g} s",
+        ),
+        ("where", lease["where"]),
+    ]
+    return screen.fields(pairs)
+
+
+def _holders(screen: Screen, holders: Any) -> str:
+    if not holders:
+        return "nobody has held the lease yet"
+    heads = ["EPOCH", "HOLDER", "BEGAN", "WHY", "ENDED", "HOW"]
+    return screen.table(
+        heads,
+        [
+            [
+                str(holder["epoch"]),
+                holder["holder"],
+                local(holder["began_ms"]),
+                holder["reason"] or "-",
+                local(holder["ended_ms"]) or "-",
+                holder["end"] or "-",
+            ]
+            for holder in holders
+        ],
+    )
 
 
 # --- messages ---------------------------------------------------------------------------------------
@@ -207,6 +255,10 @@ def _sent(screen: Screen, reply: Any) -> str:
 _RENDERERS: Final[dict[str, Renderer]] = {
     "status": _status,
     "events": _event,
+    "lease.show": _standing,
+    "lease.history": _holders,
+    "lease.release": _standing,
+    "lease.take": _standing,
     "accounts.list": _accounts,
     "accounts.show": _account,
     "accounts.add": _account_now,

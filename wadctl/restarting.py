@@ -79,6 +79,8 @@ def _look(session: Session, restart: Restart) -> str:
         status = client.call("status")
     if status["boot_id"] == restart.before:
         return "the process from before still answers"
+    if not status.get("ready", True):
+        return "the next process is starting"
     restart.after, restart.accounts_after = status["boot_id"], len(status["accounts"])
     known, wanted = restart.accounts_after, restart.accounts_before or 0
     return "" if known >= wanted else f"the next process knows {known} of {wanted} accounts"

@@ -68,7 +68,12 @@ class Context(Protocol):
 
     @property
     def boot_id(self) -> str:
-        """A random name of this process."""
+        """The name of this start: systemd's invocation id where systemd started us, else a random one."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether the start is complete, as systemd was told."""
         ...
 
     @property

@@ -110,6 +110,9 @@ class NeonizeEngine:
         except EngineFailure:
             ours.close()
             raise
+        if (groups := self._options.groups) is not None:
+            groups.take(home.id, process.pid)
+            process.ended.add_done_callback(lambda _ended: groups.drop(home.id))
         reader, writer = await asyncio.open_connection(sock=ours)
         worker = NeonizeWorker(home, process, reader, writer, report, self._options, comparison)
         self._workers.add(worker)

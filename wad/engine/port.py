@@ -16,6 +16,7 @@ from wad.core import connection
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.core.outgoing import Outgoing
+from wad.groups import Groups
 from wad.home import Home
 
 if TYPE_CHECKING:  # a worker needs this module, and no event loop
@@ -68,7 +69,8 @@ Fate = Sent | NotSent | Refused | Unknown
 class EngineOptions:
     """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices.
 
-    `media` is the directory of files to send (`wad.media`).
+    `media` is the directory of files to send (`wad.media`).  `groups`: where worker processes get their control groups;
+    None for nowhere.
     """
 
     media: Path
@@ -76,6 +78,7 @@ class EngineOptions:
     proxy: str = ""
     probe_every: float = 10.0
     probe_timeout: float = 20.0
+    groups: Groups | None = None
 
 
 class Worker(Protocol):

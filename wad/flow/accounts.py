@@ -144,8 +144,7 @@ class Accounts:
             taken = [account for account in self.all() if account.card.phone == phone]
             if taken:
                 raise Conflict(f"{phone} is account {taken[0].id} already")
-        if any(account.card.name == name for account in self.all()):
-            raise Conflict(f"an account is named {name!r} already", hint="choose another name")
+        self._refuse_name(name)
         ident = account_id(ident or self._new_id(phone))
         card = AccountCard(
             id=ident, name=name, phone=phone, created_ms=self._around.clock.wall_ms(), enabled=True
@@ -153,6 +152,19 @@ class Accounts:
         account = self._take(await asyncio.to_thread(self._homes.create, card))
         self._around.bus.publish("account", "added", account=account.id)
         return account
+
+    async def rename(self, ident: str, name: str) -> None:
+        """Give an account another name.  Raises Conflict, StateUnwritable."""
+        account = self.find(ident)
+        if account.card.name != name:
+            self._refuse_name(name)
+            account.rename(name)
+            self._news.set()
+            self._around.bus.publish("account", "renamed", account=account.id)
+
+    def _refuse_name(self, name: str) -> None:
+        if any(account.card.name == name for account in self.all()):
+            raise Conflict(f"an account is named {name!r} already", hint="choose another name")
 
     def _new_id(self, phone: str) -> str:
         return f"acc-{phone[1:]}" if phone else f"acc-{self._draw()}"
