@@ -12,6 +12,7 @@ from wad.audit.doctor.facts import (
     Answer,
     Audits,
     Configuration,
+    Credentials,
     Directory,
     Facts,
     Listener,
@@ -32,7 +33,8 @@ NOW: Final = 1_769_000_000_000
 SETTINGS: Final[dict[str, Any]] = {
     "state.dir": "/var/lib/wad", "state.sessions": "/var/lib/wad/sessions", "state.min_free_mb": 64,
     "http.enabled": True, "http.address": "127.0.0.1", "http.port": 8080, "instance.id": "host_box",
-    "store.kind": "sqlite", "store.firestore_credentials": "(not set)",
+    "store.kind": "sqlite", "lease.kind": "file", "store.firestore_emulator": "",
+    "store.firestore_project": "", "store.firestore_database": "(default)", "store.firestore_credentials": "(not set)",
 }  # fmt: skip
 ACCOUNT: Final = {
     "id": "acc-15550000001", "state": "connected", "reason": "logged in", "action": "", "paired": True,
@@ -137,6 +139,9 @@ def test_a_healthy_installation_passes_every_line() -> None:
 
 
 W, F, S, P = Outcome.WARN, Outcome.FAIL, Outcome.SKIPPED, Outcome.PASS
+CLOUD: Final = settings(lease__kind="firestore")
+EMULATED: Final = settings(lease__kind="firestore", store__firestore_emulator="127.0.0.1:8081")
+PASSIVE: Final = lease(mode="passive", holder=None, reason="cannot read the lease: no answer")
 DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
 
 
@@ -218,6 +223,14 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("instance_id", {"configuration": settings(instance__id="host_localhost")}, W, "other machines", "[instance]"),
         ("instance_id", {"health": health(instanceId="another")}, F, "another instance answers", "ss -ltnp"),
         ("firestore", {"configuration": settings(store__firestore_credentials="(set)")}, S, "are not used", ""),
+        ("firestore", {"configuration": CLOUD, "credentials": Credentials("environment X", problem="not JSON")}, F,
+         "not JSON", "LoadCredential=firebase-service-account"),
+        ("firestore", {"configuration": CLOUD, "credentials": Credentials("file F", "demo", "/etc/sa.json")}, W,
+         "project demo, database (default), credentials from file F; everybody", "chmod o= /etc/sa.json"),
+        ("firestore", {"configuration": CLOUD, "credentials": Credentials("file F", "demo")}, P, "mode production", ""),
+        ("firestore", {"configuration": CLOUD, "daemon": PASSIVE}, F, "no answer", "getent hosts firestore.googleapis"),
+        ("firestore", {"configuration": EMULATED}, W, "mode emulator", "firestore_emulator"),
+        ("lock", {"configuration": CLOUD, "daemon": PASSIVE, "ready": None}, F, "nobody acts", "lease history"),
         ("restart", {"restarted": None}, S, "wadctl doctor --restart", ""),
         ("restart", {"restarted": Restarted((), (), "not back within 60 s")}, F, "not back", "wadctl status"),
         ("restart", {"restarted": Restarted((ACCOUNT,), ())}, F, "gone: acc-15550000001", "journalctl"),

@@ -45,6 +45,19 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """For Firestore: where they come from, whose project they are for, and what is wrong with them.
+
+    `exposed` is their file, where everybody may read it.
+    """
+
+    source: str
+    project: str = ""
+    exposed: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     """What systemd says of wad.service (`systemctl show`)."""
 
@@ -159,6 +172,7 @@ class Facts:
     burst: tuple[Answer, ...] = field(default=())
     audits: Audits = field(default=Audits())
     restarted: Restarted | None = None
+    credentials: Credentials | None = None
 
     # --- the commands of this machine, where nobody but systemd knows the unit's log
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import wad
 from wad.audit import open_rows
 from wad.audit.doctor import host, http, service
+from wad.audit.doctor.cloud import credentials_of
 from wad.audit.doctor.facts import (
     Answer,
     Audits,
@@ -29,7 +30,7 @@ from wad.audit.doctor.facts import (
 )
 from wad.audit.duplicates import Question, audit_messages, audit_threads
 from wad.clock import Clock
-from wad.config import examine
+from wad.config import Loaded, examine
 from wad.core.errors import WadError
 from wad.engine import session
 from wad.home import Home, Homes
@@ -53,7 +54,8 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
     shown = service.show() if systemd else {}
     unit = service.unit_of(shown)
     daemon, error = _daemon(means)
-    configuration = _configuration(means, daemon is not None, service.environment_of(shown))
+    loaded, problems = examine(means.file, {**service.environment_of(shown), **means.environ})
+    configuration = _configuration(_told(means) if daemon is not None else {}, loaded, problems)
     state_dir, sessions = (Path(configuration.text(key)) for key in ("state.dir", "state.sessions"))
     pid = None if daemon is None else int(daemon["pid"])
     uid = _uid(pid, unit.user if unit else "", state_dir)
@@ -78,6 +80,7 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
         burst=heard.burst,
         audits=_audits(configuration, means.clock),
         restarted=restarted,
+        credentials=None if loaded is None else credentials_of(loaded),
     )
 
 
@@ -91,11 +94,11 @@ def _daemon(means: Means) -> tuple[Document | None, WadError | None]:
         return None, error
 
 
-def _configuration(means: Means, live: bool, unit: Mapping[str, str]) -> Configuration:
+def _configuration(
+    told: Mapping[str, Setting], loaded: Loaded | None, problems: Sequence[str]
+) -> Configuration:
     """The running daemon's settings, if it tells them; and what is wrong with what the next start would read."""
-    loaded, problems = examine(means.file, {**unit, **means.environ})
     warnings = () if loaded is None else loaded.warnings
-    told = _told(means) if live else {}
     if not told and loaded is None:
         loaded, _ = examine(
             Path(os.devnull), {}
