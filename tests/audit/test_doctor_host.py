@@ -13,7 +13,8 @@ import pytest
 from tests.disks import a_disk
 from wad.audit import open_rows
 from wad.audit.doctor import host, http, service
-from wad.audit.doctor.facts import Unit
+from wad.audit.doctor.facts import SYSTEMD, Configuration, Listener, Setting, Unit
+from wad.audit.doctor.gathering import heard
 from wad.core.errors import BadInput, Denied
 
 MOUNTS = r"""22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
@@ -168,6 +169,20 @@ def test_systemd_runs_where_it_says_so(tmp_path: Path) -> None:
     """By the mark that sd_booted(3) looks for."""
     assert service.booted(tmp_path)
     assert not service.booted(tmp_path / "none")
+
+
+def test_a_socket_of_systemd_is_not_asked_while_the_daemon_does_not_run() -> None:
+    """A connection would start it, and the doctor changes nothing."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        server.setblocking(False)
+        given = {"http.enabled": True, "http.address": "127.0.0.1", "http.port": port}
+        settings = Configuration({key: Setting(value, "") for key, value in given.items()}, False)
+        found = heard(settings, [Listener(port, "127.0.0.1", SYSTEMD, "systemd")], None)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert found.health is not None
+    assert (found.health.status, found.burst) == (0, ())
 
 
 def test_nobody_on_a_port_is_an_answer() -> None:

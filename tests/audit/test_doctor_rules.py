@@ -169,6 +169,8 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("port", {"listeners": ()}, F, "nobody listens", "systemctl restart wad"),
         ("port", {"listeners": (Listener(8080, "::", 99, "nginx"),)}, F, "nginx (pid 99)", "kill 99"),
         ("port", {"listeners": (Listener(8080, "::", None, ""),)}, W, "only root", "sudo wadctl doctor"),
+        ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),)}, F, "did not take", "wad-http.socket"),
+        ("port", {"daemon": None, "listeners": (Listener(8080, "::", 1, "systemd"),)}, S, "until the daemon", ""),
         ("port", {"daemon": None, "listeners": ()}, S, "nobody else", ""),
         ("port", {"daemon": None, "listeners": (Listener(8080, "::", 99, "node"),)}, F, "node (pid 99)", "kill 99"),
         ("port", {"configuration": settings(http__port=0), "listeners": (Listener(41234, "127.0.0.1", 812, "wad"),)}, P,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from wad.audit.reports import MessagesReport, ThreadsReport
 from wad.core.errors import WadError
 
+SYSTEMD: Final = 1
+"""The pid of whoever listens before the daemon is started by a connection (socket activation)."""
 Document = Mapping[str, Any]
 """What the daemon answered, as it came over a door: its fields differ from version to version."""
 

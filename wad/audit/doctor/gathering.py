@@ -18,6 +18,7 @@ from wad.audit import open_rows
 from wad.audit.doctor import host, http, service
 from wad.audit.doctor.cloud import credentials_of
 from wad.audit.doctor.facts import (
+    SYSTEMD,
     Answer,
     Audits,
     Configuration,
@@ -60,7 +61,7 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
     pid = None if daemon is None else int(daemon["pid"])
     uid = _uid(pid, unit.user if unit else "", state_dir)
     listeners = host.listeners(pid)
-    heard = _heard(configuration, listeners, pid)
+    answers = heard(configuration, listeners, pid)
     return Facts(
         version=wad.__version__,
         hostname=os.uname().nodename,
@@ -74,10 +75,10 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
         mounts=tuple(host.mounts_of([state_dir, sessions])),
         sessions=host.directory(sessions, uid),
         accounts=_accounts(sessions),
-        health=heard.health,
-        ready=heard.ready,
-        dashboard=heard.dashboard,
-        burst=heard.burst,
+        health=answers.health,
+        ready=answers.ready,
+        dashboard=answers.dashboard,
+        burst=answers.burst,
         audits=_audits(configuration, means.clock),
         restarted=restarted,
         credentials=None if loaded is None else credentials_of(loaded),
@@ -130,24 +131,31 @@ def _uid(pid: int | None, user: str, state_dir: Path) -> int | None:
 # --- HTTP -------------------------------------------------------------------------------------------
 
 
-class _Heard(NamedTuple):
+class Heard(NamedTuple):
+    """What the port said; None: it was not asked."""
+
     health: Answer | None = None
     ready: Answer | None = None
     dashboard: Answer | None = None
     burst: tuple[Answer, ...] = ()
 
 
-def _heard(settings: Configuration, listeners: Sequence[Listener], pid: int | None) -> _Heard:
-    """What the port says; nothing more once `/health` does not answer."""
+def heard(settings: Configuration, listeners: Sequence[Listener], pid: int | None) -> Heard:
+    """What the port says; nothing more once `/health` does not answer.
+
+    Not asked is a socket that systemd holds while the daemon does not run: asking would start it.
+    """
     if settings.text("http.enabled") == "False":
-        return _Heard()
+        return Heard()
     address, port = settings.text("http.address"), settings.number("http.port")
     if not port:
         port = next((each.port for each in listeners if each.pid == pid), 0)
+    if pid is None and any(each.port == port and each.pid == SYSTEMD for each in listeners):
+        return Heard(Answer(0, error="systemd listens until the daemon starts"))
     health = http.get(address, port, "/health")
     if not health.status:
-        return _Heard(health)
-    return _Heard(
+        return Heard(health)
+    return Heard(
         health,
         http.get(address, port, "/ready"),
         http.get(address, port, "/api/status/dashboard"),

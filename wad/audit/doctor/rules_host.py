@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from wad.audit.doctor.facts import Facts, Listener, Mount, SessionCounts
+from wad.audit.doctor.facts import SYSTEMD, Facts, Listener, Mount, SessionCounts
 from wad.audit.doctor.finding import Check, Finding
 from wad.core.errors import Denied
 
@@ -94,11 +94,25 @@ def port(facts: Facts) -> Finding:
                 f"who listens on port {wanted}, only root can see", "sudo wadctl doctor"
             )
     if wanted and there:
+        if there[0].pid == SYSTEMD:
+            return _activated(check, facts)
         return _taken(check, there[0], facts)
     if status is None:
         return check.skipped(f"the daemon does not answer, and nobody else has port {wanted}")
     show = f"ss -ltnp 'sport = :{wanted}'"
     return check.failed(f"nobody listens on port {wanted}", show, *facts.log, facts.restart)
+
+
+def _activated(check: Check, facts: Facts) -> Finding:
+    """systemd listens in the daemon's stead (wad-http.socket), and hands the socket over when the daemon starts."""
+    wanted = facts.configuration.text("http.port")
+    if facts.daemon is None:
+        return check.skipped(f"systemd listens on port {wanted} until the daemon starts")
+    return check.failed(
+        f"systemd listens on port {wanted}, and the daemon did not take the socket",
+        "systemctl status wad-http.socket",
+        facts.restart,
+    )
 
 
 def _taken(check: Check, other: Listener, facts: Facts) -> Finding:
