@@ -17,6 +17,7 @@ from wad.api.operation import find, operations
 from wad.core.errors import WadError
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.files import send_file_command
+from wadctl.moving import export_command, import_command
 from wadctl.pairing import pair
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
@@ -190,6 +191,8 @@ def _build() -> None:
         "accounts.add": _add(),
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
+        "sessions.export": export_command(),
+        "sessions.import": import_command(),
     }
     for command in _by_hand():
         root.add_command(command)
