@@ -31,7 +31,8 @@ _TERMS: Final = {
 
 
 @asynccontextmanager
-async def _firestore() -> AsyncIterator[Access]:
+async def a_database() -> AsyncIterator[Access]:
+    """An empty one, in an emulator of its own."""
     script, why = find()
     if script is None:
         raise SystemExit(why)
@@ -90,7 +91,7 @@ async def _alternate(access: Access, directory: Path, how: signal.Signals) -> li
 @measure("takeover_stop", "takeover_crash")
 async def takeover() -> Sequence[Figure]:
     """How long nobody acts after a stop, and after everything on a machine was killed."""
-    async with _firestore() as access:
+    async with a_database() as access:
         peer = await _round_trip(access)
         with tempfile.TemporaryDirectory() as directory:
             stop = await _alternate(access, Path(directory, "stop"), signal.SIGINT)
@@ -105,7 +106,7 @@ async def takeover() -> Sequence[Figure]:
 @measure("rss_firestore")
 async def rss_firestore() -> Sequence[Figure]:
     """Resident memory with the lease in Firestore, active, beside the same daemon with its lease in a file."""
-    async with _firestore() as access:
+    async with a_database() as access:
         with tempfile.TemporaryDirectory() as directory:
             found = []
             for kind in ("firestore", "file"):
