@@ -154,8 +154,16 @@ async def test_an_epoch_that_began_elsewhere_is_not_begun_again(access: Access) 
     async with a_record(access) as one, a_record(access) as two:
         await take(one, "one", 5)
         await put(access, None)
+        with pytest.raises(Conflict):
+            await two.write(wanted("two", 5), None)
+        await two.read()
         with pytest.raises(Conflict, match="epoch 5 has begun"):
             await two.write(wanted("two", 5), None)
+        await one.read()
+        await one.write(wanted("one", 6), None)
+        await put(access, None)
+        with pytest.raises(Conflict):
+            await two.write(wanted("two", 6), None)
 
 
 async def test_it_remembers_its_holders(access: Access) -> None:
