@@ -17,6 +17,7 @@ from wad.api.operation import find, operations
 from wad.core.errors import WadError
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.files import send_file_command
+from wadctl.importing import import_command
 from wadctl.pairing import pair
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
@@ -188,6 +189,7 @@ def _build() -> None:
     }
     made |= {
         "accounts.add": _add(),
+        "accounts.import_baileys": import_command(),
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
     }
