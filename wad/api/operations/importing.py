@@ -26,7 +26,9 @@ class SessionFile(msgspec.Struct, frozen=True):
 class Files(Params, frozen=True):
     """Some of the files.  The first of these requests names no upload; the reply does."""
 
-    files: tuple[SessionFile, ...]
+    files: Annotated[
+        tuple[SessionFile, ...], Meta(description="some of the files of a session's directory")
+    ]
     upload: Annotated[str, Meta(description="the upload, as the first reply named it")] = ""
 
 
