@@ -51,8 +51,11 @@ def packages() -> Path:
             ["npm", "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund"],
             cwd=fresh, check=True, timeout=_INSTALLING, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        if not place.exists():  # another run of the tests was not faster
+        try:
             fresh.rename(place)
+        except OSError:
+            if not place.exists():  # else another run of the tests was faster
+                raise
     return place
 
 
