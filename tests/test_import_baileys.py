@@ -7,10 +7,11 @@ import base64
 import hmac
 import json
 import signal
+import sqlite3
 import stat
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,12 @@ async def messages(daemon: Daemon, *texts: str) -> None:
             await asyncio.sleep(0.05)
 
 
+def contacts(session_db: Path) -> set[str]:
+    """The names that the library knows."""
+    with closing(sqlite3.connect(f"file:{session_db}?mode=ro", uri=True, timeout=30)) as db:
+        return {str(name) for (name,) in db.execute("SELECT full_name FROM whatsmeow_contacts")}
+
+
 async def import_(daemon: Daemon, move: Move, *more: str) -> Any:
     """What the real command says."""
     return await daemon.wadctl_json(
@@ -158,8 +165,14 @@ async def test_an_operator_moves_without_a_qr_code(tmp_path: Path) -> None:
         await messages(daemon, "Carol answers", "welcome")
         await move.went_on_in_the_same_sessions()
 
-        assert everything_of(move.directory) == before
+        # The address book is read with the app-state key that came along.
         home = daemon.state / "sessions" / IDENT
+        await move.account.phone.share_app_state(contacts={move.bob.pn: "Bob from next door"})
+        async with asyncio.timeout(30):
+            while "Bob from next door" not in contacts(home / "session.db"):
+                await asyncio.sleep(0.05)
+
+        assert everything_of(move.directory) == before
         modes = {stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()}
         assert modes == {0o600}
         assert stat.S_IMODE(home.stat().st_mode) == 0o700
