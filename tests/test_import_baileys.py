@@ -237,7 +237,7 @@ async def test_messages_that_were_overtaken_can_still_be_read(tmp_path: Path) ->
 
 async def test_the_way_back(tmp_path: Path) -> None:
     """docs/migration.md: wad's account is stopped, what is out of date goes from the old directory, and Baileys works
-    on it again without a QR code.
+    on it again without a QR code; then forward once more.
     """
     async with a_move(tmp_path) as move, a_daemon(tmp_path / "wad", move.server.environment()) as daemon:  # fmt: skip
         await import_(daemon, move)
@@ -260,3 +260,12 @@ async def test_the_way_back(tmp_path: Path) -> None:
             await move.bob.received(move.account, text="from Baileys again")
             await backend.stop()
         assert {told["event"] for told in backend.said} <= {"open", "message", "sent"}
+
+        # And forward again.
+        await daemon.wadctl_json("account", "remove", IDENT, "--yes")
+        await import_(daemon, move)
+        await daemon.wait_state(IDENT, "connected")
+        move.begin()
+        await move.bob.send_text(move.account, "to wad again")
+        await messages(daemon, "to wad again")
+        await move.went_on_in_the_same_sessions()
