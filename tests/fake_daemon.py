@@ -298,6 +298,7 @@ class FakeDaemon:
         self.accounts: Any = FakeAccounts(self.clock)
         self.outbound: Any = None
         self.media: Any = None
+        self.imports: Any = None
         self.leader: Any = FakeLeader()
         self.bus: Any = FakeBus()
         self.boot_id = "b00t"

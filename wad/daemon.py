@@ -30,6 +30,7 @@ from wad.engine import EngineOptions, open_engine
 from wad.flow.account import AccountOptions, Surroundings
 from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
+from wad.flow.importing import Imports
 from wad.flow.leader import Leader
 from wad.flow.outbound import Outbound
 from wad.flow.tidying import tidy_media
@@ -102,6 +103,9 @@ class Daemon:
         )
         self.homes = Homes(config.state.sessions)
         self.accounts = Accounts(self.homes, around, partial(secrets.token_hex, 8))
+        self.imports = Imports(
+            self.accounts, self.homes, clock, partial(secrets.token_hex, 16), secrets.token_bytes
+        )
         self.outbound = Outbound(
             store,
             self.accounts,

@@ -19,6 +19,7 @@ from wadctl.auditing import audit_group
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
+from wadctl.importing import import_command
 from wadctl.pairing import pair
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
@@ -191,6 +192,7 @@ def _build() -> None:
     }
     made |= {
         "accounts.add": _add(),
+        "accounts.import_baileys": import_command(),
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
     }

@@ -135,6 +135,28 @@ def _removed(screen: Screen, reply: Any) -> str:
     )
 
 
+def _imported(screen: Screen, reply: Any) -> str:
+    place = "the account that is there" if reply["existing"] else "a new account"
+    would = "would become" if reply["dry_run"] else "became"
+    lines = [
+        f"{plain(reply['jid'])} {would} {reply['account']} ({plain(reply['name'])}), {place}",
+        "carried: "
+        + ", ".join(
+            f"{count} {name.replace('_', ' ')}" for name, count in reply["carried"].items()
+        ),
+    ]
+    lines += [
+        f"not carried: {left['count']} {left['kind']} ({plain(left['why'])})"
+        for left in reply["left"]
+    ]
+    lines += [f"{screen.paint('damaged:', 'yellow')} {plain(text)}" for text in reply["damaged"]]
+    if reply["dry_run"]:
+        lines.append("nothing was changed; without --dry-run it is done")
+    else:
+        lines.append(_account_now(screen, reply["state"]))
+    return "\n".join(lines)
+
+
 def _event(screen: Screen, event: Any) -> str:
     account = f" {event['account']}" if event["account"] else ""
     kind = screen.paint(f"{event['kind']:8}", "dim")
@@ -255,6 +277,7 @@ def _sent(screen: Screen, reply: Any) -> str:
 _RENDERERS: Final[dict[str, Renderer]] = {
     "status": _status,
     "events": _event,
+    "accounts.import_baileys": _imported,
     "lease.show": _standing,
     "lease.history": _holders,
     "lease.release": _standing,
