@@ -76,17 +76,17 @@ def is_paired(path: Path) -> bool:
     return _row(path, "SELECT 1 FROM whatsmeow_device") is not None
 
 
-def read(path: Path) -> bytes:
+def copy(path: Path) -> bytes:
     """The whole database, as one file without a log.  Raises as above."""
-    with _opened(path) as db, closing(sqlite3.connect(":memory:")) as copy:
-        db.backup(copy)
-        found = bytearray(copy.serialize())
+    with _opened(path) as db, closing(sqlite3.connect(":memory:")) as memory:
+        db.backup(memory)
+        found = bytearray(memory.serialize())
     found[_VERSIONS] = b"\x01\x01"
     return bytes(found)
 
 
 def check_copy(database: bytes) -> None:
-    """Raise BadInput unless `read` gave these bytes, of a database that holds a device's keys."""
+    """Raise BadInput unless `copy` gave these bytes, of a database that holds a device's keys."""
     if not database:
         raise BadInput("there is no session in it")
     try:
@@ -147,3 +147,19 @@ def prune_plaintexts(path: Path, before_ms: int) -> None:
     """
     query = "DELETE FROM whatsmeow_event_buffer WHERE insert_timestamp < ?"
     _rows(path, query, before_ms, mode="rw")
+
+
+class Counts(NamedTuple):
+    """How much of what a session consists of is there."""
+
+    pre_keys: int
+    sessions: int
+    app_state_keys: int
+    app_state_versions: int
+
+
+def counts(path: Path) -> Counts:
+    """What lies in the database, by number; all zero where there is none.  Raises as above."""
+    tables = ("pre_keys", "sessions", "app_state_sync_keys", "app_state_version")
+    found = (_row(path, f"SELECT count(*) FROM whatsmeow_{table}") for table in tables)
+    return Counts(*(int(str(row[0])) if row else 0 for row in found))
