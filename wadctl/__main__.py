@@ -20,6 +20,7 @@ from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
 from wadctl.importing import import_command
+from wadctl.moving import session_export_command, session_import_command
 from wadctl.pairing import pair
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
@@ -195,6 +196,8 @@ def _build() -> None:
         "accounts.import_baileys": import_command(),
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
+        "sessions.export": session_export_command(),
+        "sessions.import": session_import_command(),
     }
     for command in _by_hand():
         root.add_command(command)
