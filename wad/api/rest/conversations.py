@@ -62,18 +62,19 @@ def message_document(message: Message) -> Document:
 # --- threads ------------------------------------------------------------------------------------
 
 
-async def _threads(call: Call) -> Answer:
+async def threads(call: Call) -> Answer:
+    """The account's conversations, without the one with itself."""
     account = account_of(call)
     limit = limit_of(call, 50)
     found = await call.context.store.threads(account.id, limit=limit, before=_after(call))
     own = Jid.parse(account.card.jid).bare() if account.card.jid else None
-    threads = [
+    shown_threads = [
         thread_document(account, thread) for thread in found if Jid.parse(thread.chat) != own
     ]
     content = {
         "success": True,
-        "threads": threads,
-        "count": len(threads),
+        "threads": shown_threads,
+        "count": len(shown_threads),
         "nextCursor": page_text(found[-1].last_ms, found[-1].id) if len(found) == limit else None,
     }
     return document(200, content)
@@ -87,16 +88,16 @@ async def _messages(call: Call) -> Answer:
     return document(200, await _thread_page(call, account, call.params["thread"]))
 
 
-async def _messages_by_query(call: Call) -> Answer:
+async def messages_by_query(call: Call) -> Answer:
+    """One conversation, or the newest messages of each."""
     query = call.request.query
     if not query.get("accountId"):
         raise HttpError(400, "invalid_request", "accountId is missing")
-    account = account_of(_with(call, account=query["accountId"]))
+    account = account_of(call.with_params(account=query["accountId"]))
     if query.get("threadId"):
         return document(200, await _thread_page(call, account, query["threadId"]))
-    threads = await call.context.store.threads(account.id, limit=limit_of(call, 20))
     content = []
-    for thread in threads:
+    for thread in await call.context.store.threads(account.id, limit=limit_of(call, 20)):
         newest = await call.context.store.messages(thread.id, limit=20)
         content.append(
             {
@@ -105,10 +106,6 @@ async def _messages_by_query(call: Call) -> Answer:
             }
         )
     return document(200, {"success": True, "threads": content})
-
-
-def _with(call: Call, **params: str) -> Call:
-    return Call(call.context, call.request, call.caller, {**call.params, **params})
 
 
 async def _thread_page(call: Call, account: Account, ident: str) -> Document:
@@ -146,7 +143,8 @@ def _after(call: Call) -> Page | None:
 # --- the inbox ----------------------------------------------------------------------------------
 
 
-async def _inbox(call: Call) -> Answer:
+async def inbox(call: Call) -> Answer:
+    """The newest messages of all conversations together."""
     account = account_of(call)
     limit = limit_of(call, 100)
     found = await _newest(call, account, limit)
@@ -192,7 +190,7 @@ _CONTACTS: Final = {JidKind.GROUP: "group", JidKind.LID: "linked_device"}
 
 ROUTES: Final = (
     Route(
-        "GET", "/api/whatsapp/threads/{account}", "threads.list", _threads,
+        "GET", "/api/whatsapp/threads/{account}", "threads.list", threads,
         query=("limit", "orderBy", "after"),
     ),
     Route(
@@ -200,8 +198,8 @@ ROUTES: Final = (
         query=("limit", "orderBy", "after"),
     ),
     Route(
-        "GET", "/api/whatsapp/messages", "messages.list", _messages_by_query,
+        "GET", "/api/whatsapp/messages", "messages.list", messages_by_query,
         query=("accountId", "threadId", "limit", "after"),
     ),
-    Route("GET", "/api/whatsapp/inbox/{account}", "messages.list", _inbox, query=("limit",)),
+    Route("GET", "/api/whatsapp/inbox/{account}", "messages.list", inbox, query=("limit",)),
 )  # fmt: skip

@@ -81,6 +81,12 @@ class Request:
         return f"http://{host.decode()}" if _HOST.fullmatch(host) else None
 
     @property
+    def address(self) -> str:
+        """The address of whoever is connected to us; what a proxy claims besides is not asked."""
+        client = self._scope.get("client")
+        return client[0] if client else ""
+
+    @property
     def query(self) -> dict[str, str]:
         """What stands behind the question mark.  Raises BadInput for a name that comes twice."""
         text = self._scope["query_string"].decode("latin-1")
