@@ -84,7 +84,7 @@ class FakeAccount:
     logins: int = 0
     sent: int = 0
     refused: int = 0
-    seen_ms: int | None = None
+    left_ms: int | None = None
     qr_ms: int | None = None
     warnings: list[str] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
