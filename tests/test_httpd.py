@@ -112,6 +112,8 @@ async def test_the_dashboard_names_where_it_was_asked(port: int) -> None:
     """Scheme and host of the request; an odd host is not repeated."""
     answer = await ask(port, "/api/status/dashboard")
     assert answer.document["service"]["backendBaseUrl"] == "http://wad"
+    proxied = await ask(port, "/api/status/dashboard", headers="X-Forwarded-Proto: https\r\n")
+    assert proxied.document["service"]["backendBaseUrl"] == "https://wad"
     odd = (
         await exchange(port, b"GET /api/status/dashboard HTTP/1.0\r\nHost: a<b\r\n\r\n")
     ).partition(b"\r\n\r\n")[2]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.daemons import a_daemon
 from tests.fake_daemon import FakeDaemon, http_settings
 from tests.firebase import NUMBER, KeyServer, Signer, a_key_server, app_claims, b64, user_claims
 from tests.http_client import Reply, ask
@@ -308,3 +311,28 @@ async def test_many_at_once_fetch_once() -> None:
     keys = Keys("https://example.org/", fetch, lambda: 0.0)
     await asyncio.gather(*(keys.verify(f"key-{n}", b"", b"") for n in range(50)))
     assert len(asked) == 1
+
+
+# --- the live daemon --------------------------------------------------------------------------------
+
+
+async def test_the_live_daemon_knows_its_users(keys: KeyServer, tmp_path: Path) -> None:
+    """From its environment alone: an administrator adds an account, a stranger is refused."""
+    environ = {
+        f"WAD_HTTP_{name.upper()}": text
+        for name, text in (keys.settings() | {"admins": "anna@example.org"}).items()
+    }
+    async with a_daemon(tmp_path, environ, engine="simulator") as daemon:
+        now = time.time()
+        anna = Signer().token(user_claims(now))
+        eve = Signer().token(user_claims(now, sub="uid-2", email="eve@example.org"))
+        old = Signer().token(user_claims(now, exp=now - 3600))
+        path = "/api/whatsapp/add-account"
+        replies = [
+            await ask(daemon.port, path, "POST", content={"name": "shop"}, token=token)
+            for token in (anna, eve, old)
+        ]
+        accounts = await daemon.call("accounts.list")
+    assert [reply.status for reply in replies] == [200, 403, 401]
+    assert [account["name"] for account in accounts] == ["shop"]
+    assert anna not in daemon.log.read_text()
