@@ -12,6 +12,8 @@ from typing import Any
 from wad.config.settings import SETTINGS, HttpSettings
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
+from wad.core.message import Thread
+from wad.store.port import AccountStatus
 
 
 @dataclass
@@ -254,9 +256,18 @@ class _Loaded:
 
 
 class FakeStore:
-    """No messages; what the doors ask of a store's name."""
+    """No messages; its name, and what others published of their accounts."""
 
     kind = "sqlite"
+
+    def __init__(self) -> None:
+        self.published: list[AccountStatus] = []
+
+    async def accounts(self) -> list[AccountStatus]:
+        return self.published
+
+    async def threads(self, account: str, **_: object) -> list[Thread]:
+        return [Thread(id=f"{account}__1@g.us", account=account, chat="1@g.us", last_ms=1000)]
 
 
 class FakeDaemon:

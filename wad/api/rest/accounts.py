@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +49,27 @@ def account_of(call: Call) -> Account:
         return call.context.accounts.find(call.params["account"])
     except UnknownAccount as error:
         raise HttpError(404, "account_not_found", "Account not found") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An account whose messages can be read here, wherever it runs."""
+
+    id: str
+    name: str
+    jid: str
+
+
+async def known_of(call: Call) -> Known:
+    """The account that the path names: of this machine, or as another one published it.  Raises HttpError 404."""
+    try:
+        account = account_of(call)
+    except HttpError:
+        for status in await call.context.store.accounts():
+            if status.account == call.params["account"]:
+                return Known(status.account, status.name, status.jid)
+        raise
+    return Known(account.id, account.card.name, account.card.jid)
 
 
 def framed(call: Call, **fields: object) -> Document:
