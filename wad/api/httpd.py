@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_CONCURRENT: Final = 1000  # connections; beyond it uvicorn answers 503
 _GRACE: Final = 2  # seconds in which running requests may finish
 _NO_STORE: Final = (b"cache-control", b"no-store")
 
@@ -111,7 +110,6 @@ def _server(application: Application) -> _Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=_CONCURRENT,
             timeout_graceful_shutdown=_GRACE,
         )
     )
