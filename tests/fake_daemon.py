@@ -12,6 +12,7 @@ from typing import Any
 from wad.config.settings import SETTINGS, HttpSettings
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
+from wad.core.lease import Record, Tenure
 from wad.core.message import Thread
 from wad.store.port import AccountStatus
 
@@ -154,6 +155,12 @@ class FakeAccounts:
         return self.have(ident)
 
 
+_RECORD = Record(
+    holder="host-a", nonce="b00t", epoch=7, ttl=15, acquired_ms=1_699_999_990_000,
+    renewed_ms=1_700_000_000_000, previous="host-b", reason="epoch 6 was released",
+)  # fmt: skip
+
+
 @dataclass
 class FakeLeader:
     """The lease; `valid` None: passive."""
@@ -167,8 +174,22 @@ class FakeLeader:
     def active(self) -> bool:
         return self.valid is not None
 
+    where: str = "/var/lib/wad/lease.json"
+    seen: Record | None = _RECORD
+    tenures: list[Tenure] = field(default_factory=list)
+    orders: list[str] = field(default_factory=list)
+
     def valid_for(self) -> float | None:
         return self.valid
+
+    async def history(self, limit: int) -> list[Tenure]:
+        return self.tenures[:limit]
+
+    def take(self, by: str, *, force: bool) -> None:
+        self.orders.append(f"take for {by}{' by force' if force else ''}")
+
+    def let_go(self, by: str, abstain: float) -> None:
+        self.orders.append(f"let go for {by}, {abstain:g} s")
 
 
 @dataclass(frozen=True)
@@ -232,6 +253,13 @@ class _EngineSettings:
 
 
 @dataclass
+class _LeaseSettings:
+    ttl: float = 15.0
+    renew_every: float = 5.0
+    margin: float = 3.0
+
+
+@dataclass
 class _State:
     sessions: Path = Path("/var/lib/wad/sessions")
 
@@ -246,6 +274,7 @@ def http_settings(**changes: object) -> HttpSettings:
 class _Config:
     http: HttpSettings = field(default_factory=http_settings)
     state: _State = field(default_factory=_State)
+    lease: _LeaseSettings = field(default_factory=_LeaseSettings)
     instance: _Instance = field(default_factory=_Instance)
     engine: _EngineSettings = field(default_factory=_EngineSettings)
 
@@ -280,9 +309,11 @@ class FakeDaemon:
         self.accounts: Any = FakeAccounts(self.clock)
         self.outbound: Any = None
         self.media: Any = None
+        self.imports: Any = None
         self.leader: Any = FakeLeader()
         self.bus: Any = FakeBus()
         self.boot_id = "b00t"
+        self.ready = True
         self.started_ms = 1_699_999_990_000
         self.uptime = 10.0
         self.warnings: list[str] = []

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon, engine, growth, http
+from tests.bench import daemon, engine, growth, http, takeover
 from tests.bench.measure import Figure
 
 MEASURES = (
@@ -23,6 +23,8 @@ MEASURES = (
     growth.growth_accounts,
     growth.growth_messages,
     growth.reconnects,
+    takeover.takeover,
+    takeover.rss_firestore,
 )
 
 

@@ -11,7 +11,7 @@ import errno
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 import uvicorn
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _GRACE: Final = 2  # seconds in which running requests may finish
+_LAST: Final = 0.3  # seconds in which a client that just connected may ask, at the end
+_LOOK: Final = 0.01
 _NO_STORE: Final = (b"cache-control", b"no-store")
 
 
@@ -74,6 +76,24 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but who is connected already and has not asked yet gets an answer, too.
+
+        Later ones wait in the queue of the socket for the next process, where systemd holds it.
+        """
+        for server in self.servers:
+            server.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                await asyncio.sleep(_LOOK)  # what was accepted becomes a connection
+                while not all(map(_has_asked, self.server_state.connections)):  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK)
+        await super().shutdown(sockets)
+
+
+def _has_asked(connection: object) -> bool:
+    return not isinstance(connection, OneWriteProtocol) or connection.has_asked
+
 
 @asynccontextmanager
 async def serve_http(
@@ -90,7 +110,7 @@ async def serve_http(
     Raises Conflict when the port is in use, BadConfig when it cannot be had.
     """
     sock = sock or await _bind(host, port)
-    bound = sock.getsockname()[1]
+    host, bound, *_ = sock.getsockname()
     async with _running(_server(Application(context, staff)), sock, context):
         log.info("answering on http://%s:%d", f"[{host}]" if ":" in host else host, bound)
         yield bound

@@ -35,6 +35,11 @@ class OneWriteProtocol(HttpToolsProtocol):
                 "retry-after: 1\r\n",
             )
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether the client of this connection has asked anything yet."""
+        return self.cycle is not None
+
     def on_response_complete(self) -> None:
         """As uvicorn's; an answer without a body (HEAD) leaves now."""
         self._together.flush()

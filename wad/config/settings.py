@@ -235,10 +235,28 @@ class StoreSettings:
     )
     firestore_credentials: str = setting(
         "",
-        "The service account for Firestore, as JSON; not used yet.",
+        "The service account for Firestore: its JSON, or the path of the file that has it. Empty: the file that"
+        " GOOGLE_APPLICATION_CREDENTIALS names, or what the machine's metadata server gives.",
         env=("FIREBASE_SERVICE_ACCOUNT_JSON",),
         credential="firebase-service-account",
         secret=True,
+    )
+    firestore_project: str = setting(
+        "",
+        "The project of the Firestore database; empty for the one of the credentials.",
+        env=("GOOGLE_CLOUD_PROJECT",),
+        check=like(r"[a-z0-9.:-]{0,100}", "the id of a Google Cloud project"),
+    )
+    firestore_database: str = setting(
+        "(default)",
+        "The name of the Firestore database.",
+        check=like(r"\(default\)|[a-z0-9-]{1,63}", "(default), or the name of a database"),
+    )
+    firestore_emulator: str = setting(
+        "",
+        "HOST:PORT of a Firestore emulator, which asks for no credentials; for tests.",
+        env=("FIRESTORE_EMULATOR_HOST",),
+        check=like(r"|[A-Za-z0-9_.:\[\]-]+:\d+", "empty, or HOST:PORT"),
     )
 
 
@@ -287,6 +305,12 @@ class EngineSettings:
     stop_timeout: float = setting(
         6, "Seconds that a worker gets to end by itself, before it is killed.", check=SECONDS
     )
+    worker_memory_mb: int = setting(
+        1024,
+        "The most memory in MB that the worker of one account may take, so the rest is not starved; 0 for no limit."
+        " Under systemd only.",
+        check=between(0, 1_000_000),
+    )
     retry_base: float = setting(
         1,
         "Seconds before the first attempt to reconnect; doubled with every failure.",
@@ -297,10 +321,24 @@ class EngineSettings:
     )
 
 
+_LEASE_OF: Final = {"sqlite": "file", "firestore": "firestore"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseSettings:
     """Only the holder of the lease acts; the same values on every machine."""
 
+    kind: str = setting(
+        Derived("file", lambda known: _LEASE_OF[known["store.kind"].value]),
+        "Where the lease's record lies: a file, for one machine, or Firestore, for several. By default where the store"
+        " lies.",
+        check=one_of("file", "firestore"),
+    )
+    document: str = setting(
+        "wa_metrics/longrun/locks/wa_connection",
+        "The document of the lease in Firestore; what belongs to it lies below.",
+        check=like(r"[^/\s]+/[^/\s]+(/[^/\s]+/[^/\s]+)*", "the path of a document"),
+    )
     ttl: float = setting(
         15,
         "Seconds after its last renewal at which another machine may take the lease.",

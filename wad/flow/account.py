@@ -132,6 +132,25 @@ class Account:
         self.tell(connection.Pair(until, paired))
         self._enable(True)
 
+    def check_unpaired(self) -> None:
+        """Raise Conflict where a session lies here already, or a worker runs that may make one."""
+        if self._around.engine.is_paired(self._home):
+            raise Conflict(
+                f"account {self.id} has a session already ({self.status.state})",
+                hint="another --id makes another account; wadctl account remove puts this one away",
+            )
+        if self.worker is not None or self.status.worker:
+            raise Conflict(
+                f"account {self.id} is being paired", hint=f"wadctl account stop {self.id} first"
+            )
+
+    def take_session(self, file: Path) -> None:
+        """Run with this session from now on; its file becomes the account's.  Raises as above, StateUnwritable."""
+        self.check_unpaired()
+        self._home.take_session(file, self._stamp())
+        self._enable(True)
+        self.begin()
+
     async def start(self) -> None:
         """Run again after stopped, replaced or failed.  Raises Conflict, Damaged."""
         if self.status.state is State.LOGGED_OUT:

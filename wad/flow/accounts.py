@@ -62,6 +62,11 @@ class Accounts:
             raise UnknownAccount(f"there is no account {ref!r}", hint=f"accounts here: {known}")
         return found[0]
 
+    @property
+    def reigning(self) -> bool:
+        """Whether the lease is held, so that workers may run."""
+        return self._epoch is not None
+
     # --- their tasks ------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -168,6 +173,12 @@ class Accounts:
 
     def _new_id(self, phone: str) -> str:
         return f"acc-{phone[1:]}" if phone else f"acc-{self._draw()}"
+
+    def adopt(self, home: Home) -> Account:
+        """An account whose home was made elsewhere, with its session."""
+        account = self._take(home)
+        self._around.bus.publish("account", "imported", account=account.id)
+        return account
 
     async def remove(self, ident: str) -> Path:
         """Stop an account and rename its home; where it lies now.  Its messages stay in the store."""
