@@ -124,7 +124,7 @@ async def in_container(
         good = True
         for trial in trials:
             if not await tried(system, name_of(trial), trial(world)):
-                print((await world.log("--lines=60")), file=sys.stderr)
+                print(await world.traces(), file=sys.stderr)
                 good = False
                 break
         return [replace(figure, system=system) for figure in world.figures], good
@@ -144,7 +144,7 @@ async def prepare(given: argparse.Namespace, work: Path) -> tuple[Path, list[Fig
     for system in given.system:
         trees.tree(system)
     if given.deb is not None:
-        return given.deb, await building.look(given.deb), 0
+        return given.deb, [] if given.only else await building.look(given.deb), 0
     deb = await building.made("amd64", work, "-z0" if given.quick else "-z9")
     again = await building.made_again(deb, work)
     bad = not await tried("", "for_arm64", building.for_arm64(work))
