@@ -46,6 +46,7 @@ TRIALS: tuple[Trial, ...] = (
     failing.stop_and_start,
     failing.restarts,
     failing.without_sockets,
+    failing.another_address,
     suffering.full_disk,
     suffering.read_only_disk,
     suffering.wrong_credentials,
