@@ -164,7 +164,7 @@ async def run(given: argparse.Namespace, deb: Path, work: Path) -> tuple[list[Fi
 
 
 def main() -> int:
-    """The command line; exit code 1 when a trial failed or a goal was missed."""
+    """The command line; exit code 1 when a trial failed, or a goal was missed that is no time."""
     names = [name_of(trial) for trial in TRIALS]
     parser = argparse.ArgumentParser(prog="make lab", description=__doc__)
     parser.add_argument(
@@ -184,7 +184,8 @@ def main() -> int:
     figures += more
     for figure in figures:
         say(**figure.as_json())
-    return 1 if bad or failed or not all(figure.met for figure in figures) else 0
+    missed = [figure for figure in figures if figure.decides and not figure.met]
+    return 1 if bad or failed or missed else 0
 
 
 if __name__ == "__main__":
