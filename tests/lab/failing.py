@@ -96,7 +96,7 @@ async def another_address(world: World) -> None:
     """The HTTP port is moved by two lines of a drop-in of its socket."""
     place = "/etc/systemd/system/wad-http.socket.d/override.conf"
     await world.write(place, "[Socket]\nListenStream=\nListenStream=127.0.0.1:9090\n")
-    restart = "systemctl daemon-reload && systemctl restart wad-http.socket wad"
+    restart = "systemctl daemon-reload && systemctl stop wad-http.socket wad && systemctl start wad"
     await world.container.run(restart)
     await world.connected()
     await world.container.run("curl --silent --fail http://127.0.0.1:9090/health")
