@@ -167,6 +167,7 @@ def main() -> int:
     """The command line; exit code 1 when a trial failed, or a goal was missed that is no time."""
     names = [name_of(trial) for trial in TRIALS]
     parser = argparse.ArgumentParser(prog="make lab", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="what CI runs")
     parser.add_argument(
         "--deb", type=Path, help="a package, instead of one made from this checkout"
     )
