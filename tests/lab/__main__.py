@@ -92,7 +92,7 @@ def newer_version(deb: Path, directory: Path) -> Path:
     lines = control.read_text().splitlines()
     lines = [f"{line}+next" if line.startswith("Version:") else line for line in lines]
     control.write_text("\n".join([*lines, ""]))
-    made = directory / "newer.deb"
+    made = directory / deb.name.replace("_amd64", "+next_amd64")
     subprocess.run(
         ["dpkg-deb", "-Zxz", "-z0", "--root-owner-group", "--build", str(tree), str(made)],
         check=True,
