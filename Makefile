@@ -18,6 +18,7 @@ $(READY): setup.cfg pyproject.toml requirements.txt tests/setup.sh
 	@touch $@
 
 test: setup check ## every check and every test
+	tests/baileys/setup.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: setup ## formatting, lint, types, direction of imports

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from wad.config.settings import SETTINGS, HttpSettings
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
+from wad.core.lease import Record, Tenure
 
 
 @dataclass
@@ -41,6 +43,16 @@ class FakeCard:
 
 
 @dataclass
+class FakeHistory:
+    """What the phone's history brought."""
+
+    recorded: int = 0
+    known: int = 0
+    last_ms: int | None = None
+    last_messages: int | None = None
+
+
+@dataclass
 class FakeInbound:
     """How far a spool was read."""
 
@@ -50,6 +62,9 @@ class FakeInbound:
     duplicates: int = 0
     untranslated: int = 0
     skipped: int = 0
+    receipts: int = 0
+    history: FakeHistory = field(default_factory=FakeHistory)
+    last_message_ms: int | None = None
     lost: int | None = 0
     error: str = ""
     last_event_ms: int | None = None
@@ -67,6 +82,11 @@ class FakeAccount:
     worker: Any = None
     worker_started_ms: int = 0
     restarts: int = 0
+    logins: int = 0
+    sent: int = 0
+    refused: int = 0
+    seen_ms: int | None = None
+    qr_ms: int | None = None
     warnings: list[str] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
 
@@ -133,6 +153,12 @@ class FakeAccounts:
         return self.have(ident)
 
 
+_RECORD = Record(
+    holder="host-a", nonce="b00t", epoch=7, ttl=15, acquired_ms=1_699_999_990_000,
+    renewed_ms=1_700_000_000_000, previous="host-b", reason="epoch 6 was released",
+)  # fmt: skip
+
+
 @dataclass
 class FakeLeader:
     """The lease; `valid` None: passive."""
@@ -146,8 +172,22 @@ class FakeLeader:
     def active(self) -> bool:
         return self.valid is not None
 
+    where: str = "/var/lib/wad/lease.json"
+    seen: Record | None = _RECORD
+    tenures: list[Tenure] = field(default_factory=list)
+    orders: list[str] = field(default_factory=list)
+
     def valid_for(self) -> float | None:
         return self.valid
+
+    async def history(self, limit: int) -> list[Tenure]:
+        return self.tenures[:limit]
+
+    def take(self, by: str, *, force: bool) -> None:
+        self.orders.append(f"take for {by}{' by force' if force else ''}")
+
+    def let_go(self, by: str, abstain: float) -> None:
+        self.orders.append(f"let go for {by}, {abstain:g} s")
 
 
 @dataclass(frozen=True)
@@ -200,8 +240,9 @@ class FakeBus:
 
 
 @dataclass
-class _Named:
+class _Instance:
     id: str = "host-a"
+    commit: str = ""
 
 
 @dataclass
@@ -210,8 +251,29 @@ class _EngineSettings:
 
 
 @dataclass
+class _LeaseSettings:
+    ttl: float = 15.0
+    renew_every: float = 5.0
+    margin: float = 3.0
+
+
+@dataclass
+class _State:
+    sessions: Path = Path("/var/lib/wad/sessions")
+
+
+def http_settings(**changes: object) -> HttpSettings:
+    """The settings of [http], as they are while nothing is set but these."""
+    values = {field.name: SETTINGS[f"http.{field.name}"].usual for field in fields(HttpSettings)}
+    return HttpSettings(**(values | changes))
+
+
+@dataclass
 class _Config:
-    instance: _Named = field(default_factory=_Named)
+    http: HttpSettings = field(default_factory=http_settings)
+    state: _State = field(default_factory=_State)
+    lease: _LeaseSettings = field(default_factory=_LeaseSettings)
+    instance: _Instance = field(default_factory=_Instance)
     engine: _EngineSettings = field(default_factory=_EngineSettings)
 
 
@@ -236,6 +298,7 @@ class FakeDaemon:
         self.accounts: Any = FakeAccounts(self.clock)
         self.outbound: Any = None
         self.media: Any = None
+        self.imports: Any = None
         self.leader: Any = FakeLeader()
         self.bus: Any = FakeBus()
         self.boot_id = "b00t"

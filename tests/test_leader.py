@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.world import until
 from wad.clock import SystemClock
 from wad.core.errors import Conflict, Unavailable
-from wad.core.lease import Record, Seen, Terms
+from wad.core.lease import Record, Seen, Tenure, Terms
 from wad.flow.bus import Bus
 from wad.flow.leader import Leader
-from wad.store.lease import FileLease
+from wad.store.lease import FileLease, remembered
 
 TERMS = Terms(ttl=0.6, renew_every=0.1, margin=0.2)
 
@@ -21,7 +23,11 @@ TERMS = Terms(ttl=0.6, renew_every=0.1, margin=0.2)
 class Shared:
     """A record in memory that two leaders share; it can be cut off."""
 
+    where = "memory"
+
     def __init__(self) -> None:
+        self.tenures: list[Tenure] = []
+        self.lose_answers = 0
         self.record: Record | None = None
         self.version = 0
         self.written = 0.0
@@ -40,8 +46,18 @@ class Shared:
         self._check()
         if expected != (None if self.record is None else str(self.version)):
             raise Conflict("somebody else wrote")
-        self.record, self.version, self.written = record, self.version + 1, self.clock.monotonic()
+        known, self.record = self.record, record
+        self.version, self.written = self.version + 1, self.clock.monotonic()
+        if known is None or known.epoch != record.epoch or not record.holder:
+            self.tenures = remembered(self.tenures, record)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise Unavailable("the answer was lost")
         return str(self.version)
+
+    async def history(self, limit: int) -> list[Tenure]:
+        """Everybody who held it."""
+        return self.tenures[-limit:]
 
     async def changed(self, timeout: float) -> None:
         """Poll."""
@@ -207,3 +223,102 @@ async def test_a_damaged_lease_file_is_no_obstacle(tmp_path: Path) -> None:
     reigns = Reigns()
     async with running(a_leader(FileLease(path, "me"), "me"), reigns):
         await until(lambda: reigns.acting, "the reign")
+
+
+async def test_a_lost_answer_changes_nothing() -> None:
+    """The renewal was written, its answer was not heard: the next is refused, and the record is still ours."""
+    shared, reigns = Shared(), Reigns()
+    async with running(a_leader(shared, "one"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+        shared.lose_answers = 1
+        await until(lambda: not shared.lose_answers, "a renewal")
+        version = shared.version
+        await until(lambda: shared.version > version + 2, "renewals")
+        assert reigns.epochs == [1]
+
+
+async def test_a_lost_answer_to_an_acquire_is_made_good_at_once() -> None:
+    """The record is ours, but nobody told us; the next epoch begins without waiting for the ttl."""
+    shared, reigns = Shared(), Reigns()
+    shared.lose_answers = 1
+    async with running(a_leader(shared, "one"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+        assert reigns.epochs == [2]
+
+
+async def test_a_reign_that_cannot_begin_leaves_it_passive_and_tries_again() -> None:
+    """The store is away just then: no crash, the reason is told, the record is free for others meanwhile."""
+    shared, reigns, failures = Shared(), Reigns(), [Unavailable("the store is away")]
+
+    @asynccontextmanager
+    async def reign(epoch: int) -> AsyncIterator[None]:
+        if failures:
+            raise failures.pop()
+        async with reigns.reign(epoch):
+            yield
+
+    leader = a_leader(shared, "one")
+    task = asyncio.create_task(leader.run(reign))
+    await until(lambda: shared.record is not None and not shared.record.holder, "the release")
+    assert "the store is away" in leader.reason
+    await until(lambda: reigns.acting, "the reign")
+    assert reigns.epochs == [2]
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_person_takes_it_by_force() -> None:
+    """Whoever holds it finds out at the next renewal; the history tells by whose order."""
+    shared, first, second = Shared(), Reigns(), Reigns()
+    standby = a_leader(shared, "two")
+    async with running(a_leader(shared, "one"), first), running(standby, second):
+        await until(lambda: first.acting and standby.holder == "one", "the first reign")
+        with pytest.raises(Conflict):
+            await shared.write(Record(holder="late", nonce="l", epoch=1, ttl=1), "0")
+        standby.take("root", force=True)
+        await until(lambda: second.acting and not first.acting, "the second reign")
+        assert (first.epochs, second.epochs) == ([1], [2])
+        newest, oldest = await standby.history(9)
+        assert newest.reason == oldest.end == "taken from one by force, by order of root"
+        with pytest.raises(Conflict, match="already"):
+            standby.take("root", force=True)
+
+
+async def test_a_person_lets_it_go() -> None:
+    """The reign ends, the record is free, and this instance leaves it to others for a while; unless told otherwise."""
+    shared, reigns = Shared(), Reigns()
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        with pytest.raises(Conflict):
+            leader.let_go("root", 60)
+        await until(lambda: reigns.acting, "the reign")
+        leader.let_go("root", 60)
+        await until(lambda: not reigns.acting and "tries again" in leader.reason, "the end")
+        assert shared.record is not None
+        assert (shared.record.holder, shared.record.reason) == ("", "released by order of root")
+        leader.take("root", force=False)
+        await until(lambda: reigns.acting, "another reign")
+        assert [tenure.end for tenure in await leader.history(9)] == [
+            "",
+            "released by order of root",
+        ]
+
+
+async def test_the_file_remembers_its_holders(tmp_path: Path) -> None:
+    """Who, when, why and how it ended; a line that is damaged is left out."""
+    path = tmp_path / "lease.json"
+    reigns = Reigns()
+    async with running(a_leader(FileLease(path, "one"), "one"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+    with (tmp_path / "lease-history.jsonl").open("a") as file:
+        file.write("{\n")
+    leader = a_leader(FileLease(path, "two"), "two")
+    async with running(leader, reigns):
+        await until(lambda: len(reigns.epochs) == 2, "the second reign")
+        newest, oldest = await leader.history(9)
+    assert (oldest.holder, oldest.reason, oldest.end) == (
+        "one",
+        "there is no holder yet",
+        "stopped",
+    )
+    assert (newest.holder, newest.previous, newest.reason) == ("two", "one", "epoch 1 was released")

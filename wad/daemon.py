@@ -30,6 +30,7 @@ from wad.engine import EngineOptions, open_engine
 from wad.flow.account import AccountOptions, Surroundings
 from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
+from wad.flow.importing import Imports
 from wad.flow.leader import Leader
 from wad.flow.outbound import Outbound
 from wad.flow.tidying import tidy_media
@@ -38,8 +39,8 @@ from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
 from wad.media import Media
 from wad.notify import Notifier, watchdog_interval
-from wad.store import Store, open_store
-from wad.store.lease import FileLease
+from wad.store import Store, open_lease, open_store
+from wad.store.lease import LeaseRecord
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Daemon:
         self,
         loaded: Loaded,
         store: Store,
+        record: LeaseRecord,
         clock: Clock,
         boot_id: str,
         floor: int,
@@ -101,6 +103,9 @@ class Daemon:
         )
         self.homes = Homes(config.state.sessions)
         self.accounts = Accounts(self.homes, around, partial(secrets.token_hex, 8))
+        self.imports = Imports(
+            self.accounts, self.homes, clock, partial(secrets.token_hex, 16), secrets.token_bytes
+        )
         self.outbound = Outbound(
             store,
             self.accounts,
@@ -111,7 +116,7 @@ class Daemon:
             self._permit,
         )
         self.leader = Leader(
-            FileLease(config.state.dir / "lease.json", boot_id),
+            record,
             config.instance.id,
             boot_id,
             Terms(config.lease.ttl, config.lease.renew_every, config.lease.margin),
@@ -221,18 +226,22 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
     for directory in (config.state.dir, config.state.sessions):
         _make_directory(directory)
         check_writable(directory)
+    clock = SystemClock()
     with StateLock(config.state.dir, boot_id):
-        store = await _open_store(loaded)
-        try:
-            groups = divide(config.engine.worker_memory_mb) if start.invocation else None
-            daemon = Daemon(loaded, store, SystemClock(), boot_id, await store.epoch(), groups)
-            await daemon.look_at_disk()
-            daemon.look_at_space()
-            await daemon.media.open()
-            await _live(daemon, notifier, start)
-            return daemon.restarting
-        finally:
-            await store.close()
+        async with open_lease(config, boot_id, clock) as record:
+            store = await _open_store(loaded)
+            try:
+                # In Firestore the fence itself remembers the newest epoch, and it need not be within reach now.
+                floor = await store.epoch() if config.lease.kind == "file" else 0
+                groups = divide(config.engine.worker_memory_mb) if start.invocation else None
+                daemon = Daemon(loaded, store, record, clock, boot_id, floor, groups)
+                await daemon.look_at_disk()
+                daemon.look_at_space()
+                await daemon.media.open()
+                await _live(daemon, notifier, start)
+                return daemon.restarting
+            finally:
+                await store.close()
 
 
 async def _live(daemon: Daemon, notifier: Notifier, start: Start) -> None:

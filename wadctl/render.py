@@ -135,10 +135,73 @@ def _removed(screen: Screen, reply: Any) -> str:
     )
 
 
+def _imported(screen: Screen, reply: Any) -> str:
+    place = "the account that is there" if reply["existing"] else "a new account"
+    would = "would become" if reply["dry_run"] else "became"
+    lines = [
+        f"{plain(reply['jid'])} {would} {reply['account']} ({plain(reply['name'])}), {place}",
+        "carried: "
+        + ", ".join(
+            f"{count} {name.replace('_', ' ')}" for name, count in reply["carried"].items()
+        ),
+    ]
+    lines += [
+        f"not carried: {left['count']} {left['kind']} ({plain(left['why'])})"
+        for left in reply["left"]
+    ]
+    lines += [f"{screen.paint('damaged:', 'yellow')} {plain(text)}" for text in reply["damaged"]]
+    if reply["dry_run"]:
+        lines.append("nothing was changed; without --dry-run it is done")
+    else:
+        lines.append(_account_now(screen, reply["state"]))
+    return "\n".join(lines)
+
+
 def _event(screen: Screen, event: Any) -> str:
     account = f" {event['account']}" if event["account"] else ""
     kind = screen.paint(f"{event['kind']:8}", "dim")
     return f"{local(event['at_ms'])}  {kind}{account} {plain(event['text'])}"
+
+
+def _standing(screen: Screen, lease: Any) -> str:
+    valid = lease["valid_s"]
+    pairs = [
+        ("instance", lease["instance"]),
+        ("mode", lease["mode"]),
+        ("because", plain(lease["reason"])),
+        ("may act for", "-" if valid is None else f"{valid:g} s without another renewal"),
+        ("holder", lease["holder"] or "-"),
+        ("epoch", _word(lease["epoch"])),
+        ("acquired", local(lease["acquired_ms"]) or "-"),
+        ("why", plain(lease["why"] or "-")),
+        ("holder before", lease["previous"] or "-"),
+        (
+            "terms",
+            f"ttl {lease['ttl_s']:g} s, renewed every {lease['renew_every_s']:g} s, margin {lease['margin_s']:g} s",
+        ),
+        ("where", lease["where"]),
+    ]
+    return screen.fields(pairs)
+
+
+def _holders(screen: Screen, holders: Any) -> str:
+    if not holders:
+        return "nobody has held the lease yet"
+    heads = ["EPOCH", "HOLDER", "BEGAN", "WHY", "ENDED", "HOW"]
+    return screen.table(
+        heads,
+        [
+            [
+                str(holder["epoch"]),
+                holder["holder"],
+                local(holder["began_ms"]),
+                holder["reason"] or "-",
+                local(holder["ended_ms"]) or "-",
+                holder["end"] or "-",
+            ]
+            for holder in holders
+        ],
+    )
 
 
 # --- messages ---------------------------------------------------------------------------------------
@@ -214,6 +277,11 @@ def _sent(screen: Screen, reply: Any) -> str:
 _RENDERERS: Final[dict[str, Renderer]] = {
     "status": _status,
     "events": _event,
+    "accounts.import_baileys": _imported,
+    "lease.show": _standing,
+    "lease.history": _holders,
+    "lease.release": _standing,
+    "lease.take": _standing,
     "accounts.list": _accounts,
     "accounts.show": _account,
     "accounts.add": _account_now,

@@ -20,7 +20,7 @@ _GOOD: Final = frozenset({"connected", "active", "sent", "delivered", "read", "p
 _BAD: Final = frozenset(
     {"logged_out", "replaced", "banned", "outdated", "failed", "uncertain", "lost"}
 )
-_FREE: Final = frozenset({"TEXT", "ERROR", "REASON", "WHAT TO DO", "NAME", "FROM"})
+_FREE: Final = frozenset({"TEXT", "ERROR", "REASON", "WHY", "HOW", "WHAT TO DO", "NAME", "FROM"})
 """Columns of prose: they are cut before what a person may want to copy."""
 _KEPT: Final = "\u200d"  # joins emoji; the other invisible characters can deceive
 

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon, engine, growth
+from tests.bench import daemon, engine, growth, takeover
 from tests.bench.measure import Figure
 
 MEASURES = (
@@ -22,6 +22,8 @@ MEASURES = (
     growth.growth_accounts,
     growth.growth_messages,
     growth.reconnects,
+    takeover.takeover,
+    takeover.rss_firestore,
 )
 
 

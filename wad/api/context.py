@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from wad.config import Loaded
     from wad.flow.accounts import Accounts
     from wad.flow.bus import Bus
+    from wad.flow.importing import Imports
     from wad.flow.leader import Leader
     from wad.flow.outbound import Outbound
     from wad.media import Media
@@ -54,6 +55,11 @@ class Context(Protocol):
     @property
     def media(self) -> Media:
         """Files to send."""
+        ...
+
+    @property
+    def imports(self) -> Imports:
+        """Sessions of another backend on their way in."""
         ...
 
     @property

@@ -23,9 +23,19 @@ from wad.config.declaration import (
     rows,
     setting,
 )
+from wad.core import token
 
 if TYPE_CHECKING:
     from wad.config.origin import Origin
+
+_RATE: Final = between(0, 100_000)
+
+
+def _is_origin(text: str) -> bool:
+    return (
+        re.fullmatch(r"https?://(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:\d{1,5})?", text)
+        is not None
+    )
 
 
 def _runtime_dir(known: Mapping[str, Origin]) -> Path:
@@ -71,6 +81,12 @@ class InstanceSettings:
         "The name under which this machine holds the lease; different on every machine, the same after a restart.",
         env=("INSTANCE_ID",),
         check=like(r"[A-Za-z0-9._:@-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ : @ -"),
+    )
+    commit: str = setting(
+        "",
+        "The commit that was deployed, for /health; empty where nobody says.",
+        env=("DEPLOY_COMMIT_SHA", "GIT_COMMIT_SHA"),
+        check=like(r"[A-Za-z0-9._-]{0,64}", "at most 64 of A-Z a-z 0-9 . _ -"),
     )
 
 
@@ -120,6 +136,36 @@ class HttpSettings:
             "ASCII without blanks", lambda value: value.isascii() and not re.search(r"\s", value)
         ),
     )
+    tokens: str = setting(
+        "",
+        "Who may ask over HTTP, as `wadctl token create` prints it: NAME:ROLE:SHA256, several apart by blanks or line"
+        " ends. ROLE is viewer (look), employee (send and steer) or admin (also what cannot be undone).",
+        credential="http-tokens",
+        secret=True,
+        check=Check("a list of NAME:ROLE:SHA256, no name twice", token.is_list),
+    )
+    cors_origins: str = setting(
+        "",
+        "The web origins whose pages may ask, with commas; `https://*.example.org` for all names below one.",
+        check=Check(
+            "origins like https://app.example.org or http://localhost:5173, with commas",
+            lambda value: all(map(_is_origin, filter(None, re.split(r"[\s,]+", value)))),
+        ),
+    )
+    max_accounts: int = setting(
+        30, "So many accounts can be added over HTTP; wadctl adds more.", check=between(0, 10_000)
+    )
+    rate_send: int = setting(
+        30, "So many messages a minute may one caller send; 0 for any number.", check=_RATE
+    )
+    rate_accounts: int = setting(
+        10,
+        "So many changes of accounts a minute may one caller make; 0 for any number.",
+        check=_RATE,
+    )
+    rate_qr: int = setting(
+        30, "So many QR codes a minute may one caller ask for; 0 for any number.", check=_RATE
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +179,28 @@ class StoreSettings:
     )
     firestore_credentials: str = setting(
         "",
-        "The service account for Firestore, as JSON; not used yet.",
+        "The service account for Firestore: its JSON, or the path of the file that has it. Empty: the file that"
+        " GOOGLE_APPLICATION_CREDENTIALS names, or what the machine's metadata server gives.",
         env=("FIREBASE_SERVICE_ACCOUNT_JSON",),
         credential="firebase-service-account",
         secret=True,
+    )
+    firestore_project: str = setting(
+        "",
+        "The project of the Firestore database; empty for the one of the credentials.",
+        env=("GOOGLE_CLOUD_PROJECT",),
+        check=like(r"[a-z0-9.:-]{0,100}", "the id of a Google Cloud project"),
+    )
+    firestore_database: str = setting(
+        "(default)",
+        "The name of the Firestore database.",
+        check=like(r"\(default\)|[a-z0-9-]{1,63}", "(default), or the name of a database"),
+    )
+    firestore_emulator: str = setting(
+        "",
+        "HOST:PORT of a Firestore emulator, which asks for no credentials; for tests.",
+        env=("FIRESTORE_EMULATOR_HOST",),
+        check=like(r"|[A-Za-z0-9_.:\[\]-]+:\d+", "empty, or HOST:PORT"),
     )
 
 
@@ -201,10 +265,24 @@ class EngineSettings:
     )
 
 
+_LEASE_OF: Final = {"sqlite": "file", "firestore": "firestore"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseSettings:
     """Only the holder of the lease acts; the same values on every machine."""
 
+    kind: str = setting(
+        Derived("file", lambda known: _LEASE_OF[known["store.kind"].value]),
+        "Where the lease's record lies: a file, for one machine, or Firestore, for several. By default where the store"
+        " lies.",
+        check=one_of("file", "firestore"),
+    )
+    document: str = setting(
+        "wa_metrics/longrun/locks/wa_connection",
+        "The document of the lease in Firestore; what belongs to it lies below.",
+        check=like(r"[^/\s]+/[^/\s]+(/[^/\s]+/[^/\s]+)*", "the path of a document"),
+    )
     ttl: float = setting(
         15,
         "Seconds after its last renewal at which another machine may take the lease.",

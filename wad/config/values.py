@@ -37,7 +37,7 @@ def from_text(row: Setting, text: str) -> object:
         pattern = r"[+-]?[0-9]{1,18}" + (r"(\.[0-9]{1,18})?" if row.kind is float else "")
         if not re.fullmatch(pattern, text.strip()):
             raise _must(row, TYPES[row.kind], text)
-        return int(text) if row.kind is int else float(text)
+        return int(text.strip()) if row.kind is int else float(text.strip())
     return text
 
 

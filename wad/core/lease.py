@@ -8,6 +8,10 @@ else's record is measured by one clock, the record keeper's (or by our own watch
     passive --acquire--> held --renew--> held --(no renewal in time | lost)--> passive
                           `--release--> passive (the record says it is free; its epoch stays)
 
+An answer that was lost leaves a record that is ours without our knowing: a holder whose renewal is refused reads the
+record and goes on where it is its own (`recognised`, which prolongs nothing); who does not hold, and finds a record of
+its own process, takes it anew with the next epoch.
+
 `epoch` grows by one at every acquire and survives release: it is the fencing token that the store checks.
 What is not guaranteed: that a holder whose process is frozen beyond its deadline notices in time.  That is what the
 epoch and the workers' own permission (a duration, counted on their clocks) are for.
@@ -15,8 +19,10 @@ epoch and the workers' own permission (a duration, counted on their clocks) are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -42,7 +48,10 @@ class Terms:
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What the record keeper stores.  `holder` empty: free.  Times for people only, ms since 1970."""
+    """What the record keeper stores.  `holder` empty: free.  Times for people only, ms since 1970.
+
+    `reason`: why it was taken, or let go.  A holder without a nonce is another program that knows the record, too.
+    """
 
     holder: str
     nonce: str
@@ -51,18 +60,33 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     acquired_ms: int = 0
     renewed_ms: int = 0
     previous: str = ""
+    reason: str = ""
+
+
+class Tenure(msgspec.Struct, frozen=True, kw_only=True):
+    """One holder's time, for the history.  `ended_ms` 0: it goes on, or nobody has told its end."""
+
+    epoch: int
+    holder: str
+    nonce: str
+    began_ms: int
+    reason: str
+    previous: str = ""
+    ended_ms: int = 0
+    end: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A record as it was read: `age` seconds by one clock, `version` what a compare-and-set must name.
 
-    `dead`: the holder is proven dead (its lock on our own disk is free).
+    `version` None: no record is there, only the newest epoch is known.  `dead`: the holder is proven dead (its lock on
+    our own disk is free).
     """
 
     record: Record
     age: float
-    version: str
+    version: str | None
     dead: bool = False
 
 
@@ -70,10 +94,15 @@ class Seen:
 class Held:
     """We hold it: act until `valid_until` (CLOCK_BOOTTIME seconds, margin already taken off)."""
 
-    epoch: int
+    record: Record
     version: str
     valid_until: float
     renew_at: float
+
+    @property
+    def epoch(self) -> int:
+        """The fencing token of our right."""
+        return self.record.epoch
 
 
 class Act(StrEnum):
@@ -94,6 +123,9 @@ class Decision:
     again_in: float = 0.0
 
 
+_SOON: Final = 0.05  # seconds: two clocks may disagree by a tick about when something has run out
+
+
 def may_act(held: Held | None, now: float) -> bool:
     """Whether we may act at `now`: the only question that anything else asks."""
     return held is not None and now < held.valid_until
@@ -110,15 +142,23 @@ def decide_as_holder(held: Held, now: float) -> Decision:
     )
 
 
-def decide_as_standby(seen: Seen | None, holder: str, terms: Terms) -> Decision:
-    """What to do while we do not, given the record as just read (None: there is none)."""
+def decide_as_standby(seen: Seen | None, holder: str, nonce: str, *, forced: str = "") -> Decision:
+    """What to do while we do not, given the record as just read (None: there is none).
+
+    `forced`: who ordered to take it whatever the record says; empty when nobody did.
+    """
     if seen is None:
         return Decision(Act.ACQUIRE, "there is no holder yet")
     record = seen.record
     if not record.holder:
         return Decision(Act.ACQUIRE, f"epoch {record.epoch} was released")
+    if record.nonce == nonce:
+        # Nobody else has this nonce, and this process does not act on it.
+        return Decision(Act.ACQUIRE, f"the answer to our write of epoch {record.epoch} was lost")
     if seen.dead:
         return Decision(Act.ACQUIRE, f"{record.holder} is dead: its lock on this machine is free")
+    if forced:
+        return Decision(Act.ACQUIRE, f"taken from {record.holder} by force, by order of {forced}")
     left = record.ttl - seen.age
     if left <= 0:
         return Decision(
@@ -129,12 +169,19 @@ def decide_as_standby(seen: Seen | None, holder: str, terms: Terms) -> Decision:
     return Decision(
         Act.WAIT,
         f"{whose} holds epoch {record.epoch}, {left:.1f} s left",
-        min(left, terms.renew_every),
+        max(left, _SOON),
     )
 
 
 def acquired(
-    seen: Seen | None, holder: str, nonce: str, terms: Terms, now_ms: int, floor: int = 0
+    seen: Seen | None,
+    holder: str,
+    nonce: str,
+    terms: Terms,
+    now_ms: int,
+    *,
+    reason: str = "",
+    floor: int = 0,
 ) -> Record:
     """The record that takes the lease.  `floor`: the newest epoch the store has seen, should the record be lost."""
     old = seen.record if seen is not None else None
@@ -145,7 +192,8 @@ def acquired(
         ttl=terms.ttl,
         acquired_ms=now_ms,
         renewed_ms=now_ms,
-        previous=old.holder if old else "",
+        previous=(old.holder or old.previous) if old else "",
+        reason=reason,
     )
 
 
@@ -154,18 +202,62 @@ def renewed(record: Record, now_ms: int) -> Record:
     return msgspec.structs.replace(record, renewed_ms=now_ms)
 
 
-def released(record: Record, now_ms: int) -> Record:
+def released(record: Record, now_ms: int, reason: str = "") -> Record:
     """The record that frees it; the epoch stays."""
     return msgspec.structs.replace(
-        record, holder="", nonce="", renewed_ms=now_ms, previous=record.holder
+        record, holder="", nonce="", renewed_ms=now_ms, previous=record.holder, reason=reason
     )
 
 
 def held(record: Record, version: str, sent_at: float, terms: Terms) -> Held:
     """Our right after a write that was *sent* at `sent_at` (CLOCK_BOOTTIME) succeeded."""
     return Held(
-        epoch=record.epoch,
+        record=record,
         version=version,
         valid_until=sent_at + terms.ttl - terms.margin,
         renew_at=sent_at + terms.renew_every,
     )
+
+
+def recognised(held: Held, seen: Seen | None) -> Held | None:
+    """Our right after a renewal was refused, given the record as read since; None when it is not ours any more.
+
+    It may still be: then the answer to an earlier renewal was lost, and only the version is news.  The deadline stays,
+    since nobody knows when that renewal was sent; the next one follows at once.
+    """
+    if seen is None or seen.version is None:
+        return None
+    ours = (seen.record.holder, seen.record.nonce, seen.record.epoch)
+    if ours != (held.record.holder, held.record.nonce, held.record.epoch):
+        return None
+    return replace(held, version=seen.version)
+
+
+def begun(record: Record) -> Tenure:
+    """The entry of the history that an acquire begins."""
+    return Tenure(
+        epoch=record.epoch,
+        holder=record.holder,
+        nonce=record.nonce,
+        began_ms=record.acquired_ms,
+        reason=record.reason,
+        previous=record.previous,
+    )
+
+
+def ended(tenure: Tenure, record: Record) -> Tenure:
+    """The entry once its holder has released."""
+    return msgspec.structs.replace(tenure, ended_ms=record.renewed_ms, end=record.reason)
+
+
+def told(tenures: Iterable[Tenure]) -> list[Tenure]:
+    """The history with each end told, newest first: who did not tell its own end was ended by its successor."""
+    found: list[Tenure] = []
+    for tenure in sorted(tenures, key=lambda tenure: tenure.epoch, reverse=True):
+        if not tenure.ended_ms and found:
+            successor = found[-1]
+            tenure = msgspec.structs.replace(
+                tenure, ended_ms=successor.began_ms, end=successor.reason
+            )
+        found.append(tenure)
+    return found

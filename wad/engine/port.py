@@ -22,6 +22,8 @@ from wad.home import Home
 if TYPE_CHECKING:  # a worker needs this module, and no event loop
     from asyncio import Future
 
+    from wad.engine.baileys.translation import Carried
+
 
 class Receipts(StrEnum):
     """When WhatsApp is told that a message arrived: once it is on the disk, or before."""
@@ -137,6 +139,13 @@ class Engine(Protocol):
 
     def is_paired(self, home: Home) -> bool:
         """Whether a session lies on the disk.  Raises Damaged."""
+        ...
+
+    async def write_session(self, file: Path, session: Carried) -> None:
+        """Make a session's file of what another library kept; there is no file yet, and nobody looks for it.
+
+        Raises EngineFailure, StateUnwritable.
+        """
         ...
 
     def sent_as(self, home: Home, secret: bytes) -> str | None:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from wad.clock import Clock
 from wad.core import lease
 from wad.core.errors import Conflict, WadError
-from wad.core.lease import Act, Held, Record, Terms
+from wad.core.lease import Act, Held, Record, Seen, Tenure, Terms
 from wad.flow.bus import Bus
 from wad.store.lease import LeaseRecord
 
 log = logging.getLogger(__name__)
 
 _RETRY: Final = 1.0  # seconds after the record could not be read or written
+_LOOK: Final = 20.0  # seconds between looks at the record, however long its holder has left
 
 Reign = Callable[[int], AbstractAsyncContextManager[None]]
 
@@ -50,9 +51,14 @@ class Leader:
         self._bus = bus
         self._on_renewed = on_renewed
         self._held: Held | None = None
-        self._own: Record | None = None
+        self._seen: Seen | None = None
         self._holder = ""
         self._reigning = False
+        self._forced = ""
+        self._abstain_until = 0.0
+        self._why_not = ""
+        self._end = ""
+        self._ordered = asyncio.Event()
         self.reason = "starting"
         self.last_turn = clock.monotonic()
         self.settled = asyncio.Event()
@@ -82,53 +88,129 @@ class Leader:
         """The epoch of our reign; None when passive."""
         return self._held.epoch if self._held is not None else None
 
+    @property
+    def seen(self) -> Record | None:
+        """The record as last read or written; None while it was never read, or there is none."""
+        if self._held is not None:
+            return self._held.record
+        return self._seen.record if self._seen is not None else None
+
+    @property
+    def where(self) -> str:
+        """Where the record lies, for people."""
+        return self._record.where
+
+    async def history(self, limit: int) -> list[Tenure]:
+        """The latest holders, newest first.  Raises Unavailable."""
+        return lease.told(await self._record.history(limit))
+
+    # --- what a person can order -----------------------------------------------------------------
+
+    def take(self, by: str, *, force: bool) -> None:
+        """Try to acquire now; with `force` whoever holds it.  Raises Conflict where it is ours already."""
+        if self._held is not None:
+            raise Conflict(f"this instance holds the lease already, epoch {self.epoch}")
+        self._abstain_until = 0.0
+        self._forced = by if force else ""
+        self._ordered.set()
+
+    def let_go(self, by: str, abstain: float) -> None:
+        """End the reign, release, acquire nothing for `abstain` seconds.  Raises Conflict where we don't hold it."""
+        if self._held is None:
+            raise Conflict(f"this instance does not hold the lease: {self.reason}")
+        self._end = f"released by order of {by}"
+        self._abstain(abstain, self._end)
+        self._ordered.set()
+
     # --- the loop ----------------------------------------------------------------------------------
 
     async def run(self, reign: Reign) -> None:
         """Stand by, reign, stand by again, for ever.  Cancelling it ends the reign and releases the lease."""
         while True:
             held = await self._stand_by()
-            async with self._holding():
-                log.info("active: %s", self.reason)
-                self._bus.publish("daemon", f"active, epoch {held.epoch}", epoch=held.epoch)
-                async with reign(held.epoch):
-                    await self._keep_reigning()
+            try:
+                async with self._holding():
+                    log.info("active: %s", self.reason)
+                    self._bus.publish("daemon", f"active, epoch {held.epoch}", epoch=held.epoch)
+                    async with reign(held.epoch):
+                        await self._keep_reigning()
+            except WadError as error:
+                self.reason = f"the reign of epoch {held.epoch} failed: {error}"
+                self._abstain(_RETRY, self.reason)
             log.warning("passive: %s", self.reason)
             self._bus.publish("daemon", f"passive: {self.reason}")
 
     @asynccontextmanager
     async def _holding(self) -> AsyncIterator[None]:
+        self._end = ""
+        self._ordered.clear()
         try:
             yield
+        except asyncio.CancelledError:
+            self._end = "stopped"
+            raise
         finally:
             await asyncio.shield(self._release())
 
     async def _stand_by(self) -> Held:
         while True:
             self.last_turn = self._clock.monotonic()
+            self._ordered.clear()
             try:
                 seen = await self._record.read()
-                self._holder = seen.record.holder if seen is not None else ""
-                decision = lease.decide_as_standby(seen, self._name, self._terms)
-                self.reason = decision.reason
+                self._note(seen)
+                decision = lease.decide_as_standby(
+                    seen, self._name, self._nonce, forced=self._forced
+                )
+                self.reason, pause = decision.reason, decision.again_in
                 if decision.act is Act.ACQUIRE:
-                    wanted = lease.acquired(
-                        seen,
-                        self._name,
-                        self._nonce,
-                        self._terms,
-                        self._clock.wall_ms(),
-                        self._floor,
-                    )
-                    return await self._write(wanted, seen.version if seen is not None else None)
-                pause = decision.again_in
+                    if not (pause := self._abstaining()):
+                        return await self._acquire(seen, decision.reason)
+                    self.reason = f"{self._why_not}; this instance tries again in {pause:.0f} s"
             except Conflict as error:
                 self.reason, pause = f"lost the race: {error}", _RETRY
             except WadError as error:
                 self.reason, pause = f"cannot read the lease: {error}", _RETRY
                 log.warning("%s", self.reason)
             self.settled.set()
-            await self._record.changed(pause)
+            await self._either(self._record.changed(min(pause, _LOOK)))
+
+    def _note(self, seen: Seen | None) -> None:
+        self._seen = seen
+        self._holder = seen.record.holder if seen is not None else ""
+
+    def _abstain(self, seconds: float, why: str) -> None:
+        self._abstain_until, self._why_not = self._clock.monotonic() + seconds, why
+
+    def _abstaining(self) -> float:
+        """Seconds for which we must not acquire."""
+        return max(0.0, self._abstain_until - self._clock.monotonic())
+
+    async def _acquire(self, seen: Seen | None, reason: str) -> Held:
+        wanted = lease.acquired(
+            seen,
+            self._name,
+            self._nonce,
+            self._terms,
+            self._clock.wall_ms(),
+            reason=reason,
+            floor=self._floor,
+        )
+        held = await self._write(wanted, seen.version if seen is not None else None)
+        self._forced = ""
+        return held
+
+    async def _either(self, waiting: Coroutine[None, None, None]) -> None:
+        """Wait for this, or for a person's order."""
+        tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._ordered.wait())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep_reigning(self) -> None:
         self._reigning = True
@@ -139,48 +221,61 @@ class Leader:
             self._reigning = False
 
     async def _keep(self) -> None:
-        """Renew until the right to act is gone."""
-        while self._held is not None and self._own is not None:
+        """Renew until the right to act is gone, or a person wants it to end."""
+        while self._held is not None and not self._end:
             self.last_turn = now = self._clock.monotonic()
             decision = lease.decide_as_holder(self._held, now)
             self.reason = decision.reason
             match decision.act:
                 case Act.STEP_DOWN:
-                    return
+                    self._end = decision.reason
                 case Act.RENEW:
-                    if not await self._renew(self._held, self._own, now):
-                        return
+                    await self._renew(self._held, now)
                 case _:
-                    await asyncio.sleep(decision.again_in)
+                    await self._either(asyncio.sleep(decision.again_in))
+        self.reason = self._end
 
-    async def _renew(self, held: Held, own: Record, now: float) -> bool:
+    async def _renew(self, held: Held, now: float) -> None:
         try:
             async with asyncio.timeout(held.valid_until - now):
-                await self._write(lease.renewed(own, self._clock.wall_ms()), held.version)
-        except Conflict as error:
-            self.reason = f"the lease was taken: {error}"
-            return False
+                try:
+                    await self._write(
+                        lease.renewed(held.record, self._clock.wall_ms()), held.version
+                    )
+                except Conflict as error:
+                    await self._recognise(held, error)
         except (WadError, TimeoutError) as error:
             log.warning("cannot renew the lease: %s", error or "no answer in time")
             left = max(0.0, held.valid_until - self._clock.monotonic())
             await asyncio.sleep(min(_RETRY, self._terms.renew_every / 5, left))
-        return True
+
+    async def _recognise(self, held: Held, refusal: Conflict) -> None:
+        """A renewal was refused: the record is somebody else's, or ours by a renewal whose answer was lost."""
+        seen = await self._record.read()
+        found = lease.recognised(held, seen)
+        if found is None:
+            self._note(seen)
+            self._end = f"the lease was taken: {refusal}"
+        else:
+            log.info("the answer to a renewal was lost; epoch %d is still ours", held.epoch)
+            self._held = found
 
     async def _write(self, record: Record, version: str | None) -> Held:
         sent_at = self._clock.monotonic()
         written = await self._record.write(record, version)
-        self._own, self._holder = record, record.holder
+        self._holder = record.holder
         self._held = lease.held(record, written, sent_at, self._terms)
         self._on_renewed(self._held.valid_until - self._clock.monotonic())
         return self._held
 
     async def _release(self) -> None:
-        held, own, self._held, self._own = self._held, self._own, None, None
-        if held is None or own is None:
+        held, self._held = self._held, None
+        if held is None or self._holder != self._name:
             return
         try:
             async with asyncio.timeout(self._terms.margin):
-                await self._record.write(lease.released(own, self._clock.wall_ms()), held.version)
+                record = lease.released(held.record, self._clock.wall_ms(), self._end)
+                await self._record.write(record, held.version)
             self._holder = ""
         except (WadError, TimeoutError) as error:
             log.warning(

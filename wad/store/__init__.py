@@ -1,9 +1,15 @@
-"""The port to what is kept, and the adapters behind it; adapters are named only in `open_store`."""
+"""The ports to what is kept, and the adapters behind them; adapters are named only in `open_store` and `open_lease`."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from wad.clock import Clock
+from wad.config import Config
+from wad.home import state_lock
+from wad.store.lease import FileLease, LeaseRecord
 from wad.store.port import Store as Store
 
 
@@ -14,3 +20,27 @@ async def open_store(kind: str, state_dir: Path) -> Store:
 
         return await SqliteStore.open(state_dir / "wad.db")
     raise ValueError(f"no store is named {kind!r}")
+
+
+@asynccontextmanager
+async def open_lease(config: Config, nonce: str, clock: Clock) -> AsyncIterator[LeaseRecord]:
+    """The lease's record, for who has the state directory's lock; reaches for nothing yet.  Raises BadConfig."""
+    if config.lease.kind == "file":
+        yield FileLease(config.state.dir / "lease.json", nonce)
+        return
+    from wad.store.firestore.access import access_of
+    from wad.store.firestore.client import Firestore
+    from wad.store.firestore.lease import FirestoreLease
+    from wad.store.predecessor import Predecessor
+
+    terms = config.lease
+    # Two attempts must fit between the moment a renewal is due and the end of the right to act.
+    timeout = min(terms.renew_every, (terms.ttl - terms.margin - terms.renew_every) / 2)
+    firestore = Firestore(access_of(config.store), "lease", 2)
+    predecessor = Predecessor(state_lock(config.state.dir))
+    try:
+        yield FirestoreLease(
+            firestore, terms.document, clock, timeout=timeout, predecessor=predecessor
+        )
+    finally:
+        firestore.close()

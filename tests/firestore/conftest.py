@@ -1,0 +1,32 @@
+"""What the tests against the emulator are given."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from tests.firestore.emulator import an_emulator, find, warm_up
+from wad.store.firestore.access import Access
+
+_PROJECTS: Final = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[int]:
+    """The port of an emulator that all tests share; skipped where there is none."""
+    script, why = find()
+    if script is None:
+        pytest.skip(why)
+    with an_emulator(script) as port:
+        asyncio.run(warm_up(Access(project="demo-warm", emulator=f"127.0.0.1:{port}")))
+        yield port
+
+
+@pytest.fixture
+def access(emulator: int) -> Access:
+    """An empty database of the test's own."""
+    return Access(project=f"demo-{next(_PROJECTS)}", emulator=f"127.0.0.1:{emulator}")

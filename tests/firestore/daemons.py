@@ -1,0 +1,107 @@
+"""Real daemons on (simulated) machines that share one Firestore: a directory each, and a proxy of its own between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.daemons import PATIENT, Daemon
+from tests.firestore.proxy import Proxy, a_proxy
+from wad.store.firestore.access import Access
+
+TERMS: Final = {
+    "WAD_LEASE_TTL": "5",
+    "WAD_LEASE_RENEW_EVERY": "0.5",
+    "WAD_LEASE_MARGIN": "1",
+    "WAD_ENGINE_STOP_TIMEOUT": "0.5",
+}
+
+
+@dataclass
+class Machine:
+    """One machine."""
+
+    name: str
+    daemon: Daemon
+    proxy: Proxy
+
+    async def lease(self) -> dict[str, Any]:
+        """The lease as this machine sees it."""
+        found: dict[str, Any] = await self.daemon.call("lease.show")
+        return found
+
+    async def until_mode(self, mode: str) -> dict[str, Any]:
+        """Wait until it is active, or passive."""
+        shown: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(PATIENT):
+                while (shown := await self.lease())["mode"] != mode:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"{self.name} does not become {mode}: {shown}") from None
+        return shown
+
+    async def until_holder(self, holder: str) -> None:
+        """Wait until it knows who holds the lease."""
+        async with asyncio.timeout(PATIENT):
+            while (await self.lease())["holder"] != holder:
+                await asyncio.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To everything that runs on it: the daemon and its workers."""
+        assert self.daemon.process is not None
+        for pid in pids_of(self.daemon.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    async def crash(self) -> None:
+        """Everything that runs on it dies at once."""
+        assert self.daemon.process is not None
+        process = self.daemon.process
+        self.signal(signal.SIGKILL)
+        await asyncio.to_thread(process.wait)
+        self.daemon.process = None
+
+
+def pids_of(pid: int) -> list[int]:
+    """A process and all that it started, the youngest last."""
+    found = [pid]
+    for parent in found:
+        with suppress(FileNotFoundError):
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+            found += [int(child) for child in children.split()]
+    return found
+
+
+@asynccontextmanager
+async def a_machine(
+    directory: Path,
+    access: Access,
+    name: str,
+    *,
+    engine: str = "simulator",
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Machine]:
+    """A machine on which nothing runs yet; what runs on it at the end is killed."""
+    with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
+        settings = {
+            **TERMS,
+            "INSTANCE_ID": name,
+            "WAD_LEASE_KIND": "firestore",
+            "GOOGLE_CLOUD_PROJECT": access.project,
+            "FIRESTORE_EMULATOR_HOST": proxy.address,
+            **(environ or {}),
+        }
+        machine = Machine(name, Daemon(directory / name, settings, engine=engine), proxy)
+        try:
+            yield machine
+        finally:
+            if machine.daemon.process is not None:
+                machine.signal(signal.SIGCONT)
+                await machine.crash()

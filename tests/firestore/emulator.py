@@ -1,0 +1,107 @@
+"""Google's Firestore emulator, started by the tests: real gRPC, real transactions, real watches.
+
+It is found by the environment variable WAD_FIRESTORE_EMULATOR (the path of its start script) or in the usual places of
+the Google Cloud CLI, and needs Java.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.daemons import free_port
+from wad.store.firestore.access import Access
+from wad.store.firestore.client import Client, Firestore, Snapshot
+
+_SCRIPT: Final = "platform/cloud-firestore-emulator/cloud_firestore_emulator"
+_PLACES: Final = (
+    "/usr/lib/google-cloud-sdk",
+    "/usr/share/google-cloud-sdk",
+    "/opt/google-cloud-sdk",
+    "/snap/google-cloud-cli/current",
+    "~/google-cloud-sdk",
+)
+_PATIENT: Final = 60.0
+
+
+def find() -> tuple[Path | None, str]:
+    """The start script; or None and what is missing."""
+    if shutil.which(os.environ.get("JAVA", "java")) is None:
+        return None, "the Firestore emulator needs Java (apt-get install default-jre-headless)"
+    named = os.environ.get("WAD_FIRESTORE_EMULATOR")
+    candidates = [Path(named)] if named else [Path(p).expanduser() / _SCRIPT for p in _PLACES]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate, ""
+    return None, (
+        "the Firestore emulator is not installed (apt-get install google-cloud-cli-firestore-emulator from Google's"
+        " repository, or gcloud components install cloud-firestore-emulator); WAD_FIRESTORE_EMULATOR names its script"
+    )
+
+
+@contextmanager
+def an_emulator(script: Path) -> Iterator[int]:
+    """A running emulator; its port on 127.0.0.1."""
+    port = free_port()
+    process = subprocess.Popen(
+        [str(script), "start", "--host=127.0.0.1", f"--port={port}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # the script starts Java as its child: both are ended
+    )
+    try:
+        _wait(process, port)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + _PATIENT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"the emulator ended with {process.returncode}")
+        try:
+            with socket.create_connection(("127.0.0.1", port), 1) as sock:
+                sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                if sock.recv(100):
+                    return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"the emulator did not answer within {_PATIENT:g} s")
+
+
+async def warm_up(access: Access) -> None:
+    """Each kind of call once: the first of its kind takes Java seconds, and deadlines in tests are short."""
+    firestore = Firestore(access, "warm-up", 1)
+
+    def work(client: Client) -> None:
+        document = client.document("warm/up")
+        batch = client.batch()
+        batch.set(document, {"n": 1})
+        batch.commit(retry=None, timeout=60)
+        list(client.get_all([document], retry=None, timeout=60))
+        client.collection("warm").order_by("n").limit(1).get(retry=None, timeout=60)
+
+    await firestore.call(work)
+    seen = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def tell(snapshot: Snapshot) -> None:
+        loop.call_soon_threadsafe(seen.set)
+
+    unwatch = await firestore.call(lambda client: firestore.watch("warm/up", tell, lambda: None))
+    await seen.wait()
+    unwatch()
+    firestore.close()

@@ -1,0 +1,383 @@
+"""The lease's record in Firestore: compare-and-set, the server's clock, the watch, the fence, the reference."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.firestore.proxy import Weather, a_proxy
+from tests.test_leader import Reigns, running
+from tests.world import until
+from wad.clock import SystemClock
+from wad.core import lease
+from wad.core.errors import Conflict, NotFound, Unavailable
+from wad.core.lease import Act, Record, Seen, Terms
+from wad.flow.bus import Bus
+from wad.flow.leader import Leader
+from wad.store.firestore.access import Access
+from wad.store.firestore.client import Firestore
+from wad.store.firestore.fence import Fence
+from wad.store.firestore.lease import FirestoreLease
+
+PATH = "wa_metrics/longrun/locks/wa_connection"
+TERMS = Terms(ttl=5.0, renew_every=0.5, margin=1.0)
+
+
+@asynccontextmanager
+async def a_record(access: Access, *, timeout: float = 2.0) -> AsyncIterator[FirestoreLease]:
+    """A connection of its own to the lease."""
+    record = FirestoreLease(Firestore(access, "lease", 2), PATH, SystemClock(), timeout=timeout)
+    try:
+        yield record
+    finally:
+        record.close()
+
+
+@asynccontextmanager
+async def a_leader(access: Access, name: str) -> AsyncIterator[Leader]:
+    """A leader with a connection of its own."""
+    async with a_record(access, timeout=1.0) as record:
+        clock = SystemClock()
+        yield Leader(
+            record, name, name, TERMS, clock, Bus(clock), floor=0, on_renewed=lambda seconds: None
+        )
+
+
+async def document(access: Access) -> dict[str, Any]:
+    """The lease's document as it lies there; empty where there is none."""
+    firestore = Firestore(access, "test", 1)
+    try:
+        snapshot = await firestore.call(lambda client: client.document(PATH).get())
+        return snapshot.to_dict() or {}
+    finally:
+        firestore.close()
+
+
+async def put(access: Access, fields: dict[str, Any] | None) -> None:
+    """Write the document as the reference does (None: delete it)."""
+    firestore = Firestore(access, "test", 1)
+    try:
+        if fields is None:
+            await firestore.call(lambda client: client.document(PATH).delete())
+        else:
+            await firestore.call(lambda client: client.document(PATH).set(fields, merge=True))
+    finally:
+        firestore.close()
+
+
+def wanted(holder: str, epoch: int, **fields: Any) -> Record:
+    """A record to write."""
+    return Record(holder=holder, nonce=holder, epoch=epoch, ttl=15, **fields)
+
+
+def in_ms(seconds: float) -> int:
+    """A time by this machine's clock, which is the emulator's, too."""
+    return round((datetime.now(UTC) + timedelta(seconds=seconds)).timestamp() * 1000)
+
+
+async def take(record: FirestoreLease, holder: str, epoch: int) -> str:
+    """Acquire."""
+    seen = await record.read()
+    assert seen is not None
+    return await record.write(wanted(holder, epoch), seen.version)
+
+
+# --- compare and set ------------------------------------------------------------------------------
+
+
+async def test_the_first_holder_creates_it(access: Access) -> None:
+    """There is none; of two who create it, one is refused."""
+    async with a_record(access) as one, a_record(access) as two:
+        seen, other = await one.read(), await two.read()
+        assert seen == other == Seen(Record(holder="", nonce="", epoch=0, ttl=0), 0.0, None)
+        await one.write(wanted("one", 1), None)
+        with pytest.raises(Conflict):
+            await two.write(wanted("two", 1), None)
+
+
+async def test_only_the_version_that_was_read_is_replaced(access: Access) -> None:
+    """Whoever comes second with the same version is refused, in one round trip."""
+    async with a_record(access) as one, a_record(access) as two:
+        first = await take(one, "one", 1)
+        seen = await two.read()
+        assert seen is not None
+        assert (seen.record.holder, seen.record.epoch, seen.version) == ("one", 1, first)
+        second = await one.write(wanted("one", 1, renewed_ms=7), first)
+        with pytest.raises(Conflict):
+            await two.write(wanted("two", 2), seen.version)
+        assert second != first
+
+
+async def test_its_age_is_by_the_servers_clock(access: Access) -> None:
+    """It grows while nobody writes, whatever anybody's own clock says."""
+    async with a_record(access) as one, a_record(access) as two:
+        await take(one, "one", 1)
+        first = await two.read()
+        await until_age(two, 0.2)
+        second = await two.read()
+        assert first is not None
+        assert second is not None
+        assert first.version == second.version
+        assert 0 <= first.age < second.age
+
+
+async def until_age(record: FirestoreLease, age: float) -> None:
+    """Wait until the record is so old."""
+    async with asyncio.timeout(10):
+        while (seen := await record.read()) is None or seen.age < age:
+            await asyncio.sleep(0.02)
+
+
+async def test_release_keeps_the_epoch(access: Access) -> None:
+    """It is free, and the next holder's epoch is greater; also when the document was deleted meanwhile."""
+    async with a_record(access) as one:
+        version = await take(one, "one", 5)
+        await one.write(lease.released(wanted("one", 5), 9, "stopped"), version)
+        seen = await one.read()
+        assert seen is not None
+        assert (seen.record.holder, seen.record.previous, seen.record.epoch) == ("", "one", 5)
+        await put(access, None)
+        seen = await one.read()
+        assert seen is not None
+        assert (seen.record.holder, seen.record.epoch, seen.version) == ("", 5, None)
+
+
+async def test_an_epoch_that_began_elsewhere_is_not_begun_again(access: Access) -> None:
+    """The record was lost and its reader knows nothing of it: the fence does."""
+    async with a_record(access) as one, a_record(access) as two:
+        await take(one, "one", 5)
+        await put(access, None)
+        with pytest.raises(Conflict, match="epoch 5 has begun"):
+            await two.write(wanted("two", 5), None)
+
+
+async def test_it_remembers_its_holders(access: Access) -> None:
+    """Newest first, with why each began and ended."""
+    async with a_record(access) as one, a_leader(access, "next") as leader:
+        record = wanted("one", 1, acquired_ms=10, reason="there is no holder yet")
+        version = await one.write(record, None)
+        await one.write(lease.released(record, 20, "stopped"), version)
+        await take(one, "two", 2)
+        newest, oldest = await leader.history(9)
+        assert (newest.holder, newest.ended_ms) == ("two", 0)
+        assert (oldest.holder, oldest.reason) == ("one", "there is no holder yet")
+        assert (oldest.began_ms, oldest.ended_ms, oldest.end) == (10, 20, "stopped")
+
+
+async def test_a_database_that_is_away_is_said_to_be(access: Access) -> None:
+    """Refused, and swallowed: both end in time, with a sentence."""
+    port = int(access.emulator.rpartition(":")[2])
+    with a_proxy(port) as proxy:
+        through = Access(project=access.project, emulator=proxy.address)
+        async with a_record(through, timeout=0.5) as record:
+            await record.read()
+            proxy.weather = Weather.REFUSED
+            with pytest.raises(Unavailable, match="Firestore"):
+                await record.read()
+            proxy.weather = Weather.SWALLOWED
+            with pytest.raises(Unavailable, match="Firestore"):
+                await record.read()
+
+
+async def test_a_connection_that_nobody_serves_is_replaced(access: Access) -> None:
+    """After a call without an answer the next one goes through, though the old connection still hangs."""
+    port = int(access.emulator.rpartition(":")[2])
+    with a_proxy(port) as proxy:
+        through = Access(project=access.project, emulator=proxy.address)
+        async with a_record(through, timeout=0.5) as record:
+            await record.read()
+            proxy.weather = Weather.SWALLOWED
+            with pytest.raises(Unavailable, match="does not answer"):
+                await record.read()
+            proxy.weather = Weather.CLEAR
+            # A keepalive would tell after 50 s.  A slow machine may need more than one attempt.
+            async with asyncio.timeout(30):
+                while not await answered(record):
+                    pass
+            assert proxy.connections >= 2
+
+
+async def answered(record: FirestoreLease) -> bool:
+    """Whether it could be read now."""
+    try:
+        await record.read()
+    except Unavailable:
+        return False
+    return True
+
+
+# --- the fence ------------------------------------------------------------------------------------
+
+
+async def exclusive(access: Access, epoch: int, *, account: str = "acc") -> None:
+    """One fenced write."""
+    firestore, fence = Firestore(access, "test", 1), Fence(PATH)
+
+    def work(client: Any) -> None:
+        batch = client.batch()
+        fence.check(client, batch, epoch, account)
+        batch.set(client.document("accounts/acc"), {"epoch": epoch})
+        batch.commit(retry=None, timeout=5)
+
+    try:
+        await firestore.call(work)
+    finally:
+        firestore.close()
+
+
+async def test_an_old_epoch_writes_nothing(access: Access) -> None:
+    """The commit that takes the lease is the one after which the old holder's writes are refused, whole."""
+    async with a_record(access) as one:
+        await take(one, "one", 1)
+        await exclusive(access, 1)
+        await take(one, "two", 2)
+        for account in ("acc", "another", "a third"):
+            with pytest.raises(NotFound):
+                await exclusive(access, 1, account=account)
+            await exclusive(access, 2, account=account)
+
+
+async def test_renewals_do_not_touch_the_fence(access: Access) -> None:
+    """A renewal and an exclusive write never wait for one another."""
+    async with a_record(access) as one:
+        version = await take(one, "one", 1)
+        await exclusive(access, 1)
+        await one.write(wanted("one", 1, renewed_ms=1), version)
+        await exclusive(access, 1)
+
+
+# --- the reference backend ----------------------------------------------------------------------------
+
+
+async def test_a_reference_that_holds_it_is_respected(access: Access) -> None:
+    """As long as its leaseUntil has not passed on the server's clock."""
+    await put(access, {"holderInstanceId": "host_node", "leaseUntil": in_ms(90)})
+    async with a_record(access) as one:
+        decision = lease.decide_as_standby(await one.read(), "one", "one")
+        assert decision.act is Act.WAIT
+        assert decision.reason.startswith("host_node holds epoch 0, ")
+        assert 80 < decision.again_in <= 91
+
+
+async def test_a_reference_that_took_over_from_us_is_respected(access: Access) -> None:
+    """It updates its own fields and leaves ours: what ours say is over."""
+    async with a_record(access) as one:
+        version = await take(one, "one", 3)
+        await put(
+            access,
+            {
+                "holderInstanceId": "host_node",
+                "leaseUntil": in_ms(90),
+                "previousHolder": "wad:one",
+            },
+        )
+        with pytest.raises(Conflict):
+            await one.write(wanted("one", 3, renewed_ms=1), version)
+        seen = await one.read()
+        assert seen is not None
+        assert (seen.record.holder, seen.record.nonce, seen.record.epoch) == ("host_node", "", 3)
+        assert lease.recognised(lease.held(wanted("one", 3), version, 0, TERMS), seen) is None
+
+
+async def test_a_reference_that_let_go_leaves_our_epoch(access: Access) -> None:
+    """It deletes the document; our next epoch is greater all the same."""
+    async with a_record(access) as one:
+        await take(one, "one", 3)
+        await put(access, None)
+        seen = await one.read()
+        assert lease.acquired(seen, "one", "one", TERMS, 0).epoch == 4
+
+
+async def test_the_reference_respects_us(access: Access) -> None:
+    """Its own rule: held while leaseUntil has not passed by its clock, unless the name is its own."""
+    async with a_record(access) as one:
+        version = await take(one, "host_node", 1)
+        found = await document(access)
+        assert isinstance(found["leaseUntil"], int)
+        assert in_ms(60) < found["leaseUntil"] < in_ms(120)
+        assert found["holderInstanceId"] == "wad:host_node"
+        assert found["acquiredAt"] is not None
+        record = wanted("host_node", 1)
+        await one.write(lease.renewed(record, 5), version)
+        renewed = await document(access)
+        assert renewed["acquiredAt"] == found["acquiredAt"] < renewed["updatedAt"]
+        seen = await one.read()
+        assert seen is not None
+        await one.write(lease.released(record, 5), seen.version)
+        assert (await document(access))["leaseUntil"] < in_ms(0)
+
+
+# --- the leader on it ---------------------------------------------------------------------------------
+
+
+async def test_the_standby_takes_over_at_once_from_one_that_stops(access: Access) -> None:
+    """It watches: the release wakes it, long before the ttl."""
+    first, second = Reigns(), Reigns()
+    async with a_leader(access, "one") as one, a_leader(access, "two") as two:
+        async with running(two, second):
+            await until(lambda: second.acting, "the first reign")
+            waiting = asyncio.create_task(one.run(first.reign))
+            await until(lambda: one.holder == "two", "knowing the holder")
+        await until(lambda: first.acting, "the second reign")
+        newest, oldest = await one.history(9)
+        assert newest.reason == "epoch 1 was released"
+        assert (newest.began_ms - oldest.ended_ms) < TERMS.ttl * 1000
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
+@pytest.mark.parametrize("weather", [Weather.SWALLOWED, Weather.DEAF, Weather.REFUSED])
+async def test_cut_off_it_steps_down_before_another_acts(access: Access, weather: Weather) -> None:
+    """However the network fails; and it stands by again once the network is back."""
+    first, second = Reigns(), Reigns()
+    with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
+        through = Access(project=access.project, emulator=proxy.address)
+        async with (
+            a_leader(through, "one") as one,
+            a_leader(access, "two") as two,
+            running(one, first),
+        ):
+            await until(lambda: first.acting, "the first reign")
+            async with running(two, second):
+                await until(lambda: two.holder == "one", "knowing the holder")
+                proxy.weather = weather
+                await until(lambda: first.acting or second.acting, "somebody")
+                await until(lambda: not first.acting, "stepping down")
+                assert not second.acting
+                await until(lambda: second.acting, "the second reign")
+                proxy.weather = Weather.CLEAR
+                await until(lambda: one.holder == "two", "standing by")
+                assert not first.acting
+            await until(lambda: first.acting, "acting again")
+    assert (first.epochs, second.epochs) == ([1, 3], [2])
+
+
+async def test_a_delay_harms_nobody(access: Access) -> None:
+    """Renewals that take their time are renewals."""
+    reigns = Reigns()
+    with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
+        proxy.delay = 0.05
+        through = Access(project=access.project, emulator=proxy.address)
+        async with a_leader(through, "one") as one, running(one, reigns):
+            await until(lambda: reigns.acting, "the reign")
+            held = [one.seen]
+            await until(lambda: one.seen != held[0], "a renewal")
+            assert reigns.epochs == [1]
+
+
+async def test_out_of_reach_at_the_start_it_is_passive_and_says_why(access: Access) -> None:
+    """No crash; and active as soon as it can."""
+    reigns = Reigns()
+    with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
+        proxy.weather = Weather.REFUSED
+        through = Access(project=access.project, emulator=proxy.address)
+        async with a_leader(through, "one") as one, running(one, reigns):
+            await until(lambda: one.settled.is_set(), "knowing where it stands")
+            assert one.reason.startswith("cannot read the lease: Firestore is unreachable")
+            proxy.weather = Weather.CLEAR
+            await until(lambda: reigns.acting, "the reign")

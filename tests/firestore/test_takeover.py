@@ -1,0 +1,143 @@
+"""Two real daemons and the emulator: exactly one is active, and the other takes over."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.firestore.daemons import Machine, a_machine, pids_of
+from tests.firestore.proxy import Weather
+from tests.firestore.test_lease import PATH, a_record
+from tests.whatsapp import WhatsApp
+from wad.store.firestore.access import Access
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+async def a(tmp_path: Path, access: Access) -> AsyncIterator[Machine]:
+    """The active machine."""
+    async with a_machine(tmp_path, access, "a") as machine:
+        await machine.daemon.start()
+        await machine.until_mode("active")
+        yield machine
+
+
+@pytest.fixture
+async def b(tmp_path: Path, access: Access, a: Machine) -> AsyncIterator[Machine]:
+    """The machine that stands by."""
+    async with a_machine(tmp_path, access, "b") as machine:
+        await machine.daemon.start()
+        await machine.until_holder("a")
+        yield machine
+
+
+async def test_one_acts_and_the_other_says_who(a: Machine, b: Machine) -> None:
+    """The standby names the holder, and refuses what only the holder may do."""
+    shown = await b.lease()
+    assert (shown["mode"], shown["holder"], shown["where"]) == (
+        "passive", "a", f"Firestore document {PATH}",
+    )  # fmt: skip
+    refused = await b.daemon.wadctl("account", "add", "Shop")
+    assert refused.returncode == 8
+    assert "a is active" in refused.stderr
+
+
+async def test_a_stop_hands_over(a: Machine, b: Machine) -> None:
+    """Released after the workers are down and before the exit."""
+    assert await a.daemon.end(signal.SIGINT) == 0
+    shown = await b.until_mode("active")
+    assert (shown["epoch"], shown["why"]) == (2, "epoch 1 was released")
+    _, oldest = await b.daemon.call("lease.history")
+    assert (oldest["holder"], oldest["end"]) == ("a", "stopped")
+
+
+async def test_a_crash_hands_over_after_the_ttl(a: Machine, b: Machine) -> None:
+    """Nobody tells it; the silence does."""
+    await a.crash()
+    shown = await b.until_mode("active")
+    assert shown["epoch"] == 2
+    assert shown["why"].startswith("a has not renewed epoch 1 for ")
+
+
+async def test_a_restart_on_the_same_machine_does_not_wait(a: Machine) -> None:
+    """The state directory proves that the predecessor is dead."""
+    await a.crash()
+    await a.daemon.start()
+    shown = await a.until_mode("active")
+    assert (shown["epoch"], shown["why"]) == (2, "a is dead: its lock on this machine is free")
+
+
+async def test_a_frozen_holder_finds_out(a: Machine, b: Machine) -> None:
+    """SIGSTOP past its ttl, another takes over, SIGCONT: it does not act again before the other lets go."""
+    a.signal(signal.SIGSTOP)
+    await b.until_mode("active")
+    a.signal(signal.SIGCONT)
+    await a.until_holder("b")
+    assert (await a.lease())["mode"] == "passive"
+    assert (await b.lease())["mode"] == "active"
+    assert await b.daemon.end(signal.SIGINT) == 0
+    assert (await a.until_mode("active"))["epoch"] == 3
+
+
+async def test_an_operator_takes_it_by_force_and_gives_it_back(a: Machine, b: Machine) -> None:
+    """The one who lost it says so; the history tells by whose order."""
+    await b.daemon.call("lease.take", force=True, reason="a is on fire")
+    shown = await b.until_mode("active")
+    assert shown["why"] == "taken from a by force, by order of an operator (a is on fire)"
+    await a.until_mode("passive")
+    await b.daemon.call("lease.release", seconds=600)
+    assert (await a.until_mode("active"))["epoch"] == 3
+
+
+async def test_out_of_reach_at_the_start(tmp_path: Path, access: Access) -> None:
+    """READY and passive with the reason; active as soon as it can."""
+    async with a_machine(tmp_path, access, "a") as machine:
+        machine.proxy.weather = Weather.REFUSED
+        await machine.daemon.start()
+        shown = await machine.lease()
+        assert shown["mode"] == "passive"
+        assert shown["reason"].startswith("cannot read the lease: Firestore is unreachable")
+        machine.proxy.weather = Weather.CLEAR
+        await machine.until_mode("active")
+
+
+@pytest.mark.parametrize("weather", [Weather.SWALLOWED, Weather.REFUSED])
+async def test_it_ends_though_nobody_answers(a: Machine, weather: Weather) -> None:
+    """A network that is gone keeps no process from ending."""
+    a.proxy.weather = weather
+    assert await a.daemon.end(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("weather", [Weather.SWALLOWED, Weather.DEAF, Weather.REFUSED])
+async def test_workers_are_dead_before_the_lease_ends(
+    tmp_path: Path, access: Access, weather: Weather
+) -> None:
+    """Cut off, the real worker of a connected account is gone while the record on the server still has time to run."""
+    async with WhatsApp() as server, a_record(access) as record:
+        account = server.add_account("15550000001", name="Shop")
+        async with a_machine(
+            tmp_path, access, "a", engine="neonize", environ=server.environment()
+        ) as machine:
+            await machine.daemon.start()
+            await machine.until_mode("active")
+            await machine.daemon.call("accounts.add", name="shop", phone="+15550000001")
+            await account.phone.scan(await machine.daemon.qr("shop"))
+            await machine.daemon.wait_state("shop", "connected")
+            assert machine.daemon.process is not None
+            daemon = machine.daemon.process.pid
+            assert len(pids_of(daemon)) > 1
+            machine.proxy.weather = weather
+            async with asyncio.timeout(30):
+                while len(pids_of(daemon)) > 1:
+                    await asyncio.sleep(0.01)
+            seen = await record.read()
+            assert seen is not None
+            assert seen.age < seen.record.ttl
+            machine.proxy.weather = Weather.CLEAR
+            await machine.daemon.wait_state("shop", "connected")
+            assert (await machine.lease())["epoch"] == 2

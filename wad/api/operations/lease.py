@@ -1,0 +1,157 @@
+"""The lease: who may act, who did, and a person's word in it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from wad.api.context import Context
+from wad.api.operation import Access, Params, operation
+from wad.api.operations.daemon import Nothing
+from wad.core.errors import Conflict
+from wad.core.lease import Record
+
+Why = Annotated[str, Meta(max_length=200, description="why, for the history")]
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """The lease as this instance sees it.  `valid_s`: how long it still may act, without another renewal.
+
+    What the record says is null while it was never read, or where another program wrote it.
+    """
+
+    instance: str
+    mode: str
+    reason: str
+    valid_s: float | None
+    holder: str | None
+    epoch: int | None
+    acquired_ms: int | None
+    renewed_ms: int | None
+    previous: str | None
+    why: str | None
+    ttl_s: float
+    renew_every_s: float
+    margin_s: float
+    where: str
+
+
+class Past(Params, frozen=True):
+    """How far back."""
+
+    limit: Annotated[int, Meta(ge=1, le=200, description="at most so many holders")] = 20
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """One holder's time.  `ended_ms` null: it goes on."""
+
+    epoch: int
+    holder: str
+    began_ms: int
+    reason: str
+    ended_ms: int | None
+    end: str
+
+
+class Release(Params, frozen=True):
+    """Let another have it."""
+
+    seconds: Annotated[
+        float,
+        Meta(ge=0, le=86400, description="for so many seconds this instance does not take it back"),
+    ] = 60.0
+    reason: Why = ""
+
+
+class Take(Params, frozen=True):
+    """Have it."""
+
+    force: Annotated[bool, Meta(description="even if another holds it")] = False
+    reason: Why = ""
+
+
+@operation("lease.show", access=Access.READ, command="lease show")
+async def show(context: Context, request: Nothing) -> Standing:
+    """Show who may act, since when and for how long."""
+    return standing(context)
+
+
+@operation("lease.history", access=Access.READ, command="lease history")
+async def history(context: Context, request: Past) -> list[Holder]:
+    """List who held the lease, newest first, why each began and how it ended."""
+    return [
+        Holder(
+            epoch=tenure.epoch,
+            holder=tenure.holder,
+            began_ms=tenure.began_ms,
+            reason=tenure.reason,
+            ended_ms=tenure.ended_ms or None,
+            end=tenure.end,
+        )
+        for tenure in await context.leader.history(request.limit)
+    ]
+
+
+@operation(
+    "lease.release",
+    access=Access.ADMIN,
+    command="lease release",
+    confirm="Every account of this machine disconnects, until this or another instance takes the lease.",
+)
+async def release(context: Context, request: Release) -> Standing:
+    """Let go of the lease, so that another instance takes it; if there is none, this one does later."""
+    context.leader.let_go(_who(request.reason), request.seconds)
+    return standing(context)
+
+
+@operation(
+    "lease.take",
+    access=Access.ADMIN,
+    command="lease take",
+    confirm="With --force the lease is taken from whoever holds it. If that machine is alive and cut off, its accounts"
+    " stay connected for up to its ttl beside those of this one, and WhatsApp ends one of two connections. Use it only"
+    " if you know that the other machine is dead, or see its daemon stopped.",
+)
+async def take(context: Context, request: Take) -> Standing:
+    """Take the lease now: at once if it is free, with --force whoever holds it."""
+    seen = context.leader.seen
+    if not request.force and seen is not None and seen.holder:
+        raise Conflict(
+            f"{seen.holder} holds the lease: {context.leader.reason}",
+            hint="stop that daemon or run `wadctl lease release` there; if that machine is dead: --force",
+        )
+    context.leader.take(_who(request.reason), force=request.force)
+    return standing(context)
+
+
+def _who(reason: str) -> str:
+    return f"an operator ({reason})" if reason else "an operator"
+
+
+def standing(context: Context) -> Standing:
+    """The lease as this instance sees it now."""
+    leader, settings = context.leader, context.loaded.config.lease
+    valid = leader.valid_for()
+    record = leader.seen if leader.seen is not None and leader.seen.nonce else None
+    return Standing(
+        instance=context.loaded.config.instance.id,
+        mode="active" if leader.active else "passive",
+        reason=leader.reason,
+        valid_s=None if valid is None else round(valid, 1),
+        holder=leader.holder or None,
+        epoch=_epoch(leader.seen),
+        acquired_ms=record.acquired_ms if record else None,
+        renewed_ms=record.renewed_ms if record else None,
+        previous=(record.previous or None) if record else None,
+        why=(record.reason or None) if record else None,
+        ttl_s=settings.ttl,
+        renew_every_s=settings.renew_every,
+        margin_s=settings.margin,
+        where=leader.where,
+    )
+
+
+def _epoch(record: Record | None) -> int | None:
+    return record.epoch if record is not None else None

@@ -1,0 +1,105 @@
+"""The lease's document: the reference's fields, and ours beside them.  Pure.
+
+The reference (reference-backend.md 3.1) knows `holderInstanceId` and `leaseUntil`, ms by its own clock; it acquires
+when the document is not there or `leaseUntil` has passed, extends what bears its own name, and deletes on release.
+Ours lie in the map `wad`, with a copy of both: where they differ from the reference's fields, the reference wrote last,
+and what `wad` says is over.
+
+- We respect the reference: its `leaseUntil` is compared with the server's clock, and it counts as alive in any case
+  until it should have renewed one and a half times, should its own clock be slow.
+- It respects us: `leaseUntil` is 90 s ahead of the server's clock, as much as it claims itself, so that its clock may
+  be wrong by more than a minute.  We rely on our ttl alone, which is far shorter.
+- It never takes us for itself: our name in `holderInstanceId` begins with `wad:`, since both make their names from the
+  host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from wad.core.lease import Record, Tenure
+
+REFERENCE_LEASE_MS: Final = 90_000
+_REFERENCE_RENEWALS: Final = 45.0  # seconds: one and a half of its renewals, every 30 s
+_PREFIX: Final = "wad:"
+
+Document = Mapping[str, Any]
+
+
+class _Ours(msgspec.Struct, frozen=True, kw_only=True):
+    """The map `wad`.  `until` and `holderInstanceId` repeat what the reference's fields said when we wrote."""
+
+    record: Record
+    holderInstanceId: str  # noqa: N815, as in the reference's field
+    until: int
+
+
+def document_of(record: Record, server_ms: int) -> dict[str, Any]:
+    """What to write.  `server_ms`: the server's clock, not behind it."""
+    until = server_ms + REFERENCE_LEASE_MS if record.holder else 0
+    name = _PREFIX + record.holder if record.holder else ""
+    ours = _Ours(record=record, holderInstanceId=name, until=until)
+    return {
+        "holderInstanceId": name,
+        "leaseUntil": until,
+        "previousHolder": record.previous,
+        "wad": msgspec.to_builtins(ours),
+    }
+
+
+def record_of(document: Document, age: float, server_ms: int, epoch: int) -> Record:
+    """What a document says that was written `age` seconds ago, at `server_ms` by the server's clock.
+
+    `epoch`: the newest that began, by the fence; the reference's documents have none.
+    """
+    ours = _ours(document)
+    if ours is None:
+        return _reference(document, age, server_ms, epoch)
+    return msgspec.structs.replace(ours.record, epoch=max(ours.record.epoch, epoch))
+
+
+State = tuple[str, str, int]
+"""Whose it is: what a renewal does not change."""
+
+
+def state_of(document: Document | None) -> State | None:
+    """Whose a document says that it is; None for one that is not there."""
+    if document is None:
+        return None
+    ours = _ours(document)
+    if ours is None:
+        return str(document.get("holderInstanceId")), "", 0
+    return ours.holderInstanceId, ours.record.nonce, ours.record.epoch
+
+
+def _ours(document: Document) -> _Ours | None:
+    try:
+        ours = msgspec.convert(document.get("wad"), _Ours)
+    except msgspec.ValidationError:
+        return None
+    as_written = (document.get("holderInstanceId"), document.get("leaseUntil"))
+    return ours if as_written == (ours.holderInstanceId, ours.until) else None
+
+
+def _reference(document: Document, age: float, server_ms: int, epoch: int) -> Record:
+    holder, until = document.get("holderInstanceId"), document.get("leaseUntil")
+    until_ms = until if isinstance(until, int) and not isinstance(until, bool) else 0
+    if isinstance(until, float):
+        until_ms = int(until)
+    left = max((until_ms - server_ms) / 1000, _REFERENCE_RENEWALS - age)
+    if not isinstance(holder, str) or not holder or not until_ms:
+        return Record(holder="", nonce="", epoch=epoch, ttl=0)
+    return Record(holder=holder, nonce="", epoch=epoch, ttl=age + left)
+
+
+def tenure_document(tenure: Tenure) -> dict[str, Any]:
+    """An entry of the history."""
+    return dict(msgspec.to_builtins(tenure))
+
+
+def tenure_of(document: Document) -> Tenure:
+    """The entry that `tenure_document` made.  Raises msgspec.ValidationError."""
+    return msgspec.convert(dict(document), Tenure)
