@@ -34,6 +34,7 @@ from tests.whatsapp import WhatsApp
 TRIALS: tuple[Trial, ...] = (
     installing.install,
     installing.unit,
+    installing.every_module,
     installing.documents,
     installing.pair,
     installing.receive_and_send,
@@ -65,7 +66,8 @@ TRIALS: tuple[Trial, ...] = (
 
 EVERYWHERE: frozenset[Trial] = frozenset(
     {
-        *(installing.install, installing.unit, installing.documents, installing.pair),
+        *(installing.install, installing.unit, installing.every_module, installing.documents),
+        installing.pair,
         *(installing.receive_and_send, installing.own_groups, installing.reboot),
         *(failing.killed, failing.stop_and_start, failing.restarts),
         *(leaving.upgrade_under_load, leaving.remove, leaving.purge, leaving.install_again),
