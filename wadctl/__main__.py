@@ -20,6 +20,8 @@ from wadctl.cloudrun import cloud_run_group
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
+from wadctl.importing import import_command
+from wadctl.moving import session_export_command, session_import_command
 from wadctl.pairing import pair
 from wadctl.repairing import repair_command
 from wadctl.restarting import restart_daemon
@@ -197,8 +199,11 @@ def _build() -> None:
     }
     made |= {
         "accounts.add": _add(),
+        "accounts.import_baileys": import_command(),
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
+        "sessions.export": session_export_command(),
+        "sessions.import": session_import_command(),
     }
     for command in _by_hand():
         root.add_command(command)

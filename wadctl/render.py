@@ -109,7 +109,7 @@ def _account(screen: Screen, account: Any) -> str:
         ("recorded", f"{inbound['recorded']}, {inbound['duplicates']} were known already"),
         ("lost", _word(inbound["lost"])),
         ("last event", local(account["last_event_ms"]) or "-"),
-        ("added", local(account["created_ms"])),
+        ("added", local(account["created_ms"]) or "-"),
     ]
     if account["retry_in_s"] is not None:
         pairs.insert(9, ("next try in", duration(account["retry_in_s"])))
@@ -133,6 +133,28 @@ def _removed(screen: Screen, reply: Any) -> str:
         f"{reply['account']} was put away in {reply['path']}\n"
         f"wadctl account restore {reply['account']} brings it back"
     )
+
+
+def _imported(screen: Screen, reply: Any) -> str:
+    place = "the account that is there" if reply["existing"] else "a new account"
+    would = "would become" if reply["dry_run"] else "became"
+    lines = [
+        f"{plain(reply['jid'])} {would} {reply['account']} ({plain(reply['name'])}), {place}",
+        "carried: "
+        + ", ".join(
+            f"{count} {name.replace('_', ' ')}" for name, count in reply["carried"].items()
+        ),
+    ]
+    lines += [
+        f"not carried: {left['count']} {left['kind']} ({plain(left['why'])})"
+        for left in reply["left"]
+    ]
+    lines += [f"{screen.paint('damaged:', 'yellow')} {plain(text)}" for text in reply["damaged"]]
+    if reply["dry_run"]:
+        lines.append("nothing was changed; without --dry-run it is done")
+    else:
+        lines.append(_account_now(screen, reply["state"]))
+    return "\n".join(lines)
 
 
 def _event(screen: Screen, event: Any) -> str:
@@ -255,6 +277,7 @@ def _sent(screen: Screen, reply: Any) -> str:
 _RENDERERS: Final[dict[str, Renderer]] = {
     "status": _status,
     "events": _event,
+    "accounts.import_baileys": _imported,
     "lease.show": _standing,
     "lease.history": _holders,
     "lease.release": _standing,
@@ -268,6 +291,7 @@ _RENDERERS: Final[dict[str, Renderer]] = {
     "accounts.logout": _account_now,
     "accounts.remove": _removed,
     "accounts.restore": _account_now,
+    "sessions.import": _account_now,
     "threads.list": _threads,
     "messages.list": _messages,
     "messages.send": _sent,

@@ -116,6 +116,8 @@ class Functions:
             function.argtypes = [c_char_p]
         for function in (go.Neonize, go.Stop, go.Logout):
             function.restype = c_void_p
+        go.GetAllDevices.argtypes = [c_char_p, _Log]
+        go.GetAllDevices.restype = c_void_p
         go.SendMessage.argtypes = [c_char_p, c_char_p, c_int, c_char_p, c_int]
         go.Upload.argtypes = [c_char_p, c_char_p, c_int, c_int]
         go.IsOnWhatsApp.argtypes = [c_char_p, c_char_p, c_int]
@@ -161,6 +163,15 @@ class Functions:
             kinds, len(kinds), properties, len(properties), b"", 0, None,
         )  # fmt: skip
         return self._text(error)
+
+    def make_tables(self, database: str) -> str:
+        """Make the library's tables in a database that has none, without the network; an error or an empty text.
+
+        Its list of devices does that.  It leaves the database open: the process has to end (engine.md 2).
+        """
+        callback = _Log(lambda _data, _size: None)
+        self._kept = (*self._kept, callback)
+        return self._text(self._go.GetAllDevices(database.encode(), callback))
 
     def is_connected(self, uuid: bytes) -> bool:
         """Whether the socket is open."""

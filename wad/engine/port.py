@@ -22,6 +22,8 @@ from wad.home import Home
 if TYPE_CHECKING:  # a worker needs this module, and no event loop
     from asyncio import Future
 
+    from wad.engine.baileys.translation import Carried
+
 
 class Receipts(StrEnum):
     """When WhatsApp is told that a message arrived: once it is on the disk, or before."""
@@ -137,6 +139,21 @@ class Engine(Protocol):
 
     def is_paired(self, home: Home) -> bool:
         """Whether a session lies on the disk.  Raises Damaged."""
+        ...
+
+    def copy_session(self, home: Home) -> bytes:
+        """The session, whole.  No worker may have it.  Raises Damaged, Unavailable."""
+        ...
+
+    def put_session(self, home: Home, session: bytes) -> None:
+        """Put down what `copy_session` gave; no session may lie there.  Raises BadInput, StateUnwritable."""
+        ...
+
+    async def write_session(self, file: Path, session: Carried) -> None:
+        """Make a session's file of what another library kept; there is no file yet, and nobody looks for it.
+
+        Raises EngineFailure, StateUnwritable.
+        """
         ...
 
     def sent_as(self, home: Home, secret: bytes) -> str | None:
