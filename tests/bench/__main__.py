@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon, engine, growth, http, takeover
+from tests.bench import daemon, engine, growth, http, idling, takeover
 from tests.bench.measure import Figure
 
 MEASURES = (
@@ -25,6 +25,8 @@ MEASURES = (
     growth.reconnects,
     takeover.takeover,
     takeover.rss_firestore,
+    idling.idle,
+    idling.restart_same_host,
 )
 
 
