@@ -13,6 +13,9 @@ from wad.config.settings import SETTINGS, HttpSettings
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
+from wad.core.message import Thread
+from wad.core.place import Place
+from wad.store.port import AccountStatus
 
 
 @dataclass
@@ -85,7 +88,7 @@ class FakeAccount:
     logins: int = 0
     sent: int = 0
     refused: int = 0
-    seen_ms: int | None = None
+    left_ms: int | None = None
     qr_ms: int | None = None
     warnings: list[str] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
@@ -124,6 +127,7 @@ class FakeAccounts:
         self._clock = clock
         self._all: dict[str, FakeAccount] = {}
         self.removed: list[str] = []
+        self.places: list[Place] = []
 
     def have(self, ident: str, name: str = "Shop") -> FakeAccount:
         account = FakeAccount(ident, self._clock, FakeCard(name))
@@ -138,6 +142,12 @@ class FakeAccounts:
             if ref in (account.id, account.card.name, account.card.phone):
                 return account
         raise UnknownAccount(f"there is no account {ref!r}", hint="wadctl account list")
+
+    def elsewhere(self) -> list[Place]:
+        return self.places
+
+    async def start(self, account: FakeAccount) -> None:
+        await account.start()
 
     async def add(self, name: str, *, phone: str = "", ident: str = "") -> FakeAccount:
         account = self.have(ident or f"acc-{len(self._all) + 1}", name)
@@ -283,9 +293,18 @@ class _Loaded:
 
 
 class FakeStore:
-    """No messages; what the doors ask of a store's name."""
+    """No messages; its name, and what others published of their accounts."""
 
     kind = "sqlite"
+
+    def __init__(self) -> None:
+        self.published: list[AccountStatus] = []
+
+    async def accounts(self) -> list[AccountStatus]:
+        return self.published
+
+    async def threads(self, account: str, **_: object) -> list[Thread]:
+        return [Thread(id=f"{account}__1@g.us", account=account, chat="1@g.us", last_ms=1000)]
 
 
 class FakeDaemon:
@@ -298,6 +317,7 @@ class FakeDaemon:
         self.accounts: Any = FakeAccounts(self.clock)
         self.outbound: Any = None
         self.media: Any = None
+        self.moving: Any = None
         self.imports: Any = None
         self.leader: Any = FakeLeader()
         self.bus: Any = FakeBus()

@@ -32,6 +32,7 @@ from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.flow.importing import Imports
 from wad.flow.leader import Leader
+from wad.flow.moving import Moving
 from wad.flow.outbound import Outbound
 from wad.flow.tidying import tidy_media
 from wad.groups import Groups, divide
@@ -39,8 +40,7 @@ from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
 from wad.media import Media
 from wad.notify import Notifier, watchdog_interval
-from wad.store import Store, open_lease, open_store
-from wad.store.lease import LeaseRecord
+from wad.store import Shared, Store, open_shared, open_store
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Daemon:
         self,
         loaded: Loaded,
         store: Store,
-        record: LeaseRecord,
+        shared: Shared,
         clock: Clock,
         boot_id: str,
         floor: int,
@@ -100,9 +100,11 @@ class Daemon:
             self._permit,
             config.instance.id,
             lambda: self._refusal,
+            shared.places,
         )
         self.homes = Homes(config.state.sessions)
         self.accounts = Accounts(self.homes, around, partial(secrets.token_hex, 8))
+        self.moving = Moving(self.accounts, secrets.token_bytes)
         self.imports = Imports(
             self.accounts, self.homes, clock, partial(secrets.token_hex, 16), secrets.token_bytes
         )
@@ -116,7 +118,7 @@ class Daemon:
             self._permit,
         )
         self.leader = Leader(
-            record,
+            shared.lease,
             config.instance.id,
             boot_id,
             Terms(config.lease.ttl, config.lease.renew_every, config.lease.margin),
@@ -228,13 +230,13 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
         check_writable(directory)
     clock = SystemClock()
     with StateLock(config.state.dir, boot_id):
-        async with open_lease(config, boot_id, clock) as record:
+        async with open_shared(config, boot_id, clock) as shared:
             store = await _open_store(loaded)
             try:
                 # In Firestore the fence itself remembers the newest epoch, and it need not be within reach now.
                 floor = await store.epoch() if config.lease.kind == "file" else 0
                 groups = divide(config.engine.worker_memory_mb) if start.invocation else None
-                daemon = Daemon(loaded, store, record, clock, boot_id, floor, groups)
+                daemon = Daemon(loaded, store, shared, clock, boot_id, floor, groups)
                 await daemon.look_at_disk()
                 daemon.look_at_space()
                 await daemon.media.open()

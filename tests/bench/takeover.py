@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.measure import Figure, measure, rss_mb
+from tests.daemons import Daemon
 from tests.firestore.daemons import Machine, a_machine
 from tests.firestore.emulator import an_emulator, find, warm_up
 from wad.store.firestore.access import Access
@@ -31,7 +32,8 @@ _TERMS: Final = {
 
 
 @asynccontextmanager
-async def _firestore() -> AsyncIterator[Access]:
+async def a_database() -> AsyncIterator[Access]:
+    """An empty one, in an emulator of its own."""
     script, why = find()
     if script is None:
         raise SystemExit(why)
@@ -66,6 +68,10 @@ async def _until_active(machine: Machine) -> float:
     return time.monotonic()
 
 
+async def _end(daemon: Daemon, how: signal.Signals) -> None:
+    await daemon.end(how)
+
+
 async def _alternate(access: Access, directory: Path, how: signal.Signals) -> list[float]:
     """Seconds from the signal to the other's reign, a and b in turn."""
     times = []
@@ -79,10 +85,11 @@ async def _alternate(access: Access, directory: Path, how: signal.Signals) -> li
             await two.daemon.start()
             await two.until_holder(one.name)
             begun = time.monotonic()
-            one.signal(how) if how is signal.SIGKILL else await one.daemon.end(how)
+            ending = asyncio.create_task(
+                one.crash() if how is signal.SIGKILL else _end(one.daemon, how)
+            )
             times.append(await _until_active(two) - begun)
-            if one.daemon.process is not None:
-                await one.crash()
+            await ending
             one, two = two, one
     return times
 
@@ -90,7 +97,7 @@ async def _alternate(access: Access, directory: Path, how: signal.Signals) -> li
 @measure("takeover_stop", "takeover_crash")
 async def takeover() -> Sequence[Figure]:
     """How long nobody acts after a stop, and after everything on a machine was killed."""
-    async with _firestore() as access:
+    async with a_database() as access:
         peer = await _round_trip(access)
         with tempfile.TemporaryDirectory() as directory:
             stop = await _alternate(access, Path(directory, "stop"), signal.SIGINT)
@@ -105,7 +112,7 @@ async def takeover() -> Sequence[Figure]:
 @measure("rss_firestore")
 async def rss_firestore() -> Sequence[Figure]:
     """Resident memory with the lease in Firestore, active, beside the same daemon with its lease in a file."""
-    async with _firestore() as access:
+    async with a_database() as access:
         with tempfile.TemporaryDirectory() as directory:
             found = []
             for kind in ("firestore", "file"):

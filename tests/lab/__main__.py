@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.lab import building, failing, installing, leaving, repository, suffering, trees
+from tests.lab import building, failing, installing, leaving, looking, repository, suffering, trees
 from tests.lab.ability import obstacle
 from tests.lab.container import a_container
 from tests.lab.figures import Figure
@@ -38,6 +38,8 @@ TRIALS: tuple[Trial, ...] = (
     installing.documents,
     installing.pair,
     installing.receive_and_send,
+    looking.doctor,
+    looking.verify,
     installing.own_groups,
     installing.reboot,
     failing.watchdog,

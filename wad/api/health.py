@@ -38,6 +38,7 @@ _ILL: Final = (
     State.REPLACED,
     State.BANNED,
     State.OUTDATED,
+    State.ELSEWHERE,
     State.FAILED,
 )
 _SLOW_S: Final = 60.0  # received messages that wait longer than this are worth a word
@@ -47,7 +48,7 @@ def health(context: Context, request_id: str) -> Document:
     """The whole document; `request_id` empty: one is made from the time."""
     now_ms = context.clock.wall_ms()
     accounts = context.accounts
-    tally = tally_of(accounts.all())
+    tally = tally_of(accounts.all(), elsewhere=len(accounts.elsewhere()))
     leader, instance = context.leader, context.loaded.config.instance
     valid = leader.valid_for()
     writable = context.sessions_writable
@@ -201,9 +202,9 @@ class Tally:
                 self.history_ms, self.history_messages = history.last_ms, history.last_messages
 
 
-def tally_of(accounts: Iterable[Account]) -> Tally:
-    """Gone through once."""
-    tally = Tally()
+def tally_of(accounts: Iterable[Account], *, elsewhere: int = 0) -> Tally:
+    """Gone through once; of `elsewhere` others nothing lies here."""
+    tally = Tally(elsewhere, [State.ELSEWHERE] * elsewhere)
     for account in accounts:
         tally.add(account)
     return tally

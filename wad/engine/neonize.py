@@ -145,6 +145,15 @@ class NeonizeEngine:
         """Whether a session lies on the disk.  Raises Damaged."""
         return session.is_paired(home.session_db)
 
+    def copy_session(self, home: Home) -> bytes:
+        """The session's database, with what its log holds.  Raises Damaged, Unavailable."""
+        return session.copy(home.session_db)
+
+    def put_session(self, home: Home, session_db: bytes) -> None:
+        """Put a database down.  Raises BadInput (there is no device in it), StateUnwritable."""
+        session.check_copy(session_db)
+        home.write_session(session_db)
+
     async def write_session(self, file: Path, session: Carried) -> None:
         """Let the library make its tables, in a process of its own, and fill them."""
         await asyncio.to_thread(adopt.write, file, session, self._environ())

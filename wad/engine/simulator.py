@@ -57,6 +57,14 @@ class SimulatorEngine:
         """Whether the simulated session lies on the disk."""
         return home.session_db.exists()
 
+    def copy_session(self, home: Home) -> bytes:
+        """The simulated session."""
+        return home.session_db.read_bytes()
+
+    def put_session(self, home: Home, session: bytes) -> None:
+        """As it was read."""
+        home.write_session(session)
+
     async def write_session(self, file: Path, session: Carried) -> None:
         """A simulated session has no keys: whoever it was, it is paired."""
         replace_file(file, _SESSION_MARK)
