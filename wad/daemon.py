@@ -137,8 +137,11 @@ class Daemon:
     @asynccontextmanager
     async def reign(self, epoch: int) -> AsyncIterator[None]:
         """Everything exclusive."""
-        await self.store.fence(epoch)
-        async with self.accounts.reign(epoch), self.outbound.reign(epoch):
+        async with (
+            self.store.reign(epoch, self.outbound.wake),
+            self.accounts.reign(epoch),
+            self.outbound.reign(epoch),
+        ):
             yield
 
     # --- looking at ourselves -------------------------------------------------------------------
@@ -218,7 +221,7 @@ async def _serve(loaded: Loaded, notifier: Notifier) -> bool:
     clock = SystemClock()
     with StateLock(config.state.dir, boot_id):
         async with open_lease(config, boot_id, clock) as record:
-            store = await _open_store(loaded)
+            store = await _open_store(loaded, clock)
             try:
                 # In Firestore the fence itself remembers the newest epoch, and it need not be within reach now.
                 floor = await store.epoch() if config.lease.kind == "file" else 0
@@ -354,10 +357,10 @@ def _make_directory(directory: os.PathLike[str]) -> None:
         ) from error
 
 
-async def _open_store(loaded: Loaded) -> Store:
+async def _open_store(loaded: Loaded, clock: Clock) -> Store:
     state = loaded.config.state.dir
     try:
-        return await open_store(loaded.config.store.kind, state)
+        return await open_store(loaded.config, clock)
     except Damaged as error:
         raise Damaged(
             str(error),

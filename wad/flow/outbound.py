@@ -136,6 +136,10 @@ class Outbound:
         """Do not send it.  Raises NotFound, Conflict."""
         return await self._settle(ident, Cancel())
 
+    def wake(self, account: str) -> None:
+        """Somebody else has queued something for this account."""
+        self._waker(account).set()
+
     # --- the reign --------------------------------------------------------------------------------
 
     @asynccontextmanager

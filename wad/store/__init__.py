@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import Final
 
 from wad.clock import Clock
 from wad.config import Config
@@ -12,14 +12,33 @@ from wad.home import state_lock
 from wad.store.lease import FileLease, LeaseRecord
 from wad.store.port import Store as Store
 
+_THREADS: Final = (
+    5  # for the store's calls to Firestore: three batches, reading, and somebody who waits
+)
 
-async def open_store(kind: str, state_dir: Path) -> Store:
-    """Open the store of this kind; the adapter's library is imported only now."""
-    if kind == "sqlite":
+
+async def open_store(config: Config, clock: Clock) -> Store:
+    """Open the configured store; the adapter's library is imported only now, and the network not reached for.
+
+    Raises Damaged, StateUnwritable, Unavailable, BadConfig.
+    """
+    path = config.state.dir / "wad.db"
+    if config.store.kind == "sqlite":
         from wad.store.sqlite import SqliteStore
 
-        return await SqliteStore.open(state_dir / "wad.db")
-    raise ValueError(f"no store is named {kind!r}")
+        return await SqliteStore.open(path)
+    from wad.store.firestore.access import access_of
+    from wad.store.firestore.client import Firestore
+    from wad.store.firestore.store import FirestoreStore
+
+    return await FirestoreStore.open_at(
+        path,
+        Firestore(access_of(config.store), "store", _THREADS),
+        lease=config.lease.document,
+        who=config.instance.id,
+        clock=clock,
+        quota=config.store.firestore_backlog,
+    )
 
 
 @asynccontextmanager

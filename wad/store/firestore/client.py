@@ -19,17 +19,19 @@ from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.base_query import FieldFilter
 from google.cloud.firestore_v1.batch import WriteBatch
 from google.cloud.firestore_v1.client import Client as _Client
 from google.cloud.firestore_v1.document import DocumentReference
+from google.cloud.firestore_v1.query import Query
 from google.cloud.firestore_v1.services.firestore.client import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports.grpc import FirestoreGrpcTransport
 from google.cloud.firestore_v1.transforms import DELETE_FIELD, SERVER_TIMESTAMP, Increment
-from google.cloud.firestore_v1.watch import Watch
+from google.cloud.firestore_v1.watch import ChangeType, DocumentChange, Watch
 from google.oauth2 import service_account
 from proto.datetime_helpers import DatetimeWithNanoseconds
 
-from wad.core.errors import BadConfig, Conflict, NotFound, Unavailable, WadError
+from wad.core.errors import BadConfig, BadInput, Conflict, NotFound, Unavailable, WadError
 from wad.store.firestore.access import Access, service_account_of
 from wad.store.firestore.threads import Threads
 
@@ -38,7 +40,9 @@ __all__ = [
     "SERVER_TIMESTAMP",
     "Batch",
     "DocumentReference",
+    "FieldFilter",
     "Increment",
+    "Query",
 ]
 
 log = logging.getLogger(__name__)
@@ -97,7 +101,7 @@ class Firestore:
         """What `work` returns; it gives every call of its own a timeout and `retry=None`.
 
         Raises Conflict (a precondition failed, or the document exists), NotFound (an update of what is not there),
-        Unavailable (no answer, denied, too much at once).
+        BadInput (a document that Firestore does not take), Unavailable (no answer, denied, too much at once).
         """
         return await self._threads.run(lambda: self._call(work))
 
@@ -137,14 +141,27 @@ class Firestore:
         Both are called on threads of the library's.  It may still end silently: look from time to time.  To be called
         in `call`.
         """
-        client = self._open()
-        document = client.document(path)
+        document = self._open().document(path)
 
         def on_snapshot(documents: list[Snapshot], changes: object, read_time: object) -> None:
             found = documents[0] if documents else None
             tell(found or DocumentSnapshot(document, None, False, None, None, None))
 
         watch = _Watch.for_document(document, on_snapshot, DocumentSnapshot)
+        watch.lost = lost
+        return lambda: watch.unsubscribe()
+
+    def watch_query(
+        self, query: Query, tell: Callable[[list[Snapshot]], None], lost: Callable[[], None]
+    ) -> Callable[[], None]:
+        """The same for a query: `tell` gets the documents that are new in its result, or other than before."""
+
+        def on_snapshot(
+            documents: object, changes: list[DocumentChange], read_time: object
+        ) -> None:
+            tell([each.document for each in changes if each.type is not ChangeType.REMOVED])
+
+        watch = _Watch.for_query(query, on_snapshot, DocumentSnapshot)
         watch.lost = lost
         return lambda: watch.unsubscribe()
 
@@ -194,12 +211,40 @@ def _ours(error: google_errors.GoogleAPICallError) -> WadError:
             return NotFound(said)
         case google_errors.PermissionDenied() | google_errors.Unauthenticated():
             return Unavailable(f"Firestore denies access: {said}")
+        case google_errors.InvalidArgument():
+            return BadInput(said)
         case google_errors.DeadlineExceeded():
             return Unavailable("Firestore does not answer")
         case google_errors.ServiceUnavailable():
             return Unavailable(f"Firestore is unreachable: {said}")
         case _:
             return Unavailable(f"Firestore: {type(error).__name__}: {said}")
+
+
+_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next try
+_CONTENDED: Final = (0.1, 0.2, 0.5, 1.0)  # another wrote the same document
+_EXHAUSTED: Final = (
+    5.0,
+    15.0,
+    60.0,
+    120.0,
+)  # the quota is used up: asking more often makes it worse
+_DENIED: Final = (10.0, 60.0)  # a person has to mend it
+
+
+def pause_after(error: BaseException, failures: int) -> float:
+    """Seconds to wait after an error of this kind, which is the one after `failures` others."""
+    pauses: tuple[float, ...] = _PAUSES
+    match error.__cause__ or error:
+        case google_errors.Aborted() | google_errors.Conflict():
+            pauses = _CONTENDED
+        case google_errors.ResourceExhausted():
+            pauses = _EXHAUSTED
+        case google_errors.PermissionDenied() | google_errors.Unauthenticated() | BadConfig():
+            pauses = _DENIED
+        case auth_errors.GoogleAuthError():
+            pauses = _DENIED
+    return pauses[min(failures, len(pauses) - 1)]
 
 
 # --- credentials --------------------------------------------------------------------------------

@@ -1,0 +1,330 @@
+"""The store on Firestore: a working copy on this machine, and what keeps it and Firestore alike.
+
+Everything is recorded in the replica and told behind its back, so that neither receiving nor looking waits for the
+network.  Two things are asked of Firestore first, since only there it shows whether another machine was faster: a new
+entry of the outbox is created, and a claim is a compare-and-set behind the fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from wad.clock import Clock
+from wad.core.change import Change
+from wad.core.errors import Conflict, Fenced, NotFound, WadError
+from wad.core.jid import Jid
+from wad.core.message import MessageStatus
+from wad.core.outbox import Claimed, Entry, Outcome, advance, message_of, same_message
+from wad.store.firestore.client import Client, Firestore, Snapshot, pause_after
+from wad.store.firestore.commit import commit, if_there, if_unchanged, upsert
+from wad.store.firestore.fence import Fence
+from wad.store.firestore.fetcher import Fetcher
+from wad.store.firestore.fields import Fields, message_fields, message_path
+from wad.store.firestore.intake import Intake
+from wad.store.firestore.outbox_fields import (
+    claimed_fields,
+    entry_of,
+    entry_path,
+    is_ours,
+    new_entry_fields,
+)
+from wad.store.firestore.replica import Replica, open_replica
+from wad.store.firestore.teller import STAMPS, Teller, fencing
+from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, Telling
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT: Final = 5.0  # seconds for a call that somebody waits for
+_CATCH_UP: Final = (
+    3.0  # seconds of a new reign that may pass with fetching; the rest is fetched meanwhile
+)
+_FETCH_EVERY: Final = (
+    3600.0  # seconds between two looks at what others told, whatever watching says
+)
+_FAREWELL: Final = 0.5  # seconds at the end of a reign for what is still to be told
+_KEY: Final = re.compile(r"(?!\.\.?$)(?!__.*__$)[^/]{1,500}")  # what can be a document's id
+
+
+class FirestoreStore(Replica):
+    """`wad.store.port.Store` for several machines.  `quota`: documents that may wait to be told."""
+
+    kind = "firestore"
+
+    def __init__(
+        self,
+        path: Path,
+        connections: tuple[sqlite3.Connection, sqlite3.Connection],
+        firestore: Firestore,
+        lease: str,
+        who: str,
+        clock: Clock,
+        quota: int,
+    ) -> None:
+        super().__init__(path, *connections)
+        self._firestore = firestore
+        self._fence = Fence(lease)
+        self._late = f"{lease}/wad/late"
+        self._who = who
+        self._clock = clock
+        self._quota = quota
+        self._teller = Teller(firestore, self, self._fence, self._late, who)
+        self._fetcher = Fetcher(firestore, self, f"{lease}/machines", who)
+        self._fetching = asyncio.Lock()
+        self._claiming = asyncio.Lock()
+        self._look = asyncio.Event()
+        self._telling: asyncio.Task[None] | None = None
+
+    @staticmethod
+    async def open_at(
+        path: Path, firestore: Firestore, *, lease: str, who: str, clock: Clock, quota: int
+    ) -> FirestoreStore:
+        """Open the replica; Firestore need not be within reach.  Raises as `SqliteStore.open`."""
+        connections = await asyncio.to_thread(open_replica, path)
+        store = FirestoreStore(path, connections, firestore, lease, who, clock, quota)
+        store._telling = asyncio.create_task(store._teller.run(), name="teller")
+        return store
+
+    async def close(self) -> None:
+        """Stop telling and close the file; what was not told waits in it.  Idempotent."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
+        self._firestore.close()
+        await super().close()
+
+    @property
+    def telling(self) -> Telling:
+        """What waits for Firestore."""
+        teller = self._teller
+        return Telling(
+            waiting=teller.waiting,
+            oldest_ms=teller.oldest_ms,
+            refused=teller.refused,
+            quota=self._quota,
+            error=teller.error,
+        )
+
+    async def told(self) -> None:
+        """Return once everything that may be told now is told."""
+        await self._teller.told()
+
+    async def fetch(self) -> int:
+        """Look at what others told; how many documents were read.  Raises Unavailable."""
+        async with self._fetching:
+            return await self._fetcher.fetch()
+
+    # --- received facts -----------------------------------------------------------------------------
+
+    async def record(
+        self, account: str, changes: Sequence[Change], cursor: Cursor | None = None
+    ) -> Recorded:
+        """Into the replica; told afterwards."""
+        done = await super().record(account, changes, cursor)
+        self._teller.wake()
+        return done
+
+    async def mark_read(self, thread: str) -> None:
+        """Into the replica; told afterwards."""
+        await super().mark_read(thread)
+        self._teller.wake()
+
+    # --- the reign ------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def reign(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
+        """Fence, learn what the holder before knew, take in what others queue; and tell what is exclusive."""
+        await self.fence(epoch)
+        intake = Intake(
+            self._firestore,
+            self,
+            self._fence,
+            self._late,
+            on_queued=on_queued,
+            on_late=self._look.set,
+        )
+        tasks = [
+            asyncio.create_task(intake.run(epoch), name="intake"),
+            asyncio.create_task(self._keep_fetching(epoch), name="fetcher"),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._say_farewell()
+
+    async def _say_farewell(self) -> None:
+        """Tell how everything was left, if that is quickly done; then no longer what is exclusive."""
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await self._teller.told()
+        except TimeoutError:
+            log.info("the reign ends with %d documents to tell", self._teller.waiting)
+        self._teller.epoch = None
+
+    async def fence(self, epoch: int) -> None:
+        """Refuse older epochs, here and on the server."""
+        await self._firestore.call(lambda client: self._begin(client, epoch))
+        await super().fence(epoch)
+
+    def _begin(self, client: Client, epoch: int) -> None:
+        before = self._fence.read(client)
+        if before > epoch:
+            raise Fenced(f"epoch {epoch} is over, epoch {before} has begun")
+        if before < epoch:
+            batch = client.batch()
+            self._fence.begin(client, batch, before, epoch)
+            batch.commit(retry=None, timeout=_TIMEOUT)
+
+    async def _keep_fetching(self, epoch: int) -> None:
+        """What is exclusive is told once all that others told is known: else a thread would go back."""
+        failures = 0
+        while True:
+            self._look.clear()
+            try:
+                await self.fetch()
+            except WadError as error:
+                log.warning("cannot fetch what others told: %s", error)
+                await asyncio.sleep(pause_after(error, failures))
+                failures += 1
+                continue
+            failures = 0
+            self._teller.epoch = epoch
+            self._teller.wake()
+            try:
+                async with asyncio.timeout(_FETCH_EVERY):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+
+    # --- the outbox -----------------------------------------------------------------------------------
+
+    async def enqueue(self, entry: Entry) -> Enqueued:
+        """Created in Firestore, where only one of many can, then in the replica."""
+        if (known := await self.entry(entry.id)) is None:
+            try:
+                await self._firestore.call(lambda client: self._create(client, entry))
+            except Conflict:
+                known = await self._fetch_entry(entry.id)
+                if known is None:
+                    raise
+        if known is not None:
+            same_message(known, Jid.parse(entry.to), entry.content)
+            return Enqueued(known, duplicate=True)
+        # Our own watch may have brought it here meanwhile: it is new all the same.
+        done = await super().enqueue(entry)
+        self._teller.wake()
+        return Enqueued(done.entry, duplicate=False)
+
+    def _create(self, client: Client, entry: Entry) -> None:
+        """A new entry and its message.  Raises Conflict where the key was used, here or by the backend before us."""
+        self._check_request(client, entry)
+        fields = {**new_entry_fields(entry), "wadBy": self._who}
+        writes = [if_there(upsert(client, entry_path(entry.id), fields, STAMPS), there=False)]
+        if not entry.amends:
+            message = message_of(entry)
+            shown = {**message_fields(message), "wadBy": self._who, "wad": {"told": None}}
+            path = message_path(message.thread, message.id)
+            writes.append(upsert(client, path, shown, STAMPS))
+        commit(client, writes, _TIMEOUT)
+
+    def _check_request(self, client: Client, entry: Entry) -> None:
+        if not _KEY.fullmatch(entry.client_id):
+            return
+        request = client.document(f"send_requests/{entry.client_id}")
+        found = request.get(retry=None, timeout=_TIMEOUT).to_dict() or {}
+        if found.get("accountId") == entry.account:
+            raise Conflict(
+                f"client message id {entry.client_id!r} was used with the backend before wad:"
+                f" {found.get('status', 'its fate is unknown')}",
+                hint="give every message its own id; the same id means the same message",
+            )
+
+    async def _fetch_entry(self, ident: str) -> Entry | None:
+        """An entry that another machine, or a function, has put there."""
+
+        def work(client: Client) -> Fields | None:
+            found = client.document(entry_path(ident)).get(retry=None, timeout=_TIMEOUT)
+            return found.to_dict()
+
+        document = await self._firestore.call(work)
+        if document is None:
+            return None
+        await self.take_entry(entry_of(ident, document), document)
+        return await self.entry(ident)
+
+    async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
+        """A claim is won in Firestore; what became of it is recorded here and told."""
+        if isinstance(outcome, Claimed):
+            async with self._claiming:
+                await self._claim(ident, outcome, epoch)
+        settled = await super().settle(ident, outcome, epoch=epoch)
+        self._teller.wake()
+        return settled
+
+    async def _claim(self, ident: str, claim: Claimed, epoch: int) -> None:
+        """Raises NotFound, Conflict, Fenced, Unavailable."""
+        if epoch < (newest := await self.epoch()):
+            raise Fenced(f"epoch {epoch} is over, epoch {newest} has begun")
+        entry = await self.entry(ident)
+        if entry is None:
+            raise NotFound(f"there is no message {ident}", hint="wadctl outbox lists them")
+        after = advance(entry, claim)
+        try:
+            found = await self._firestore.call(lambda client: self._win(client, after, epoch))
+        except NotFound:
+            # The fence of this epoch is not there: it is over, or has not begun.
+            await self.fence(epoch)
+            found = await self._firestore.call(lambda client: self._win(client, after, epoch))
+        if found is not None:
+            await self.take_entry(found, {})
+            raise Conflict(f"message {ident} is {found.state} in Firestore")
+
+    def _win(self, client: Client, entry: Entry, epoch: int) -> Entry | None:
+        """Compare and set; the entry as it lies there if it is not ours to claim."""
+        document = client.document(entry_path(entry.id))
+        found: Snapshot = document.get(retry=None, timeout=_TIMEOUT)
+        fields = {**claimed_fields(entry, self._clock.wall_ms()), "wadBy": self._who}
+        write = upsert(client, entry_path(entry.id), fields, STAMPS)
+        if not found.exists:
+            if_there(write, there=False)
+        else:
+            theirs = self._taken(found, entry)
+            if theirs is not None:
+                return theirs
+            if_unchanged(write, found.update_time)
+        commit(client, [fencing(client, self._fence, epoch, entry.account), write], _TIMEOUT)
+        return None
+
+    def _taken(self, found: Snapshot, entry: Entry) -> Entry | None:
+        """What lies there, if somebody else has claimed, sent or given up the entry."""
+        document = found.to_dict() or {}
+        if document.get("status") == "queued":
+            return None
+        theirs = entry_of(entry.id, document)
+        if not is_ours(document):
+            return theirs
+        mine = theirs.claim is not None and theirs.claim.holder == self._who
+        # Our own claim that did not reach the replica: nothing was sent under it.  What failed may be tried again.
+        open_to_us = mine or theirs.state in (MessageStatus.FAILED, MessageStatus.UNCERTAIN)
+        return None if open_to_us or theirs.attempts < entry.attempts else theirs
+
+    # --- accounts -------------------------------------------------------------------------------------
+
+    async def put_account(self, status: AccountStatus, *, epoch: int) -> None:
+        """Into the replica; told afterwards."""
+        await super().put_account(status, epoch=epoch)
+        self._teller.wake()
+
+    async def forget_account(self, account: str, *, epoch: int) -> None:
+        """Out of the replica; told afterwards."""
+        await super().forget_account(account, epoch=epoch)
+        self._teller.wake()
