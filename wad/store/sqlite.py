@@ -125,8 +125,7 @@ class SqliteStore:
         """Apply changes, move the cursor: one transaction."""
 
         def work(db: sqlite3.Connection) -> Recorded:
-            recorded = _apply(db, account, changes)
-            self._note(db, account, changes)
+            recorded = self._put(db, account, changes)
             if cursor is not None:
                 db.execute(
                     "INSERT OR REPLACE INTO cursors VALUES (?,?,?)",
@@ -136,8 +135,9 @@ class SqliteStore:
 
         return await self._write(work)
 
-    def _note(self, db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> None:
-        """For who keeps more than this file: called in the transaction that has applied the changes."""
+    def _put(self, db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> Recorded:
+        """Apply changes, inside a transaction."""
+        return _apply(db, account, changes)
 
     async def cursor(self, account: str) -> Cursor | None:
         """How far this account's spool was recorded."""

@@ -24,7 +24,9 @@ class Kind(StrEnum):
 
 
 FACTS: Final = (Kind.MESSAGE, Kind.ALIAS, Kind.FACT)
-"""What may be told by whoever knows it; the other kinds only by the holder of the lease."""
+"""What may be told by whoever knows it."""
+EXCLUSIVE: Final = (Kind.THREAD, Kind.ENTRY, Kind.ACCOUNT)
+"""What only the holder of the lease may tell."""
 
 
 class Dirty(NamedTuple):
@@ -126,8 +128,10 @@ def done(db: sqlite3.Connection, told: Iterable[Dirty]) -> None:
     )
 
 
-def backlog(db: sqlite3.Connection) -> tuple[int, int | None]:
-    """How many keys wait, and since when the oldest does (ms since 1970)."""
-    count = db.execute("SELECT count(*) FROM dirty").fetchone()[0]
-    oldest = db.execute("SELECT since_ms FROM dirty ORDER BY seq LIMIT 1").fetchone()
-    return int(count), oldest[0] if oldest else None
+def backlog(db: sqlite3.Connection, kinds: Iterable[Kind]) -> tuple[int, int | None]:
+    """How many keys of these kinds wait, and since when the oldest does (ms since 1970)."""
+    chosen = tuple(kinds)
+    where = f"WHERE kind IN ({','.join('?' * len(chosen))})"
+    count = db.execute(f"SELECT count(*) FROM dirty {where}", chosen).fetchone()[0]
+    oldest = db.execute(f"SELECT since_ms FROM dirty {where} ORDER BY seq LIMIT 1", chosen)
+    return int(count), next((since_ms for (since_ms,) in oldest), None)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from google.cloud.firestore_v1.types import CommitRequest
 from google.cloud.firestore_v1.types import Write as _Write
 
-from wad.store.firestore.client import Client
+from wad.store.firestore.client import Client, translated
 
 Write = Any
 """The wire's message `google.firestore.v1.Write`, whose class is made at run time."""
@@ -64,15 +64,16 @@ def if_unchanged(write: Write, update_time: datetime) -> Write:
 
 
 def commit(client: Client, writes: Sequence[Write], timeout: float) -> None:
-    """All of them or none; `timeout` in seconds."""
+    """All of them or none; `timeout` in seconds.  Raises as `Firestore.call`."""
     request = _request(database=client._database_string)
     request.writes.extend(writes)
-    client._firestore_api.commit(
-        request=CommitRequest.wrap(request),
-        metadata=client._rpc_metadata,
-        retry=None,
-        timeout=timeout,
-    )
+    with translated():
+        client._firestore_api.commit(
+            request=CommitRequest.wrap(request),
+            metadata=client._rpc_metadata,
+            retry=None,
+            timeout=timeout,
+        )
 
 
 def _name(client: Client, path: str) -> str:

@@ -26,9 +26,10 @@ from wad.store.firestore.client import (
     moment_of,
     version_of,
 )
-from wad.store.firestore.commit import commit, upsert
+from wad.store.firestore.commit import commit
 from wad.store.firestore.outbox_fields import entry_of
 from wad.store.firestore.replica import Replica, fact_of
+from wad.store.firestore.teller import introduction
 from wad.store.port import AccountStatus
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,7 @@ class Fetcher:
 
     def _meet(self, client: Client) -> list[str]:
         if not self._introduced:
-            path = f"{self._machines}/{self._who}"
-            commit(client, [upsert(client, path, {"service": "wad"}, ("startedAt",))], _TIMEOUT)
+            commit(client, [introduction(client, self._machines, self._who)], _TIMEOUT)
         found = client.collection(self._machines).get(retry=None, timeout=_TIMEOUT)
         return [snapshot.id for snapshot in found]
 
@@ -103,8 +103,7 @@ class Fetcher:
                         await self._take_account(snapshot.id, document)
                     case _:
                         key, changes = _READERS[collection](snapshot, document)
-                        if key is not None:
-                            documents[key] = document
+                        documents[key] = document
                         for account, change in changes:
                             facts.setdefault(account, []).append(change)
             except (BadInput, msgspec.MsgspecError, KeyError, TypeError) as error:
@@ -144,7 +143,7 @@ def query(
     return found.limit(PAGE)
 
 
-_Told = tuple[tuple[Kind, str] | None, list[tuple[str, Change]]]
+_Told = tuple[tuple[Kind, str], list[tuple[str, Change]]]
 
 
 def _alias(snapshot: Snapshot, document: Mapping[str, Any]) -> _Told:
@@ -161,7 +160,7 @@ def _told(snapshot: Snapshot, document: Mapping[str, Any]) -> _Told:
     key = (Kind.MESSAGE, f"{thread.id}/{snapshot.id}")
     told = document["wad"].get("told")
     if told is None:
-        return None, []  # its entry of the outbox tells it
+        return key, []  # its entry of the outbox tells it
     message = _message(told)
     return key, [(message.account, PutMessage(message))]
 

@@ -14,7 +14,7 @@ import msgspec
 
 from wad.core.errors import BadInput
 from wad.core.jid import Jid, ThreadId, account_id
-from wad.core.message import MessageStatus
+from wad.core.message import MessageStatus, further
 from wad.core.outbox import LEFT, Entry
 from wad.core.outgoing import Text
 from wad.store.firestore.fields import Fields, moment
@@ -141,14 +141,14 @@ def _text(document: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def reconciled(known: Entry, found: Entry) -> Entry:
-    """Which of two copies of an entry says more: what left before what did not, else the later attempt."""
+def reconciled(known: Entry, found: Entry, *, untold: bool) -> Entry:
+    """Which of two copies of an entry counts, ours or the one in Firestore.
+
+    What left counts before what did not, and further before less far; else ours while it is `untold`, since only the
+    holder of the lease changes entries, and theirs otherwise.
+    """
     if (known.state in LEFT) != (found.state in LEFT):
         return known if known.state in LEFT else found
-    return found if _progress(found) > _progress(known) else known
-
-
-def _progress(entry: Entry) -> tuple[int, int, int]:
-    rank = list(MessageStatus).index(entry.state)
-    epoch = entry.claim.epoch if entry.claim else 0
-    return (rank, 0, 0) if entry.state in LEFT else (epoch, entry.attempts, rank)
+    if known.state in LEFT and known.state is not found.state:
+        return known if further(known.state, found.state) is known.state else found
+    return known if untold else found

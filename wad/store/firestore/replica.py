@@ -16,7 +16,6 @@ from typing import Any, Final
 import msgspec
 
 from wad.core.change import Change, PutAmendment, PutChat, PutMark
-from wad.core.message import Message
 from wad.core.outbox import Entry
 from wad.database import open_database, open_reader, translated
 from wad.store.firestore import capture
@@ -24,13 +23,16 @@ from wad.store.firestore.capture import Dirty, Kind
 from wad.store.firestore.documents import Told, document_of
 from wad.store.firestore.outbox_fields import reconciled
 from wad.store.migrations import STEPS
-from wad.store.port import AccountStatus
+from wad.store.port import AccountStatus, Recorded
 from wad.store.sqlite import SqliteStore
 from wad.store.sqlite_messages import insert_entry
 from wad.store.sqlite_outbox import load_entry, settle_entry
 from wad.store.sqlite_rows import pack, thread_of
 
-_LAST_SEEN: Final = "SELECT account, chat, read_ms FROM threads WHERE id = ? AND read_ms > 0"
+Documents = Mapping[tuple[Kind, str], Mapping[str, Any]]
+"""Documents as they lie in Firestore, by what they are of."""
+
+_READ_UNTIL: Final = "SELECT account, chat, read_ms FROM threads WHERE id = ? AND read_ms > 0"
 
 
 class _Amendment(msgspec.Struct, frozen=True, tag="amendment"):
@@ -74,8 +76,9 @@ class Replica(SqliteStore):
 
     # --- what is to be told -----------------------------------------------------------------------
 
-    def _note(self, db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> None:
-        """What shows in no document whole: amendments, facts about chats, receipts that wait for their message."""
+    def _put(self, db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> Recorded:
+        """Note those that show in no document whole, too: amendments, facts about chats, receipts that came early."""
+        recorded = super()._put(db, account, changes)
         for change in changes:
             match change:
                 case PutAmendment():
@@ -84,6 +87,7 @@ class Replica(SqliteStore):
                     _put_fact(db, account, pack(_Chat(account, change)))
                 case PutMark() if not _has_message(db, account, change.wa_id):
                     _put_fact(db, account, pack(_Mark(account, change)))
+        return recorded
 
     async def mark_read(self, thread: str) -> None:
         """All that is there was read, here and for the next holder."""
@@ -98,9 +102,9 @@ class Replica(SqliteStore):
 
         return await self._read(work)
 
-    async def backlog(self) -> tuple[int, int | None]:
-        """How many documents wait to be told, and since when (ms since 1970) the oldest does."""
-        return await self._read(capture.backlog)
+    async def backlog(self, kinds: Iterable[Kind]) -> tuple[int, int | None]:
+        """How many documents of these kinds wait to be told, and since when (ms since 1970) the oldest does."""
+        return await self._read(lambda db: capture.backlog(db, kinds))
 
     async def done(self, told: Iterable[Told], refused: Mapping[str, str]) -> None:
         """These were told, but for those that Firestore refuses (path: why); what was noted again meanwhile stays."""
@@ -133,45 +137,43 @@ class Replica(SqliteStore):
 
     # --- what others told -------------------------------------------------------------------------
 
-    async def take_facts(
-        self,
-        facts: Mapping[str, Sequence[Change]],
-        documents: Mapping[tuple[Kind, str], Mapping[str, Any]],
-    ) -> None:
-        """Record what others told, by account.  `documents` lie there: what is derived alike here is not told again."""
-        for account, changes in facts.items():
-            await self.record(account, changes)
-        await self._settle_documents(documents)
+    async def take_facts(self, facts: Mapping[str, Sequence[Change]], documents: Documents) -> None:
+        """Record what others told, by account; `documents` are those in which it lies.
 
-    async def _settle_documents(
-        self, documents: Mapping[tuple[Kind, str], Mapping[str, Any]]
-    ) -> None:
+        One transaction: what is derived alike here must not be told again meanwhile.
+        """
+
         def work(db: sqlite3.Connection) -> None:
-            for (kind, key), found in documents.items():
-                told = document_of(db, Dirty(0, kind, key, 0, 0, found.get("payload")))
-                if told.fields is not None and _alike(told.fields, found):
-                    capture.drop(db, kind, key)
-                elif kind is not Kind.FACT:
-                    capture.put(db, kind, key)
+            for account, changes in facts.items():
+                self._put(db, account, changes)
+            _compare(db, documents)
 
         await self._write(work)
 
-    async def take_entry(self, entry: Entry, document: Mapping[str, Any]) -> bool:
-        """An entry as it lies in Firestore; whether it was news."""
+    async def compare(self, documents: Documents) -> None:
+        """These documents lie in Firestore."""
+        await self._write(lambda db: _compare(db, documents))
+
+    async def take_entry(
+        self, entry: Entry, document: Mapping[str, Any], *, sure: bool = False
+    ) -> bool:
+        """An entry as it lies in Firestore; whether it was news.  `sure`: whatever we have still to tell of it."""
 
         def work(db: sqlite3.Connection) -> bool:
             known = load_entry(db, entry.id)
-            after = entry if known is None else reconciled(known, entry)
+            after = entry
             if known is None:
                 insert_entry(db, msgspec.structs.replace(entry, wa_id=""))
+            else:
+                untold = not sure and capture.waits(db, Kind.ENTRY, entry.id)
+                after = reconciled(known, entry, untold=untold)
             if after != known:
                 settle_entry(db, after)
             _note_stray(db, entry, document)
+            _compare(db, {(Kind.ENTRY, entry.id): document})
             return after != known
 
-        news = await self._write(work)
-        await self._settle_documents({(Kind.ENTRY, entry.id): document})
-        return news
+        return await self._write(work)
 
     async def take_account(self, account: str, status: AccountStatus | None) -> None:
         """What another machine has published."""
@@ -198,6 +200,19 @@ class Replica(SqliteStore):
         )
 
 
+def _compare(db: sqlite3.Connection, documents: Documents) -> None:
+    """What is derived here as it lies there need not be told; what is not, must."""
+    for (kind, key), found in documents.items():
+        told = document_of(db, Dirty(0, kind, key, 0, 0, found.get("payload")))
+        if told.fields is not None and _alike(told.fields, found):
+            capture.drop(db, kind, key)
+        elif kind is Kind.MESSAGE and told.fields is None and not found["wad"]["told"]:
+            # A message of the outbox whose entry is not known here.
+            continue
+        elif kind is not Kind.FACT:
+            capture.put(db, kind, key)
+
+
 def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     return all(theirs.get(name) == value for name, value in ours.items())
 
@@ -216,7 +231,7 @@ def _has_message(db: sqlite3.Connection, account: str, wa_id: str) -> bool:
 
 
 def _note_reading(db: sqlite3.Connection, thread: str) -> None:
-    row = db.execute(_LAST_SEEN, (thread,)).fetchone()
+    row = db.execute(_READ_UNTIL, (thread,)).fetchone()
     if row is not None:
         account, chat, read_ms = row
         _put_fact(db, account, pack(_Chat(account, PutChat(thread, chat, read_ms=read_ms))))
@@ -228,8 +243,3 @@ def _note_stray(db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any
     row = db.execute("SELECT thread FROM messages WHERE id = ?", (entry.id,)).fetchone()
     if isinstance(thread, str) and thread and "/" not in thread and row and row[0] != thread:
         capture.put(db, Kind.MESSAGE, f"{thread}/{entry.id}")
-
-
-def message_key(message: Message) -> tuple[Kind, str]:
-    """The key of a received message's document."""
-    return Kind.MESSAGE, f"{message.thread}/{message.id}"

@@ -22,6 +22,7 @@ from wad.core.errors import Conflict, Fenced, NotFound, WadError
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claimed, Entry, Outcome, advance, message_of, same_message
+from wad.store.firestore.capture import Kind
 from wad.store.firestore.client import Client, Firestore, Snapshot, pause_after
 from wad.store.firestore.commit import commit, if_there, if_unchanged, upsert
 from wad.store.firestore.fence import Fence
@@ -36,7 +37,7 @@ from wad.store.firestore.outbox_fields import (
     new_entry_fields,
 )
 from wad.store.firestore.replica import Replica, open_replica
-from wad.store.firestore.teller import STAMPS, Teller, fencing
+from wad.store.firestore.teller import STAMPS, Teller, fencing, late_path, machines_path
 from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, Telling
 
 log = logging.getLogger(__name__)
@@ -70,14 +71,13 @@ class FirestoreStore(Replica):
         super().__init__(path, *connections)
         self._firestore = firestore
         self._fence = Fence(lease)
-        self._late = f"{lease}/wad/late"
+        self._late = late_path(lease)
         self._who = who
         self._clock = clock
         self._quota = quota
-        self._teller = Teller(firestore, self, self._fence, self._late, who)
-        self._fetcher = Fetcher(firestore, self, f"{lease}/machines", who)
+        self._teller = Teller(firestore, self, self._fence, lease, who)
+        self._fetcher = Fetcher(firestore, self, machines_path(lease), who)
         self._fetching = asyncio.Lock()
-        self._claiming = asyncio.Lock()
         self._look = asyncio.Event()
         self._telling: asyncio.Task[None] | None = None
 
@@ -221,20 +221,29 @@ class FirestoreStore(Replica):
             return Enqueued(known, duplicate=True)
         # Our own watch may have brought it here meanwhile: it is new all the same.
         done = await super().enqueue(entry)
+        await self.compare(self._as_created(entry))
         self._teller.wake()
         return Enqueued(done.entry, duplicate=False)
 
     def _create(self, client: Client, entry: Entry) -> None:
         """A new entry and its message.  Raises Conflict where the key was used, here or by the backend before us."""
         self._check_request(client, entry)
-        fields = {**new_entry_fields(entry), "wadBy": self._who}
-        writes = [if_there(upsert(client, entry_path(entry.id), fields, STAMPS), there=False)]
+        writes = []
+        for (kind, key), document in self._as_created(entry).items():
+            path = entry_path(key) if kind is Kind.ENTRY else message_path(*key.split("/"))
+            write = upsert(client, path, {**document, "wadBy": self._who}, STAMPS)
+            writes.append(if_there(write, there=False) if kind is Kind.ENTRY else write)
+        commit(client, writes, _TIMEOUT)
+
+    @staticmethod
+    def _as_created(entry: Entry) -> dict[tuple[Kind, str], Fields]:
+        """The documents of a new entry."""
+        created = {(Kind.ENTRY, entry.id): new_entry_fields(entry)}
         if not entry.amends:
             message = message_of(entry)
-            shown = {**message_fields(message), "wadBy": self._who, "wad": {"told": None}}
-            path = message_path(message.thread, message.id)
-            writes.append(upsert(client, path, shown, STAMPS))
-        commit(client, writes, _TIMEOUT)
+            shown = {**message_fields(message), "wad": {"told": None}}
+            created[Kind.MESSAGE, f"{message.thread}/{message.id}"] = shown
+        return created
 
     def _check_request(self, client: Client, entry: Entry) -> None:
         if not _KEY.fullmatch(entry.client_id):
@@ -263,37 +272,46 @@ class FirestoreStore(Replica):
 
     async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
         """A claim is won in Firestore; what became of it is recorded here and told."""
-        if isinstance(outcome, Claimed):
-            async with self._claiming:
-                await self._claim(ident, outcome, epoch)
-        settled = await super().settle(ident, outcome, epoch=epoch)
+        if not isinstance(outcome, Claimed):
+            settled = await super().settle(ident, outcome, epoch=epoch)
+        else:
+            # The teller must not write what the entry was before over the claim.
+            async with self._teller.exclusively:
+                claimed = await self._claim(ident, outcome, epoch)
+                settled = await super().settle(ident, outcome, epoch=epoch)
+                await self.compare({(Kind.ENTRY, ident): claimed})
         self._teller.wake()
         return settled
 
-    async def _claim(self, ident: str, claim: Claimed, epoch: int) -> None:
-        """Raises NotFound, Conflict, Fenced, Unavailable."""
+    async def _claim(self, ident: str, claim: Claimed, epoch: int) -> Fields:
+        """The document as it was claimed.  Raises NotFound, Conflict, Fenced, Unavailable."""
         if epoch < (newest := await self.epoch()):
             raise Fenced(f"epoch {epoch} is over, epoch {newest} has begun")
         entry = await self.entry(ident)
         if entry is None:
             raise NotFound(f"there is no message {ident}", hint="wadctl outbox lists them")
         after = advance(entry, claim)
+        fields = claimed_fields(after, self._clock.wall_ms())
+
+        def work(client: Client) -> Entry | None:
+            return self._win(client, after, fields, epoch)
+
         try:
-            found = await self._firestore.call(lambda client: self._win(client, after, epoch))
+            found = await self._firestore.call(work)
         except NotFound:
             # The fence of this epoch is not there: it is over, or has not begun.
             await self.fence(epoch)
-            found = await self._firestore.call(lambda client: self._win(client, after, epoch))
+            found = await self._firestore.call(work)
         if found is not None:
-            await self.take_entry(found, {})
+            await self.take_entry(found, {}, sure=True)
             raise Conflict(f"message {ident} is {found.state} in Firestore")
+        return fields
 
-    def _win(self, client: Client, entry: Entry, epoch: int) -> Entry | None:
+    def _win(self, client: Client, entry: Entry, fields: Fields, epoch: int) -> Entry | None:
         """Compare and set; the entry as it lies there if it is not ours to claim."""
         document = client.document(entry_path(entry.id))
         found: Snapshot = document.get(retry=None, timeout=_TIMEOUT)
-        fields = {**claimed_fields(entry, self._clock.wall_ms()), "wadBy": self._who}
-        write = upsert(client, entry_path(entry.id), fields, STAMPS)
+        write = upsert(client, entry_path(entry.id), {**fields, "wadBy": self._who}, STAMPS)
         if not found.exists:
             if_there(write, there=False)
         else:

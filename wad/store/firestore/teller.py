@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from wad.core.errors import BadInput, NotFound, Unavailable, WadError
-from wad.store.firestore.capture import FACTS, Kind
+from wad.store.firestore.capture import EXCLUSIVE, FACTS, Kind
 from wad.store.firestore.client import Client, Firestore, pause_after
 from wad.store.firestore.commit import Write, commit, if_there, removal, upsert
 from wad.store.firestore.documents import LARGEST, Told, cut
@@ -33,20 +33,22 @@ TIMEOUT: Final = 20.0  # seconds for one batch
 class Teller:
     """One loop.  `who`: this machine's name.  Its public fields are what status shows.
 
-    `epoch`: of our reign, None while we are passive.  `late`: a document that is touched when a passive machine has
-    told something, so that the holder fetches it.
+    `epoch`: of our reign, None while we are passive.
     """
 
     def __init__(
-        self, firestore: Firestore, replica: Replica, fence: Fence, late: str, who: str
+        self, firestore: Firestore, replica: Replica, fence: Fence, lease: str, who: str
     ) -> None:
         self._firestore = firestore
         self._replica = replica
         self._fence = fence
-        self._late = late
+        self._late = late_path(lease)
+        self._machines = machines_path(lease)
         self._who = who
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
+        self.exclusively = asyncio.Lock()
+        """Held from reading exclusive rows until they are told, and by whoever writes such documents otherwise."""
         self.epoch: int | None = None
         self.error = ""
         self.waiting = 0
@@ -92,16 +94,19 @@ class Teller:
                 await self._news.wait()
 
     async def _count(self) -> None:
-        self.waiting, self.oldest_ms = await self._replica.backlog()
+        self.waiting, self.oldest_ms = await self._replica.backlog(self._kinds())
         self.refused = len(await self._replica.refused())
+
+    def _kinds(self) -> tuple[Kind, ...]:
+        """What we may tell; what only the holder may is no backlog of ours while we are passive."""
+        return FACTS if self.epoch is None else tuple(Kind)
 
     # --- one turn -----------------------------------------------------------------------------------
 
     async def _turn(self) -> bool:
         """Tell the next of what waits; whether there was anything."""
         epoch = self.epoch
-        kinds = FACTS if epoch is None else tuple(Kind)
-        found = await self._replica.waiting(BATCH * AT_ONCE, kinds)
+        found = await self._replica.waiting(BATCH * AT_ONCE, self._kinds())
         if not found:
             return False
         await self._replica.done([one for one in found if not one.path], {})
@@ -113,8 +118,11 @@ class Teller:
             if facts:
                 await self._firestore.call(self._touch)
             return True
-        exclusive = [one for one in news if one.exclusive]
-        await self._tell_all(await self._above_floors(exclusive), epoch)
+        await self._above_floors([one for one in news if one.exclusive])
+        async with self.exclusively:
+            # Read again: what was claimed meanwhile is no longer queued.
+            found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE)
+            await self._tell_all([one for one in found if one.path], epoch)
         return True
 
     async def _tell_all(self, told: Sequence[Told], epoch: int | None) -> None:
@@ -142,7 +150,11 @@ class Teller:
     # --- in a thread ----------------------------------------------------------------------------------
 
     def _touch(self, client: Client) -> None:
-        commit(client, [upsert(client, self._late, {"by": self._who}, ("at",))], TIMEOUT)
+        writes = [
+            introduction(client, self._machines, self._who),
+            upsert(client, self._late, {"by": self._who}, ("at",)),
+        ]
+        commit(client, writes, TIMEOUT)
 
     def _commit(self, client: Client, told: Sequence[Told], epoch: int | None) -> dict[str, str]:
         """Write these documents; what Firestore refuses, by path."""
@@ -183,18 +195,28 @@ class Teller:
 
     # --- what others wrote of conversations -------------------------------------------------------------
 
-    async def _above_floors(self, told: Sequence[Told]) -> Sequence[Told]:
+    async def _above_floors(self, told: Sequence[Told]) -> None:
         """Look once at each conversation's document before it is written first: it may say more than we know."""
         threads = [one.dirty.key for one in told if one.dirty.kind is Kind.THREAD]
         unknown = await self._replica.without_floor(threads)
-        if not unknown:
-            return told
-        found = await self._firestore.call(lambda client: _last_told(client, unknown))
-        await self._replica.set_floors(found)
-        if not any(found.values()):
-            return told
-        # Their keys are taken up again in the next turn, with the floor.
-        return [one for one in told if not found.get(one.dirty.key)]
+        if unknown:
+            found = await self._firestore.call(lambda client: _last_told(client, unknown))
+            await self._replica.set_floors(found)
+
+
+def late_path(lease: str) -> str:
+    """A document that a passive machine touches when it has told something, so that the holder fetches it."""
+    return f"{lease}/wad/late"
+
+
+def machines_path(lease: str) -> str:
+    """The collection in which each machine that told anything has a document."""
+    return f"{lease}/machines"
+
+
+def introduction(client: Client, machines: str, who: str) -> Write:
+    """So that others look for what we tell."""
+    return upsert(client, f"{machines}/{who}", {"service": "wad"}, ("seenAt",))
 
 
 def fencing(client: Client, fence: Fence, epoch: int, key: str) -> Write:
