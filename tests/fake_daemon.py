@@ -12,6 +12,7 @@ from typing import Any
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
+from wad.store.port import Telling
 
 
 @dataclass
@@ -253,6 +254,7 @@ class FakeStore:
     """No messages; what the doors ask of a store's name."""
 
     kind = "sqlite"
+    telling: Telling | None = None
 
 
 class FakeDaemon:

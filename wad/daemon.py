@@ -127,7 +127,9 @@ class Daemon:
     @property
     def warnings(self) -> list[str]:
         """What an operator should know now."""
-        return [*self._warnings, *([self._refusal] if self._refusal else [])]
+        telling = self.store.telling
+        untold = [] if telling is None else telling.warnings
+        return [*self._warnings, *([self._refusal] if self._refusal else []), *untold]
 
     def restart(self) -> None:
         """End gracefully, and let a fresh process take over."""
@@ -169,9 +171,11 @@ class Daemon:
         refusal = ""
         if free < least:
             refusal = f"less than {least} MB are left on the disk of {self.homes.root}: accounts wait for more room"
+        elif (telling := self.store.telling) is not None:
+            refusal = telling.refusal
         if refusal != self._refusal:
             self._refusal = refusal
-            log.warning("%s", refusal or "there is room on the disk again")
+            log.warning("%s", refusal or "there is room again")
             self.accounts.reconsider()
 
     async def look_at_disk(self) -> None:

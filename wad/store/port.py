@@ -91,6 +91,25 @@ class Telling(msgspec.Struct, frozen=True, kw_only=True):
     quota: int
     error: str
 
+    @property
+    def refusal(self) -> str:
+        """Why nothing more may be received; empty when it may."""
+        if self.waiting < self.quota:
+            return ""
+        return f"{self.waiting} documents wait to be told, as many as may: accounts wait until some are told"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should know."""
+        found = [f"{self.waiting} documents wait to be told: {self.error}"] if self.error else []
+        if self.quota / 2 <= self.waiting < self.quota:
+            found.append(f"{self.waiting} documents wait to be told; at {self.quota} accounts stop")
+        if self.refused:
+            found.append(
+                f"{self.refused} documents are refused there, and lie here only: see the log"
+            )
+        return found
+
 
 class Store(Protocol):
     """Messages, threads, the outbox and the accounts' published status."""

@@ -272,6 +272,9 @@ def _of_environment(access: Access) -> tuple[Credentials, str]:
             f"Firestore: no credentials: {error}",
             hint="set store.firestore_credentials, or the systemd credential firebase-service-account",
         ) from error
+    except (AttributeError, TypeError, ValueError) as error:
+        # The library takes any JSON for an object.
+        raise BadConfig("GOOGLE_APPLICATION_CREDENTIALS: no JSON of credentials") from error
     if not (access.project or project):
         raise BadConfig("store.firestore_project is not set, and the credentials name none")
     return found, access.project or str(project)
