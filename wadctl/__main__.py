@@ -16,6 +16,7 @@ import wad
 from wad.api.operation import find, operations
 from wad.core.errors import WadError
 from wadctl.commands import Command, Group, command_of, grow, json_option
+from wadctl.copying import copy_command
 from wadctl.files import send_file_command
 from wadctl.pairing import pair
 from wadctl.restarting import restart_daemon
@@ -190,6 +191,7 @@ def _build() -> None:
         "accounts.add": _add(),
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
+        "store.copy": copy_command(),
     }
     for command in _by_hand():
         root.add_command(command)

@@ -111,6 +111,14 @@ class Telling(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
+class Copying(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a copy is, in documents; `refused` ones the other store does not take."""
+
+    told: int
+    waiting: int
+    refused: int
+
+
 class Store(Protocol):
     """Messages, threads, the outbox and the accounts' published status."""
 

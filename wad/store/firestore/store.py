@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from wad.clock import Clock
 from wad.core.change import Change
@@ -41,6 +41,8 @@ from wad.store.firestore.teller import STAMPS, Teller, fencing, late_path, machi
 from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, Telling
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _TIMEOUT: Final = 5.0  # seconds for a call that somebody waits for
 _CATCH_UP: Final = (
@@ -110,6 +112,26 @@ class FirestoreStore(Replica):
             quota=self._quota,
             error=teller.error,
         )
+
+    @property
+    def written(self) -> int:
+        """Documents that were told since it was opened."""
+        return self._teller.written
+
+    @property
+    def all_told(self) -> bool:
+        """Whether nothing is left that may be told now."""
+        return self._teller.idle
+
+    async def tell_as(self, epoch: int) -> None:
+        """Tell what is exclusive, too, without a reign; refused by the server once another epoch has begun."""
+        self._teller.epoch = epoch
+        await self._teller.count()
+        self._teller.wake()
+
+    async def ask(self, work: Callable[[Client], T]) -> T:
+        """A call of one's own, as `Firestore.call`."""
+        return await self._firestore.call(work)
 
     async def told(self) -> None:
         """Return once everything that may be told now is told."""

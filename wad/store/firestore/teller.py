@@ -54,11 +54,17 @@ class Teller:
         self.waiting = 0
         self.oldest_ms: int | None = None
         self.refused = 0
+        self.written = 0
 
     def wake(self) -> None:
         """There is something to tell."""
         self._idle.clear()
         self._news.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that may be told is told."""
+        return self._idle.is_set()
 
     async def told(self) -> None:
         """Return once everything that may be told now is told."""
@@ -71,12 +77,12 @@ class Teller:
         while True:
             self._news.clear()
             try:
-                await self._count()
+                await self.count()
                 while await self._turn():
                     failures, self.error = 0, ""
-                    await self._count()
+                    await self.count()
                 failures, self.error = 0, ""
-                await self._count()
+                await self.count()
             except WadError as error:
                 if not self.error:
                     log.warning("cannot tell Firestore: %s", error)
@@ -93,7 +99,8 @@ class Teller:
                     self._idle.set()
                 await self._news.wait()
 
-    async def _count(self) -> None:
+    async def count(self) -> None:
+        """Look at how much waits."""
         self.waiting, self.oldest_ms = await self._replica.backlog(self._kinds())
         self.refused = len(await self._replica.refused())
 
@@ -146,6 +153,7 @@ class Teller:
         for path, why in refused.items():
             log.error("Firestore does not take %s: %s", path, why)
         await self._replica.done(told, refused)
+        self.written += len(told)
 
     # --- in a thread ----------------------------------------------------------------------------------
 
