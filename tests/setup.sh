@@ -18,6 +18,11 @@ missing=
 # libmagic1t64, which provides the old name.
 ldconfig -p 2>/dev/null | grep -q 'libmagic\.so\.1' || missing="$missing libmagic1"
 "$python" -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+if [ -n "${CI:-}" ]; then # elsewhere the tests that need them are skipped where they are not
+    command -v java >/dev/null 2>&1 || missing="$missing default-jre-headless"
+    [ -n "${WAD_FIRESTORE_EMULATOR:-}" ] || [ -d /usr/lib/google-cloud-sdk/platform/cloud-firestore-emulator ] ||
+        missing="$missing google-cloud-cli-firestore-emulator"
+fi
 for package in ${WAD_SETUP_PACKAGES:-}; do # bench wants a load generator
     command -v "$package" >/dev/null 2>&1 || missing="$missing $package"
 done

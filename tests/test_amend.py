@@ -81,4 +81,13 @@ def test_a_vote_told_twice_is_one() -> None:
     sealed = by(BOB, Content(MessageKind.POLL_VOTE, vote=Vote(b"p", b"i")))
     clear = by(BOB, Content(MessageKind.POLL_VOTE, vote=Vote(options=(b"o",))))
     (ballot,) = amended(TOLD, [sealed, clear]).votes
-    assert (ballot.payload, ballot.iv, ballot.options) == (b"p", b"i", (b"o",))
+    assert (ballot.payload, ballot.iv, ballot.options) == (b"", b"", (b"o",))
+
+
+def test_a_vote_that_was_taken_back_is_not_sealed() -> None:
+    """No option was chosen, and that is known."""
+    sealed = by(BOB, Content(MessageKind.POLL_VOTE, vote=Vote(b"p", b"i")))
+    clear = by(BOB, Content(MessageKind.POLL_VOTE, vote=Vote()))
+    for told in ([sealed, clear], [clear, sealed]):
+        (ballot,) = amended(TOLD, told).votes
+        assert (ballot.payload, ballot.options) == (b"", ())

@@ -18,8 +18,9 @@ import pytest
 
 from tests.daemons import Daemon, a_daemon
 from tests.disks import a_disk, fill
-from tests.whatsapp import Account, Peer, WhatsApp
+from tests.whatsapp import Account, Peer, WhatsApp, contents
 from tests.whatsapp.golib import library_path
+from tests.whatsapp.history import Conversation, Line
 
 pytestmark = pytest.mark.timeout(180)
 PATIENT = 60.0
@@ -61,6 +62,19 @@ class Shop:
         for _ in range(number):
             self.sent.append(await self.bob.send_text(self.account, f"text {len(self.sent)}"))
 
+    async def answer(self, text: str) -> str:
+        """The account writes to Bob; WhatsApp's id of it, once it was delivered."""
+        sent = await self.daemon.call(
+            "messages.send", account="shop", to=f"+{self.bob.pn.user}", text=text
+        )
+        async with asyncio.timeout(PATIENT):
+            while True:
+                page = await self.daemon.call("outbox.list", account="shop")
+                entries = {entry["id"]: entry for entry in page["entries"]}
+                if entries[sent["message"]["id"]]["state"] == "delivered":
+                    return str(entries[sent["message"]["id"]]["wa_id"])
+                await asyncio.sleep(0.02)
+
     async def kill(self) -> None:
         """kill -9 of the worker; returns when another one is connected."""
         before = await self.die()
@@ -80,6 +94,10 @@ class Shop:
             while Path(f"/proc/{worker['pid']}/cmdline").exists():
                 await asyncio.sleep(0.005)
         return worker
+
+    async def pid(self) -> int:
+        """The worker's."""
+        return int((await self.daemon.account("shop"))["worker"]["pid"])
 
     async def receipts(self, least: int) -> set[str]:
         """Wait until WhatsApp has been told of so many messages; which."""
@@ -191,12 +209,70 @@ async def test_no_receipt_before_the_commit(tmp_path: Path) -> None:
         assert shop.spooled() == Counter(everything)
 
 
+async def test_what_is_not_receipted_is_acknowledged_after_the_commit(tmp_path: Path) -> None:
+    """Receipts of others, a channel's posts, a call: while nothing can be stored they stay in WhatsApp's queue.
+
+    A worker killed then has lost none of them.
+    """
+    async with a_shop(tmp_path) as shop:
+        channel = shop.server.add_newsletter()
+        answers = [await shop.answer(f"answer {number}") for number in range(50)]
+        (device,) = shop.account.devices.values()
+        before = threads_of(await shop.pid())
+        with shop.stuck():
+            posts = [channel.post_text(shop.account, f"post {number}") for number in range(3)]
+            shop.bob.call(shop.account)
+            for answer in answers:
+                await shop.bob.send_receipt(shop.account, answer, "read")
+            # Some threads lie idle in the library.
+            await until_threads(shop, before + 30)
+            waiting = Counter(tag for tag, _, _ in device.queue)
+            assert waiting == Counter(receipt=50, message=3, call=1)
+            await shop.die()
+        await shop.daemon.wait_state("shop", "connected")
+        async with asyncio.timeout(PATIENT):
+            while device.queue:
+                await asyncio.sleep(0.05)
+        await shop.stored(set(posts))
+        found = {m["wa_id"]: m for m in await shop.daemon.messages("shop")}
+        assert {found[answer]["status"] for answer in answers} == {"read"}
+        assert Counter(m["kind"] for m in found.values()) == {"text": 53, "call": 1}
+
+
+async def test_history_is_receipted_after_the_commit(tmp_path: Path) -> None:
+    """A worker killed while a part of the history cannot be downloaded gets it announced again."""
+    async with a_shop(tmp_path) as shop:
+        media = shop.server.media
+        media.broken = True
+        lines = [
+            Line(f"OLD{n}", 1_700_000_000 + n, contents.text(f"{n}"), shop.bob) for n in range(5)
+        ]
+        (ident,) = await shop.account.phone.send_history(Conversation(shop.bob, lines))
+        async with asyncio.timeout(PATIENT):
+            while not media.refused:
+                await asyncio.sleep(0.01)
+        assert ident not in shop.receipted
+        await shop.die()
+        media.broken = False
+        assert await shop.stored({line.ident for line in lines}) == Counter(
+            line.ident for line in lines
+        )
+        async with asyncio.timeout(PATIENT):
+            while ident not in shop.receipted:
+                await asyncio.sleep(0.01)
+
+
 async def until_threads(shop: Shop, least: int) -> None:
     """Until the worker has so many threads: each receipt that is held has one."""
-    pid = (await shop.daemon.account("shop"))["worker"]["pid"]
+    pid = await shop.pid()
     async with asyncio.timeout(PATIENT):
-        while len(list(Path(f"/proc/{pid}/task").iterdir())) < least:
+        while threads_of(pid) < least:
             await asyncio.sleep(0.01)
+
+
+def threads_of(pid: int) -> int:
+    """How many threads a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 async def test_a_message_that_comes_again_is_stored_once(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from wad.clock import SystemClock
 from wad.core.errors import Damaged, StateUnwritable
 from wad.engine import inbox as module
 from wad.engine.inbox import Inbox
+from wad.engine.lines import message
 from wad.spool import Arrival, Spool
 
 
@@ -63,6 +64,7 @@ class Box:
         self.inbox = Inbox(
             self.spool,  # type: ignore[arg-type]
             SystemClock(),
+            read_vote=lambda raw: (),
             patient=patient,
             on_stored=self.stored.append,
             on_done=self.done.extend,
@@ -101,8 +103,8 @@ def test_a_patient_handler_returns_at_once(spool: Spool) -> None:
     assert box.done == []
     box.spool.may.set()
     assert box.inbox.settle(20)
-    assert [ident for batch in box.spool.batches for ident in batch] == box.done
-    assert box.done == [f"A{number}" for number in range(5)]
+    assert [message(ident) for batch in box.spool.batches for ident in batch] == box.done
+    assert box.done == [message(f"A{number}") for number in range(5)]
     assert len(box.spool.batches) <= 2
     assert box.stored[-1] == 5
 
@@ -137,7 +139,7 @@ def test_no_more_than_64_wait(spool: Spool) -> None:
     box.spool.may.set()
     handler.join(20)
     assert box.inbox.settle(20)
-    assert box.done[-1] == "last"
+    assert box.done[-1] == message("last")
 
 
 def test_an_action_waits_for_what_came_before(spool: Spool) -> None:
@@ -151,7 +153,7 @@ def test_an_action_waits_for_what_came_before(spool: Spool) -> None:
     box.spool.may.set()
     assert box.inbox.settle(20)
     assert seen == [[("message", "A")]]
-    assert box.done == ["A", "", "B"]
+    assert box.done == [message("A"), "", message("B")]
 
 
 def test_what_carries_nothing_leaves_its_id(spool: Spool) -> None:
@@ -162,7 +164,7 @@ def test_what_carries_nothing_leaves_its_id(spool: Spool) -> None:
     assert box.inbox.settle(20)
     assert kinds(spool) == []
     assert spool.has_ids(["A", "B"]) == {"A"}
-    assert box.done == ["A", "B"]
+    assert box.done == [message("A"), message("B")]
 
 
 @pytest.mark.parametrize("name", ["HistorySync", "UndecryptableMessage"])

@@ -127,6 +127,35 @@ async def heard(system: System, text: str = "a question") -> str:
 # --- each kind arrives -------------------------------------------------------------------------------
 
 
+async def test_votes_are_read(tmp_path: Path) -> None:
+    """In a poll of ours and in one of Bob's; a vote is changed, and taken back; a seal that is none harms nobody."""
+    async with a_system(tmp_path) as system:
+        await system.pair()
+        ours = await ask(system, "send_poll", to=BOB, question="Tea?", answers=["yes", "no"])
+        await arrived(system, ours)
+        bobs = await system.bob.poll(system.account, "Coffee?", ["yes", "no"])
+        for poll, author in ((ours["wa_id"], None), (bobs, system.bob)):
+            for chosen in (["yes"], ["no"], []):
+                await system.bob.vote(system.account, poll, *chosen, by=author)
+                await votes(system, poll, chosen)
+        before = (await system.daemon.account("shop"))["worker"]["pid"]
+        key = system.bob.target(system.account, bobs, system.bob).key()
+        forged = {1: key, 2: {1: b"no seal", 2: bytes(16)}, 4: system.server.now() * 1000}
+        await system.bob.send(system.account, {50: forged})
+        await votes(system, bobs, None)
+        assert (await system.daemon.account("shop"))["worker"]["pid"] == before
+
+
+async def votes(system: System, poll: str, chosen: list[str] | None) -> None:
+    """Until Bob's vote reads like this; None while it cannot be read."""
+    async with asyncio.timeout(30):
+        while True:
+            found = {m["wa_id"]: m for m in await system.daemon.messages("shop")}
+            if poll in found and [vote["chosen"] for vote in found[poll]["votes"]] == [chosen]:
+                return
+            await asyncio.sleep(0.02)
+
+
 async def test_words_places_cards_and_polls(tmp_path: Path) -> None:
     """They arrive as the apps write them; a reply names and quotes what it answers."""
     async with a_system(tmp_path) as system:

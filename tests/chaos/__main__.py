@@ -8,7 +8,9 @@ import json
 import os
 import secrets
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from tests.chaos.run import Result, run, summary
 from tests.chaos.scenario import Kind, draw
@@ -25,13 +27,15 @@ def tell(text: str) -> None:
     print(f"  {time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-async def _all(seeds: list[int], kinds: tuple[Kind, ...], *, apart: bool) -> list[Result]:
+async def _all(
+    seeds: list[int], kinds: tuple[Kind, ...], parent: Path, *, apart: bool
+) -> list[Result]:
     results: list[Result] = []
     chosen = "" if kinds == tuple(Kind) else f" KIND={','.join(kinds)}"
     chosen += " APART=1" if apart else ""
     for number, seed in enumerate(seeds, 1):
         print(f"run {number} of {len(seeds)}: make chaos SEED={seed}{chosen}", flush=True)
-        result = await run(draw(seed, kinds, apart=apart), tell)
+        result = await run(draw(seed, kinds, apart=apart), tell, parent)
         results.append(result)
         print(json.dumps(result.as_json()), flush=True)
     return results
@@ -54,7 +58,12 @@ def main() -> int:
         parser.error("the small disk is mounted by root; name other kinds (KIND=...)")
     one = [given.seed] if given.seed is not None else None
     seeds = one or [secrets.randbelow(10**9) for _ in range(given.runs)]
-    results = asyncio.run(_all(seeds, given.kind, apart=given.apart))
+    # One directory for each series, so that it can be removed by name while another series runs.
+    parent = Path(tempfile.mkdtemp(prefix="wad-chaos-"))
+    print(f"what fails is kept in {parent}", flush=True)
+    results = asyncio.run(_all(seeds, given.kind, parent, apart=given.apart))
+    if results and all(result.ok for result in results):
+        parent.rmdir()
     print(json.dumps(summary(results)), flush=True)
     return 0 if all(result.ok for result in results) else 1
 

@@ -81,7 +81,10 @@ class Troublemaker:
 
     async def _stop_worker(self, number: int, seconds: float) -> None:
         # A handle, not a number: wad may replace the worker, and the number may be somebody else's then.
-        worker = os.pidfd_open(await self._system.worker_pid(number))
+        try:
+            worker = os.pidfd_open(await self._system.worker_pid(number))
+        except ProcessLookupError:  # other trouble was faster
+            return
         try:
             if _signal(worker, signal.SIGSTOP):
                 await asyncio.sleep(seconds)

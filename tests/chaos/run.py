@@ -72,10 +72,10 @@ def summary(results: list[Result]) -> dict[str, Any]:
     }
 
 
-async def run(scenario: Scenario, tell: Tell, parent: Path | None = None) -> Result:
+async def run(scenario: Scenario, tell: Tell, parent: Path) -> Result:
     """Do it, judge it, and keep its directory (logs, databases, findings) if anything is wrong."""
     begun = time.monotonic()
-    directory = Path(tempfile.mkdtemp(prefix=f"chaos-{scenario.seed}-", dir=parent))
+    directory = Path(tempfile.mkdtemp(prefix=f"{scenario.seed}-", dir=parent))
     findings, unreadable, errors = Findings(), 0, list[str]()
     try:
         async with a_system(scenario, directory) as system:

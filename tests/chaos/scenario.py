@@ -100,14 +100,18 @@ def _writes(
 def _faults(
     chance: random.Random, kinds: Sequence[Kind], accounts: int, messages: int
 ) -> list[Fault]:
-    found = [
-        Fault(
-            kind=chance.choice(kinds),
-            after=chance.randint(1, messages),
-            delay=chance.uniform(0.0, 0.2),
-            account=chance.randrange(accounts),
-            seconds=chance.uniform(0.2, 3.0),
-        )
-        for _ in range(chance.randint(3, 6))
-    ]
+    found = [_fault(chance, kinds, accounts, messages) for _ in range(chance.randint(3, 6))]
     return sorted(found, key=lambda fault: (fault.after, fault.delay))
+
+
+def _fault(chance: random.Random, kinds: Sequence[Kind], accounts: int, messages: int) -> Fault:
+    kind = chance.choice(kinds)
+    # A stopped worker: sometimes for longer than the daemon waits for an answer to its probe.
+    longest = 7.0 if kind is Kind.STOP_WORKER else 3.0
+    return Fault(
+        kind=kind,
+        after=chance.randint(1, messages),
+        delay=chance.uniform(0.0, 0.2),
+        account=chance.randrange(accounts),
+        seconds=chance.uniform(0.2, longest),
+    )

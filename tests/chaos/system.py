@@ -92,7 +92,7 @@ class System:
     # --- the end ----------------------------------------------------------------------------------
 
     async def settle(self, quiet: float, limit: float, tell: Callable[[str], None]) -> None:
-        """Until all is received, stored and delivered, or nothing has changed for `quiet` seconds.
+        """Until all is received, stored and delivered, or, all being connected, nothing changes for `quiet` seconds.
 
         Raises RuntimeError after `limit` seconds, and when the daemon has ended by itself.
         """
@@ -102,20 +102,20 @@ class System:
             process = self.daemon.process
             if process is not None and process.poll() is not None:
                 raise RuntimeError(f"wad ended by itself with code {process.returncode}")
-            seen, done = await self._progress()
+            seen, connected, done = await self._progress()
             now = time.monotonic()
             if seen != before:
                 before, changed = seen, now
                 tell(seen)
-            if done or now - changed > quiet:
+            if done or (connected and now - changed > quiet):
                 return
             if now - begun > limit:
                 raise RuntimeError(f"not settled in {limit:g} s: {seen}")
             await asyncio.sleep(0.1)
 
-    async def _progress(self) -> tuple[str, bool]:
-        """How far everything is, in words, and whether nothing is left to come."""
-        words, done = [], True
+    async def _progress(self) -> tuple[str, bool, bool]:
+        """How far everything is, in words; whether all are connected; whether nothing is left to come."""
+        words, connected, done = [], True, True
         for number, (account, name) in enumerate(zip(self.accounts, self.names, strict=True)):
             state = (await self.insist("accounts.show", account=name))["state"]
             threads = (await self.insist("threads.list", account=name, limit=1000))["threads"]
@@ -129,9 +129,9 @@ class System:
                 f"{state}, {stored}/{wanted} stored, {waiting} without a receipt,"
                 f" {delivered}/{len(entries)} delivered, {still} open"
             )
-            done = done and (state, stored, waiting) == ("connected", wanted, 0)
-            done = done and delivered == len(entries)
-        return "; ".join(words), done
+            connected = connected and state == "connected"
+            done = done and (stored, waiting, delivered) == (wanted, 0, len(entries))
+        return "; ".join(words), connected, connected and done
 
     async def _entries(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await self.insist("outbox.list", account=name, limit=1000))[
@@ -169,7 +169,7 @@ def _settings(scenario: Scenario) -> dict[str, str]:
     if scenario.has(Kind.DISK):
         settings |= {"WAD_STATE_MIN_FREE_MB": "16"}
     if scenario.has(Kind.STOP_WORKER):
-        settings |= {"WAD_ENGINE_PROBE_EVERY": "0.3", "WAD_ENGINE_PROBE_TIMEOUT": "1.5"}
+        settings |= {"WAD_ENGINE_PROBE_EVERY": "0.3", "WAD_ENGINE_PROBE_TIMEOUT": "4"}
     return settings
 
 

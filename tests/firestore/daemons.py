@@ -16,7 +16,7 @@ from tests.firestore.proxy import Proxy, a_proxy
 from wad.store.firestore.access import Access
 
 TERMS: Final = {
-    "WAD_LEASE_TTL": "3",
+    "WAD_LEASE_TTL": "5",
     "WAD_LEASE_RENEW_EVERY": "0.5",
     "WAD_LEASE_MARGIN": "1",
     "WAD_ENGINE_STOP_TIMEOUT": "0.5",

@@ -36,7 +36,7 @@ _PATIENT: Final = 60.0
 def find() -> tuple[Path | None, str]:
     """The start script; or None and what is missing."""
     if shutil.which(os.environ.get("JAVA", "java")) is None:
-        return None, "the Firestore emulator needs Java (apt-get install openjdk-17-jre-headless)"
+        return None, "the Firestore emulator needs Java (apt-get install default-jre-headless)"
     named = os.environ.get("WAD_FIRESTORE_EMULATOR")
     candidates = [Path(named)] if named else [Path(p).expanduser() / _SCRIPT for p in _PLACES]
     for candidate in candidates:

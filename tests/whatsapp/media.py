@@ -19,14 +19,19 @@ class Request:
 
 
 class MediaHost:
-    """Encrypted files by path."""
+    """Encrypted files by path.  While `broken`, nothing can be had; `refused` counts who asked."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.broken = False
+        self.refused = 0
 
     def answer(self, request: Request) -> tuple[int, bytes]:
         """Status and body."""
         match request.method:
+            case "GET" if self.broken:
+                self.refused += 1
+                return 503, b""
             case "GET" if request.path in self.files:
                 return 200, self.files[request.path]
             case "POST":

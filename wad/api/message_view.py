@@ -185,10 +185,9 @@ def _vote(ballot: Ballot, poll: Poll | None) -> VoteView:
     names = {
         hashlib.sha256(name.encode()).digest(): name for name in (poll.options if poll else ())
     }
-    sealed = bool(ballot.payload) and not ballot.options
     return VoteView(
         by=ballot.by,
         from_me=ballot.from_me,
         at_ms=ballot.at_ms,
-        chosen=None if sealed else tuple(names.get(o, o.hex()) for o in ballot.options),
+        chosen=None if ballot.payload else tuple(names.get(o, o.hex()) for o in ballot.options),
     )

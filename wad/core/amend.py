@@ -87,11 +87,8 @@ def _votes(found: list[PutAmendment]) -> tuple[Ballot, ...]:
         before = newest.get(key)
         if before is not None and (before.at_ms, before.wa_id) == (one.at_ms, one.wa_id):
             # The same vote, told encrypted and in clear.
-            vote = Vote(
-                max(vote.payload, before.payload),
-                max(vote.iv, before.iv),
-                max(vote.options, before.options),
-            )
+            told = Vote(before.payload, before.iv, before.options)
+            vote = min(vote, told, key=lambda v: (bool(v.payload), v.payload, v.iv, v.options))
         newest[key] = Ballot(
             one.by, one.at_ms, one.wa_id, one.from_me, vote.payload, vote.iv, vote.options
         )

@@ -118,8 +118,10 @@ class Poll(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Vote(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A vote as it came: encrypted, for whoever holds the poll's secret; `options` (SHA-256 of the names) where it was
-    told in clear."""
+    """What was voted for: SHA-256 of the options' names, none when the vote was taken back.
+
+    A vote that could not be opened has the `payload` and `iv` that it came with instead.
+    """
 
     payload: bytes = b""
     iv: bytes = b""

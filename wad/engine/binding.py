@@ -98,7 +98,8 @@ class Functions:
         go.SendMessage.argtypes = [c_char_p, c_char_p, c_int, c_char_p, c_int]
         go.Upload.argtypes = [c_char_p, c_char_p, c_int, c_int]
         go.IsOnWhatsApp.argtypes = [c_char_p, c_char_p, c_int]
-        for function in (go.SendMessage, go.Upload, go.IsOnWhatsApp):
+        go.DecryptPollVote.argtypes = [c_char_p, c_char_p, c_int]
+        for function in (go.SendMessage, go.Upload, go.IsOnWhatsApp, go.DecryptPollVote):
             function.restype = ctypes.POINTER(_Bytes)
 
     def run(
@@ -158,6 +159,10 @@ class Functions:
     def is_on_whatsapp(self, uuid: bytes, numbers: bytes) -> bytes:
         """A serialized IsOnWhatsAppReturnFunction; `numbers` are separated by spaces."""
         return self._bytes(self._go.IsOnWhatsApp(uuid, numbers, len(numbers)))
+
+    def decrypt_poll_vote(self, uuid: bytes, event: bytes) -> bytes:
+        """A serialized ReturnFunctionWithError; `event` is a Message event as it was handed over."""
+        return self._bytes(self._go.DecryptPollVote(uuid, event, len(event)))
 
     def _text(self, address: int | None) -> str:
         if not address:

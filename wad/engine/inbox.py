@@ -19,7 +19,9 @@ from wad.clock import Clock
 from wad.core import event as words
 from wad.core.errors import StateUnwritable, Unavailable
 from wad.engine.library import parse
+from wad.engine.lines import AWAITED, HISTORY, announced, message, receipt_of
 from wad.engine.translate import TRANSLATORS, Untranslatable
+from wad.engine.votes import opened
 from wad.spool import Arrival, Spool
 
 log = logging.getLogger("wad.inbox")
@@ -33,9 +35,9 @@ KEPT: Final = frozenset(TRANSLATORS)
 
 
 class _Item(NamedTuple):
-    """Something to be done in its turn.  `message` is the id of the message that the event was about, if any."""
+    """Something to be done in its turn.  `name` says what the event was about, as wad/engine/lines.py names it."""
 
-    message: str
+    name: str
     arrival: Arrival | None
     action: Callable[[], None] | None = None
 
@@ -43,8 +45,9 @@ class _Item(NamedTuple):
 class Inbox:
     """What has arrived and is to be stored.
 
-    All callbacks run on the writing thread: `on_stored(seq)` when there are new rows, `on_done(messages)` with an entry
-    for each event that is dealt with, in order, `on_held(why)` while the disk refuses and with an empty text when it
+    `read_vote(raw)` tells what a Message event votes for, or raises EngineFailure (wad/engine/votes.py).
+    All callbacks run on the writing thread: `on_stored(seq)` when there are new rows, `on_done(names)` with what each
+    event that is dealt with was about, in order, `on_held(why)` while the disk refuses and with an empty text when it
     does no more, `on_failed(error)` for anything else, after which nothing more is written.
     """
 
@@ -53,6 +56,7 @@ class Inbox:
         spool: Spool,
         clock: Clock,
         *,
+        read_vote: Callable[[bytes], tuple[bytes, ...]],
         patient: bool,
         on_stored: Callable[[int], None],
         on_done: Callable[[list[str]], None],
@@ -61,6 +65,7 @@ class Inbox:
     ) -> None:
         self._spool = spool
         self._clock = clock
+        self._read_vote = read_vote
         self._patient = patient
         self._on_stored = on_stored
         self._on_done = on_done
@@ -98,11 +103,18 @@ class Inbox:
 
     def _item(self, name: str, raw: bytes) -> _Item:
         event, wa_id, ours, reason = None, "", False, ""
+        about = HISTORY if name == "HistorySync" else ""
         try:
             found = parse(name, raw)
             if name == "Message":
-                wa_id, ours = found.Info.ID, found.Info.MessageSource.IsFromMe
-            event = TRANSLATORS[name](found)
+                wa_id = found.Info.ID
+                about = message(wa_id)
+                ours = found.Info.MessageSource.IsFromMe
+                if ours and found.Message.protocolMessage.HasField("historySyncNotification"):
+                    about = announced(wa_id)
+            elif name == "Receipt" and found.Type in AWAITED and found.MessageIDs:
+                about = receipt_of(found.MessageIDs[0])
+            event = opened(TRANSLATORS[name](found), lambda: self._read_vote(raw))
         except Untranslatable as error:
             reason = str(error)
         except Exception as error:  # whatever it is, the raw event is kept and counted
@@ -111,9 +123,9 @@ class Inbox:
         else:
             if event is None:
                 heard = Arrival(0, "heard", wa_id) if wa_id and not ours else None
-                return _Item(wa_id, heard)
+                return _Item(about, heard)
         return _Item(
-            wa_id,
+            about,
             Arrival(
                 received_ms=self._clock.wall_ms(),
                 kind=name.lower(),
@@ -150,7 +162,7 @@ class Inbox:
             self._on_stored(self._store(arrivals))
         if action := batch[-1].action:
             action()
-        self._on_done([item.message for item in batch])
+        self._on_done([item.name for item in batch])
         with self._changed:
             self._busy = 0
             self._changed.notify_all()

@@ -152,6 +152,15 @@ class Library:
             raise EngineFailure(answer.Error)
         return answer.SendResponse.ID, answer.SendResponse.Timestamp * 1000
 
+    def read_vote(self, raw: bytes) -> tuple[bytes, ...]:
+        """The SHA-256 of each option that a Message event votes for.  Raises EngineFailure."""
+        answer = _class("neonize.ReturnFunctionWithError").FromString(
+            self._functions.decrypt_poll_vote(self._uuid, raw)
+        )
+        if answer.Error:
+            raise EngineFailure(answer.Error)
+        return tuple(answer.PollVoteMessage.selectedOptions)
+
     def upload(self, data: bytes, media_type: int) -> Any:
         """Encrypt a file and put it on WhatsApp's server; an UploadResponse.  May hang.  Raises EngineFailure."""
         answer = _class("neonize.UploadReturnFunction").FromString(

@@ -4,8 +4,8 @@ Out of the box the library sends the receipt when the event enters its own queue
 102 messages (engine.md 4).  Its C interface offers no way to wait; two things together make one:
 
 - **The gate.**  The library logs each stanza, in the goroutine that sends it, just before the frame is written, and
-  the log callback is synchronous.  Receipts have a goroutine of their own, so blocking in the callback holds back
-  that receipt and nothing else.
+  the log callback is synchronous.  Receipts have a goroutine of their own, as have the acknowledgements of what is
+  handed over and not receipted, so blocking in the callback holds back that one and nothing else.
 - **Kept plaintexts.**  A receipt that never left makes the server send the message again, but the library cannot
   decrypt the same bytes twice.  It has a buffer for exactly this (whatsmeow's EnableDecryptedEventBuffer: the
   plaintext is stored in the transaction that moves the ratchet on), which neonize has no switch for.
@@ -20,14 +20,25 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import logging
-import re
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
+
+from wad.engine.lines import (
+    HISTORY,
+    Coming,
+    HistoryFailed,
+    Leaving,
+    Skipped,
+    Unsaved,
+    announcement,
+    meaning,
+    message,
+)
 
 log = logging.getLogger("wad.receipts")
 
@@ -106,35 +117,18 @@ _AHEAD: Final = 102
 """How many events can be handed over after a receipt was asked for that lay before it: the library's queue of 100,
 one on its way in and one on its way out (engine.md 4)."""
 
-_HELD: Final = frozenset({"", "inactive", "sender", "peer_msg"})
-"""Receipts of delivery (whatsmeow receipt.go, sendMessageReceipt; message.go, SendProtocolMessageReceipt).  Not held:
-`read`, `played` and their like, which we ask for; `retry`, which asks for a message that could not be decrypted;
-`hist_sync`, which comes before the history is even downloaded."""
-
-_ID: Final = re.compile(r' id="([^"]*)"')
-_TYPE: Final = re.compile(r' type="([^"]*)"')
-_IGNORED: Final = re.compile(r"Ignoring message (\S+) from ")
-"""A part that was decrypted before and is handed over no more (whatsmeow message.go, decryptMessages)."""
-
-_UNSAVED: Final = re.compile(r"Error decrypting message \S+ from .*\b(?:database|disk)\b")
-"""A message whose ratchet step could not be saved (whatsmeow message.go, decryptMessages; the words are SQLite's).
-
-The library takes it for one that it cannot read: right after this line it acknowledges it and asks for another copy.
-The session on the disk has not moved on, so the same bytes can be read later, if only they are not acknowledged now.
-"""
-
-_REMEMBERED: Final = 4096  # messages
+_REMEMBERED: Final = 1024  # messages and receipts; ten times what can be on its way
 _SLICE: Final = 0.25  # seconds
 _PATIENCE: Final = 8  # slices without any event after which none is to come
 
 
 class _Waiter:
-    """A receipt that is held, and the library's thread with it."""
+    """A receipt or an acknowledgement that is held, and the library's thread with it."""
 
-    __slots__ = ("ids", "lock", "slices", "until")
+    __slots__ = ("lock", "names", "slices", "until")
 
-    def __init__(self, ids: set[str], until: int) -> None:
-        self.ids = ids
+    def __init__(self, names: set[str], until: int) -> None:
+        self.names = names
         self.until = until
         self.slices = 0
         self.lock = threading.Lock()
@@ -142,17 +136,23 @@ class _Waiter:
 
 
 class Gate:
-    """Holds each receipt until its message's events are dealt with: committed, or found to carry nothing to keep.
+    """Holds back what tells WhatsApp that something arrived, until its events are dealt with.
+
+    That is: committed, or found to carry nothing to keep.  Held are receipts, and the acknowledgements of what is not
+    receipted: receipts of others, newsletters' messages, calls, changes of groups (wad/engine/lines.py).
 
     `note` is the library's log; whoever stores calls `taken` when an event is handed over and `dealt_with` when
     it is on the disk, in the same order.  What lets a receipt go, whichever comes first:
 
-    1. As many events of its message as the stanza has encrypted parts were dealt with.  (The first message of a
-       sender in a group has two: keys, and text.)
-    2. All events that lay in the library's queue when it asked, and so all of its message, were dealt with: the rule
-       for messages of which fewer events come than they have parts.
+    1. As many events of its name as were to come were dealt with.
+    2. All events that lay in the library's queue when it asked, and so all of its own, were dealt with: the rule
+       for what brings fewer events than it seemed, or events without a name.
     3. No event was handed over or waits to be stored for two seconds.  The library's queue is then empty; this is the
-       last resort for a message of which no event comes at all, and is logged.
+       last resort for what brings no event at all.  For a message or a receipt that is strange, and is logged.
+
+    A message that announces a part of the history is another matter: its receipts wait for that part, which the library
+    downloads after it has handed the message over, in the order of the announcements.  If the download fails they wait
+    on, and with the next login WhatsApp announces it anew; if there is nothing to be had any more they go.
 
     So a disk that refuses holds receipts for as long as it does, and nothing else holds one for ever.
 
@@ -164,10 +164,17 @@ class Gate:
         self._on_unsaved = on_unsaved
         self._lock = threading.Lock()
         self._news = threading.Event()
-        self._parts: OrderedDict[str, int] = OrderedDict()  # of messages with other than one
-        self._dealt: OrderedDict[str, int] = OrderedDict()  # events of a message
+        self._coming: OrderedDict[str, int] = (
+            OrderedDict()
+        )  # events, where it is not known to be one
+        self._dealt: OrderedDict[str, int] = OrderedDict()  # events
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of `until`
-        self._by_id: dict[str, list[_Waiter]] = {}
+        self._by_name: dict[str, list[_Waiter]] = {}
+        self._announced: deque[str] = deque()  # messages whose part of the history is on its way
+        self._arrived: deque[bool] = (
+            deque()
+        )  # parts that were dealt with, or failed, and are not yet matched
+        self._long: set[str] = set()  # messages for which only the first rule holds
         self._taken = 0
         self._done = 0
         threading.Thread(target=self._watch, name="receipts", daemon=True).start()
@@ -176,42 +183,44 @@ class Gate:
 
     def note(self, logger: str, text: str) -> None:
         """One line of the library's log.  Returns when what it is about may happen."""
-        if logger == "Client/Send" and text.startswith("<receipt "):
-            kind = _TYPE.search(text)
-            if (kind[1] if kind else "") in _HELD:
-                self._hold(set(_ID.findall(text)))
-        elif logger == "Client/Recv" and text.startswith("<message "):
-            # Attributes are sorted: before the id stands nothing that a sender writes.
-            if ident := _ID.search(text):
-                self._expect(ident[1], text.count("<enc "))
-        elif logger == "Client":
-            if ignored := _IGNORED.match(text):
-                self._ignored(ignored[1])
-            elif _UNSAVED.match(text):
-                self._on_unsaved()
+        for found in meaning(logger, text):
+            match found:
+                case Coming():
+                    self._expect(found)
+                case Skipped(name):
+                    with self._lock:
+                        _add(self._dealt, name, 1)
+                case Leaving(names):
+                    self._hold(names)
+                case HistoryFailed(gone):
+                    if gone:
+                        log.warning("a part of the history is no longer to be had")
+                    with self._lock:
+                        self._part_arrived(gone)
+                case Unsaved():
+                    self._on_unsaved()
+                case _:
+                    assert_never(found)
 
-    def _expect(self, ident: str, parts: int) -> None:
-        """A message comes in: from here on its events are counted."""
+    def _expect(self, coming: Coming) -> None:
         with self._lock:
-            self._dealt.pop(ident, None)
-            self._parts.pop(ident, None)
-            if parts > 1:
-                _remember(self._parts, ident, parts)
-
-    def _ignored(self, ident: str) -> None:
-        """A part of a message of which no event comes."""
-        with self._lock:
-            _remember(self._dealt, ident, self._dealt.get(ident, 0) + 1)
-
-    def _hold(self, ids: set[str]) -> None:
-        with self._lock:
-            ids = {ident for ident in ids if not self._complete(ident)}
-            if not ids:
+            if not coming.anew:
+                _add(self._coming, coming.name, coming.events)
                 return
-            waiter = _Waiter(ids, self._taken + _AHEAD)
-            self._waiting[waiter] = None
-            for ident in ids:
-                self._by_id.setdefault(ident, []).append(waiter)
+            self._forget(coming.name)
+            if coming.events > 1:
+                _add(self._coming, coming.name, coming.events)
+
+    def _hold(self, names: Iterable[str]) -> None:
+        with self._lock:
+            left = {name for name in names if not self._complete(name)}
+            if names and not left:
+                return
+            waiter = _Waiter(left, self._taken + _AHEAD)
+            if self._long.isdisjoint(left):
+                self._waiting[waiter] = None
+            for name in left:
+                self._by_name.setdefault(name, []).append(waiter)
             self._news.set()
         waiter.lock.acquire()
 
@@ -222,35 +231,68 @@ class Gate:
         with self._lock:
             self._taken += 1
 
-    def dealt_with(self, idents: Iterable[str]) -> None:
-        """The next events, in order, are dealt with; an empty text stands for one that is no message's."""
+    def dealt_with(self, names: Iterable[str]) -> None:
+        """The next events, in order, are dealt with; an empty text stands for one that has no name."""
         with self._lock:
-            for ident in idents:
+            for name in names:
                 self._done += 1
-                if ident:
-                    _remember(self._dealt, ident, self._dealt.get(ident, 0) + 1)
-                    self._stored(ident)
+                if name == HISTORY:
+                    self._part_arrived(True)
+                elif ident := announcement(name):
+                    self._part_announced(message(ident))
+                elif name:
+                    self._stored(name)
             while self._waiting and (first := next(iter(self._waiting))).until <= self._done:
-                self._let_go(first)
+                self._give_up(first)
 
-    def _stored(self, ident: str) -> None:
-        if ident not in self._by_id or not self._complete(ident):
+    def _part_announced(self, name: str) -> None:
+        self._announced.append(name)
+        self._long.add(name)
+        for waiter in self._by_name.get(name, ()):
+            self._waiting.pop(waiter, None)
+        self._match_parts()
+
+    def _part_arrived(self, done: bool) -> None:
+        self._arrived.append(done)
+        self._match_parts()
+
+    def _match_parts(self) -> None:
+        # A failure is logged at once, the announcement may still wait for the disk.
+        while self._announced and self._arrived:
+            name = self._announced.popleft()
+            if self._arrived.popleft():
+                self._long.discard(name)
+                self._stored(name)
+
+    def _stored(self, name: str) -> None:
+        _add(self._dealt, name, 1)
+        if name not in self._by_name or not self._complete(name):
             return
-        for waiter in self._by_id.pop(ident):
-            waiter.ids.discard(ident)
-            if not waiter.ids:
+        for waiter in self._by_name.pop(name):
+            waiter.names.discard(name)
+            if not waiter.names:
                 self._let_go(waiter)
 
     def _let_go(self, waiter: _Waiter) -> None:
-        del self._waiting[waiter]
-        for ident in waiter.ids:
-            self._by_id[ident].remove(waiter)
-            if not self._by_id[ident]:
-                del self._by_id[ident]
+        self._waiting.pop(waiter, None)
+        for name in waiter.names:
+            self._by_name[name].remove(waiter)
+            if not self._by_name[name]:
+                del self._by_name[name]
         waiter.lock.release()
 
-    def _complete(self, ident: str) -> bool:
-        return self._dealt.get(ident, 0) >= self._parts.get(ident, 1)
+    def _give_up(self, waiter: _Waiter) -> None:
+        """Let go what did not get all its events: the next of the same name does not wait for them too."""
+        for name in waiter.names:
+            self._forget(name)
+        self._let_go(waiter)
+
+    def _forget(self, name: str) -> None:
+        self._coming.pop(name, None)
+        self._dealt.pop(name, None)
+
+    def _complete(self, name: str) -> bool:
+        return self._dealt.get(name, 0) >= self._coming.get(name, 1)
 
     def _watch(self) -> None:
         """Let receipts go for which no event comes.
@@ -268,16 +310,16 @@ class Gate:
                 for waiter in self._waiting:
                     waiter.slices = waiter.slices + 1 if still else 0
                 gone = [waiter for waiter in self._waiting if waiter.slices >= _PATIENCE]
+                if strange := sum(bool(waiter.names) for waiter in gone):
+                    log.warning("%d receipts sent for messages of which no event came", strange)
                 for waiter in gone:
-                    self._let_go(waiter)
-                if gone:
-                    log.warning("%d receipts sent for messages of which no event came", len(gone))
+                    self._give_up(waiter)
                 if not self._waiting:
                     self._news.clear()
 
 
-def _remember(numbers: OrderedDict[str, int], ident: str, number: int) -> None:
-    numbers[ident] = number
-    numbers.move_to_end(ident)
+def _add(numbers: OrderedDict[str, int], name: str, number: int) -> None:
+    numbers[name] = numbers.get(name, 0) + number
+    numbers.move_to_end(name)
     if len(numbers) > _REMEMBERED:
         numbers.popitem(last=False)

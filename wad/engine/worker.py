@@ -73,6 +73,7 @@ class Worker:
         self._inbox = Inbox(
             spool,
             self._clock,
+            read_vote=lambda raw: self._library.read_vote(raw),
             patient=self._gate is not None,
             on_stored=link.spooled,
             on_done=_nothing if self._gate is None else self._gate.dealt_with,

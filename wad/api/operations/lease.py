@@ -101,7 +101,7 @@ async def history(context: Context, request: Past) -> list[Holder]:
     confirm="Every account of this machine disconnects, until this or another instance takes the lease.",
 )
 async def release(context: Context, request: Release) -> Standing:
-    """Let go of the lease, so that another instance takes it; nobody else being there, this one does later."""
+    """Let go of the lease, so that another instance takes it; if there is none, this one does later."""
     context.leader.let_go(_who(request.reason), request.seconds)
     return standing(context)
 

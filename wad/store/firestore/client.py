@@ -1,6 +1,6 @@
-"""The only module that knows Google's library: opening a database, calling it, watching a document.
+"""Opening a database, calling it, watching documents; with `listening` the only module that knows Google's library.
 
-The synchronous client is used, since only that one can watch; its calls run in a few threads, each with a deadline and
+The synchronous client is used, since only that one can listen; its calls run in a few threads, each with a deadline and
 without the library's own retries, so that whoever asks decides what a failure means.  A channel that did not answer in
 time is replaced: behind it may be a connection that nobody serves any more, and gRPC would find that out only after its
 keepalive (50 s).
@@ -8,7 +8,7 @@ keepalive (50 s).
 
 from __future__ import annotations
 
-import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
@@ -19,7 +19,7 @@ from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
-from google.cloud.firestore_v1.base_query import FieldFilter
+from google.cloud.firestore_v1.base_query import BaseQuery, FieldFilter
 from google.cloud.firestore_v1.batch import WriteBatch
 from google.cloud.firestore_v1.client import Client as _Client
 from google.cloud.firestore_v1.document import DocumentReference
@@ -27,12 +27,13 @@ from google.cloud.firestore_v1.query import Query
 from google.cloud.firestore_v1.services.firestore.client import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports.grpc import FirestoreGrpcTransport
 from google.cloud.firestore_v1.transforms import DELETE_FIELD, SERVER_TIMESTAMP, Increment
-from google.cloud.firestore_v1.watch import ChangeType, DocumentChange, Watch
+from google.cloud.firestore_v1.types.firestore import Target
 from google.oauth2 import service_account
 from proto.datetime_helpers import DatetimeWithNanoseconds
 
 from wad.core.errors import BadConfig, BadInput, Conflict, NotFound, Unavailable, WadError
 from wad.store.firestore.access import Access, service_account_of
+from wad.store.firestore.listening import Snapshot, Stream, Tell
 from wad.store.firestore.threads import Threads
 
 __all__ = [
@@ -43,17 +44,17 @@ __all__ = [
     "FieldFilter",
     "Increment",
     "Query",
+    "Snapshot",
 ]
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 Client = _Client
 Batch = WriteBatch
-Snapshot = DocumentSnapshot[DocumentReference]
 
 _HOST: Final = "firestore.googleapis.com"
+_PARTING: Final = 1.0  # seconds
+_RECONNECT_MS: Final = 2_000  # gRPC's own waits grow to two minutes, in which every call fails
 _KEEPALIVE_MS: Final = 30_000  # what the library itself uses; Google's servers refuse much less
 _SCOPES: Final = ("https://www.googleapis.com/auth/datastore",)
 
@@ -67,6 +68,7 @@ class _OwnChannel(_Client):
         options = [
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+            ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", -1),
         ]
@@ -138,50 +140,34 @@ class Firestore:
     ) -> Callable[[], None]:
         """Call `tell` with each state of a document, and `lost` when that ends by itself; what ends it is returned.
 
-        Both are called on threads of the library's.  It may still end silently: look from time to time.  To be called
-        in `call`.
+        Both are called on a thread of its own.  It may also end silently: look from time to time.  To be called in
+        `call`.
         """
-        document = self._open().document(path)
+        client = self._open()
+        document = client.document(path)
 
-        def on_snapshot(documents: list[Snapshot], changes: object, read_time: object) -> None:
-            found = documents[0] if documents else None
-            tell(found or DocumentSnapshot(document, None, False, None, None, None))
+        def tell_one(found: list[Snapshot]) -> None:
+            tell(found[-1] if found else DocumentSnapshot(document, None, False, None, None, None))
 
-        watch = _Watch.for_document(document, on_snapshot, DocumentSnapshot)
-        watch.lost = lost
-        return lambda: watch.unsubscribe()
+        names = Target.DocumentsTarget(documents=[document._document_path])
+        return Stream(client, Target(documents=names), tell_one, lost).end
 
     def watch_query(
-        self, query: Query, tell: Callable[[list[Snapshot]], None], lost: Callable[[], None]
+        self, query: BaseQuery, tell: Tell, lost: Callable[[], None]
     ) -> Callable[[], None]:
-        """The same for a query: `tell` gets the documents that are new in its result, or other than before."""
-
-        def on_snapshot(
-            documents: object, changes: list[DocumentChange], read_time: object
-        ) -> None:
-            tell([each.document for each in changes if each.type is not ChangeType.REMOVED])
-
-        watch = _Watch.for_query(query, on_snapshot, DocumentSnapshot)
-        watch.lost = lost
-        return lambda: watch.unsubscribe()
+        """The same for what a query finds: `tell` first gets all of it, then what is new, other or gone."""
+        parent, _ = query._parent._parent_info()
+        wanted = Target.QueryTarget(parent=parent, structured_query=query._to_protobuf())
+        return Stream(self._open(), Target(query=wanted), tell, lost).end
 
     def close(self) -> None:
-        """Hang up.  Idempotent."""
+        """Hang up, within `_PARTING` seconds.  Idempotent."""
         self._threads.close()
         if self._client is not None:
-            self._client.close()
-
-
-class _Watch(Watch):
-    """The library's, but its end is told, where the library's raises in a thread that nobody looks after."""
-
-    lost: Callable[[], None] | None = None
-
-    def close(self, reason: object = None) -> None:
-        super().close()
-        if reason is not None and self.lost is not None:
-            log.info("watching ended: %s", reason)
-            self.lost()
+            # gRPC waits here for threads of its own, with no limit.
+            closing = threading.Thread(target=self._client.close, name="closing", daemon=True)
+            closing.start()
+            closing.join(_PARTING)
 
 
 @contextmanager

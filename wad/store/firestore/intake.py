@@ -115,7 +115,7 @@ class Intake:
             await self._take(await self._arrived.get(), epoch)
 
     async def _take(self, found: Sequence[Snapshot], epoch: int) -> None:
-        for snapshot in sorted(found, key=_created):
+        for snapshot in sorted((one for one in found if one.exists), key=_created):
             failures = 0
             while True:
                 try:

@@ -69,6 +69,7 @@ class FirestoreLease:
         self._server_ms = 0
         self._server_at = 0.0
         self._epoch = 0
+        self._reached = False
         self._read: State | None = None
         self._news = asyncio.Event()
         self._latest: State | None = None
@@ -84,7 +85,9 @@ class FirestoreLease:
     async def read(self) -> Seen | None:
         """The record, aged by the server's clock.  Raises Unavailable."""
         sent_at = self._clock.monotonic()
+        self._reached = False
         snapshot, epoch = await self._firestore.call(self._get)
+        self._reached = True
         self._tell_time(_ms(snapshot.read_time), sent_at)
         document = snapshot.to_dict()
         self._read = state_of(document)
@@ -230,7 +233,7 @@ class FirestoreLease:
             deadline = now + timeout
 
     async def _watch(self) -> None:
-        if self._unwatch is not None:
+        if self._unwatch is not None or not self._reached:
             return
         loop = asyncio.get_running_loop()
 
