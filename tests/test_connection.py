@@ -85,6 +85,8 @@ def test_the_pairing_window_closes() -> None:
     status = after(Begin(paired=False), Pair(500, paired=False), QrShown("code"))
     status = after(Due(), status=status, now=501)
     assert (status.state, status.worker, status.qr) == (State.AWAITING_SCAN, False, "")
+    status = after(Ended("stopped"), status=status)
+    assert status.reason == "nobody scanned the code in time"
 
 
 def test_a_scan_in_the_last_moment_counts() -> None:

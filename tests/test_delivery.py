@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import sqlite3
 import threading
@@ -16,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from tests import builds
 from tests.daemons import Daemon, a_daemon
 from tests.disks import a_disk, fill
 from tests.whatsapp import Account, Peer, WhatsApp, contents
-from tests.whatsapp.golib import library_path
 from tests.whatsapp.history import Conversation, Line
 
 pytestmark = pytest.mark.timeout(180)
@@ -29,15 +28,8 @@ BURST = 500
 
 @pytest.fixture(scope="module")
 def another_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory for PYTHONPATH with a neonize that is not the one that was released: its library has a byte more."""
-    directory = tmp_path_factory.mktemp("build")
-    original = library_path()
-    copy = directory / "neonize"
-    copy.mkdir()
-    (copy / "__init__.py").touch()
-    shutil.copytree(original.parent / "proto", copy / "proto")
-    (copy / original.name).write_bytes(original.read_bytes() + b"\0")
-    return directory
+    """A directory for PYTHONPATH with a neonize that is not the one that was released."""
+    return builds.another_build(tmp_path_factory.mktemp("build"))
 
 
 class Shop:

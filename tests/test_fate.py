@@ -28,13 +28,28 @@ def test_words_of_the_library(words: str, found: str | None, fate: type[Fate]) -
     assert isinstance(classify(words, found), fate)
 
 
+@pytest.mark.parametrize(
+    ("words", "innocent"),
+    [
+        ("failed to save cached sessions: transaction: commit: database or disk is full", True),
+        ("failed to get device list: failed to store: database is locked", True),
+        ("failed to send message node: websocket not connected", True),
+        ("failed to get device list: info query timed out", False),
+        ("something new", False),
+    ],
+)
+def test_what_is_not_the_messages_fault(words: str, innocent: bool) -> None:
+    """A disk or a connection that is not there says nothing against the message."""
+    assert classify(words, None) == NotSent(words, innocent=innocent)
+
+
 TEXTS = st.text(max_size=20)
 
 
 @given(
     st.one_of(
         st.builds(Sent, TEXTS, st.integers(0, 2**50)),
-        st.builds(NotSent, TEXTS),
+        st.builds(NotSent, TEXTS, st.booleans()),
         st.builds(Refused, TEXTS, TEXTS),
         st.builds(Unknown, TEXTS, TEXTS),
     )

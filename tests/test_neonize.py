@@ -7,18 +7,19 @@ import os
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
+from wad.core import connection, wire
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.core.outgoing import Attachment, AttachmentKind, Text
 from wad.engine import neonize
 from wad.engine.neonize import NeonizeWorker
-from wad.engine.port import EngineOptions
+from wad.engine.port import EngineOptions, Report
 from wad.engine.process import Process
 from wad.home import Home
 
@@ -28,7 +29,7 @@ FILE = Attachment(kind=AttachmentKind.IMAGE, sha256="0" * 64, size=1, mimetype="
 WORKER = """
 import socket, sys, time
 from wad.core import wire
-from wad.core.errors import Damaged, EngineFailure, NotFound
+from wad.core.errors import Damaged, EngineFailure, NotFound, Unavailable
 sock = socket.socket(fileno=int(sys.argv[1]))
 decoder = wire.Decoder()
 while data := sock.recv(1 << 16):
@@ -39,6 +40,10 @@ while data := sock.recv(1 << 16):
             continue
         if act == "die":
             sys.exit(1)
+        if act == "replaced":
+            for notice in wire.Notice(act, []), wire.Notice("ending", ["replaced by another client"]):
+                sock.sendall(wire.encode(notice))
+            sys.exit(3)
         if isinstance(act, Exception):
             error = act
         else:
@@ -48,7 +53,9 @@ while data := sock.recv(1 << 16):
 
 
 @asynccontextmanager
-async def a_worker(directory: Path, **acts: str) -> AsyncIterator[NeonizeWorker]:
+async def a_worker(
+    directory: Path, report: Callable[[Report], None] = lambda report: None, **acts: str
+) -> AsyncIterator[NeonizeWorker]:
     """A worker that answers each method with an expression, hangs over it, or dies of it."""
     ours, theirs = socket.socketpair()
     shown = "{" + ", ".join(f"{name!r}: {act}" for name, act in acts.items()) + "}"
@@ -61,7 +68,7 @@ async def a_worker(directory: Path, **acts: str) -> AsyncIterator[NeonizeWorker]
         process,
         reader,
         writer,
-        lambda report: None,
+        report,
         EngineOptions(directory),
         None,
     )
@@ -146,9 +153,41 @@ async def test_an_upload_that_fails(tmp_path: Path, act: str, kind: type) -> Non
         assert isinstance(await worker.send(BOB, FILE, SECRET, 1), kind)
 
 
+@pytest.mark.parametrize(
+    ("act", "innocent"),
+    [
+        ("'die'", True),
+        ("Unavailable('cannot read it: Input/output error')", True),
+        ("EngineFailure('failed to store: database is locked')", True),
+        ("EngineFailure('upload failed with status code 500')", False),
+    ],
+)
+async def test_whose_fault_it_was(tmp_path: Path, act: str, innocent: bool) -> None:
+    """A worker that is gone, or a disk that refuses, uses up no patience with a message."""
+    async with a_worker(tmp_path, upload=act) as worker:
+        fate = await worker.send(BOB, FILE, SECRET, 1)
+        assert isinstance(fate, NotSent)
+        assert fate.innocent == innocent
+
+
 async def test_a_file_is_uploaded_and_then_sent(tmp_path: Path) -> None:
     """The second call carries what the first one said."""
     async with a_worker(
         tmp_path, upload="['u', '/u', b'', b'', b'', 1, 1]", send="['sent', 'WA1', 7]"
     ) as worker:
         assert await worker.send(BOB, FILE, SECRET, 1) == Sent("WA1", 7)
+
+
+async def test_what_a_worker_said_last_is_heard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Although it had ended, with our words unread, before we read its own."""
+    reports: list[Report] = []
+    async with a_worker(tmp_path, reports.append, word="'replaced'") as worker:
+        assert worker.pid is not None
+        worker._writer.write(wire.encode(wire.Request(1, "word", [])))
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        worker.permit(1)
+        assert await worker.ended == "replaced by another client"
+        assert reports == [connection.Replaced()]
+        assert "lost touch" not in caplog.text

@@ -28,6 +28,7 @@ from wad.core.outgoing import (
     target_of,
 )
 from wad.engine.simulator import SimulatedWorker
+from wad.flow import outbound
 from wad.flow.account import Account
 from wad.flow.tidying import tidy_media
 
@@ -37,6 +38,11 @@ BOB = Jid.parse("15550000002@s.whatsapp.net")
 def texts_sent(world: World, account: Account) -> list[str]:
     """What the simulated worker of an account has sent."""
     return [c.text for _, c, _ in world.worker(account).sent if isinstance(c, Text)]
+
+
+async def refused(world: World, times: int) -> None:
+    """Wait until a message has gone back to the queue so often."""
+    await until(lambda: sum(h.text.startswith("queued: ") for h in world.bus.past) >= times)
 
 
 async def test_a_message_is_sent_and_delivered(tmp_path: Path) -> None:
@@ -137,6 +143,46 @@ async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
         entry = await world.outbound.settled(entry.id, timeout=8)
         assert entry.wa_id
         assert entry.attempts == 1
+
+
+async def test_refusals_that_are_not_the_messages_own_cost_nothing(tmp_path: Path) -> None:
+    """A full disk, a worker that is gone: however often, the message waits, and leaves in its turn."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        world.worker(account).fate = NotSent("database or disk is full", innocent=True)
+        texts = [f"text {n}" for n in range(9)]
+        for number, text in enumerate(texts, 1):
+            entry = (await world.outbound.enqueue(account.id, BOB, Text(text))).entry
+            await refused(world, number)
+        world.worker(account).fate = None
+        assert (await world.outbound.settled(entry.id, timeout=8)).wa_id
+        assert texts_sent(world, account) == texts
+
+
+async def test_refusals_within_a_moment_are_one(tmp_path: Path) -> None:
+    """New messages wake the sender, and each time it tries the oldest; that is not what its patience is for."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        world.worker(account).fate = NotSent("who knows")
+        first = (await world.outbound.enqueue(account.id, BOB, Text("text 0"))).entry
+        for number in range(1, 9):
+            await refused(world, number)
+            await world.outbound.enqueue(account.id, BOB, Text(f"text {number}"))
+        world.worker(account).fate = None
+        assert (await world.outbound.settled(first.id, timeout=8)).wa_id
+
+
+async def test_patience_with_a_message_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a connected library refuses again and again failed, and the next goes out."""
+    monkeypatch.setattr(outbound, "_RETRY", 0.01)
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        world.worker(account).fate = NotSent("who knows")
+        first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
+        entry = await world.outbound.settled(first.id, timeout=8)
+        assert (entry.state, entry.error_code, entry.error) == ("failed", "not_sent", "who knows")
 
 
 @pytest.mark.parametrize(("left", "state"), [(False, "delivered"), (True, "uncertain")])

@@ -7,6 +7,8 @@ import signal
 import socket
 import sys
 
+import pytest
+
 from wad.engine.process import Process
 
 
@@ -39,12 +41,35 @@ async def test_killed() -> None:
     ours.close()
 
 
-async def test_a_panic_is_in_the_reason() -> None:
-    """The library's last words are kept."""
-    process, ours = start("print('panic: oh no', flush=True); import os; os.abort()", [])
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGQUIT])
+async def test_a_panic_is_in_the_reason(number: signal.Signals) -> None:
+    """The head of the library's report is kept, however long it is, and whichever signal follows it."""
+    code = (
+        "import os; print('hello'); print('panic: oh no'); print('a stack\\n' * 300, flush=True); "
+    )
+    process, ours = start(f"{code}os.kill(os.getpid(), {int(number)})", [])
     await asyncio.wait_for(process.ended, 20)
     await process.drained()
-    assert process.reason() == "the worker was killed by SIGABRT (panic: oh no)"
+    assert process.reason() == f"the worker was killed by {number.name} (panic: oh no)"
+    assert process.last_words()[:2] == ["panic: oh no", "a stack"]
+    ours.close()
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("raise SystemExit(3)", []),
+        ("os.kill(os.getpid(), 9)", []),
+        ("os.kill(os.getpid(), 15)", []),
+        ("os.kill(os.getpid(), 3)", ["hello"]),
+    ],
+)
+async def test_last_words(end: str, words: list[str]) -> None:
+    """Without a report they are the end of its output; who ended as it should has none."""
+    process, ours = start(f"import os; print('hello', flush=True); {end}", [])
+    await asyncio.wait_for(process.ended, 20)
+    await process.drained()
+    assert list(process.last_words()) == words
     ours.close()
 
 

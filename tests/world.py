@@ -27,14 +27,16 @@ from wad.store.sqlite import SqliteStore
 PATIENT = 10.0  # seconds until a test that waits for something gives up
 
 
-async def until(condition: Callable[[], object], what: str = "the condition") -> None:
+async def until(
+    condition: Callable[[], object], what: str = "the condition", patience: float = PATIENT
+) -> None:
     """Wait until a condition holds; a test that waits in vain says for what."""
     try:
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(patience):
             while not condition():
                 await asyncio.sleep(0.005)
     except TimeoutError:
-        raise AssertionError(f"waited {PATIENT:g} s in vain for {what}") from None
+        raise AssertionError(f"waited {patience:g} s in vain for {what}") from None
 
 
 class ShiftedClock(SystemClock):

@@ -39,7 +39,7 @@ class Failure:
 
 
 class Account:
-    """One WhatsApp account.  `presence` is what a device of it said last.
+    """One WhatsApp account.  `presence` is what a device of it said last, `last_message` the last stanza that it sent.
 
     These make the server misbehave: `login_failure` refuses logins; `silent` leaves everything on a live connection
     without an answer, `acks_messages` False what the account sends, `answers_queries` False its queries;
@@ -61,6 +61,7 @@ class Account:
         self.ack_error: int | None = None
         self._silent = False
         self.presence = ""
+        self.last_message: Node | None = None
         self._last_number = 0
 
     @property

@@ -16,7 +16,7 @@ from tests.whatsapp.wire import SERVER, Node, node
 
 log = logging.getLogger(__name__)
 
-_QR_REFS = 6  # exactly six make the first code last 60 s (whatsapp-protocol.md 5.1)
+CODES = 6  # exactly six make the first code last 60 s (whatsapp-protocol.md 5.1)
 _FAREWELL = "farewell"
 _GRACE = 2.0  # seconds for a client to read the last stanza before it is cut off anyway
 _USERNAME, _DEVICE, _PAIRING = 1, 18, 19  # fields of ClientPayload
@@ -25,7 +25,7 @@ _USERNAME, _DEVICE, _PAIRING = 1, 18, 19  # fields of ClientPayload
 class Connection:
     """An established connection: it logs in as a device, or shows QR codes and has `refs` and a candidate's keys."""
 
-    def __init__(self, socket: WebSocket, frames: Frames, transport: Transport) -> None:
+    def __init__(self, socket: WebSocket, frames: Frames, transport: Transport, codes: int) -> None:
         self._socket = socket
         self._frames = frames
         self._transport = transport
@@ -40,17 +40,20 @@ class Connection:
         if _PAIRING in payload:
             registration = pb.data(payload, _PAIRING)
             self.candidate = DeviceKeys.from_registration(self.noise, registration)
-            self.refs = tuple(f"2@{n}{os.urandom(8).hex()}" for n in range(_QR_REFS))
+            self.refs = tuple(f"2@{n}{os.urandom(8).hex()}" for n in range(codes))
 
     @staticmethod
-    async def accept(socket: WebSocket, authority: Authority) -> Connection:
-        """Shake hands.  Raises ConnectionError, and ValueError for what is no WhatsApp client."""
+    async def accept(socket: WebSocket, authority: Authority, codes: int = CODES) -> Connection:
+        """Shake hands; who wants to be linked gets so many codes to show.
+
+        Raises ConnectionError, and ValueError for what is no WhatsApp client.
+        """
         frames, handshake = Frames(), Handshake(authority)
         while True:
             for frame in frames.feed(await socket.receive()):
                 answer = handshake.receive(frame)
                 if isinstance(answer, Transport):
-                    return Connection(socket, frames, answer)
+                    return Connection(socket, frames, answer, codes)
                 socket.send(answer)
 
     def take_candidate(self) -> DeviceKeys:

@@ -19,6 +19,7 @@ Copies = list[tuple[Jid, Node]]
 def deliver(server: WhatsApp, device: Device, message: Node) -> None:
     """Hand a message on; a frame that comes again is only counted (whatsapp-protocol.md 9.2)."""
     account, ident, to = device.account, message.get("id"), message.jid("to")
+    account.last_message = message
     if account.acks_messages:
         error = account.ack_error
         ack = node("ack", class_="message", id=ident, from_=to, t=server.now(), error=error)

@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 # go.mau.fi/whatsmeow.WACertPubKey: a package variable, hence in writable .data.
 REAL_ROOT_KEY = bytes.fromhex("142375574d0a587166aae71ebe516437c4a28b73e3695c6ce1f7f9545da8ee6b")
+# whatsmeow's keepalive.go: how long an answer to a ping may take, the least and the most between two pings, and how
+# long none may be answered before the connection is given up; variables, too.
+PINGS = struct.pack("<4q", *(seconds * 1_000_000_000 for seconds in (10, 20, 30, 180)))
 _MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
 _PT_LOAD, _SHT_RELA = 1, 4
 _RELATIVE = frozenset({8, 1027})  # R_X86_64_RELATIVE, R_AARCH64_RELATIVE
@@ -26,6 +29,7 @@ class GoLibFacts(NamedTuple):
     single_tokens: tuple[str, ...]
     double_tokens: tuple[tuple[str, ...], ...]
     root_key_address: int  # virtual address, relative to the load base
+    pings_address: int  # likewise, of four Go durations, see PINGS
 
 
 class _Elf:
@@ -93,8 +97,9 @@ def library_path() -> Path:
 def facts(path: Path) -> GoLibFacts:
     """Parse the file, once (0.1 s for the 18 MB library).  Raises RuntimeError when it is not built as expected."""
     data = path.read_bytes()
-    if data.count(REAL_ROOT_KEY) != 1:
-        raise RuntimeError(f"{path}: the Noise root key does not stand there exactly once")
+    for what, wanted in ("Noise root key", REAL_ROOT_KEY), ("keepalive times", PINGS):
+        if data.count(wanted) != 1:
+            raise RuntimeError(f"{path}: the {what} do not stand there exactly once")
     try:
         elf = _Elf(data)
         # SingleByteTokens: array of 236 strings, [0] = "", [1] = "xmlstreamstart".
@@ -109,7 +114,7 @@ def facts(path: Path) -> GoLibFacts:
         (table,) = elf.references(first)
         slices = range(table, table + 24 * _DOUBLE_TABLES, 24)
         double = tuple(elf.go_strings(elf.pointers[at], elf.word(at + 8)) for at in slices)
-        return GoLibFacts(single, double, elf.find(REAL_ROOT_KEY))
+        return GoLibFacts(single, double, elf.find(REAL_ROOT_KEY), elf.find(PINGS))
     except (ValueError, KeyError, StopIteration, struct.error) as error:
         raise RuntimeError(
             f"{path}: the token dictionary is not where it was: {error!r}"

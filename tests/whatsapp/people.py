@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RECEIPT_KINDS = ("delivery", "read", "played")
 # Kinds that the library has no name for; each ends its event pump (engine.md 3).
-FATAL_RECEIPT_KINDS = ("server-error", "enc_rekey_retry")
+FATAL_RECEIPT_KINDS = ("server-error", "enc_rekey_retry", "unheard-of")
 _REMEMBERED = 1000  # secrets of messages
 
 

@@ -14,7 +14,7 @@ from typing import Self
 from tests.whatsapp import linking, stanzas, trust
 from tests.whatsapp.account import Account, Failure
 from tests.whatsapp.certificate import make_certificate
-from tests.whatsapp.connection import Connection
+from tests.whatsapp.connection import CODES, Connection
 from tests.whatsapp.device import Device
 from tests.whatsapp.front import Front, WebSocket
 from tests.whatsapp.groups import Group
@@ -33,10 +33,17 @@ log = logging.getLogger(__name__)
 
 
 class WhatsApp:
-    """A WhatsApp on loopback: `async with WhatsApp() as server`.  `errors` holds what went wrong in its own tasks."""
+    """A WhatsApp on loopback: `async with WhatsApp() as server`.  `errors` holds what went wrong in its own tasks.
 
-    def __init__(self, port: int = 0) -> None:
+    `pings`: clients ping after so many seconds instead of 20 to 30.  `codes`: how many QR codes a device gets to show;
+    `pairing_failure`: it gets none, but is refused.
+    """
+
+    def __init__(self, port: int = 0, *, pings: float | None = None) -> None:
         self._port = port
+        self._pings = pings
+        self.codes = CODES
+        self.pairing_failure: Failure | None = None
         self._stack = AsyncExitStack()
         self.errors: list[BaseException] = []
         self.news = News(self.errors)
@@ -57,7 +64,7 @@ class WhatsApp:
         """Listen."""
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="whatsapp-")))
         self._certificate, tls = make_certificate(directory)
-        self._site = trust.write_trust(directory, self._authority.root.public)
+        self._site = trust.write_trust(directory, self._authority.root.public, self._pings)
         self._front = Front(tls, self.media, self._serve, self.failed, self.news.tell)
         await self._stack.enter_async_context(self._front.listening(self._port))
         return self
@@ -100,6 +107,14 @@ class WhatsApp:
     async def drop(self, account: Account) -> None:
         """Cut an account's connection."""
         await account.drop()
+
+    async def drop_unlinked(self) -> None:
+        """Cut the connections on which QR codes are shown."""
+        ending = self.unlinked()
+        for connection in ending:
+            connection.abort()
+        for connection in ending:
+            await self.news.until(connection.gone, 10, "end of a connection that shows codes")
 
     def failed(self, error: BaseException) -> None:
         """Something went wrong in a task of the server."""
@@ -191,7 +206,7 @@ class WhatsApp:
     # --- connections --------------------------------------------------------------------------
 
     async def _serve(self, socket: WebSocket) -> None:
-        connection = await Connection.accept(socket, self._authority)
+        connection = await Connection.accept(socket, self._authority, self.codes)
         self._connections.add(connection)
         try:
             if connection.candidate is not None:
@@ -205,6 +220,9 @@ class WhatsApp:
 
     async def _pair(self, connection: Connection) -> None:
         """Offer references for QR codes, and wait until a phone has scanned one (whatsapp-protocol.md 5.1)."""
+        if self.pairing_failure is not None:
+            await self._refuse(connection, self.pairing_failure)
+            return
         refs = [node("ref", ref.encode()) for ref in connection.refs]
         offer = node("pair-device", *refs)
         connection.send(node("iq", offer, from_=SERVER, type_="set", id=self.next_id()))
@@ -221,9 +239,7 @@ class WhatsApp:
         account = self.account(Jid(connection.username))
         found = Failure(401) if account is None else account.may_log_in(connection)
         if isinstance(found, Failure):
-            connection.end(found.as_node())
-            async for _ in connection.stanzas():
-                pass
+            await self._refuse(connection, found)
             return
         try:
             found.log_in(connection)
@@ -232,6 +248,11 @@ class WhatsApp:
             await self._talk(found, connection)
         finally:
             found.logged_off(connection)
+
+    async def _refuse(self, connection: Connection, failure: Failure) -> None:
+        connection.end(failure.as_node())
+        async for _ in connection.stanzas():
+            pass
 
     async def _talk(self, device: Device, connection: Connection) -> None:
         async for stanza in connection.stanzas():

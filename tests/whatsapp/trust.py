@@ -2,16 +2,18 @@
 
 Nothing in the program under test knows of it: `sitecustomize`, which Python imports at start-up from PYTHONPATH, waits
 until the program itself loads the library, through neonize or by its own `ctypes.CDLL`, and then replaces the pinned
-Noise root key in its memory.  A process that never loads the library stays as it is.
+Noise root key in its memory, and how often it pings where a test asked for that.  A process that never loads the
+library stays as it is.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import struct
 from pathlib import Path
 
-from tests.whatsapp.golib import REAL_ROOT_KEY, facts, library_path
+from tests.whatsapp.golib import PINGS, REAL_ROOT_KEY, facts, library_path
 
 _SITECUSTOMIZE = '''\
 """Written by tests/whatsapp/trust.py: makes the WhatsApp library in this process trust the test server."""
@@ -21,7 +23,7 @@ import sys
 _MODULE = "ctypes"  # what loads shared objects
 
 
-def _replace_root_key(library):
+def _change(library):
     import ctypes
     import json
     from pathlib import Path
@@ -30,13 +32,15 @@ def _replace_root_key(library):
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, _, offset, _, _, *path = line.split(None, 5)
         if path == [library] and int(offset, 16) == 0:
-            place = int(span.partition("-")[0], 16) + trust["address"]
+            base = int(span.partition("-")[0], 16)
             break
     else:
         raise RuntimeError(f"{library} is not loaded here")
-    if ctypes.string_at(place, 32) != bytes.fromhex(trust["real"]):
-        raise RuntimeError("unexpected bytes where the Noise root key should be: another build of the library?")
-    ctypes.memmove(place, bytes.fromhex(trust["ours"]), 32)
+    for address, *values in trust["changes"]:
+        before, after = map(bytes.fromhex, values)
+        if ctypes.string_at(base + address, len(before)) != before:
+            raise RuntimeError(f"unexpected bytes at {address:#x}: another build of the library?")
+        ctypes.memmove(base + address, after, len(after))
 
 
 def _watch(ctypes):
@@ -47,7 +51,7 @@ def _watch(ctypes):
     def init(self, name, *args, **options):
         load(self, name, *args, **options)
         if "neonize-linux-" in os.path.basename(str(name)):
-            _replace_root_key(os.path.realpath(name))
+            _change(os.path.realpath(name))
 
     ctypes.CDLL.__init__ = init
 
@@ -78,18 +82,22 @@ sys.meta_path.insert(0, _Finder)
 '''
 
 
-def write_trust(directory: Path, root_key: bytes) -> Path:
-    """Make a directory for PYTHONPATH that makes the library trust `root_key`."""
+def write_trust(directory: Path, root_key: bytes, pings: float | None = None) -> Path:
+    """Make a directory for PYTHONPATH that makes the library trust `root_key`.
+
+    `pings`: seconds between two pings on its connection, and until one counts as unanswered.
+    """
     library = library_path()
     site = directory / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(_SITECUSTOMIZE)
-    trust = {
-        "library": str(library.resolve()),
-        "address": facts(library).root_key_address,
-        "real": REAL_ROOT_KEY.hex(),
-        "ours": root_key.hex(),
-    }
+    found = facts(library)
+    changes = [(found.root_key_address, REAL_ROOT_KEY.hex(), root_key.hex())]
+    if pings is not None:
+        pause = int(pings * 1_000_000_000)
+        hurried = struct.pack("<4q", pause, pause, pause + 1_000_000, 180_000_000_000)
+        changes.append((found.pings_address, PINGS.hex(), hurried.hex()))
+    trust = {"library": str(library.resolve()), "changes": changes}
     (site / "trust.json").write_text(json.dumps(trust))
     return site
 

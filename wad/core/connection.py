@@ -384,7 +384,8 @@ def _lost(status: Status, why: str, worker_until: float) -> Status:
 
 def _ended(status: Status, why: str, now: float, chance: float, patience: Patience) -> Status:
     if not status.paired and status.pair_until is None:
-        return _rest(status, State.AWAITING_SCAN, "not paired yet")
+        reason = "not paired yet" if status.worker else status.reason
+        return _rest(status, State.AWAITING_SCAN, reason)
     # An end that was asked for (restart, a used-up list of codes) already has its time and is no failure.
     planned = not status.worker and status.retry_at is not None
     return replace(

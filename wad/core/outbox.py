@@ -85,9 +85,13 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class NotSent(msgspec.Struct, frozen=True):
-    """It certainly did not leave."""
+    """It certainly did not leave.
+
+    `innocent`: the message had no part in it (a full disk, a worker that died), so that no patience with it is used up.
+    """
 
     why: str
+    innocent: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -14,6 +14,10 @@ from wad.core.outbox import NotSent, Refused, Sent, Unknown
 Fate = Sent | NotSent | Refused | Unknown
 
 _NOT_WRITTEN: Final = re.compile(r"failed to send message node|not connected|not logged in")
+_NOT_ITS_FAULT: Final = re.compile(
+    r"\b(?:database|disk)\b|not connected|not logged in|client is nil"
+)
+"""SQLite's words, with which the library fails to save its keys over it; and a library that is not ready."""
 _SERVER_ERROR: Final = re.compile(r"server returned error (\d+)")
 
 
@@ -24,8 +28,13 @@ def classify(words: str, found: str | None) -> Fate:
     if match := _SERVER_ERROR.search(words):
         return Refused(f"server_{match[1]}", f"WhatsApp refused it with error {match[1]}")
     if found is None or _NOT_WRITTEN.search(words):
-        return NotSent(words)
+        return NotSent(words, innocent=is_innocent(words))
     return Unknown(found, words)
+
+
+def is_innocent(words: str) -> bool:
+    """Whether the message had no part in what the library says went wrong."""
+    return _NOT_ITS_FAULT.search(words) is not None
 
 
 _KINDS: Final = {"sent": Sent, "not_sent": NotSent, "refused": Refused, "unknown": Unknown}

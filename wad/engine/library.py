@@ -26,6 +26,7 @@ from google.protobuf.internal import builder
 from wad.core.errors import EngineFailure
 from wad.core.jid import Jid
 from wad.engine.binding import Functions, dsn, package
+from wad.engine.words import refused_version
 
 
 def _descriptions() -> None:
@@ -106,6 +107,8 @@ class Library:
         self._on_qr = on_qr
         self._on_status = on_status
         self._on_line = on_line
+        self.refused_version = ""
+        """The version of WhatsApp Web that WhatsApp refused, once it has."""
 
     def connect(self) -> None:
         """Connect and stay; returns only when the client is done for.  Raises EngineFailure."""
@@ -133,6 +136,7 @@ class Library:
             self._on_line(entry.Name, entry.Message)
         if entry.Level not in ("DEBUG", "INFO"):
             log.warning("%s: %s", entry.Name, entry.Message)
+            self.refused_version = refused_version(entry.Message) or self.refused_version
 
     def is_connected(self) -> bool:
         """Whether the socket is open.  May block while the library dials (engine.md 3)."""

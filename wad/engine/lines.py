@@ -5,7 +5,8 @@ it, just before it does.  Attributes are sorted (whatsmeow binary/xml.go): befor
 writes.
 
 What events are about has a name here: `message(id)`; `receipt_of(id)` with the id of the first message that it means;
-`announced(id)` of a message that announces a part of the history, and HISTORY for that part, downloaded.  The first letter tells them apart, since ids are chosen by strangers.
+`announced(id)` of a message that announces a part of the history, and HISTORY for that part once it was downloaded.
+The first letter tells them apart, since ids are chosen by strangers.
 """
 
 from __future__ import annotations

@@ -9,11 +9,20 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, Final
 
 from wad.clock import SystemClock
 from wad.core import connection, wire
-from wad.core.errors import BadInput, Damaged, EngineFailure, NotFound, TimedOut, WadError
+from wad.core.errors import (
+    BadInput,
+    Damaged,
+    EngineFailure,
+    NotFound,
+    TimedOut,
+    Unavailable,
+    WadError,
+)
 from wad.core.jid import Jid, masked
 from wad.core.outbox import NotSent, Refused, Unknown
 from wad.core.outgoing import Attachment, Outgoing, encode
@@ -153,6 +162,8 @@ class NeonizeWorker:
         self._process = process
         self._reader = reader
         self._writer = writer
+        # Asyncio closes its own when a write fails, and what was not read yet with it.
+        self._socket = writer.get_extra_info("socket").dup()
         self._report = report
         self._options = options
         self._comparison = comparison
@@ -189,10 +200,12 @@ class NeonizeWorker:
         finally:
             probing.cancel()
             self._writer.close()
+            self._socket.close()
         if self._comparing is not None:
             await self._comparing  # the files are nobody's once this worker has ended
-        if "SIGABRT" in why:
-            log.error("worker's last words: %s", masked(" | ".join(self._process.tail)))
+        if words := self._process.last_words():
+            text = masked(" | ".join(words))
+            log.error("worker's last words: %s", text, extra={"account": self._home.id})
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(EngineFailure("the worker is gone"))
@@ -200,9 +213,23 @@ class NeonizeWorker:
 
     async def _listen(self) -> None:
         decoder = wire.Decoder()
-        while data := await self._reader.read(1 << 16):
-            for frame in decoder.feed(data):
+        try:
+            while data := await self._reader.read(1 << 16):
+                for frame in decoder.feed(data):
+                    self._take(frame)
+        except ConnectionError:
+            # It ended while something was written to it.  That it was replaced or logged out may be what it said last.
+            await asyncio.shield(self._process.ended)
+            for frame in decoder.feed(self._unread()):
                 self._take(frame)
+
+    def _unread(self) -> bytes:
+        """What lies in the socket of a worker that has ended."""
+        found = b""
+        with suppress(ConnectionError):
+            while data := self._socket.recv(1 << 16):
+                found += data
+        return found
 
     def _take(self, frame: wire.Frame) -> None:
         match frame:
@@ -317,7 +344,9 @@ class NeonizeWorker:
             return fate.classify(why, found)
         if isinstance(why, TimedOut):  # it may still leave: no trace proves nothing
             return Unknown(found or "", str(why))
-        return NotSent(str(why)) if found is None else Unknown(found, str(why))
+        if found is not None:
+            return Unknown(found, str(why))
+        return self._not_sent(why)
 
     async def _upload(self, content: Attachment) -> Upload | NotSent | Refused:
         """Where the file lies at WhatsApp; or why nothing was sent."""
@@ -337,7 +366,11 @@ class NeonizeWorker:
             await asyncio.shield(self.ended)
             return NotSent(str(error))
         except WadError as error:
-            return NotSent(str(error))
+            return self._not_sent(error)
+
+    def _not_sent(self, why: WadError) -> NotSent:
+        surroundings = self._process.ended.done() or isinstance(why, Unavailable)
+        return NotSent(str(why), innocent=surroundings or fate.is_innocent(str(why)))
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers have WhatsApp."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,9 @@ from typing import Final
 from wad.core.errors import EngineFailure
 
 _TAIL: Final = 20  # lines of its last words that are kept
+_CRASH: Final = re.compile(r"panic: |fatal error: |SIG[A-Z]+: ")
+"""How the report of a Go runtime that gives up begins; hundreds of lines follow, each thread's stack among them."""
+_ASKED: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
 
 
 class Process:
@@ -27,7 +31,8 @@ class Process:
         self._popen = popen
         self._on_line = on_line
         self.pid = popen.pid
-        self.tail: deque[str] = deque(maxlen=_TAIL)
+        self._tail: deque[str] = deque(maxlen=_TAIL)
+        self._crash: list[str] = []
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = loop.create_future()
         self._pidfd = os.pidfd_open(popen.pid)
@@ -95,10 +100,15 @@ class Process:
                 if not line:
                     return
                 text = line.decode(errors="replace").rstrip()
-                self.tail.append(text)
+                self._remember(text)
                 self._on_line(text)
         finally:
             transport.close()
+
+    def _remember(self, line: str) -> None:
+        self._tail.append(line)
+        if len(self._crash) < _TAIL and (self._crash or _CRASH.match(line)):
+            self._crash.append(line)
 
     async def drained(self) -> None:
         """Until its whole output was read."""
@@ -111,7 +121,15 @@ class Process:
             how = f"the worker was killed by {signal.Signals(-status).name}"
         else:
             how = f"the worker ended with code {status}"
-        panic = next(
-            (line for line in self.tail if line.startswith(("panic:", "fatal error:"))), ""
-        )
-        return f"{how} ({panic})" if panic else how
+        return f"{how} ({self._crash[0]})" if self._crash else how
+
+    def last_words(self) -> Sequence[str]:
+        """What it wrote when it crashed: the head of Go's report, else the end of its output; ask as for `reason`.
+
+        Empty when it ended by itself or was asked to.  Go ends a crashed process by SIGABRT, or by the SIGQUIT with
+        which it asks its other threads for their stacks: inside of Python nothing handles that.
+        """
+        if self._crash:
+            return self._crash
+        status = self.ended.result()
+        return () if status >= 0 or -status in _ASKED else tuple(self._tail)

@@ -36,12 +36,13 @@ from wad.core.jid import Jid
 from wad.core.outbox import Sent
 from wad.core.outgoing import Outgoing, decode
 from wad.engine import fate, memory, session
-from wad.engine.binding import Functions, shared_object
+from wad.engine.binding import VERSION, Functions, shared_object
 from wad.engine.compose import Envelope, Upload, compose
 from wad.engine.inbox import KEPT, Inbox
 from wad.engine.library import Library, blank, parse
 from wad.engine.link import Link, Permission
 from wad.engine.receipts import Gate, NotThisBuild, keep_plaintexts
+from wad.engine.words import ban, is_ban, why_it_ended
 from wad.home import Home, lock_account
 from wad.spool import Spool
 
@@ -112,7 +113,9 @@ class Worker:
         try:
             self._library.connect()
         except EngineFailure as error:
-            why = str(error)
+            why = why_it_ended(str(error))
+            if is_ban(str(error)):
+                self._link.notice("banned", 0, why)
         except (
             BaseException
         ) as error:  # whatever it was, this process is of no more use and says so
@@ -204,11 +207,11 @@ class Worker:
                 notice("replaced")
                 self.end("replaced by another client")
             case "TemporaryBan":
-                notice("banned", event.Expire, f"banned for a time ({_word(event, 'Code')})")
+                why = ban(_word(event, "Code"), event.Expire, self._clock.wall_ms())
+                notice("banned", event.Expire, why)
                 self.end("banned")
             case "ClientOutdated":
-                notice("outdated", "WhatsApp refuses this version of the library")
-                self.end("outdated")
+                self._outdated()
             case "ConnectFailure":
                 self.end(f"WhatsApp refused the login ({_word(event, 'Reason')} {event.Message})")
 
@@ -219,10 +222,15 @@ class Worker:
             self._link.notice("qr_over")
             self.end("nobody scanned the QR code")
         elif word == "err-client-outdated":
-            self._link.notice("outdated", "WhatsApp refuses this version of the library")
-            self.end("outdated")
+            self._outdated()
         elif not word.startswith("code"):
             self.end(f"pairing ended: {word}")
+
+    def _outdated(self) -> None:
+        web = self._library.refused_version
+        version = f"{VERSION}, WhatsApp Web {web}" if web else VERSION
+        self._link.notice("outdated", f"WhatsApp refuses this version of the library ({version})")
+        self.end("outdated")
 
     # --- what the daemon asks, on threads of ours -----------------------------------------------
 

@@ -44,10 +44,34 @@ _SECRET_BYTES: Final = 32  # as WhatsApp's own message secrets (engine.md 6)
 _PATIENCE: Final = (
     5  # times that a connected library may say "not sent" before the message is refused
 )
-_RETRY: Final = 2.0  # seconds before the next try after "not sent", or while the store fails
+_RETRY: Final = 2.0  # seconds before the next try after "not sent", or while the store fails; tries within count once
 _DRAIN: Final = 4.0  # seconds that a send under way may take when the reign ends
 _LOOK: Final = 30.0  # seconds after which the outbox is looked at even if nobody woke us
 _OPEN: Final = frozenset({MessageStatus.QUEUED, MessageStatus.SENDING})
+
+
+class _Patience:
+    """With what a connected library would not send: how often each entry was refused, and when last."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._refused: dict[str, tuple[int, float]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._refused)
+
+    def ends(self, ident: str, refusal: NotSent) -> bool:
+        """Whether it ends with this refusal."""
+        now = self._clock.monotonic()
+        count, last = self._refused.get(ident, (0, float("-inf")))
+        if not refusal.innocent and now - last >= _RETRY:
+            count, last = count + 1, now
+        self._refused[ident] = (count, last)
+        return count >= _PATIENCE
+
+    def forget(self, ident: str) -> None:
+        """It was settled."""
+        self._refused.pop(ident, None)
 
 
 class Outbound:
@@ -189,7 +213,7 @@ class Outbound:
 
     async def _send_all(self, account: Account) -> None:
         judged = False
-        refusals: dict[str, int] = {}
+        patience = _Patience(self._clock)
         while not self._closing:
             wake = self._waker(account.id)
             wake.clear()
@@ -198,9 +222,9 @@ class Outbound:
                 if not judged:
                     await self._judge_stranded(account)
                     judged = True
-                while await self._send_next(account, refusals):
+                while await self._send_next(account, patience):
                     pass
-                if refusals:
+                if patience:
                     pause = _RETRY
             except WadError as error:
                 log.warning("cannot send: %s", error, extra={"account": account.id})
@@ -223,7 +247,7 @@ class Outbound:
             outcome: Outcome = NotSent(why) if found is None else Unknown(found, why)
             await self._settle(entry.id, outcome)
 
-    async def _send_next(self, account: Account, refusals: dict[str, int]) -> bool:
+    async def _send_next(self, account: Account, patience: _Patience) -> bool:
         """Send the oldest queued message; whether to go on with the next at once."""
         worker = account.worker
         if self._closing or account.status.state is not State.CONNECTED or worker is None:
@@ -234,12 +258,11 @@ class Outbound:
         claim = Claimed(Claim(self._holder, self._epoch or 0), self._draw(_SECRET_BYTES))
         entry = await self._settle(entry.id, claim)
         fate = await self._try(worker, entry)
-        if isinstance(fate, NotSent) and account.status.state is State.CONNECTED:
-            refusals[entry.id] = refusals.get(entry.id, 0) + 1
-            if refusals[entry.id] >= _PATIENCE:
-                fate = Refused("not_sent", fate.why)
+        connected = account.status.state is State.CONNECTED
+        if isinstance(fate, NotSent) and connected and patience.ends(entry.id, fate):
+            fate = Refused("not_sent", fate.why)
         if not isinstance(fate, NotSent):
-            refusals.pop(entry.id, None)
+            patience.forget(entry.id)
         await self._settle_surely(entry.id, fate)
         return not isinstance(fate, NotSent)
 

@@ -1,0 +1,55 @@
+"""What the library says when it gives up or is refused, in words for an operator: rules over its texts, no I/O.
+
+The texts: whatsmeow's client.go and connectionevents.go, Go's net and tls, and protobuf's complaint about an event that
+neonize could not serialize (engine.md 3); each as neonize 0.5.2 gave it against the test server.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+_DIAL: Final = re.compile(r"failed to dial whatsapp web websocket: (?:.*: )?(.+)", re.DOTALL)
+_PROXY: Final = re.compile(r"\bproxyconnect\b|\bsocks connect\b")
+_BROKEN_OFF: Final = frozenset({"EOF", "unexpected EOF"})
+_UNKNOWN: Final = re.compile(r"required field neonize\.(\w+)\.\w+ not set")
+_UNKNOWN_EVENTS: Final = {
+    "ConnectFailure": "WhatsApp refused the login for a reason that the library does not know",
+    "Receipt": "WhatsApp sent a kind of receipt that the library does not know",
+    "TemporaryBan": "banned for a time, for a reason that the library does not know",
+}
+_WEB_VERSION: Final = re.compile(r"Client outdated \(405\).*\(client version: ([\d.]+)\)")
+
+
+def why_it_ended(words: str) -> str:
+    """One sentence for the error with which the library's connect() came back."""
+    if dial := _DIAL.fullmatch(words):
+        what = "the proxy" if _PROXY.search(words) else "WhatsApp"
+        why = "the connection broke off" if dial[1] in _BROKEN_OFF else dial[1]
+        return f"cannot reach {what}: {why}"
+    if unknown := _UNKNOWN.search(words):
+        return _UNKNOWN_EVENTS.get(
+            unknown[1], f"WhatsApp sent a {unknown[1]} that the library does not know"
+        )
+    return words
+
+
+def ban(code: str, seconds: int, now_ms: int) -> str:
+    """One sentence for a ban of so many seconds from now (0: WhatsApp did not say)."""
+    if not seconds:
+        return f"banned for a time ({code})"
+    end = datetime.fromtimestamp(now_ms // 1000 + seconds, UTC)
+    return f"banned until {end:%Y-%m-%d %H:%M:%S} UTC ({code})"
+
+
+def is_ban(words: str) -> bool:
+    """Whether connect() came back because of a ban with a code that the library does not know."""
+    unknown = _UNKNOWN.search(words)
+    return unknown is not None and unknown[1] == "TemporaryBan"
+
+
+def refused_version(line: str) -> str:
+    """The version of WhatsApp Web that a line of the library's log says was refused; empty for other lines."""
+    found = _WEB_VERSION.search(line)
+    return found[1] if found else ""
