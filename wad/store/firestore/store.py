@@ -208,7 +208,7 @@ class FirestoreStore(Replica):
 
     async def _keep_fetching(self, epoch: int) -> None:
         """What is exclusive is told once all that others told is known: else a thread would go back."""
-        failures = 0
+        failures, first = 0, True
         while True:
             self._look.clear()
             try:
@@ -219,7 +219,8 @@ class FirestoreStore(Replica):
                 failures += 1
                 continue
             failures = 0
-            self._teller.epoch = epoch
+            if first:
+                first, self._teller.epoch = False, epoch
             self._teller.wake()
             try:
                 async with asyncio.timeout(_FETCH_EVERY):
