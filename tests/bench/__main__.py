@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon, engine, growth, takeover
+from tests.bench import daemon, engine, firestore, growth, takeover
 from tests.bench.measure import Figure
 
 MEASURES = (
@@ -24,6 +24,8 @@ MEASURES = (
     growth.reconnects,
     takeover.takeover,
     takeover.rss_firestore,
+    firestore.firestore_batch,
+    firestore.firestore_idle,
 )
 
 

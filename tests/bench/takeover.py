@@ -31,7 +31,8 @@ _TERMS: Final = {
 
 
 @asynccontextmanager
-async def _firestore() -> AsyncIterator[Access]:
+async def an_emulated_firestore() -> AsyncIterator[Access]:
+    """An emulator of its own, warm."""
     script, why = find()
     if script is None:
         raise SystemExit(why)
@@ -90,7 +91,7 @@ async def _alternate(access: Access, directory: Path, how: signal.Signals) -> li
 @measure("takeover_stop", "takeover_crash")
 async def takeover() -> Sequence[Figure]:
     """How long nobody acts after a stop, and after everything on a machine was killed."""
-    async with _firestore() as access:
+    async with an_emulated_firestore() as access:
         peer = await _round_trip(access)
         with tempfile.TemporaryDirectory() as directory:
             stop = await _alternate(access, Path(directory, "stop"), signal.SIGINT)
@@ -104,16 +105,16 @@ async def takeover() -> Sequence[Figure]:
 
 @measure("rss_firestore")
 async def rss_firestore() -> Sequence[Figure]:
-    """Resident memory with the lease in Firestore, active, beside the same daemon with its lease in a file."""
-    async with _firestore() as access:
+    """Resident memory with lease and store in Firestore, active, beside the same daemon with both on its disk."""
+    async with an_emulated_firestore() as access:
         with tempfile.TemporaryDirectory() as directory:
             found = []
-            for kind in ("firestore", "file"):
-                environ = {"WAD_LEASE_KIND": kind}
-                async with a_machine(Path(directory), access, kind, environ=environ) as machine:
+            for store, lease in (("firestore", "firestore"), ("sqlite", "file")):
+                environ = {"WAD_STORE_KIND": store, "WAD_LEASE_KIND": lease}
+                async with a_machine(Path(directory), access, store, environ=environ) as machine:
                     await machine.daemon.start()
                     await machine.until_mode("active")
                     assert machine.daemon.process is not None
                     found.append(rss_mb(machine.daemon.process.pid))
     ours, peer = found
-    return [Figure("rss_firestore", ours, "MB", 80.0, "the same with lease.kind = file", peer)]
+    return [Figure("rss_firestore", ours, "MB", 80.0, "the same on sqlite", peer)]

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 AGAIN: Final = 300.0  # seconds after which the listener is made anew
 _TIMEOUT: Final = 5.0  # seconds for one call
 _PAGE: Final = 300  # documents
+_LATELY: Final = 60.0  # seconds
 
 
 class Intake:
@@ -93,9 +94,7 @@ class Intake:
             self._firestore.watch_query(
                 queued(client), self._soon(self._arrived.put_nowait), self._soon(self._lost.set)
             ),
-            self._firestore.watch(
-                self._late, self._soon(lambda _: self._on_late()), self._soon(self._lost.set)
-            ),
+            self._firestore.watch(self._late, self._soon(self._hear), self._soon(self._lost.set)),
         ]
 
     def _soon(self, act: Callable[..., object]) -> Callable[..., None]:
@@ -107,6 +106,14 @@ class Intake:
                 loop.call_soon_threadsafe(act, *values)
 
         return tell
+
+    def _hear(self, late: Snapshot) -> None:
+        """Another machine has told something; what it told long ago was fetched when this reign began."""
+        if not late.exists:
+            return
+        since = (late.read_time - late.update_time).total_seconds() if late.read_time else 0.0
+        if since < _LATELY:
+            self._on_late()
 
     # --- taking -----------------------------------------------------------------------------------
 

@@ -1,0 +1,134 @@
+"""The store on the Firestore emulator: how fast it tells, and what it asks for while nothing happens."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.bench.measure import Figure, measure
+from tests.bench.takeover import an_emulated_firestore
+from tests.contracts.world import ACC, arrival
+from tests.firestore.daemons import a_machine
+from tests.firestore.stores import a_store
+from tests.firestore.traffic import Traffic
+from wad.core.change import Change
+from wad.core.jid import Jid
+from wad.store.firestore.access import Access
+from wad.store.firestore.capture import FACTS
+from wad.store.firestore.client import Client, Firestore
+from wad.store.firestore.commit import Write, commit, upsert
+from wad.store.firestore.documents import Told
+from wad.store.firestore.replica import Replica, open_replica
+from wad.store.firestore.teller import BATCH, STAMPS
+
+_MESSAGES: Final = 20_000
+_CHATS: Final = 20
+_QUIET: Final = 10.0  # seconds after the start that do not count
+_IDLE: Final = 60.0  # seconds that are counted
+_HOUR: Final = 3600.0
+_DEFAULT_TERMS: Final = {
+    "WAD_LEASE_TTL": "15",
+    "WAD_LEASE_RENEW_EVERY": "5",
+    "WAD_LEASE_MARGIN": "3",
+}
+
+
+async def _raw(access: Access, told: Sequence[Told]) -> float:
+    """Documents a second that the emulator takes of the same documents, made ready before, one batch after another."""
+    firestore = Firestore(access, "raw", 1)
+
+    def work(client: Client) -> float:
+        batches: list[list[Write]] = []
+        for start in range(0, len(told), BATCH):
+            part = told[start : start + BATCH]
+            batches.append([upsert(client, one.path, one.fields or {}, STAMPS) for one in part])
+        begun = time.monotonic()
+        for batch in batches:
+            commit(client, batch, 60)
+        return len(told) / (time.monotonic() - begun)
+
+    try:
+        return await firestore.call(work)
+    finally:
+        firestore.close()
+
+
+def _changes(count: int) -> list[Change]:
+    """Messages, spread over chats."""
+    chats = [Jid.parse(f"4070000{number:04d}@s.whatsapp.net") for number in range(_CHATS)]
+    return [change for number in range(count) for change in arrival(number, chats[number % _CHATS])]
+
+
+async def _backlog(path: Path) -> list[Told]:
+    """A replica with a backlog, and what it has to tell."""
+    replica = Replica(path, *open_replica(path))
+    try:
+        changes = _changes(_MESSAGES)
+        for start in range(0, len(changes), 500):
+            await replica.record(ACC, changes[start : start + 500])
+        return await replica.waiting(len(changes), FACTS)
+    finally:
+        await replica.close()
+
+
+@measure("firestore_batch")
+async def firestore_batch() -> Sequence[Figure]:
+    """How fast a backlog is told, beside bare batches of the same documents before and after it."""
+    async with an_emulated_firestore() as access:
+        with tempfile.TemporaryDirectory() as directory:
+            told = await _backlog(Path(directory, "here.db"))
+            # Java takes its time for the first of them.
+            await _raw(Access(project="demo-warm-2", emulator=access.emulator), told)
+            before = await _raw(Access(project="demo-raw", emulator=access.emulator), told)
+            begun = time.monotonic()
+            async with a_store(access, Path(directory), "here") as store:
+                await store.told()
+                ours = len(told) / (time.monotonic() - begun)
+            after = await _raw(Access(project="demo-raw-2", emulator=access.emulator), told)
+    raw = (before + after) / 2
+    word = "the same documents in bare batches, one after another"
+    return [Figure("firestore_batch", ours, "documents/s", 0.8 * raw, word, raw, at_least=True)]
+
+
+@measure("firestore_idle_reads", "firestore_idle_writes")
+async def firestore_idle() -> Sequence[Figure]:
+    """What an idle daemon with a connected account reads and writes in an hour, counted at a proxy for a minute.
+
+    The peers: what the backend that wad replaces reads (a query each half second, reference-backend.md 7), and the
+    renewals of the lease.
+    """
+    async with an_emulated_firestore() as access:
+        with tempfile.TemporaryDirectory() as directory:
+            environ = {"WAD_STORE_KIND": "firestore", **_DEFAULT_TERMS}
+            async with a_machine(Path(directory), access, "a", environ=environ) as machine:
+                await machine.daemon.start()
+                await machine.until_mode("active")
+                await machine.daemon.call("accounts.add", name="shop", phone="+15550000001")
+                await asyncio.sleep(_QUIET)
+                machine.proxy.tap = traffic = Traffic()
+                # Connections that were open before are not understood: the daemon makes new ones.
+                machine.proxy.cut()
+                await machine.until_mode("active")
+                await asyncio.sleep(_QUIET)
+                traffic.reset()
+                await asyncio.sleep(_IDLE)
+                reads, writes = traffic.reads.total(), traffic.writes
+                print(f"bench: calls in {_IDLE:g} s: {dict(traffic.calls)}", file=sys.stderr)
+    hourly = _HOUR / _IDLE
+    renewals = _HOUR / float(_DEFAULT_TERMS["WAD_LEASE_RENEW_EVERY"])
+    return [
+        Figure("firestore_idle_reads", reads * hourly, "an hour", 100, "its predecessor", 7200),
+        Figure(
+            "firestore_idle_writes",
+            writes * hourly,
+            "an hour",
+            renewals * 1.1,
+            "renewals",
+            renewals,
+        ),
+    ]
