@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 AGAIN: Final = 300.0  # seconds after which the listener is made anew
 _TIMEOUT: Final = 5.0  # seconds for one call
 _PAGE: Final = 300  # documents
-_LATELY: Final = 60.0  # seconds
 
 
 class Intake:
@@ -56,6 +55,7 @@ class Intake:
         self._on_queued = on_queued
         self._on_late = on_late
         self._again = again
+        self._heard: datetime | None = None
         self._loop = asyncio.get_running_loop()
         self._lost = asyncio.Event()
         self._arrived: asyncio.Queue[list[Snapshot]] = asyncio.Queue()
@@ -108,11 +108,9 @@ class Intake:
         return tell
 
     def _hear(self, late: Snapshot) -> None:
-        """Another machine has told something; what it told long ago was fetched when this reign began."""
-        if not late.exists:
-            return
-        since = (late.read_time - late.update_time).total_seconds() if late.read_time else 0.0
-        if since < _LATELY:
+        """Another machine has told something; a listener that is made anew repeats what was heard before."""
+        if late.exists and late.update_time != self._heard:
+            self._heard = late.update_time
             self._on_late()
 
     # --- taking -----------------------------------------------------------------------------------
