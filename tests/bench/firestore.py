@@ -31,7 +31,7 @@ _MESSAGES: Final = 2_000
 _TURNS: Final = 5
 _CHATS: Final = 20
 _QUIET: Final = 10.0  # seconds after the start that do not count
-_IDLE: Final = 60.0  # seconds that are counted
+_IDLE: Final = 330.0  # seconds that are counted: each listener is made anew once in them
 _HOUR: Final = 3600.0
 _DEFAULT_TERMS: Final = {
     "WAD_LEASE_TTL": "15",
@@ -112,7 +112,7 @@ async def firestore_batch() -> Sequence[Figure]:
 
 @measure("firestore_idle_reads", "firestore_idle_writes")
 async def firestore_idle() -> Sequence[Figure]:
-    """What an idle daemon with a connected account reads and writes in an hour, counted at a proxy for a minute.
+    """What an idle daemon with a connected account reads and writes in an hour, counted at a proxy for some minutes.
 
     The peers: what the backend that wad replaces reads (a query each half second, reference-backend.md 7), and the
     renewals of the lease.
