@@ -146,7 +146,6 @@ async def a_real_world(
     directory: Path,
     *,
     patience: Patience = QUICK,
-    pairing_window: float = 600.0,
     stop_timeout: float = 6.0,
     probe_every: float = 10.0,
     probe_timeout: float = 20.0,
@@ -172,7 +171,7 @@ async def a_real_world(
             numbers = itertools.count(1)
             around = Surroundings(
                 open_engine("neonize", options), store, bus, clock,
-                AccountOptions(patience, pairing_window=pairing_window, stop_timeout=stop_timeout),
+                AccountOptions(patience, stop_timeout=stop_timeout),
                 lambda: 3600.0, "me",
             )  # fmt: skip
             accounts = Accounts(Homes(sessions), around, lambda: f"{next(numbers):08x}")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.real_world import Line, RealWorld, a_real_world, until
 from tests.whatsapp.account import Failure
-from wad.core.connection import State
+from wad.core.connection import Pair, State
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -82,14 +82,14 @@ async def test_it_can_be_stopped_while_a_code_is_shown(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By the operator, the loss of the lease, or the end of the time to scan: no process is left, none was killed."""
-    window = 1.0 if how == "window" else 600.0
-    async with a_real_world(tmp_path, pairing_window=window) as world:
+    async with a_real_world(tmp_path) as world:
         async with world.reign():
             line = await a_code(world)
             pid = line.pid
             if how == "stop":
                 await line.wad.stop()
             elif how == "window":
+                line.wad.tell(Pair(line.wad.clock.monotonic(), paired=False))
                 await until(lambda: line.wad.worker is None, "the worker's end")
                 assert line.wad.status.reason == "nobody scanned the code in time"
         assert not Path(f"/proc/{pid}/cmdline").exists()

@@ -36,43 +36,17 @@ from wad.flow.account import Account
 from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.flow.reaper import Reaper, is_over
+from wad.flow.refusals import Refusals
 from wad.store import Store
 from wad.store.port import Enqueued
 
 log = logging.getLogger(__name__)
 
 _SECRET_BYTES: Final = 32  # as WhatsApp's own message secrets (engine.md 6)
-_PATIENCE: Final = (
-    5  # times that a connected library may say "not sent" before the message is refused
-)
-_RETRY: Final = 2.0  # seconds before the next try after "not sent", or while the store fails; tries within count once
+_RETRY: Final = 2.0  # seconds before the next try after "not sent", or while the store fails
 _DRAIN: Final = 4.0  # seconds that a send under way may take when the reign ends
 _LOOK: Final = 30.0  # seconds after which the outbox is looked at even if nobody woke us
 _OPEN: Final = frozenset({MessageStatus.QUEUED, MessageStatus.SENDING})
-
-
-class _Patience:
-    """With what a connected library would not send: how often each entry was refused, and when last."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._refused: dict[str, tuple[int, float]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._refused)
-
-    def ends(self, ident: str, refusal: NotSent) -> bool:
-        """Whether it ends with this refusal."""
-        now = self._clock.monotonic()
-        count, last = self._refused.get(ident, (0, float("-inf")))
-        if not refusal.innocent and now - last >= _RETRY:
-            count, last = count + 1, now
-        self._refused[ident] = (count, last)
-        return count >= _PATIENCE
-
-    def forget(self, ident: str) -> None:
-        """It was settled."""
-        self._refused.pop(ident, None)
 
 
 class Outbound:
@@ -228,8 +202,8 @@ class Outbound:
         return self._wake.setdefault(account, asyncio.Event())
 
     async def _send_all(self, account: Account) -> None:
-        patience = _Patience(self._clock)
         first = True
+        refusals = Refusals(self._clock, _RETRY)
         while not self._closing:
             wake = self._waker(account.id)
             wake.clear()
@@ -237,9 +211,9 @@ class Outbound:
             try:
                 await self._judge_stranded(account, first=first)
                 first = False
-                while await self._send_next(account, patience):
+                while await self._send_next(account, refusals):
                     pass
-                if patience:
+                if refusals:
                     pause = _RETRY
             except WadError as error:
                 log.warning("cannot send: %s", error, extra={"account": account.id})
@@ -271,7 +245,7 @@ class Outbound:
                 outcome = NotSent(why)
             await self._settle(entry.id, outcome)
 
-    async def _send_next(self, account: Account, patience: _Patience) -> bool:
+    async def _send_next(self, account: Account, refusals: Refusals) -> bool:
         """Send the oldest queued message; whether to go on with the next at once."""
         worker = account.worker
         if self._closing or account.status.state is not State.CONNECTED or worker is None:
@@ -283,10 +257,10 @@ class Outbound:
         entry = await self._settle(entry.id, claim)
         fate = await self._try(worker, entry)
         connected = account.status.state is State.CONNECTED
-        if isinstance(fate, NotSent) and connected and patience.ends(entry.id, fate):
+        if isinstance(fate, NotSent) and connected and refusals.enough(entry.id, fate):
             fate = Refused("not_sent", fate.why)
         if not isinstance(fate, NotSent):
-            patience.forget(entry.id)
+            refusals.forget(entry.id)
         await self._settle_surely(entry.id, fate)
         return not isinstance(fate, NotSent)
 
