@@ -12,6 +12,7 @@ from typing import Any
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
+from wad.core.place import Place
 from wad.store.port import Telling
 
 
@@ -106,6 +107,7 @@ class FakeAccounts:
         self._clock = clock
         self._all: dict[str, FakeAccount] = {}
         self.removed: list[str] = []
+        self.places: list[Place] = []
 
     def have(self, ident: str, name: str = "Shop") -> FakeAccount:
         account = FakeAccount(ident, self._clock, FakeCard(name))
@@ -120,6 +122,12 @@ class FakeAccounts:
             if ref in (account.id, account.card.name, account.card.phone):
                 return account
         raise UnknownAccount(f"there is no account {ref!r}", hint="wadctl account list")
+
+    def elsewhere(self) -> list[Place]:
+        return self.places
+
+    async def start(self, account: FakeAccount) -> None:
+        await account.start()
 
     async def add(self, name: str, *, phone: str = "", ident: str = "") -> FakeAccount:
         account = self.have(ident or f"acc-{len(self._all) + 1}", name)
@@ -267,6 +275,7 @@ class FakeDaemon:
         self.accounts: Any = FakeAccounts(self.clock)
         self.outbound: Any = None
         self.media: Any = None
+        self.moving: Any = None
         self.leader: Any = FakeLeader()
         self.bus: Any = FakeBus()
         self.boot_id = "b00t"

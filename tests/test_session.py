@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from wad.core.errors import Damaged
+from wad.core.errors import BadInput, Damaged
 from wad.engine import session
 
 
@@ -121,3 +122,27 @@ def test_old_plaintexts_go(tmp_path: Path) -> None:
     left = db.execute("SELECT insert_timestamp FROM whatsmeow_event_buffer").fetchall()
     db.close()
     assert left == [(100,), (101,)]
+
+
+def test_a_copy_holds_what_is_still_in_the_log(tmp_path: Path) -> None:
+    """One file, which can be put down elsewhere and read."""
+    path = a_database(tmp_path / "session.db")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("UPDATE whatsmeow_device SET push_name = 'New'")
+        db.commit()
+        copy = session.read(path)
+    session.check_copy(copy)
+    other = tmp_path / "other.db"
+    other.write_bytes(copy)
+    assert session.identity(other)[2] == "New"
+    assert session.read(path) == copy
+
+
+def test_a_copy_that_is_no_session_is_refused(tmp_path: Path) -> None:
+    """Noise, a damaged database, one that was never paired, one of something else."""
+    copy = session.read(a_database(tmp_path / "session.db"))
+    unpaired = session.read(a_database(tmp_path / "unpaired.db", paired=False))
+    for wrong in (b"", b"noise" * 1000, copy[:4096] + b"x" * (len(copy) - 4096), unpaired):
+        with pytest.raises(BadInput):
+            session.check_copy(wrong)

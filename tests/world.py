@@ -22,6 +22,7 @@ from wad.home import Homes
 from wad.media import Media
 from wad.store import Store
 from wad.store.lease import FileLease
+from wad.store.places import OneMachine, Places
 from wad.store.sqlite import SqliteStore
 
 PATIENT = 10.0  # seconds until a test that waits for something gives up
@@ -106,6 +107,8 @@ async def a_world(
     auto_pair: bool = True,
     patience: Patience | None = None,
     boot: str = "boot1",
+    instance: str = "me",
+    places: Places | None = None,
 ) -> AsyncIterator[World]:
     """Everything built and running, the lease not yet held."""
     clock = ShiftedClock()
@@ -120,7 +123,9 @@ async def a_world(
         return leader[0].valid_for() or 0.0
 
     options = AccountOptions(patience or Patience(base=0.01, cap=0.05), stop_timeout=1)
-    around = Surroundings(engine, store, bus, clock, options, permit, "me")
+    around = Surroundings(
+        engine, store, bus, clock, options, permit, instance, places=places or OneMachine()
+    )
     homes = Homes(sessions)
     numbers = itertools.count(1)
     accounts = Accounts(homes, around, lambda: f"{next(numbers):08x}")

@@ -29,14 +29,14 @@ from wad.flow.account import AccountOptions, Surroundings
 from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.flow.leader import Leader
+from wad.flow.moving import Moving
 from wad.flow.outbound import Outbound
 from wad.flow.tidying import tidy_media
 from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
 from wad.media import Media
 from wad.notify import Notifier, watchdog_interval
-from wad.store import Store, open_lease, open_store
-from wad.store.lease import LeaseRecord
+from wad.store import Shared, Store, open_shared, open_store
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Daemon:
         self,
         loaded: Loaded,
         store: Store,
-        record: LeaseRecord,
+        shared: Shared,
         clock: Clock,
         boot_id: str,
         floor: int,
@@ -93,9 +93,11 @@ class Daemon:
             self._permit,
             config.instance.id,
             lambda: self._refusal,
+            shared.places,
         )
         self.homes = Homes(config.state.sessions)
         self.accounts = Accounts(self.homes, around, partial(secrets.token_hex, 8))
+        self.moving = Moving(self.accounts, secrets.token_bytes)
         self.outbound = Outbound(
             store,
             self.accounts,
@@ -106,7 +108,7 @@ class Daemon:
             self._permit,
         )
         self.leader = Leader(
-            record,
+            shared.lease,
             config.instance.id,
             boot_id,
             Terms(config.lease.ttl, config.lease.renew_every, config.lease.margin),
@@ -224,12 +226,12 @@ async def _serve(loaded: Loaded, notifier: Notifier) -> bool:
         check_writable(directory)
     clock = SystemClock()
     with StateLock(config.state.dir, boot_id):
-        async with open_lease(config, boot_id, clock) as record:
+        async with open_shared(config, boot_id, clock) as shared:
             store = await _open_store(loaded, clock)
             try:
                 # In Firestore the fence itself remembers the newest epoch, and it need not be within reach now.
                 floor = await store.epoch() if config.lease.kind == "file" else 0
-                daemon = Daemon(loaded, store, record, clock, boot_id, floor)
+                daemon = Daemon(loaded, store, shared, clock, boot_id, floor)
                 await daemon.look_at_disk()
                 daemon.look_at_space()
                 await daemon.media.open()

@@ -36,7 +36,10 @@ _REMOVED: Final = ".removed"
 
 
 class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the account is.  `enabled`: it should run.  jid, lid and push_name as of its last login."""
+    """Who the account is.  `enabled`: it should run.  jid, lid and push_name as of its last login.
+
+    `exported_ms`: when its session was given away, ms since 1970; 0 where it was not, or came back.
+    """
 
     id: str
     name: str
@@ -46,6 +49,7 @@ class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
     jid: str = ""
     lid: str = ""
     push_name: str = ""
+    exported_ms: int = 0
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -92,6 +96,13 @@ class Home:
             return self.session_db.stat().st_size > 0
         except FileNotFoundError:
             return False
+
+    def write_session(self, session: bytes) -> None:
+        """Put down a session that came from another machine.  Raises StateUnwritable."""
+        try:
+            replace_file(self.session_db, session)
+        except OSError as error:
+            raise _unwritable(self.session_db, error) from error
 
     def set_aside(self, file: Path, stamp: str, why: str = "damaged") -> Path:
         """Rename a database that is of no more use, with its log, to NAME.WHY-STAMP; the new name.

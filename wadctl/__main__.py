@@ -18,6 +18,7 @@ from wad.core.errors import WadError
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.copying import copy_command
 from wadctl.files import send_file_command
+from wadctl.moving import export_command, import_command
 from wadctl.pairing import pair
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
@@ -192,6 +193,8 @@ def _build() -> None:
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
         "store.copy": copy_command(),
+        "sessions.export": export_command(),
+        "sessions.import": import_command(),
     }
     for command in _by_hand():
         root.add_command(command)

@@ -18,7 +18,7 @@ from wadctl.session import Session
 
 _LOOK: Final = 2.0  # seconds after which the account is looked at even if no event came
 _ENDED: Final = frozenset(
-    {"passive", "logged_out", "replaced", "banned", "outdated", "stopped", "failed"}
+    {"passive", "logged_out", "replaced", "banned", "outdated", "stopped", "elsewhere", "failed"}
 )
 _CLEAR: Final = "\x1b[2J\x1b[H"
 _HOW: Final = "On the phone: WhatsApp > Linked devices > Link a device, then point it at this code."

@@ -110,7 +110,7 @@ def _account(screen: Screen, account: Any) -> str:
         ("recorded", f"{inbound['recorded']}, {inbound['duplicates']} were known already"),
         ("lost", _word(inbound["lost"])),
         ("last event", local(account["last_event_ms"]) or "-"),
-        ("added", local(account["created_ms"])),
+        ("added", local(account["created_ms"]) or "-"),
     ]
     if account["retry_in_s"] is not None:
         pairs.insert(9, ("next try in", duration(account["retry_in_s"])))
@@ -269,6 +269,7 @@ _RENDERERS: Final[dict[str, Renderer]] = {
     "accounts.logout": _account_now,
     "accounts.remove": _removed,
     "accounts.restore": _account_now,
+    "sessions.import": _account_now,
     "threads.list": _threads,
     "messages.list": _messages,
     "messages.send": _sent,

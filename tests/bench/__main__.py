@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon, engine, firestore, growth, takeover
+from tests.bench import daemon, engine, firestore, growth, idling, takeover
 from tests.bench.measure import Figure
 
 MEASURES = (
@@ -25,7 +25,8 @@ MEASURES = (
     takeover.takeover,
     takeover.rss_firestore,
     firestore.firestore_batch,
-    firestore.firestore_idle,
+    idling.idle,
+    idling.restart_same_host,
 )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,11 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.measure import Figure, measure
-from tests.bench.takeover import an_emulated_firestore
+from tests.bench.takeover import a_database
 from tests.contracts.world import ACC, arrival
-from tests.firestore.daemons import a_machine
 from tests.firestore.stores import a_store
-from tests.firestore.traffic import Traffic
 from wad.core.change import Change
 from wad.core.jid import Jid
 from wad.store.firestore.access import Access
@@ -30,14 +26,6 @@ from wad.store.firestore.teller import BATCH, STAMPS
 _MESSAGES: Final = 2_000
 _TURNS: Final = 5
 _CHATS: Final = 20
-_QUIET: Final = 10.0  # seconds after the start that do not count
-_IDLE: Final = 330.0  # seconds that are counted: each listener is made anew once in them
-_HOUR: Final = 3600.0
-_DEFAULT_TERMS: Final = {
-    "WAD_LEASE_TTL": "15",
-    "WAD_LEASE_RENEW_EVERY": "5",
-    "WAD_LEASE_MARGIN": "3",
-}
 
 
 async def _raw(access: Access, told: Sequence[Told]) -> float:
@@ -91,7 +79,7 @@ async def firestore_batch() -> Sequence[Figure]:
     """How fast a backlog is told, beside bare batches of the same documents, in turn: the emulator has its moods."""
     ours: list[float] = []
     raw: list[float] = []
-    async with an_emulated_firestore() as access:
+    async with a_database() as access:
         for number in range(-1, _TURNS):
             databases = [
                 Access(project=f"demo-{name}-{number}", emulator=access.emulator)
@@ -108,42 +96,3 @@ async def firestore_batch() -> Sequence[Figure]:
     word = "the same documents in bare batches, one after another"
     value = statistics.median(ours)
     return [Figure("firestore_batch", value, "documents/s", 0.8 * peer, word, peer, at_least=True)]
-
-
-@measure("firestore_idle_reads", "firestore_idle_writes")
-async def firestore_idle() -> Sequence[Figure]:
-    """What an idle daemon with a connected account reads and writes in an hour, counted at a proxy for some minutes.
-
-    The peers: what the backend that wad replaces reads (a query each half second, reference-backend.md 7), and the
-    renewals of the lease.
-    """
-    async with an_emulated_firestore() as access:
-        with tempfile.TemporaryDirectory() as directory:
-            environ = {"WAD_STORE_KIND": "firestore", **_DEFAULT_TERMS}
-            async with a_machine(Path(directory), access, "a", environ=environ) as machine:
-                await machine.daemon.start()
-                await machine.until_mode("active")
-                await machine.daemon.call("accounts.add", name="shop", phone="+15550000001")
-                await asyncio.sleep(_QUIET)
-                machine.proxy.tap = traffic = Traffic()
-                # Connections that were open before are not understood: the daemon makes new ones.
-                machine.proxy.cut()
-                await machine.until_mode("active")
-                await asyncio.sleep(_QUIET)
-                traffic.reset()
-                await asyncio.sleep(_IDLE)
-                reads, writes = traffic.reads.total(), traffic.writes
-                print(f"bench: calls in {_IDLE:g} s: {dict(traffic.calls)}", file=sys.stderr)
-    hourly = _HOUR / _IDLE
-    renewals = _HOUR / float(_DEFAULT_TERMS["WAD_LEASE_RENEW_EVERY"])
-    return [
-        Figure("firestore_idle_reads", reads * hourly, "an hour", 100, "its predecessor", 7200),
-        Figure(
-            "firestore_idle_writes",
-            writes * hourly,
-            "an hour",
-            renewals * 1.1,
-            "renewals",
-            renewals,
-        ),
-    ]

@@ -31,8 +31,8 @@ _TERMS: Final = {
 
 
 @asynccontextmanager
-async def an_emulated_firestore() -> AsyncIterator[Access]:
-    """An emulator of its own, warm."""
+async def a_database() -> AsyncIterator[Access]:
+    """An empty one, in an emulator of its own."""
     script, why = find()
     if script is None:
         raise SystemExit(why)
@@ -91,7 +91,7 @@ async def _alternate(access: Access, directory: Path, how: signal.Signals) -> li
 @measure("takeover_stop", "takeover_crash")
 async def takeover() -> Sequence[Figure]:
     """How long nobody acts after a stop, and after everything on a machine was killed."""
-    async with an_emulated_firestore() as access:
+    async with a_database() as access:
         peer = await _round_trip(access)
         with tempfile.TemporaryDirectory() as directory:
             stop = await _alternate(access, Path(directory, "stop"), signal.SIGINT)
@@ -106,7 +106,7 @@ async def takeover() -> Sequence[Figure]:
 @measure("rss_firestore")
 async def rss_firestore() -> Sequence[Figure]:
     """Resident memory with lease and store in Firestore, active, beside the same daemon with both on its disk."""
-    async with an_emulated_firestore() as access:
+    async with a_database() as access:
         with tempfile.TemporaryDirectory() as directory:
             found = []
             for store, lease in (("firestore", "firestore"), ("sqlite", "file")):

@@ -17,7 +17,7 @@ from wad.store.firestore.access import Access
 
 TERMS: Final = {
     "WAD_LEASE_TTL": "5",
-    "WAD_LEASE_RENEW_EVERY": "0.5",
+    "WAD_LEASE_RENEW_EVERY": "1",
     "WAD_LEASE_MARGIN": "1",
     "WAD_ENGINE_STOP_TIMEOUT": "0.5",
 }

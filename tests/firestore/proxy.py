@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import Final
@@ -33,8 +33,6 @@ class Proxy:
         self._weather = Weather.CLEAR
         self.delay = 0.0
         self.connections = 0
-        self.tap: Callable[[int, bool, bytes], None] | None = None
-        """Told of each piece: the number of the connection, whether it is an answer, and the bytes."""
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -90,18 +88,14 @@ class Proxy:
             client.close()
             return
         self.connections += 1
-        number = self.connections
         with self._lock:
             self._open |= {client, server}
         for source, sink, answers in ((client, server, False), (server, client, True)):
-            way = (source, sink, answers, number)
-            threading.Thread(target=self._pass, args=way, daemon=True).start()
+            threading.Thread(target=self._pass, args=(source, sink, answers), daemon=True).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, answers: bool, number: int) -> None:
+    def _pass(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         with suppress(OSError):
             while data := source.recv(_CHUNK):
-                if self.tap is not None:
-                    self.tap(number, answers, data)
                 if self.delay:
                     time.sleep(self.delay)
                 if self._weather is Weather.CLEAR or (

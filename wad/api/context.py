@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from wad.flow.accounts import Accounts
     from wad.flow.bus import Bus
     from wad.flow.leader import Leader
+    from wad.flow.moving import Moving
     from wad.flow.outbound import Outbound
     from wad.media import Media
     from wad.store import Store
@@ -54,6 +55,11 @@ class Context(Protocol):
     @property
     def media(self) -> Media:
         """Files to send."""
+        ...
+
+    @property
+    def moving(self) -> Moving:
+        """Sessions that go to another machine, or come from one."""
         ...
 
     @property

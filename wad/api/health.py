@@ -33,6 +33,7 @@ _ILL: Final = (
     State.REPLACED,
     State.BANNED,
     State.OUTDATED,
+    State.ELSEWHERE,
     State.FAILED,
 )
 _SLOW_S: Final = 60.0  # received messages that wait longer than this are worth a word
@@ -42,7 +43,7 @@ def health(context: Context, request_id: str) -> Document:
     """The whole document; `request_id` empty: one is made from the time."""
     now_ms = context.clock.wall_ms()
     accounts = context.accounts
-    tally = _tally(accounts.all())
+    tally = _tally(accounts.all(), len(accounts.elsewhere()))
     valid = context.leader.valid_for()
     holder = context.leader.holder
     writable = context.sessions_writable
@@ -120,8 +121,8 @@ class _Tally:
     warnings: int = 0
 
 
-def _tally(accounts: Iterable[Account]) -> _Tally:
-    tally = _Tally()
+def _tally(accounts: Iterable[Account], elsewhere: int) -> _Tally:
+    tally = _Tally(elsewhere, [State.ELSEWHERE] * elsewhere)
     for account in accounts:
         tally.accounts += 1
         if (state := account.status.state) is not _CONNECTED:

@@ -5,16 +5,19 @@ Unknown is None, not zero.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from wad.core.connection import State, Status
 from wad.core.message import Thread
 from wad.core.outbox import Entry
+from wad.core.place import Place, told
 
 if TYPE_CHECKING:
     from wad.api.context import Context
     from wad.flow.account import Account
+    from wad.flow.accounts import Accounts
 
 
 class InboundView(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +53,8 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """One account as it is now.  `action` is what a person can do about it.
 
-    `pairing_s`: for how many seconds more QR codes are shown; None while nobody asked for them.
+    `pairing_s`: for how many seconds more QR codes are shown; None while nobody asked for them.  `created_ms` is None
+    for one of which only another machine has anything.
     """
 
     id: str
@@ -71,7 +75,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     worker: WorkerView | None
     inbound: InboundView
     last_event_ms: int | None
-    created_ms: int
+    created_ms: int | None
     warnings: tuple[str, ...]
 
 
@@ -173,6 +177,49 @@ def account_view(account: Account) -> AccountView:
         created_ms=card.created_ms,
         warnings=tuple(account.warnings),
     )
+
+
+def account_views(accounts: Accounts, now_ms: int) -> list[AccountView]:
+    """Every account: those of this machine, and those of which only the other machines have anything."""
+    found = [account_view(account) for account in accounts.all()]
+    return [*found, *(_elsewhere(place, now_ms) for place in accounts.elsewhere())]
+
+
+def _elsewhere(place: Place, now_ms: int) -> AccountView:
+    return AccountView(
+        id=place.account,
+        name=place.name,
+        phone=place.phone,
+        jid=place.jid,
+        lid="",
+        push_name="",
+        state=State.ELSEWHERE,
+        reason=told(place),
+        action=Status(state=State.ELSEWHERE).action.replace("ACCOUNT", place.account),
+        for_s=round(max(0, now_ms - place.since_ms) / 1000, 1),
+        enabled=False,
+        paired=False,
+        qr=None,
+        pairing_s=None,
+        retry_in_s=None,
+        worker=None,
+        inbound=_NOTHING_HERE,
+        last_event_ms=None,
+        created_ms=None,
+        warnings=(),
+    )
+
+
+_NOTHING_HERE: Final = InboundView(
+    backlog=0,
+    oldest_s=None,
+    recorded=0,
+    duplicates=0,
+    untranslated=0,
+    skipped=0,
+    lost=None,
+    error="",
+)
 
 
 def _until(moment: float | None, now: float) -> float | None:

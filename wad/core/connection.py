@@ -17,6 +17,7 @@ and its own pauses between tries grow without bound.
     banned         WhatsApp refuses the account until a time
     outdated       WhatsApp refuses the library's version
     stopped        the operator stopped it
+    elsewhere      its session lies on another machine, or is on its way there
     failed         something here is broken that trying again does not mend
 
 Facts of the library behind the transitions: engine.md 3, whatsapp-protocol.md 7.
@@ -44,6 +45,7 @@ class State(StrEnum):
     BANNED = "banned"
     OUTDATED = "outdated"
     STOPPED = "stopped"
+    ELSEWHERE = "elsewhere"
     FAILED = "failed"
 
 
@@ -52,9 +54,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The lease is ours, or the operator wants it to run.  `paired`: a session lies on the disk."""
+    """The lease is ours, or the operator wants it to run.  `paired`: a session lies on the disk.
+
+    `elsewhere`: why it must not run here all the same; empty where it may.
+    """
 
     paired: bool
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +203,14 @@ _ACTIONS: Final = {
     State.BANNED: "wait; open WhatsApp on the phone to see why",
     State.OUTDATED: "upgrade wad (apt install --only-upgrade wad)",
     State.STOPPED: "wadctl account start ACCOUNT",
+    State.ELSEWHERE: "wadctl session export ACCOUNT there, import it here; or let that machine be active",
     State.FAILED: "see the reason; wadctl account start ACCOUNT tries again",
 }
 
-ENDED: Final = frozenset({State.LOGGED_OUT, State.REPLACED, State.STOPPED, State.FAILED})
-"""States that only an operator ends (`replaced` also ends when the lease is won anew)."""
+ENDED: Final = frozenset(
+    {State.LOGGED_OUT, State.REPLACED, State.STOPPED, State.ELSEWHERE, State.FAILED}
+)
+"""States that only an operator ends (`replaced` and `elsewhere` are looked at when the lease is won anew)."""
 
 WORKING: Final = frozenset(
     {State.CONNECTING, State.AWAITING_SCAN, State.CONNECTED, State.RECONNECTING}
@@ -247,8 +256,8 @@ def _step(status: Status, event: Input, now: float, chance: float, patience: Pat
             return _rest(status, State.PASSIVE, "this instance does not hold the lease")
         case Stop():
             return _rest(status, State.STOPPED, "stopped by the operator")
-        case Begin(paired):
-            return _begin(replace(status, paired=paired), now + patience.library)
+        case Begin(paired, elsewhere):
+            return _begin(replace(status, paired=paired), elsewhere, now + patience.library)
         case Pair(until, paired):
             return _pair(replace(status, paired=paired), until, now + patience.library)
         case Restart():
@@ -294,9 +303,11 @@ def _rest(status: Status, state: State, reason: str) -> Status:
     return Status(state=state, reason=reason, since=status.since, paired=status.paired)
 
 
-def _begin(status: Status, worker_until: float) -> Status:
+def _begin(status: Status, elsewhere: str, worker_until: float) -> Status:
     if status.worker:
         return status
+    if elsewhere:
+        return _rest(status, State.ELSEWHERE, elsewhere)
     if not status.paired:
         return _rest(status, State.AWAITING_SCAN, "not paired yet")
     fresh = _rest(status, State.CONNECTING, "starting")

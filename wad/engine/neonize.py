@@ -140,6 +140,15 @@ class NeonizeEngine:
         """Whether a session lies on the disk.  Raises Damaged."""
         return session.is_paired(home.session_db)
 
+    def read_session(self, home: Home) -> bytes:
+        """The session's database, with what its log holds.  Raises Damaged, Unavailable."""
+        return session.read(home.session_db)
+
+    def write_session(self, home: Home, session_db: bytes) -> None:
+        """Put a database down.  Raises BadInput (there is no device in it), StateUnwritable."""
+        session.check_copy(session_db)
+        home.write_session(session_db)
+
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """What the session's database knows of an attempt (only true once the worker is gone)."""
         return session.sent_as(home.session_db, secret)

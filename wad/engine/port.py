@@ -136,6 +136,14 @@ class Engine(Protocol):
         """Whether a session lies on the disk.  Raises Damaged."""
         ...
 
+    def read_session(self, home: Home) -> bytes:
+        """The session, whole.  No worker may have it.  Raises Damaged, Unavailable."""
+        ...
+
+    def write_session(self, home: Home, session: bytes) -> None:
+        """Put down what `read_session` gave; no session may lie there.  Raises BadInput, StateUnwritable."""
+        ...
+
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """Under which WhatsApp id an attempt with this secret may have left; None: it did not.
 

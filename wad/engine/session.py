@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from wad.core.errors import Damaged, Unavailable
+from wad.core.errors import BadInput, Damaged, Unavailable
+
+_VERSIONS: Final = slice(18, 20)
+"""Of a database's head, its format: 1 without a log, 2 with one, which a database in memory cannot have
+(https://sqlite.org/fileformat.html 1.3.4)."""
 
 
 class Listed(NamedTuple):
@@ -70,6 +74,30 @@ def check(path: Path) -> None:
 def is_paired(path: Path) -> bool:
     """Whether the database holds a device's keys.  Raises Damaged, Unavailable."""
     return _row(path, "SELECT 1 FROM whatsmeow_device") is not None
+
+
+def read(path: Path) -> bytes:
+    """The whole database, as one file without a log.  Raises as above."""
+    with _opened(path) as db, closing(sqlite3.connect(":memory:")) as copy:
+        db.backup(copy)
+        found = bytearray(copy.serialize())
+    found[_VERSIONS] = b"\x01\x01"
+    return bytes(found)
+
+
+def check_copy(database: bytes) -> None:
+    """Raise BadInput unless `read` gave these bytes, of a database that holds a device's keys."""
+    if not database:
+        raise BadInput("there is no session in it")
+    try:
+        with closing(sqlite3.connect(":memory:")) as db:
+            db.deserialize(database)
+            if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise BadInput("the session is damaged")
+            if db.execute("SELECT 1 FROM whatsmeow_device").fetchone() is None:
+                raise BadInput("the session holds no device")
+    except sqlite3.Error as error:
+        raise BadInput(f"this is no session: {error}") from error
 
 
 def identity(path: Path) -> tuple[str, str, str]:

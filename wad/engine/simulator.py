@@ -55,6 +55,14 @@ class SimulatorEngine:
         """Whether the simulated session lies on the disk."""
         return home.session_db.exists()
 
+    def read_session(self, home: Home) -> bytes:
+        """The simulated session."""
+        return home.session_db.read_bytes()
+
+    def write_session(self, home: Home, session: bytes) -> None:
+        """As it was read."""
+        home.write_session(session)
+
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """Under which id an attempt left."""
         return self.left.get(secret)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,13 +22,15 @@ from wad.core.connection import Patience, State, Status, step
 from wad.core.errors import Conflict, Damaged, StateUnwritable, WadError
 from wad.core.jid import Jid, masked
 from wad.core.message import Message
+from wad.core.place import Place, day, is_elsewhere, told
 from wad.engine import Engine
 from wad.engine.port import FileDamaged, Held, Identity, Receipts, Report, Spooled, Worker
 from wad.flow.bus import Bus
 from wad.flow.inbound import Inbound
-from wad.home import Home
+from wad.home import AccountCard, Home
 from wad.spool import Spool, salvage
 from wad.store import Store
+from wad.store.places import OneMachine, Places
 from wad.store.port import AccountStatus
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ class Surroundings:
     instance: str
     refusal: Callable[[], str] = lambda: ""
     """Why no worker may run on this machine now (the disk is nearly full); empty when they may."""
+    places: Places = field(default_factory=OneMachine)
+    """Which instance has which session."""
 
 
 class Account:
@@ -76,6 +80,7 @@ class Account:
         self.worker_started_ms = 0
         self.restarts = 0
         self.held = ""
+        self.place: Place | None = None
         self._warnings: list[str] = []
         self.on_connected: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
@@ -114,7 +119,16 @@ class Account:
             self._damaged = FileDamaged(self._home.session_db.name, str(error))
             self._changed.set()
             return
-        self.tell(connection.Begin(paired))
+        self.tell(connection.Begin(paired, self._elsewhere(paired)))
+
+    def _elsewhere(self, paired: bool) -> str:
+        """Why it must not run here; empty where it may."""
+        place, card = self.place, self.card
+        if place and is_elsewhere(place, self._around.instance, card.jid if paired else None):
+            return told(place)
+        if card.exported_ms and not paired:
+            return f"its session was exported on {day(card.exported_ms)}"
+        return ""
 
     def pair(self) -> None:
         """Open the pairing window, or make it longer.  Raises Conflict when it is paired."""
@@ -174,6 +188,18 @@ class Account:
         self.card = msgspec.structs.replace(self.card, **changes)
         self._home.write_card(self.card)
 
+    def exported(self) -> None:
+        """Its session was given away: it is not here any more."""
+        self._write_card(exported_ms=self.clock.wall_ms(), enabled=True)
+        if self.status.state is not State.PASSIVE:
+            self.begin()
+
+    def imported(self, card: AccountCard) -> None:
+        """The session that `card` was given away with lies here now."""
+        self._write_card(
+            jid=card.jid, lid=card.lid, push_name=card.push_name, phone=card.phone, enabled=True, exported_ms=0,
+        )  # fmt: skip
+
     # --- what happens -------------------------------------------------------------------------
 
     def tell(self, event: connection.Input) -> None:
@@ -226,7 +252,7 @@ class Account:
             phone = f"+{Jid.parse(jid).user}"
             if self.card.phone and self.card.phone != phone:
                 self.warn(f"was added for {self.card.phone} but is paired with {phone}")
-            self._write_card(jid=jid, lid=lid, push_name=push_name, phone=phone)
+            self._write_card(jid=jid, lid=lid, push_name=push_name, phone=phone, exported_ms=0)
             self._news.set()
 
     @property

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from wad.core.connection import State
-from wad.core.errors import BadInput, Conflict, UnknownAccount, WadError
+from wad.core.errors import BadInput, Conflict, TimedOut, UnknownAccount, WadError
 from wad.core.jid import account_id, phone_digits
+from wad.core.place import Place, told
 from wad.engine import Engine
 from wad.flow.account import Account, Surroundings, stamp
 from wad.home import AccountCard, Home, Homes
@@ -32,6 +33,7 @@ class Accounts:
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._epoch: int | None = None
+        self._places: dict[str, Place] = {}
         self._news = asyncio.Event()
         self.on_new: Callable[[Account], None] = lambda account: None
         self.on_gone: Callable[[Account], Awaitable[None]] = _nothing
@@ -45,8 +47,20 @@ class Accounts:
         """Every account, by id."""
         return [self._accounts[ident] for ident in sorted(self._accounts)]
 
+    def here(self, ident: str) -> Account | None:
+        """The account of this id, if it has a home here."""
+        return self._accounts.get(ident)
+
+    def elsewhere(self) -> list[Place]:
+        """The accounts of which nothing lies here but what the other machines say, by id; known while we reign."""
+        places = sorted(self._places.values(), key=lambda place: place.account)
+        return [place for place in places if place.account not in self._accounts]
+
     def find(self, ref: str) -> Account:
-        """The account of this id, name or number.  Raises UnknownAccount, or BadInput when a name is not unique."""
+        """The account of this id, name or number.
+
+        Raises UnknownAccount, BadInput when a name is not unique, Conflict when the account is on another machine.
+        """
         if ref in self._accounts:
             return self._accounts[ref]
         digits = "".join(char for char in ref if char.isdecimal())
@@ -57,6 +71,12 @@ class Accounts:
         ]
         if len(found) > 1:
             raise BadInput(f"{ref!r} names {len(found)} accounts", hint="give the id")
+        for place in self.elsewhere() if not found else ():
+            if ref in (place.account, place.name) or (digits and place.phone == f"+{digits}"):
+                raise Conflict(
+                    f"account {place.account} is elsewhere: {told(place)}",
+                    hint=f"ask {place.instance}, or move the session: wadctl session export",
+                )
         if not found:
             known = ", ".join(account.id for account in self.all()) or "none"
             raise UnknownAccount(f"there is no account {ref!r}", hint=f"accounts here: {known}")
@@ -93,12 +113,14 @@ class Accounts:
         return account
 
     def _join_reign(self, account: Account) -> None:
+        account.place = self._places.get(account.id)
         account.begin()
         self.on_new(account)
 
     @asynccontextmanager
     async def reign(self, epoch: int) -> AsyncIterator[None]:
         """While the lease is held: workers run.  On the way out every worker is dead before this returns."""
+        self._places = await self._around.places.all()
         self._epoch = epoch
         publisher = asyncio.create_task(self._publish(epoch), name="publish accounts")
         try:
@@ -106,7 +128,7 @@ class Accounts:
                 self._join_reign(account)
             yield
         finally:
-            self._epoch = None
+            self._epoch, self._places = None, {}
             publisher.cancel()
             await asyncio.gather(
                 *(account.step_down() for account in self.all()), return_exceptions=False
@@ -118,11 +140,57 @@ class Accounts:
             try:
                 for account in self.all():
                     await account.publish(epoch)
+                    await self._settle_place(account)
             except WadError as error:
                 log.warning("cannot publish the accounts' status: %s", error)
                 await asyncio.sleep(_RETRY_PUBLISH)
                 self._news.set()
             await self._news.wait()
+
+    # --- where sessions lie ---------------------------------------------------------------------------
+
+    async def own(self, account: Account) -> None:
+        """Write down that the account's session lies here.
+
+        Raises Fenced, Unavailable, TimedOut (the lease is gone).
+        """
+        if self._epoch is None:
+            raise TimedOut("the lease is gone")
+        card = account.card
+        place = Place(
+            account=account.id,
+            instance=self._around.instance,
+            since_ms=self._around.clock.wall_ms(),
+            jid=card.jid,
+            name=card.name,
+            phone=card.phone,
+        )
+        await self._around.places.put(place, epoch=self._epoch)
+        account.place = self._places[account.id] = place
+
+    async def _settle_place(self, account: Account) -> None:
+        """Who is logged in here has its session here; who was logged out has none anywhere."""
+        place, instance, card = account.place, self._around.instance, account.card
+        ours = place is not None and place.instance == instance
+        match account.status.state:
+            case State.CONNECTED if place is None or not (ours and place.jid == card.jid):
+                await self.own(account)
+            case State.LOGGED_OUT if ours:
+                await self._disown(account)
+
+    async def _disown(self, account: Account) -> None:
+        if self._epoch is not None and self._places.pop(account.id, None) is not None:
+            account.place = None
+            await self._around.places.forget(account.id, epoch=self._epoch)
+
+    async def start(self, account: Account) -> None:
+        """Run again after stopped, replaced or failed; after elsewhere, where an operator says that it is here.
+
+        Raises Conflict, Damaged, Fenced, Unavailable.
+        """
+        if account.status.state is State.ELSEWHERE and account.status.paired:
+            await self.own(account)
+        await account.start()
 
     def permit(self, seconds: float) -> None:
         """The lease was renewed."""
@@ -150,6 +218,10 @@ class Accounts:
         card = AccountCard(
             id=ident, name=name, phone=phone, created_ms=self._around.clock.wall_ms(), enabled=True
         )
+        return await self.admit(card)
+
+    async def admit(self, card: AccountCard) -> Account:
+        """A home for this card.  Raises BadInput, Conflict, StateUnwritable."""
         account = self._take(await asyncio.to_thread(self._homes.create, card))
         self._around.bus.publish("account", "added", account=account.id)
         return account
@@ -169,6 +241,8 @@ class Accounts:
         path = await asyncio.to_thread(self._homes.remove, account.id, stamp(self._around.clock))
         if self._epoch is not None:
             await self._around.store.forget_account(account.id, epoch=self._epoch)
+            if account.place is not None and account.place.instance == self._around.instance:
+                await self._disown(account)
         self._around.bus.publish("account", "removed", account=account.id)
         return path
 

@@ -22,6 +22,7 @@ from wad.store.lease import LeaseRecord
 log = logging.getLogger(__name__)
 
 _RETRY: Final = 1.0  # seconds after the record could not be read or written
+_RACE: Final = 0.2  # seconds after somebody else wrote first: of force, perhaps only a renewal
 _LOOK: Final = 20.0  # seconds between looks at the record, however long its holder has left
 
 Reign = Callable[[int], AbstractAsyncContextManager[None]]
@@ -168,7 +169,7 @@ class Leader:
                         return await self._acquire(seen, decision.reason)
                     self.reason = f"{self._why_not}; this instance tries again in {pause:.0f} s"
             except Conflict as error:
-                self.reason, pause = f"lost the race: {error}", _RETRY
+                self.reason, pause = f"lost the race: {error}", _RACE
             except WadError as error:
                 self.reason, pause = f"cannot read the lease: {error}", _RETRY
                 log.warning("%s", self.reason)

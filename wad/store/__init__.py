@@ -1,9 +1,10 @@
-"""The ports to what is kept, and the adapters behind them; adapters are named only in `open_store` and `open_lease`."""
+"""The ports to what is kept; the adapters behind them are named only in `open_store` and `open_shared`."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wad.clock import Clock
@@ -11,6 +12,7 @@ from wad.config import Config
 from wad.core.errors import Conflict
 from wad.home import state_lock
 from wad.store.lease import FileLease, LeaseRecord
+from wad.store.places import OneMachine, Places
 from wad.store.port import Copying
 from wad.store.port import Store as Store
 
@@ -67,15 +69,24 @@ async def copy_to_firestore(config: Config, clock: Clock) -> AsyncIterator[Copyi
         await store.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the machines of an installation share beside the store."""
+
+    lease: LeaseRecord
+    places: Places
+
+
 @asynccontextmanager
-async def open_lease(config: Config, nonce: str, clock: Clock) -> AsyncIterator[LeaseRecord]:
-    """The lease's record, for who has the state directory's lock; reaches for nothing yet.  Raises BadConfig."""
+async def open_shared(config: Config, nonce: str, clock: Clock) -> AsyncIterator[Shared]:
+    """For who has the state directory's lock; reaches for nothing yet.  Raises BadConfig."""
     if config.lease.kind == "file":
-        yield FileLease(config.state.dir / "lease.json", nonce)
+        yield Shared(FileLease(config.state.dir / "lease.json", nonce), OneMachine())
         return
     from wad.store.firestore.access import access_of
     from wad.store.firestore.client import Firestore
     from wad.store.firestore.lease import FirestoreLease
+    from wad.store.firestore.places import FirestorePlaces
     from wad.store.predecessor import Predecessor
 
     terms = config.lease
@@ -84,8 +95,11 @@ async def open_lease(config: Config, nonce: str, clock: Clock) -> AsyncIterator[
     firestore = Firestore(access_of(config.store), "lease", 2)
     predecessor = Predecessor(state_lock(config.state.dir))
     try:
-        yield FirestoreLease(
-            firestore, terms.document, clock, timeout=timeout, predecessor=predecessor
+        yield Shared(
+            FirestoreLease(
+                firestore, terms.document, clock, timeout=timeout, predecessor=predecessor
+            ),
+            FirestorePlaces(firestore, terms.document, timeout=timeout),
         )
     finally:
         firestore.close()

@@ -10,7 +10,7 @@ from msgspec import Meta
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.operations.daemon import Nothing
-from wad.api.views import AccountView, account_view
+from wad.api.views import AccountView, account_view, account_views
 
 Ref = Annotated[str, Meta(description="the account's id, name or number")]
 
@@ -45,7 +45,7 @@ class Restore(Params, frozen=True):
 @operation("accounts.list", access=Access.READ, command="account list")
 async def list_(context: Context, request: Nothing) -> list[AccountView]:
     """List the accounts."""
-    return [account_view(account) for account in context.accounts.all()]
+    return account_views(context.accounts, context.clock.wall_ms())
 
 
 @operation("accounts.show", access=Access.READ, command="account show")
@@ -76,7 +76,7 @@ async def pair(context: Context, request: Named) -> AccountView:
 async def start(context: Context, request: Named) -> AccountView:
     """Start an account that was stopped, replaced or failed."""
     account = context.accounts.find(request.account)
-    await account.start()
+    await context.accounts.start(account)
     return account_view(account)
 
 

@@ -1,0 +1,56 @@
+"""What the lease costs: documents read and written, counted between the daemon's client and the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.firestore.counting import Bill, a_counter
+from tests.firestore.test_lease import PATH, a_record, take, wanted
+from wad.core import lease
+from wad.core.place import Place
+from wad.store.firestore.access import Access
+from wad.store.firestore.client import Firestore
+from wad.store.firestore.fence import SHARDS
+from wad.store.firestore.places import FirestorePlaces
+
+
+@pytest.fixture
+def counted(access: Access) -> Iterator[tuple[Access, Bill]]:
+    """The database, through what counts."""
+    with a_counter(int(access.emulator.rpartition(":")[2])) as (address, bill):
+        yield Access(project=access.project, emulator=address), bill
+
+
+async def test_what_the_lease_costs(counted: tuple[Access, Bill]) -> None:
+    """A look is two reads, a renewal one write; an acquire moves the fence, a release ends the entry of the history."""
+    access, bill = counted
+    async with a_record(access) as record:
+        version = await take(record, "one", 1)
+        assert (bill.reads, bill.writes) == (3, 3 + SHARDS)
+        bill.clear()
+        version = await record.write(wanted("one", 1, renewed_ms=1), version)
+        assert (bill.reads, bill.writes) == (0, 1)
+        bill.clear()
+        await record.read()
+        assert (bill.reads, bill.writes) == (2, 0)
+        bill.clear()
+        await record.write(lease.released(wanted("one", 1), 2), version)
+        assert (bill.reads, bill.writes) == (0, 2)
+        bill.clear()
+        await take(record, "two", 2)
+        assert (bill.reads, bill.writes) == (3, 3 + 2 * SHARDS)
+
+
+async def test_what_an_exclusive_write_costs(counted: tuple[Access, Bill]) -> None:
+    """The fence adds one write to it, and no read."""
+    access, bill = counted
+    async with a_record(access) as record:
+        await take(record, "one", 1)
+    firestore = Firestore(access, "test", 1)
+    places = FirestorePlaces(firestore, PATH, timeout=5)
+    bill.clear()
+    await places.put(Place(account="acc-1", instance="a", since_ms=7), epoch=1)
+    assert (bill.reads, bill.writes) == (0, 2)
+    firestore.close()
