@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-from wad.core.errors import BadInput, WadError
+from wad.core.errors import BadInput, NotFound, WadError
 from wad.core.jid import ThreadId
 from wad.core.outbox import Entry
 from wad.store.firestore.client import Client, FieldFilter, Firestore, Query, Snapshot, pause_after
@@ -125,6 +125,10 @@ class Intake:
             while True:
                 try:
                     await self._take_one(snapshot, epoch)
+                    break
+                except NotFound as error:
+                    # It was taken away meanwhile; or the epoch is over, and this ends with it.
+                    log.info("entry %s of the outbox is gone: %s", snapshot.id, error)
                     break
                 except WadError as error:
                     log.warning("cannot take entry %s of the outbox: %s", snapshot.id, error)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -172,8 +172,8 @@ class FirestoreStore(Replica):
             on_late=self._look.set,
         )
         tasks = [
-            asyncio.create_task(intake.run(epoch), name="intake"),
-            asyncio.create_task(self._keep_fetching(epoch), name="fetcher"),
+            asyncio.create_task(_for_ever(lambda: intake.run(epoch)), name="intake"),
+            asyncio.create_task(_for_ever(lambda: self._keep_fetching(epoch)), name="fetcher"),
         ]
         try:
             yield
@@ -369,3 +369,15 @@ class FirestoreStore(Replica):
         """Out of the replica; told afterwards."""
         await super().forget_account(account, epoch=epoch)
         self._teller.wake()
+
+
+async def _for_ever(run: Callable[[], Awaitable[None]]) -> None:
+    """Begin again after a fault of ours; it is told, and what depends on it does not end in silence."""
+    failures = 0
+    while True:
+        try:
+            await run()
+        except Exception as error:
+            log.exception("a loop of the store failed, and begins again")
+            await asyncio.sleep(pause_after(error, failures))
+            failures += 1
