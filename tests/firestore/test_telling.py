@@ -40,12 +40,13 @@ from tests.firestore.stores import Console, a_store
 from tests.firestore.test_fields import of_a_function
 from tests.world import until
 from wad.core.change import PutAlias, PutChat
-from wad.core.errors import Conflict, Fenced
+from wad.core.errors import Conflict, Fenced, Unavailable
 from wad.core.event import Mark
 from wad.core.outbox import Claim, Claimed, Refused, Retry, Sent
 from wad.core.outgoing import Reaction, Target
 from wad.store.firestore.access import Access
-from wad.store.firestore.capture import Kind, put
+from wad.store.firestore.capture import Dirty, Kind, put
+from wad.store.firestore.documents import Told
 from wad.store.firestore.store import FirestoreStore
 from wad.store.sqlite_messages import insert_entry
 
@@ -187,6 +188,8 @@ async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
         assert len(await console.all(MESSAGES)) == 4
         assert store.telling.refused == 1
         ((path, why),) = await store.refused()
+        await store.done([Told(Dirty(0, Kind.ALIAS, "", 0, 0, None), path, {})], {})
+        assert await store.refused() == []  # it was taken after all
     assert "not/a/path" in path
     assert why
     assert "does not take" in caplog.text
@@ -485,6 +488,36 @@ async def test_a_new_replica_is_filled_from_firestore(access: Access, tmp_path: 
     (tmp_path / "fresh").mkdir()
     async with reigning(access, tmp_path / "fresh", epoch=EPOCH + 1) as store:
         assert await contents(store) == before
+
+
+async def test_the_first_machine_fetches_nothing(access: Access, tmp_path: Path) -> None:
+    """An installation of one machine needs no index of ours."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("wad.store.firestore.fetcher.page", None)
+        async with reigning(access, tmp_path) as store:
+            await everything(store)
+            await store.told()
+        async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
+            assert store.telling.error == ""
+
+
+async def test_what_cannot_be_fetched_is_said(access: Access, tmp_path: Path) -> None:
+    """Nothing exclusive is told before it is, so an operator must know why."""
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1))
+        await store.told()
+
+    def no_index(*values: object) -> Callable[[object], None]:
+        def work(client: object) -> None:
+            raise Unavailable("Firestore: an index is missing")
+
+        return work
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("wad.store.firestore.fetcher.page", no_index)
+        async with a_store(access, tmp_path, "there") as store, store.reign(EPOCH + 1, print):
+            await until(lambda: "an index is missing" in store.telling.error)
+            assert store.telling.warnings
 
 
 async def test_what_we_told_ourselves_is_not_read_again(access: Access, tmp_path: Path) -> None:

@@ -70,9 +70,10 @@ class Fetcher:
         return [machine for machine in found if whole or machine != self._who]
 
     def _meet(self, client: Client) -> list[str]:
+        """The machines that have told anything; we are one of them from now on."""
+        found = client.collection(self._machines).get(retry=None, timeout=_TIMEOUT)
         if not self._introduced:
             commit(client, [introduction(client, self._machines, self._who)], _TIMEOUT)
-        found = client.collection(self._machines).get(retry=None, timeout=_TIMEOUT)
         return [snapshot.id for snapshot in found]
 
     async def _fetch(self, machine: str, collection: str) -> int:

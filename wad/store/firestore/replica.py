@@ -108,10 +108,12 @@ class Replica(SqliteStore):
 
     async def done(self, told: Iterable[Told], refused: Mapping[str, str]) -> None:
         """These were told, but for those that Firestore refuses (path: why); what was noted again meanwhile stays."""
-        dirty = [one.dirty for one in told]
+        found = list(told)
 
         def work(db: sqlite3.Connection) -> None:
-            capture.done(db, dirty)
+            capture.done(db, [one.dirty for one in found])
+            if db.execute("SELECT 1 FROM refused").fetchone():
+                db.executemany("DELETE FROM refused WHERE path = ?", [(one.path,) for one in found])
             db.executemany("INSERT OR REPLACE INTO refused VALUES (?,?)", refused.items())
 
         await self._write(work)

@@ -81,6 +81,7 @@ class FirestoreStore(Replica):
         self._fetcher = Fetcher(firestore, self, machines_path(lease), who)
         self._fetching = asyncio.Lock()
         self._look = asyncio.Event()
+        self._unfetched = ""
         self._telling: asyncio.Task[None] | None = None
 
     @staticmethod
@@ -110,7 +111,7 @@ class FirestoreStore(Replica):
             oldest_ms=teller.oldest_ms,
             refused=teller.refused,
             quota=self._quota,
-            error=teller.error,
+            error=teller.error or self._unfetched,
         )
 
     @property
@@ -181,6 +182,7 @@ class FirestoreStore(Replica):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._unfetched = ""
             await self._say_farewell()
 
     async def _say_farewell(self) -> None:
@@ -214,11 +216,12 @@ class FirestoreStore(Replica):
             try:
                 await self.fetch()
             except WadError as error:
-                log.warning("cannot fetch what others told: %s", error)
+                self._unfetched = f"cannot fetch what others told: {error}"
+                log.warning("%s", self._unfetched)
                 await asyncio.sleep(pause_after(error, failures))
                 failures += 1
                 continue
-            failures = 0
+            failures, self._unfetched = 0, ""
             if first:
                 first, self._teller.epoch = False, epoch
             self._teller.wake()
