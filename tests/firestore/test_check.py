@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from concurrent import futures
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,44 @@ async def test_a_credential_of_systemd_is_used(tmp_path: Path) -> None:
     (tmp_path / "firebase-service-account").write_text('{"type": "service_account"}')
     finding = await look({"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert finding.verdict is Verdict.MALFORMED
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """The server that each machine of Google's has."""
+
+    def do_GET(self) -> None:
+        """Whose machine it is."""
+        found = {"/computeMetadata/v1/project/project-id": "the-project"}.get(self.path, "{}")
+        self.send_response(200)
+        self.send_header("Metadata-Flavor", "Google")
+        self.send_header("Content-Type", "application/text")
+        self.end_headers()
+        self.wfile.write(found.encode())
+
+    def log_message(self, *words: Any) -> None:
+        """Nobody reads it."""
+
+
+def test_a_machine_of_googles_gives_credentials(tmp_path: Path) -> None:
+    """Its metadata server names the project, where nothing else is set."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"127.0.0.1:{server.server_port}"
+    environ = {
+        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "GCE_METADATA_HOST": address, "GCE_METADATA_IP": address,
+    }  # fmt: skip
+    code = (
+        "from wad.store.firestore.access import Access\n"
+        "from wad.store.firestore.client import credentials_of\n"
+        "found, project = credentials_of(Access())\n"
+        "print(type(found).__module__, project)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+    server.shutdown()
+    server.server_close()
+    assert done.stdout.split() == ["google.auth.compute_engine.credentials", "the-project"]
 
 
 async def test_a_server_that_is_not_there_is_unreachable() -> None:

@@ -1,7 +1,7 @@
 """Many documents in one commit, built from the wire's own messages.
 
-The library's batch merges documents field by field, in time that grows with the square of their number: 400 of ours
-take it 0.9 s of processor time, and these functions 0.05 s.
+The library's batch merges documents field by field: 400 of ours take it 0.23 s of processor time, and these functions
+0.03 s (measured, of messages).
 Here a document's top-level fields are replaced whole, and fields that are not named stay as they are.
 """
 
