@@ -1,4 +1,4 @@
-"""Opening a database, calling it, watching documents; with `listening` the only module that knows Google's library.
+"""Opening a database, calling it, watching documents; what a failure of Google's library means.
 
 The synchronous client is used, since only that one can listen; its calls run in a few threads, each with a deadline and
 without the library's own retries, so that whoever asks decides what a failure means.  A channel that did not answer in

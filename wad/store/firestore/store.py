@@ -51,7 +51,7 @@ _CATCH_UP: Final = (
 _FETCH_EVERY: Final = (
     3600.0  # seconds between two looks at what others told, whatever watching says
 )
-_FAREWELL: Final = 0.5  # seconds at the end of a reign for what is still to be told
+_FAREWELL: Final = 0.3  # seconds at the end of a reign for what is still to be told
 _KEY: Final = re.compile(r"(?!\.\.?$)(?!__.*__$)[^/]{1,500}")  # what can be a document's id
 
 
