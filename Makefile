@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test check demo chaos bench docs lock clean
+.PHONY: help setup test check demo chaos bench docs lock deb apt-repo lab clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,6 +18,7 @@ $(READY): setup.cfg pyproject.toml requirements.txt tests/setup.sh
 	@touch $@
 
 test: setup check ## every check and every test
+	tests/baileys/setup.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: setup ## formatting, lint, types, direction of imports
@@ -39,11 +40,30 @@ bench: setup ## figures as JSON lines (ONLY=NAME for one)
 docs: setup ## write again what is generated from the code
 	$(BIN)/python -m tests.generate
 
-lock: ## write requirements.txt again from setup.cfg and requirements.in (LOCK_ARGS=--upgrade for newer versions)
+lock: setup ## write requirements.txt again from setup.cfg and requirements.in, for every Python (LOCK_ARGS=--upgrade)
 	$(PYTHON) -m venv $(VENV)/lock
-	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
-	$(VENV)/lock/bin/pip-compile --quiet --allow-unsafe --extra=test --generate-hashes --no-emit-find-links \
-		--no-emit-index-url --strip-extras --output-file=requirements.txt $(LOCK_ARGS) requirements.in setup.cfg
+	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11.2 --extra test --generate-hashes \
+	    --custom-compile-command "make lock" --output-file requirements.txt $(LOCK_ARGS) requirements.in setup.cfg
+
+# dpkg-dev comes with debhelper.  Each is COMMAND:PACKAGE or FILE:PACKAGE.
+DEB_TOOLS := dh:debhelper lintian:lintian
+REPO_TOOLS := apt-ftparchive:apt-utils gpg:gnupg
+LAB_TOOLS := $(DEB_TOOLS) $(REPO_TOOLS) systemd-nspawn:systemd-container mmdebstrap:mmdebstrap \
+    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI,WAD_LAB_CACHE)
+
+deb: setup ## the Debian packages, into dist/ (ARCH=amd64 for one)
+	packaging/tools.sh $(DEB_TOOLS)
+	PYTHONPATH=packaging $(BIN)/python -m wadpack deb $(if $(ARCH),--arch $(ARCH)) $(DEB_ARGS)
+
+apt-repo: setup ## a signed repository of the packages in dist/, as files: KEY=you@example.org URL=https://example.org/apt
+	packaging/tools.sh $(REPO_TOOLS)
+	PYTHONPATH=packaging $(BIN)/python -m wadpack repository --key "$(KEY)" --url "$(URL)"
+
+lab: setup ## the package on real systemd, in containers (LAB_ARGS=--quick: what CI runs)
+	packaging/tools.sh $(LAB_TOOLS)
+	$(AS_ROOT) env PYTHONPATH=packaging $(BIN)/python -m tests.lab $(LAB_ARGS)
 
 clean: ## remove what setup made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from wad.config.settings import SETTINGS, HttpSettings
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
@@ -44,6 +45,16 @@ class FakeCard:
 
 
 @dataclass
+class FakeHistory:
+    """What the phone's history brought."""
+
+    recorded: int = 0
+    known: int = 0
+    last_ms: int | None = None
+    last_messages: int | None = None
+
+
+@dataclass
 class FakeInbound:
     """How far a spool was read."""
 
@@ -53,6 +64,9 @@ class FakeInbound:
     duplicates: int = 0
     untranslated: int = 0
     skipped: int = 0
+    receipts: int = 0
+    history: FakeHistory = field(default_factory=FakeHistory)
+    last_message_ms: int | None = None
     lost: int | None = 0
     error: str = ""
     last_event_ms: int | None = None
@@ -70,6 +84,11 @@ class FakeAccount:
     worker: Any = None
     worker_started_ms: int = 0
     restarts: int = 0
+    logins: int = 0
+    sent: int = 0
+    refused: int = 0
+    seen_ms: int | None = None
+    qr_ms: int | None = None
     warnings: list[str] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
 
@@ -230,8 +249,9 @@ class FakeBus:
 
 
 @dataclass
-class _Named:
+class _Instance:
     id: str = "host-a"
+    commit: str = ""
 
 
 @dataclass
@@ -247,9 +267,22 @@ class _LeaseSettings:
 
 
 @dataclass
+class _State:
+    sessions: Path = Path("/var/lib/wad/sessions")
+
+
+def http_settings(**changes: object) -> HttpSettings:
+    """The settings of [http], as they are while nothing is set but these."""
+    values = {field.name: SETTINGS[f"http.{field.name}"].usual for field in fields(HttpSettings)}
+    return HttpSettings(**(values | changes))
+
+
+@dataclass
 class _Config:
+    http: HttpSettings = field(default_factory=http_settings)
+    state: _State = field(default_factory=_State)
     lease: _LeaseSettings = field(default_factory=_LeaseSettings)
-    instance: _Named = field(default_factory=_Named)
+    instance: _Instance = field(default_factory=_Instance)
     engine: _EngineSettings = field(default_factory=_EngineSettings)
 
 
@@ -276,9 +309,11 @@ class FakeDaemon:
         self.outbound: Any = None
         self.media: Any = None
         self.moving: Any = None
+        self.imports: Any = None
         self.leader: Any = FakeLeader()
         self.bus: Any = FakeBus()
         self.boot_id = "b00t"
+        self.ready = True
         self.started_ms = 1_699_999_990_000
         self.uptime = 10.0
         self.warnings: list[str] = []

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.fake_daemon import FakeDaemon
-from wad.api.health import Document, health, healthz, ready
+from tests.fake_daemon import FakeDaemon, FakeHistory
+from wad.api.health import diag, health, healthz, ready, readyz
+from wad.api.reference import Document
 from wad.core.connection import State
 from wad.store.port import Telling
 
@@ -30,7 +31,7 @@ def test_the_fields_of_the_reference_are_there(daemon: FakeDaemon) -> None:
     wanted = {
         "ok", "status", "service", "version", "commit", "instanceId", "waMode", "lockStatus", "lockHolder",
         "lockRemainingSec", "bootTimestamp", "uptime", "timestamp", "requestId", "accounts_total", "connected",
-        "needs_qr", "sessions_dir_writable",
+        "needs_qr", "sessions_dir_writable", "dedupe", "history", "firestore", "receipts", "backlog",
     }  # fmt: skip
     assert wanted <= set(ask(daemon))
 
@@ -191,6 +192,87 @@ def test_a_request_id_is_echoed(daemon: FakeDaemon) -> None:
     """Or made from the time."""
     assert health(daemon, "abc")["requestId"] == "abc"
     assert health(daemon, "")["requestId"] == "health_1700000000000"
+
+
+def test_what_was_stored_is_summed_up(daemon: FakeDaemon) -> None:
+    """New ones, known ones, and those of the phone's history with its latest chunk."""
+    for ident, ms in (("a", 1_700_000_000_000), ("b", 1_699_999_990_000)):
+        inbound = daemon.accounts.have(ident).inbound
+        inbound.recorded, inbound.duplicates = 5, 2
+        inbound.history = FakeHistory(3, 1, ms, 30 if ident == "a" else 20)
+    document = ask(daemon)
+    assert document["dedupe"] == {"wrote": 10, "skipped": 4, "strongSkipped": 0}
+    assert document["history"] == {
+        "wrote": 6,
+        "skipped": 2,
+        "lastRunAt": "2023-11-14T22:13:20.000Z",
+        "lastBatchCount": 30,
+    }
+
+
+def test_history_that_never_came_has_no_time(daemon: FakeDaemon) -> None:
+    """No run is null."""
+    daemon.accounts.have("a")
+    history = ask(daemon)["history"]
+    assert (history["lastRunAt"], history["lastBatchCount"]) == (None, None)
+
+
+def test_the_commit_is_what_was_deployed(daemon: FakeDaemon) -> None:
+    """As the environment names it, else null."""
+    before = ask(daemon)["commit"]
+    daemon.loaded.config.instance.commit = "1c143c6e"
+    assert (before, ask(daemon)["commit"]) == (None, "1c143c6e")
+
+
+def test_without_firestore(daemon: FakeDaemon) -> None:
+    """The reference's word for another store."""
+    assert ask(daemon)["firestore"] == "disabled"
+
+
+@pytest.mark.parametrize(
+    ("valid", "writable", "status"),
+    [
+        (9.5, True, "ready"),
+        (9.5, None, "ready"),
+        (9.5, False, "not_ready"),
+        (None, True, "not_ready"),
+    ],
+)
+def test_readyz(
+    daemon: FakeDaemon, valid: float | None, writable: bool | None, status: str
+) -> None:
+    """Requests are sent here when this instance acts and can write."""
+    daemon.leader.valid, daemon.sessions_writable = valid, writable
+    document = readyz(daemon)
+    assert document["status"] == status
+    assert document["checks"] == {
+        "firestore": "disabled",
+        "worker": "passive" if valid is None else "running",
+        "sessions": writable,
+        "timestamp": "2023-11-14T22:13:20.000Z",
+    }
+
+
+def test_diag_names_who_heard_last(daemon: FakeDaemon) -> None:
+    """At most three accounts, the latest first, without their numbers."""
+    for number in range(5):
+        account = daemon.accounts.have(f"acc-1555000000{number}")
+        account.card.phone = f"+1555000000{number}"
+        account.inbound.last_event_ms = 1_700_000_000_000 + number if number else None
+    document = diag(daemon)
+    heard = [one["accountId"] for one in document["latestRealtime"]]
+    assert heard == ["acc-1555****04", "acc-1555****03", "acc-1555****02"]
+    assert document["latestRealtime"][0] == {
+        "accountId": "acc-1555****04",
+        "lastRealtimeIngestAt": "2023-11-14T22:13:20.004Z",
+        "lastRealtimeMessageAt": None,
+        "lastRealtimeError": None,
+    }
+    assert (document["ready"], document["mode"], document["instanceId"]) == (
+        True,
+        "active",
+        "host-a",
+    )
 
 
 def test_healthz(daemon: FakeDaemon) -> None:

@@ -438,3 +438,69 @@ def test_a_home_has_its_paths(tmp_path: Path) -> None:
     assert home.id == "acc-1"
     names = [path.name for path in (home.session_db, home.spool_db, home.lock_file)]
     assert names == ["session.db", "spool.db", "worker.lock"]
+
+
+# --- an account that is on its way in -------------------------------------------------------------
+
+
+def test_what_is_incoming_is_no_account_until_it_settles(homes: Homes) -> None:
+    """Then it is one, whole, and nothing of it is left where it was."""
+    with homes.incoming("acc-1") as incoming:
+        incoming.write_card(CARD)
+        incoming.session_db.write_bytes(b"session")
+        assert homes.all() == []
+        home = homes.settle(incoming)
+    assert [found.path for found in homes.all()] == [home.path]
+    assert home.session_db.read_bytes() == b"session"
+    assert [path.name for path in homes.root.iterdir()] == ["acc-1"]
+
+
+def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(homes: Homes) -> None:
+    """It is a copy: the one thing here that is deleted."""
+    left = homes.root / ".incoming" / "acc-1" / "session.db"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half a session")
+    with homes.incoming("acc-1") as incoming:
+        assert list(incoming.path.iterdir()) == []
+        assert stat.S_IMODE(incoming.path.stat().st_mode) == 0o700
+
+
+def test_an_incoming_account_takes_nobodys_place(homes: Homes) -> None:
+    """Neither an account's nor that of other files."""
+    homes.create(CARD)
+    (homes.root / "acc-2").mkdir()
+    (homes.root / "acc-2" / "notes").touch()
+    for ident in ("acc-1", "acc-2"):
+        with homes.incoming(ident) as incoming:
+            incoming.session_db.touch()
+            with pytest.raises(Conflict):
+                homes.settle(incoming)
+
+
+def test_a_file_without_a_session_makes_way_for_one(homes: Homes) -> None:
+    """It is renamed, with its log, and not overwritten."""
+    home = homes.create(CARD)
+    home.session_db.write_bytes(b"tables")
+    home.session_db.with_name("session.db-wal").write_bytes(b"log")
+    (homes.root / "new.db").write_bytes(b"session")
+    home.take_session(homes.root / "new.db", "20260101T000000Z")
+    assert home.session_db.read_bytes() == b"session"
+    assert not home.session_db.with_name("session.db-wal").exists()
+    (aside,) = home.path.glob("session.db.unpaired-*Z")
+    assert aside.read_bytes() == b"tables"
+
+
+def test_a_place_that_cannot_be_written_is_told(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each step of an account's way in."""
+    home = homes.create(CARD)
+    with homes.incoming("acc-2") as incoming, monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", failing(errno.EROFS))
+        with pytest.raises(StateUnwritable):
+            homes.settle(incoming)
+        with pytest.raises(StateUnwritable):
+            home.take_session(incoming.session_db, "20260101T000000Z")
+    monkeypatch.setattr(Path, "mkdir", failing(errno.ENOSPC))
+    with pytest.raises(StateUnwritable), homes.incoming("acc-3"):
+        pass

@@ -65,12 +65,14 @@ async def port(daemon: FakeDaemon) -> AsyncIterator[int]:
         yield bound
 
 
-@pytest.mark.parametrize("path", ["/health", "/healthz", "/ready"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/healthz", "/ready", "/readyz", "/diag", "/api/status/dashboard"]
+)
 async def test_a_probe_is_answered(port: int, path: str) -> None:
     """200 and a JSON document that nobody may keep."""
     answer = await ask(port, path)
     assert answer.status == 200
-    assert answer.document["timestamp"] == "2023-11-14T22:13:20.000Z"
+    assert "2023-11-14T22:13:20.000Z" in answer.body.decode()
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
 
@@ -98,6 +100,30 @@ async def test_not_ready_is_200(daemon: FakeDaemon, port: int) -> None:
     daemon.leader.valid = None
     answer = await ask(port, "/ready")
     assert (answer.status, answer.document["ready"]) == (200, False)
+
+
+async def test_passive_is_not_ready_for_a_balancer(daemon: FakeDaemon, port: int) -> None:
+    """The one probe whose status says who acts."""
+    daemon.leader.valid = None
+    assert (await ask(port, "/readyz")).status == 503
+
+
+async def test_the_dashboard_names_where_it_was_asked(port: int) -> None:
+    """Scheme and host of the request; an odd host is not repeated."""
+    answer = await ask(port, "/api/status/dashboard")
+    assert answer.document["service"]["backendBaseUrl"] == "http://wad"
+    odd = (
+        await exchange(port, b"GET /api/status/dashboard HTTP/1.0\r\nHost: a<b\r\n\r\n")
+    ).partition(b"\r\n\r\n")[2]
+    assert json.loads(odd)["service"]["backendBaseUrl"] is None
+
+
+async def test_metrics_are_text(port: int) -> None:
+    """In the format and with the type that a scraper asks for."""
+    answer = await ask(port, "/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert "wad_lease_active 1.0\n" in answer.body.decode()
 
 
 async def test_a_request_id_comes_back(port: int) -> None:

@@ -17,8 +17,10 @@ from wad.core.event import (
     Content,
     Event,
     HistoryReceived,
+    Mark,
     MessageKind,
     MessageReceived,
+    ReceiptReceived,
     encode,
 )
 from wad.core.jid import Jid, ThreadId
@@ -218,3 +220,24 @@ def append(account: Account, event: Event) -> None:
     spool.append(received_ms=1, kind="event", wa_id="", raw=b"", event=encode(event))
     spool.close()
     account.inbound.wake()
+
+
+async def test_history_is_counted_apart(tmp_path: Path) -> None:
+    """Messages that were new and known, of all chunks and of the latest; the newest message's time is known."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        inbound = account.inbound
+        told = [
+            MessageReceived(f"H{n}", BOB, BOB, 1000 * n, Content(MessageKind.TEXT, str(n)))
+            for n in range(1, 4)
+        ]
+        append(account, HistoryReceived(tuple(told[:2])))
+        await until(lambda: inbound.recorded == 2, "the first chunk")
+        append(account, HistoryReceived(tuple(told)))
+        await until(lambda: inbound.recorded == 3, "the second chunk")
+        append(account, ReceiptReceived(("X",), BOB, BOB, Mark.READ, 5000))
+        await until(lambda: inbound.receipts == 1, "the receipt")
+        history = inbound.history
+        assert (history.recorded, history.known, history.last_messages) == (3, 2, 3)
+        assert history.last_ms is not None
+        assert inbound.last_message_ms == 3000

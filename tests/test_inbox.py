@@ -55,7 +55,13 @@ class SlowSpool:
 class Box:
     """An inbox, and what it told."""
 
-    def __init__(self, spool: Spool, *, patient: bool = True) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        patient: bool = True,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.spool = SlowSpool(spool)
         self.stored: list[int] = []
         self.done: list[str] = []
@@ -70,6 +76,7 @@ class Box:
             on_done=self.done.extend,
             on_held=self.held.append,
             on_failed=self.failed.append,
+            pause=pause,
         )
 
 
@@ -107,6 +114,23 @@ def test_a_patient_handler_returns_at_once(spool: Spool) -> None:
     assert box.done == [message(f"A{number}") for number in range(5)]
     assert len(box.spool.batches) <= 2
     assert box.stored[-1] == 5
+
+
+def test_a_burst_gathers_between_two_commits(spool: Spool) -> None:
+    """The first event is stored at once, those that follow within the pause in one commit."""
+    over = threading.Event()
+
+    def pause(_seconds: float) -> None:
+        over.wait(20)
+
+    box = Box(spool, pause=pause)
+    box.inbox.take("Message", a_message("A"))
+    assert box.inbox.settle(20)
+    for ident in ("B", "C", "D"):
+        box.inbox.take("Message", a_message(ident))
+    over.set()
+    assert box.inbox.settle(20)
+    assert box.spool.batches == [["A"], ["B", "C", "D"]]
 
 
 def test_an_impatient_one_waits_for_the_commit(spool: Spool) -> None:

@@ -35,6 +35,18 @@ def test_a_worker_imports_nothing_heavy() -> None:
     assert (heavy & set(found[0]), found[1]) == (set(), 1)
 
 
+def test_a_worker_leaves_out_protobufs_python() -> None:
+    """The implementation in Python is not loaded, and can be by whoever wants it afterwards."""
+    found = in_a_process(
+        "import json, sys, wad.engine.library\n"
+        "name = 'google.protobuf.internal.python_message'\n"
+        "loaded = [one in sys.modules for one in (name, 'google.protobuf.text_format')]\n"
+        "from google.protobuf.internal import python_message\n"
+        "print(json.dumps([loaded, hasattr(python_message, 'GeneratedProtocolMessageType')]))"
+    )
+    assert found == [[False, False], True]
+
+
 def test_neonize_can_still_be_imported_afterwards() -> None:
     """Reading its descriptions leaves no trace of it."""
     code = (
@@ -107,11 +119,11 @@ def test_giving_memory_back_keeps_what_was_changed() -> None:
         "file = binding.shared_object()\n"
         "functions = binding.Functions(file)\n"
         "address = receipts.keep_plaintexts(file)\n"
-        "def pss(): return int(re.search(r'Pss:\\s+(\\d+)', Path('/proc/self/smaps_rollup').read_text())[1])\n"
+        "def rss(): return int(re.search(r'Rss:\\s+(\\d+)', Path('/proc/self/smaps_rollup').read_text())[1])\n"
         "def code(): return ctypes.string_at(address, 8).hex()\n"
-        "before = pss(), code()\n"
+        "before = rss(), code()\n"
         "memory.release(address)\n"
-        "after = pss(), code()\n"
+        "after = rss(), code()\n"
         "print(json.dumps([before, after, functions.is_connected(b'nobody')]))"
     )
     (size, changed), (smaller, still), connected = in_a_process(code)

@@ -58,10 +58,11 @@ def stream() -> io.StringIO:
 
 @pytest.fixture
 def journal() -> Iterator[TextIO]:
-    """A log whose stream is the one that JOURNAL_STREAM names."""
+    """A log whose stream is the one that JOURNAL_STREAM names; the journal's own socket is gone."""
     with tempfile.TemporaryFile("w+") as stream:
         stat = os.fstat(stream.fileno())
-        install("debug", {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}, stream)
+        environ = {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
+        install("debug", environ, stream, "/nonexistent")
         yield stream
 
 

@@ -102,6 +102,15 @@ def test_a_call_stands_where_it_began() -> None:
     assert merged(telling(ENDED, at_ms=9), telling(OFFERED, at_ms=5)).at_ms == 5
 
 
+def test_a_message_that_could_not_be_read_stays_where_it_was() -> None:
+    """What its sender sends again bears a later time; what came between would be before it."""
+    placeholder = telling(Content(MessageKind.UNDECRYPTABLE), at_ms=5)
+    again = telling(Content(MessageKind.TEXT, "hello"), at_ms=9)
+    after = merged(placeholder, again)
+    assert (after.content.text, after.at_ms) == ("hello", 5)
+    assert merged(again, placeholder) == after
+
+
 TELLINGS = st.builds(
     telling,
     st.sampled_from([Content(MessageKind.LOST), Content(MessageKind.TEXT, "x")]),

@@ -784,7 +784,7 @@ def test_it_starts_light(world: Served) -> None:
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'asyncio', 'segno', 'neonize', 'uvicorn', 'sqlite3', 'subprocess', 'wad.flow', 'wad.store',"
-        " 'wad.engine', 'wad.config'}\n"
+        " 'wad.engine', 'wad.config', 'wad.audit'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     command = [COMMAND[0], "-c", code, "status"]

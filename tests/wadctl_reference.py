@@ -58,7 +58,11 @@ def reference() -> str:
 
 
 def _exit_codes() -> Iterator[str]:
-    yield "## Exit codes\n\n| code | meaning | errors |\n|---|---|---|"
+    yield (
+        "## Exit codes\n\n`wadctl audit` and `wadctl doctor` have codes of their own, those of the scripts that"
+        " they replace; their help and [audits.md](audits.md) tell.\n"
+    )
+    yield "| code | meaning | errors |\n|---|---|---|"
     kinds: list[type[WadError]] = [WadError, *WadError.by_code.values()]
     for code in sorted({*_MEANINGS, *(kind.exit_code for kind in kinds)}):
         errors = ", ".join(f"`{kind.code}`" for kind in kinds if kind.exit_code == code)

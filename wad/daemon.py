@@ -12,12 +12,14 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from wad import __version__
+from wad.activation import CONTROL, HTTP, Start, started
 from wad.api.control import serve_control
 from wad.clock import Clock, SystemClock
 from wad.config import Loaded
@@ -28,10 +30,12 @@ from wad.engine import EngineOptions, open_engine
 from wad.flow.account import AccountOptions, Surroundings
 from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
+from wad.flow.importing import Imports
 from wad.flow.leader import Leader
 from wad.flow.moving import Moving
 from wad.flow.outbound import Outbound
 from wad.flow.tidying import tidy_media
+from wad.groups import Groups, divide
 from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
 from wad.media import Media
@@ -58,6 +62,7 @@ class Daemon:
         clock: Clock,
         boot_id: str,
         floor: int,
+        groups: Groups | None = None,
     ) -> None:
         config = loaded.config
         self.loaded = loaded
@@ -71,6 +76,7 @@ class Daemon:
         self.internal_errors = 0
         self.sessions_writable: bool | None = None
         self.stopping = asyncio.Event()
+        self.ready = False
         self.restarting = False
         self.bus = Bus(clock)
         self.media = Media(config.state.dir / "media", clock, partial(secrets.token_hex, 16))
@@ -82,6 +88,7 @@ class Daemon:
                 proxy=config.engine.proxy,
                 probe_every=config.engine.probe_every,
                 probe_timeout=config.engine.probe_timeout,
+                groups=groups,
             ),
         )
         around = Surroundings(
@@ -98,6 +105,9 @@ class Daemon:
         self.homes = Homes(config.state.sessions)
         self.accounts = Accounts(self.homes, around, partial(secrets.token_hex, 8))
         self.moving = Moving(self.accounts, secrets.token_bytes)
+        self.imports = Imports(
+            self.accounts, self.homes, clock, partial(secrets.token_hex, 16), secrets.token_bytes
+        )
         self.outbound = Outbound(
             store,
             self.accounts,
@@ -209,18 +219,19 @@ def run(loaded: Loaded) -> int:
     os.umask(0o077)
     install(loaded.config.log.level)
     notifier = Notifier(os.environ)
+    start = started(os.environ, os.getpid())
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    restarting = asyncio.run(_serve(loaded, notifier))
+    restarting = asyncio.run(_serve(loaded, notifier, start))
     notifier.close()
-    if restarting and "INVOCATION_ID" not in os.environ:
+    if restarting and not start.invocation:
         # Nobody else would start us again; systemd does (Restart=always).
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return 0
 
 
-async def _serve(loaded: Loaded, notifier: Notifier) -> bool:
-    config, boot_id = loaded.config, secrets.token_hex(8)
+async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
+    config, boot_id = loaded.config, start.invocation or secrets.token_hex(8)
     for directory in (config.state.dir, config.state.sessions):
         _make_directory(directory)
         check_writable(directory)
@@ -231,19 +242,20 @@ async def _serve(loaded: Loaded, notifier: Notifier) -> bool:
             try:
                 # In Firestore the fence itself remembers the newest epoch, and it need not be within reach now.
                 floor = await store.epoch() if config.lease.kind == "file" else 0
-                daemon = Daemon(loaded, store, shared, clock, boot_id, floor)
+                groups = divide(config.engine.worker_memory_mb) if start.invocation else None
+                daemon = Daemon(loaded, store, shared, clock, boot_id, floor, groups)
                 await daemon.look_at_disk()
                 daemon.look_at_space()
                 await daemon.media.open()
-                await _live(daemon, notifier)
+                await _live(daemon, notifier, start)
                 return daemon.restarting
             finally:
                 await store.close()
 
 
-async def _live(daemon: Daemon, notifier: Notifier) -> None:
+async def _live(daemon: Daemon, notifier: Notifier, start: Start) -> None:
     with _signals(daemon):
-        async with daemon.accounts.running(), _doors(daemon), asyncio.TaskGroup() as group:
+        async with daemon.accounts.running(), _doors(daemon, start), asyncio.TaskGroup() as group:
             leader = group.create_task(daemon.leader.run(daemon.reign), name="leader")
             pulse = group.create_task(_pulse(daemon, notifier), name="pulse")
             space = group.create_task(_watch_space(daemon), name="space")
@@ -251,6 +263,7 @@ async def _live(daemon: Daemon, notifier: Notifier) -> None:
             await _first_of(daemon.leader.settled, daemon.stopping)
             log.info("wad %s is ready", __version__)
             notifier.ready()
+            daemon.ready = True
             await daemon.stopping.wait()
             log.info("stopping")
             notifier.stopping()
@@ -269,16 +282,52 @@ async def _first_of(*events: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _doors(daemon: Daemon) -> AsyncIterator[None]:
-    config = daemon.loaded.config
-    async with serve_control(daemon, config.control.socket, config.control.group):
-        if not config.http.enabled:
-            yield
-            return
-        from wad.api.httpd import serve_http
+async def _doors(daemon: Daemon, start: Start) -> AsyncIterator[None]:
+    """Answer on what systemd passed, and on what the configuration names besides."""
+    control, http = daemon.loaded.config.control, daemon.loaded.config.http
+    async with AsyncExitStack() as doors:
+        passed = start.sockets(CONTROL)
+        for sock in passed:
+            door = serve_control(daemon, control.socket, control.group, sock=sock)
+            await doors.enter_async_context(door)
+        if str(control.socket) not in {sock.getsockname() for sock in passed}:
+            await doors.enter_async_context(serve_control(daemon, control.socket, control.group))
+        passed = start.sockets(HTTP)
+        if http.enabled:
+            from wad.api.httpd import serve_http
 
-        async with serve_http(daemon, config.http.address, config.http.port):
-            yield
+            for sock in passed:
+                await doors.enter_async_context(
+                    serve_http(daemon, http.address, http.port, sock=sock)
+                )
+            if _must_listen(daemon.loaded, passed):
+                await doors.enter_async_context(serve_http(daemon, http.address, http.port))
+        elif passed:
+            log.warning(
+                "http.enabled is false, but systemd listens: systemctl disable --now wad-http.socket"
+            )
+        yield
+
+
+def _must_listen(loaded: Loaded, passed: Sequence[socket.socket]) -> bool:
+    """Whether the address of the configuration is another than those that systemd listens on.
+
+    A default is no wish: who gives the socket unit another address need not repeat it.
+    """
+    http = loaded.config.http
+    if not passed:
+        return True
+    for sock in passed:
+        address, port, *_ = sock.getsockname()
+        if port == http.port and address in (http.address, "0.0.0.0", "::"):
+            return False
+    wishes = [loaded.origins[key].source for key in ("http.address", "http.port")]
+    if all(wish == "default" for wish in wishes):
+        return False
+    log.warning(
+        "wad-http.socket listens on another address than http.address and http.port name; wad answers on both"
+    )
+    return True
 
 
 async def _pulse(daemon: Daemon, notifier: Notifier) -> None:

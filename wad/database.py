@@ -113,9 +113,13 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(db: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
+    before = int(db.execute("PRAGMA user_version").fetchone()[0])
     version = _take_step(db, steps)
     while version < len(steps):
         version = _take_step(db, steps)
+    if version != before:
+        # Into the file itself: the package reads the number there before it lets an older wad in.
+        db.execute("PRAGMA wal_checkpoint")
     if version > len(steps):
         # Not Damaged: nobody may set such a file aside, an upgrade makes it readable again.
         raise Unavailable(

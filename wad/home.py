@@ -7,7 +7,9 @@
         spool.db          the durable inbox
         worker.lock       held by the account's worker while it lives
       .removed/           accounts that were put away: ACCOUNT.STAMP
-Nothing here is ever deleted: what is damaged or removed is renamed.
+      .incoming/          an account that is being made of another backend's session
+Nothing here is ever deleted: what is damaged or removed is renamed.  What is incoming is no account yet: it becomes one
+by a rename, and what a crash left of it goes when the next one comes.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -33,6 +38,7 @@ from wad.core.jid import account_id
 
 _CARD: Final = "account.json"
 _REMOVED: Final = ".removed"
+_INCOMING: Final = ".incoming"
 
 
 class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +131,19 @@ class Home:
             raise _unwritable(file, error) from error
         return aside
 
+    def take_session(self, file: Path, stamp: str) -> None:
+        """Put a session's file here by a rename; a file without a session makes way.  Raises StateUnwritable.
+
+        Nobody may have the old one open.
+        """
+        if self.session_db.exists():
+            self.set_aside(self.session_db, stamp, "unpaired")
+        try:
+            file.rename(self.session_db)
+            sync_directory(self.path)
+        except OSError as error:
+            raise _unwritable(self.session_db, error) from error
+
 
 def _card(file: Path, ident: str) -> AccountCard:
     return _named(_read_card(file) or AccountCard(id=ident, name=ident), ident)
@@ -188,6 +207,45 @@ class Homes:
         except OSError as error:
             raise _unwritable(home.path, error) from error
         home.write_card(card)
+        return home
+
+    @contextmanager
+    def incoming(self, ident: str) -> Iterator[Home]:
+        """A home that is no account yet, empty, and gone at the end unless `settle` was called.
+
+        For one at a time: it also takes away what a crash left.  Raises BadInput, StateUnwritable.
+        """
+        root = self.root / _INCOMING
+        home = Home(root / account_id(ident))
+        try:
+            if root.exists():
+                shutil.rmtree(root)
+            root.mkdir(mode=0o700)
+            home.path.mkdir(mode=0o700)
+        except OSError as error:
+            raise _unwritable(root, error) from error
+        try:
+            yield home
+        finally:
+            shutil.rmtree(
+                root, ignore_errors=True
+            )  # what stays is no account, and goes the next time
+
+    def settle(self, incoming: Home) -> Home:
+        """Make an incoming home an account: whole, or not at all.  Raises Conflict, StateUnwritable."""
+        home = Home(self.root / incoming.id)
+        if home.exists():
+            raise Conflict(f"there is an account {home.id!r} already")
+        try:
+            sync_directory(incoming.path)
+            incoming.path.rename(home.path)
+            sync_directory(self.root)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise Conflict(
+                    f"{home.path} is there, and is no account", hint="move it away, or give --id"
+                ) from error
+            raise _unwritable(home.path, error) from error
         return home
 
     def remove(self, ident: str, stamp: str) -> Path:
@@ -341,6 +399,15 @@ def _write_synced(file: Path, text: bytes) -> None:
         stream.write(text)
         stream.flush()
         os.fsync(fd)
+
+
+def sync_file(file: Path) -> None:
+    """Make what was written to it survive a power cut.  Raises OSError."""
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_directory(directory: Path) -> None:

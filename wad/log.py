@@ -1,4 +1,4 @@
-"""The daemon's log: one line a record, on stderr.
+"""The daemon's log: one line a record on stderr, or one record with its fields in the journal.
 
 The rule: **a message's body never enters the log**, nor a secret, nor the key of a session.  A line says which account,
 which operation, which error code (`extra={"account": ..., "operation": ..., "code": ...}`) and which message id; who
@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, TextIO
 
+from wad import journal
 from wad.core.errors import BadInput
 from wad.core.jid import masked
 
@@ -29,13 +30,6 @@ LEVELS: Final[Mapping[str, int]] = {
 }
 _FIELDS: Final = ("account", "operation", "code")
 _OURS: Final = ("wad", "wadctl")
-_PRIORITIES: Final = {
-    logging.DEBUG: 7,
-    logging.INFO: 6,
-    logging.WARNING: 4,
-    logging.ERROR: 3,
-    logging.CRITICAL: 2,
-}
 _ID: Final = re.compile(r"\b(?=\d*[A-Fa-f])[0-9A-Fa-f]{16,64}\b")
 """A WhatsApp message id or a random name of ours: no number hides in it, and it is what one searches for."""
 _SPACED: Final = re.compile(r"\+\d[\d ().\-]{5,18}\d")
@@ -91,22 +85,39 @@ class Line(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line without its end; a traceback follows the text, ` | ` between its lines."""
-        text = record.getMessage() + "".join(_field(record, name) for name in _FIELDS)
-        if record.exc_info and not record.exc_text:
-            record.exc_text = self.formatException(record.exc_info)
-        if record.exc_text:
-            text = f"{text}\n{record.exc_text}"
-        if record.stack_info:
-            text = f"{text}\n{record.stack_info}"
-        lines = (line.strip() for line in text.translate(_CONTROLS).split("\n"))
+        fields = "".join(_field(record, name) for name in _FIELDS)
+        lines = (line.strip() for line in _whole(record, record.getMessage() + fields).split("\n"))
         line = " | ".join(line for line in lines if line)
         return f"{self._prefix(record)}{record.name}: {line}"
 
     def _prefix(self, record: logging.LogRecord) -> str:
         if self._journal:
-            return f"<{_PRIORITIES.get(record.levelno // 10 * 10, 6)}>"
+            return f"<{journal.priority(record.levelno)}>"
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         return f"{time.replace('+00:00', 'Z')} {record.levelname} "
+
+
+def _whole(record: logging.LogRecord, text: str) -> str:
+    """The text, and its traceback on the lines below."""
+    if record.exc_info and not record.exc_text:
+        record.exc_text = logging.Formatter().formatException(record.exc_info)
+    parts = (text, record.exc_text, record.stack_info)
+    return "\n".join(part for part in parts if part).translate(_CONTROLS)
+
+
+def journal_fields(record: logging.LogRecord) -> dict[str, str]:
+    """A record as fields of the journal; the text of a failure reads as the line does."""
+    fields = {
+        "MESSAGE": _whole(record, record.getMessage()).rstrip(),
+        "PRIORITY": str(journal.priority(record.levelno)),
+        "SYSLOG_IDENTIFIER": "wad",
+        "WAD_LOGGER": record.name,
+        "CODE_FILE": record.pathname,
+        "CODE_LINE": str(record.lineno),
+        "CODE_FUNC": record.funcName or "",
+    }
+    given = {name: getattr(record, name, None) for name in _FIELDS}
+    return fields | {f"WAD_{name.upper()}": str(value) for name, value in given.items() if value}
 
 
 def _field(record: logging.LogRecord, name: str) -> str:
@@ -140,17 +151,23 @@ def _is_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
 
 
 def install(
-    level: str, environ: Mapping[str, str] | None = None, stream: TextIO | None = None
+    level: str,
+    environ: Mapping[str, str] | None = None,
+    stream: TextIO | None = None,
+    path: str = journal.SOCKET,
 ) -> None:
     """Log to `stream` (stderr) from `level` up, and log what nobody caught, in threads and destructors too.
 
+    Where `stream` leads to the journal, records go there with their fields; what it does not take becomes a line.
     Failed asyncio tasks come through the logger `asyncio` by themselves.  Raises BadInput for an unknown level.
     """
     stream = stream or sys.stderr
-    handler = _Stream(stream)
+    handler: logging.Handler = _Stream(stream)
+    to_journal = _is_journal(os.environ if environ is None else environ, stream)
+    handler.setFormatter(Line(journal=to_journal))
+    if to_journal:
+        handler = journal.Journal(journal_fields, handler, path)
     handler.addFilter(Mask())
-    journal = _is_journal(os.environ if environ is None else environ, stream)
-    handler.setFormatter(Line(journal=journal))
     set_level(level)
     logging.getLogger().handlers[:] = [handler]
     logging.captureWarnings(capture=True)

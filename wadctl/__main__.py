@@ -15,14 +15,17 @@ import click
 import wad
 from wad.api.operation import find, operations
 from wad.core.errors import WadError
+from wadctl import importing, moving
+from wadctl.auditing import audit_group
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.copying import copy_command
+from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
-from wadctl.moving import export_command, import_command
 from wadctl.pairing import pair
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
 from wadctl.session import Session, session, socket_path
+from wadctl.token import token_group
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
@@ -179,7 +182,7 @@ def _by_hand() -> list[click.Command]:
         " fish: wadctl completion fish > ~/.config/fish/completions/wadctl.fish",
     )
     completion.arguments = (("SHELL", "bash, zsh or fish"),)
-    return [restart, version, completion]
+    return [restart, version, completion, token_group(), audit_group(), doctor_command()]
 
 
 def _build() -> None:
@@ -190,11 +193,12 @@ def _build() -> None:
     }
     made |= {
         "accounts.add": _add(),
+        "accounts.import_baileys": importing.import_command(),
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
         "store.copy": copy_command(),
-        "sessions.export": export_command(),
-        "sessions.import": import_command(),
+        "sessions.export": moving.export_command(),
+        "sessions.import": moving.import_command(),
     }
     for command in _by_hand():
         root.add_command(command)

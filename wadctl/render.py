@@ -27,6 +27,13 @@ def by_shape(screen: Screen, reply: Any) -> str:
     return plain(_word(reply)) if reply else ""
 
 
+def _worker(worker: dict[str, Any]) -> str:
+    used = ""
+    if worker.get("memory_mb") is not None:  # an older daemon does not say
+        used = f", {worker['memory_mb']:g} MB, {worker['cpu_s']:g} s of processor time"
+    return f"pid {worker['pid']}, {worker['restarts']} restarts{used}"
+
+
 def _word(value: Any) -> str:
     match value:
         case None | "" | [] | {}:
@@ -104,7 +111,7 @@ def _account(screen: Screen, account: Any) -> str:
         ("what to do", account["action"] or "-"),
         ("enabled", _word(account["enabled"])),
         ("paired", _word(account["paired"])),
-        ("worker", f"pid {worker['pid']}, {worker['restarts']} restarts" if worker else "-"),
+        ("worker", _worker(worker) if worker else "-"),
         ("receipts", (worker and worker["receipts"]) or "unknown"),
         ("backlog", f"{inbound['backlog']} rows {_age(inbound['oldest_s'])}".rstrip()),
         ("recorded", f"{inbound['recorded']}, {inbound['duplicates']} were known already"),
@@ -134,6 +141,28 @@ def _removed(screen: Screen, reply: Any) -> str:
         f"{reply['account']} was put away in {reply['path']}\n"
         f"wadctl account restore {reply['account']} brings it back"
     )
+
+
+def _imported(screen: Screen, reply: Any) -> str:
+    place = "the account that is there" if reply["existing"] else "a new account"
+    would = "would become" if reply["dry_run"] else "became"
+    lines = [
+        f"{plain(reply['jid'])} {would} {reply['account']} ({plain(reply['name'])}), {place}",
+        "carried: "
+        + ", ".join(
+            f"{count} {name.replace('_', ' ')}" for name, count in reply["carried"].items()
+        ),
+    ]
+    lines += [
+        f"not carried: {left['count']} {left['kind']} ({plain(left['why'])})"
+        for left in reply["left"]
+    ]
+    lines += [f"{screen.paint('damaged:', 'yellow')} {plain(text)}" for text in reply["damaged"]]
+    if reply["dry_run"]:
+        lines.append("nothing was changed; without --dry-run it is done")
+    else:
+        lines.append(_account_now(screen, reply["state"]))
+    return "\n".join(lines)
 
 
 def _event(screen: Screen, event: Any) -> str:
@@ -256,6 +285,7 @@ def _sent(screen: Screen, reply: Any) -> str:
 _RENDERERS: Final[dict[str, Renderer]] = {
     "status": _status,
     "events": _event,
+    "accounts.import_baileys": _imported,
     "lease.show": _standing,
     "lease.history": _holders,
     "lease.release": _standing,

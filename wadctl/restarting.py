@@ -39,7 +39,7 @@ def restart_daemon(session: Session, timeout: float) -> None:
     """Restart, wait until the next process answers and knows every account, and say so.  Raises Exit on failure."""
     restart = Restart()
     try:
-        _run(session, restart, timeout)
+        perform(session, restart, timeout)
     except WadError as error:
         session.failed(error, step=restart.step, **restart.facts())
         raise click.exceptions.Exit(error.exit_code) from error
@@ -50,7 +50,8 @@ def restart_daemon(session: Session, timeout: float) -> None:
         session.document({"ok": True, **restart.facts()})
 
 
-def _run(session: Session, restart: Restart, timeout: float) -> None:
+def perform(session: Session, restart: Restart, timeout: float) -> None:
+    """Ask, and wait until another process knows every account.  Raises WadError."""
     with session.client() as client:
         status = client.call("status")
         restart.before, restart.accounts_before = status["boot_id"], len(status["accounts"])
@@ -78,6 +79,8 @@ def _look(session: Session, restart: Restart) -> str:
         status = client.call("status")
     if status["boot_id"] == restart.before:
         return "the process from before still answers"
+    if not status.get("ready", True):
+        return "the next process is starting"
     restart.after, restart.accounts_after = status["boot_id"], len(status["accounts"])
     known, wanted = restart.accounts_after, restart.accounts_before or 0
     return "" if known >= wanted else f"the next process knows {known} of {wanted} accounts"

@@ -15,16 +15,21 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the bench.  `goal` is an upper limit, or with `at_least` a lower one; `least_ratio` a second goal."""
+    """One line of the bench.
+
+    `goal` is an upper limit of the value, or with `at_least` a lower one; `least_ratio` a lower limit of the ratio,
+    beside it or, where `goal` is None, instead of it.  `limit` says what keeps the peer from being faster.
+    """
 
     measure: str
     value: float
     unit: str
-    goal: float
+    goal: float | None
     peer: str
     peer_value: float
     at_least: bool = False
     least_ratio: float | None = None
+    limit: str = ""
 
     @property
     def ratio(self) -> float:
@@ -34,16 +39,20 @@ class Figure:
     @property
     def met(self) -> bool:
         """Whether every goal is met."""
-        reached = self.value >= self.goal if self.at_least else self.value <= self.goal
-        return reached and (self.least_ratio is None or self.ratio >= self.least_ratio)
+        if self.least_ratio is not None and self.ratio < self.least_ratio:
+            return False
+        if self.goal is None:
+            return True
+        return self.value >= self.goal if self.at_least else self.value <= self.goal
 
     def as_json(self) -> dict[str, Any]:
-        """The form in which it is printed."""
+        """The form in which it is printed; `goal_of` says whether the goal is one of the value or of the ratio."""
+        goal, of = (self.goal, "value") if self.goal is not None else (self.least_ratio, "ratio")
         return {
-            "measure": self.measure, "value": round(self.value, 4), "unit": self.unit, "goal": self.goal,
+            "measure": self.measure, "value": round(self.value, 4), "unit": self.unit, "goal": goal, "goal_of": of,
             "peer": self.peer, "peer_value": round(self.peer_value, 4), "ratio": round(self.ratio, 3),
             "met": self.met,
-        }  # fmt: skip
+        } | ({"limit": self.limit} if self.limit else {})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,11 @@ class Keyring:
         self._sending: dict[Jid, SenderKey] = {}  # by group
         self._receiving: dict[tuple[Jid, bytes], ReceivedSenderKey] = {}
 
+    @property
+    def bundles(self) -> int:
+        """How often somebody asked for its keys, to begin a session."""
+        return self._key_number
+
     def bundle_node(self, jid: Jid) -> Node:
         """The phone's <user> in the answer to a pre-key query, with a fresh one-time key."""
         self._key_number += 1

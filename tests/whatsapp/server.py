@@ -83,6 +83,11 @@ class WhatsApp:
         return trust.environment(self._front.proxy_url, self._certificate, self._site)
 
     @property
+    def root_key(self) -> bytes:
+        """The public key that signs the certificates of its handshakes, for a client that can be told."""
+        return self._authority.root.public
+
+    @property
     def refusing(self) -> bool:
         """Whether new connections are refused, as if the network were down."""
         return self._front.refusing

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from wad.config import Loaded
     from wad.flow.accounts import Accounts
     from wad.flow.bus import Bus
+    from wad.flow.importing import Imports
     from wad.flow.leader import Leader
     from wad.flow.moving import Moving
     from wad.flow.outbound import Outbound
@@ -63,6 +64,11 @@ class Context(Protocol):
         ...
 
     @property
+    def imports(self) -> Imports:
+        """Sessions of another backend on their way in."""
+        ...
+
+    @property
     def leader(self) -> Leader:
         """The lease."""
         ...
@@ -74,7 +80,12 @@ class Context(Protocol):
 
     @property
     def boot_id(self) -> str:
-        """A random name of this process."""
+        """The name of this start: systemd's invocation id where systemd started us, else a random one."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether the start is complete, as systemd was told."""
         ...
 
     @property

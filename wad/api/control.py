@@ -48,6 +48,7 @@ async def serve_control(
     door = _Door(context, group, identify)
     if sock is not None:
         async with door.open_on(sock, grace):
+            log.info("answering on %s, which systemd holds", path)
             yield
         return
     with listening(path, group) as made:

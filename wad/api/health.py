@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import wad
+from wad.api.reference import (
+    NEEDS_QR,
+    Document,
+    firestore,
+    firestore_connected,
+    iso,
+    iso_or_null,
+    lock_status,
+    mode,
+    shown_id,
+)
 from wad.core.connection import State
 
 if TYPE_CHECKING:
@@ -23,10 +32,7 @@ if TYPE_CHECKING:
     from wad.flow.account import Account
     from wad.store.port import Telling
 
-Document = dict[str, Any]
-
 _CONNECTED: Final = State.CONNECTED
-_NEEDS_QR: Final = (State.AWAITING_SCAN, State.LOGGED_OUT)
 _ILL: Final = (
     State.RECONNECTING,
     State.LOGGED_OUT,
@@ -43,9 +49,9 @@ def health(context: Context, request_id: str) -> Document:
     """The whole document; `request_id` empty: one is made from the time."""
     now_ms = context.clock.wall_ms()
     accounts = context.accounts
-    tally = _tally(accounts.all(), len(accounts.elsewhere()))
-    valid = context.leader.valid_for()
-    holder = context.leader.holder
+    tally = tally_of(accounts.all(), len(accounts.elsewhere()))
+    leader, instance = context.leader, context.loaded.config.instance
+    valid = leader.valid_for()
     writable = context.sessions_writable
     oldest_s = None if tally.oldest_ms is None else round((now_ms - tally.oldest_ms) / 1000, 1)
     telling = context.store.telling
@@ -56,24 +62,26 @@ def health(context: Context, request_id: str) -> Document:
         "reasons": reasons,
         "service": "wad",
         "version": wad.__version__,
-        "commit": None,
-        "instanceId": context.loaded.config.instance.id,
-        "waMode": "active" if context.leader.active else "passive",
-        "lockStatus": _lock_status(valid, holder),
-        "lockHolder": holder or None,
+        "commit": instance.commit or None,
+        "instanceId": instance.id,
+        "waMode": mode(leader),
+        "lockStatus": lock_status(leader),
+        "lockHolder": leader.holder or None,
         "lockRemainingSec": None if valid is None else math.ceil(valid),
-        "bootTimestamp": _iso(context.started_ms),
+        "bootTimestamp": iso(context.started_ms),
         "uptime": round(context.uptime, 3),
-        "timestamp": _iso(now_ms),
+        "timestamp": iso(now_ms),
         "requestId": request_id or f"health_{now_ms}",
         "accounts_total": tally.accounts,
         "connected": tally.accounts - len(tally.others),
-        "needs_qr": sum(tally.others.count(state) for state in _NEEDS_QR) if tally.others else 0,
+        "needs_qr": sum(tally.others.count(state) for state in NEEDS_QR) if tally.others else 0,
         "sessions_dir_writable": writable,
+        "dedupe": tally.dedupe,
+        "history": tally.history,
+        "firestore": firestore(context.store),
         "receipts": accounts.engine.receipts,
         "backlog": {"rows": tally.backlog, "oldestSeconds": oldest_s},
         "store": context.store.kind,
-        "firestore": _firestore(telling),
         "telling": _telling(telling, now_ms),
         "warnings": len(context.warnings) + tally.warnings,
         "internalErrors": context.internal_errors,
@@ -82,35 +90,68 @@ def health(context: Context, request_id: str) -> Document:
 
 def healthz(context: Context) -> Document:
     """The process answers; nothing more."""
-    return {"status": "ok", "timestamp": _iso(context.clock.wall_ms())}
+    return {"status": "ok", "timestamp": iso(context.clock.wall_ms())}
 
 
 def ready(context: Context) -> Document:
-    """Whether this instance is the one that acts; `reason` says why it is not."""
-    active, valid = context.leader.active, context.leader.valid_for()
-    holder = context.leader.holder
+    """Whether this instance acts, for banners; a passive one says why not."""
+    leader = context.leader
+    active, valid = leader.active, leader.valid_for()
     document: Document = {
         "ready": active,
         "mode": "active" if active else "passive",
         "instanceId": context.loaded.config.instance.id,
-        "lockStatus": _lock_status(valid, holder),
-        "heldBy": holder or None,
+        "lockStatus": lock_status(leader),
+        "heldBy": leader.holder or None,
         "lockExpiresInSeconds": None if valid is None else math.ceil(valid),
     }
     if not active:
-        document["reason"] = context.leader.reason
-    document["timestamp"] = _iso(context.clock.wall_ms())
+        document["reason"] = leader.reason
+    document["timestamp"] = iso(context.clock.wall_ms())
     return document
 
 
-def _lock_status(valid: float | None, holder: str) -> str:
-    if valid is not None:
-        return "held_by_this_instance"
-    return "held_by_other" if holder else "not_held"
+def readyz(context: Context) -> Document:
+    """Whether to send requests here: this instance acts, and can write what it gets.  `status` is `ready` then."""
+    active, writable = context.leader.active, context.sessions_writable
+    return {
+        "status": "ready" if active and writable is not False else "not_ready",
+        "checks": {
+            "firestore": firestore(context.store),
+            "worker": "running" if active else "passive",
+            "sessions": writable,
+            "timestamp": iso(context.clock.wall_ms()),
+        },
+    }
+
+
+def diag(context: Context) -> Document:
+    """The lease, and the accounts that heard something last."""
+    leader = context.leader
+    heard = [account for account in context.accounts.all() if account.inbound.last_event_ms]
+    heard.sort(key=lambda account: account.inbound.last_event_ms or 0, reverse=True)
+    return {
+        "ready": leader.active,
+        "mode": mode(leader),
+        "instanceId": context.loaded.config.instance.id,
+        "firestoreConnected": firestore_connected(context.store),
+        "latestRealtime": [_realtime(account) for account in heard[:3]],
+        "timestamp": iso(context.clock.wall_ms()),
+    }
+
+
+def _realtime(account: Account) -> Document:
+    inbound = account.inbound
+    return {
+        "accountId": shown_id(account),
+        "lastRealtimeIngestAt": iso_or_null(inbound.last_event_ms),
+        "lastRealtimeMessageAt": iso_or_null(inbound.last_message_ms),
+        "lastRealtimeError": inbound.error or None,
+    }
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """What all accounts have together.  `others` are the states of those that are not connected."""
 
     accounts: int = 0
@@ -119,26 +160,60 @@ class _Tally:
     oldest_ms: int | None = None
     unstored: int = 0
     warnings: int = 0
+    recorded: int = 0
+    known: int = 0
+    history_recorded: int = 0
+    history_known: int = 0
+    history_ms: int | None = None
+    history_messages: int | None = None
 
+    @property
+    def dedupe(self) -> Document:
+        """Since the start.  Nothing is ever taken for known by its looks alone (strongSkipped), only by its id."""
+        return {"wrote": self.recorded, "skipped": self.known, "strongSkipped": 0}
 
-def _tally(accounts: Iterable[Account], elsewhere: int) -> _Tally:
-    tally = _Tally(elsewhere, [State.ELSEWHERE] * elsewhere)
-    for account in accounts:
-        tally.accounts += 1
+    @property
+    def history(self) -> Document:
+        """Since the start; the last two are of the latest chunk."""
+        return {
+            "wrote": self.history_recorded,
+            "skipped": self.history_known,
+            "lastRunAt": iso_or_null(self.history_ms),
+            "lastBatchCount": self.history_messages,
+        }
+
+    def add(self, account: Account) -> None:
+        """One more."""
+        self.accounts += 1
         if (state := account.status.state) is not _CONNECTED:
-            tally.others.append(state)
+            self.others.append(state)
+        self.warnings += len(account.warnings)
         inbound = account.inbound
-        tally.backlog += inbound.backlog
+        self.backlog += inbound.backlog
+        self.recorded += inbound.recorded
+        self.known += inbound.duplicates
         oldest_ms = inbound.oldest_ms
-        if oldest_ms is not None and (tally.oldest_ms is None or oldest_ms < tally.oldest_ms):
-            tally.oldest_ms = oldest_ms
+        if oldest_ms is not None and (self.oldest_ms is None or oldest_ms < self.oldest_ms):
+            self.oldest_ms = oldest_ms
         if inbound.error:
-            tally.unstored += 1
-        tally.warnings += len(account.warnings)
+            self.unstored += 1
+        history = inbound.history
+        if history.last_ms is not None:
+            self.history_recorded += history.recorded
+            self.history_known += history.known
+            if self.history_ms is None or history.last_ms > self.history_ms:
+                self.history_ms, self.history_messages = history.last_ms, history.last_messages
+
+
+def tally_of(accounts: Iterable[Account], elsewhere: int = 0) -> Tally:
+    """Gone through once.  `elsewhere`: how many of which only other machines have anything."""
+    tally = Tally(elsewhere, [State.ELSEWHERE] * elsewhere)
+    for account in accounts:
+        tally.add(account)
     return tally
 
 
-def _reasons(tally: _Tally, oldest_s: float | None, writable: bool | None) -> list[str]:
+def _reasons(tally: Tally, oldest_s: float | None, writable: bool | None) -> list[str]:
     """Why it is degraded, one sentence each; a passive instance that works is not."""
     reasons = []
     if writable is False:
@@ -151,12 +226,6 @@ def _reasons(tally: _Tally, oldest_s: float | None, writable: bool | None) -> li
     if oldest_s is not None and oldest_s > _SLOW_S:
         reasons.append(f"a received message has waited {oldest_s:.0f} s to be stored")
     return reasons
-
-
-def _firestore(telling: Telling | None) -> str:
-    if telling is None:
-        return "disabled"
-    return "disconnected" if telling.error else "connected"
 
 
 def _telling(telling: Telling | None, now_ms: int) -> Document | None:
@@ -182,13 +251,3 @@ def _untold(telling: Telling | None, now_ms: int) -> list[str]:
 
 def _accounts(count: int) -> str:
     return "1 account is" if count == 1 else f"{count} accounts are"
-
-
-def _iso(ms: int) -> str:
-    """As JavaScript's toISOString(), which the readers of these documents expect."""
-    return f"{_iso_second(ms // 1000)}.{ms % 1000:03d}Z"
-
-
-@lru_cache(maxsize=8)
-def _iso_second(second: int) -> str:
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"

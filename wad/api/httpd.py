@@ -1,6 +1,6 @@
-"""The HTTP shim: a raw ASGI application under uvicorn, in the daemon's own loop, for probes.
+"""The HTTP shim: a raw ASGI application under uvicorn, in the daemon's own loop.
 
-Routes are rows of one table.  Every answer is JSON, is never cached, and every error becomes an answer in one place.
+Routes are rows of tables in `wad.api.rest`.  No answer is cached, and every error becomes JSON in one place.
 uvicorn leaves signals, log handlers and exit codes alone here: they are the daemon's.
 """
 
@@ -9,69 +9,29 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
-import msgspec
 import uvicorn
 
-from wad.api import health
 from wad.api.context import Context
 from wad.api.dispatch import internal_error
-from wad.api.health import Document
 from wad.api.httpproto import OneWriteProtocol
-from wad.core.errors import BadConfig, Conflict, NotFound, WadError
+from wad.api.rest.exchange import Receive, Request, Scope
+from wad.api.rest.site import Site
+from wad.core.errors import BadConfig, Conflict, WadError
 
 log = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Answer = tuple[int, Document]
-Route = Callable[[Context, Scope], Answer]
 
 _CONCURRENT: Final = 1000  # connections; beyond it uvicorn answers 503
 _GRACE: Final = 2  # seconds in which running requests may finish
-_REQUEST_ID: Final = 128  # characters of an X-Request-Id that come back
-_NOT_IN_AN_ID: Final = re.compile(rb"[^A-Za-z0-9._:/+=-]+")
-
-_encode: Final = msgspec.json.Encoder().encode
-_HEADERS: Final = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
-_ALLOW: Final = (b"allow", b"GET, HEAD")
-
-
-# --- the routes -----------------------------------------------------------------------------
-
-
-def _health(context: Context, scope: Scope) -> Answer:
-    document = health.health(context, _request_id(scope))
-    return 200 if document["ok"] else 503, document
-
-
-def _healthz(context: Context, scope: Scope) -> Answer:
-    return 200, health.healthz(context)
-
-
-def _ready(context: Context, scope: Scope) -> Answer:
-    return 200, health.ready(context)
-
-
-ROUTES: Final[Mapping[str, Route]] = {
-    "/health": _health,
-    "/healthz": _healthz,
-    "/ready": _ready,
-}
-"""All of them are for GET and HEAD."""
-
-
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return _NOT_IN_AN_ID.sub(b"", value)[:_REQUEST_ID].decode()
-    return ""
+_LAST: Final = 0.3  # seconds in which a client that just connected may ask, at the end
+_LOOK: Final = 0.01
+_NO_STORE: Final = (b"cache-control", b"no-store")
 
 
 # --- the application --------------------------------------------------------------------------
@@ -81,41 +41,22 @@ class Application:
     """What uvicorn calls for each request."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
+        self._site = Site(context)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; its body, if it has one, is not read."""
-        method = scope["method"]
-        status, document = self._answer(scope, method)
-        body = _encode(document)
-        headers = [*_HEADERS, (b"content-length", b"%d" % len(body))]
-        if status == 405:
-            headers.append(_ALLOW)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
-
-    def _answer(self, scope: Scope, method: str) -> Answer:
-        path = scope["path"]
-        route = ROUTES.get(path)
-        if route is None:
-            return _refusal(NotFound("there is nothing at this path"))
-        if method not in ("GET", "HEAD"):
-            return 405, _failure("method_not_allowed", "only GET and HEAD are answered here")
-        try:
-            return route(self._context, scope)
-        except WadError as error:
-            return _refusal(error)
-        except Exception as error:
-            return _refusal(internal_error(self._context, path, error))
-
-
-def _refusal(error: WadError) -> Answer:
-    return error.http_status, _failure(error.code, str(error), error.hint)
-
-
-def _failure(code: str, message: str, hint: str = "") -> Document:
-    failure = {"success": False, "error": code, "message": message}
-    return failure | {"hint": hint} if hint else failure
+        """Answer one request."""
+        request = Request(scope, receive)
+        answer, shared = await self._site.answer(request)
+        headers = [
+            (b"content-type", answer.content_type),
+            _NO_STORE,
+            (b"content-length", b"%d" % len(answer.body)),
+            *answer.headers,
+            *shared,
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        body = b"" if request.method == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": body})
 
 
 # --- the server ---------------------------------------------------------------------------------
@@ -135,6 +76,24 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but who is connected already and has not asked yet gets an answer, too.
+
+        Later ones wait in the queue of the socket for the next process, where systemd holds it.
+        """
+        for server in self.servers:
+            server.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                await asyncio.sleep(_LOOK)  # what was accepted becomes a connection
+                while not all(map(_has_asked, self.server_state.connections)):  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK)
+        await super().shutdown(sockets)
+
+
+def _has_asked(connection: object) -> bool:
+    return not isinstance(connection, OneWriteProtocol) or connection.has_asked
+
 
 @asynccontextmanager
 async def serve_http(
@@ -145,7 +104,7 @@ async def serve_http(
     Raises Conflict when the port is in use, BadConfig when it cannot be had.
     """
     sock = sock or await _bind(host, port)
-    bound = sock.getsockname()[1]
+    host, bound, *_ = sock.getsockname()
     async with _running(_server(Application(context)), sock, context):
         log.info("answering on http://%s:%d", f"[{host}]" if ":" in host else host, bound)
         yield bound

@@ -26,6 +26,11 @@ class OneWriteProtocol(HttpToolsProtocol):
         self.transport = cast("asyncio.Transport", self._together)
         self._head_bytes: int | None = 0
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether the client of this connection has asked anything yet."""
+        return self.cycle is not None
+
     def on_response_complete(self) -> None:
         """As uvicorn's; an answer without a body (HEAD) leaves now."""
         self._together.flush()
@@ -43,13 +48,14 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn's, but a head that never ends is refused."""
-        if self._head_bytes is not None:
+        inside = self._head_bytes is not None
+        super().data_received(data)
+        # What ended a head in this piece may have a body behind it, and what began one may have other requests before.
+        if inside and self._head_bytes is not None:
             self._head_bytes += len(data)
-            if self._head_bytes > _LARGEST_HEAD:
+            if self._head_bytes > _LARGEST_HEAD and not self.transport.is_closing():
                 self.logger.warning("a request's head has more than %d bytes", _LARGEST_HEAD)
                 self.send_400_response("the head of the request is too large")
-                return
-        super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets JSON, as everybody does."""

@@ -100,7 +100,10 @@ def _refuse_taken(path: Path) -> None:
 
 def _give_to_group(path: Path, group: str) -> None:
     try:
-        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        wanted = grp.getgrnam(group).gr_gid
+        # Under systemd with Group= it has that group already, and the unit's filter refuses any chown.
+        if path.stat().st_gid != wanted:
+            os.chown(path, -1, wanted)
     except KeyError:
         log.warning(
             "there is no group %r: only root and the daemon's user can use wadctl, until addgroup --system %s",

@@ -13,6 +13,7 @@ from wad.core.connection import State, Status
 from wad.core.message import Thread
 from wad.core.outbox import Entry
 from wad.core.place import Place, told
+from wad.usage import usage_of
 
 if TYPE_CHECKING:
     from wad.api.context import Context
@@ -41,10 +42,13 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     """The account's process.
 
     `receipts`: whether WhatsApp is told that a message arrived after it was stored (`after-store`) or before
-    (`early`); None until the worker has said so.
+    (`early`); None until the worker has said so.  `memory_mb` is resident, `cpu_s` since it started; None for a process
+    that is gone.
     """
 
     pid: int | None
+    memory_mb: float | None
+    cpu_s: float | None
     started_ms: int
     restarts: int
     receipts: str | None
@@ -109,6 +113,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     instance: str
     boot_id: str
+    ready: bool
     pid: int
     started_ms: int
     uptime_s: float
@@ -147,7 +152,6 @@ class ThreadView(Thread, frozen=True, kw_only=True):
 def account_view(account: Account) -> AccountView:
     """An account as it is now."""
     status, card, now = account.status, account.card, account.clock.monotonic()
-    worker = account.worker
     return AccountView(
         id=account.id,
         name=card.name,
@@ -164,14 +168,7 @@ def account_view(account: Account) -> AccountView:
         qr=status.qr or None,
         pairing_s=_until(status.pair_until, now),
         retry_in_s=_until(status.retry_at, now),
-        worker=None
-        if worker is None
-        else WorkerView(
-            pid=worker.pid,
-            started_ms=account.worker_started_ms,
-            restarts=account.restarts,
-            receipts=worker.receipts,
-        ),
+        worker=_worker_view(account),
         inbound=_inbound_view(account),
         last_event_ms=account.inbound.last_event_ms,
         created_ms=card.created_ms,
@@ -220,6 +217,21 @@ _NOTHING_HERE: Final = InboundView(
     lost=None,
     error="",
 )
+
+
+def _worker_view(account: Account) -> WorkerView | None:
+    worker = account.worker
+    if worker is None:
+        return None
+    usage = None if worker.pid is None else usage_of(worker.pid)
+    return WorkerView(
+        pid=worker.pid,
+        memory_mb=None if usage is None else round(usage.memory / 1e6, 1),
+        cpu_s=None if usage is None else round(usage.cpu_s, 2),
+        started_ms=account.worker_started_ms,
+        restarts=account.restarts,
+        receipts=worker.receipts,
+    )
 
 
 def _until(moment: float | None, now: float) -> float | None:

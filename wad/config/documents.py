@@ -33,9 +33,9 @@ def sample() -> str:
                 continue
             also = f" Better: the systemd credential {row.credential}." if row.credential else ""
             also += " A reload (SIGHUP) is enough." if row.reload else ""
-            doc = textwrap.wrap(row.doc + _limits(row) + also, 100, break_on_hyphens=False)
+            doc = textwrap.wrap(row.doc + limits(row) + also, 100, break_on_hyphens=False)
             parts += [f"# {line}\n" for line in doc]
-            parts.append(f"#{row.key.partition('.')[2]} = {_example(row)}\n")
+            parts.append(f"#{row.key.partition('.')[2]} = {example(row)}\n")
     return "".join(parts)
 
 
@@ -56,18 +56,18 @@ def _table() -> str:
         names += [f"credential `{row.credential}`"] if row.credential else []
         when = "yes" if row.reload else "no"
         lines.append(
-            f"| `{row.key}` | {kind} | `{_example(row)}` | {'<br>'.join(names)} | {when} |"
-            f" {row.doc}{_limits(row)} |\n"
+            f"| `{row.key}` | {kind} | `{example(row)}` | {'<br>'.join(names)} | {when} |"
+            f" {row.doc}{limits(row)} |\n"
         )
     return "".join(lines)
 
 
-def _example(row: Setting) -> str:
+def example(row: Setting) -> str:
     """The default as TOML; HOSTNAME stands for the name of the machine."""
     if row.kind is str or row.kind is Path:
         return f'"{filled(str(row.usual), _EXAMPLE)}"'
     return plain(row.usual)
 
 
-def _limits(row: Setting) -> str:
+def limits(row: Setting) -> str:
     return f" Must be {row.check.text}." if row.check else ""

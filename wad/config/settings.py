@@ -23,9 +23,19 @@ from wad.config.declaration import (
     rows,
     setting,
 )
+from wad.core import token
 
 if TYPE_CHECKING:
     from wad.config.origin import Origin
+
+_RATE: Final = between(0, 100_000)
+
+
+def _is_origin(text: str) -> bool:
+    return (
+        re.fullmatch(r"https?://(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:\d{1,5})?", text)
+        is not None
+    )
 
 
 def _runtime_dir(known: Mapping[str, Origin]) -> Path:
@@ -71,6 +81,12 @@ class InstanceSettings:
         "The name under which this machine holds the lease; different on every machine, the same after a restart.",
         env=("INSTANCE_ID",),
         check=like(r"[A-Za-z0-9._:@-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ : @ -"),
+    )
+    commit: str = setting(
+        "",
+        "The commit that was deployed, for /health; empty where nobody says.",
+        env=("DEPLOY_COMMIT_SHA", "GIT_COMMIT_SHA"),
+        check=like(r"[A-Za-z0-9._-]{0,64}", "at most 64 of A-Z a-z 0-9 . _ -"),
     )
 
 
@@ -119,6 +135,36 @@ class HttpSettings:
         check=Check(
             "ASCII without blanks", lambda value: value.isascii() and not re.search(r"\s", value)
         ),
+    )
+    tokens: str = setting(
+        "",
+        "Who may ask over HTTP, as `wadctl token create` prints it: NAME:ROLE:SHA256, several apart by blanks or line"
+        " ends. ROLE is viewer (look), employee (send and steer) or admin (also what cannot be undone).",
+        credential="http-tokens",
+        secret=True,
+        check=Check("a list of NAME:ROLE:SHA256, no name twice", token.is_list),
+    )
+    cors_origins: str = setting(
+        "",
+        "The web origins whose pages may ask, with commas; `https://*.example.org` for all names below one.",
+        check=Check(
+            "origins like https://app.example.org or http://localhost:5173, with commas",
+            lambda value: all(map(_is_origin, filter(None, re.split(r"[\s,]+", value)))),
+        ),
+    )
+    max_accounts: int = setting(
+        30, "So many accounts can be added over HTTP; wadctl adds more.", check=between(0, 10_000)
+    )
+    rate_send: int = setting(
+        30, "So many messages a minute may one caller send; 0 for any number.", check=_RATE
+    )
+    rate_accounts: int = setting(
+        10,
+        "So many changes of accounts a minute may one caller make; 0 for any number.",
+        check=_RATE,
+    )
+    rate_qr: int = setting(
+        30, "So many QR codes a minute may one caller ask for; 0 for any number.", check=_RATE
     )
 
 
@@ -208,6 +254,12 @@ class EngineSettings:
     )
     stop_timeout: float = setting(
         6, "Seconds that a worker gets to end by itself, before it is killed.", check=SECONDS
+    )
+    worker_memory_mb: int = setting(
+        1024,
+        "The most memory in MB that the worker of one account may take, so the rest is not starved; 0 for no limit."
+        " Under systemd only.",
+        check=between(0, 1_000_000),
     )
     retry_base: float = setting(
         1,

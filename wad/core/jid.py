@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from wad.core.errors import BadInput, BadJid, BadPhone
 
@@ -70,29 +71,7 @@ class Jid:
         """
         if not isinstance(text, str):
             raise BadJid(f"a JID is a text, not {type(text).__name__}")
-        if len(text) > _MAX_LENGTH:
-            raise BadJid("a JID of more than 200 characters")
-        match = _ADDRESS.fullmatch(text.strip().lower())
-        if match is None:
-            raise BadJid(
-                f"{text!r} is no WhatsApp address",
-                hint="write user@server, for example 15550000001@s.whatsapp.net",
-            )
-        name, device, server = match["name"], match["device"], match["server"]
-        server = _LEGACY_SERVERS.get(server, server)
-        if server not in _KINDS:
-            raise BadJid(f"{text!r}: {server!r} is no server of WhatsApp")
-        if name.startswith("+") and name[1:].isdecimal():
-            name = name[1:]
-        if _KINDS[server] in (JidKind.PN, JidKind.LID):
-            # An agent (the old word for a domain) tells nothing that the server does not.
-            name = re.sub(r"(?:[._][0-9]+)+$", "", name)
-        if len(name) > _MAX_USER or not _USER.fullmatch(name):
-            raise BadJid(f"{text!r} has no valid user part")
-        number = int(device) if device is not None and device.isdecimal() else 0
-        if number > 0xFFFF:
-            raise BadJid(f"{text!r} has no valid device number")
-        return Jid(name, server, number)
+        return _parse(text)
 
     def __str__(self) -> str:
         device = f":{self.device}" if self.device else ""
@@ -118,6 +97,33 @@ class Jid:
     def of_phone(phone: str) -> Jid:
         """The PN of an international phone number in any usual spelling.  Raises BadPhone."""
         return Jid(phone_digits(phone), PN_SERVER)
+
+
+@lru_cache(1024)  # the same few addresses come again and again, several times in each message
+def _parse(text: str) -> Jid:
+    if len(text) > _MAX_LENGTH:
+        raise BadJid("a JID of more than 200 characters")
+    match = _ADDRESS.fullmatch(text.strip().lower())
+    if match is None:
+        raise BadJid(
+            f"{text!r} is no WhatsApp address",
+            hint="write user@server, for example 15550000001@s.whatsapp.net",
+        )
+    name, device, server = match["name"], match["device"], match["server"]
+    server = _LEGACY_SERVERS.get(server, server)
+    if server not in _KINDS:
+        raise BadJid(f"{text!r}: {server!r} is no server of WhatsApp")
+    if name.startswith("+") and name[1:].isdecimal():
+        name = name[1:]
+    if _KINDS[server] in (JidKind.PN, JidKind.LID):
+        # An agent (the old word for a domain) tells nothing that the server does not.
+        name = re.sub(r"(?:[._][0-9]+)+$", "", name)
+    if len(name) > _MAX_USER or not _USER.fullmatch(name):
+        raise BadJid(f"{text!r} has no valid user part")
+    number = int(device) if device is not None and device.isdecimal() else 0
+    if number > 0xFFFF:
+        raise BadJid(f"{text!r} has no valid device number")
+    return Jid(name, server, number)
 
 
 def phone_digits(phone: str) -> str:

@@ -147,15 +147,15 @@ def preview(content: Content) -> str:
 def merged(known: Message, again: Message) -> Message:
     """One message out of two tellings of it, with the identity of the first.
 
-    The telling that says more wins: a placeholder gives way to the message, an offered call to how it went.  Order
-    and repetition do not matter.
+    The telling that says more wins: a placeholder gives way to the message, an offered call to how it went.  The
+    earliest time counts: a message that could not be read comes again with a later one (seen against the test server),
+    and belongs where it was written.  Order and repetition do not matter.
     """
     better, other = (again, known) if _says(again) > _says(known) else (known, again)
-    calls = known.content.kind is again.content.kind is MessageKind.CALL
     return msgspec.structs.replace(
         known,
         content=better.content,
-        at_ms=min(known.at_ms, again.at_ms) if calls else better.at_ms,
+        at_ms=min(known.at_ms, again.at_ms),
         seen=min(known.seen, again.seen),
         sender=better.sender or other.sender,
         push_name=better.push_name or other.push_name,

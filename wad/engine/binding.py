@@ -8,6 +8,10 @@ Who frees what: a string or a buffer that a function returns is ours and is give
 `FreeBytesStruct`); what a callback gets is the library's, valid until the callback returns, and is copied at once.
 Every call lets go of the GIL.  Callbacks run on threads of the library; they and the buffers given to `Neonize` must
 live as long as the process, so `Functions` objects are never collected.
+
+A thread that Python does not know gets a state of Python's for the length of a callback, and with it a stack of its
+own: memory that is mapped, touched and unmapped, several times for each message.  The library has few threads, which
+stay; so a callback keeps the state of its thread (`_keep_thread`).
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import platform
+import threading
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_bool, c_char_p, c_int, c_size_t, c_void_p, string_at
 from pathlib import Path
@@ -31,6 +36,22 @@ _MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _Text = CFUNCTYPE(None, c_void_p, c_void_p)  # uuid, text with a NUL at its end
 _Event = CFUNCTYPE(None, c_void_p, c_void_p, c_int, c_int)  # uuid, bytes, their size, kind
 _Log = CFUNCTYPE(None, c_void_p, c_int)  # a LogEntry, its size
+
+
+class _Thread(threading.local):
+    """What is known of the thread that asks."""
+
+    kept = False
+
+
+_thread: Final = _Thread()
+
+
+def _keep_thread() -> None:
+    """From now on this thread keeps its Python state: what is ensured once more than released stays."""
+    if not _thread.kept:
+        ctypes.pythonapi.PyGILState_Ensure()
+        _thread.kept = True
 
 
 class _Bytes(ctypes.Structure):
@@ -95,6 +116,8 @@ class Functions:
             function.argtypes = [c_char_p]
         for function in (go.Neonize, go.Stop, go.Logout):
             function.restype = c_void_p
+        go.GetAllDevices.argtypes = [c_char_p, _Log]
+        go.GetAllDevices.restype = c_void_p
         go.SendMessage.argtypes = [c_char_p, c_char_p, c_int, c_char_p, c_int]
         go.Upload.argtypes = [c_char_p, c_char_p, c_int, c_int]
         go.IsOnWhatsApp.argtypes = [c_char_p, c_char_p, c_int]
@@ -119,11 +142,20 @@ class Functions:
 
         `kinds`: one byte for each kind of event that is wanted.  Call it once.
         """
+
+        def event(_uuid: int, data: int, size: int, kind: int) -> None:
+            _keep_thread()
+            on_event(kind, string_at(data, size))
+
+        def line(data: int, size: int) -> None:
+            _keep_thread()
+            on_log(string_at(data, size))
+
         callbacks = (
             _Text(lambda _uuid, text: on_qr(string_at(text))),
             _Text(lambda _uuid, text: on_status(string_at(text).decode(errors="replace"))),
-            _Event(lambda _uuid, data, size, kind: on_event(kind, string_at(data, size))),
-            _Log(lambda data, size: on_log(string_at(data, size))),
+            _Event(event),
+            _Log(line),
         )
         self._kept = (callbacks, kinds, properties)
         error = self._go.Neonize(
@@ -131,6 +163,15 @@ class Functions:
             kinds, len(kinds), properties, len(properties), b"", 0, None,
         )  # fmt: skip
         return self._text(error)
+
+    def make_tables(self, database: str) -> str:
+        """Make the library's tables in a database that has none, without the network; an error or an empty text.
+
+        Its list of devices does that.  It leaves the database open: the process has to end (engine.md 2).
+        """
+        callback = _Log(lambda _data, _size: None)
+        self._kept = (*self._kept, callback)
+        return self._text(self._go.GetAllDevices(database.encode(), callback))
 
     def is_connected(self, uuid: bytes) -> bool:
         """Whether the socket is open."""

@@ -20,12 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.internal import builder
-
 from wad.core.errors import EngineFailure
 from wad.core.jid import Jid
 from wad.engine.binding import Functions, dsn, package
+from wad.engine.protobuf import builder, descriptor_pool, message_factory
 from wad.engine.words import refused_version
 
 

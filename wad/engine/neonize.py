@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from wad.clock import SystemClock
@@ -26,7 +27,8 @@ from wad.core.errors import (
 from wad.core.jid import Jid, masked
 from wad.core.outbox import NotSent, Refused, Unknown
 from wad.core.outgoing import Attachment, Outgoing, encode
-from wad.engine import fate, session
+from wad.engine import adopt, fate, session
+from wad.engine.baileys.translation import Carried
 from wad.engine.compose import MEDIA_TYPE, Envelope, Upload
 from wad.engine.lost import Comparison
 from wad.engine.port import (
@@ -110,6 +112,9 @@ class NeonizeEngine:
         except EngineFailure:
             ours.close()
             raise
+        if (groups := self._options.groups) is not None:
+            groups.take(home.id, process.pid)
+            process.ended.add_done_callback(lambda _ended: groups.drop(home.id))
         reader, writer = await asyncio.open_connection(sock=ours)
         worker = NeonizeWorker(home, process, reader, writer, report, self._options, comparison)
         self._workers.add(worker)
@@ -144,10 +149,14 @@ class NeonizeEngine:
         """The session's database, with what its log holds.  Raises Damaged, Unavailable."""
         return session.read(home.session_db)
 
-    def write_session(self, home: Home, session_db: bytes) -> None:
+    def put_session(self, home: Home, session_db: bytes) -> None:
         """Put a database down.  Raises BadInput (there is no device in it), StateUnwritable."""
         session.check_copy(session_db)
         home.write_session(session_db)
+
+    async def write_session(self, file: Path, session: Carried) -> None:
+        """Let the library make its tables, in a process of its own, and fill them."""
+        await asyncio.to_thread(adopt.write, file, session, self._environ())
 
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """What the session's database knows of an attempt (only true once the worker is gone)."""

@@ -16,10 +16,13 @@ from wad.core import connection
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.core.outgoing import Outgoing
+from wad.groups import Groups
 from wad.home import Home
 
 if TYPE_CHECKING:  # a worker needs this module, and no event loop
     from asyncio import Future
+
+    from wad.engine.baileys.translation import Carried
 
 
 class Receipts(StrEnum):
@@ -68,7 +71,8 @@ Fate = Sent | NotSent | Refused | Unknown
 class EngineOptions:
     """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices.
 
-    `media` is the directory of files to send (`wad.media`).
+    `media` is the directory of files to send (`wad.media`).  `groups`: where worker processes get their control groups;
+    None for nowhere.
     """
 
     media: Path
@@ -76,6 +80,7 @@ class EngineOptions:
     proxy: str = ""
     probe_every: float = 10.0
     probe_timeout: float = 20.0
+    groups: Groups | None = None
 
 
 class Worker(Protocol):
@@ -140,8 +145,15 @@ class Engine(Protocol):
         """The session, whole.  No worker may have it.  Raises Damaged, Unavailable."""
         ...
 
-    def write_session(self, home: Home, session: bytes) -> None:
+    def put_session(self, home: Home, session: bytes) -> None:
         """Put down what `read_session` gave; no session may lie there.  Raises BadInput, StateUnwritable."""
+        ...
+
+    async def write_session(self, file: Path, session: Carried) -> None:
+        """Make a session's file of what another library kept; there is no file yet, and nobody looks for it.
+
+        Raises EngineFailure, StateUnwritable.
+        """
         ...
 
     def sent_as(self, home: Home, secret: bytes) -> str | None:

@@ -147,3 +147,19 @@ def prune_plaintexts(path: Path, before_ms: int) -> None:
     """
     query = "DELETE FROM whatsmeow_event_buffer WHERE insert_timestamp < ?"
     _rows(path, query, before_ms, mode="rw")
+
+
+class Counts(NamedTuple):
+    """How much of what a session consists of is there."""
+
+    pre_keys: int
+    sessions: int
+    app_state_keys: int
+    app_state_versions: int
+
+
+def counts(path: Path) -> Counts:
+    """What lies in the database, by number; all zero where there is none.  Raises as above."""
+    tables = ("pre_keys", "sessions", "app_state_sync_keys", "app_state_version")
+    found = (_row(path, f"SELECT count(*) FROM whatsmeow_{table}") for table in tables)
+    return Counts(*(int(str(row[0])) if row else 0 for row in found))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 from wad.clock import Clock, SystemClock
 from wad.core import connection
@@ -18,8 +19,9 @@ from wad.core.event import Content, Mark, MessageKind, MessageReceived, ReceiptR
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Sent
 from wad.core.outgoing import Outgoing
+from wad.engine.baileys.translation import Carried
 from wad.engine.port import Fate, Identity, Receipts, Report, Spooled
-from wad.home import Home
+from wad.home import Home, replace_file
 from wad.spool import Spool
 
 _SESSION_MARK = b"a simulated session\n"
@@ -59,9 +61,13 @@ class SimulatorEngine:
         """The simulated session."""
         return home.session_db.read_bytes()
 
-    def write_session(self, home: Home, session: bytes) -> None:
+    def put_session(self, home: Home, session: bytes) -> None:
         """As it was read."""
         home.write_session(session)
+
+    async def write_session(self, file: Path, session: Carried) -> None:
+        """A simulated session has no keys: whoever it was, it is paired."""
+        replace_file(file, _SESSION_MARK)
 
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """Under which id an attempt left."""

@@ -79,8 +79,13 @@ class Account:
         self.worker: Worker | None = None
         self.worker_started_ms = 0
         self.restarts = 0
+        self.logins = 0
+        self.sent = 0
+        self.refused = 0
         self.held = ""
         self.place: Place | None = None
+        self.qr_ms: int | None = None
+        self._left_ms: int | None = None
         self._warnings: list[str] = []
         self.on_connected: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
@@ -105,6 +110,13 @@ class Account:
     def home(self) -> Home:
         """Its directory."""
         return self._home
+
+    @property
+    def seen_ms(self) -> int | None:
+        """When it was last known to be connected, ms since 1970; None when it never was since the start."""
+        if self.status.state is State.CONNECTED:
+            return self.clock.wall_ms()
+        return self._left_ms
 
     # --- orders -----------------------------------------------------------------------------
 
@@ -140,6 +152,25 @@ class Account:
         until = self.clock.monotonic() + self._around.options.pairing_window
         self.tell(connection.Pair(until, paired))
         self._enable(True)
+
+    def check_unpaired(self) -> None:
+        """Raise Conflict where a session lies here already, or a worker runs that may make one."""
+        if self._around.engine.is_paired(self._home):
+            raise Conflict(
+                f"account {self.id} has a session already ({self.status.state})",
+                hint="another --id makes another account; wadctl account remove puts this one away",
+            )
+        if self.worker is not None or self.status.worker:
+            raise Conflict(
+                f"account {self.id} is being paired", hint=f"wadctl account stop {self.id} first"
+            )
+
+    def take_session(self, file: Path) -> None:
+        """Run with this session from now on; its file becomes the account's.  Raises as above, StateUnwritable."""
+        self.check_unpaired()
+        self._home.take_session(file, self._stamp())
+        self._enable(True)
+        self.begin()
 
     async def start(self) -> None:
         """Run again after stopped, replaced or failed.  Raises Conflict, Damaged."""
@@ -210,6 +241,8 @@ class Account:
         if self.status == before:
             return
         self._changed.set()
+        if self.status.qr != before.qr:
+            self.qr_ms = self.clock.wall_ms() if self.status.qr else None
         if (before.state, before.reason, before.qr) != (
             self.status.state,
             self.status.reason,
@@ -217,7 +250,10 @@ class Account:
         ):
             self._announce(before)
         if self.status.state is State.CONNECTED is not before.state:
+            self.logins += 1
             self.on_connected()
+        elif before.state is State.CONNECTED is not self.status.state:
+            self._left_ms = self.clock.wall_ms()
 
     def _announce(self, before: Status) -> None:
         after = self.status

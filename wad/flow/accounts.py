@@ -82,6 +82,11 @@ class Accounts:
             raise UnknownAccount(f"there is no account {ref!r}", hint=f"accounts here: {known}")
         return found[0]
 
+    @property
+    def reigning(self) -> bool:
+        """Whether the lease is held, so that workers may run."""
+        return self._epoch is not None
+
     # --- their tasks ------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -212,8 +217,7 @@ class Accounts:
             taken = [account for account in self.all() if account.card.phone == phone]
             if taken:
                 raise Conflict(f"{phone} is account {taken[0].id} already")
-        if any(account.card.name == name for account in self.all()):
-            raise Conflict(f"an account is named {name!r} already", hint="choose another name")
+        self._refuse_name(name)
         ident = account_id(ident or self._new_id(phone))
         card = AccountCard(
             id=ident, name=name, phone=phone, created_ms=self._around.clock.wall_ms(), enabled=True
@@ -226,8 +230,27 @@ class Accounts:
         self._around.bus.publish("account", "added", account=account.id)
         return account
 
+    async def rename(self, ident: str, name: str) -> None:
+        """Give an account another name.  Raises Conflict, StateUnwritable."""
+        account = self.find(ident)
+        if account.card.name != name:
+            self._refuse_name(name)
+            account.rename(name)
+            self._news.set()
+            self._around.bus.publish("account", "renamed", account=account.id)
+
+    def _refuse_name(self, name: str) -> None:
+        if any(account.card.name == name for account in self.all()):
+            raise Conflict(f"an account is named {name!r} already", hint="choose another name")
+
     def _new_id(self, phone: str) -> str:
         return f"acc-{phone[1:]}" if phone else f"acc-{self._draw()}"
+
+    def adopt(self, home: Home) -> Account:
+        """An account whose home was made elsewhere, with its session."""
+        account = self._take(home)
+        self._around.bus.publish("account", "imported", account=account.id)
+        return account
 
     async def remove(self, ident: str) -> Path:
         """Stop an account and rename its home; where it lies now.  Its messages stay in the store."""

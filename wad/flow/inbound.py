@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
 from wad.clock import Clock
 from wad.core import event as words
-from wad.core.change import Change, PutAlias
+from wad.core.change import Change, PutAlias, PutMark, PutMessage
 from wad.core.errors import Damaged, WadError
 from wad.core.message import Message
 from wad.core.plan import plan
@@ -32,6 +33,16 @@ _TURN: Final = 5.0  # seconds after which it looks even if nobody woke it
 _PRUNE_EVERY: Final = 3600.0
 _PRUNED: Final = 2000  # rows deleted in one transaction, so that the worker never waits long
 _DAY_MS: Final = 86_400_000
+
+
+@dataclass(slots=True)
+class HistoryCount:
+    """What the phone's history brought since the start; the last two are of its latest chunk, None before the first."""
+
+    recorded: int = 0
+    known: int = 0
+    last_ms: int | None = None
+    last_messages: int | None = None
 
 
 class Inbound:
@@ -72,7 +83,10 @@ class Inbound:
         self.duplicates = 0
         self.untranslated = 0
         self.skipped = 0
+        self.receipts = 0
+        self.history = HistoryCount()
         self.lost: int | None = None
+        self.last_message_ms: int | None = None
         self.last_event_ms: int | None = None
         self.error = ""
 
@@ -143,6 +157,8 @@ class Inbound:
         if self._aliases is None:
             self._aliases = await self._store.aliases(self._account)
             self.lost = (await self._store.totals(self._account)).lost
+            for thread in await self._store.threads(self._account, limit=1):
+                self.saw_message(thread.last_ms)
         return self._spool
 
     async def _open(self) -> Spool:
@@ -158,16 +174,19 @@ class Inbound:
 
     async def _record(self, spool: Spool, rows: list[Row]) -> None:
         # On a thread: one row may be a chunk of history with thousands of messages.
-        changes, skipped = await asyncio.to_thread(self._plan, rows)
+        planned = await asyncio.to_thread(self._plan, rows)
         cursor = Cursor(spool.generation, rows[-1].seq)
-        done = await self._store.record(self._account, changes, cursor)
+        done = await self._store.record(self._account, planned.changes, cursor)
         self._cursor = cursor
         self.recorded += len(done.new)
         self.duplicates += done.known
         self.untranslated += sum(row.event is None for row in rows)
-        self.skipped += skipped
+        self.skipped += planned.skipped
+        self.receipts += planned.receipts
         self.last_event_ms = rows[-1].received_ms
+        self._count_history(planned, done.new)
         for message in done.new:
+            self.saw_message(message.at_ms)
             self._tell(
                 f"{'sent' if message.from_me else 'received'} a {message.content.kind}", message
             )
@@ -176,23 +195,34 @@ class Inbound:
         self._on_recorded(list(done.new))
         self.lost = (self.lost or 0) + done.lost
 
-    def _plan(self, rows: list[Row]) -> tuple[list[Change], int]:
-        """The changes of some rows, and how many items of history had no words of ours."""
+    def saw_message(self, at_ms: int) -> None:
+        """There is a message of this time."""
+        if at_ms > (self.last_message_ms or 0):
+            self.last_message_ms = at_ms
+
+    def _count_history(self, planned: _Planned, new: tuple[Message, ...]) -> None:
+        if planned.chunk is None:
+            return
+        recorded = sum(message.id in planned.history for message in new)
+        self.history.recorded += recorded
+        self.history.known += len(planned.history) - recorded
+        self.history.last_ms = self._clock.wall_ms()
+        self.history.last_messages = planned.chunk
+
+    def _plan(self, rows: list[Row]) -> _Planned:
         assert self._aliases is not None
-        changes: list[Change] = []
-        skipped = 0
+        planned = _Planned()
         for row in rows:
             if row.event is None:
                 continue
             event = self._event(row)
-            if isinstance(event, words.HistoryReceived):
-                skipped += event.skipped
             self._seen = _seen_after(self._seen, row)
-            for change in plan(self._account, event, self._aliases, self._seen):
+            changes = plan(self._account, event, self._aliases, self._seen)
+            for change in changes:
                 if isinstance(change, PutAlias):
                     self._aliases[change.lid] = change.pn
-                changes.append(change)
-        return changes, skipped
+            planned.take(event, changes)
+        return planned
 
     def _tell(self, text: str, message: Message) -> None:
         self._bus.publish(
@@ -222,6 +252,31 @@ class Inbound:
             await asyncio.to_thread(self._spool.prune, self._cursor.seq, before, _PRUNED) == _PRUNED
         ):
             self.last_turn = self._clock.monotonic()
+
+
+@dataclass(slots=True)
+class _Planned:
+    """The changes of some rows.
+
+    `skipped` items of history had no words of ours, `history` are the ids of its messages, `chunk` the number of those
+    in the last chunk.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    skipped: int = 0
+    receipts: int = 0
+    history: set[str] = field(default_factory=set)
+    chunk: int | None = None
+
+    def take(self, event: words.Event, changes: list[Change]) -> None:
+        """What one event asks for."""
+        self.changes += changes
+        self.receipts += sum(isinstance(change, PutMark) for change in changes)
+        if isinstance(event, words.HistoryReceived):
+            told = [change.message.id for change in changes if isinstance(change, PutMessage)]
+            self.skipped += event.skipped
+            self.history.update(told)
+            self.chunk = len(told)
 
 
 def _seen_after(previous: int, row: Row) -> int:

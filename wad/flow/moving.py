@@ -116,7 +116,7 @@ class Moving:
         if home.session_db.exists():
             home.set_aside(home.session_db, stamp(account.clock), "unpaired")
         try:
-            await asyncio.to_thread(engine.write_session, home, parcel.session)
+            await asyncio.to_thread(engine.put_session, home, parcel.session)
             account.imported(card)
             await self._accounts.own(account)
         finally:

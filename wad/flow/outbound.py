@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, assert_never
 
 from wad.clock import Clock
 from wad.core.connection import State
@@ -27,6 +27,7 @@ from wad.core.outbox import (
     Outcome,
     Refused,
     Retry,
+    Sent,
     Unknown,
     entry_id,
 )
@@ -262,6 +263,7 @@ class Outbound:
         if not isinstance(fate, NotSent):
             refusals.forget(entry.id)
         await self._settle_surely(entry.id, fate)
+        _count(account, fate)
         return not isinstance(fate, NotSent)
 
     async def _try(self, worker: Worker, entry: Entry) -> Fate:
@@ -303,3 +305,16 @@ class Outbound:
             "outbox", f"{entry.state}" + (f": {entry.error}" if entry.error else ""), account=entry.account,
             id=entry.id, state=str(entry.state), wa_id=entry.wa_id, client_id=entry.client_id,
         )  # fmt: skip
+
+
+def _count(account: Account, fate: Fate) -> None:
+    match fate:
+        case Sent(_, at_ms):
+            account.sent += 1
+            account.inbound.saw_message(at_ms)
+        case Refused():
+            account.refused += 1
+        case NotSent() | Unknown():
+            pass
+        case _:
+            assert_never(fate)

@@ -1,6 +1,6 @@
 """The rows of messages.  Which document a received message means is decided here, in one place (`_known`):
 
-- Its document id, if that is stored.
+- Its document id, if that is stored (among those with its WhatsApp id, from which the id is made).
 - Else a document with the same account, WhatsApp id and direction in the same thread and, where several people write
   in it, by the same sender.  Thread and sender are spelled by number wherever the number is known, so a message that is
   read again, after the other address of its chat or sender became known, is not stored twice.
@@ -90,15 +90,17 @@ def _by_number(db: sqlite3.Connection, message: Message) -> Message:
 
 def _known(db: sqlite3.Connection, message: Message) -> str | None:
     """The id of the document that shows this message already."""
-    if db.execute("SELECT 1 FROM messages WHERE id = ?", (message.id,)).fetchone():
-        return message.id
     if not message.wa_id:
-        return None
+        known = db.execute("SELECT 1 FROM messages WHERE id = ?", (message.id,)).fetchone()
+        return message.id if known else None
+    # A document with this id is among them: the id is made from the WhatsApp id (core/identity.py).
     rows = db.execute(
         "SELECT id, thread, sender, client_id FROM messages"
         " WHERE account = ? AND wa_id = ? AND wa_id != '' AND from_me = ?",
         (message.account, message.wa_id, message.from_me),
     ).fetchall()
+    if any(ident == message.id for ident, *_ in rows):
+        return message.id
     for ident, thread, sender, client_id in rows:
         if client_id or (thread == message.thread and _same_sender(message, sender)):
             return str(ident)

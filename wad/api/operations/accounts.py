@@ -29,6 +29,13 @@ class Add(Params, frozen=True):
     id: Annotated[str, Meta(description="its id (default: made from the number, or random)")] = ""
 
 
+class Rename(Params, frozen=True):
+    """Another name for an account."""
+
+    account: Ref
+    name: Annotated[str, Meta(min_length=1, max_length=100, description="the new name")]
+
+
 class Removed(msgspec.Struct, frozen=True):
     """Where its files are now."""
 
@@ -58,6 +65,14 @@ async def show(context: Context, request: Named) -> AccountView:
 async def add(context: Context, request: Add) -> AccountView:
     """Add an account; pair it next with `wadctl account pair`."""
     account = await context.accounts.add(request.name, phone=request.phone, ident=request.id)
+    return account_view(account)
+
+
+@operation("accounts.rename", access=Access.OPERATE, command="account rename", leader_only=True)
+async def rename(context: Context, request: Rename) -> AccountView:
+    """Give an account another name."""
+    account = context.accounts.find(request.account)
+    await context.accounts.rename(account.id, request.name)
     return account_view(account)
 
 

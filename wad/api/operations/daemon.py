@@ -62,6 +62,7 @@ async def status(context: Context, request: Nothing) -> StatusView:
         version=wad.__version__,
         instance=config.instance.id,
         boot_id=context.boot_id,
+        ready=context.ready,
         pid=os.getpid(),
         started_ms=context.started_ms,
         uptime_s=round(context.uptime, 1),

@@ -1,0 +1,1 @@
+"""The audits: their rules, and what reads a store for them."""

@@ -1,0 +1,142 @@
+"""How the doctor finds out about a machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.disks import a_disk
+from wad.audit.doctor import host, http, service
+from wad.audit.doctor.facts import Unit
+
+MOUNTS = r"""22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
+23 22 0:21 / /tmp rw,nosuid - tmpfs tmpfs rw,size=1024k
+24 22 0:22 / /var/lib/wad\040data ro,relatime - xfs /dev/vdb rw
+25 22 0:23 / /tmp rw - ext4 /dev/vdc rw
+26 22 0:24 / /srv rw,relatime - ext4 /dev/vdd ro
+broken line
+"""
+
+
+def test_mounts_are_read_as_the_kernel_writes_them() -> None:
+    """Blanks in octal, the options of mount and of file system, the latest mount of a place first."""
+    found = [tuple(each) for each in host.parse_mounts(MOUNTS)]
+    assert found == [
+        ("/srv", "ext4", True), ("/tmp", "ext4", False), ("/var/lib/wad data", "xfs", True), ("/tmp", "tmpfs", False),
+        ("/", "ext4", False),
+    ]  # fmt: skip
+
+
+def test_a_path_lies_on_the_nearest_mount(tmp_path: Path) -> None:
+    """Also one that does not exist yet, and one behind a link."""
+    with a_disk(tmp_path / "disk", "1m") as disk:
+        (tmp_path / "link").symlink_to(disk)
+        at, behind, above = host.mounts_of([disk / "not/yet", tmp_path / "link", tmp_path])
+    assert (at.kind, at.at, at.free_mb) == ("tmpfs", str(disk), 1)
+    assert behind.path == str(disk)
+    assert above.at != str(disk)
+
+
+def test_listeners_are_known_by_process() -> None:
+    """Port, address and who has it."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        (found,) = [each for each in host.listeners(os.getpid()) if each.port == port]
+    assert (found.address, found.pid) == ("127.0.0.1", os.getpid())
+    assert found.command == Path("/proc/self/comm").read_text().strip()
+
+
+def test_sockets_are_read_as_the_kernel_writes_them() -> None:
+    """Addresses of both families; what is connected does not listen."""
+    text = (
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1 0 100 0\n"
+        "   1: 0100007F:1F91 0100007F:1F90 01 00000000:00000000 00:00000000 00000000     0        0 112 1 0 100 0\n"
+        "   2: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 113 1\n"
+    )
+    assert list(host.parse_sockets(text)) == [("111", "127.0.0.1", 8080), ("113", "::1", 80)]
+
+
+def test_a_directory_tells_what_is_wrong_in_it(tmp_path: Path) -> None:
+    """Files of another owner; files that others may read, once they may enter."""
+    (tmp_path / "one").mkdir(mode=0o700)
+    key = tmp_path / "one/session.db"
+    key.write_bytes(b"k")
+    key.chmod(0o644)
+    tmp_path.chmod(0o700)
+    found = host.directory(tmp_path, os.getuid())
+    assert (found.exists, found.mode, found.foreign, found.exposed) == (True, 0o700, (), ())
+    tmp_path.chmod(0o755)
+    assert host.directory(tmp_path, os.getuid()).exposed == (str(tmp_path), str(key))
+    assert str(key) in host.directory(tmp_path, os.getuid() + 1).foreign
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    """It is said, not raised."""
+    assert not host.directory(tmp_path / "none", None).exists
+
+
+def test_users_have_names() -> None:
+    """A number where there is no name; nothing where nothing is known."""
+    assert host.user_name(0) == "root"
+    assert host.user_id("root") == 0
+    assert host.user_name(4_000_000_000) == "4000000000"
+    assert host.user_name(None) == ""
+    assert host.user_id("no-such-user") is None
+
+
+SHOWN = """LoadState=loaded
+ActiveState=active
+SubState=running
+UnitFileState=enabled
+NRestarts=2
+MainPID=812
+User=wad
+Environment=INSTANCE_ID=box "WAD_LOG_LEVEL=debug" "NOTE=two words"
+"""
+
+
+def test_a_unit_is_read_as_systemctl_shows_it() -> None:
+    """And its environment as systemd quotes it."""
+    shown = service.parse(SHOWN)
+    assert service.unit_of(shown) == Unit("loaded", "active", "running", "enabled", 2, 812, "wad")
+    assert service.environment_of(shown) == {
+        "INSTANCE_ID": "box", "WAD_LOG_LEVEL": "debug", "NOTE": "two words",
+    }  # fmt: skip
+
+
+def test_nothing_shown_is_no_unit() -> None:
+    """Neither made up nor raised."""
+    assert service.unit_of({}) is None
+    assert service.environment_of({}) == {}
+
+
+def test_systemctl_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For wad.service; one that fails has shown nothing."""
+    command = tmp_path / "systemctl"
+    command.write_text('#!/bin/sh\n[ "$2" = wad.service ] && echo "ActiveState=active"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert service.show() == {"ActiveState": "active"}
+    assert service.show("other.service") == {}
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    assert service.show() == {}
+
+
+def test_systemd_runs_where_it_says_so(tmp_path: Path) -> None:
+    """By the mark that sd_booted(3) looks for."""
+    assert service.booted(tmp_path)
+    assert not service.booted(tmp_path / "none")
+
+
+def test_nobody_on_a_port_is_an_answer() -> None:
+    """Status 0, and why."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    answer = http.get("0.0.0.0", port, "/health")
+    assert (answer.status, answer.document) == (0, None)
+    assert "refused" in answer.error

@@ -1,0 +1,282 @@
+"""What the doctor makes of facts: each line's outcomes, and the commands that mend it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+
+from wad.audit.doctor import rules_host, rules_live
+from wad.audit.doctor.facts import (
+    Answer,
+    Audits,
+    Configuration,
+    Directory,
+    Facts,
+    Listener,
+    Mount,
+    Restarted,
+    SessionCounts,
+    Setting,
+    Unit,
+)
+from wad.audit.doctor.finding import Finding, Outcome
+from wad.audit.doctor.report import CHECKS, examine, markdown
+from wad.audit.duplicates import Question, judge_messages, judge_threads
+from wad.audit.rows import Found, MessageRow, ThreadRow
+from wad.audit.stamps import Stamp
+from wad.core.errors import DaemonDown, Damaged, Denied, NotFound
+
+NOW: Final = 1_769_000_000_000
+SETTINGS: Final[dict[str, Any]] = {
+    "state.dir": "/var/lib/wad", "state.sessions": "/var/lib/wad/sessions", "state.min_free_mb": 64,
+    "http.enabled": True, "http.address": "127.0.0.1", "http.port": 8080, "instance.id": "host_box",
+    "store.kind": "sqlite", "store.firestore_credentials": "(not set)",
+}  # fmt: skip
+ACCOUNT: Final = {
+    "id": "acc-15550000001", "state": "connected", "reason": "logged in", "action": "", "paired": True,
+}  # fmt: skip
+LEASE: Final = {
+    "mode": "active",
+    "holder": "host_box",
+    "epoch": 7,
+    "reason": "holding epoch 7",
+    "valid_s": 11.0,
+}
+STATUS: Final = {
+    "service": "wad", "version": "0.1.0", "pid": 812, "receipts": "after-store", "engine": "neonize", "warnings": [],
+    "instance": "host_box", "accounts": [ACCOUNT],
+    "lease": LEASE,
+}  # fmt: skip
+HEALTH: Final = {
+    "ok": True, "status": "healthy", "reasons": [], "connected": 1, "accounts_total": 1, "instanceId": "host_box",
+    "sessions_dir_writable": True, "internalErrors": 0,
+}  # fmt: skip
+UNIT: Final = Unit("loaded", "active", "running", "enabled", 0, 812, "wad")
+DISK: Final = Mount("/var/lib/wad", "/", "ext4", False, 9000)
+
+
+def audits(*rows: MessageRow) -> Audits:
+    """The audits of these messages."""
+    question = Question(NOW)
+    threads = (ThreadRow(id="t", account="one", chat="1@lid", stamp=Stamp("integer", NOW)),)
+    return Audits(
+        judge_messages(Found(rows=rows, types={}), {}, question, "sqlite"),
+        judge_threads(Found(rows=threads, types={}), {}, question, "sqlite"),
+    )
+
+
+def message(ident: str, wa_id: str) -> MessageRow:
+    """One message of now."""
+    return MessageRow(
+        id=ident, account="one", thread="t", chat="1@lid", stamp=Stamp("integer", NOW), wa_id=wa_id
+    )
+
+
+def settings(**changed: Any) -> Configuration:
+    """The configuration; `a__b` stands for `a.b`."""
+    given = SETTINGS | {key.replace("__", "."): value for key, value in changed.items()}
+    return Configuration({key: Setting(value, "default") for key, value in given.items()}, True)
+
+
+HEALTHY: Final = Facts(
+    version="0.1.0",
+    hostname="box",
+    configuration=settings(),
+    systemd=True,
+    unit=UNIT,
+    daemon=STATUS,
+    daemon_error=None,
+    user="wad",
+    listeners=(Listener(8080, "127.0.0.1", 812, "wad"),),
+    mounts=(DISK,),
+    sessions=Directory("/var/lib/wad/sessions", True, "wad", 0o700),
+    accounts=(SessionCounts("acc-15550000001", paired=True, pre_keys=800),),
+    health=Answer(200, HEALTH),
+    ready=Answer(200, {"mode": "active"}),
+    dashboard=Answer(200, {"summary": {"total": 1, "connected": 1}}),
+    burst=(Answer(200, HEALTH, seconds=0.01),) * 30,
+    audits=audits(message("a", "W")),
+    restarted=Restarted((ACCOUNT,), (ACCOUNT,)),
+)
+
+
+def finding(ident: str, **changed: Any) -> Finding:
+    """One line of the healthy installation, with this changed."""
+    facts = replace(HEALTHY, **changed)
+    return next(found for check in CHECKS if (found := check(facts)).id == ident)
+
+
+def status(**changed: Any) -> dict[str, Any]:
+    """The daemon's status, with this changed."""
+    return STATUS | changed
+
+
+def account(**changed: Any) -> dict[str, Any]:
+    """A status with one account like this."""
+    return status(accounts=[ACCOUNT | changed])
+
+
+def lease(**changed: Any) -> dict[str, Any]:
+    """A status with such a lease."""
+    return status(lease=LEASE | changed)
+
+
+def health(http_status: int = 200, **changed: Any) -> Answer:
+    """An answer of /health."""
+    return Answer(http_status, HEALTH | changed)
+
+
+def test_a_healthy_installation_passes_every_line() -> None:
+    """All but Firestore, which is not in use."""
+    outcomes = {found.id: found.outcome for check in CHECKS if (found := check(HEALTHY))}
+    assert outcomes.pop("firestore") is Outcome.SKIPPED
+    assert set(outcomes.values()) == {Outcome.PASS}
+    assert len(outcomes) == len(CHECKS) - 1
+
+
+W, F, S, P = Outcome.WARN, Outcome.FAIL, Outcome.SKIPPED, Outcome.PASS
+DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
+
+
+@pytest.mark.parametrize(
+    ("ident", "changed", "outcome", "evidence", "fix"),
+    [
+        ("configuration", {"configuration": Configuration({}, False, problems=("http.port must be ...",))}, F,
+         "http.port must be", "wad config check"),
+        ("configuration", {"configuration": Configuration({}, True, warnings=("readable by everybody",))}, W,
+         "readable", "wad config check"),
+        ("service", {"systemd": False, "unit": None}, S, "systemd does not run", ""),
+        ("service", {"unit": None}, S, "systemctl does not answer", ""),
+        ("service", {"unit": replace(UNIT, load="not-found")}, F, "no unit", "apt-get install"),
+        ("service", {"unit": replace(UNIT, load="masked")}, F, "masked", "systemctl unmask wad"),
+        ("service", {"unit": replace(UNIT, active="failed", sub="failed")}, F, "failed", "systemctl start wad"),
+        ("service", {"unit": replace(UNIT, enabled="disabled")}, W, "at boot", "systemctl enable wad"),
+        ("service", {"unit": replace(UNIT, restarts=5)}, W, "5 restarts", "journalctl"),
+        ("daemon", {"daemon": None, "daemon_error": DOWN}, F, "no daemon answers", "systemctl start wad"),
+        ("daemon", {"daemon": None, "daemon_error": DOWN, "systemd": False}, F, "no daemon", "wad run"),
+        ("daemon", {"daemon": status(version="0.0.9")}, W, "wadctl is 0.1.0", "systemctl restart wad"),
+        ("daemon", {"daemon": status(engine="simulator")}, W, "speaks to nobody", "kind = \"neonize\""),
+        ("daemon", {"daemon": status(warnings=["a file was set aside"])}, W, "set aside", "wadctl status"),
+        ("port", {"configuration": settings(http__enabled=False)}, S, "http.enabled", ""),
+        ("port", {"listeners": ()}, F, "nobody listens", "systemctl restart wad"),
+        ("port", {"listeners": (Listener(8080, "::", 99, "nginx"),)}, F, "nginx (pid 99)", "kill 99"),
+        ("port", {"listeners": (Listener(8080, "::", None, ""),)}, W, "only root", "sudo wadctl doctor"),
+        ("port", {"daemon": None, "listeners": ()}, S, "nobody else", ""),
+        ("port", {"daemon": None, "listeners": (Listener(8080, "::", 99, "node"),)}, F, "node (pid 99)", "kill 99"),
+        ("port", {"configuration": settings(http__port=0), "listeners": (Listener(41234, "127.0.0.1", 812, "wad"),)}, P,
+         "port 41234", ""),
+        ("sessions_persistent", {"mounts": (replace(DISK, kind="tmpfs"),)}, F, "in memory", "cp -a /var/lib/wad/."),
+        ("sessions_persistent", {"mounts": (replace(DISK, path="/tmp/wad"),)}, F, "emptied at boot", "/var/lib/wad"),
+        ("sessions_persistent", {"mounts": (replace(DISK, kind="overlay"),)}, W, "container", "docker run -v"),
+        ("sessions_writable", {"sessions": Directory("/x", False)}, F, "does not exist", "install -d -m 0700 -o wad"),
+        ("sessions_writable", {"mounts": (replace(DISK, read_only=True),)}, F, "read-only", "mount -o remount,rw /"),
+        ("sessions_writable", {"sessions": replace(HEALTHY.sessions, foreign=("/x/a",))}, F, "/x/a",
+         "chown -R wad: /var/lib/wad/sessions"),
+        ("sessions_writable", {"sessions": replace(HEALTHY.sessions, exposed=("/x/a",))}, W, "others may read /x/a",
+         "chmod -R go= /var/lib/wad/sessions"),
+        ("sessions_writable", {"health": health(503, sessions_dir_writable=False)}, F, "cannot write", "ls -ld"),
+        ("disk", {"mounts": (replace(DISK, free_mb=63),)}, F, "63 MB are free", "df -h /"),
+        ("disk", {"mounts": (replace(DISK, free_mb=200),)}, W, "200 MB", "df -h /"),
+        ("sessions", {"accounts": ()}, W, "no account", "wadctl account add"),
+        ("sessions", {"accounts": (SessionCounts("one", error="it is damaged"),)}, F, "damaged", "restore session.db"),
+        ("sessions", {"accounts": (SessionCounts("one"),)}, W, "not paired: one", "wadctl account pair one"),
+        ("sessions", {"accounts": (SessionCounts("one", enabled=False),)}, P, "account_dirs 1, paired 0", ""),
+        ("sessions", {"accounts": (SessionCounts("one", paired=True, set_aside=("spool.db.damaged-1",)),)}, W,
+         "spool.db.damaged-1", "wadctl account show one"),
+        ("accounts", {"daemon": None}, S, "does not answer", ""),
+        ("accounts", {"daemon": status(accounts=[])}, W, "no account", "wadctl account add"),
+        ("accounts", {"daemon": account(state="logged_out", action="wadctl account pair X")}, F, "logged_out",
+         "wadctl account pair X"),
+        ("accounts", {"daemon": account(state="reconnecting")}, W, "reconnecting", "wadctl status"),
+        ("health", {"health": None}, S, "http.enabled", ""),
+        ("health", {"health": Answer(0, error="refused")}, F, "no answer: refused", "curl -si"),
+        ("health", {"health": Answer(0, error="refused"), "daemon": None}, S, "does not answer", ""),
+        ("health", {"health": Answer(502)}, F, "502, and no JSON", "curl -si"),
+        ("health", {"health": health(503, ok=False, reasons=["the disk"])}, F, "503: the disk", "curl -si"),
+        ("health", {"health": health(accounts_total=3)}, F, "another daemon", "ss -ltnp"),
+        ("health", {"health": health(internalErrors=2)}, W, "2 internal errors", "journalctl"),
+        ("health", {"health": health(reasons=["1 account is reconnecting"])}, W, "reconnecting", "wadctl status"),
+        ("health", {"health": Answer(200, {"ok": True, "status": "healthy"})}, P, "200, healthy", ""),
+        ("burst", {"burst": ()}, S, "does not answer", ""),
+        ("burst", {"burst": (Answer(200),) * 20 + (Answer(429),) * 10}, F, "20 x 200, 10 x 429", "exempt /health"),
+        ("burst", {"burst": (Answer(200), Answer(0, error="timed out"))}, F, "1 x timed out", "curl -si"),
+        ("dashboard", {"dashboard": None}, S, "does not answer", ""),
+        ("dashboard", {"dashboard": Answer(404, {})}, S, "no dashboard", ""),
+        ("dashboard", {"dashboard": Answer(500, {})}, F, "500", "curl -si"),
+        ("dashboard", {"dashboard": Answer(200, {"summary": {"total": 9}})}, F, "the daemon has 1", "journalctl"),
+        ("lock", {"daemon": None}, S, "does not answer", ""),
+        ("lock", {"ready": Answer(200, {"mode": "passive"})}, F, "/ready says passive", "wadctl status"),
+        ("lock", {"daemon": lease(mode="passive", holder="other"), "ready": None}, W, "other acts", "on other"),
+        ("lock", {"daemon": lease(mode="passive", holder=None), "ready": None}, F, "nobody acts", "lease.json"),
+        ("instance_id", {"configuration": Configuration({}, False)}, S, "cannot be read", ""),
+        ("instance_id", {"configuration": settings(instance__id="host_0123456789ab")}, W, "container's", "[instance]"),
+        ("instance_id", {"configuration": settings(instance__id="host_localhost")}, W, "other machines", "[instance]"),
+        ("instance_id", {"health": health(instanceId="another")}, F, "another instance answers", "ss -ltnp"),
+        ("firestore", {"configuration": settings(store__firestore_credentials="(set)")}, S, "are not used", ""),
+        ("restart", {"restarted": None}, S, "wadctl doctor --restart", ""),
+        ("restart", {"restarted": Restarted((), (), "not back within 60 s")}, F, "not back", "wadctl status"),
+        ("restart", {"restarted": Restarted((ACCOUNT,), ())}, F, "gone: acc-15550000001", "journalctl"),
+        ("restart", {"restarted": Restarted((ACCOUNT,), (ACCOUNT | {"state": "awaiting_scan"},))}, F,
+         "no longer signed in", "wadctl account show acc-15550000001"),
+        ("duplicates", {"audits": audits(message("a", "W"), message("b", "W"))}, F, "1 among 2", "wadctl audit repair"),
+        ("duplicates", {"audits": audits()}, S, "nothing is shown", ""),
+        ("duplicates", {"audits": Audits(error=NotFound("no store"))}, S, "no store", ""),
+        ("duplicates", {"audits": Audits(error=Denied("you may not"))}, S, "may not", ""),
+        ("duplicates", {"audits": Audits(error=Damaged("is damaged"))}, F, "damaged", "wadctl audit messages"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_fix(
+    ident: str, changed: dict[str, Any], outcome: Outcome, evidence: str, fix: str
+) -> None:
+    """By the right line, with what shows it, and a command; what is fine or skipped needs none."""
+    found = finding(ident, **changed)
+    assert found.outcome is outcome
+    assert evidence in found.evidence
+    assert any(fix in line for line in found.fix) if fix else found.fix == ()
+
+
+def test_the_verdict_is_that_of_the_worst_line() -> None:
+    """Healthy, wants attention, unhealthy; a skipped line is no fault."""
+    assert examine(HEALTHY, NOW, sanitised=True).verdict == "healthy"
+    warned = replace(HEALTHY, unit=replace(UNIT, restarts=5))
+    assert (
+        examine(warned, NOW, sanitised=True).verdict,
+        examine(warned, NOW, sanitised=True).ok,
+    ) == (
+        "attention",
+        True,
+    )
+    examination = examine(replace(warned, health=Answer(502)), NOW, sanitised=True)
+    assert (examination.verdict, examination.ok, examination.counts["FAIL"]) == (
+        "unhealthy",
+        False,
+        1,
+    )
+
+
+def test_what_is_passed_on_names_neither_person_nor_machine() -> None:
+    """Numbers are masked in evidence and fixes; the host is a hash; --full hides nothing."""
+    facts = replace(HEALTHY, accounts=(SessionCounts("acc-15550000001"),))
+    page = markdown(examine(facts, NOW, sanitised=True))
+    assert "15550000001" not in page
+    assert "acc-1555****01" in page
+    assert "box" not in page
+    full = markdown(examine(facts, NOW, sanitised=False))
+    assert "wadctl account pair acc-15550000001" in full
+    assert "host_box" in full
+
+
+def test_a_page_cannot_be_broken_out_of() -> None:
+    """What strangers wrote stays in its cell."""
+    nasty = replace(HEALTHY, daemon=account(state="failed", reason="a|b\n# c `d` <e>"))
+    page = markdown(examine(nasty, NOW, sanitised=True))
+    assert "a\\|b # c 'd' &lt;e>" in page
+
+
+def test_every_line_has_a_name_of_its_own() -> None:
+    """Scripts go by the ids."""
+    found = [check(HEALTHY) for check in CHECKS]
+    assert len({each.id for each in found}) == len({each.title for each in found}) == len(CHECKS)
+    assert {check.__module__ for check in CHECKS} == {rules_host.__name__, rules_live.__name__}

@@ -1,0 +1,125 @@
+"""The backend that wad replaces, in small: the real Baileys in a process of its own, on a session directory.
+
+    async with a_backend(server, directory) as backend:
+        await backend.pair(account)
+        await backend.send("15550000002@s.whatsapp.net", "hello")
+
+Its packages come from the npm registry, as package-lock.json pins them, once a machine: the user's cache keeps them.
+Baileys names its libsignal by a git address; the registry's package takes that place (`overrides` in package.json).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.whatsapp import Account, WhatsApp
+
+_HERE = Path(__file__).parent
+_MANIFEST = ("package.json", "package-lock.json")
+_PATIENT = 30.0
+_INSTALLING = 300.0
+
+
+@cache
+def packages() -> Path:
+    """Where the packages lie; installed when they are missing.  Raises CalledProcessError, FileNotFoundError."""
+    manifest = b"".join((_HERE / name).read_bytes() for name in _MANIFEST)
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wad-tests"
+    place = caches / f"baileys-{hashlib.sha256(manifest).hexdigest()[:12]}"
+    if place.exists():
+        return place
+    caches.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=caches, prefix="installing-") as name:
+        fresh = Path(name) / "packages"
+        fresh.mkdir()
+        for file in _MANIFEST:
+            shutil.copy(_HERE / file, fresh)
+        # No scripts: one of them would fetch what the registry does not have.
+        subprocess.run(
+            ["npm", "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund"],
+            cwd=fresh, check=True, timeout=_INSTALLING, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            fresh.rename(place)
+        except OSError:
+            if not place.exists():  # else another run of the tests was faster
+                raise
+    return place
+
+
+class Backend:
+    """A running process.  `said` is everything that it told."""
+
+    def __init__(self, process: Process, log: Path) -> None:
+        self.process = process
+        self.said: list[dict[str, Any]] = []
+        self._log = log
+
+    async def next(self, event: str) -> dict[str, Any]:
+        """The next event of this name; what comes before it is passed over."""
+        assert self.process.stdout is not None
+        try:
+            async with asyncio.timeout(_PATIENT):
+                while line := await self.process.stdout.readline():
+                    self.said.append(json.loads(line))
+                    if self.said[-1]["event"] == event:
+                        return self.said[-1]
+        except TimeoutError:
+            pass
+        log = self._log.read_text(errors="replace")[-3000:]
+        raise AssertionError(f"Baileys told no {event!r}, but {self.said}; its log ends: {log}")
+
+    async def pair(self, account: Account) -> None:
+        """Show a QR code, let the account's phone scan it, and wait until it is connected."""
+        await account.phone.scan((await self.next("qr"))["code"])
+        await self.next("open")
+
+    async def received(self, text: str) -> None:
+        """Wait for a message of this text."""
+        while (await self.next("message"))["text"] != text:
+            pass
+
+    async def send(self, to: str, text: str) -> str:
+        """Write to a JID; the message's id."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"to": to, "text": text}).encode() + b"\n")
+        return str((await self.next("sent"))["id"])
+
+    async def stop(self) -> None:
+        """Stop it, as a service is stopped: what it has to write is written."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        await asyncio.wait_for(self.process.wait(), _PATIENT)
+
+
+@asynccontextmanager
+async def a_backend(server: WhatsApp, directory: Path) -> AsyncIterator[Backend]:
+    """A process on a session directory, which it makes; killed at the end if it still runs."""
+    root = await asyncio.to_thread(packages)
+    environ = server.environment()
+    log = directory.with_suffix(".log")
+    with log.open("ab") as errors:
+        process = await asyncio.create_subprocess_exec(
+            "node", str(_HERE / "peer.mjs"), str(root), str(directory), environ["HTTPS_PROXY"],
+            server.root_key.hex(),
+            env={**os.environ, "NODE_EXTRA_CA_CERTS": environ["SSL_CERT_FILE"]},
+            stdin=PIPE, stdout=PIPE, stderr=errors,
+        )  # fmt: skip
+    try:
+        yield Backend(process, log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,186 @@
+"""A container with real systemd: a tree that is never written to, under a layer in memory, booted by systemd-nspawn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+PATIENCE: Final = 90.0
+_CLEAN: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+
+
+class Failed(AssertionError):
+    """A command in the container ended with another code than it should."""
+
+
+class Container:
+    """A system that was booted; `root` is its tree as seen from outside."""
+
+    def __init__(self, root: Path, log: Path) -> None:
+        self.root = root
+        self.log = log
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._leader = 0
+
+    async def boot(self) -> float:
+        """Start it and wait until systemd has started everything; how many seconds that took."""
+        begun = time.monotonic()
+        with self.log.open("ab") as log:
+            self._nspawn = subprocess.Popen(
+                [
+                    *("systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot"),
+                    *("--register=no", "--keep-unit", "--console=read-only", "--machine=wad-lab"),
+                    *("--link-journal=no", "--resolv-conf=off", "--timezone=off"),
+                ],
+                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        await self._until_up()
+        return time.monotonic() - begun
+
+    async def _until_up(self, not_leader: int = 0) -> None:
+        assert self._nspawn is not None
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                if self._nspawn.poll() is not None:
+                    raise AssertionError(f"the container ended:\n{self.log.read_text()[-4000:]}")
+                found = _children(self._nspawn.pid)
+                if found and found[0] != not_leader:
+                    self._leader = found[0]
+                    state = (await self.try_run("systemctl is-system-running")).stdout.strip()
+                    if state in ("running", "degraded"):
+                        return
+                await asyncio.sleep(0.1)
+
+    async def reboot(self) -> float:
+        """Reboot from inside, as an administrator does; seconds until everything is started again.
+
+        Where /run is no tmpfs, systemd-nspawn ends instead of booting again; then it is started again.
+        """
+        assert self._nspawn is not None
+        before, begun = self._leader, time.monotonic()
+        await self.try_run("systemctl reboot")
+        while _children(self._nspawn.pid) == [before]:
+            await asyncio.sleep(0.05)
+        if not _children(self._nspawn.pid):
+            await asyncio.to_thread(self._nspawn.wait, PATIENCE)
+        if self._nspawn.poll() is None:
+            await self._until_up(before)
+        else:
+            await self.boot()
+        return time.monotonic() - begun
+
+    async def stop(self) -> None:
+        """Power it off; what does not end by itself is killed."""
+        if self._nspawn is None:
+            return
+        nspawn, self._nspawn = self._nspawn, None
+        if nspawn.poll() is None:
+            os.kill(self._leader or nspawn.pid, signal.SIGRTMIN + 4)  # systemd: power off
+        try:
+            await asyncio.to_thread(nspawn.wait, 30)
+        except subprocess.TimeoutExpired:
+            for child in _children(nspawn.pid):
+                os.kill(child, signal.SIGKILL)
+            nspawn.kill()
+            await asyncio.to_thread(nspawn.wait)
+
+    # --- in it ------------------------------------------------------------------------------------
+
+    async def try_run(
+        self, command: str, *, user: str = "", timeout: float = PATIENCE
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a line of shell in it, as root or as a user who just logged in, however it ends."""
+        shell = ["/bin/sh", "-c", command]
+        if user:
+            login = [f"HOME=/home/{user}", f"USER={user}"]
+            shell = ["/bin/sh", "-c", f"cd && {command}"]
+            shell = ["/usr/sbin/runuser", "-u", user, "--", "/usr/bin/env", *login, *shell]
+        return await asyncio.to_thread(
+            subprocess.run,
+            ["nsenter", "--target", str(self._leader), "--all", "--", *shell],
+            env=_CLEAN,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+
+    async def run(self, command: str, *, user: str = "", timeout: float = PATIENCE) -> str:
+        """Run a line of shell in it; what it prints.  Raises Failed when it fails."""
+        done = await self.try_run(command, user=user, timeout=timeout)
+        if done.returncode != 0:
+            raise Failed(f"{command!r} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    async def property(self, unit: str, name: str) -> str:
+        """One property of a unit."""
+        words = shlex.join(["systemctl", "show", "--value", f"--property={name}", unit])
+        return (await self.run(words)).strip()
+
+    async def until(self, command: str, what: str, patience: float = PATIENCE) -> float:
+        """Wait until a line of shell succeeds; for how many seconds."""
+        begun = time.monotonic()
+        while (done := await self.try_run(command)).returncode != 0:
+            if time.monotonic() - begun > patience:
+                raise Failed(
+                    f"waited {patience:g} s in vain for {what}: {done.stdout}{done.stderr}"
+                )
+            await asyncio.sleep(0.05)
+        return time.monotonic() - begun
+
+    def path(self, inside: str) -> Path:
+        """A path in the container, as seen from outside while it runs."""
+        return Path(f"/proc/{self._leader}/root{inside}")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(word) for word in text.split()]
+
+
+@asynccontextmanager
+async def a_container(tree: Path, work: Path) -> AsyncIterator[Container]:
+    """A freshly booted system; whatever was changed in it is forgotten at the end."""
+    layer = work / "layer"
+    root = work / "root"
+    for directory in (layer, root):
+        directory.mkdir()
+    _run("mount", "-t", "tmpfs", "-o", "size=4g,mode=755", "wad-lab", str(layer))
+    try:
+        for name in ("upper", "work"):
+            (layer / name).mkdir(mode=0o755)
+        options = f"lowerdir={tree},upperdir={layer}/upper,workdir={layer}/work"
+        _run("mount", "-t", "overlay", "-o", options, "wad-lab", str(root))
+        # No mirror can be reached: what the machine has is all there is, as behind a firewall.
+        (root / "etc" / "apt" / "sources.list").unlink(missing_ok=True)
+        try:
+            container = Container(root, work / "console.log")
+            try:
+                await container.boot()
+                yield container
+            finally:
+                await container.stop()
+        finally:
+            _run("umount", "-l", str(root))
+    finally:
+        _run("umount", "-l", str(layer))
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)

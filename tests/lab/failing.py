@@ -1,0 +1,103 @@
+"""Trials: processes that hang or die, and starts and stops."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from tests.lab.probing import Probes
+from tests.lab.world import OPERATOR, World
+
+
+async def watchdog(world: World) -> None:
+    """A daemon that hangs is replaced by systemd."""
+    await world.drop_in("watchdog", "WatchdogSec=3")
+    await world.container.run("systemctl restart wad")
+    await world.connected()
+    pid = await world.pid()
+    await world.container.run(f"kill -STOP {pid}")
+    await world.peer.send_text(world.shop, "sent while it hangs")
+    await world.container.until(
+        f'p=$(systemctl show -P MainPID wad); [ "$p" != {pid} ] && [ "$p" != 0 ]', "another process"
+    )
+    await world.connected()
+    assert int(await world.container.property("wad", "NRestarts")) == 1
+    await world.nothing_lost()
+    await world.no_drop_in("watchdog")
+
+
+async def killed(world: World) -> None:
+    """kill -9 of the daemon: systemd starts it again, nothing is lost."""
+    pid = await world.pid()
+    await world.container.run(f"kill -9 {pid}")
+    await world.peer.send_text(world.shop, "sent while it is dead")
+    await world.container.until(f'[ "$(systemctl show -P MainPID wad)" != {pid} ]', "another")
+    await world.connected()
+    await world.nothing_lost()
+
+
+async def worker_killed(world: World) -> None:
+    """kill -9 of a worker: the daemon stays, the account is back."""
+    pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]
+    await world.container.run(f"kill -9 {worker}")
+    await world.peer.send_text(world.shop, "sent while no worker is there")
+    await world.wad.wait_account(
+        "shop", lambda shown: (shown["worker"] or {}).get("pid") not in (None, worker), "a worker"
+    )
+    await world.connected()
+    await world.nothing_lost()
+    assert await world.pid() == pid
+
+
+async def stop_and_start(world: World) -> None:
+    """A graceful stop ends in order, well before systemd loses patience; the start is quick."""
+    begun = time.monotonic()
+    await world.container.run("systemctl stop wad.service 2>/dev/null")
+    world.measured("stop_time", time.monotonic() - begun, "s", 5)
+    assert await world.container.property("wad", "Result") == "success"
+    begun = time.monotonic()
+    await world.container.run("systemctl start wad")
+    world.measured("start_to_active", time.monotonic() - begun, "s", 2)
+    await world.connected()
+    world.measured("start_to_connected", time.monotonic() - begun, "s", 5)
+
+
+async def restarts(world: World) -> None:
+    """Ten restarts by a member of the group, without root: no probe fails, no wadctl is refused."""
+    async with Probes("127.0.0.1", 8080, per_second=20) as probes:
+        for _ in range(10):
+            shown = await world.container.run("wadctl restart --json", user=OPERATOR)
+            answer = json.loads(shown)
+            assert answer["ok"] is True, answer
+            assert answer["before"] != answer["after"], answer
+            assert answer["after"] == await world.container.property("wad", "InvocationID"), answer
+            assert answer["accountsBefore"] == answer["accountsAfter"] == 1, answer
+    world.measured("probe_errors", len(probes.errors), "errors", 0)
+    assert not probes.errors, probes.errors[:5]
+    assert probes.answered > 100, probes.answered
+    await world.connected()
+
+
+async def without_sockets(world: World) -> None:
+    """It works without the socket units, too: then it listens itself."""
+    await world.container.run("systemctl stop wad.service wad.socket wad-http.socket 2>/dev/null")
+    await world.container.run("systemctl mask --runtime wad.socket wad-http.socket")
+    await world.container.run("systemctl start wad")
+    await world.connected()
+    await world.container.run("curl --silent --fail http://127.0.0.1:8080/health")
+    await world.container.run("wadctl status", user=OPERATOR)
+    await world.container.run("systemctl unmask --runtime wad.socket wad-http.socket")
+    await world.container.run("systemctl stop wad && systemctl start wad")
+    await world.connected()
+    assert await world.container.property("wad.socket", "ActiveState") == "active"
+
+
+async def restart_of_one(world: World) -> None:
+    """`wadctl restart ACCOUNT` gives one account a fresh worker, and the daemon stays."""
+    pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]
+    await world.container.run("wadctl restart shop", user=OPERATOR)
+    await world.wad.wait_account(
+        "shop", lambda shown: (shown["worker"] or {}).get("pid") not in (None, worker), "a worker"
+    )
+    await world.connected()
+    assert await world.pid() == pid

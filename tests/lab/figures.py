@@ -1,0 +1,30 @@
+"""One line of the lab, in the form of the bench's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Something measured; `goal` is an upper limit.  `system`: on which; empty where that makes no difference."""
+
+    measure: str
+    value: float
+    unit: str
+    goal: float
+    system: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is reached."""
+        return self.value <= self.goal
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which it is printed; there is no peer that could be measured beside it."""
+        return {
+            "measure": self.measure, "value": round(self.value, 3), "unit": self.unit, "goal": self.goal,
+            "peer": None, "peer_value": None, "ratio": None, "met": self.met,
+            "system": self.system or None,
+        }  # fmt: skip

@@ -1,0 +1,25 @@
+"""The commands of the documentation, as they stand there: what a newcomer types is what the lab runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+_TOP: Final = Path(__file__).parent.parent.parent
+_BLOCK: Final = re.compile(r"^```sh\n(.+?)^```$", re.M | re.S)
+
+
+def commands(heading: str, page: str = "README.md") -> list[str]:
+    """The lines of the first block of commands below a heading of a page, without their comments."""
+    return commands_in((_TOP / page).read_text("utf-8"), heading)
+
+
+def commands_in(text: str, heading: str) -> list[str]:
+    """The same of a page's text.  Raises LookupError where there are none."""
+    section = re.search(rf"^##+ {re.escape(heading)}\n(.*?)(?=^##+ |\Z)", text, re.M | re.S)
+    block = _BLOCK.search(section[1]) if section else None
+    if block is None:
+        raise LookupError(f"there are no commands below {heading!r}")
+    lines = (re.sub(r"(^|\s+)# .*$", "", line).strip() for line in block[1].splitlines())
+    return [line for line in lines if line]

@@ -1,0 +1,67 @@
+"""Health probes as a monitor sends them: each on a connection of its own, at a fixed rate."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Final
+
+_PATIENCE: Final = 10.0
+
+
+class Probes:
+    """Probes for as long as the block runs; `errors` has a line for each that got no 200."""
+
+    def __init__(self, host: str, port: int, per_second: float) -> None:
+        self._host = host
+        self._port = port
+        self._pause = 1 / per_second
+        self._running: asyncio.Task[None] | None = None
+        self.errors: list[str] = []
+        self.answered = 0
+
+    async def __aenter__(self) -> Probes:
+        self._running = asyncio.create_task(self._probe())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        assert self._running is not None
+        self._running.cancel()
+        await asyncio.wait([self._running])
+
+    async def _probe(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            try:
+                while True:
+                    group.create_task(self._one())
+                    await asyncio.sleep(self._pause)
+            except asyncio.CancelledError:
+                return  # the group waits for what is under way
+
+    async def _one(self) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                status = await self._ask()
+        except (OSError, TimeoutError, ValueError) as error:
+            self.errors.append(f"{type(error).__name__}: {error}")
+            return
+        self.answered += 1
+        if status != 200:
+            self.errors.append(f"status {status}")
+
+    async def _ask(self) -> int:
+        reader, writer = await asyncio.open_connection(self._host, self._port)
+        try:
+            writer.write(b"GET /health HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n")
+            head = await reader.readline()
+            await reader.read()
+            if not head:
+                raise ValueError("the connection was closed without an answer")
+            return int(head.split()[1])
+        finally:
+            writer.close()

@@ -1,0 +1,153 @@
+"""What the trials of the lab work with: a container, wad in it, and WhatsApp outside of it on the same loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.daemons import Daemon
+from tests.lab.container import Container
+from tests.lab.figures import Figure
+from tests.whatsapp import Account, Peer, WhatsApp
+
+LIBRARY: Final = "/usr/lib/wad/common/neonize/neonize-linux-amd64.so"
+INSTALL: Final = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet"
+_TRUST: Final = "/opt/whatsapp"
+OPERATOR: Final = "op"
+"""A user of the machine, member of the group wad from the installation on."""
+NUMBER: Final = "15550000001"
+PEER: Final = "15550000002"
+"""The numbers that the README uses."""
+
+
+class Installed(Daemon):
+    """wad in the container, spoken to through its own socket."""
+
+    def __init__(self, container: Container, directory: Path) -> None:
+        super().__init__(directory)
+        self.container = container
+
+    async def call(self, method: str, **params: Any) -> Any:
+        """Ask one operation, as root in the container would."""
+        self.socket = self.container.path("/run/wad/control.sock")
+        return await super().call(method, **params)
+
+
+@dataclass
+class World:
+    """Everything that a trial may use; `shop` is paired by the trial of pairing and stays so.
+
+    `work` is a directory outside of the container, gone at the end.
+    """
+
+    work: Path
+    container: Container
+    server: WhatsApp
+    wad: Installed
+    deb: Path
+    newer: Path
+    figures: list[Figure] = field(default_factory=list)
+    account: Account | None = None
+    bob: Peer | None = None
+
+    def measured(self, measure: str, value: float, unit: str, goal: float) -> None:
+        """Note a figure."""
+        self.figures.append(Figure(measure, value, unit, goal))
+
+    @property
+    def shop(self) -> Account:
+        """The account at WhatsApp."""
+        assert self.account is not None
+        return self.account
+
+    @property
+    def peer(self) -> Peer:
+        """Somebody who writes to it."""
+        assert self.bob is not None
+        return self.bob
+
+    async def connected(self) -> float:
+        """Wait until the account is connected, without a code to scan; for how many seconds."""
+        begun = time.monotonic()
+        while True:
+            try:
+                shown = await self.wad.account("shop")
+            except (OSError, AssertionError):
+                shown = {"state": "no daemon answers"}
+            if shown["state"] == "connected":
+                return time.monotonic() - begun
+            assert not shown.get("qr"), shown
+            assert time.monotonic() - begun < 60, shown
+            await asyncio.sleep(0.05)
+
+    async def nothing_lost(self) -> None:
+        """Everything that was sent to the account is stored once."""
+        await self.server.ledger.settled(self.shop, timeout=60)
+        wanted = {entry.ident for entry in self.server.ledger.sent_to(self.shop)}
+        begun = time.monotonic()
+        while True:
+            stored = Counter(m["wa_id"] for m in await self.wad.messages("shop"))
+            if not wanted - set(stored):
+                break
+            assert time.monotonic() - begun < 60, f"{len(wanted - set(stored))} are missing"
+            await asyncio.sleep(0.1)
+        assert max(stored.values()) == 1, "a message is stored twice"
+        assert not self.server.errors, self.server.errors
+
+    async def copy_in(self, path: Path, to: str) -> None:
+        """Put a file into the container."""
+        target = self.container.path(to)
+        await asyncio.to_thread(shutil.copyfile, path, target)
+
+    async def write(self, to: str, text: str) -> None:
+        """Write a file in the container, as its administrator."""
+        target = self.container.path(to)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+    async def drop_in(self, name: str, *lines: str) -> None:
+        """`systemctl edit wad`."""
+        await self.write(
+            f"/etc/systemd/system/wad.service.d/{name}.conf", "\n".join(["[Service]", *lines, ""])
+        )
+        await self.container.run("systemctl daemon-reload")
+
+    async def no_drop_in(self, name: str) -> None:
+        """Undo it."""
+        self.container.path(f"/etc/systemd/system/wad.service.d/{name}.conf").unlink()
+        await self.container.run("systemctl daemon-reload")
+
+    async def trust(self) -> None:
+        """Make the workers take the test server for WhatsApp: three variables in a drop-in, files that they name."""
+        environ = self.server.environment()
+        site = Path(environ["PYTHONPATH"].partition(":")[0])
+        for source in sorted(site.glob("*.*")):
+            text = source.read_text()
+            if source.suffix == ".json":
+                text = json.dumps(json.loads(text) | {"library": LIBRARY})
+            await self.write(f"{_TRUST}/site/{source.name}", text)
+        await self.write(f"{_TRUST}/ca.pem", Path(environ["SSL_CERT_FILE"]).read_text())
+        await self.container.run(f"chmod -R a+rX {_TRUST}")
+        await self.drop_in(
+            "whatsapp",
+            f"Environment=HTTPS_PROXY={environ['HTTPS_PROXY']}",
+            f"Environment=SSL_CERT_FILE={_TRUST}/ca.pem PYTHONPATH={_TRUST}/site",
+        )
+
+    async def pid(self) -> int:
+        """The daemon's process, as numbered in the container."""
+        return int(await self.container.property("wad", "MainPID"))
+
+    async def log(self, more: str = "") -> str:
+        """The journal of wad."""
+        return await self.container.run(f"journalctl --unit=wad --output=cat --no-pager {more}")
+
+
+Trial = Callable[[World], Awaitable[None]]

@@ -1,0 +1,1 @@
+"""How the Debian package is made: what can be told without building one."""

@@ -1,0 +1,70 @@
+"""HTTP on the whole system: the real daemon, the real library, the protocol server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.http_client import ask
+from tests.test_system import a_system
+
+pytestmark = pytest.mark.timeout(180)
+
+
+async def test_probes_follow_an_account(tmp_path: Path) -> None:
+    """Pairing, messages in and out, and a logout show in the dashboard, the metrics and the others at once."""
+    async with a_system(tmp_path) as system:
+        port = system.daemon.port
+        shown = await system.pair()
+        await system.receive("one", "two")
+        await system.daemon.call(
+            "messages.send", account="shop", to="+15550000012", text="hi", wait=20
+        )
+        stored = await system.daemon.messages("shop")
+
+        document = (await ask(port, "/api/status/dashboard")).document
+        (row,) = document["accounts"]
+        assert (row["status"], row["hasDiskSession"], row["isStale"]) == ("connected", True, False)
+        assert (row["accountId"], row["phone"]) == ("acc-1555****01", "+155****01")
+        assert row["dedupe"]["wrote"] == 2
+        newest = max(message["at_ms"] for message in stored)
+        assert row["lastMessageAt"][:19] == _second(newest)
+        assert row["leaseUntil"] > document["timestamp"]
+        assert document["summary"] == {
+            "connected": 1, "connecting": 0, "disconnected": 0, "needs_qr": 0, "total": 1,
+        }  # fmt: skip
+
+        metrics = (await ask(port, "/metrics")).body.decode()
+        label = f'{{account="{shown["id"]}"}}'
+        assert f"wad_account_messages_recorded_total{label} 2.0\n" in metrics
+        assert f"wad_account_messages_sent_total{label} 1.0\n" in metrics
+        assert f"wad_account_receipts_after_store{label} 1.0\n" in metrics
+        assert f"wad_account_worker_resident_bytes{label} " in metrics
+
+        assert (await ask(port, "/readyz")).status == 200
+        diag = (await ask(port, "/diag")).document
+        assert [one["accountId"] for one in diag["latestRealtime"]] == ["acc-1555****01"]
+
+        await system.account.log_out()
+        await system.daemon.wait_state("shop", "logged_out")
+        (row,) = (await ask(port, "/api/status/dashboard")).document["accounts"]
+        assert (row["status"], row["needs_qr"], row["leaseUntil"]) == ("logged_out", True, None)
+        assert row["lastSeen"] is not None
+
+
+async def test_the_newest_message_is_known_after_a_restart(tmp_path: Path) -> None:
+    """What the store knows is told from the start."""
+    async with a_system(tmp_path) as system:
+        await system.pair()
+        await system.receive("one")
+        await system.daemon.end()
+        await system.daemon.start()
+        await system.daemon.wait_state("shop", "connected")
+        (row,) = (await ask(system.daemon.port, "/api/status/dashboard")).document["accounts"]
+        assert row["lastMessageAt"] is not None
+
+
+def _second(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}"

@@ -1,0 +1,317 @@
+"""Who may ask what over HTTP, how often, and from which pages; on a daemon that is a fake, through a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.fake_daemon import FakeDaemon, http_settings
+from tests.http_client import Reply, ask
+from wad.api.httpd import serve_http
+from wad.api.operation import Access
+from wad.api.rest.limits import Limit, Limits
+from wad.api.rest.routing import Router
+from wad.api.rest.site import Site
+from wad.core.connection import State
+from wad.core.token import Role, named
+
+VIEWER, EMPLOYEE, ADMIN = "wad_viewer", "wad_employee", "wad_admin"
+TOKENS = "\n".join(str(named(role, role, f"wad_{role}")) for role in Role)
+
+ALL = Site(FakeDaemon()).router.routes
+MUTATING = [route for route in ALL if route.method != "GET"]
+
+
+def path_of(template: str) -> str:
+    """A path with an account and a thread in it."""
+    return template.replace("{account}", "acc-1").replace("{thread}", "acc-1__x@g.us")
+
+
+@asynccontextmanager
+async def a_site(**settings: Any) -> AsyncIterator[tuple[FakeDaemon, int]]:
+    """A served fake daemon with an account, and its port."""
+    daemon = FakeDaemon()
+    daemon.loaded.config.http = http_settings(tokens=TOKENS, **settings)
+    daemon.accounts.have("acc-1").become(State.CONNECTED, paired=True)
+    async with serve_http(daemon, "127.0.0.1", 0) as port:
+        yield daemon, port
+
+
+# --- who ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("route", ALL, ids=lambda route: f"{route.method} {route.path}")
+async def test_nobody_may_do_anything(route: Any) -> None:
+    """Every route asks for a token, says how it is sent, and answers in JSON."""
+    async with a_site() as (_, port):
+        answer = await ask(port, path_of(route.path), route.method)
+    assert answer.status == 401
+    assert answer.document["success"] is False
+    assert answer.document["error"] == "missing_auth_token"
+    assert isinstance(answer.document["message"], str)
+    assert "www-authenticate" in answer.headers
+
+
+@pytest.mark.parametrize("route", MUTATING, ids=lambda route: f"{route.method} {route.path}")
+async def test_who_only_looks_changes_nothing(route: Any) -> None:
+    """Mutating without a role is 403, and nothing happens."""
+    async with a_site() as (daemon, port):
+        answer = await ask(port, path_of(route.path), route.method, token=VIEWER)
+    assert (answer.status, answer.document["error"]) == (403, "forbidden")
+    assert daemon.accounts.find("acc-1").orders == []
+    assert daemon.accounts.removed == []
+
+
+def test_every_mutating_route_needs_a_role() -> None:
+    """And is limited; no other is."""
+    assert all(route.access > Access.READ and route.limit for route in MUTATING)
+    assert all(route.limit is None for route in ALL if route.method == "GET")
+
+
+async def test_pairing_and_removing_are_for_admins() -> None:
+    """As with the proxies of the reference, who works with messages has no say over accounts."""
+    async with a_site() as (_, port):
+        for path in ("add-account", "regenerate-qr/acc-1", "disconnect/acc-1"):
+            answer = await ask(port, f"/api/whatsapp/{path}", "POST", token=EMPLOYEE)
+            assert answer.status == 403
+
+
+@pytest.mark.parametrize("token", ["wad_nobody", "x" * 10_000, "\xff\xfe", ":"])
+async def test_an_unknown_token(token: str) -> None:
+    """401, and its own code."""
+    async with a_site() as (_, port):
+        answer = await ask(port, "/api/whatsapp/accounts", token=token)
+    assert (answer.status, answer.document["error"]) == (401, "unauthorized")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_without_configured_tokens_nobody_gets_in() -> None:
+    """Deny by default: an empty token is no token, too."""
+    daemon = FakeDaemon()
+    async with serve_http(daemon, "127.0.0.1", 0) as port:
+        for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Basic Og=="}):
+            answer = await ask(port, "/api/whatsapp/accounts", headers=headers)
+            assert answer.status == 401
+
+
+async def test_the_reference_s_admin_token_works() -> None:
+    """ADMIN_TOKEN is somebody who may do everything."""
+    async with a_site(admin_token="s3cret") as (daemon, port):
+        answer = await ask(port, "/api/whatsapp/accounts/acc-1", "DELETE", token="s3cret")
+    assert answer.status == 200
+    assert daemon.accounts.removed == ["acc-1"]
+
+
+async def test_a_browser_is_asked_for_the_token() -> None:
+    """The page with the code can be opened by a person: the token is the password."""
+    import base64
+
+    async with a_site() as (_, port):
+        path = "/api/whatsapp/qr/acc-1"
+        refused = await ask(port, path)
+        password = base64.b64encode(f"me:{ADMIN}".encode()).decode()
+        answer = await ask(port, path, headers={"Authorization": f"Basic {password}"})
+        other = await ask(
+            port, "/api/whatsapp/accounts", headers={"Authorization": f"Basic {password}"}
+        )
+    assert refused.headers["www-authenticate"].startswith("Basic ")
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert other.status == 401
+
+
+async def test_a_page_repeats_no_markup() -> None:
+    """A name is text."""
+    async with a_site() as (daemon, port):
+        daemon.accounts.find("acc-1").card.name = "<script>"
+        answer = await ask(port, "/api/whatsapp/qr/acc-1", token=ADMIN)
+    assert b"<script>" not in answer.body
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_a_code_is_for_who_may_pair() -> None:
+    """Whoever sees it could pair the account with their own phone."""
+    async with a_site() as (daemon, port):
+        daemon.accounts.find("acc-1").become(State.AWAITING_SCAN, qr="2@code", pair_until=2000.0)
+        shown = [
+            (await ask(port, "/api/whatsapp/accounts", token=token)).document["accounts"][0]
+            for token in (EMPLOYEE, ADMIN)
+        ]
+    assert shown[0]["qrCode"] is None
+    assert shown[1]["qrCode"].startswith("data:image/png;base64,")
+    assert [one["status"] for one in shown] == ["qr_ready", "qr_ready"]
+
+
+# --- how often ------------------------------------------------------------------------------------
+
+
+async def pair(port: int, token: str) -> Reply:
+    """Ask for a code."""
+    return await ask(port, "/api/whatsapp/regenerate-qr/acc-1", "POST", token=token)
+
+
+async def test_too_many_are_429() -> None:
+    """With the time to wait in head and body, as the apps read it."""
+    async with a_site(rate_qr=2) as (daemon, port):
+        daemon.accounts.find("acc-1").become(State.AWAITING_SCAN)
+        statuses = [(await pair(port, ADMIN)).status for _ in range(2)]
+        answer = await pair(port, ADMIN)
+        daemon.clock.now += 30
+        again = await pair(port, ADMIN)
+    assert statuses == [200, 200]
+    assert (answer.status, answer.document["error"]) == (429, "rate_limited")
+    assert answer.document["retryAfterSeconds"] == 30
+    assert answer.headers["retry-after"] == "30"
+    assert again.status == 200
+
+
+async def test_a_limit_is_one_caller_s() -> None:
+    """Another token from the same address is not concerned, nor is who looks."""
+    async with a_site(rate_qr=1, admin_token="other") as (daemon, port):
+        daemon.accounts.find("acc-1").become(State.AWAITING_SCAN)
+        assert [(await pair(port, ADMIN)).status for _ in range(2)] == [200, 429]
+        assert (await pair(port, "other")).status == 200
+        for _ in range(50):
+            assert (await ask(port, "/api/whatsapp/accounts", token=ADMIN)).status == 200
+            assert (await ask(port, "/health")).status == 200
+
+
+def test_full_buckets_are_forgotten() -> None:
+    """Memory does not grow with the number of callers."""
+    now = [0.0]
+    limits = Limits({Limit.SEND: 60, Limit.ACCOUNTS: 1, Limit.QR: 0}, lambda: now[0])
+    for number in range(3000):
+        limits.take(f"caller {number}", Limit.SEND)
+        now[0] += 1
+    assert limits.kept <= 1002
+    for _ in range(1000):
+        limits.take("caller", Limit.QR)
+
+
+# --- from where -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("origin", "let_in"),
+    [
+        ("https://app.example.org", True),
+        ("https://a.pages.example.net", True),
+        ("http://localhost:5173", True),
+        ("https://example.org", False),
+        ("https://app.example.org.evil.net", False),
+        ("https://pages.example.net", False),
+        ("null", False),
+    ],
+)
+async def test_pages_of_the_web(origin: str, let_in: bool) -> None:
+    """Only those whose origin is configured may read an answer, errors included."""
+    origins = "https://app.example.org, https://*.pages.example.net http://localhost:5173"
+    async with a_site(cors_origins=origins) as (_, port):
+        before = await ask(
+            port,
+            "/api/whatsapp/accounts/acc-1/name",
+            "OPTIONS",
+            headers={"Origin": origin, "Access-Control-Request-Method": "PATCH"},
+        )
+        answer = await ask(port, "/api/whatsapp/accounts", headers={"Origin": origin})
+    wanted = origin if let_in else None
+    assert before.status == 204
+    assert before.headers.get("access-control-allow-origin") == wanted
+    assert "PATCH" in before.headers["access-control-allow-methods"]
+    assert answer.headers.get("access-control-allow-origin") == wanted
+    assert answer.headers["vary"] == "Origin"
+
+
+async def test_without_origins_no_page_may_ask() -> None:
+    """Nothing of it in any answer."""
+    async with a_site() as (_, port):
+        answer = await ask(port, "/health", headers={"Origin": "https://app.example.org"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+# --- passive, and what is not there -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ALL if route.declared.leader_only], ids=lambda route: route.path
+)
+async def test_a_passive_instance_names_who_acts(route: Any) -> None:
+    """503 with the real holder and when to ask again (reference-backend.md 1.2)."""
+    async with a_site() as (daemon, port):
+        daemon.leader.valid, daemon.leader.holder = None, "host-b"
+        daemon.leader.reason = "host-b holds epoch 8"
+        answer = await ask(
+            port,
+            path_of(route.path),
+            route.method,
+            token=ADMIN,
+            headers={"X-Request-Id": "abc"},
+        )
+    assert answer.status == 503
+    assert answer.headers["retry-after"] == "15"
+    assert answer.document == {
+        "success": False,
+        "error": "instance_passive",
+        "message": "Backend in PASSIVE mode: host-b holds epoch 8",
+        "mode": "passive",
+        "instanceId": "host-a",
+        "holderInstanceId": "host-b",
+        "retryAfterSeconds": 15,
+        "waMode": "passive",
+        "requestId": "abc",
+    }
+
+
+async def test_other_methods_say_which_are_there() -> None:
+    """405 names every method of the path."""
+    async with a_site() as (_, port):
+        answer = await ask(port, "/api/whatsapp/auto-reply-settings/acc-1", "PUT", token=ADMIN)
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, POST")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"name": 1}', b"\xff", b"[" * 100_000])
+async def test_a_body_that_cannot_be_used(body: bytes) -> None:
+    """400 with words, and never a fault of ours."""
+    import asyncio
+    import http.client
+
+    def send(port: int) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        connection.request("PATCH", "/api/whatsapp/accounts/acc-1/name", body, headers)
+        answer = connection.getresponse()
+        found = answer.status, answer.read()
+        connection.close()
+        return found
+
+    async with a_site() as (daemon, port):
+        status, text = await asyncio.to_thread(send, port)
+    assert status == 400
+    assert b'"error":"invalid_request"' in text
+    assert daemon.internal_errors == 0
+
+
+async def test_a_body_that_is_too_large() -> None:
+    """413 before it is all read."""
+    async with a_site() as (_, port):
+        answer = await ask(
+            port,
+            "/api/whatsapp/accounts/acc-1/name",
+            "PATCH",
+            token=ADMIN,
+            content={"name": "x" * 200_000},
+        )
+    assert (answer.status, answer.document["error"]) == (413, "too_long")
+
+
+def test_paths_are_matched_whole() -> None:
+    """No route answers for a longer path."""
+    router = Router(ALL)
+
+    class Asked:
+        method = "GET"
+        path = "/api/whatsapp/accounts/x/health/more"
+
+    assert router.find(Asked()) is None  # type: ignore[arg-type]

@@ -1,0 +1,160 @@
+"""`wadctl audit`: what it prints, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.audit.damage import change_rows, copy_message, filled, ids, opened, spread
+from tests.contracts.world import ACC, ANN_THREAD
+from wadctl.__main__ import root
+
+
+def run(state_dir: Path, *words: str, **environ: str) -> Result:
+    """wadctl in this process, in a pipe; the daemon does not run."""
+    env = {"WAD_STATE_DIR": str(state_dir), "WAD_CONFIG": None, "NO_COLOR": None} | environ
+    return CliRunner().invoke(root, ["audit", *words], env=env, prog_name="wadctl")
+
+
+def ask(state_dir: Path, *words: str, code: int = 0) -> Any:
+    """The JSON document of a command that ends so."""
+    result = run(state_dir, *words, "--json")
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+async def file(tmp_path: Path) -> Path:
+    """A store with five messages of now."""
+    return await filled(tmp_path, spread(5, time.time_ns() // 1_000_000))
+
+
+# What the reference's scripts print (reference-backend.md 8), to the name.
+MESSAGES = {
+    "totalDocs", "markedDocs", "activeDocs", "uniqueKeys", "duplicatesCountActive", "duplicatesCountAll",
+    "keyStrategyUsedCounts", "windowHours", "limit", "keyMode", "excludeMarked", "dryRun", "usedFallback", "modeUsed",
+    "hint", "indexLink",
+}  # fmt: skip
+THREADS = {
+    "totalThreads", "uniqueKeys", "duplicatesCount", "topDuplicateGroups", "lidThreadsCount", "canonicalThreadsCount",
+    "unknownNameCount",
+}  # fmt: skip
+FAILURE = {
+    "error",
+    "code",
+    "message",
+    "hint",
+    "indexLink",
+    "projectId",
+    "emulatorHost",
+    "usedFallback",
+    "modeUsed",
+}
+
+
+def test_a_clean_store_exits_with_0(file: Path) -> None:
+    """And its report has every field of the script that it replaces."""
+    report = ask(file.parent, "messages")
+    assert set(report) > MESSAGES
+    assert set(report["keyStrategyUsedCounts"]) > {"stableKeyHash", "fingerprintHash", "fallback"}
+    assert (report["verdict"], report["totalDocs"], report["duplicatesCountAll"]) == (
+        "clean",
+        5,
+        None,
+    )
+    assert set(ask(file.parent, "threads")) > THREADS
+
+
+def test_duplicates_exit_with_2(file: Path) -> None:
+    """As in the reference."""
+    copy_message(file, ids(file)[0], "twin")
+    assert ask(file.parent, "messages", code=2)["duplicatesCountActive"] == 1
+    assert "1 duplicates; wadctl audit repair" in run(file.parent, "messages").stdout
+
+
+def test_duplicate_threads_exit_with_2(file: Path) -> None:
+    """An old spelling of the same number."""
+    change_rows(
+        file,
+        "INSERT INTO threads (id, account, chat, last_ms, messages) SELECT ?, account, ?, last_ms, 1 FROM threads",
+        f"{ACC}__40700000001@c.us", "40700000001@c.us",
+    )  # fmt: skip
+    report = ask(file.parent, "threads", code=2)
+    assert [group["count"] for group in report["topDuplicateGroups"]] == [2]
+
+
+def test_an_empty_window_exits_with_10(file: Path) -> None:
+    """Nothing was shown, so it is neither a success nor a finding."""
+    change_rows(file, "UPDATE messages SET at_ms = at_ms - 200000000")
+    change_rows(file, "UPDATE threads SET last_ms = last_ms - 200000000")
+    report = ask(file.parent, "messages", code=10)
+    assert (report["verdict"], report["skipped"]["outOfWindow"]) == ("inconclusive", 5)
+    assert ask(file.parent, "threads", code=10)["verdict"] == "inconclusive"
+    assert "inconclusive" in run(file.parent, "messages").stdout
+
+
+def test_no_store_exits_with_1(tmp_path: Path) -> None:
+    """An error is no finding: it has another code than duplicates."""
+    failure = ask(tmp_path, "messages", code=1)
+    assert set(failure) > FAILURE
+    assert (failure["ok"], failure["error"], failure["code"]) == (
+        False,
+        "store_unavailable",
+        "not_found",
+    )
+    assert f"no store at {tmp_path}" in run(tmp_path, "threads").stderr
+
+
+def test_a_bad_configuration_exits_with_1(file: Path) -> None:
+    """Nobody knows where the store is."""
+    result = run(file.parent, "messages", WAD_STORE_KIND="oracle")
+    assert result.exit_code == 1
+    assert "store.kind" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("--limit", "0"), ("--window-hours", "0"), ("--no-such",), ("more",)]
+)
+def test_wrong_usage_exits_with_64(file: Path, words: tuple[str, ...]) -> None:
+    """2 means duplicates here."""
+    result = run(file.parent, "messages", *words)
+    assert result.exit_code == 64
+    assert result.stderr.startswith("Usage: wadctl audit messages")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--windowHours=0.25", "--limit=500", f"--threadId={ANN_THREAD}", f"--accountId={ACC}", "--excludeMarked",
+         "--keyMode=stable", "--printIndexLink"),
+        ("--window-hours", "0.25", "--thread", ANN_THREAD, "--account", ACC, "--include-marked", "--key-mode",
+         "fallback", "--no-print-index-link"),
+    ],
+)  # fmt: skip
+def test_the_flags_of_the_reference_are_understood(file: Path, words: tuple[str, ...]) -> None:
+    """In its spelling and in ours."""
+    report = ask(file.parent, "messages", *words)
+    assert (report["windowHours"], report["totalDocs"]) == (0.25, 5)
+
+
+def test_people_get_a_page(file: Path) -> None:
+    """What was looked at, how the times are written, how old it is; no text and no number."""
+    out = run(file.parent, "messages").stdout
+    assert "clean" in out
+    assert "integer 5" in out
+    assert "text 1" not in out
+    assert "4070" not in run(file.parent, "threads").stdout
+
+
+def test_the_daemon_need_not_run_and_may(file: Path) -> None:
+    """A writer at the same time disturbs nobody."""
+    with opened(file) as db:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("UPDATE messages SET at_ms = 0")
+        assert ask(file.parent, "messages")["totalDocs"] == 5
+        db.execute("ROLLBACK")

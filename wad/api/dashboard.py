@@ -1,0 +1,118 @@
+"""`GET /api/status/dashboard` (reference-backend.md 2.2): every account at a glance, without I/O, for anybody.
+
+Numbers are masked, also in an account's id.  A quiet account is well: `isStale` means that it should be connected and
+has not been for five minutes.  `summary` counts every account once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import wad
+from wad.api.health import tally_of
+from wad.api.reference import (
+    NEEDS_QR,
+    Document,
+    firestore_connected,
+    iso,
+    iso_or_null,
+    lock_status,
+    masked_phone,
+    mode,
+    shown_id,
+    status_word,
+)
+from wad.core.connection import State
+
+if TYPE_CHECKING:
+    from wad.api.context import Context
+    from wad.flow.account import Account
+    from wad.flow.inbound import Inbound
+
+_STALE_MS: Final = 300_000
+_TRYING: Final = (State.CONNECTING, State.RECONNECTING)
+
+
+def dashboard(context: Context, base_url: str | None) -> Document:
+    """The whole document; `base_url` is where the caller reached us."""
+    accounts = context.accounts.all()
+    tally = tally_of(accounts)
+    now_ms = context.clock.wall_ms()
+    leader = context.leader
+    valid = leader.valid_for()
+    until = None if valid is None else iso(now_ms + int(valid * 1000))
+    return {
+        "timestamp": iso(now_ms),
+        "service": {
+            "status": "degraded" if context.sessions_writable is False else "healthy",
+            "uptime": round(context.uptime, 3),
+            "version": wad.__version__,
+            "firestoreConnected": firestore_connected(context.store),
+            "historySyncEnabled": True,
+            "historySyncDryRun": False,
+            "backendBaseUrl": base_url,
+            "waMode": mode(leader),
+            "instanceId": context.loaded.config.instance.id,
+            "lockStatus": lock_status(leader),
+            "lockHolder": leader.holder or None,
+            "lockRemainingSec": None if valid is None else math.ceil(valid),
+            "dedupeTotals": tally.dedupe,
+            "historyTotals": tally.history,
+        },
+        "storage": {
+            "path": str(context.loaded.config.state.sessions),
+            "writable": context.sessions_writable,
+            "totalAccounts": tally.accounts,
+        },
+        "accounts": [_row(account, now_ms, context.started_ms, until) for account in accounts],
+        "summary": _summary(accounts),
+    }
+
+
+def _row(account: Account, now_ms: int, started_ms: int, until: str | None) -> Document:
+    status, inbound, seen_ms = account.status, account.inbound, account.seen_ms
+    trying = status.state in _TRYING
+    return {
+        "accountId": shown_id(account),
+        "phone": masked_phone(account.card.phone),
+        "status": status_word(status),
+        "lastEventAt": iso_or_null(inbound.last_event_ms),
+        "lastMessageAt": iso_or_null(inbound.last_message_ms),
+        "lastSeen": iso_or_null(seen_ms),
+        "reconnectCount": max(0, account.logins - 1),
+        "reconnectAttempts": status.attempts,
+        "needs_qr": status.state in NEEDS_QR,
+        "hasDiskSession": status.paired,
+        "isStale": trying and now_ms - (seen_ms or started_ms) > _STALE_MS,
+        "leaseUntil": until if account.worker is not None else None,
+        "lastBackfillAt": None,
+        "lastHistorySyncAt": iso_or_null(inbound.history.last_ms),
+        "dedupe": {"wrote": inbound.recorded, "skipped": inbound.duplicates, "strongSkipped": 0},
+        "history": _history(inbound),
+    }
+
+
+def _history(inbound: Inbound) -> Document:
+    history = inbound.history
+    return {
+        "wrote": history.recorded,
+        "skipped": history.known,
+        "lastRunAt": iso_or_null(history.last_ms),
+        "lastBatchCount": history.last_messages,
+    }
+
+
+def _summary(accounts: list[Account]) -> dict[str, int]:
+    counts = Counter(_group(account.status.state) for account in accounts)
+    groups = ("connected", "connecting", "disconnected", "needs_qr")
+    return {**{group: counts[group] for group in groups}, "total": len(accounts)}
+
+
+def _group(state: State) -> str:
+    if state is State.CONNECTED:
+        return "connected"
+    if state in _TRYING:
+        return "connecting"
+    return "needs_qr" if state in NEEDS_QR else "disconnected"

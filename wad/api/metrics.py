@@ -1,0 +1,229 @@
+"""`GET /metrics`: what there is to draw and to be alarmed about, in Prometheus' text format.
+
+`read` takes the values from the live objects at one moment, in the event loop; `exposition` makes the text of them on a
+thread.  What is known of each account has the label `account` and a name that begins with `wad_account_`; the same for
+all of them together is `wad_` and no label.  Counters count from the start of the process; unknown is left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+import wad
+from wad.core.connection import State
+from wad.engine.port import Receipts
+
+if TYPE_CHECKING:
+    from wad.api.context import Context
+    from wad.flow.account import Account
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
+_PAGE: Final = os.sysconf("SC_PAGESIZE")
+
+Value = float | None
+Total = Callable[[Iterable[float]], float]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What is told of each account, and (by `total`) of all of them together."""
+
+    name: str
+    text: str
+    value: Callable[[Account, int], Value]
+    counter: bool = False
+    total: Total = sum
+
+
+def _greatest(values: Iterable[float]) -> float:
+    return max(values, default=0.0)
+
+
+def _least(values: Iterable[float]) -> float:
+    return min(values, default=1.0)
+
+
+def _lag(account: Account, now_ms: int) -> Value:
+    oldest_ms = account.inbound.oldest_ms
+    return 0.0 if oldest_ms is None else (now_ms - oldest_ms) / 1000
+
+
+def _after_store(account: Account, now_ms: int) -> Value:
+    receipts = account.worker.receipts if account.worker is not None else None
+    return None if receipts is None else float(receipts is Receipts.AFTER_STORE)
+
+
+def _seconds(ms: int | None) -> Value:
+    return None if ms is None else ms / 1000
+
+
+_ROWS: Final = (
+    _Row("messages_recorded", "Messages stored that were new.", lambda a, _: a.inbound.recorded, counter=True),
+    _Row("messages_known", "Messages that came again.", lambda a, _: a.inbound.duplicates, counter=True),
+    _Row("messages_sent", "Messages that WhatsApp took.", lambda a, _: a.sent, counter=True),
+    _Row("messages_refused", "Messages that could not be sent.", lambda a, _: a.refused, counter=True),
+    _Row("history_messages", "Messages of the phone's history.", lambda a, _: a.inbound.history.recorded, counter=True),
+    _Row("receipts", "Receipts for our messages.", lambda a, _: a.inbound.receipts, counter=True),
+    _Row("messages_lost", "Messages that are known to be lost.", lambda a, _: a.inbound.lost),
+    _Row("untranslated_rows", "Received rows without words of ours.", lambda a, _: a.inbound.untranslated),
+    _Row("backlog_rows", "Received rows that wait to be stored.", lambda a, _: a.inbound.backlog),
+    _Row("lag_seconds", "Age of the oldest row that waits.", _lag, total=_greatest),
+    _Row("store_failing", "1 while what was received cannot be stored.", lambda a, _: bool(a.inbound.error)),
+    _Row("receipts_after_store", "1: WhatsApp is told after the commit.", _after_store, total=_least),
+    _Row("logins", "Times that it connected.", lambda a, _: a.logins, counter=True),
+    _Row("reconnect_attempts", "Failures in a row.", lambda a, _: a.status.attempts, total=_greatest),
+    _Row("worker_restarts", "Times that the worker was started again.", lambda a, _: a.restarts, counter=True),
+    _Row("warnings", "What an operator should look at.", lambda a, _: len(a.warnings)),
+    _Row(
+        "last_message_timestamp_seconds", "Time of the newest message.",
+        lambda a, _: _seconds(a.inbound.last_message_ms), total=_greatest,
+    ),
+    _Row(
+        "last_event_timestamp_seconds", "When something was received last.",
+        lambda a, _: _seconds(a.inbound.last_event_ms), total=_greatest,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _AccountReading:
+    ident: str
+    state: State
+    pid: int | None
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Every value, taken at one moment."""
+
+    info: dict[str, str]
+    gauges: dict[str, tuple[str, Value]]
+    internal_errors: int
+    accounts: tuple[_AccountReading, ...]
+
+
+def read(context: Context) -> Reading:
+    """The values now."""
+    leader, now_ms = context.leader, context.clock.wall_ms()
+    instance = context.loaded.config.instance
+    return Reading(
+        info={"version": wad.__version__, "instance": instance.id, "commit": instance.commit},
+        gauges={
+            "uptime_seconds": ("Seconds since the start.", context.uptime),
+            "lease_active": ("1 while this instance acts.", float(leader.active)),
+            "lease_epoch": ("The epoch of our reign.", leader.epoch),
+            "lease_valid_seconds": (
+                "Seconds for which we may act without renewal.",
+                leader.valid_for(),
+            ),
+            "sessions_writable": (
+                "1 while the accounts' directory can be written.",
+                context.sessions_writable,
+            ),
+            "daemon_warnings": (
+                "What an operator should look at, of the daemon itself.",
+                len(context.warnings),
+            ),
+        },
+        internal_errors=context.internal_errors,
+        accounts=tuple(_of(account, now_ms) for account in context.accounts.all()),
+    )
+
+
+def _of(account: Account, now_ms: int) -> _AccountReading:
+    pid = account.worker.pid if account.worker is not None else None
+    values = tuple(row.value(account, now_ms) for row in _ROWS)
+    return _AccountReading(account.id, account.status.state, pid, values)
+
+
+def exposition(reading: Reading) -> bytes:
+    """The text.  Asks the system how much memory the processes take."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(reading))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family."""
+        reading = self._reading
+        yield InfoMetricFamily("wad", "What runs.", value=reading.info)
+        for name, (text, value) in reading.gauges.items():
+            yield from _single(f"wad_{name}", text, value)
+        yield CounterMetricFamily(
+            "wad_internal_errors", "Faults of wad's own.", value=reading.internal_errors
+        )
+        yield from _single(
+            "wad_daemon_resident_bytes", "Memory of the daemon.", resident(os.getpid())
+        )
+        yield from _states(reading.accounts)
+        yield from _memory(reading.accounts)
+        for number, row in enumerate(_ROWS):
+            yield from _both(row, {one.ident: one.values[number] for one in reading.accounts})
+
+
+def _single(name: str, text: str, value: Value) -> Iterator[Metric]:
+    if value is not None:
+        yield GaugeMetricFamily(name, text, value=float(value))
+
+
+def _both(row: _Row, values: dict[str, Value]) -> Iterator[Metric]:
+    known = {ident: float(value) for ident, value in values.items() if value is not None}
+    family = CounterMetricFamily if row.counter else GaugeMetricFamily
+    each = family(f"wad_account_{row.name}", row.text, labels=["account"])
+    for ident, value in known.items():
+        each.add_metric([ident], value)
+    yield each
+    yield family(f"wad_{row.name}", f"{row.text} All accounts.", value=row.total(known.values()))
+
+
+def _states(accounts: tuple[_AccountReading, ...]) -> Iterator[Metric]:
+    each = GaugeMetricFamily(
+        "wad_account_state", "1 for the state that it is in.", labels=["account", "state"]
+    )
+    for account in accounts:
+        for state in State:
+            each.add_metric([account.ident, state], float(account.state is state))
+    yield each
+    counts = Counter(account.state for account in accounts)
+    all_of_them = GaugeMetricFamily("wad_accounts", "Accounts in each state.", labels=["state"])
+    for state in State:
+        all_of_them.add_metric([state], counts[state])
+    yield all_of_them
+
+
+def _memory(accounts: tuple[_AccountReading, ...]) -> Iterator[Metric]:
+    each = GaugeMetricFamily(
+        "wad_account_worker_resident_bytes", "Memory of its worker.", labels=["account"]
+    )
+    total = 0.0
+    for account in accounts:
+        size = resident(account.pid) if account.pid is not None else None
+        if size is not None:
+            each.add_metric([account.ident], size)
+            total += size
+    yield each
+    yield GaugeMetricFamily("wad_workers_resident_bytes", "Memory of all workers.", value=total)
+
+
+def resident(pid: int) -> float | None:
+    """Resident bytes of a process; None when it is gone."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except (OSError, IndexError):
+        return None
+    return float(int(pages) * _PAGE)

@@ -1,0 +1,97 @@
+"""Who asks over HTTP, and what they may do.  Nobody may do anything until a token says who they are."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wad.api.operation import Access
+from wad.api.rest.exchange import Header, HttpError, Request
+from wad.core.token import Role, hashed, parse
+
+if TYPE_CHECKING:
+    from wad.config.settings import HttpSettings
+
+ACCESS: Final[Mapping[Role, Access]] = {
+    Role.VIEWER: Access.READ,
+    Role.EMPLOYEE: Access.OPERATE,
+    Role.ADMIN: Access.ADMIN,
+}
+_LONGEST: Final = 8192  # characters of a token
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who is known.  `name` is for limits and logs."""
+
+    name: str
+    access: Access
+
+
+class Tokens:
+    """The static tokens of the configuration."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self._callers = {
+            token.sha256: Caller(f"token {token.name}", ACCESS[token.role])
+            for token in parse(settings.tokens)
+        }
+        if settings.admin_token:
+            self._callers[hashed(settings.admin_token)] = Caller("admin_token", Access.ADMIN)
+
+    def find(self, token: str) -> Caller | None:
+        """Whose token this is.  By its hash: how long the search takes tells nothing of a token."""
+        return self._callers.get(hashed(token))
+
+
+class Gate:
+    """Finds out who asks."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    async def caller(self, request: Request, *, browser: bool = False) -> Caller:
+        """Who asks; with `browser` also as the password that a browser asks its user for.  Raises HttpError."""
+        token = _bearer(request) or (_password(request) if browser else "")
+        challenge = (_BASIC,) if browser else (_BEARER,)
+        if not token:
+            raise HttpError(
+                401,
+                "missing_auth_token",
+                "send Authorization: Bearer TOKEN",
+                headers=challenge,
+            )
+        if len(token) <= _LONGEST and (caller := self._tokens.find(token)) is not None:
+            return caller
+        raise HttpError(401, "unauthorized", "this token is not known here", headers=challenge)
+
+
+_BEARER: Final[Header] = (b"www-authenticate", b"Bearer")
+_BASIC: Final[Header] = (b"www-authenticate", b'Basic realm="wad: any name, the token as password"')
+
+
+def check_access(caller: Caller, wanted: Access) -> None:
+    """Raises HttpError when this caller may not."""
+    if caller.access < wanted:
+        raise HttpError(403, "forbidden", f"this needs the right to {wanted.name.lower()}")
+
+
+def _bearer(request: Request) -> str:
+    return _credentials(request, "bearer")
+
+
+def _password(request: Request) -> str:
+    """The password of basic authentication: the only way in which a browser sends a token by itself."""
+    try:
+        pair = base64.b64decode(_credentials(request, "basic"), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+    return pair.partition(":")[2]
+
+
+def _credentials(request: Request, wanted: str) -> str:
+    scheme, _, rest = request.header(b"authorization").decode("latin-1").partition(" ")
+    return rest.strip() if scheme.lower() == wanted else ""

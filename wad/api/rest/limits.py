@@ -1,0 +1,80 @@
+"""How often one caller may change something.  By token, never by address: many people share one behind a proxy.
+
+A bucket holds as many drops as a minute allows and fills evenly; each request takes one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from wad.api.rest.exchange import HttpError
+
+if TYPE_CHECKING:
+    from wad.config.settings import HttpSettings
+
+
+class Limit(StrEnum):
+    """What is counted together."""
+
+    SEND = "messages"
+    ACCOUNTS = "changes of accounts"
+    QR = "QR codes"
+
+
+class Limits:
+    """The buckets of all callers.  `now` gives seconds."""
+
+    def __init__(self, rates: Mapping[Limit, int], now: Callable[[], float]) -> None:
+        self._rates = rates
+        self._now = now
+        self._buckets: dict[tuple[str, Limit], tuple[float, float]] = {}
+
+    @property
+    def kept(self) -> int:
+        """How many buckets are not full."""
+        return len(self._buckets)
+
+    def take(self, caller: str, limit: Limit) -> None:
+        """Count one request.  Raises HttpError 429 when there were too many."""
+        rate = self._rates[limit]
+        if rate == 0:
+            return
+        now = self._now()
+        if len(self._buckets) > 1000:
+            self._forget_full(now)
+        left = self._left(caller, limit, now)
+        if left < 1:
+            raise _too_many(limit, rate, math.ceil((1 - left) * 60 / rate))
+        self._buckets[caller, limit] = left - 1, now
+
+    def _left(self, caller: str, limit: Limit, now: float) -> float:
+        rate = self._rates[limit]
+        left, at = self._buckets.get((caller, limit), (rate, now))
+        return min(rate, left + (now - at) * rate / 60)
+
+    def _forget_full(self, now: float) -> None:
+        for caller, limit in list(self._buckets):
+            if self._left(caller, limit, now) >= self._rates[limit]:
+                del self._buckets[caller, limit]
+
+
+def rates_of(settings: HttpSettings) -> dict[Limit, int]:
+    """How many in a minute; 0 for any number."""
+    return {
+        Limit.SEND: settings.rate_send,
+        Limit.ACCOUNTS: settings.rate_accounts,
+        Limit.QR: settings.rate_qr,
+    }
+
+
+def _too_many(limit: Limit, rate: int, wait: int) -> HttpError:
+    return HttpError(
+        429,
+        "rate_limited",
+        f"more than {rate} {limit} in a minute; try again in {wait} s",
+        more={"retryAfterSeconds": wait},
+        headers=((b"retry-after", b"%d" % wait),),
+    )

@@ -1,0 +1,112 @@
+"""Sending over HTTP (reference-backend.md 1.3): into the outbox, and the answer once its fate is known.
+
+The caller's own id (`clientMessageId`, else the request's) makes asking twice one message.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from wad.api import dispatch
+from wad.api.reference import Document
+from wad.api.rest.accounts import account_of
+from wad.api.rest.exchange import Answer, HttpError, document
+from wad.api.rest.limits import Limit
+from wad.api.rest.routing import Call, Route
+from wad.core.connection import State
+from wad.core.errors import BadInput
+from wad.core.jid import ThreadId, recipient
+from wad.core.message import MessageStatus
+from wad.core.outbox import LEFT
+
+if TYPE_CHECKING:
+    from wad.flow.account import Account
+
+_WAIT: Final = 10.0  # seconds for which a connected account may take to send
+
+
+class Send(msgspec.Struct, rename="camel"):
+    """A text to send; `to` is a number or an address."""
+
+    account_id: str
+    message: str
+    to: str = ""
+    thread_id: str = ""
+    client_message_id: str = ""
+
+
+async def _send(call: Call) -> Answer:
+    wanted = await call.request.content(Send)
+    account = account_of(
+        Call(call.context, call.request, call.caller, {"account": wanted.account_id})
+    )
+    params = {
+        "account": account.id,
+        "to": _to(account, wanted),
+        "text": wanted.message,
+        "client_id": wanted.client_message_id or call.request.ident,
+        "wait": _WAIT if account.status.state is State.CONNECTED else 0,
+    }
+    reply = await dispatch.call(call.context, "messages.send", params, call.caller.access)
+    sent = msgspec.convert(reply, _Reply)
+    return document(200, _outcome(sent))
+
+
+class _Entry(msgspec.Struct):
+    id: str
+    client_id: str
+    state: MessageStatus
+    wa_id: str
+    error_code: str
+    error: str
+
+
+class _Reply(msgspec.Struct):
+    message: _Entry
+    duplicate: bool
+
+
+def _to(account: Account, wanted: Send) -> str:
+    """Whom it goes to.  Raises HttpError 400 when thread and `to` are two things, or neither is there."""
+    if not wanted.thread_id:
+        if not wanted.to:
+            raise HttpError(400, "invalid_request", "to is missing")
+        return wanted.to
+    try:
+        thread = ThreadId.parse(wanted.thread_id)
+    except BadInput as error:
+        raise HttpError(400, "invalid_request", str(error)) from error
+    if thread.account != account.id:
+        raise HttpError(403, "account_mismatch", "the thread belongs to another account")
+    if wanted.to and recipient(wanted.to) != thread.jid:
+        raise HttpError(400, "invalid_request", "threadId is not the thread of `to`")
+    return str(thread.jid)
+
+
+def _outcome(sent: _Reply) -> Document:
+    """Raises HttpError 502 when it will never be sent."""
+    entry = sent.message
+    left = entry.state in LEFT
+    if entry.state is MessageStatus.FAILED:
+        more: Document = {"messageId": entry.id, "clientMessageId": entry.client_id}
+        status = 422 if entry.error_code == "not_on_whatsapp" else 502
+        raise HttpError(status, entry.error_code or "engine_failure", entry.error, more=more)
+    content: Document = {"success": True}
+    if sent.duplicate:
+        content |= {"duplicate": True, "queued": not left}
+    elif not left:
+        content["queued"] = True
+    return content | {
+        "messageId": entry.wa_id or entry.id,
+        "status": "sent" if left else str(entry.state),
+        "clientMessageId": entry.client_id,
+    }
+
+
+ROUTES: Final = (
+    Route(
+        "POST", "/api/whatsapp/send-message", "messages.send", _send, limit=Limit.SEND, body=Send
+    ),
+)

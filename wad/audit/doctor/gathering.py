@@ -1,0 +1,184 @@
+"""All facts of an installation, each from where it can be found out best.
+
+The running daemon knows its own settings; without one they are read as it would read them, the unit's environment
+included.  What cannot be found out is left out, and the rules say so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import wad
+from wad.audit import open_rows
+from wad.audit.doctor import host, http, service
+from wad.audit.doctor.facts import (
+    Answer,
+    Audits,
+    Configuration,
+    Document,
+    Facts,
+    Listener,
+    Restarted,
+    SessionCounts,
+    Setting,
+)
+from wad.audit.duplicates import Question, audit_messages, audit_threads
+from wad.clock import Clock
+from wad.config import examine
+from wad.core.errors import WadError
+from wad.engine import session
+from wad.home import Home, Homes
+
+BURST: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the doctor looks with.  `call` asks the daemon one operation, and raises WadError."""
+
+    call: Callable[[str], Any]
+    environ: Mapping[str, str]
+    file: Path | None
+    clock: Clock
+
+
+def gather(means: Means, restarted: Restarted | None = None) -> Facts:
+    """Look at everything; what is wrong with the installation becomes a fact, not an error."""
+    systemd = service.booted()
+    shown = service.show() if systemd else {}
+    unit = service.unit_of(shown)
+    daemon, error = _daemon(means)
+    configuration = _configuration(means, daemon is not None, service.environment_of(shown))
+    state_dir, sessions = (Path(configuration.text(key)) for key in ("state.dir", "state.sessions"))
+    pid = None if daemon is None else int(daemon["pid"])
+    uid = _uid(pid, unit.user if unit else "", state_dir)
+    listeners = host.listeners(pid)
+    heard = _heard(configuration, listeners, pid)
+    return Facts(
+        version=wad.__version__,
+        hostname=os.uname().nodename,
+        configuration=configuration,
+        systemd=systemd,
+        unit=unit,
+        daemon=daemon,
+        daemon_error=error,
+        user=host.user_name(uid),
+        listeners=tuple(listeners),
+        mounts=tuple(host.mounts_of([state_dir, sessions])),
+        sessions=host.directory(sessions, uid),
+        accounts=_accounts(sessions),
+        health=heard.health,
+        ready=heard.ready,
+        dashboard=heard.dashboard,
+        burst=heard.burst,
+        audits=_audits(configuration, means.clock),
+        restarted=restarted,
+    )
+
+
+# --- the daemon and its settings --------------------------------------------------------------------
+
+
+def _daemon(means: Means) -> tuple[Document | None, WadError | None]:
+    try:
+        return means.call("status"), None
+    except WadError as error:
+        return None, error
+
+
+def _configuration(means: Means, live: bool, unit: Mapping[str, str]) -> Configuration:
+    """The running daemon's settings, if it tells them; and what is wrong with what the next start would read."""
+    loaded, problems = examine(means.file, {**unit, **means.environ})
+    warnings = () if loaded is None else loaded.warnings
+    told = _told(means) if live else {}
+    if not told and loaded is None:
+        loaded, _ = examine(
+            Path(os.devnull), {}
+        )  # the defaults: where to look when nothing else is known
+    read = {} if loaded is None else loaded.origins
+    settings = told or {key: Setting(each.json, each.source) for key, each in read.items()}
+    return Configuration(settings, bool(told), tuple(problems), warnings)
+
+
+def _told(means: Means) -> dict[str, Setting]:
+    try:
+        return {
+            each["key"]: Setting(each["value"], each["source"]) for each in means.call("config")
+        }
+    except WadError:
+        return {}  # an older daemon, or one that has just ended: what it would read is known from here
+
+
+def _uid(pid: int | None, user: str, state_dir: Path) -> int | None:
+    """The daemon's user: that of the process, else the unit's, else whose the state directory is."""
+    if pid is not None:
+        return host.owner_of(pid)
+    if (uid := host.user_id(user)) is not None:
+        return uid
+    return state_dir.stat().st_uid if state_dir.is_dir() else None
+
+
+# --- HTTP -------------------------------------------------------------------------------------------
+
+
+class _Heard(NamedTuple):
+    health: Answer | None = None
+    ready: Answer | None = None
+    dashboard: Answer | None = None
+    burst: tuple[Answer, ...] = ()
+
+
+def _heard(settings: Configuration, listeners: Sequence[Listener], pid: int | None) -> _Heard:
+    """What the port says; nothing more once `/health` does not answer."""
+    if settings.text("http.enabled") == "False":
+        return _Heard()
+    address, port = settings.text("http.address"), settings.number("http.port")
+    if not port:
+        port = next((each.port for each in listeners if each.pid == pid), 0)
+    health = http.get(address, port, "/health")
+    if not health.status:
+        return _Heard(health)
+    return _Heard(
+        health,
+        http.get(address, port, "/ready"),
+        http.get(address, port, "/api/status/dashboard"),
+        http.burst(address, port, "/health", BURST),
+    )
+
+
+# --- the disk ---------------------------------------------------------------------------------------
+
+
+def _accounts(sessions: Path) -> tuple[SessionCounts, ...]:
+    try:
+        return tuple(_counted(home) for home in Homes(sessions).all())
+    except WadError:
+        return ()  # the directory itself cannot be read, which is a finding of its own
+
+
+def _counted(home: Home) -> SessionCounts:
+    aside = tuple(sorted(path.name for path in home.path.glob("*.damaged-*")))
+    enabled = home.card().enabled
+    try:
+        session.check(home.session_db)
+        counts = session.counts(home.session_db)
+        return SessionCounts(
+            home.id, session.is_paired(home.session_db), enabled, *counts, set_aside=aside
+        )
+    except WadError as error:
+        return SessionCounts(home.id, enabled=enabled, set_aside=aside, error=str(error))
+
+
+def _audits(settings: Configuration, clock: Clock) -> Audits:
+    question = Question(clock.wall_ms())
+    try:
+        place = Path(settings.text("state.dir"))
+        with closing(open_rows(settings.text("store.kind"), place)) as rows:
+            return Audits(audit_messages(rows, question), audit_threads(rows, question))
+    except WadError as error:
+        return Audits(error=error)

@@ -1,0 +1,260 @@
+"""Judging the machine: configuration, unit, process, port, directories, sessions.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Final
+
+from wad.audit.doctor.facts import Facts, Listener, Mount, SessionCounts
+from wad.audit.doctor.finding import Check, Finding
+
+_MANY_RESTARTS: Final = 3
+_VOLATILE: Final = ("/tmp", "/run", "/var/run", "/dev/shm")
+_IN_MEMORY: Final = ("tmpfs", "ramfs")
+_IN_A_CONTAINER: Final = ("overlay", "aufs")
+_CONTAINER_ID: Final = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
+_COMMON: Final = ("localhost", "debian", "ubuntu", "raspberrypi")
+_EDIT: Final = "editor /etc/wad/wad.toml"
+_LOG: Final = "journalctl -u wad -n 50"  # only where systemd runs
+
+
+def configuration(facts: Facts) -> Finding:
+    """What the next start would read."""
+    check = Check("configuration", "configuration")
+    found = facts.configuration
+    if found.problems:
+        return check.failed("; ".join(found.problems), "wad config check", _EDIT, facts.restart)
+    if found.warnings:
+        return check.warned("; ".join(found.warnings), "wad config check")
+    whose = "the running daemon's" if found.live else "read here, since no daemon answers"
+    return check.passed(f"no mistake; settings are {whose}")
+
+
+def service(facts: Facts) -> Finding:
+    """The unit."""
+    check = Check("service", "systemd service")
+    if not facts.systemd:
+        return check.skipped("systemd does not run on this machine")
+    unit = facts.unit
+    if unit is None:
+        return check.skipped("systemctl does not answer")
+    if unit.load == "not-found":
+        return check.failed("there is no unit wad.service", "apt-get install --reinstall wad")
+    if unit.load == "masked":
+        return check.failed("wad.service is masked", "systemctl unmask wad", "systemctl start wad")
+    evidence = f"{unit.active} ({unit.sub}), {unit.enabled}, {unit.restarts} restarts"
+    if unit.active != "active":
+        return check.failed(evidence, _LOG, "wad config check", "systemctl start wad")
+    if unit.enabled != "enabled":
+        return check.warned(f"{evidence}: it will not start at boot", "systemctl enable wad")
+    if unit.restarts >= _MANY_RESTARTS:
+        return check.warned(f"{evidence} by itself", _LOG)
+    return check.passed(evidence)
+
+
+def daemon(facts: Facts) -> Finding:
+    """The process, over its own socket."""
+    check = Check("daemon", "daemon answers")
+    error, status = facts.daemon_error, facts.daemon
+    if status is None:
+        return check.failed(str(error or "it does not answer"), facts.start, *facts.log)
+    evidence = f"{status['service']} {status['version']}, pid {status['pid']}, receipts {status.get('receipts')}"
+    if status["version"] != facts.version:
+        return check.warned(f"{evidence}; wadctl is {facts.version}", facts.restart)
+    if status.get("engine") == "simulator":
+        return check.warned(
+            f"{evidence}: the simulator speaks to nobody",
+            f'{_EDIT}    # [engine] kind = "neonize"',
+            facts.restart,
+        )
+    if warnings := status.get("warnings"):
+        return check.warned("; ".join(warnings), "wadctl status", *facts.log)
+    return check.passed(evidence)
+
+
+def port(facts: Facts) -> Finding:
+    """Who listens where the probes ask."""
+    check = Check("port", "HTTP port")
+    settings, status = facts.configuration, facts.daemon
+    if settings.text("http.enabled") == "False":
+        return check.skipped("http.enabled is false")
+    wanted = settings.number("http.port")
+    there = [each for each in facts.listeners if wanted in (0, each.port)]
+    if status is not None:
+        ours = [each for each in there if each.pid == status["pid"]]
+        if ours:
+            return check.passed(f"the daemon listens on {ours[0].address} port {ours[0].port}")
+        if wanted and there and there[0].pid is None:
+            return check.warned(
+                f"who listens on port {wanted}, only root can see", "sudo wadctl doctor"
+            )
+    if wanted and there:
+        return _taken(check, there[0], facts)
+    if status is None:
+        return check.skipped(f"the daemon does not answer, and nobody else has port {wanted}")
+    show = f"ss -ltnp 'sport = :{wanted}'"
+    return check.failed(f"nobody listens on port {wanted}", show, *facts.log, facts.restart)
+
+
+def _taken(check: Check, other: Listener, facts: Facts) -> Finding:
+    named = f"{other.command} (pid {other.pid})" if other.pid is not None else "another process"
+    return check.failed(
+        f"port {other.port} is held by {named}, not by the daemon",
+        f"ss -ltnp 'sport = :{other.port}'",
+        f"kill {other.pid or 'PID'}    # or another port: {_EDIT}, [http] port = 8081",
+        facts.restart,
+    )
+
+
+def persistent(facts: Facts) -> Finding:
+    """Whether sessions and messages are still there after a reboot."""
+    check = Check("sessions_persistent", "state survives a reboot")
+    if not facts.mounts:
+        return check.failed(f"{facts.sessions.path} does not exist", *_move(facts))
+    bad = [why for mount in facts.mounts if (why := _volatile(mount))]
+    if bad:
+        return check.failed("; ".join(bad), *_move(facts))
+    layered = [mount for mount in facts.mounts if mount.kind in _IN_A_CONTAINER]
+    if layered:
+        return check.warned(
+            f"{layered[0].path} lies in a container's own layer and goes with the container",
+            f"docker run -v wad:{facts.configuration.text('state.dir')} ...",
+        )
+    told = {f"{mount.path} on {mount.kind} ({mount.at})": None for mount in facts.mounts}
+    return check.passed("; ".join(told))
+
+
+def _volatile(mount: Mount) -> str:
+    if mount.kind in _IN_MEMORY:
+        return f"{mount.path} lies in memory ({mount.kind} at {mount.at})"
+    path = PurePosixPath(mount.path)
+    under = next((top for top in _VOLATILE if path.is_relative_to(top)), "")
+    return f"{mount.path} lies under {under}, which is emptied at boot" if under else ""
+
+
+def _move(facts: Facts) -> Sequence[str]:
+    old, user = facts.configuration.text("state.dir"), facts.user or "wad"
+    return (
+        *facts.stop,
+        f"cp -a {old}/. /var/lib/wad/ && chown -R {user}: /var/lib/wad",
+        f'{_EDIT}    # [state] dir = "/var/lib/wad"; and no WAD_STATE_DIR or SESSIONS_PATH elsewhere',
+        facts.start,
+    )
+
+
+def writable(facts: Facts) -> Finding:
+    """Whether the daemon can write its sessions: by its own word, and by owner, mode and file system."""
+    check = Check("sessions_writable", "sessions are writable and owned")
+    sessions, user = facts.sessions, facts.user or "wad"
+    if not sessions.exists:
+        return check.failed(
+            f"{sessions.path} does not exist", f"install -d -m 0700 -o {user} -g {user} {sessions.path}"
+        )  # fmt: skip
+    chown = f"chown -R {user}: {sessions.path}"
+    if any(mount.read_only for mount in facts.mounts):
+        at = next(mount.at for mount in facts.mounts if mount.read_only)
+        return check.failed(
+            f"{at} is mounted read-only", f"mount -o remount,rw {at}", "dmesg | tail"
+        )
+    if sessions.foreign:
+        first = f"{len(sessions.foreign)} paths belong to another user than {user}: {_few(sessions.foreign)}"
+        return check.failed(first, chown, facts.restart)
+    health = facts.health.document if facts.health is not None else None
+    if health is not None and health.get("sessions_dir_writable") is False:
+        return check.failed(
+            f"the daemon cannot write {sessions.path}", f"ls -ld {sessions.path}", chown
+        )
+    if sessions.exposed:
+        return check.warned(
+            f"others may read {_few(sessions.exposed)}: who has these files has the accounts",
+            f"chmod -R go= {sessions.path}",
+        )
+    return check.passed(f"{sessions.path}, {sessions.owner}, mode {sessions.mode:04o}")
+
+
+def _few(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+
+
+def space(facts: Facts) -> Finding:
+    """Room on the disks."""
+    check = Check("disk", "room on the disk")
+    least = facts.configuration.number("state.min_free_mb")
+    if not facts.mounts:
+        return check.skipped("the state directory does not exist")
+    tight = min(facts.mounts, key=lambda mount: mount.free_mb)
+    evidence = f"{tight.free_mb} MB are free at {tight.at}; accounts disconnect below {least} MB"
+    fix = (f"df -h {tight.at}", "journalctl --vacuum-size=100M")
+    if tight.free_mb < least:
+        return check.failed(evidence, *fix)
+    if tight.free_mb < 4 * least:
+        return check.warned(evidence, *fix)
+    return check.passed(evidence)
+
+
+def sessions(facts: Facts) -> Finding:
+    """What lies on the disk for each account."""
+    check = Check("sessions", "session files")
+    found = facts.accounts
+    if not found:
+        return check.warned("there is no account", "wadctl account add NAME --pair")
+    broken = [each for each in found if each.error]
+    if broken:
+        return check.failed(
+            "; ".join(f"{each.account}: {each.error}" for each in broken),
+            *(f"restore session.db of {each.account} from a backup, then: wadctl account start {each.account}"
+              for each in broken),
+        )  # fmt: skip
+    evidence = _counted(found)
+    aside = [each for each in found if each.set_aside]
+    if aside:
+        names = "; ".join(f"{each.account}: {', '.join(each.set_aside)}" for each in aside)
+        return check.warned(f"{evidence}; set aside: {names}", *_show(aside))
+    unpaired = [each for each in found if each.enabled and not each.paired]
+    if unpaired:
+        return check.warned(
+            f"{evidence}; not paired: {', '.join(each.account for each in unpaired)}",
+            *(f"wadctl account pair {each.account}" for each in unpaired),
+        )
+    return check.passed(evidence)
+
+
+def _show(accounts: Sequence[SessionCounts]) -> list[str]:
+    return [f"wadctl account show {each.account}" for each in accounts]
+
+
+def _counted(found: Sequence[SessionCounts]) -> str:
+    parts = (
+        ("account_dirs", len(found)),
+        ("paired", sum(each.paired for each in found)),
+        ("pre_keys", sum(each.pre_keys for each in found)),
+        ("sessions", sum(each.sessions for each in found)),
+        ("app_state_keys", sum(each.app_state_keys for each in found)),
+        ("app_state_versions", sum(each.app_state_versions for each in found)),
+    )
+    return ", ".join(f"{name} {count}" for name, count in parts)
+
+
+def instance(facts: Facts) -> Finding:
+    """The name under which this machine holds the lease: stable, and no other machine's."""
+    check = Check("instance_id", "instance id")
+    found = facts.configuration.settings.get("instance.id")
+    if found is None:
+        return check.skipped("the configuration cannot be read")
+    name, bare = str(found.value), str(found.value).removeprefix("host_")
+    evidence = f"{name} (from: {found.source})"
+    fix = (f'{_EDIT}    # [instance] id = "a-name-of-this-machine"', facts.restart)
+    if _CONTAINER_ID.fullmatch(bare):
+        return check.warned(f"{evidence} looks like a container's id, which changes with it", *fix)
+    if bare.lower() in _COMMON:
+        return check.warned(f"{evidence} is a name that other machines have, too", *fix)
+    health = facts.health.document if facts.health is not None else None
+    told = None if health is None else health.get("instanceId")
+    if told not in (None, name):
+        return check.failed(
+            f"{evidence}, but another instance answers on the port: {told}",
+            f"ss -ltnp 'sport = :{facts.configuration.text('http.port')}'",
+        )
+    return check.passed(evidence)

@@ -1,0 +1,191 @@
+"""Judging what the running daemon says: health, burst, dashboard, lock, accounts, restart, store.  Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from wad.audit.doctor.facts import Answer, Document, Facts
+from wad.audit.doctor.finding import Check, Finding
+from wad.core.errors import Denied, NotFound
+
+_ENDED: Final = ("logged_out", "replaced", "banned", "outdated", "failed")
+_SIGNED_IN: Final = ("connected", "reconnecting", "connecting")
+
+
+def health(facts: Facts) -> Finding:
+    """`/health`, and whether it says the same as the daemon itself."""
+    check = Check("health", "GET /health")
+    answer = facts.health
+    if answer is None:
+        return check.skipped("http.enabled is false")
+    document = answer.document
+    if not answer.status and facts.daemon is None:
+        return check.skipped("the daemon does not answer, nor anybody on its port")
+    if document is None:
+        return check.failed(_said(answer), _curl(facts, "/health"), *facts.log)
+    reasons = document.get("reasons") or []
+    if answer.status != 200 or document.get("ok") is not True:
+        return check.failed(
+            f"{_said(answer)}: {'; '.join(reasons) or 'not ok'}", _curl(facts, "/health")
+        )
+    connected, total = document.get("connected"), document.get("accounts_total")
+    evidence = f"200, {document.get('status')}, {connected} of {total} accounts connected"
+    if facts.daemon is not None and total not in (None, len(facts.daemon["accounts"])):
+        return check.failed(
+            f"{evidence}, but the daemon has {len(facts.daemon['accounts'])}: another daemon answers on the port",
+            f"ss -ltnp 'sport = :{facts.configuration.text('http.port')}'",
+        )
+    if document.get("internalErrors"):
+        return check.warned(f"{evidence}; {document['internalErrors']} internal errors", *facts.log)
+    if reasons:
+        return check.warned(f"{evidence}: {'; '.join(reasons)}", "wadctl status")
+    return check.passed(evidence)
+
+
+def burst(facts: Facts) -> Finding:
+    """Thirty requests at once: probes are never refused."""
+    check = Check("burst", "30 x GET /health")
+    if not facts.burst:
+        return check.skipped("/health does not answer")
+    counts = Counter(str(answer.status or answer.error) for answer in facts.burst)
+    evidence = ", ".join(f"{count} x {what}" for what, count in sorted(counts.items()))
+    slowest = max(answer.seconds for answer in facts.burst)
+    if set(counts) == {"200"}:
+        return check.passed(f"{evidence}, the slowest in {slowest * 1000:.0f} ms")
+    if "429" in counts:
+        return check.failed(
+            f"{evidence}: something between here and the daemon limits probes",
+            "exempt /health and /ready from the limits of the reverse proxy",
+        )
+    return check.failed(evidence, _curl(facts, "/health"), *facts.log)
+
+
+def dashboard(facts: Facts) -> Finding:
+    """`/api/status/dashboard`, where this version has it."""
+    check = Check("dashboard", "GET /api/status/dashboard")
+    answer = facts.dashboard
+    if answer is None:
+        return check.skipped("/health does not answer")
+    if answer.status == 404:
+        return check.skipped("this version of wad has no dashboard")
+    if answer.status != 200 or answer.document is None:
+        return check.failed(_said(answer), _curl(facts, "/api/status/dashboard"), *facts.log)
+    summary = answer.document.get("summary") or {}
+    total = summary.get("total")
+    evidence = ", ".join(f"{name} {count}" for name, count in summary.items()) or "no summary"
+    if facts.daemon is not None and total != len(facts.daemon["accounts"]):
+        return check.failed(
+            f"{evidence}, but the daemon has {len(facts.daemon['accounts'])} accounts", *facts.log
+        )
+    return check.passed(evidence)
+
+
+def lock(facts: Facts) -> Finding:
+    """Who may act, by the lease itself, and whether `/ready` says the same."""
+    check = Check("lock", "lease")
+    if facts.daemon is None:
+        return check.skipped("the daemon does not answer")
+    lease = facts.daemon["lease"]
+    mode, holder, reason = lease["mode"], lease["holder"], lease["reason"]
+    evidence = f"{mode}: {reason}"
+    told = facts.ready.document.get("mode") if facts.ready and facts.ready.document else None
+    if told not in (None, mode):
+        return check.failed(f"{evidence}, but /ready says {told}", "wadctl status", *facts.log)
+    if mode == "active":
+        return check.passed(f"{evidence}, epoch {lease['epoch']}, held by {holder}")
+    if holder and holder != facts.daemon["instance"]:
+        return check.warned(f"{evidence}; {holder} acts", f"run wadctl on {holder}")
+    where = facts.configuration.text("state.dir")
+    return check.failed(
+        f"{evidence}; nobody acts", f"ls -l {where}/lease.json", *facts.log, "systemctl restart wad"
+    )
+
+
+def accounts(facts: Facts) -> Finding:
+    """What a person has to do about each account."""
+    check = Check("accounts", "accounts")
+    if facts.daemon is None:
+        return check.skipped("the daemon does not answer")
+    found = facts.daemon["accounts"]
+    if not found:
+        return check.warned("there is no account", "wadctl account add NAME --pair")
+    ill = [account for account in found if account["state"] != "connected"]
+    if not ill:
+        return check.passed(f"{len(found)} connected")
+    evidence = "; ".join(f"{a['id']} is {a['state']} ({a['reason']})" for a in ill)
+    fix = tuple(a["action"] for a in ill if a["action"]) or ("wadctl status",)
+    if any(account["state"] in _ENDED for account in ill):
+        return check.failed(evidence, *fix)
+    return check.warned(evidence, *fix)
+
+
+def firestore(facts: Facts) -> Finding:
+    """Credentials and mode, where Firestore is the store."""
+    check = Check("firestore", "Firestore credentials and mode")
+    kind = facts.configuration.text("store.kind")
+    given = facts.configuration.text("store.firestore_credentials") == "(set)"
+    unused = ", the credentials that are set are not used" if given else ""
+    return check.skipped(f"store.kind is {kind or 'not known'}{unused}")
+
+
+def restart(facts: Facts) -> Finding:
+    """Whether every account is what it was, after a restart."""
+    check = Check("restart", "accounts persist after a restart")
+    done = facts.restarted
+    if done is None:
+        return check.skipped("not tried: wadctl doctor --restart")
+    if done.error:
+        return check.failed(done.error, "wadctl status", *facts.log)
+    after = {account["id"]: account for account in done.after}
+    gone = [account["id"] for account in done.before if account["id"] not in after]
+    unpaired = [a["id"] for a in done.before if a["id"] in after and _lost(a, after[a["id"]])]
+    if gone or unpaired:
+        parts = [f"gone: {', '.join(gone)}"] if gone else []
+        parts += [f"no longer signed in: {', '.join(unpaired)}"] if unpaired else []
+        return check.failed(
+            "; ".join(parts), *facts.log, *(f"wadctl account show {one}" for one in unpaired)
+        )
+    signed_in = sum(account["state"] == "connected" for account in done.after)
+    return check.passed(f"{len(after)} accounts before and after, {signed_in} connected again")
+
+
+def _lost(before: Document, after: Document) -> bool:
+    if before["state"] == "connected":
+        return str(after["state"]) not in _SIGNED_IN
+    return bool(before["paired"] and not after["paired"])
+
+
+def duplicates(facts: Facts) -> Finding:
+    """The audits of the last 48 hours."""
+    check = Check("duplicates", "duplicates in the store")
+    audits = facts.audits
+    if audits.messages is None or audits.threads is None:
+        error = audits.error
+        if error is None or isinstance(error, NotFound | Denied):
+            return check.skipped(str(error or "the store was not read"))
+        return check.failed(str(error), error.hint or "wadctl audit messages")
+    messages, threads = audits.messages, audits.threads
+    evidence = (
+        f"{messages.duplicates_count_active} among {messages.active_docs} messages,"
+        f" {threads.duplicates_count} among {threads.total_threads} threads of {messages.window_hours:g} h"
+    )
+    if messages.duplicates_count_active or threads.duplicates_count:
+        return check.failed(
+            evidence, "wadctl audit messages", "wadctl audit repair", "wadctl audit repair --apply"
+        )
+    if not messages.active_docs:
+        return check.skipped(
+            f"no message in the last {messages.window_hours:g} h: nothing is shown"
+        )
+    return check.passed(evidence)
+
+
+def _said(answer: Answer) -> str:
+    if not answer.status:
+        return f"no answer: {answer.error}"
+    return f"{answer.status}" + ("" if answer.document is not None else ", and no JSON")
+
+
+def _curl(facts: Facts, path: str) -> str:
+    return f"curl -si http://127.0.0.1:{facts.configuration.text('http.port')}{path}"

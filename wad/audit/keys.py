@@ -1,0 +1,105 @@
+"""When two documents are one message, or two threads one conversation.
+
+The reference's fallback key knew neither account nor chat, so that equal texts in two chats were duplicates
+(reference-backend.md 8, "not evidence" c).  Here every key is within one account and one conversation, and a
+conversation is named by the number wherever that is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import NamedTuple
+
+from wad.audit.rows import Aliases, MessageRow, ThreadRow
+from wad.core.errors import BadInput
+from wad.core.jid import Jid, JidKind
+
+
+class KeyMode(StrEnum):
+    """Which identity counts: WhatsApp's own where there is one, or always that of text and time."""
+
+    STABLE = "stable"
+    FALLBACK = "fallback"
+
+
+class Strategy(StrEnum):
+    """What a key was made from.  `document`: a message of our own outbox that has no WhatsApp id yet."""
+
+    STABLE_KEY = "stableKeyHash"
+    FINGERPRINT = "fingerprintHash"
+    FALLBACK = "fallback"
+    DOCUMENT = "document"
+
+
+class Key(NamedTuple):
+    """Equal for documents that show the same thing."""
+
+    strategy: Strategy
+    value: str
+
+
+def key_of(row: MessageRow, aliases: Aliases, mode: KeyMode) -> Key:
+    """The identity of a message."""
+    chat = canonical(row.account, row.chat, aliases)
+    place = f"{row.account}|{chat}"
+    if mode is KeyMode.FALLBACK:
+        return Key(Strategy.FALLBACK, _hash(place, _heuristic(row, aliases)))
+    if row.wa_id:
+        # Not the sender of our own: the outbox does not write one, an echo does.
+        by = "" if row.from_me or _is_person(chat) else canonical(row.account, row.sender, aliases)
+        return Key(Strategy.STABLE_KEY, _hash(place, row.wa_id, str(row.from_me), by))
+    if row.stable_key:
+        return Key(Strategy.STABLE_KEY, _hash(place, row.stable_key))
+    if row.client_id:
+        return Key(Strategy.DOCUMENT, _hash(row.id))
+    if row.fingerprint:
+        return Key(Strategy.FINGERPRINT, _hash(place, row.fingerprint))
+    return Key(Strategy.FALLBACK, _hash(place, _heuristic(row, aliases)))
+
+
+def _heuristic(row: MessageRow, aliases: Aliases) -> str:
+    by = "" if row.from_me else canonical(row.account, row.sender, aliases)
+    at = "unknown" if row.stamp.ms is None else str(row.stamp.ms)
+    text = short_hash(" ".join(row.text.split()))
+    return f"{'outbound' if row.from_me else 'inbound'}|{by}|{at}|{row.kind}|{text}"
+
+
+def thread_key(row: ThreadRow, aliases: Aliases) -> str:
+    """The identity of a conversation."""
+    return _hash(row.account, canonical(row.account, row.chat, aliases))
+
+
+def canonical(account: str, jid: str, aliases: Aliases) -> str:
+    """A party by number where that is known; what is no address stays as it is."""
+    parsed = parse(jid)
+    bare = jid if parsed is None else str(parsed)
+    return aliases.get((account, bare), bare)
+
+
+def parse(jid: str) -> Jid | None:
+    """The party, without device; None for what is no address, such as `[object Object]`."""
+    try:
+        return Jid.parse(jid).bare()
+    except BadInput:
+        return None
+
+
+def is_hidden(jid: str) -> bool:
+    """Whether it names somebody by hidden id."""
+    parsed = parse(jid)
+    return parsed is not None and parsed.kind is JidKind.LID
+
+
+def _is_person(jid: str) -> bool:
+    parsed = parse(jid)
+    return parsed is not None and parsed.is_person
+
+
+def short_hash(text: str) -> str:
+    """The 8 hex digits by which reports name what they must not show (the reference's safeHash)."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()

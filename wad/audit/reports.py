@@ -1,0 +1,109 @@
+"""What the audits say: the fields of the reference's scripts, and those that make them evidence.
+
+Fields of the reference (reference-backend.md 8) keep their names and meaning.  Added: `verdict`, `store`, how the times
+are written, the age of what was read, what was skipped and why, whether the limit cut the window.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Verdict(StrEnum):
+    """What an audit has shown.  `inconclusive`: there was nothing to look at, so nothing is shown."""
+
+    CLEAN = "clean"
+    DUPLICATES = "duplicates"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The base of both reports; ages in seconds, of the rows that were audited."""
+
+
+class Skipped(Report, frozen=True, kw_only=True):
+    """Rows in the scope that were not audited, and why; `unreadable_content` were, but not by their text."""
+
+    out_of_window: int
+    unreadable_time: int
+    unreadable_content: int = 0
+
+
+class Strategies(msgspec.Struct, frozen=True, kw_only=True):
+    """How many keys were made from what."""
+
+    stableKeyHash: int = 0  # noqa: N815, the reference's spelling
+    fingerprintHash: int = 0  # noqa: N815
+    fallback: int = 0
+    document: int = 0
+
+
+class Group(Report, frozen=True, kw_only=True):
+    """Documents that show one message; ids and keys as hashes, so that a report can be passed on."""
+
+    key_hash: str
+    size: int
+    canonical_hash: str
+    duplicate_hashes: tuple[str, ...]
+
+
+class MessagesReport(Report, frozen=True, kw_only=True):
+    """`wadctl audit messages`."""
+
+    verdict: Verdict
+    store: str
+    total_docs: int
+    marked_docs: int
+    active_docs: int
+    unique_keys: int
+    duplicates_count_active: int
+    duplicates_count_all: int | None
+    key_strategy_used_counts: Strategies
+    window_hours: float
+    limit: int
+    limit_reached: bool
+    key_mode: str
+    exclude_marked: bool
+    dry_run: bool
+    used_fallback: bool
+    mode_used: str
+    hint: str | None
+    index_link: str | None
+    ts_client_types: dict[str, int]
+    newest_age_seconds: float | None
+    oldest_age_seconds: float | None
+    skipped: Skipped
+    top_duplicate_groups: tuple[Group, ...]
+
+
+class ThreadGroup(Report, frozen=True, kw_only=True):
+    """Threads that are one conversation."""
+
+    key_hash: str
+    count: int
+
+
+class ThreadsReport(Report, frozen=True, kw_only=True):
+    """`wadctl audit threads`."""
+
+    verdict: Verdict
+    store: str
+    total_threads: int
+    unique_keys: int
+    duplicates_count: int
+    top_duplicate_groups: tuple[ThreadGroup, ...]
+    lid_threads_count: int
+    canonical_threads_count: int
+    object_threads_count: int
+    unknown_name_count: int
+    window_hours: float
+    limit: int
+    limit_reached: bool
+    used_fallback: bool
+    mode_used: str
+    last_message_at_types: dict[str, int]
+    newest_age_seconds: float | None
+    oldest_age_seconds: float | None
+    skipped: Skipped

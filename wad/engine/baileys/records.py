@@ -1,0 +1,106 @@
+"""The library's records of Signal sessions and sender keys: JSON with bytes in base64.
+
+libsignal-protocol-go state/record/*.go and groups/state/record/*.go, the structures; serialize/JSONSerializer.go, which
+whatsmeow uses for what it stores (seen in databases of neonize 0.5.2).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+
+class ChainKey(Struct, frozen=True, rename="pascal"):
+    """`index` is the number of the next message."""
+
+    key: bytes
+    index: int
+
+
+class MessageKeys(Struct, frozen=True, rename="pascal"):
+    """The keys of one message that was skipped."""
+
+    cipher_key: bytes
+    mac_key: bytes
+    iv: bytes = field(name="IV")
+    index: int
+
+
+class Chain(Struct, frozen=True, rename="pascal"):
+    """A sending chain has the private half of its ratchet key, a receiving one has not."""
+
+    sender_ratchet_key_public: bytes
+    sender_ratchet_key_private: bytes | None
+    chain_key: ChainKey
+    message_keys: list[MessageKeys]
+
+
+class OptionalNumber(Struct, frozen=True, rename="pascal"):
+    """A number that may be missing."""
+
+    value: int
+    is_empty: bool
+
+
+class PendingPreKey(Struct, frozen=True):
+    """Which keys of theirs the session began with, for as long as they have not answered."""
+
+    pre_key_id: OptionalNumber = field(name="PreKeyID")
+    signed_pre_key_id: int = field(name="SignedPreKeyID")
+    base_key: bytes = field(name="BaseKey")
+
+
+class State(Struct, frozen=True, rename="pascal"):
+    """One session."""
+
+    local_identity_public: bytes
+    local_registration_id: int = field(name="LocalRegistrationID")
+    pending_pre_key: PendingPreKey | None
+    previous_counter: int
+    receiver_chains: list[Chain]
+    remote_identity_public: bytes
+    remote_registration_id: int = field(name="RemoteRegistrationID")
+    root_key: bytes
+    sender_base_key: bytes
+    sender_chain: Chain
+    session_version: int
+    needs_refresh: bool = False
+    pending_key_exchange: None = None
+
+
+class Record(Struct, frozen=True, rename="pascal"):
+    """The sessions with one device; what arrives late may still belong to an older one."""
+
+    session_state: State
+    previous_states: list[State]
+
+
+class SenderChainKey(Struct, frozen=True, rename="pascal"):
+    """`iteration` is the number of the next message."""
+
+    iteration: int
+    chain_key: bytes
+
+
+class SenderMessageKey(Struct, frozen=True, rename="pascal"):
+    """The keys of one message that was skipped."""
+
+    iteration: int
+    iv: bytes = field(name="IV")
+    cipher_key: bytes
+    seed: bytes
+
+
+class SenderState(Struct, frozen=True, rename="pascal"):
+    """One sender key."""
+
+    keys: list[SenderMessageKey]
+    key_id: int = field(name="KeyID")
+    sender_chain_key: SenderChainKey
+    signing_key_private: bytes
+    signing_key_public: bytes
+
+
+class SenderRecord(Struct, frozen=True, rename="pascal"):
+    """What one device has sent to one group as keys, the newest first."""
+
+    sender_key_states: list[SenderState]

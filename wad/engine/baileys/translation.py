@@ -1,0 +1,145 @@
+"""All files of a directory: what of them is carried, what is not, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from wad.core.baileys import CREDS, LEFT, Kind, kind_of
+from wad.core.errors import BadInput
+from wad.engine.baileys import people, ratchets
+from wad.engine.baileys.device import Device, device_of
+from wad.engine.baileys.people import AppStateKey, Identity, PreKey, Token
+from wad.engine.baileys.ratchets import Draw, SenderKey, Session
+
+_NO_SESSION: Final = "no session in it is open: the next message makes a new one"
+_OWN_SENDER_KEY: Final = "the account's own, or empty: wad makes its own and hands them out"
+_NO_TOKEN: Final = "used up, or the list of the others"
+_DAMAGED: Final = "damaged, and left out as asked"
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Files of one kind that are not carried, and why not."""
+
+    kind: Kind
+    count: int
+    why: str
+
+
+@dataclass(slots=True)
+class Carried:
+    """A session in the library's terms.  `left` says what of the directory is not in it."""
+
+    device: Device
+    pre_keys: list[PreKey] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    sender_keys: list[SenderKey] = field(default_factory=list)
+    identities: list[Identity] = field(default_factory=list)
+    app_state_keys: list[AppStateKey] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    mappings: list[tuple[str, str]] = field(default_factory=list)
+    """(hidden id, number)"""
+    left: list[Left] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    """A sentence for each file that cannot be read; these were left out."""
+
+    def counts(self) -> dict[str, int]:
+        """How many of each are carried."""
+        return {
+            "pre_keys": len(self.pre_keys),
+            "sessions": len(self.sessions),
+            "sender_keys": len(self.sender_keys),
+            "identities": len(self.identities),
+            "app_state_keys": len(self.app_state_keys),
+            "privacy_tokens": len(self.tokens),
+            "lid_mappings": len(self.mappings),
+        }
+
+
+def translate(files: Mapping[str, bytes], draw: Draw, *, skip_damaged: bool = False) -> Carried:
+    """The session of these files, by name.
+
+    Raises Conflict where it was never linked, and BadInput for what is malformed; with `skip_damaged` only where
+    that is creds.json, without which there is no session.
+    """
+    if CREDS not in files:
+        raise BadInput(
+            f"there is no {CREDS} here",
+            hint="name the directory of one session: that of useMultiFileAuthState",
+        )
+    work = _Work(Carried(device_of(files[CREDS])), draw)
+    for name in sorted(files):
+        work.take(name, files[name])
+    if work.carried.damaged and not skip_damaged:
+        raise _refused(work.carried.damaged)
+    return work.done()
+
+
+def _refused(damaged: list[str]) -> BadInput:
+    more = f", and {len(damaged) - 1} more files" if len(damaged) > 1 else ""
+    return BadInput(
+        f"{damaged[0]}{more}",
+        hint="restore them from a backup of the other backend, or leave them out with --skip-damaged: whoever they"
+        " belong to sends one message twice",
+    )
+
+
+class _Work:
+    def __init__(self, carried: Carried, draw: Draw) -> None:
+        self.carried = carried
+        self._draw = draw
+        self._left: Counter[tuple[Kind, str]] = Counter()
+
+    def take(self, name: str, data: bytes) -> None:
+        """Put one file where it belongs."""
+        kind = kind_of(name)
+        try:
+            why = LEFT[kind] if kind in LEFT else self._carry(kind, name, data)
+        except BadInput as error:
+            self.carried.damaged.append(str(error))
+            why = _DAMAGED
+        if why:
+            self._left[kind, why] += 1
+
+    def _carry(self, kind: Kind, name: str, data: bytes) -> str:
+        """Carry what a file holds; why not, where there is nothing to carry.  Raises BadInput."""
+        carried = self.carried
+        match kind:
+            case Kind.PRE_KEY:
+                carried.pre_keys.append(people.pre_key(name, data))
+            case Kind.SESSION:
+                session = ratchets.session(name, data, carried.device, self._draw)
+                if session is None:
+                    return _NO_SESSION
+                carried.sessions.append(session)
+            case Kind.SENDER_KEY:
+                sender_key = ratchets.sender_key(name, data)
+                if sender_key is None:
+                    return _OWN_SENDER_KEY
+                carried.sender_keys.append(sender_key)
+            case Kind.IDENTITY:
+                carried.identities.append(people.identity(name, data))
+            case Kind.APP_STATE_KEY:
+                carried.app_state_keys.append(people.app_state_key(name, data))
+            case Kind.TOKEN:
+                token = people.token(name, data)
+                if token is None:
+                    return _NO_TOKEN
+                carried.tokens.append(token)
+            case Kind.LID_MAPPING:
+                carried.mappings.append(people.mapping(name, data))
+        return ""
+
+    def done(self) -> Carried:
+        """What was carried, each once."""
+        carried = self.carried
+        carried.mappings = people.one_to_one(carried.mappings)
+        # A session names the identity that it was made with; the file may be missing, or of before.
+        known = {one.address: one for one in carried.identities}
+        known |= {s.address: Identity(s.address, s.identity) for s in carried.sessions}
+        carried.identities = [known[address] for address in sorted(known)]
+        carried.left = [Left(kind, count, why) for (kind, why), count in sorted(self._left.items())]
+        return carried

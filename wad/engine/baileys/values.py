@@ -1,0 +1,149 @@
+"""Values of a JSON file, read with bounds: whatever lies in the file, the only error is BadInput that names it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import msgspec
+
+from wad.core.errors import BadInput
+
+KEY: Final = 32
+"""Bytes of a Curve25519 key, a root key, a chain key."""
+SIGNATURE: Final = 64
+_CURVE: Final = b"\x05"
+"""What stands before a public key that is sent or signed (whatsapp-protocol.md 4)."""
+_MOST_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value and the place where it was found: the file, and the way through it."""
+
+    raw: object
+    file: str
+    path: str = ""
+
+    @staticmethod
+    def parse(file: str, data: bytes) -> Value:
+        """The whole of a file.  Raises BadInput."""
+        try:
+            return Value(msgspec.json.decode(data), file)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise BadInput(
+                f"{file} is no JSON ({error})" if data else f"{file} is empty",
+                hint="it was cut off or written over; restore it from a backup of the other backend",
+            ) from error
+
+    def wrong(self, what: str) -> NoReturn:
+        """Raise BadInput: this is not `what`; the value itself may be a secret and is not told."""
+        place = f"{self.file}: {self.path}" if self.path else self.file
+        raise BadInput(
+            f"{place} is not {what}",
+            hint="is this a session directory of Baileys (useMultiFileAuthState)?",
+        )
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is nothing here, or null."""
+        return self.raw is None
+
+    def get(self, name: str) -> Value:
+        """A field of an object; missing where there is none.  Raises BadInput where this is no object."""
+        return Value(self._object().get(name), self.file, f"{self.path}.{name}".lstrip("."))
+
+    def _object(self) -> Mapping[str, object]:
+        if not isinstance(self.raw, dict):
+            self.wrong("an object")
+        return self.raw
+
+    def items(self, most: int) -> list[tuple[str, Value]]:
+        """The fields of an object.  Raises BadInput, also for more than `most`."""
+        fields = self._object()
+        if len(fields) > most:
+            self.wrong(f"an object of at most {most} fields")
+        # The names are keys of secrets: a path shows their number.
+        named = enumerate(fields.items())
+        return [(name, Value(raw, self.file, f"{self.path}[{n}]")) for n, (name, raw) in named]
+
+    def elements(self, most: int) -> list[Value]:
+        """The elements of a list; none where it is missing.  Raises BadInput, also for more than `most`."""
+        if self.raw is None:
+            return []
+        if not isinstance(self.raw, list) or len(self.raw) > most:
+            self.wrong(f"a list of at most {most}")
+        return [Value(raw, self.file, f"{self.path}[{n}]") for n, raw in enumerate(self.raw)]
+
+    def text(self, most: int = 256) -> str:
+        """A text; empty where it is missing.  Raises BadInput."""
+        if self.raw is None:
+            return ""
+        if not isinstance(self.raw, str) or len(self.raw) > most or "\0" in self.raw:
+            self.wrong(f"a text of at most {most} characters")
+        return self.raw
+
+    def number(self, least: int, most: int) -> int:
+        """A whole number, also one that is written as a text (protobuf's 64-bit numbers).  Raises BadInput."""
+        raw = self.raw
+        if isinstance(raw, str) and len(raw) < 20 and raw.isascii() and raw.isdecimal():
+            raw = int(raw)
+        if isinstance(raw, bool) or not isinstance(raw, int) or not least <= raw <= most:
+            self.wrong(f"a whole number from {least} to {most}")
+        return raw
+
+    def octets(self, size: int | None = None) -> bytes:
+        """Bytes, in any of the four forms that Node gives them.  Raises BadInput."""
+        found = _octets(self.raw)
+        if found is None or len(found) > _MOST_BYTES:
+            self.wrong("bytes")
+        if size is not None and len(found) != size:
+            self.wrong(f"{size} bytes (it has {len(found)})")
+        return found
+
+    def public_key(self) -> bytes:
+        """The 32 bytes of a public key, which may stand behind its type.  Raises BadInput."""
+        return self.public_key_of(self.octets())
+
+    def public_key_of(self, found: bytes) -> bytes:
+        """The same of bytes that were found here."""
+        if len(found) == KEY + 1 and found.startswith(_CURVE):
+            return found[1:]
+        if len(found) != KEY:
+            self.wrong(f"a public key (it has {len(found)} bytes)")
+        return found
+
+
+def typed(key: bytes) -> bytes:
+    """A public key behind its type, as libsignal writes it."""
+    return _CURVE + key
+
+
+def from_base64(text: str) -> bytes | None:
+    """The bytes of a base64 text; None where it is none."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _octets(raw: object) -> bytes | None:
+    """Base64; {"type": "Buffer", "data": base64 or numbers}; {"0": 1, "1": 2, ...}, which a Uint8Array becomes."""
+    match raw:
+        case str():
+            return from_base64(raw)
+        case {"type": "Buffer", "data": str(text)}:
+            return from_base64(text)
+        case {"type": "Buffer", "data": [*numbers]}:
+            return _of_numbers(numbers)
+        case dict() if raw and list(raw) == [str(n) for n in range(len(raw))]:
+            return _of_numbers(list(raw.values()))
+    return None
+
+
+def _of_numbers(numbers: list[object]) -> bytes | None:
+    fit = [n for n in numbers if isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 256]
+    return bytes(fit) if len(fit) == len(numbers) else None

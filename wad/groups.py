@@ -1,0 +1,95 @@
+"""Control groups: each worker in one of its own, so that no account can take all memory from the rest.
+
+Under systemd the unit says Delegate=, and the group of the unit is ours to divide (cgroups version 2: a group has
+either processes or groups below it, so the daemon moves into one, too).  Everywhere else there is nothing to divide,
+and workers run as they are.
+
+    wad.service/daemon, wad.service/worker-ACCOUNT
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_MOUNT: Final = Path("/sys/fs/cgroup")
+_UNIFIED: Final = ("", "unified")  # alone, or beside version 1
+_CONTROLLERS: Final = ("cpu", "memory", "pids")
+_TASKS: Final = 512  # threads of one worker; the library has about 20
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The groups below one that is ours.  `memory` is in bytes, 0 for no limit."""
+
+    base: Path
+    memory: int
+
+    def take(self, account: str, pid: int) -> None:
+        """Put an account's worker into its group; where the kernel refuses, the worker goes on without."""
+        group = self.base / f"worker-{account}"
+        try:
+            group.mkdir(exist_ok=True)
+            for name, value in self._limits().items():
+                if (group / name).exists():  # only the controllers that this machine has
+                    _write(group / name, value)
+            _write(group / "cgroup.procs", str(pid))
+        except OSError as error:
+            log.warning("a worker has no control group: %s", error, extra={"account": account})
+
+    def drop(self, account: str) -> None:
+        """Take an account's group away once its worker is gone."""
+        try:
+            (self.base / f"worker-{account}").rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.debug("a control group stays: %s", error, extra={"account": account})
+
+    def _limits(self) -> dict[str, str]:
+        memory = (
+            {"memory.high": str(self.memory * 3 // 4), "memory.max": str(self.memory)}
+            if self.memory
+            else {}
+        )
+        return {"pids.max": str(_TASKS), "memory.oom.group": "1", **memory}
+
+
+def divide(
+    memory_mb: int, own: Path = Path("/proc/self/cgroup"), mount: Path = _MOUNT
+) -> Groups | None:
+    """Make the group that this process is in ours to divide; None where it is not."""
+    base = _group_of(own.read_text(), mount)
+    if base is None or not os.access(base / "cgroup.procs", os.W_OK):
+        return None
+    try:
+        daemon = base / "daemon"
+        daemon.mkdir(exist_ok=True)
+        _write(daemon / "cgroup.procs", str(os.getpid()))
+        offered = (base / "cgroup.controllers").read_text().split()
+        for name in _CONTROLLERS:
+            if name in offered:
+                _write(base / "cgroup.subtree_control", f"+{name}")
+    except OSError as error:
+        log.warning("workers run without control groups of their own: %s", error)
+        return None
+    return Groups(base, memory_mb << 20)
+
+
+def _group_of(text: str, mount: Path) -> Path | None:
+    """The directory of a process's group, from its /proc/PID/cgroup."""
+    name = next((line[3:] for line in text.splitlines() if line.startswith("0::/")), "")
+    if name in ("", "/") or ".." in name:
+        return None
+    places = (mount / beside / name.lstrip("/") for beside in _UNIFIED)
+    return next((place for place in places if (place / "cgroup.procs").exists()), None)
+
+
+def _write(path: Path, value: str) -> None:
+    with path.open("w") as file:
+        file.write(value)

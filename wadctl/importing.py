@@ -1,0 +1,135 @@
+"""`account import-baileys DIR`: the directory is read here, as the person who asks, and opened for reading only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from wad.api.operation import find
+from wad.core.baileys import BATCH_LIMIT, FILE_LIMIT, FILES_LIMIT, LEFT, kind_of
+from wad.core.errors import BadInput
+from wadctl.client import Client
+from wadctl.commands import Command, ask, command_of, given
+from wadctl.session import session
+
+_TAKEN: Final = ("upload", "directory")  # what the daemon is told, but nobody has to type
+_BATCH_FILES: Final = 2000
+_MAKING: Final = 120.0  # seconds more than usual that the daemon may take
+_ARGUMENT: Final = ("DIR", "the session's directory: the one with creds.json in it")
+
+
+def import_command() -> Command:
+    """The command: a DIR instead of an upload, and no question where nothing changes."""
+    operation = find("accounts.import_baileys")
+    command = command_of(operation)
+    command.params = [param for param in command.params if param.name not in _TAKEN]
+    command.params.insert(
+        0, click.Argument(["directory"], type=click.Path(path_type=Path), metavar="DIR")
+    )
+    command.arguments = (_ARGUMENT,)
+    command.callback = _import
+    return command
+
+
+def _import(directory: Path, yes: bool, **values: Any) -> None:
+    now, operation = session(), find("accounts.import_baileys")
+    values["directory"] = directory.resolve().name
+    if not values["dry_run"] and not yes:
+        ask(operation, {"directory": directory, "id": values["id"]})
+    files = read_directory(directory)
+    with now.client() as client:
+        values["upload"] = _bring(client, files)
+        reply = client.call(operation.name, given(operation, values), wait=_MAKING)
+    now.show(operation.name, reply)
+
+
+def _bring(client: Client, files: list[tuple[str, bytes]]) -> str:
+    """Bring the files to the daemon; the name of the upload there."""
+    upload = ""
+    for batch in _batches(files):
+        documents = [{"name": name, "data": data} for name, data in batch]
+        reply = client.call("accounts.import_files", {"files": documents, "upload": upload})
+        upload = str(reply["upload"])
+    return upload
+
+
+def _batches(files: list[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    batch: list[tuple[str, bytes]] = []
+    size = 0
+    for name, data in files:
+        if batch and (size + len(data) > BATCH_LIMIT or len(batch) == _BATCH_FILES):
+            yield batch
+            batch, size = [], 0
+        batch.append((name, data))
+        size += len(data)
+    if batch:
+        yield batch
+
+
+# --- reading the directory ------------------------------------------------------------------------------
+
+
+def read_directory(directory: Path) -> list[tuple[str, bytes]]:
+    """The files, by name; without their bytes those that wad has no use for.
+
+    Raises BadInput where something cannot be read, and where the directory changes meanwhile: then somebody still
+    works with it.
+    """
+    before = _snapshot(directory)
+    if len(before) > FILES_LIMIT:
+        raise BadInput(f"{directory} has {len(before)} files: this is no session's directory")
+    if not before:
+        raise BadInput(f"{directory} is empty", hint="name the directory with creds.json in it")
+    files = [
+        (_readable(name), b"" if kind_of(name) in LEFT else _read(directory / name))
+        for name in sorted(before)
+    ]
+    if _snapshot(directory) != before:
+        raise BadInput(
+            f"{directory} changes while it is read: the other backend still runs",
+            hint="stop it first, then run this again",
+        )
+    return files
+
+
+def _readable(name: str) -> str:
+    """A name that can be told: what in it is no UTF-8 is replaced."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def _snapshot(directory: Path) -> dict[str, tuple[int, int]]:
+    """Name, time of change in ns and size of each plain file."""
+    try:
+        with os.scandir(directory) as entries:
+            stats = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+    return {
+        name: (found.st_mtime_ns, found.st_size)
+        for name, found in stats.items()
+        if stat.S_ISREG(found.st_mode)
+    }
+
+
+def _read(file: Path) -> bytes:
+    try:
+        # A pipe or a link that took the file's place is not followed and not waited for.
+        fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as opened:  # noqa: PTH123, it was opened with its flags
+            data = opened.read(FILE_LIMIT + 1)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    if len(data) > FILE_LIMIT:
+        raise BadInput(f"{file} is larger than {FILE_LIMIT >> 20} MiB: it is no file of a session")
+    return data
+
+
+def _unreadable(path: Path, error: OSError) -> BadInput:
+    hint = "run this as root" if error.errno in (errno.EACCES, errno.EPERM) else ""
+    return BadInput(f"cannot read {path}: {error.strerror}", hint=hint)
