@@ -30,9 +30,9 @@ check: setup ## formatting, lint, types, direction of imports
 demo: setup ## the main job, shown: pair, receive, store, answer (ONCE=1 ends by itself)
 	$(BIN)/python -m tests.demo $(if $(ONCE),--once) $(DEMO_ARGS)
 
-chaos: setup ## kill -9, full disk, cut network at random: nothing is lost or doubled (N=25 SEED=n KIND=a,b APART=1)
+chaos: setup ## kill -9, full disk, cut network at random: nothing is lost or doubled (N=25 SEED=n KIND=a,b APART=1 LEASE=1)
 	$(BIN)/python -m tests.chaos --runs $(or $(N),25) $(if $(SEED),--seed $(SEED)) $(if $(KIND),--kind $(KIND)) \
-	    $(if $(APART),--apart)
+	    $(if $(APART),--apart) $(if $(LEASE),--lease)
 
 bench: setup ## figures as JSON lines (ONLY=NAME for one)
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))

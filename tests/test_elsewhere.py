@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -161,3 +162,18 @@ async def test_what_could_not_be_told_is_told_later(
         account: Account = await a.connected()
         known.away = False
         await until(lambda: account.id in known.places, "that it is known")
+
+
+async def test_a_reign_begins_once_the_places_can_be_read(tmp_path: Path, known: Known) -> None:
+    """Nobody acts without knowing where its sessions are; it says why, and goes on by itself."""
+    known.away = True
+    async with a_world(tmp_path, places=known) as world:
+        task = asyncio.create_task(world.leader.run(world.reign))
+        await until(
+            lambda: "failed: Firestore does not answer" in world.leader.reason, "the reason"
+        )
+        assert not world.leader.active
+        known.away = False
+        await until(lambda: world.leader.active, "the reign")
+        task.cancel()
+        await asyncio.wait([task])

@@ -12,6 +12,7 @@ from tests.fake_daemon import FakeDaemon, FakeHistory
 from wad.api.health import diag, health, healthz, ready, readyz
 from wad.api.reference import Document
 from wad.core.connection import State
+from wad.core.place import Place
 from wad.store.port import Telling
 
 
@@ -75,6 +76,14 @@ def test_accounts_are_counted(daemon: FakeDaemon) -> None:
     document = ask(daemon)
     counts = (document["accounts_total"], document["connected"], document["needs_qr"])
     assert counts == (5, 1, 2)
+
+
+def test_an_account_that_is_elsewhere_counts(daemon: FakeDaemon) -> None:
+    """Nothing of it lies here, and nobody needs to scan a code."""
+    daemon.accounts.places.append(Place(account="acc-9", instance="host-b", since_ms=0))
+    document = ask(daemon)
+    assert (document["accounts_total"], document["connected"], document["needs_qr"]) == (1, 0, 0)
+    assert document["reasons"] == ["1 account is elsewhere"]
 
 
 def test_sessions_that_cannot_be_written(daemon: FakeDaemon) -> None:

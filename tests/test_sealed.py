@@ -20,7 +20,7 @@ def test_what_was_sealed_comes_out(plain: bytes) -> None:
     """Nothing is lost, and nothing of it is seen."""
     found = sealed.seal(plain, SECRET, os.urandom)
     assert sealed.unseal(found, SECRET) == plain
-    assert len(plain) < 9 or plain not in found
+    assert len(plain) < 9 or plain not in found.removeprefix(sealed.MAGIC)
 
 
 @pytest.fixture(scope="module")

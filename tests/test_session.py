@@ -131,18 +131,18 @@ def test_a_copy_holds_what_is_still_in_the_log(tmp_path: Path) -> None:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("UPDATE whatsmeow_device SET push_name = 'New'")
         db.commit()
-        copy = session.read(path)
+        copy = session.copy(path)
     session.check_copy(copy)
     other = tmp_path / "other.db"
     other.write_bytes(copy)
     assert session.identity(other)[2] == "New"
-    assert session.read(path) == copy
+    assert session.copy(path) == copy
 
 
 def test_a_copy_that_is_no_session_is_refused(tmp_path: Path) -> None:
     """Noise, a damaged database, one that was never paired, one of something else."""
-    copy = session.read(a_database(tmp_path / "session.db"))
-    unpaired = session.read(a_database(tmp_path / "unpaired.db", paired=False))
+    copy = session.copy(a_database(tmp_path / "session.db"))
+    unpaired = session.copy(a_database(tmp_path / "unpaired.db", paired=False))
     for wrong in (b"", b"noise" * 1000, copy[:4096] + b"x" * (len(copy) - 4096), unpaired):
         with pytest.raises(BadInput):
             session.check_copy(wrong)

@@ -15,12 +15,13 @@ import click
 import wad
 from wad.api.operation import find, operations
 from wad.core.errors import WadError
-from wadctl import importing, moving
 from wadctl.auditing import audit_group
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.copying import copy_command
 from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
+from wadctl.importing import import_command
+from wadctl.moving import session_export_command, session_import_command
 from wadctl.pairing import pair
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
@@ -193,12 +194,12 @@ def _build() -> None:
     }
     made |= {
         "accounts.add": _add(),
-        "accounts.import_baileys": importing.import_command(),
+        "accounts.import_baileys": import_command(),
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
         "store.copy": copy_command(),
-        "sessions.export": moving.export_command(),
-        "sessions.import": moving.import_command(),
+        "sessions.export": session_export_command(),
+        "sessions.import": session_import_command(),
     }
     for command in _by_hand():
         root.add_command(command)

@@ -24,7 +24,7 @@ _KEY: Final = click.Option(
 )
 
 
-def export_command() -> Command:
+def session_export_command() -> Command:
     """ACCOUNT and FILE, and a passphrase that is asked for, or a key file."""
     command = command_of(find("sessions.export"))
     command.params[1:2] = [click.Argument(["file"], type=click.Path(path_type=Path)), _KEY]
@@ -33,7 +33,7 @@ def export_command() -> Command:
     return command
 
 
-def import_command() -> Command:
+def session_import_command() -> Command:
     """FILE."""
     command = command_of(find("sessions.import"))
     command.params = [

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.measure import Figure, measure, rss_mb
+from tests.daemons import Daemon
 from tests.firestore.daemons import Machine, a_machine
 from tests.firestore.emulator import an_emulator, find, warm_up
 from wad.store.firestore.access import Access
@@ -67,6 +68,10 @@ async def _until_active(machine: Machine) -> float:
     return time.monotonic()
 
 
+async def _end(daemon: Daemon, how: signal.Signals) -> None:
+    await daemon.end(how)
+
+
 async def _alternate(access: Access, directory: Path, how: signal.Signals) -> list[float]:
     """Seconds from the signal to the other's reign, a and b in turn."""
     times = []
@@ -80,10 +85,11 @@ async def _alternate(access: Access, directory: Path, how: signal.Signals) -> li
             await two.daemon.start()
             await two.until_holder(one.name)
             begun = time.monotonic()
-            one.signal(how) if how is signal.SIGKILL else await one.daemon.end(how)
+            ending = asyncio.create_task(
+                one.crash() if how is signal.SIGKILL else _end(one.daemon, how)
+            )
             times.append(await _until_active(two) - begun)
-            if one.daemon.process is not None:
-                await one.crash()
+            await ending
             one, two = two, one
     return times
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -83,9 +83,7 @@ class _Passing(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._bill.call(name)
             onward = self._channel.stream_stream(details.method)
             told = [pair for pair in context.invocation_metadata() if not pair[0].startswith(":")]
-            answers = onward(
-                self._noted(name, requests), metadata=told, timeout=context.time_remaining()
-            )
+            answers = onward(self._noted(name, requests), metadata=told)
             context.add_callback(answers.cancel)
             try:
                 for answer in answers:
@@ -97,9 +95,10 @@ class _Passing(grpc.GenericRpcHandler):  # type: ignore[misc]
         return grpc.stream_stream_rpc_method_handler(serve)
 
     def _noted(self, name: str, requests: Iterator[bytes]) -> Iterator[bytes]:
-        for request in requests:
-            self._bill.asked(name, request)
-            yield request
+        with suppress(grpc.RpcError):  # the caller has hung up
+            for request in requests:
+                self._bill.asked(name, request)
+                yield request
 
 
 @contextmanager

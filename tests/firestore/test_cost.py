@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
 from tests.firestore.counting import Bill, a_counter
 from tests.firestore.test_lease import PATH, a_record, take, wanted
+from tests.world import until
 from wad.core import lease
 from wad.core.place import Place
 from wad.store.firestore.access import Access
@@ -28,7 +30,7 @@ async def test_what_the_lease_costs(counted: tuple[Access, Bill]) -> None:
     access, bill = counted
     async with a_record(access) as record:
         version = await take(record, "one", 1)
-        assert (bill.reads, bill.writes) == (3, 3 + SHARDS)
+        assert (bill.reads, bill.writes) == (2, 3 + SHARDS)
         bill.clear()
         version = await record.write(wanted("one", 1, renewed_ms=1), version)
         assert (bill.reads, bill.writes) == (0, 1)
@@ -40,7 +42,7 @@ async def test_what_the_lease_costs(counted: tuple[Access, Bill]) -> None:
         assert (bill.reads, bill.writes) == (0, 2)
         bill.clear()
         await take(record, "two", 2)
-        assert (bill.reads, bill.writes) == (3, 3 + 2 * SHARDS)
+        assert (bill.reads, bill.writes) == (2, 3 + 2 * SHARDS)
 
 
 async def test_what_an_exclusive_write_costs(counted: tuple[Access, Bill]) -> None:
@@ -54,3 +56,20 @@ async def test_what_an_exclusive_write_costs(counted: tuple[Access, Bill]) -> No
     await places.put(Place(account="acc-1", instance="a", since_ms=7), epoch=1)
     assert (bill.reads, bill.writes) == (0, 2)
     firestore.close()
+
+
+async def test_what_standing_by_costs(counted: tuple[Access, Bill]) -> None:
+    """Who stands by is told each renewal: one read, and nothing is asked for meanwhile."""
+    access, bill = counted
+    async with a_record(access) as holder, a_record(access) as standby:
+        version = await take(holder, "one", 1)
+        await standby.read()
+        bill.clear()
+        waiting = asyncio.create_task(standby.changed(30))
+        await until(lambda: bill.reads == 1, "listening")
+        for number in (2, 3, 4):
+            version = await holder.write(wanted("one", 1, renewed_ms=number), version)
+            await until(lambda: bill.reads == bill.writes + 1, "the news")
+        assert (bill.writes, dict(bill.calls)) == (3, {"Listen": 1, "Commit": 3})
+        await holder.write(lease.released(wanted("one", 1), 5), version)
+        await waiting

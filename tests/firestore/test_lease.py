@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from google.cloud import firestore
 
 from tests.firestore.proxy import Weather, a_proxy
+from tests.firestore.reference import Reference
 from tests.test_leader import Reigns, running
 from tests.world import until
 from wad.clock import SystemClock
@@ -152,8 +154,16 @@ async def test_an_epoch_that_began_elsewhere_is_not_begun_again(access: Access) 
     async with a_record(access) as one, a_record(access) as two:
         await take(one, "one", 5)
         await put(access, None)
+        with pytest.raises(Conflict):
+            await two.write(wanted("two", 5), None)
+        await two.read()
         with pytest.raises(Conflict, match="epoch 5 has begun"):
             await two.write(wanted("two", 5), None)
+        await one.read()
+        await one.write(wanted("one", 6), None)
+        await put(access, None)
+        with pytest.raises(Conflict):
+            await two.write(wanted("two", 6), None)
 
 
 async def test_it_remembers_its_holders(access: Access) -> None:
@@ -310,6 +320,39 @@ async def test_the_reference_respects_us(access: Access) -> None:
         assert seen is not None
         await one.write(lease.released(record, 5), seen.version)
         assert (await document(access))["leaseUntil"] < in_ms(0)
+
+
+@pytest.fixture
+def database(access: Access, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """As the reference's own client would open it."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", access.emulator)
+    client: Any = firestore.Client(project=access.project)
+    yield client
+    client.close()
+
+
+async def test_the_reference_waits_while_we_act_and_we_wait_for_it(
+    access: Access, database: Any
+) -> None:
+    """Its own algorithm, beside a leader of ours: one acts after the other, however wrong its clock is."""
+    reigns = Reigns()
+    node = [
+        Reference(database, name, skew_ms=skew) for name, skew in (("one", 60_000), ("x", -9000))
+    ]
+    async with a_leader(access, "one") as ours:
+        async with running(ours, reigns):
+            await until(lambda: reigns.acting, "the reign")
+            for reference in node:
+                assert not await asyncio.to_thread(reference.try_acquire)
+        assert await asyncio.to_thread(node[0].try_acquire)
+        async with running(ours, reigns):
+            await until(lambda: ours.holder == "one", "knowing the holder")
+            assert ours.reason.startswith("one holds epoch 1")
+            assert await asyncio.to_thread(node[0].try_acquire)
+            assert not reigns.acting
+            await asyncio.to_thread(node[0].release)
+            await until(lambda: reigns.acting, "the next reign")
+    assert reigns.epochs == [1, 2]
 
 
 # --- the leader on it ---------------------------------------------------------------------------------

@@ -154,3 +154,17 @@ async def test_a_connection_that_is_replaced_ends_it(access: Access, heard: Hear
         with pytest.raises(Unavailable):
             await firestore.call(lambda client: client.document(PLACE).get(retry=None, timeout=0.2))
         await heard.until_lost()
+
+
+async def test_a_listener_that_fails_has_ended(
+    access: Access, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of ours is logged, and whoever listens hears that there will be no more."""
+
+    def fail(found: Snapshot) -> None:
+        raise ZeroDivisionError
+
+    async with a_firestore(access) as firestore:
+        await firestore.call(lambda client: firestore.watch(PLACE, fail, heard.lose))
+        await heard.until_lost()
+    assert "listening failed" in caplog.text

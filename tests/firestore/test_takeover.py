@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.firestore.stores import Console
 from tests.firestore.test_lease import PATH, a_record
 from tests.whatsapp import WhatsApp
 from wad.store.firestore.access import Access
+from wad.store.firestore.client import Client, Firestore
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -111,6 +113,45 @@ async def test_a_frozen_holder_writes_nothing_exclusive(tmp_path: Path, access: 
         assert await a.daemon.end() == 0
         assert await console.there(path) == before
     console.close()
+
+
+async def test_a_frozen_holder_writes_nothing(a: Machine, b: Machine, access: Access) -> None:
+    """It wakes up in the middle of its work, and no document changes but those of the one that acts."""
+    await a.daemon.call("accounts.add", name="shop")
+    await a.daemon.call("accounts.pair", account="shop")
+    shown = await a.daemon.wait_state("shop", "connected")
+    firestore = Firestore(access, "test", 1)
+    try:
+        while not (await everything(firestore)).keys() & {f"{PATH}/sessions/{shown['id']}"}:
+            pass
+        a.signal(signal.SIGSTOP)
+        await b.until_mode("active")
+        orders = [
+            asyncio.create_task(a.daemon.call("accounts.remove", account="shop")),
+            asyncio.create_task(a.daemon.call("lease.release")),
+        ]
+        before = await everything(firestore)
+        a.signal(signal.SIGCONT)
+        await asyncio.wait(orders)
+        await a.until_holder("b")
+        after = await everything(firestore)
+        assert before == after
+        assert before[f"{PATH}/history/000000000001"]["ended_ms"] == 0
+    finally:
+        firestore.close()
+
+
+async def everything(firestore: Firestore) -> dict[str, dict[str, Any]]:
+    """Every document of the lease, but the one that the holder renews."""
+
+    def work(client: Client) -> dict[str, dict[str, Any]]:
+        return {
+            f"{PATH}/{below.id}/{found.id}": found.to_dict() or {}
+            for below in client.document(PATH).collections(retry=None, timeout=10)
+            for found in below.get(retry=None, timeout=10)
+        }
+
+    return await firestore.call(work)
 
 
 async def test_an_operator_takes_it_by_force_and_gives_it_back(a: Machine, b: Machine) -> None:

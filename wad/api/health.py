@@ -49,7 +49,7 @@ def health(context: Context, request_id: str) -> Document:
     """The whole document; `request_id` empty: one is made from the time."""
     now_ms = context.clock.wall_ms()
     accounts = context.accounts
-    tally = tally_of(accounts.all(), len(accounts.elsewhere()))
+    tally = tally_of(accounts.all(), elsewhere=len(accounts.elsewhere()))
     leader, instance = context.leader, context.loaded.config.instance
     valid = leader.valid_for()
     writable = context.sessions_writable
@@ -205,8 +205,8 @@ class Tally:
                 self.history_ms, self.history_messages = history.last_ms, history.last_messages
 
 
-def tally_of(accounts: Iterable[Account], elsewhere: int = 0) -> Tally:
-    """Gone through once.  `elsewhere`: how many of which only other machines have anything."""
+def tally_of(accounts: Iterable[Account], *, elsewhere: int = 0) -> Tally:
+    """Gone through once; of `elsewhere` others nothing lies here."""
     tally = Tally(elsewhere, [State.ELSEWHERE] * elsewhere)
     for account in accounts:
         tally.add(account)

@@ -31,6 +31,7 @@ _WORDS: Final = {
     State.BANNED: "disconnected",
     State.OUTDATED: "disconnected",
     State.STOPPED: "disconnected",
+    State.ELSEWHERE: "disconnected",
     State.FAILED: "disconnected",
 }
 

@@ -165,7 +165,8 @@ def decide_as_standby(seen: Seen | None, holder: str, nonce: str, *, forced: str
             Act.ACQUIRE,
             f"{record.holder} has not renewed epoch {record.epoch} for {seen.age:.1f} s",
         )
-    whose = "an earlier process of this instance" if record.holder == holder else record.holder
+    ours = record.holder == holder and record.nonce
+    whose = "an earlier process of this instance" if ours else record.holder
     return Decision(
         Act.WAIT,
         f"{whose} holds epoch {record.epoch}, {left:.1f} s left",

@@ -145,9 +145,9 @@ class NeonizeEngine:
         """Whether a session lies on the disk.  Raises Damaged."""
         return session.is_paired(home.session_db)
 
-    def read_session(self, home: Home) -> bytes:
+    def copy_session(self, home: Home) -> bytes:
         """The session's database, with what its log holds.  Raises Damaged, Unavailable."""
-        return session.read(home.session_db)
+        return session.copy(home.session_db)
 
     def put_session(self, home: Home, session_db: bytes) -> None:
         """Put a database down.  Raises BadInput (there is no device in it), StateUnwritable."""

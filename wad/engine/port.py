@@ -141,12 +141,12 @@ class Engine(Protocol):
         """Whether a session lies on the disk.  Raises Damaged."""
         ...
 
-    def read_session(self, home: Home) -> bytes:
+    def copy_session(self, home: Home) -> bytes:
         """The session, whole.  No worker may have it.  Raises Damaged, Unavailable."""
         ...
 
     def put_session(self, home: Home, session: bytes) -> None:
-        """Put down what `read_session` gave; no session may lie there.  Raises BadInput, StateUnwritable."""
+        """Put down what `copy_session` gave; no session may lie there.  Raises BadInput, StateUnwritable."""
         ...
 
     async def write_session(self, file: Path, session: Carried) -> None:

@@ -76,17 +76,17 @@ def is_paired(path: Path) -> bool:
     return _row(path, "SELECT 1 FROM whatsmeow_device") is not None
 
 
-def read(path: Path) -> bytes:
+def copy(path: Path) -> bytes:
     """The whole database, as one file without a log.  Raises as above."""
-    with _opened(path) as db, closing(sqlite3.connect(":memory:")) as copy:
-        db.backup(copy)
-        found = bytearray(copy.serialize())
+    with _opened(path) as db, closing(sqlite3.connect(":memory:")) as memory:
+        db.backup(memory)
+        found = bytearray(memory.serialize())
     found[_VERSIONS] = b"\x01\x01"
     return bytes(found)
 
 
 def check_copy(database: bytes) -> None:
-    """Raise BadInput unless `read` gave these bytes, of a database that holds a device's keys."""
+    """Raise BadInput unless `copy` gave these bytes, of a database that holds a device's keys."""
     if not database:
         raise BadInput("there is no session in it")
     try:

@@ -57,7 +57,7 @@ class SimulatorEngine:
         """Whether the simulated session lies on the disk."""
         return home.session_db.exists()
 
-    def read_session(self, home: Home) -> bytes:
+    def copy_session(self, home: Home) -> bytes:
         """The simulated session."""
         return home.session_db.read_bytes()
 

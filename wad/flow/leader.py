@@ -266,11 +266,17 @@ class Leader:
         written = await self._record.write(record, version)
         self._holder = record.holder
         self._held = lease.held(record, written, sent_at, self._terms)
-        self._on_renewed(self._held.valid_until - self._clock.monotonic())
+        now, until = self._clock.monotonic(), self._held.valid_until
+        # What `tests.chaos.history` reads.
+        log.debug("epoch %d: may act from %.3f until %.3f", record.epoch, now, until)
+        self._on_renewed(until - now)
         return self._held
 
     async def _release(self) -> None:
         held, self._held = self._held, None
+        if held is not None:
+            now = self._clock.monotonic()
+            log.debug("epoch %d: acts no more since %.3f", held.epoch, now)
         if held is None or self._holder != self._name:
             return
         try:

@@ -49,7 +49,7 @@ class Moving:
             raise Conflict(f"account {account.id} has no session here", hint=account.status.reason)
 
         def work() -> bytes:
-            session = engine.read_session(home)
+            session = engine.copy_session(home)
             self._packed[account.id] = hashlib.sha256(session).digest()
             parcel = Parcel(card=account.card, session=session)
             return seal(msgspec.msgpack.encode(parcel), secret, self._draw)
@@ -62,7 +62,7 @@ class Moving:
         Raises Conflict when it runs, or has run since.
         """
         home, packed = account.home, self._packed.pop(account.id, b"")
-        session = await asyncio.to_thread(self._accounts.engine.read_session, home)
+        session = await asyncio.to_thread(self._accounts.engine.copy_session, home)
         _check_at_rest(account)
         if hashlib.sha256(session).digest() != packed:
             raise Conflict(f"the session of {account.id} has changed since it was exported")

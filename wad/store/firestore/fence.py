@@ -15,13 +15,21 @@ document, hence several documents, chosen by account.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final
 
-if TYPE_CHECKING:
-    from wad.store.firestore.client import Batch, Client, Snapshot
+from wad.store.firestore.client import Batch, Client, Snapshot, moment_of, version_of
 
 SHARDS: Final = 8  # documents of one epoch
 TIMEOUT: Final = 5.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The newest epoch that began, and the version of the document that says so; 0 and None for none."""
+
+    epoch: int = 0
+    version: str | None = None
 
 
 class Fence:
@@ -42,9 +50,21 @@ class Fence:
         """The newest epoch that began; 0 for none."""
         return epoch_of(client.document(self.pointer).get(retry=None, timeout=TIMEOUT))
 
-    def begin(self, client: Client, batch: Batch, before: int, epoch: int) -> None:
-        """Add to a batch what ends the epoch `before` and begins another."""
-        batch.set(client.document(self.pointer), {"epoch": epoch})
+    def begin(
+        self, client: Client, batch: Batch, before: int, epoch: int, *, seen: Begun | None = None
+    ) -> None:
+        """Add to a batch what ends the epoch `before` and begins another.
+
+        `seen`: the batch is refused with Conflict, whole, if yet another has begun since that was read.
+        """
+        pointer = client.document(self.pointer)
+        if seen is None:
+            batch.set(pointer, {"epoch": epoch})
+        elif seen.version is None:
+            batch.create(pointer, {"epoch": epoch})
+        else:
+            option = client.write_option(last_update_time=moment_of(seen.version))
+            batch.update(pointer, {"epoch": epoch}, option=option)
         for shard in range(SHARDS):
             batch.set(client.document(self._path(epoch, shard)), {"account": ""})
             if before:
@@ -58,3 +78,9 @@ class Fence:
 def epoch_of(pointer: Snapshot) -> int:
     """What the pointer's document says."""
     return int((pointer.to_dict() or {}).get("epoch", 0))
+
+
+def begun_of(pointer: Snapshot) -> Begun:
+    """The same with its version."""
+    found = pointer.update_time
+    return Begun(epoch_of(pointer), version_of(found) if found is not None else None)

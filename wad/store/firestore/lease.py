@@ -26,7 +26,7 @@ from wad.store.firestore.client import (
     moment_of,
     version_of,
 )
-from wad.store.firestore.fence import Fence, epoch_of
+from wad.store.firestore.fence import Begun, Fence, begun_of
 from wad.store.firestore.record import (
     Document,
     State,
@@ -70,6 +70,7 @@ class FirestoreLease:
         self._server_at = 0.0
         self._epoch = 0
         self._reached = False
+        self._begun = Begun()
         self._read: State | None = None
         self._news = asyncio.Event()
         self._latest: State | None = None
@@ -86,8 +87,8 @@ class FirestoreLease:
         """The record, aged by the server's clock.  Raises Unavailable."""
         sent_at = self._clock.monotonic()
         self._reached = False
-        snapshot, epoch = await self._firestore.call(self._get)
-        self._reached = True
+        snapshot, self._begun = await self._firestore.call(self._get)
+        self._reached, epoch = True, self._begun.epoch
         self._tell_time(_ms(snapshot.read_time), sent_at)
         document = snapshot.to_dict()
         self._read = state_of(document)
@@ -98,14 +99,14 @@ class FirestoreLease:
         dead = self._predecessor is not None and record.nonce == self._predecessor.nonce != ""
         return Seen(record, age, version_of(snapshot.update_time), dead=dead)
 
-    def _get(self, client: Client) -> tuple[Snapshot, int]:
+    def _get(self, client: Client) -> tuple[Snapshot, Begun]:
         """The document and the newest epoch, at one moment."""
         paths = (self._path, self._fence.pointer)
         found = client.get_all(
             [client.document(path) for path in paths], retry=None, timeout=self._timeout
         )
         record, pointer = sorted(found, key=lambda each: paths.index(each.reference.path))
-        return record, epoch_of(pointer)
+        return record, begun_of(pointer)
 
     def _tell_time(self, server_ms: int, sent_at: float) -> None:
         # Counted from before the question was asked: what we make of it later is never behind the server's clock.
@@ -151,20 +152,20 @@ class FirestoreLease:
         self, record: Record, document: Document, expected: str | None
     ) -> Callable[[Client], str]:
         whole = {**document, "acquiredAt": SERVER_TIMESTAMP, "updatedAt": SERVER_TIMESTAMP}
+        before = self._begun
 
         def work(client: Client) -> str:
             if self._predecessor is not None:
                 self._predecessor.remember(record.nonce)
-            before = self._fence.read(client)
-            if before >= record.epoch:
-                raise Conflict(f"epoch {before} has begun")
+            if before.epoch >= record.epoch:
+                raise Conflict(f"epoch {before.epoch} has begun")
             batch, reference = client.batch(), client.document(self._path)
             if expected is None:
                 batch.create(reference, whole)
             else:
                 option = client.write_option(last_update_time=moment_of(expected))
                 batch.update(reference, whole, option=option)
-            self._fence.begin(client, batch, before, record.epoch)
+            self._fence.begin(client, batch, before.epoch, record.epoch, seen=before)
             batch.set(self._tenure(client, record.epoch), tenure_document(begun(record)))
             results = batch.commit(retry=None, timeout=self._timeout)
             return version_of(results[0].update_time)

@@ -82,6 +82,9 @@ class Stream:
             why = str(error.details()) if isinstance(error, grpc.Call) else str(error)
         except _Over as error:
             why = str(error)
+        except Exception as error:  # whatever it is, whoever listens must hear that this has ended
+            log.exception("listening failed")
+            why = str(error)
         if not self._over.is_set():
             self.end()
             log.info("listening ended: %s", why)

@@ -15,6 +15,7 @@ and what `wad` says is over.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -86,8 +87,8 @@ def _ours(document: Document) -> _Ours | None:
 
 def _reference(document: Document, age: float, server_ms: int, epoch: int) -> Record:
     holder, until = document.get("holderInstanceId"), document.get("leaseUntil")
-    until_ms = until if isinstance(until, int) and not isinstance(until, bool) else 0
-    if isinstance(until, float):
+    until_ms = 0
+    if isinstance(until, int | float) and not isinstance(until, bool) and math.isfinite(until):
         until_ms = int(until)
     left = max((until_ms - server_ms) / 1000, _REFERENCE_RENEWALS - age)
     if not isinstance(holder, str) or not holder or not until_ms:

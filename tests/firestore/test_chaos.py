@@ -1,0 +1,70 @@
+"""The chaos of the lease judges itself: what histories tell, what is wrong with them, and a short run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.history import Reign, judge, reigns
+from tests.chaos.machines import Strike, Trouble, draw, run
+from wad.store.firestore.access import Access
+
+MAY = "DEBUG epoch {}: may act from {:.3f} until {:.3f}"
+NO_MORE = "DEBUG epoch {}: acts no more since {:.3f}"
+
+
+def test_a_history_is_read_from_a_log() -> None:
+    """From the first right to the end of the last; a release and a death end it earlier."""
+    log = [
+        "INFO active: there is no holder yet",
+        MAY.format(1, 10, 12),
+        MAY.format(1, 11, 13),
+        MAY.format(4, 50, 52),
+        NO_MORE.format(4, 51.5),
+        MAY.format(7, 90, 92),
+    ]
+    assert reigns("a", log, [5.0, 91.0]) == [
+        Reign(1, "a", 10, 13),
+        Reign(4, "a", 50, 51.5),
+        Reign(7, "a", 90, 91),
+    ]
+
+
+def test_what_follows_one_another_is_right() -> None:
+    """In any order of machines."""
+    assert (
+        judge({"a": [Reign(1, "a", 0, 5), Reign(3, "a", 9, 12)], "b": [Reign(2, "b", 5, 9)]}) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("histories", "said"),
+    [
+        ({"a": [Reign(1, "a", 0, 5)], "b": [Reign(2, "b", 4.9, 9)]}, "might act until 5.000"),
+        ({"a": [Reign(1, "a", 0, 9)], "b": [Reign(2, "b", 2, 3)]}, "might act until 9.000"),
+        ({"a": [Reign(2, "a", 0, 5)], "b": [Reign(2, "b", 6, 9)]}, "epoch 2 is of a and b"),
+    ],
+)
+def test_what_is_wrong_is_found(histories: dict[str, list[Reign]], said: str) -> None:
+    """Two at a time, one within the other, an epoch that came twice."""
+    assert said in " ".join(judge(histories))
+
+
+def test_a_draw_is_the_seeds() -> None:
+    """Equal seeds draw equal runs, and every trouble comes in time."""
+    assert draw(7) == draw(7) != draw(8)
+    assert {strike.trouble for seed in range(20) for strike in draw(seed)} == set(Trouble)
+
+
+@pytest.mark.timeout(300)
+async def test_never_two_may_act(tmp_path: Path, access: Access) -> None:
+    """A short `make chaos LEASE=1`: two machines with real workers, and each kind of trouble once."""
+    strikes = [
+        Strike(number % 2, trouble, 0.5, 3.5 if trouble is Trouble.FREEZE else 1.5)
+        for number, trouble in enumerate(Trouble)
+    ]
+    outcome = await run(1, strikes, access, tmp_path)
+    assert outcome.findings == []
+    assert outcome.epochs >= 3
+    assert outcome.glances > 10
