@@ -23,7 +23,8 @@ async def counted(access: Access, directory: Path) -> AsyncIterator[tuple[Firest
     with a_counter(port) as (address, bill):
         through = Access(project=access.project, emulator=address)
         async with a_store(through, directory) as store, store.reign(EPOCH, lambda account: None):
-            await until(lambda: store._teller.epoch == EPOCH and bill.calls["Listen"] == 2)
+            # One read of the fence's pointer, and one by the listener to a document that is not there.
+            await until(lambda: store._teller.epoch == EPOCH and bill.reads == 2)
             await store.told()
             bill.clear()
             yield store, bill
