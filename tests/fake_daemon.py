@@ -13,8 +13,9 @@ from wad.config.settings import SETTINGS, HttpSettings
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
+from wad.core.message import Thread
 from wad.core.place import Place
-from wad.store.port import Telling
+from wad.store.port import AccountStatus, Telling
 
 
 @dataclass
@@ -87,7 +88,7 @@ class FakeAccount:
     logins: int = 0
     sent: int = 0
     refused: int = 0
-    seen_ms: int | None = None
+    left_ms: int | None = None
     qr_ms: int | None = None
     warnings: list[str] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
@@ -292,10 +293,19 @@ class _Loaded:
 
 
 class FakeStore:
-    """No messages; what the doors ask of a store's name."""
+    """No messages; its name, and what others published of their accounts."""
 
     kind = "sqlite"
     telling: Telling | None = None
+
+    def __init__(self) -> None:
+        self.published: list[AccountStatus] = []
+
+    async def accounts(self) -> list[AccountStatus]:
+        return self.published
+
+    async def threads(self, account: str, **_: object) -> list[Thread]:
+        return [Thread(id=f"{account}__1@g.us", account=account, chat="1@g.us", last_ms=1000)]
 
 
 class FakeDaemon:

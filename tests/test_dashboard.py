@@ -79,7 +79,7 @@ def test_an_account_at_work(daemon: FakeDaemon) -> None:
     """Times in ISO, counts since the start."""
     account = daemon.accounts.have("acc-1")
     account.become(State.CONNECTED, paired=True)
-    account.worker, account.logins, account.seen_ms = object(), 3, daemon.clock.wall
+    account.worker, account.logins = object(), 3
     account.inbound.last_event_ms = daemon.clock.wall - 1000
     account.inbound.last_message_ms = daemon.clock.wall - 2000
     account.inbound.recorded, account.inbound.duplicates = 5, 2
@@ -140,9 +140,9 @@ def test_stale_is_who_should_be_connected(daemon: FakeDaemon) -> None:
     """After five minutes without a connection, and not because nobody writes."""
     account = daemon.accounts.have("acc-1")
     account.become(State.RECONNECTING)
-    account.seen_ms = daemon.clock.wall - 299_000
+    account.left_ms = daemon.clock.wall - 299_000
     before = row(daemon)["isStale"]
-    account.seen_ms = daemon.clock.wall - 301_000
+    account.left_ms = daemon.clock.wall - 301_000
     after = row(daemon)["isStale"]
     account.become(State.STOPPED)
     assert (before, after, row(daemon)["isStale"]) == (False, True, False)

@@ -194,13 +194,16 @@ async def test_a_lease_that_cannot_be_held(place: Path) -> None:
 
 
 async def test_duplicates_in_the_store(place: Path) -> None:
-    """The audits are part of it."""
+    """The audits are part of it, and the fix mends it beside the running daemon."""
     async with paired(place) as system:
         file = system.daemon.state / "wad.db"
         copy_message(file, ids(file)[0], "twin")
         checks = await examined(system.daemon, code=2)
-    assert ill(checks) == {"duplicates": "FAIL"}
-    assert "wadctl audit repair" in checks["duplicates"]["fix"]
+        assert ill(checks) == {"duplicates": "FAIL"}
+        assert checks["duplicates"]["fix"][-1] == "wadctl audit repair --apply"
+        assert (await system.daemon.wadctl("audit", "repair", "--apply")).returncode == 0
+        assert ill(await examined(system.daemon, code=0)) == {}
+        assert len(await system.daemon.messages("shop")) == 2
 
 
 async def test_a_mistake_in_the_configuration(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,6 +53,15 @@ async def test_probes_follow_an_account(tmp_path: Path) -> None:
         (row,) = (await ask(port, "/api/status/dashboard")).document["accounts"]
         assert (row["status"], row["needs_qr"], row["leaseUntil"]) == ("logged_out", True, None)
         assert row["lastSeen"] is not None
+
+
+async def test_a_burst_is_answered(tmp_path: Path) -> None:
+    """Thirty at once of each probe, with an account at work: all of them 200, none limited."""
+    async with a_system(tmp_path) as system:
+        await system.pair()
+        for path in ("/health", "/ready", "/readyz", "/healthz", "/diag", "/api/status/dashboard"):
+            replies = await asyncio.gather(*(ask(system.daemon.port, path) for _ in range(30)))
+            assert [reply.status for reply in replies] == [200] * 30
 
 
 async def test_the_newest_message_is_known_after_a_restart(tmp_path: Path) -> None:

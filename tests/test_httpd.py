@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fake_daemon import FakeDaemon
-from wad.api import httpd
+from wad.api import httpd, httpproto
 from wad.api.httpd import serve_http
 from wad.core.errors import BadConfig, Conflict
 
@@ -112,6 +112,8 @@ async def test_the_dashboard_names_where_it_was_asked(port: int) -> None:
     """Scheme and host of the request; an odd host is not repeated."""
     answer = await ask(port, "/api/status/dashboard")
     assert answer.document["service"]["backendBaseUrl"] == "http://wad"
+    proxied = await ask(port, "/api/status/dashboard", headers="X-Forwarded-Proto: https\r\n")
+    assert proxied.document["service"]["backendBaseUrl"] == "https://wad"
     odd = (
         await exchange(port, b"GET /api/status/dashboard HTTP/1.0\r\nHost: a<b\r\n\r\n")
     ).partition(b"\r\n\r\n")[2]
@@ -219,6 +221,24 @@ async def test_a_head_without_end_is_refused(port: int) -> None:
     writer.write(b"GET /health HTTP/1.1\r\n" + b"X-Filler: aaaaaaaaaaaaaaaa\r\n" * 4000)
     assert (await reader.readline()).startswith(b"HTTP/1.1 400")
     writer.close()
+
+
+async def test_one_connection_too_many(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told in JSON at once; when another one has gone there is room again."""
+    monkeypatch.setattr(httpproto, "MAX_CONNECTIONS", 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: wad\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    refused, extra = await asyncio.open_connection("127.0.0.1", port)
+    head, _, body = (await refused.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 1" in head
+    assert json.loads(body)["message"] == "1 clients are connected already"
+    for each in (extra, writer):
+        each.close()
+        await each.wait_closed()
+    while (await ask(port, "/healthz")).status != 200:
+        await asyncio.sleep(0)
 
 
 async def test_no_access_log(port: int, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,12 +17,13 @@ from wad.api.rest.routing import Router
 from wad.api.rest.site import Site
 from wad.core.connection import State
 from wad.core.token import Role, named
+from wad.store.port import AccountStatus
 
 VIEWER, EMPLOYEE, ADMIN = "wad_viewer", "wad_employee", "wad_admin"
 TOKENS = "\n".join(str(named(role, role, f"wad_{role}")) for role in Role)
 
 ALL = Site(FakeDaemon()).router.routes
-MUTATING = [route for route in ALL if route.method != "GET"]
+MUTATING = [route for route in ALL if route.declared.access > Access.READ]
 
 
 def path_of(template: str) -> str:
@@ -68,7 +69,8 @@ async def test_who_only_looks_changes_nothing(route: Any) -> None:
 def test_every_mutating_route_needs_a_role() -> None:
     """And is limited; no other is."""
     assert all(route.access > Access.READ and route.limit for route in MUTATING)
-    assert all(route.limit is None for route in ALL if route.method == "GET")
+    assert all(route.limit is None for route in ALL if route not in MUTATING)
+    assert not any(route.method == "GET" for route in MUTATING)
 
 
 async def test_pairing_and_removing_are_for_admins() -> None:
@@ -262,6 +264,36 @@ async def test_a_passive_instance_names_who_acts(route: Any) -> None:
         "waMode": "passive",
         "requestId": "abc",
     }
+
+
+async def test_a_passive_instance_tells_what_the_active_one_published() -> None:
+    """Accounts and conversations of another machine can be read, without a code."""
+    async with a_site() as (daemon, port):
+        daemon.leader.valid, daemon.leader.reason = None, "host-b holds epoch 8"
+        daemon.store.published.append(
+            AccountStatus(
+                account="acc-9",
+                name="Far",
+                state="connected",
+                reason="logged in",
+                since_ms=5000,
+                phone="+15550000009",
+            )
+        )
+        accounts = (await ask(port, "/api/whatsapp/accounts", token=ADMIN)).document
+        threads = (await ask(port, "/api/whatsapp/threads/acc-9", token=ADMIN)).document
+        nobody = await ask(port, "/api/whatsapp/threads/acc-8", token=ADMIN)
+    assert (accounts["waMode"], accounts["lockReason"]) == ("passive", "host-b holds epoch 8")
+    assert accounts["accounts"] == [
+        {
+            "id": "acc-9", "name": "Far", "phone": "+15550000009", "status": "connected", "qrCode": None,
+            "pairingCode": None, "createdAt": None, "lastUpdate": {"_seconds": 5, "_nanoseconds": 0},
+            "lastError": None, "passiveModeReason": "host-b holds epoch 8",
+        }
+    ]  # fmt: skip
+    assert [thread["id"] for thread in threads["threads"]] == ["acc-9__1@g.us"]
+    assert threads["threads"][0]["accountName"] == "Far"
+    assert nobody.status == 404
 
 
 async def test_other_methods_say_which_are_there() -> None:

@@ -23,15 +23,18 @@ from tests.contracts.world import (
     ANN_THREAD,
     CLAIMED,
     EPOCH,
+    NOON,
     Fresh,
     arrival,
     contents,
     queued,
+    sending,
     wa_id,
 )
 from wad.clock import SystemClock
 from wad.core.change import Change, PutMark
 from wad.core.errors import Damaged, StateUnwritable, Unavailable
+from wad.core.outbox import Sent
 from wad.store import Store, open_store
 from wad.store.migrations import STEPS
 from wad.store.port import Cursor
@@ -139,6 +142,25 @@ async def test_a_failing_batch_leaves_nothing(tmp_path: Path) -> None:
         assert await contents(store) == {}
         assert await store.cursor(ACC) is None
         await store.record(ACC, arrival(1), Cursor("g", 1))
+
+
+# --- what a repair marked ---------------------------------------------------------------------------
+
+
+async def test_a_marked_duplicate_shows_and_counts_nowhere(tmp_path: Path) -> None:
+    """Neither before nor after it goes: here our own document takes the place of its echo, which was marked."""
+    async with opened(tmp_path / "wad.db") as store:
+        await sending(store, queued())
+        await store.record(ACC, arrival(1, from_me=True))
+        with closing(sqlite3.connect(tmp_path / "wad.db", isolation_level=None)) as db:
+            db.execute("UPDATE messages SET duplicate_of = ? WHERE client_id = ''", (queued().id,))
+            db.execute("UPDATE threads SET messages = 1")
+        assert [message.id for message in await store.messages(ANN_THREAD, limit=9)] == [
+            queued().id
+        ]
+        await store.settle(queued().id, Sent(wa_id(1), NOON + 1000), epoch=EPOCH)
+        assert (await store.totals(ACC)).messages == 1
+        assert len(await store.messages(ANN_THREAD, limit=9)) == 1
 
 
 # --- versions -------------------------------------------------------------------------------------

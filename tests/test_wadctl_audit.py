@@ -158,3 +158,50 @@ def test_the_daemon_need_not_run_and_may(file: Path) -> None:
         db.execute("UPDATE messages SET at_ms = 0")
         assert ask(file.parent, "messages")["totalDocs"] == 5
         db.execute("ROLLBACK")
+
+
+# --- repair ---------------------------------------------------------------------------------------
+
+CLEANUP = {
+    "threadIdHash", "scannedMessages", "groupsWithDuplicates", "duplicatesToMark", "duplicatesAlreadyMarked",
+    "lastMessageAtMsCandidate", "threadsUpdated", "sampleGroups", "windowHours", "limit", "dryRun",
+}  # fmt: skip
+
+
+def test_a_repair_is_a_dry_run_first(file: Path) -> None:
+    """It ends with 2 as long as there is something to do, and says how."""
+    copy_message(file, ids(file)[0], "twin")
+    report = ask(file.parent, "repair", code=2)
+    assert set(report) > CLEANUP
+    assert (report["dryRun"], report["duplicatesToMark"], report["undoFile"]) == (True, 1, None)
+    assert "wadctl audit repair --apply does it" in run(file.parent, "repair").stdout
+    assert ask(file.parent, "messages", code=2)["duplicatesCountActive"] == 1
+
+
+def test_a_repair_that_was_done_exits_with_0(file: Path) -> None:
+    """Not so in the reference; and it can be taken back."""
+    copy_message(file, ids(file)[0], "twin")
+    report = ask(file.parent, "repair", "--apply")
+    assert (report["verdict"], report["dryRun"]) == ("repaired", False)
+    assert Path(report["undoFile"]).parent == file.parent / "repairs"
+    assert ask(file.parent, "messages")["markedDocs"] == 1
+    assert ask(file.parent, "repair", "--apply")["verdict"] == "clean"
+    assert ask(file.parent, "repair", "--undo", report["undoFile"])["rows"] == report["rowsChanged"]
+    assert ask(file.parent, "messages", code=2)["markedDocs"] == 0
+
+
+def test_a_repair_for_people(file: Path) -> None:
+    """What was done, and how to take it back."""
+    copy_message(file, ids(file)[0], "twin")
+    kept = file.parent / "kept"
+    out = run(file.parent, "repair", "--apply", "--undo-file", str(kept)).stdout
+    assert "done: repaired" in out
+    assert f"wadctl audit repair --undo {kept}" in out
+    assert "taken back" in run(file.parent, "repair", "--undo", str(kept)).stdout
+
+
+def test_a_repair_without_a_store_exits_with_1(tmp_path: Path) -> None:
+    """Nothing is made."""
+    assert ask(tmp_path, "repair", "--apply", code=1)["code"] == "not_found"
+    assert ask(tmp_path, "repair", "--undo", str(tmp_path / "none"), code=1)["code"] == "bad_input"
+    assert list(tmp_path.iterdir()) == []

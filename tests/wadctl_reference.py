@@ -59,8 +59,8 @@ def reference() -> str:
 
 def _exit_codes() -> Iterator[str]:
     yield (
-        "## Exit codes\n\n`wadctl audit` and `wadctl doctor` have codes of their own, those of the scripts that"
-        " they replace; their help and [audits.md](audits.md) tell.\n"
+        "## Exit codes\n\n`wadctl audit`, `doctor`, `verify` and `cloud-run` have codes of their own, those of the"
+        " scripts that they replace; their help and [audits.md](audits.md) tell.\n"
     )
     yield "| code | meaning | errors |\n|---|---|---|"
     kinds: list[type[WadError]] = [WadError, *WadError.by_code.values()]

@@ -16,6 +16,7 @@ import wad
 from wad.api.operation import find, operations
 from wad.core.errors import WadError
 from wadctl.auditing import audit_group
+from wadctl.cloudrun import cloud_run_group
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.copying import copy_command
 from wadctl.doctoring import doctor_command
@@ -23,10 +24,12 @@ from wadctl.files import send_file_command
 from wadctl.importing import import_command
 from wadctl.moving import session_export_command, session_import_command
 from wadctl.pairing import pair
+from wadctl.repairing import repair_command
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
 from wadctl.session import Session, session, socket_path
 from wadctl.token import token_group
+from wadctl.verifying import verify_command
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
@@ -183,7 +186,10 @@ def _by_hand() -> list[click.Command]:
         " fish: wadctl completion fish > ~/.config/fish/completions/wadctl.fish",
     )
     completion.arguments = (("SHELL", "bash, zsh or fish"),)
-    return [restart, version, completion, token_group(), audit_group(), doctor_command()]
+    audit = audit_group()
+    audit.add_command(repair_command())
+    looking = [audit, doctor_command(), verify_command(), cloud_run_group()]
+    return [restart, version, completion, token_group(), *looking]
 
 
 def _build() -> None:

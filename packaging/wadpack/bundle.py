@@ -26,6 +26,7 @@ BUNDLED: Final[dict[str, tuple[str, ...]]] = {
     "idna": EVERYTHING,
     "msgpack": EVERYTHING,
     "msgspec": EVERYTHING,
+    "prometheus-client": EVERYTHING,
     "proto-plus": EVERYTHING,
     "protobuf": EVERYTHING,
     "requests": EVERYTHING,

@@ -37,7 +37,7 @@ def fetch(pins: Iterable[Pin], python: Python, architecture: Architecture, cache
 
 
 def _pip(command: str, *words: str, hashed: bool = True) -> None:
-    common = ["--quiet", "--no-deps", "--disable-pip-version-check", "--no-cache-dir"]
+    common = ["-qq", "--no-deps", "--disable-pip-version-check", "--no-cache-dir"]
     more = ["--require-hashes"] if hashed else []
     subprocess.run(
         [sys.executable, "-m", "pip", command, *common, *more, *words],

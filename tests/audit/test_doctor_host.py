@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.disks import a_disk
+from wad.audit import open_rows
 from wad.audit.doctor import host, http, service
-from wad.audit.doctor.facts import Unit
+from wad.audit.doctor.facts import SYSTEMD, Configuration, Listener, Setting, Unit
+from wad.audit.doctor.gathering import heard
+from wad.core.errors import BadInput, Denied
 
 MOUNTS = r"""22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
 23 22 0:21 / /tmp rw,nosuid - tmpfs tmpfs rw,size=1024k
@@ -80,6 +84,40 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert not host.directory(tmp_path / "none", None).exists
 
 
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """As a user who may not look into what is root's."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_what_we_may_not_look_at(tmp_path: Path) -> None:
+    """It is not called missing."""
+    (tmp_path / "wad/sessions").mkdir(parents=True)
+    (tmp_path / "wad").chmod(0)
+    try:
+        with as_nobody():
+            found = host.directory(tmp_path / "wad/sessions", 0)
+            (mount,) = host.mounts_of([tmp_path / "wad/sessions"])
+            with pytest.raises(Denied):
+                open_rows("sqlite", tmp_path / "wad")
+    finally:
+        (tmp_path / "wad").chmod(0o700)
+    assert (found.exists, found.hidden) == (True, True)
+    assert mount.path == str(tmp_path / "wad/sessions")
+
+
+def test_a_store_that_no_audit_reads(tmp_path: Path) -> None:
+    """It is said which."""
+    with pytest.raises(BadInput, match="firestore"):
+        open_rows("firestore", tmp_path)
+
+
 def test_users_have_names() -> None:
     """A number where there is no name; nothing where nothing is known."""
     assert host.user_name(0) == "root"
@@ -131,6 +169,20 @@ def test_systemd_runs_where_it_says_so(tmp_path: Path) -> None:
     """By the mark that sd_booted(3) looks for."""
     assert service.booted(tmp_path)
     assert not service.booted(tmp_path / "none")
+
+
+def test_a_socket_of_systemd_is_not_asked_while_the_daemon_does_not_run() -> None:
+    """A connection would start it, and the doctor changes nothing."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        server.setblocking(False)
+        given = {"http.enabled": True, "http.address": "127.0.0.1", "http.port": port}
+        settings = Configuration({key: Setting(value, "") for key, value in given.items()}, False)
+        found = heard(settings, [Listener(port, "127.0.0.1", SYSTEMD, "systemd")], None)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert found.health is not None
+    assert (found.health.status, found.burst) == (0, ())
 
 
 def test_nobody_on_a_port_is_an_answer() -> None:

@@ -12,6 +12,7 @@ from wad.audit.doctor.facts import (
     Answer,
     Audits,
     Configuration,
+    Credentials,
     Directory,
     Facts,
     Listener,
@@ -26,13 +27,14 @@ from wad.audit.doctor.report import CHECKS, examine, markdown
 from wad.audit.duplicates import Question, judge_messages, judge_threads
 from wad.audit.rows import Found, MessageRow, ThreadRow
 from wad.audit.stamps import Stamp
-from wad.core.errors import DaemonDown, Damaged, Denied, NotFound
+from wad.core.errors import BadInput, DaemonDown, Damaged, Denied, NotFound
 
 NOW: Final = 1_769_000_000_000
 SETTINGS: Final[dict[str, Any]] = {
     "state.dir": "/var/lib/wad", "state.sessions": "/var/lib/wad/sessions", "state.min_free_mb": 64,
     "http.enabled": True, "http.address": "127.0.0.1", "http.port": 8080, "instance.id": "host_box",
-    "store.kind": "sqlite", "store.firestore_credentials": "(not set)",
+    "store.kind": "sqlite", "lease.kind": "file", "store.firestore_emulator": "",
+    "store.firestore_project": "", "store.firestore_database": "(default)", "store.firestore_credentials": "(not set)",
 }  # fmt: skip
 ACCOUNT: Final = {
     "id": "acc-15550000001", "state": "connected", "reason": "logged in", "action": "", "paired": True,
@@ -137,6 +139,9 @@ def test_a_healthy_installation_passes_every_line() -> None:
 
 
 W, F, S, P = Outcome.WARN, Outcome.FAIL, Outcome.SKIPPED, Outcome.PASS
+CLOUD: Final = settings(lease__kind="firestore")
+EMULATED: Final = settings(lease__kind="firestore", store__firestore_emulator="127.0.0.1:8081")
+PASSIVE: Final = lease(mode="passive", holder=None, reason="cannot read the lease: no answer")
 DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
 
 
@@ -156,6 +161,7 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("service", {"unit": replace(UNIT, restarts=5)}, W, "5 restarts", "journalctl"),
         ("daemon", {"daemon": None, "daemon_error": DOWN}, F, "no daemon answers", "systemctl start wad"),
         ("daemon", {"daemon": None, "daemon_error": DOWN, "systemd": False}, F, "no daemon", "wad run"),
+        ("daemon", {"daemon": None, "daemon_error": Denied("you may not", hint="adduser")}, S, "adduser", ""),
         ("daemon", {"daemon": status(version="0.0.9")}, W, "wadctl is 0.1.0", "systemctl restart wad"),
         ("daemon", {"daemon": status(engine="simulator")}, W, "speaks to nobody", "kind = \"neonize\""),
         ("daemon", {"daemon": status(warnings=["a file was set aside"])}, W, "set aside", "wadctl status"),
@@ -163,6 +169,8 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("port", {"listeners": ()}, F, "nobody listens", "systemctl restart wad"),
         ("port", {"listeners": (Listener(8080, "::", 99, "nginx"),)}, F, "nginx (pid 99)", "kill 99"),
         ("port", {"listeners": (Listener(8080, "::", None, ""),)}, W, "only root", "sudo wadctl doctor"),
+        ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),)}, F, "did not take", "wad-http.socket"),
+        ("port", {"daemon": None, "listeners": (Listener(8080, "::", 1, "systemd"),)}, S, "until the daemon", ""),
         ("port", {"daemon": None, "listeners": ()}, S, "nobody else", ""),
         ("port", {"daemon": None, "listeners": (Listener(8080, "::", 99, "node"),)}, F, "node (pid 99)", "kill 99"),
         ("port", {"configuration": settings(http__port=0), "listeners": (Listener(41234, "127.0.0.1", 812, "wad"),)}, P,
@@ -171,6 +179,8 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("sessions_persistent", {"mounts": (replace(DISK, path="/tmp/wad"),)}, F, "emptied at boot", "/var/lib/wad"),
         ("sessions_persistent", {"mounts": (replace(DISK, kind="overlay"),)}, W, "container", "docker run -v"),
         ("sessions_writable", {"sessions": Directory("/x", False)}, F, "does not exist", "install -d -m 0700 -o wad"),
+        ("sessions_writable", {"sessions": Directory("/x", True, hidden=True)}, S, "you may not look", ""),
+        ("sessions", {"sessions": Directory("/x", True, hidden=True)}, S, "you may not look", ""),
         ("sessions_writable", {"mounts": (replace(DISK, read_only=True),)}, F, "read-only", "mount -o remount,rw /"),
         ("sessions_writable", {"sessions": replace(HEALTHY.sessions, foreign=("/x/a",))}, F, "/x/a",
          "chown -R wad: /var/lib/wad/sessions"),
@@ -215,6 +225,14 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("instance_id", {"configuration": settings(instance__id="host_localhost")}, W, "other machines", "[instance]"),
         ("instance_id", {"health": health(instanceId="another")}, F, "another instance answers", "ss -ltnp"),
         ("firestore", {"configuration": settings(store__firestore_credentials="(set)")}, S, "are not used", ""),
+        ("firestore", {"configuration": CLOUD, "credentials": Credentials("environment X", problem="not JSON")}, F,
+         "not JSON", "LoadCredential=firebase-service-account"),
+        ("firestore", {"configuration": CLOUD, "credentials": Credentials("file F", "demo", "/etc/sa.json")}, W,
+         "project demo, database (default), credentials from file F; everybody", "chmod o= /etc/sa.json"),
+        ("firestore", {"configuration": CLOUD, "credentials": Credentials("file F", "demo")}, P, "mode production", ""),
+        ("firestore", {"configuration": CLOUD, "daemon": PASSIVE}, F, "no answer", "getent hosts firestore.googleapis"),
+        ("firestore", {"configuration": EMULATED}, W, "mode emulator", "firestore_emulator"),
+        ("lock", {"configuration": CLOUD, "daemon": PASSIVE, "ready": None}, F, "nobody acts", "lease history"),
         ("restart", {"restarted": None}, S, "wadctl doctor --restart", ""),
         ("restart", {"restarted": Restarted((), (), "not back within 60 s")}, F, "not back", "wadctl status"),
         ("restart", {"restarted": Restarted((ACCOUNT,), ())}, F, "gone: acc-15550000001", "journalctl"),
@@ -224,6 +242,7 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("duplicates", {"audits": audits()}, S, "nothing is shown", ""),
         ("duplicates", {"audits": Audits(error=NotFound("no store"))}, S, "no store", ""),
         ("duplicates", {"audits": Audits(error=Denied("you may not"))}, S, "may not", ""),
+        ("duplicates", {"audits": Audits(error=BadInput("do not read"))}, S, "do not read", ""),
         ("duplicates", {"audits": Audits(error=Damaged("is damaged"))}, F, "damaged", "wadctl audit messages"),
     ],
 )  # fmt: skip

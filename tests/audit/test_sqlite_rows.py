@@ -125,6 +125,7 @@ async def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.M
     """It says who may."""
     file = await filled(tmp_path, arrival(1))
     file.chmod(0)
+    # Root may read everything.
     monkeypatch.setattr(os, "access", lambda path, mode: bool(stat.S_IMODE(path.stat().st_mode)))
     with pytest.raises(Denied):
         open_rows("sqlite", tmp_path)

@@ -8,13 +8,14 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon, engine, firestore, growth, idling, takeover
+from tests.bench import daemon, engine, firestore, growth, http, idling, takeover
 from tests.bench.measure import Figure
 
 MEASURES = (
     daemon.start_to_ready,
     daemon.rss_idle,
     daemon.health,
+    http.rates50,
     daemon.wadctl_status,
     engine.worker_pss,
     engine.workers10_pss,

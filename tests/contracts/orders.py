@@ -150,7 +150,7 @@ def _chats(draw: st.DrawFn) -> Event:
     )
 
 
-_EVENTS = st.lists(
+EVENTS = st.lists(
     st.tuples(_messages() | _amendments() | _receipts() | _chats(), st.integers(1, 9)),
     min_size=1,
     max_size=10,
@@ -191,7 +191,7 @@ class OrderContract(OneStore):
     """Order and repetition."""
 
     @settings(max_examples=60, deadline=None, suppress_health_check=_BY_DESIGN)
-    @given(events=_EVENTS, data=st.data())
+    @given(events=EVENTS, data=st.data())
     async def test_any_order_and_repetition_ends_in_the_same_store(
         self, fresh: Fresh, events: list[tuple[Event, int]], data: st.DataObject
     ) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.lab import building, failing, installing, leaving, repository, suffering, trees
+from tests.lab import building, failing, installing, leaving, looking, repository, suffering, trees
 from tests.lab.ability import obstacle
 from tests.lab.container import a_container
 from tests.lab.figures import Figure
@@ -34,9 +34,12 @@ from tests.whatsapp import WhatsApp
 TRIALS: tuple[Trial, ...] = (
     installing.install,
     installing.unit,
+    installing.every_module,
     installing.documents,
     installing.pair,
     installing.receive_and_send,
+    looking.doctor,
+    looking.verify,
     installing.own_groups,
     installing.reboot,
     failing.watchdog,
@@ -46,6 +49,7 @@ TRIALS: tuple[Trial, ...] = (
     failing.stop_and_start,
     failing.restarts,
     failing.without_sockets,
+    failing.another_address,
     suffering.full_disk,
     suffering.read_only_disk,
     suffering.wrong_credentials,
@@ -64,7 +68,8 @@ TRIALS: tuple[Trial, ...] = (
 
 EVERYWHERE: frozenset[Trial] = frozenset(
     {
-        *(installing.install, installing.unit, installing.documents, installing.pair),
+        *(installing.install, installing.unit, installing.every_module, installing.documents),
+        installing.pair,
         *(installing.receive_and_send, installing.own_groups, installing.reboot),
         *(failing.killed, failing.stop_and_start, failing.restarts),
         *(leaving.upgrade_under_load, leaving.remove, leaving.purge, leaving.install_again),
@@ -91,7 +96,7 @@ def newer_version(deb: Path, directory: Path) -> Path:
     lines = control.read_text().splitlines()
     lines = [f"{line}+next" if line.startswith("Version:") else line for line in lines]
     control.write_text("\n".join([*lines, ""]))
-    made = directory / "newer.deb"
+    made = directory / deb.name.replace("_amd64", "+next_amd64")
     subprocess.run(
         ["dpkg-deb", "-Zxz", "-z0", "--root-owner-group", "--build", str(tree), str(made)],
         check=True,
@@ -124,7 +129,7 @@ async def in_container(
         good = True
         for trial in trials:
             if not await tried(system, name_of(trial), trial(world)):
-                print((await world.log("--lines=60")), file=sys.stderr)
+                print(await world.traces(), file=sys.stderr)
                 good = False
                 break
         return [replace(figure, system=system) for figure in world.figures], good
@@ -144,7 +149,7 @@ async def prepare(given: argparse.Namespace, work: Path) -> tuple[Path, list[Fig
     for system in given.system:
         trees.tree(system)
     if given.deb is not None:
-        return given.deb, await building.look(given.deb), 0
+        return given.deb, [] if given.only else await building.look(given.deb), 0
     deb = await building.made("amd64", work, "-z0" if given.quick else "-z9")
     again = await building.made_again(deb, work)
     bad = not await tried("", "for_arm64", building.for_arm64(work))
@@ -163,9 +168,10 @@ async def run(given: argparse.Namespace, deb: Path, work: Path) -> tuple[list[Fi
 
 
 def main() -> int:
-    """The command line; exit code 1 when a trial failed or a goal was missed."""
+    """The command line; exit code 1 when a trial failed, or a goal was missed that is no time."""
     names = [name_of(trial) for trial in TRIALS]
     parser = argparse.ArgumentParser(prog="make lab", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="what CI runs")
     parser.add_argument(
         "--deb", type=Path, help="a package, instead of one made from this checkout"
     )
@@ -183,7 +189,8 @@ def main() -> int:
     figures += more
     for figure in figures:
         say(**figure.as_json())
-    return 1 if bad or failed or not all(figure.met for figure in figures) else 0
+    missed = [figure for figure in figures if figure.decides and not figure.met]
+    return 1 if bad or failed or missed else 0
 
 
 if __name__ == "__main__":

@@ -92,6 +92,20 @@ async def without_sockets(world: World) -> None:
     assert await world.container.property("wad.socket", "ActiveState") == "active"
 
 
+async def another_address(world: World) -> None:
+    """The HTTP port is moved by two lines of a drop-in of its socket."""
+    place = "/etc/systemd/system/wad-http.socket.d/override.conf"
+    await world.write(place, "[Socket]\nListenStream=\nListenStream=127.0.0.1:9090\n")
+    restart = "systemctl daemon-reload && systemctl stop wad-http.socket wad && systemctl start wad"
+    await world.container.run(restart)
+    await world.connected()
+    await world.container.run("curl --silent --fail http://127.0.0.1:9090/health")
+    assert (await world.container.try_run("curl --silent http://127.0.0.1:8080/")).returncode == 7
+    await world.container.run(f"rm -r {place.rpartition('/')[0]} && {restart}")
+    await world.connected()
+    await world.container.run("curl --silent --fail http://127.0.0.1:8080/health")
+
+
 async def restart_of_one(world: World) -> None:
     """`wadctl restart ACCOUNT` gives one account a fresh worker, and the daemon stays."""
     pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]

@@ -21,6 +21,11 @@ class Figure:
         """Whether the goal is reached."""
         return self.value <= self.goal
 
+    @property
+    def decides(self) -> bool:
+        """Whether a missed goal fails the lab.  A time depends on who else uses the machine: it is shown."""
+        return self.unit != "s"
+
     def as_json(self) -> dict[str, Any]:
         """The form in which it is printed; there is no peer that could be measured beside it."""
         return {

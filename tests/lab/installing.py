@@ -49,6 +49,17 @@ async def unit(world: World) -> None:
     assert score <= 1.5, verdict
 
 
+async def every_module(world: World) -> None:
+    """What the package brings is all that wad and wadctl import, on this system's Python."""
+    walk = (
+        "import importlib, pkgutil, wad, wadctl;"
+        " [importlib.import_module(found.name) for package in (wad, wadctl)"
+        " for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.')]"
+    )
+    said = await world.container.try_run(f'/usr/lib/wad/bin/python -I -c "{walk}"')
+    assert said.returncode == 0, said
+
+
 async def documents(world: World) -> None:
     """The manual pages and the shells' completions are there, and man finds nothing wrong."""
     for page in ("8 wad", "1 wadctl", "5 wad.toml"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.lab.probing import Probes
 from tests.lab.world import INSTALL, World
 
 
 async def upgrade_under_load(world: World) -> None:
-    """An upgrade while messages arrive keeps the session and every message."""
+    """An upgrade while messages arrive keeps the session and every message, and no probe is refused."""
     await world.copy_in(world.newer, "/root/newer.deb")
     before = await world.container.property("wad", "InvocationID")
 
@@ -17,9 +18,11 @@ async def upgrade_under_load(world: World) -> None:
             await world.peer.send_text(world.shop, f"during the upgrade, {number}")
             await asyncio.sleep(0.1)
 
-    async with asyncio.TaskGroup() as group:
+    async with Probes("127.0.0.1", 8080, per_second=20) as probes, asyncio.TaskGroup() as group:
         group.create_task(write())
         await world.container.run(f"{INSTALL} /root/newer.deb", timeout=300)
+    assert not probes.errors, probes.errors
+    assert probes.answered > 0
     assert await world.container.property("wad", "InvocationID") != before
     await world.connected()
     await world.nothing_lost()

@@ -79,8 +79,8 @@ class World:
         while True:
             try:
                 shown = await self.wad.account("shop")
-            except (OSError, AssertionError):
-                shown = {"state": "no daemon answers"}
+            except (OSError, AssertionError) as error:
+                shown = {"state": f"no daemon answers: {error!r}"}
             if shown["state"] == "connected":
                 return time.monotonic() - begun
             assert not shown.get("qr"), shown
@@ -148,6 +148,14 @@ class World:
     async def log(self, more: str = "") -> str:
         """The journal of wad."""
         return await self.container.run(f"journalctl --unit=wad --output=cat --no-pager {more}")
+
+    async def traces(self) -> str:
+        """What helps to find out why a trial failed."""
+        units = "wad.service wad.socket wad-http.socket"
+        shown = await self.container.try_run(
+            f"systemctl status --no-pager --full --lines=0 {units}; ls -la /run/wad /var/lib/wad"
+        )
+        return f"{shown.stdout}{shown.stderr}\n{await self.log('--lines=60')}"
 
 
 Trial = Callable[[World], Awaitable[None]]

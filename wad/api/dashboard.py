@@ -29,8 +29,8 @@ from wad.core.connection import State
 if TYPE_CHECKING:
     from wad.api.context import Context
     from wad.flow.account import Account
-    from wad.flow.inbound import Inbound
 
+_CONNECTED: Final = State.CONNECTED
 _STALE_MS: Final = 300_000
 _TRYING: Final = (State.CONNECTING, State.RECONNECTING)
 
@@ -72,46 +72,44 @@ def dashboard(context: Context, base_url: str | None) -> Document:
 
 
 def _row(account: Account, now_ms: int, started_ms: int, until: str | None) -> Document:
-    status, inbound, seen_ms = account.status, account.inbound, account.seen_ms
-    trying = status.state in _TRYING
+    status, inbound, card = account.status, account.inbound, account.card
+    state, history = status.state, inbound.history
+    seen_ms = now_ms if state is _CONNECTED else account.left_ms
     return {
         "accountId": shown_id(account),
-        "phone": masked_phone(account.card.phone),
+        "phone": masked_phone(card.phone),
         "status": status_word(status),
         "lastEventAt": iso_or_null(inbound.last_event_ms),
         "lastMessageAt": iso_or_null(inbound.last_message_ms),
         "lastSeen": iso_or_null(seen_ms),
-        "reconnectCount": max(0, account.logins - 1),
+        "reconnectCount": account.logins - 1 if account.logins else 0,
         "reconnectAttempts": status.attempts,
-        "needs_qr": status.state in NEEDS_QR,
+        "needs_qr": state in NEEDS_QR,
         "hasDiskSession": status.paired,
-        "isStale": trying and now_ms - (seen_ms or started_ms) > _STALE_MS,
+        "isStale": state in _TRYING and now_ms - (seen_ms or started_ms) > _STALE_MS,
         "leaseUntil": until if account.worker is not None else None,
         "lastBackfillAt": None,
-        "lastHistorySyncAt": iso_or_null(inbound.history.last_ms),
+        "lastHistorySyncAt": iso_or_null(history.last_ms),
         "dedupe": {"wrote": inbound.recorded, "skipped": inbound.duplicates, "strongSkipped": 0},
-        "history": _history(inbound),
-    }
-
-
-def _history(inbound: Inbound) -> Document:
-    history = inbound.history
-    return {
-        "wrote": history.recorded,
-        "skipped": history.known,
-        "lastRunAt": iso_or_null(history.last_ms),
-        "lastBatchCount": history.last_messages,
+        "history": {
+            "wrote": history.recorded,
+            "skipped": history.known,
+            "lastRunAt": iso_or_null(history.last_ms),
+            "lastBatchCount": history.last_messages,
+        },
     }
 
 
 def _summary(accounts: list[Account]) -> dict[str, int]:
-    counts = Counter(_group(account.status.state) for account in accounts)
-    groups = ("connected", "connecting", "disconnected", "needs_qr")
-    return {**{group: counts[group] for group in groups}, "total": len(accounts)}
+    counts = Counter([account.status.state for account in accounts])
+    groups = dict.fromkeys(("connected", "connecting", "disconnected", "needs_qr"), 0)
+    for state, count in counts.items():
+        groups[_group(state)] += count
+    return {**groups, "total": len(accounts)}
 
 
 def _group(state: State) -> str:
-    if state is State.CONNECTED:
+    if state is _CONNECTED:
         return "connected"
     if state in _TRYING:
         return "connecting"

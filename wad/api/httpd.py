@@ -21,13 +21,13 @@ from wad.api.dispatch import internal_error
 from wad.api.httpproto import OneWriteProtocol
 from wad.api.rest.exchange import Receive, Request, Scope
 from wad.api.rest.site import Site
+from wad.api.rest.users import Staff
 from wad.core.errors import BadConfig, Conflict, WadError
 
 log = logging.getLogger(__name__)
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_CONCURRENT: Final = 1000  # connections; beyond it uvicorn answers 503
 _GRACE: Final = 2  # seconds in which running requests may finish
 _LAST: Final = 0.3  # seconds in which a client that just connected may ask, at the end
 _LOOK: Final = 0.01
@@ -40,8 +40,8 @@ _NO_STORE: Final = (b"cache-control", b"no-store")
 class Application:
     """What uvicorn calls for each request."""
 
-    def __init__(self, context: Context) -> None:
-        self._site = Site(context)
+    def __init__(self, context: Context, staff: Staff | None) -> None:
+        self._site = Site(context, staff)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -97,15 +97,21 @@ def _has_asked(connection: object) -> bool:
 
 @asynccontextmanager
 async def serve_http(
-    context: Context, host: str, port: int, sock: socket.socket | None = None
+    context: Context,
+    host: str,
+    port: int,
+    sock: socket.socket | None = None,
+    *,
+    staff: Staff | None = None,
 ) -> AsyncIterator[int]:
     """Answer on `host` and `port` (0: any free one), or on `sock`; the bound port, while the block runs.
 
+    `staff` knows who works here, where a store does.
     Raises Conflict when the port is in use, BadConfig when it cannot be had.
     """
     sock = sock or await _bind(host, port)
     host, bound, *_ = sock.getsockname()
-    async with _running(_server(Application(context)), sock, context):
+    async with _running(_server(Application(context, staff)), sock, context):
         log.info("answering on http://%s:%d", f"[{host}]" if ":" in host else host, bound)
         yield bound
 
@@ -124,7 +130,6 @@ def _server(application: Application) -> _Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=_CONCURRENT,
             timeout_graceful_shutdown=_GRACE,
         )
     )

@@ -69,6 +69,7 @@ def firestore_connected(store: Store) -> bool:
     return firestore(store) == "connected"
 
 
+@lru_cache(maxsize=1024)
 def masked_phone(phone: str) -> str | None:
     """The first four and the last two characters; None where no number is known."""
     if not phone:
@@ -98,7 +99,12 @@ def _second(second: int) -> str:
 
 def shown_id(account: Account) -> str:
     """An account's id for everybody: without the number, where it was made from one."""
-    digits = account.card.phone[1:]
-    if len(digits) < 7 or digits not in account.id:
-        return account.id
-    return account.id.replace(digits, f"{digits[:4]}****{digits[-2:]}")
+    return _without_number(account.id, account.card.phone)
+
+
+@lru_cache(maxsize=1024)
+def _without_number(ident: str, phone: str) -> str:
+    digits = phone[1:]
+    if len(digits) < 7 or digits not in ident:
+        return ident
+    return ident.replace(digits, f"{digits[:4]}****{digits[-2:]}")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wad.core.errors import BadInput
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def open_rows(kind: str, state_dir: Path) -> Rows:
-    """What reads the store of this kind.  Raises NotFound, Denied, Unavailable, Damaged, ValueError."""
+    """What reads the store of this kind.  Raises BadInput (no audit reads it) and what opening raises."""
     if kind == "sqlite":
         from wad.audit.sqlite import SqliteRows
 
         return SqliteRows.open(state_dir / "wad.db")
-    raise ValueError(f"no audit reads a store named {kind!r}")
+    raise BadInput(f"the audits of this version do not read a store of the kind {kind}")

@@ -93,7 +93,7 @@ def judge_messages(
         newest_age_seconds=newest,
         oldest_age_seconds=oldest,
         skipped=skipped,
-        top_duplicate_groups=tuple(_largest(groups)),
+        top_duplicate_groups=tuple(largest(groups)),
     )
 
 
@@ -115,7 +115,8 @@ def _surplus(groups: Groups) -> int:
     return sum(len(group) - 1 for group in groups.values())
 
 
-def _largest(groups: Groups) -> Iterator[Group]:
+def largest(groups: Groups) -> Iterator[Group]:
+    """The groups of more than one, as a report shows them, the largest first."""
     double = [(key, group) for key, group in groups.items() if len(group) > 1]
     double.sort(key=lambda item: (-len(item[1]), item[0].value))
     for key, (first, *others) in double[:_SHOWN]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from wad.audit.rows import Aliases, MessageRow, ThreadRow
@@ -77,6 +78,7 @@ def canonical(account: str, jid: str, aliases: Aliases) -> str:
     return aliases.get((account, bare), bare)
 
 
+@lru_cache(maxsize=4096)
 def parse(jid: str) -> Jid | None:
     """The party, without device; None for what is no address, such as `[object Object]`."""
     try:

@@ -107,3 +107,45 @@ class ThreadsReport(Report, frozen=True, kw_only=True):
     newest_age_seconds: float | None
     oldest_age_seconds: float | None
     skipped: Skipped
+
+
+class RepairVerdict(StrEnum):
+    """What a repair has found, or done."""
+
+    CLEAN = "clean"
+    TO_REPAIR = "to_repair"
+    REPAIRED = "repaired"
+
+
+class Repaired(Report, frozen=True, kw_only=True):
+    """`wadctl audit repair`.  `left`: what is wrong, and nothing tells what would be right."""
+
+    ok: bool
+    verdict: RepairVerdict
+    store: str
+    dry_run: bool
+    thread_id_hash: str | None
+    scanned_messages: int
+    groups_with_duplicates: int
+    duplicates_to_mark: int
+    duplicates_already_marked: int
+    last_message_at_ms_candidate: int | None
+    threads_updated: int
+    sample_groups: tuple[Group, ...]
+    window_hours: float | None
+    limit: int | None
+    times_rewritten: int
+    addresses_joined: int
+    messages_moved: int
+    statuses_corrected: int
+    left: int
+    rows_changed: int
+    undo_file: str | None
+
+
+class Undone(Report, frozen=True, kw_only=True):
+    """`wadctl audit repair --undo`."""
+
+    ok: bool
+    rows: int
+    threads: int

@@ -26,7 +26,7 @@ _TYPES: Final = {"text": "string", "real": "double", "blob": "bytes"}
 """SQLite's words for what a column holds, in those of the audits."""
 _MESSAGE: Final = (
     "id, account, thread, chat, at_ms, sender, from_me, kind, content, amended, wa_id, client_id, stable_key,"
-    " fingerprint, seen"
+    " fingerprint, seen, duplicate_of"
 )
 _THREAD: Final = "id, account, chat, last_ms, CASE WHEN saved_name != '' THEN saved_name ELSE push_name END, messages"
 
@@ -126,12 +126,17 @@ class SqliteRows:
 
 def check_there(path: Path) -> None:
     """Raise NotFound or Denied where SQLite would only say that it cannot open the file."""
-    if not path.exists():
+    denied = Denied(f"you may not read {path}", hint="run it as root, or as the daemon's user")
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise denied from error
+    except OSError as error:
         raise NotFound(
             f"there is no store at {path}", hint="wad config show tells where state.dir is"
-        )
+        ) from error
     if not os.access(path, os.R_OK):
-        raise Denied(f"you may not read {path}", hint="run it as root, or as the daemon's user")
+        raise denied
 
 
 def check_version(db: sqlite3.Connection, path: Path) -> None:
@@ -154,7 +159,7 @@ def _message(row: tuple[Any, ...]) -> tuple[MessageRow, bool]:
     """The row, and whether its content can be read."""
     (
         ident, account, thread, chat, at, sender, from_me, kind, content, amended, wa_id, client_id, stable_key,
-        fingerprint, seen,
+        fingerprint, seen, duplicate_of,
     ) = row  # fmt: skip
     text, readable = _text(content, amended)
     return (
@@ -162,7 +167,7 @@ def _message(row: tuple[Any, ...]) -> tuple[MessageRow, bool]:
             id=str(ident), account=str(account), thread=str(thread), chat=str(chat), stamp=stamp_of(at),
             sender=str(sender), from_me=bool(from_me), kind=str(kind), text=text, wa_id=str(wa_id),
             client_id=str(client_id), stable_key=str(stable_key), fingerprint=str(fingerprint),
-            seen=seen if isinstance(seen, int) else 0,
+            seen=seen if isinstance(seen, int) else 0, marked=duplicate_of != "",
         ),
         readable,
     )  # fmt: skip

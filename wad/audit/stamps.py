@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-_SECONDS_UP_TO: Final = 100_000_000_000
+SECONDS_UP_TO: Final = 100_000_000_000
 """A number below this counts seconds, above it milliseconds: 1973 in the one, the year 5138 in the other."""
 _MAPS: Final = (("_seconds", "_nanoseconds"), ("seconds", "nanoseconds"), ("seconds", "nanos"))
 
@@ -54,7 +54,7 @@ def _ms_of(moment: datetime) -> int:
 def _ms_of_number(number: float) -> int | None:
     if not 0 < number < 1e15:  # nor is NaN
         return None
-    return int(number * 1000 if number < _SECONDS_UP_TO else number)
+    return int(number * 1000 if number < SECONDS_UP_TO else number)
 
 
 def _ms_of_text(text: str) -> int | None:

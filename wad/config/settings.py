@@ -24,11 +24,25 @@ from wad.config.declaration import (
     setting,
 )
 from wad.core import token
+from wad.core.networks import networks
 
 if TYPE_CHECKING:
     from wad.config.origin import Origin
 
 _RATE: Final = between(0, 100_000)
+
+
+_KEYS_URL: Final = like(
+    r"https://[^\s/@]+/\S*|http://(127\.0\.0\.1|localhost)(:\d+)?/\S*", "an https:// URL"
+)
+
+
+def _are_networks(text: str) -> bool:
+    try:
+        networks(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_origin(text: str) -> bool:
@@ -143,6 +157,48 @@ class HttpSettings:
         credential="http-tokens",
         secret=True,
         check=Check("a list of NAME:ROLE:SHA256, no name twice", token.is_list),
+    )
+    firebase_project: str = setting(
+        "",
+        "The Firebase project whose users may ask over HTTP with their id token; empty for none.",
+        check=like(r"|[a-z0-9:.-]{4,100}", "empty, or the id of a Firebase project"),
+    )
+    firebase_keys: str = setting(
+        "https://www.googleapis.com/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com",
+        "Where the certificates of id tokens are.",
+        check=_KEYS_URL,
+    )
+    app_check_project: str = setting(
+        "",
+        "The number of the Firebase project; where it is given, users need an App Check token too.",
+        check=like(r"[0-9]{0,20}", "empty, or the number of a Firebase project"),
+    )
+    app_check_keys: str = setting(
+        "https://firebaseappcheck.googleapis.com/v1/jwks",
+        "Where the keys of App Check are.",
+        check=_KEYS_URL,
+    )
+    admins: str = setting(
+        "",
+        "The users who may do everything: uids or verified e-mail addresses, with commas.",
+    )
+    employees: str = setting(
+        "",
+        "The users who may look and send: uids or verified e-mail addresses, with commas.",
+    )
+    user_role: str = setting(
+        "none",
+        "What any other signed-in user may do: nothing, or look (viewer).",
+        check=one_of("none", "viewer"),
+    )
+    headerless_networks: str = setting(
+        "",
+        "Networks (as 10.1.0.0/16, with commas) from which the list of accounts and a new QR code may be asked for"
+        " without a token, as two of the old Functions proxies do; empty for none.",
+        check=Check("networks like 10.1.0.0/16 or fd00::/8, with commas", _are_networks),
+    )
+    headerless_qr: bool = setting(
+        False, "Whether they get the QR code, too; without it they see states only."
     )
     cors_origins: str = setting(
         "",

@@ -85,7 +85,7 @@ class Account:
         self.held = ""
         self.place: Place | None = None
         self.qr_ms: int | None = None
-        self._left_ms: int | None = None
+        self.left_ms: int | None = None  # when it was connected last, unless it is now
         self._warnings: list[str] = []
         self.on_connected: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
@@ -110,13 +110,6 @@ class Account:
     def home(self) -> Home:
         """Its directory."""
         return self._home
-
-    @property
-    def seen_ms(self) -> int | None:
-        """When it was last known to be connected, ms since 1970; None when it never was since the start."""
-        if self.status.state is State.CONNECTED:
-            return self.clock.wall_ms()
-        return self._left_ms
 
     # --- orders -----------------------------------------------------------------------------
 
@@ -253,7 +246,7 @@ class Account:
             self.logins += 1
             self.on_connected()
         elif before.state is State.CONNECTED is not self.status.state:
-            self._left_ms = self.clock.wall_ms()
+            self.left_ms = self.clock.wall_ms()
 
     def _announce(self, before: Status) -> None:
         after = self.status

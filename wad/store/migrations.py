@@ -75,4 +75,10 @@ CREATE TABLE cursors (account TEXT PRIMARY KEY, generation TEXT NOT NULL, seq IN
 CREATE TABLE accounts (account TEXT PRIMARY KEY, status BLOB NOT NULL) WITHOUT ROWID;
 """
 
-STEPS: Final = (_FIRST,)
+# What `wadctl audit repair` marked: the document that shows the same message and stays, and when it was marked.
+_DUPLICATES: Final = """
+ALTER TABLE messages ADD COLUMN duplicate_of TEXT NOT NULL DEFAULT '';
+ALTER TABLE messages ADD COLUMN duplicate_ms INTEGER NOT NULL DEFAULT 0;
+"""
+
+STEPS: Final = (_FIRST, _DUPLICATES)

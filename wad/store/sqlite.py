@@ -31,6 +31,7 @@ from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry, take_ame
 from wad.store.sqlite_people import put_alias
 from wad.store.sqlite_rows import (
     MESSAGE_COLUMNS,
+    SHOWN,
     THREAD_COLUMNS,
     message_from,
     pack,
@@ -174,7 +175,7 @@ class SqliteStore:
         self, thread: str, *, limit: int, before: Page | None = None
     ) -> list[Message]:
         """A thread's messages, newest first."""
-        where = "WHERE thread = ?"
+        where = f"WHERE thread = ? AND {SHOWN}"
         values: list[Any] = []
         if before is not None:
             where += " AND (at_ms, seen, id) < (?, ?, ?)"

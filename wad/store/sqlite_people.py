@@ -27,6 +27,11 @@ def put_alias(db: sqlite3.Connection, account: str, change: PutAlias) -> None:
     if known == (pn,):
         return
     db.execute("INSERT OR REPLACE INTO aliases VALUES (?,?,?)", (account, lid, pn))
+    join_addresses(db, account, lid, pn)
+
+
+def join_addresses(db: sqlite3.Connection, account: str, lid: str, pn: str) -> None:
+    """Bring everything that lies under a hidden id under its number."""
     old = str(ThreadId.make(account, Jid.parse(lid)))
     new = str(ThreadId.make(account, Jid.parse(pn)))
     targets = amended_targets(db, account, lid, old)

@@ -16,6 +16,8 @@ MESSAGE_COLUMNS: Final = (
     "id, account, thread, chat, sender, from_me, at_ms, seen, wa_id, status, push_name, client_id, "
     "stable_key, fingerprint, kind, content, amended"
 )
+SHOWN: Final = "duplicate_of = ''"
+"""A message that was marked as a duplicate stays, but neither shows in its thread nor counts there."""
 THREAD_COLUMNS: Final = (
     "id, account, chat, CASE WHEN saved_name != '' THEN saved_name ELSE push_name END, last_ms, last_text, "
     "last_from_me, newer + min(told_unread, older), messages, expires_s"

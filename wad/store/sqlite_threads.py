@@ -14,7 +14,7 @@ from typing import Final
 from wad.core.change import PutChat
 from wad.core.jid import Jid
 from wad.core.message import Message, preview
-from wad.store.sqlite_rows import shown_content
+from wad.store.sqlite_rows import SHOWN, shown_content
 
 _LATER: Final = (
     "(excluded.last_ms, excluded.last_seen, excluded.last_id)"
@@ -138,7 +138,7 @@ def recount_unread(db: sqlite3.Connection, thread: str) -> None:
     db.execute(
         "UPDATE threads SET (newer, older) ="
         " (SELECT coalesce(sum(m.at_ms > threads.told_ms), 0), coalesce(sum(m.at_ms <= threads.told_ms), 0)"
-        " FROM messages AS m WHERE m.thread = threads.id AND NOT m.from_me"
+        f" FROM messages AS m WHERE m.thread = threads.id AND NOT m.from_me AND m.{SHOWN}"
         " AND (m.at_ms, m.seen) > (threads.read_ms, threads.read_seen)) WHERE id = ?",
         (thread,),
     )
@@ -147,7 +147,7 @@ def recount_unread(db: sqlite3.Connection, thread: str) -> None:
 def refresh_last(db: sqlite3.Connection, thread: str) -> None:
     """Find the thread's newest message again, after one changed or went."""
     row = db.execute(
-        "SELECT at_ms, seen, id, from_me, content, amended FROM messages WHERE thread = ?"
+        f"SELECT at_ms, seen, id, from_me, content, amended FROM messages WHERE thread = ? AND {SHOWN}"
         " ORDER BY at_ms DESC, seen DESC, id DESC LIMIT 1",
         (thread,),
     ).fetchone()
@@ -163,8 +163,12 @@ def refresh_last(db: sqlite3.Connection, thread: str) -> None:
 
 def remove_from_thread(db: sqlite3.Connection, ident: str, thread: str) -> None:
     """Take a document away."""
+    db.execute(
+        "UPDATE threads SET messages = messages - 1 WHERE id = ?1"
+        f" AND EXISTS (SELECT 1 FROM messages WHERE id = ?2 AND {SHOWN})",
+        (thread, ident),
+    )
     db.execute("DELETE FROM messages WHERE id = ?", (ident,))
-    db.execute("UPDATE threads SET messages = messages - 1 WHERE id = ?", (thread,))
     refresh_last(db, thread)
     recount_unread(db, thread)
 
@@ -172,7 +176,7 @@ def remove_from_thread(db: sqlite3.Connection, ident: str, thread: str) -> None:
 def recount(db: sqlite3.Connection, thread: str) -> None:
     """Derive everything again, after messages came from another thread."""
     db.execute(
-        "UPDATE threads SET messages = (SELECT count(*) FROM messages WHERE thread = ?1) WHERE id = ?1",
+        f"UPDATE threads SET messages = (SELECT count(*) FROM messages WHERE thread = ?1 AND {SHOWN}) WHERE id = ?1",
         (thread,),
     )
     refresh_last(db, thread)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +51,27 @@ def account_of(call: Call) -> Account:
         raise HttpError(404, "account_not_found", "Account not found") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An account whose messages can be read here, wherever it runs."""
+
+    id: str
+    name: str
+    jid: str
+
+
+async def known_of(call: Call) -> Known:
+    """The account that the path names: of this machine, or as another one published it.  Raises HttpError 404."""
+    try:
+        account = account_of(call)
+    except HttpError:
+        for status in await call.context.store.accounts():
+            if status.account == call.params["account"]:
+                return Known(status.account, status.name, status.jid)
+        raise
+    return Known(account.id, account.card.name, account.card.jid)
+
+
 def framed(call: Call, **fields: object) -> Document:
     """What most answers say besides: who answers, and under which request."""
     context = call.context
@@ -65,7 +87,8 @@ def framed(call: Call, **fields: object) -> Document:
 # --- looking ----------------------------------------------------------------------------------
 
 
-async def _list(call: Call) -> Answer:
+async def list_(call: Call) -> Answer:
+    """Every account; a passive instance tells what the active one published."""
     context = call.context
     if context.leader.active:
         shown = [await account_document(call, account) for account in context.accounts.all()]
@@ -75,11 +98,16 @@ async def _list(call: Call) -> Answer:
     return document(200, content)
 
 
+async def list_without_codes(call: Call) -> Answer:
+    """The same for who works with messages: never a code, whoever asks."""
+    return await list_(replace(call, caller=replace(call.caller, sees_codes=False)))
+
+
 async def account_document(call: Call, account: Account) -> Document:
     """One account.  Its code is for who may pair it."""
     card, status, clock = account.card, account.status, account.clock
     since_ms = clock.wall_ms() - int((clock.monotonic() - status.since) * 1000)
-    shows = bool(status.qr) and call.caller.access >= Access.ADMIN
+    shows = bool(status.qr) and call.caller.sees_codes
     return {
         "id": account.id,
         "name": card.name,
@@ -149,7 +177,8 @@ _POLICY: Final = (
 # --- changing ----------------------------------------------------------------------------------
 
 
-async def _add(call: Call) -> Answer:
+async def add(call: Call) -> Answer:
+    """A new account, and the window in which its codes are shown."""
     wanted = await call.request.content(NewAccount)
     most = call.context.loaded.config.http.max_accounts
     there = len(call.context.accounts.all())
@@ -169,7 +198,8 @@ async def _add(call: Call) -> Answer:
     return document(200, framed(call, account={name: shown[name] for name in names}))
 
 
-async def _regenerate(call: Call) -> Answer:
+async def regenerate(call: Call) -> Answer:
+    """A code, or the one that is there; never at the price of a session."""
     account = account_of(call)
     status = account.status
     if status.state is State.CONNECTING:
@@ -188,7 +218,7 @@ async def _regenerate(call: Call) -> Answer:
         content = framed(
             call,
             message="QR code is still valid",
-            qrCode=await qr.data_url(status.qr),
+            qrCode=await qr.data_url(status.qr) if call.caller.sees_codes else None,
             status="qr_ready",
             ageSeconds=age_ms // 1000,
             idempotent=True,
@@ -205,7 +235,8 @@ def _in_progress(call: Call, account: Account, status: str) -> Document:
     return framed(call, message="a QR code comes", status=status, accountId=account.id)
 
 
-async def _delete(call: Call) -> Answer:
+async def delete(call: Call) -> Answer:
+    """Put an account away."""
     account = account_of(call)
     await _ask(call, "accounts.remove", account=account.id)
     content = framed(
@@ -256,22 +287,22 @@ async def _disconnect(call: Call) -> Answer:
 
 async def _ask(call: Call, operation: str, **params: object) -> Any:
     """The reply of an operation, asked as this caller."""
-    return await dispatch.call(call.context, operation, params, call.caller.access)
+    return await dispatch.call(call.context, operation, params, call.access)
 
 
 ROUTES: Final = (
-    Route("GET", "/api/whatsapp/accounts", "accounts.list", _list),
-    Route("GET", "/accounts", "accounts.list", _list),
+    Route("GET", "/api/whatsapp/accounts", "accounts.list", list_, headerless=True),
+    Route("GET", "/accounts", "accounts.list", list_),
     Route(
-        "POST", "/api/whatsapp/add-account", "accounts.add", _add,
+        "POST", "/api/whatsapp/add-account", "accounts.add", add,
         least=Access.ADMIN, limit=Limit.ACCOUNTS, body=NewAccount,
     ),
     Route(
-        "POST", "/api/whatsapp/regenerate-qr/{account}", "accounts.pair", _regenerate,
-        least=Access.ADMIN, limit=Limit.QR,
+        "POST", "/api/whatsapp/regenerate-qr/{account}", "accounts.pair", regenerate,
+        least=Access.ADMIN, limit=Limit.QR, headerless=True,
     ),
     Route(
-        "DELETE", "/api/whatsapp/accounts/{account}", "accounts.remove", _delete,
+        "DELETE", "/api/whatsapp/accounts/{account}", "accounts.remove", delete,
         limit=Limit.ACCOUNTS,
     ),
     Route(

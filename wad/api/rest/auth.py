@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from wad.api.operation import Access
 from wad.api.rest.exchange import Header, HttpError, Request
+from wad.core.networks import is_inside, networks
 from wad.core.token import Role, hashed, parse
 
 if TYPE_CHECKING:
+    from wad.api.rest.users import Users
     from wad.config.settings import HttpSettings
 
 ACCESS: Final[Mapping[Role, Access]] = {
@@ -25,10 +27,20 @@ _LONGEST: Final = 8192  # characters of a token
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who is known.  `name` is for limits and logs."""
+    """Somebody who is known.  `name` is for limits and logs; `access` None: may do nothing.
+
+    `sees_codes`: is shown an account's QR code.  `uid` and `email` are those of a user of the apps.
+    """
 
     name: str
-    access: Access
+    access: Access | None
+    sees_codes: bool = False
+    uid: str = ""
+    email: str = ""
+
+
+def _known(name: str, access: Access | None, uid: str = "", email: str = "") -> Caller:
+    return Caller(name, access, access is Access.ADMIN, uid, email)
 
 
 class Tokens:
@@ -36,11 +48,11 @@ class Tokens:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._callers = {
-            token.sha256: Caller(f"token {token.name}", ACCESS[token.role])
+            token.sha256: _known(f"token {token.name}", ACCESS[token.role])
             for token in parse(settings.tokens)
         }
         if settings.admin_token:
-            self._callers[hashed(settings.admin_token)] = Caller("admin_token", Access.ADMIN)
+            self._callers[hashed(settings.admin_token)] = _known("admin_token", Access.ADMIN)
 
     def find(self, token: str) -> Caller | None:
         """Whose token this is.  By its hash: how long the search takes tells nothing of a token."""
@@ -50,23 +62,48 @@ class Tokens:
 class Gate:
     """Finds out who asks."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    def __init__(self, settings: HttpSettings, users: Users | None) -> None:
+        self._tokens = Tokens(settings)
+        self._users = users
+        self._trusted = networks(settings.headerless_networks)
+        self._headerless = Caller("a trusted network", Access.ADMIN, settings.headerless_qr)
 
-    async def caller(self, request: Request, *, browser: bool = False) -> Caller:
-        """Who asks; with `browser` also as the password that a browser asks its user for.  Raises HttpError."""
+    async def caller(
+        self, request: Request, *, browser: bool = False, headerless: bool = False
+    ) -> Caller:
+        """Who asks.  Raises HttpError.
+
+        With `browser` the token may also be the password that a browser asks its user for; with `headerless` a
+        trusted network needs none.
+        """
         token = _bearer(request) or (_password(request) if browser else "")
         challenge = (_BASIC,) if browser else (_BEARER,)
         if not token:
+            if headerless and self._is_trusted(request):
+                return self._headerless
             raise HttpError(
                 401,
                 "missing_auth_token",
                 "send Authorization: Bearer TOKEN",
                 headers=challenge,
             )
-        if len(token) <= _LONGEST and (caller := self._tokens.find(token)) is not None:
-            return caller
-        raise HttpError(401, "unauthorized", "this token is not known here", headers=challenge)
+        if len(token) <= _LONGEST:
+            if (caller := self._tokens.find(token)) is not None:
+                return caller
+            if self._users is not None and token.count(".") == 2:
+                claims, access = await self._users.find(token, request)
+                return _known(f"user {claims.sub}", access, claims.sub, claims.email)
+        raise HttpError(
+            401,
+            "unauthorized",
+            "this token is not known here",
+            more={"code": "unknown_token"},
+            headers=challenge,
+        )
+
+    def _is_trusted(self, request: Request) -> bool:
+        no_header = not request.header(b"authorization")
+        return no_header and is_inside(request.address, self._trusted)
 
 
 _BEARER: Final[Header] = (b"www-authenticate", b"Bearer")
@@ -75,6 +112,8 @@ _BASIC: Final[Header] = (b"www-authenticate", b'Basic realm="wad: any name, the 
 
 def check_access(caller: Caller, wanted: Access) -> None:
     """Raises HttpError when this caller may not."""
+    if caller.access is None:
+        raise HttpError(403, "forbidden", "you have no role here; ask an administrator")
     if caller.access < wanted:
         raise HttpError(403, "forbidden", f"this needs the right to {wanted.name.lower()}")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from wad.api.operations.messages import page_of, page_text
 from wad.api.reference import Document, timestamp
-from wad.api.rest.accounts import account_of
+from wad.api.rest.accounts import Known, known_of
 from wad.api.rest.exchange import Answer, HttpError, document
 from wad.api.rest.routing import Call, Route
 from wad.core.errors import BadInput
@@ -22,7 +22,6 @@ from wad.store.port import Page
 
 if TYPE_CHECKING:
     from wad.core.message import Message, Thread
-    from wad.flow.account import Account
 
 _MOST: Final = 500
 
@@ -43,12 +42,12 @@ def shown(fields: dict[str, object]) -> Document:
     }
 
 
-def thread_document(account: Account, thread: Thread) -> Document:
+def thread_document(account: Known, thread: Thread) -> Document:
     """A conversation as the apps read it."""
     return {
         "id": thread.id,
         **shown(thread_fields(thread)),
-        "accountName": account.card.name,
+        "accountName": account.name,
         "archived": False,
         "hidden": False,
     }
@@ -62,18 +61,19 @@ def message_document(message: Message) -> Document:
 # --- threads ------------------------------------------------------------------------------------
 
 
-async def _threads(call: Call) -> Answer:
-    account = account_of(call)
+async def threads(call: Call) -> Answer:
+    """The account's conversations, without the one with itself."""
+    account = await known_of(call)
     limit = limit_of(call, 50)
     found = await call.context.store.threads(account.id, limit=limit, before=_after(call))
-    own = Jid.parse(account.card.jid).bare() if account.card.jid else None
-    threads = [
+    own = Jid.parse(account.jid).bare() if account.jid else None
+    shown_threads = [
         thread_document(account, thread) for thread in found if Jid.parse(thread.chat) != own
     ]
     content = {
         "success": True,
-        "threads": threads,
-        "count": len(threads),
+        "threads": shown_threads,
+        "count": len(shown_threads),
         "nextCursor": page_text(found[-1].last_ms, found[-1].id) if len(found) == limit else None,
     }
     return document(200, content)
@@ -83,20 +83,20 @@ async def _threads(call: Call) -> Answer:
 
 
 async def _messages(call: Call) -> Answer:
-    account = account_of(call)
+    account = await known_of(call)
     return document(200, await _thread_page(call, account, call.params["thread"]))
 
 
-async def _messages_by_query(call: Call) -> Answer:
+async def messages_by_query(call: Call) -> Answer:
+    """One conversation, or the newest messages of each."""
     query = call.request.query
     if not query.get("accountId"):
         raise HttpError(400, "invalid_request", "accountId is missing")
-    account = account_of(_with(call, account=query["accountId"]))
+    account = await known_of(call.with_params(account=query["accountId"]))
     if query.get("threadId"):
         return document(200, await _thread_page(call, account, query["threadId"]))
-    threads = await call.context.store.threads(account.id, limit=limit_of(call, 20))
     content = []
-    for thread in threads:
+    for thread in await call.context.store.threads(account.id, limit=limit_of(call, 20)):
         newest = await call.context.store.messages(thread.id, limit=20)
         content.append(
             {
@@ -107,11 +107,7 @@ async def _messages_by_query(call: Call) -> Answer:
     return document(200, {"success": True, "threads": content})
 
 
-def _with(call: Call, **params: str) -> Call:
-    return Call(call.context, call.request, call.caller, {**call.params, **params})
-
-
-async def _thread_page(call: Call, account: Account, ident: str) -> Document:
+async def _thread_page(call: Call, account: Known, ident: str) -> Document:
     thread = await _thread(call, account, ident)
     limit = limit_of(call, 50)
     found = await call.context.store.messages(ident, limit=limit, before=_after(call))
@@ -125,7 +121,7 @@ async def _thread_page(call: Call, account: Account, ident: str) -> Document:
     }
 
 
-async def _thread(call: Call, account: Account, ident: str) -> Thread:
+async def _thread(call: Call, account: Known, ident: str) -> Thread:
     """The thread of this id.  Raises HttpError 403 (another account's), 404."""
     try:
         parsed = ThreadId.parse(ident)
@@ -146,8 +142,9 @@ def _after(call: Call) -> Page | None:
 # --- the inbox ----------------------------------------------------------------------------------
 
 
-async def _inbox(call: Call) -> Answer:
-    account = account_of(call)
+async def inbox(call: Call) -> Answer:
+    """The newest messages of all conversations together."""
+    account = await known_of(call)
     limit = limit_of(call, 100)
     found = await _newest(call, account, limit)
     totals = await call.context.store.totals(account.id)
@@ -160,7 +157,7 @@ async def _inbox(call: Call) -> Answer:
     return document(200, content)
 
 
-async def _newest(call: Call, account: Account, limit: int) -> list[tuple[Thread, Message]]:
+async def _newest(call: Call, account: Known, limit: int) -> list[tuple[Thread, Message]]:
     """The newest messages of an account.  Threads are read until the next one has nothing that is newer."""
     kept: list[tuple[tuple[int, int, str], Thread, Message]] = []
     for thread in await call.context.store.threads(account.id, limit=limit):
@@ -192,7 +189,7 @@ _CONTACTS: Final = {JidKind.GROUP: "group", JidKind.LID: "linked_device"}
 
 ROUTES: Final = (
     Route(
-        "GET", "/api/whatsapp/threads/{account}", "threads.list", _threads,
+        "GET", "/api/whatsapp/threads/{account}", "threads.list", threads,
         query=("limit", "orderBy", "after"),
     ),
     Route(
@@ -200,8 +197,8 @@ ROUTES: Final = (
         query=("limit", "orderBy", "after"),
     ),
     Route(
-        "GET", "/api/whatsapp/messages", "messages.list", _messages_by_query,
+        "GET", "/api/whatsapp/messages", "messages.list", messages_by_query,
         query=("accountId", "threadId", "limit", "after"),
     ),
-    Route("GET", "/api/whatsapp/inbox/{account}", "messages.list", _inbox, query=("limit",)),
+    Route("GET", "/api/whatsapp/inbox/{account}", "messages.list", inbox, query=("limit",)),
 )  # fmt: skip

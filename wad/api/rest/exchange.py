@@ -76,9 +76,16 @@ class Request:
 
     @property
     def base_url(self) -> str | None:
-        """Scheme and host by which the caller reached us; None where the header is missing or odd."""
+        """Scheme and host by which the caller reached us, or a proxy; None where the header is missing or odd."""
         host = self.header(b"host")
-        return f"http://{host.decode()}" if _HOST.fullmatch(host) else None
+        scheme = "https" if self.header(b"x-forwarded-proto") == b"https" else "http"
+        return f"{scheme}://{host.decode()}" if _HOST.fullmatch(host) else None
+
+    @property
+    def address(self) -> str:
+        """The address of whoever is connected to us; what a proxy claims besides is not asked."""
+        client = self._scope.get("client")
+        return client[0] if client else ""
 
     @property
     def query(self) -> dict[str, str]:

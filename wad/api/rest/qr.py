@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import io
 from functools import lru_cache
 from typing import Final
@@ -26,6 +25,8 @@ def _data_url(code: str) -> str:
 
 def page(name: str, word: str, picture: str | None) -> bytes:
     """A page for a person with a phone; it looks again every five seconds."""
+    import html  # only this page needs it, and it costs 1 ms
+
     title = html.escape(name)
     shown = f'<img alt="QR code" src="{picture}">' if picture else f"<p>{html.escape(word)}</p>"
     text = io.StringIO()

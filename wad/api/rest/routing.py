@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from wad.api.operation import Access, Operation, find
@@ -34,9 +34,19 @@ class Call:
     params: Mapping[str, str]
 
     @property
+    def access(self) -> Access:
+        """What the caller may do."""
+        assert self.caller.access is not None  # nobody else was let in
+        return self.caller.access
+
+    @property
     def ident(self) -> str:
         """The request's id, the caller's or one made from the time."""
         return self.request.ident or f"req_{self.context.clock.wall_ms()}"
+
+    def with_params(self, **params: str) -> Call:
+        """The same request, as if these had stood in its path."""
+        return replace(self, params={**self.params, **params})
 
 
 Handler = Callable[[Call], Awaitable[Answer]]
@@ -47,7 +57,7 @@ class Route:
     """One row.  `path` may hold `{name}`; `body` and `query` are what it takes, for the description.
 
     `least` is asked of the caller where it is more than what the operation asks; `browser`: a person may open it in a
-    browser.
+    browser; `headerless`: trusted networks need no token for it.
     """
 
     method: str
@@ -59,6 +69,7 @@ class Route:
     body: type | None = None
     query: tuple[str, ...] = ()
     browser: bool = False
+    headerless: bool = False
 
     @property
     def declared(self) -> Operation:
@@ -121,7 +132,9 @@ class Desk:
         if found is None:
             return None
         route, params = found
-        caller = await self._gate.caller(request, browser=route.browser)
+        caller = await self._gate.caller(
+            request, browser=route.browser, headerless=route.headerless
+        )
         check_access(caller, route.access)
         call = Call(self._context, request, caller, params)
         if route.declared.leader_only and not self._context.leader.active:

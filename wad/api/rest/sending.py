@@ -39,9 +39,7 @@ class Send(msgspec.Struct, rename="camel"):
 
 async def _send(call: Call) -> Answer:
     wanted = await call.request.content(Send)
-    account = account_of(
-        Call(call.context, call.request, call.caller, {"account": wanted.account_id})
-    )
+    account = account_of(call.with_params(account=wanted.account_id))
     params = {
         "account": account.id,
         "to": _to(account, wanted),
@@ -49,7 +47,7 @@ async def _send(call: Call) -> Answer:
         "client_id": wanted.client_message_id or call.request.ident,
         "wait": _WAIT if account.status.state is State.CONNECTED else 0,
     }
-    reply = await dispatch.call(call.context, "messages.send", params, call.caller.access)
+    reply = await dispatch.call(call.context, "messages.send", params, call.access)
     sent = msgspec.convert(reply, _Reply)
     return document(200, _outcome(sent))
 
@@ -69,20 +67,28 @@ class _Reply(msgspec.Struct):
 
 
 def _to(account: Account, wanted: Send) -> str:
-    """Whom it goes to.  Raises HttpError 400 when thread and `to` are two things, or neither is there."""
-    if not wanted.thread_id:
-        if not wanted.to:
-            raise HttpError(400, "invalid_request", "to is missing")
-        return wanted.to
+    """Whom it goes to.  Raises HttpError 400 where nobody is named."""
+    if wanted.thread_id:
+        return same_thread(account.id, wanted.thread_id, wanted.to)
+    if not wanted.to:
+        raise HttpError(400, "invalid_request", "to is missing")
+    return wanted.to
+
+
+def same_thread(account: str, thread: str, to: str) -> str:
+    """The other party of a thread, which must be the account's, and that of `to` if it is given.
+
+    Raises HttpError 400, 403.
+    """
     try:
-        thread = ThreadId.parse(wanted.thread_id)
+        parsed = ThreadId.parse(thread)
     except BadInput as error:
         raise HttpError(400, "invalid_request", str(error)) from error
-    if thread.account != account.id:
+    if parsed.account != account:
         raise HttpError(403, "account_mismatch", "the thread belongs to another account")
-    if wanted.to and recipient(wanted.to) != thread.jid:
-        raise HttpError(400, "invalid_request", "threadId is not the thread of `to`")
-    return str(thread.jid)
+    if to and recipient(to) != parsed.jid:
+        raise HttpError(400, "invalid_request", "the thread is not that of the recipient")
+    return str(parsed.jid)
 
 
 def _outcome(sent: _Reply) -> Document:

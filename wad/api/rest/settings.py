@@ -35,7 +35,8 @@ async def _set_auto_reply(call: Call) -> Answer:
     return document(200, {"success": True, "enabled": False, "prompt": None})
 
 
-async def _backfill(call: Call) -> Answer:
+async def backfill(call: Call) -> Answer:
+    """Refused: the phone gives its history when it is paired, and wad asks for no more."""
     account = account_of(call)
     if account.status.state is not State.CONNECTED:
         raise HttpError(
@@ -58,11 +59,11 @@ ROUTES: Final = (
         limit=Limit.ACCOUNTS, body=AutoReply,
     ),
     Route(
-        "POST", "/api/whatsapp/backfill/{account}", "accounts.restart", _backfill,
+        "POST", "/api/whatsapp/backfill/{account}", "accounts.restart", backfill,
         limit=Limit.ACCOUNTS,
     ),
     Route(
-        "POST", "/api/whatsapp/repair-sync/{account}", "accounts.restart", _backfill,
+        "POST", "/api/whatsapp/repair-sync/{account}", "accounts.restart", backfill,
         least=Access.ADMIN, limit=Limit.ACCOUNTS,
     ),
 )  # fmt: skip

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from wad.api.dispatch import internal_error
-from wad.api.rest import accounts, conversations, sending, settings
-from wad.api.rest.auth import Gate, Tokens
+from wad.api.rest import accounts, conversations, operations, proxies, sending, settings
+from wad.api.rest.auth import Gate
 from wad.api.rest.cors import Cors
-from wad.api.rest.exchange import Answer, Header, HttpError, Request, failure, refusal
+from wad.api.rest.exchange import Answer, Header, HttpError, Request, document, failure, refusal
 from wad.api.rest.limits import Limits, rates_of
-from wad.api.rest.probes import PROBES
+from wad.api.rest.probes import PROBES, Probe
 from wad.api.rest.routing import Desk, Router, passive_error
+from wad.api.rest.users import Staff, users_of
 from wad.core.errors import NotFound, Passive, WadError
 
 if TYPE_CHECKING:
@@ -23,15 +24,25 @@ _ALLOW: Final[Header] = (b"allow", b"GET, HEAD")
 class Site:
     """Answers requests for as long as the daemon lives."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, staff: Staff | None = None) -> None:
         http = context.loaded.config.http
         self._context = context
         self._cors = Cors(http.cors_origins)
         self.router = Router(
-            (*accounts.ROUTES, *conversations.ROUTES, *sending.ROUTES, *settings.ROUTES)
+            (
+                *accounts.ROUTES,
+                *conversations.ROUTES,
+                *sending.ROUTES,
+                *settings.ROUTES,
+                *proxies.ROUTES,
+                *operations.routes(),
+            )
         )
+        self._probes: dict[str, Probe] = {**PROBES, "/openapi.json": self._describe}
+        self._description: Answer | None = None
         limits = Limits(rates_of(http), context.clock.monotonic)
-        self._desk = Desk(context, self.router, Gate(Tokens(http)), limits)
+        users = users_of(http, staff, lambda: context.clock.wall_ms() / 1000)
+        self._desk = Desk(context, self.router, Gate(http, users), limits)
 
     async def answer(self, request: Request) -> tuple[Answer, tuple[Header, ...]]:
         """The answer, and what its head says for pages of the web."""
@@ -42,7 +53,7 @@ class Site:
 
     async def _answer(self, request: Request) -> Answer:
         try:
-            probe = PROBES.get(request.path)
+            probe = self._probes.get(request.path)
             if probe is not None:
                 if request.method not in ("GET", "HEAD"):
                     return failure(
@@ -64,3 +75,11 @@ class Site:
         except Exception as error:
             return refusal(internal_error(self._context, request.path, error))
         return found or refusal(NotFound("there is nothing at this path"))
+
+    def _describe(self, context: Context, request: Request) -> Answer:
+        """What can be asked; made when somebody wants to know."""
+        if self._description is None:
+            from wad.api.rest.openapi import description
+
+            self._description = document(200, description(self.router.routes))
+        return self._description

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from wad.audit.reports import MessagesReport, ThreadsReport
 from wad.core.errors import WadError
 
+SYSTEMD: Final = 1
+"""The pid of whoever listens before the daemon is started by a connection (socket activation)."""
 Document = Mapping[str, Any]
 """What the daemon answered, as it came over a door: its fields differ from version to version."""
 
@@ -42,6 +44,19 @@ class Configuration:
         """A whole number; 0 where it is not known."""
         found = self.settings.get(key)
         return int(found.value) if found is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """For Firestore: where they come from, whose project they are for, and what is wrong with them.
+
+    `exposed` is their file, where everybody may read it.
+    """
+
+    source: str
+    project: str = ""
+    exposed: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +95,10 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory and what is wrong in it: paths of another owner, paths that others may read."""
+    """A directory and what is wrong in it: paths of another owner, paths that others may read.
+
+    `hidden`: we may not look at it.
+    """
 
     path: str
     exists: bool
@@ -88,6 +106,7 @@ class Directory:
     mode: int = 0
     foreign: tuple[str, ...] = ()
     exposed: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +174,7 @@ class Facts:
     burst: tuple[Answer, ...] = field(default=())
     audits: Audits = field(default=Audits())
     restarted: Restarted | None = None
+    credentials: Credentials | None = None
 
     # --- the commands of this machine, where nobody but systemd knows the unit's log
 

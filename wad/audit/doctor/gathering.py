@@ -16,7 +16,9 @@ from typing import Any, Final, NamedTuple
 import wad
 from wad.audit import open_rows
 from wad.audit.doctor import host, http, service
+from wad.audit.doctor.cloud import credentials_of
 from wad.audit.doctor.facts import (
+    SYSTEMD,
     Answer,
     Audits,
     Configuration,
@@ -29,7 +31,7 @@ from wad.audit.doctor.facts import (
 )
 from wad.audit.duplicates import Question, audit_messages, audit_threads
 from wad.clock import Clock
-from wad.config import examine
+from wad.config import Loaded, examine
 from wad.core.errors import WadError
 from wad.engine import session
 from wad.home import Home, Homes
@@ -53,12 +55,13 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
     shown = service.show() if systemd else {}
     unit = service.unit_of(shown)
     daemon, error = _daemon(means)
-    configuration = _configuration(means, daemon is not None, service.environment_of(shown))
+    loaded, problems = examine(means.file, {**service.environment_of(shown), **means.environ})
+    configuration = _configuration(_told(means) if daemon is not None else {}, loaded, problems)
     state_dir, sessions = (Path(configuration.text(key)) for key in ("state.dir", "state.sessions"))
     pid = None if daemon is None else int(daemon["pid"])
     uid = _uid(pid, unit.user if unit else "", state_dir)
     listeners = host.listeners(pid)
-    heard = _heard(configuration, listeners, pid)
+    answers = heard(configuration, listeners, pid)
     return Facts(
         version=wad.__version__,
         hostname=os.uname().nodename,
@@ -72,12 +75,13 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
         mounts=tuple(host.mounts_of([state_dir, sessions])),
         sessions=host.directory(sessions, uid),
         accounts=_accounts(sessions),
-        health=heard.health,
-        ready=heard.ready,
-        dashboard=heard.dashboard,
-        burst=heard.burst,
+        health=answers.health,
+        ready=answers.ready,
+        dashboard=answers.dashboard,
+        burst=answers.burst,
         audits=_audits(configuration, means.clock),
         restarted=restarted,
+        credentials=None if loaded is None else credentials_of(loaded),
     )
 
 
@@ -91,11 +95,11 @@ def _daemon(means: Means) -> tuple[Document | None, WadError | None]:
         return None, error
 
 
-def _configuration(means: Means, live: bool, unit: Mapping[str, str]) -> Configuration:
+def _configuration(
+    told: Mapping[str, Setting], loaded: Loaded | None, problems: Sequence[str]
+) -> Configuration:
     """The running daemon's settings, if it tells them; and what is wrong with what the next start would read."""
-    loaded, problems = examine(means.file, {**unit, **means.environ})
     warnings = () if loaded is None else loaded.warnings
-    told = _told(means) if live else {}
     if not told and loaded is None:
         loaded, _ = examine(
             Path(os.devnull), {}
@@ -120,30 +124,38 @@ def _uid(pid: int | None, user: str, state_dir: Path) -> int | None:
         return host.owner_of(pid)
     if (uid := host.user_id(user)) is not None:
         return uid
-    return state_dir.stat().st_uid if state_dir.is_dir() else None
+    there = os.path.isdir(state_dir)  # noqa: PTH112, is_dir() raises where we may not look
+    return state_dir.stat().st_uid if there else None
 
 
 # --- HTTP -------------------------------------------------------------------------------------------
 
 
-class _Heard(NamedTuple):
+class Heard(NamedTuple):
+    """What the port said; None: it was not asked."""
+
     health: Answer | None = None
     ready: Answer | None = None
     dashboard: Answer | None = None
     burst: tuple[Answer, ...] = ()
 
 
-def _heard(settings: Configuration, listeners: Sequence[Listener], pid: int | None) -> _Heard:
-    """What the port says; nothing more once `/health` does not answer."""
+def heard(settings: Configuration, listeners: Sequence[Listener], pid: int | None) -> Heard:
+    """What the port says; nothing more once `/health` does not answer.
+
+    Not asked is a socket that systemd holds while the daemon does not run: asking would start it.
+    """
     if settings.text("http.enabled") == "False":
-        return _Heard()
+        return Heard()
     address, port = settings.text("http.address"), settings.number("http.port")
     if not port:
         port = next((each.port for each in listeners if each.pid == pid), 0)
+    if pid is None and any(each.port == port and each.pid == SYSTEMD for each in listeners):
+        return Heard(Answer(0, error="systemd listens until the daemon starts"))
     health = http.get(address, port, "/health")
     if not health.status:
-        return _Heard(health)
-    return _Heard(
+        return Heard(health)
+    return Heard(
         health,
         http.get(address, port, "/ready"),
         http.get(address, port, "/api/status/dashboard"),

@@ -34,7 +34,8 @@ def mounts_of(paths: Iterable[Path], table: Path = Path("/proc/self/mountinfo"))
     found = []
     for path in paths:
         real = path.resolve()
-        there = next(each for each in (real, *real.parents) if each.exists())
+        # Not Path.exists(), which raises where we may not look.
+        there = next(each for each in (real, *real.parents) if os.path.exists(each))  # noqa: PTH110
         # Of two mounts on one place the later one is seen.
         best = max(
             (each for each in mounted if there.is_relative_to(each.at)),
@@ -91,6 +92,8 @@ def directory(path: Path, uid: int | None) -> Directory:
     """A directory and all below: what is not the user's, and what others may read if they may enter at all."""
     try:
         top = path.stat()
+    except PermissionError:
+        return Directory(str(path), exists=True, hidden=True)
     except OSError:
         return Directory(str(path), exists=False)
     foreign, exposed = [], []

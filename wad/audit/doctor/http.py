@@ -7,6 +7,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
+from urllib.parse import urlsplit
 
 from wad.audit.doctor.facts import Answer
 
@@ -17,8 +18,12 @@ _LARGEST: Final = 8 << 20  # bytes
 
 def get(address: str, port: int, path: str) -> Answer:
     """One answer, whatever it is."""
+    host = _ANY.get(address, address)
+    return _get(http.client.HTTPConnection(host, port, timeout=_PATIENCE), path)
+
+
+def _get(connection: http.client.HTTPConnection, path: str) -> Answer:
     begun = time.monotonic()
-    connection = http.client.HTTPConnection(_ANY.get(address, address), port, timeout=_PATIENCE)
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         response = connection.getresponse()
@@ -34,6 +39,16 @@ def get(address: str, port: int, path: str) -> Answer:
     except ValueError:
         document = None
     return Answer(status, document if isinstance(document, dict) else None, seconds=seconds)
+
+
+def get_url(url: str) -> Answer:
+    """The answer of a URL, http or https."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        return Answer(0, error=f"{url!r} is no address")
+    secure = parts.scheme == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    return _get(kind(parts.hostname, parts.port, timeout=_PATIENCE), parts.path)
 
 
 def burst(address: str, port: int, path: str, count: int) -> tuple[Answer, ...]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from wad.audit.doctor.facts import Facts, Listener, Mount, SessionCounts
+from wad.audit.doctor.facts import SYSTEMD, Facts, Listener, Mount, SessionCounts
 from wad.audit.doctor.finding import Check, Finding
+from wad.core.errors import Denied
 
 _MANY_RESTARTS: Final = 3
 _VOLATILE: Final = ("/tmp", "/run", "/var/run", "/dev/shm")
@@ -58,6 +59,8 @@ def daemon(facts: Facts) -> Finding:
     """The process, over its own socket."""
     check = Check("daemon", "daemon answers")
     error, status = facts.daemon_error, facts.daemon
+    if isinstance(error, Denied):
+        return check.skipped(f"{error}; {error.hint}")
     if status is None:
         return check.failed(str(error or "it does not answer"), facts.start, *facts.log)
     evidence = f"{status['service']} {status['version']}, pid {status['pid']}, receipts {status.get('receipts')}"
@@ -91,11 +94,25 @@ def port(facts: Facts) -> Finding:
                 f"who listens on port {wanted}, only root can see", "sudo wadctl doctor"
             )
     if wanted and there:
+        if there[0].pid == SYSTEMD:
+            return _activated(check, facts)
         return _taken(check, there[0], facts)
     if status is None:
         return check.skipped(f"the daemon does not answer, and nobody else has port {wanted}")
     show = f"ss -ltnp 'sport = :{wanted}'"
     return check.failed(f"nobody listens on port {wanted}", show, *facts.log, facts.restart)
+
+
+def _activated(check: Check, facts: Facts) -> Finding:
+    """systemd listens in the daemon's stead (wad-http.socket), and hands the socket over when the daemon starts."""
+    wanted = facts.configuration.text("http.port")
+    if facts.daemon is None:
+        return check.skipped(f"systemd listens on port {wanted} until the daemon starts")
+    return check.failed(
+        f"systemd listens on port {wanted}, and the daemon did not take the socket",
+        "systemctl status wad-http.socket",
+        facts.restart,
+    )
 
 
 def _taken(check: Check, other: Listener, facts: Facts) -> Finding:
@@ -148,6 +165,8 @@ def writable(facts: Facts) -> Finding:
     """Whether the daemon can write its sessions: by its own word, and by owner, mode and file system."""
     check = Check("sessions_writable", "sessions are writable and owned")
     sessions, user = facts.sessions, facts.user or "wad"
+    if sessions.hidden:
+        return check.skipped(f"you may not look at {sessions.path}: sudo wadctl doctor")
     if not sessions.exists:
         return check.failed(
             f"{sessions.path} does not exist", f"install -d -m 0700 -o {user} -g {user} {sessions.path}"
@@ -198,6 +217,8 @@ def sessions(facts: Facts) -> Finding:
     """What lies on the disk for each account."""
     check = Check("sessions", "session files")
     found = facts.accounts
+    if facts.sessions.hidden:
+        return check.skipped(f"you may not look at {facts.sessions.path}: sudo wadctl doctor")
     if not found:
         return check.warned("there is no account", "wadctl account add NAME --pair")
     broken = [each for each in found if each.error]

@@ -7,9 +7,14 @@ from typing import Final
 
 from wad.audit.doctor.facts import Answer, Document, Facts
 from wad.audit.doctor.finding import Check, Finding
-from wad.core.errors import Denied, NotFound
+from wad.core.errors import BadInput, Denied, NotFound
 
 _ENDED: Final = ("logged_out", "replaced", "banned", "outdated", "failed")
+_FIRESTORE: Final = "firestore"
+_GIVE_CREDENTIALS: Final = (
+    "systemctl edit wad    # [Service] LoadCredential=firebase-service-account:/etc/wad/firebase-sa.json",
+    "wad config check",
+)
 _SIGNED_IN: Final = ("connected", "reconnecting", "connecting")
 
 
@@ -96,6 +101,8 @@ def lock(facts: Facts) -> Finding:
         return check.passed(f"{evidence}, epoch {lease['epoch']}, held by {holder}")
     if holder and holder != facts.daemon["instance"]:
         return check.warned(f"{evidence}; {holder} acts", f"run wadctl on {holder}")
+    if facts.configuration.text("lease.kind") == _FIRESTORE:
+        return check.failed(f"{evidence}; nobody acts", "wadctl lease history", *facts.log)
     where = facts.configuration.text("state.dir")
     return check.failed(
         f"{evidence}; nobody acts", f"ls -l {where}/lease.json", *facts.log, "systemctl restart wad"
@@ -121,12 +128,41 @@ def accounts(facts: Facts) -> Finding:
 
 
 def firestore(facts: Facts) -> Finding:
-    """Credentials and mode, where Firestore is the store."""
+    """Which Firestore, as whom, and whether it can be reached, where lease or store lie in one."""
     check = Check("firestore", "Firestore credentials and mode")
-    kind = facts.configuration.text("store.kind")
-    given = facts.configuration.text("store.firestore_credentials") == "(set)"
-    unused = ", the credentials that are set are not used" if given else ""
-    return check.skipped(f"store.kind is {kind or 'not known'}{unused}")
+    settings, found = facts.configuration, facts.credentials
+    store, lease = settings.text("store.kind"), settings.text("lease.kind")
+    if _FIRESTORE not in (store, lease):
+        given = settings.text("store.firestore_credentials") == "(set)"
+        unused = ", the credentials that are set are not used" if given else ""
+        return check.skipped(f"store.kind is {store}, lease.kind is {lease}{unused}")
+    emulator = settings.text("store.firestore_emulator")
+    if found is not None and found.problem and not emulator:
+        return check.failed(found.problem, *_GIVE_CREDENTIALS, facts.restart)
+    if lease == _FIRESTORE and facts.daemon is not None:
+        told = facts.daemon["lease"]
+        if told["mode"] != "active" and told["holder"] in (None, facts.daemon["instance"]):
+            host = emulator.rpartition(":")[0] or "firestore.googleapis.com"
+            return check.failed(told["reason"], f"getent hosts {host}", *facts.log)
+    if emulator:
+        return check.warned(
+            f"mode emulator, at {emulator}: what lies there is gone with it",
+            "editor /etc/wad/wad.toml    # no firestore_emulator; and no FIRESTORE_EMULATOR_HOST elsewhere",
+            facts.restart,
+        )
+    source = found.source if found is not None else "not known"
+    project = settings.text("store.firestore_project") or (
+        found.project if found is not None else ""
+    )
+    evidence = (
+        f"mode production, project {project or 'of the credentials'}, database"
+        f" {settings.text('store.firestore_database')}, credentials from {source}"
+    )
+    if found is not None and found.exposed:
+        return check.warned(
+            f"{evidence}; everybody may read {found.exposed}", f"chmod o= {found.exposed}"
+        )
+    return check.passed(evidence)
 
 
 def restart(facts: Facts) -> Finding:
@@ -162,7 +198,7 @@ def duplicates(facts: Facts) -> Finding:
     audits = facts.audits
     if audits.messages is None or audits.threads is None:
         error = audits.error
-        if error is None or isinstance(error, NotFound | Denied):
+        if error is None or isinstance(error, NotFound | Denied | BadInput):
             return check.skipped(str(error or "the store was not read"))
         return check.failed(str(error), error.hint or "wadctl audit messages")
     messages, threads = audits.messages, audits.threads

@@ -1,0 +1,61 @@
+"""`wadctl doctor` where the lease lies in Firestore: real daemons, the emulator, and a network that goes away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.firestore.daemons import Machine, a_machine
+from tests.firestore.proxy import Weather
+from wad.store.firestore.access import Access
+
+pytestmark = pytest.mark.timeout(180)
+
+
+async def examined(machine: Machine) -> dict[str, Any]:
+    """Every line by its id."""
+    done = await machine.daemon.wadctl("doctor", "--json", "--full", timeout=100)
+    return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+async def test_the_one_that_acts_and_the_one_that_stands_by(tmp_path: Path, access: Access) -> None:
+    """An emulator is no place for a lease; a standby is told apart from a fault."""
+    async with a_machine(tmp_path, access, "a") as a, a_machine(tmp_path, access, "b") as b:
+        await a.daemon.start()
+        await a.until_mode("active")
+        await b.daemon.start()
+        await b.until_holder("a")
+        active, standby = await examined(a), await examined(b)
+    assert active["lock"]["outcome"] == "PASS"
+    assert (active["firestore"]["outcome"], standby["firestore"]["outcome"]) == ("WARN", "WARN")
+    assert "mode emulator" in active["firestore"]["evidence"]
+    assert (standby["lock"]["outcome"], standby["lock"]["fix"]) == ("WARN", ["run wadctl on a"])
+
+
+async def test_firestore_cannot_be_reached(tmp_path: Path, access: Access) -> None:
+    """Nobody acts, and the line that says why is the one about Firestore."""
+    async with a_machine(tmp_path, access, "a") as machine:
+        machine.proxy.weather = Weather.REFUSED
+        await machine.daemon.start()
+        await machine.until_mode("passive")
+        checks = await examined(machine)
+    assert checks["firestore"]["outcome"] == "FAIL"
+    assert "cannot read the lease" in checks["firestore"]["evidence"]
+    assert checks["firestore"]["fix"][0] == "getent hosts 127.0.0.1"
+    assert checks["lock"]["outcome"] == "FAIL"
+
+
+async def test_credentials_that_are_none(tmp_path: Path, access: Access) -> None:
+    """The daemon does not start with them; the line says what is wrong, and quotes nothing."""
+    environ = {
+        "FIREBASE_SERVICE_ACCOUNT_JSON": '{"private_key": "secret"}',
+        "FIRESTORE_EMULATOR_HOST": "",
+    }
+    async with a_machine(tmp_path, access, "a", environ=environ) as machine:
+        checks = await examined(machine)
+    assert checks["firestore"]["outcome"] == "FAIL"
+    assert "client_email" in checks["firestore"]["evidence"]
+    assert "secret" not in json.dumps(checks)

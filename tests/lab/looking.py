@@ -1,0 +1,34 @@
+"""Trials of looking at an installation: the doctor finds nothing wrong with a healthy one, and restarts keep all."""
+
+from __future__ import annotations
+
+import json
+
+from tests.lab.world import World
+
+_ELSEWHERE = {"firestore"}
+"""The store of the lab is SQLite."""
+
+
+async def doctor(world: World) -> None:
+    """Every line passes, with systemd, socket activation and a restart; the report names no number."""
+    found = await world.container.run("wadctl doctor --restart --json")
+    report = json.loads(found)
+    checks = {check["id"]: check for check in report["checks"]}
+    wrong = {
+        ident: (check["outcome"], check["evidence"])
+        for ident, check in checks.items()
+        if check["outcome"] != "PASS" and ident not in _ELSEWHERE
+    }
+    assert not wrong, wrong
+    assert report["verdict"] == "healthy", report["verdict"]
+    assert world.shop.pn.user not in found
+
+
+async def verify(world: World) -> None:
+    """Two restarts, a message between, audits around."""
+    to = f"+{world.peer.pn.user}"
+    found = await world.container.run(f"wadctl verify --to {to} --json")
+    report = json.loads(found)
+    assert report["verdict"] is True, report
+    assert report["restarts"] == 2, report

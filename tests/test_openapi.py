@@ -1,0 +1,102 @@
+"""The description of the HTTP interface, and schemathesis, which asks the live daemon all that it describes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.daemons import Daemon
+from tests.fake_daemon import FakeDaemon
+from wad.api.operation import operations
+from wad.api.rest.openapi import description
+from wad.api.rest.site import Site
+from wad.core.token import Role, named
+
+TOKEN = "wad_of_the_schema"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with the simulator, an account, and no limits."""
+    environ = {
+        "WAD_HTTP_TOKENS": str(named("schema", Role.ADMIN, TOKEN)),
+        "WAD_HTTP_RATE_SEND": "0",
+        "WAD_HTTP_RATE_ACCOUNTS": "0",
+        "WAD_HTTP_RATE_QR": "0",
+        "WAD_HTTP_MAX_ACCOUNTS": "5",
+    }
+    daemon = Daemon(tmp_path_factory.mktemp("schema"), environ, engine="simulator")
+    asyncio.run(daemon.start())
+    asyncio.run(daemon.call("accounts.add", name="shop", phone="+15550000001"))
+    yield daemon
+    assert asyncio.run(daemon.end()) == 0
+
+
+@pytest.fixture(scope="module")
+def api(running: Daemon) -> Any:
+    """What it says can be asked."""
+    return schemathesis.openapi.from_url(f"http://127.0.0.1:{running.port}/openapi.json")
+
+
+DESCRIBED = [
+    (path, method)
+    for path, methods in description(Site(FakeDaemon()).router.routes)["paths"].items()
+    for method in methods
+    if path != "/api/operations/restart"  # it would end the daemon
+]
+
+
+@pytest.mark.parametrize(("path", "method"), DESCRIBED)
+def test_it_answers_as_it_says(api: Any, path: str, method: str) -> None:
+    """Whatever is asked: a status, a type and a document that are described, and never a fault of ours."""
+
+    @given(case=api[path][method].as_strategy())
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+    def ask(case: Any) -> None:
+        answer = case.call(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+        assert answer.status_code != 500, answer.text
+        case.validate_response(
+            answer,
+            checks=[content_type_conformance, response_schema_conformance, status_code_conformance],
+        )
+
+    ask()
+
+
+def test_every_operation_is_described() -> None:
+    """All but those that stream or carry bytes."""
+    paths = description(Site(FakeDaemon()).router.routes)["paths"]
+    there = {path.rpartition("/")[2] for path in paths if path.startswith("/api/operations/")}
+    wanted = {name for name, declared in operations().items() if not declared.streaming}
+    assert there == wanted - {"media.put"}
+
+
+def test_every_route_is_described() -> None:
+    """With the role that it needs, and the error documents."""
+    routes = Site(FakeDaemon()).router.routes
+    paths = description(routes)["paths"]
+    for route in routes:
+        described = paths[route.path][route.method.lower()]
+        assert "For the role" in described["description"]
+        assert described["responses"]["401"]
+    idents = [one["operationId"] for path in paths.values() for one in path.values()]
+    assert len(set(idents)) == len(idents)
+
+
+def test_it_is_served_to_anybody(running: Daemon) -> None:
+    """A description is no secret."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/openapi.json") as answer:
+        document = json.load(answer)
+    assert document["openapi"].startswith("3.1")

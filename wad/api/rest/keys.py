@@ -1,0 +1,121 @@
+"""The public keys of Google's signers: fetched when they are needed, kept as long as the answer says, fetched again.
+
+While they cannot be fetched the known ones go on for a day; a key that is not known is asked for at most once a minute.
+This module alone imports google.auth (13 MB), and is itself imported with the first token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import urllib.request
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from google.auth.crypt import RSAVerifier
+
+from wad.core.errors import Unavailable
+from wad.core.idtoken import decoded
+
+_TIMEOUT: Final = 10.0
+_AGAIN: Final = (
+    60.0  # seconds between two tries to find a key that is not there, or to reach the server
+)
+_KEPT: Final = 86_400.0  # seconds for which old keys are good while no new ones can be had
+_LARGEST: Final = 1 << 20
+_USUAL: Final = 3600.0  # seconds to keep keys whose answer does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An answer; `max_age` in seconds, None where it does not say."""
+
+    body: bytes
+    max_age: float | None
+
+
+Fetch = Callable[[str], Awaitable[Fetched]]
+
+
+class _Jwk(msgspec.Struct):
+    kid: str
+    kty: str
+    n: str = ""
+    e: str = ""
+
+
+class _Jwks(msgspec.Struct):
+    keys: list[_Jwk]
+
+
+class Keys:
+    """The keys at one address.  `now` gives seconds."""
+
+    def __init__(self, url: str, fetch: Fetch, now: Callable[[], float]) -> None:
+        self._url = url
+        self._fetch = fetch
+        self._now = now
+        self._known: dict[str, RSAVerifier] = {}
+        self._until = float("-inf")
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._one_at_a_time = asyncio.Lock()
+
+    async def verify(self, key: str, signed: bytes, signature: bytes) -> bool | None:
+        """Whether the key's owner signed this; None when there is no such key.  Raises Unavailable."""
+        async with self._one_at_a_time:
+            if self._now() >= self._until or key not in self._known:
+                await self._refresh()
+        verifier = self._known.get(key)
+        return None if verifier is None else bool(verifier.verify(signed, signature))
+
+    async def _refresh(self) -> None:
+        now = self._now()
+        if now - self._tried_at >= _AGAIN:
+            self._tried_at = now
+            try:
+                fetched = await self._fetch(self._url)
+                self._known = _read(fetched.body)
+            except (OSError, ValueError) as error:
+                failure = f"the keys of {self._url} cannot be had: {error}"
+            else:
+                self._fetched_at = now
+                self._until = now + (_USUAL if fetched.max_age is None else fetched.max_age)
+                return
+        else:
+            failure = f"the keys of {self._url} could not be had a moment ago"
+        if now - self._fetched_at > _KEPT:
+            raise Unavailable(failure)
+
+
+def _read(body: bytes) -> dict[str, RSAVerifier]:
+    """Certificates by their id, or a JSON Web Key Set.  Raises ValueError."""
+    document = msgspec.json.decode(body)
+    if isinstance(document, dict) and isinstance(document.get("keys"), list):
+        keys = msgspec.convert(document, _Jwks).keys
+        return {key.kid: _of_jwk(key) for key in keys if key.kty == "RSA"}
+    certificates = msgspec.convert(document, dict[str, str])
+    return {kid: RSAVerifier.from_string(pem) for kid, pem in certificates.items()}
+
+
+def _of_jwk(key: _Jwk) -> RSAVerifier:
+    return RSAVerifier(RSAPublicNumbers(_number(key.e), _number(key.n)).public_key())
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(decoded(text), "big")
+
+
+async def fetch(url: str) -> Fetched:
+    """Ask the server.  Raises OSError."""
+    return await asyncio.to_thread(_fetch, url)
+
+
+def _fetch(url: str) -> Fetched:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+        body = answer.read(_LARGEST)
+        match = re.search(r"max-age=(\d+)", answer.headers.get("Cache-Control") or "")
+    return Fetched(body, float(match[1]) if match else None)

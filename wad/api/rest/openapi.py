@@ -1,0 +1,193 @@
+"""`GET /openapi.json`: what can be asked over HTTP, made from the operations and the routes themselves.
+
+The description is OpenAPI 3.1, whose schemas are JSON Schema as msgspec writes it.  Answers in the form of the replaced
+backend are described by what is common to them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+import wad
+from wad.api.rest.auth import ACCESS
+from wad.api.rest.routing import Route
+
+_Schema = dict[str, Any]
+
+_REF: Final = "#/components/schemas/{name}"
+_ERRORS: Final = {
+    400: "the request cannot be used",
+    401: "no token, or one that proves nothing",
+    403: "the role does not allow it",
+    404: "what was named does not exist",
+    409: "not possible in the present state",
+    413: "too long",
+    422: "the number is not on WhatsApp",
+    429: "too many changes by this caller",
+    500: "a fault of wad's own",
+    501: "wad does not do this",
+    502: "WhatsApp refused, or its library failed",
+    503: "another instance acts, or something cannot be reached now",
+    504: "no answer in time",
+}
+_QUERY: Final[Mapping[str, _Schema]] = {
+    "limit": {"type": "integer", "minimum": 1, "default": 50},
+    "after": {"type": "string", "pattern": "^$|^[0-9]{1,18}-[0-9]{1,18}-.+$"},
+    "orderBy": {"type": "string", "enum": ["lastMessageAt", "createdAt", "tsClient"]},
+    "accountId": {"type": "string", "minLength": 1},
+    "threadId": {"type": "string"},
+}
+_NEEDED: Final = frozenset({"accountId"})
+_PROBES: Final = {
+    "/health": "The whole daemon in numbers.",
+    "/healthz": "The process answers.",
+    "/ready": "Whether this instance acts.",
+    "/readyz": "Whether to send requests here.",
+    "/diag": "The lease, and who heard something last.",
+    "/api/status/dashboard": "Every account at a glance.",
+    "/metrics": "For Prometheus.",
+}
+
+
+def description(routes: Iterable[Route]) -> _Schema:
+    """The whole document."""
+    rows = tuple(routes)
+    paths: dict[str, dict[str, _Schema]] = {
+        path: {"get": _probe(path, text)} for path, text in _PROBES.items()
+    }
+    for route in rows:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "wad",
+            "version": wad.__version__,
+            "description": "A daemon that owns WhatsApp accounts; docs/http.md says more.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(rows),
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A static token, or the id token of a signed-in user.",
+                },
+            },
+        },
+    }
+
+
+def _schemas(routes: Iterable[Route]) -> dict[str, _Schema]:
+    _, components = msgspec.json.schema_components(_types(routes), ref_template=_REF)
+    return {
+        **components,
+        "Success": {
+            "type": "object",
+            "properties": {"success": {"const": True}},
+            "required": ["success"],
+        },
+        "Failure": {
+            "type": "object",
+            "properties": {
+                "success": {"const": False},
+                "error": {"type": "string"},
+                "message": {"type": "string"},
+                "hint": {"type": "string"},
+                "code": {"type": "string"},
+                "retryAfterSeconds": {"type": "integer", "minimum": 1},
+            },
+            "required": ["success", "error", "message"],
+        },
+    }
+
+
+def _types(routes: Iterable[Route]) -> list[Any]:
+    """Every type of a body or a reply."""
+    found: list[Any] = []
+    for route in routes:
+        if route.body is not None:
+            found.append(route.body)
+        if _is_plain(route):
+            found.append(route.declared.reply)
+    return found
+
+
+def _is_plain(route: Route) -> bool:
+    """Whether it answers with the operation's own reply."""
+    return route.path.startswith("/api/operations/")
+
+
+def _probe(path: str, text: str) -> _Schema:
+    kind = "text/plain" if path == "/metrics" else "application/json"
+    answers = {"200": {"description": "OK", "content": {kind: {"schema": {}}}}}
+    if path in ("/health", "/readyz"):
+        answers["503"] = answers["200"] | {"description": "not well, or not ready"}
+    return {"operationId": path.strip("/").replace("/", "_"), "summary": text, "responses": answers}
+
+
+def _operation(route: Route) -> _Schema:
+    operation = route.declared
+    document: _Schema = {
+        "operationId": _ident(route),
+        "summary": operation.help,
+        "description": _needs(route),
+        "security": [{"token": []}, {}] if route.headerless else [{"token": []}],
+        "parameters": _parameters(route),
+        "responses": {"200": _good(route)} | _bad(route),
+    }
+    if route.body is not None:
+        reference = msgspec.json.schema_components([route.body], ref_template=_REF)[0][0]
+        document["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": reference}},
+        }
+    if route.operation == "accounts.pair" and not _is_plain(route):
+        document["responses"]["202"] = _good(route) | {"description": "a code comes already"}
+    return document
+
+
+def _ident(route: Route) -> str:
+    words = re.findall(r"\w+", route.path.removeprefix("/api/"))
+    return "_".join([route.method.lower(), *words])
+
+
+def _needs(route: Route) -> str:
+    role = next(role for role, access in ACCESS.items() if access >= route.access)
+    limit = "" if route.limit is None else f" Limited: {route.limit} by one caller in a minute."
+    return f"For the role {role} and those above.{limit}"
+
+
+def _parameters(route: Route) -> list[_Schema]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+    in_query = [
+        {"name": name, "in": "query", "required": name in _NEEDED, "schema": _QUERY[name]}
+        for name in route.query
+    ]
+    return in_path + in_query
+
+
+def _good(route: Route) -> _Schema:
+    if route.browser:
+        return {"description": "OK", "content": {"text/html": {"schema": {"type": "string"}}}}
+    schema: _Schema = {"$ref": _REF.format(name="Success")}
+    if _is_plain(route):
+        replies = msgspec.json.schema_components([route.declared.reply], ref_template=_REF)
+        schema = replies[0][0]
+    return {"description": "OK", "content": {"application/json": {"schema": schema}}}
+
+
+def _bad(route: Route) -> dict[str, _Schema]:
+    schema = {"$ref": _REF.format(name="Failure")}
+    content = {"application/json": {"schema": schema}}
+    return {
+        str(status): {"description": text, "content": content} for status, text in _ERRORS.items()
+    }

@@ -1,0 +1,160 @@
+"""Users of the apps: signed in with Firebase, in an app that App Check knows, with the role that they have here.
+
+Roles: the administrators and employees that the configuration names; employees, too, are those whom `Staff` knows;
+anybody else who is signed in has `http.user_role`, which is none by default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from wad.api.operation import Access
+from wad.api.rest.exchange import HttpError, Request
+from wad.core.errors import Unavailable
+from wad.core.idtoken import BadToken, Claims, Expected, check, parse
+
+if TYPE_CHECKING:
+    from wad.api.rest.keys import Keys
+    from wad.config.settings import HttpSettings
+
+_REMEMBERED: Final = 60.0  # seconds for which it is known whether somebody is an employee
+_MANY: Final = 10_000
+
+
+class Staff(Protocol):
+    """Who works here.  The Firestore store answers it by `staffProfiles/{uid}` (reference-backend.md 1.4)."""
+
+    async def has(self, uid: str) -> bool:
+        """Whether this user is an employee.  Raises Unavailable."""
+        ...
+
+
+class Signer:
+    """Checks tokens of one kind; its keys, and the library for them, come with the first one."""
+
+    def __init__(
+        self, expected: Expected, make_keys: Callable[[], Keys], now: Callable[[], float]
+    ) -> None:
+        self._expected = expected
+        self._make_keys = make_keys
+        self._now = now
+        self._keys: Keys | None = None
+
+    async def claims(self, text: str) -> Claims:
+        """What the token proves.  Raises BadToken, Unavailable."""
+        token = parse(text)
+        if self._keys is None:
+            await asyncio.to_thread(importlib.import_module, "wad.api.rest.keys")
+            self._keys = self._keys or self._make_keys()
+        good = await self._keys.verify(token.key, token.signed, token.signature)
+        if good is None:
+            raise BadToken("unknown_key", "the token was signed with a key that is not known")
+        if not good:
+            raise BadToken("invalid_signature", "the token's signature is wrong")
+        check(token.claims, self._expected, self._now())
+        return token.claims
+
+
+class Users:
+    """Finds out who a user is, and what they may do."""
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        id_tokens: Signer,
+        app_check: Signer | None,
+        staff: Staff | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._admins = _names(settings.admins)
+        self._employees = _names(settings.employees)
+        self._else = Access.READ if settings.user_role == "viewer" else None
+        self._id_tokens = id_tokens
+        self._app_check = app_check
+        self._staff = staff
+        self._now = now
+        self._remembered: dict[str, tuple[bool, float]] = {}
+
+    async def find(self, token: str, request: Request) -> tuple[Claims, Access | None]:
+        """Who signed in, and what they may do here (None: nothing).  Raises HttpError."""
+        try:
+            claims = await self._claims(self._id_tokens, token, "unauthorized")
+            if self._app_check is not None:
+                proof = request.header(b"x-firebase-appcheck").decode("latin-1")
+                if not proof:
+                    raise _refused("missing_app_check", "missing", "send X-Firebase-AppCheck")
+                await self._claims(self._app_check, proof, "invalid_app_check")
+            return claims, await self._access(claims)
+        except Unavailable as error:
+            raise HttpError(
+                503, "auth_unavailable", str(error), headers=((b"retry-after", b"60"),)
+            ) from error
+
+    async def _claims(self, signer: Signer, token: str, error: str) -> Claims:
+        try:
+            return await signer.claims(token)
+        except BadToken as bad:
+            raise _refused(error, bad.code, str(bad)) from bad
+
+    async def _access(self, claims: Claims) -> Access | None:
+        names = {claims.sub} | ({claims.email.lower()} if claims.email_verified else set())
+        if names & self._admins:
+            return Access.ADMIN
+        if names & self._employees or await self._is_staff(claims.sub):
+            return Access.OPERATE
+        return self._else
+
+    async def _is_staff(self, uid: str) -> bool:
+        if self._staff is None:
+            return False
+        known = self._remembered.get(uid)
+        if known is not None and self._now() < known[1]:
+            return known[0]
+        found = await self._staff.has(uid)
+        if len(self._remembered) >= _MANY:
+            self._remembered.clear()
+        self._remembered[uid] = found, self._now() + _REMEMBERED
+        return found
+
+
+def _names(text: str) -> frozenset[str]:
+    """Uids as they are, addresses in small letters."""
+    words = filter(None, re.split(r"[\s,]+", text))
+    return frozenset(word.lower() if "@" in word else word for word in words)
+
+
+def _refused(error: str, code: str, message: str) -> HttpError:
+    return HttpError(
+        401, error, message, more={"code": code}, headers=((b"www-authenticate", b"Bearer"),)
+    )
+
+
+def users_of(settings: HttpSettings, staff: Staff | None, now: Callable[[], float]) -> Users | None:
+    """The users of the configured project; None where none is configured.  `now`: seconds since 1970."""
+    project, number = settings.firebase_project, settings.app_check_project
+    if not project:
+        return None
+    id_tokens = Signer(
+        Expected(project, f"https://securetoken.google.com/{project}"),
+        _keys_of(settings.firebase_keys, now),
+        now,
+    )
+    app_check = Signer(
+        Expected(f"projects/{number}", f"https://firebaseappcheck.googleapis.com/{number}"),
+        _keys_of(settings.app_check_keys, now),
+        now,
+    )
+    return Users(settings, id_tokens, app_check if number else None, staff, now)
+
+
+def _keys_of(url: str, now: Callable[[], float]) -> Callable[[], Keys]:
+    def make() -> Keys:
+        from wad.api.rest.keys import Keys, fetch
+
+        return Keys(url, fetch, now)
+
+    return make

@@ -1,0 +1,47 @@
+"""Where a row belongs, and what it should say: the rules of the repair.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from wad.audit.keys import parse
+from wad.audit.rows import Aliases
+from wad.core.errors import BadInput
+from wad.core.event import Mark
+from wad.core.jid import Jid, ThreadId
+from wad.core.message import MessageStatus, further, status_of
+
+
+def right_chat(
+    account: str, thread: str, chat: str, sender: str, *, from_me: bool, aliases: Aliases
+) -> Jid | None:
+    """The party that a message's conversation is with; None where nothing tells.
+
+    The reference wrote `[object Object]` where an address belonged (reference-backend.md 5.2): then the thread's own
+    id may still name it, or, of what came in from no group, its sender.
+    """
+    told = (chat, thread.partition("__")[2], "" if from_me else sender)
+    found = next((jid for text in told if (jid := parse(text)) is not None), None)
+    if found is None:
+        return None
+    number = aliases.get((account, str(found)))
+    return Jid.parse(number) if number else found
+
+
+def right_thread(account: str, chat: Jid) -> str | None:
+    """The id of that conversation; None where the account's own id is none."""
+    try:
+        return str(ThreadId.make(account, chat))
+    except BadInput:
+        return None
+
+
+def right_status(marks: Iterable[str]) -> MessageStatus:
+    """The status of a message that another device of ours sent, by what its receipts say.
+
+    The reference read the numbers one too low: sent shown as delivered, delivered as read (reference-backend.md 6).
+    """
+    status = MessageStatus.SENT
+    for mark in marks:
+        status = further(status, status_of(Mark(mark)))
+    return status

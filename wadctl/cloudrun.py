@@ -1,0 +1,90 @@
+"""`wadctl cloud-run restart`: through the installed gcloud, for a backend that still runs there.
+
+Prints one JSON document in any case, as the script that it replaces did.  Exit codes: 0 restarted and seen to be back,
+2 not, 64 usage.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from wadctl.auditing import AuditCommand
+from wadctl.commands import Group, json_option
+from wadctl.session import session
+
+if TYPE_CHECKING:
+    from wad.audit.cloudrun import Ran
+
+_NOT_DONE: Final = 2
+_NO_GCLOUD: Final = 127  # a shell's code for a command that is not there
+_FOR_GCLOUD: Final = 600.0  # seconds; an update waits for the new revision
+
+_HELP: Final = """\
+Restart a backend on Cloud Run, and see that it is back.
+
+Gives the service a new revision through gcloud, waits until it is ready, and asks its /health, which has to answer 200
+and ok. The project is $GCLOUD_PROJECT, else $GCP_PROJECT, else gcloud's own; the service $RUN_SERVICE_NAME, else the
+first whose name matches $RUN_SERVICE_MATCH (whatsapp|baileys|backend); the region $RUN_REGION, else each of
+$RUN_REGIONS, else each that gcloud knows. Always prints one JSON document.
+
+Exit code: 0 restarted and back, 2 not, 64 usage."""
+
+
+def cloud_run_group() -> click.Group:
+    """`wadctl cloud-run` and what is below it."""
+    restart = AuditCommand(
+        "restart",
+        params=[
+            click.Option(
+                ["--tries"], type=click.IntRange(1, 10_000), default=60, show_default=True,
+                help="Look so often whether it is ready, and then whether it is healthy.",
+            ),
+            click.Option(
+                ["--every"], type=click.FloatRange(0, 3600), default=5.0, show_default=True,
+                help="Seconds between two looks.",
+            ),
+            json_option(),
+        ],
+        callback=_restart,
+        help=_HELP,
+    )  # fmt: skip
+    group = Group("cloud-run", help="Steer a backend that still runs on Cloud Run.")
+    group.add_command(restart)
+    return group
+
+
+def _restart(tries: int, every: float) -> None:
+    import secrets
+
+    from wad.audit.cloudrun import Patience, knobs_of, restart
+    from wad.audit.doctor.http import get_url
+
+    now = session()
+    patience = Patience(tries, lambda: now.sleep(every))
+    report = restart(_gcloud, get_url, knobs_of(os.environ), secrets.token_hex(8), patience)
+    now.document(report)
+    raise click.exceptions.Exit(0 if report.ok else _NOT_DONE)
+
+
+def _gcloud(words: Sequence[str]) -> Ran:
+    """Run it; one that is not there, or takes for ever, has failed."""
+    import subprocess
+
+    from wad.audit.cloudrun import Ran
+
+    try:
+        done = subprocess.run(
+            ["gcloud", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_FOR_GCLOUD,
+            check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        return Ran(
+            _NO_GCLOUD, "", "gcloud is not installed: https://cloud.google.com/sdk/docs/install"
+        )
+    except subprocess.TimeoutExpired:
+        return Ran(1, "", f"gcloud did not end within {_FOR_GCLOUD:g} s")
+    return Ran(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,141 @@
+"""`wadctl audit repair`: mends the store; without --apply it only tells what it would do.
+
+Exit codes: 0 nothing to do, or done; 2 a dry run has found something; 1 it could not be done; 64 usage.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from wad.core.errors import BadInput, WadError
+from wadctl.auditing import CLEAN, DUPLICATES, AuditCommand, no_audit
+from wadctl.commands import json_option
+from wadctl.session import Session, session
+
+if TYPE_CHECKING:
+    from wad.audit.reports import Repaired
+
+_CODES: Final = {"clean": CLEAN, "to_repair": DUPLICATES, "repaired": CLEAN}
+
+_HELP: Final = """\
+Mend what bugs left in the store.
+
+Without --apply it changes nothing and tells what it would do. Duplicates are marked and no longer shown; times that are
+no numbers, wrong threads, statuses and summaries are put right; what lies under a hidden id and its number becomes one.
+What every row was before is kept in a file, with which --undo takes it back. The daemon may run; it waits with its
+writes meanwhile.
+
+Exit code: 0 nothing to do, or done; 2 a dry run has found something, 1 it could not be done, 64 usage."""
+
+
+def repair_command() -> AuditCommand:
+    """The command."""
+    path = click.Path(path_type=Path)
+    return AuditCommand(
+        "repair",
+        params=[
+            click.Option(["--apply"], is_flag=True, help="Do it."),
+            click.Option(["--undo"], type=path, metavar="FILE", help="Take back the repair that wrote this file."),
+            click.Option(
+                ["--undo-file"], type=path, metavar="FILE",
+                help="Where to keep what was before [default: repairs/TIME.undo in state.dir].",
+            ),
+            click.Option(["--account", "--accountId"], default="", help="Only this account (id)."),
+            click.Option(["--thread", "--threadId"], default="", help="Only this thread (id)."),
+            click.Option(
+                ["--window-hours", "--windowHours"], type=click.FloatRange(0, min_open=True),
+                help="Look for duplicates only so many hours back [default: all].",
+            ),
+            click.Option(
+                ["--limit"], type=click.IntRange(1), help="Look at so many messages of a thread only [default: all].",
+            ),
+            click.Option(
+                ["--config", "file"], type=path, metavar="FILE",
+                help="The daemon's configuration [default: $WAD_CONFIG, else /etc/wad/wad.toml].",
+            ),
+            json_option(),
+        ],
+        callback=_repair,
+        help=_HELP,
+    )  # fmt: skip
+
+
+def _repair(
+    apply: bool,
+    undo: Path | None,
+    undo_file: Path | None,
+    account: str,
+    thread: str,
+    window_hours: float | None,
+    limit: int | None,
+    file: Path | None,
+) -> None:
+    from wad.audit.mending import Range
+    from wad.audit.repair import repair
+    from wad.clock import SystemClock
+
+    now = session()
+    try:
+        database, state_dir = _store(file)
+        if undo is not None:
+            _take_back(now, database, undo)
+            return
+        kept = (undo_file or _usual(state_dir)) if apply else None
+        wanted = Range(account, thread, window_hours, limit)
+        report = repair(database, wanted, SystemClock().wall_ms(), kept)
+    except WadError as error:
+        no_audit(now, error, link=False)
+        return
+    if now.json:
+        now.document(report)
+    else:
+        _show(now, report)
+    raise click.exceptions.Exit(_CODES[report.verdict])
+
+
+def _store(file: Path | None) -> tuple[Path, Path]:
+    """The store's file, and the state directory.  Raises BadConfig, BadInput."""
+    from wad.audit.place import place_of
+
+    place = place_of(file, os.environ)
+    if place.store != "sqlite":
+        raise BadInput(f"a store of the kind {place.store} cannot be repaired")
+    return place.state_dir / "wad.db", place.state_dir
+
+
+def _usual(state_dir: Path) -> Path:
+    return state_dir / "repairs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.undo"
+
+
+def _take_back(now: Session, database: Path, undo: Path) -> None:
+    from wad.audit.repair import take_back
+
+    report = take_back(database, undo)
+    if now.json:
+        now.document(report)
+    now.say(f"taken back: {report.rows} rows, {report.threads} threads")
+
+
+def _show(now: Session, report: Repaired) -> None:
+    done = "" if report.dry_run else "done: "
+    rows = [
+        ("verdict", f"{done}{report.verdict.replace('_', ' ')}, {report.rows_changed} rows"),
+        ("duplicates", f"{report.duplicates_to_mark} to mark, {report.duplicates_already_marked} marked before,"
+         f" among {report.scanned_messages} messages"),
+        ("times", f"{report.times_rewritten} to be numbers"),
+        ("hidden ids", f"{report.addresses_joined} to be their numbers"),
+        ("messages", f"{report.messages_moved} to go to their threads"),
+        ("statuses", f"{report.statuses_corrected} to put right"),
+        ("threads", f"{report.threads_updated} to derive again"),
+        ("left as it is", f"{report.left} rows, of which nothing tells what would be right"),
+    ]  # fmt: skip
+    click.echo(now.screen.fields(rows), color=now.screen.colour)
+    if report.undo_file:
+        now.say(f"wadctl audit repair --undo {report.undo_file} takes it back")
+    elif report.rows_changed:
+        now.say("nothing was changed; wadctl audit repair --apply does it")
