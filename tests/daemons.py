@@ -43,6 +43,8 @@ class Daemon:
         self.port = free_port()
         self.log = directory / "wad.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.command = [sys.executable, "-m", "wad", "run"]
+        self.passed: tuple[int, ...] = ()
         self.environ = {
             **{name: os.environ[name] for name in _KEPT if name in os.environ},
             "WAD_STATE_DIR": str(self.state),
@@ -62,7 +64,8 @@ class Daemon:
         begun = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "wad", "run"],
+                self.command,
+                pass_fds=self.passed,
                 env={**self.environ, "NOTIFY_SOCKET": str(path)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

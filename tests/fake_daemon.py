@@ -15,7 +15,7 @@ from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
 from wad.core.message import Thread
 from wad.core.place import Place
-from wad.store.port import AccountStatus
+from wad.store.port import AccountStatus, Telling
 
 
 @dataclass
@@ -296,6 +296,7 @@ class FakeStore:
     """No messages; its name, and what others published of their accounts."""
 
     kind = "sqlite"
+    telling: Telling | None = None
 
     def __init__(self) -> None:
         self.published: list[AccountStatus] = []

@@ -31,7 +31,8 @@ from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.flow.outbound import Outbound
 from wad.home import Homes
-from wad.store import Store, open_store
+from wad.store import Store
+from wad.store.sqlite import SqliteStore
 
 until = partial(small_world.until, patience=30.0)
 """A worker is a process that loads a library: on a busy machine its start takes seconds."""
@@ -160,7 +161,7 @@ async def a_real_world(
     options = EngineOptions(
         media, proxy=proxy, probe_every=probe_every, probe_timeout=probe_timeout
     )
-    store = await open_store("sqlite", directory)
+    store = await SqliteStore.open(directory / "wad.db")
     async with WhatsApp(pings=pings) as server:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in server.environment().items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fake_daemon import FakeDaemon, FakeHistory
@@ -11,6 +13,7 @@ from wad.api.health import diag, health, healthz, ready, readyz
 from wad.api.reference import Document
 from wad.core.connection import State
 from wad.core.place import Place
+from wad.store.port import Telling
 
 
 @pytest.fixture
@@ -128,6 +131,50 @@ def test_a_store_that_refuses(daemon: FakeDaemon) -> None:
     """What was received and cannot be stored degrades it."""
     daemon.accounts.have("a").inbound.error = "the disk is full"
     assert ask(daemon)["reasons"] == ["what 1 account(s) received cannot be stored now"]
+
+
+def telling(daemon: FakeDaemon, **changes: Any) -> None:
+    """The store is on Firestore."""
+    found = Telling(waiting=0, oldest_ms=None, refused=0, quota=100, error="")
+    daemon.store.telling = msgspec.structs.replace(found, **changes)
+
+
+def test_firestore_is_disabled_where_all_lies_here(daemon: FakeDaemon) -> None:
+    """Nothing waits for anybody."""
+    document = ask(daemon)
+    assert (document["firestore"], document["telling"]) == ("disabled", None)
+
+
+def test_what_waits_for_firestore(daemon: FakeDaemon) -> None:
+    """How much and for how long; a while is normal, more degrades it."""
+    telling(daemon, waiting=3, oldest_ms=daemon.clock.wall - 5000)
+    document = ask(daemon)
+    assert document["firestore"] == "connected"
+    assert document["telling"] == {"documents": 3, "oldestSeconds": 5.0, "refused": 0}
+    assert document["status"] == "healthy"
+    telling(daemon, waiting=9, oldest_ms=daemon.clock.wall - 90_000, error="unreachable")
+    document = ask(daemon)
+    assert document["firestore"] == "disconnected"
+    assert document["reasons"] == ["9 documents wait for Firestore, the oldest for 90 s"]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "warnings", "refused"), [(49, 0, False), (50, 1, False), (100, 0, True)]
+)
+def test_a_backlog_has_an_alarm_before_its_quota(
+    daemon: FakeDaemon, waiting: int, warnings: int, refused: bool
+) -> None:
+    """From half of it on a warning; from all of it on nothing more is received."""
+    telling(daemon, waiting=waiting)
+    found = daemon.store.telling
+    assert len(found.warnings) == warnings
+    assert bool(found.refusal) is refused
+
+
+def test_what_firestore_refuses_is_a_warning(daemon: FakeDaemon) -> None:
+    """And why it does not go on is another."""
+    telling(daemon, refused=2, error="denied")
+    assert len(daemon.store.telling.warnings) == 2
 
 
 def test_warnings_are_counted(daemon: FakeDaemon) -> None:

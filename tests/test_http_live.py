@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.daemons import Daemon
 from tests.http_client import ask
 from tests.test_system import a_system
 
@@ -62,6 +65,34 @@ async def test_a_burst_is_answered(tmp_path: Path) -> None:
         for path in ("/health", "/ready", "/readyz", "/healthz", "/diag", "/api/status/dashboard"):
             replies = await asyncio.gather(*(ask(system.daemon.port, path) for _ in range(30)))
             assert [reply.status for reply in replies] == [200] * 30
+
+
+_AS_SYSTEMD = """
+import os, sys
+os.dup2(int(os.environ["FD"]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
+os.execv(sys.executable, [sys.executable, "-m", "wad", "run"])
+"""
+
+
+async def test_a_burst_during_a_restart_is_answered(tmp_path: Path) -> None:
+    """With a socket that systemd holds, as here the test does: thirty ask while it ends and starts, none is refused."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        daemon = Daemon(tmp_path, {"FD": str(listener.fileno())}, engine="simulator")
+        daemon.command = [sys.executable, "-c", _AS_SYSTEMD]
+        daemon.passed = (listener.fileno(),)
+        port = listener.getsockname()[1]
+        await daemon.start()
+        before = (await daemon.call("version"))["boot_id"]
+        ending = asyncio.create_task(daemon.end())
+        asking = [asyncio.create_task(ask(port, "/health")) for _ in range(15)]
+        assert await ending == 0
+        asking += [asyncio.create_task(ask(port, "/health")) for _ in range(15)]
+        await daemon.start()
+        replies = await asyncio.gather(*asking)
+        assert (await daemon.call("version"))["boot_id"] != before
+        assert await daemon.end() == 0
+    assert [reply.status for reply in replies] == [200] * 30
 
 
 async def test_the_newest_message_is_known_after_a_restart(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from tests.world import World, a_world, until
 from wad.core.errors import BadInput, Conflict, NotFound, TooLong
 from wad.core.jid import Jid
-from wad.core.outbox import Claim, Claimed, NotSent, Refused, Unknown
+from wad.core.message import MessageStatus
+from wad.core.outbox import Claim, Claimed, Entry, NotSent, Refused, Unknown
 from wad.core.outgoing import (
     Attachment,
     AttachmentKind,
@@ -212,6 +213,24 @@ async def test_the_crash_rule(tmp_path: Path, left: bool, state: str) -> None:
             await until(lambda: account.status.state == "connected", "connected")
             sent = texts_sent(world, account)
             assert sent == ([] if left else ["one"])
+
+
+async def test_what_another_machine_was_sending_is_never_sent_again(tmp_path: Path) -> None:
+    """This machine's session has no trace of it, which proves nothing: whenever it becomes known, it is uncertain."""
+    async with a_world(tmp_path) as world:
+        async with world.leading():
+            ident = (await world.connected()).id
+        async with world.leading():
+            account = world.accounts.find(ident)
+            await until(lambda: account.status.state == "connected", "connected")
+            entry = Entry(
+                id="e9", account=ident, thread=f"{ident}__{BOB}", to=str(BOB), content=Text("one"), client_id="k9",
+                secret=b"theirs", created_ms=1, state=MessageStatus.SENDING, attempts=1, claim=Claim("there", 1),
+            )  # fmt: skip
+            await world.store.enqueue(entry)
+            world.outbound.wake(ident)
+            found = await world.outbound.settled(entry.id, timeout=5)
+            assert (found.state, texts_sent(world, account)) == ("uncertain", [])
 
 
 async def test_a_send_under_way_is_finished_when_the_reign_ends(

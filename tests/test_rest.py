@@ -16,6 +16,7 @@ from wad.api.rest.limits import Limit, Limits
 from wad.api.rest.routing import Router
 from wad.api.rest.site import Site
 from wad.core.connection import State
+from wad.core.place import Place
 from wad.core.token import Role, named
 from wad.store.port import AccountStatus
 
@@ -39,6 +40,19 @@ async def a_site(**settings: Any) -> AsyncIterator[tuple[FakeDaemon, int]]:
     daemon.accounts.have("acc-1").become(State.CONNECTED, paired=True)
     async with serve_http(daemon, "127.0.0.1", 0) as port:
         yield daemon, port
+
+
+async def test_an_account_that_is_elsewhere_is_shown() -> None:
+    """The apps see it, disconnected, with the reason and without a code."""
+    async with a_site() as (daemon, port):
+        place = Place(account="acc-9", instance="host-b", since_ms=1000, name="Shop")
+        daemon.accounts.places.append(place)
+        answer = await ask(port, "/api/whatsapp/accounts", token=ADMIN)
+    shown = answer.document["accounts"][1]
+    assert (shown["id"], shown["name"], shown["status"]) == ("acc-9", "Shop", "disconnected")
+    assert shown["qrCode"] is None
+    assert shown["lastError"].startswith("its session lies on host-b, since ")
+    assert shown["passiveModeReason"] is None
 
 
 # --- who ----------------------------------------------------------------------------------------

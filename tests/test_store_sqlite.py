@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.config.loaded import defaults
 from tests.contracts.store import StoreContract
 from tests.contracts.world import (
     ACC,
@@ -30,6 +31,7 @@ from tests.contracts.world import (
     sending,
     wa_id,
 )
+from wad.clock import SystemClock
 from wad.core.change import Change, PutMark
 from wad.core.errors import Damaged, StateUnwritable, Unavailable
 from wad.core.outbox import Sent
@@ -86,7 +88,8 @@ def files(path: Path) -> list[Path]:
 
 async def test_the_configured_kind_is_sqlite(tmp_path: Path) -> None:
     """`open_store` knows it by name."""
-    store = await open_store("sqlite", tmp_path)
+    config = defaults(STATE_DIRECTORY=str(tmp_path)).config
+    store = await open_store(config, SystemClock())
     assert store.kind == "sqlite"
     assert (tmp_path / "wad.db").exists()
     await store.close()
@@ -332,6 +335,7 @@ async def test_reading_does_not_wait_for_writing(tmp_path: Path) -> None:
 _WRITER = """
 import asyncio, sys
 from pathlib import Path
+from tests.config.loaded import defaults
 from tests.contracts.store import ACC, arrival, queued, CLAIMED, EPOCH
 from wad.store.port import Cursor
 from wad.store.sqlite import SqliteStore

@@ -20,9 +20,10 @@ from wad.flow.leader import Leader
 from wad.flow.outbound import Outbound
 from wad.home import Homes
 from wad.media import Media
-from wad.store import Store, open_store
+from wad.store import Store
 from wad.store.lease import FileLease
 from wad.store.places import OneMachine, Places
+from wad.store.sqlite import SqliteStore
 
 PATIENT = 10.0  # seconds until a test that waits for something gives up
 
@@ -113,7 +114,7 @@ async def a_world(
     clock = ShiftedClock()
     sessions = directory / "sessions"
     sessions.mkdir(parents=True, exist_ok=True)
-    store = await open_store("sqlite", directory)
+    store = await SqliteStore.open(directory / "wad.db")
     engine = SimulatorEngine(auto_pair=auto_pair, clock=clock)
     bus = Bus(clock)
     leader: list[Leader] = []

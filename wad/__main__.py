@@ -123,6 +123,30 @@ def show(file: Path | None, as_json: bool) -> None:
     click.echo(_as_json(loaded) if as_json else _as_text(loaded))
 
 
+@cli.group()
+def firestore() -> None:
+    """Look at Firestore as the daemon would, without the daemon."""
+
+
+@firestore.command("check")
+@_config_option
+@click.pass_context
+def check_firestore(ctx: click.Context, file: Path | None) -> None:
+    """Say whether Firestore can be used, in one word and a sentence: FIRESTORE_OK, or what is wrong.
+
+    FIRESTORE_MISSING: there are no credentials.  FIRESTORE_MALFORMED: they cannot be read.  FIRESTORE_DENIED: they may
+    not read there.  FIRESTORE_UNREACHABLE: no answer.  Nothing is written.
+    """
+    import asyncio
+
+    loaded = load(file, os.environ)
+    from wad.store.firestore.check import check as look
+
+    finding = asyncio.run(look(loaded.config.store, loaded.config.lease.document, os.environ))
+    click.echo(f"{finding.verdict}: {finding.why}")
+    ctx.exit(finding.verdict.exit_code)
+
+
 def _as_text(loaded: Loaded) -> str:
     rows = [(key, origin.shown, origin.source) for key, origin in loaded.origins.items()]
     keys, values = (max(len(row[column]) for row in rows) for column in (0, 1))

@@ -139,7 +139,9 @@ class Daemon:
     @property
     def warnings(self) -> list[str]:
         """What an operator should know now."""
-        return [*self._warnings, *([self._refusal] if self._refusal else [])]
+        telling = self.store.telling
+        untold = [] if telling is None else telling.warnings
+        return [*self._warnings, *([self._refusal] if self._refusal else []), *untold]
 
     def restart(self) -> None:
         """End gracefully, and let a fresh process take over."""
@@ -149,8 +151,11 @@ class Daemon:
     @asynccontextmanager
     async def reign(self, epoch: int) -> AsyncIterator[None]:
         """Everything exclusive."""
-        await self.store.fence(epoch)
-        async with self.accounts.reign(epoch), self.outbound.reign(epoch):
+        async with (
+            self.store.reign(epoch, self.outbound.wake),
+            self.accounts.reign(epoch),
+            self.outbound.reign(epoch),
+        ):
             yield
 
     # --- looking at ourselves -------------------------------------------------------------------
@@ -178,9 +183,11 @@ class Daemon:
         refusal = ""
         if free < least:
             refusal = f"less than {least} MB are left on the disk of {self.homes.root}: accounts wait for more room"
+        elif (telling := self.store.telling) is not None:
+            refusal = telling.refusal
         if refusal != self._refusal:
             self._refusal = refusal
-            log.warning("%s", refusal or "there is room on the disk again")
+            log.warning("%s", refusal or "there is room again")
             self.accounts.reconsider()
 
     async def look_at_disk(self) -> None:
@@ -231,7 +238,7 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
     clock = SystemClock()
     with StateLock(config.state.dir, boot_id):
         async with open_shared(config, boot_id, clock) as shared:
-            store = await _open_store(loaded)
+            store = await _open_store(loaded, clock)
             try:
                 # In Firestore the fence itself remembers the newest epoch, and it need not be within reach now.
                 floor = await store.epoch() if config.lease.kind == "file" else 0
@@ -405,10 +412,10 @@ def _make_directory(directory: os.PathLike[str]) -> None:
         ) from error
 
 
-async def _open_store(loaded: Loaded) -> Store:
+async def _open_store(loaded: Loaded, clock: Clock) -> Store:
     state = loaded.config.state.dir
     try:
-        return await open_store(loaded.config.store.kind, state)
+        return await open_store(loaded.config, clock)
     except Damaged as error:
         raise Damaged(
             str(error),

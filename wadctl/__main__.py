@@ -18,6 +18,7 @@ from wad.core.errors import WadError
 from wadctl.auditing import audit_group
 from wadctl.cloudrun import cloud_run_group
 from wadctl.commands import Command, Group, command_of, grow, json_option
+from wadctl.copying import copy_command
 from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
 from wadctl.importing import import_command
@@ -202,6 +203,7 @@ def _build() -> None:
         "accounts.import_baileys": import_command(),
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
+        "store.copy": copy_command(),
         "sessions.export": session_export_command(),
         "sessions.import": session_import_command(),
     }

@@ -174,11 +174,12 @@ def _param(field: msgspec.structs.FieldInfo) -> click.Parameter:
     sentence = f"{meaning[:1].upper()}{meaning[1:]}."
     if kind is bool:
         return click.Option([flag, field.name], is_flag=True, default=field.default, help=sentence)
+    default = str(field.default) if isinstance(field.default, StrEnum) else field.default
     return click.Option(
         [flag, field.name],
         type=_click_type(kind, metas),
-        default=field.default,
-        show_default=field.default not in ("", 0, None, ()),
+        default=default,
+        show_default=default not in ("", 0, None, ()),
         multiple=several,
         help=sentence,
     )

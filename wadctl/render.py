@@ -58,6 +58,7 @@ def _status(screen: Screen, reply: Any) -> str:
         f"{reply['service']} {reply['version']} on {reply['instance']}: {mode} ({plain(lease['reason'])}{held})",
         f"up {duration(reply['uptime_s'])}, pid {reply['pid']}, engine {reply['engine']}, store {reply['store']},"
         f" receipts {reply['receipts'] or 'unknown'}",
+        *_telling(reply["telling"]),
         "",
         _accounts(screen, reply["accounts"]),
     ]
@@ -67,6 +68,13 @@ def _status(screen: Screen, reply: Any) -> str:
     if warnings:
         lines += ["", *(f"{screen.paint('warning:', 'yellow')} {plain(text)}" for text in warnings)]
     return "\n".join(lines)
+
+
+def _telling(telling: Any) -> list[str]:
+    if telling is None or not telling["waiting"]:
+        return []
+    age = "" if telling["oldest_s"] is None else f", the oldest for {duration(telling['oldest_s'])}"
+    return [f"{telling['waiting']} documents wait to be told to Firestore{age}"]
 
 
 def _accounts(screen: Screen, accounts: Any) -> str:

@@ -17,7 +17,7 @@ from click.shell_completion import get_completion_class
 
 from wad.__main__ import cli
 from wad.spool import Spool
-from wad.store import open_store
+from wad.store.sqlite import SqliteStore
 from wadctl.__main__ import root as wadctl
 from wadpack import gobuild, licences, manual
 from wadpack.bundle import BUNDLED
@@ -139,7 +139,7 @@ def schemas() -> tuple[int, int]:
         directory = Path(name)
 
         async def make_store() -> None:
-            await (await open_store("sqlite", directory)).close()
+            await (await SqliteStore.open(directory / "wad.db")).close()
 
         asyncio.run(make_store())
         Spool.open(directory / "spool.db").close()

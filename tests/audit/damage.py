@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.contracts.world import ACC, arrival
 from wad.core.change import Change, PutAlias
-from wad.store import open_store
+from wad.store.sqlite import SqliteStore
 from wad.store.sqlite_rows import MESSAGE_COLUMNS
 
 LID, PN = "111222333@lid", "40700000001@s.whatsapp.net"
@@ -18,7 +18,7 @@ LID, PN = "111222333@lid", "40700000001@s.whatsapp.net"
 async def filled(state_dir: Path, *changes: list[Change]) -> Path:
     """A store's file that holds these changes; `state_dir` is made."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    store = await open_store("sqlite", state_dir)
+    store = await SqliteStore.open(state_dir / "wad.db")
     try:
         for change in changes:
             await store.record(ACC, change)

@@ -35,7 +35,7 @@ from wad.core.errors import BadInput, Conflict
 from wad.core.event import Event, Mark
 from wad.core.message import Message, Thread
 from wad.core.plan import plan
-from wad.store import open_store
+from wad.store.sqlite import SqliteStore
 
 NOW = NOON + 60_000
 
@@ -72,7 +72,7 @@ def taken_back(file: Path) -> dict[str, list[Any]]:
 
 async def shown(file: Path) -> tuple[list[Thread], list[Message]]:
     """What readers see."""
-    store = await open_store("sqlite", file.parent)
+    store = await SqliteStore.open(file)
     try:
         threads = await store.threads(None, limit=100)
         return threads, [
@@ -216,7 +216,7 @@ async def test_a_status_is_what_the_receipts_say(tmp_path: Path) -> None:
 async def test_a_message_of_ours_says_what_the_outbox_says(tmp_path: Path) -> None:
     """The entry is the law."""
     file = await filled(tmp_path, arrival(1))
-    store = await open_store("sqlite", tmp_path)
+    store = await SqliteStore.open(file)
     await store.enqueue(queued("hello"))
     await store.close()
     before = await shown(file)

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon, engine, growth, http, idling, takeover
+from tests.bench import daemon, engine, firestore, growth, http, idling, takeover
 from tests.bench.measure import Figure
 
 MEASURES = (
@@ -25,6 +25,7 @@ MEASURES = (
     growth.reconnects,
     takeover.takeover,
     takeover.rss_firestore,
+    firestore.firestore_batch,
     idling.idle,
     idling.restart_same_host,
 )

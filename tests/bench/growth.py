@@ -24,7 +24,8 @@ from wad.core.change import Change
 from wad.core.event import Content, MessageKind, MessageReceived
 from wad.core.jid import Jid
 from wad.core.plan import plan
-from wad.store import Store, open_store
+from wad.store import Store
+from wad.store.sqlite import SqliteStore
 
 _MOST = 1.2
 _FLAT = 1.1
@@ -187,7 +188,7 @@ class _Filled:
 @asynccontextmanager
 async def _filled(directory: Path) -> AsyncIterator[_Filled]:
     directory.mkdir(exist_ok=True)
-    store = await open_store("sqlite", directory)
+    store = await SqliteStore.open(directory / "wad.db")
     try:
         yield _Filled(store)
     finally:

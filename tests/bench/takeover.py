@@ -111,16 +111,16 @@ async def takeover() -> Sequence[Figure]:
 
 @measure("rss_firestore")
 async def rss_firestore() -> Sequence[Figure]:
-    """Resident memory with the lease in Firestore, active, beside the same daemon with its lease in a file."""
+    """Resident memory with lease and store in Firestore, active, beside the same daemon with both on its disk."""
     async with a_database() as access:
         with tempfile.TemporaryDirectory() as directory:
             found = []
-            for kind in ("firestore", "file"):
-                environ = {"WAD_LEASE_KIND": kind}
-                async with a_machine(Path(directory), access, kind, environ=environ) as machine:
+            for store, lease in (("firestore", "firestore"), ("sqlite", "file")):
+                environ = {"WAD_STORE_KIND": store, "WAD_LEASE_KIND": lease}
+                async with a_machine(Path(directory), access, store, environ=environ) as machine:
                     await machine.daemon.start()
                     await machine.until_mode("active")
                     assert machine.daemon.process is not None
                     found.append(rss_mb(machine.daemon.process.pid))
     ours, peer = found
-    return [Figure("rss_firestore", ours, "MB", 80.0, "the same with lease.kind = file", peer)]
+    return [Figure("rss_firestore", ours, "MB", 80.0, "the same on sqlite", peer)]

@@ -34,7 +34,7 @@ from wad.config import SETTINGS
         ("engine.device_name = ''", "engine.device_name must be 1 to 50 characters, not ''"),
         ("instance.id = 'a b'", "instance.id must be 1 to 128 of"),
         (f"control.socket = '/{'x' * 107}'", "control.socket must be at most 107 bytes long"),
-        ("store.kind = 'firestore'", "store.kind 'firestore' comes with a later version"),
+        ("store.kind = 'mongo'", "store.kind must be one of sqlite, firestore, not 'mongo'"),
     ],
 )
 def test_bad_value_is_told_what_it_must_be(write: Write, text: str, problem: str) -> None:

@@ -183,12 +183,14 @@ async def _record(store: Store, events: Sequence[tuple[Event, int]], *, knowing:
         await store.record(ACC, changes)
 
 
+# `fresh` makes a new store for each example, and every adapter's test class runs the same function.
+_BY_DESIGN = (HealthCheck.function_scoped_fixture, HealthCheck.differing_executors)
+
+
 class OrderContract(OneStore):
     """Order and repetition."""
 
-    @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=60, deadline=None, suppress_health_check=_BY_DESIGN)
     @given(events=EVENTS, data=st.data())
     async def test_any_order_and_repetition_ends_in_the_same_store(
         self, fresh: Fresh, events: list[tuple[Event, int]], data: st.DataObject
@@ -204,9 +206,7 @@ class OrderContract(OneStore):
             found = await _seen(other)
         assert found == expected
 
-    @settings(
-        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=30, deadline=None, suppress_health_check=_BY_DESIGN)
     @given(
         order=st.permutations(["settle", "echo", "delivered", "read"]),
         outcome=st.sampled_from([Sent(wa_id(1), NOON + 1000), Unknown(wa_id(1), "crash")]),

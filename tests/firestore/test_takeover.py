@@ -12,6 +12,7 @@ import pytest
 
 from tests.firestore.daemons import Machine, a_machine, pids_of
 from tests.firestore.proxy import Weather
+from tests.firestore.stores import Console
 from tests.firestore.test_lease import PATH, a_record
 from tests.whatsapp import WhatsApp
 from wad.store.firestore.access import Access
@@ -84,6 +85,34 @@ async def test_a_frozen_holder_finds_out(a: Machine, b: Machine) -> None:
     assert (await b.lease())["mode"] == "active"
     assert await b.daemon.end(signal.SIGINT) == 0
     assert (await a.until_mode("active"))["epoch"] == 3
+
+
+async def test_a_frozen_holder_writes_nothing_exclusive(tmp_path: Path, access: Access) -> None:
+    """SIGSTOP past its ttl with an account's status still to be told; after SIGCONT the new holder's word stands."""
+    on_firestore = {"WAD_STORE_KIND": "firestore"}
+    console = Console(access)
+    async with (
+        a_machine(tmp_path, access, "a", environ=on_firestore) as a,
+        a_machine(tmp_path, access, "b", environ=on_firestore) as b,
+    ):
+        await a.daemon.start()
+        await a.until_mode("active")
+        shown = await a.daemon.call("accounts.add", name="shop", phone="+15550000001")
+        path = f"accounts/{shown['id']}"
+        async with asyncio.timeout(30):
+            while await console.get(path) is None:
+                await asyncio.sleep(0.02)
+        await b.daemon.start()
+        await b.until_holder("a")
+        a.signal(signal.SIGSTOP)
+        await b.until_mode("active")
+        before = await console.there(path)
+        a.signal(signal.SIGCONT)
+        await a.until_holder("b")
+        assert await console.there(path) == before
+        assert await a.daemon.end() == 0
+        assert await console.there(path) == before
+    console.close()
 
 
 async def test_a_frozen_holder_writes_nothing(a: Machine, b: Machine, access: Access) -> None:

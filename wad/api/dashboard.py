@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import wad
@@ -42,9 +43,9 @@ def dashboard(context: Context, base_url: str | None) -> Document:
     now_ms = context.clock.wall_ms()
     leader = context.leader
     valid = leader.valid_for()
-    until = None if valid is None else iso(now_ms + int(valid * 1000))
+    now = _Now(now_ms, iso(now_ms), None if valid is None else iso(now_ms + int(valid * 1000)))
     return {
-        "timestamp": iso(now_ms),
+        "timestamp": now.text,
         "service": {
             "status": "degraded" if context.sessions_writable is False else "healthy",
             "uptime": round(context.uptime, 3),
@@ -66,35 +67,46 @@ def dashboard(context: Context, base_url: str | None) -> Document:
             "writable": context.sessions_writable,
             "totalAccounts": tally.accounts,
         },
-        "accounts": [_row(account, now_ms, context.started_ms, until) for account in accounts],
+        "accounts": [_row(account, now, context.started_ms) for account in accounts],
         "summary": _summary(accounts),
     }
 
 
-def _row(account: Account, now_ms: int, started_ms: int, until: str | None) -> Document:
-    status, inbound, card = account.status, account.inbound, account.card
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What is the same for every account: the moment, and until when workers may act."""
+
+    ms: int
+    text: str
+    until: str | None
+
+
+def _row(account: Account, now: _Now, started_ms: int) -> Document:
+    status, inbound = account.status, account.inbound
     state, history = status.state, inbound.history
-    seen_ms = now_ms if state is _CONNECTED else account.left_ms
+    connected = state is _CONNECTED
+    left_ms = account.left_ms
+    history_at = iso_or_null(history.last_ms)
     return {
         "accountId": shown_id(account),
-        "phone": masked_phone(card.phone),
+        "phone": masked_phone(account.card.phone),
         "status": status_word(status),
         "lastEventAt": iso_or_null(inbound.last_event_ms),
         "lastMessageAt": iso_or_null(inbound.last_message_ms),
-        "lastSeen": iso_or_null(seen_ms),
+        "lastSeen": now.text if connected else iso_or_null(left_ms),
         "reconnectCount": account.logins - 1 if account.logins else 0,
         "reconnectAttempts": status.attempts,
         "needs_qr": state in NEEDS_QR,
         "hasDiskSession": status.paired,
-        "isStale": state in _TRYING and now_ms - (seen_ms or started_ms) > _STALE_MS,
-        "leaseUntil": until if account.worker is not None else None,
+        "isStale": state in _TRYING and now.ms - (left_ms or started_ms) > _STALE_MS,
+        "leaseUntil": now.until if account.worker is not None else None,
         "lastBackfillAt": None,
-        "lastHistorySyncAt": iso_or_null(history.last_ms),
+        "lastHistorySyncAt": history_at,
         "dedupe": {"wrote": inbound.recorded, "skipped": inbound.duplicates, "strongSkipped": 0},
         "history": {
             "wrote": history.recorded,
             "skipped": history.known,
-            "lastRunAt": iso_or_null(history.last_ms),
+            "lastRunAt": history_at,
             "lastBatchCount": history.last_messages,
         },
     }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from wad.api.context import Context
     from wad.flow.account import Account
+    from wad.store.port import Telling
 
 _CONNECTED: Final = State.CONNECTED
 _ILL: Final = (
@@ -53,7 +54,8 @@ def health(context: Context, request_id: str) -> Document:
     valid = leader.valid_for()
     writable = context.sessions_writable
     oldest_s = None if tally.oldest_ms is None else round((now_ms - tally.oldest_ms) / 1000, 1)
-    reasons = _reasons(tally, oldest_s, writable)
+    telling = context.store.telling
+    reasons = [*_reasons(tally, oldest_s, writable), *_untold(telling, now_ms)]
     return {
         "ok": writable is not False,
         "status": "degraded" if reasons else "healthy",
@@ -80,6 +82,7 @@ def health(context: Context, request_id: str) -> Document:
         "receipts": accounts.engine.receipts,
         "backlog": {"rows": tally.backlog, "oldestSeconds": oldest_s},
         "store": context.store.kind,
+        "telling": _telling(telling, now_ms),
         "warnings": len(context.warnings) + tally.warnings,
         "internalErrors": context.internal_errors,
     }
@@ -223,6 +226,27 @@ def _reasons(tally: Tally, oldest_s: float | None, writable: bool | None) -> lis
     if oldest_s is not None and oldest_s > _SLOW_S:
         reasons.append(f"a received message has waited {oldest_s:.0f} s to be stored")
     return reasons
+
+
+def _telling(telling: Telling | None, now_ms: int) -> Document | None:
+    """What waits to be told to Firestore, and for how long the oldest does."""
+    if telling is None:
+        return None
+    oldest_ms = telling.oldest_ms
+    return {
+        "documents": telling.waiting,
+        "oldestSeconds": None if oldest_ms is None else round((now_ms - oldest_ms) / 1000, 1),
+        "refused": telling.refused,
+    }
+
+
+def _untold(telling: Telling | None, now_ms: int) -> list[str]:
+    if telling is None or telling.oldest_ms is None:
+        return []
+    waited_s = (now_ms - telling.oldest_ms) / 1000
+    if waited_s <= _SLOW_S:
+        return []
+    return [f"{telling.waiting} documents wait for Firestore, the oldest for {waited_s:.0f} s"]
 
 
 def _accounts(count: int) -> str:

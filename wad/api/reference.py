@@ -57,14 +57,16 @@ def lock_status(leader: Leader) -> str:
     return "held_by_other" if leader.holder else "not_held"
 
 
-def firestore(store: Store) -> str | None:
-    """`disabled` where the store is another one; None: not known."""
-    return "disabled" if store.kind == "sqlite" else None
+def firestore(store: Store) -> str:
+    """`disabled` where the store is another one; `disconnected` while what is to be told does not get there."""
+    if store.telling is None:
+        return "disabled"
+    return "disconnected" if store.telling.error else "connected"
 
 
-def firestore_connected(store: Store) -> bool | None:
-    """The same as yes, no or not known."""
-    return {"connected": True, "disabled": False}.get(firestore(store) or "")
+def firestore_connected(store: Store) -> bool:
+    """The same as yes or no."""
+    return firestore(store) == "connected"
 
 
 @lru_cache(maxsize=1024)

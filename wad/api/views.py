@@ -93,6 +93,19 @@ class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class TellingView(msgspec.Struct, frozen=True, kw_only=True):
+    """What Firestore has still to be told.  `waiting` documents of at most `quota`, the oldest for `oldest_s` seconds.
+
+    `refused` documents are such as Firestore does not take.  `error`: why it does not go on; empty while it does.
+    """
+
+    waiting: int
+    oldest_s: float | None
+    quota: int
+    refused: int
+    error: str
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """The whole daemon at a glance."""
 
@@ -107,6 +120,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     receipts: str | None
     store: str
+    telling: TellingView | None
     lease: LeaseView
     accounts: tuple[AccountView, ...]
     warnings: tuple[str, ...]
@@ -250,6 +264,21 @@ def lease_view(context: Context) -> LeaseView:
         epoch=leader.epoch,
         valid_s=None if valid is None else round(valid, 1),
         reason=leader.reason,
+    )
+
+
+def telling_view(context: Context) -> TellingView | None:
+    """What Firestore has still to be told; None where the store is this machine's own."""
+    telling = context.store.telling
+    if telling is None:
+        return None
+    since = telling.oldest_ms
+    return TellingView(
+        waiting=telling.waiting,
+        oldest_s=None if since is None else round((context.clock.wall_ms() - since) / 1000, 1),
+        quota=telling.quota,
+        refused=telling.refused,
+        error=telling.error,
     )
 
 

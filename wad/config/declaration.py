@@ -17,8 +17,6 @@ class Check:
 
     text: str
     holds: Callable[[Any], bool]
-    later: tuple[str, ...] = ()
-    """Values that a later version will take."""
 
 
 def between(low: int, high: int) -> Check:
@@ -26,10 +24,10 @@ def between(low: int, high: int) -> Check:
     return Check(f"from {low} to {high}", lambda value: low <= value <= high)
 
 
-def one_of(*choices: str, later: tuple[str, ...] = ()) -> Check:
+def one_of(*choices: str) -> Check:
     """One of these words."""
     text = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
-    return Check(text, lambda value: value in choices, later)
+    return Check(text, lambda value: value in choices)
 
 
 def like(pattern: str, text: str) -> Check:

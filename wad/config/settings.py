@@ -231,7 +231,7 @@ class StoreSettings:
     kind: str = setting(
         "sqlite",
         "The kind of store.",
-        check=one_of("sqlite", later=("firestore",)),
+        check=one_of("sqlite", "firestore"),
     )
     firestore_credentials: str = setting(
         "",
@@ -251,6 +251,12 @@ class StoreSettings:
         "(default)",
         "The name of the Firestore database.",
         check=like(r"\(default\)|[a-z0-9-]{1,63}", "(default), or the name of a database"),
+    )
+    firestore_backlog: int = setting(
+        1_000_000,
+        "At most so many documents wait on this machine while Firestore cannot be reached (a message is one, about 2 KB"
+        " on the disk). From half of it on there is a warning; beyond it workers stop, and messages wait at WhatsApp.",
+        check=between(1000, 1_000_000_000),
     )
     firestore_emulator: str = setting(
         "",
@@ -394,6 +400,12 @@ class Config:
 
 
 RELATIONS: Final = (
+    Relation(
+        "lease.kind",
+        ("store.kind",),
+        "firestore where store.kind is firestore: what several machines share, one of them must hold",
+        lambda value: not (value["store.kind"] == "firestore" and value["lease.kind"] == "file"),
+    ),
     Relation(
         "lease.ttl",
         ("lease.renew_every", "lease.margin"),

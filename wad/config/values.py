@@ -47,8 +47,6 @@ def usable(row: Setting, raw: object) -> object:
     check = row.check
     if check is None or check.holds(value):
         return value
-    if value in check.later:
-        raise Wrong(f"{value!r} comes with a later version of wad; now it must be {check.text}")
     raise _must(row, check.text, value)
 
 

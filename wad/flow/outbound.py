@@ -36,6 +36,7 @@ from wad.engine.port import Fate, Worker
 from wad.flow.account import Account
 from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
+from wad.flow.reaper import Reaper, is_over
 from wad.flow.refusals import Refusals
 from wad.store import Store
 from wad.store.port import Enqueued
@@ -135,6 +136,10 @@ class Outbound:
         """Do not send it.  Raises NotFound, Conflict."""
         return await self._settle(ident, Cancel())
 
+    def wake(self, account: str) -> None:
+        """Somebody else has queued something for this account."""
+        self._waker(account).set()
+
     # --- the reign --------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -143,13 +148,28 @@ class Outbound:
         self._epoch = epoch
         self._accounts.on_new = self._join
         self._accounts.on_gone = self._leave
+        reaping = asyncio.create_task(self._reap(epoch), name="reaper")
         try:
             for account in self._accounts.all():
                 self._join(account)
             yield
         finally:
+            reaping.cancel()
+            await asyncio.gather(reaping, return_exceptions=True)
             await self._drain()
             self._epoch = None
+
+    async def _reap(self, epoch: int) -> None:
+        reaper = Reaper(self._store, self._clock, self._is_here, self._settle)
+        while True:
+            try:
+                await reaper.look(epoch)
+            except WadError as error:
+                log.warning("cannot look for stranded messages: %s", error)
+            await asyncio.sleep(_LOOK)
+
+    def _is_here(self, account: str) -> bool:
+        return any(one.id == account for one in self._accounts.all())
 
     async def _drain(self) -> None:
         """Take nothing more; what is being sent may finish for a moment, the crash rule judges the rest."""
@@ -183,16 +203,15 @@ class Outbound:
         return self._wake.setdefault(account, asyncio.Event())
 
     async def _send_all(self, account: Account) -> None:
-        judged = False
+        first = True
         refusals = Refusals(self._clock, _RETRY)
         while not self._closing:
             wake = self._waker(account.id)
             wake.clear()
             pause = _LOOK
             try:
-                if not judged:
-                    await self._judge_stranded(account)
-                    judged = True
+                await self._judge_stranded(account, first=first)
+                first = False
                 while await self._send_next(account, refusals):
                     pass
                 if refusals:
@@ -207,15 +226,24 @@ class Outbound:
                 async with asyncio.timeout(pause):
                     await wake.wait()
 
-    async def _judge_stranded(self, account: Account) -> None:
-        """The crash rule for what an earlier process left in `sending`."""
-        stranded = await self._store.entries(account.id, states=[MessageStatus.SENDING], limit=1000)
-        for entry in stranded:
+    async def _judge_stranded(self, account: Account, *, first: bool) -> None:
+        """The crash rule for what was left in `sending`: at first by any sender before us, whatever its epoch.
+
+        Later by one of an earlier epoch: what another machine claimed may become known here at any time.
+        """
+        sending = await self._store.entries(account.id, states=[MessageStatus.SENDING], limit=1000)
+        for entry in sending:
+            if not (first or is_over(entry, self._epoch or 0)):
+                continue
             found = await asyncio.to_thread(
                 self._accounts.engine.sent_as, account.home, entry.secret
             )
+            ours = entry.claim is not None and entry.claim.holder == self._holder
             why = "the process that was sending it ended"
-            outcome: Outcome = NotSent(why) if found is None else Unknown(found, why)
+            outcome: Outcome = Unknown(found or "", why)
+            if found is None and ours:
+                # Of what another machine sent, this machine's session need not know.
+                outcome = NotSent(why)
             await self._settle(entry.id, outcome)
 
     async def _send_next(self, account: Account, refusals: Refusals) -> bool:

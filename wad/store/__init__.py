@@ -5,23 +5,68 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from wad.clock import Clock
 from wad.config import Config
+from wad.core.errors import Conflict
 from wad.home import state_lock
 from wad.store.lease import FileLease, LeaseRecord
 from wad.store.places import OneMachine, Places
+from wad.store.port import Copying
 from wad.store.port import Store as Store
 
+if TYPE_CHECKING:
+    from wad.store.firestore.store import FirestoreStore
 
-async def open_store(kind: str, state_dir: Path) -> Store:
-    """Open the store of this kind; the adapter's library is imported only now."""
-    if kind == "sqlite":
+_FILE: Final = "wad.db"
+_THREADS: Final = 5  # for calls to Firestore: three batches, a read, and somebody who waits
+
+
+async def open_store(config: Config, clock: Clock) -> Store:
+    """Open the configured store; the adapter's library is imported only now, and the network not reached for.
+
+    Raises Damaged, StateUnwritable, Unavailable, BadConfig.
+    """
+    if config.store.kind == "sqlite":
         from wad.store.sqlite import SqliteStore
 
-        return await SqliteStore.open(state_dir / "wad.db")
-    raise ValueError(f"no store is named {kind!r}")
+        return await SqliteStore.open(config.state.dir / _FILE)
+    return await _open_firestore(config, clock)
+
+
+async def _open_firestore(config: Config, clock: Clock) -> FirestoreStore:
+    from wad.store.firestore.access import access_of
+    from wad.store.firestore.client import Firestore
+    from wad.store.firestore.store import FirestoreStore
+
+    return await FirestoreStore.open_at(
+        config.state.dir / _FILE,
+        Firestore(access_of(config.store), "store", _THREADS),
+        lease=config.lease.document,
+        who=config.instance.id,
+        clock=clock,
+        quota=config.store.firestore_backlog,
+    )
+
+
+async def copy_to_firestore(config: Config, clock: Clock) -> AsyncIterator[Copying]:
+    """Fill Firestore from the embedded store that is in use; how far it is, again and again.
+
+    Raises Conflict (another acts there, or there is nothing to copy), Unavailable, BadConfig.
+    """
+    if config.store.kind != "sqlite":
+        raise Conflict(
+            "this installation is on Firestore already", hint="`wadctl status` shows what waits"
+        )
+    from wad.store.firestore.copy import copy
+
+    store = await _open_firestore(config, clock)
+    try:
+        async for done in copy(store, config.lease.document):
+            yield done
+    finally:
+        await store.close()
 
 
 @dataclass(frozen=True, slots=True)

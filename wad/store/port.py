@@ -7,7 +7,8 @@ Unavailable (try again later; nothing was half done) and StateUnwritable (the di
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
@@ -77,12 +78,67 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     instance: str = ""
 
 
+class Telling(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store on another machine has still to be told, of what lies here.
+
+    `waiting` documents, of at most `quota`, the oldest since `oldest_ms`; `refused` ones are not taken there at all.
+    `error`: why it does not go on; empty while it does.
+    """
+
+    waiting: int
+    oldest_ms: int | None
+    refused: int
+    quota: int
+    error: str
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing more may be received; empty when it may."""
+        if self.waiting < self.quota:
+            return ""
+        return f"{self.waiting} documents wait to be told, as many as may: accounts wait until some are told"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should know."""
+        found = [f"{self.waiting} documents wait to be told: {self.error}"] if self.error else []
+        if self.quota / 2 <= self.waiting < self.quota:
+            found.append(f"{self.waiting} documents wait to be told; at {self.quota} accounts stop")
+        if self.refused:
+            found.append(
+                f"{self.refused} documents are refused there, and lie here only: see the log"
+            )
+        return found
+
+
+class Copying(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a copy is, in documents; `refused` ones the other store does not take."""
+
+    told: int
+    waiting: int
+    refused: int
+
+
 class Store(Protocol):
     """Messages, threads, the outbox and the accounts' published status."""
 
     @property
     def kind(self) -> str:
         """The configured name: `sqlite`, `firestore`."""
+        ...
+
+    @property
+    def telling(self) -> Telling | None:
+        """What another machine has still to be told; None where all lies on this one."""
+        ...
+
+    def reign(
+        self, epoch: int, on_queued: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[None]:
+        """Fence the epoch; while inside, call `on_queued` with the account of what others queue.
+
+        Raises Fenced, Unavailable.
+        """
         ...
 
     async def record(

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar, assert_never
 
@@ -24,7 +25,7 @@ from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome, advance, same_message
 from wad.database import open_database, open_reader, transaction, translated
 from wad.store.migrations import STEPS
-from wad.store.port import AccountStatus, Cursor, Enqueued, Page, Recorded, Totals
+from wad.store.port import AccountStatus, Cursor, Enqueued, Page, Recorded, Telling, Totals
 from wad.store.sqlite_messages import insert_entry, put_message
 from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry, take_amendment
 from wad.store.sqlite_people import put_alias
@@ -85,6 +86,11 @@ class SqliteStore:
         self._reading.close()
         self._writing.close()  # the last to close folds the log into the file
 
+    @property
+    def telling(self) -> Telling | None:
+        """Nothing: all lies here."""
+        return None
+
     # --- threads of execution -------------------------------------------------------------------
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -120,7 +126,7 @@ class SqliteStore:
         """Apply changes, move the cursor: one transaction."""
 
         def work(db: sqlite3.Connection) -> Recorded:
-            recorded = _apply(db, account, changes)
+            recorded = self._put(db, account, changes)
             if cursor is not None:
                 db.execute(
                     "INSERT OR REPLACE INTO cursors VALUES (?,?,?)",
@@ -129,6 +135,10 @@ class SqliteStore:
             return recorded
 
         return await self._write(work)
+
+    def _put(self, db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> Recorded:
+        """Apply changes, inside a transaction."""
+        return _apply(db, account, changes)
 
     async def cursor(self, account: str) -> Cursor | None:
         """How far this account's spool was recorded."""
@@ -235,6 +245,12 @@ class SqliteStore:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
 
         await self._write(work)
+
+    @asynccontextmanager
+    async def reign(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
+        """Fence; nobody else queues anything here."""
+        await self.fence(epoch)
+        yield
 
     async def put_account(self, status: AccountStatus, *, epoch: int) -> None:
         """Publish an account's status."""

@@ -17,11 +17,12 @@ from wad.api.rest.limits import Limit
 from wad.api.rest.routing import Call, Route
 from wad.core.connection import State
 from wad.core.errors import UnknownAccount
+from wad.core.place import Place, told
 from wad.store.fields import account_fields
+from wad.store.port import AccountStatus
 
 if TYPE_CHECKING:
     from wad.flow.account import Account
-    from wad.store.port import AccountStatus
 
 _FRESH_MS: Final = 60_000
 _QUIET: Final = (
@@ -92,8 +93,10 @@ async def list_(call: Call) -> Answer:
     context = call.context
     if context.leader.active:
         shown = [await account_document(call, account) for account in context.accounts.all()]
+        shown += [_published(_of(place)) for place in context.accounts.elsewhere()]
     else:
-        shown = [_published(call, status) for status in await context.store.accounts()]
+        why = context.leader.reason
+        shown = [_published(status, why) for status in await context.store.accounts()]
     content = framed(call, accounts=shown, cached=False, lockReason=context.leader.reason)
     return document(200, content)
 
@@ -122,8 +125,20 @@ async def account_document(call: Call, account: Account) -> Document:
     }
 
 
-def _published(call: Call, status: AccountStatus) -> Document:
-    """What the active instance has told of an account."""
+def _of(place: Place) -> AccountStatus:
+    """What an account that is elsewhere would publish here."""
+    return AccountStatus(
+        account=place.account,
+        name=place.name,
+        phone=place.phone,
+        state=State.ELSEWHERE,
+        reason=told(place),
+        since_ms=place.since_ms,
+    )
+
+
+def _published(status: AccountStatus, passive: str | None = None) -> Document:
+    """What is known of an account that has nothing live here; `passive`: why this instance does not act."""
     return {
         "id": status.account,
         "name": status.name,
@@ -134,7 +149,7 @@ def _published(call: Call, status: AccountStatus) -> Document:
         "createdAt": None,
         "lastUpdate": timestamp(max(status.since_ms, 0)),
         "lastError": None if status.state in _WELL else status.reason,
-        "passiveModeReason": call.context.leader.reason,
+        "passiveModeReason": passive,
     }
 
 

@@ -1,4 +1,9 @@
 """Firestore, for an installation on several machines: the lease's record and the store.
 
-`client` is the only module that imports the library; nothing imports it before a Firestore is opened.
+`client`, `listening`, `commit` and `check` alone know Google's library; nothing imports it before it is needed.
+
+    store     the embedded store as a working copy (`replica`), and what keeps it and Firestore alike
+    capture   what is to be told; documents, fields, outbox_fields: as which documents; teller: tells it
+    fetcher   what other machines told; intake: what functions queued; copy: from the embedded store, once
+    lease     the record (`record`), the fence, where sessions lie (`places`)
 """

@@ -1,4 +1,4 @@
-"""Opening a database, calling it, watching documents; with `listening` the only module that knows Google's library.
+"""Opening a database, calling it, watching documents; what a failure of Google's library means.
 
 The synchronous client is used, since only that one can listen; its calls run in a few threads, each with a deadline and
 without the library's own retries, so that whoever asks decides what a failure means.  A channel that did not answer in
@@ -19,10 +19,11 @@ from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
-from google.cloud.firestore_v1.base_query import BaseQuery
+from google.cloud.firestore_v1.base_query import BaseQuery, FieldFilter
 from google.cloud.firestore_v1.batch import WriteBatch
 from google.cloud.firestore_v1.client import Client as _Client
 from google.cloud.firestore_v1.document import DocumentReference
+from google.cloud.firestore_v1.query import Query
 from google.cloud.firestore_v1.services.firestore.client import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports.grpc import FirestoreGrpcTransport
 from google.cloud.firestore_v1.transforms import DELETE_FIELD, SERVER_TIMESTAMP, Increment
@@ -30,7 +31,7 @@ from google.cloud.firestore_v1.types.firestore import Target
 from google.oauth2 import service_account
 from proto.datetime_helpers import DatetimeWithNanoseconds
 
-from wad.core.errors import BadConfig, Conflict, NotFound, Unavailable, WadError
+from wad.core.errors import BadConfig, BadInput, Conflict, NotFound, Unavailable, WadError
 from wad.store.firestore.access import Access, service_account_of
 from wad.store.firestore.listening import Snapshot, Stream, Tell
 from wad.store.firestore.threads import Threads
@@ -40,7 +41,9 @@ __all__ = [
     "SERVER_TIMESTAMP",
     "Batch",
     "DocumentReference",
+    "FieldFilter",
     "Increment",
+    "Query",
     "Snapshot",
 ]
 
@@ -100,7 +103,7 @@ class Firestore:
         """What `work` returns; it gives every call of its own a timeout and `retry=None`.
 
         Raises Conflict (a precondition failed, or the document exists), NotFound (an update of what is not there),
-        Unavailable (no answer, denied, too much at once).
+        BadInput (a document that Firestore does not take), Unavailable (no answer, denied, too much at once).
         """
         return await self._threads.run(lambda: self._call(work))
 
@@ -194,12 +197,40 @@ def _ours(error: google_errors.GoogleAPICallError) -> WadError:
             return NotFound(said)
         case google_errors.PermissionDenied() | google_errors.Unauthenticated():
             return Unavailable(f"Firestore denies access: {said}")
+        case google_errors.InvalidArgument():
+            return BadInput(said)
         case google_errors.DeadlineExceeded():
             return Unavailable("Firestore does not answer")
         case google_errors.ServiceUnavailable():
             return Unavailable(f"Firestore is unreachable: {said}")
         case _:
             return Unavailable(f"Firestore: {type(error).__name__}: {said}")
+
+
+_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next try
+_CONTENDED: Final = (0.1, 0.2, 0.5, 1.0)  # another wrote the same document
+_EXHAUSTED: Final = (
+    5.0,
+    15.0,
+    60.0,
+    120.0,
+)  # the quota is used up: asking more often makes it worse
+_DENIED: Final = (10.0, 60.0)  # a person has to mend it
+
+
+def pause_after(error: BaseException, failures: int) -> float:
+    """Seconds to wait after an error of this kind, which is the one after `failures` others."""
+    pauses: tuple[float, ...] = _PAUSES
+    match error.__cause__ or error:
+        case google_errors.Aborted() | google_errors.Conflict():
+            pauses = _CONTENDED
+        case google_errors.ResourceExhausted():
+            pauses = _EXHAUSTED
+        case google_errors.PermissionDenied() | google_errors.Unauthenticated() | BadConfig():
+            pauses = _DENIED
+        case auth_errors.GoogleAuthError():
+            pauses = _DENIED
+    return pauses[min(failures, len(pauses) - 1)]
 
 
 # --- credentials --------------------------------------------------------------------------------
@@ -227,6 +258,9 @@ def _of_environment(access: Access) -> tuple[Credentials, str]:
             f"Firestore: no credentials: {error}",
             hint="set store.firestore_credentials, or the systemd credential firebase-service-account",
         ) from error
+    except (AttributeError, TypeError, ValueError) as error:
+        # The library takes any JSON for an object.
+        raise BadConfig("GOOGLE_APPLICATION_CREDENTIALS: no JSON of credentials") from error
     if not (access.project or project):
         raise BadConfig("store.firestore_project is not set, and the credentials name none")
     return found, access.project or str(project)

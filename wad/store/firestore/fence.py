@@ -42,6 +42,10 @@ class Fence:
     def _path(self, epoch: int, shard: int) -> str:
         return f"{self._fences}/{epoch}.{shard}"
 
+    def path(self, epoch: int, account: str) -> str:
+        """The document that must be there for writes of this epoch, chosen by account."""
+        return self._path(epoch, zlib.crc32(account.encode()) % SHARDS)
+
     def read(self, client: Client) -> int:
         """The newest epoch that began; 0 for none."""
         return epoch_of(client.document(self.pointer).get(retry=None, timeout=TIMEOUT))
@@ -68,8 +72,7 @@ class Fence:
 
     def check(self, client: Client, batch: Batch, epoch: int, account: str) -> None:
         """Add to a batch what refuses it, whole and with NotFound, unless this epoch is the newest."""
-        shard = zlib.crc32(account.encode()) % SHARDS
-        batch.update(client.document(self._path(epoch, shard)), {"account": account})
+        batch.update(client.document(self.path(epoch, account)), {"account": account})
 
 
 def epoch_of(pointer: Snapshot) -> int:

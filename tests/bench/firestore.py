@@ -1,0 +1,98 @@
+"""The store on the Firestore emulator: how fast it tells, and what it asks for while nothing happens."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.bench.measure import Figure, measure
+from tests.bench.takeover import a_database
+from tests.contracts.world import ACC, arrival
+from tests.firestore.stores import a_store
+from wad.core.change import Change
+from wad.core.jid import Jid
+from wad.store.firestore.access import Access
+from wad.store.firestore.capture import FACTS
+from wad.store.firestore.client import Client, Firestore
+from wad.store.firestore.commit import Write, commit, upsert
+from wad.store.firestore.documents import Told
+from wad.store.firestore.replica import Replica, open_replica
+from wad.store.firestore.teller import BATCH, STAMPS
+
+_MESSAGES: Final = 2_000
+_TURNS: Final = 5
+_CHATS: Final = 20
+
+
+async def _raw(access: Access, told: Sequence[Told]) -> float:
+    """Documents a second that the emulator takes of the same documents, made ready before, one batch after another."""
+    firestore = Firestore(access, "raw", 1)
+
+    def work(client: Client) -> float:
+        batches: list[list[Write]] = []
+        for start in range(0, len(told), BATCH):
+            part = told[start : start + BATCH]
+            batches.append([upsert(client, one.path, one.fields or {}, STAMPS) for one in part])
+        begun = time.monotonic()
+        for batch in batches:
+            commit(client, batch, 60)
+        return len(told) / (time.monotonic() - begun)
+
+    try:
+        return await firestore.call(work)
+    finally:
+        firestore.close()
+
+
+def _changes(count: int) -> list[Change]:
+    """Messages, spread over chats."""
+    chats = [Jid.parse(f"4070000{number:04d}@s.whatsapp.net") for number in range(_CHATS)]
+    return [change for number in range(count) for change in arrival(number, chats[number % _CHATS])]
+
+
+async def _backlog(path: Path) -> list[Told]:
+    """A replica with a backlog, and what it has to tell."""
+    replica = Replica(path, *open_replica(path))
+    try:
+        changes = _changes(_MESSAGES)
+        for start in range(0, len(changes), 500):
+            await replica.record(ACC, changes[start : start + 500])
+        return await replica.waiting(len(changes), FACTS)
+    finally:
+        await replica.close()
+
+
+async def _ours(access: Access, directory: Path, count: int) -> float:
+    """Documents a second of a replica that has them to tell."""
+    begun = time.monotonic()
+    async with a_store(access, directory, "here") as store:
+        await store.told()
+        return count / (time.monotonic() - begun)
+
+
+@measure("firestore_batch")
+async def firestore_batch() -> Sequence[Figure]:
+    """How fast a backlog is told, beside bare batches of the same documents, in turn: the emulator has its moods."""
+    ours: list[float] = []
+    raw: list[float] = []
+    async with a_database() as access:
+        for number in range(-1, _TURNS):
+            databases = [
+                Access(project=f"demo-{name}-{number}", emulator=access.emulator)
+                for name in ("raw", "ours")
+            ]
+            with tempfile.TemporaryDirectory() as directory:
+                told = await _backlog(Path(directory, "here.db"))
+                bare = await _raw(databases[0], told)
+                full = await _ours(databases[1], Path(directory), len(told))
+            if number >= 0:  # Java takes its time for the first of them
+                raw.append(bare)
+                ours.append(full)
+    peer = statistics.median(raw)
+    word = "the same documents in bare batches, one after another"
+    value = statistics.median(ours)
+    return [Figure("firestore_batch", value, "documents/s", 0.8 * peer, word, peer, at_least=True)]

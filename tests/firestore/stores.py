@@ -1,0 +1,97 @@
+"""Stores on the emulator, as the tests want them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from wad.clock import Clock, SystemClock
+from wad.store.firestore.access import Access
+from wad.store.firestore.client import Client, Firestore
+from wad.store.firestore.store import FirestoreStore
+
+LEASE: Final = "wa_metrics/longrun/locks/wa_connection"
+
+Document = dict[str, Any]
+
+
+@asynccontextmanager
+async def a_store(
+    access: Access,
+    directory: Path,
+    who: str = "here",
+    *,
+    clock: Clock | None = None,
+    quota: int = 1_000_000,
+) -> AsyncIterator[FirestoreStore]:
+    """The store of the machine `who`, whose replica lies in a file of that name."""
+    store = await FirestoreStore.open_at(
+        directory / f"{who}.db",
+        Firestore(access, "store", 5),
+        lease=LEASE,
+        who=who,
+        clock=clock or SystemClock(),
+        quota=quota,
+    )
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+class Console:
+    """What a person sees and does in Firestore, without wad."""
+
+    def __init__(self, access: Access) -> None:
+        self._firestore = Firestore(access, "console", 1)
+
+    async def get(self, path: str) -> Document | None:
+        """One document; None where there is none."""
+
+        def work(client: Client) -> Document | None:
+            found: Document | None = client.document(path).get(retry=None, timeout=30).to_dict()
+            return found
+
+        return await self._firestore.call(work)
+
+    async def there(self, path: str) -> Document:
+        """One document, which must be there."""
+        found = await self.get(path)
+        assert found is not None, path
+        return found
+
+    async def all(self, collection: str) -> dict[str, Document]:
+        """A collection, by document id."""
+
+        def work(client: Client) -> dict[str, Document]:
+            found = client.collection(collection).get(retry=None, timeout=30)
+            return {snapshot.id: snapshot.to_dict() or {} for snapshot in found}
+
+        return await self._firestore.call(work)
+
+    async def group(self, name: str) -> dict[str, Document]:
+        """A collection group, by path."""
+
+        def work(client: Client) -> dict[str, Document]:
+            found = client.collection_group(name).get(retry=None, timeout=30)
+            return {snapshot.reference.path: snapshot.to_dict() or {} for snapshot in found}
+
+        return await self._firestore.call(work)
+
+    async def set(self, path: str, document: Document) -> None:
+        """Write one document whole."""
+        await self._firestore.call(
+            lambda client: client.document(path).set(document, retry=None, timeout=30)
+        )
+
+    async def delete(self, path: str) -> None:
+        """Take one away."""
+        await self._firestore.call(
+            lambda client: client.document(path).delete(retry=None, timeout=30)
+        )
+
+    def close(self) -> None:
+        """Hang up."""
+        self._firestore.close()

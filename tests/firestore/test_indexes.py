@@ -1,0 +1,141 @@
+"""Each query is covered by `packaging/firestore/firestore.indexes.json`: the emulator runs any, Google does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.cloud.firestore_v1.base_query import BaseQuery
+
+from tests.contracts.world import ACC, EPOCH, arrival, queued, sent
+from tests.firestore.stores import a_store
+from tests.firestore.test_lease import a_record
+from tests.world import until
+from wad.store.firestore.access import Access
+from wad.store.firestore.fetcher import COLLECTIONS
+
+FILE = Path(__file__).parents[2] / "packaging" / "firestore" / "firestore.indexes.json"
+
+
+@dataclass(frozen=True)
+class Need:
+    """The index that a query needs."""
+
+    collection: str
+    scope: str
+    fields: tuple[tuple[str, str], ...]
+
+
+def need_of(query: Any) -> Need:
+    """Equalities first, then what is sorted by; a range needs its field sorted."""
+    (source,) = query["from"]
+    filters = query.get("where", {})
+    parts = filters.get("compositeFilter", {}).get("filters", [filters] if filters else [])
+    tests = [part["fieldFilter"] for part in parts]
+    equal = [(t["field"]["fieldPath"], "ASCENDING") for t in tests if t["op"] == "EQUAL"]
+    order = [(o["field"]["fieldPath"], o["direction"]) for o in query.get("orderBy", [])]
+    ranges = [t["field"]["fieldPath"] for t in tests if t["op"] != "EQUAL"]
+    order += [(path, "ASCENDING") for path in ranges if path not in dict(order)]
+    order = [(path, direction) for path, direction in order if path != "__name__"]
+    scope = "COLLECTION_GROUP" if source.get("allDescendants") else "COLLECTION"
+    return Need(source["collectionId"], scope, (*equal, *order))
+
+
+def is_covered(need: Need) -> bool:
+    """Whether the file, or what Firestore has by itself, serves it."""
+    file = json.loads(FILE.read_text())
+    if len(need.fields) > 1:
+        return any(
+            (index["collectionGroup"], index["queryScope"]) == (need.collection, need.scope)
+            and tuple((f["fieldPath"], f["order"]) for f in index["fields"]) == need.fields
+            for index in file["indexes"]
+        )
+    for path, direction in need.fields:
+        for override in file["fieldOverrides"]:
+            if (override["collectionGroup"], override["fieldPath"]) == (need.collection, path):
+                return any(
+                    (index["order"], index["queryScope"]) == (direction, need.scope)
+                    for index in override["indexes"]
+                )
+        # Of single fields Firestore has indexes by itself, for one collection at a time.
+        return need.scope == "COLLECTION"
+    return True
+
+
+@pytest.fixture
+def needs(monkeypatch: pytest.MonkeyPatch) -> set[Need]:
+    """Of every query that is made."""
+    found: set[Need] = set()
+    original = BaseQuery._to_protobuf
+
+    def noting(query: BaseQuery) -> Any:
+        wire = original(query)
+        found.add(need_of(json.loads(type(wire).to_json(wire, use_integers_for_enums=False))))
+        return wire
+
+    monkeypatch.setattr(BaseQuery, "_to_protobuf", noting)
+    return found
+
+
+async def test_every_query_has_its_index(access: Access, tmp_path: Path, needs: set[Need]) -> None:
+    """What the store and the lease ask, once each, with something to find for all of it."""
+    async with a_store(access, tmp_path, "here") as here, here.reign(EPOCH, lambda account: None):
+        await here.record(ACC, arrival(1))
+        await sent(here, queued(), "W1")
+        await until(lambda: here._teller.epoch == EPOCH)
+        await here.told()
+    async with (
+        a_store(access, tmp_path, "there") as there,
+        there.reign(EPOCH + 1, lambda account: None),
+    ):
+        await until(lambda: there._teller.epoch == EPOCH + 1)
+        await here_again(access, tmp_path)
+        await there.fetch()
+    async with a_record(access) as record:
+        await record.history(5)
+    assert set(COLLECTIONS) | {"outbox", "machines", "history"} <= {
+        need.collection for need in needs
+    }
+    assert [need for need in sorted(needs, key=repr) if not is_covered(need)] == []
+
+
+async def here_again(access: Access, directory: Path) -> None:
+    """The first machine tells something more, so that the other has a place to go on from."""
+    async with a_store(access, directory, "here") as here:
+        await here.record(ACC, arrival(2))
+        await here.told()
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        Need(
+            "threads", "COLLECTION", (("accountId", "ASCENDING"), ("lastMessageAt", "DESCENDING"))
+        ),
+        Need("messages", "COLLECTION", (("tsClient", "DESCENDING"),)),
+        Need("messages", "COLLECTION_GROUP", (("tsClient", "DESCENDING"),)),
+        Need("messages", "COLLECTION", (("tsSort", "DESCENDING"),)),
+        Need("outbox", "COLLECTION", (("status", "ASCENDING"), ("nextAttemptAt", "ASCENDING"))),
+    ],
+)
+def test_what_the_apps_ask_is_covered(need: Need) -> None:
+    """The queries of reference-backend.md 0 and 5.1."""
+    assert is_covered(need)
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        Need("messages", "COLLECTION_GROUP", (("createdAt", "DESCENDING"),)),
+        Need("messages", "COLLECTION", (("body", "ASCENDING"),)),
+        Need(
+            "threads", "COLLECTION", (("lastMessageAt", "DESCENDING"), ("accountId", "ASCENDING"))
+        ),
+    ],
+)
+def test_a_missing_index_is_seen(need: Need) -> None:
+    """Else the test above proves nothing."""
+    assert not is_covered(need)

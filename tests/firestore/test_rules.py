@@ -1,0 +1,96 @@
+"""`packaging/firestore/firestore.rules`, run by the emulator: who may read what; nobody may write."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wad.store.firestore.access import Access
+
+FILE = Path(__file__).parents[2] / "packaging" / "firestore" / "firestore.rules"
+OWNER = "owner"
+PATHS = (
+    "accounts/one",
+    "threads/one__a@s.whatsapp.net",
+    "threads/one__a@s.whatsapp.net/messages/m1",
+    "outbox/r1",
+    "wad_facts/f1",
+    "jid_aliases/one__1@lid",
+    "send_requests/k1",
+    "wa_metrics/longrun/locks/wa_connection",
+    "wa_sessions/one",
+)
+READABLE = PATHS[:3]
+
+
+def token(uid: str, **claims: Any) -> str:
+    """An unsigned identity, as the emulator takes it."""
+    parts = [{"alg": "none"}, {"sub": uid, "user_id": uid, **claims}]
+    encoded = [
+        base64.urlsafe_b64encode(json.dumps(p).encode()).rstrip(b"=").decode() for p in parts
+    ]
+    return ".".join([*encoded, ""])
+
+
+@pytest.fixture
+def ask(access: Access) -> Callable[..., int]:
+    """Ask over HTTP, as somebody; the status of the answer.  The rules are loaded, and a document lies at each path."""
+
+    def request(who: str, method: str, path: str, body: Any = None) -> int:
+        connection = http.client.HTTPConnection(access.emulator, timeout=30)
+        headers = {"Content-Type": "application/json"}
+        if who:
+            headers["Authorization"] = f"Bearer {who}"
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        return response.status
+
+    def document(who: str, method: str, path: str, fields: Any = None) -> int:
+        root = f"/v1/projects/{access.project}/databases/(default)/documents/"
+        return request(who, method, root + path, None if fields is None else {"fields": fields})
+
+    rules = {"rules": {"files": [{"name": "firestore.rules", "content": FILE.read_text()}]}}
+    loaded = request(OWNER, "PUT", f"/emulator/v1/projects/{access.project}:securityRules", rules)
+    assert loaded == 200
+    whose = {"accountId": {"stringValue": "one"}}
+    for path in (*PATHS, "staffProfiles/ann"):
+        assert document(OWNER, "PATCH", path, whose) == 200
+    return document
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_an_employee_reads_what_the_app_shows(ask: Callable[..., int], path: str) -> None:
+    """Accounts, conversations and messages; nothing of how wad works."""
+    assert ask(token("ann"), "GET", path) == (200 if path in READABLE else 403)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("who", ["", token("customer")])
+def test_nobody_else_reads_anything(ask: Callable[..., int], who: str, path: str) -> None:
+    """Neither who is not signed in nor a customer who is."""
+    assert ask(who, "GET", path) == 403
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("who", [token("ann"), token("boss", admin=True)])
+def test_nobody_writes(ask: Callable[..., int], who: str, path: str) -> None:
+    """Not even an administrator: functions and wad do, with accounts of their own."""
+    assert ask(who, "PATCH", path, {"accountId": {"stringValue": "two"}}) == 403
+    assert ask(who, "DELETE", path) == 403
+
+
+@pytest.mark.parametrize("path", READABLE[1:])
+def test_some_accounts_are_for_administrators(ask: Callable[..., int], path: str) -> None:
+    """Those that the app's configuration names."""
+    only = {"adminOnlyAccountIds": {"arrayValue": {"values": [{"stringValue": "one"}]}}}
+    assert ask(OWNER, "PATCH", "config/whatsapp_inbox", only) == 200
+    assert ask(token("ann"), "GET", path) == 403
+    assert ask(token("boss", admin=True), "GET", path) == 200

@@ -1,0 +1,131 @@
+"""The whole system on Firestore: the real daemon, the real library, the protocol server, the emulator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.firestore.daemons import Machine, a_machine
+from tests.firestore.proxy import Weather
+from tests.firestore.stores import Console
+from tests.firestore.test_fields import of_a_function
+from tests.whatsapp import Account, Peer, WhatsApp
+from wad.store.firestore.access import Access
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass
+class Site:
+    """An account on a machine whose store is Firestore, and somebody who writes."""
+
+    machine: Machine
+    account: Account
+    bob: Peer
+    console: Console
+    ident: str
+
+    @property
+    def thread(self) -> str:
+        """Bob's conversation."""
+        return f"{self.ident}__15550000012@s.whatsapp.net"
+
+    async def messages(self) -> list[dict[str, Any]]:
+        """Bob's messages in Firestore, as a reader sorts them."""
+        found = await self.console.all(f"threads/{self.thread}/messages")
+        return sorted(found.values(), key=lambda message: (message["tsSort"], message["arrivedUs"]))
+
+    async def told(self, idents: list[str]) -> None:
+        """Until these messages are in Firestore."""
+        async with asyncio.timeout(60):
+            while not set(idents) <= {m["waMessageId"] for m in await self.messages()}:
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def a_site(access: Access, directory: Path) -> AsyncIterator[Site]:
+    """Paired and connected."""
+    console = Console(access)
+    async with WhatsApp() as server:
+        account = server.add_account("15550000001", name="Shop")
+        bob = server.add_peer("15550000012", name="Bob")
+        environ = {**server.environment(), "WAD_STORE_KIND": "firestore"}
+        async with a_machine(directory, access, "a", engine="neonize", environ=environ) as machine:
+            await machine.daemon.start()
+            await machine.until_mode("active")
+            await machine.daemon.call("accounts.add", name="shop", phone="+15550000001")
+            await account.phone.scan(await machine.daemon.qr("shop"))
+            shown = await machine.daemon.wait_state("shop", "connected")
+            yield Site(machine, account, bob, console, shown["id"])
+    console.close()
+
+
+async def test_what_arrives_and_what_is_sent_is_in_firestore(
+    access: Access, tmp_path: Path
+) -> None:
+    """The account, the thread, the messages; an entry that a function queued is sent and delivered."""
+    async with a_site(access, tmp_path) as site:
+        ident = await site.bob.send_text(site.account, "one")
+        await site.told([ident])
+        entry = of_a_function(
+            accountId=site.ident,
+            threadId=site.thread,
+            toJid="15550000012@s.whatsapp.net",
+            createdAt=datetime.now(UTC),
+        )
+        await site.console.set("outbox/r1", entry)
+        got = await site.bob.received(site.account, text="hello")
+        await site.bob.send_receipt(site.account, got.ident, kind="read")
+        async with asyncio.timeout(30):
+            while (await site.messages())[-1]["status"] != "read":
+                await asyncio.sleep(0.05)
+        first, last = await site.messages()
+        assert (first["body"], first["status"]) == ("one", "delivered")
+        assert (last["body"], last["waMessageId"]) == ("hello", got.ident)
+        assert (await site.console.there("outbox/r1"))["status"] == "sent"
+        assert (await site.console.there(f"threads/{site.thread}"))["lastMessageText"] == "hello"
+        account = await site.console.there(f"accounts/{site.ident}")
+        assert (account["status"], account["qrCode"]) == ("connected", None)
+        status = await site.machine.daemon.call("status")
+        assert (status["store"], status["telling"]["refused"]) == ("firestore", 0)
+
+
+@pytest.mark.parametrize("weather", [Weather.REFUSED, Weather.SWALLOWED])
+async def test_an_outage_loses_and_doubles_nothing(
+    access: Access, tmp_path: Path, weather: Weather
+) -> None:
+    """Longer than the lease, under load: the account steps down, comes back by itself, and all is there in order."""
+    async with a_site(access, tmp_path) as site:
+        idents: list[str] = []
+
+        async def write(count: int) -> None:
+            for _ in range(count):
+                idents.append(await site.bob.send_text(site.account, f"text {len(idents)}"))
+                await asyncio.sleep(0.01)
+
+        await write(20)
+        site.machine.proxy.weather = weather
+        await write(50)
+        await site.machine.until_mode("passive")
+        await write(100)
+        health = (await site.machine.daemon.call("status"))["lease"]
+        assert health["mode"] == "passive"
+        site.machine.proxy.weather = Weather.CLEAR
+        await write(20)
+        await site.told(idents)
+        found = await site.messages()
+        assert Counter(m["waMessageId"] for m in found) == Counter(idents)
+        assert [m["body"] for m in found] == [f"text {number}" for number in range(len(idents))]
+        thread = await site.console.there(f"threads/{site.thread}")
+        assert (thread["messageCount"], thread["lastMessageText"]) == (
+            len(idents),
+            found[-1]["body"],
+        )

@@ -1,0 +1,574 @@
+"""What lies in Firestore after the replica has told it, and what one machine knows of another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.world import (
+    ACC,
+    ANN,
+    ANN_LID,
+    ANN_LID_THREAD,
+    ANN_THREAD,
+    BOB,
+    CLAIMED,
+    EPOCH,
+    NOON,
+    S,
+    a_status,
+    amending,
+    arrival,
+    contents,
+    edit,
+    mark,
+    one_message,
+    one_thread,
+    queued,
+    reaction,
+    sending,
+    sent,
+    text,
+    wa_id,
+)
+from tests.firestore.stores import Console, a_store
+from tests.firestore.test_fields import of_a_function
+from tests.world import until
+from wad.core.change import PutAlias, PutChat
+from wad.core.errors import Conflict, Fenced, Unavailable
+from wad.core.event import Mark
+from wad.core.outbox import Claim, Claimed, Refused, Retry, Sent
+from wad.core.outgoing import Reaction, Target
+from wad.store.firestore.access import Access
+from wad.store.firestore.capture import Dirty, Kind, put
+from wad.store.firestore.documents import Told
+from wad.store.firestore.store import FirestoreStore
+from wad.store.sqlite_messages import insert_entry
+
+MESSAGES = f"threads/{ANN_THREAD}/messages"
+
+
+@pytest.fixture
+def console(access: Access) -> Iterator[Console]:
+    """What a person sees."""
+    console = Console(access)
+    yield console
+    console.close()
+
+
+@asynccontextmanager
+async def reigning(
+    access: Access,
+    directory: Path,
+    who: str = "here",
+    epoch: int = EPOCH,
+    queue: list[str] | None = None,
+) -> AsyncIterator[FirestoreStore]:
+    """The store of a machine that holds the lease."""
+    heard = [] if queue is None else queue
+    async with a_store(access, directory, who) as store, store.reign(epoch, heard.append):
+        await until(lambda: store._teller.epoch == epoch)
+        yield store
+
+
+# --- documents ----------------------------------------------------------------------------------
+
+
+async def test_a_message_is_told_with_its_thread(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Both documents, with the server's times."""
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1, push_name="Ann"))
+        await store.told()
+        (message,) = (await console.all(MESSAGES)).values()
+        thread = await console.there(f"threads/{ANN_THREAD}")
+    assert (message["body"], message["wadBy"]) == ("text 1", "here")
+    assert message["updatedAt"] == message["syncedAt"] == message["wadSyncedAt"]
+    assert (thread["lastMessageText"], thread["lastMessageSenderName"]) == ("text 1", "Ann")
+    assert (thread["lastMessageAtMs"], thread["unreadCount"]) == (NOON + 1000, 1)
+
+
+async def test_what_others_wrote_in_a_document_stays(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Fields that are not ours are not touched."""
+    await console.set(f"threads/{ANN_THREAD}", {"aiEnabled": True, "archived": False})
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1))
+        await store.told()
+    thread = await console.there(f"threads/{ANN_THREAD}")
+    assert (thread["aiEnabled"], thread["lastMessageText"]) == (True, "text 1")
+
+
+async def test_a_thread_never_goes_back(access: Access, tmp_path: Path, console: Console) -> None:
+    """Old messages that are told late change nothing; nor does what wad knows less of than who wrote before it."""
+    other = f"threads/{ACC}__{BOB}"
+    known = {"lastMessageAtMs": NOON + 50_000, "lastMessageText": "newer", "displayName": "Bob"}
+    await console.set(other, known)
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, [*arrival(9), *arrival(9, BOB)])
+        await store.told()
+        await store.record(ACC, [*arrival(1), *arrival(1, BOB)])
+        await store.told()
+        assert (await console.there(f"threads/{ANN_THREAD}"))["lastMessageText"] == "text 9"
+        thread = await console.there(other)
+        assert {name: thread[name] for name in known} == known
+        assert thread["messageCount"] == 2
+        await store.record(ACC, arrival(60, BOB))
+        await store.told()
+        assert (await console.there(other))["lastMessageText"] == "text 60"
+
+
+async def test_a_hidden_id_that_gets_a_number_redirects(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Its messages move, the old thread names the new one, and the alias is there."""
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1, ANN_LID))
+        await store.told()
+        assert len(await console.all(f"threads/{ANN_LID_THREAD}/messages")) == 1
+        await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN))])
+        await store.told()
+    assert await console.all(f"threads/{ANN_LID_THREAD}/messages") == {}
+    assert len(await console.all(MESSAGES)) == 1
+    old = await console.there(f"threads/{ANN_LID_THREAD}")
+    assert (old["redirectTo"], old["hidden"]) == (ANN_THREAD, True)
+    (alias,) = (await console.all("jid_aliases")).values()
+    assert (alias["rawJid"], alias["canonicalJid"]) == (str(ANN_LID), str(ANN))
+
+
+async def test_an_account_is_published_and_withdrawn(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Without its QR code; a withdrawn one is marked, since others may have read it."""
+    async with reigning(access, tmp_path) as store:
+        await store.put_account(a_status(), epoch=EPOCH)
+        await store.told()
+        assert (await console.there(f"accounts/{ACC}"))["status"] == "connected"
+        await store.forget_account(ACC, epoch=EPOCH)
+        await store.told()
+    account = await console.there(f"accounts/{ACC}")
+    assert (account["status"], account["qrCode"], account["wad"]["status"]) == (
+        "deleted",
+        None,
+        None,
+    )
+
+
+async def test_a_document_that_is_too_large_is_cut(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """With a mark; the whole text stays here."""
+    words = "ă" * 700_000
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1, content=text(words)))
+        await store.told()
+        (message,) = (await console.all(MESSAGES)).values()
+        assert message["truncated"] is True
+        assert words.startswith(message["body"])
+        assert 10_000 < len(message["body"]) < len(words)
+        assert (await one_message(store)).content.text == words
+        assert store.telling.refused == 0
+
+
+async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
+    access: Access, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One document of many has no possible path; the others are told."""
+    async with reigning(access, tmp_path) as store:
+        await store._write(lambda db: put(db, Kind.ALIAS, "one /not/a/path/"))
+        await store.record(ACC, [*arrival(1), *arrival(2), *arrival(3), *arrival(4)])
+        await store.told()
+        assert len(await console.all(MESSAGES)) == 4
+        assert store.telling.refused == 1
+        ((path, why),) = await store.refused()
+        await store.done([Told(Dirty(0, Kind.ALIAS, "", 0, 0, None), path, {})], {})
+        assert await store.refused() == []  # it was taken after all
+    assert "not/a/path" in path
+    assert why
+    assert "does not take" in caplog.text
+
+
+# --- the outbox ---------------------------------------------------------------------------------
+
+
+async def test_an_entry_is_there_before_it_is_answered_for(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Nothing needs to be told first."""
+    async with a_store(access, tmp_path) as store:
+        await store.enqueue(queued())
+        entry = await console.there(f"outbox/{queued().id}")
+        message = await console.there(f"{MESSAGES}/{queued().id}")
+    assert (entry["status"], entry["payload"]) == ("queued", {"text": "hello"})
+    assert (message["status"], message["clientMessageId"]) == ("queued", "k1")
+
+
+async def test_one_key_is_one_message_for_all_machines(access: Access, tmp_path: Path) -> None:
+    """Who comes second is answered with what is there, though its replica knows nothing of it."""
+    async with (
+        a_store(access, tmp_path, "here") as here,
+        a_store(access, tmp_path, "there") as there,
+    ):
+        done = await asyncio.gather(here.enqueue(queued()), there.enqueue(queued()))
+        assert sorted(one.duplicate for one in done) == [False, True]
+        with pytest.raises(Conflict):
+            await there.enqueue(queued(words="bye"))
+        assert await here.entry(queued().id) == await there.entry(queued().id) == queued()
+
+
+async def test_a_key_of_the_backend_before_is_not_used_again(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """`send_requests` remembers it; for this account only."""
+    await console.set("send_requests/k1", {"accountId": ACC, "status": "sent"})
+    await console.set("send_requests/k2", {"accountId": "other", "status": "sent"})
+    async with a_store(access, tmp_path) as store:
+        with pytest.raises(Conflict, match="backend before wad: sent"):
+            await store.enqueue(queued())
+        assert not (await store.enqueue(queued("k2"))).duplicate
+
+
+async def test_an_entry_is_claimed_in_firestore_and_settled_here(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """The claim is there before anything can leave; the outcome is told."""
+    path = f"outbox/{queued().id}"
+    async with reigning(access, tmp_path) as store:
+        await store.enqueue(queued())
+        await store.settle(queued().id, CLAIMED, epoch=EPOCH)
+        claimed = await console.there(path)
+        await store.settle(queued().id, Sent("W1", NOON), epoch=EPOCH)
+        await store.told()
+        settled, message = (
+            await console.there(path),
+            await console.there(f"{MESSAGES}/{queued().id}"),
+        )
+    assert (claimed["status"], claimed["claimedBy"], claimed["claimEpoch"]) == (
+        "processing",
+        "here",
+        EPOCH,
+    )
+    assert claimed["leaseUntil"] > claimed["claimedAt"]
+    assert (settled["status"], settled["providerMessageId"], settled["leaseUntil"]) == (
+        "sent",
+        "W1",
+        None,
+    )
+    assert (message["status"], message["waMessageId"]) == ("sent", "W1")
+
+
+async def test_a_claim_whose_epoch_is_over_is_refused(access: Access, tmp_path: Path) -> None:
+    """By the server: the machine itself does not know yet."""
+    async with reigning(access, tmp_path, "here") as here:
+        await here.enqueue(queued())
+        async with a_store(access, tmp_path, "there") as there:
+            await there.fence(EPOCH + 1)
+            with pytest.raises(Fenced):
+                await here.settle(queued().id, CLAIMED, epoch=EPOCH)
+            assert (await here.entry(queued().id)) == queued()
+
+
+async def test_an_old_holder_tells_nothing_exclusive(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """What it received is a fact, and told; its threads and accounts wait."""
+    async with (
+        reigning(access, tmp_path, "here") as here,
+        a_store(access, tmp_path, "there") as there,
+    ):
+        await there.fence(EPOCH + 1)
+        await here.put_account(a_status(), epoch=EPOCH)
+        await here.record(ACC, arrival(1))
+        await until(lambda: here._teller.epoch is None)
+        await here.told()
+        assert len(await console.all(MESSAGES)) == 1
+        assert await console.all("threads") == {}
+        assert await console.get(f"accounts/{ACC}") is None
+        assert here.telling.waiting == 0
+
+
+async def test_what_another_claimed_is_not_claimed_again(access: Access, tmp_path: Path) -> None:
+    """A replica that has not heard of the claim finds it, and learns it."""
+    async with (
+        a_store(access, tmp_path, "here") as here,
+        a_store(access, tmp_path, "there") as there,
+    ):
+        await sending(here, queued())
+        await there._write(lambda db: insert_entry(db, queued()))
+        with pytest.raises(Conflict):
+            await there.settle(queued().id, CLAIMED, epoch=EPOCH)
+        known = await there.entry(queued().id)
+        assert known is not None
+        assert known.state is S.SENDING
+
+
+async def test_our_own_claim_that_never_came_back_is_claimed_again(
+    access: Access, tmp_path: Path
+) -> None:
+    """The commit arrived and the answer was lost: nothing was sent under it."""
+    async with a_store(access, tmp_path) as store:
+        await store.enqueue(queued())
+        claimed = Claimed(Claim("here", EPOCH), b"s" * 32)
+        await store._claim(queued().id, claimed, EPOCH)
+        assert (await store.settle(queued().id, claimed, epoch=EPOCH)).state is S.SENDING
+
+
+async def test_a_failed_message_can_be_sent_again(access: Access, tmp_path: Path) -> None:
+    """A person retries it before its failure was told."""
+    async with a_store(access, tmp_path) as store:
+        await sending(store, queued())
+        await store.settle(queued().id, Refused("no", "never"), epoch=EPOCH)
+        await store.settle(queued().id, Retry(), epoch=EPOCH)
+        assert (await store.settle(queued().id, CLAIMED, epoch=EPOCH)).attempts == 2
+
+
+# --- what functions put into the outbox ---------------------------------------------------------
+
+
+async def a_proxy_send(console: Console, ident: str = "r1", **more: object) -> None:
+    """What the apps' function leaves: an entry, and an optimistic message whose time is a text."""
+    document = of_a_function(requestId=ident, **more)
+    thread = document["threadId"]
+    await console.set(
+        f"threads/{thread}/messages/{ident}",
+        {
+            "accountId": ACC, "clientJid": str(ANN), "direction": "outbound", "body": "hello", "status": "queued",
+            "tsClient": "2026-01-21T12:53:20.000Z", "createdAtMs": NOON, "messageType": "text",
+            "clientMessageId": "c1",
+        },
+    )  # fmt: skip
+    await console.set(f"outbox/{ident}", document)
+
+
+async def test_a_functions_entry_is_taken_and_sent(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """It wakes its account's sender; its optimistic message has one Timestamp from then on."""
+    heard: list[str] = []
+    async with reigning(access, tmp_path, queue=heard) as store:
+        await a_proxy_send(console)
+        await until(lambda: heard == [ACC])
+        entry = await store.next_entry(ACC)
+        assert entry is not None
+        assert (entry.id, entry.text) == ("r1", "hello")
+        await store.settle("r1", CLAIMED, epoch=EPOCH)
+        await store.settle("r1", Sent("W1", NOON + 5000), epoch=EPOCH)
+        await store.told()
+    messages = await console.all(MESSAGES)
+    assert list(messages) == ["r1"]
+    assert (messages["r1"]["status"], messages["r1"]["tsClient"].timestamp()) == (
+        "sent",
+        NOON / 1000 + 5,
+    )
+    assert (await console.there("outbox/r1"))["createdByUid"] == "u1"
+
+
+async def test_what_was_queued_while_nobody_looked_is_taken_in_order(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """By the time at which it was queued."""
+    for number in (2, 1, 3):
+        at = datetime.fromtimestamp(NOON / 1000 + number, UTC)
+        await a_proxy_send(console, f"r{number}", createdAt=at)
+    heard: list[str] = []
+    order = []
+    async with reigning(access, tmp_path, queue=heard) as store:
+        await until(lambda: len(heard) == 3)
+        while (entry := await store.next_entry(ACC)) is not None:
+            order.append(entry.id)
+            await store.settle(entry.id, CLAIMED, epoch=EPOCH)
+    assert order == ["r1", "r2", "r3"]
+
+
+async def test_an_entry_that_cannot_be_sent_is_turned_down(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """The reason stands in it, and its message has failed."""
+    await a_proxy_send(console, payload={"image": {"url": "http://x"}})
+    async with reigning(access, tmp_path):
+        await until_async(lambda: status_is(console, "outbox/r1", "failed"))
+    assert "only text" in (await console.there("outbox/r1"))["lastError"]
+    assert (await console.there(f"{MESSAGES}/r1"))["status"] == "failed"
+
+
+async def test_an_optimistic_message_in_another_thread_goes(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """The function showed it under the hidden id; it is one message, under the number."""
+    heard: list[str] = []
+    async with reigning(access, tmp_path, queue=heard) as store:
+        await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN))])
+        await a_proxy_send(console, threadId=ANN_LID_THREAD, toJid=str(ANN_LID))
+        await until(lambda: heard == [ACC])
+        await store.told()
+    assert await console.all(f"threads/{ANN_LID_THREAD}/messages") == {}
+    assert list(await console.all(MESSAGES)) == ["r1"]
+
+
+async def test_what_an_old_worker_left_behind_is_uncertain(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """It is never sent again by itself, but a person may; a claim that goes on is left alone."""
+    now = datetime.now(UTC)
+    await a_proxy_send(console, "old", status="processing", leaseUntil=now - timedelta(hours=1))
+    await a_proxy_send(console, "going", status="processing", leaseUntil=now + timedelta(hours=1))
+    async with reigning(access, tmp_path) as store:
+        await until_async(lambda: status_is(console, "outbox/old", "uncertain"))
+        assert await store.next_entry(ACC) is None
+        assert await store.entry("going") is None
+        assert (await store.settle("old", Retry(), epoch=EPOCH)).state is S.QUEUED
+
+
+async def status_is(console: Console, path: str, status: str) -> bool:
+    """Whether a document says so."""
+    return bool((await console.there(path))["status"] == status)
+
+
+async def until_async(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something that has to be asked."""
+    async with asyncio.timeout(30):
+        while not await holds():
+            await asyncio.sleep(0.02)
+
+
+# --- machines -----------------------------------------------------------------------------------
+
+
+async def everything(store: FirestoreStore) -> None:
+    """Something of every kind that a machine can know."""
+    await store.record(
+        ACC, [*arrival(1, push_name="Ann"), *arrival(2), edit(1, "better"), reaction(2, "👍")]
+    )
+    await store.record(
+        ACC, [*arrival(3, from_me=True), mark(3, Mark.READ), mark(77, Mark.DELIVERED)]
+    )
+    await store.record(ACC, [PutChat(ANN_THREAD, str(ANN), name="Ann A.", name_ms=NOON)])
+    await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN)), *arrival(4, ANN_LID)])
+    await sent(store, queued(), "O1")
+    await sent(store, amending(Reaction(Target(wa_id(2), str(ANN)), "🎉")), "R1")
+    await store.enqueue(queued("k9", "waits"))
+    await store.put_account(a_status(), epoch=EPOCH)
+
+
+async def test_the_next_holder_knows_what_the_last_one_knew(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Messages, amendments, receipts, names, aliases, the outbox and the accounts; and nothing is told again."""
+    async with AsyncExitStack() as stack:
+        here = await stack.enter_async_context(reigning(access, tmp_path, "here"))
+        await everything(here)
+        await here.mark_read(ANN_THREAD)
+        await here.told()
+        before = await console.group("messages")
+        there = await stack.enter_async_context(reigning(access, tmp_path, "there", EPOCH + 1))
+        await there.told()
+        assert await contents(there) == await contents(here)
+        assert await there.entries(None) == await here.entries(None)
+        assert await there.accounts() == await here.accounts()
+        assert await there.aliases(ACC) == await here.aliases(ACC)
+        assert await console.group("messages") == before
+        # A receipt that came before its message is known there, too.
+        await there.record(ACC, arrival(77, from_me=True))
+        assert S.DELIVERED in {m.status for m in await there.messages(ANN_THREAD, limit=1)}
+
+
+async def test_a_new_replica_is_filled_from_firestore(access: Access, tmp_path: Path) -> None:
+    """The machine's disk was lost: what it had told itself comes back."""
+    async with reigning(access, tmp_path) as store:
+        await everything(store)
+        await store.told()
+        before = await contents(store)
+    (tmp_path / "fresh").mkdir()
+    async with reigning(access, tmp_path / "fresh", epoch=EPOCH + 1) as store:
+        assert await contents(store) == before
+
+
+async def test_the_first_machine_fetches_nothing(access: Access, tmp_path: Path) -> None:
+    """An installation of one machine needs no index of ours."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("wad.store.firestore.fetcher.page", None)
+        async with reigning(access, tmp_path) as store:
+            await everything(store)
+            await store.told()
+        async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
+            assert store.telling.error == ""
+
+
+async def test_what_cannot_be_fetched_is_said(access: Access, tmp_path: Path) -> None:
+    """Nothing exclusive is told before it is, so an operator must know why."""
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1))
+        await store.told()
+
+    def no_index(*values: object) -> Callable[[object], None]:
+        def work(client: object) -> None:
+            raise Unavailable("Firestore: an index is missing")
+
+        return work
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("wad.store.firestore.fetcher.page", no_index)
+        async with a_store(access, tmp_path, "there") as store, store.reign(EPOCH + 1, print):
+            await until(lambda: "an index is missing" in store.telling.error)
+            assert store.telling.warnings
+
+
+async def test_what_we_told_ourselves_is_not_read_again(access: Access, tmp_path: Path) -> None:
+    """A restart reads nothing of it."""
+    async with reigning(access, tmp_path) as store:
+        await everything(store)
+        await store.told()
+    async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
+        assert await store.fetch() == 0
+
+
+async def test_what_a_passive_machine_tells_late_reaches_the_holder(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Its spool had a message when the lease went; the holder's thread shows it without waiting for a poll."""
+    async with (
+        a_store(access, tmp_path, "there") as there,
+        reigning(access, tmp_path, "here") as here,
+    ):
+        await there.fetch()
+        await here.record(ACC, arrival(1))
+        await here.told()
+        await there.record(ACC, arrival(2))
+        await until_async(lambda: last_is(here, "text 2"))
+        await here.told()
+    assert (await console.there(f"threads/{ANN_THREAD}"))["lastMessageText"] == "text 2"
+
+
+async def last_is(store: FirestoreStore, words: str) -> bool:
+    """Whether Ann's thread shows these words last."""
+    return (await one_thread(store)).last_text == words
+
+
+async def test_an_older_telling_of_a_message_is_mended(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """A passive machine without the edit tells the message again; the holder's words come back."""
+    async with (
+        a_store(access, tmp_path, "there") as there,
+        reigning(access, tmp_path, "here") as here,
+    ):
+        await here.record(ACC, [*arrival(1), edit(1, "better")])
+        await here.told()
+        await there.record(ACC, arrival(1))
+        await there.told()
+        await until_async(lambda: body_is(console, "better"))
+        (message,) = (await console.all(MESSAGES)).values()
+    assert message["wadBy"] == "here"
+
+
+async def body_is(console: Console, words: str) -> bool:
+    """Whether the only message says so."""
+    (message,) = (await console.all(MESSAGES)).values()
+    return bool(message["body"] == words)

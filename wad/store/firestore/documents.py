@@ -1,0 +1,155 @@
+"""From a key of the replica to the document that Firestore should have."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from wad.core.content import Content
+from wad.core.message import Message
+from wad.store.firestore.capture import FACTS, Dirty, Kind
+from wad.store.firestore.fields import (
+    Fields,
+    above_floor,
+    account_fields,
+    account_path,
+    gone_account_fields,
+    message_fields,
+    message_path,
+    redirect_fields,
+    thread_fields,
+    thread_path,
+)
+from wad.store.firestore.outbox_fields import entry_fields, entry_path
+from wad.store.port import AccountStatus
+from wad.store.sqlite_outbox import load_entry
+from wad.store.sqlite_rows import (
+    MESSAGE_COLUMNS,
+    THREAD_COLUMNS,
+    message_from,
+    pack,
+    party,
+    thread_from,
+    thread_of,
+    told_from,
+)
+
+LARGEST: Final = 1_000_000  # bytes; Firestore takes 1 MiB, counted a little otherwise than here
+_KEPT: Final = 50_000  # characters of a text that was too long
+_unpack_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A document to write.  `fields` None: it should not be there; `path` empty: nothing is to be done."""
+
+    dirty: Dirty
+    path: str
+    fields: Fields | None
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether only the holder of the lease may write it."""
+        return self.dirty.kind not in FACTS
+
+
+def document_of(db: sqlite3.Connection, dirty: Dirty) -> Told:
+    """What the rows say now."""
+    path, fields = _document(db, dirty)
+    return Told(dirty, path, fields)
+
+
+def _document(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]:
+    match dirty.kind:
+        case Kind.MESSAGE:
+            return _message(db, dirty.key)
+        case Kind.THREAD:
+            return _thread(db, dirty.key)
+        case Kind.ENTRY:
+            entry = load_entry(db, dirty.key)
+            return entry_path(dirty.key), None if entry is None else entry_fields(entry)
+        case Kind.ACCOUNT:
+            return account_path(dirty.key), _account(db, dirty.key)
+        case Kind.ALIAS:
+            return _alias(db, dirty.key)
+        case Kind.FACT:
+            account = dirty.key.partition("__")[0]
+            return fact_path(dirty.key), {"accountId": account, "payload": dirty.payload}
+        case _:
+            assert_never(dirty.kind)
+
+
+def fact_path(key: str) -> str:
+    """Where a fact lies that shows in no document."""
+    return f"wad_facts/{key}"
+
+
+def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
+    thread, _, ident = key.rpartition("/")
+    path = message_path(thread, ident)
+    query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ? AND thread = ?"
+    row = db.execute(query, (ident, thread)).fetchone()
+    if row is None:
+        return path, None
+    message = message_from(row)
+    # What was sent by the outbox is known from its entry.
+    told = None if message.client_id else pack(told_from(row))
+    return path, {**message_fields(message), "wad": {"told": told}}
+
+
+def _thread(db: sqlite3.Connection, ident: str) -> tuple[str, Fields | None]:
+    query = f"SELECT {THREAD_COLUMNS}, last_id FROM threads WHERE id = ?"
+    row = db.execute(query, (ident,)).fetchone()
+    if row is None:
+        now = thread_of(db, ident)
+        return (thread_path(ident), redirect_fields(now)) if now != ident else ("", None)
+    thread = thread_from(row[:-1])
+    if not thread.messages:
+        return "", None
+    by = db.execute("SELECT push_name FROM messages WHERE id = ?", (row[-1],)).fetchone()
+    fields = thread_fields(thread, by[0] if by else "")
+    floor = db.execute("SELECT last_ms FROM floors WHERE thread = ?", (ident,)).fetchone()
+    return thread_path(ident), above_floor(fields, floor[0]) if floor and floor[0] else fields
+
+
+def _account(db: sqlite3.Connection, account: str) -> Fields:
+    row = db.execute("SELECT status FROM accounts WHERE account = ?", (account,)).fetchone()
+    if row is None:
+        return gone_account_fields(account)
+    return {**account_fields(_unpack_status(row[0])), "wad": {"status": row[0]}}
+
+
+def _alias(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
+    account, _, lid = key.partition(" ")
+    fields: dict[str, Any] = {
+        "accountId": account,
+        "rawJid": lid,
+        "canonicalJid": party(db, account, lid),
+        "source": "wad",
+    }
+    return f"jid_aliases/{account}__{lid}", fields
+
+
+def cut(fields: Fields) -> Fields:
+    """A document that Firestore would not take, without what makes it large; the whole stays in the replica."""
+    small = {**fields, "truncated": True}
+    body = fields.get("body")
+    if isinstance(body, str):
+        small["body"] = body[:_KEPT]
+    for name in ("reactions", "media", "wad"):
+        if name in small and len(msgspec.msgpack.encode(small[name])) > LARGEST // 8:
+            small[name] = None
+    ours = fields.get("wad")
+    if small.get("wad") is None and isinstance(ours, dict) and isinstance(ours.get("told"), bytes):
+        small["wad"] = {"told": _short(ours["told"])}
+    return small
+
+
+def _short(told: bytes) -> bytes:
+    """What other machines need of a message whose text is too long: everything but most of the text."""
+    message = msgspec.msgpack.decode(told, type=Message)
+    content = Content(message.content.kind, message.content.text[:_KEPT], detail="cut")
+    return pack(msgspec.structs.replace(message, content=content))

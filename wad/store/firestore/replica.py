@@ -1,0 +1,247 @@
+"""The working copy on this machine: the embedded store, which also notes what Firestore has to be told.
+
+It answers every question, so that looking costs nothing and needs no network.  What others told is put in as the same
+facts from which it was made there; facts may come in any order and twice (`store.port`), so two copies that have the
+same facts are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from wad.core.change import Change, PutAmendment, PutChat, PutMark
+from wad.core.outbox import Entry
+from wad.database import open_database, open_reader, translated
+from wad.store.firestore import capture
+from wad.store.firestore.capture import Dirty, Kind
+from wad.store.firestore.documents import Told, document_of
+from wad.store.firestore.outbox_fields import reconciled
+from wad.store.migrations import STEPS
+from wad.store.port import AccountStatus, Recorded
+from wad.store.sqlite import SqliteStore
+from wad.store.sqlite_messages import insert_entry
+from wad.store.sqlite_outbox import load_entry, settle_entry
+from wad.store.sqlite_rows import pack, thread_of
+
+Documents = Mapping[tuple[Kind, str], Mapping[str, Any]]
+"""Documents as they lie in Firestore, by what they are of."""
+
+_READ_UNTIL: Final = "SELECT account, chat, read_ms FROM threads WHERE id = ? AND read_ms > 0"
+
+
+class _Amendment(msgspec.Struct, frozen=True, tag="amendment"):
+    account: str
+    change: PutAmendment
+
+
+class _Chat(msgspec.Struct, frozen=True, tag="chat"):
+    account: str
+    change: PutChat
+
+
+class _Mark(msgspec.Struct, frozen=True, tag="mark"):
+    account: str
+    change: PutMark
+
+
+_unpack: Final = msgspec.msgpack.Decoder(_Amendment | _Chat | _Mark).decode
+
+
+def fact_of(payload: bytes) -> tuple[str, Change]:
+    """Account and change in the payload of a fact.  Raises msgspec.MsgspecError."""
+    wrapped = _unpack(payload)
+    return wrapped.account, wrapped.change
+
+
+def open_replica(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """The two connections that the constructor wants.  Raises as `SqliteStore.open`."""
+    writing = open_database(path, STEPS)
+    try:
+        with translated(path):
+            capture.install(writing)
+        return writing, open_reader(path)
+    except BaseException:
+        writing.close()
+        raise
+
+
+class Replica(SqliteStore):
+    """The embedded store with a list of what is to be told."""
+
+    # --- what is to be told -----------------------------------------------------------------------
+
+    def _put(self, db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> Recorded:
+        """Note those that show in no document whole, too: amendments, facts about chats, receipts that came early."""
+        recorded = super()._put(db, account, changes)
+        for change in changes:
+            match change:
+                case PutAmendment():
+                    _put_fact(db, account, pack(_Amendment(account, change)))
+                case PutChat():
+                    _put_fact(db, account, pack(_Chat(account, change)))
+                case PutMark() if not _has_message(db, account, change.wa_id):
+                    _put_fact(db, account, pack(_Mark(account, change)))
+        return recorded
+
+    async def mark_read(self, thread: str) -> None:
+        """All that is there was read, here and for the next holder."""
+        await super().mark_read(thread)
+        await self._write(lambda db: _note_reading(db, thread_of(db, thread)))
+
+    async def waiting(self, limit: int, kinds: Iterable[Kind]) -> list[Told]:
+        """What waits longest, as documents."""
+
+        def work(db: sqlite3.Connection) -> list[Told]:
+            return [document_of(db, dirty) for dirty in capture.waiting(db, limit, kinds)]
+
+        return await self._read(work)
+
+    async def backlog(self, kinds: Iterable[Kind]) -> tuple[int, int | None]:
+        """How many documents of these kinds wait to be told, and since when (ms since 1970) the oldest does."""
+        return await self._read(lambda db: capture.backlog(db, kinds))
+
+    async def done(self, told: Iterable[Told], refused: Mapping[str, str]) -> None:
+        """These were told, but for those that Firestore refuses (path: why); what was noted again meanwhile stays."""
+        found = list(told)
+
+        def work(db: sqlite3.Connection) -> None:
+            capture.done(db, [one.dirty for one in found])
+            if db.execute("SELECT 1 FROM refused").fetchone():
+                db.executemany("DELETE FROM refused WHERE path = ?", [(one.path,) for one in found])
+            db.executemany("INSERT OR REPLACE INTO refused VALUES (?,?)", refused.items())
+
+        await self._write(work)
+
+    async def refused(self) -> list[tuple[str, str]]:
+        """Documents that Firestore did not take, and why."""
+        query = "SELECT path, why FROM refused ORDER BY path"
+        return await self._read(lambda db: db.execute(query).fetchall())
+
+    async def without_floor(self, threads: Iterable[str]) -> list[str]:
+        """Of these threads those of which it is not known what others wrote last."""
+        query = "SELECT 1 FROM floors WHERE thread = ?"
+        found = list(threads)
+        return await self._read(
+            lambda db: [one for one in found if not db.execute(query, (one,)).fetchone()]
+        )
+
+    async def set_floors(self, floors: Mapping[str, int]) -> None:
+        """Up to when others wrote of messages in these threads, ms since 1970; 0 for never."""
+        await self._write(
+            lambda db: db.executemany("INSERT OR REPLACE INTO floors VALUES (?,?)", floors.items())
+        )
+
+    # --- what others told -------------------------------------------------------------------------
+
+    async def take_facts(self, facts: Mapping[str, Sequence[Change]], documents: Documents) -> None:
+        """Record what others told, by account; `documents` are those in which it lies.
+
+        One transaction: what is derived alike here must not be told again meanwhile.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            for account, changes in facts.items():
+                self._put(db, account, changes)
+            _compare(db, documents)
+
+        await self._write(work)
+
+    async def compare(self, documents: Documents) -> None:
+        """These documents lie in Firestore."""
+        await self._write(lambda db: _compare(db, documents))
+
+    async def take_entry(
+        self, entry: Entry, document: Mapping[str, Any], *, sure: bool = False
+    ) -> bool:
+        """An entry as it lies in Firestore; whether it was news.  `sure`: whatever we have still to tell of it."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            known = load_entry(db, entry.id)
+            after = entry
+            if known is None:
+                insert_entry(db, msgspec.structs.replace(entry, wa_id=""))
+            else:
+                untold = not sure and capture.waits(db, Kind.ENTRY, entry.id)
+                after = reconciled(known, entry, untold=untold)
+            if after != known:
+                settle_entry(db, after)
+            _note_stray(db, entry, document)
+            _compare(db, {(Kind.ENTRY, entry.id): document})
+            return after != known
+
+        return await self._write(work)
+
+    async def take_account(self, account: str, status: AccountStatus | None) -> None:
+        """What another machine has published."""
+
+        def work(db: sqlite3.Connection) -> None:
+            if status is None:
+                db.execute("DELETE FROM accounts WHERE account = ?", (account,))
+            else:
+                db.execute("INSERT OR REPLACE INTO accounts VALUES (?,?)", (account, pack(status)))
+            capture.drop(db, Kind.ACCOUNT, account)
+
+        await self._write(work)
+
+    async def synced(self, source: str) -> str:
+        """Up to which moment a source was read; empty for never."""
+        query = "SELECT until FROM synced WHERE source = ?"
+        row = await self._read(lambda db: db.execute(query, (source,)).fetchone())
+        return str(row[0]) if row else ""
+
+    async def set_synced(self, source: str, until: str) -> None:
+        """It was read so far."""
+        await self._write(
+            lambda db: db.execute("INSERT OR REPLACE INTO synced VALUES (?,?)", (source, until))
+        )
+
+
+def _compare(db: sqlite3.Connection, documents: Documents) -> None:
+    """What is derived here as it lies there need not be told; what is not, must."""
+    for (kind, key), found in documents.items():
+        told = document_of(db, Dirty(0, kind, key, 0, 0, found.get("payload")))
+        if told.fields is not None and _alike(told.fields, found):
+            capture.drop(db, kind, key)
+        elif kind is Kind.MESSAGE and told.fields is None and not found["wad"]["told"]:
+            # A message of the outbox whose entry is not known here.
+            continue
+        elif kind is not Kind.FACT:
+            capture.put(db, kind, key)
+
+
+def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    return all(theirs.get(name) == value for name, value in ours.items())
+
+
+def _put_fact(db: sqlite3.Connection, account: str, payload: bytes) -> None:
+    capture.put(db, Kind.FACT, f"{account}__{_digest(payload)}", payload)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _has_message(db: sqlite3.Connection, account: str, wa_id: str) -> bool:
+    query = "SELECT 1 FROM messages WHERE account = ? AND wa_id = ? AND wa_id != '' AND from_me"
+    return db.execute(query, (account, wa_id)).fetchone() is not None
+
+
+def _note_reading(db: sqlite3.Connection, thread: str) -> None:
+    row = db.execute(_READ_UNTIL, (thread,)).fetchone()
+    if row is not None:
+        account, chat, read_ms = row
+        _put_fact(db, account, pack(_Chat(account, PutChat(thread, chat, read_ms=read_ms))))
+
+
+def _note_stray(db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any]) -> None:
+    """A function shows its entry in the thread that it was told; if the message is in another, that document goes."""
+    thread = document.get("threadId")
+    row = db.execute("SELECT thread FROM messages WHERE id = ?", (entry.id,)).fetchone()
+    if isinstance(thread, str) and thread and "/" not in thread and row and row[0] != thread:
+        capture.put(db, Kind.MESSAGE, f"{thread}/{entry.id}")

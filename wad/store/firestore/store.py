@@ -1,0 +1,386 @@
+"""The store on Firestore: a working copy on this machine, and what keeps it and Firestore alike.
+
+Everything is recorded in the replica and told behind its back, so that neither receiving nor looking waits for the
+network.  Two things are asked of Firestore first, since only there it shows whether another machine was faster: a new
+entry of the outbox is created, and a claim is a compare-and-set behind the fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from wad.clock import Clock
+from wad.core.change import Change
+from wad.core.errors import Conflict, Fenced, NotFound, WadError
+from wad.core.jid import Jid
+from wad.core.message import MessageStatus
+from wad.core.outbox import Claimed, Entry, Outcome, advance, message_of, same_message
+from wad.store.firestore.capture import Kind
+from wad.store.firestore.client import Client, Firestore, Snapshot, pause_after
+from wad.store.firestore.commit import commit, if_there, if_unchanged, upsert
+from wad.store.firestore.fence import Fence
+from wad.store.firestore.fetcher import Fetcher
+from wad.store.firestore.fields import Fields, message_fields, message_path
+from wad.store.firestore.intake import Intake
+from wad.store.firestore.outbox_fields import (
+    claimed_fields,
+    entry_of,
+    entry_path,
+    is_ours,
+    new_entry_fields,
+)
+from wad.store.firestore.replica import Replica, open_replica
+from wad.store.firestore.teller import STAMPS, Teller, fencing, late_path, machines_path
+from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, Telling
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_TIMEOUT: Final = 5.0  # seconds for a call that somebody waits for
+_CATCH_UP: Final = (
+    3.0  # seconds of a new reign that may pass with fetching; the rest is fetched meanwhile
+)
+_FETCH_EVERY: Final = (
+    3600.0  # seconds between two looks at what others told, whatever watching says
+)
+_FAREWELL: Final = 0.3  # seconds at the end of a reign for what is still to be told
+_KEY: Final = re.compile(r"(?!\.\.?$)(?!__.*__$)[^/]{1,500}")  # what can be a document's id
+
+
+class FirestoreStore(Replica):
+    """`wad.store.port.Store` for several machines.  `quota`: documents that may wait to be told."""
+
+    kind = "firestore"
+
+    def __init__(
+        self,
+        path: Path,
+        connections: tuple[sqlite3.Connection, sqlite3.Connection],
+        firestore: Firestore,
+        lease: str,
+        who: str,
+        clock: Clock,
+        quota: int,
+    ) -> None:
+        super().__init__(path, *connections)
+        self._firestore = firestore
+        self._fence = Fence(lease)
+        self._late = late_path(lease)
+        self._who = who
+        self._clock = clock
+        self._quota = quota
+        self._teller = Teller(firestore, self, self._fence, lease, who)
+        self._fetcher = Fetcher(firestore, self, machines_path(lease), who)
+        self._fetching = asyncio.Lock()
+        self._look = asyncio.Event()
+        self._unfetched = ""
+        self._telling: asyncio.Task[None] | None = None
+
+    @staticmethod
+    async def open_at(
+        path: Path, firestore: Firestore, *, lease: str, who: str, clock: Clock, quota: int
+    ) -> FirestoreStore:
+        """Open the replica; Firestore need not be within reach.  Raises as `SqliteStore.open`."""
+        connections = await asyncio.to_thread(open_replica, path)
+        store = FirestoreStore(path, connections, firestore, lease, who, clock, quota)
+        store._telling = asyncio.create_task(store._teller.run(), name="teller")
+        return store
+
+    async def close(self) -> None:
+        """Stop telling and close the file; what was not told waits in it.  Idempotent."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
+        self._firestore.close()
+        await super().close()
+
+    @property
+    def telling(self) -> Telling:
+        """What waits for Firestore."""
+        teller = self._teller
+        return Telling(
+            waiting=teller.waiting,
+            oldest_ms=teller.oldest_ms,
+            refused=teller.refused,
+            quota=self._quota,
+            error=teller.error or self._unfetched,
+        )
+
+    @property
+    def written(self) -> int:
+        """Documents that were told since it was opened."""
+        return self._teller.written
+
+    @property
+    def all_told(self) -> bool:
+        """Whether nothing is left that may be told now."""
+        return self._teller.idle
+
+    async def tell_as(self, epoch: int) -> None:
+        """Tell what is exclusive, too, without a reign; refused by the server once another epoch has begun."""
+        self._teller.epoch = epoch
+        await self._teller.count()
+        self._teller.wake()
+
+    async def ask(self, work: Callable[[Client], T]) -> T:
+        """A call of one's own, as `Firestore.call`."""
+        return await self._firestore.call(work)
+
+    async def told(self) -> None:
+        """Return once everything that may be told now is told."""
+        await self._teller.told()
+
+    async def fetch(self) -> int:
+        """Look at what others told; how many documents were read.  Raises Unavailable."""
+        async with self._fetching:
+            return await self._fetcher.fetch()
+
+    # --- received facts -----------------------------------------------------------------------------
+
+    async def record(
+        self, account: str, changes: Sequence[Change], cursor: Cursor | None = None
+    ) -> Recorded:
+        """Into the replica; told afterwards."""
+        done = await super().record(account, changes, cursor)
+        self._teller.wake()
+        return done
+
+    async def mark_read(self, thread: str) -> None:
+        """Into the replica; told afterwards."""
+        await super().mark_read(thread)
+        self._teller.wake()
+
+    # --- the reign ------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def reign(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
+        """Fence, learn what the holder before knew, take in what others queue; and tell what is exclusive."""
+        await self.fence(epoch)
+        intake = Intake(
+            self._firestore,
+            self,
+            self._fence,
+            self._late,
+            on_queued=on_queued,
+            on_late=self._look.set,
+        )
+        tasks = [
+            asyncio.create_task(_for_ever(lambda: intake.run(epoch)), name="intake"),
+            asyncio.create_task(_for_ever(lambda: self._keep_fetching(epoch)), name="fetcher"),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._unfetched = ""
+            await self._say_farewell()
+
+    async def _say_farewell(self) -> None:
+        """Tell how everything was left, if that is quickly done; then no longer what is exclusive."""
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await self._teller.told()
+        except TimeoutError:
+            log.info("the reign ends with %d documents to tell", self._teller.waiting)
+        self._teller.epoch = None
+
+    async def fence(self, epoch: int) -> None:
+        """Refuse older epochs, here and on the server."""
+        await self._firestore.call(lambda client: self._begin(client, epoch))
+        await super().fence(epoch)
+
+    def _begin(self, client: Client, epoch: int) -> None:
+        before = self._fence.read(client)
+        if before > epoch:
+            raise Fenced(f"epoch {epoch} is over, epoch {before} has begun")
+        if before < epoch:
+            batch = client.batch()
+            self._fence.begin(client, batch, before, epoch)
+            batch.commit(retry=None, timeout=_TIMEOUT)
+
+    async def _keep_fetching(self, epoch: int) -> None:
+        """What is exclusive is told once all that others told is known: else a thread would go back."""
+        failures, first = 0, True
+        while True:
+            self._look.clear()
+            try:
+                await self.fetch()
+            except WadError as error:
+                self._unfetched = f"cannot fetch what others told: {error}"
+                log.warning("%s", self._unfetched)
+                await asyncio.sleep(pause_after(error, failures))
+                failures += 1
+                continue
+            failures, self._unfetched = 0, ""
+            if first:
+                first, self._teller.epoch = False, epoch
+            self._teller.wake()
+            try:
+                async with asyncio.timeout(_FETCH_EVERY):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+
+    # --- the outbox -----------------------------------------------------------------------------------
+
+    async def enqueue(self, entry: Entry) -> Enqueued:
+        """Created in Firestore, where only one of many can, then in the replica."""
+        if (known := await self.entry(entry.id)) is None:
+            try:
+                await self._firestore.call(lambda client: self._create(client, entry))
+            except Conflict:
+                known = await self._fetch_entry(entry.id)
+                if known is None:
+                    raise
+        if known is not None:
+            same_message(known, Jid.parse(entry.to), entry.content)
+            return Enqueued(known, duplicate=True)
+        # Our own watch may have brought it here meanwhile: it is new all the same.
+        done = await super().enqueue(entry)
+        await self.compare(self._as_created(entry))
+        self._teller.wake()
+        return Enqueued(done.entry, duplicate=False)
+
+    def _create(self, client: Client, entry: Entry) -> None:
+        """A new entry and its message.  Raises Conflict where the key was used, here or by the backend before us."""
+        self._check_request(client, entry)
+        writes = []
+        for (kind, key), document in self._as_created(entry).items():
+            path = entry_path(key) if kind is Kind.ENTRY else message_path(*key.split("/"))
+            write = upsert(client, path, {**document, "wadBy": self._who}, STAMPS)
+            writes.append(if_there(write, there=False) if kind is Kind.ENTRY else write)
+        commit(client, writes, _TIMEOUT)
+
+    @staticmethod
+    def _as_created(entry: Entry) -> dict[tuple[Kind, str], Fields]:
+        """The documents of a new entry."""
+        created = {(Kind.ENTRY, entry.id): new_entry_fields(entry)}
+        if not entry.amends:
+            message = message_of(entry)
+            shown = {**message_fields(message), "wad": {"told": None}}
+            created[Kind.MESSAGE, f"{message.thread}/{message.id}"] = shown
+        return created
+
+    def _check_request(self, client: Client, entry: Entry) -> None:
+        if not _KEY.fullmatch(entry.client_id):
+            return
+        request = client.document(f"send_requests/{entry.client_id}")
+        found = request.get(retry=None, timeout=_TIMEOUT).to_dict() or {}
+        if found.get("accountId") == entry.account:
+            raise Conflict(
+                f"client message id {entry.client_id!r} was used with the backend before wad:"
+                f" {found.get('status', 'its fate is unknown')}",
+                hint="give every message its own id; the same id means the same message",
+            )
+
+    async def _fetch_entry(self, ident: str) -> Entry | None:
+        """An entry that another machine, or a function, has put there."""
+
+        def work(client: Client) -> Fields | None:
+            found = client.document(entry_path(ident)).get(retry=None, timeout=_TIMEOUT)
+            return found.to_dict()
+
+        document = await self._firestore.call(work)
+        if document is None:
+            return None
+        await self.take_entry(entry_of(ident, document), document)
+        return await self.entry(ident)
+
+    async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
+        """A claim is won in Firestore; what became of it is recorded here and told."""
+        if not isinstance(outcome, Claimed):
+            settled = await super().settle(ident, outcome, epoch=epoch)
+        else:
+            # The teller must not write what the entry was before over the claim.
+            async with self._teller.exclusively:
+                claimed = await self._claim(ident, outcome, epoch)
+                settled = await super().settle(ident, outcome, epoch=epoch)
+                await self.compare({(Kind.ENTRY, ident): claimed})
+        self._teller.wake()
+        return settled
+
+    async def _claim(self, ident: str, claim: Claimed, epoch: int) -> Fields:
+        """The document as it was claimed.  Raises NotFound, Conflict, Fenced, Unavailable."""
+        if epoch < (newest := await self.epoch()):
+            raise Fenced(f"epoch {epoch} is over, epoch {newest} has begun")
+        entry = await self.entry(ident)
+        if entry is None:
+            raise NotFound(f"there is no message {ident}", hint="wadctl outbox lists them")
+        after = advance(entry, claim)
+        fields = claimed_fields(after, self._clock.wall_ms())
+
+        def work(client: Client) -> Entry | None:
+            return self._win(client, after, fields, epoch)
+
+        try:
+            found = await self._firestore.call(work)
+        except NotFound:
+            # The fence of this epoch is not there: it is over, or has not begun.
+            await self.fence(epoch)
+            found = await self._firestore.call(work)
+        if found is not None:
+            await self.take_entry(found, {}, sure=True)
+            raise Conflict(f"message {ident} is {found.state} in Firestore")
+        return fields
+
+    def _win(self, client: Client, entry: Entry, fields: Fields, epoch: int) -> Entry | None:
+        """Compare and set; the entry as it lies there if it is not ours to claim."""
+        document = client.document(entry_path(entry.id))
+        found: Snapshot = document.get(retry=None, timeout=_TIMEOUT)
+        write = upsert(client, entry_path(entry.id), {**fields, "wadBy": self._who}, STAMPS)
+        if not found.exists:
+            if_there(write, there=False)
+        else:
+            theirs = self._taken(found, entry)
+            if theirs is not None:
+                return theirs
+            if_unchanged(write, found.update_time)
+        commit(client, [fencing(client, self._fence, epoch, entry.account), write], _TIMEOUT)
+        return None
+
+    def _taken(self, found: Snapshot, entry: Entry) -> Entry | None:
+        """What lies there, if somebody else has claimed, sent or given up the entry."""
+        document = found.to_dict() or {}
+        if document.get("status") == "queued":
+            return None
+        theirs = entry_of(entry.id, document)
+        if not is_ours(document):
+            return theirs
+        mine = theirs.claim is not None and theirs.claim.holder == self._who
+        # Our own claim that did not reach the replica: nothing was sent under it.  What failed may be tried again.
+        open_to_us = mine or theirs.state in (MessageStatus.FAILED, MessageStatus.UNCERTAIN)
+        return None if open_to_us or theirs.attempts < entry.attempts else theirs
+
+    # --- accounts -------------------------------------------------------------------------------------
+
+    async def put_account(self, status: AccountStatus, *, epoch: int) -> None:
+        """Into the replica; told afterwards."""
+        await super().put_account(status, epoch=epoch)
+        self._teller.wake()
+
+    async def forget_account(self, account: str, *, epoch: int) -> None:
+        """Out of the replica; told afterwards."""
+        await super().forget_account(account, epoch=epoch)
+        self._teller.wake()
+
+
+async def _for_ever(run: Callable[[], Awaitable[None]]) -> None:
+    """Begin again after a fault of ours; it is told, and what depends on it does not end in silence."""
+    failures = 0
+    while True:
+        try:
+            await run()
+        except Exception as error:
+            log.exception("a loop of the store failed, and begins again")
+            await asyncio.sleep(pause_after(error, failures))
+            failures += 1

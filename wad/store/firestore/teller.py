@@ -1,0 +1,269 @@
+"""Tells Firestore what the replica has: in batches, in the order of happening, again until it is there.
+
+Received facts are told by whoever has them; what is exclusive (threads, entries, accounts) only while the lease is
+held, in batches that the fence guards.  While Firestore is away everything waits on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from wad.core.errors import BadInput, NotFound, Unavailable, WadError
+from wad.store.firestore.capture import EXCLUSIVE, FACTS, Kind
+from wad.store.firestore.client import Client, Firestore, pause_after
+from wad.store.firestore.commit import Write, commit, if_there, removal, upsert
+from wad.store.firestore.documents import LARGEST, Told, cut
+from wad.store.firestore.fence import Fence
+from wad.store.firestore.fields import thread_path
+from wad.store.firestore.replica import Replica
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 499  # documents; Firestore takes 500, and the fence is one
+BATCH_BYTES: Final = 8 << 20  # Firestore takes 10 MiB
+AT_ONCE: Final = 3  # batches under way
+STAMPS: Final = ("updatedAt", "syncedAt", "wadSyncedAt")
+TIMEOUT: Final = 20.0  # seconds for one batch
+
+
+class Teller:
+    """One loop.  `who`: this machine's name.  Its public fields are what status shows.
+
+    `epoch`: of our reign, None while we are passive.
+    """
+
+    def __init__(
+        self, firestore: Firestore, replica: Replica, fence: Fence, lease: str, who: str
+    ) -> None:
+        self._firestore = firestore
+        self._replica = replica
+        self._fence = fence
+        self._late = late_path(lease)
+        self._machines = machines_path(lease)
+        self._who = who
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        self.exclusively = asyncio.Lock()
+        """Held from reading exclusive rows until they are told, and by whoever writes such documents otherwise."""
+        self.epoch: int | None = None
+        self.error = ""
+        self.waiting = 0
+        self.oldest_ms: int | None = None
+        self.refused = 0
+        self.written = 0
+
+    def wake(self) -> None:
+        """There is something to tell."""
+        self._idle.clear()
+        self._news.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that may be told is told."""
+        return self._idle.is_set()
+
+    async def told(self) -> None:
+        """Return once everything that may be told now is told."""
+        self.wake()
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """For ever."""
+        failures = 0
+        while True:
+            self._news.clear()
+            try:
+                await self.count()
+                while await self._turn():
+                    failures, self.error = 0, ""
+                    await self.count()
+                failures, self.error = 0, ""
+                await self.count()
+            except WadError as error:
+                if not self.error:
+                    log.warning("cannot tell Firestore: %s", error)
+                self.error = str(error)
+                await asyncio.sleep(pause_after(error, failures))
+                failures += 1
+            except Exception as error:
+                log.exception("telling Firestore failed")
+                self.error = f"{type(error).__name__}: {error}"
+                await asyncio.sleep(pause_after(error, failures))
+                failures += 1
+            else:
+                if not self._news.is_set():
+                    self._idle.set()
+                await self._news.wait()
+
+    async def count(self) -> None:
+        """Look at how much waits."""
+        self.waiting, self.oldest_ms = await self._replica.backlog(self._kinds())
+        self.refused = len(await self._replica.refused())
+
+    def _kinds(self) -> tuple[Kind, ...]:
+        """What we may tell; what only the holder may is no backlog of ours while we are passive."""
+        return FACTS if self.epoch is None else tuple(Kind)
+
+    # --- one turn -----------------------------------------------------------------------------------
+
+    async def _turn(self) -> bool:
+        """Tell the next of what waits; whether there was anything."""
+        epoch = self.epoch
+        found = await self._replica.waiting(BATCH * AT_ONCE, self._kinds())
+        if not found:
+            return False
+        await self._replica.done([one for one in found if not one.path], {})
+        news = [one for one in found if one.path]
+        # Facts first: a conversation names no message that is not there.
+        facts = [one for one in news if not one.exclusive]
+        await self._tell_all(facts, None)
+        if epoch is None:
+            if facts:
+                await self._firestore.call(self._touch)
+            return True
+        await self._above_floors([one for one in news if one.exclusive])
+        async with self.exclusively:
+            # Read again: what was claimed meanwhile is no longer queued.
+            found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE)
+            await self._tell_all([one for one in found if one.path], epoch)
+        return True
+
+    async def _tell_all(self, told: Sequence[Told], epoch: int | None) -> None:
+        size = BATCH if epoch is not None else BATCH + 1
+        batches = [told[start : start + size] for start in range(0, len(told), size)]
+        outcomes = await asyncio.gather(
+            *(self._tell(batch, epoch) for batch in batches), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _tell(self, told: Sequence[Told], epoch: int | None) -> None:
+        try:
+            refused = await self._firestore.call(lambda client: self._commit(client, told, epoch))
+        except NotFound as error:
+            # The fence is gone: another reigns.  What is exclusive is its to tell.
+            if self.epoch == epoch:
+                self.epoch = None
+            raise Unavailable(f"epoch {epoch} is over: {error}") from error
+        for path, why in refused.items():
+            log.error("Firestore does not take %s: %s", path, why)
+        await self._replica.done(told, refused)
+        self.written += len(told)
+
+    # --- in a thread ----------------------------------------------------------------------------------
+
+    def _touch(self, client: Client) -> None:
+        writes = [
+            introduction(client, self._machines, self._who),
+            upsert(client, self._late, {"by": self._who}, ("at",)),
+        ]
+        commit(client, writes, TIMEOUT)
+
+    def _commit(self, client: Client, told: Sequence[Told], epoch: int | None) -> dict[str, str]:
+        """Write these documents; what Firestore refuses, by path."""
+        refused: dict[str, str] = {}
+        writes = [(one.path, self._write(client, one)) for one in told]
+        for part in parts(writes):
+            refused |= self._commit_part(client, part, epoch)
+        return refused
+
+    def _commit_part(
+        self, client: Client, part: Sequence[tuple[str, Write]], epoch: int | None
+    ) -> dict[str, str]:
+        """All of it, or after a refusal all but the document that is refused."""
+        writes = [write for _, write in part]
+        if epoch is not None:
+            writes.insert(0, fencing(client, self._fence, epoch, part[0][0]))
+        try:
+            commit(client, writes, TIMEOUT)
+        except BadInput as error:
+            if len(part) == 1:
+                return {part[0][0]: str(error)}
+            half = len(part) // 2
+            return {
+                **self._commit_part(client, part[:half], epoch),
+                **self._commit_part(client, part[half:], epoch),
+            }
+        return {}
+
+    def _write(self, client: Client, told: Told) -> Write:
+        """Fields of others stay as they are."""
+        if told.fields is None:
+            return removal(client, told.path)
+        write = upsert(client, told.path, {**told.fields, "wadBy": self._who}, STAMPS)
+        if write.ByteSize() <= LARGEST:
+            return write
+        log.warning("%s is too large for Firestore, and was cut", told.path)
+        return upsert(client, told.path, {**cut(told.fields), "wadBy": self._who}, STAMPS)
+
+    # --- what others wrote of conversations -------------------------------------------------------------
+
+    async def _above_floors(self, told: Sequence[Told]) -> None:
+        """Look once at each conversation's document before it is written first: it may say more than we know."""
+        threads = [one.dirty.key for one in told if one.dirty.kind is Kind.THREAD]
+        unknown = await self._replica.without_floor(threads)
+        if unknown:
+            found = await self._firestore.call(lambda client: _last_told(client, unknown))
+            await self._replica.set_floors(found)
+
+
+def late_path(lease: str) -> str:
+    """A document that a passive machine touches when it has told something, so that the holder fetches it."""
+    return f"{lease}/wad/late"
+
+
+def machines_path(lease: str) -> str:
+    """The collection in which each machine that told anything has a document."""
+    return f"{lease}/machines"
+
+
+def introduction(client: Client, machines: str, who: str) -> Write:
+    """So that others look for what we tell."""
+    return upsert(client, f"{machines}/{who}", {"service": "wad"}, ("seenAt",))
+
+
+def fencing(client: Client, fence: Fence, epoch: int, key: str) -> Write:
+    """What refuses a commit, whole and with NotFound, unless this epoch is the newest."""
+    path = fence.path(epoch, key)
+    return if_there(upsert(client, path, {"account": key}), there=True)
+
+
+def _last_told(client: Client, threads: Iterable[str]) -> dict[str, int]:
+    """Of when the last message is that another program's document of a thread tells, ms since 1970; 0 for ours."""
+    references = {thread: client.document(thread_path(thread)) for thread in threads}
+    found = client.get_all(
+        list(references.values()),
+        field_paths=["lastMessageAt", "lastMessageAtMs", "wadBy"],
+        retry=None,
+        timeout=TIMEOUT,
+    )
+    return {snapshot.id: _floor(snapshot.to_dict() or {}) for snapshot in found}
+
+
+def _floor(document: dict[str, Any]) -> int:
+    if document.get("wadBy"):
+        return 0
+    ms, at = document.get("lastMessageAtMs"), document.get("lastMessageAt")
+    if isinstance(ms, int | float):
+        return int(ms)
+    return round(at.timestamp() * 1000) if isinstance(at, datetime) else 0
+
+
+def parts(writes: Iterable[tuple[str, Write]]) -> Iterator[list[tuple[str, Write]]]:
+    """What Firestore takes at once, by size."""
+    part: list[tuple[str, Write]] = []
+    size = 0
+    for path, write in writes:
+        own = write.ByteSize()
+        if part and size + own > BATCH_BYTES:
+            yield part
+            part, size = [], 0
+        part.append((path, write))
+        size += own
+    if part:
+        yield part
