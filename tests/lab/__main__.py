@@ -176,7 +176,6 @@ def main() -> int:
         "--deb", type=Path, help="a package, instead of one made from this checkout"
     )
     parser.add_argument("--system", action="append", choices=sorted(trees.SYSTEMS), default=[])
-    parser.add_argument("--quick", action="store_true", help="what CI runs")
     parser.add_argument("--only", nargs="*", choices=names, default=[], help="only these trials")
     given = parser.parse_args()
     given.system = given.system or sorted(trees.SYSTEMS)
