@@ -32,7 +32,7 @@ from wad.core.event import Content, Media, MessageKind
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Reaction, Thread
 from wad.core.outbox import LEFT, Sent, Unknown, advance
-from wad.store.firestore.fields import (
+from wad.store.fields import (
     above_floor,
     account_fields,
     gone_account_fields,

@@ -8,7 +8,7 @@ What is ours alone lies in the map `wad`, where no app looks.
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from wad.core.connection import State
@@ -132,20 +132,21 @@ def _times(message: Message) -> Fields:
         "tsServer": seen,
         "ingestedAt": seen,
         "tsSort": ts_sort(message),
+        "arrivedUs": message.seen,
         "createdAt": when,
         "createdAtMs": message.at_ms,
     }
 
 
-def ts_sort(message: Message) -> int:
-    """Microseconds since 1970 by which a thread is sorted: WhatsApp's time, and within its second the order of arrival.
+def ts_sort(message: Message) -> datetime:
+    """By what a list is sorted: WhatsApp's time, which is of whole seconds, and within its second the time of arrival.
 
-    WhatsApp tells whole seconds; the order never leaves the second that was told.
+    What arrived later than that shares the end of its second; `arrivedUs` then tells one from the other.
     """
     told = message.at_ms * 1000
-    late = message.seen - told
-    offset = late if 0 <= late < _SECOND_US else message.seen % _SECOND_US
-    return told + min(offset, _SECOND_US - 1 - told % _SECOND_US)
+    room = _SECOND_US - 1 - told % _SECOND_US
+    late = min(max(message.seen - told, 0), room)
+    return moment(message.at_ms) + timedelta(microseconds=late)
 
 
 def _amended(message: Message) -> Fields:

@@ -10,8 +10,7 @@ import msgspec
 
 from wad.core.content import Content
 from wad.core.message import Message
-from wad.store.firestore.capture import FACTS, Dirty, Kind
-from wad.store.firestore.fields import (
+from wad.store.fields import (
     Fields,
     above_floor,
     account_fields,
@@ -23,6 +22,7 @@ from wad.store.firestore.fields import (
     thread_fields,
     thread_path,
 )
+from wad.store.firestore.capture import FACTS, Dirty, Kind
 from wad.store.firestore.outbox_fields import entry_fields, entry_path
 from wad.store.port import AccountStatus
 from wad.store.sqlite_outbox import load_entry

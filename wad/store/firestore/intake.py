@@ -16,10 +16,10 @@ from typing import Any, Final
 from wad.core.errors import BadInput, NotFound, WadError
 from wad.core.jid import ThreadId
 from wad.core.outbox import Entry
+from wad.store.fields import message_path
 from wad.store.firestore.client import Client, FieldFilter, Firestore, Query, Snapshot, pause_after
 from wad.store.firestore.commit import commit, if_there, upsert
 from wad.store.firestore.fence import Fence
-from wad.store.firestore.fields import message_path
 from wad.store.firestore.outbox_fields import entry_of, entry_path, is_ours
 from wad.store.firestore.replica import Replica
 from wad.store.firestore.teller import STAMPS, fencing

@@ -17,7 +17,7 @@ from wad.core.jid import Jid, ThreadId, account_id
 from wad.core.message import MessageStatus, further
 from wad.core.outbox import LEFT, Entry
 from wad.core.outgoing import Text
-from wad.store.firestore.fields import Fields, moment
+from wad.store.fields import Fields, moment
 
 CLAIM_MS: Final = 60_000  # for so long the reference's worker claims an entry (7)
 

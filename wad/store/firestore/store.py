@@ -22,12 +22,12 @@ from wad.core.errors import Conflict, Fenced, NotFound, WadError
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claimed, Entry, Outcome, advance, message_of, same_message
+from wad.store.fields import Fields, message_fields, message_path
 from wad.store.firestore.capture import Kind
 from wad.store.firestore.client import Client, Firestore, Snapshot, pause_after
 from wad.store.firestore.commit import commit, if_there, if_unchanged, upsert
 from wad.store.firestore.fence import Fence
 from wad.store.firestore.fetcher import Fetcher
-from wad.store.firestore.fields import Fields, message_fields, message_path
 from wad.store.firestore.intake import Intake
 from wad.store.firestore.outbox_fields import (
     claimed_fields,

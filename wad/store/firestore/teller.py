@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from wad.core.errors import BadInput, NotFound, Unavailable, WadError
+from wad.store.fields import thread_path
 from wad.store.firestore.capture import EXCLUSIVE, FACTS, Kind
 from wad.store.firestore.client import Client, Firestore, pause_after
 from wad.store.firestore.commit import Write, commit, if_there, removal, upsert
 from wad.store.firestore.documents import LARGEST, Told, cut
 from wad.store.firestore.fence import Fence
-from wad.store.firestore.fields import thread_path
 from wad.store.firestore.replica import Replica
 
 log = logging.getLogger(__name__)
