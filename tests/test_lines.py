@@ -118,12 +118,22 @@ def test_what_the_library_ignores() -> None:
         ),
         ("failed to save decrypted event to buffer: disk I/O error", (Unsaved(),)),
         ("failed to decrypt prekey message: database is locked", (Unsaved(),)),
+        ("failed to store session: disk I/O error: no space left on device", (Unsaved(),)),
         ("failed to decrypt normal message: mismatching MAC in signal message", ()),
     ],
 )
 def test_a_session_that_cannot_be_saved(why: str, means: tuple[Meaning, ...]) -> None:
     """What the disk refused is no message that cannot be read."""
     assert meaning("Client", f"Error decrypting message 3EB0AB from 9@lid in 9@lid: {why}") == means
+
+
+@pytest.mark.parametrize(
+    "ident", ["disk", "A from disk", "A from 9@lid: database is locked", "A: disk I/O error: B"]
+)
+def test_a_stranger_cannot_make_it_look_like_the_disk(ident: str) -> None:
+    """An id is chosen by the sender, and an end of the worker for it would come again with its message, for ever."""
+    why = "failed to decrypt normal message: mismatching MAC in signal message"
+    assert meaning("Client", f"Error decrypting message {ident} from 9@lid in 9@lid: {why}") == ()
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,14 @@ _OF_MEMBERS: Final = re.compile(r'<participants key="([^"]*)">(.*?)</participant
 _IGNORED: Final = re.compile(r"Ignoring message (\S+) from ")
 """A part that was decrypted before and is handed over no more (whatsmeow message.go, decryptMessages)."""
 
-_UNSAVED: Final = re.compile(r"Error decrypting message \S+ from .*\b(?:database|disk)\b")
+_UNSAVED: Final = re.compile(
+    r"Error decrypting message .*: "
+    r"(?:[^:]*\b(?:database|disk)\b[^:]*|(?:disk I/O error|unable to open database file): [^:]*)",
+    re.DOTALL,
+)
 """A message whose ratchet step could not be saved (whatsmeow message.go, decryptMessages; the words are SQLite's).
+
+SQLite's words come last, or before the system's: what stands further ahead may be a stranger's, as an id is.
 
 The library takes it for one that it cannot read: right after this line it acknowledges it and asks for another copy.
 The session on the disk has not moved on, so the same bytes can be read later, if only they are not acknowledged now.
@@ -118,7 +124,7 @@ def meaning(logger: str, text: str) -> Sequence[Meaning]:
         case "Client":
             if ignored := _IGNORED.match(text):
                 return (Skipped(message(ignored[1])),)
-            if _UNSAVED.match(text):
+            if _UNSAVED.fullmatch(text):
                 return (Unsaved(),)
             if failed := _NO_HISTORY.match(text):
                 return (HistoryFailed(_GONE.search(failed[1]) is not None),)
