@@ -11,6 +11,7 @@ from wad.engine.lines import (
     AWAITED,
     HISTORY,
     Coming,
+    HistoryComing,
     HistoryFailed,
     Leaving,
     Meaning,
@@ -151,6 +152,12 @@ def test_a_part_of_the_history_that_failed(why: str, gone: bool) -> None:
     """A file that is gone stays gone; the network comes back."""
     line = f"Failed to download history sync: {why}"
     assert meaning("Client", line) == (HistoryFailed(gone),)
+
+
+def test_a_part_of_the_history_that_is_here() -> None:
+    """Its event follows."""
+    line = "Received history sync (type FULL, chunk 3, progress 40)"
+    assert meaning("Client", line) == (HistoryComing(),)
 
 
 @given(st.text(), st.text())

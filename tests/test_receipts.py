@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.whatsapp.golib import library_path
 from wad.engine import receipts
-from wad.engine.lines import HISTORY, announced, message, receipt_of
+from wad.engine.lines import HISTORY, Leaving, announced, meaning, message, receipt_of
 from wad.engine.receipts import PLACES, Gate, NotThisBuild, keep_plaintexts
 
 
@@ -41,12 +41,20 @@ class Receipt:
 
     def __init__(self, gate: Gate, text: str) -> None:
         self._gate = gate
+        self._names = [
+            name
+            for found in meaning("Client/Send", text)
+            if isinstance(found, Leaving)
+            for name in found.names
+        ]
         self._thread = threading.Thread(target=gate.note, args=("Client/Send", text), daemon=True)
         self._thread.start()
 
     def is_held(self) -> bool:
-        """Whether it waits; asked only once it has arrived at the gate."""
-        return self._thread.is_alive()
+        """Whether the gate holds it; asked only once it has arrived there."""
+        if not self._names:
+            return bool(self._gate._waiting)
+        return any(name in self._gate._by_name for name in self._names)
 
     def is_sent(self) -> bool:
         """Whether it goes out; waits for that."""
@@ -242,6 +250,14 @@ def test_silence_lets_what_has_no_name_go(
     assert caplog.text == ""
 
 
+def download(gate: Gate, ending: str = "") -> None:
+    """A part of the history was downloaded, or not, with these last words."""
+    if ending:
+        gate.note("Client", f"Failed to download history sync: {ending}")
+    else:
+        gate.note("Client", "Received history sync (type RECENT, chunk 1, progress 7)")
+
+
 def test_a_part_of_the_history_is_waited_for(gate: Gate) -> None:
     """The receipts of its announcement go when it is stored, however much comes before; one that is late as well."""
     gate.note("Client/Recv", incoming("H"))
@@ -251,6 +267,8 @@ def test_a_part_of_the_history_is_waited_for(gate: Gate) -> None:
     until(lambda: len(gate._by_name[message("H")]) == 2)
     assert receipt.is_held()
     assert late.is_held()
+    download(gate)
+    assert receipt.is_held()
     deal_with(gate, HISTORY)
     assert receipt.is_sent()
     assert late.is_sent()
@@ -259,6 +277,8 @@ def test_a_part_of_the_history_is_waited_for(gate: Gate) -> None:
 def test_parts_of_the_history_come_in_order(gate: Gate) -> None:
     """The second announcement does not go with the first part; a part may be there before its announcement is."""
     receipts_ = [held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2")]
+    download(gate)
+    download(gate)
     deal_with(gate, HISTORY, announced("H1"), announced("H2"))
     assert receipts_[0].is_sent()
     assert receipts_[1].is_held()
@@ -270,11 +290,34 @@ def test_a_part_of_the_history_that_is_gone(gate: Gate, caplog: pytest.LogCaptur
     """One that failed is not acknowledged, so that it comes again; one that is gone is, and that is told."""
     failed, gone = (held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2"))
     deal_with(gate, announced("H1"), announced("H2"))
-    gate.note("Client", "Failed to download history sync: dial tcp: connection refused")
-    gate.note("Client", "Failed to download history sync: download failed with status code 404")
+    download(gate, "dial tcp: connection refused")
+    download(gate, "download failed with status code 404")
     assert gone.is_sent()
     assert failed.is_held()
     assert "no longer to be had" in caplog.text
+
+
+def test_a_part_of_the_history_that_fails_behind_one_that_waits_for_the_disk(gate: Gate) -> None:
+    """The failure is told first; it is that of the second all the same, which comes again."""
+    first, second = (held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2"))
+    deal_with(gate, announced("H1"), announced("H2"))
+    download(gate)
+    download(gate, "dial tcp: connection refused")
+    deal_with(gate, HISTORY)
+    assert first.is_sent()
+    assert second.is_held()
+
+
+def test_more_is_expected_than_the_library_has_in_its_queue(gate: Gate) -> None:
+    """A message of two parts waits for both, also behind 2048 receipts that were logged meanwhile."""
+    gate.note("Client/Recv", incoming("A", parts=2))
+    for number in range(2048):
+        gate.note("Client/Recv", reading(f"B{number}"))
+    receipt = held(gate, outgoing("A"))
+    deal_with(gate, message("A"))
+    assert receipt.is_held()
+    deal_with(gate, message("A"))
+    assert receipt.is_sent()
 
 
 @given(st.permutations([f"M{n}" for n in range(8)]), st.permutations([f"M{n}" for n in range(8)]))

@@ -36,6 +36,10 @@ class Leaving(NamedTuple):
     names: tuple[str, ...]
 
 
+class HistoryComing(NamedTuple):
+    """A part of the history was downloaded, and its event will follow."""
+
+
 class HistoryFailed(NamedTuple):
     """A part of the history could not be downloaded; `gone`: nor will it ever be."""
 
@@ -46,7 +50,7 @@ class Unsaved(NamedTuple):
     """The session could not be saved over a message, which is about to be acknowledged."""
 
 
-Meaning = Coming | Skipped | Leaving | HistoryFailed | Unsaved
+Meaning = Coming | Skipped | Leaving | HistoryComing | HistoryFailed | Unsaved
 
 HISTORY: Final = "h"
 _ANNOUNCED: Final = "a"
@@ -79,13 +83,13 @@ _UNSAVED: Final = re.compile(
 )
 """A message whose ratchet step could not be saved (whatsmeow message.go, decryptMessages; the words are SQLite's).
 
-SQLite's words come last, or before the system's: what stands further ahead may be a stranger's, as an id is.
-
 The library takes it for one that it cannot read: right after this line it acknowledges it and asks for another copy.
 The session on the disk has not moved on, so the same bytes can be read later, if only they are not acknowledged now.
+SQLite's words come last, or before the system's: what stands further ahead may be a stranger's, as an id is.
 """
 
 
+_HISTORY_HERE: Final = "Received history sync ("
 _NO_HISTORY: Final = re.compile(r"Failed to download history sync: (.*)", re.DOTALL)
 _GONE: Final = re.compile(
     r"status code 4\d\d|hash|hmac|length|unmarshal|decompress|nothing downloadable"
@@ -126,6 +130,8 @@ def meaning(logger: str, text: str) -> Sequence[Meaning]:
                 return (Skipped(message(ignored[1])),)
             if _UNSAVED.fullmatch(text):
                 return (Unsaved(),)
+            if text.startswith(_HISTORY_HERE):
+                return (HistoryComing(),)
             if failed := _NO_HISTORY.match(text):
                 return (HistoryFailed(_GONE.search(failed[1]) is not None),)
     return ()

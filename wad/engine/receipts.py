@@ -25,12 +25,14 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Final, assert_never
 
 from wad.engine.lines import (
     HISTORY,
     Coming,
+    HistoryComing,
     HistoryFailed,
     Leaving,
     Skipped,
@@ -117,9 +119,21 @@ _AHEAD: Final = 102
 """How many events can be handed over after a receipt was asked for that lay before it: the library's queue of 100,
 one on its way in and one on its way out (engine.md 4)."""
 
-_REMEMBERED: Final = 1024  # messages and receipts; ten times what can be on its way
+_REMEMBERED: Final = 1024  # of what was dealt with: ten times what can be on its way
+_EXPECTED: Final = 4096
+"""Names of which events are to come: a stanza is logged before it waits its turn in a queue of 2048 (engine.md 4).
+More than are remembered of the other, so that what is forgotten makes a receipt wait, and does not let one go."""
+
 _SLICE: Final = 0.25  # seconds
 _PATIENCE: Final = 8  # slices without any event after which none is to come
+
+
+class _Part(Enum):
+    """What became of a part of the history."""
+
+    COMING = auto()  # downloaded; its event is not stored yet
+    DONE = auto()  # stored, or no longer to be had
+    FAILED = auto()
 
 
 class _Waiter:
@@ -171,9 +185,7 @@ class Gate:
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of `until`
         self._by_name: dict[str, list[_Waiter]] = {}
         self._announced: deque[str] = deque()  # messages whose part of the history is on its way
-        self._arrived: deque[bool] = (
-            deque()
-        )  # parts that were dealt with, or failed, and are not yet matched
+        self._parts: deque[_Part] = deque()  # in the same order, not matched with those yet
         self._long: set[str] = set()  # messages for which only the first rule holds
         self._taken = 0
         self._done = 0
@@ -189,14 +201,15 @@ class Gate:
                     self._expect(found)
                 case Skipped(name):
                     with self._lock:
-                        _add(self._dealt, name, 1)
+                        _add(self._dealt, name, 1, _REMEMBERED)
                 case Leaving(names):
                     self._hold(names)
+                case HistoryComing():
+                    self._part_ended(_Part.COMING)
                 case HistoryFailed(gone):
                     if gone:
                         log.warning("a part of the history is no longer to be had")
-                    with self._lock:
-                        self._part_arrived(gone)
+                    self._part_ended(_Part.DONE if gone else _Part.FAILED)
                 case Unsaved():
                     self._on_unsaved()
                 case _:
@@ -205,11 +218,16 @@ class Gate:
     def _expect(self, coming: Coming) -> None:
         with self._lock:
             if not coming.anew:
-                _add(self._coming, coming.name, coming.events)
+                _add(self._coming, coming.name, coming.events, _EXPECTED)
                 return
             self._forget(coming.name)
             if coming.events > 1:
-                _add(self._coming, coming.name, coming.events)
+                _add(self._coming, coming.name, coming.events, _EXPECTED)
+
+    def _part_ended(self, how: _Part) -> None:
+        with self._lock:
+            self._parts.append(how)
+            self._match_parts()
 
     def _hold(self, names: Iterable[str]) -> None:
         with self._lock:
@@ -237,7 +255,7 @@ class Gate:
             for name in names:
                 self._done += 1
                 if name == HISTORY:
-                    self._part_arrived(True)
+                    self._part_stored()
                 elif ident := announcement(name):
                     self._part_announced(message(ident))
                 elif name:
@@ -252,20 +270,21 @@ class Gate:
             self._waiting.pop(waiter, None)
         self._match_parts()
 
-    def _part_arrived(self, done: bool) -> None:
-        self._arrived.append(done)
+    def _part_stored(self) -> None:
+        if _Part.COMING in self._parts:
+            self._parts[self._parts.index(_Part.COMING)] = _Part.DONE
         self._match_parts()
 
     def _match_parts(self) -> None:
-        # A failure is logged at once, the announcement may still wait for the disk.
-        while self._announced and self._arrived:
+        # The library tells at once what became of a part; its event, and what announced it, may wait for the disk.
+        while self._announced and self._parts and self._parts[0] is not _Part.COMING:
             name = self._announced.popleft()
-            if self._arrived.popleft():
+            if self._parts.popleft() is _Part.DONE:
                 self._long.discard(name)
                 self._stored(name)
 
     def _stored(self, name: str) -> None:
-        _add(self._dealt, name, 1)
+        _add(self._dealt, name, 1, _REMEMBERED)
         if name not in self._by_name or not self._complete(name):
             return
         for waiter in self._by_name.pop(name):
@@ -318,8 +337,8 @@ class Gate:
                     self._news.clear()
 
 
-def _add(numbers: OrderedDict[str, int], name: str, number: int) -> None:
+def _add(numbers: OrderedDict[str, int], name: str, number: int, most: int) -> None:
     numbers[name] = numbers.get(name, 0) + number
     numbers.move_to_end(name)
-    if len(numbers) > _REMEMBERED:
+    if len(numbers) > most:
         numbers.popitem(last=False)
