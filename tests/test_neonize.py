@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from wad.clock import SystemClock
 from wad.core import connection, wire
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.core.outgoing import Attachment, AttachmentKind, Text
 from wad.engine import neonize
+from wad.engine.lost import Comparison
 from wad.engine.neonize import NeonizeWorker
 from wad.engine.port import EngineOptions, Report
 from wad.engine.process import Process
@@ -40,6 +42,9 @@ while data := sock.recv(1 << 16):
             continue
         if act == "die":
             sys.exit(1)
+        if act == "synced":
+            sock.sendall(wire.encode(wire.Notice(act, [])))
+            sys.exit(1)
         if act == "replaced":
             for notice in wire.Notice(act, []), wire.Notice("ending", ["replaced by another client"]):
                 sock.sendall(wire.encode(notice))
@@ -54,7 +59,10 @@ while data := sock.recv(1 << 16):
 
 @asynccontextmanager
 async def a_worker(
-    directory: Path, report: Callable[[Report], None] = lambda report: None, **acts: str
+    directory: Path,
+    report: Callable[[Report], None] = lambda report: None,
+    comparison: Comparison | None = None,
+    **acts: str,
 ) -> AsyncIterator[NeonizeWorker]:
     """A worker that answers each method with an expression, hangs over it, or dies of it."""
     ours, theirs = socket.socketpair()
@@ -70,7 +78,7 @@ async def a_worker(
         writer,
         report,
         EngineOptions(directory),
-        None,
+        comparison,
     )
     try:
         yield worker
@@ -191,3 +199,20 @@ async def test_what_a_worker_said_last_is_heard(
         assert await worker.ended == "replaced by another client"
         assert reports == [connection.Replaced()]
         assert "lost touch" not in caplog.text
+
+
+async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong in it is told, and the worker's end is known."""
+
+    def fail() -> None:
+        raise ValueError("a fault of ours")
+
+    comparison = Comparison(Home(tmp_path), SystemClock())
+    monkeypatch.setattr(comparison, "make", fail)
+    async with a_worker(tmp_path, comparison=comparison, word="'synced'") as worker:
+        worker._writer.write(wire.encode(wire.Request(1, "word", [])))
+        async with asyncio.timeout(10):
+            assert "code 1" in await worker.ended
+    assert "the look for lost messages failed" in caplog.text

@@ -292,6 +292,9 @@ class NeonizeWorker:
         except WadError as error:  # it is made again the next time
             log.warning("no look for lost messages: %s", error, extra={"account": self._home.id})
             return
+        except Exception:  # the account goes on without it
+            log.exception("the look for lost messages failed", extra={"account": self._home.id})
+            return
         if newest is not None:
             self._report(Spooled(newest))
 
