@@ -9,8 +9,10 @@ import pytest
 
 from tests.world import a_world, until
 from wad.core import connection
-from wad.core.errors import BadInput, BadPhone, Conflict, UnknownAccount
+from wad.core.errors import BadInput, BadPhone, Conflict, Unavailable, UnknownAccount
 from wad.core.jid import Jid
+from wad.flow import accounts
+from wad.store.port import AccountStatus
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
 
@@ -180,3 +182,27 @@ async def test_published_status_follows_the_state(tmp_path: Path) -> None:
                 break
             await asyncio.sleep(0.01)
         assert [(s.account, s.state) for s in published] == [(account.id, "connected")]
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a fault of ours")])
+async def test_a_status_that_could_not_be_published_is_published_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever went wrong."""
+    failed = asyncio.Event()
+
+    async def fail(status: AccountStatus, *, epoch: int) -> None:
+        failed.set()
+        raise error
+
+    monkeypatch.setattr(accounts, "_RETRY_PUBLISH", 0.01)
+    async with a_world(tmp_path) as world, world.leading():
+        with monkeypatch.context() as patched:
+            patched.setattr(world.store, "put_account", fail)
+            account = await world.connected()
+            await failed.wait()
+        async with asyncio.timeout(10):
+            while not await world.store.accounts():
+                await asyncio.sleep(0.01)
+        (published,) = await world.store.accounts()
+        assert published.account == account.id

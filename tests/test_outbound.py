@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.world import World, a_world, until
-from wad.core.errors import BadInput, Conflict, NotFound, TooLong
+from wad.core.errors import BadInput, Conflict, NotFound, TooLong, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claim, Claimed, Entry, NotSent, Refused, Unknown
@@ -31,6 +31,7 @@ from wad.core.outgoing import (
 from wad.engine.simulator import SimulatedWorker
 from wad.flow import outbound
 from wad.flow.account import Account
+from wad.flow.reaper import Reaper
 from wad.flow.tidying import tidy_media
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
@@ -213,6 +214,69 @@ async def test_the_crash_rule(tmp_path: Path, left: bool, state: str) -> None:
             await until(lambda: account.status.state == "connected", "connected")
             sent = texts_sent(world, account)
             assert sent == ([] if left else ["one"])
+
+
+async def test_a_fault_while_a_message_is_sent_is_uncertain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have left; the next one is not held up."""
+
+    async def fail(*_arguments: object) -> None:
+        raise ValueError("a fault of ours")
+
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        with monkeypatch.context() as patched:
+            patched.setattr(world.worker(account), "send", fail)
+            first = await world.outbound.enqueue(account.id, BOB, Text("one"))
+            entry = await world.outbound.settled(first.entry.id, timeout=5)
+            assert (entry.state, "ValueError" in entry.error) == ("uncertain", True)
+        second = await world.outbound.enqueue(account.id, BOB, Text("two"))
+        await world.outbound.settled(second.entry.id, timeout=5)
+        assert texts_sent(world, account) == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (Unavailable("the store is away"), "cannot send: the store is away"),
+        (ValueError("a secret"), "cannot send, by a fault of wad's own: ValueError"),
+    ],
+)
+async def test_that_nothing_can_be_sent_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, shown: str
+) -> None:
+    """Status, health and metrics have it for as long as it lasts."""
+
+    async def fail(account: str) -> None:
+        raise error
+
+    monkeypatch.setattr(outbound, "_RETRY", 0.01)
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        with monkeypatch.context() as patched:
+            patched.setattr(world.store, "next_entry", fail)
+            queued = await world.outbound.enqueue(account.id, BOB, Text("hello"))
+            await until(lambda: account.warnings == [shown], "the warning")
+        await world.outbound.settled(queued.entry.id, timeout=5)
+        await until(lambda: account.warnings == [], "no warning")
+
+
+async def test_a_fault_in_the_look_for_stranded_messages_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and looked again."""
+    looks: list[int] = []
+
+    async def fail(reaper: Reaper, epoch: int) -> None:
+        looks.append(epoch)
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(outbound, "_LOOK", 0.01)
+    monkeypatch.setattr(Reaper, "look", fail)
+    async with a_world(tmp_path) as world, world.leading():
+        await until(lambda: len(looks) > 1, "another look")
+    assert "the look for stranded messages failed" in caplog.text
 
 
 async def test_what_another_machine_was_sending_is_never_sent_again(tmp_path: Path) -> None:

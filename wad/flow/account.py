@@ -83,6 +83,7 @@ class Account:
         self.sent = 0
         self.refused = 0
         self.held = ""
+        self.unsent = ""  # why nothing can be sent now
         self.place: Place | None = None
         self.qr_ms: int | None = None
         self.left_ms: int | None = None  # when it was connected last, unless it is now
@@ -287,7 +288,7 @@ class Account:
     @property
     def warnings(self) -> list[str]:
         """What an operator should see now."""
-        found = [*self._warnings, *([self.held] if self.held else [])]
+        found = [*self._warnings, *filter(None, (self.held, self.unsent))]
         if self.worker is not None and self.worker.receipts is Receipts.EARLY:
             found.append("receipts are early: a worker that is killed may lose what just arrived")
         return found

@@ -146,8 +146,14 @@ class Accounts:
                 for account in self.all():
                     await account.publish(epoch)
                     await self._settle_place(account)
+                failed = False
             except WadError as error:
                 log.warning("cannot publish the accounts' status: %s", error)
+                failed = True
+            except Exception:
+                log.exception("publishing the accounts' status failed")
+                failed = True
+            if failed:
                 await asyncio.sleep(_RETRY_PUBLISH)
                 self._news.set()
             await self._news.wait()

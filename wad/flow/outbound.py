@@ -166,6 +166,8 @@ class Outbound:
                 await reaper.look(epoch)
             except WadError as error:
                 log.warning("cannot look for stranded messages: %s", error)
+            except Exception:
+                log.exception("the look for stranded messages failed")
             await asyncio.sleep(_LOOK)
 
     def _is_here(self, account: str) -> bool:
@@ -203,6 +205,12 @@ class Outbound:
         return self._wake.setdefault(account, asyncio.Event())
 
     async def _send_all(self, account: Account) -> None:
+        try:
+            await self._keep_sending(account)
+        finally:
+            account.unsent = ""
+
+    async def _keep_sending(self, account: Account) -> None:
         first = True
         refusals = Refusals(self._clock, _RETRY)
         while not self._closing:
@@ -214,13 +222,16 @@ class Outbound:
                 first = False
                 while await self._send_next(account, refusals):
                     pass
+                account.unsent = ""
                 if refusals:
                     pause = _RETRY
             except WadError as error:
                 log.warning("cannot send: %s", error, extra={"account": account.id})
+                account.unsent = f"cannot send: {error}"
                 pause = _RETRY
-            except Exception:
+            except Exception as error:
                 log.exception("outbound failed", extra={"account": account.id})
+                account.unsent = f"cannot send, by a fault of wad's own: {type(error).__name__}"
                 pause = _RETRY
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -273,7 +284,12 @@ class Outbound:
             check(entry.content, to, self._clock.wall_ms())
         except WadError as error:
             return Refused(error.code, str(error))
-        return await worker.send(to, entry.content, entry.secret, entry.created_ms)
+        try:
+            return await worker.send(to, entry.content, entry.secret, entry.created_ms)
+        except Exception as error:
+            # A fault of ours.  It may have left, and must not stay in `sending` until the reign ends.
+            log.exception("sending %s failed", entry.id, extra={"account": entry.account})
+            return Unknown("", f"a fault of wad's own while it was sent: {type(error).__name__}")
 
     async def _settle_surely(self, ident: str, outcome: Outcome) -> None:
         """The message is on its way: what became of it must be written, however long the store takes."""
