@@ -395,7 +395,7 @@ def replace_file(file: Path, text: bytes) -> None:
 
 def _write_synced(file: Path, text: bytes) -> None:
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as stream:  # noqa: PTH123, it was opened with its mode
+    with os.fdopen(fd, "wb") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(fd)

@@ -6,7 +6,6 @@ later gets the true one.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from types import ModuleType
 from typing import Final
@@ -16,19 +15,17 @@ from google.protobuf.internal import api_implementation
 _IN_PYTHON: Final = "google.protobuf.internal.python_message"
 
 
-def _import() -> None:
-    if _IN_PYTHON in sys.modules or api_implementation.Type() != "upb":
-        return
-    sys.modules[_IN_PYTHON] = ModuleType(_IN_PYTHON)
+def _loaded() -> tuple[ModuleType, ModuleType, ModuleType]:
+    without = _IN_PYTHON not in sys.modules and api_implementation.Type() == "upb"
+    if without:
+        sys.modules[_IN_PYTHON] = ModuleType(_IN_PYTHON)
     try:
-        importlib.import_module("google.protobuf.internal.builder")
+        from google.protobuf import descriptor_pool, message_factory
+        from google.protobuf.internal import builder
     finally:
-        del sys.modules[_IN_PYTHON]
+        if without:
+            del sys.modules[_IN_PYTHON]
+    return builder, descriptor_pool, message_factory
 
 
-_import()
-
-from google.protobuf import descriptor_pool, message_factory  # noqa: E402, after the import without it
-from google.protobuf.internal import builder  # noqa: E402
-
-__all__ = ["builder", "descriptor_pool", "message_factory"]
+builder, descriptor_pool, message_factory = _loaded()
