@@ -155,11 +155,11 @@ class Imports:
                 self._check_owner(intent.carried, intent.ident)
                 if not self._accounts.reigning:
                     raise Passive("the lease went while the session was made: nothing was done")
-                if intent.existing is not None:
-                    intent.existing.take_session(home.session_db)
-                    return intent.existing, intent
-                home.write_card(self._card(intent))
-                account = self._accounts.adopt(self._homes.settle(home))
+                if (account := intent.existing) is not None:
+                    account.take_session(home.session_db)
+                else:
+                    home.write_card(self._card(intent))
+                    account = self._accounts.adopt(self._homes.settle(home))
             log.info("imported a session", extra={"account": account.id})
             return account, intent
 
