@@ -18,7 +18,7 @@ $(READY): setup.cfg pyproject.toml requirements.txt tests/setup.sh
 	@touch $@
 
 test: setup check ## every check and every test
-	tests/baileys/setup.sh
+	packaging/tools.sh $(TEST_TOOLS)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: setup ## formatting, lint, types, direction of imports
@@ -46,7 +46,8 @@ lock: setup ## write requirements.txt again from setup.cfg and requirements.in, 
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11.2 --extra test --generate-hashes \
 	    --custom-compile-command "make lock" --output-file requirements.txt $(LOCK_ARGS) requirements.in setup.cfg
 
-# dpkg-dev comes with debhelper.  Each is COMMAND:PACKAGE or FILE:PACKAGE.
+# dpkg-dev comes with debhelper, Node.js runs the real Baileys.  Each is COMMAND:PACKAGE or FILE:PACKAGE.
+TEST_TOOLS := node:nodejs npm:npm
 DEB_TOOLS := dh:debhelper lintian:lintian
 REPO_TOOLS := apt-ftparchive:apt-utils gpg:gnupg
 LAB_TOOLS := $(DEB_TOOLS) $(REPO_TOOLS) systemd-nspawn:systemd-container mmdebstrap:mmdebstrap \

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -17,7 +18,7 @@ def _as_root(*command: str) -> None:
 @contextmanager
 def a_disk(at: Path, size: str) -> Iterator[Path]:
     """A disk of `size` (as mount says it: 100k, 200m) at a directory, ours to write while the block runs."""
-    at.mkdir(exist_ok=True)
+    at.mkdir(parents=True, exist_ok=True)
     options = f"size={size},mode=700,uid={os.geteuid()},gid={os.getegid()}"
     _as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(at))
     try:
@@ -28,6 +29,11 @@ def a_disk(at: Path, size: str) -> Iterator[Path]:
 
 def fill(file: Path) -> None:
     """Write to a file of a small disk until not a page is left on it."""
-    with suppress(OSError), file.open("ab", buffering=0) as filler:
-        while filler.write(b"x" * 4096):
-            pass
+    with file.open("ab", buffering=0) as filler:
+        for size in (1 << 20, 1 << 12):
+            try:
+                while True:
+                    filler.write(b"x" * size)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import select
 import signal
 from contextlib import suppress
-from pathlib import Path
 from typing import assert_never
 
 from tests.chaos.scenario import Fault, Kind
 from tests.chaos.system import System
+from tests.disks import fill
 
 _DEAD = 10.0  # seconds until a killed process is gone, at the most
 
@@ -113,22 +112,10 @@ class Troublemaker:
         assert self._system.disk is not None
         filler = self._system.disk / "filler"
         try:
-            await asyncio.to_thread(_fill, filler)
+            await asyncio.to_thread(fill, filler)
             await asyncio.sleep(seconds)
         finally:
             filler.unlink()
-
-
-def _fill(path: Path) -> None:
-    """Write until there is no room."""
-    with path.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
 
 
 async def _kill(pids: list[int]) -> None:

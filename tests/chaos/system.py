@@ -14,10 +14,11 @@ from typing import Any
 from tests.chaos.audit import Arrived, Asked, Entry, Evidence, Stored, Written
 from tests.chaos.scenario import Kind, Scenario
 from tests.daemons import Daemon
+from tests.disks import a_disk
 from tests.whatsapp import Account, Peer, WhatsApp
 from wad.core.errors import WadError
 
-DISK_MB = 64
+DISK = "64m"
 """Size of the small disk; the session databases and the store of a run take a few MB of it."""
 _ANSWER = 5.0  # seconds that one call may take; a stopped daemon answers none
 _INSIST = 60.0  # seconds after which a call that always failed has failed
@@ -191,18 +192,6 @@ def _arrived(account: Account, peers: list[Peer]) -> Iterator[Arrived]:
                 yield Arrived(one.ident, peer.pn.user, one.text)
 
 
-@contextmanager
-def _small_disk(path: Path) -> Iterator[None]:
-    """Mount a disk of DISK_MB there; needs root."""
-    path.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=700", "tmpfs", str(path)]
-    subprocess.run(mount, check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
-
-
 @asynccontextmanager
 async def a_system(scenario: Scenario, directory: Path) -> AsyncIterator[System]:
     """Everything up and paired; gone afterwards, but for the directory."""
@@ -228,7 +217,7 @@ def _kept_disk(system: System) -> Iterator[None]:
     if system.disk is None:
         yield
         return
-    with _small_disk(system.disk):
+    with a_disk(system.disk, DISK):
         try:
             yield
         finally:
