@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,9 +15,25 @@ settings.register_profile(
 )
 settings.load_profile("wad")
 
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI a test that was skipped has failed: nothing there may be missing."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that skips, or what it is given."""
+    return _not_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A file that skips as a whole."""
+    return _not_skipped((yield))
+
+
+def _not_skipped(report: Report) -> Report:
+    """In CI a skip is a failure, for its reason: nothing there may be missing."""
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.longrepr = f"no test may be skipped in CI.  {why}"
+    return report

@@ -45,7 +45,7 @@ from wad.core.event import Mark
 from wad.core.outbox import Claim, Claimed, Refused, Retry, Sent
 from wad.core.outgoing import Reaction, Target
 from wad.store.firestore.access import Access
-from wad.store.firestore.capture import Dirty, Kind, put
+from wad.store.firestore.capture import FACTS, Dirty, Kind, put
 from wad.store.firestore.documents import Told
 from wad.store.firestore.store import FirestoreStore
 from wad.store.sqlite_messages import insert_entry
@@ -175,6 +175,20 @@ async def test_a_document_that_is_too_large_is_cut(
         assert 10_000 < len(message["body"]) < len(words)
         assert (await one_message(store)).content.text == words
         assert store.telling.refused == 0
+
+
+async def test_a_backlog_of_large_documents_is_read_in_parts(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Who sends many large messages fills the disk's quota, and not the memory."""
+    large = [change for n in range(8) for change in arrival(n, content=text("x" * 50_000))]
+    async with a_store(access, tmp_path) as store:
+        await store._write(lambda db: store._put(db, ACC, large))  # and the teller does not know
+        found = await store.waiting(100, FACTS, size=250_000)
+        assert 1 < len(found) < 8
+        assert len(await store.waiting(100, FACTS, size=1)) == 1
+        await store.told()
+        assert len(await console.all(MESSAGES)) == 8
 
 
 async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
@@ -477,6 +491,21 @@ async def test_the_next_holder_knows_what_the_last_one_knew(
         # A receipt that came before its message is known there, too.
         await there.record(ACC, arrival(77, from_me=True))
         assert S.DELIVERED in {m.status for m in await there.messages(ANN_THREAD, limit=1)}
+
+
+@pytest.mark.parametrize("ours", [None, "x", {}, {"told": 1}])
+async def test_a_document_that_cannot_be_read_holds_nothing_up(
+    access: Access, tmp_path: Path, console: Console, ours: object
+) -> None:
+    """Somebody has changed what is ours in it; the other documents are known, and the reign goes on."""
+    async with a_store(access, tmp_path, "there") as store:
+        await store.record(ACC, [*arrival(1), *arrival(2)])
+        await store.told()
+    spoilt = next(iter(await console.all(MESSAGES)))
+    path = f"{MESSAGES}/{spoilt}"
+    await console.set(path, {**await console.there(path), "wad": ours})
+    async with reigning(access, tmp_path) as store:
+        assert (await one_message(store)).id != spoilt
 
 
 async def test_a_new_replica_is_filled_from_firestore(access: Access, tmp_path: Path) -> None:

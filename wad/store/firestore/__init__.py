@@ -1,6 +1,7 @@
 """Firestore, for an installation on several machines: the lease's record and the store.
 
-`client`, `listening`, `commit` and `check` alone know Google's library; nothing imports it before it is needed.
+`client`, `listening`, `commit` and `check` alone know Google's library, and `http` what lies behind it; nothing imports
+it before it is needed.
 
     store     the embedded store as a working copy (`replica`), and what keeps it and Firestore alike
     capture   what is to be told; documents, fields, outbox_fields: as which documents; teller: tells it

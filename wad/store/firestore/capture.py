@@ -7,7 +7,7 @@ is noted again keeps its place in the list, so that what changes all the time do
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -110,15 +110,15 @@ def drop(db: sqlite3.Connection, kind: Kind, key: str) -> None:
     db.execute("DELETE FROM dirty WHERE kind = ? AND key = ?", (kind, key))
 
 
-def waiting(db: sqlite3.Connection, limit: int, kinds: Iterable[Kind]) -> list[Dirty]:
-    """The keys that wait longest."""
+def waiting(db: sqlite3.Connection, limit: int, kinds: Iterable[Kind]) -> Iterator[Dirty]:
+    """The keys that wait longest, read one by one: facts are as large as their payloads."""
     chosen = tuple(kinds)
     rows = db.execute(
         "SELECT seq, kind, key, since_ms, version, payload FROM dirty"
         f" WHERE kind IN ({','.join('?' * len(chosen))}) ORDER BY seq LIMIT ?",
         (*chosen, limit),
     )
-    return [Dirty(seq, Kind(kind), *rest) for seq, kind, *rest in rows]
+    return (Dirty(seq, Kind(kind), *rest) for seq, kind, *rest in rows)
 
 
 def done(db: sqlite3.Connection, told: Iterable[Dirty]) -> None:

@@ -8,6 +8,10 @@ keepalive (50 s).
 
 from __future__ import annotations
 
+import wad.store.firestore.http  # noqa: F401, before all that loads the whole of it
+
+# isort: split
+
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -55,6 +55,13 @@ class Told:
         """Whether only the holder of the lease may write it."""
         return self.dirty.kind not in FACTS
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes: its texts, and what of others' making is packed in it."""
+        fields = self.fields or {}
+        values = (*fields.values(), *(fields.get("wad") or {}).values())
+        return sum(len(value) for value in values if isinstance(value, str | bytes))
+
 
 def document_of(db: sqlite3.Connection, dirty: Dirty) -> Told:
     """What the rows say now."""

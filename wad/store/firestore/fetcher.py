@@ -159,7 +159,7 @@ def _fact(snapshot: Snapshot, document: Mapping[str, Any]) -> _Told:
 def _told(snapshot: Snapshot, document: Mapping[str, Any]) -> _Told:
     thread = snapshot.reference.parent.parent
     key = (Kind.MESSAGE, f"{thread.id}/{snapshot.id}")
-    told = document["wad"].get("told")
+    told = document["wad"]["told"]
     if told is None:
         return key, []  # its entry of the outbox tells it
     message = _message(told)

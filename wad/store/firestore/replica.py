@@ -32,6 +32,8 @@ from wad.store.sqlite_rows import pack, thread_of
 Documents = Mapping[tuple[Kind, str], Mapping[str, Any]]
 """Documents as they lie in Firestore, by what they are of."""
 
+WAITING_BYTES: Final = 16 << 20
+"""What is read at once of what waits: who sends much that is large must not fill the memory."""
 _READ_UNTIL: Final = "SELECT account, chat, read_ms FROM threads WHERE id = ? AND read_ms > 0"
 
 
@@ -94,11 +96,21 @@ class Replica(SqliteStore):
         await super().mark_read(thread)
         await self._write(lambda db: _note_reading(db, thread_of(db, thread)))
 
-    async def waiting(self, limit: int, kinds: Iterable[Kind]) -> list[Told]:
-        """What waits longest, as documents."""
+    async def waiting(
+        self, limit: int, kinds: Iterable[Kind], *, size: int = WAITING_BYTES
+    ) -> list[Told]:
+        """What waits longest, as documents: at least one, and of about `size` bytes altogether."""
 
         def work(db: sqlite3.Connection) -> list[Told]:
-            return [document_of(db, dirty) for dirty in capture.waiting(db, limit, kinds)]
+            found: list[Told] = []
+            left = size
+            for dirty in capture.waiting(db, limit, kinds):
+                one = document_of(db, dirty)
+                left -= one.size
+                if found and left < 0:
+                    break
+                found.append(one)
+            return found
 
         return await self._read(work)
 
