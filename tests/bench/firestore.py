@@ -24,7 +24,7 @@ from wad.store.firestore.replica import Replica, open_replica
 from wad.store.firestore.teller import BATCH, STAMPS
 
 _MESSAGES: Final = 2_000
-_TURNS: Final = 5
+_TURNS: Final = 9
 _CHATS: Final = 20
 
 
