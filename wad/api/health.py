@@ -24,6 +24,7 @@ from wad.api.reference import (
     shown_id,
 )
 from wad.core.connection import State
+from wad.core.jid import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,7 +147,7 @@ def _realtime(account: Account) -> Document:
         "accountId": shown_id(account),
         "lastRealtimeIngestAt": iso_or_null(inbound.last_event_ms),
         "lastRealtimeMessageAt": iso_or_null(inbound.last_message_ms),
-        "lastRealtimeError": inbound.error or None,
+        "lastRealtimeError": masked(inbound.error) or None,
     }
 
 

@@ -10,7 +10,7 @@ from wad.api.rest.auth import Gate
 from wad.api.rest.cors import Cors
 from wad.api.rest.exchange import Answer, Header, HttpError, Request, document, failure, refusal
 from wad.api.rest.limits import Limits, rates_of
-from wad.api.rest.probes import PROBES, Probe
+from wad.api.rest.probes import PROBES, Probe, metrics_for
 from wad.api.rest.routing import Desk, Router, passive_error
 from wad.api.rest.users import Staff, users_of
 from wad.core.errors import NotFound, Passive, WadError
@@ -38,11 +38,15 @@ class Site:
                 *operations.routes(),
             )
         )
-        self._probes: dict[str, Probe] = {**PROBES, "/openapi.json": self._describe}
-        self._description: Answer | None = None
         limits = Limits(rates_of(http), context.clock.monotonic)
-        users = users_of(http, staff, lambda: context.clock.wall_ms() / 1000)
-        self._desk = Desk(context, self.router, Gate(http, users), limits)
+        gate = Gate(http, users_of(http, staff, lambda: context.clock.wall_ms() / 1000))
+        self._probes: dict[str, Probe] = {
+            **PROBES,
+            "/metrics": metrics_for(gate),
+            "/openapi.json": self._describe,
+        }
+        self._description: Answer | None = None
+        self._desk = Desk(context, self.router, gate, limits)
 
     async def answer(self, request: Request) -> tuple[Answer, tuple[Header, ...]]:
         """The answer, and what its head says for pages of the web."""
