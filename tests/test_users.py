@@ -16,7 +16,7 @@ from tests.fake_daemon import FakeDaemon, http_settings
 from tests.firebase import NUMBER, KeyServer, Signer, a_key_server, app_claims, b64, user_claims
 from tests.http_client import Reply, ask
 from wad.api.httpd import serve_http
-from wad.api.rest.keys import Fetched, Keys
+from wad.api.rest.keys import Fetched, Keys, fetch
 from wad.core.connection import State
 from wad.core.errors import Unavailable
 
@@ -297,6 +297,30 @@ async def test_keys_that_are_none(body: bytes) -> None:
 
     with pytest.raises(Unavailable):
         await Keys("https://example.org/", fetch, lambda: 0.0).verify("key-1", b"", b"")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no HTTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}",
+        b"",
+    ],
+    ids=["no HTTP", "cut in a chunk", "nothing"],
+)
+async def test_a_server_of_keys_that_breaks_off(answer: bytes) -> None:
+    """The keys cannot be had, as when nobody answers."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        keys = Keys(f"http://127.0.0.1:{port}/", fetch, lambda: 0.0)
+        with pytest.raises(Unavailable):
+            await keys.verify("key-1", b"", b"")
 
 
 async def test_many_at_once_fetch_once() -> None:

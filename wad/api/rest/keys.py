@@ -11,6 +11,7 @@ import re
 import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Final
 
 import msgspec
@@ -115,7 +116,10 @@ async def fetch(url: str) -> Fetched:
 
 
 def _fetch(url: str) -> Fetched:
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-        body = answer.read(_LARGEST)
-        match = re.search(r"max-age=(\d+)", answer.headers.get("Cache-Control") or "")
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+            body = answer.read(_LARGEST)
+            match = re.search(r"max-age=(\d+)", answer.headers.get("Cache-Control") or "")
+    except HTTPException as error:
+        raise OSError(f"no whole answer: {type(error).__name__}") from error
     return Fetched(body, float(match[1]) if match else None)
