@@ -144,7 +144,7 @@ def diag(context: Context) -> Document:
 def _realtime(account: Account) -> Document:
     inbound = account.inbound
     return {
-        "accountId": shown_id(account),
+        "accountId": shown_id(account.id, account.card.phone),
         "lastRealtimeIngestAt": iso_or_null(inbound.last_event_ms),
         "lastRealtimeMessageAt": iso_or_null(inbound.last_message_ms),
         "lastRealtimeError": masked(inbound.error) or None,
