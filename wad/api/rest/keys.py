@@ -67,11 +67,15 @@ class Keys:
 
     async def verify(self, key: str, signed: bytes, signature: bytes) -> bool | None:
         """Whether the key's owner signed this; None when there is no such key.  Raises Unavailable."""
-        async with self._one_at_a_time:
-            if self._now() >= self._until or key not in self._known:
-                await self._refresh()
+        if not self._has(key):
+            async with self._one_at_a_time:
+                if not self._has(key):
+                    await self._refresh()
         verifier = self._known.get(key)
         return None if verifier is None else bool(verifier.verify(signed, signature))
+
+    def _has(self, key: str) -> bool:
+        return key in self._known and self._now() < self._until
 
     async def _refresh(self) -> None:
         now = self._now()
