@@ -15,7 +15,7 @@ from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
 from wad.core.message import Thread
 from wad.core.place import Place
-from wad.store.port import AccountStatus, Telling
+from wad.store.port import AccountStatus, Staff, Telling
 
 
 @dataclass
@@ -297,6 +297,7 @@ class FakeStore:
 
     kind = "sqlite"
     telling: Telling | None = None
+    staff: Staff | None = None
 
     def __init__(self) -> None:
         self.published: list[AccountStatus] = []

@@ -11,6 +11,7 @@ from tests.fake_daemon import FakeDaemon, FakeHistory
 from wad.api.dashboard import dashboard
 from wad.api.reference import Document
 from wad.core.connection import State
+from wad.core.place import Place
 
 
 @pytest.fixture
@@ -146,6 +147,24 @@ def test_stale_is_who_should_be_connected(daemon: FakeDaemon) -> None:
     after = row(daemon)["isStale"]
     account.become(State.STOPPED)
     assert (before, after, row(daemon)["isStale"]) == (False, True, False)
+
+
+def test_an_account_that_is_elsewhere_has_a_row(daemon: FakeDaemon) -> None:
+    """As /health counts it and wadctl lists it; only its state is known, and its number is masked."""
+    daemon.accounts.have("acc-1").become(State.CONNECTED)
+    place = Place(account="acc-15550000009", instance="host-b", since_ms=0, phone="+15550000009")
+    daemon.accounts.places.append(place)
+    document = ask(daemon)
+    here, there = document["accounts"]
+    assert set(there) == set(here)
+    assert (there["accountId"], there["phone"]) == ("acc-1555****09", "+155****09")
+    assert (there["status"], there["needs_qr"], there["hasDiskSession"]) == (
+        "disconnected",
+        False,
+        False,
+    )
+    assert (document["storage"]["totalAccounts"], document["summary"]["total"]) == (2, 2)
+    assert document["summary"]["disconnected"] == 1
 
 
 def test_the_summary_counts_everybody_once(daemon: FakeDaemon) -> None:

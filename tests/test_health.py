@@ -268,6 +268,7 @@ def test_diag_names_who_heard_last(daemon: FakeDaemon) -> None:
         account = daemon.accounts.have(f"acc-1555000000{number}")
         account.card.phone = f"+1555000000{number}"
         account.inbound.last_event_ms = 1_700_000_000_000 + number if number else None
+        account.inbound.error = f"{account.id}/inbox.db is damaged" if number == 4 else ""
     document = diag(daemon)
     heard = [one["accountId"] for one in document["latestRealtime"]]
     assert heard == ["acc-1555****04", "acc-1555****03", "acc-1555****02"]
@@ -275,8 +276,9 @@ def test_diag_names_who_heard_last(daemon: FakeDaemon) -> None:
         "accountId": "acc-1555****04",
         "lastRealtimeIngestAt": "2023-11-14T22:13:20.004Z",
         "lastRealtimeMessageAt": None,
-        "lastRealtimeError": None,
+        "lastRealtimeError": "acc-1555****04/inbox.db is damaged",
     }
+    assert document["latestRealtime"][1]["lastRealtimeError"] is None
     assert (document["ready"], document["mode"], document["instanceId"]) == (
         True,
         "active",

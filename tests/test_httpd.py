@@ -223,6 +223,24 @@ async def test_a_head_without_end_is_refused(port: int) -> None:
     writer.close()
 
 
+@pytest.mark.parametrize("begun", [b"", b"GET /health", b"GET /health HTTP/1.1\r\nHost: wad\r\n"])
+async def test_who_asks_nothing_is_not_waited_for(
+    port: int, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    """Connections that never ask would take the places of all others."""
+    monkeypatch.setattr(httpproto, "PATIENCE", 0.05)
+    assert await exchange(port, begun) == b""
+
+
+async def test_a_head_that_never_ends_after_an_answer(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for a later request of the same connection."""
+    monkeypatch.setattr(httpproto, "PATIENCE", 0.05)
+    answers = await exchange(port, b"GET /healthz HTTP/1.1\r\nHost: wad\r\n\r\nGET /health")
+    assert answers.count(b"HTTP/1.1 200") == 1
+
+
 async def test_one_connection_too_many(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told in JSON at once; when another one has gone there is room again."""
     monkeypatch.setattr(httpproto, "MAX_CONNECTIONS", 1)

@@ -41,9 +41,9 @@ def daemon() -> FakeDaemon:
     return daemon
 
 
-def samples(daemon: FakeDaemon) -> dict[tuple[str, ...], float]:
+def samples(daemon: FakeDaemon, *, each: bool = True) -> dict[tuple[str, ...], float]:
     """What a scraper reads: name and labels to value."""
-    text = metrics.exposition(metrics.read(daemon)).decode()
+    text = metrics.exposition(metrics.read(daemon), each=each).decode()
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -59,6 +59,14 @@ def test_each_account_and_all_of_them(daemon: FakeDaemon) -> None:
     assert found[("wad_messages_recorded_total",)] == 15
     assert found["wad_account_worker_restarts_total", "shop"] == 2
     assert found[("wad_messages_sent_total",)] == 7
+
+
+def test_all_of_them_alone(daemon: FakeDaemon) -> None:
+    """Nothing names an account; the sums are the same."""
+    found, whole = samples(daemon, each=False), samples(daemon)
+    assert found[("wad_messages_recorded_total",)] == 15
+    assert {"shop", "home"}.isdisjoint(label for _, *labels in found for label in labels)
+    assert set(found) == {key for key in whole if not key[0].startswith("wad_account_")}
 
 
 def test_the_lag_of_all_is_the_greatest(daemon: FakeDaemon) -> None:

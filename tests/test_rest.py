@@ -70,6 +70,18 @@ async def test_nobody_may_do_anything(route: Any) -> None:
     assert "www-authenticate" in answer.headers
 
 
+async def test_who_is_told_of_each_account_in_the_metrics() -> None:
+    """An id may hold a number: without a token there are sums only."""
+    async with a_site(headerless_networks="127.0.0.0/8") as (_, port):
+        anybody = await ask(port, "/metrics")
+        stranger = await ask(port, "/metrics", token="wad_nobody")
+        viewer = await ask(port, "/metrics", token=VIEWER)
+    assert (anybody.status, stranger.status, viewer.status) == (200, 401, 200)
+    assert b"wad_backlog_rows 0.0" in anybody.body
+    assert b"acc-1" not in anybody.body
+    assert b'wad_account_backlog_rows{account="acc-1"} 0.0' in viewer.body
+
+
 @pytest.mark.parametrize("route", MUTATING, ids=lambda route: f"{route.method} {route.path}")
 async def test_who_only_looks_changes_nothing(route: Any) -> None:
     """Mutating without a role is 403, and nothing happens."""

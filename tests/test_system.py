@@ -58,12 +58,12 @@ class System:
 
 
 @asynccontextmanager
-async def a_system(directory: Path) -> AsyncIterator[System]:
-    """Everything up, nothing paired."""
+async def a_system(directory: Path, **environ: str) -> AsyncIterator[System]:
+    """Everything up, nothing paired; `environ` for the daemon."""
     async with WhatsApp() as server:
         account = server.add_account("15550000001", name="Shop")
         bob = server.add_peer("15550000012", name="Bob")
-        async with a_daemon(directory, server.environment()) as daemon:
+        async with a_daemon(directory, server.environment() | environ) as daemon:
             yield System(server, account, bob, daemon)
         assert server.errors == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from tests.fake_daemon import FakeDaemon, http_settings
 from tests.firebase import NUMBER, KeyServer, Signer, a_key_server, app_claims, b64, user_claims
 from tests.http_client import Reply, ask
 from wad.api.httpd import serve_http
-from wad.api.rest.keys import Fetched, Keys
+from wad.api.rest.keys import Fetched, Keys, fetch
 from wad.core.connection import State
 from wad.core.errors import Unavailable
 
@@ -56,7 +57,8 @@ async def a_site(
     given = {"user_role": "viewer", **keys.settings(), **settings}
     daemon.loaded.config.http = http_settings(**given)
     daemon.accounts.have("acc-1").become(State.AWAITING_SCAN)
-    async with serve_http(daemon, "127.0.0.1", 0, staff=staff) as port:
+    daemon.store.staff = staff
+    async with serve_http(daemon, "127.0.0.1", 0) as port:
         yield daemon, port
 
 
@@ -299,6 +301,30 @@ async def test_keys_that_are_none(body: bytes) -> None:
         await Keys("https://example.org/", fetch, lambda: 0.0).verify("key-1", b"", b"")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no HTTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}",
+        b"",
+    ],
+    ids=["no HTTP", "cut in a chunk", "nothing"],
+)
+async def test_a_server_of_keys_that_breaks_off(answer: bytes) -> None:
+    """The keys cannot be had, as when nobody answers."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        keys = Keys(f"http://127.0.0.1:{port}/", fetch, lambda: 0.0)
+        with pytest.raises(Unavailable):
+            await keys.verify("key-1", b"", b"")
+
+
 async def test_many_at_once_fetch_once() -> None:
     """A burst after a start asks for the keys one time."""
     asked = []
@@ -311,6 +337,29 @@ async def test_many_at_once_fetch_once() -> None:
     keys = Keys("https://example.org/", fetch, lambda: 0.0)
     await asyncio.gather(*(keys.verify(f"key-{n}", b"", b"") for n in range(50)))
     assert len(asked) == 1
+
+
+async def test_a_known_key_waits_for_no_unknown_one() -> None:
+    """Somebody with a token of nobody's keeps nobody out while the keys are fetched for them."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+    signer = Signer()
+    now = [0.0]
+
+    async def fetch(url: str) -> Fetched:
+        if now[0]:
+            asked.set()
+            await answer.wait()
+        return Fetched(json.dumps({signer.name: signer.certificate()}).encode(), 1000.0)
+
+    keys = Keys("https://example.org/", fetch, lambda: now[0])
+    assert await keys.verify("key-1", b"", b"") is False
+    now[0] = 100.0
+    stranger = asyncio.create_task(keys.verify("key-2", b"", b""))
+    await asked.wait()
+    async with asyncio.timeout(20):
+        assert await keys.verify("key-1", b"", b"") is False
+    answer.set()
+    assert await stranger is None
 
 
 # --- the live daemon --------------------------------------------------------------------------------

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from tests.wadctl_world import Served, Terminal, environment, served
+from tests.wadctl_world import Served, Terminal, environment, run, served
 from wad.core.errors import Conflict
 from wad.store.port import Copying
-from wadctl.__main__ import root
 
 STEPS = [Copying(told=0, waiting=90, refused=0), Copying(told=60, waiting=40, refused=0)]
 LAST = Copying(told=100, waiting=0, refused=2)
@@ -40,12 +38,6 @@ def world(
     monkeypatch.setattr("wad.store.copy_to_firestore", copy)
     with served(tmp_path / "wad.sock") as world:
         yield world
-
-
-def run(world: Served, *words: str) -> Result:
-    """wadctl in this process, in a pipe."""
-    env = {"WAD_SOCKET": str(world.socket), "NO_COLOR": None, "COLUMNS": None}
-    return CliRunner().invoke(root, list(words), env=env, prog_name="wadctl")
 
 
 def test_a_person_gets_one_sentence(world: Served) -> None:

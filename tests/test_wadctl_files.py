@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from tests.fake_daemon import FakeClock
-from tests.wadctl_world import Served, Terminal, environment, served
+from tests.wadctl_world import Served, Terminal, environment, run, served
 from wad.attachment import read
 from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
 from wad.core.outgoing import Attachment, AttachmentKind, Location, Outgoing, Poll, Text
 from wad.media import Media
 from wad.store.port import Enqueued
-from wadctl.__main__ import root
 from wadctl.files import guess_kind, guess_mimetype
 
 
@@ -52,12 +50,6 @@ def world(tmp_path: Path) -> Iterator[Served]:
         world.do(lambda d: setattr(d, "media", media))
         world.do(lambda d: setattr(d, "outbound", Noting()))
         yield world
-
-
-def run(world: Served, *words: str) -> Result:
-    """wadctl in this process, in a pipe."""
-    env = {"WAD_SOCKET": str(world.socket), "NO_COLOR": None, "COLUMNS": None}
-    return CliRunner().invoke(root, list(words), env=env, prog_name="wadctl")
 
 
 def content_of(world: Served) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import pty
 import signal
@@ -18,8 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
+
 from tests.fake_daemon import FakeDaemon
 from wad.api.control import serve_control
+from wad.core.connection import State
+from wadctl.__main__ import root
 
 ROOT = Path(__file__).parent.parent
 
@@ -136,3 +141,45 @@ class Terminal:
             self.process.kill()
             self.process.wait()
         os.close(self._master)
+
+
+# --- what several files of tests ask for ----------------------------------------------------------------
+
+
+@contextmanager
+def two_accounts(socket: Path) -> Iterator[Served]:
+    """A daemon with one account that is connected, and one that is not any more."""
+    with served(socket) as world:
+        world.do(lambda d: d.accounts.have("acc-1", "Shop").become(State.CONNECTED, "logged in"))
+        world.do(lambda d: d.accounts.have("acc-2", "Depot").become(State.LOGGED_OUT, "removed"))
+        yield world
+
+
+def run(world: Served, *words: str, stdin: str = "") -> Result:
+    """wadctl in this process, in a pipe."""
+    env = {"WAD_SOCKET": str(world.socket), "NO_COLOR": None, "COLUMNS": None}
+    return CliRunner().invoke(root, list(words), input=stdin, env=env, prog_name="wadctl")
+
+
+def ask(world: Served, *words: str) -> Any:
+    """The JSON document of a command that succeeds."""
+    result = run(world, *words, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@contextmanager
+def terminals(world: Served) -> Iterator[Callable[..., Terminal]]:
+    """What starts wadctl on terminals of its own; they are given back at the end."""
+    opened: list[Terminal] = []
+
+    def start(*words: str, columns: int = 120, lines: int = 60, **env: str) -> Terminal:
+        made = Terminal(*words, columns=columns, lines=lines, env=environment(world.socket, **env))
+        opened.append(made)
+        return made
+
+    try:
+        yield start
+    finally:
+        for one in opened:
+            one.close()

@@ -24,7 +24,7 @@ from wad.api.control import serve_control
 from wad.clock import Clock, SystemClock
 from wad.config import Loaded
 from wad.core.connection import Patience, State
-from wad.core.errors import Damaged, Fenced, StateUnwritable, WadError
+from wad.core.errors import Damaged, StateUnwritable, WadError
 from wad.core.lease import Terms
 from wad.engine import EngineOptions, open_engine
 from wad.flow.account import AccountOptions, Surroundings
@@ -422,6 +422,3 @@ async def _open_store(loaded: Loaded, clock: Clock) -> Store:
             hint=f"restore it from a backup, or move it away (mv {state}/wad.db {state}/wad.db.damaged): wad then"
             " starts a new one and reads again what the spools still hold",
         ) from error
-
-
-__all__ = ["Daemon", "Fenced", "run"]

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from wad.core.errors import WadError
-from wadctl.commands import Command, Group, json_option
+from wadctl.commands import Command, Group, config_option, json_option
 from wadctl.session import Session, session
 
 if TYPE_CHECKING:
@@ -102,10 +102,7 @@ def _shared() -> list[click.Parameter]:
             ["--print-index-link/--no-print-index-link", "--printIndexLink/--no-printIndexLink", "link"],
             default=True, show_default=True, help="Name the page that creates an index that a query lacks.",
         ),
-        click.Option(
-            ["--config", "file"], type=click.Path(path_type=Path), metavar="FILE",
-            help="The daemon's configuration [default: $WAD_CONFIG, else /etc/wad/wad.toml].",
-        ),
+        config_option(),
         json_option(),
     ]  # fmt: skip
 
@@ -150,7 +147,7 @@ def _run(
     """Audit and show.  Raises Exit with the verdict's code."""
     now = session()
     try:
-        with closing(_open(file)) as rows:
+        with closing(rows_of(file)) as rows:
             report = audit(rows, question)
     except WadError as error:
         no_audit(now, error, link=link)
@@ -161,7 +158,8 @@ def _run(
     raise click.exceptions.Exit(_CODES[report.verdict])
 
 
-def _open(file: Path | None) -> Rows:
+def rows_of(file: Path | None) -> Rows:
+    """The store of the installation that this file configures, open for reading.  Raises WadError."""
     from wad.audit import open_rows
     from wad.audit.place import place_of
 
@@ -198,7 +196,7 @@ def no_audit(now: Session, error: WadError, *, link: bool) -> None:
 
 def _show_messages(now: Session, report: MessagesReport) -> None:
     rows = [
-        ("verdict", _verdict(report.verdict, report.duplicates_count_active)),
+        ("verdict", _verdict(report, report.duplicates_count_active)),
         (
             "messages",
             f"{report.total_docs}, of which {report.marked_docs} are marked as duplicates",
@@ -215,7 +213,7 @@ def _show_messages(now: Session, report: MessagesReport) -> None:
 
 def _show_threads(now: Session, report: ThreadsReport) -> None:
     rows = [
-        ("verdict", _verdict(report.verdict, report.duplicates_count)),
+        ("verdict", _verdict(report, report.duplicates_count)),
         ("threads", str(report.total_threads)),
         ("conversations", str(report.unique_keys)),
         ("by hidden id", str(report.lid_threads_count)),
@@ -246,10 +244,11 @@ def _show(now: Session, rows: list[tuple[str, str]]) -> None:
     click.echo(now.screen.fields(rows), color=now.screen.colour)
 
 
-def _verdict(verdict: str, double: int) -> str:
-    match verdict:
+def _verdict(report: MessagesReport | ThreadsReport, double: int) -> str:
+    match report.verdict:
         case "duplicates":
-            return f"{double} duplicates; wadctl audit repair shows what can be done"
+            todo = "; wadctl audit repair shows what can be done"
+            return f"{double} duplicates{todo if report.store == 'sqlite' else ''}"
         case "inconclusive":
             return "inconclusive: nothing lies in the window, so nothing is shown"
     return "clean"

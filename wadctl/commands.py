@@ -10,6 +10,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import click
@@ -151,6 +152,16 @@ def json_option(*, lines: bool = False) -> click.Option:
         help=LINES_OPTION if lines else JSON_OPTION,
         callback=_set_json,
         is_eager=True,
+    )
+
+
+def config_option() -> click.Option:
+    """`--config`, for what looks into an installation itself."""
+    return click.Option(
+        ["--config", "file"],
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The daemon's configuration [default: $WAD_CONFIG, else /etc/wad/wad.toml].",
     )
 
 

@@ -1,9 +1,11 @@
-"""One line for one message: what it says, what it is, and what has become of it."""
+"""Conversations as people read them: threads, messages, the outbox, and one line for what a message says."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any, Final
+
+from wadctl.screen import Screen, local, plain
 
 _PLAIN: Final = ("text", "location", "contact")  # their text says it all
 _UNITS: Final = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
@@ -65,3 +67,78 @@ def _since(message: Any) -> str:
     if message["votes"]:
         marks.append(f"[votes: {len(message['votes'])}]")
     return " ".join(marks)
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+def threads(screen: Screen, page: Any) -> str:
+    """A page of conversations."""
+    heads = ["THREAD", "NAME", "LAST", "UNREAD", "MESSAGES", "TEXT"]
+    rows = [
+        [
+            thread["id"],
+            thread["name"] or "-",
+            local(thread["last_ms"] or None) or "-",
+            str(thread["unread"]),
+            str(thread["messages"]),
+            ("you: " if thread["last_from_me"] else "") + thread["last_text"],
+        ]
+        for thread in page["threads"]
+    ]
+    return _page(screen.table(heads, rows) if rows else "no conversations yet", page)
+
+
+def messages(screen: Screen, page: Any) -> str:
+    """A page of one conversation."""
+    heads = ["TIME", "FROM", "STATE", "TEXT"]
+    rows = [
+        [
+            local(message["at_ms"]),
+            "you" if message["direction"] == "outbound" else message["name"] or message["sender"],
+            message["status"],
+            line(message),
+        ]
+        for message in page["messages"]
+    ]
+    return _page(screen.table(heads, rows) if rows else "no messages", page)
+
+
+def entries(screen: Screen, page: Any) -> str:
+    """A page of the outbox."""
+    heads = ["ID", "ACCOUNT", "TO", "STATE", "TRIES", "QUEUED", "TEXT", "ERROR"]
+    rows = [
+        [
+            entry["id"],
+            entry["account"],
+            entry["to"],
+            entry["state"],
+            str(entry["attempts"]),
+            local(entry["created_ms"]),
+            _words(entry),
+            entry["error"] or "-",
+        ]
+        for entry in page["entries"]
+    ]
+    return _page(screen.table(heads, rows) if rows else "the outbox is empty", page)
+
+
+def _words(entry: Any) -> str:
+    kind, text = entry["kind"], str(entry["text"])
+    return text if kind == "text" else f"[{kind}] {text}".rstrip()
+
+
+def _page(text: str, page: Any) -> str:
+    return f"{text}\nmore: --before {page['next']}" if page["next"] else text
+
+
+def entry_line(screen: Screen, entry: Any) -> str:
+    """One line after an order about an entry."""
+    error = f" ({plain(entry['error'])})" if entry["error"] else ""
+    return f"{entry['id']}: {screen.state(entry['state'])}{error}"
+
+
+def sent(screen: Screen, reply: Any) -> str:
+    """One line after something was queued."""
+    known = " (it was queued before: same client id)" if reply["duplicate"] else ""
+    return entry_line(screen, reply["message"]) + known

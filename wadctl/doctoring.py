@@ -13,7 +13,7 @@ import click
 
 from wad.core.errors import TimedOut, WadError
 from wadctl.auditing import AuditCommand
-from wadctl.commands import json_option
+from wadctl.commands import config_option, json_option
 from wadctl.restarting import Restart, perform
 from wadctl.screen import plain
 from wadctl.session import Session, session
@@ -48,10 +48,7 @@ def doctor_command() -> AuditCommand:
             ),
             click.Option(["--markdown"], is_flag=True, help="Print a page of Markdown, for a report to send."),
             click.Option(["--full"], is_flag=True, help="Mask nothing."),
-            click.Option(
-                ["--config", "file"], type=click.Path(path_type=Path), metavar="FILE",
-                help="The daemon's configuration [default: $WAD_CONFIG, else /etc/wad/wad.toml].",
-            ),
+            config_option(),
             json_option(),
         ],
         callback=_doctor,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from wadctl.conversation import line
+from wadctl import conversation
 from wadctl.screen import Screen, duration, local, plain
 
 Renderer = Callable[[Screen, Any], str]
@@ -212,76 +212,6 @@ def _holders(screen: Screen, holders: Any) -> str:
     )
 
 
-# --- messages ---------------------------------------------------------------------------------------
-
-
-def _threads(screen: Screen, page: Any) -> str:
-    heads = ["THREAD", "NAME", "LAST", "UNREAD", "MESSAGES", "TEXT"]
-    rows = [
-        [
-            thread["id"],
-            thread["name"] or "-",
-            local(thread["last_ms"] or None) or "-",
-            str(thread["unread"]),
-            str(thread["messages"]),
-            ("you: " if thread["last_from_me"] else "") + thread["last_text"],
-        ]
-        for thread in page["threads"]
-    ]
-    return _page(screen.table(heads, rows) if rows else "no conversations yet", page)
-
-
-def _messages(screen: Screen, page: Any) -> str:
-    heads = ["TIME", "FROM", "STATE", "TEXT"]
-    rows = [
-        [
-            local(message["at_ms"]),
-            "you" if message["direction"] == "outbound" else message["name"] or message["sender"],
-            message["status"],
-            line(message),
-        ]
-        for message in page["messages"]
-    ]
-    return _page(screen.table(heads, rows) if rows else "no messages", page)
-
-
-def _entries(screen: Screen, page: Any) -> str:
-    heads = ["ID", "ACCOUNT", "TO", "STATE", "TRIES", "QUEUED", "TEXT", "ERROR"]
-    rows = [
-        [
-            entry["id"],
-            entry["account"],
-            entry["to"],
-            entry["state"],
-            str(entry["attempts"]),
-            local(entry["created_ms"]),
-            _words(entry),
-            entry["error"] or "-",
-        ]
-        for entry in page["entries"]
-    ]
-    return _page(screen.table(heads, rows) if rows else "the outbox is empty", page)
-
-
-def _words(entry: Any) -> str:
-    kind, text = entry["kind"], str(entry["text"])
-    return text if kind == "text" else f"[{kind}] {text}".rstrip()
-
-
-def _page(text: str, page: Any) -> str:
-    return f"{text}\nmore: --before {page['next']}" if page["next"] else text
-
-
-def _entry(screen: Screen, entry: Any) -> str:
-    error = f" ({plain(entry['error'])})" if entry["error"] else ""
-    return f"{entry['id']}: {screen.state(entry['state'])}{error}"
-
-
-def _sent(screen: Screen, reply: Any) -> str:
-    known = " (it was queued before: same client id)" if reply["duplicate"] else ""
-    return _entry(screen, reply["message"]) + known
-
-
 _RENDERERS: Final[dict[str, Renderer]] = {
     "status": _status,
     "events": _event,
@@ -300,10 +230,10 @@ _RENDERERS: Final[dict[str, Renderer]] = {
     "accounts.remove": _removed,
     "accounts.restore": _account_now,
     "sessions.import": _account_now,
-    "threads.list": _threads,
-    "messages.list": _messages,
-    "messages.send": _sent,
-    "outbox.list": _entries,
-    "outbox.retry": _entry,
-    "outbox.cancel": _entry,
+    "threads.list": conversation.threads,
+    "messages.list": conversation.messages,
+    "messages.send": conversation.sent,
+    "outbox.list": conversation.entries,
+    "outbox.retry": conversation.entry_line,
+    "outbox.cancel": conversation.entry_line,
 }

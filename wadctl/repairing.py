@@ -14,7 +14,7 @@ import click
 
 from wad.core.errors import BadInput, WadError
 from wadctl.auditing import CLEAN, DUPLICATES, AuditCommand, no_audit
-from wadctl.commands import json_option
+from wadctl.commands import config_option, json_option
 from wadctl.session import Session, session
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ def repair_command() -> AuditCommand:
             click.Option(
                 ["--limit"], type=click.IntRange(1), help="Look at so many messages of a thread only [default: all].",
             ),
-            click.Option(
-                ["--config", "file"], type=path, metavar="FILE",
-                help="The daemon's configuration [default: $WAD_CONFIG, else /etc/wad/wad.toml].",
-            ),
+            config_option(),
             json_option(),
         ],
         callback=_repair,

@@ -6,7 +6,6 @@ judge by; 64 usage.
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from wad.core.errors import WadError
-from wadctl.auditing import AuditCommand
-from wadctl.commands import json_option
+from wadctl.auditing import AuditCommand, rows_of
+from wadctl.commands import config_option, json_option
 from wadctl.doctoring import ask, restart_and_compare
 from wadctl.session import Session, session
 
@@ -58,10 +57,7 @@ def verify_command() -> AuditCommand:
                 ["--limit"], type=click.IntRange(1, 1_000_000), default=500, show_default=True,
                 help="Audit at most so many messages, the newest first.",
             ),
-            click.Option(
-                ["--config", "file"], type=click.Path(path_type=Path), metavar="FILE",
-                help="The daemon's configuration [default: $WAD_CONFIG, else /etc/wad/wad.toml].",
-            ),
+            config_option(),
             json_option(),
         ],
         callback=_verify,
@@ -106,26 +102,20 @@ def _verify(
 
 
 def _audited(file: Path | None, window_hours: float, limit: int) -> Audited:
-    from wad.audit import open_rows
     from wad.audit.duplicates import Question, audit_messages, audit_threads
-    from wad.audit.place import place_of
     from wad.audit.verify import Audited
     from wad.clock import SystemClock
 
-    place = place_of(file, os.environ)
     question = Question(SystemClock().wall_ms(), window_hours, limit)
-    with closing(open_rows(place.store, place.state_dir)) as rows:
+    with closing(rows_of(file)) as rows:
         return Audited(audit_messages(rows, question), audit_threads(rows, question))
 
 
 def _is_stored(file: Path | None, sent: Sent) -> bool:
     """Whether the store has a message with the WhatsApp id under which it left."""
-    from wad.audit import open_rows
-    from wad.audit.place import place_of
     from wad.audit.rows import Scope
 
-    place = place_of(file, os.environ)
-    with closing(open_rows(place.store, place.state_dir)) as rows:
+    with closing(rows_of(file)) as rows:
         found = rows.messages(Scope("", sent.thread, 1, _NEWEST)).rows
     return any(row.wa_id == sent.wa_id != "" for row in found)
 

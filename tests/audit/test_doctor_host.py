@@ -15,7 +15,7 @@ from wad.audit import open_rows
 from wad.audit.doctor import host, http, service
 from wad.audit.doctor.facts import SYSTEMD, Configuration, Listener, Setting, Unit
 from wad.audit.doctor.gathering import heard
-from wad.core.errors import BadInput, Denied
+from wad.core.errors import Denied
 
 MOUNTS = r"""22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
 23 22 0:21 / /tmp rw,nosuid - tmpfs tmpfs rw,size=1024k
@@ -110,12 +110,6 @@ def test_what_we_may_not_look_at(tmp_path: Path) -> None:
         (tmp_path / "wad").chmod(0o700)
     assert (found.exists, found.hidden) == (True, True)
     assert mount.path == str(tmp_path / "wad/sessions")
-
-
-def test_a_store_that_no_audit_reads(tmp_path: Path) -> None:
-    """It is said which."""
-    with pytest.raises(BadInput, match="firestore"):
-        open_rows("firestore", tmp_path)
 
 
 def test_users_have_names() -> None:

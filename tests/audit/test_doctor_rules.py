@@ -27,7 +27,7 @@ from wad.audit.doctor.report import CHECKS, examine, markdown
 from wad.audit.duplicates import Question, judge_messages, judge_threads
 from wad.audit.rows import Found, MessageRow, ThreadRow
 from wad.audit.stamps import Stamp
-from wad.core.errors import BadInput, DaemonDown, Damaged, Denied, NotFound
+from wad.core.errors import DaemonDown, Damaged, Denied, NotFound
 
 NOW: Final = 1_769_000_000_000
 SETTINGS: Final[dict[str, Any]] = {
@@ -242,7 +242,6 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("duplicates", {"audits": audits()}, S, "nothing is shown", ""),
         ("duplicates", {"audits": Audits(error=NotFound("no store"))}, S, "no store", ""),
         ("duplicates", {"audits": Audits(error=Denied("you may not"))}, S, "may not", ""),
-        ("duplicates", {"audits": Audits(error=BadInput("do not read"))}, S, "do not read", ""),
         ("duplicates", {"audits": Audits(error=Damaged("is damaged"))}, F, "damaged", "wadctl audit messages"),
     ],
 )  # fmt: skip

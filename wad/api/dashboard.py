@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import wad
-from wad.api.health import tally_of
+from wad.api.health import Tally, tally_of
 from wad.api.reference import (
     NEEDS_QR,
     Document,
@@ -25,21 +25,24 @@ from wad.api.reference import (
     shown_id,
     status_word,
 )
-from wad.core.connection import State
+from wad.core.connection import State, Status
 
 if TYPE_CHECKING:
     from wad.api.context import Context
+    from wad.core.place import Place
     from wad.flow.account import Account
 
 _CONNECTED: Final = State.CONNECTED
 _STALE_MS: Final = 300_000
+_ELSEWHERE: Final = Status(state=State.ELSEWHERE)
+_NOTHING: Final = Tally()
 _TRYING: Final = (State.CONNECTING, State.RECONNECTING)
 
 
 def dashboard(context: Context, base_url: str | None) -> Document:
     """The whole document; `base_url` is where the caller reached us."""
-    accounts = context.accounts.all()
-    tally = tally_of(accounts)
+    accounts, places = context.accounts.all(), context.accounts.elsewhere()
+    tally = tally_of(accounts, elsewhere=len(places))
     now_ms = context.clock.wall_ms()
     leader = context.leader
     valid = leader.valid_for()
@@ -67,8 +70,11 @@ def dashboard(context: Context, base_url: str | None) -> Document:
             "writable": context.sessions_writable,
             "totalAccounts": tally.accounts,
         },
-        "accounts": [_row(account, now, context.started_ms) for account in accounts],
-        "summary": _summary(accounts),
+        "accounts": [
+            *[_row(account, now, context.started_ms) for account in accounts],
+            *map(_elsewhere, places),
+        ],
+        "summary": _summary(accounts, len(places)),
     }
 
 
@@ -88,7 +94,7 @@ def _row(account: Account, now: _Now, started_ms: int) -> Document:
     left_ms = account.left_ms
     history_at = iso_or_null(history.last_ms)
     return {
-        "accountId": shown_id(account),
+        "accountId": shown_id(account.id, account.card.phone),
         "phone": masked_phone(account.card.phone),
         "status": status_word(status),
         "lastEventAt": iso_or_null(inbound.last_event_ms),
@@ -112,12 +118,35 @@ def _row(account: Account, now: _Now, started_ms: int) -> Document:
     }
 
 
-def _summary(accounts: list[Account]) -> dict[str, int]:
+def _elsewhere(place: Place) -> Document:
+    """An account of which only another machine has anything."""
+    return {
+        "accountId": shown_id(place.account, place.phone),
+        "phone": masked_phone(place.phone),
+        "status": status_word(_ELSEWHERE),
+        "lastEventAt": None,
+        "lastMessageAt": None,
+        "lastSeen": None,
+        "reconnectCount": 0,
+        "reconnectAttempts": 0,
+        "needs_qr": False,
+        "hasDiskSession": False,
+        "isStale": False,
+        "leaseUntil": None,
+        "lastBackfillAt": None,
+        "lastHistorySyncAt": None,
+        "dedupe": _NOTHING.dedupe,
+        "history": _NOTHING.history,
+    }
+
+
+def _summary(accounts: list[Account], elsewhere: int) -> dict[str, int]:
     counts = Counter([account.status.state for account in accounts])
+    counts[State.ELSEWHERE] += elsewhere
     groups = dict.fromkeys(("connected", "connecting", "disconnected", "needs_qr"), 0)
     for state, count in counts.items():
         groups[_group(state)] += count
-    return {**groups, "total": len(accounts)}
+    return {**groups, "total": len(accounts) + elsewhere}
 
 
 def _group(state: State) -> str:

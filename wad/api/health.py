@@ -24,6 +24,7 @@ from wad.api.reference import (
     shown_id,
 )
 from wad.core.connection import State
+from wad.core.jid import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -143,10 +144,10 @@ def diag(context: Context) -> Document:
 def _realtime(account: Account) -> Document:
     inbound = account.inbound
     return {
-        "accountId": shown_id(account),
+        "accountId": shown_id(account.id, account.card.phone),
         "lastRealtimeIngestAt": iso_or_null(inbound.last_event_ms),
         "lastRealtimeMessageAt": iso_or_null(inbound.last_message_ms),
-        "lastRealtimeError": inbound.error or None,
+        "lastRealtimeError": masked(inbound.error) or None,
     }
 
 

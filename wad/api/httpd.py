@@ -21,7 +21,6 @@ from wad.api.dispatch import internal_error
 from wad.api.httpproto import OneWriteProtocol
 from wad.api.rest.exchange import Receive, Request, Scope
 from wad.api.rest.site import Site
-from wad.api.rest.users import Staff
 from wad.core.errors import BadConfig, Conflict, WadError
 
 log = logging.getLogger(__name__)
@@ -40,8 +39,8 @@ _NO_STORE: Final = (b"cache-control", b"no-store")
 class Application:
     """What uvicorn calls for each request."""
 
-    def __init__(self, context: Context, staff: Staff | None) -> None:
-        self._site = Site(context, staff)
+    def __init__(self, context: Context) -> None:
+        self._site = Site(context)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -101,17 +100,14 @@ async def serve_http(
     host: str,
     port: int,
     sock: socket.socket | None = None,
-    *,
-    staff: Staff | None = None,
 ) -> AsyncIterator[int]:
     """Answer on `host` and `port` (0: any free one), or on `sock`; the bound port, while the block runs.
 
-    `staff` knows who works here, where a store does.
     Raises Conflict when the port is in use, BadConfig when it cannot be had.
     """
     sock = sock or await _bind(host, port)
     host, bound, *_ = sock.getsockname()
-    async with _running(_server(Application(context, staff)), sock, context):
+    async with _running(_server(Application(context)), sock, context):
         log.info("answering on http://%s:%d", f"[{host}]" if ":" in host else host, bound)
         yield bound
 

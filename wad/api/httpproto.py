@@ -1,8 +1,9 @@
-"""uvicorn's HTTP protocol with three changes: one write for each answer, limits on connections and on a head's size.
+"""uvicorn's HTTP protocol with three changes: one write for each answer, a limit on connections, limits on a head.
 
 uvicorn writes the head and the body of an answer apart, which is a system call more; for documents as small as ours
-that is a fifth of the time.  It takes a head of any length, which is memory for whoever asks.  And it refuses one
-connection too many in plain text, where the apps read JSON.
+that is a fifth of the time.  It takes a head of any length, which is memory for whoever asks, and waits for it for
+ever, which is a place among the connections.  And it refuses one connection too many in plain text, where the apps
+read JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _encode: Final = msgspec.json.Encoder().encode
 _LARGEST_HEAD: Final = 64 << 10
-MAX_CONNECTIONS: Final = 1000
+PATIENCE: Final = 30.0  # seconds that a client may take to send a head
+MAX_CONNECTIONS: Final = 500
+"""Well below the 1024 files that a process may have open by default: the accounts need theirs."""
 
 
 class OneWriteProtocol(HttpToolsProtocol):
@@ -27,6 +30,8 @@ class OneWriteProtocol(HttpToolsProtocol):
         self._together = _Together(transport)
         self.transport = cast("asyncio.Transport", self._together)
         self._head_bytes: int | None = 0
+        self._patience: asyncio.TimerHandle | None = None
+        self._await_head()
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(
                 "503 Service Unavailable",
@@ -34,6 +39,20 @@ class OneWriteProtocol(HttpToolsProtocol):
                 f"{MAX_CONNECTIONS} clients are connected already",
                 "retry-after: 1\r\n",
             )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As uvicorn's."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        if self._patience is None:
+            self._patience = self.loop.call_later(PATIENCE, self._together.close)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     @property
     def has_asked(self) -> bool:
@@ -48,11 +67,13 @@ class OneWriteProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins."""
         self._head_bytes = 0
+        self._await_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """A head has ended."""
         self._head_bytes = None
+        self._stop_waiting()
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:

@@ -1,8 +1,9 @@
 """`GET /metrics`: what there is to draw and to be alarmed about, in Prometheus' text format.
 
 `read` takes the values from the live objects at one moment, in the event loop; `exposition` makes the text of them on a
-thread.  What is known of each account has the label `account` and a name that begins with `wad_account_`; the same for
-all of them together is `wad_` and no label.  Counters count from the start of the process; unknown is left out.
+thread.  What is known of each account has the label `account` (its whole id, which may hold its number) and a name that
+begins with `wad_account_`; the same for all of them together is `wad_` and no label.  Counters count from the start of
+the process; unknown is left out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -147,19 +149,24 @@ def _of(account: Account, now_ms: int) -> _AccountReading:
     return _AccountReading(account.id, account.status.state, pid, values)
 
 
-def exposition(reading: Reading) -> bytes:
-    """The text.  Asks the system how much memory the processes take."""
+def exposition(reading: Reading, *, each: bool) -> bytes:
+    """The text; `each`: of each account, too.  Asks the system how much memory the processes take."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(reading))
+    registry.register(_Families(reading, each=each))
     return generate_latest(registry)
 
 
 class _Families(Collector):
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, *, each: bool) -> None:
         self._reading = reading
+        self._each = each
 
     def collect(self) -> Iterator[Metric]:
-        """Every family."""
+        """Every family that is asked for."""
+        families = self._all()
+        return families if self._each else filterfalse(_is_of_each, families)
+
+    def _all(self) -> Iterator[Metric]:
         reading = self._reading
         yield InfoMetricFamily("wad", "What runs.", value=reading.info)
         for name, (text, value) in reading.gauges.items():
@@ -174,6 +181,10 @@ class _Families(Collector):
         yield from _memory(reading.accounts)
         for number, row in enumerate(_ROWS):
             yield from _both(row, {one.ident: one.values[number] for one in reading.accounts})
+
+
+def _is_of_each(family: Metric) -> bool:
+    return family.name.startswith("wad_account_")
 
 
 def _single(name: str, text: str, value: Value) -> Iterator[Metric]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from wad.core.connection import State, Status
 
 if TYPE_CHECKING:
-    from wad.flow.account import Account
     from wad.flow.leader import Leader
     from wad.store import Store
 
@@ -97,13 +96,9 @@ def _second(second: int) -> str:
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-def shown_id(account: Account) -> str:
-    """An account's id for everybody: without the number, where it was made from one."""
-    return _without_number(account.id, account.card.phone)
-
-
 @lru_cache(maxsize=1024)
-def _without_number(ident: str, phone: str) -> str:
+def shown_id(ident: str, phone: str) -> str:
+    """An account's id for everybody: without the number, where it was made from one."""
     digits = phone[1:]
     if len(digits) < 7 or digits not in ident:
         return ident

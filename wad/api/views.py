@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from wad.core.connection import State, Status
-from wad.core.message import Thread
 from wad.core.outbox import Entry
 from wad.core.place import Place, told
 from wad.usage import usage_of
@@ -143,10 +142,6 @@ class EntryView(msgspec.Struct, frozen=True, kw_only=True):
     wa_id: str
     error_code: str
     error: str
-
-
-class ThreadView(Thread, frozen=True, kw_only=True):
-    """One stored conversation."""
 
 
 def account_view(account: Account) -> AccountView:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wad.core.errors import BadInput
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,9 +14,11 @@ if TYPE_CHECKING:
 
 
 def open_rows(kind: str, state_dir: Path) -> Rows:
-    """What reads the store of this kind.  Raises BadInput (no audit reads it) and what opening raises."""
-    if kind == "sqlite":
-        from wad.audit.sqlite import SqliteRows
+    """What reads the store of this kind.  Raises what opening raises.
 
-        return SqliteRows.open(state_dir / "wad.db")
-    raise BadInput(f"the audits of this version do not read a store of the kind {kind}")
+    With Firestore it is the working copy on this machine, a file of the same schema: what wad told there, and not what
+    other programs wrote past it.
+    """
+    from wad.audit.sqlite import SqliteRows
+
+    return SqliteRows.open(state_dir / "wad.db", kind)

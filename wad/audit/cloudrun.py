@@ -113,6 +113,10 @@ def restart(
     )
     if not regions:
         return _not(project, "no_regions", "no region: set RUN_REGION")
+    try:
+        re.compile(knobs.match)
+    except re.error as error:
+        return _not(project, "unknown", f"RUN_SERVICE_MATCH is no regular expression: {error}")
     tried: list[Tried] = []
     last = ""
     for service, region in _candidates(run, project, regions, knobs):

@@ -17,6 +17,7 @@ from typing import Final, assert_never
 import msgspec
 
 from wad.core.errors import BadInput, Conflict, StateUnwritable
+from wad.home import sync_directory
 
 _KEYS: Final = {"messages": "id", "threads": "id", "amendments": "number", "outbox": "number"}
 """The tables that a repair changes, and the column that names a row."""
@@ -154,6 +155,7 @@ def write(file: Path, changes: Iterable[Change]) -> None:
             stream.write(msgspec.msgpack.encode(list(changes)))
             stream.flush()
             os.fsync(fd)
+        sync_directory(file.parent)
     except FileExistsError as error:
         raise Conflict(f"{file} is there already", hint="name another file") from error
     except OSError as error:

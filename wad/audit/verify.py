@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from wad.audit.keys import short_hash
 from wad.audit.reports import MessagesReport, Report, ThreadsReport
+from wad.core.outbox import LEFT
 
 
 class End(IntEnum):
@@ -175,7 +176,7 @@ def _restarted(seen: Observed) -> bool:
 
 
 def _left(sent: Sent) -> bool:
-    return sent.status in ("sent", "delivered", "read", "played")
+    return sent.status in LEFT
 
 
 def _counted(audited: Audited) -> Counted:

@@ -142,7 +142,7 @@ class HttpSettings:
     )
     admin_token: str = setting(
         "",
-        "The bearer token that allows changes over HTTP; while it is empty, HTTP can change nothing.",
+        "A token that allows everything over HTTP, for who cannot make one of http.tokens yet; empty for none.",
         env=("ADMIN_TOKEN",),
         credential="admin-token",
         secret=True,

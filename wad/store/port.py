@@ -37,6 +37,14 @@ class Recorded(msgspec.Struct, frozen=True):
     lost: int = 0
 
 
+class Staff(Protocol):
+    """The users of the apps who work here."""
+
+    async def has(self, uid: str) -> bool:
+        """Whether this user is an employee.  Raises Unavailable."""
+        ...
+
+
 class Enqueued(msgspec.Struct, frozen=True):
     """The entry as it is kept, and whether it was there before."""
 
@@ -130,6 +138,11 @@ class Store(Protocol):
     @property
     def telling(self) -> Telling | None:
         """What another machine has still to be told; None where all lies on this one."""
+        ...
+
+    @property
+    def staff(self) -> Staff | None:
+        """Who works here, where the apps have written it down; None where nobody has."""
         ...
 
     def reign(

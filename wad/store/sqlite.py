@@ -25,7 +25,7 @@ from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome, advance, same_message
 from wad.database import open_database, open_reader, transaction, translated
 from wad.store.migrations import STEPS
-from wad.store.port import AccountStatus, Cursor, Enqueued, Page, Recorded, Telling, Totals
+from wad.store.port import AccountStatus, Cursor, Enqueued, Page, Recorded, Staff, Telling, Totals
 from wad.store.sqlite_messages import insert_entry, put_message
 from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry, take_amendment
 from wad.store.sqlite_people import put_alias
@@ -89,6 +89,11 @@ class SqliteStore:
     @property
     def telling(self) -> Telling | None:
         """Nothing: all lies here."""
+        return None
+
+    @property
+    def staff(self) -> Staff | None:
+        """Nobody: no app writes here."""
         return None
 
     # --- threads of execution -------------------------------------------------------------------

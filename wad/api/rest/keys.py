@@ -11,6 +11,7 @@ import re
 import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Final
 
 import msgspec
@@ -66,11 +67,15 @@ class Keys:
 
     async def verify(self, key: str, signed: bytes, signature: bytes) -> bool | None:
         """Whether the key's owner signed this; None when there is no such key.  Raises Unavailable."""
-        async with self._one_at_a_time:
-            if self._now() >= self._until or key not in self._known:
-                await self._refresh()
+        if not self._has(key):
+            async with self._one_at_a_time:
+                if not self._has(key):
+                    await self._refresh()
         verifier = self._known.get(key)
         return None if verifier is None else bool(verifier.verify(signed, signature))
+
+    def _has(self, key: str) -> bool:
+        return key in self._known and self._now() < self._until
 
     async def _refresh(self) -> None:
         now = self._now()
@@ -115,7 +120,10 @@ async def fetch(url: str) -> Fetched:
 
 
 def _fetch(url: str) -> Fetched:
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-        body = answer.read(_LARGEST)
-        match = re.search(r"max-age=(\d+)", answer.headers.get("Cache-Control") or "")
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+            body = answer.read(_LARGEST)
+            match = re.search(r"max-age=(\d+)", answer.headers.get("Cache-Control") or "")
+    except HTTPException as error:
+        raise OSError(f"no whole answer: {type(error).__name__}") from error
     return Fetched(body, float(match[1]) if match else None)

@@ -49,7 +49,7 @@ _PROBES: Final = {
     "/readyz": "Whether to send requests here.",
     "/diag": "The lease, and who heard something last.",
     "/api/status/dashboard": "Every account at a glance.",
-    "/metrics": "For Prometheus.",
+    "/metrics": "For Prometheus; of each account with a token only.",
 }
 
 
@@ -125,10 +125,13 @@ def _is_plain(route: Route) -> bool:
 
 def _probe(path: str, text: str) -> _Schema:
     kind = "text/plain" if path == "/metrics" else "application/json"
-    answers = {"200": {"description": "OK", "content": {kind: {"schema": {}}}}}
+    answers: dict[str, _Schema] = {"200": {"description": "OK", "content": {kind: {"schema": {}}}}}
     if path in ("/health", "/readyz"):
         answers["503"] = answers["200"] | {"description": "not well, or not ready"}
-    return {"operationId": path.strip("/").replace("/", "_"), "summary": text, "responses": answers}
+    named = {"operationId": path.strip("/").replace("/", "_"), "summary": text}
+    if path == "/metrics":
+        return {**named, "security": [{"token": []}, {}], "responses": answers | _bad()}
+    return {**named, "responses": answers}
 
 
 def _operation(route: Route) -> _Schema:
@@ -139,7 +142,7 @@ def _operation(route: Route) -> _Schema:
         "description": _needs(route),
         "security": [{"token": []}, {}] if route.headerless else [{"token": []}],
         "parameters": _parameters(route),
-        "responses": {"200": _good(route)} | _bad(route),
+        "responses": {"200": _good(route)} | _bad(),
     }
     if route.body is not None:
         reference = msgspec.json.schema_components([route.body], ref_template=_REF)[0][0]
@@ -185,7 +188,7 @@ def _good(route: Route) -> _Schema:
     return {"description": "OK", "content": {"application/json": {"schema": schema}}}
 
 
-def _bad(route: Route) -> dict[str, _Schema]:
+def _bad() -> dict[str, _Schema]:
     schema = {"$ref": _REF.format(name="Failure")}
     content = {"application/json": {"schema": schema}}
     return {

@@ -1,4 +1,7 @@
-"""Probes and dashboards: anybody may ask, as often as they like; no I/O, no limit."""
+"""Probes and dashboards: anybody may ask, as often as they like; no I/O, no limit.
+
+Numbers are masked in all of them.  Only `/metrics` names accounts by their whole ids, and only to who has a token.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from wad.api import health
 from wad.api.dashboard import dashboard
+from wad.api.operation import Access
+from wad.api.rest.auth import Gate, check_access
 from wad.api.rest.exchange import Answer, Request, document
 
 if TYPE_CHECKING:
@@ -43,13 +48,24 @@ def _dashboard(context: Context, request: Request) -> Answer:
     return document(200, dashboard(context, request.base_url))
 
 
-async def _metrics(context: Context, request: Request) -> Answer:
-    # The library is loaded when the first scraper comes, on a thread: most daemons have none, and it takes 5 MB.
-    await asyncio.to_thread(importlib.import_module, "wad.api.metrics")
-    from wad.api import metrics
+def metrics_for(gate: Gate) -> Probe:
+    """`/metrics`: of all accounts together for anybody, of each for who may look at them.
 
-    body = await asyncio.to_thread(metrics.exposition, metrics.read(context))
-    return Answer(200, body, metrics.CONTENT_TYPE)
+    Two masked ids may be the same, which a scraper does not take: hence all or nothing.
+    """
+
+    async def answer(context: Context, request: Request) -> Answer:
+        each = bool(request.header(b"authorization"))
+        if each:
+            check_access(await gate.caller(request), Access.READ)
+        # The library is loaded when the first scraper comes, on a thread: most daemons have none, and it takes 5 MB.
+        await asyncio.to_thread(importlib.import_module, "wad.api.metrics")
+        from wad.api import metrics
+
+        body = await asyncio.to_thread(metrics.exposition, metrics.read(context), each=each)
+        return Answer(200, body, metrics.CONTENT_TYPE)
+
+    return answer
 
 
 PROBES: Final[Mapping[str, Probe]] = {
@@ -59,6 +75,5 @@ PROBES: Final[Mapping[str, Probe]] = {
     "/readyz": _readyz,
     "/diag": _diag,
     "/api/status/dashboard": _dashboard,
-    "/metrics": _metrics,
 }
-"""All of them are for GET and HEAD."""
+"""Those that ask nobody who they are.  All probes are for GET and HEAD."""

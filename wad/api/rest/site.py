@@ -10,9 +10,9 @@ from wad.api.rest.auth import Gate
 from wad.api.rest.cors import Cors
 from wad.api.rest.exchange import Answer, Header, HttpError, Request, document, failure, refusal
 from wad.api.rest.limits import Limits, rates_of
-from wad.api.rest.probes import PROBES, Probe
+from wad.api.rest.probes import PROBES, Probe, metrics_for
 from wad.api.rest.routing import Desk, Router, passive_error
-from wad.api.rest.users import Staff, users_of
+from wad.api.rest.users import users_of
 from wad.core.errors import NotFound, Passive, WadError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _ALLOW: Final[Header] = (b"allow", b"GET, HEAD")
 class Site:
     """Answers requests for as long as the daemon lives."""
 
-    def __init__(self, context: Context, staff: Staff | None = None) -> None:
+    def __init__(self, context: Context) -> None:
         http = context.loaded.config.http
         self._context = context
         self._cors = Cors(http.cors_origins)
@@ -38,11 +38,17 @@ class Site:
                 *operations.routes(),
             )
         )
-        self._probes: dict[str, Probe] = {**PROBES, "/openapi.json": self._describe}
-        self._description: Answer | None = None
         limits = Limits(rates_of(http), context.clock.monotonic)
-        users = users_of(http, staff, lambda: context.clock.wall_ms() / 1000)
-        self._desk = Desk(context, self.router, Gate(http, users), limits)
+        gate = Gate(
+            http, users_of(http, context.store.staff, lambda: context.clock.wall_ms() / 1000)
+        )
+        self._probes: dict[str, Probe] = {
+            **PROBES,
+            "/metrics": metrics_for(gate),
+            "/openapi.json": self._describe,
+        }
+        self._description: Answer | None = None
+        self._desk = Desk(context, self.router, gate, limits)
 
     async def answer(self, request: Request) -> tuple[Answer, tuple[Header, ...]]:
         """The answer, and what its head says for pages of the web."""

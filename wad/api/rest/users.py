@@ -1,7 +1,7 @@
 """Users of the apps: signed in with Firebase, in an app that App Check knows, with the role that they have here.
 
-Roles: the administrators and employees that the configuration names; employees, too, are those whom `Staff` knows;
-anybody else who is signed in has `http.user_role`, which is none by default.
+Roles: the administrators and employees that the configuration names; employees, too, are those whom the store knows as
+such; anybody else who is signed in has `http.user_role`, which is none by default.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import importlib
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from wad.api.operation import Access
 from wad.api.rest.exchange import HttpError, Request
@@ -20,17 +20,10 @@ from wad.core.idtoken import BadToken, Claims, Expected, check, parse
 if TYPE_CHECKING:
     from wad.api.rest.keys import Keys
     from wad.config.settings import HttpSettings
+    from wad.store.port import Staff
 
 _REMEMBERED: Final = 60.0  # seconds for which it is known whether somebody is an employee
 _MANY: Final = 10_000
-
-
-class Staff(Protocol):
-    """Who works here.  The Firestore store answers it by `staffProfiles/{uid}` (reference-backend.md 1.4)."""
-
-    async def has(self, uid: str) -> bool:
-        """Whether this user is an employee.  Raises Unavailable."""
-        ...
 
 
 class Signer:

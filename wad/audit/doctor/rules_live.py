@@ -7,7 +7,7 @@ from typing import Final
 
 from wad.audit.doctor.facts import Answer, Document, Facts
 from wad.audit.doctor.finding import Check, Finding
-from wad.core.errors import BadInput, Denied, NotFound
+from wad.core.errors import Denied, NotFound
 
 _ENDED: Final = ("logged_out", "replaced", "banned", "outdated", "failed")
 _FIRESTORE: Final = "firestore"
@@ -198,7 +198,7 @@ def duplicates(facts: Facts) -> Finding:
     audits = facts.audits
     if audits.messages is None or audits.threads is None:
         error = audits.error
-        if error is None or isinstance(error, NotFound | Denied | BadInput):
+        if error is None or isinstance(error, NotFound | Denied):
             return check.skipped(str(error or "the store was not read"))
         return check.failed(str(error), error.hint or "wadctl audit messages")
     messages, threads = audits.messages, audits.threads
@@ -207,9 +207,9 @@ def duplicates(facts: Facts) -> Finding:
         f" {threads.duplicates_count} among {threads.total_threads} threads of {messages.window_hours:g} h"
     )
     if messages.duplicates_count_active or threads.duplicates_count:
-        return check.failed(
-            evidence, "wadctl audit messages", "wadctl audit repair", "wadctl audit repair --apply"
-        )
+        repairs = ("wadctl audit repair", "wadctl audit repair --apply")
+        mendable = repairs if messages.store == "sqlite" else ()
+        return check.failed(evidence, "wadctl audit messages", *mendable)
     if not messages.active_docs:
         return check.skipped(
             f"no message in the last {messages.window_hours:g} h: nothing is shown"

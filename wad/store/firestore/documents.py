@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
@@ -38,8 +39,14 @@ from wad.store.sqlite_rows import (
 )
 
 LARGEST: Final = 1_000_000  # bytes; Firestore takes 1 MiB, counted a little otherwise than here
+_KEY: Final = re.compile(r"(?!\.\.?$)(?!__.*__$)[^/]{1,500}")
 _KEPT: Final = 50_000  # characters of a text that was too long
 _unpack_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
+
+
+def is_key(text: str) -> bool:
+    """Whether a document can have this id (and `text` is not the path of another one)."""
+    return _KEY.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

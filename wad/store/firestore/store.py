@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from wad.store.fields import Fields, message_fields, message_path
 from wad.store.firestore.capture import Kind
 from wad.store.firestore.client import Client, Firestore, Snapshot, pause_after
 from wad.store.firestore.commit import commit, if_there, if_unchanged, upsert
+from wad.store.firestore.documents import is_key
 from wad.store.firestore.fence import Fence
 from wad.store.firestore.fetcher import Fetcher
 from wad.store.firestore.intake import Intake
@@ -37,6 +37,7 @@ from wad.store.firestore.outbox_fields import (
     new_entry_fields,
 )
 from wad.store.firestore.replica import Replica, open_replica
+from wad.store.firestore.staff import StaffProfiles
 from wad.store.firestore.teller import STAMPS, Teller, fencing, late_path, machines_path
 from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, Telling
 
@@ -52,7 +53,6 @@ _FETCH_EVERY: Final = (
     3600.0  # seconds between two looks at what others told, whatever watching says
 )
 _FAREWELL: Final = 0.3  # seconds at the end of a reign for what is still to be told
-_KEY: Final = re.compile(r"(?!\.\.?$)(?!__.*__$)[^/]{1,500}")  # what can be a document's id
 
 
 class FirestoreStore(Replica):
@@ -113,6 +113,11 @@ class FirestoreStore(Replica):
             quota=self._quota,
             error=teller.error or self._unfetched,
         )
+
+    @property
+    def staff(self) -> StaffProfiles:
+        """Who works here, by the apps' own documents."""
+        return StaffProfiles(self._firestore)
 
     @property
     def written(self) -> int:
@@ -272,7 +277,7 @@ class FirestoreStore(Replica):
         return created
 
     def _check_request(self, client: Client, entry: Entry) -> None:
-        if not _KEY.fullmatch(entry.client_id):
+        if not is_key(entry.client_id):
             return
         request = client.document(f"send_requests/{entry.client_id}")
         found = request.get(retry=None, timeout=_TIMEOUT).to_dict() or {}

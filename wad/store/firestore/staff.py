@@ -1,0 +1,28 @@
+"""Who works here: whoever has a document `staffProfiles/{uid}`, as in the reference (reference-backend.md 1.4)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from wad.store.firestore.client import Client, Firestore
+from wad.store.firestore.documents import is_key
+
+_TIMEOUT: Final = 5.0  # seconds; a user waits
+
+
+class StaffProfiles:
+    """`wad.store.port.Staff`.  Only whether the document is there counts; nothing of it is read."""
+
+    def __init__(self, firestore: Firestore) -> None:
+        self._firestore = firestore
+
+    async def has(self, uid: str) -> bool:
+        """Whether there is a document of this user.  Raises Unavailable."""
+        if not is_key(uid):
+            return False
+
+        def work(client: Client) -> bool:
+            document = client.document(f"staffProfiles/{uid}")
+            return bool(document.get(["name"], retry=None, timeout=_TIMEOUT).exists)
+
+        return await self._firestore.call(work)
