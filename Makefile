@@ -13,12 +13,12 @@ help: ## this list
 
 setup: $(READY) ## a virtual environment with everything in it, and the system libraries
 
-$(READY): setup.cfg pyproject.toml requirements.txt tests/setup.sh
+$(READY): setup.cfg pyproject.toml requirements.txt tests/setup.sh packaging/tools.sh
 	PYTHON="$(PYTHON)" tests/setup.sh $(VENV)
 	@touch $@
 
 test: setup check ## every check and every test
-	tests/baileys/setup.sh
+	packaging/tools.sh node:nodejs npm
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: setup ## formatting, lint, types, direction of imports
@@ -35,6 +35,7 @@ chaos: setup ## kill -9, full disk, cut network at random: nothing is lost or do
 	    $(if $(APART),--apart) $(if $(LEASE),--lease)
 
 bench: setup ## figures as JSON lines (ONLY=NAME for one)
+	packaging/tools.sh wrk
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 docs: setup ## write again what is generated from the code
@@ -46,7 +47,7 @@ lock: setup ## write requirements.txt again from setup.cfg and requirements.in, 
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11.2 --extra test --generate-hashes \
 	    --custom-compile-command "make lock" --output-file requirements.txt $(LOCK_ARGS) requirements.in setup.cfg
 
-# dpkg-dev comes with debhelper.  Each is COMMAND:PACKAGE or FILE:PACKAGE.
+# See packaging/tools.sh.  dpkg-dev comes with debhelper.
 DEB_TOOLS := dh:debhelper lintian:lintian
 REPO_TOOLS := apt-ftparchive:apt-utils gpg:gnupg
 LAB_TOOLS := $(DEB_TOOLS) $(REPO_TOOLS) systemd-nspawn:systemd-container mmdebstrap:mmdebstrap \
