@@ -59,6 +59,7 @@ deb: setup ## the Debian packages, into dist/ (ARCH=amd64 for one)
 	PYTHONPATH=packaging $(BIN)/python -m wadpack deb $(if $(ARCH),--arch $(ARCH)) $(DEB_ARGS)
 
 apt-repo: setup ## a signed repository of the packages in dist/, as files: KEY=you@example.org URL=https://example.org/apt
+	@test -n "$(KEY)" && test -n "$(URL)" || { echo "which key, and where? $(MAKE) $@ KEY=... URL=..." >&2; exit 2; }
 	packaging/tools.sh $(REPO_TOOLS)
 	PYTHONPATH=packaging $(BIN)/python -m wadpack repository --key "$(KEY)" --url "$(URL)"
 
