@@ -13,12 +13,12 @@ help: ## this list
 
 setup: $(READY) ## a virtual environment with everything in it, and the system libraries
 
-$(READY): setup.cfg pyproject.toml requirements.txt tests/setup.sh
+$(READY): setup.cfg pyproject.toml requirements.txt tests/setup.sh packaging/tools.sh
 	PYTHON="$(PYTHON)" tests/setup.sh $(VENV)
 	@touch $@
 
 test: setup check ## every check and every test
-	packaging/tools.sh $(TEST_TOOLS)
+	packaging/tools.sh node:nodejs npm
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: setup ## formatting, lint, types, direction of imports
@@ -35,6 +35,7 @@ chaos: setup ## kill -9, full disk, cut network at random: nothing is lost or do
 	    $(if $(APART),--apart) $(if $(LEASE),--lease)
 
 bench: setup ## figures as JSON lines (ONLY=NAME for one)
+	packaging/tools.sh wrk
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 docs: setup ## write again what is generated from the code
@@ -46,8 +47,7 @@ lock: setup ## write requirements.txt again from setup.cfg and requirements.in, 
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11.2 --extra test --generate-hashes \
 	    --custom-compile-command "make lock" --output-file requirements.txt $(LOCK_ARGS) requirements.in setup.cfg
 
-# dpkg-dev comes with debhelper, Node.js runs the real Baileys.  Each is COMMAND:PACKAGE or FILE:PACKAGE.
-TEST_TOOLS := node:nodejs npm:npm
+# See packaging/tools.sh.  dpkg-dev comes with debhelper.
 DEB_TOOLS := dh:debhelper lintian:lintian
 REPO_TOOLS := apt-ftparchive:apt-utils gpg:gnupg
 LAB_TOOLS := $(DEB_TOOLS) $(REPO_TOOLS) systemd-nspawn:systemd-container mmdebstrap:mmdebstrap \
@@ -59,6 +59,7 @@ deb: setup ## the Debian packages, into dist/ (ARCH=amd64 for one)
 	PYTHONPATH=packaging $(BIN)/python -m wadpack deb $(if $(ARCH),--arch $(ARCH)) $(DEB_ARGS)
 
 apt-repo: setup ## a signed repository of the packages in dist/, as files: KEY=you@example.org URL=https://example.org/apt
+	@test -n "$(KEY)" && test -n "$(URL)" || { echo "which key, and where? $(MAKE) $@ KEY=... URL=..." >&2; exit 2; }
 	packaging/tools.sh $(REPO_TOOLS)
 	PYTHONPATH=packaging $(BIN)/python -m wadpack repository --key "$(KEY)" --url "$(URL)"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what a target of the Makefile needs from Debian and what is not there yet (through sudo when not root).
-#   packaging/tools.sh COMMAND:PACKAGE|FILE:PACKAGE ...
+#   packaging/tools.sh COMMAND:PACKAGE|FILE:PACKAGE|PACKAGE ...     PACKAGE alone: there, if a command has its name
 set -eu
 
 missing=

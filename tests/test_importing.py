@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -245,13 +246,32 @@ async def test_a_directory_that_is_no_account_is_left_alone(tmp_path: Path) -> N
         assert not (world.homes.root / ".incoming").exists()
 
 
+def _stat(file: Path) -> os.stat_result | None:
+    with suppress(FileNotFoundError):
+        return file.stat()
+    return None
+
+
+def _copy(source: str, to: str) -> None:
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, to)
+
+
 def snapshots(world: World, to: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Copies of SESSIONS, as a kill would leave it: before and after each call that changes a name there."""
     taken: list[Path] = []
 
+    def state() -> dict[Path, tuple[int, int]]:
+        files = {file: _stat(file) for file in sorted(world.homes.root.rglob("*"))}
+        return {file: (stat.st_mtime_ns, stat.st_size) for file, stat in files.items() if stat}
+
     def take() -> None:
         taken.append(to / str(len(taken)) / "sessions")
-        shutil.copytree(world.homes.root, taken[-1])
+        before = None
+        # The account itself may write meanwhile, and a copy of half of that is nothing that a kill could leave.
+        while before != (before := state()):
+            shutil.rmtree(taken[-1], ignore_errors=True)
+            shutil.copytree(world.homes.root, taken[-1], copy_function=_copy)
 
     def around(call: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:

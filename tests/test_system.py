@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -341,6 +342,18 @@ async def test_bad_input_gets_a_clear_error(
         assert done.returncode == code, done
         assert says in done.stderr
         assert "Traceback" not in done.stderr
+
+
+async def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
+    """The daemon ends with what is wrong, what to do, and the exit code; no traceback hides it."""
+    daemon = Daemon(tmp_path, engine="simulator")
+    with socket.create_server(("127.0.0.1", daemon.port)):
+        done = await asyncio.to_thread(
+            subprocess.run, daemon.command, env=daemon.environ, capture_output=True, text=True, check=False
+        )  # fmt: skip
+    assert done.returncode == 5, done
+    assert f"wad: port {daemon.port} on 127.0.0.1 is in use\nhint: " in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_a_number_that_is_not_on_whatsapp(tmp_path: Path) -> None:

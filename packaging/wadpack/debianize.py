@@ -83,6 +83,7 @@ def make_source(job: Build, source: Path) -> None:
     _commands(payload)
     _scripts(payload, debian)
     _units(payload)
+    _firestore(payload)
     _pages(debian)
     _preinst(debian / "wad.preinst")
     if job.version:
@@ -119,6 +120,11 @@ def _units(payload: Path) -> None:
     for unit in sorted([*units.glob("*.service"), *units.glob("*.socket")]):
         write_files(payload, {f"lib/systemd/system/{unit.name}": unit.read_bytes()})
     write_files(payload, {"usr/lib/sysusers.d/wad.conf": (units / "wad.sysusers").read_bytes()})
+
+
+def _firestore(payload: Path) -> None:
+    for source in sorted((TOP / "packaging" / "firestore").glob("firestore.*")):
+        write_files(payload, {f"usr/share/wad/firestore/{source.name}": source.read_bytes()})
 
 
 def _pages(debian: Path) -> None:

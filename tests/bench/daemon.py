@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.measure import Figure, measure, needs, python, rss_mb, wall
+from tests.bench.measure import Figure, measure, python, rss_mb, wall
 from tests.daemons import a_daemon, free_port
 
 _IMPORTS = "import asyncio, uvicorn, httptools, starlette.applications"
@@ -73,7 +73,7 @@ class Load:
 def load(url: str) -> Load:
     """Ten connections for four seconds."""
     done = subprocess.run(
-        [needs("wrk"), "-t1", "-c10", "-d4s", "--latency", url],
+        ["wrk", "-t1", "-c10", "-d4s", "--latency", url],
         check=True,
         capture_output=True,
         text=True,

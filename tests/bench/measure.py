@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import subprocess
 import sys
@@ -90,22 +89,3 @@ def rss_mb(pid: int) -> float:
 def python(code: str) -> list[str]:
     """A Python process that runs `code`."""
     return [sys.executable, "-c", code]
-
-
-def needs(program: str) -> str:
-    """The path of a program; installed from the distribution when it is missing."""
-    if shutil.which(program) is None:
-        sudo = [] if Path("/root").stat().st_uid == 0 and _is_root() else ["sudo"]
-        print(f"bench: installing {program} with apt-get", file=sys.stderr)
-        quiet = {"stdout": subprocess.DEVNULL, "check": True}
-        subprocess.run([*sudo, "apt-get", "update", "-qq"], **quiet)  # type: ignore[call-overload]
-        subprocess.run([*sudo, "apt-get", "install", "-y", "-qq", program], **quiet)  # type: ignore[call-overload]
-    found = shutil.which(program)
-    assert found is not None
-    return found
-
-
-def _is_root() -> bool:
-    import os
-
-    return os.geteuid() == 0

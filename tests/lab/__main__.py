@@ -50,6 +50,7 @@ TRIALS: tuple[Trial, ...] = (
     failing.restarts,
     failing.without_sockets,
     failing.another_address,
+    failing.port_taken,
     suffering.full_disk,
     suffering.read_only_disk,
     suffering.wrong_credentials,
@@ -62,6 +63,7 @@ TRIALS: tuple[Trial, ...] = (
     leaving.remove,
     leaving.purge,
     leaving.install_again,
+    leaving.purge_of_a_volume,
     repository.from_repository,
 )
 """In this order: each begins where the one before ended."""

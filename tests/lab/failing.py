@@ -106,6 +106,30 @@ async def another_address(world: World) -> None:
     await world.container.run("curl --silent --fail http://127.0.0.1:8080/health")
 
 
+async def port_taken(world: World) -> None:
+    """While another program has the HTTP port the log says so; with another port, or once it is free, wad runs."""
+    place = "/etc/systemd/system/wad-http.socket.d/port.conf"
+    other = "python3 -m http.server 8080 --bind 127.0.0.1"
+    restart = "systemctl daemon-reload && systemctl restart wad-http.socket wad"
+    await world.container.run("systemctl stop wad-http.socket wad.service 2>/dev/null")
+    await world.container.run(f"systemd-run --quiet --unit=other {other}")
+    await world.container.until("curl --silent http://127.0.0.1:8080/", "the other program")
+    await world.container.try_run("systemctl start wad.service")
+    await world.container.until(
+        "journalctl --unit=wad --lines=20 --no-pager | grep 'port 8080 on 127.0.0.1 is in use'",
+        "the log to say so",
+    )
+    assert "Traceback" not in await world.log("--lines=20")
+    await world.write(place, "[Socket]\nListenStream=\nListenStream=127.0.0.1:8081\n")
+    await world.container.run(restart)
+    await world.connected()
+    await world.container.run("curl --silent --fail http://127.0.0.1:8081/health")
+    await world.container.run(f"rm -r {place.rpartition('/')[0]}")
+    await world.container.try_run(restart)
+    await world.container.run("systemctl stop other")
+    await world.connected()
+
+
 async def restart_of_one(world: World) -> None:
     """`wadctl restart ACCOUNT` gives one account a fresh worker, and the daemon stays."""
     pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]

@@ -61,7 +61,7 @@ async def every_module(world: World) -> None:
 
 
 async def documents(world: World) -> None:
-    """The manual pages and the shells' completions are there, and man finds nothing wrong."""
+    """Manual pages, the shells' completions and what a Firestore needs are there; man finds nothing wrong."""
     for page in ("8 wad", "1 wadctl", "5 wad.toml"):
         said = await world.container.run(f"man --warnings {page} 2>&1 >/dev/null")
         assert said == "", said
@@ -69,6 +69,7 @@ async def documents(world: World) -> None:
         "cat /usr/share/bash-completion/completions/wadctl /usr/share/zsh/vendor-completions/_wadctl"
         " /usr/share/fish/vendor_completions.d/wadctl.fish /usr/share/doc/wad/README.Debian"
         " /usr/share/doc/wad/copyright"
+        " /usr/share/wad/firestore/firestore.rules /usr/share/wad/firestore/firestore.indexes.json"
     )
     assert "_WADCTL_COMPLETE=bash_complete" in shown
 

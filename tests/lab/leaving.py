@@ -103,3 +103,18 @@ async def install_again(world: World) -> None:
     await world.container.run("systemctl start wad")
     await world.connected()
     await world.nothing_lost()
+
+
+async def purge_of_a_volume(world: World) -> None:
+    """State on a volume of its own cannot be renamed: it stays there, purging says so, and nothing is lost."""
+    await world.container.run("systemctl stop wad.service 2>/dev/null")
+    await world.container.run(
+        "mv /var/lib/wad /var/lib/kept && mkdir /var/lib/wad && mount -t tmpfs volume /var/lib/wad"
+        " && cp -a /var/lib/kept/. /var/lib/wad/ && rm -r /var/lib/kept"
+    )
+    said = await world.container.run("apt-get purge --yes --quiet wad 2>&1", timeout=300)
+    assert "are kept in /var/lib/wad;" in said, said
+    assert (await world.container.run("stat -c '%a %U' /var/lib/wad")).strip() == "700 root"
+    await world.container.run(f"{INSTALL} /root/wad.deb", timeout=300)
+    await world.connected()
+    await world.nothing_lost()

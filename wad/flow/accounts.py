@@ -92,18 +92,23 @@ class Accounts:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the accounts' tasks; workers run only within a reign."""
+        refused: WadError | None = None
         async with asyncio.TaskGroup() as group:
             self._group = group
             for home in await asyncio.to_thread(self._homes.all):
                 self._take(home)
             try:
                 yield
+            except WadError as error:
+                refused = error  # the block's own, not a task's: no group of errors hides it
             finally:
                 for tasks in self._tasks.values():
                     for task in tasks:
                         task.cancel()
         for account in self.all():
             account.inbound.close()
+        if refused is not None:
+            raise refused
 
     def _take(self, home: Home) -> Account:
         assert self._group is not None
