@@ -16,7 +16,7 @@ from tests.whatsapp.wire import SERVER, Jid, Node, Value, node
 if TYPE_CHECKING:
     from tests.whatsapp.server import WhatsApp
 
-_PATIENT = 10.0
+_PATIENT = 30.0
 _BANNED = 402  # reason of a <failure>
 _RESTART = 515  # code of a <stream:error>
 
