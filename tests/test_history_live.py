@@ -190,9 +190,13 @@ async def test_a_build_that_is_not_known_asks_nobody(tmp_path: Path) -> None:
     """The account works; both routes and wadctl say that this cannot be done, and why."""
     (tmp_path / "build").mkdir()
     build = builds.another_build(tmp_path / "build")
-    async with a_site(tmp_path / "wad", PYTHONPATH=str(build)) as site:
+    async with a_site(tmp_path / "wad") as site:
+        await site.daemon.end()
+        site.daemon.environ["PYTHONPATH"] = f"{build}:{site.daemon.environ['PYTHONPATH']}"
+        await site.daemon.start()
         await site.pair()
-        ident = (await site.receive("one")) and await ident_of(site)
+        await site.receive("one")
+        ident = await ident_of(site)
         for route in ("backfill", "repair-sync"):
             refused = await post(site, f"{API}/{route}/{ident}")
             assert (refused.status, refused.document["error"]) == (501, "not_supported")
