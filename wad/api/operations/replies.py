@@ -43,7 +43,10 @@ async def show(context: Context, request: Named) -> Replies:
     leader_only=True,
 )
 async def set_(context: Context, request: SetReplies) -> Replies:
-    """Keep an account's settings for automatic replies, for a program that writes them; wad itself writes none."""
+    """Keep an account's settings for automatic replies, for a program that writes them.
+
+    wad itself writes none.
+    """
     account = context.accounts.find(request.account)
     before = account.card.auto_reply or AutoReply()
     wanted = check(
