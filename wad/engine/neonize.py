@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from wad.core.errors import (
 from wad.core.jid import Jid, masked
 from wad.core.outbox import NotSent, Refused, Unknown
 from wad.core.outgoing import Attachment, Outgoing, encode
+from wad.core.past import Known
 from wad.engine import adopt, fate, session
 from wad.engine.baileys.translation import Carried
 from wad.engine.compose import MEDIA_TYPE, Envelope, Upload
@@ -193,6 +194,7 @@ class NeonizeWorker:
         self._last_words = ""
         self._me = ""
         self.receipts: Receipts | None = None
+        self.mute: str | None = None
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(), name=f"worker {home.id}")
 
@@ -270,6 +272,8 @@ class NeonizeWorker:
                 self.receipts = Receipts(word)
                 if self.receipts is Receipts.EARLY:
                     log.warning("%s", _EARLY % why, extra={"account": self._home.id})
+            case wire.Notice("mute", [str(why)]):
+                self.mute = why
             case wire.Notice("connected", []):
                 identity = Identity(*session.identity(self._home.session_db))
                 self._me = str(Jid.parse(identity.jid).bare()) if identity.jid else ""
@@ -416,6 +420,15 @@ class NeonizeWorker:
             "on_whatsapp", list(phones), timeout=_CALL_TIMEOUT
         )
         return answer
+
+    async def ask_history(self, oldest: Known, count: int) -> None:
+        """Ask the phone for what came before."""
+        await self._call("history", self._me, oldest.to_wire(), count, timeout=_CALL_TIMEOUT)
+
+    async def ask_messages(self, wanted: Sequence[Known]) -> None:
+        """Ask the phone for these messages."""
+        shapes = [one.to_wire() for one in wanted]
+        await self._call("messages", self._me, shapes, timeout=_CALL_TIMEOUT)
 
     async def log_out(self) -> None:
         """Make WhatsApp forget this device."""
