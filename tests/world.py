@@ -25,7 +25,7 @@ from wad.store.lease import FileLease
 from wad.store.places import OneMachine, Places
 from wad.store.sqlite import SqliteStore
 
-PATIENT = 10.0  # seconds until a test that waits for something gives up
+PATIENT = 30.0  # seconds until a test that waits for something gives up
 
 
 async def until(
