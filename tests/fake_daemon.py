@@ -44,6 +44,8 @@ class FakeCard:
     push_name: str = ""
     enabled: bool = True
     created_ms: int = 1_690_000_000_000
+    auto_reply: Any = None
+    backfill: Any = None
 
 
 @dataclass
@@ -96,6 +98,9 @@ class FakeAccount:
 
     def become(self, state: State, reason: str = "because", **more: Any) -> None:
         self.status = Status(state=state, reason=reason, since=self.clock.now, **more)
+
+    async def ended(self) -> None:
+        pass
 
     def pair(self) -> None:
         self.orders.append("pair")
@@ -319,6 +324,7 @@ class FakeDaemon:
         self.store: Any = FakeStore()
         self.accounts: Any = FakeAccounts(self.clock)
         self.outbound: Any = None
+        self.backfills: Any = None
         self.media: Any = None
         self.moving: Any = None
         self.imports: Any = None

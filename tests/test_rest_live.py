@@ -41,9 +41,9 @@ async def post(
 
 
 @asynccontextmanager
-async def a_site(directory: Path) -> AsyncIterator[System]:
+async def a_site(directory: Path, **environ: str) -> AsyncIterator[System]:
     """Everything up, with a token for HTTP; nothing paired."""
-    async with a_system(directory) as system:
+    async with a_system(directory, **environ) as system:
         await system.daemon.end()
         system.daemon.environ["WAD_HTTP_TOKENS"] = str(named("tests", Role.ADMIN, ADMIN))
         await system.daemon.start()
@@ -378,31 +378,67 @@ async def test_send_message_to_nobody(site: System) -> None:
     assert (refused.status, refused.document["error"]) == (422, "not_on_whatsapp")
 
 
-# --- what wad does not do -----------------------------------------------------------------------------
+# --- settings for replies -----------------------------------------------------------------------------
 
 
 async def test_auto_reply_settings(site: System) -> None:
-    """GET and POST /api/whatsapp/auto-reply-settings/:id: off, and it says so when somebody turns it on."""
+    """GET and POST /api/whatsapp/auto-reply-settings/:id: kept as they were sent, and it says who answers nobody."""
     ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
     path = f"{API}/auto-reply-settings/{ident}"
-    off = {"success": True, "enabled": False, "prompt": None}
-    assert await get(site, path) == off
-    assert (await post(site, path, {"enabled": False, "prompt": "x"})).document == off
-    refused = await post(site, path, {"enabled": True, "prompt": "x"})
-    assert (refused.status, refused.document["error"]) == (501, "not_supported")
+    before = await get(site, path)
+    assert (before["enabled"], before["prompt"], before["writesReplies"]) == (False, None, False)
+    on = (await post(site, path, {"enabled": True, "prompt": "Be kind."})).document
+    assert (on["success"], on["enabled"], on["prompt"]) == (True, True, "Be kind.")
+    assert "writes none itself" in on["note"]
+    await site.daemon.end()
+    await site.daemon.start()
+    assert await get(site, path) == on
+    off = (await post(site, path, {"enabled": False})).document
+    assert (off["enabled"], off["prompt"]) == (False, None)
+    assert await site.daemon.wadctl_json("account", "auto-reply", "shop") == {
+        "account": ident, "enabled": False, "prompt": None,
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("route", ["backfill", "repair-sync"])
-async def test_backfill(site: System, route: str) -> None:
-    """POST /api/whatsapp/backfill/:id and repair-sync: refused with the reference's codes, and never a false yes."""
-    ident = (await site.pair())["id"]
-    refused = await post(site, f"{API}/{route}/{ident}")
-    assert (refused.status, refused.document["error"]) == (501, "not_supported")
-    await site.daemon.call("accounts.stop", account=ident)
-    stopped = await post(site, f"{API}/{route}/{ident}")
-    assert (stopped.status, stopped.document["error"]) == (409, "invalid_state")
-    assert stopped.document["currentStatus"] == "disconnected"
-    unknown = await post(site, f"{API}/{route}/nobody")
+async def test_auto_reply_settings_of_later_apps(site: System) -> None:
+    """What they say besides comes back as it was sent, and wadctl's own words leave it alone."""
+    ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
+    path = f"{API}/auto-reply-settings/{ident}"
+    more = {
+        "logic": {"steps": ["a"]}, "restrictions": "none", "pricing": [1, 2.5], "faq": [{"q": "?"}], "extraction": True,
+    }  # fmt: skip
+    sent = {"enabled": True, "prompt": "p", **more, "unheardOf": 1}
+    kept = (await post(site, path, sent)).document
+    assert more.items() <= kept.items()
+    assert "unheardOf" not in kept
+    await site.daemon.wadctl_json("account", "set-auto-reply", "shop", "false", "--prompt", "q")
+    after = await get(site, path)
+    assert (after["enabled"], after["prompt"]) == (False, "q")
+    assert more.items() <= after.items()
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        ({}, 400),
+        ({"enabled": "yes"}, 400),
+        ({"enabled": True, "prompt": 5}, 400),
+        ({"enabled": True, "prompt": "x" * 40_000}, 413),
+        ({"enabled": True, "faq": ["x" * 200] * 200}, 413),
+    ],
+)
+async def test_auto_reply_settings_that_are_refused(
+    site: System, content: object, status: int
+) -> None:
+    """What is no setting, and what is too long for the account's document; nothing is changed."""
+    ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
+    path = f"{API}/auto-reply-settings/{ident}"
+    before = await get(site, path)
+    refused = await post(site, path, content)
+    assert refused.status == status
+    assert isinstance(refused.document["message"], str)
+    assert await get(site, path) == before
+    unknown = await post(site, f"{API}/auto-reply-settings/nobody", {"enabled": True})
     assert (unknown.status, unknown.document["error"]) == (404, "account_not_found")
 
 

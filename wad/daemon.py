@@ -29,6 +29,7 @@ from wad.core.lease import Terms
 from wad.engine import EngineOptions, open_engine
 from wad.flow.account import AccountOptions, Surroundings
 from wad.flow.accounts import Accounts
+from wad.flow.backfill import Backfills, Pace
 from wad.flow.bus import Bus
 from wad.flow.importing import Imports
 from wad.flow.leader import Leader
@@ -118,6 +119,9 @@ class Daemon:
             secrets.token_bytes,
             self._permit,
         )
+        self.backfills = Backfills(
+            store, self.bus, Pace(config.engine.backfill_timeout, config.engine.backfill_pause)
+        )
         self.leader = Leader(
             shared.lease,
             config.instance.id,
@@ -161,6 +165,7 @@ class Daemon:
             self.store.reign(epoch, self.outbound.wake),
             self.accounts.reign(epoch),
             self.outbound.reign(epoch),
+            self.backfills.reign(),
         ):
             yield
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from wad.clock import Clock
     from wad.config import Loaded
     from wad.flow.accounts import Accounts
+    from wad.flow.backfill import Backfills
     from wad.flow.bus import Bus
     from wad.flow.importing import Imports
     from wad.flow.leader import Leader
@@ -52,6 +53,11 @@ class Context(Protocol):
     @property
     def outbound(self) -> Outbound:
         """What is to be sent."""
+        ...
+
+    @property
+    def backfills(self) -> Backfills:
+        """What phones are asked for."""
         ...
 
     @property

@@ -106,7 +106,7 @@ def _row(account: Account, now: _Now, started_ms: int) -> Document:
         "hasDiskSession": status.paired,
         "isStale": state in _TRYING and now.ms - (left_ms or started_ms) > _STALE_MS,
         "leaseUntil": now.until if account.worker is not None else None,
-        "lastBackfillAt": None,
+        "lastBackfillAt": iso(filled.at_ms) if (filled := account.card.backfill) else None,
         "lastHistorySyncAt": history_at,
         "dedupe": {"wrote": inbound.recorded, "skipped": inbound.duplicates, "strongSkipped": 0},
         "history": {
