@@ -16,6 +16,7 @@ from wad.core.lease import Record, Tenure
 from wad.core.message import Thread
 from wad.core.place import Place
 from wad.flow.recent import Recent
+from wad.groups import Limits
 from wad.store.port import AccountStatus, Staff, Telling
 
 
@@ -337,6 +338,7 @@ class FakeDaemon:
         self.started_ms = 1_699_999_990_000
         self.uptime = 10.0
         self.warnings: list[str] = []
+        self.limits = Limits(1 << 30, 512)
         self.internal_errors = 0
         self.sessions_writable: bool | None = True
         self.restarts = 0

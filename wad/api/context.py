@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wad.flow.leader import Leader
     from wad.flow.moving import Moving
     from wad.flow.outbound import Outbound
+    from wad.groups import Limits
     from wad.media import Media
     from wad.store import Store
 
@@ -102,6 +103,11 @@ class Context(Protocol):
     @property
     def uptime(self) -> float:
         """Seconds since then, on a clock that is never set."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What the worker of each account is held to."""
         ...
 
     @property

@@ -190,8 +190,8 @@ def _media(kind: MessageKind, media: Media | None, caption: str) -> Fields:
             "fileName": media.filename or None,
             "sizeBytes": media.size,
             "caption": caption or None,
-            "url": None,
-            "storagePath": None,
+            "url": media.url or None,
+            "storagePath": media.storage_path or None,
             "thumbBase64": base64.b64encode(media.thumbnail).decode() if small else None,
         },
     }
