@@ -32,7 +32,9 @@ class AutoReplyWish(msgspec.Struct):
 
 
 async def _auto_reply(call: Call) -> Answer:
-    return document(200, _shown(await _kept(call)))
+    """The apps take the prompt for a text, also where there is none."""
+    kept = await _kept(call)
+    return document(200, {**_shown(kept), "prompt": kept.prompt or ""})
 
 
 async def _kept(call: Call) -> AutoReply:
