@@ -161,6 +161,8 @@ async def test_what_was_set_of_replies_elsewhere_stays(
         await store.told()
         before = await console.there(f"accounts/{ACC}")
         assert (before["autoReplyPrompt"], before["lastBackfillAt"]) == ("old", NOON)
+        assert await store.auto_reply(ACC) == AutoReply(enabled=True, prompt="old")
+        assert await store.auto_reply("nobody") is None
         kept, done = AutoReply(enabled=False, prompt="new"), Backfill(at_ms=NOON, threads=2)
         shown = msgspec.structs.replace(a_status(), auto_reply=kept, backfill=done)
         await store.put_account(shown, epoch=EPOCH)
