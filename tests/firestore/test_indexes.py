@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ import pytest
 from google.cloud.firestore_v1.base_query import BaseQuery
 
 from tests.contracts.world import ACC, ANN_THREAD, EPOCH, NOON, arrival, queued, sent
-from tests.firestore.stores import Console, a_store
+from tests.firestore.stores import LEASE, Console, a_store
+from tests.firestore.test_audit import audited
 from tests.firestore.test_lease import a_record
 from tests.world import until
+from wad.audit.duplicates import Question
+from wad.audit.firestore.repair import FirestoreRepairs
+from wad.audit.rows import Range
+from wad.clock import SystemClock
 from wad.store.firestore.access import Access
+from wad.store.firestore.client import Firestore
 from wad.store.firestore.fetcher import COLLECTIONS
 from wad.store.firestore.foreign import ID_FIELDS
 
@@ -105,6 +112,18 @@ async def test_every_query_has_its_index(access: Access, tmp_path: Path, needs: 
     assert set(COLLECTIONS) | {"outbox", "machines", "history"} <= {
         need.collection for need in needs
     }
+    assert [need for need in sorted(needs, key=repr) if not is_covered(need)] == []
+
+
+async def test_every_question_of_the_audits_has_its_index(
+    access: Access, tmp_path: Path, needs: set[Need]
+) -> None:
+    """Of everything, of one account, of one thread; and what a repair reads."""
+    for account, thread in (("", ""), (ACC, ""), (ACC, ANN_THREAD)):
+        audited(access, Question(NOON, account=account, thread=thread))
+    with closing(FirestoreRepairs(Firestore(access, "r", 1), LEASE, tmp_path, SystemClock())) as it:
+        it.repair(Range(), None)
+    assert {"messages", "threads", "jid_aliases"} <= {need.collection for need in needs}
     assert [need for need in sorted(needs, key=repr) if not is_covered(need)] == []
 
 
