@@ -23,7 +23,18 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.lab import building, failing, installing, leaving, looking, repository, suffering, trees
+from tests.lab import (
+    building,
+    doctoring,
+    failing,
+    installing,
+    leaving,
+    looking,
+    migrating,
+    repository,
+    suffering,
+    trees,
+)
 from tests.lab.ability import obstacle
 from tests.lab.container import a_container
 from tests.lab.figures import Figure
@@ -40,6 +51,8 @@ TRIALS: tuple[Trial, ...] = (
     installing.receive_and_send,
     looking.doctor,
     looking.verify,
+    migrating.migration,
+    doctoring.doctor_of_the_broken,
     installing.own_groups,
     installing.reboot,
     failing.watchdog,
@@ -150,6 +163,7 @@ async def prepare(given: argparse.Namespace, work: Path) -> tuple[Path, list[Fig
     """What needs a network, or no container: the package, what can be told of it, how many trials of it failed."""
     for system in given.system:
         trees.tree(system)
+    migrating.fetch()
     if given.deb is not None:
         return given.deb, [] if given.only else await building.look(given.deb), 0
     deb = await building.made("amd64", work, "-z0" if given.quick else "-z9")

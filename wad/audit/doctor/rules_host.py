@@ -153,6 +153,15 @@ def _volatile(mount: Mount) -> str:
 
 def _move(facts: Facts) -> Sequence[str]:
     old, user = facts.configuration.text("state.dir"), facts.user or "wad"
+    if any(mount.at == old and mount.kind in _IN_MEMORY for mount in facts.mounts):
+        kept = f"{old}.kept"
+        return (
+            *facts.stop,
+            f"cp -a {old} {kept}",
+            f"umount {old}    # and take its line out of /etc/fstab, or name a disk there",
+            f"cp -a {kept}/. {old}/ && chown -R {user}: {old} && rm -r {kept}",
+            facts.start,
+        )
     return (
         *facts.stop,
         f"cp -a {old}/. /var/lib/wad/ && chown -R {user}: /var/lib/wad",
