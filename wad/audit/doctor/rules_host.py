@@ -12,6 +12,9 @@ from wad.audit.doctor.finding import Check, Finding
 from wad.core.errors import Denied
 
 _MANY_RESTARTS: Final = 3
+_SHOWN: Final = (
+    30  # accounts of which the counters are told apart; as many as the reference could have
+)
 _VOLATILE: Final = ("/tmp", "/run", "/var/run", "/dev/shm")
 _IN_MEMORY: Final = ("tmpfs", "ramfs")
 _IN_A_CONTAINER: Final = ("overlay", "aufs")
@@ -264,7 +267,16 @@ def _counted(found: Sequence[SessionCounts]) -> str:
         ("app_state_keys", sum(each.app_state_keys for each in found)),
         ("app_state_versions", sum(each.app_state_versions for each in found)),
     )
-    return ", ".join(f"{name} {count}" for name, count in parts)
+    total = ", ".join(f"{name} {count}" for name, count in parts)
+    each = "; ".join(map(_of_one, found[:_SHOWN])) if len(found) > 1 else ""
+    more = f"; {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"{total}: {each}{more}" if each else total
+
+
+def _of_one(account: SessionCounts) -> str:
+    parts = (account.pre_keys, account.sessions, account.app_state_keys, account.app_state_versions)
+    paired = "paired" if account.paired else "not paired"
+    return f"{account.account} {paired} {'/'.join(map(str, parts))}"
 
 
 def instance(facts: Facts) -> Finding:
