@@ -22,7 +22,7 @@ from tests.whatsapp import WhatsApp
 
 pytestmark = pytest.mark.timeout(180)
 
-ALWAYS = {"service", "dashboard", "firestore"}
+ALWAYS = {"service", "limits", "dashboard", "firestore"}
 """Lines that depend on where this runs and which store and version it is; the tests of the rules cover them."""
 
 

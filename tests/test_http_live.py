@@ -52,7 +52,12 @@ async def test_probes_follow_an_account(tmp_path: Path) -> None:
         assert [one["accountId"] for one in diag["latestRealtime"]] == ["acc-1555****01"]
 
         await system.account.log_out()
-        await system.daemon.wait_state("shop", "logged_out")
+        # That it was logged out is known before its worker has ended, and until then the worker has its lease.
+        await system.daemon.wait_account(
+            "shop",
+            lambda shown: shown["state"] == "logged_out" and shown["worker"] is None,
+            "the end of its worker",
+        )
         (row,) = (await ask(port, "/api/status/dashboard")).document["accounts"]
         assert (row["status"], row["needs_qr"], row["leaseUntil"]) == ("logged_out", True, None)
         assert row["lastSeen"] is not None

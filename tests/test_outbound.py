@@ -120,6 +120,24 @@ async def test_a_refused_message_failed_and_the_next_goes_out(tmp_path: Path) ->
         assert (await world.outbound.settled(first.id, timeout=PATIENT)).wa_id
 
 
+async def test_a_failed_message_is_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the operation and the error's code as fields, and not with what it says."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        world.worker(account).fate = Refused("not_on_whatsapp", "this number has no WhatsApp")
+        entry = (await world.outbound.enqueue(account.id, BOB, Text("a secret"))).entry
+        await world.outbound.settled(entry.id, timeout=5)
+        text = f"message {entry.id} has failed: not_on_whatsapp"
+        await until(lambda: text in caplog.messages, "the line of the log")
+    (record,) = (record for record in caplog.records if record.getMessage() == text)
+    fields = {name: getattr(record, name) for name in ("account", "operation", "code")}
+    wanted = {"account": account.id, "operation": "messages.send", "code": "not_on_whatsapp"}
+    assert fields == wanted
+    assert "a secret" not in caplog.text
+
+
 async def test_an_uncertain_message_is_not_sent_again_by_itself(tmp_path: Path) -> None:
     """It says uncertain and stays so."""
     async with a_world(tmp_path) as world, world.leading():

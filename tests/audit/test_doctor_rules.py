@@ -49,7 +49,7 @@ LEASE: Final = {
 STATUS: Final = {
     "service": "wad", "version": "0.1.0", "pid": 812, "receipts": "after-store", "engine": "neonize", "warnings": [],
     "instance": "host_box", "accounts": [ACCOUNT],
-    "lease": LEASE,
+    "lease": LEASE, "limits": {"memory_mb": 1024, "tasks": 512, "why": ""},
 }  # fmt: skip
 HEALTH: Final = {
     "ok": True, "status": "healthy", "reasons": [], "connected": 1, "accounts_total": 1, "instanceId": "host_box",
@@ -80,6 +80,12 @@ def settings(**changed: Any) -> Configuration:
     """The configuration; `a__b` stands for `a.b`."""
     given = SETTINGS | {key.replace("__", "."): value for key, value in changed.items()}
     return Configuration({key: Setting(value, "default") for key, value in given.items()}, True)
+
+
+def named_by_unit(name: str) -> Configuration:
+    """The configuration, with a name that the unit's environment gives."""
+    given = Setting(name, "environment INSTANCE_ID")
+    return Configuration({**settings().settings, "instance.id": given}, True)
 
 
 HEALTHY: Final = Facts(
@@ -118,6 +124,11 @@ def status(**changed: Any) -> dict[str, Any]:
 def account(**changed: Any) -> dict[str, Any]:
     """A status with one account like this."""
     return status(accounts=[ACCOUNT | changed])
+
+
+def limited(tasks: int | None, why: str) -> dict[str, Any]:
+    """A status whose workers have no limit of memory."""
+    return status(limits={"memory_mb": None, "tasks": tasks, "why": why})
 
 
 def lease(**changed: Any) -> dict[str, Any]:
@@ -205,6 +216,13 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("accounts", {"daemon": account(state="logged_out", action="wadctl account pair X")}, F, "logged_out",
          "wadctl account pair X"),
         ("accounts", {"daemon": account(state="reconnecting")}, W, "reconnecting", "wadctl status"),
+        ("limits", {"daemon": None}, S, "does not answer", ""),
+        ("limits", {"daemon": {k: v for k, v in STATUS.items() if k != "limits"}}, S, "does not tell", ""),
+        ("limits", {"daemon": limited(512, "no controller of memory")}, W,
+         "each may take 512 tasks: no controller of memory", "/sys/fs/cgroup/cgroup.controllers"),
+        ("limits", {"daemon": limited(None, "not started by systemd"), "systemd": False}, S,
+         "none: not started by systemd", ""),
+        ("limits", {"daemon": limited(512, "")}, P, "each may take 512 tasks", ""),
         ("health", {"health": None}, S, "http.enabled", ""),
         ("health", {"health": Answer(0, error="refused")}, F, "no answer: refused", "curl -si"),
         ("health", {"health": Answer(0, error="refused"), "daemon": None}, S, "does not answer", ""),
@@ -228,6 +246,10 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("instance_id", {"configuration": Configuration({}, False)}, S, "cannot be read", ""),
         ("instance_id", {"configuration": settings(instance__id="host_0123456789ab")}, W, "container's", "[instance]"),
         ("instance_id", {"configuration": settings(instance__id="host_localhost")}, W, "other machines", "[instance]"),
+        ("instance_id", {"configuration": named_by_unit("localhost")}, W, "other machines",
+         "systemctl edit wad    # [Service] Environment=INSTANCE_ID="),
+        ("instance_id", {"configuration": named_by_unit("localhost"), "systemd": False}, W, "other machines",
+         "[instance]"),
         ("instance_id", {"health": health(instanceId="another")}, F, "another instance answers", "ss -ltnp"),
         ("firestore", {"configuration": settings(store__firestore_credentials="(set)")}, S, "are not used", ""),
         ("firestore", {"configuration": CLOUD, "credentials": Credentials("environment X", problem="not JSON")}, F,

@@ -12,7 +12,7 @@ import pytest
 from google.cloud.firestore_v1.base_query import BaseQuery
 
 from tests.contracts.world import ACC, ANN_THREAD, EPOCH, NOON, arrival, queued, sent
-from tests.firestore.stores import LEASE, a_store
+from tests.firestore.stores import LEASE, Console, a_store
 from tests.firestore.test_audit import audited
 from tests.firestore.test_lease import a_record
 from tests.world import until
@@ -23,6 +23,7 @@ from wad.clock import SystemClock
 from wad.store.firestore.access import Access
 from wad.store.firestore.client import Firestore
 from wad.store.firestore.fetcher import COLLECTIONS
+from wad.store.firestore.foreign import ID_FIELDS
 
 FILE = Path(__file__).parents[2] / "packaging" / "firestore" / "firestore.indexes.json"
 
@@ -89,6 +90,9 @@ def needs(monkeypatch: pytest.MonkeyPatch) -> set[Need]:
 
 async def test_every_query_has_its_index(access: Access, tmp_path: Path, needs: set[Need]) -> None:
     """What the store and the lease ask, once each, with something to find for all of it."""
+    console = Console(access)
+    await console.set(f"threads/{ANN_THREAD}", {"lastMessageAtMs": NOON})
+    console.close()
     async with a_store(access, tmp_path, "here") as here, here.reign(EPOCH, lambda account: None):
         await here.record(ACC, arrival(1))
         await sent(here, queued(), "W1")
@@ -103,6 +107,8 @@ async def test_every_query_has_its_index(access: Access, tmp_path: Path, needs: 
         await there.fetch()
     async with a_record(access) as record:
         await record.history(5)
+    by_id = {Need("messages", "COLLECTION", ((name, "ASCENDING"),)) for name in ID_FIELDS}
+    assert by_id <= needs
     assert set(COLLECTIONS) | {"outbox", "machines", "history"} <= {
         need.collection for need in needs
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.audit.damage import copy_message, ids
 from tests.lab.world import World
+from wad.store.sqlite_rows import MESSAGE_COLUMNS
 
 _STOP: Final = "systemctl stop wad.service 2>/dev/null"
 _START: Final = (
@@ -24,6 +25,13 @@ _START: Final = (
     " systemctl reset-failed wad.socket wad-http.socket wad.service;"
     " systemctl start wad.socket wad-http.socket wad.service"
 )
+_OTHERS: Final = MESSAGE_COLUMNS.removeprefix("id, ")
+_TWIN: Final = (
+    "import sqlite3; db = sqlite3.connect('/var/lib/wad/wad.db', isolation_level=None);"
+    f" db.execute('INSERT INTO messages (id, {_OTHERS}) SELECT ?, {_OTHERS} FROM messages"
+    " ORDER BY at_ms DESC LIMIT 1', ['twin'])"
+)
+"""Makes a second document of the newest message."""
 _BY_HAND: Final = ("editor ", "systemctl edit ", "journalctl ")
 """What a person does, or looks at."""
 
@@ -178,8 +186,7 @@ async def _tried(world: World, setup: Broken, of_the_lab: dict[str, str]) -> Non
 
 async def _duplicates(world: World) -> None:
     """A document that is there twice is found, and the fix marks it beside the running daemon."""
-    file = world.container.path("/var/lib/wad/wad.db")
-    await asyncio.to_thread(lambda: copy_message(file, ids(file)[-1], "twin"))
+    await world.container.run(f"python3 -c {shlex.quote(_TWIN)}")
     named = (await _examined(world))["duplicates"]
     assert (named["outcome"], named["fix"][-1]) == ("FAIL", "wadctl audit repair --apply"), named
     await world.container.run(named["fix"][-1])

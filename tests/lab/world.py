@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import shutil
 import time
 from collections import Counter
@@ -25,6 +26,14 @@ OPERATOR: Final = "op"
 NUMBER: Final = "15550000001"
 PEER: Final = "15550000002"
 """The numbers that the README uses."""
+
+
+_EDITOR: Final = """\
+#!/bin/sh
+for file; do
+    [ ! -f "$file" ] || sed -i '/^### Anything between here/r /opt/lines' "$file"
+done
+"""
 
 
 class Installed(Daemon):
@@ -118,6 +127,14 @@ class World:
             f"/etc/systemd/system/wad.service.d/{name}.conf", "\n".join(["[Service]", *lines, ""])
         )
         await self.container.run("systemctl daemon-reload")
+
+    async def edit(self, command: str, *lines: str) -> None:
+        """`systemctl edit UNIT`, at a terminal, with an editor that writes these lines where the file says to."""
+        await self.write("/opt/lines", "\n".join([*lines, ""]))
+        await self.write("/opt/editor", _EDITOR)
+        await self.container.run("chmod +x /opt/editor")
+        quoted = shlex.quote(f"env SYSTEMD_EDITOR=/opt/editor {command}")
+        await self.container.run(f"script --quiet --return --command {quoted} /dev/null")
 
     async def no_drop_in(self, name: str) -> None:
         """Undo it."""

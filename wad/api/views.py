@@ -105,6 +105,14 @@ class TellingView(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
+class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the worker of each account is held to; None for no limit, and `why` there is none where one was wanted."""
+
+    memory_mb: int | None
+    tasks: int | None
+    why: str
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """The whole daemon at a glance."""
 
@@ -121,6 +129,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     telling: TellingView | None
     lease: LeaseView
+    limits: LimitsView
     accounts: tuple[AccountView, ...]
     warnings: tuple[str, ...]
 
@@ -227,6 +236,13 @@ def _worker_view(account: Account) -> WorkerView | None:
         restarts=account.restarts,
         receipts=worker.receipts,
     )
+
+
+def limits_view(context: Context) -> LimitsView:
+    """What workers are held to."""
+    limits = context.limits
+    memory_mb = None if limits.memory is None else limits.memory >> 20
+    return LimitsView(memory_mb=memory_mb, tasks=limits.tasks, why=limits.why)
 
 
 def _until(moment: float | None, now: float) -> float | None:

@@ -25,8 +25,7 @@ from wad.audit.sqlite import SqliteRows
 from wad.audit.stamps import SECONDS_UP_TO, stamp_of
 from wad.core.message import MessageStatus
 from wad.store.sqlite_people import join_addresses
-from wad.store.sqlite_rows import THREAD_COLUMNS
-from wad.store.sqlite_threads import move_facts, recount
+from wad.store.sqlite_threads import move_facts, recount_where_wrong
 
 SAMPLE: Final = 5  # groups in a report, as in the reference
 ALL: Final = 1 << 40  # more rows than there are
@@ -230,15 +229,6 @@ def _statuses(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
 
 
 def _summaries(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
-    """Only where something is wrong is a row written: whoever follows the table hears of nothing else."""
     where, values = _in_range(wanted, "id")
-    for (thread,) in db.execute(f"SELECT id FROM threads WHERE {where}", values).fetchall():
-        shown = f"SELECT {THREAD_COLUMNS}, last_seen, last_id FROM threads WHERE id = ?"
-        db.execute("SAVEPOINT summary")
-        before = db.execute(shown, (thread,)).fetchone()
-        recount(db, thread)
-        if db.execute(shown, (thread,)).fetchone() == before:
-            db.execute("ROLLBACK TO summary")
-        else:
-            mended.threads_updated += 1
-        db.execute("RELEASE summary")
+    threads = db.execute(f"SELECT id FROM threads WHERE {where}", values).fetchall()
+    mended.threads_updated += sum(recount_where_wrong(db, thread) for (thread,) in threads)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from wad.audit.doctor.facts import SYSTEMD, Facts, Listener, Mount, SessionCounts
+from wad.audit.doctor.facts import SYSTEMD, Facts, Listener, Mount, SessionCounts, Setting
 from wad.audit.doctor.finding import Check, Finding
 from wad.core.errors import Denied
 
@@ -279,6 +279,14 @@ def _of_one(account: SessionCounts) -> str:
     return f"{account.account} {paired} {'/'.join(map(str, parts))}"
 
 
+def _rename(setting: Setting, facts: Facts) -> str:
+    """Where another name of this machine has to stand to count: what the unit sets goes before the file."""
+    where, _, variable = setting.source.partition("environment ")
+    if facts.systemd and not where:
+        return f"systemctl edit wad    # [Service] Environment={variable}=a-name-of-this-machine"
+    return f'{_EDIT}    # [instance] id = "a-name-of-this-machine"'
+
+
 def instance(facts: Facts) -> Finding:
     """The name under which this machine holds the lease: stable, and no other machine's."""
     check = Check("instance_id", "instance id")
@@ -287,7 +295,7 @@ def instance(facts: Facts) -> Finding:
         return check.skipped("the configuration cannot be read")
     name, bare = str(found.value), str(found.value).removeprefix("host_")
     evidence = f"{name} (from: {found.source})"
-    fix = (f'{_EDIT}    # [instance] id = "a-name-of-this-machine"', facts.restart)
+    fix = (_rename(found, facts), facts.restart)
     if _CONTAINER_ID.fullmatch(bare):
         return check.warned(f"{evidence} looks like a container's id, which changes with it", *fix)
     if bare.lower() in _COMMON:

@@ -135,6 +135,31 @@ def accounts(facts: Facts) -> Finding:
     return check.warned(evidence, *fix)
 
 
+def limits(facts: Facts) -> Finding:
+    """Whether one account can take memory and processes from the rest."""
+    check = Check("limits", "limits of workers")
+    if facts.daemon is None:
+        return check.skipped("the daemon does not answer")
+    told = facts.daemon.get("limits")
+    if told is None:
+        return check.skipped("this version of wad does not tell")
+    held = [
+        f"{told[name]} {unit}"
+        for name, unit in (("memory_mb", "MB of memory"), ("tasks", "tasks"))
+        if told[name] is not None
+    ]
+    evidence = f"each may take {' and '.join(held)}" if held else "none"
+    if not told["why"]:
+        return check.passed(evidence)
+    if not facts.systemd:
+        return check.skipped(f"{evidence}: {told['why']}")
+    return check.warned(
+        f"{evidence}: {told['why']}",
+        "systemctl show --property=Delegate,DelegateControllers wad",
+        "cat /sys/fs/cgroup/cgroup.controllers    # not there: boot with systemd.unified_cgroup_hierarchy=1",
+    )
+
+
 def firestore(facts: Facts) -> Finding:
     """Which Firestore, as whom, and whether it can be reached, where lease or store lie in one."""
     check = Check("firestore", "Firestore credentials and mode")
