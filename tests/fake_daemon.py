@@ -311,6 +311,9 @@ class FakeStore:
     def __init__(self) -> None:
         self.published: list[AccountStatus] = []
 
+    async def auto_reply(self, account: str) -> None:
+        return None
+
     async def accounts(self) -> list[AccountStatus]:
         return self.published
 

@@ -386,7 +386,7 @@ async def test_auto_reply_settings(site: System) -> None:
     ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
     path = f"{API}/auto-reply-settings/{ident}"
     before = await get(site, path)
-    assert (before["enabled"], before["prompt"], before["writesReplies"]) == (False, None, False)
+    assert (before["enabled"], before["prompt"], before["writesReplies"]) == (False, "", False)
     on = (await post(site, path, {"enabled": True, "prompt": "Be kind."})).document
     assert (on["success"], on["enabled"], on["prompt"]) == (True, True, "Be kind.")
     assert "writes none itself" in on["note"]
@@ -395,6 +395,7 @@ async def test_auto_reply_settings(site: System) -> None:
     assert await get(site, path) == on
     off = (await post(site, path, {"enabled": False})).document
     assert (off["enabled"], off["prompt"]) == (False, None)
+    assert (await get(site, path))["prompt"] == ""
     assert await site.daemon.wadctl_json("account", "auto-reply", "shop") == {
         "account": ident, "enabled": False, "prompt": None,
     }  # fmt: skip
