@@ -15,6 +15,7 @@ from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
 from wad.core.message import Thread
 from wad.core.place import Place
+from wad.flow.recent import Recent
 from wad.groups import Limits
 from wad.store.port import AccountStatus, Staff, Telling
 
@@ -91,6 +92,8 @@ class FakeAccount:
     logins: int = 0
     sent: int = 0
     refused: int = 0
+    sent_lately: Any = field(default_factory=lambda: Recent(lambda: 0.0))
+    refused_lately: Any = field(default_factory=lambda: Recent(lambda: 0.0))
     left_ms: int | None = None
     qr_ms: int | None = None
     warnings: list[str] = field(default_factory=list)
@@ -307,6 +310,9 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.published: list[AccountStatus] = []
+
+    async def auto_reply(self, account: str) -> None:
+        return None
 
     async def accounts(self) -> list[AccountStatus]:
         return self.published

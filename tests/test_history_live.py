@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -151,6 +152,8 @@ async def test_again_it_goes_further_back(site: System) -> None:
         (3, 0, True), (2, 0, True), (0, 0, True),
     ]  # fmt: skip
     assert len(await site.daemon.messages("shop")) == 6
+    shown = await site.daemon.wadctl("account", "show", "shop")
+    assert re.search(r"history asked +\S+ \S+: 0 messages, 1 conversations\n", shown.stdout)
 
 
 async def test_a_phone_that_does_not_answer(tmp_path: Path) -> None:

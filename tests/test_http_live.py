@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import socket
 import sys
 from datetime import UTC, datetime
@@ -15,6 +17,8 @@ from tests.http_client import ask
 from tests.test_system import a_system
 
 pytestmark = pytest.mark.timeout(180)
+
+BOARD = Path(__file__).parent.parent / "docs" / "grafana.json"
 
 
 async def test_probes_follow_an_account(tmp_path: Path) -> None:
@@ -46,6 +50,10 @@ async def test_probes_follow_an_account(tmp_path: Path) -> None:
         assert f"wad_account_messages_sent_total{label} 1.0\n" in metrics
         assert f"wad_account_receipts_after_store{label} 1.0\n" in metrics
         assert f"wad_account_worker_resident_bytes{label} " in metrics
+        for panel in json.loads(BOARD.read_text())["panels"]:
+            for target in panel["targets"]:
+                for name in re.findall(r"\bwad_[a-z_]+", target["expr"]):
+                    assert re.search(rf"(?m)^{name}[{{ ]", metrics), (panel["title"], name)
 
         assert (await ask(port, "/readyz")).status == 200
         diag = (await ask(port, "/diag")).document

@@ -24,21 +24,18 @@ GROUP = Jid.parse("123-456@g.us")
 
 
 def test_the_places_change_the_field_that_is_read() -> None:
-    """Each instruction stays what it is, with another offset from the stack pointer."""
-    for place in peer.PLACES:
-        assert len(place.before) == len(place.after)
-        differ = [
-            at
-            for at, pair in enumerate(zip(place.before, place.after, strict=True))
-            if pair[0] != pair[1]
-        ]
-        at = place.before.index(0x24) + 1  # SIB: rsp, and the offset behind it
-        assert set(differ) <= set(range(at, at + 4))
-    offsets = [
-        int.from_bytes(place.after[-5:-1] if place.after[0] == 0x80 else place.after[-4:], "little")
-        for place in peer.PLACES
-    ]
-    assert offsets == [0x7EC, 0x7EC, 0x7EC, 0x1D8]
+    """The instruction stays, its offset on the stack becomes that of Integrator; and one instruction sets it."""
+    *tests, ours = [place for place in peer.PLACES if place.before[0] in (0x80, 0x44)]
+    for place in tests:
+        assert place.before.replace(b"\xe0\x03\0\0", b"\xec\x07\0\0") == place.after
+    assert ours.after.startswith(b"\x41\xba" + (1).to_bytes(4, "little"))
+    *tests, ours = peer.PLACES[4:]
+    for place in tests:
+        before, after = (int.from_bytes(code, "little") for code in (place.before, place.after))
+        assert (before >> 10 & 0xFFF, after >> 10 & 0xFFF) == (0x258, 0x754)
+        assert before & ~(0xFFF << 10) == after & ~(0xFFF << 10)
+    assert int.from_bytes(ours.after, "little") == 0x52800000 | 1 << 5 | 14  # movz w14, #1
+    assert all(len(place.before) == len(place.after) for place in peer.PLACES)
 
 
 def test_the_installed_library_is_known() -> None:
@@ -50,7 +47,8 @@ def test_the_installed_library_is_known() -> None:
 def test_the_places_are_in_the_file() -> None:
     """What is to be changed is there, before anything is loaded."""
     data = library_path().read_bytes()
-    for place in peer.PLACES:
+    digest = hashlib.sha256(data).hexdigest()
+    for place in (place for place in peer.PLACES if place.sha256 == digest):
         assert data[place.address : place.address + len(place.before)] == place.before
 
 

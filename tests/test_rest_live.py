@@ -386,7 +386,7 @@ async def test_auto_reply_settings(site: System) -> None:
     ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
     path = f"{API}/auto-reply-settings/{ident}"
     before = await get(site, path)
-    assert (before["enabled"], before["prompt"], before["writesReplies"]) == (False, None, False)
+    assert (before["enabled"], before["prompt"], before["writesReplies"]) == (False, "", False)
     on = (await post(site, path, {"enabled": True, "prompt": "Be kind."})).document
     assert (on["success"], on["enabled"], on["prompt"]) == (True, True, "Be kind.")
     assert "writes none itself" in on["note"]
@@ -395,6 +395,7 @@ async def test_auto_reply_settings(site: System) -> None:
     assert await get(site, path) == on
     off = (await post(site, path, {"enabled": False})).document
     assert (off["enabled"], off["prompt"]) == (False, None)
+    assert (await get(site, path))["prompt"] == ""
     assert await site.daemon.wadctl_json("account", "auto-reply", "shop") == {
         "account": ident, "enabled": False, "prompt": None,
     }  # fmt: skip
@@ -442,6 +443,62 @@ async def test_auto_reply_settings_that_are_refused(
     assert (unknown.status, unknown.document["error"]) == (404, "account_not_found")
 
 
+# --- observers, and what nobody calls ------------------------------------------------------------------
+
+
+async def test_metrics_json(site: System) -> None:
+    """GET /metrics-json: the outbox in numbers, with the header of the reference's observers."""
+    port, ident = site.daemon.port, (await site.pair())["id"]
+    await site.daemon.call("messages.send", account=ident, to=BOB, text="now", wait=20)
+    await site.daemon.call("messages.send", account=ident, to="+15559999999", text="no", wait=20)
+    await site.daemon.call("accounts.stop", account=ident)
+    await site.daemon.call("messages.send", account=ident, to=BOB, text="later")
+    numbers = (await ask(port, "/metrics-json", headers={"X-Internal-Token": ADMIN})).document
+    assert numbers.pop("outboxLagSeconds") >= 0
+    assert numbers.pop("timestamp").endswith("Z")
+    assert numbers == {
+        "success": True, "activeAccounts": 0, "queuedCount": 1, "processingCount": 0,
+        "sentLast5m": 1, "failedLast5m": 1, "reconnectCount": 0,
+    }  # fmt: skip
+    assert (await ask(port, "/metrics-json", headers={"X-Internal-Token": "x"})).status == 401
+    elsewhere = await ask(port, f"{API}/accounts", headers={"X-Internal-Token": ADMIN})
+    assert elsewhere.status == 401
+
+
+async def test_health_detailed(site: System) -> None:
+    """GET /health/detailed: each account's connection, without its number."""
+    await site.pair()
+    await site.receive("one")
+    document = (await ask(site.daemon.port, "/health/detailed")).document
+    assert (document["status"], document["waMode"], document["instanceId"]) == (
+        "healthy", "active", "test",
+    )  # fmt: skip
+    (row,) = document["accounts"]
+    assert row.pop("lastEventAt").endswith("Z")
+    assert row.pop("leaseUntil") > document["timestamp"]
+    assert row.pop("timeSinceLastEvent") >= 0
+    assert row == {
+        "accountId": "acc-1555****01", "status": "connected", "hasDiskSession": True, "needs_qr": False,
+        "reconnectCount": 0, "isStale": False,
+    }  # fmt: skip
+
+
+async def test_media_and_pictures(site: System) -> None:
+    """GET /api/media-url and profile-photo/:id: wad has neither, and says so; what cannot be meant is 400 or 404."""
+    ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
+    for path, status, code in (
+        ("/api/media-url?storagePath=whatsapp_media/a/b/c.jpg", 501, "not_supported"),
+        ("/api/media-url?storagePath=other/c.jpg", 400, "invalid_request"),
+        ("/api/media-url", 400, "invalid_request"),
+        (f"{API}/profile-photo/{ident}?clientJid={BOB}", 501, "not_supported"),
+        (f"{API}/profile-photo/{ident}", 400, "invalid_request"),
+        (f"{API}/profile-photo/nobody?clientJid={BOB}", 404, "account_not_found"),
+    ):
+        refused = await ask(site.daemon.port, path, token=ADMIN)
+        assert (refused.status, refused.document["error"]) == (status, code)
+        assert isinstance(refused.document["message"], str)
+
+
 # --- all of them ----------------------------------------------------------------------------------
 
 
@@ -459,6 +516,8 @@ async def test_no_get_writes_anything(site: System) -> None:
         f"{API}/inbox/{ident}",
         f"{API}/auto-reply-settings/{ident}",
         f"{API}/qr/{ident}",
+        "/metrics-json",
+        "/health/detailed",
         "/health",
         "/ready",
         "/readyz",

@@ -104,8 +104,8 @@ def _shared() -> list[click.Parameter]:
             default=True, show_default=True, help="Name the page that creates an index that a query lacks.",
         ),
         # Scripts that call those of the reference give these; an audit never writes, and hides nothing of an error.
-        click.Option(["--debug"], is_flag=False, flag_value="1", hidden=True, expose_value=False),
-        click.Option(["--dry-run", "--dryRun"], is_flag=True, hidden=True, expose_value=False),
+        click.Option(["--debug"], is_flag=False, flag_value="1", hidden=True, expose_value=False, help="Nothing."),
+        click.Option(["--dry-run", "--dryRun"], is_flag=True, hidden=True, expose_value=False, help="Nothing."),
         config_option(),
         json_option(),
     ]  # fmt: skip

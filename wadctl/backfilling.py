@@ -30,9 +30,8 @@ def _backfill(**values: Any) -> None:
                 now.document(last)
             elif last["error"] and not last["over"]:
                 click.echo(f"{last['thread']}: {last['error']}", err=True)
-    errors = f", {last['errors']} of them with an error" if last["errors"] else ""
     now.say(
-        f"{last['messages']} messages came; {last['threads']} conversations were asked for{errors}"
+        f"conversations asked for: {last['threads']}, new messages: {last['messages']}, errors: {last['errors']}"
     )
 
 

@@ -149,10 +149,19 @@ def _account(screen: Screen, account: Any) -> str:
         ("last event", local(account["last_event_ms"]) or "-"),
         ("added", local(account["created_ms"]) or "-"),
     ]
+    if done := account.get("backfill"):
+        pairs.append(("history asked", _backfill(done)))
     if account["retry_in_s"] is not None:
         pairs.insert(9, ("next try in", duration(account["retry_in_s"])))
     pairs += [("warning", text) for text in account["warnings"]]
     return screen.fields(pairs)
+
+
+def _backfill(done: Any) -> str:
+    """What came of asking the phone for its history."""
+    text = f"{local(done['at_ms'])}: {done['messages']} messages, {done['threads']} conversations"
+    text += f", {done['errors']} errors" if done["errors"] else ""
+    return f"{text}; {done['error']}" if done["error"] else text
 
 
 def _age(seconds: float | None) -> str:

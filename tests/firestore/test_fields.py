@@ -37,6 +37,7 @@ from wad.core.past import Backfill, ThreadResult
 from wad.store.fields import (
     above_floor,
     account_fields,
+    auto_reply_of,
     gone_account_fields,
     message_fields,
     redirect_fields,
@@ -269,6 +270,21 @@ def test_settings_for_replies_lie_in_the_account_s_document() -> None:
     kept = AutoReply(enabled=True, prompt="Be kind.", more={"faq": []})
     fields = account_fields(msgspec.structs.replace(a_status(), auto_reply=kept))
     assert (fields["autoReplyEnabled"], fields["autoReplyPrompt"]) == (True, "Be kind.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({}, None),
+        ({"autoReplyEnabled": None, "autoReplyPrompt": 5}, None),
+        ({"autoReplyEnabled": True}, AutoReply(enabled=True)),
+        ({"autoReplyPrompt": "p"}, AutoReply(prompt="p")),
+        ({"autoReplyEnabled": "yes", "autoReplyPrompt": "p"}, AutoReply(prompt="p")),
+    ],
+)
+def test_settings_for_replies_of_another_program(fields: dict[str, Any], found: object) -> None:
+    """What is no such setting is none; whoever wrote it."""
+    assert auto_reply_of(fields) == found
 
 
 def test_a_backfill_lies_in_the_account_s_document() -> None:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.contracts.world import (
@@ -40,12 +41,14 @@ from tests.contracts.world import (
 from tests.firestore.stores import Console, a_store
 from tests.firestore.test_fields import of_a_function
 from tests.world import until
+from wad.core.autoreply import AutoReply
 from wad.core.change import PutAlias, PutChat
 from wad.core.errors import Conflict, Fenced, Unavailable
 from wad.core.event import Mark
 from wad.core.identity import stable_key
 from wad.core.outbox import Claim, Claimed, Refused, Retry, Sent
 from wad.core.outgoing import Reaction, Target
+from wad.core.past import Backfill
 from wad.store.firestore.access import Access
 from wad.store.firestore.capture import FACTS, Dirty, Kind, put
 from wad.store.firestore.documents import Told
@@ -143,6 +146,32 @@ async def test_a_hidden_id_that_gets_a_number_redirects(
     assert (old["redirectTo"], old["hidden"]) == (ANN_THREAD, True)
     (alias,) = (await console.all("jid_aliases")).values()
     assert (alias["rawJid"], alias["canonicalJid"]) == (str(ANN_LID), str(ANN))
+
+
+async def test_what_was_set_of_replies_elsewhere_stays(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """What the backend before has written is not touched until somebody sets something here; then it is replaced."""
+    await console.set(
+        f"accounts/{ACC}",
+        {"autoReplyEnabled": True, "autoReplyPrompt": "old", "lastBackfillAt": NOON},
+    )
+    async with reigning(access, tmp_path) as store:
+        await store.put_account(a_status(), epoch=EPOCH)
+        await store.told()
+        before = await console.there(f"accounts/{ACC}")
+        assert (before["autoReplyPrompt"], before["lastBackfillAt"]) == ("old", NOON)
+        assert await store.auto_reply(ACC) == AutoReply(enabled=True, prompt="old")
+        assert await store.auto_reply("nobody") is None
+        kept, done = AutoReply(enabled=False, prompt="new"), Backfill(at_ms=NOON, threads=2)
+        shown = msgspec.structs.replace(a_status(), auto_reply=kept, backfill=done)
+        await store.put_account(shown, epoch=EPOCH)
+        await store.told()
+        assert await store.accounts() == [shown]
+    after = await console.there(f"accounts/{ACC}")
+    assert (after["autoReplyEnabled"], after["autoReplyPrompt"]) == (False, "new")
+    assert after["lastBackfillAt"].timestamp() * 1000 == NOON
+    assert after["lastBackfillResult"]["threads"] == 2
 
 
 async def test_an_account_is_published_and_withdrawn(

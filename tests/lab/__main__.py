@@ -28,10 +28,12 @@ from typing import Final
 
 from tests.lab import (
     building,
+    doctoring,
     failing,
     installing,
     leaving,
     looking,
+    migrating,
     operating,
     repository,
     suffering,
@@ -54,6 +56,8 @@ TRIALS: tuple[Trial, ...] = (
     installing.receive_and_send,
     looking.doctor,
     looking.verify,
+    migrating.migration,
+    doctoring.doctor_of_the_broken,
     installing.own_groups,
     installing.reboot,
     failing.watchdog,
@@ -202,6 +206,7 @@ async def prepare(given: argparse.Namespace, work: Path) -> Prepared:
     """What needs a network, or no container: trees, and the package with what can be told of it, all side by side."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_make_trees(given.system))
+        group.create_task(asyncio.to_thread(migrating.fetch))
         package = group.create_task(_package(given, work))
         if given.deb is None:
             for_arm64 = group.create_task(tried("", "for_arm64", building.for_arm64(work)))

@@ -11,6 +11,7 @@ import msgspec
 
 from wad.core.connection import State, Status
 from wad.core.outbox import Entry
+from wad.core.past import Backfill
 from wad.core.place import Place, told
 from wad.usage import usage_of
 
@@ -53,6 +54,16 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     receipts: str | None
 
 
+class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of asking the phone for its history, last time: new messages of so many threads; `error` ended it."""
+
+    at_ms: int
+    threads: int
+    messages: int
+    errors: int
+    error: str
+
+
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """One account as it is now.  `action` is what a person can do about it.
 
@@ -79,6 +90,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     inbound: InboundView
     last_event_ms: int | None
     created_ms: int | None
+    backfill: BackfillView | None
     warnings: tuple[str, ...]
 
 
@@ -176,6 +188,7 @@ def account_view(account: Account) -> AccountView:
         inbound=_inbound_view(account),
         last_event_ms=account.inbound.last_event_ms,
         created_ms=card.created_ms,
+        backfill=_backfill_view(card.backfill),
         warnings=tuple(account.warnings),
     )
 
@@ -207,6 +220,7 @@ def _elsewhere(place: Place, now_ms: int) -> AccountView:
         inbound=_NOTHING_HERE,
         last_event_ms=None,
         created_ms=None,
+        backfill=None,
         warnings=(),
     )
 
@@ -243,6 +257,18 @@ def limits_view(context: Context) -> LimitsView:
     limits = context.limits
     memory_mb = None if limits.memory is None else limits.memory >> 20
     return LimitsView(memory_mb=memory_mb, tasks=limits.tasks, why=limits.why)
+
+
+def _backfill_view(done: Backfill | None) -> BackfillView | None:
+    if done is None:
+        return None
+    return BackfillView(
+        at_ms=done.at_ms,
+        threads=done.threads,
+        messages=done.messages,
+        errors=done.errors,
+        error=done.error,
+    )
 
 
 def _until(moment: float | None, now: float) -> float | None:

@@ -3,9 +3,9 @@
 whatsmeow can send such a message (`SendPeerMessage`: one stanza of category `peer`, encrypted for the phone alone), and
 does so itself to ask for app-state keys; neonize has no switch for it.  `open_the_way` makes three tests of
 `SendRequestExtra.Peer` in whatsmeow's `SendMessage` read another field, the recipient's `Integrator`, which only
-addresses of other networks have and which is written nowhere for ours.  Whatsmeow's own `SendPeerMessage` fills that
-field in, too, with the length of our number, so that its messages stay what they are.  From then on a recipient with
-an integrator is our phone (`Library.send_to_phone`), and everybody else gets what they got before.
+addresses of other networks have and which is written nowhere for ours.  Whatsmeow's own `SendPeerMessage` sets that
+field, too, so that its messages stay what they are.  From then on a recipient with an integrator is our phone
+(`Library.send_to_phone`), and everybody else gets what they got before.
 
 In a build that is not known here nothing can be asked, and wad says so.
 """
@@ -21,22 +21,29 @@ from wad.core.past import Known
 from wad.engine.builds import Place, change
 
 _AMD64: Final = "56b0636515068e8f8383e5448b6cfd2516ea923fa6c68ce4a2e516da96ec405d"
-_PEER: Final = bytes.fromhex("80bc24e003000000")  # cmp byte ptr [rsp+0x3e0], 0: req.Peer
-_INTEGRATOR: Final = bytes.fromhex("80bc24ec07000000")  # cmp byte ptr [rsp+0x7ec], 0: to.Integrator
+_ARM64: Final = "25ea97e7c7933396a655e00a716f79da9095500cfb1cac053cb3addd82bd453c"
+_PEER: Final = "80bc24e003000000"  # cmp byte ptr [rsp+0x3e0], 0: req.Peer
+_INTEGRATOR: Final = "80bc24ec07000000"  # cmp byte ptr [rsp+0x7ec], 0: to.Integrator
+
+
+def _place(sha256: str, address: int, before: str, after: str) -> Place:
+    return Place(sha256, address, bytes.fromhex(before), bytes.fromhex(after))
+
 
 PLACES: Final = (
-    # neonize 0.5.2, amd64, (*Client).SendMessage
-    Place(_AMD64, 0x6FFA26, _PEER, _INTEGRATOR),  # the number is not replaced by the hidden id
-    Place(_AMD64, 0x7004F6, _PEER, _INTEGRATOR),  # it is not kept for somebody who cannot read it
-    Place(_AMD64, 0x700AA6, _PEER, _INTEGRATOR),  # sendPeerMessage, not sendDM
-    # The same build, (*Client).SendPeerMessage: movzx r10d, word ptr [rsp+0x1e4] (our JID's Integrator) -> [rsp+0x1d8]
-    # (the length of its User)
-    Place(
-        _AMD64,
-        0x701A26,
-        bytes.fromhex("440fb79424e4010000"),
-        bytes.fromhex("440fb79424d8010000"),
-    ),
+    # neonize 0.5.2, amd64, (*Client).SendMessage: the number is not replaced by the hidden id; the message is not kept
+    # for somebody who cannot read it; sendPeerMessage, not sendDM.
+    _place(_AMD64, 0x6FFA26, _PEER, _INTEGRATOR),
+    _place(_AMD64, 0x7004F6, _PEER, _INTEGRATOR),
+    _place(_AMD64, 0x700AA6, _PEER, _INTEGRATOR),
+    # (*Client).SendPeerMessage: movzx r10d, word ptr [rsp+0x1e4] (our JID's Integrator) -> mov r10d, 1; nop
+    _place(_AMD64, 0x701A26, "440fb79424e4010000", "41ba010000000f1f00"),
+    # neonize 0.5.2, arm64, the same: ldrb w, [sp, #0x258] -> [sp, #0x754]; ldrh w14, [sp, #0x1a4] -> mov w14, #1.
+    # Found by disassembly; never seen to run.
+    _place(_ARM64, 0x67CC44, "e3634939", "e3535d39"),
+    _place(_ARM64, 0x67D4E8, "ef634939", "ef535d39"),
+    _place(_ARM64, 0x67D930, "ee634939", "ee535d39"),
+    _place(_ARM64, 0x67E5F8, "ee4b4379", "2e008052"),
 )
 
 

@@ -29,6 +29,7 @@ from wad.engine import Engine
 from wad.engine.port import FileDamaged, Held, Identity, Receipts, Report, Spooled, Worker
 from wad.flow.bus import Bus
 from wad.flow.inbound import Answer, Inbound
+from wad.flow.recent import Recent
 from wad.home import AccountCard, Home
 from wad.spool import Spool, salvage
 from wad.store import Store
@@ -84,6 +85,8 @@ class Account:
         self.logins = 0
         self.sent = 0
         self.refused = 0
+        self.sent_lately = Recent(around.clock.monotonic)
+        self.refused_lately = Recent(around.clock.monotonic)
         self.held = ""
         self.unsent = ""  # why nothing can be sent now
         self.place: Place | None = None

@@ -332,9 +332,11 @@ def _count(account: Account, fate: Fate) -> None:
     match fate:
         case Sent(_, at_ms):
             account.sent += 1
+            account.sent_lately.note()
             account.inbound.saw_message(at_ms)
         case Refused():
             account.refused += 1
+            account.refused_lately.note()
         case NotSent() | Unknown():
             pass
         case _:

@@ -300,6 +300,14 @@ def _auto_reply(wanted: AutoReply | None) -> Fields:
     return {"autoReplyEnabled": wanted.enabled, "autoReplyPrompt": wanted.prompt}
 
 
+def auto_reply_of(fields: Fields) -> AutoReply | None:
+    """The inverse, of a document that anybody may have written; None where nobody has."""
+    enabled, prompt = fields.get("autoReplyEnabled"), fields.get("autoReplyPrompt")
+    if not isinstance(enabled, bool) and not isinstance(prompt, str):
+        return None
+    return AutoReply(enabled=enabled is True, prompt=prompt if isinstance(prompt, str) else None)
+
+
 def _backfill(done: Backfill | None) -> Fields:
     return (
         {}

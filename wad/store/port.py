@@ -302,6 +302,10 @@ class Store(Protocol):
         """The published status of every account."""
         ...
 
+    async def auto_reply(self, account: str) -> AutoReply | None:
+        """What another program has written down of an account's replies; None where nobody else writes here."""
+        ...
+
     async def forget_account(self, account: str, *, epoch: int) -> None:
         """Withdraw an account's published status; its messages stay.  Idempotent.  Raises Fenced."""
         ...

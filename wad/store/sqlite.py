@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar, assert_never
 
 import msgspec
 
+from wad.core.autoreply import AutoReply
 from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
 from wad.core.errors import Fenced, NotFound, Unavailable
 from wad.core.jid import Jid
@@ -288,6 +289,10 @@ class SqliteStore:
             _unpack_status(row[0])
             for row in await self._read(lambda db: db.execute(query).fetchall())
         ]
+
+    async def auto_reply(self, account: str) -> AutoReply | None:
+        """Nothing: no other program writes here."""
+        return None
 
     async def forget_account(self, account: str, *, epoch: int) -> None:
         """Withdraw an account's published status."""

@@ -32,18 +32,25 @@ class AutoReplyWish(msgspec.Struct):
 
 
 async def _auto_reply(call: Call) -> Answer:
-    return document(200, _shown(await _kept(call)))
+    """The apps take the prompt for a text, also where there is none."""
+    kept = await _kept(call)
+    return document(200, {**_shown(kept), "prompt": kept.prompt or ""})
 
 
 async def _kept(call: Call) -> AutoReply:
-    """What is kept of the account, also where another machine has it.  Raises HttpError 404."""
+    """What is kept of the account: set here, published by another machine, or written by another program before.
+
+    Raises HttpError 404, Unavailable.
+    """
+    store, ident = call.context.store, call.params["account"]
     try:
-        return account_of(call).card.auto_reply or AutoReply()
+        kept = account_of(call).card.auto_reply
     except HttpError:
-        for status in await call.context.store.accounts():
-            if status.account == call.params["account"]:
-                return status.auto_reply or AutoReply()
-        raise
+        published = {status.account: status for status in await store.accounts()}
+        if ident not in published:
+            raise
+        kept = published[ident].auto_reply
+    return kept or await store.auto_reply(ident) or AutoReply()
 
 
 async def _set_auto_reply(call: Call) -> Answer:

@@ -149,13 +149,15 @@ def drop(db: sqlite3.Connection, kind: Kind, key: str) -> None:
     db.execute("DELETE FROM dirty WHERE kind = ? AND key = ?", (kind, key))
 
 
-def waiting(db: sqlite3.Connection, limit: int, kinds: Iterable[Kind]) -> Iterator[Dirty]:
-    """The keys that wait longest, read one by one: facts are as large as their payloads."""
+def waiting(
+    db: sqlite3.Connection, limit: int, kinds: Iterable[Kind], after: int = 0
+) -> Iterator[Dirty]:
+    """The keys that wait longest, behind the number `after`, read one by one: facts are as large as their payloads."""
     chosen = tuple(kinds)
     rows = db.execute(
         "SELECT seq, kind, key, since_ms, version, payload FROM dirty"
-        f" WHERE kind IN ({','.join('?' * len(chosen))}) ORDER BY seq LIMIT ?",
-        (*chosen, limit),
+        f" WHERE kind IN ({','.join('?' * len(chosen))}) AND seq > ? ORDER BY seq LIMIT ?",
+        (*chosen, after, limit),
     )
     return (Dirty(seq, Kind(kind), *rest) for seq, kind, *rest in rows)
 

@@ -82,14 +82,14 @@ class Replica(SqliteStore):
         await self._write(lambda db: _note_reading(db, thread_of(db, thread)))
 
     async def waiting(
-        self, limit: int, kinds: Iterable[Kind], *, size: int = WAITING_BYTES
+        self, limit: int, kinds: Iterable[Kind], *, after: int = 0, size: int = WAITING_BYTES
     ) -> list[Told]:
-        """What waits longest, as documents: at least one, and of about `size` bytes altogether."""
+        """What waits longest, behind the number `after`, as documents: at least one, and of about `size` bytes."""
 
         def work(db: sqlite3.Connection) -> list[Told]:
             found: list[Told] = []
             left = size
-            for dirty in capture.waiting(db, limit, kinds):
+            for dirty in capture.waiting(db, limit, kinds, after):
                 one = document_of(db, dirty)
                 left -= one.size
                 if found and left < 0:

@@ -16,12 +16,19 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from wad.clock import Clock
+from wad.core.autoreply import AutoReply
 from wad.core.change import Change
 from wad.core.errors import Conflict, Fenced, NotFound, WadError
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claimed, Entry, Outcome, advance, message_of, same_message
-from wad.store.fields import Fields, message_fields, message_path
+from wad.store.fields import (
+    Fields,
+    account_path,
+    auto_reply_of,
+    message_fields,
+    message_path,
+)
 from wad.store.firestore.capture import Kind
 from wad.store.firestore.client import Client, Firestore, Snapshot, pause_after
 from wad.store.firestore.commit import commit, if_there, if_unchanged, upsert
@@ -376,6 +383,15 @@ class FirestoreStore(Replica):
         """Into the replica; told afterwards."""
         await super().put_account(status, epoch=epoch)
         self._teller.wake()
+
+    async def auto_reply(self, account: str) -> AutoReply | None:
+        """What the account's document says; the backend before us, or an app, may have written it."""
+
+        def work(client: Client) -> Fields:
+            document = client.document(account_path(account))
+            return document.get(retry=None, timeout=_TIMEOUT).to_dict() or {}
+
+        return auto_reply_of(await self._firestore.call(work))
 
     async def forget_account(self, account: str, *, epoch: int) -> None:
         """Out of the replica; told afterwards."""

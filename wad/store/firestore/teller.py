@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from wad.core.errors import BadInput, NotFound, Unavailable, WadError
@@ -26,8 +27,21 @@ log = logging.getLogger(__name__)
 BATCH: Final = 499  # documents; Firestore takes 500, and the fence is one
 BATCH_BYTES: Final = 8 << 20  # Firestore takes 10 MiB
 AT_ONCE: Final = 3  # batches under way
+_ROUNDS: Final = (
+    2  # batches of facts that each of these tells before what is exclusive has its turn
+)
 STAMPS: Final = ("updatedAt", "syncedAt", "wadSyncedAt")
 TIMEOUT: Final = 20.0  # seconds for one batch
+
+
+@dataclass
+class _Facts:
+    """How far the facts of one turn are read: up to the number `after`, `read` of them."""
+
+    after: int = 0
+    read: int = 0
+    over: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Teller:
@@ -113,26 +127,54 @@ class Teller:
     async def _turn(self) -> bool:
         """Tell the next of what waits; whether there was anything."""
         epoch = self.epoch
-        found = await self._replica.waiting(BATCH * AT_ONCE, self._kinds())
-        if not found:
-            return False
-        await self._replica.done([one for one in found if not one.path], {})
-        news = [one for one in found if one.path]
         # Facts first: a conversation names no message that is not there.
-        facts = [one for one in news if not one.exclusive]
-        await self._look(news)
-        if await self._adopt(facts):
-            return True
-        await self._tell_all(facts, None)
+        facts = await self._tell_facts()
         if epoch is None:
             if facts:
                 await self._firestore.call(self._touch)
-            return True
+            return facts
+        found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE)
+        if not found:
+            return facts
+        await self._replica.done([one for one in found if not one.path], {})
+        await self._look(found)
         async with self.exclusively:
             # Read again: what was claimed meanwhile is no longer queued.
             found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE)
             await self._tell_all([one for one in found if one.path], epoch)
         return True
+
+    async def _tell_facts(self) -> bool:
+        """Tell what anybody may; whether there was anything.  The next batch is read while others are under way."""
+        facts = _Facts()
+        outcomes = await asyncio.gather(
+            *(self._tell_some(facts) for _ in range(AT_ONCE)), return_exceptions=True
+        )
+        _raise(outcomes)
+        return facts.read > 0
+
+    async def _tell_some(self, facts: _Facts) -> None:
+        try:
+            while not facts.over and (batch := await self._next(facts)):
+                await self._tell([one for one in batch if one.path], None)
+        except BaseException:
+            facts.over = True
+            raise
+
+    async def _next(self, facts: _Facts) -> list[Told]:
+        """The next batch; none when there were enough of them, so that what is exclusive has its turn."""
+        async with facts.lock:
+            while facts.read < BATCH * AT_ONCE * _ROUNDS:
+                found = await self._replica.waiting(BATCH + 1, FACTS, after=facts.after)
+                await self._look(found)
+                if await self._adopt(found):
+                    continue  # and is to be told otherwise
+                await self._replica.done([one for one in found if not one.path], {})
+                if found:
+                    facts.after = found[-1].dirty.seq
+                    facts.read += len(found)
+                return found
+        return []
 
     async def _tell_all(self, told: Sequence[Told], epoch: int | None) -> None:
         size = BATCH if epoch is not None else BATCH + 1
@@ -140,9 +182,7 @@ class Teller:
         outcomes = await asyncio.gather(
             *(self._tell(batch, epoch) for batch in batches), return_exceptions=True
         )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        _raise(outcomes)
 
     async def _tell(self, told: Sequence[Told], epoch: int | None) -> None:
         try:
@@ -222,6 +262,12 @@ class Teller:
 
     async def _find(self, wanted: Sequence[Wanted]) -> list[Found]:
         return await self._firestore.call(lambda client: find(client, wanted))
+
+
+def _raise(outcomes: Iterable[object]) -> None:
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def late_path(lease: str) -> str:
