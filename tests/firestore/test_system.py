@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.firestore.proxy import Weather
 from tests.firestore.stores import Console
 from tests.firestore.test_fields import of_a_function
 from tests.whatsapp import Account, Peer, WhatsApp
+from wad.core.errors import Passive, Unavailable
 from wad.store.firestore.access import Access
 
 pytestmark = pytest.mark.timeout(180)
@@ -48,6 +50,14 @@ class Site:
         async with asyncio.timeout(60):
             while not set(idents) <= {m["waMessageId"] for m in await self.messages()}:
                 await asyncio.sleep(0.05)
+
+    async def says(self, path: str, **fields: Any) -> None:
+        """Until a document says this: what is exclusive is told after messages, and only in a reign."""
+        found: dict[str, Any] = {}
+        async with asyncio.timeout(60):
+            while {name: found.get(name) for name in fields} != fields:
+                await asyncio.sleep(0.05)
+                found = await self.console.get(path) or {}
 
 
 @asynccontextmanager
@@ -90,10 +100,9 @@ async def test_what_arrives_and_what_is_sent_is_in_firestore(
         first, last = await site.messages()
         assert (first["body"], first["status"]) == ("one", "delivered")
         assert (last["body"], last["waMessageId"]) == ("hello", got.ident)
-        assert (await site.console.there("outbox/r1"))["status"] == "sent"
-        assert (await site.console.there(f"threads/{site.thread}"))["lastMessageText"] == "hello"
-        account = await site.console.there(f"accounts/{site.ident}")
-        assert (account["status"], account["qrCode"]) == ("connected", None)
+        await site.says("outbox/r1", status="sent")
+        await site.says(f"threads/{site.thread}", lastMessageText="hello")
+        await site.says(f"accounts/{site.ident}", status="connected", qrCode=None)
         status = await site.machine.daemon.call("status")
         assert (status["store"], status["telling"]["refused"]) == ("firestore", 0)
 
@@ -124,8 +133,71 @@ async def test_an_outage_loses_and_doubles_nothing(
         found = await site.messages()
         assert Counter(m["waMessageId"] for m in found) == Counter(idents)
         assert [m["body"] for m in found] == [f"text {number}" for number in range(len(idents))]
-        thread = await site.console.there(f"threads/{site.thread}")
-        assert (thread["messageCount"], thread["lastMessageText"]) == (
-            len(idents),
-            found[-1]["body"],
-        )
+        thread = {"messageCount": len(idents), "lastMessageText": found[-1]["body"]}
+        await site.says(f"threads/{site.thread}", **thread)
+
+
+async def test_what_is_sent_and_receipted_meanwhile_is_so_once(
+    access: Access, tmp_path: Path
+) -> None:
+    """Sends and receipts are under way when Firestore goes, and come while it is away, past the lease and back.
+
+    A function queues by itself; a client that is told `unavailable` asks again under the same key.
+    """
+    async with a_site(access, tmp_path) as site:
+        daemon, queue = site.machine.daemon, itertools.count()
+
+        async def a_function_queues(count: int) -> None:
+            for number in itertools.islice(queue, count):
+                entry = of_a_function(
+                    requestId=f"r{number}", clientMessageId=f"c{number}", accountId=site.ident, threadId=site.thread,
+                    toJid="15550000012@s.whatsapp.net", body=f"function {number}",
+                    payload={"text": f"function {number}"}, createdAt=datetime.now(UTC),
+                )  # fmt: skip
+                await site.console.set(f"outbox/r{number}", entry)
+
+        async def a_client_sends(number: int) -> None:
+            while True:
+                with suppress(Unavailable, Passive):
+                    await daemon.call(
+                        "messages.send",
+                        account="shop",
+                        to="+15550000012",
+                        text=f"client {number}",
+                        client_id=f"k{number}",
+                    )
+                    return
+                await asyncio.sleep(0.2)
+
+        async def bob_reads(texts: list[str]) -> None:
+            for text in texts:
+                got = await site.bob.received(site.account, text=text)
+                await site.bob.send_receipt(site.account, got.ident, kind="read")
+
+        async def all_is(collection: str, status: str) -> None:
+            """Entries are told after messages."""
+            states: list[str] = []
+            while states != [status] * len(wanted):
+                await asyncio.sleep(0.05)
+                found = (await site.console.all(collection)).values()
+                states = [document["status"] for document in found]
+
+        wanted = [f"function {n}" for n in range(15)] + [f"client {n}" for n in range(6)]
+        await a_function_queues(5)
+        await asyncio.gather(*(a_client_sends(number) for number in range(3)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bob_reads(wanted))
+            site.machine.proxy.weather = Weather.SWALLOWED
+            await a_function_queues(5)
+            clients = [group.create_task(a_client_sends(number)) for number in range(3, 6)]
+            await site.machine.until_mode("passive")
+            await a_function_queues(5)
+            assert not any(client.done() for client in clients)
+            site.machine.proxy.weather = Weather.CLEAR
+        async with asyncio.timeout(60):
+            await all_is(f"threads/{site.thread}/messages", "read")
+            await all_is("outbox", "sent")
+        assert Counter(message.text for message in site.bob.inbox) == Counter(wanted)
+        queued = [m.text for m in site.bob.inbox if m.text.startswith("function")]
+        assert queued == wanted[:15]
+        assert Counter(m["body"] for m in await site.messages()) == Counter(wanted)

@@ -3,7 +3,7 @@
     python -m tests.lab [--quick] [--deb dist/wad_0.1.0_amd64.deb] [--system noble ...] [--only TRIAL ...]
 
 `--quick` is what CI runs: the package is compressed less, what does not depend on the version of Python or systemd is
-tried on the first system only, and the systems are tried at once, each in a process of its own.  It needs root, for
+tried on one of the systems, and the systems are tried at once, each in a process of its own.  It needs root, for
 containers and mounts.  Each system is tried in a network of its own in which there is nothing but loopback; only before
 that trees and wheels are fetched, where they are not there yet.
 """
@@ -24,13 +24,16 @@ from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from tests.lab import (
     building,
+    doctoring,
     failing,
     installing,
     leaving,
     looking,
+    migrating,
     operating,
     repository,
     suffering,
@@ -53,6 +56,8 @@ TRIALS: tuple[Trial, ...] = (
     installing.receive_and_send,
     looking.doctor,
     looking.verify,
+    migrating.migration,
+    doctoring.doctor_of_the_broken,
     installing.own_groups,
     installing.reboot,
     failing.watchdog,
@@ -99,6 +104,8 @@ EVERYWHERE: frozenset[Trial] = frozenset(
     }
 )
 """What is tried on every system, in CI, too."""
+SECOND: Final = {module.__name__ for module in (looking, operating, suffering)}
+"""Of the rest CI tries the trials of these modules on the second system, and the others on the first."""
 
 
 def name_of(trial: Trial) -> str:
@@ -175,9 +182,14 @@ def wanted(given: argparse.Namespace, system: str) -> list[Trial]:
     """The trials of one system, in their order."""
     if given.only:
         return [trial for trial in TRIALS if name_of(trial) in given.only]
-    if given.quick and system != given.system[0]:
-        return [trial for trial in TRIALS if trial in EVERYWHERE]
-    return [*TRIALS]
+    if not given.quick or len(given.system) == 1:
+        return [*TRIALS]
+    number = given.system.index(system)
+    return [
+        trial
+        for trial in TRIALS
+        if trial in EVERYWHERE or number == int(trial.__module__ in SECOND)
+    ]
 
 
 @dataclass
@@ -194,6 +206,7 @@ async def prepare(given: argparse.Namespace, work: Path) -> Prepared:
     """What needs a network, or no container: trees, and the package with what can be told of it, all side by side."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_make_trees(given.system))
+        group.create_task(asyncio.to_thread(migrating.fetch))
         package = group.create_task(_package(given, work))
         if given.deb is None:
             for_arm64 = group.create_task(tried("", "for_arm64", building.for_arm64(work)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 _TOP: Final = Path(__file__).parent.parent.parent
-_BLOCK: Final = re.compile(r"^```sh\n(.+?)^```$", re.M | re.S)
+_BLOCK: Final = re.compile(r"^ *```sh\n(.+?)^ *```$", re.M | re.S)
 _INDENTED: Final = re.compile(r"^ {4}(\S.*)$", re.M)
 _ROW: Final = re.compile(r"^\| (.+?) \| (.+?) \|$", re.M)
 _CODE: Final = re.compile(r"`([^`]+)`")
@@ -17,6 +17,16 @@ _CODE: Final = re.compile(r"`([^`]+)`")
 def commands(heading: str, page: str = "README.md") -> list[str]:
     """The lines of the first block of commands below a heading of a page, without their comments."""
     return commands_in((_TOP / page).read_text("utf-8"), heading)
+
+
+def blocks(heading: str, page: str, **names: str) -> list[list[str]]:
+    """The lines of every block of commands below a heading; what stands there for a name is what it is here."""
+    text = (_TOP / page).read_text("utf-8")
+    for example, name in names.items():
+        text = text.replace(example, name)
+    return [
+        _without_comments(block.splitlines()) for block in _BLOCK.findall(_section(text, heading))
+    ]
 
 
 def commands_in(text: str, heading: str) -> list[str]:

@@ -22,30 +22,32 @@ _PACKAGES: Final = (
 """A small server, as it is before wad is installed: what the package depends on is there, for there is no network."""
 _KEPT: Final = 7 * 86400.0
 _KEYS: Final = Path(__file__).parent / "keys"
+"""Ubuntu's: F6EC B376 2474 EDA9 D21B  7022 8719 20D1 991B C93C, of which Debian has no package."""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A release that is supported.  `keyring`: with what its archive is signed, where Debian has no package of that."""
+    """A release that is supported.  `foreign`: mmdebstrap takes it for Debian's, and has to be told what is not."""
 
     title: str
-    components: str = "main"
-    keyring: Path | None = None
+    foreign: bool = False
 
     @property
-    def options(self) -> list[str]:
-        """What mmdebstrap has to be told."""
-        return [
-            f"--components={self.components}",
-            *([f"--keyring={self.keyring}"] if self.keyring else []),
-        ]
+    def packages(self) -> tuple[str, ...]:
+        """What is in its tree, beside what is essential."""
+        return (*_PACKAGES, "apt") if self.foreign else _PACKAGES
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of mmdebstrap."""
+        return ("--components=main,universe", f"--keyring={_KEYS}") if self.foreign else ()
 
 
 SYSTEMS: Final = {
     "bookworm": System("Debian 12"),
     "trixie": System("Debian 13"),
-    "noble": System("Ubuntu 24.04", "main,universe", _KEYS),
-    "resolute": System("Ubuntu 26.04", "main,universe", _KEYS),
+    "noble": System("Ubuntu 24.04", foreign=True),
+    "resolute": System("Ubuntu 26.04", foreign=True),
 }
 USUAL: Final = ("bookworm", "trixie")
 """What the lab boots when it is not told."""
@@ -75,8 +77,7 @@ def tree(system: str) -> Iterator[Path]:
 
 
 def _recipe(system: str) -> str:
-    _, *components = SYSTEMS[system].components.split(",")
-    return " ".join([*_PACKAGES, *components])
+    return " ".join(SYSTEMS[system].packages)
 
 
 def _is_good(system: str) -> bool:
@@ -94,8 +95,9 @@ def _make(system: str) -> None:
     subprocess.run(["rm", "-rf", "--one-file-system", str(place)], check=True)
     subprocess.run(
         [
-            *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(_PACKAGES)}"),
-            *(*SYSTEMS[system].options, system, str(place)),
+            *("mmdebstrap", "--quiet", "--variant=minbase"),
+            *(f"--include={','.join(SYSTEMS[system].packages)}", *SYSTEMS[system].options),
+            *(system, str(place)),
         ],
         check=True,
     )

@@ -20,7 +20,7 @@ from tests.whatsapp import Account, Peer, WhatsApp
 
 LIBRARY: Final = "/usr/lib/wad/common/neonize/neonize-linux-amd64.so"
 INSTALL: Final = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet"
-_TRUST: Final = "/opt/whatsapp"
+TRUST: Final = "/opt/whatsapp"
 OPERATOR: Final = "op"
 """A user of the machine, member of the group wad from the installation on."""
 NUMBER: Final = "15550000001"
@@ -149,13 +149,13 @@ class World:
             text = source.read_text()
             if source.suffix == ".json":
                 text = json.dumps(json.loads(text) | {"library": LIBRARY})
-            await self.write(f"{_TRUST}/site/{source.name}", text)
-        await self.write(f"{_TRUST}/ca.pem", Path(environ["SSL_CERT_FILE"]).read_text())
-        await self.container.run(f"chmod -R a+rX {_TRUST}")
+            await self.write(f"{TRUST}/site/{source.name}", text)
+        await self.write(f"{TRUST}/ca.pem", Path(environ["SSL_CERT_FILE"]).read_text())
+        await self.container.run(f"chmod -R a+rX {TRUST}")
         await self.drop_in(
             "whatsapp",
             f"Environment=HTTPS_PROXY={environ['HTTPS_PROXY']}",
-            f"Environment=SSL_CERT_FILE={_TRUST}/ca.pem PYTHONPATH={_TRUST}/site",
+            f"Environment=SSL_CERT_FILE={TRUST}/ca.pem PYTHONPATH={TRUST}/site",
         )
 
     async def pid(self) -> int:

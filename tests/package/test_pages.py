@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import operating
-from tests.lab.pages import commands, commands_in, indented_in, table, table_in
+from tests.lab.pages import blocks, commands, commands_in, indented_in, table, table_in
 
 TEXT = """
 ## One
@@ -79,3 +79,12 @@ def test_every_thing_to_do_is_tried() -> None:
 def test_the_sections_that_the_lab_tries(heading: str, page: str) -> None:
     """They are there."""
     assert len(commands(heading, page)) >= 3
+
+
+@pytest.mark.parametrize(("heading", "count"), [("Step by step", 6), ("The way back", 2)])
+def test_every_block_of_the_way_from_the_node_backend(heading: str, count: int) -> None:
+    """Also those within the steps of a list; names of examples become those of the lab."""
+    found = blocks(heading, "docs/migration.md", BACKEND="node-backend")
+    assert len(found) == count
+    assert not [line for block in found for line in block if "BACKEND" in line]
+    assert "systemctl disable --now node-backend" in [line for block in found for line in block]

@@ -12,6 +12,9 @@ from wad.audit.doctor.finding import Check, Finding
 from wad.core.errors import Denied
 
 _MANY_RESTARTS: Final = 3
+_SHOWN: Final = (
+    30  # accounts of which the counters are told apart; as many as the reference could have
+)
 _VOLATILE: Final = ("/tmp", "/run", "/var/run", "/dev/shm")
 _IN_MEMORY: Final = ("tmpfs", "ramfs")
 _IN_A_CONTAINER: Final = ("overlay", "aufs")
@@ -153,6 +156,15 @@ def _volatile(mount: Mount) -> str:
 
 def _move(facts: Facts) -> Sequence[str]:
     old, user = facts.configuration.text("state.dir"), facts.user or "wad"
+    if any(mount.at == old and mount.kind in _IN_MEMORY for mount in facts.mounts):
+        kept = f"{old}.kept"
+        return (
+            *facts.stop,
+            f"cp -a {old} {kept}",
+            f"umount {old}    # and take its line out of /etc/fstab, or name a disk there",
+            f"cp -a {kept}/. {old}/ && chown -R {user}: {old} && rm -r {kept}",
+            facts.start,
+        )
     return (
         *facts.stop,
         f"cp -a {old}/. /var/lib/wad/ && chown -R {user}: /var/lib/wad",
@@ -255,7 +267,16 @@ def _counted(found: Sequence[SessionCounts]) -> str:
         ("app_state_keys", sum(each.app_state_keys for each in found)),
         ("app_state_versions", sum(each.app_state_versions for each in found)),
     )
-    return ", ".join(f"{name} {count}" for name, count in parts)
+    total = ", ".join(f"{name} {count}" for name, count in parts)
+    each = "; ".join(map(_of_one, found[:_SHOWN])) if len(found) > 1 else ""
+    more = f"; {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"{total}: {each}{more}" if each else total
+
+
+def _of_one(account: SessionCounts) -> str:
+    parts = (account.pre_keys, account.sessions, account.app_state_keys, account.app_state_versions)
+    paired = "paired" if account.paired else "not paired"
+    return f"{account.account} {paired} {'/'.join(map(str, parts))}"
 
 
 def _rename(setting: Setting, facts: Facts) -> str:
