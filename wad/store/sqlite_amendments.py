@@ -1,5 +1,7 @@
 """Edits, revokes, reactions and votes: kept as told, and applied whenever target and amendment are both there.
 
+Those that a later one replaces are kept as well: a placeholder with their WhatsApp id is no message.
+
 They are found by account and the target's WhatsApp id; they mean the documents of their own thread, and the document
 of our outbox with that id, which may be spelled the other way.  What they make of a message is `core.amend`.
 """
@@ -12,7 +14,7 @@ from typing import Final
 
 from wad.core.amend import amended
 from wad.core.change import PutAmendment
-from wad.core.content import PLACEHOLDERS, MessageKind
+from wad.core.content import PLACEHOLDERS
 from wad.core.message import Message
 from wad.store.sqlite_rows import (
     MESSAGE_COLUMNS,
@@ -32,7 +34,6 @@ _INSERT: Final = (
     " VALUES (?,?,?,?,?,?,?,?,?,?)"
 )
 _KINDS: Final = ",".join("?" * len(PLACEHOLDERS))
-_ONLY_THE_LAST: Final = (MessageKind.REACTION, MessageKind.POLL_VOTE)
 
 
 def put_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) -> list[Message]:
@@ -44,22 +45,8 @@ def put_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) ->
     told = (account, change.target, thread, kind, change.wa_id, by, change.from_me, change.at_ms)
     if not db.execute(_INSERT, (*told, content, digest)).rowcount:
         return []
-    if kind in _ONLY_THE_LAST:
-        _forget_earlier(db, account, change.target, thread, kind, by, change.from_me)
     _remove_placeholder(db, account, thread, change)
     return apply_amendments(db, account, change.target)
-
-
-def _forget_earlier(
-    db: sqlite3.Connection, account: str, target: str, thread: str, kind: str, by: str, mine: bool
-) -> None:
-    same = "account = ? AND target = ? AND thread = ? AND kind = ? AND party = ? AND from_me = ?"
-    values = (account, target, thread, kind, by, mine)
-    db.execute(
-        f"DELETE FROM amendments WHERE {same} AND (at_ms, wa_id) <"
-        f" (SELECT at_ms, wa_id FROM amendments WHERE {same} ORDER BY at_ms DESC, wa_id DESC LIMIT 1)",
-        (*values, *values),
-    )
 
 
 def _remove_placeholder(
