@@ -17,9 +17,12 @@ $(READY): setup.cfg pyproject.toml requirements.txt tests/setup.sh packaging/too
 	PYTHON="$(PYTHON)" tests/setup.sh $(VENV)
 	@touch $@
 
+# How many tests run at once: they wait most of the time, for processes and for each other's answers.
+JOBS ?= 3
+
 test: setup check ## every check and every test
 	packaging/tools.sh node:nodejs npm
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 check: setup ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .

@@ -15,6 +15,8 @@ from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
 from wad.core.message import Thread
 from wad.core.place import Place
+from wad.flow.recent import Recent
+from wad.groups import Limits
 from wad.store.port import AccountStatus, Staff, Telling
 
 
@@ -43,6 +45,8 @@ class FakeCard:
     push_name: str = ""
     enabled: bool = True
     created_ms: int = 1_690_000_000_000
+    auto_reply: Any = None
+    backfill: Any = None
 
 
 @dataclass
@@ -88,6 +92,8 @@ class FakeAccount:
     logins: int = 0
     sent: int = 0
     refused: int = 0
+    sent_lately: Any = field(default_factory=lambda: Recent(lambda: 0.0))
+    refused_lately: Any = field(default_factory=lambda: Recent(lambda: 0.0))
     left_ms: int | None = None
     qr_ms: int | None = None
     warnings: list[str] = field(default_factory=list)
@@ -95,6 +101,9 @@ class FakeAccount:
 
     def become(self, state: State, reason: str = "because", **more: Any) -> None:
         self.status = Status(state=state, reason=reason, since=self.clock.now, **more)
+
+    async def ended(self) -> None:
+        pass
 
     def pair(self) -> None:
         self.orders.append("pair")
@@ -302,6 +311,9 @@ class FakeStore:
     def __init__(self) -> None:
         self.published: list[AccountStatus] = []
 
+    async def auto_reply(self, account: str) -> None:
+        return None
+
     async def accounts(self) -> list[AccountStatus]:
         return self.published
 
@@ -318,6 +330,7 @@ class FakeDaemon:
         self.store: Any = FakeStore()
         self.accounts: Any = FakeAccounts(self.clock)
         self.outbound: Any = None
+        self.backfills: Any = None
         self.media: Any = None
         self.moving: Any = None
         self.imports: Any = None
@@ -328,6 +341,7 @@ class FakeDaemon:
         self.started_ms = 1_699_999_990_000
         self.uptime = 10.0
         self.warnings: list[str] = []
+        self.limits = Limits(1 << 30, 512)
         self.internal_errors = 0
         self.sessions_writable: bool | None = True
         self.restarts = 0

@@ -11,6 +11,7 @@ from tests.world import a_world, until
 from wad.core import connection
 from wad.core.errors import BadInput, BadPhone, Conflict, Unavailable, UnknownAccount
 from wad.core.jid import Jid
+from wad.engine.simulator import SimulatedWorker
 from wad.flow import accounts
 from wad.store.port import AccountStatus
 
@@ -206,3 +207,24 @@ async def test_a_status_that_could_not_be_published_is_published_later(
                 await asyncio.sleep(0.01)
         (published,) = await world.store.accounts()
         assert published.account == account.id
+
+
+async def test_paired_again_as_soon_as_it_is_logged_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker says that the session is over before it has ended; who pairs again at once waits for that end."""
+    go = asyncio.Event()
+    stop = SimulatedWorker.stop
+
+    async def slowly(self: SimulatedWorker, timeout: float) -> None:
+        await go.wait()
+        await stop(self, timeout)
+
+    monkeypatch.setattr(SimulatedWorker, "stop", slowly)
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        account.tell(connection.LoggedOut("by the phone"))
+        asyncio.get_running_loop().call_later(0.05, go.set)
+        await account.ended()
+        account.pair()
+        await until(lambda: account.status.state == "connected", "another pairing")

@@ -22,6 +22,8 @@ from wad.core.errors import (
     WadError,
 )
 
+FIELDS = ("account", "operation", "code")
+
 
 @pytest.fixture
 def daemon() -> FakeDaemon:
@@ -123,6 +125,67 @@ async def test_a_fault_of_ours_hides_its_insides(
     assert reference in caplog.text
     assert "AttributeError" in caplog.text
     assert daemon.internal_errors == 1
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, str]]]:
+    """The records of dispatch: their text and their fields."""
+    return [
+        (
+            record.getMessage(),
+            {name: value for name in FIELDS if (value := getattr(record, name, ""))},
+        )
+        for record in caplog.records
+        if record.name == "wad.api.dispatch"
+    ]
+
+
+async def test_what_was_refused_is_in_the_log(
+    daemon: FakeDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the operation, the account's id and the error's code as fields, and nothing of the request."""
+    caplog.set_level(logging.INFO)
+    daemon.accounts.have("acc-2").card.name = "Other"
+    with pytest.raises(Denied):
+        await call(daemon, "accounts.remove", {"account": "Other"}, Access.OPERATE)
+    with pytest.raises(BadInput):
+        await ask(daemon, "messages.send", account="zz", text="a secret")
+    assert told(caplog) == [
+        (
+            "accounts.remove was refused: denied",
+            {"account": "acc-2", "operation": "accounts.remove", "code": "denied"},
+        ),
+        (
+            "messages.send was refused: bad_input",
+            {"operation": "messages.send", "code": "bad_input"},
+        ),
+    ]
+    assert "a secret" not in caplog.text
+
+
+async def test_what_cannot_be_undone_is_in_the_log(
+    daemon: FakeDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under the id that the account had; whoever only looks, or steers, leaves no line."""
+    caplog.set_level(logging.INFO)
+    await ask(daemon, "accounts.stop", account="acc-1")
+    with pytest.raises(UnknownAccount):
+        await ask(daemon, "accounts.show", account="zz")
+    await ask(daemon, "accounts.remove", account="acc-1")
+    assert told(caplog) == [
+        ("accounts.remove was done", {"account": "acc-1", "operation": "accounts.remove"})
+    ]
+
+
+async def test_a_fault_of_ours_has_its_operation(
+    daemon: FakeDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that the journal finds it by that."""
+    daemon.accounts = None
+    with pytest.raises(WadError):
+        await ask(daemon, "accounts.list")
+    assert [fields for _, fields in told(caplog)] == [
+        {"operation": "accounts.list", "code": "internal"}
+    ]
 
 
 async def test_cancelling_is_no_fault(daemon: FakeDaemon) -> None:

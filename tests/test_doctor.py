@@ -22,7 +22,7 @@ from tests.whatsapp import WhatsApp
 
 pytestmark = pytest.mark.timeout(180)
 
-ALWAYS = {"service", "dashboard", "firestore"}
+ALWAYS = {"service", "limits", "dashboard", "firestore"}
 """Lines that depend on where this runs and which store and version it is; the tests of the rules cover them."""
 
 
@@ -111,6 +111,16 @@ async def test_a_port_that_somebody_else_has(place: Path) -> None:
     assert done.returncode == 2
     assert f"port {daemon.port} is held by" in done.stdout
     assert f"ss -ltnp 'sport = :{daemon.port}'" in done.stdout
+
+
+async def test_without_http(place: Path) -> None:
+    """Who does not want it is not told that it is missing, nor that the daemon is ill."""
+    async with a_daemon(place, {"WAD_HTTP_ENABLED": "false"}, engine="simulator") as daemon:
+        checks = await examined(daemon, code=10)
+    assert ill(checks) == EMPTY
+    for line in ("port", "health", "burst", "dashboard"):
+        assert checks[line]["outcome"] == "SKIPPED"
+    assert checks["port"]["evidence"] == "http.enabled is false"
 
 
 async def test_state_in_memory(place: Path) -> None:

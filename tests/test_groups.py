@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wad.groups import Groups, divide
+from wad.groups import Groups, Limits, Undivided, divide
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def own(tmp_path: Path, text: str = "0::/system.slice/wad.service\n") -> Path:
 def test_the_daemon_moves_into_a_group_of_its_own(mount: Path) -> None:
     """A group has either processes or groups below it."""
     groups = divide(100, own(mount), mount)
-    assert groups is not None
+    assert isinstance(groups, Groups)
     assert groups.base == mount / "system.slice" / "wad.service"
     assert (groups.base / "daemon" / "cgroup.procs").read_text() == str(os.getpid())
     assert (groups.base / "cgroup.subtree_control").read_text() == "+pids"  # the last one written
@@ -43,7 +43,7 @@ def test_beside_version_1(mount: Path, tmp_path: Path) -> None:
     (tmp_path / "hybrid").mkdir()
     (mount / "system.slice").rename(tmp_path / "hybrid" / "unified")
     groups = divide(100, own(mount, "1:cpu:/x\n0::/wad.service\n"), tmp_path / "hybrid")
-    assert groups is not None
+    assert isinstance(groups, Groups)
     assert groups.base == tmp_path / "hybrid" / "unified" / "wad.service"
 
 
@@ -54,15 +54,47 @@ def test_beside_version_1(mount: Path, tmp_path: Path) -> None:
 )
 def test_nothing_to_divide(mount: Path, text: str) -> None:
     """In a shell, or where nothing was delegated, workers run as they are."""
-    assert divide(100, own(mount, text), mount) is None
+    divided = divide(100, own(mount, text), mount)
+    assert divided == Undivided("this process is in no group of version 2 of control groups")
+    assert divided.limits == Limits(None, None, divided.why)
 
 
 def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The accounts work without limits, and the log says that they have none."""
     (mount / "system.slice" / "wad.service" / "daemon").touch()
     with caplog.at_level(logging.WARNING):
-        assert divide(100, own(mount), mount) is None
+        divided = divide(100, own(mount), mount)
     assert "without control groups" in caplog.text
+    assert divided.limits.why.startswith("its control group cannot be divided: ")
+
+
+@pytest.mark.parametrize(
+    ("memory", "offered", "limits"),
+    [
+        (100, "cpu memory pids", Limits(100 << 20, 512)),
+        (0, "cpu memory pids", Limits(None, 512)),
+        (0, "", Limits(why="this machine gives version 2 of control groups no controller of pids")),
+        (
+            100,
+            "cpu pids",
+            Limits(
+                None, 512, "this machine gives version 2 of control groups no controller of memory"
+            ),
+        ),
+        (
+            100,
+            "hugetlb",
+            Limits(
+                why="this machine gives version 2 of control groups no controller of memory and pids"
+            ),
+        ),
+    ],
+    ids=["all", "none wanted", "none wanted, none there", "no memory", "neither"],
+)
+def test_what_a_worker_is_held_to(mount: Path, memory: int, offered: str, limits: Limits) -> None:
+    """As far as the machine counts; what was wanted and cannot be is said."""
+    (mount / "system.slice" / "wad.service" / "cgroup.controllers").write_text(f"{offered}\n")
+    assert divide(memory, own(mount), mount).limits == limits
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import socket
 import sys
 from datetime import UTC, datetime
@@ -15,6 +17,8 @@ from tests.http_client import ask
 from tests.test_system import a_system
 
 pytestmark = pytest.mark.timeout(180)
+
+BOARD = Path(__file__).parent.parent / "docs" / "grafana.json"
 
 
 async def test_probes_follow_an_account(tmp_path: Path) -> None:
@@ -46,13 +50,22 @@ async def test_probes_follow_an_account(tmp_path: Path) -> None:
         assert f"wad_account_messages_sent_total{label} 1.0\n" in metrics
         assert f"wad_account_receipts_after_store{label} 1.0\n" in metrics
         assert f"wad_account_worker_resident_bytes{label} " in metrics
+        for panel in json.loads(BOARD.read_text())["panels"]:
+            for target in panel["targets"]:
+                for name in re.findall(r"\bwad_[a-z_]+", target["expr"]):
+                    assert re.search(rf"(?m)^{name}[{{ ]", metrics), (panel["title"], name)
 
         assert (await ask(port, "/readyz")).status == 200
         diag = (await ask(port, "/diag")).document
         assert [one["accountId"] for one in diag["latestRealtime"]] == ["acc-1555****01"]
 
         await system.account.log_out()
-        await system.daemon.wait_state("shop", "logged_out")
+        # That it was logged out is known before its worker has ended, and until then the worker has its lease.
+        await system.daemon.wait_account(
+            "shop",
+            lambda shown: shown["state"] == "logged_out" and shown["worker"] is None,
+            "the end of its worker",
+        )
         (row,) = (await ask(port, "/api/status/dashboard")).document["accounts"]
         assert (row["status"], row["needs_qr"], row["leaseUntil"]) == ("logged_out", True, None)
         assert row["lastSeen"] is not None

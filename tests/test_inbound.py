@@ -153,7 +153,7 @@ async def test_ended_while_it_opens_the_spool_it_leaves_no_file_open(tmp_path: P
     async with a_world(tmp_path) as world:
         inbound = Inbound(
             "acc-1", slowly, world.store, world.bus, SystemClock(), batch=10, retention_days=1,
-            on_recorded=lambda messages: None, on_damaged=lambda error: None,
+            on_recorded=lambda messages: None, on_answer=lambda answer: None, on_damaged=lambda error: None,
         )  # fmt: skip
         task = asyncio.create_task(inbound.run())
         await asyncio.to_thread(begun.wait, PATIENT)

@@ -304,6 +304,21 @@ async def test_a_person_lets_it_go() -> None:
         ]
 
 
+async def test_a_person_wants_it_back_while_the_reign_ends() -> None:
+    """The order counts as soon as it is released; nobody has to try again."""
+    shared, reigns = Shared(), Reigns()
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        leader.let_go("root", 60)
+        leader.take("root", force=False)
+        await until(lambda: reigns.epochs == [1, 2] and reigns.acting, "another reign")
+        assert [tenure.end for tenure in await leader.history(9)] == [
+            "",
+            "released by order of root",
+        ]
+
+
 async def test_the_file_remembers_its_holders(tmp_path: Path) -> None:
     """Who, when, why and how it ended; a line that is damaged is left out."""
     path = tmp_path / "lease.json"

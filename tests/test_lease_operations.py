@@ -106,6 +106,13 @@ def test_taking_what_is_free_needs_none(world: Served) -> None:
     assert world.daemon.leader.orders == ["take for an operator"]
 
 
+def test_taking_back_what_is_just_let_go_needs_none(world: Served) -> None:
+    """The record bears this instance's own name until it is released."""
+    passive(world, Record(holder="host-a", nonce="x", epoch=8, ttl=15))
+    assert run(world, "take", "--yes").exit_code == 0
+    assert world.daemon.leader.orders == ["take for an operator"]
+
+
 async def test_a_real_daemon_lets_go_and_takes_again(tmp_path: Path) -> None:
     """The whole way, and the history of it."""
     async with a_daemon(tmp_path, engine="simulator") as daemon:

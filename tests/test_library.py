@@ -115,14 +115,14 @@ def test_giving_memory_back_keeps_what_was_changed() -> None:
     code = (
         "import ctypes, json, re\n"
         "from pathlib import Path\n"
-        "from wad.engine import binding, memory, receipts\n"
+        "from wad.engine import binding, memory, peer, receipts\n"
         "file = binding.shared_object()\n"
         "functions = binding.Functions(file)\n"
-        "address = receipts.keep_plaintexts(file)\n"
+        "changed = [receipts.keep_plaintexts(file), *peer.open_the_way(file)]\n"
         "def rss(): return int(re.search(r'Rss:\\s+(\\d+)', Path('/proc/self/smaps_rollup').read_text())[1])\n"
-        "def code(): return ctypes.string_at(address, 8).hex()\n"
+        "def code(): return [ctypes.string_at(address, 8).hex() for address in changed]\n"
         "before = rss(), code()\n"
-        "memory.release(address)\n"
+        "memory.release(changed)\n"
         "after = rss(), code()\n"
         "print(json.dumps([before, after, functions.is_connected(b'nobody')]))"
     )

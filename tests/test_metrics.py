@@ -128,3 +128,26 @@ def test_the_board_asks_for_what_there_is(daemon: FakeDaemon) -> None:
     there = {name for name, *_ in samples(daemon)}
     assert len(asked) > 15
     assert asked <= there
+
+
+def test_the_board_is_what_an_import_needs() -> None:
+    """Grafana asks for the data source; panels have ids of their own and lie side by side within 24 columns."""
+    board: dict[str, Any] = json.loads(BOARD.read_text())
+    assert {"uid", "title", "schemaVersion", "time", "refresh"} <= board.keys()
+    assert "id" not in board or board["id"] is None  # Grafana gives it one
+    variables = {one["name"]: one["type"] for one in board["templating"]["list"]}
+    assert variables["datasource"] == "datasource"
+    panels = board["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not taken & cells
+        taken |= cells
+        assert panel["title"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        for target in panel["targets"]:
+            asked = set(re.findall(r"\$\{?(\w+)", target["expr"])) - {"__rate_interval", "__range"}
+            assert asked <= variables.keys()

@@ -156,3 +156,12 @@ async def test_pieces_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             await moving.unpack(upload, SECRET)
         with pytest.raises(BadInput, match="at most"):
             moving.take_piece("", 1 << 40, 0, b"x" * PIECE_LIMIT)
+
+
+async def test_what_was_not_exported_is_not_given_up(tmp_path: Path) -> None:
+    """Not even by somebody who asks for it before there is a session."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.accounts.add("shop")
+        moving = Moving(world.accounts, lambda size: bytes(size))
+        with pytest.raises(Conflict, match="was not exported"):
+            await moving.give_up(account)

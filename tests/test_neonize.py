@@ -213,6 +213,6 @@ async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
     monkeypatch.setattr(comparison, "make", fail)
     async with a_worker(tmp_path, comparison=comparison, word="'synced'") as worker:
         worker._writer.write(wire.encode(wire.Request(1, "word", [])))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert "code 1" in await worker.ended
     assert "the look for lost messages failed" in caplog.text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import World, a_world, until
+from tests.world import PATIENT, World, a_world, until
 from wad.core.errors import BadInput, Conflict, NotFound, TooLong, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
@@ -52,7 +52,7 @@ async def test_a_message_is_sent_and_delivered(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         queued = await world.outbound.enqueue(account.id, BOB, Text("hello"))
-        entry = await world.outbound.settled(queued.entry.id, timeout=5)
+        entry = await world.outbound.settled(queued.entry.id, timeout=PATIENT)
         assert entry.wa_id
         assert texts_sent(world, account) == ["hello"]
         for _ in range(500):
@@ -73,7 +73,7 @@ async def test_messages_leave_in_the_order_of_enqueuing(tmp_path: Path) -> None:
             (await world.outbound.enqueue(account.id, BOB, Text(f"text {n}"))).entry
             for n in range(10)
         ]
-        await world.outbound.settled(entries[-1].id, timeout=5)
+        await world.outbound.settled(entries[-1].id, timeout=PATIENT)
         assert texts_sent(world, account) == [f"text {n}" for n in range(10)]
 
 
@@ -87,7 +87,7 @@ async def test_the_same_key_twice_is_one_message(tmp_path: Path) -> None:
         assert second.entry.id == first.entry.id
         with pytest.raises(Conflict, match="another message"):
             await world.outbound.enqueue(account.id, BOB, Text("other"), client_id="k1")
-        await world.outbound.settled(first.entry.id, timeout=5)
+        await world.outbound.settled(first.entry.id, timeout=PATIENT)
         assert len(world.worker(account).sent) == 1
 
 
@@ -100,7 +100,7 @@ async def test_messages_wait_for_the_connection_and_waiting_costs_nothing(tmp_pa
         await asyncio.sleep(0.05)
         assert (await world.store.entry(queued.entry.id)).attempts == 0  # type: ignore[union-attr]
         await account.start()
-        entry = await world.outbound.settled(queued.entry.id, timeout=5)
+        entry = await world.outbound.settled(queued.entry.id, timeout=PATIENT)
         assert entry.attempts == 1
         assert entry.wa_id
 
@@ -111,13 +111,31 @@ async def test_a_refused_message_failed_and_the_next_goes_out(tmp_path: Path) ->
         account = await world.connected()
         world.worker(account).fate = Refused("not_on_whatsapp", "this number has no WhatsApp")
         first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
-        entry = await world.outbound.settled(first.id, timeout=5)
+        entry = await world.outbound.settled(first.id, timeout=PATIENT)
         assert (entry.state, entry.error_code) == ("failed", "not_on_whatsapp")
         world.worker(account).fate = None
         second = (await world.outbound.enqueue(account.id, BOB, Text("two"))).entry
-        assert (await world.outbound.settled(second.id, timeout=5)).wa_id
+        assert (await world.outbound.settled(second.id, timeout=PATIENT)).wa_id
         await world.outbound.retry(first.id)
-        assert (await world.outbound.settled(first.id, timeout=5)).wa_id
+        assert (await world.outbound.settled(first.id, timeout=PATIENT)).wa_id
+
+
+async def test_a_failed_message_is_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the operation and the error's code as fields, and not with what it says."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        world.worker(account).fate = Refused("not_on_whatsapp", "this number has no WhatsApp")
+        entry = (await world.outbound.enqueue(account.id, BOB, Text("a secret"))).entry
+        await world.outbound.settled(entry.id, timeout=5)
+        text = f"message {entry.id} has failed: not_on_whatsapp"
+        await until(lambda: text in caplog.messages, "the line of the log")
+    (record,) = (record for record in caplog.records if record.getMessage() == text)
+    fields = {name: getattr(record, name) for name in ("account", "operation", "code")}
+    wanted = {"account": account.id, "operation": "messages.send", "code": "not_on_whatsapp"}
+    assert fields == wanted
+    assert "a secret" not in caplog.text
 
 
 async def test_an_uncertain_message_is_not_sent_again_by_itself(tmp_path: Path) -> None:
@@ -126,11 +144,11 @@ async def test_an_uncertain_message_is_not_sent_again_by_itself(tmp_path: Path) 
         account = await world.connected()
         world.worker(account).fate = Unknown("WA1", "no answer")
         first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
-        entry = await world.outbound.settled(first.id, timeout=5)
+        entry = await world.outbound.settled(first.id, timeout=PATIENT)
         assert entry.state == "uncertain"
         world.worker(account).fate = None
         second = (await world.outbound.enqueue(account.id, BOB, Text("two"))).entry
-        await world.outbound.settled(second.id, timeout=5)
+        await world.outbound.settled(second.id, timeout=PATIENT)
         assert texts_sent(world, account) == ["two"]
 
 
@@ -142,7 +160,7 @@ async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
         entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         await until(lambda: any(h.text.startswith("queued: not") for h in world.bus.past))
         world.worker(account).fate = None
-        entry = await world.outbound.settled(entry.id, timeout=8)
+        entry = await world.outbound.settled(entry.id, timeout=PATIENT)
         assert entry.wa_id
         assert entry.attempts == 1
 
@@ -157,7 +175,7 @@ async def test_refusals_that_are_not_the_messages_own_cost_nothing(tmp_path: Pat
             entry = (await world.outbound.enqueue(account.id, BOB, Text(text))).entry
             await refused(world, number)
         world.worker(account).fate = None
-        assert (await world.outbound.settled(entry.id, timeout=8)).wa_id
+        assert (await world.outbound.settled(entry.id, timeout=PATIENT)).wa_id
         assert texts_sent(world, account) == texts
 
 
@@ -171,7 +189,7 @@ async def test_refusals_within_a_moment_are_one(tmp_path: Path) -> None:
             await refused(world, number)
             await world.outbound.enqueue(account.id, BOB, Text(f"text {number}"))
         world.worker(account).fate = None
-        assert (await world.outbound.settled(first.id, timeout=8)).wa_id
+        assert (await world.outbound.settled(first.id, timeout=PATIENT)).wa_id
 
 
 async def test_patience_with_a_message_ends(
@@ -183,7 +201,7 @@ async def test_patience_with_a_message_ends(
         account = await world.connected()
         world.worker(account).fate = NotSent("who knows")
         first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
-        entry = await world.outbound.settled(first.id, timeout=8)
+        entry = await world.outbound.settled(first.id, timeout=PATIENT)
         assert (entry.state, entry.error_code, entry.error) == ("failed", "not_sent", "who knows")
 
 
@@ -229,10 +247,10 @@ async def test_a_fault_while_a_message_is_sent_is_uncertain(
         with monkeypatch.context() as patched:
             patched.setattr(world.worker(account), "send", fail)
             first = await world.outbound.enqueue(account.id, BOB, Text("one"))
-            entry = await world.outbound.settled(first.entry.id, timeout=5)
+            entry = await world.outbound.settled(first.entry.id, timeout=PATIENT)
             assert (entry.state, "ValueError" in entry.error) == ("uncertain", True)
         second = await world.outbound.enqueue(account.id, BOB, Text("two"))
-        await world.outbound.settled(second.entry.id, timeout=5)
+        await world.outbound.settled(second.entry.id, timeout=PATIENT)
         assert texts_sent(world, account) == ["two"]
 
 
@@ -258,7 +276,7 @@ async def test_that_nothing_can_be_sent_is_a_warning(
             patched.setattr(world.store, "next_entry", fail)
             queued = await world.outbound.enqueue(account.id, BOB, Text("hello"))
             await until(lambda: account.warnings == [shown], "the warning")
-        await world.outbound.settled(queued.entry.id, timeout=5)
+        await world.outbound.settled(queued.entry.id, timeout=PATIENT)
         await until(lambda: account.warnings == [], "no warning")
 
 
@@ -293,7 +311,7 @@ async def test_what_another_machine_was_sending_is_never_sent_again(tmp_path: Pa
             )  # fmt: skip
             await world.store.enqueue(entry)
             world.outbound.wake(ident)
-            found = await world.outbound.settled(entry.id, timeout=5)
+            found = await world.outbound.settled(entry.id, timeout=PATIENT)
             assert (found.state, texts_sent(world, account)) == ("uncertain", [])
 
 
@@ -325,7 +343,7 @@ async def test_every_kind_takes_the_same_road(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         first = (await world.outbound.enqueue(account.id, BOB, Text("helo"))).entry
-        first = await world.outbound.settled(first.id, timeout=5)
+        first = await world.outbound.settled(first.id, timeout=PATIENT)
         message = await world.store.message(first.id)
         assert message is not None
         target = target_of(message)
@@ -336,7 +354,7 @@ async def test_every_kind_takes_the_same_road(tmp_path: Path) -> None:
         ]  # fmt: skip
         for content in contents:
             entry = (await world.outbound.enqueue(account.id, BOB, content)).entry
-            entry = await world.outbound.settled(entry.id, timeout=5)
+            entry = await world.outbound.settled(entry.id, timeout=PATIENT)
             assert entry.wa_id, content
         assert [content for _, content, _ in world.worker(account).sent[1:]] == contents
         shown = await world.store.messages(first.thread, limit=20)
@@ -360,7 +378,7 @@ async def test_an_edit_that_waited_for_too_long_is_not_sent(tmp_path: Path) -> N
         again = await world.outbound.enqueue(account.id, BOB, Edit(target, "hello"), client_id="k1")
         assert again.duplicate
         await account.start()
-        entry = await world.outbound.settled(queued.entry.id, timeout=5)
+        entry = await world.outbound.settled(queued.entry.id, timeout=PATIENT)
         assert (entry.state, entry.error_code) == ("failed", "conflict")
         assert "21 minutes" in entry.error
         assert world.worker(account).sent == []
@@ -383,7 +401,7 @@ async def test_files_that_wait_are_needed(tmp_path: Path) -> None:
         await tidy_media(world.store, world.media, 2_000_000)
         assert (world.media.root / done.sha256).exists()
         await account.start()
-        await world.outbound.settled(entry.id, timeout=5)
+        await world.outbound.settled(entry.id, timeout=PATIENT)
         await tidy_media(world.store, world.media, 2_000_000)
         assert not (world.media.root / done.sha256).exists()
 

@@ -48,7 +48,7 @@ async def test_a_panic_is_in_the_reason(number: signal.Signals) -> None:
         "import os; print('hello'); print('panic: oh no'); print('a stack\\n' * 300, flush=True); "
     )
     process, ours = start(f"{code}os.kill(os.getpid(), {int(number)})", [])
-    await asyncio.wait_for(process.ended, 20)
+    await asyncio.wait_for(process.ended, 30)
     await process.drained()
     assert process.reason() == f"the worker was killed by {number.name} (panic: oh no)"
     assert process.last_words()[:2] == ["panic: oh no", "a stack"]
@@ -67,7 +67,7 @@ async def test_a_panic_is_in_the_reason(number: signal.Signals) -> None:
 async def test_last_words(end: str, words: list[str]) -> None:
     """Without a report they are the end of its output; who ended as it should has none."""
     process, ours = start(f"import os; print('hello', flush=True); {end}", [])
-    await asyncio.wait_for(process.ended, 20)
+    await asyncio.wait_for(process.ended, 30)
     await process.drained()
     assert list(process.last_words()) == words
     ours.close()
@@ -77,7 +77,7 @@ async def test_a_line_without_an_end_is_bounded() -> None:
     """Megabytes without a newline do no harm."""
     lines: list[str] = []
     process, ours = start("print('x' * 3_000_000); print('after')", lines)
-    await asyncio.wait_for(process.ended, 20)
+    await asyncio.wait_for(process.ended, 30)
     await process.drained()
     assert lines[-1] == "after"
     assert all(len(line) <= 1 << 17 for line in lines)

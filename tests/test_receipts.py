@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests.whatsapp.golib import library_path
 from wad.engine import receipts
+from wad.engine.builds import NotThisBuild
 from wad.engine.lines import HISTORY, Leaving, announced, meaning, message, receipt_of
-from wad.engine.receipts import PLACES, Gate, NotThisBuild, keep_plaintexts
+from wad.engine.receipts import PLACES, Gate, keep_plaintexts
 
 
 def incoming(ident: str, parts: int = 1) -> str:

@@ -41,9 +41,9 @@ async def post(
 
 
 @asynccontextmanager
-async def a_site(directory: Path) -> AsyncIterator[System]:
+async def a_site(directory: Path, **environ: str) -> AsyncIterator[System]:
     """Everything up, with a token for HTTP; nothing paired."""
-    async with a_system(directory) as system:
+    async with a_system(directory, **environ) as system:
         await system.daemon.end()
         system.daemon.environ["WAD_HTTP_TOKENS"] = str(named("tests", Role.ADMIN, ADMIN))
         await system.daemon.start()
@@ -378,32 +378,125 @@ async def test_send_message_to_nobody(site: System) -> None:
     assert (refused.status, refused.document["error"]) == (422, "not_on_whatsapp")
 
 
-# --- what wad does not do -----------------------------------------------------------------------------
+# --- settings for replies -----------------------------------------------------------------------------
 
 
 async def test_auto_reply_settings(site: System) -> None:
-    """GET and POST /api/whatsapp/auto-reply-settings/:id: off, and it says so when somebody turns it on."""
+    """GET and POST /api/whatsapp/auto-reply-settings/:id: kept as they were sent, and it says who answers nobody."""
     ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
     path = f"{API}/auto-reply-settings/{ident}"
-    off = {"success": True, "enabled": False, "prompt": None}
-    assert await get(site, path) == off
-    assert (await post(site, path, {"enabled": False, "prompt": "x"})).document == off
-    refused = await post(site, path, {"enabled": True, "prompt": "x"})
-    assert (refused.status, refused.document["error"]) == (501, "not_supported")
+    before = await get(site, path)
+    assert (before["enabled"], before["prompt"], before["writesReplies"]) == (False, "", False)
+    on = (await post(site, path, {"enabled": True, "prompt": "Be kind."})).document
+    assert (on["success"], on["enabled"], on["prompt"]) == (True, True, "Be kind.")
+    assert "writes none itself" in on["note"]
+    await site.daemon.end()
+    await site.daemon.start()
+    assert await get(site, path) == on
+    off = (await post(site, path, {"enabled": False})).document
+    assert (off["enabled"], off["prompt"]) == (False, None)
+    assert (await get(site, path))["prompt"] == ""
+    assert await site.daemon.wadctl_json("account", "auto-reply", "shop") == {
+        "account": ident, "enabled": False, "prompt": None,
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("route", ["backfill", "repair-sync"])
-async def test_backfill(site: System, route: str) -> None:
-    """POST /api/whatsapp/backfill/:id and repair-sync: refused with the reference's codes, and never a false yes."""
-    ident = (await site.pair())["id"]
-    refused = await post(site, f"{API}/{route}/{ident}")
-    assert (refused.status, refused.document["error"]) == (501, "not_supported")
-    await site.daemon.call("accounts.stop", account=ident)
-    stopped = await post(site, f"{API}/{route}/{ident}")
-    assert (stopped.status, stopped.document["error"]) == (409, "invalid_state")
-    assert stopped.document["currentStatus"] == "disconnected"
-    unknown = await post(site, f"{API}/{route}/nobody")
+async def test_auto_reply_settings_of_later_apps(site: System) -> None:
+    """What they say besides comes back as it was sent, and wadctl's own words leave it alone."""
+    ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
+    path = f"{API}/auto-reply-settings/{ident}"
+    more = {
+        "logic": {"steps": ["a"]}, "restrictions": "none", "pricing": [1, 2.5], "faq": [{"q": "?"}], "extraction": True,
+    }  # fmt: skip
+    sent = {"enabled": True, "prompt": "p", **more, "unheardOf": 1}
+    kept = (await post(site, path, sent)).document
+    assert more.items() <= kept.items()
+    assert "unheardOf" not in kept
+    await site.daemon.wadctl_json("account", "set-auto-reply", "shop", "false", "--prompt", "q")
+    after = await get(site, path)
+    assert (after["enabled"], after["prompt"]) == (False, "q")
+    assert more.items() <= after.items()
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        ({}, 400),
+        ({"enabled": "yes"}, 400),
+        ({"enabled": True, "prompt": 5}, 400),
+        ({"enabled": True, "prompt": "x" * 40_000}, 413),
+        ({"enabled": True, "faq": ["x" * 200] * 200}, 413),
+    ],
+)
+async def test_auto_reply_settings_that_are_refused(
+    site: System, content: object, status: int
+) -> None:
+    """What is no setting, and what is too long for the account's document; nothing is changed."""
+    ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
+    path = f"{API}/auto-reply-settings/{ident}"
+    before = await get(site, path)
+    refused = await post(site, path, content)
+    assert refused.status == status
+    assert isinstance(refused.document["message"], str)
+    assert await get(site, path) == before
+    unknown = await post(site, f"{API}/auto-reply-settings/nobody", {"enabled": True})
     assert (unknown.status, unknown.document["error"]) == (404, "account_not_found")
+
+
+# --- observers, and what nobody calls ------------------------------------------------------------------
+
+
+async def test_metrics_json(site: System) -> None:
+    """GET /metrics-json: the outbox in numbers, with the header of the reference's observers."""
+    port, ident = site.daemon.port, (await site.pair())["id"]
+    await site.daemon.call("messages.send", account=ident, to=BOB, text="now", wait=20)
+    await site.daemon.call("messages.send", account=ident, to="+15559999999", text="no", wait=20)
+    await site.daemon.call("accounts.stop", account=ident)
+    await site.daemon.call("messages.send", account=ident, to=BOB, text="later")
+    numbers = (await ask(port, "/metrics-json", headers={"X-Internal-Token": ADMIN})).document
+    assert numbers.pop("outboxLagSeconds") >= 0
+    assert numbers.pop("timestamp").endswith("Z")
+    assert numbers == {
+        "success": True, "activeAccounts": 0, "queuedCount": 1, "processingCount": 0,
+        "sentLast5m": 1, "failedLast5m": 1, "reconnectCount": 0,
+    }  # fmt: skip
+    assert (await ask(port, "/metrics-json", headers={"X-Internal-Token": "x"})).status == 401
+    elsewhere = await ask(port, f"{API}/accounts", headers={"X-Internal-Token": ADMIN})
+    assert elsewhere.status == 401
+
+
+async def test_health_detailed(site: System) -> None:
+    """GET /health/detailed: each account's connection, without its number."""
+    await site.pair()
+    await site.receive("one")
+    document = (await ask(site.daemon.port, "/health/detailed")).document
+    assert (document["status"], document["waMode"], document["instanceId"]) == (
+        "healthy", "active", "test",
+    )  # fmt: skip
+    (row,) = document["accounts"]
+    assert row.pop("lastEventAt").endswith("Z")
+    assert row.pop("leaseUntil") > document["timestamp"]
+    assert row.pop("timeSinceLastEvent") >= 0
+    assert row == {
+        "accountId": "acc-1555****01", "status": "connected", "hasDiskSession": True, "needs_qr": False,
+        "reconnectCount": 0, "isStale": False,
+    }  # fmt: skip
+
+
+async def test_media_and_pictures(site: System) -> None:
+    """GET /api/media-url and profile-photo/:id: wad has neither, and says so; what cannot be meant is 400 or 404."""
+    ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
+    for path, status, code in (
+        ("/api/media-url?storagePath=whatsapp_media/a/b/c.jpg", 501, "not_supported"),
+        ("/api/media-url?storagePath=other/c.jpg", 400, "invalid_request"),
+        ("/api/media-url", 400, "invalid_request"),
+        (f"{API}/profile-photo/{ident}?clientJid={BOB}", 501, "not_supported"),
+        (f"{API}/profile-photo/{ident}", 400, "invalid_request"),
+        (f"{API}/profile-photo/nobody?clientJid={BOB}", 404, "account_not_found"),
+    ):
+        refused = await ask(site.daemon.port, path, token=ADMIN)
+        assert (refused.status, refused.document["error"]) == (status, code)
+        assert isinstance(refused.document["message"], str)
 
 
 # --- all of them ----------------------------------------------------------------------------------
@@ -423,6 +516,8 @@ async def test_no_get_writes_anything(site: System) -> None:
         f"{API}/inbox/{ident}",
         f"{API}/auto-reply-settings/{ident}",
         f"{API}/qr/{ident}",
+        "/metrics-json",
+        "/health/detailed",
         "/health",
         "/ready",
         "/readyz",

@@ -378,7 +378,7 @@ async def test_kill_9_of_the_daemon_in_the_middle_of_an_upload(tmp_path: Path) -
         entry = await ask(
             system, "send_file", to=BOB, sha256=file, kind="document", mimetype="text/plain", wait=0
         )
-        await asyncio.wait_for(uploading.wait(), 20)
+        await asyncio.wait_for(uploading.wait(), 30)
         await system.daemon.end(signal.SIGKILL)
         with closing(sqlite3.connect(system.daemon.state / "wad.db")) as db:
             assert db.execute("SELECT state FROM outbox").fetchall() == [("sending",)]
@@ -397,7 +397,7 @@ async def test_an_upload_that_fails_is_tried_again(tmp_path: Path) -> None:
         entry = await ask(
             system, "send_file", to=BOB, sha256=file, kind="image", mimetype="image/png", wait=0
         )
-        await asyncio.wait_for(uploading.wait(), 20)
+        await asyncio.wait_for(uploading.wait(), 30)
         entry = await wait_entry(system, entry["id"], "delivered")
         assert entry["attempts"] == 1
         assert len(system.bob.inbox) == 1

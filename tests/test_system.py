@@ -85,7 +85,7 @@ async def test_pair_receive_store_answer(tmp_path: Path) -> None:
         got = await system.bob.received(system.account, text="hello Bob")
         assert got.ident == sent["message"]["wa_id"]
         await system.bob.send_receipt(system.account, got.ident, kind="read")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while (await system.daemon.messages("shop"))[-1]["status"] != "read":
                 await asyncio.sleep(0.05)
 
@@ -115,7 +115,7 @@ async def test_workers_die_with_the_daemon(tmp_path: Path) -> None:
     async with a_system(tmp_path) as system:
         pid = (await system.pair())["worker"]["pid"]
         await system.daemon.end(signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while Path(f"/proc/{pid}/status").exists():
                 await asyncio.sleep(0.01)
 
@@ -396,7 +396,7 @@ async def test_health_says_what_is(tmp_path: Path) -> None:
     """Health and readiness over HTTP, from the live objects."""
 
     def get(port: int, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 
@@ -445,6 +445,6 @@ async def test_reload_changes_what_can_be_changed(tmp_path: Path) -> None:
         assert daemon.process is not None
         file.write_text('[log]\nlevel = "debug"\n')
         daemon.process.send_signal(signal.SIGHUP)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while "configuration" not in daemon.log.read_text():
                 await asyncio.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from tests.whatsapp import pb
 from wad.core.jid import Jid
 from wad.core.outbox import Entry, Refused
 from wad.core.outgoing import Attachment, AttachmentKind, Text
+from wad.engine import neonize
 
 pytestmark = pytest.mark.timeout(120)
 _CONVERSATION, _CONTEXT_INFO = 1, 35  # fields of waE2E.Message
@@ -74,6 +76,32 @@ async def test_a_file_is_known_by_its_hash_alone(tmp_path: Path) -> None:
             assert isinstance(fate, Refused)
             assert fate.code == "not_found"
         assert visits == []
+
+
+async def test_an_upload_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library would wait for ever: its worker ends, and the file is sent once by the next one."""
+    async with a_real_world(tmp_path) as world, world.reign():
+        line = await world.line()
+        world.server.stalling = True
+        with monkeypatch.context() as patched:
+            patched.setattr(neonize, "_UPLOAD_TIMEOUT", 0.5)
+            file = a_file(tmp_path / "media", b"a picture")
+            entry = (await world.outbound.enqueue(line.wad.id, bob(line), file)).entry
+            await world.server.wait_stalled()
+            first = line.wad.worker
+            assert first is not None
+            assert "upload" in await asyncio.shield(first.ended)
+        world.server.stalling = False
+        assert (await world.outbound.settled(entry.id, 30)).wa_id
+        assert line.wad.worker is not first
+        assert len(line.bob.inbox) == 1
+
+
+def a_file(media: Path, data: bytes) -> Attachment:
+    """A picture among the files to send."""
+    name = hashlib.sha256(data).hexdigest()
+    (media / name).write_bytes(data)
+    return Attachment(kind=AttachmentKind.IMAGE, sha256=name, size=len(data), mimetype="image/png")
 
 
 async def test_a_disk_that_is_full_costs_no_message(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,38 @@ async def test_nobody_connected(tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert (done.returncode, report["notReadyReason"]) == (2, "not_connected")
     assert (report["restartVerified"], report["quickWrite"]["error"]) == (True, "no_account")
+
+
+async def test_the_variables_of_the_reference(tmp_path: Path) -> None:
+    """No restart where it says so, or another command for it; whom to write to; what is not used is said."""
+    async with a_system(tmp_path) as system:
+        await system.pair()
+        await system.receive("one")
+        daemon = system.daemon
+        daemon.environ |= {
+            "RUN_RESTART": "false",
+            "DEST_JID": "+15550000012",
+            "RESTART_SSH": "op@host",
+        }
+        done = await daemon.wadctl("verify", "--json", timeout=60)
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["verdict"], report["quickWrite"]["sent"]) == (0, True, True)
+        assert (report["restartRequested"], report["restartPerformed"]) == (False, False)
+        assert report["restartSkippedReason"] == "RUN_RESTART is false"
+        assert "RESTART_SSH is not used" in done.stderr
+
+        command = f"echo x >>{tmp_path}/asked; exec {sys.executable} -m wadctl restart"
+        daemon.environ |= {"RUN_RESTART": "true", "RESTART_CMD": command, "DEST_JID": ""}
+        done = await daemon.wadctl("verify", "--json", timeout=200)
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["restarts"], report["quickWrite"]) == (0, 2, None)
+        assert (tmp_path / "asked").read_text() == "x\nx\n"
+
+        daemon.environ["RESTART_CMD"] = "echo first; echo no such unit >&2; exit 5"
+        done = await daemon.wadctl("verify", "--json", "--restarts", "1", timeout=60)
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["not_ready_reason"]) == (2, "restart_not_verified")
+        assert report["restartError"] == "the command to restart ended with 5: no such unit"
 
 
 async def test_without_a_daemon_or_a_store(tmp_path: Path) -> None:

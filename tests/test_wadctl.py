@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from tests.wadctl_world import (
 from wad.core.connection import State
 from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
+from wad.groups import Limits
 from wad.store.port import Enqueued
 from wadctl.__main__ import root
 
@@ -54,6 +57,30 @@ def test_status_shows_daemon_accounts_and_warnings(world: Served) -> None:
     assert re.search(r"acc-1 +Shop .* connected .* logged in", out)
     assert "wadctl account pair acc-2" in out
     assert "warning: a file was set aside" in out
+
+
+def test_status_shows_what_workers_use_and_may_use(world: Served) -> None:
+    """Memory and processor time of each account's worker, and to what all of them are held."""
+    worker = SimpleNamespace(pid=os.getpid(), receipts=None)
+    world.do(lambda d: setattr(d.accounts.find("acc-1"), "worker", worker))
+    out = run(world, "status").stdout
+    assert "each worker may take 1024 MB of memory and 512 tasks\n" in out
+    assert re.search(r"acc-1 .* connected .* [\d.]+ MB +[\d.]+ s +logged in", out)
+    assert re.search(r"acc-2 .* 0 +- +- ", out)
+
+
+@pytest.mark.parametrize(
+    ("limits", "line"),
+    [
+        (Limits(why="no controller"), "workers have no limits: no controller"),
+        (Limits(None, 512, "no controller"), "each worker may take 512 tasks: no controller"),
+        (Limits(None, 512), "each worker may take 512 tasks"),
+    ],
+)
+def test_status_says_why_there_is_no_limit(world: Served, limits: Limits, line: str) -> None:
+    """In a line of its own."""
+    world.do(lambda d: setattr(d, "limits", limits))
+    assert f"\n{line}\n" in run(world, "status").stdout
 
 
 def test_status_without_accounts(tmp_path: Path) -> None:

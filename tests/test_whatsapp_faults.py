@@ -75,6 +75,7 @@ async def test_silence(scene: Scene) -> None:
     assert await scene.client.call("is_connected") is True
     assert scene.account.online
     assert scene.server.ledger.unreceipted(scene.account) == [ident]
+    await scene.account.wait_unheard("message")
     assert not sending.done()
     scene.account.silent = False
     assert (await scene.client.wait("MessageEv"))["id"] == ident

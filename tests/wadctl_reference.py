@@ -23,10 +23,10 @@ the group `wad` may look and operate (`adduser $USER wad`), nobody else may conn
     wadctl send Shop +15550000002 'hello' --wait 30
     wadctl events --follow               # what happens, as it happens
 
-With `--json` every command prints one JSON document (`events` and `account pair`: one a line) and nothing else on
-stdout; a failure prints `{"ok": false, "error": {"code", "message", "hint"}}`. The codes never change their meaning.
-Without it, tables are cut to the width of a terminal and never in a pipe; colours appear only on a terminal, and not
-with `NO_COLOR`. Times are local.
+With `--json` every command prints one JSON document (`events`, `account pair` and `account backfill`: one a line) and
+nothing else on stdout; a failure prints `{"ok": false, "error": {"code", "message", "hint"}}`. The codes never change
+their meaning. Without it, tables are cut to the width of a terminal and never in a pipe; colours appear only on a
+terminal, and not with `NO_COLOR`. Times are local.
 
 The socket is that of `--socket`, else `$WAD_SOCKET`, else `control.sock` in `$WAD_STATE_DIR` (where that is set, and
 not to `/var/lib/wad`), else `/run/wad/control.sock`. What cannot be undone asks first; without a terminal it needs

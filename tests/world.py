@@ -15,6 +15,7 @@ from wad.core.lease import Terms
 from wad.engine.simulator import SimulatedWorker, SimulatorEngine
 from wad.flow.account import Account, AccountOptions, Surroundings
 from wad.flow.accounts import Accounts
+from wad.flow.backfill import Backfills, Pace
 from wad.flow.bus import Bus
 from wad.flow.leader import Leader
 from wad.flow.outbound import Outbound
@@ -25,7 +26,7 @@ from wad.store.lease import FileLease
 from wad.store.places import OneMachine, Places
 from wad.store.sqlite import SqliteStore
 
-PATIENT = 10.0  # seconds until a test that waits for something gives up
+PATIENT = 30.0  # seconds until a test that waits for something gives up
 
 
 async def until(
@@ -60,6 +61,7 @@ class World:
     homes: Homes
     accounts: Accounts
     outbound: Outbound
+    backfills: Backfills
     leader: Leader
     media: Media
     clock: ShiftedClock
@@ -74,7 +76,11 @@ class World:
     async def reign(self, epoch: int) -> AsyncIterator[None]:
         """As the daemon's."""
         await self.store.fence(epoch)
-        async with self.accounts.reign(epoch), self.outbound.reign(epoch):
+        async with (
+            self.accounts.reign(epoch),
+            self.outbound.reign(epoch),
+            self.backfills.reign(),
+        ):
             self.reigning = True
             try:
                 yield
@@ -149,6 +155,9 @@ async def a_world(
     )
     try:
         async with accounts.running():
-            yield World(engine, store, bus, homes, accounts, outbound, leader[0], media, clock)
+            backfills = Backfills(store, bus, Pace(answer=PATIENT, apart=0.0))
+            yield World(
+                engine, store, bus, homes, accounts, outbound, backfills, leader[0], media, clock
+            )
     finally:
         await store.close()

@@ -29,13 +29,14 @@ from wad.core.lease import Terms
 from wad.engine import EngineOptions, open_engine
 from wad.flow.account import AccountOptions, Surroundings
 from wad.flow.accounts import Accounts
+from wad.flow.backfill import Backfills, Pace
 from wad.flow.bus import Bus
 from wad.flow.importing import Imports
 from wad.flow.leader import Leader
 from wad.flow.moving import Moving
 from wad.flow.outbound import Outbound
 from wad.flow.tidying import tidy_media
-from wad.groups import Groups, divide
+from wad.groups import Groups, Limits, Undivided, divide
 from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
 from wad.media import Media
@@ -62,9 +63,10 @@ class Daemon:
         clock: Clock,
         boot_id: str,
         floor: int,
-        groups: Groups | None = None,
+        groups: Groups | Undivided,
     ) -> None:
         config = loaded.config
+        self._groups = groups
         self.loaded = loaded
         self.store = store
         self.clock = clock
@@ -88,7 +90,7 @@ class Daemon:
                 proxy=config.engine.proxy,
                 probe_every=config.engine.probe_every,
                 probe_timeout=config.engine.probe_timeout,
-                groups=groups,
+                groups=groups if isinstance(groups, Groups) else None,
             ),
         )
         around = Surroundings(
@@ -117,6 +119,9 @@ class Daemon:
             secrets.token_bytes,
             self._permit,
         )
+        self.backfills = Backfills(
+            store, self.bus, Pace(config.engine.backfill_timeout, config.engine.backfill_pause)
+        )
         self.leader = Leader(
             shared.lease,
             config.instance.id,
@@ -132,6 +137,11 @@ class Daemon:
     def uptime(self) -> float:
         """Seconds since this process began to serve."""
         return self.clock.monotonic() - self._started
+
+    @property
+    def limits(self) -> Limits:
+        """What the worker of each account is held to."""
+        return self._groups.limits
 
     def _permit(self) -> float:
         return self.leader.valid_for() or 0.0
@@ -155,6 +165,7 @@ class Daemon:
             self.store.reign(epoch, self.outbound.wake),
             self.accounts.reign(epoch),
             self.outbound.reign(epoch),
+            self.backfills.reign(),
         ):
             yield
 
@@ -242,7 +253,7 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
             try:
                 # In Firestore the fence itself remembers the newest epoch, and it need not be within reach now.
                 floor = await store.epoch() if config.lease.kind == "file" else 0
-                groups = divide(config.engine.worker_memory_mb) if start.invocation else None
+                groups = _groups(config.engine.worker_memory_mb, start)
                 daemon = Daemon(loaded, store, shared, clock, boot_id, floor, groups)
                 await daemon.look_at_disk()
                 daemon.look_at_space()
@@ -251,6 +262,10 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
                 return daemon.restarting
             finally:
                 await store.close()
+
+
+def _groups(memory_mb: int, start: Start) -> Groups | Undivided:
+    return divide(memory_mb) if start.invocation else Undivided("wad was not started by systemd")
 
 
 async def _live(daemon: Daemon, notifier: Notifier, start: Start) -> None:
@@ -304,7 +319,7 @@ async def _doors(daemon: Daemon, start: Start) -> AsyncIterator[None]:
                 await doors.enter_async_context(serve_http(daemon, http.address, http.port))
         elif passed:
             log.warning(
-                "http.enabled is false, but systemd listens: systemctl disable --now wad-http.socket"
+                "http.enabled is false, but systemd listens: systemctl mask --now wad-http.socket"
             )
         yield
 

@@ -24,11 +24,49 @@ _TASKS: Final = 512  # threads of one worker; the library has about 20
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a worker is held to: bytes of memory, tasks; None for no limit.  `why`: where one is missing."""
+
+    memory: int | None = None
+    tasks: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Undivided:
+    """There is no group of ours to divide: workers run without limits."""
+
+    why: str
+
+    @property
+    def limits(self) -> Limits:
+        """None, and why."""
+        return Limits(why=self.why)
+
+
+@dataclass(frozen=True, slots=True)
 class Groups:
-    """The groups below one that is ours.  `memory` is in bytes, 0 for no limit."""
+    """The groups below one that is ours.  `memory` is in bytes, 0 for no limit.
+
+    `controllers`: what the kernel counts in them; what belongs to version 1 of control groups is not among it.
+    """
 
     base: Path
     memory: int
+    controllers: frozenset[str] = frozenset(_CONTROLLERS)
+
+    @property
+    def limits(self) -> Limits:
+        """What a worker that is put into its group is held to."""
+        wanted = {"pids", *(["memory"] if self.memory else [])}
+        missing = " and ".join(sorted(wanted - self.controllers))
+        return Limits(
+            memory=self.memory if self.memory and "memory" in self.controllers else None,
+            tasks=_TASKS if "pids" in self.controllers else None,
+            why=f"this machine gives version 2 of control groups no controller of {missing}"
+            if missing
+            else "",
+        )
 
     def take(self, account: str, pid: int) -> None:
         """Put an account's worker into its group; where the kernel refuses, the worker goes on without."""
@@ -62,23 +100,25 @@ class Groups:
 
 def divide(
     memory_mb: int, own: Path = Path("/proc/self/cgroup"), mount: Path = _MOUNT
-) -> Groups | None:
-    """Make the group that this process is in ours to divide; None where it is not."""
+) -> Groups | Undivided:
+    """Make the group that this process is in ours to divide, where it is."""
     base = _group_of(own.read_text(), mount)
-    if base is None or not os.access(base / "cgroup.procs", os.W_OK):
-        return None
+    if base is None:
+        return Undivided("this process is in no group of version 2 of control groups")
+    if not os.access(base / "cgroup.procs", os.W_OK):
+        return Undivided("the unit delegates no control group (Delegate=)")
     try:
         daemon = base / "daemon"
         daemon.mkdir(exist_ok=True)
         _write(daemon / "cgroup.procs", str(os.getpid()))
-        offered = (base / "cgroup.controllers").read_text().split()
+        offered = {*(base / "cgroup.controllers").read_text().split()}
         for name in _CONTROLLERS:
             if name in offered:
                 _write(base / "cgroup.subtree_control", f"+{name}")
     except OSError as error:
         log.warning("workers run without control groups of their own: %s", error)
-        return None
-    return Groups(base, memory_mb << 20)
+        return Undivided(f"its control group cannot be divided: {error}")
+    return Groups(base, memory_mb << 20, frozenset(offered))
 
 
 def _group_of(text: str, mount: Path) -> Path | None:

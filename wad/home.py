@@ -26,6 +26,7 @@ from typing import Final
 
 import msgspec
 
+from wad.core.autoreply import AutoReply
 from wad.core.errors import (
     AnotherDaemon,
     BadInput,
@@ -35,6 +36,7 @@ from wad.core.errors import (
     UnknownAccount,
 )
 from wad.core.jid import account_id
+from wad.core.past import Backfill
 
 _CARD: Final = "account.json"
 _REMOVED: Final = ".removed"
@@ -44,7 +46,8 @@ _INCOMING: Final = ".incoming"
 class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
     """Who the account is.  `enabled`: it should run.  jid, lid and push_name as of its last login.
 
-    `exported_ms`: when its session was given away, ms since 1970; 0 where it was not, or came back.
+    `exported_ms`: when its session was given away, ms since 1970; 0 where it was not, or came back.  `auto_reply`: None
+    until somebody has set it.  `backfill`: what the last run brought; None before the first.
     """
 
     id: str
@@ -56,6 +59,8 @@ class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
     lid: str = ""
     push_name: str = ""
     exported_ms: int = 0
+    auto_reply: AutoReply | None = None
+    backfill: Backfill | None = None
 
 
 class Removed(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +42,12 @@ _HEARD: Final = """
 CREATE TABLE heard ( -- messages that carried nothing to keep
     wa_id TEXT PRIMARY KEY,
     seq   INTEGER NOT NULL -- the newest row when it came
+) WITHOUT ROWID;
+"""
+_NAMES: Final = """
+CREATE TABLE names ( -- of contacts, as they were told last
+    address TEXT PRIMARY KEY,
+    name    TEXT NOT NULL
 ) WITHOUT ROWID;
 """
 _INSERT: Final = (
@@ -105,7 +111,7 @@ class Spool:
 
         Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
         """
-        db = open_database(path, (_SCHEMA, _HEARD))
+        db = open_database(path, (_SCHEMA, _HEARD, _NAMES))
         try:
             with translated(path):
                 db.execute("INSERT OR IGNORE INTO meta VALUES ('generation', ?)", (draw(),))
@@ -154,10 +160,7 @@ class Spool:
                     heard = (one.wa_id, _last_number(db))
                     db.execute("INSERT OR REPLACE INTO heard VALUES (?,?)", heard)
                 elif not one.wa_id or not _is_known(db, one):
-                    db.execute(
-                        _INSERT,
-                        (one.received_ms, one.kind, one.wa_id, one.raw, one.event, one.reason),
-                    )
+                    db.execute(_INSERT, _fields(one))
             return _last_number(db)
 
     def after(self, seq: int, limit: int) -> list[Row]:
@@ -207,9 +210,8 @@ class Spool:
 
         What carried nothing to keep and came before the mark is of no more use, and goes.
         """
-        rows = [(o.received_ms, o.kind, o.wa_id, o.raw, o.event, o.reason) for o in lost]
         with self._using() as db, transaction(db):
-            db.executemany(_INSERT, rows)
+            db.executemany(_INSERT, [_fields(one) for one in lost])
             value = msgspec.json.encode(mark).decode()
             db.execute("INSERT OR REPLACE INTO meta VALUES ('compared', ?)", (value,))
             db.execute("DELETE FROM heard WHERE seq < ?", (mark.seq,))
@@ -231,6 +233,20 @@ class Spool:
                 return
             seq, raw = row
             yield raw
+
+    # --- the phone's address book (wad/engine/contacts.py) -----------------------------------------
+
+    def tell_names(self, names: Mapping[str, str], events: Mapping[str, Arrival]) -> int | None:
+        """Append the events of those names, by address, that were not told last; the newest row, None without any."""
+        with self._using() as db, transaction(db):
+            told = dict(db.execute("SELECT address, name FROM names"))
+            new = [address for address in events if told.get(address) != names[address]]
+            if not new:
+                return None
+            db.executemany(_INSERT, [_fields(events[address]) for address in new])
+            rows = [(address, names[address]) for address in new]
+            db.executemany("INSERT OR REPLACE INTO names VALUES (?,?)", rows)
+            return _last_number(db)
 
     def untranslated(self) -> int:
         """How many rows have no translation."""
@@ -263,6 +279,10 @@ def _is_known(db: sqlite3.Connection, one: Arrival) -> bool:
         " AND kind = ? AND (event = ? OR raw = ?)"
     )
     return db.execute(query, (one.wa_id, one.kind, one.event, one.raw)).fetchone() is not None
+
+
+def _fields(one: Arrival) -> tuple[int, str, str, bytes, bytes | None, str]:
+    return one.received_ms, one.kind, one.wa_id, one.raw, one.event, one.reason
 
 
 def _last_number(db: sqlite3.Connection) -> int:

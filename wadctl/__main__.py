@@ -16,6 +16,7 @@ import wad
 from wad.api.operation import find, operations
 from wad.core.errors import WadError
 from wadctl.auditing import audit_group
+from wadctl.backfilling import backfill_command
 from wadctl.cloudrun import cloud_run_group
 from wadctl.commands import Command, Group, command_of, grow, json_option
 from wadctl.copying import copy_command
@@ -200,6 +201,7 @@ def _build() -> None:
     }
     made |= {
         "accounts.add": _add(),
+        "accounts.backfill": backfill_command(),
         "accounts.import_baileys": import_command(),
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 import msgspec
@@ -22,6 +22,7 @@ from wadctl.session import Session, session
 
 if TYPE_CHECKING:
     from wad.audit.duplicates import Question
+    from wad.audit.place import Place
     from wad.audit.reports import MessagesReport, ThreadsReport
     from wad.audit.rows import Rows
 
@@ -39,8 +40,8 @@ _EXIT: Final = (
 _MESSAGES: Final = f"""\
 Look for messages that are stored twice.
 
-Reads the store itself and changes nothing; the daemon need not run. Messages are the same when they have one WhatsApp
-id in one conversation; without an id, when their stored keys, or text, time and sender agree.
+Reads the store itself, also Firestore, and changes nothing; the daemon need not run. Messages are the same when they
+have one WhatsApp id in one conversation; without an id, when their stored keys, or text, time and sender agree.
 
 {_EXIT}"""
 _THREADS: Final = f"""\
@@ -102,6 +103,9 @@ def _shared() -> list[click.Parameter]:
             ["--print-index-link/--no-print-index-link", "--printIndexLink/--no-printIndexLink", "link"],
             default=True, show_default=True, help="Name the page that creates an index that a query lacks.",
         ),
+        # Scripts that call those of the reference give these; an audit never writes, and hides nothing of an error.
+        click.Option(["--debug"], is_flag=False, flag_value="1", hidden=True, expose_value=False, help="Nothing."),
+        click.Option(["--dry-run", "--dryRun"], is_flag=True, hidden=True, expose_value=False, help="Nothing."),
         config_option(),
         json_option(),
     ]  # fmt: skip
@@ -145,12 +149,18 @@ def _run(
     show: Callable[[Session, Any], None],
 ) -> None:
     """Audit and show.  Raises Exit with the verdict's code."""
-    now = session()
+    now, place, mode = session(), None, "desc"
     try:
-        with closing(rows_of(file)) as rows:
-            report = audit(rows, question)
+        place = the_place(file)
+        with closing(rows_of(place)) as rows:
+            try:
+                report = audit(rows, question)
+            finally:
+                mode = rows.mode
     except WadError as error:
-        no_audit(now, error, link=link)
+        no_audit(now, error, place, link=link, mode=mode)
+    if not link:
+        report = msgspec.structs.replace(report, index_link=None)
     if now.json:
         now.document(report)
     else:
@@ -158,35 +168,28 @@ def _run(
     raise click.exceptions.Exit(_CODES[report.verdict])
 
 
-def rows_of(file: Path | None) -> Rows:
-    """The store of the installation that this file configures, open for reading.  Raises WadError."""
-    from wad.audit import open_rows
+def the_place(file: Path | None) -> Place:
+    """The installation that this file configures.  Raises BadConfig."""
     from wad.audit.place import place_of
 
-    place = place_of(file, os.environ)
-    return open_rows(place.store, place.state_dir)
+    return place_of(file, os.environ)
 
 
-def no_audit(now: Session, error: WadError, *, link: bool) -> None:
+def rows_of(place: Place) -> Rows:
+    """Its store, open for reading.  Raises WadError."""
+    from wad.audit import open_rows
+
+    return open_rows(place.kind, place.state_dir, place.store)
+
+
+def no_audit(
+    now: Session, error: WadError, place: Place | None, *, link: bool, mode: str = "desc"
+) -> NoReturn:
     """Say why no audit took place, with the fields of the reference.  Raises Exit."""
-    from wad.audit.hints import hint_of, index_link
+    from wad.audit.failing import failure_of
 
     if now.json:
-        now.document(
-            {
-                "ok": False,
-                "error": "store_unavailable",
-                "code": error.code,
-                "message": str(error),
-                "hint": hint_of(error.code, str(error)),
-                "fix": error.hint or None,
-                "indexLink": index_link(str(error)) if link else None,
-                "projectId": None,
-                "emulatorHost": os.environ.get("FIRESTORE_EMULATOR_HOST"),
-                "usedFallback": False,
-                "modeUsed": "desc",
-            }
-        )
+        now.document(failure_of(error, place, os.environ, link=link, mode=mode))
     now.complain(error)
     raise click.exceptions.Exit(NO_AUDIT) from error
 
@@ -237,6 +240,7 @@ def _window(report: MessagesReport | ThreadsReport) -> list[tuple[str, str]]:
             f"{skipped.out_of_window} older, {skipped.unreadable_time} without a time",
         ),
         ("store", report.store),
+        *([("missing index", report.index_link)] if report.index_link else []),
     ]
 
 
@@ -247,8 +251,7 @@ def _show(now: Session, rows: list[tuple[str, str]]) -> None:
 def _verdict(report: MessagesReport | ThreadsReport, double: int) -> str:
     match report.verdict:
         case "duplicates":
-            todo = "; wadctl audit repair shows what can be done"
-            return f"{double} duplicates{todo if report.store == 'sqlite' else ''}"
+            return f"{double} duplicates; wadctl audit repair shows what can be done"
         case "inconclusive":
             return "inconclusive: nothing lies in the window, so nothing is shown"
     return "clean"

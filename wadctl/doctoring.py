@@ -81,8 +81,11 @@ def ask(now: Session, name: str) -> Any:
         return client.call(name)
 
 
-def restart_and_compare(now: Session, timeout: float) -> Restarted:
-    """Restart, wait until whoever was connected is so again, and tell of the accounts before and after."""
+def restart_and_compare(now: Session, timeout: float, command: str = "") -> Restarted:
+    """Restart, wait until whoever was connected is so again, and tell of the accounts before and after.
+
+    `command`: the line of shell that restarts the daemon, instead of asking it.
+    """
     from wad.audit.doctor.facts import Restarted
 
     before: tuple[Any, ...] = ()
@@ -90,7 +93,7 @@ def restart_and_compare(now: Session, timeout: float) -> Restarted:
     try:
         before = tuple(ask(now, "status")["accounts"])
         end = now.now() + timeout
-        perform(now, Restart(), timeout)
+        perform(now, Restart(), timeout, command)
         after = _await_accounts(now, before, end)
     except WadError as error:
         return Restarted(before, after, str(error))

@@ -59,6 +59,7 @@ def _status(screen: Screen, reply: Any) -> str:
         f"up {duration(reply['uptime_s'])}, pid {reply['pid']}, engine {reply['engine']}, store {reply['store']},"
         f" receipts {reply['receipts'] or 'unknown'}",
         *_telling(reply["telling"]),
+        *_limits(reply.get("limits")),
         "",
         _accounts(screen, reply["accounts"]),
     ]
@@ -77,10 +78,31 @@ def _telling(telling: Any) -> list[str]:
     return [f"{telling['waiting']} documents wait to be told to Firestore{age}"]
 
 
+def _limits(limits: Any) -> list[str]:
+    if limits is None:  # an older daemon does not say
+        return []
+    memory, tasks, why = limits["memory_mb"], limits["tasks"], limits["why"]
+    held = [f"{memory} MB of memory"] if memory is not None else []
+    held += [f"{tasks} tasks"] if tasks is not None else []
+    line = f"each worker may take {' and '.join(held)}" if held else "workers have no limits"
+    return [f"{line}: {plain(why)}" if why else line]
+
+
 def _accounts(screen: Screen, accounts: Any) -> str:
     if not accounts:
         return "no accounts; wadctl account add NAME --pair adds one"
-    heads = ["ACCOUNT", "NAME", "NUMBER", "STATE", "FOR", "BACKLOG", "REASON", "WHAT TO DO"]
+    heads = [
+        "ACCOUNT",
+        "NAME",
+        "NUMBER",
+        "STATE",
+        "FOR",
+        "BACKLOG",
+        "MEMORY",
+        "CPU",
+        "REASON",
+        "WHAT TO DO",
+    ]
     return screen.table(heads, [_account_row(account) for account in accounts])
 
 
@@ -92,9 +114,17 @@ def _account_row(account: Any) -> list[str]:
         account["state"],
         duration(account["for_s"]),
         str(account["inbound"]["backlog"]),
+        *_used(account["worker"]),
         account["reason"],
         account["action"] or "-",
     ]
+
+
+def _used(worker: Any) -> tuple[str, str]:
+    """Memory and processor time of an account's worker."""
+    if not worker or worker.get("memory_mb") is None:
+        return "-", "-"
+    return f"{worker['memory_mb']:g} MB", f"{worker['cpu_s']:g} s"
 
 
 def _account(screen: Screen, account: Any) -> str:
@@ -119,10 +149,19 @@ def _account(screen: Screen, account: Any) -> str:
         ("last event", local(account["last_event_ms"]) or "-"),
         ("added", local(account["created_ms"]) or "-"),
     ]
+    if done := account.get("backfill"):
+        pairs.append(("history asked", _backfill(done)))
     if account["retry_in_s"] is not None:
         pairs.insert(9, ("next try in", duration(account["retry_in_s"])))
     pairs += [("warning", text) for text in account["warnings"]]
     return screen.fields(pairs)
+
+
+def _backfill(done: Any) -> str:
+    """What came of asking the phone for its history."""
+    text = f"{local(done['at_ms'])}: {done['messages']} messages, {done['threads']} conversations"
+    text += f", {done['errors']} errors" if done["errors"] else ""
+    return f"{text}; {done['error']}" if done["error"] else text
 
 
 def _age(seconds: float | None) -> str:

@@ -5,20 +5,22 @@ Exit codes: 0 nothing to do, or done; 2 a dry run has found something; 1 it coul
 
 from __future__ import annotations
 
-import os
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from wad.core.errors import BadInput, WadError
-from wadctl.auditing import CLEAN, DUPLICATES, AuditCommand, no_audit
+from wad.core.errors import WadError
+from wadctl.auditing import CLEAN, DUPLICATES, AuditCommand, no_audit, the_place
 from wadctl.commands import config_option, json_option
 from wadctl.session import Session, session
 
 if TYPE_CHECKING:
+    from wad.audit.place import Place
     from wad.audit.reports import Repaired
+    from wad.audit.rows import Repairs
 
 _CODES: Final = {"clean": CLEAN, "to_repair": DUPLICATES, "repaired": CLEAN}
 
@@ -27,8 +29,8 @@ Mend what bugs left in the store.
 
 Without --apply it changes nothing and tells what it would do. Duplicates are marked and no longer shown; times that are
 no numbers, wrong threads, statuses and summaries are put right; what lies under a hidden id and its number becomes one.
-What every row was before is kept in a file, with which --undo takes it back. The daemon may run; it waits with its
-writes meanwhile.
+What every row was before is kept in a file, with which --undo takes it back. The daemon may run; with SQLite it waits
+with its writes meanwhile. In Firestore documents of the backend before wad are mended, and nothing is deleted.
 
 Exit code: 0 nothing to do, or done; 2 a dry run has found something, 1 it could not be done, 64 usage."""
 
@@ -72,22 +74,19 @@ def _repair(
     limit: int | None,
     file: Path | None,
 ) -> None:
-    from wad.audit.mending import Range
-    from wad.audit.repair import repair
-    from wad.clock import SystemClock
+    from wad.audit.rows import Range
 
-    now = session()
+    now, place = session(), None
     try:
-        database, state_dir = _store(file)
-        if undo is not None:
-            _take_back(now, database, undo)
-            return
-        kept = (undo_file or _usual(state_dir)) if apply else None
-        wanted = Range(account, thread, window_hours, limit)
-        report = repair(database, wanted, SystemClock().wall_ms(), kept)
+        place = the_place(file)
+        with closing(_tools(place)) as tools:
+            if undo is not None:
+                _take_back(now, tools, undo)
+                return
+            kept = (undo_file or _usual(place.state_dir)) if apply else None
+            report = tools.repair(Range(account, thread, window_hours, limit), kept)
     except WadError as error:
-        no_audit(now, error, link=False)
-        return
+        no_audit(now, error, place, link=True)
     if now.json:
         now.document(report)
     else:
@@ -95,24 +94,20 @@ def _repair(
     raise click.exceptions.Exit(_CODES[report.verdict])
 
 
-def _store(file: Path | None) -> tuple[Path, Path]:
-    """The store's file, and the state directory.  Raises BadConfig, BadInput."""
-    from wad.audit.place import place_of
+def _tools(place: Place) -> Repairs:
+    """What repairs this kind of store.  Raises WadError."""
+    from wad.audit import open_repairs
+    from wad.clock import SystemClock
 
-    place = place_of(file, os.environ)
-    if place.store != "sqlite":
-        raise BadInput(f"a store of the kind {place.store} cannot be repaired")
-    return place.state_dir / "wad.db", place.state_dir
+    return open_repairs(place.kind, place.state_dir, place.store, place.lease, SystemClock())
 
 
 def _usual(state_dir: Path) -> Path:
     return state_dir / "repairs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.undo"
 
 
-def _take_back(now: Session, database: Path, undo: Path) -> None:
-    from wad.audit.repair import take_back
-
-    report = take_back(database, undo)
+def _take_back(now: Session, tools: Repairs, undo: Path) -> None:
+    report = tools.take_back(undo)
     if now.json:
         now.document(report)
     now.say(f"taken back: {report.rows} rows, {report.threads} threads")
@@ -128,9 +123,19 @@ def _show(now: Session, report: Repaired) -> None:
         ("hidden ids", f"{report.addresses_joined} to be their numbers"),
         ("messages", f"{report.messages_moved} to go to their threads"),
         ("statuses", f"{report.statuses_corrected} to put right"),
+        ("receipts", f"{report.receipts_marked} without a message, to mark"),
         ("threads", f"{report.threads_updated} to derive again"),
         ("left as it is", f"{report.left} rows, of which nothing tells what would be right"),
     ]  # fmt: skip
+    if report.store == "sqlite":
+        rows = [row for row in rows if row[0] != "receipts"]
+    if report.changed_meanwhile:
+        rows.append(
+            (
+                "not written",
+                f"{report.changed_meanwhile} documents that changed meanwhile; run it again",
+            )
+        )
     click.echo(now.screen.fields(rows), color=now.screen.colour)
     if report.undo_file:
         now.say(f"wadctl audit repair --undo {report.undo_file} takes it back")

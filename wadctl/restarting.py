@@ -50,13 +50,16 @@ def restart_daemon(session: Session, timeout: float) -> None:
         session.document({"ok": True, **restart.facts()})
 
 
-def perform(session: Session, restart: Restart, timeout: float) -> None:
-    """Ask, and wait until another process knows every account.  Raises WadError."""
+def perform(session: Session, restart: Restart, timeout: float, command: str = "") -> None:
+    """Ask, or run what restarts it, and wait until another process knows every account.  Raises WadError."""
     with session.client() as client:
         status = client.call("status")
         restart.before, restart.accounts_before = status["boot_id"], len(status["accounts"])
         restart.step = "ask"
-        restart.before = client.call("restart")["boot_id"]
+        if not command:
+            restart.before = client.call("restart")["boot_id"]
+    if command:
+        _run(command, timeout)
     restart.step = "wait"
     session.say("asked; waiting for the next process ...")
     end, found = session.now() + timeout, "nobody answers"
@@ -71,6 +74,23 @@ def perform(session: Session, restart: Restart, timeout: float) -> None:
         f"the daemon was not back within {timeout:g} s: {found}",
         hint="systemctl status wad, journalctl -u wad",
     )
+
+
+def _run(command: str, timeout: float) -> None:
+    """A line of shell.  Raises Unavailable when it fails, TimedOut."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=timeout, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise TimedOut(f"the command to restart did not end within {timeout:g} s") from error
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        why = f": {said[-1].strip()}" if said else ""
+        raise Unavailable(f"the command to restart ended with {done.returncode}{why}")
 
 
 def _look(session: Session, restart: Restart) -> str:

@@ -49,7 +49,7 @@ LEASE: Final = {
 STATUS: Final = {
     "service": "wad", "version": "0.1.0", "pid": 812, "receipts": "after-store", "engine": "neonize", "warnings": [],
     "instance": "host_box", "accounts": [ACCOUNT],
-    "lease": LEASE,
+    "lease": LEASE, "limits": {"memory_mb": 1024, "tasks": 512, "why": ""},
 }  # fmt: skip
 HEALTH: Final = {
     "ok": True, "status": "healthy", "reasons": [], "connected": 1, "accounts_total": 1, "instanceId": "host_box",
@@ -80,6 +80,12 @@ def settings(**changed: Any) -> Configuration:
     """The configuration; `a__b` stands for `a.b`."""
     given = SETTINGS | {key.replace("__", "."): value for key, value in changed.items()}
     return Configuration({key: Setting(value, "default") for key, value in given.items()}, True)
+
+
+def named_by_unit(name: str) -> Configuration:
+    """The configuration, with a name that the unit's environment gives."""
+    given = Setting(name, "environment INSTANCE_ID")
+    return Configuration({**settings().settings, "instance.id": given}, True)
 
 
 HEALTHY: Final = Facts(
@@ -118,6 +124,11 @@ def status(**changed: Any) -> dict[str, Any]:
 def account(**changed: Any) -> dict[str, Any]:
     """A status with one account like this."""
     return status(accounts=[ACCOUNT | changed])
+
+
+def limited(tasks: int | None, why: str) -> dict[str, Any]:
+    """A status whose workers have no limit of memory."""
+    return status(limits={"memory_mb": None, "tasks": tasks, "why": why})
 
 
 def lease(**changed: Any) -> dict[str, Any]:
@@ -176,6 +187,8 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("port", {"configuration": settings(http__port=0), "listeners": (Listener(41234, "127.0.0.1", 812, "wad"),)}, P,
          "port 41234", ""),
         ("sessions_persistent", {"mounts": (replace(DISK, kind="tmpfs"),)}, F, "in memory", "cp -a /var/lib/wad/."),
+        ("sessions_persistent", {"mounts": (replace(DISK, at="/var/lib/wad", kind="tmpfs"),)}, F, "in memory",
+         "cp -a /var/lib/wad /var/lib/wad.kept"),
         ("sessions_persistent", {"mounts": (replace(DISK, path="/tmp/wad"),)}, F, "emptied at boot", "/var/lib/wad"),
         ("sessions_persistent", {"mounts": (replace(DISK, kind="overlay"),)}, W, "container", "docker run -v"),
         ("sessions_writable", {"sessions": Directory("/x", False)}, F, "does not exist", "install -d -m 0700 -o wad"),
@@ -192,6 +205,9 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("sessions", {"accounts": ()}, W, "no account", "wadctl account add"),
         ("sessions", {"accounts": (SessionCounts("one", error="it is damaged"),)}, F, "damaged", "restore session.db"),
         ("sessions", {"accounts": (SessionCounts("one"),)}, W, "not paired: one", "wadctl account pair one"),
+        ("sessions", {"accounts": (SessionCounts("one", True, True, 30, 3, 2, 1), SessionCounts("two", True))}, P,
+         "sessions 3, app_state_keys 2, app_state_versions 1: one paired 30/3/2/1; two paired 0/0/0/0", ""),
+        ("sessions", {"accounts": tuple(SessionCounts(f"a{n}", True) for n in range(32))}, P, "; 2 more", ""),
         ("sessions", {"accounts": (SessionCounts("one", enabled=False),)}, P, "account_dirs 1, paired 0", ""),
         ("sessions", {"accounts": (SessionCounts("one", paired=True, set_aside=("spool.db.damaged-1",)),)}, W,
          "spool.db.damaged-1", "wadctl account show one"),
@@ -200,6 +216,13 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("accounts", {"daemon": account(state="logged_out", action="wadctl account pair X")}, F, "logged_out",
          "wadctl account pair X"),
         ("accounts", {"daemon": account(state="reconnecting")}, W, "reconnecting", "wadctl status"),
+        ("limits", {"daemon": None}, S, "does not answer", ""),
+        ("limits", {"daemon": {k: v for k, v in STATUS.items() if k != "limits"}}, S, "does not tell", ""),
+        ("limits", {"daemon": limited(512, "no controller of memory")}, W,
+         "each may take 512 tasks: no controller of memory", "/sys/fs/cgroup/cgroup.controllers"),
+        ("limits", {"daemon": limited(None, "not started by systemd"), "systemd": False}, S,
+         "none: not started by systemd", ""),
+        ("limits", {"daemon": limited(512, "")}, P, "each may take 512 tasks", ""),
         ("health", {"health": None}, S, "http.enabled", ""),
         ("health", {"health": Answer(0, error="refused")}, F, "no answer: refused", "curl -si"),
         ("health", {"health": Answer(0, error="refused"), "daemon": None}, S, "does not answer", ""),
@@ -223,6 +246,10 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("instance_id", {"configuration": Configuration({}, False)}, S, "cannot be read", ""),
         ("instance_id", {"configuration": settings(instance__id="host_0123456789ab")}, W, "container's", "[instance]"),
         ("instance_id", {"configuration": settings(instance__id="host_localhost")}, W, "other machines", "[instance]"),
+        ("instance_id", {"configuration": named_by_unit("localhost")}, W, "other machines",
+         "systemctl edit wad    # [Service] Environment=INSTANCE_ID="),
+        ("instance_id", {"configuration": named_by_unit("localhost"), "systemd": False}, W, "other machines",
+         "[instance]"),
         ("instance_id", {"health": health(instanceId="another")}, F, "another instance answers", "ss -ltnp"),
         ("firestore", {"configuration": settings(store__firestore_credentials="(set)")}, S, "are not used", ""),
         ("firestore", {"configuration": CLOUD, "credentials": Credentials("environment X", problem="not JSON")}, F,

@@ -95,3 +95,13 @@ def test_numbers_are_hashes() -> None:
     """The report can be passed on."""
     _, report = judge(GOOD)
     assert "15550000012" not in msgspec.json.encode(report).decode()
+
+
+def test_an_audit_without_its_index() -> None:
+    """It looked at the right documents, but at what price: it counts only where that is allowed."""
+    messages = msgspec.structs.replace(GOOD.after.messages, used_fallback=True)
+    fallen = replace(GOOD, after=replace(GOOD.after, messages=messages))
+    end, report = judge(fallen)
+    assert (end, report.not_ready_reason, report.used_fallback) == (2, "index_missing", True)
+    assert msgspec.to_builtins(report)["not_ready_reason"] == "index_missing"
+    assert judge(replace(fallen, fallback_allowed=True))[0] is End.VERIFIED

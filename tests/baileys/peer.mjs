@@ -1,6 +1,7 @@
 // The Node backend in small: the real Baileys on a session directory, spoken to by lines of JSON.
 //   node peer.mjs BAILEYS_ROOT SESSION_DIR PROXY ROOT_KEY_HEX
-// It tells {"event": "qr" | "open" | "message" | "sent" | "closed", ...}; it is told {"to", "text"}, and ends with stdin.
+// It tells {"event": "qr" | "open" | "message" | "sent" | "closed", ...}; it is told {"to", "text"}, and ends with stdin
+// or SIGTERM.
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
@@ -45,12 +46,17 @@ async function connect() {
   })
 }
 
+// What is being written to the directory gets its time: as a backend that is stopped gently.
+async function end() {
+  await socket.end(undefined)
+  setTimeout(() => process.exit(0), 300)
+}
+
+process.once('SIGTERM', end)
 await connect()
 for await (const line of createInterface({ input: process.stdin })) {
   const { to, text } = JSON.parse(line)
   const sent = await socket.sendMessage(to, { text })
   tell({ event: 'sent', id: sent.key.id })
 }
-// What is being written to the directory gets its time: as a backend that is stopped gently.
-await socket.end(undefined)
-setTimeout(() => process.exit(0), 300)
+await end()

@@ -15,6 +15,7 @@ from tests.contracts.amendments import AmendmentContract
 from tests.contracts.chats import ChatContract
 from tests.contracts.orders import OrderContract
 from tests.contracts.own_amendments import OwnAmendmentContract
+from tests.contracts.past import PastContract
 from tests.contracts.people import PeopleContract
 from tests.contracts.world import (
     ACC,
@@ -51,7 +52,12 @@ from wad.store.port import Cursor, Page, Store
 
 
 class StoreContract(
-    AmendmentContract, ChatContract, OrderContract, OwnAmendmentContract, PeopleContract
+    AmendmentContract,
+    ChatContract,
+    OrderContract,
+    OwnAmendmentContract,
+    PastContract,
+    PeopleContract,
 ):
     """The suite.  Every test gets an empty store."""
 

@@ -1,52 +1,233 @@
-"""The audits where the store is Firestore: they look at the working copy of this machine."""
+"""The audits of Firestore itself: what wad told there, and what other programs left."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
-from tests.audit.damage import copy_message, ids
-from tests.contracts.world import ACC, BOB, NOON, arrival
-from tests.firestore.daemons import a_machine
+from tests.contracts.world import ACC, ANN_THREAD, BOB, NOON, arrival
+from tests.firestore.left_behind import (
+    a_thread,
+    everything_wrong,
+    of_a_function,
+    of_m,
+    put,
+)
+from tests.firestore.refusing import LINK, denied, no_descending_index, no_index, refusing
+from tests.firestore.stores import Console
 from tests.firestore.test_telling import reigning
-from wad.audit import open_rows
 from wad.audit.duplicates import Question, audit_messages, audit_threads
+from wad.audit.firestore.rows import FirestoreRows
+from wad.audit.reports import MessagesReport, ThreadsReport
+from wad.clock import SystemClock
 from wad.store.firestore.access import Access
+from wad.store.firestore.client import Firestore
+from wadctl.__main__ import root
 
 pytestmark = pytest.mark.timeout(180)
 
+NOW = NOON + 60_000
+HOUR = 3_600_000
 
-async def test_what_other_machines_told_is_looked_at(access: Access, tmp_path: Path) -> None:
-    """And what this one has; a message that is there twice is found, and nothing else."""
-    (tmp_path / "other").mkdir()
-    async with reigning(access, tmp_path / "other", "there", epoch=1) as store:
-        await store.record(ACC, [*arrival(1), *arrival(1, BOB)])
+
+@pytest.fixture
+def console(access: Access) -> Iterator[Console]:
+    """What a person sees."""
+    console = Console(access)
+    yield console
+    console.close()
+
+
+def audited(access: Access, question: Question) -> tuple[MessagesReport, ThreadsReport]:
+    """Both audits."""
+    with closing(FirestoreRows(Firestore(access, "audit", 1))) as rows:
+        return audit_messages(rows, question), audit_threads(rows, question)
+
+
+def run(access: Access, directory: Path, *words: str, **environ: str) -> Result:
+    """wadctl in this process, configured for this Firestore."""
+    env = {
+        "WAD_STATE_DIR": str(directory), "WAD_STORE_KIND": "firestore", "WAD_CONFIG": None,
+        "GOOGLE_CLOUD_PROJECT": access.project, "FIRESTORE_EMULATOR_HOST": access.emulator,
+        "FIREBASE_SERVICE_ACCOUNT_JSON": None, "GOOGLE_APPLICATION_CREDENTIALS": None,
+    } | environ  # fmt: skip
+    return CliRunner().invoke(root, ["audit", *words], env=env, prog_name="wadctl")
+
+
+def ask(access: Access, directory: Path, *words: str, code: int = 0) -> Any:
+    """The JSON document of a command that ends so."""
+    result = run(access, directory, *words, "--json")
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+# --- what is read ---------------------------------------------------------------------------------------
+
+
+async def test_what_wad_tells_is_clean(access: Access, tmp_path: Path) -> None:
+    """Its documents have one time, one id and one thread each."""
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, [*arrival(1), *arrival(2), *arrival(1, BOB)])
         await store.told()
-    question = Question(NOON + 60_000)
-    async with reigning(access, tmp_path, "wad", epoch=2) as store:
-        await store.record(ACC, [*arrival(1), *arrival(2)])
-        with closing(open_rows("firestore", tmp_path)) as rows:
-            messages, threads = audit_messages(rows, question), audit_threads(rows, question)
+    messages, threads = audited(access, Question(NOW))
     assert (messages.verdict, messages.store, messages.total_docs) == ("clean", "firestore", 3)
-    assert (threads.verdict, threads.total_threads) == ("clean", 2)
-    copy_message(tmp_path / "wad.db", ids(tmp_path / "wad.db")[0], "twin")
-    with closing(open_rows("firestore", tmp_path)) as rows:
-        assert audit_messages(rows, question).duplicates_count_active == 1
+    assert (messages.ts_client_types, messages.mode_used) == ({"timestamp": 3}, "desc")
+    assert (threads.verdict, threads.total_threads, threads.unknown_name_count) == ("clean", 2, 0)
 
 
-async def test_wadctl_beside_the_daemon(tmp_path: Path, access: Access) -> None:
-    """The commands find the working copy by the daemon's configuration; repair leaves Firestore alone."""
-    environ = {"WAD_STORE_KIND": "firestore"}
-    async with a_machine(tmp_path, access, "a", environ=environ) as machine:
-        await machine.daemon.start()
-        await machine.until_mode("active")
-        audit = await machine.daemon.wadctl("audit", "messages", "--json")
-        repair = await machine.daemon.wadctl("audit", "repair", "--json")
-        doctor = await machine.daemon.wadctl("doctor", "--json", timeout=100)
-    assert (audit.returncode, json.loads(audit.stdout)["store"]) == (10, "firestore")
-    assert (repair.returncode, json.loads(repair.stdout)["code"]) == (1, "bad_input")
-    lines = {check["id"]: check for check in json.loads(doctor.stdout)["checks"]}
-    assert "no message in the last 48 h" in lines["duplicates"]["evidence"]
+async def test_what_others_left_is_found(access: Access, console: Console) -> None:
+    """One message under two ids, another under a hidden id; receipts alone have no time, and are counted."""
+    await everything_wrong(console, NOW)
+    messages, threads = audited(access, Question(NOW))
+    assert (messages.total_docs, messages.duplicates_count_active) == (8, 2)
+    assert messages.ts_client_types == {"absent": 2, "string": 2, "timestamp": 6}
+    assert messages.skipped.unreadable_time == 2
+    assert (threads.duplicates_count, threads.object_threads_count) == (1, 1)
+    assert (threads.lid_threads_count, threads.redirected_threads_count) == (1, 0)
+
+
+async def test_texts_do_not_pass_every_window(access: Access, console: Console) -> None:
+    """In the reference 48 hours, one hour and 15 minutes showed the same documents, those whose time is a text."""
+    await put(
+        console,
+        old=of_a_function(NOW - 50 * HOUR),
+        recent=of_a_function(NOW - HOUR // 2),
+        digits=of_m("W1", NOW) | {"tsClient": str(NOW - HOUR // 3)},
+        seconds=of_m("W2", NOW) | {"tsClient": (NOW - HOUR // 4) // 1000},
+        number=of_m("W3", NOW) | {"tsClient": NOW - 49 * HOUR},
+        now=of_m("W4", NOW - 1000),
+    )
+    counts = [
+        audited(access, Question(NOW, hours))[0].total_docs for hours in (60, 48, 1, 0.25, 0.001)
+    ]
+    assert counts == [6, 4, 4, 2, 1]
+    skipped = audited(access, Question(NOW, 48))[0].skipped
+    assert (skipped.out_of_window, skipped.unreadable_time) == (2, 0)
+
+
+async def test_the_newest_count_whatever_type_their_time_has(
+    access: Access, console: Console
+) -> None:
+    """The limit cuts the oldest, and says so."""
+    await put(
+        console,
+        **{f"t{n}": of_m(f"W{n}", NOW - n * 1000) for n in range(1, 8, 2)},
+        **{f"s{n}": of_a_function(NOW - n * 1000, f"text {n}") for n in range(2, 8, 2)},
+    )
+    report, _ = audited(access, Question(NOW, limit=4))
+    assert (report.total_docs, report.limit_reached) == (4, True)
+    assert (report.newest_age_seconds, report.oldest_age_seconds) == (1, 4)
+    assert report.skipped.out_of_window == 0
+
+
+async def test_one_account_and_one_thread(access: Access, console: Console) -> None:
+    """Only what was asked for; messages of other collections are none of ours."""
+    await put(console, a=of_m("W1", NOW), b=of_m("W2", NOW - 1000, "more"))
+    other = of_m("W1", NOW) | {"accountId": "two"}
+    await console.set("threads/two__40700000001@s.whatsapp.net/messages/a", other)
+    await console.set("chats/x/messages/a", other)
+    await console.set(f"threads/{ANN_THREAD}", a_thread(NOW))
+    await console.set("threads/two__40700000001@s.whatsapp.net", a_thread(NOW) | {"accountId": "two"})  # fmt: skip
+    totals = [
+        audited(access, Question(NOW, account=account, thread=thread))[0].total_docs
+        for account, thread in (("", ""), (ACC, ""), ("two", ""), ("", ANN_THREAD))
+    ]
+    assert totals == [3, 2, 1, 2]
+    assert audited(access, Question(NOW, account="two"))[1].total_threads == 1
+
+
+async def test_marks_and_redirects_count_no_more(access: Access, console: Console) -> None:
+    """What was marked before is left out, unless it is asked for."""
+    await put(console, a=of_m("W1", NOW), b=of_m("W1", NOW) | {"isDuplicate": True})
+    await console.set(f"threads/{ANN_THREAD}", a_thread(NOW))
+    old = a_thread(NOW, jid="111222333@lid") | {"redirectTo": ANN_THREAD, "hidden": True}
+    await console.set(f"threads/{ACC}__111222333@lid", old)
+    messages, threads = audited(access, Question(NOW, exclude_marked=False))
+    assert (messages.duplicates_count_active, messages.duplicates_count_all) == (0, 1)
+    assert (threads.verdict, threads.total_threads) == ("clean", 1)
+    assert threads.redirected_threads_count == 1
+
+
+# --- the commands -------------------------------------------------------------------------------------
+
+
+async def test_the_commands_and_their_codes(
+    access: Access, console: Console, tmp_path: Path
+) -> None:
+    """0, 2, 10; the daemon need not run, nor have a working copy."""
+    now = SystemClock().wall_ms()
+    assert ask(access, tmp_path, "messages", code=10)["verdict"] == "inconclusive"
+    await put(console, a=of_m("W1", now))
+    assert ask(access, tmp_path, "messages")["store"] == "firestore"
+    await put(console, b=of_m("W1", now))
+    assert ask(access, tmp_path, "messages", code=2)["duplicatesCountActive"] == 1
+    await console.set(f"threads/{ANN_THREAD}", a_thread(now))
+    assert ask(access, tmp_path, "threads")["totalThreads"] == 1
+    assert "wadctl audit repair" in run(access, tmp_path, "messages").stdout
+
+
+async def test_without_the_descending_index(
+    access: Access, console: Console, tmp_path: Path
+) -> None:
+    """The ascending one serves, over several pages; the report says so, and where the index is made."""
+    now = SystemClock().wall_ms()
+    await put(console, **{f"m{n}": of_m(f"W{n}", now - n * 1000) for n in range(9)})
+    with refusing(access.emulator, no_descending_index) as address:
+        there = replace(access, emulator=address)
+        report = ask(there, tmp_path, "messages", "--limit", "4")
+        silent = ask(there, tmp_path, "messages", "--no-print-index-link")
+        shown = run(there, tmp_path, "messages").stdout
+    assert (report["usedFallback"], report["modeUsed"]) == (True, "asc_fallback")
+    assert (report["hint"], report["indexLink"]) == (None, LINK)
+    assert (report["totalDocs"], report["limitReached"]) == (4, True)
+    assert report["newestAgeSeconds"] < report["oldestAgeSeconds"] < 8
+    assert silent["indexLink"] is None
+    assert LINK in shown
+
+
+async def test_without_any_index(access: Access, tmp_path: Path) -> None:
+    """No audit took place: another code than duplicates, the reason, and the link, which can be left out."""
+    with refusing(access.emulator, no_index) as address:
+        there = replace(access, emulator=address)
+        failure = ask(there, tmp_path, "messages", code=1)
+        silent = ask(there, tmp_path, "messages", "--printIndexLink", code=1)
+        hidden = ask(there, tmp_path, "messages", "--no-printIndexLink", code=1)
+    assert (failure["error"], failure["code"]) == ("firestore_query_failed", 9)
+    assert (failure["hint"], failure["indexLink"]) == ("missing_index", LINK)
+    assert (failure["usedFallback"], failure["modeUsed"]) == (True, "asc_fallback")
+    assert (failure["projectId"], failure["emulatorHost"]) == (access.project, address)
+    assert (silent["indexLink"], hidden["indexLink"]) == (LINK, None)
+
+
+async def test_without_permission(access: Access, tmp_path: Path) -> None:
+    """The hint says which of the two it is."""
+    with refusing(access.emulator, denied) as address:
+        failure = ask(replace(access, emulator=address), tmp_path, "threads", code=1)
+    assert (failure["hint"], failure["code"]) == ("permission_denied", 7)
+    assert (failure["usedFallback"], failure["indexLink"]) == (False, None)
+
+
+def test_without_credentials(tmp_path: Path) -> None:
+    """Nothing was asked; what there is of credentials is told, and none of them."""
+    result = run(
+        Access(), tmp_path, "messages", "--json",
+        FIREBASE_SERVICE_ACCOUNT_JSON='{"private_key": "secret"}', GOOGLE_CLOUD_PROJECT="demo",
+        FIRESTORE_EMULATOR_HOST="", HOME=str(tmp_path),
+    )  # fmt: skip
+    failure = json.loads(result.stdout)
+    assert (result.exit_code, failure["error"]) == (1, "firestore_unavailable")
+    assert failure["env"] == {
+        "has_GAC": False,
+        "gac_path_len": 0,
+        "gac_file_exists": False,
+        "has_ADC": False,
+        "projectId_present": True,
+    }
+    assert "secret" not in result.output

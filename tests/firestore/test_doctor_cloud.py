@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.contracts.world import ANN_THREAD
 from tests.firestore.daemons import Machine, a_machine
+from tests.firestore.left_behind import a_thread, of_m, put
 from tests.firestore.proxy import Weather
+from tests.firestore.refusing import denied, no_index, refusing
+from tests.firestore.stores import Console
+from wad.clock import SystemClock
 from wad.store.firestore.access import Access
 
 pytestmark = pytest.mark.timeout(180)
@@ -59,3 +66,49 @@ async def test_credentials_that_are_none(tmp_path: Path, access: Access) -> None
     assert checks["firestore"]["outcome"] == "FAIL"
     assert "client_email" in checks["firestore"]["evidence"]
     assert "secret" not in json.dumps(checks)
+
+
+async def test_a_service_account_that_may_nothing(tmp_path: Path, access: Access) -> None:
+    """The right line says what to grant, and the audits are not called broken as well."""
+    with refusing(access.emulator, denied) as address:
+        there = replace(access, emulator=address)
+        environ = {"WAD_STORE_KIND": "firestore"}
+        async with a_machine(tmp_path, there, "a", environ=environ) as machine:
+            await machine.daemon.start()
+            await machine.until_mode("passive")
+            checks = await examined(machine)
+    assert checks["firestore"]["outcome"] == "FAIL"
+    assert "denies access" in checks["firestore"]["evidence"]
+    assert "roles/datastore.user" in checks["firestore"]["fix"][1]
+    assert checks["duplicates"]["outcome"] == "SKIPPED"
+
+
+async def test_what_lies_in_firestore_is_audited(tmp_path: Path, access: Access) -> None:
+    """Documents that the backend before wad wrote twice are found there; the fix mends them beside the daemon."""
+    now = SystemClock().wall_ms()
+    with closing(Console(access)) as console:
+        await put(console, a=of_m("W1", now), b=of_m("W1", now))
+        await console.set(f"threads/{ANN_THREAD}", a_thread(now))
+    environ = {"WAD_STORE_KIND": "firestore"}
+    async with a_machine(tmp_path, access, "a", environ=environ) as machine:
+        await machine.daemon.start()
+        await machine.until_mode("active")
+        checks = await examined(machine)
+        assert checks["duplicates"]["outcome"] == "FAIL"
+        assert checks["duplicates"]["fix"][-1] == "wadctl audit repair --apply"
+        mended = await machine.daemon.wadctl("audit", "repair", "--apply")
+        assert mended.returncode == 0, mended
+        assert (await examined(machine))["duplicates"]["outcome"] == "PASS"
+
+
+async def test_an_index_that_is_missing(tmp_path: Path, access: Access) -> None:
+    """Nothing else is wrong; the fix makes it."""
+    with refusing(access.emulator, no_index) as address:
+        there = replace(access, emulator=address)
+        environ = {"WAD_STORE_KIND": "firestore"}
+        async with a_machine(tmp_path, there, "a", environ=environ) as machine:
+            await machine.daemon.start()
+            await machine.until_mode("active")
+            checks = await examined(machine)
+    assert (checks["duplicates"]["outcome"], checks["lock"]["outcome"]) == ("FAIL", "PASS")
+    assert checks["duplicates"]["fix"][0].startswith("firebase deploy --only firestore:indexes")

@@ -25,6 +25,7 @@ from tests.contracts.world import (
     queued,
     text,
 )
+from wad.core.autoreply import AutoReply
 from wad.core.change import PutMessage
 from wad.core.connection import State
 from wad.core.errors import BadInput
@@ -32,9 +33,11 @@ from wad.core.event import Content, Media, MessageKind
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Reaction, Thread
 from wad.core.outbox import LEFT, Sent, Unknown, advance
+from wad.core.past import Backfill, ThreadResult
 from wad.store.fields import (
     above_floor,
     account_fields,
+    auto_reply_of,
     gone_account_fields,
     message_fields,
     redirect_fields,
@@ -259,6 +262,44 @@ def test_an_account_has_a_status_that_the_apps_know(state: State) -> None:
     assert (fields["status"] == "connected") is (state is State.CONNECTED)
     assert (fields["statusDetail"], fields["qrCode"], fields["pairingCode"]) == (state, None, None)
     assert (fields["lastError"] is None) is (state is State.CONNECTED)
+
+
+def test_settings_for_replies_lie_in_the_account_s_document() -> None:
+    """Under the reference's names; where nobody has set any here, what others wrote there stays."""
+    assert not any(name.startswith("autoReply") for name in account_fields(a_status()))
+    kept = AutoReply(enabled=True, prompt="Be kind.", more={"faq": []})
+    fields = account_fields(msgspec.structs.replace(a_status(), auto_reply=kept))
+    assert (fields["autoReplyEnabled"], fields["autoReplyPrompt"]) == (True, "Be kind.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({}, None),
+        ({"autoReplyEnabled": None, "autoReplyPrompt": 5}, None),
+        ({"autoReplyEnabled": True}, AutoReply(enabled=True)),
+        ({"autoReplyPrompt": "p"}, AutoReply(prompt="p")),
+        ({"autoReplyEnabled": "yes", "autoReplyPrompt": "p"}, AutoReply(prompt="p")),
+    ],
+)
+def test_settings_for_replies_of_another_program(fields: dict[str, Any], found: object) -> None:
+    """What is no such setting is none; whoever wrote it."""
+    assert auto_reply_of(fields) == found
+
+
+def test_a_backfill_lies_in_the_account_s_document() -> None:
+    """When it began and what it brought, and no more: nothing that could outlive a crash."""
+    assert not any("ackfill" in name for name in account_fields(a_status()))
+    done = Backfill(at_ms=NOON)
+    for number in range(12):
+        why = "no answer" if number == 1 else ""
+        done = done.plus(ThreadResult(thread=f"t{number}", messages=number, error=why))
+    fields = account_fields(msgspec.structs.replace(a_status(), backfill=done.ended("it stopped")))
+    assert fields["lastBackfillAt"] == NOON_AT
+    result = fields["lastBackfillResult"]
+    assert (result["threads"], result["messages"], result["errors"]) == (12, 66, 2)
+    assert len(result["threadResults"]) == 10
+    assert result["threadResults"][1] == {"threadId": "t1", "messages": 1, "error": "no answer"}
 
 
 def test_a_withdrawn_account_is_deleted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,19 @@ from typing import Any
 import pytest
 from google.cloud.firestore_v1.base_query import BaseQuery
 
-from tests.contracts.world import ACC, EPOCH, arrival, queued, sent
-from tests.firestore.stores import a_store
+from tests.contracts.world import ACC, ANN_THREAD, EPOCH, NOON, arrival, queued, sent
+from tests.firestore.stores import LEASE, Console, a_store
+from tests.firestore.test_audit import audited
 from tests.firestore.test_lease import a_record
 from tests.world import until
+from wad.audit.duplicates import Question
+from wad.audit.firestore.repair import FirestoreRepairs
+from wad.audit.rows import Range
+from wad.clock import SystemClock
 from wad.store.firestore.access import Access
+from wad.store.firestore.client import Firestore
 from wad.store.firestore.fetcher import COLLECTIONS
+from wad.store.firestore.foreign import ID_FIELDS
 
 FILE = Path(__file__).parents[2] / "packaging" / "firestore" / "firestore.indexes.json"
 
@@ -82,6 +90,9 @@ def needs(monkeypatch: pytest.MonkeyPatch) -> set[Need]:
 
 async def test_every_query_has_its_index(access: Access, tmp_path: Path, needs: set[Need]) -> None:
     """What the store and the lease ask, once each, with something to find for all of it."""
+    console = Console(access)
+    await console.set(f"threads/{ANN_THREAD}", {"lastMessageAtMs": NOON})
+    console.close()
     async with a_store(access, tmp_path, "here") as here, here.reign(EPOCH, lambda account: None):
         await here.record(ACC, arrival(1))
         await sent(here, queued(), "W1")
@@ -96,9 +107,23 @@ async def test_every_query_has_its_index(access: Access, tmp_path: Path, needs: 
         await there.fetch()
     async with a_record(access) as record:
         await record.history(5)
+    by_id = {Need("messages", "COLLECTION", ((name, "ASCENDING"),)) for name in ID_FIELDS}
+    assert by_id <= needs
     assert set(COLLECTIONS) | {"outbox", "machines", "history"} <= {
         need.collection for need in needs
     }
+    assert [need for need in sorted(needs, key=repr) if not is_covered(need)] == []
+
+
+async def test_every_question_of_the_audits_has_its_index(
+    access: Access, tmp_path: Path, needs: set[Need]
+) -> None:
+    """Of everything, of one account, of one thread; and what a repair reads."""
+    for account, thread in (("", ""), (ACC, ""), (ACC, ANN_THREAD)):
+        audited(access, Question(NOON, account=account, thread=thread))
+    with closing(FirestoreRepairs(Firestore(access, "r", 1), LEASE, tmp_path, SystemClock())) as it:
+        it.repair(Range(), None)
+    assert {"messages", "threads", "jid_aliases"} <= {need.collection for need in needs}
     assert [need for need in sorted(needs, key=repr) if not is_covered(need)] == []
 
 

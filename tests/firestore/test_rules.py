@@ -23,6 +23,9 @@ PATHS = (
     "wad_facts/f1",
     "jid_aliases/one__1@lid",
     "send_requests/k1",
+    "message_ids/one__W1",
+    "contacts/one__a@s.whatsapp.net",
+    "threads/one__a@s.whatsapp.net/dedupe/d1",
     "wa_metrics/longrun/locks/wa_connection",
     "wa_sessions/one",
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.firestore.proxy import Weather
 from tests.firestore.stores import Console
 from tests.firestore.test_fields import of_a_function
 from tests.whatsapp import Account, Peer, WhatsApp
+from wad.core.errors import Passive, Unavailable
 from wad.store.firestore.access import Access
 
 pytestmark = pytest.mark.timeout(180)
@@ -129,3 +131,70 @@ async def test_an_outage_loses_and_doubles_nothing(
             len(idents),
             found[-1]["body"],
         )
+
+
+async def test_what_is_sent_and_receipted_meanwhile_is_so_once(
+    access: Access, tmp_path: Path
+) -> None:
+    """Sends and receipts are under way when Firestore goes, and come while it is away, past the lease and back.
+
+    A function queues by itself; a client that is told `unavailable` asks again under the same key.
+    """
+    async with a_site(access, tmp_path) as site:
+        daemon, queue = site.machine.daemon, itertools.count()
+
+        async def a_function_queues(count: int) -> None:
+            for number in itertools.islice(queue, count):
+                entry = of_a_function(
+                    requestId=f"r{number}", clientMessageId=f"c{number}", accountId=site.ident, threadId=site.thread,
+                    toJid="15550000012@s.whatsapp.net", body=f"function {number}",
+                    payload={"text": f"function {number}"}, createdAt=datetime.now(UTC),
+                )  # fmt: skip
+                await site.console.set(f"outbox/r{number}", entry)
+
+        async def a_client_sends(number: int) -> None:
+            while True:
+                with suppress(Unavailable, Passive):
+                    await daemon.call(
+                        "messages.send",
+                        account="shop",
+                        to="+15550000012",
+                        text=f"client {number}",
+                        client_id=f"k{number}",
+                    )
+                    return
+                await asyncio.sleep(0.2)
+
+        async def bob_reads(texts: list[str]) -> None:
+            for text in texts:
+                got = await site.bob.received(site.account, text=text)
+                await site.bob.send_receipt(site.account, got.ident, kind="read")
+
+        async def all_read() -> None:
+            while True:
+                found = [m for m in await site.messages() if m["direction"] == "outbound"]
+                if len(found) == len(wanted) and {m["status"] for m in found} == {"read"}:
+                    return
+                await asyncio.sleep(0.05)
+
+        wanted = [f"function {n}" for n in range(15)] + [f"client {n}" for n in range(6)]
+        await a_function_queues(5)
+        await asyncio.gather(*(a_client_sends(number) for number in range(3)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bob_reads(wanted))
+            site.machine.proxy.weather = Weather.SWALLOWED
+            await a_function_queues(5)
+            clients = [group.create_task(a_client_sends(number)) for number in range(3, 6)]
+            await site.machine.until_mode("passive")
+            await a_function_queues(5)
+            assert not any(client.done() for client in clients)
+            site.machine.proxy.weather = Weather.CLEAR
+        async with asyncio.timeout(60):
+            await all_read()
+        assert Counter(message.text for message in site.bob.inbox) == Counter(wanted)
+        queued = [m.text for m in site.bob.inbox if m.text.startswith("function")]
+        assert queued == wanted[:15]
+        found = [m for m in await site.messages() if m["direction"] == "outbound"]
+        assert Counter(m["body"] for m in found) == Counter(wanted)
+        entries = (await site.console.all("outbox")).values()
+        assert Counter(entry["status"] for entry in entries) == {"sent": len(wanted)}

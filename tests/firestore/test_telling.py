@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.contracts.world import (
@@ -19,6 +20,7 @@ from tests.contracts.world import (
     BOB,
     CLAIMED,
     EPOCH,
+    GROUP,
     NOON,
     S,
     a_status,
@@ -39,11 +41,14 @@ from tests.contracts.world import (
 from tests.firestore.stores import Console, a_store
 from tests.firestore.test_fields import of_a_function
 from tests.world import until
+from wad.core.autoreply import AutoReply
 from wad.core.change import PutAlias, PutChat
 from wad.core.errors import Conflict, Fenced, Unavailable
 from wad.core.event import Mark
+from wad.core.identity import stable_key
 from wad.core.outbox import Claim, Claimed, Refused, Retry, Sent
 from wad.core.outgoing import Reaction, Target
+from wad.core.past import Backfill
 from wad.store.firestore.access import Access
 from wad.store.firestore.capture import FACTS, Dirty, Kind, put
 from wad.store.firestore.documents import Told
@@ -141,6 +146,32 @@ async def test_a_hidden_id_that_gets_a_number_redirects(
     assert (old["redirectTo"], old["hidden"]) == (ANN_THREAD, True)
     (alias,) = (await console.all("jid_aliases")).values()
     assert (alias["rawJid"], alias["canonicalJid"]) == (str(ANN_LID), str(ANN))
+
+
+async def test_what_was_set_of_replies_elsewhere_stays(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """What the backend before has written is not touched until somebody sets something here; then it is replaced."""
+    await console.set(
+        f"accounts/{ACC}",
+        {"autoReplyEnabled": True, "autoReplyPrompt": "old", "lastBackfillAt": NOON},
+    )
+    async with reigning(access, tmp_path) as store:
+        await store.put_account(a_status(), epoch=EPOCH)
+        await store.told()
+        before = await console.there(f"accounts/{ACC}")
+        assert (before["autoReplyPrompt"], before["lastBackfillAt"]) == ("old", NOON)
+        assert await store.auto_reply(ACC) == AutoReply(enabled=True, prompt="old")
+        assert await store.auto_reply("nobody") is None
+        kept, done = AutoReply(enabled=False, prompt="new"), Backfill(at_ms=NOON, threads=2)
+        shown = msgspec.structs.replace(a_status(), auto_reply=kept, backfill=done)
+        await store.put_account(shown, epoch=EPOCH)
+        await store.told()
+        assert await store.accounts() == [shown]
+    after = await console.there(f"accounts/{ACC}")
+    assert (after["autoReplyEnabled"], after["autoReplyPrompt"]) == (False, "new")
+    assert after["lastBackfillAt"].timestamp() * 1000 == NOON
+    assert after["lastBackfillResult"]["threads"] == 2
 
 
 async def test_an_account_is_published_and_withdrawn(
@@ -247,6 +278,96 @@ async def test_a_key_of_the_backend_before_is_not_used_again(
         with pytest.raises(Conflict, match="backend before wad: sent"):
             await store.enqueue(queued())
         assert not (await store.enqueue(queued("k2"))).duplicate
+
+
+async def test_a_request_is_found_by_the_backend_before_us(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """If it goes on after wad it sends nothing again; asking wad again is one message still."""
+    async with reigning(access, tmp_path) as store:
+        await store.enqueue(queued())
+        request = await console.there("send_requests/k1")
+        assert (request["accountId"], request["threadId"]) == (ACC, ANN_THREAD)
+        assert (request["to"], request["status"]) == (str(ANN), "queued")
+        await sent(store, queued(), "W1")
+        await store.told()
+        assert (await store.enqueue(queued())).duplicate
+    assert await console.there("send_requests/k1") == request
+    async with a_store(access, tmp_path, "there") as there:
+        assert (await there.enqueue(queued())).duplicate
+
+
+async def test_a_request_of_another_account_stays(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Its key was used there and counts there."""
+    theirs = {"accountId": "other", "status": "sent"}
+    await console.set("send_requests/k1", theirs)
+    async with reigning(access, tmp_path) as store:
+        await sent(store, queued(), "W1")
+        await store.told()
+    assert await console.there("send_requests/k1") == theirs
+
+
+async def test_a_key_of_a_functions_entry_is_that_entry(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Its document bears another id; the same key over HTTP is the same message, and never another one's."""
+    await a_proxy_send(console)
+    async with a_store(access, tmp_path) as store:
+        done = await store.enqueue(queued("c1"))
+        assert (done.duplicate, done.entry.id) == (True, "r1")
+        with pytest.raises(Conflict):
+            await store.enqueue(queued("c1", "other words"))
+    assert list(await console.all("outbox")) == ["r1"]
+
+
+async def test_a_key_that_the_backend_before_has_sent_is_not_used_again(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Its entry is no longer queued, and was never wad's; another account's says nothing."""
+    await a_proxy_send(console, status="sent")
+    await a_proxy_send(console, "r2", status="sent", accountId="other", clientMessageId="c2")
+    async with a_store(access, tmp_path) as store:
+        with pytest.raises(Conflict, match="backend before wad: sent"):
+            await store.enqueue(queued("c1"))
+        assert not (await store.enqueue(queued("c2"))).duplicate
+
+
+async def test_a_sent_message_is_found_by_its_whatsapp_id(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Its document bears the key's id, which nobody can make from the echo; told once, by who sent it."""
+    async with reigning(access, tmp_path, "here") as here:
+        await here.record(ACC, arrival(1))
+        await sent(here, queued(), "W1")
+        await here.told()
+        found = await console.there(f"message_ids/{ACC}__W1")
+        key = stable_key(ACC, ANN, "W1", True, None)
+        dedupe = await console.there(f"threads/{ANN_THREAD}/dedupe/{key}")
+        async with reigning(access, tmp_path, "there", EPOCH + 1) as there:
+            await there.told()
+    assert (found["docId"], found["threadId"]) == (queued().id, ANN_THREAD)
+    assert (found["requestId"], found["clientMessageId"]) == (queued().id, "k1")
+    assert found["expiresAt"] > found["updatedAt"] - timedelta(days=365)
+    assert dedupe["canonicalMessageId"] == queued().id
+    assert await console.all("message_ids") == {f"{ACC}__W1": found}
+
+
+async def test_names_are_told(access: Access, tmp_path: Path, console: Console) -> None:
+    """What the phone has saved, and what people call themselves; a group is no person."""
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1, push_name="Ann"))
+        await store.record(ACC, arrival(1, GROUP, sender=BOB, push_name="Bob"))
+        await store.told()
+        (contact,) = (await console.all("contacts")).values()
+        assert (contact["name"], contact["notify"]) == (None, "Ann")
+        await store.record(ACC, [PutChat(ANN_THREAD, str(ANN), name="Ann A.", name_ms=NOON)])
+        await store.told()
+        contacts = await console.all("contacts")
+    contact = contacts[f"{ACC}__{ANN}"]
+    assert (contact["jid"], contact["phoneE164"]) == (str(ANN), f"+{ANN.user}")
+    assert (contact["name"], contact["notify"]) == ("Ann A.", "Ann")
 
 
 async def test_an_entry_is_claimed_in_firestore_and_settled_here(

@@ -1,10 +1,11 @@
 """`make lab`: the package tried on real systemd.  One line of JSON for each trial, then one for each figure.
 
-    python -m tests.lab [--quick] [--deb dist/wad_0.1.0_amd64.deb] [--system bookworm] [--only TRIAL ...]
+    python -m tests.lab [--quick] [--deb dist/wad_0.1.0_amd64.deb] [--system noble ...] [--only TRIAL ...]
 
-`--quick` is what CI runs: the package is compressed less, and what does not depend on the version of Python or systemd
-is tried on the first system only.  It needs root, for containers and mounts.  The lab has a network of its own in which
-there is nothing but loopback; only before that trees and wheels are fetched, where they are not there yet.
+`--quick` is what CI runs: the package is compressed less, what does not depend on the version of Python or systemd is
+tried on the first system only, and the systems are tried at once, each in a process of its own.  It needs root, for
+containers and mounts.  Each system is tried in a network of its own in which there is nothing but loopback; only before
+that trees and wheels are fetched, where they are not there yet.
 """
 
 from __future__ import annotations
@@ -20,11 +21,25 @@ import tempfile
 import time
 import traceback
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tests.lab import building, failing, installing, leaving, looking, repository, suffering, trees
+from tests.lab import (
+    building,
+    doctoring,
+    failing,
+    installing,
+    leaving,
+    looking,
+    migrating,
+    operating,
+    repository,
+    suffering,
+    trees,
+)
 from tests.lab.ability import obstacle
+from tests.lab.apart import apart
 from tests.lab.container import a_container
 from tests.lab.figures import Figure
 from tests.lab.network import leave_network
@@ -40,6 +55,8 @@ TRIALS: tuple[Trial, ...] = (
     installing.receive_and_send,
     looking.doctor,
     looking.verify,
+    migrating.migration,
+    doctoring.doctor_of_the_broken,
     installing.own_groups,
     installing.reboot,
     failing.watchdog,
@@ -48,6 +65,14 @@ TRIALS: tuple[Trial, ...] = (
     failing.restart_of_one,
     failing.stop_and_start,
     failing.restarts,
+    operating.restart_refused,
+    operating.settings,
+    operating.edit_unit,
+    operating.another_name,
+    operating.journal,
+    operating.lease_by_hand,
+    operating.session_moved,
+    operating.put_away,
     failing.without_sockets,
     failing.another_address,
     failing.port_taken,
@@ -85,9 +110,19 @@ def name_of(trial: Trial) -> str:
     return trial.__name__
 
 
+def tell(line: str) -> None:
+    """One line, now."""
+    print(line, flush=True)
+
+
 def say(**facts: object) -> None:
     """One line of JSON."""
-    print(json.dumps(facts), flush=True)
+    tell(json.dumps(facts))
+
+
+def line_of(figure: Figure) -> str:
+    """A figure as it is printed."""
+    return json.dumps(figure.as_json())
 
 
 def newer_version(deb: Path, directory: Path) -> Path:
@@ -100,7 +135,7 @@ def newer_version(deb: Path, directory: Path) -> Path:
     control.write_text("\n".join([*lines, ""]))
     made = directory / deb.name.replace("_amd64", "+next_amd64")
     subprocess.run(
-        ["dpkg-deb", "-Zxz", "-z0", "--root-owner-group", "--build", str(tree), str(made)],
+        ["dpkg-deb", "-Znone", "--root-owner-group", "--build", str(tree), str(made)],
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -125,7 +160,10 @@ async def in_container(
 ) -> tuple[list[Figure], bool]:
     """The trials on one system; the figures, and whether all went well.  After a failure the rest is not tried."""
     work.mkdir()
-    async with WhatsApp() as server, a_container(trees.tree(system), work) as container:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(WhatsApp())
+        tree = stack.enter_context(trees.tree(system))
+        container = await stack.enter_async_context(a_container(tree, work))
         installed = Installed(container, work / "client")
         world = World(work, container, server, installed, deb, newer)
         good = True
@@ -146,53 +184,124 @@ def wanted(given: argparse.Namespace, system: str) -> list[Trial]:
     return [*TRIALS]
 
 
-async def prepare(given: argparse.Namespace, work: Path) -> tuple[Path, list[Figure], int]:
-    """What needs a network, or no container: the package, what can be told of it, how many trials of it failed."""
-    for system in given.system:
-        trees.tree(system)
-    if given.deb is not None:
-        return given.deb, [] if given.only else await building.look(given.deb), 0
-    deb = await building.made("amd64", work, "-z0" if given.quick else "-z9")
-    again = await building.made_again(deb, work)
-    bad = not await tried("", "for_arm64", building.for_arm64(work))
-    return deb, [*await building.look(deb), again], bad
+@dataclass
+class Prepared:
+    """What the trials begin with, what could be told of it, and how many trials of that failed."""
+
+    deb: Path
+    newer: Path
+    figures: list[Figure] = field(default_factory=list)
+    bad: int = 0
 
 
-async def run(given: argparse.Namespace, deb: Path, work: Path) -> tuple[list[Figure], int]:
-    """The trials on every system; the figures, and how many systems had a failure."""
-    figures, bad = [], 0
-    newer = newer_version(deb, work)
-    for system in given.system:
-        found, good = await in_container(deb, newer, system, wanted(given, system), work / system)
-        bad += not good
-        figures += found
-    return figures, bad
+async def prepare(given: argparse.Namespace, work: Path) -> Prepared:
+    """What needs a network, or no container: trees, and the package with what can be told of it, all side by side."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_make_trees(given.system))
+        group.create_task(asyncio.to_thread(migrating.fetch))
+        package = group.create_task(_package(given, work))
+        if given.deb is None:
+            for_arm64 = group.create_task(tried("", "for_arm64", building.for_arm64(work)))
+    prepared = package.result()
+    prepared.bad += given.deb is None and not for_arm64.result()
+    return prepared
 
 
-def main() -> int:
-    """The command line; exit code 1 when a trial failed, or a goal was missed that is no time."""
+async def _make_trees(systems: Sequence[str]) -> None:
+    for system in systems:
+        await asyncio.to_thread(_make_tree, system)
+
+
+def _make_tree(system: str) -> None:
+    with trees.tree(system):
+        pass
+
+
+async def _package(given: argparse.Namespace, work: Path) -> Prepared:
+    deb = given.deb or await building.made("amd64", work, "-z0" if given.quick else "-z9")
+    async with asyncio.TaskGroup() as group:
+        newer = group.create_task(asyncio.to_thread(_newer, given, deb, work))
+        looked = [] if given.only else [group.create_task(building.look(deb))]
+        made = [] if given.deb else [group.create_task(building.made_again(deb, work))]
+    figures = [figure for task in looked for figure in task.result()]
+    return Prepared(deb, newer.result(), [*figures, *(task.result() for task in made)])
+
+
+def _newer(given: argparse.Namespace, deb: Path, work: Path) -> Path:
+    newer: Path = given.newer or newer_version(deb, work)
+    return newer
+
+
+def here(given: argparse.Namespace, prepared: Prepared, work: Path) -> tuple[list[str], int]:
+    """The trials on one system, in this process and a network of its own; lines of figures, and the exit code."""
+    (system,) = given.system
+    trials = wanted(given, system)
+    leave_network()  # this thread, and those that it starts from now on
+    found, good = asyncio.run(
+        in_container(prepared.deb, prepared.newer, system, trials, work / system)
+    )
+    return [line_of(figure) for figure in found], int(not good or missed(found))
+
+
+async def everywhere(given: argparse.Namespace, prepared: Prepared) -> tuple[list[str], int]:
+    """The trials on every system, each in a process of its own: at once with --quick, else one after the other.
+
+    Two at once disturb each other's times, which are shown and decide nothing.
+    """
+    at_once = asyncio.Semaphore(len(given.system) if given.quick else 1)
+
+    async def on(system: str) -> tuple[list[str], int]:
+        packages = ["--deb", str(prepared.deb), "--newer", str(prepared.newer)]
+        only = [name_of(trial) for trial in wanted(given, system)]
+        async with at_once:
+            return await apart(["--system", system, *packages, "--only", *only], tell)
+
+    results = await asyncio.gather(*map(on, given.system))
+    return [line for lines, _ in results for line in lines], max(code for _, code in results)
+
+
+def missed(figures: Sequence[Figure]) -> bool:
+    """Whether a goal was missed that is no time."""
+    return any(figure.decides and not figure.met for figure in figures)
+
+
+def _parser() -> argparse.ArgumentParser:
     names = [name_of(trial) for trial in TRIALS]
     parser = argparse.ArgumentParser(prog="make lab", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="what CI runs")
     parser.add_argument(
         "--deb", type=Path, help="a package, instead of one made from this checkout"
     )
-    parser.add_argument("--system", action="append", choices=sorted(trees.SYSTEMS), default=[])
-    parser.add_argument("--only", nargs="*", choices=names, default=[], help="only these trials")
-    given = parser.parse_args()
-    given.system = given.system or sorted(trees.SYSTEMS)
+    parser.add_argument("--newer", type=Path, help="the package to upgrade to, likewise")
+    titles = ", ".join(f"{name} ({system.title})" for name, system in trees.SYSTEMS.items())
+    parser.add_argument(
+        "--system", action="append", choices=trees.SYSTEMS, default=[], metavar="NAME",
+        help=f"{titles}; {' and '.join(trees.USUAL)} by default",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", nargs="*", choices=names, default=[], metavar="TRIAL",
+        help=f"only these trials: {', '.join(names)}",
+    )  # fmt: skip
+    return parser
+
+
+def main() -> int:
+    """The command line; exit code 1 when a trial failed, or a goal was missed that is no time."""
+    given = _parser().parse_args()
+    given.system = given.system or [*trees.USUAL]
     if (why := obstacle(in_ci=bool(os.environ.get("CI")))) is not None:
         say(lab="skipped", why=why)
         return 0
     with tempfile.TemporaryDirectory(prefix="wad-lab-") as name:
-        deb, figures, bad = asyncio.run(prepare(given, Path(name)))
-        leave_network()  # this thread, and those that it starts from now on
-        more, failed = asyncio.run(run(given, deb, Path(name)))
-    figures += more
-    for figure in figures:
-        say(**figure.as_json())
-    missed = [figure for figure in figures if figure.decides and not figure.met]
-    return 1 if bad or failed or missed else 0
+        work = Path(name)
+        prepared = asyncio.run(prepare(given, work))
+        if len(given.system) == 1:
+            lines, code = here(given, prepared, work)
+        else:
+            lines, code = asyncio.run(everywhere(given, prepared))
+    for line in [*map(line_of, prepared.figures), *lines]:
+        tell(line)
+    return int(bool(code or prepared.bad or missed(prepared.figures)))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from wadpack.targets import ARCHITECTURES
 
 from tests.lab.figures import Figure
 
+NOT_AT_ALL: Final = "-Znone"
+"""Compression of a package that is only looked at."""
 _ELF: Final = b"\x7fELF"
 _MACHINE: Final = slice(18, 20)  # e_machine in an ELF header
 
@@ -49,7 +51,7 @@ async def made_again(deb: Path, work: Path) -> Figure:
 
     The tar archives are compared; what xz makes of the same bytes is the same.
     """
-    again = await made("amd64", work / "again", "-z0")
+    again = await made("amd64", work / "again", NOT_AT_ALL)
     parts = ("--ctrl-tarfile", "--fsys-tarfile")
     differ = [part for part in parts if _digest(deb, part) != _digest(again, part)]
     again.unlink()
@@ -68,7 +70,7 @@ def _digest(deb: Path, part: str) -> str:
 
 async def for_arm64(work: Path) -> None:
     """The package for arm64 holds machine code for arm64 and for nothing else, for each Python."""
-    deb = await made("arm64", work / "arm64", "-z0")
+    deb = await made("arm64", work / "arm64", NOT_AT_ALL)
     tree = work / "arm64" / "tree"
     subprocess.run(["dpkg-deb", "--raw-extract", str(deb), str(tree)], check=True)
     assert "\nArchitecture: arm64\n" in (tree / "DEBIAN" / "control").read_text()

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.lab.groups import a_group
+
 PATIENCE: Final = 90.0
 _CLEAN: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
 
@@ -24,9 +26,10 @@ class Failed(AssertionError):
 class Container:
     """A system that was booted; `root` is its tree as seen from outside."""
 
-    def __init__(self, root: Path, log: Path) -> None:
+    def __init__(self, root: Path, log: Path, group: Path) -> None:
         self.root = root
         self.log = log
+        self._group = group
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
 
@@ -36,6 +39,7 @@ class Container:
         with self.log.open("ab") as log:
             self._nspawn = subprocess.Popen(
                 [
+                    *("sh", "-c", 'echo 0 > "$0/cgroup.procs" && exec "$@"', str(self._group)),
                     *("systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot"),
                     *("--register=no", "--keep-unit", "--console=read-only", "--machine=wad-lab"),
                     *("--link-journal=no", "--resolv-conf=off", "--timezone=off"),
@@ -170,12 +174,13 @@ async def a_container(tree: Path, work: Path) -> AsyncIterator[Container]:
         # No mirror can be reached: what the machine has is all there is, as behind a firewall.
         (root / "etc" / "apt" / "sources.list").unlink(missing_ok=True)
         try:
-            container = Container(root, work / "console.log")
-            try:
-                await container.boot()
-                yield container
-            finally:
-                await container.stop()
+            async with a_group("wad-lab") as group:
+                container = Container(root, work / "console.log", group)
+                try:
+                    await container.boot()
+                    yield container
+                finally:
+                    await container.stop()
         finally:
             _run("umount", "-l", str(root))
     finally:

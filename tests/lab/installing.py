@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 from tests.lab.pages import commands
@@ -137,6 +138,15 @@ async def own_groups(world: World) -> None:
         if controller in offered:  # what this machine gave to version 1 is not there
             found = await world.container.run(f"cat {base}/worker-{shown['id']}/{name}")
             assert found.strip() == limit, (name, found)
+    missing = [controller for controller in wanted if controller not in offered]
+    limits = (await world.wad.call("status"))["limits"]
+    assert limits["memory_mb"] == (None if "memory" in missing else 1024), limits
+    assert limits["tasks"] == (None if "pids" in missing else 512), limits
+    assert all(controller in limits["why"] for controller in missing), limits
+    assert bool(limits["why"]) == bool(missing), limits
+    said = await world.container.run("wadctl status", user=OPERATOR)
+    assert limits["why"] in said, said
+    assert re.search(r"connected .* [\d.]+ MB +[\d.]+ s ", said), said
 
 
 async def reboot(world: World) -> None:

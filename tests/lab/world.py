@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import shutil
 import time
 from collections import Counter
@@ -19,12 +20,20 @@ from tests.whatsapp import Account, Peer, WhatsApp
 
 LIBRARY: Final = "/usr/lib/wad/common/neonize/neonize-linux-amd64.so"
 INSTALL: Final = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet"
-_TRUST: Final = "/opt/whatsapp"
+TRUST: Final = "/opt/whatsapp"
 OPERATOR: Final = "op"
 """A user of the machine, member of the group wad from the installation on."""
 NUMBER: Final = "15550000001"
 PEER: Final = "15550000002"
 """The numbers that the README uses."""
+
+
+_EDITOR: Final = """\
+#!/bin/sh
+for file; do
+    [ ! -f "$file" ] || sed -i '/^### Anything between here/r /opt/lines' "$file"
+done
+"""
 
 
 class Installed(Daemon):
@@ -119,6 +128,14 @@ class World:
         )
         await self.container.run("systemctl daemon-reload")
 
+    async def edit(self, command: str, *lines: str) -> None:
+        """`systemctl edit UNIT`, at a terminal, with an editor that writes these lines where the file says to."""
+        await self.write("/opt/lines", "\n".join([*lines, ""]))
+        await self.write("/opt/editor", _EDITOR)
+        await self.container.run("chmod +x /opt/editor")
+        quoted = shlex.quote(f"env SYSTEMD_EDITOR=/opt/editor {command}")
+        await self.container.run(f"script --quiet --return --command {quoted} /dev/null")
+
     async def no_drop_in(self, name: str) -> None:
         """Undo it."""
         self.container.path(f"/etc/systemd/system/wad.service.d/{name}.conf").unlink()
@@ -132,13 +149,13 @@ class World:
             text = source.read_text()
             if source.suffix == ".json":
                 text = json.dumps(json.loads(text) | {"library": LIBRARY})
-            await self.write(f"{_TRUST}/site/{source.name}", text)
-        await self.write(f"{_TRUST}/ca.pem", Path(environ["SSL_CERT_FILE"]).read_text())
-        await self.container.run(f"chmod -R a+rX {_TRUST}")
+            await self.write(f"{TRUST}/site/{source.name}", text)
+        await self.write(f"{TRUST}/ca.pem", Path(environ["SSL_CERT_FILE"]).read_text())
+        await self.container.run(f"chmod -R a+rX {TRUST}")
         await self.drop_in(
             "whatsapp",
             f"Environment=HTTPS_PROXY={environ['HTTPS_PROXY']}",
-            f"Environment=SSL_CERT_FILE={_TRUST}/ca.pem PYTHONPATH={_TRUST}/site",
+            f"Environment=SSL_CERT_FILE={TRUST}/ca.pem PYTHONPATH={TRUST}/site",
         )
 
     async def pid(self) -> int:

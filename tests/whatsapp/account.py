@@ -16,7 +16,7 @@ from tests.whatsapp.wire import SERVER, Jid, Node, Value, node
 if TYPE_CHECKING:
     from tests.whatsapp.server import WhatsApp
 
-_PATIENT = 10.0
+_PATIENT = 30.0
 _BANNED = 402  # reason of a <failure>
 _RESTART = 515  # code of a <stream:error>
 
@@ -39,7 +39,8 @@ class Failure:
 
 
 class Account:
-    """One WhatsApp account.  `presence` is what a device of it said last, `last_message` the last stanza that it sent.
+    """One WhatsApp account.  `presence` is what a device of it said last, `last_message` the last stanza that it sent,
+    `unheard` what came while it was silent.
 
     These make the server misbehave: `login_failure` refuses logins; `silent` leaves everything on a live connection
     without an answer, `acks_messages` False what the account sends, `answers_queries` False its queries;
@@ -60,6 +61,7 @@ class Account:
         self.ack_delay = 0.0
         self.ack_error: int | None = None
         self._silent = False
+        self.unheard: list[Node] = []
         self.presence = ""
         self.last_message: Node | None = None
         self._last_number = 0
@@ -145,6 +147,13 @@ class Account:
         if not value:
             for device in self.devices.values():
                 device.resume()
+
+    async def wait_unheard(self, tag: str) -> None:
+        """Until a stanza of this tag came in vain."""
+        what = f"a {tag} of {self.name} while it is silent"
+        await self.server.news.until(
+            lambda: any(stanza.tag == tag for stanza in self.unheard), _PATIENT, what, self._seen
+        )
 
     def redeliver(self, ident: str, *, anew: bool = False) -> None:
         """Deliver a message again to every device: the same ciphertext, or encrypted anew under the same id."""

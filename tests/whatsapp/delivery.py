@@ -25,6 +25,9 @@ def deliver(server: WhatsApp, device: Device, message: Node) -> None:
         ack = node("ack", class_="message", id=ident, from_=to, t=server.now(), error=error)
         device.send_later(ack, account.ack_delay)
     single = message.child("enc")
+    if message.get("category") == "peer":
+        _to_own_phone(server, device, message)
+        return
     if single is not None and single.get("count"):
         _once_more(server, device, message, single)
         return
@@ -37,6 +40,19 @@ def deliver(server: WhatsApp, device: Device, message: Node) -> None:
         _to_group(server, device, message, group, phones, devices)
     else:
         _to_people(server, device, message, phones, devices)
+    server.news.tell()
+
+
+def _to_own_phone(server: WhatsApp, device: Device, message: Node) -> None:
+    """A device asks its phone for something (whatsmeow send.go, preparePeerMessageNode)."""
+    account, ident, enc = device.account, message.get("id"), message.child("enc")
+    if enc is None or server.person(message.jid("to")) is not account.phone:
+        raise ValueError(f"{device.jid} sends a peer message that is not for its phone: {message}")
+    if not server.is_new(account, ident):
+        server.ledger.repeated(account, ident)
+        return
+    plain = account.phone.keys.decrypt(device, enc.get("type"), enc.content())
+    account.phone.take_question(device, ident, plain)
     server.news.tell()
 
 

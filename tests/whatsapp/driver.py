@@ -20,7 +20,7 @@ from tests.whatsapp.news import News
 from tests.whatsapp.peers import Peer
 from tests.whatsapp.server import WhatsApp
 
-_PATIENT = 20.0
+_PATIENT = 30.0
 _CALL = 90.0  # the library itself gives up after 75
 Event = dict[str, Any]
 

@@ -78,7 +78,7 @@ class WebSocket:
 class Front:
     """The listening port.  `refusing`: CONNECT is not answered, as if the network were down.
 
-    `stalling`: a WebSocket upgrade is not answered, until that ends; `stalled` counts those that wait.
+    `stalling`: neither a WebSocket upgrade nor a file is answered, until that ends; `stalled` counts those that wait.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Front:
 
     @property
     def stalling(self) -> bool:
-        """Whether upgrades are left without an answer."""
+        """Whether upgrades and files are left without an answer."""
         return not self._flowing.is_set()
 
     @stalling.setter
@@ -156,8 +156,8 @@ class Front:
     async def _speak_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             request = await self._request(reader)
+            await self._stall()
             if request.headers.get("upgrade", "").lower() == "websocket":
-                await self._stall()
                 writer.write(_upgraded(request))
                 await self._on_websocket(WebSocket(reader, writer))
                 return

@@ -119,7 +119,7 @@ def _conversation(conversation: Conversation, lines: Sequence[Line]) -> pb.Messa
     latest = max((line.at for line in conversation.lines), default=None)
     return {
         1: str(jid),
-        2: [{1: _message(chat, line), 2: number} for number, line in enumerate(lines, 1)],
+        2: [{1: web_message(chat, line), 2: number} for number, line in enumerate(lines, 1)],
         5: latest,
         6: conversation.unread,
         12: latest,
@@ -127,7 +127,7 @@ def _conversation(conversation: Conversation, lines: Sequence[Line]) -> pb.Messa
     }
 
 
-def _message(chat: Person | Group, line: Line) -> pb.Message:
+def web_message(chat: Person | Group, line: Line) -> pb.Message:
     """A WebMessageInfo; its secret stands beside the content."""
     jid, participant = (chat.jid, None) if isinstance(chat, Group) else (chat.address, None)
     if isinstance(chat, Group) and line.author is not None:

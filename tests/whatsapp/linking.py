@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _ADV_PREFIX = b"\x06\x00"  # of what an account signs for a linked device
 _RAW_ID = 12345
-_PATIENT = 10.0
+_PATIENT = 30.0
 _ROUNDS = 2 << 16  # of PBKDF2
 _PREFIX = "link_code_pairing_"
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from tests.whatsapp import contents, history, linking, pb
 from tests.whatsapp.appstate import AppState
+from tests.whatsapp.archive import Archive
 from tests.whatsapp.contents import text_of
-from tests.whatsapp.device import Envelope
+from tests.whatsapp.device import Device, Envelope
 from tests.whatsapp.groups import Group
 from tests.whatsapp.history import Chunk, Conversation, Sync
 from tests.whatsapp.inbox import Received
@@ -31,6 +32,7 @@ class Phone(Person):
         self._account = account
         self.copies: list[Received] = []
         self.app_state = AppState()
+        self.archive = Archive(self)
         self._shares = False
 
     # --- linking ------------------------------------------------------------------------------
@@ -84,11 +86,37 @@ class Phone(Person):
                 node("collection", name=name, version=state.version(name)), "server_sync"
             )
 
+    def forget_to_share(self) -> None:
+        """From now on devices hear of changes whose key they never got."""
+        self._shares = True
+
     def _tell(self, protocol_message: pb.Message) -> str:
         ident, content = self.server.next_id(), pb.encode({12: protocol_message})
         for device in self._account.devices.values():
             self.post(device, ident, content, from_=self.pn, category="peer")
         return ident
+
+    # --- what a device asks it ------------------------------------------------------------------
+
+    def take_question(self, device: Device, ident: str, content: bytes) -> None:
+        """A device asks for something; the phone says that it has the question, and answers that device."""
+        receipt = node(
+            "receipt",
+            id=ident,
+            from_=self.pn,
+            type_="peer_msg",
+            category="peer",
+            t=self.server.now(),
+        )
+        device.post(Envelope(receipt))
+        for answer in self.archive.answers(ident, pb.data(pb.decode(content), 12)):
+            self.post(
+                device,
+                self.server.next_id(),
+                pb.encode({12: answer}),
+                from_=self.pn,
+                category="peer",
+            )
 
     # --- what its devices send, and what its owner writes -------------------------------------
 

@@ -261,8 +261,12 @@ class WhatsApp:
 
     async def _talk(self, device: Device, connection: Connection) -> None:
         async for stanza in connection.stanzas():
-            if device.connection is not connection or device.account.silent:
-                continue  # it was replaced, and has not read that yet; or nobody listens
+            if device.account.silent:
+                device.account.unheard.append(stanza)
+                self.news.tell()
+                continue
+            if device.connection is not connection:
+                continue  # it was replaced, and has not read that yet
             try:
                 stanzas.handle(self, device, stanza)
             except ConnectionError:

@@ -8,11 +8,13 @@ if TYPE_CHECKING:
     from wad.clock import Clock
     from wad.config import Loaded
     from wad.flow.accounts import Accounts
+    from wad.flow.backfill import Backfills
     from wad.flow.bus import Bus
     from wad.flow.importing import Imports
     from wad.flow.leader import Leader
     from wad.flow.moving import Moving
     from wad.flow.outbound import Outbound
+    from wad.groups import Limits
     from wad.media import Media
     from wad.store import Store
 
@@ -51,6 +53,11 @@ class Context(Protocol):
     @property
     def outbound(self) -> Outbound:
         """What is to be sent."""
+        ...
+
+    @property
+    def backfills(self) -> Backfills:
+        """What phones are asked for."""
         ...
 
     @property
@@ -96,6 +103,11 @@ class Context(Protocol):
     @property
     def uptime(self) -> float:
         """Seconds since then, on a clock that is never set."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What the worker of each account is held to."""
         ...
 
     @property

@@ -78,6 +78,32 @@ def dashboard(context: Context, base_url: str | None) -> Document:
     }
 
 
+def detailed(context: Context) -> Document:
+    """`GET /health/detailed` (reference-backend.md 2.4): what the dashboard says of each account's connection."""
+    shown = dashboard(context, None)
+    now_ms = context.clock.wall_ms()
+    heard = [account.inbound.last_event_ms for account in context.accounts.all()]
+    heard += [None] * (len(shown["accounts"]) - len(heard))
+    return {
+        "status": shown["service"]["status"],
+        "timestamp": shown["timestamp"],
+        "waMode": shown["service"]["waMode"],
+        "instanceId": shown["service"]["instanceId"],
+        "accounts": [
+            {
+                **{name: row[name] for name in _CONNECTION},
+                "timeSinceLastEvent": None if last_ms is None else now_ms - last_ms,
+            }
+            for row, last_ms in zip(shown["accounts"], heard, strict=True)
+        ],
+    }
+
+
+_CONNECTION: Final = (
+    "accountId", "status", "hasDiskSession", "needs_qr", "lastEventAt", "reconnectCount", "isStale", "leaseUntil",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class _Now:
     """What is the same for every account: the moment, and until when workers may act."""
@@ -106,7 +132,7 @@ def _row(account: Account, now: _Now, started_ms: int) -> Document:
         "hasDiskSession": status.paired,
         "isStale": state in _TRYING and now.ms - (left_ms or started_ms) > _STALE_MS,
         "leaseUntil": now.until if account.worker is not None else None,
-        "lastBackfillAt": None,
+        "lastBackfillAt": iso(filled.at_ms) if (filled := account.card.backfill) else None,
         "lastHistorySyncAt": history_at,
         "dedupe": {"wrote": inbound.recorded, "skipped": inbound.duplicates, "strongSkipped": 0},
         "history": {

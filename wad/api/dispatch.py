@@ -3,6 +3,9 @@
 A door knows who asks (`access`); everything else is decided here: does the operation exist, may this caller ask it, is
 this the instance that acts, do the parameters fit.  What a handler raises beside a WadError is a fault of ours: it is
 logged with its traceback, counted, and told to the caller as a reference into the log, never with its insides.
+
+The log has a record of what was refused (looking: at `debug`) and of what cannot be undone: operation, account and the
+error's code as fields, and no word of the request itself.
 """
 
 from __future__ import annotations
@@ -25,10 +28,15 @@ async def call(context: Context, name: str, params: object, access: Access) -> o
     """The reply of an operation that gives one.  Raises WadError, and nothing else."""
     with guarded(context, name):
         operation = find(name)
-        request = _admitted(context, operation, params, access)
-        if operation.streaming:
-            raise BadInput(f"{name} streams its reply, which this door cannot take")
-        return msgspec.to_builtins(await operation.handler(context, request))
+        with _recorded(context, operation, params):
+            return await _call(context, operation, params, access)
+
+
+async def _call(context: Context, operation: Operation, params: object, access: Access) -> object:
+    request = _admitted(context, operation, params, access)
+    if operation.streaming:
+        raise BadInput(f"{operation.name} streams its reply, which this door cannot take")
+    return msgspec.to_builtins(await operation.handler(context, request))
 
 
 async def stream(
@@ -71,6 +79,34 @@ def _passive(context: Context) -> Passive:
 
 
 @contextmanager
+def _recorded(context: Context, operation: Operation, params: object) -> Iterator[None]:
+    """Log how it ended, unless by a fault of ours, which `guarded` logs."""
+    name, reads = operation.name, operation.access is Access.READ
+    fields = {"operation": name}
+    if not reads or log.isEnabledFor(logging.DEBUG):
+        fields["account"] = _account_of(context, params)  # before it is removed
+    try:
+        yield
+    except WadError as error:
+        level = logging.DEBUG if reads else logging.INFO
+        log.log(level, "%s was refused: %s", name, error.code, extra={**fields, "code": error.code})
+        raise
+    level = logging.INFO if operation.access is Access.ADMIN else logging.DEBUG
+    log.log(level, "%s was done", name, extra=fields)
+
+
+def _account_of(context: Context, params: object) -> str:
+    """The id of the account that is meant; empty where none is, or none that is known here."""
+    ref = params.get("account") if isinstance(params, dict) else None
+    if not ref or not isinstance(ref, str):
+        return ""
+    try:
+        return context.accounts.find(ref).id
+    except WadError:
+        return ""
+
+
+@contextmanager
 def guarded(context: Context, what: str) -> Iterator[None]:
     """Turn any error that has no class of its own into `internal`, logged and counted."""
     try:
@@ -85,7 +121,8 @@ def internal_error(context: Context, what: str, error: Exception) -> WadError:
     """Log and count a fault of ours; the error that a caller may see."""
     reference = secrets.token_hex(4)
     context.internal_errors += 1
-    log.error("%s failed (reference %s)", what, reference, exc_info=error)
+    fields = {"operation": what, "code": WadError.code}
+    log.error("%s failed (reference %s)", what, reference, exc_info=error, extra=fields)
     return WadError(
         f"{what} failed inside the daemon, reference {reference}",
         hint=f"journalctl -u wad | grep -A30 {reference} shows why; please report it",

@@ -11,6 +11,7 @@ import msgspec
 
 from wad.core.connection import State, Status
 from wad.core.outbox import Entry
+from wad.core.past import Backfill
 from wad.core.place import Place, told
 from wad.usage import usage_of
 
@@ -53,6 +54,16 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     receipts: str | None
 
 
+class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of asking the phone for its history, last time: new messages of so many threads; `error` ended it."""
+
+    at_ms: int
+    threads: int
+    messages: int
+    errors: int
+    error: str
+
+
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """One account as it is now.  `action` is what a person can do about it.
 
@@ -79,6 +90,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     inbound: InboundView
     last_event_ms: int | None
     created_ms: int | None
+    backfill: BackfillView | None
     warnings: tuple[str, ...]
 
 
@@ -105,6 +117,14 @@ class TellingView(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
+class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the worker of each account is held to; None for no limit, and `why` there is none where one was wanted."""
+
+    memory_mb: int | None
+    tasks: int | None
+    why: str
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """The whole daemon at a glance."""
 
@@ -121,6 +141,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     telling: TellingView | None
     lease: LeaseView
+    limits: LimitsView
     accounts: tuple[AccountView, ...]
     warnings: tuple[str, ...]
 
@@ -167,6 +188,7 @@ def account_view(account: Account) -> AccountView:
         inbound=_inbound_view(account),
         last_event_ms=account.inbound.last_event_ms,
         created_ms=card.created_ms,
+        backfill=_backfill_view(card.backfill),
         warnings=tuple(account.warnings),
     )
 
@@ -198,6 +220,7 @@ def _elsewhere(place: Place, now_ms: int) -> AccountView:
         inbound=_NOTHING_HERE,
         last_event_ms=None,
         created_ms=None,
+        backfill=None,
         warnings=(),
     )
 
@@ -226,6 +249,25 @@ def _worker_view(account: Account) -> WorkerView | None:
         started_ms=account.worker_started_ms,
         restarts=account.restarts,
         receipts=worker.receipts,
+    )
+
+
+def limits_view(context: Context) -> LimitsView:
+    """What workers are held to."""
+    limits = context.limits
+    memory_mb = None if limits.memory is None else limits.memory >> 20
+    return LimitsView(memory_mb=memory_mb, tasks=limits.tasks, why=limits.why)
+
+
+def _backfill_view(done: Backfill | None) -> BackfillView | None:
+    if done is None:
+        return None
+    return BackfillView(
+        at_ms=done.at_ms,
+        threads=done.threads,
+        messages=done.messages,
+        errors=done.errors,
+        error=done.error,
     )
 
 

@@ -88,7 +88,7 @@ def judge_messages(
         used_fallback=found.mode != "desc",
         mode_used=found.mode,
         hint=None,
-        index_link=None,
+        index_link=found.index_link,
         ts_client_types=dict(sorted(found.types.items())),
         newest_age_seconds=newest,
         oldest_age_seconds=oldest,
@@ -105,10 +105,10 @@ def grouped(rows: Iterable[MessageRow], aliases: Aliases, mode: KeyMode) -> Grou
     return {key: sorted(group, key=_to_keep) for key, group in groups.items()}
 
 
-def _to_keep(row: MessageRow) -> tuple[bool, bool, int, int, str]:
-    """What is not marked, then what our outbox sent, then what was there first, then what says more, then by id."""
+def _to_keep(row: MessageRow) -> tuple[bool, bool, bool, int, int, str]:
+    """What is not marked, then what the daemon keeps up, then what an outbox sent, what was there first, says more."""
     said = bool(row.text) + bool(row.wa_id) + bool(row.sender) + (row.stamp.ms is not None)
-    return row.marked, not row.client_id, row.seen, -said, row.id
+    return row.marked, not row.kept_up, not row.client_id, row.seen, -said, row.id
 
 
 def _surplus(groups: Groups) -> int:
@@ -160,11 +160,14 @@ def judge_threads(
         canonical_threads_count=len(rows) - hidden - addresses.count(None),
         object_threads_count=addresses.count(None),
         unknown_name_count=sum(not row.name for row in rows),
+        redirected_threads_count=found.redirected,
         window_hours=question.window_hours,
         limit=question.limit,
         limit_reached=cut,
         used_fallback=found.mode != "desc",
         mode_used=found.mode,
+        hint=None,
+        index_link=found.index_link,
         last_message_at_types=dict(sorted(found.types.items())),
         newest_age_seconds=newest,
         oldest_age_seconds=oldest,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -20,29 +20,22 @@ from wad.audit.duplicates import Question, grouped, largest, windowed
 from wad.audit.keys import KeyMode, short_hash
 from wad.audit.repair_rules import right_chat, right_status, right_thread
 from wad.audit.reports import Group
-from wad.audit.rows import Aliases, Scope
+from wad.audit.rows import Aliases, Range, Scope
 from wad.audit.sqlite import SqliteRows
 from wad.audit.stamps import SECONDS_UP_TO, stamp_of
 from wad.core.message import MessageStatus
 from wad.store.sqlite_people import join_addresses
-from wad.store.sqlite_rows import THREAD_COLUMNS
-from wad.store.sqlite_threads import move_facts, recount
+from wad.store.sqlite_threads import move_facts, recount_where_wrong
 
-_SAMPLE: Final = 5  # groups in a report, as in the reference
-_ALL: Final = 1 << 40  # more rows than there are
-
-
-class Range(NamedTuple):
-    """What to repair: an empty text means all; duplicates only within the window and the limit, None for all."""
-
-    account: str = ""
-    thread: str = ""
-    window_hours: float | None = None
-    limit: int | None = None
+SAMPLE: Final = 5  # groups in a report, as in the reference
+ALL: Final = 1 << 40  # more rows than there are
 
 
 class Mended(msgspec.Struct):
-    """What was done, in numbers; `left`: rows that are wrong, and nothing tells what would be right."""
+    """What was done, in numbers; `left`: rows that are wrong, and nothing tells what would be right.
+
+    `receipts_marked`: receipts that lie where no message is; only Firestore can hold such.
+    """
 
     thread_id_hash: str | None = None
     scanned_messages: int = 0
@@ -56,6 +49,7 @@ class Mended(msgspec.Struct):
     addresses_joined: int = 0
     messages_moved: int = 0
     statuses_corrected: int = 0
+    receipts_marked: int = 0
     left: int = 0
 
     def fields(self) -> dict[str, Any]:
@@ -190,7 +184,7 @@ def _duplicates(
     aliases = rows.aliases()
     query = f"SELECT DISTINCT account, thread FROM messages WHERE {where} ORDER BY 1, 2"
     for account, thread in db.execute(query, values).fetchall():
-        scope = Scope(account, thread, since_ms, wanted.limit or _ALL)
+        scope = Scope(account, thread, since_ms, wanted.limit or ALL)
         inside, _, _ = windowed(rows.messages(scope), scope)
         mended.scanned_messages += len(inside)
         mended.duplicates_already_marked += sum(row.marked for row in inside)
@@ -203,8 +197,8 @@ def _duplicates(
                 )
             mended.duplicates_to_mark += len(others)
             mended.groups_with_duplicates += bool(others)
-        if len(mended.sample_groups) < _SAMPLE:
-            mended.sample_groups = (*mended.sample_groups, *largest(groups))[:_SAMPLE]
+        if len(mended.sample_groups) < SAMPLE:
+            mended.sample_groups = (*mended.sample_groups, *largest(groups))[:SAMPLE]
 
 
 # --- statuses and summaries -------------------------------------------------------------------------
@@ -235,15 +229,6 @@ def _statuses(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
 
 
 def _summaries(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
-    """Only where something is wrong is a row written: whoever follows the table hears of nothing else."""
     where, values = _in_range(wanted, "id")
-    for (thread,) in db.execute(f"SELECT id FROM threads WHERE {where}", values).fetchall():
-        shown = f"SELECT {THREAD_COLUMNS}, last_seen, last_id FROM threads WHERE id = ?"
-        db.execute("SAVEPOINT summary")
-        before = db.execute(shown, (thread,)).fetchone()
-        recount(db, thread)
-        if db.execute(shown, (thread,)).fetchone() == before:
-            db.execute("ROLLBACK TO summary")
-        else:
-            mended.threads_updated += 1
-        db.execute("RELEASE summary")
+    threads = db.execute(f"SELECT id FROM threads WHERE {where}", values).fetchall()
+    mended.threads_updated += sum(recount_where_wrong(db, thread) for (thread,) in threads)

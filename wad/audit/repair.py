@@ -16,9 +16,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from wad.audit import undo
-from wad.audit.mending import Mended, Range, mend
+from wad.audit.mending import Mended, mend
 from wad.audit.reports import Repaired, RepairVerdict, Undone
+from wad.audit.rows import Range
 from wad.audit.sqlite import check_there, check_version
+from wad.clock import Clock
 from wad.core.errors import Denied, StateUnwritable
 from wad.database import BUSY_S, transaction, translated
 from wad.store.sqlite_threads import recount
@@ -26,6 +28,25 @@ from wad.store.sqlite_threads import recount
 
 class _RollBack(Exception):
     """Ends a dry run's transaction."""
+
+
+class SqliteRepairs:
+    """`wad.audit.rows.Repairs` of wad.db."""
+
+    def __init__(self, file: Path, clock: Clock) -> None:
+        self._file = file
+        self._clock = clock
+
+    def repair(self, wanted: Range, undo_file: Path | None) -> Repaired:
+        """As `repair` below."""
+        return repair(self._file, wanted, self._clock.wall_ms(), undo_file)
+
+    def take_back(self, undo_file: Path) -> Undone:
+        """As `take_back` below."""
+        return take_back(self._file, undo_file)
+
+    def close(self) -> None:
+        """Nothing is open between two calls."""
 
 
 def repair(file: Path, wanted: Range, now_ms: int, undo_file: Path | None) -> Repaired:
@@ -47,7 +68,7 @@ def repair(file: Path, wanted: Range, now_ms: int, undo_file: Path | None) -> Re
 
 def take_back(file: Path, undo_file: Path) -> Undone:
     """Put back what a repair changed, and derive the threads again.  Raises as `repair`, and BadInput."""
-    changes = undo.read(undo_file)
+    changes = undo.read(undo_file, undo.decode_all)
     with _opened(file) as db, translated(file), transaction(db):
         threads = undo.restore(db, changes)
         for thread in sorted(threads):
@@ -76,11 +97,11 @@ def _keep(undo_file: Path | None, changes: list[undo.Change], store: Path) -> No
     if undo_file is None:
         raise _RollBack
     if changes:
-        _make_directory(undo_file.parent, store)
+        make_directory(undo_file.parent, store)
         undo.write(undo_file, changes)
 
 
-def _make_directory(directory: Path, like: Path) -> None:
+def make_directory(directory: Path, like: Path) -> None:
     """For the undo file; whose the store is, that is whose it is."""
     if directory.exists():
         return

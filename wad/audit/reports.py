@@ -98,11 +98,14 @@ class ThreadsReport(Report, frozen=True, kw_only=True):
     canonical_threads_count: int
     object_threads_count: int
     unknown_name_count: int
+    redirected_threads_count: int
     window_hours: float
     limit: int
     limit_reached: bool
     used_fallback: bool
     mode_used: str
+    hint: str | None
+    index_link: str | None
     last_message_at_types: dict[str, int]
     newest_age_seconds: float | None
     oldest_age_seconds: float | None
@@ -118,7 +121,10 @@ class RepairVerdict(StrEnum):
 
 
 class Repaired(Report, frozen=True, kw_only=True):
-    """`wadctl audit repair`.  `left`: what is wrong, and nothing tells what would be right."""
+    """`wadctl audit repair`.  `left`: what is wrong, and nothing tells what would be right.
+
+    Only Firestore has receipts without a message, and documents that changed while they were repaired.
+    """
 
     ok: bool
     verdict: RepairVerdict
@@ -138,7 +144,9 @@ class Repaired(Report, frozen=True, kw_only=True):
     addresses_joined: int
     messages_moved: int
     statuses_corrected: int
+    receipts_marked: int = 0
     left: int
+    changed_meanwhile: int = 0
     rows_changed: int
     undo_file: str | None
 

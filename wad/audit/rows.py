@@ -6,10 +6,12 @@ An adapter reads and judges nothing: which rows count, and what they prove, is d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from wad.audit.reports import Repaired, Undone
 from wad.audit.stamps import Stamp
 
 Aliases = Mapping[tuple[str, str], str]
@@ -25,8 +27,20 @@ class Scope(msgspec.Struct, frozen=True):
     limit: int
 
 
+class Range(NamedTuple):
+    """What to repair: an empty text means all; duplicates only within the window and the limit, None for all."""
+
+    account: str = ""
+    thread: str = ""
+    window_hours: float | None = None
+    limit: int | None = None
+
+
 class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored message.  `text` is compared, and never shown; `marked`: it was marked as a duplicate before."""
+    """One stored message.  `text` is compared, and never shown; `marked`: it was marked as a duplicate before.
+
+    `kept_up`: the daemon itself goes on writing this document.
+    """
 
     id: str
     account: str
@@ -43,6 +57,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     seen: int = 0
     marked: bool = False
+    kept_up: bool = False
 
 
 class ThreadRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +80,8 @@ class Found(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     `types`: how the time of every row in the scope is written, by number of rows.  `rows`: newest first all that may
     lie in the window, one more than the limit where there are more; those whose time is no whole number come all.
     `older`, `timeless`: rows that the store left out, since they lie before the window or have no time at all.
-    `unreadable`: rows whose content cannot be read.  `mode`: `desc`, or `asc_fallback` where an index is missing.
+    `unreadable`: rows whose content cannot be read.  `redirected`: threads that only name another one.
+    `mode`: `desc`, or `asc_fallback` where an index is missing; `index_link` is the page that creates it.
     """
 
     rows: tuple[R, ...]
@@ -73,7 +89,9 @@ class Found(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     older: int = 0
     timeless: int = 0
     unreadable: int = 0
+    redirected: int = 0
     mode: str = "desc"
+    index_link: str | None = None
 
 
 class Rows(Protocol):
@@ -82,6 +100,11 @@ class Rows(Protocol):
     @property
     def kind(self) -> str:
         """The configured name of the store."""
+        ...
+
+    @property
+    def mode(self) -> str:
+        """How the last query went about it: `desc`, or `asc_fallback` after an index was missing."""
         ...
 
     def aliases(self) -> Aliases:
@@ -94,6 +117,22 @@ class Rows(Protocol):
 
     def threads(self, scope: Scope) -> Found[ThreadRow]:
         """Threads of the scope."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it.  Idempotent."""
+        ...
+
+
+class Repairs(Protocol):
+    """One store, open for repair.  Any verb may raise Unavailable, Damaged, Denied, Conflict and StateUnwritable."""
+
+    def repair(self, wanted: Range, undo_file: Path | None) -> Repaired:
+        """Repair, and keep what was before in `undo_file`; without one only tell what would be done."""
+        ...
+
+    def take_back(self, undo_file: Path) -> Undone:
+        """Put back what the repair that wrote this file changed.  Raises BadInput, too."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The rows of the embedded store, or of the working copy of Firestore, read beside the daemon, which may run or not.
+"""The rows of the embedded store, read beside the daemon, which may run or not.
 
 Opened read-only: an audit makes no file and takes no step of the schema.
 """
@@ -34,13 +34,15 @@ _THREAD: Final = "id, account, chat, last_ms, CASE WHEN saved_name != '' THEN sa
 class SqliteRows:
     """`wad.audit.rows.Rows` of wad.db."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection, kind: str = "sqlite") -> None:
+    kind = "sqlite"
+    mode = "desc"
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self._path = path
         self._db = db
-        self.kind = kind
 
     @staticmethod
-    def open(path: Path, kind: str = "sqlite") -> SqliteRows:
+    def open(path: Path) -> SqliteRows:
         """Open the file.  Raises NotFound, Denied, Unavailable (a newer wad wrote it), Damaged."""
         check_there(path)
         with translated(path):
@@ -53,7 +55,7 @@ class SqliteRows:
             except BaseException:
                 db.close()
                 raise
-        return SqliteRows(path, db, kind)
+        return SqliteRows(path, db)
 
     def close(self) -> None:
         """Let go of the file."""

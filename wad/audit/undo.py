@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 import msgspec
 
@@ -46,6 +46,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 _unpack: Final = msgspec.msgpack.Decoder(Change).decode
+decode_all: Final = msgspec.msgpack.Decoder(list[Change]).decode
 
 
 class Recorder:
@@ -147,7 +148,7 @@ def _threads(db: sqlite3.Connection, change: Change) -> set[str]:
 # --- the file -----------------------------------------------------------------------------------
 
 
-def write(file: Path, changes: Iterable[Change]) -> None:
+def write(file: Path, changes: Iterable[msgspec.Struct]) -> None:
     """A new file, synced: one MessagePack array of changes.  Raises Conflict where one lies there, StateUnwritable."""
     try:
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -162,11 +163,14 @@ def write(file: Path, changes: Iterable[Change]) -> None:
         raise StateUnwritable(f"cannot write {file}: {error.strerror}") from error
 
 
-def read(file: Path) -> list[Change]:
+C = TypeVar("C", bound=msgspec.Struct)
+
+
+def read(file: Path, decode: Callable[[bytes], list[C]]) -> list[C]:
     """The changes in a file.  Raises BadInput."""
     try:
-        return msgspec.msgpack.decode(file.read_bytes(), type=list[Change])
+        return decode(file.read_bytes())
     except OSError as error:
         raise BadInput(f"cannot read {file}: {error.strerror}") from error
     except msgspec.MsgspecError as error:
-        raise BadInput(f"{file} is no undo file: {error}") from error
+        raise BadInput(f"{file} is no undo file of this store: {error}") from error

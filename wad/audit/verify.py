@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
+
 from wad.audit.keys import short_hash
 from wad.audit.reports import MessagesReport, Report, ThreadsReport
 from wad.core.outbox import LEFT
@@ -53,8 +55,9 @@ class Sent:
 class Observed:
     """What was seen.
 
-    `restarts` has the error of each, empty where it came back with every account; `stored`: whether the message that
-    was sent is in the store after them.
+    `restarts` has the error of each, empty where it came back with every account; `skipped`: why none was wanted;
+    `stored`: whether the message that was sent is in the store after them; `fallback_allowed`: whether an audit counts
+    that went without its index.
     """
 
     before: Audited
@@ -65,6 +68,8 @@ class Observed:
     stored: bool
     accounts: int
     connected: int
+    skipped: str = ""
+    fallback_allowed: bool = False
 
 
 class Counted(Report, frozen=True, kw_only=True):
@@ -101,6 +106,7 @@ class Verification(Report, frozen=True, kw_only=True):
 
     verdict: bool
     not_ready_reason: str | None
+    reference_reason: str | None = msgspec.field(name="not_ready_reason")
     duplicates_count_active_before: int
     duplicates_count_active_after: int
     before: Counted
@@ -111,6 +117,7 @@ class Verification(Report, frozen=True, kw_only=True):
     restart_requested: bool
     restart_performed: bool
     restart_verified: bool
+    restart_skipped_reason: str | None
     restarts: int
     restart_error: str | None
     quick_write: Written | None
@@ -128,6 +135,7 @@ def judge(seen: Observed) -> tuple[End, Verification]:
     return end, Verification(
         verdict=end is End.VERIFIED,
         not_ready_reason=reason,
+        reference_reason=reason,
         duplicates_count_active_before=before.duplicates_count_active,
         duplicates_count_active_after=after.duplicates_count_active,
         before=_counted(seen.before),
@@ -137,11 +145,12 @@ def judge(seen: Observed) -> tuple[End, Verification]:
             duplicate_threads=seen.after.threads.duplicates_count
             - seen.before.threads.duplicates_count,
         ),
-        used_fallback=before.used_fallback or after.used_fallback,
+        used_fallback=_fell_back(seen),
         mode_used=after.mode_used,
         restart_requested=seen.wanted_restarts > 0,
         restart_performed=bool(seen.restarts),
         restart_verified=_restarted(seen),
+        restart_skipped_reason=seen.skipped or None,
         restarts=sum(not error for error in seen.restarts),
         restart_error=error,
         quick_write=None if seen.sent is None else _written(seen.sent),
@@ -160,6 +169,8 @@ def _verdict(seen: Observed) -> tuple[End, str | None]:
         return End.FAILED, "restart_not_verified"
     if not seen.connected:
         return End.FAILED, "not_connected"
+    if _fell_back(seen) and not seen.fallback_allowed:
+        return End.FAILED, "index_missing"
     if seen.sent is not None and not _left(seen.sent):
         return End.FAILED, "message_not_sent"
     if seen.sent is not None and not seen.stored:
@@ -173,6 +184,12 @@ def _verdict(seen: Observed) -> tuple[End, str | None]:
 
 def _restarted(seen: Observed) -> bool:
     return len(seen.restarts) == seen.wanted_restarts and not any(seen.restarts)
+
+
+def _fell_back(seen: Observed) -> bool:
+    """Whether an audit went without its index."""
+    audits = (seen.before, seen.after)
+    return any(each.messages.used_fallback or each.threads.used_fallback for each in audits)
 
 
 def _left(sent: Sent) -> bool:

@@ -308,6 +308,14 @@ class EngineSettings:
         "A worker that could not connect, or connect again, by itself for so many seconds is replaced.",
         check=SECONDS,
     )
+    backfill_timeout: float = setting(
+        60,
+        "A phone that is asked for older messages of a conversation gets so many seconds to answer.",
+        check=SECONDS,
+    )
+    backfill_pause: float = setting(
+        2, "Seconds between two conversations for which a phone is asked.", check=SECONDS
+    )
     stop_timeout: float = setting(
         6, "Seconds that a worker gets to end by itself, before it is killed.", check=SECONDS
     )

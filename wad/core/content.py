@@ -51,7 +51,8 @@ class Media(msgspec.Struct, frozen=True, omit_defaults=True):
     """An attachment as announced; its bytes are fetched elsewhere, with `direct_path`, `key` and the two hashes.
 
     `size` in bytes, `seconds` of sound or film, `width` and `height` in pixels; `sha256` is the file's, `enc_sha256`
-    that of what lies on WhatsApp's server.  `voice`: recorded in the chat (WhatsApp's word is ptt).
+    that of what lies on WhatsApp's server.  `voice`: recorded in the chat (WhatsApp's word is ptt).  `url` and
+    `storage_path`: where another program has put the bytes, if one has.
     """
 
     mimetype: str = ""
@@ -69,6 +70,8 @@ class Media(msgspec.Struct, frozen=True, omit_defaults=True):
     enc_sha256: bytes = b""
     key_ms: int = 0
     thumbnail: bytes = b""
+    url: str = ""
+    storage_path: str = ""
 
 
 class Quote(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -21,6 +21,7 @@
     │   └── AnotherDaemon       another_daemon           503     5
     ├── EngineFailure           engine_failure           502     9
     ├── TimedOut                timed_out                504     8
+    ├── NotSupported            not_supported            501     9
     └── Damaged                 damaged                  500     9
 
 The code travels over the socket and HTTP; a client rebuilds the same class from it.  `hint` says
@@ -179,6 +180,12 @@ class TimedOut(WadError):
     """No answer came in time; what was asked may or may not have happened."""
 
     code, http_status, exit_code = "timed_out", 504, 8
+
+
+class NotSupported(WadError):
+    """This build of the library, or this engine, cannot do it."""
+
+    code, http_status, exit_code = "not_supported", 501, 9
 
 
 class Damaged(WadError):

@@ -91,11 +91,12 @@ Told = MessageReceived | ReceiptReceived | ChatReceived | AliasReceived
 class HistoryReceived(msgspec.Struct, frozen=True, tag="history", omit_defaults=True):
     """A chunk of the phone's history: many events, aliases first, the messages of each chat oldest first.
 
-    `skipped` is how many of its items had no words of ours.
+    `skipped` is how many of its items had no words of ours; `asked`: it answers a question of ours.
     """
 
     events: tuple[Told, ...]
     skipped: int = 0
+    asked: bool = False
 
 
 Event = Told | HistoryReceived

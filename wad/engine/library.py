@@ -154,6 +154,21 @@ class Library:
             raise EngineFailure(answer.Error)
         return answer.SendResponse.ID, answer.SendResponse.Timestamp * 1000
 
+    def send_to_phone(self, me: Jid, message: Any) -> None:
+        """Send a blank() that was filled to our own phone, whose number is `me`.  Raises EngineFailure.
+
+        Only once `peer.open_the_way` has changed the library: else it would be an ordinary message to ourselves.
+        """
+        phone = _proto_jid(me)
+        phone.Integrator = 1
+        answer = _class("neonize.SendMessageReturnFunction").FromString(
+            self._functions.send_message(
+                self._uuid, phone.SerializeToString(), message.SerializeToString()
+            )
+        )
+        if answer.Error:
+            raise EngineFailure(answer.Error)
+
     def read_vote(self, raw: bytes) -> tuple[bytes, ...]:
         """The SHA-256 of each option that a Message event votes for.  Raises EngineFailure."""
         answer = _class("neonize.ReturnFunctionWithError").FromString(

@@ -6,14 +6,14 @@ import ctypes
 import gc
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 _RANGE: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (r-[x-])p [0-9a-f]+ \S+ [1-9]\d* +/")
 
 
-def release(changed: int) -> None:
+def release(changed: Collection[int]) -> None:
     """Give back what starting, logging in or a burst took.
 
     - Freed memory that the C library keeps goes back to the system.
@@ -21,23 +21,21 @@ def release(changed: int) -> None:
       has them in its cache, and those that are needed again come back one by one.
 
     Only pages that were not changed: a changed one would become what it is on the disk.  Of mappings that cannot be
-    written that is the whole, as /proc/self/smaps says, but for the page with the address `changed` (0: none), which is
-    left alone (receipts.keep_plaintexts changed it).
+    written that is the whole, as /proc/self/smaps says, but for the pages with the addresses `changed`, which are left
+    alone (builds.change changed them).
     """
     gc.collect()
     libc = ctypes.CDLL(None)
     libc.malloc_trim(0)
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    page = changed & -mmap.PAGESIZE
+    pages = sorted({address & -mmap.PAGESIZE for address in changed})
     for one in list(_mappings()):
-        parts = [(one.start, one.end)]
-        anonymous = one.anonymous
-        if one.start <= page < one.end:
-            parts = [(one.start, page), (page + mmap.PAGESIZE, one.end)]
-            anonymous -= mmap.PAGESIZE
-        if anonymous == 0:
-            for start, end in parts:
-                libc.madvise(start, end - start, mmap.MADV_DONTNEED)
+        ours = [page for page in pages if one.start <= page < one.end]
+        if one.anonymous == len(ours) * mmap.PAGESIZE:
+            starts = [one.start, *(page + mmap.PAGESIZE for page in ours)]
+            for start, end in zip(starts, [*ours, one.end], strict=True):
+                if start < end:
+                    libc.madvise(start, end - start, mmap.MADV_DONTNEED)
 
 
 class _Mapping(NamedTuple):

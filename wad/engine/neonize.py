@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -27,9 +27,11 @@ from wad.core.errors import (
 from wad.core.jid import Jid, masked
 from wad.core.outbox import NotSent, Refused, Unknown
 from wad.core.outgoing import Attachment, Outgoing, encode
+from wad.core.past import Known
 from wad.engine import adopt, fate, session
 from wad.engine.baileys.translation import Carried
 from wad.engine.compose import MEDIA_TYPE, Envelope, Upload
+from wad.engine.contacts import AddressBook
 from wad.engine.lost import Comparison
 from wad.engine.port import (
     EngineOptions,
@@ -63,6 +65,7 @@ _EARLY: Final = "WhatsApp is told that a message arrived before it is stored (re
 _DAYS_14: Final = 14 * 86_400_000  # ms; WhatsApp's server sends nothing again that is older
 _UPLOAD_TIMEOUT: Final = 600.0  # 64 MiB at a megabit a second
 _CALL_TIMEOUT: Final = 90.0
+_NAMES_EVERY: Final = 60.0
 _REPORTS: Final[dict[str, Callable[..., Report]]] = {
     "qr": connection.QrShown,
     "qr_over": connection.QrOver,
@@ -191,6 +194,7 @@ class NeonizeWorker:
         self._last_words = ""
         self._me = ""
         self.receipts: Receipts | None = None
+        self.mute: str | None = None
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(), name=f"worker {home.id}")
 
@@ -204,6 +208,7 @@ class NeonizeWorker:
     async def _live(self) -> None:
         listening = asyncio.create_task(self._listen(), name=f"listen {self._home.id}")
         probing = asyncio.create_task(self._probe(), name=f"probe {self._home.id}")
+        naming = asyncio.create_task(self._keep_names(), name=f"names {self._home.id}")
         try:
             await asyncio.shield(self._process.ended)
             # Its last words may still be in the pipes.
@@ -219,8 +224,10 @@ class NeonizeWorker:
             probing.cancel()
             self._writer.close()
             self._socket.close()
+        # The files are nobody's once this worker has ended.
+        await naming
         if self._comparing is not None:
-            await self._comparing  # the files are nobody's once this worker has ended
+            await self._comparing
         if words := self._process.last_words():
             text = masked(" | ".join(words))
             log.error("worker's last words: %s", text, extra={"account": self._home.id})
@@ -265,6 +272,8 @@ class NeonizeWorker:
                 self.receipts = Receipts(word)
                 if self.receipts is Receipts.EARLY:
                     log.warning("%s", _EARLY % why, extra={"account": self._home.id})
+            case wire.Notice("mute", [str(why)]):
+                self.mute = why
             case wire.Notice("connected", []):
                 identity = Identity(*session.identity(self._home.session_db))
                 self._me = str(Jid.parse(identity.jid).bare()) if identity.jid else ""
@@ -272,7 +281,9 @@ class NeonizeWorker:
                 self._report(connection.Connected())
             case wire.Notice("synced", []):
                 if self._comparing is None or self._comparing.done():
-                    self._comparing = asyncio.create_task(self._compare())
+                    self._comparing = asyncio.create_task(
+                        self._look("lost messages", self._compare)
+                    )
             case wire.Notice("damaged", [str(name), str(why)]):
                 self._last_words = why
                 self._report(FileDamaged(name, why))
@@ -281,22 +292,32 @@ class NeonizeWorker:
             case _:
                 raise BadInput(f"a worker sent {frame!r:.100}")
 
-    async def _compare(self) -> None:
+    def _compare(self) -> int | None:
         """All that waited for this device was handed over and stored: look for what never came, and tidy up."""
         if self._comparison is None:
-            return
+            return None
         before = SystemClock().wall_ms() - _DAYS_14
+        newest = self._comparison.make()
+        session.prune_plaintexts(self._home.session_db, before)
+        return newest
+
+    async def _look(self, for_what: str, look: Callable[[], int | None]) -> None:
+        """Look into the session's database; what is found was appended to the spool, up to the row that is returned."""
         try:
-            newest = await asyncio.to_thread(self._comparison.make)
-            await asyncio.to_thread(session.prune_plaintexts, self._home.session_db, before)
+            newest = await asyncio.to_thread(look)
         except WadError as error:  # it is made again the next time
-            log.warning("no look for lost messages: %s", error, extra={"account": self._home.id})
-            return
+            log.warning("no look for %s: %s", for_what, error, extra={"account": self._home.id})
         except Exception:  # the account goes on without it
-            log.exception("the look for lost messages failed", extra={"account": self._home.id})
-            return
-        if newest is not None:
-            self._report(Spooled(newest))
+            log.exception("the look for %s failed", for_what, extra={"account": self._home.id})
+        else:
+            if newest is not None:
+                self._report(Spooled(newest))
+
+    async def _keep_names(self) -> None:
+        book = AddressBook(self._home, SystemClock())
+        while not self._process.ended.done():
+            await asyncio.wait([self._process.ended], timeout=_NAMES_EVERY)
+            await self._look("the contacts' names", book.look)
 
     async def _probe(self) -> None:
         """Kill a worker whose library hangs: nothing else ends a stalled dial (engine.md 3)."""
@@ -399,6 +420,15 @@ class NeonizeWorker:
             "on_whatsapp", list(phones), timeout=_CALL_TIMEOUT
         )
         return answer
+
+    async def ask_history(self, oldest: Known, count: int) -> None:
+        """Ask the phone for what came before."""
+        await self._call("history", self._me, oldest.to_wire(), count, timeout=_CALL_TIMEOUT)
+
+    async def ask_messages(self, wanted: Sequence[Known]) -> None:
+        """Ask the phone for these messages."""
+        shapes = [one.to_wire() for one in wanted]
+        await self._call("messages", self._me, shapes, timeout=_CALL_TIMEOUT)
 
     async def log_out(self) -> None:
         """Make WhatsApp forget this device."""

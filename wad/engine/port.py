@@ -6,7 +6,7 @@ else it has to tell are the inputs of `core.connection`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ from wad.core import connection
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.core.outgoing import Outgoing
+from wad.core.past import Known
 from wad.groups import Groups
 from wad.home import Home
 
@@ -97,6 +98,11 @@ class Worker(Protocol):
         ...
 
     @property
+    def mute(self) -> str | None:
+        """Why it cannot ask its phone for anything; empty when it can, None until it has said so."""
+        ...
+
+    @property
     def ended(self) -> Future[str]:
         """Done when the worker is gone for sure; one sentence says why."""
         ...
@@ -114,6 +120,19 @@ class Worker(Protocol):
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers have WhatsApp.  Raises EngineFailure, TimedOut."""
+        ...
+
+    async def ask_history(self, oldest: Known, count: int) -> None:
+        """Ask the account's phone for `count` messages before this one, the oldest that is known of its chat.
+
+        The phone answers whenever it likes, with a part of the history (`HistoryReceived.asked`).
+
+        Raises NotSupported, EngineFailure, TimedOut.
+        """
+        ...
+
+    async def ask_messages(self, wanted: Sequence[Known]) -> None:
+        """Ask the phone for these messages themselves; those that it has come like any others.  Raises the same."""
         ...
 
     async def log_out(self) -> None:

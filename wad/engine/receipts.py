@@ -17,18 +17,16 @@ When the library offers both itself (docs/upstream.md), this file goes.
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import logging
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final, assert_never
 
+from wad.engine.builds import Place, change
 from wad.engine.lines import (
     HISTORY,
     Coming,
@@ -46,21 +44,6 @@ log = logging.getLogger("wad.receipts")
 
 # --- kept plaintexts ------------------------------------------------------------------------------
 
-
-class NotThisBuild(Exception):
-    """The plaintexts cannot be kept in this library; the message says why."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a build tests the switch, in `(*Client).bufferedDecrypt`: Client+0xa9, before; Client+0x7c, after."""
-
-    sha256: str
-    address: int
-    before: bytes
-    after: bytes
-
-
 PLACES: Final = (
     # neonize 0.5.2, amd64: cmp byte ptr [rcx+0xa9], 0
     Place(
@@ -77,6 +60,7 @@ PLACES: Final = (
         bytes.fromhex("22f04139"),
     ),
 )
+"""Where `(*Client).bufferedDecrypt` tests the switch: Client+0xa9, before; Client+0x7c, after."""
 
 
 def keep_plaintexts(file: Path) -> int:
@@ -84,33 +68,7 @@ def keep_plaintexts(file: Path) -> int:
 
     Raises NotThisBuild; then nothing was changed.
     """
-    with file.open("rb") as library:
-        digest = hashlib.file_digest(library, "sha256").hexdigest()
-    place = next((place for place in PLACES if place.sha256 == digest), None)
-    if place is None:
-        raise NotThisBuild(f"{file.name} is a build that is not known (sha256 {digest[:16]}...)")
-    address = _base(file) + place.address
-    if ctypes.string_at(address, len(place.before)) != place.before:
-        raise NotThisBuild(f"{file.name} in memory is not what it is on the disk")
-    try:
-        # The kernel writes to a private copy of the page; no page becomes writable for the process.
-        with open("/proc/self/mem", "r+b", buffering=0) as memory:  # noqa: PTH123
-            memory.seek(address)
-            memory.write(place.after)
-    except OSError as error:
-        raise NotThisBuild(f"this system does not let it be changed in memory: {error}") from error
-    if ctypes.string_at(address, len(place.after)) != place.after:
-        raise NotThisBuild("the change in memory did not take")
-    return address
-
-
-def _base(file: Path) -> int:
-    """Where a shared object is loaded."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        span, _, offset, _, _, *path = line.split(None, 5)
-        if path == [str(file)] and int(offset, 16) == 0:
-            return int(span.partition("-")[0], 16)
-    raise NotThisBuild(f"{file.name} is not loaded")
+    return change(file, PLACES)[0]
 
 
 # --- the gate -------------------------------------------------------------------------------------

@@ -113,6 +113,16 @@ def sent_as(path: Path, secret: bytes) -> str | None:
     return None if row is None else str(row[0])
 
 
+def saved_names(path: Path) -> dict[str, str]:
+    """What the phone's address book calls people, by address, where it has a name for them.  Raises as above."""
+    found = _rows(
+        path,
+        "SELECT their_jid, full_name, first_name FROM whatsmeow_contacts"
+        " WHERE coalesce(full_name, '') != '' OR coalesce(first_name, '') != ''",
+    )
+    return {str(address): str(full or first) for address, full, first in found}
+
+
 def newest_secret(path: Path) -> int:
     """The number of the newest row in the library's list of messages, 0 when it is empty.  Raises as above.
 

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from wad.clock import Clock, SystemClock
 from wad.core import connection
 from wad.core import event as words
-from wad.core.event import Content, Mark, MessageKind, MessageReceived, ReceiptReceived
+from wad.core.event import (
+    ChatReceived,
+    Content,
+    Event,
+    HistoryReceived,
+    Mark,
+    MessageKind,
+    MessageReceived,
+    ReceiptReceived,
+    Told,
+)
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Sent
 from wad.core.outgoing import Outgoing
+from wad.core.past import Known
 from wad.engine.baileys.translation import Carried
 from wad.engine.port import Fate, Identity, Receipts, Report, Spooled
 from wad.home import Home, replace_file
@@ -83,6 +94,7 @@ class SimulatedWorker:
 
     pid = None
     receipts: Receipts | None = Receipts.AFTER_STORE
+    mute: str | None = ""
 
     def __init__(
         self, engine: SimulatorEngine, home: Home, report: Callable[[Report], None]
@@ -94,6 +106,9 @@ class SimulatedWorker:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.sent: list[tuple[Jid, Outgoing, str]] = []
         self.fate: Fate | None = None
+        self.past: list[MessageReceived] = []
+        self.asked: list[Known] = []
+        self.answers = True
         self.permitted = 0.0
 
     def permit(self, seconds: float) -> None:
@@ -110,12 +125,28 @@ class SimulatedWorker:
         self._engine.left[secret] = wa_id
         self.sent.append((to, content, wa_id))
         at_ms = self._engine.clock.wall_ms()
-        self._append(ReceiptReceived((wa_id,), to, to, Mark.DELIVERED, at_ms), wa_id)
+        self._append(ReceiptReceived((wa_id,), to, to, Mark.DELIVERED, at_ms), wa_id, at_ms)
         return Sent(wa_id, at_ms)
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Everybody is on the simulated WhatsApp."""
         return dict.fromkeys(phones, True)
+
+    async def ask_history(self, oldest: Known, count: int) -> None:
+        """The phone tells what a test has put into `past`, and at once."""
+        self.asked.append(oldest)
+        if self.answers:
+            before = [m for m in self.past if m.chat == oldest.chat and m.at_ms < oldest.at_ms]
+            before.sort(key=lambda m: m.at_ms)
+            told: list[Told] = [ChatReceived(oldest.chat), *before[-count:]]
+            self._append(HistoryReceived(tuple(told), asked=True), "", oldest.at_ms)
+
+    async def ask_messages(self, wanted: Sequence[Known]) -> None:
+        """The phone tells those that it has in `past`."""
+        self.asked += wanted
+        idents = {one.wa_id for one in wanted}
+        for message in [m for m in self.past if m.id in idents and self.answers]:
+            self._append(message, message.id, message.at_ms)
 
     async def log_out(self) -> None:
         """Forget the device."""
@@ -149,11 +180,9 @@ class SimulatedWorker:
     def receive(self, sender: Jid, text: str, *, wa_id: str = "", at_ms: int = 0) -> str:
         """Somebody writes; gives the message's id."""
         wa_id = wa_id or self._engine.next_id()
+        at_ms = at_ms or self._engine.clock.wall_ms()
         content = Content(MessageKind.TEXT, text)
-        self._append(
-            MessageReceived(wa_id, sender, sender, at_ms or self._engine.clock.wall_ms(), content),
-            wa_id,
-        )
+        self._append(MessageReceived(wa_id, sender, sender, at_ms, content), wa_id, at_ms)
         return wa_id
 
     def crash(self, why: str = "the simulated worker crashed") -> None:
@@ -163,9 +192,9 @@ class SimulatedWorker:
             self._engine.workers.pop(self._home.id, None)
             self.ended.set_result(why)
 
-    def _append(self, event: MessageReceived | ReceiptReceived, wa_id: str) -> None:
+    def _append(self, event: Event, wa_id: str, at_ms: int) -> None:
         seq = self._spool.append(
-            received_ms=event.at_ms,
+            received_ms=at_ms,
             kind=type(event).__name__.lower(),
             wa_id=wa_id,
             raw=b"",

@@ -26,12 +26,16 @@ from wad.engine.translate_base import Untranslatable, jid_text, milliseconds, mi
 from wad.engine.translate_content import content_of, unwrap
 
 _MARKS: Final = {3: Mark.DELIVERED, 4: Mark.READ, 5: Mark.PLAYED}  # WebMessageInfo.Status
+_ON_DEMAND: Final = 6  # HistorySync.HistorySyncType
 _REVOKED, _CIPHERTEXT = 1, 2  # WebMessageInfo.StubType
 _STATUS: Final = Jid("status", "broadcast")
 
 
 def history(event: Any) -> HistoryReceived | None:
-    """Translate a neonize HistorySync; None for a chunk without anything of ours (settings, stickers)."""
+    """Translate a neonize HistorySync; None for a chunk without anything of ours (settings, stickers).
+
+    The answer to a question of ours is told even when it is empty: the phone has nothing more.
+    """
     told: list[Told] = []
     skipped = 0
     for item in _items(event.Data):
@@ -39,9 +43,10 @@ def history(event: Any) -> HistoryReceived | None:
             skipped += 1
         else:
             told.append(item)
-    if not told and not skipped:
+    asked = event.Data.syncType == _ON_DEMAND
+    if not told and not skipped and not asked:
         return None
-    return HistoryReceived(tuple(told), skipped)
+    return HistoryReceived(tuple(told), skipped, asked)
 
 
 def _items(data: Any) -> Iterator[Told | Untranslatable]:

@@ -24,6 +24,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -31,17 +32,19 @@ from typing import Any, Final
 from wad import attachment
 from wad.clock import SystemClock
 from wad.core import wire
-from wad.core.errors import Damaged, EngineFailure, WadError
+from wad.core.errors import Damaged, EngineFailure, NotSupported, WadError
 from wad.core.jid import Jid
 from wad.core.outbox import Sent
 from wad.core.outgoing import Outgoing, decode
-from wad.engine import fate, memory, session
+from wad.core.past import Known
+from wad.engine import fate, memory, peer, session
 from wad.engine.binding import VERSION, Functions, shared_object
+from wad.engine.builds import NotThisBuild
 from wad.engine.compose import Envelope, Upload, compose
 from wad.engine.inbox import KEPT, Inbox
 from wad.engine.library import Library, blank, parse
 from wad.engine.link import Link, Permission
-from wad.engine.receipts import Gate, NotThisBuild, keep_plaintexts
+from wad.engine.receipts import Gate, keep_plaintexts
 from wad.engine.words import ban, is_ban, why_it_ended
 from wad.home import Home, lock_account
 from wad.spool import Spool
@@ -69,8 +72,9 @@ class Worker:
         self._clock = SystemClock()
         file = shared_object()
         functions = Functions(file)
-        self._changed = 0
+        self._changed: list[int] = []
         self._gate = self._guarantee(file)
+        self._mute = self._open_the_way(file)
         self._inbox = Inbox(
             spool,
             self._clock,
@@ -95,13 +99,24 @@ class Worker:
     def _guarantee(self, file: Path) -> Gate | None:
         """Have receipts wait for the commit, where this can be had; say what is in force."""
         try:
-            self._changed = keep_plaintexts(file)
+            self._changed.append(keep_plaintexts(file))
         except NotThisBuild as error:
             log.warning("receipts are sent early: %s", error)
             self._link.notice("receipts", "early", str(error))
             return None
         self._link.notice("receipts", "after-store", "")
         return Gate(on_unsaved=lambda: self.end("the session cannot be saved: the disk refuses"))
+
+    def _open_the_way(self, file: Path) -> str:
+        """Have our phone be asked, where this can be had; why it cannot."""
+        try:
+            self._changed += peer.open_the_way(file)
+        except NotThisBuild as error:
+            log.warning("the phone cannot be asked for anything: %s", error)
+            self._link.notice("mute", str(error))
+            return str(error)
+        self._link.notice("mute", "")
+        return ""
 
     def start(self) -> None:
         """Connect, on a thread of its own."""
@@ -245,9 +260,23 @@ class Worker:
                 return self._send(Jid.parse(to), decode(content), Envelope.from_wire(envelope))
             case "on_whatsapp", [list(phones)]:
                 return self._library.on_whatsapp(phones)
+            case "history", [str(me), list(oldest), int(count)]:
+                return self._ask(me, lambda m: peer.ask_history(m, Known.from_wire(oldest), count))
+            case "messages", [str(me), list(wanted)]:
+                return self._ask(
+                    me, lambda m: peer.ask_messages(m, [Known.from_wire(one) for one in wanted])
+                )
             case "log_out", []:
                 return self._library.log_out()
         raise EngineFailure(f"a worker does not know {method!r}")
+
+    def _ask(self, me: str, fill: Callable[[Any], None]) -> None:
+        """Ask our phone; its answer is an event like any other.  Raises NotSupported, EngineFailure."""
+        if self._mute:
+            raise NotSupported(self._mute)
+        message = blank()
+        fill(message)
+        self._library.send_to_phone(Jid.parse(me), message)
 
     def _upload(self, sha256: str, size: int, media_type: int) -> list[Any]:
         """An Upload on the wire.  Raises NotFound, Damaged, Unavailable, EngineFailure."""

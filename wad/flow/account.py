@@ -18,15 +18,18 @@ import msgspec
 
 from wad.clock import Clock
 from wad.core import connection
+from wad.core.autoreply import AutoReply
 from wad.core.connection import Patience, State, Status, step
 from wad.core.errors import Conflict, Damaged, StateUnwritable, WadError
 from wad.core.jid import Jid, masked
 from wad.core.message import Message
+from wad.core.past import Backfill
 from wad.core.place import Place, day, is_elsewhere, told
 from wad.engine import Engine
 from wad.engine.port import FileDamaged, Held, Identity, Receipts, Report, Spooled, Worker
 from wad.flow.bus import Bus
-from wad.flow.inbound import Inbound
+from wad.flow.inbound import Answer, Inbound
+from wad.flow.recent import Recent
 from wad.home import AccountCard, Home
 from wad.spool import Spool, salvage
 from wad.store import Store
@@ -82,6 +85,8 @@ class Account:
         self.logins = 0
         self.sent = 0
         self.refused = 0
+        self.sent_lately = Recent(around.clock.monotonic)
+        self.refused_lately = Recent(around.clock.monotonic)
         self.held = ""
         self.unsent = ""  # why nothing can be sent now
         self.place: Place | None = None
@@ -90,6 +95,7 @@ class Account:
         self._warnings: list[str] = []
         self.on_connected: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
+        self.on_answer: Callable[[Answer], None] = lambda answer: None
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -104,6 +110,7 @@ class Account:
             batch=around.options.batch,
             retention_days=around.options.retention_days,
             on_recorded=lambda messages: self.on_recorded(messages),
+            on_answer=lambda answer: self.on_answer(answer),
             on_damaged=self._spool_damaged,
         )
 
@@ -135,6 +142,14 @@ class Account:
         if card.exported_ms and not paired:
             return f"its session was exported on {day(card.exported_ms)}"
         return ""
+
+    async def ended(self) -> None:
+        """Return once nothing runs any more with a session that WhatsApp has ended.
+
+        Its worker says so before it has ended itself, and until then the library may still hold the keys.
+        """
+        if self.status.state is State.LOGGED_OUT:
+            await self._idle.wait()
 
     def pair(self) -> None:
         """Open the pairing window, or make it longer.  Raises Conflict when it is paired."""
@@ -209,6 +224,16 @@ class Account:
         """Give it another name for people."""
         self._write_card(name=name)
 
+    def answer_by_itself(self, wanted: AutoReply) -> None:
+        """Keep what whoever writes replies is to do.  Raises StateUnwritable."""
+        self._write_card(auto_reply=wanted)
+        self._news.set()
+
+    def filled(self, done: Backfill) -> None:
+        """The phone was asked for its history.  Raises StateUnwritable."""
+        self._write_card(backfill=done)
+        self._news.set()
+
     def _write_card(self, **changes: object) -> None:
         self.card = msgspec.structs.replace(self.card, **changes)
         self._home.write_card(self.card)
@@ -223,6 +248,7 @@ class Account:
         """The session that `card` was given away with lies here now."""
         self._write_card(
             jid=card.jid, lid=card.lid, push_name=card.push_name, phone=card.phone, enabled=True, exported_ms=0,
+            auto_reply=card.auto_reply, backfill=card.backfill,
         )  # fmt: skip
 
     # --- what happens -------------------------------------------------------------------------
@@ -430,6 +456,8 @@ class Account:
             lid=self.card.lid,
             phone=self.card.phone,
             instance=self._around.instance,
+            auto_reply=self.card.auto_reply,
+            backfill=self.card.backfill,
         )
         if self._published is None or _but_since(status) != _but_since(self._published):
             await self._around.store.put_account(status, epoch=epoch)

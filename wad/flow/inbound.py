@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +18,7 @@ import msgspec
 
 from wad.clock import Clock
 from wad.core import event as words
-from wad.core.change import Change, PutAlias, PutMark, PutMessage
+from wad.core.change import Change, PutAlias, PutChat, PutMark, PutMessage
 from wad.core.errors import Damaged, WadError
 from wad.core.message import Message
 from wad.core.plan import plan
@@ -45,6 +46,17 @@ class HistoryCount:
     last_messages: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The phone told of its history what it was asked for: of these threads, so many new messages of each.
+
+    Without threads it says that there is nothing more.
+    """
+
+    threads: frozenset[str]
+    new: Counter[str]
+
+
 class Inbound:
     """Spool to store for one account.  Its public fields are what status shows."""
 
@@ -59,6 +71,7 @@ class Inbound:
         batch: int,
         retention_days: float,
         on_recorded: Callable[[list[Message]], None],
+        on_answer: Callable[[Answer], None],
         on_damaged: Callable[[Damaged], None],
     ) -> None:
         self._account = account
@@ -69,6 +82,7 @@ class Inbound:
         self._batch = batch
         self._retention_days = retention_days
         self._on_recorded = on_recorded
+        self._on_answer = on_answer
         self._on_damaged = on_damaged
         self._spool: Spool | None = None
         self._cursor = Cursor("", 0)
@@ -193,6 +207,9 @@ class Inbound:
         for message in done.changed:
             self._tell(f"a {message.content.kind} changed", message)
         self._on_recorded(list(done.new))
+        if planned.asked:
+            new = Counter(m.thread for m in done.new if m.id in planned.history)
+            self._on_answer(Answer(frozenset(planned.threads), new))
         self.lost = (self.lost or 0) + done.lost
 
     def saw_message(self, at_ms: int) -> None:
@@ -259,7 +276,7 @@ class _Planned:
     """The changes of some rows.
 
     `skipped` items of history had no words of ours, `history` are the ids of its messages, `chunk` the number of those
-    in the last chunk.
+    in the last chunk.  `asked`: some of it answers a question of ours, about these `threads`.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -267,6 +284,8 @@ class _Planned:
     receipts: int = 0
     history: set[str] = field(default_factory=set)
     chunk: int | None = None
+    asked: bool = False
+    threads: set[str] = field(default_factory=set)
 
     def take(self, event: words.Event, changes: list[Change]) -> None:
         """What one event asks for."""
@@ -277,6 +296,19 @@ class _Planned:
             self.skipped += event.skipped
             self.history.update(told)
             self.chunk = len(told)
+            if event.asked:
+                self.asked = True
+                self.threads.update(_threads(changes))
+
+
+def _threads(changes: list[Change]) -> Iterator[str]:
+    """The threads that these changes are about."""
+    for change in changes:
+        match change:
+            case PutMessage(message):
+                yield message.thread
+            case PutChat():
+                yield change.thread
 
 
 def _seen_after(previous: int, row: Row) -> int:

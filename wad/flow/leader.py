@@ -108,8 +108,11 @@ class Leader:
     # --- what a person can order -----------------------------------------------------------------
 
     def take(self, by: str, *, force: bool) -> None:
-        """Try to acquire now; with `force` whoever holds it.  Raises Conflict where it is ours already."""
-        if self._held is not None:
+        """Try to acquire now; with `force` whoever holds it.  Raises Conflict where it is ours already.
+
+        While our reign ends it is said of the time after that.
+        """
+        if self._held is not None and not self._end:
             raise Conflict(f"this instance holds the lease already, epoch {self.epoch}")
         self._abstain_until = 0.0
         self._forced = by if force else ""

@@ -59,9 +59,14 @@ class Moving:
     async def give_up(self, account: Account) -> str:
         """The file is in safe hands: from now on the session is not here.  The name of what was set aside.
 
-        Raises Conflict when it runs, or has run since.
+        Raises Conflict when it runs, has run since, or was not exported.
         """
         home, packed = account.home, self._packed.pop(account.id, b"")
+        if not packed:
+            raise Conflict(
+                f"the session of {account.id} was not exported since wad started",
+                hint=f"wadctl session export {account.id}",
+            )
         session = await asyncio.to_thread(self._accounts.engine.copy_session, home)
         _check_at_rest(account)
         if hashlib.sha256(session).digest() != packed:

@@ -47,6 +47,7 @@ _SECRET_BYTES: Final = 32  # as WhatsApp's own message secrets (engine.md 6)
 _RETRY: Final = 2.0  # seconds before the next try after "not sent", or while the store fails
 _DRAIN: Final = 4.0  # seconds that a send under way may take when the reign ends
 _LOOK: Final = 30.0  # seconds after which the outbox is looked at even if nobody woke us
+_SEND: Final = "messages.send"  # the operation, as the log's field names it
 _OPEN: Final = frozenset({MessageStatus.QUEUED, MessageStatus.SENDING})
 
 
@@ -226,7 +227,8 @@ class Outbound:
                 if refusals:
                     pause = _RETRY
             except WadError as error:
-                log.warning("cannot send: %s", error, extra={"account": account.id})
+                fields = {"account": account.id, "operation": _SEND, "code": error.code}
+                log.warning("cannot send: %s", error, extra=fields)
                 account.unsent = f"cannot send: {error}"
                 pause = _RETRY
             except Exception as error:
@@ -275,6 +277,9 @@ class Outbound:
             refusals.forget(entry.id)
         await self._settle_surely(entry.id, fate)
         _count(account, fate)
+        if isinstance(fate, Refused):
+            fields = {"account": account.id, "operation": _SEND, "code": fate.code}
+            log.warning("message %s has failed: %s", entry.id, fate.code, extra=fields)
         return not isinstance(fate, NotSent)
 
     async def _try(self, worker: Worker, entry: Entry) -> Fate:
@@ -327,9 +332,11 @@ def _count(account: Account, fate: Fate) -> None:
     match fate:
         case Sent(_, at_ms):
             account.sent += 1
+            account.sent_lately.note()
             account.inbound.saw_message(at_ms)
         case Refused():
             account.refused += 1
+            account.refused_lately.note()
         case NotSent() | Unknown():
             pass
         case _:

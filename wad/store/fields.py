@@ -11,10 +11,12 @@ import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from wad.core.autoreply import AutoReply
 from wad.core.connection import State
 from wad.core.content import Media, MessageKind
 from wad.core.jid import Jid, JidKind, ThreadId
 from wad.core.message import PREVIEW_LENGTH, Message, MessageStatus, Thread, preview
+from wad.core.past import Backfill
 from wad.store.port import AccountStatus
 
 Fields = dict[str, Any]
@@ -188,8 +190,8 @@ def _media(kind: MessageKind, media: Media | None, caption: str) -> Fields:
             "fileName": media.filename or None,
             "sizeBytes": media.size,
             "caption": caption or None,
-            "url": None,
-            "storagePath": None,
+            "url": media.url or None,
+            "storagePath": media.storage_path or None,
             "thumbBase64": base64.b64encode(media.thumbnail).decode() if small else None,
         },
     }
@@ -286,6 +288,47 @@ def account_fields(status: AccountStatus) -> Fields:
         "qrCode": None,
         "pairingCode": None,
         "worker": {"service": "wad", "instanceId": status.instance},
+        **_auto_reply(status.auto_reply),
+        **_backfill(status.backfill),
+    }
+
+
+def _auto_reply(wanted: AutoReply | None) -> Fields:
+    """What nobody has set here stays what the backend before, or an app, has written."""
+    if wanted is None:
+        return {}
+    return {"autoReplyEnabled": wanted.enabled, "autoReplyPrompt": wanted.prompt}
+
+
+def auto_reply_of(fields: Fields) -> AutoReply | None:
+    """The inverse, of a document that anybody may have written; None where nobody has."""
+    enabled, prompt = fields.get("autoReplyEnabled"), fields.get("autoReplyPrompt")
+    if not isinstance(enabled, bool) and not isinstance(prompt, str):
+        return None
+    return AutoReply(enabled=enabled is True, prompt=prompt if isinstance(prompt, str) else None)
+
+
+def _backfill(done: Backfill | None) -> Fields:
+    return (
+        {}
+        if done is None
+        else {
+            "lastBackfillAt": moment(done.at_ms),
+            "lastBackfillResult": backfill_result(done),
+        }
+    )
+
+
+def backfill_result(done: Backfill) -> Fields:
+    """What a run brought, as the apps read it."""
+    return {
+        "threads": done.threads,
+        "messages": done.messages,
+        "errors": done.errors,
+        "threadResults": [
+            {"threadId": one.thread, "messages": one.messages, "error": one.error or None}
+            for one in done.results
+        ],
     }
 
 

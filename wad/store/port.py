@@ -13,9 +13,11 @@ from typing import Protocol
 
 import msgspec
 
+from wad.core.autoreply import AutoReply
 from wad.core.change import Change
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome
+from wad.core.past import Backfill
 
 
 class Cursor(msgspec.Struct, frozen=True, order=True):
@@ -73,7 +75,10 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What others may know of an account: output only, never read back to decide anything."""
+    """What others may know of an account: output only, never read back to decide anything.
+
+    `auto_reply` and `backfill` are None where nobody has set the one, or begun the other.
+    """
 
     account: str
     name: str
@@ -84,6 +89,8 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     lid: str = ""
     phone: str = ""
     instance: str = ""
+    auto_reply: AutoReply | None = None
+    backfill: Backfill | None = None
 
 
 class Telling(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +224,18 @@ class Store(Protocol):
         """One message."""
         ...
 
+    async def oldest(self, thread: str) -> Message | None:
+        """The oldest message of a thread by which the phone can be asked for what came before it."""
+        ...
+
+    async def placeholders(self, account: str, *, limit: int) -> list[Message]:
+        """The newest messages of which only their place is known: lost, or not to be decrypted."""
+        ...
+
+    async def recount(self, account: str) -> int:
+        """Make every thread's last message and counts anew from its messages; in how many they were wrong."""
+        ...
+
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are stored."""
         ...
@@ -281,6 +300,10 @@ class Store(Protocol):
 
     async def accounts(self) -> list[AccountStatus]:
         """The published status of every account."""
+        ...
+
+    async def auto_reply(self, account: str) -> AutoReply | None:
+        """What another program has written down of an account's replies; None where nobody else writes here."""
         ...
 
     async def forget_account(self, account: str, *, epoch: int) -> None:

@@ -18,12 +18,14 @@ from typing import Any, Final, TypeVar, assert_never
 
 import msgspec
 
+from wad.core.autoreply import AutoReply
 from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
 from wad.core.errors import Fenced, NotFound, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome, advance, same_message
 from wad.database import open_database, open_reader, transaction, translated
+from wad.store import sqlite_past
 from wad.store.migrations import STEPS
 from wad.store.port import AccountStatus, Cursor, Enqueued, Page, Recorded, Staff, Telling, Totals
 from wad.store.sqlite_messages import insert_entry, put_message
@@ -202,6 +204,18 @@ class SqliteStore:
         row = await self._read(lambda db: db.execute(query, (ident,)).fetchone())
         return message_from(row) if row else None
 
+    async def oldest(self, thread: str) -> Message | None:
+        """The oldest message that the phone knows."""
+        return await self._read(lambda db: sqlite_past.oldest(db, thread))
+
+    async def placeholders(self, account: str, *, limit: int) -> list[Message]:
+        """The newest messages of which only their place is known."""
+        return await self._read(lambda db: sqlite_past.placeholders(db, account, limit))
+
+    async def recount(self, account: str) -> int:
+        """Derive every thread anew."""
+        return await self._write(lambda db: sqlite_past.recount(db, account))
+
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are stored."""
         query = "SELECT 1 FROM messages WHERE account = ? AND wa_id = ? AND wa_id != ''"
@@ -275,6 +289,10 @@ class SqliteStore:
             _unpack_status(row[0])
             for row in await self._read(lambda db: db.execute(query).fetchall())
         ]
+
+    async def auto_reply(self, account: str) -> AutoReply | None:
+        """Nothing: no other program writes here."""
+        return None
 
     async def forget_account(self, account: str, *, epoch: int) -> None:
         """Withdraw an account's published status."""

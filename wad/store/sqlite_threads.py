@@ -14,7 +14,7 @@ from typing import Final
 from wad.core.change import PutChat
 from wad.core.jid import Jid
 from wad.core.message import Message, preview
-from wad.store.sqlite_rows import SHOWN, shown_content
+from wad.store.sqlite_rows import SHOWN, THREAD_COLUMNS, shown_content
 
 _LATER: Final = (
     "(excluded.last_ms, excluded.last_seen, excluded.last_id)"
@@ -181,6 +181,19 @@ def recount(db: sqlite3.Connection, thread: str) -> None:
     )
     refresh_last(db, thread)
     recount_unread(db, thread)
+
+
+def recount_where_wrong(db: sqlite3.Connection, thread: str) -> bool:
+    """The same, but a row is written only where something is wrong: whoever follows the table hears of nothing else."""
+    shown = f"SELECT {THREAD_COLUMNS}, last_seen, last_id FROM threads WHERE id = ?"
+    db.execute("SAVEPOINT summary")
+    before = db.execute(shown, (thread,)).fetchone()
+    recount(db, thread)
+    wrong = bool(db.execute(shown, (thread,)).fetchone() != before)
+    if not wrong:
+        db.execute("ROLLBACK TO summary")
+    db.execute("RELEASE summary")
+    return wrong
 
 
 def move_facts(db: sqlite3.Connection, old: str, account: str, new: str) -> None:

@@ -83,6 +83,7 @@ async def pair(context: Context, request: Named) -> AccountView:
     Opens the pairing window (engine.pairing_window), or makes it longer; the code is in `qr`, and in the events.
     """
     account = context.accounts.find(request.account)
+    await account.ended()
     account.pair()
     return account_view(account)
 

@@ -12,7 +12,7 @@ from msgspec import Meta
 import wad
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
-from wad.api.views import StatusView, account_views, lease_view, telling_view
+from wad.api.views import StatusView, account_views, lease_view, limits_view, telling_view
 
 
 class Nothing(Params, frozen=True):
@@ -71,6 +71,7 @@ async def status(context: Context, request: Nothing) -> StatusView:
         store=context.store.kind,
         telling=telling_view(context),
         lease=lease_view(context),
+        limits=limits_view(context),
         accounts=tuple(account_views(context.accounts, context.clock.wall_ms())),
         warnings=tuple(context.warnings),
     )

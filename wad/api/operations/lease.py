@@ -116,8 +116,8 @@ async def release(context: Context, request: Release) -> Standing:
 )
 async def take(context: Context, request: Take) -> Standing:
     """Take the lease now: at once if it is free, with --force whoever holds it."""
-    seen = context.leader.seen
-    if not request.force and seen is not None and seen.holder:
+    seen, ours = context.leader.seen, context.loaded.config.instance.id
+    if not request.force and seen is not None and seen.holder not in ("", ours):
         raise Conflict(
             f"{seen.holder} holds the lease: {context.leader.reason}",
             hint="stop that daemon or run `wadctl lease release` there; if that machine is dead: --force",

@@ -69,14 +69,21 @@ class Gate:
         self._headerless = Caller("a trusted network", Access.ADMIN, settings.headerless_qr)
 
     async def caller(
-        self, request: Request, *, browser: bool = False, headerless: bool = False
+        self,
+        request: Request,
+        *,
+        browser: bool = False,
+        headerless: bool = False,
+        internal: bool = False,
     ) -> Caller:
         """Who asks.  Raises HttpError.
 
         With `browser` the token may also be the password that a browser asks its user for; with `headerless` a
-        trusted network needs none.
+        trusted network needs none; with `internal` it may stand in the header of the reference's observers.
         """
         token = _bearer(request) or (_password(request) if browser else "")
+        if internal:
+            token = token or request.header(b"x-internal-token").decode("latin-1")
         challenge = (_BASIC,) if browser else (_BEARER,)
         if not token:
             if headerless and self._is_trusted(request):

@@ -40,10 +40,13 @@ _QUERY: Final[Mapping[str, _Schema]] = {
     "orderBy": {"type": "string", "enum": ["lastMessageAt", "createdAt", "tsClient"]},
     "accountId": {"type": "string", "minLength": 1},
     "threadId": {"type": "string"},
+    "storagePath": {"type": "string", "pattern": "^whatsapp_media/"},
+    "clientJid": {"type": "string", "minLength": 1},
 }
-_NEEDED: Final = frozenset({"accountId"})
+_NEEDED: Final = frozenset({"accountId", "storagePath", "clientJid"})
 _PROBES: Final = {
     "/health": "The whole daemon in numbers.",
+    "/health/detailed": "Every account's connection.",
     "/healthz": "The process answers.",
     "/ready": "Whether this instance acts.",
     "/readyz": "Whether to send requests here.",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Final
 
 from wad.api import health
-from wad.api.dashboard import dashboard
+from wad.api.dashboard import dashboard, detailed
 from wad.api.operation import Access
 from wad.api.rest.auth import Gate, check_access
 from wad.api.rest.exchange import Answer, Request, document
@@ -48,6 +48,10 @@ def _dashboard(context: Context, request: Request) -> Answer:
     return document(200, dashboard(context, request.base_url))
 
 
+def _detailed(context: Context, request: Request) -> Answer:
+    return document(200, detailed(context))
+
+
 def metrics_for(gate: Gate) -> Probe:
     """`/metrics`: of all accounts together for anybody, of each for who may look at them.
 
@@ -70,6 +74,7 @@ def metrics_for(gate: Gate) -> Probe:
 
 PROBES: Final[Mapping[str, Probe]] = {
     "/health": _health,
+    "/health/detailed": _detailed,
     "/healthz": _healthz,
     "/ready": _ready,
     "/readyz": _readyz,

@@ -122,7 +122,7 @@ ROUTES: Final = (
         for method in ("POST", "DELETE")
     ),
     Route(
-        "POST", "/whatsappProxyBackfillAccount", "accounts.restart", _in_query(settings.backfill),
+        "POST", "/whatsappProxyBackfillAccount", "accounts.backfill", _in_query(settings.backfill),
         limit=Limit.ACCOUNTS, query=_ACCOUNT,
     ),
     Route(

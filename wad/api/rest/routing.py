@@ -57,7 +57,7 @@ class Route:
     """One row.  `path` may hold `{name}`; `body` and `query` are what it takes, for the description.
 
     `least` is asked of the caller where it is more than what the operation asks; `browser`: a person may open it in a
-    browser; `headerless`: trusted networks need no token for it.
+    browser; `headerless`: trusted networks need no token for it; `internal`: the token may come as X-Internal-Token.
     """
 
     method: str
@@ -70,6 +70,7 @@ class Route:
     query: tuple[str, ...] = ()
     browser: bool = False
     headerless: bool = False
+    internal: bool = False
 
     @property
     def declared(self) -> Operation:
@@ -133,7 +134,10 @@ class Desk:
             return None
         route, params = found
         caller = await self._gate.caller(
-            request, browser=route.browser, headerless=route.headerless
+            request,
+            browser=route.browser,
+            headerless=route.headerless,
+            internal=route.internal,
         )
         check_access(caller, route.access)
         call = Call(self._context, request, caller, params)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from wad.api.dispatch import internal_error
-from wad.api.rest import accounts, conversations, operations, proxies, sending, settings
+from wad.api.rest import (
+    accounts,
+    conversations,
+    observed,
+    operations,
+    proxies,
+    sending,
+    settings,
+)
 from wad.api.rest.auth import Gate
 from wad.api.rest.cors import Cors
 from wad.api.rest.exchange import Answer, Header, HttpError, Request, document, failure, refusal
@@ -34,6 +42,7 @@ class Site:
                 *conversations.ROUTES,
                 *sending.ROUTES,
                 *settings.ROUTES,
+                *observed.ROUTES,
                 *proxies.ROUTES,
                 *operations.routes(),
             )

@@ -30,6 +30,7 @@ from wad.audit.doctor.facts import (
     Setting,
 )
 from wad.audit.duplicates import Question, audit_messages, audit_threads
+from wad.audit.place import environment
 from wad.clock import Clock
 from wad.config import Loaded, examine
 from wad.core.errors import WadError
@@ -55,7 +56,7 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
     shown = service.show() if systemd else {}
     unit = service.unit_of(shown)
     daemon, error = _daemon(means)
-    loaded, problems = examine(means.file, {**service.environment_of(shown), **means.environ})
+    loaded, problems = examine(means.file, environment(means.environ, shown))
     configuration = _configuration(_told(means) if daemon is not None else {}, loaded, problems)
     state_dir, sessions = (Path(configuration.text(key)) for key in ("state.dir", "state.sessions"))
     pid = None if daemon is None else int(daemon["pid"])
@@ -79,7 +80,7 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
         ready=answers.ready,
         dashboard=answers.dashboard,
         burst=answers.burst,
-        audits=_audits(configuration, means.clock),
+        audits=_audits(configuration, loaded, means.clock),
         restarted=restarted,
         credentials=None if loaded is None else credentials_of(loaded),
     )
@@ -186,11 +187,13 @@ def _counted(home: Home) -> SessionCounts:
         return SessionCounts(home.id, enabled=enabled, set_aside=aside, error=str(error))
 
 
-def _audits(settings: Configuration, clock: Clock) -> Audits:
+def _audits(settings: Configuration, loaded: Loaded | None, clock: Clock) -> Audits:
     question = Question(clock.wall_ms())
+    # The running daemon hides its credentials: Firestore is reached as the next start would.
+    store = None if loaded is None else loaded.config.store
     try:
         place = Path(settings.text("state.dir"))
-        with closing(open_rows(settings.text("store.kind"), place)) as rows:
+        with closing(open_rows(settings.text("store.kind"), place, store)) as rows:
             return Audits(audit_messages(rows, question), audit_threads(rows, question))
     except WadError as error:
         return Audits(error=error)

@@ -23,7 +23,7 @@ from wad.core.jid import masked
 CHECKS: Final = (
     rules_host.configuration, rules_host.service, rules_host.daemon, rules_host.port,
     rules_host.persistent, rules_host.writable, rules_host.space, rules_host.sessions, rules_live.accounts,
-    rules_live.health, rules_live.burst, rules_live.dashboard, rules_live.lock, rules_host.instance,
+    rules_live.limits, rules_live.health, rules_live.burst, rules_live.dashboard, rules_live.lock, rules_host.instance,
     rules_live.firestore, rules_live.restart, rules_live.duplicates,
 )  # fmt: skip
 

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from wad.audit.doctor.facts import SYSTEMD, Facts, Listener, Mount, SessionCounts
+from wad.audit.doctor.facts import SYSTEMD, Facts, Listener, Mount, SessionCounts, Setting
 from wad.audit.doctor.finding import Check, Finding
 from wad.core.errors import Denied
 
 _MANY_RESTARTS: Final = 3
+_SHOWN: Final = (
+    30  # accounts of which the counters are told apart; as many as the reference could have
+)
 _VOLATILE: Final = ("/tmp", "/run", "/var/run", "/dev/shm")
 _IN_MEMORY: Final = ("tmpfs", "ramfs")
 _IN_A_CONTAINER: Final = ("overlay", "aufs")
@@ -153,6 +156,15 @@ def _volatile(mount: Mount) -> str:
 
 def _move(facts: Facts) -> Sequence[str]:
     old, user = facts.configuration.text("state.dir"), facts.user or "wad"
+    if any(mount.at == old and mount.kind in _IN_MEMORY for mount in facts.mounts):
+        kept = f"{old}.kept"
+        return (
+            *facts.stop,
+            f"cp -a {old} {kept}",
+            f"umount {old}    # and take its line out of /etc/fstab, or name a disk there",
+            f"cp -a {kept}/. {old}/ && chown -R {user}: {old} && rm -r {kept}",
+            facts.start,
+        )
     return (
         *facts.stop,
         f"cp -a {old}/. /var/lib/wad/ && chown -R {user}: /var/lib/wad",
@@ -255,7 +267,24 @@ def _counted(found: Sequence[SessionCounts]) -> str:
         ("app_state_keys", sum(each.app_state_keys for each in found)),
         ("app_state_versions", sum(each.app_state_versions for each in found)),
     )
-    return ", ".join(f"{name} {count}" for name, count in parts)
+    total = ", ".join(f"{name} {count}" for name, count in parts)
+    each = "; ".join(map(_of_one, found[:_SHOWN])) if len(found) > 1 else ""
+    more = f"; {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"{total}: {each}{more}" if each else total
+
+
+def _of_one(account: SessionCounts) -> str:
+    parts = (account.pre_keys, account.sessions, account.app_state_keys, account.app_state_versions)
+    paired = "paired" if account.paired else "not paired"
+    return f"{account.account} {paired} {'/'.join(map(str, parts))}"
+
+
+def _rename(setting: Setting, facts: Facts) -> str:
+    """Where another name of this machine has to stand to count: what the unit sets goes before the file."""
+    where, _, variable = setting.source.partition("environment ")
+    if facts.systemd and not where:
+        return f"systemctl edit wad    # [Service] Environment={variable}=a-name-of-this-machine"
+    return f'{_EDIT}    # [instance] id = "a-name-of-this-machine"'
 
 
 def instance(facts: Facts) -> Finding:
@@ -266,7 +295,7 @@ def instance(facts: Facts) -> Finding:
         return check.skipped("the configuration cannot be read")
     name, bare = str(found.value), str(found.value).removeprefix("host_")
     evidence = f"{name} (from: {found.source})"
-    fix = (f'{_EDIT}    # [instance] id = "a-name-of-this-machine"', facts.restart)
+    fix = (_rename(found, facts), facts.restart)
     if _CONTAINER_ID.fullmatch(bare):
         return check.warned(f"{evidence} looks like a container's id, which changes with it", *fix)
     if bare.lower() in _COMMON:

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Final
 
 from wad.audit.doctor.facts import Answer, Document, Facts
-from wad.audit.doctor.finding import Check, Finding
+from wad.audit.doctor.finding import Check, Finding, Outcome
+from wad.audit.hints import is_missing_index
 from wad.core.errors import Denied, NotFound
 
 _ENDED: Final = ("logged_out", "replaced", "banned", "outdated", "failed")
@@ -14,6 +15,13 @@ _FIRESTORE: Final = "firestore"
 _GIVE_CREDENTIALS: Final = (
     "systemctl edit wad    # [Service] LoadCredential=firebase-service-account:/etc/wad/firebase-sa.json",
     "wad config check",
+)
+_GIVE_ACCESS: Final = (
+    "wad firestore check",
+    "gcloud projects add-iam-policy-binding PROJECT --member=serviceAccount:CLIENT_EMAIL --role=roles/datastore.user",
+)
+_MAKE_INDEXES: Final = (
+    "firebase deploy --only firestore:indexes    # /usr/share/wad/firestore/firestore.indexes.json"
 )
 _SIGNED_IN: Final = ("connected", "reconnecting", "connecting")
 
@@ -127,6 +135,31 @@ def accounts(facts: Facts) -> Finding:
     return check.warned(evidence, *fix)
 
 
+def limits(facts: Facts) -> Finding:
+    """Whether one account can take memory and processes from the rest."""
+    check = Check("limits", "limits of workers")
+    if facts.daemon is None:
+        return check.skipped("the daemon does not answer")
+    told = facts.daemon.get("limits")
+    if told is None:
+        return check.skipped("this version of wad does not tell")
+    held = [
+        f"{told[name]} {unit}"
+        for name, unit in (("memory_mb", "MB of memory"), ("tasks", "tasks"))
+        if told[name] is not None
+    ]
+    evidence = f"each may take {' and '.join(held)}" if held else "none"
+    if not told["why"]:
+        return check.passed(evidence)
+    if not facts.systemd:
+        return check.skipped(f"{evidence}: {told['why']}")
+    return check.warned(
+        f"{evidence}: {told['why']}",
+        "systemctl show --property=Delegate,DelegateControllers wad",
+        "cat /sys/fs/cgroup/cgroup.controllers    # not there: boot with systemd.unified_cgroup_hierarchy=1",
+    )
+
+
 def firestore(facts: Facts) -> Finding:
     """Which Firestore, as whom, and whether it can be reached, where lease or store lie in one."""
     check = Check("firestore", "Firestore credentials and mode")
@@ -142,6 +175,8 @@ def firestore(facts: Facts) -> Finding:
     if lease == _FIRESTORE and facts.daemon is not None:
         told = facts.daemon["lease"]
         if told["mode"] != "active" and told["holder"] in (None, facts.daemon["instance"]):
+            if "denies access" in told["reason"]:
+                return check.failed(told["reason"], *_GIVE_ACCESS, *facts.log)
             host = emulator.rpartition(":")[0] or "firestore.googleapis.com"
             return check.failed(told["reason"], f"getent hosts {host}", *facts.log)
     if emulator:
@@ -200,6 +235,11 @@ def duplicates(facts: Facts) -> Finding:
         error = audits.error
         if error is None or isinstance(error, NotFound | Denied):
             return check.skipped(str(error or "the store was not read"))
+        if facts.configuration.text("store.kind") == _FIRESTORE:
+            if firestore(facts).outcome is Outcome.FAIL:
+                return check.skipped(f"Firestore cannot be asked: {error}")
+            if is_missing_index(error):
+                return check.failed(str(error), _MAKE_INDEXES, "wadctl audit messages")
         return check.failed(str(error), error.hint or "wadctl audit messages")
     messages, threads = audits.messages, audits.threads
     evidence = (
@@ -208,8 +248,7 @@ def duplicates(facts: Facts) -> Finding:
     )
     if messages.duplicates_count_active or threads.duplicates_count:
         repairs = ("wadctl audit repair", "wadctl audit repair --apply")
-        mendable = repairs if messages.store == "sqlite" else ()
-        return check.failed(evidence, "wadctl audit messages", *mendable)
+        return check.failed(evidence, "wadctl audit messages", *repairs)
     if not messages.active_docs:
         return check.skipped(
             f"no message in the last {messages.window_hours:g} h: nothing is shown"

@@ -21,11 +21,14 @@ class Kind(StrEnum):
     ACCOUNT = "account"
     ALIAS = "alias"  # ACCOUNT LID
     FACT = "fact"  # its digest; `payload` is the account and the change
+    WA_ID = "wa_id"  # THREAD/ID of a message whose document id does not follow from its WhatsApp id
+    DEDUPE = "dedupe"  # the same
+    CONTACT = "contact"  # the id of a person's thread
 
 
-FACTS: Final = (Kind.MESSAGE, Kind.ALIAS, Kind.FACT)
+FACTS: Final = (Kind.MESSAGE, Kind.ALIAS, Kind.FACT, Kind.WA_ID, Kind.DEDUPE)
 """What may be told by whoever knows it."""
-EXCLUSIVE: Final = (Kind.THREAD, Kind.ENTRY, Kind.ACCOUNT)
+EXCLUSIVE: Final = (Kind.THREAD, Kind.ENTRY, Kind.ACCOUNT, Kind.CONTACT)
 """What only the holder of the lease may tell."""
 
 
@@ -48,7 +51,9 @@ CREATE TABLE IF NOT EXISTS dirty (
 );
 CREATE TABLE IF NOT EXISTS refused (path TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS synced (source TEXT PRIMARY KEY, until TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS floors (thread TEXT PRIMARY KEY, last_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS looked (
+    thread TEXT PRIMARY KEY, last_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL, stale INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
 """
 _AGAIN: Final = "ON CONFLICT (kind, key) DO UPDATE SET version = version + 1"
 _PUT: Final = (
@@ -63,6 +68,30 @@ _KEYS: Final = {
 }
 
 
+class _Part(NamedTuple):
+    """A kind that some of the rows of a table have, and that changes with some of their columns."""
+
+    table: str
+    kind: Kind
+    key: str
+    where: str
+    columns: tuple[str, ...]
+
+
+_MESSAGE_KEY: Final = _KEYS["messages", Kind.MESSAGE]
+_OTHER_ID: Final = "{row}.wa_id != '' AND {row}.id != substr({row}.stable_key, 1, 24)"
+_PLACE: Final = ("id", "thread", "wa_id")
+_NAMED: Final = (
+    "{row}.saved_name || {row}.push_name != ''"
+    " AND ({row}.chat LIKE '%@s.whatsapp.net' OR {row}.chat LIKE '%@lid')"
+)
+_PARTS: Final = (
+    _Part("messages", Kind.WA_ID, _MESSAGE_KEY, _OTHER_ID, _PLACE),
+    _Part("messages", Kind.DEDUPE, _MESSAGE_KEY, _OTHER_ID, _PLACE),
+    _Part("threads", Kind.CONTACT, "{row}.id", _NAMED, ("saved_name", "push_name")),
+)
+
+
 def _triggers() -> str:
     made = []
     for (table, kind), key in _KEYS.items():
@@ -71,6 +100,15 @@ def _triggers() -> str:
             made.append(
                 f"CREATE TRIGGER IF NOT EXISTS tell_{table}_{event.lower()} AFTER {event} ON {table}"
                 f" BEGIN {puts}; END;"
+            )
+    for part in _PARTS:
+        put = _PUT.format(kind=part.kind, key=part.key.format(row="NEW"))
+        where = part.where.format(row="NEW")
+        changed = " OR ".join(f"NEW.{name} != OLD.{name}" for name in part.columns)
+        for event, when in (("INSERT", where), ("UPDATE", f"{where} AND ({changed})")):
+            made.append(
+                f"CREATE TRIGGER IF NOT EXISTS tell_{part.kind}_{event.lower()} AFTER {event} ON {part.table}"
+                f" WHEN {when} BEGIN {put}; END;"
             )
     return "\n".join(made)
 
@@ -84,10 +122,11 @@ def install(db: sqlite3.Connection) -> None:
 
 
 def _everything() -> str:
+    whole = [_Part(table, kind, key, "true", ()) for (table, kind), key in _KEYS.items()]
     return "".join(
-        f"INSERT INTO dirty (kind, key, since_ms) SELECT '{kind}', {key.format(row='t')}, {_NOW}"
-        f" FROM {table} AS t WHERE true {_AGAIN};"
-        for (table, kind), key in _KEYS.items()
+        f"INSERT INTO dirty (kind, key, since_ms) SELECT '{part.kind}', {part.key.format(row='t')}, {_NOW}"
+        f" FROM {part.table} AS t WHERE {part.where.format(row='t')} {_AGAIN};"
+        for part in (*whole, *_PARTS)
     )
 
 
@@ -110,13 +149,15 @@ def drop(db: sqlite3.Connection, kind: Kind, key: str) -> None:
     db.execute("DELETE FROM dirty WHERE kind = ? AND key = ?", (kind, key))
 
 
-def waiting(db: sqlite3.Connection, limit: int, kinds: Iterable[Kind]) -> Iterator[Dirty]:
-    """The keys that wait longest, read one by one: facts are as large as their payloads."""
+def waiting(
+    db: sqlite3.Connection, limit: int, kinds: Iterable[Kind], after: int = 0
+) -> Iterator[Dirty]:
+    """The keys that wait longest, behind the number `after`, read one by one: facts are as large as their payloads."""
     chosen = tuple(kinds)
     rows = db.execute(
         "SELECT seq, kind, key, since_ms, version, payload FROM dirty"
-        f" WHERE kind IN ({','.join('?' * len(chosen))}) ORDER BY seq LIMIT ?",
-        (*chosen, limit),
+        f" WHERE kind IN ({','.join('?' * len(chosen))}) AND seq > ? ORDER BY seq LIMIT ?",
+        (*chosen, after, limit),
     )
     return (Dirty(seq, Kind(kind), *rest) for seq, kind, *rest in rows)
 

@@ -111,6 +111,10 @@ class Firestore:
         """
         return await self._threads.run(lambda: self._call(work))
 
+    def now(self, work: Callable[[Client], T]) -> T:
+        """The same on the caller's own thread, for a program that has no loop."""
+        return self._call(work)
+
     def later(self, work: Callable[[], None]) -> None:
         """Do it in a thread, without anybody waiting for it."""
         self._threads.later(work)

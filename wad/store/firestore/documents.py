@@ -24,6 +24,15 @@ from wad.store.fields import (
     thread_path,
 )
 from wad.store.firestore.capture import FACTS, Dirty, Kind
+from wad.store.firestore.foreign import is_adopted
+from wad.store.firestore.lookups import (
+    contact_fields,
+    contact_path,
+    dedupe_fields,
+    dedupe_path,
+    wa_id_fields,
+    wa_id_path,
+)
 from wad.store.firestore.outbox_fields import entry_fields, entry_path
 from wad.store.port import AccountStatus
 from wad.store.sqlite_outbox import load_entry
@@ -92,6 +101,10 @@ def _document(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]
         case Kind.FACT:
             account = dirty.key.partition("__")[0]
             return fact_path(dirty.key), {"accountId": account, "payload": dirty.payload}
+        case Kind.WA_ID | Kind.DEDUPE:
+            return _lookup(db, dirty)
+        case Kind.CONTACT:
+            return _contact(db, dirty.key)
         case _:
             assert_never(dirty.kind)
 
@@ -101,17 +114,48 @@ def fact_path(key: str) -> str:
     return f"wad_facts/{key}"
 
 
+def _row(db: sqlite3.Connection, key: str) -> tuple[Any, ...] | None:
+    thread, _, ident = key.rpartition("/")
+    query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ? AND thread = ?"
+    row: tuple[Any, ...] | None = db.execute(query, (ident, thread)).fetchone()
+    return row
+
+
 def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
     thread, _, ident = key.rpartition("/")
     path = message_path(thread, ident)
-    query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ? AND thread = ?"
-    row = db.execute(query, (ident, thread)).fetchone()
+    row = _row(db, key)
     if row is None:
         return path, None
     message = message_from(row)
     # What was sent by the outbox is known from its entry.
     told = None if message.client_id else pack(told_from(row))
-    return path, {**message_fields(message), "wad": {"told": told}}
+    fields = {**message_fields(message), "wad": {"told": told}}
+    if is_adopted(message):
+        # What that program knew more of stays.
+        fields = {name: value for name, value in fields.items() if value is not None}
+    return path, fields
+
+
+def _lookup(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]:
+    row = _row(db, dirty.key)
+    if row is None:
+        return "", None
+    message = told_from(row)
+    if not is_key(message.wa_id):
+        return "", None
+    if dirty.kind is Kind.WA_ID:
+        return wa_id_path(message), wa_id_fields(message)
+    return dedupe_path(message), dedupe_fields(message)
+
+
+def _contact(db: sqlite3.Connection, thread: str) -> tuple[str, Fields | None]:
+    query = "SELECT account, chat, saved_name, push_name FROM threads WHERE id = ?"
+    row = db.execute(query, (thread,)).fetchone()
+    if row is None:
+        return "", None
+    account, chat, saved, told = row
+    return contact_path(account, chat), contact_fields(account, chat, saved, told)
 
 
 def _thread(db: sqlite3.Connection, ident: str) -> tuple[str, Fields | None]:
@@ -125,8 +169,14 @@ def _thread(db: sqlite3.Connection, ident: str) -> tuple[str, Fields | None]:
         return "", None
     by = db.execute("SELECT push_name FROM messages WHERE id = ?", (row[-1],)).fetchone()
     fields = thread_fields(thread, by[0] if by else "")
-    floor = db.execute("SELECT last_ms FROM floors WHERE thread = ?", (ident,)).fetchone()
-    return thread_path(ident), above_floor(fields, floor[0]) if floor and floor[0] else fields
+    looked = db.execute(
+        "SELECT last_ms, until_ms FROM looked WHERE thread = ?", (ident,)
+    ).fetchone()
+    if looked is not None and looked[1]:
+        last_ms, until_ms = looked
+        fields = above_floor(fields, last_ms) if last_ms else fields
+        fields["wad"] = {"foreign": {"lastMs": last_ms, "untilMs": until_ms}}
+    return thread_path(ident), fields
 
 
 def _account(db: sqlite3.Connection, account: str) -> Fields:

@@ -27,8 +27,9 @@ from wad.store.firestore.client import (
     version_of,
 )
 from wad.store.firestore.commit import commit
+from wad.store.firestore.facts import fact_of
 from wad.store.firestore.outbox_fields import entry_of
-from wad.store.firestore.replica import Replica, fact_of
+from wad.store.firestore.replica import Replica
 from wad.store.firestore.teller import introduction
 from wad.store.port import AccountStatus
 

@@ -8,6 +8,7 @@ same facts are the same.
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,16 @@ from typing import Any, Final
 
 import msgspec
 
-from wad.core.change import Change, PutAmendment, PutChat, PutMark
+from wad.core.change import Change, PutAmendment, PutChat, PutMark, PutMessage
+from wad.core.errors import BadInput
 from wad.core.outbox import Entry
 from wad.database import open_database, open_reader, translated
 from wad.store.firestore import capture
+from wad.store.firestore.adopting import Found, Look, Wanted, take_over, threads_of, wanted_of
 from wad.store.firestore.capture import Dirty, Kind
 from wad.store.firestore.documents import Told, document_of
+from wad.store.firestore.facts import Fact, packed
+from wad.store.firestore.foreign import message_of
 from wad.store.firestore.outbox_fields import reconciled
 from wad.store.migrations import STEPS
 from wad.store.port import AccountStatus, Recorded
@@ -29,36 +34,18 @@ from wad.store.sqlite_messages import insert_entry
 from wad.store.sqlite_outbox import load_entry, settle_entry
 from wad.store.sqlite_rows import pack, thread_of
 
+log = logging.getLogger(__name__)
+
 Documents = Mapping[tuple[Kind, str], Mapping[str, Any]]
 """Documents as they lie in Firestore, by what they are of."""
 
 WAITING_BYTES: Final = 16 << 20
 """What is read at once of what waits: who sends much that is large must not fill the memory."""
+_LOOKED: Final = (
+    "INSERT INTO looked (thread, last_ms, until_ms) VALUES (?,?,?) ON CONFLICT (thread) DO UPDATE SET"
+    " last_ms = max(last_ms, excluded.last_ms), until_ms = max(until_ms, excluded.until_ms), stale = 0"
+)
 _READ_UNTIL: Final = "SELECT account, chat, read_ms FROM threads WHERE id = ? AND read_ms > 0"
-
-
-class _Amendment(msgspec.Struct, frozen=True, tag="amendment"):
-    account: str
-    change: PutAmendment
-
-
-class _Chat(msgspec.Struct, frozen=True, tag="chat"):
-    account: str
-    change: PutChat
-
-
-class _Mark(msgspec.Struct, frozen=True, tag="mark"):
-    account: str
-    change: PutMark
-
-
-_unpack: Final = msgspec.msgpack.Decoder(_Amendment | _Chat | _Mark).decode
-
-
-def fact_of(payload: bytes) -> tuple[str, Change]:
-    """Account and change in the payload of a fact.  Raises msgspec.MsgspecError."""
-    wrapped = _unpack(payload)
-    return wrapped.account, wrapped.change
 
 
 def open_replica(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
@@ -83,12 +70,10 @@ class Replica(SqliteStore):
         recorded = super()._put(db, account, changes)
         for change in changes:
             match change:
-                case PutAmendment():
-                    _put_fact(db, account, pack(_Amendment(account, change)))
-                case PutChat():
-                    _put_fact(db, account, pack(_Chat(account, change)))
+                case PutAmendment() | PutChat():
+                    _put_fact(db, account, change)
                 case PutMark() if not _has_message(db, account, change.wa_id):
-                    _put_fact(db, account, pack(_Mark(account, change)))
+                    _put_fact(db, account, change)
         return recorded
 
     async def mark_read(self, thread: str) -> None:
@@ -97,14 +82,14 @@ class Replica(SqliteStore):
         await self._write(lambda db: _note_reading(db, thread_of(db, thread)))
 
     async def waiting(
-        self, limit: int, kinds: Iterable[Kind], *, size: int = WAITING_BYTES
+        self, limit: int, kinds: Iterable[Kind], *, after: int = 0, size: int = WAITING_BYTES
     ) -> list[Told]:
-        """What waits longest, as documents: at least one, and of about `size` bytes altogether."""
+        """What waits longest, behind the number `after`, as documents: at least one, and of about `size` bytes."""
 
         def work(db: sqlite3.Connection) -> list[Told]:
             found: list[Told] = []
             left = size
-            for dirty in capture.waiting(db, limit, kinds):
+            for dirty in capture.waiting(db, limit, kinds, after):
                 one = document_of(db, dirty)
                 left -= one.size
                 if found and left < 0:
@@ -135,19 +120,48 @@ class Replica(SqliteStore):
         query = "SELECT path, why FROM refused ORDER BY path"
         return await self._read(lambda db: db.execute(query).fetchall())
 
-    async def without_floor(self, threads: Iterable[str]) -> list[str]:
-        """Of these threads those of which it is not known what others wrote last."""
-        query = "SELECT 1 FROM floors WHERE thread = ?"
-        found = list(threads)
-        return await self._read(
-            lambda db: [one for one in found if not db.execute(query, (one,)).fetchone()]
-        )
+    # --- what the backend before us has written ---------------------------------------------------
 
-    async def set_floors(self, floors: Mapping[str, int]) -> None:
-        """Up to when others wrote of messages in these threads, ms since 1970; 0 for never."""
-        await self._write(
-            lambda db: db.executemany("INSERT OR REPLACE INTO floors VALUES (?,?)", floors.items())
-        )
+    async def not_looked_at(self, told: Iterable[Told]) -> list[str]:
+        """The threads of these whose documents have to be looked at before anything is told of them."""
+        found = list(told)
+        return await self._read(lambda db: threads_of(db, found))
+
+    async def set_looks(self, looks: Mapping[str, Look]) -> None:
+        """What was seen there."""
+        values = [(thread, *look) for thread, look in looks.items()]
+        await self._write(lambda db: db.executemany(_LOOKED, values))
+
+    async def look_again(self) -> None:
+        """Another program may have held the lease meanwhile."""
+        await self._write(lambda db: db.execute("UPDATE looked SET stale = 1"))
+
+    async def wanted(self, told: Sequence[Told]) -> list[Wanted]:
+        """What of this may lie in that backend's documents already."""
+        return await self._read(lambda db: wanted_of(db, told))
+
+    async def adopt(self, found: Iterable[Found]) -> bool:
+        """These messages lie there; whether anything is to be told otherwise by that."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            changed = [self._adopt(db, one) for one in found]
+            return any(changed)
+
+        return await self._write(work)
+
+    def _adopt(self, db: sqlite3.Connection, found: Found) -> bool:
+        wanted = found.wanted
+        if wanted.message:
+            return take_over(db, found)
+        try:
+            message = message_of(wanted.thread, found.ident, wanted.wa_id, found.document)
+        except BadInput as error:
+            log.warning(
+                "message %s of the backend before wad cannot be read: %s", found.ident, error
+            )
+            return False
+        self._put(db, message.account, [PutMessage(message)])
+        return True
 
     # --- what others told -------------------------------------------------------------------------
 
@@ -183,6 +197,8 @@ class Replica(SqliteStore):
                 after = reconciled(known, entry, untold=untold)
             if after != known:
                 settle_entry(db, after)
+            if after != known:
+                _leave_lookups(db, entry.id)
             _note_stray(db, entry, document)
             _compare(db, {(Kind.ENTRY, entry.id): document})
             return after != known
@@ -231,7 +247,8 @@ def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     return all(theirs.get(name) == value for name, value in ours.items())
 
 
-def _put_fact(db: sqlite3.Connection, account: str, payload: bytes) -> None:
+def _put_fact(db: sqlite3.Connection, account: str, fact: Fact) -> None:
+    payload = packed(account, fact)
     capture.put(db, Kind.FACT, f"{account}__{_digest(payload)}", payload)
 
 
@@ -248,7 +265,15 @@ def _note_reading(db: sqlite3.Connection, thread: str) -> None:
     row = db.execute(_READ_UNTIL, (thread,)).fetchone()
     if row is not None:
         account, chat, read_ms = row
-        _put_fact(db, account, pack(_Chat(account, PutChat(thread, chat, read_ms=read_ms))))
+        _put_fact(db, account, PutChat(thread, chat, read_ms=read_ms))
+
+
+def _leave_lookups(db: sqlite3.Connection, ident: str) -> None:
+    """Whoever sent a message tells where it is found."""
+    row = db.execute("SELECT thread FROM messages WHERE id = ?", (ident,)).fetchone()
+    if row is not None:
+        for kind in (Kind.WA_ID, Kind.DEDUPE):
+            capture.drop(db, kind, f"{row[0]}/{ident}")
 
 
 def _note_stray(db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any]) -> None:

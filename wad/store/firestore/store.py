@@ -16,12 +16,19 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from wad.clock import Clock
+from wad.core.autoreply import AutoReply
 from wad.core.change import Change
 from wad.core.errors import Conflict, Fenced, NotFound, WadError
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claimed, Entry, Outcome, advance, message_of, same_message
-from wad.store.fields import Fields, message_fields, message_path
+from wad.store.fields import (
+    Fields,
+    account_path,
+    auto_reply_of,
+    message_fields,
+    message_path,
+)
 from wad.store.firestore.capture import Kind
 from wad.store.firestore.client import Client, Firestore, Snapshot, pause_after
 from wad.store.firestore.commit import commit, if_there, if_unchanged, upsert
@@ -29,6 +36,8 @@ from wad.store.firestore.documents import is_key
 from wad.store.firestore.fence import Fence
 from wad.store.firestore.fetcher import Fetcher
 from wad.store.firestore.intake import Intake
+from wad.store.firestore.keys import use_of
+from wad.store.firestore.lookups import request_fields, request_path
 from wad.store.firestore.outbox_fields import (
     claimed_fields,
     entry_of,
@@ -169,6 +178,7 @@ class FirestoreStore(Replica):
     async def reign(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
         """Fence, learn what the holder before knew, take in what others queue; and tell what is exclusive."""
         await self.fence(epoch)
+        await self.look_again()
         intake = Intake(
             self._firestore,
             self,
@@ -242,7 +252,9 @@ class FirestoreStore(Replica):
         """Created in Firestore, where only one of many can, then in the replica."""
         if (known := await self.entry(entry.id)) is None:
             try:
-                await self._firestore.call(lambda client: self._create(client, entry))
+                other = await self._firestore.call(lambda client: self._create(client, entry))
+                if other is not None:
+                    known = await self._fetch_entry(other)
             except Conflict:
                 known = await self._fetch_entry(entry.id)
                 if known is None:
@@ -256,15 +268,26 @@ class FirestoreStore(Replica):
         self._teller.wake()
         return Enqueued(done.entry, duplicate=False)
 
-    def _create(self, client: Client, entry: Entry) -> None:
-        """A new entry and its message.  Raises Conflict where the key was used, here or by the backend before us."""
-        self._check_request(client, entry)
+    def _create(self, client: Client, entry: Entry) -> str | None:
+        """A new entry and its message; the id of the entry that a function made with this key, if one did.
+
+        Raises Conflict where the key was used, here or by the backend before us.
+        """
+        used = use_of(client, entry)
+        if used.entry is not None:
+            return used.entry
         writes = []
+        if not used.request and is_key(entry.client_id):
+            # From now on a backend that goes on after us sends nothing under this key.
+            request = {**request_fields(entry), "wadBy": self._who}
+            write = upsert(client, request_path(entry.client_id), request, ("updatedAt",))
+            writes.append(if_there(write, there=False))
         for (kind, key), document in self._as_created(entry).items():
             path = entry_path(key) if kind is Kind.ENTRY else message_path(*key.split("/"))
             write = upsert(client, path, {**document, "wadBy": self._who}, STAMPS)
             writes.append(if_there(write, there=False) if kind is Kind.ENTRY else write)
         commit(client, writes, _TIMEOUT)
+        return None
 
     @staticmethod
     def _as_created(entry: Entry) -> dict[tuple[Kind, str], Fields]:
@@ -275,18 +298,6 @@ class FirestoreStore(Replica):
             shown = {**message_fields(message), "wad": {"told": None}}
             created[Kind.MESSAGE, f"{message.thread}/{message.id}"] = shown
         return created
-
-    def _check_request(self, client: Client, entry: Entry) -> None:
-        if not is_key(entry.client_id):
-            return
-        request = client.document(f"send_requests/{entry.client_id}")
-        found = request.get(retry=None, timeout=_TIMEOUT).to_dict() or {}
-        if found.get("accountId") == entry.account:
-            raise Conflict(
-                f"client message id {entry.client_id!r} was used with the backend before wad:"
-                f" {found.get('status', 'its fate is unknown')}",
-                hint="give every message its own id; the same id means the same message",
-            )
 
     async def _fetch_entry(self, ident: str) -> Entry | None:
         """An entry that another machine, or a function, has put there."""
@@ -372,6 +383,15 @@ class FirestoreStore(Replica):
         """Into the replica; told afterwards."""
         await super().put_account(status, epoch=epoch)
         self._teller.wake()
+
+    async def auto_reply(self, account: str) -> AutoReply | None:
+        """What the account's document says; the backend before us, or an app, may have written it."""
+
+        def work(client: Client) -> Fields:
+            document = client.document(account_path(account))
+            return document.get(retry=None, timeout=_TIMEOUT).to_dict() or {}
+
+        return auto_reply_of(await self._firestore.call(work))
 
     async def forget_account(self, account: str, *, epoch: int) -> None:
         """Out of the replica; told afterwards."""

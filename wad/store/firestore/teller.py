@@ -7,13 +7,14 @@ held, in batches that the fence guards.  While Firestore is away everything wait
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 from wad.core.errors import BadInput, NotFound, Unavailable, WadError
-from wad.store.fields import thread_path
+from wad.store.firestore.adopting import Found, Wanted, find, look_at
 from wad.store.firestore.capture import EXCLUSIVE, FACTS, Kind
 from wad.store.firestore.client import Client, Firestore, pause_after
 from wad.store.firestore.commit import Write, commit, if_there, removal, upsert
@@ -26,8 +27,21 @@ log = logging.getLogger(__name__)
 BATCH: Final = 499  # documents; Firestore takes 500, and the fence is one
 BATCH_BYTES: Final = 8 << 20  # Firestore takes 10 MiB
 AT_ONCE: Final = 3  # batches under way
+_ROUNDS: Final = (
+    2  # batches of facts that each of these tells before what is exclusive has its turn
+)
 STAMPS: Final = ("updatedAt", "syncedAt", "wadSyncedAt")
 TIMEOUT: Final = 20.0  # seconds for one batch
+
+
+@dataclass
+class _Facts:
+    """How far the facts of one turn are read: up to the number `after`, `read` of them."""
+
+    after: int = 0
+    read: int = 0
+    over: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Teller:
@@ -113,24 +127,54 @@ class Teller:
     async def _turn(self) -> bool:
         """Tell the next of what waits; whether there was anything."""
         epoch = self.epoch
-        found = await self._replica.waiting(BATCH * AT_ONCE, self._kinds())
-        if not found:
-            return False
-        await self._replica.done([one for one in found if not one.path], {})
-        news = [one for one in found if one.path]
         # Facts first: a conversation names no message that is not there.
-        facts = [one for one in news if not one.exclusive]
-        await self._tell_all(facts, None)
+        facts = await self._tell_facts()
         if epoch is None:
             if facts:
                 await self._firestore.call(self._touch)
-            return True
-        await self._above_floors([one for one in news if one.exclusive])
+            return facts
+        found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE)
+        if not found:
+            return facts
+        await self._replica.done([one for one in found if not one.path], {})
+        await self._look(found)
         async with self.exclusively:
             # Read again: what was claimed meanwhile is no longer queued.
             found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE)
             await self._tell_all([one for one in found if one.path], epoch)
         return True
+
+    async def _tell_facts(self) -> bool:
+        """Tell what anybody may; whether there was anything.  The next batch is read while others are under way."""
+        facts = _Facts()
+        outcomes = await asyncio.gather(
+            *(self._tell_some(facts) for _ in range(AT_ONCE)), return_exceptions=True
+        )
+        _raise(outcomes)
+        return facts.read > 0
+
+    async def _tell_some(self, facts: _Facts) -> None:
+        try:
+            while not facts.over and (batch := await self._next(facts)):
+                await self._tell([one for one in batch if one.path], None)
+        except BaseException:
+            facts.over = True
+            raise
+
+    async def _next(self, facts: _Facts) -> list[Told]:
+        """The next batch; none when there were enough of them, so that what is exclusive has its turn."""
+        async with facts.lock:
+            while facts.read < BATCH * AT_ONCE * _ROUNDS:
+                found = await self._replica.waiting(BATCH + 1, FACTS, after=facts.after)
+                await self._look(found)
+                if await self._adopt(found):
+                    continue  # and is to be told otherwise
+                await self._replica.done([one for one in found if not one.path], {})
+                if found:
+                    facts.after = found[-1].dirty.seq
+                    facts.read += len(found)
+                return found
+        return []
 
     async def _tell_all(self, told: Sequence[Told], epoch: int | None) -> None:
         size = BATCH if epoch is not None else BATCH + 1
@@ -138,9 +182,7 @@ class Teller:
         outcomes = await asyncio.gather(
             *(self._tell(batch, epoch) for batch in batches), return_exceptions=True
         )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        _raise(outcomes)
 
     async def _tell(self, told: Sequence[Told], epoch: int | None) -> None:
         try:
@@ -201,15 +243,31 @@ class Teller:
         log.warning("%s is too large for Firestore, and was cut", told.path)
         return upsert(client, told.path, {**cut(told.fields), "wadBy": self._who}, STAMPS)
 
-    # --- what others wrote of conversations -------------------------------------------------------------
+    # --- what the backend before us wrote ----------------------------------------------------------------
 
-    async def _above_floors(self, told: Sequence[Told]) -> None:
-        """Look once at each conversation's document before it is written first: it may say more than we know."""
-        threads = [one.dirty.key for one in told if one.dirty.kind is Kind.THREAD]
-        unknown = await self._replica.without_floor(threads)
-        if unknown:
-            found = await self._firestore.call(lambda client: _last_told(client, unknown))
-            await self._replica.set_floors(found)
+    async def _look(self, told: Sequence[Told]) -> None:
+        """Look once in a reign at each conversation's document, before anything is told of it."""
+        threads = await self._replica.not_looked_at(told)
+        if threads:
+            found = await self._firestore.call(lambda client: look_at(client, threads))
+            await self._replica.set_looks(found)
+
+    async def _adopt(self, facts: Sequence[Told]) -> bool:
+        """Go on with the documents that show these messages already; whether there were any."""
+        by_thread: dict[str, list[Wanted]] = {}
+        for one in await self._replica.wanted(facts):
+            by_thread.setdefault(one.thread, []).append(one)
+        found = await asyncio.gather(*(self._find(wanted) for wanted in by_thread.values()))
+        return bool(found) and await self._replica.adopt(itertools.chain.from_iterable(found))
+
+    async def _find(self, wanted: Sequence[Wanted]) -> list[Found]:
+        return await self._firestore.call(lambda client: find(client, wanted))
+
+
+def _raise(outcomes: Iterable[object]) -> None:
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def late_path(lease: str) -> str:
@@ -231,27 +289,6 @@ def fencing(client: Client, fence: Fence, epoch: int, key: str) -> Write:
     """What refuses a commit, whole and with NotFound, unless this epoch is the newest."""
     path = fence.path(epoch, key)
     return if_there(upsert(client, path, {"account": key}), there=True)
-
-
-def _last_told(client: Client, threads: Iterable[str]) -> dict[str, int]:
-    """Of when the last message is that another program's document of a thread tells, ms since 1970; 0 for ours."""
-    references = {thread: client.document(thread_path(thread)) for thread in threads}
-    found = client.get_all(
-        list(references.values()),
-        field_paths=["lastMessageAt", "lastMessageAtMs", "wadBy"],
-        retry=None,
-        timeout=TIMEOUT,
-    )
-    return {snapshot.id: _floor(snapshot.to_dict() or {}) for snapshot in found}
-
-
-def _floor(document: dict[str, Any]) -> int:
-    if document.get("wadBy"):
-        return 0
-    ms, at = document.get("lastMessageAtMs"), document.get("lastMessageAt")
-    if isinstance(ms, int | float):
-        return int(ms)
-    return round(at.timestamp() * 1000) if isinstance(at, datetime) else 0
 
 
 def parts(writes: Iterable[tuple[str, Write]]) -> Iterator[list[tuple[str, Write]]]:

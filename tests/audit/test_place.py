@@ -1,0 +1,34 @@
+"""Where an audit finds the installation: by the daemon's own file, environment and credentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wad.audit import open_rows
+from wad.audit.place import environment, place_of
+from wad.core.errors import BadConfig
+
+
+def test_our_own_environment_counts_before_the_units(tmp_path: Path) -> None:
+    """What the unit gives the daemon is known without it; what stands here was meant."""
+    shown = {"Environment": "WAD_STATE_DIR=/srv/wad INSTANCE_ID=box"}
+    found = environment({"INSTANCE_ID": "here"}, shown, tmp_path / "none")
+    assert found == {"WAD_STATE_DIR": "/srv/wad", "INSTANCE_ID": "here"}
+
+
+def test_the_units_credentials(tmp_path: Path) -> None:
+    """systemd keeps them in a directory while the daemon runs; the file's name is the setting."""
+    (tmp_path / "firebase-service-account").write_text('{"project_id": "demo"}')
+    found = environment({}, {}, tmp_path)
+    assert found == {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    place = place_of(None, found | {"WAD_STORE_KIND": "firestore", "WAD_STATE_DIR": "/srv/wad"})
+    assert (place.kind, place.state_dir) == ("firestore", Path("/srv/wad"))
+    assert "demo" in place.store.firestore_credentials
+
+
+def test_firestore_without_a_configuration(tmp_path: Path) -> None:
+    """A mistake in the file leaves nobody who knows how it is reached."""
+    with pytest.raises(BadConfig, match="how Firestore is reached"):
+        open_rows("firestore", tmp_path)

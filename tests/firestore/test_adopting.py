@@ -1,0 +1,313 @@
+"""What the backend before wad has stored, in the shapes of its revisions S and M, is gone on with and never doubled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contracts.world import (
+    ACC,
+    ANN,
+    ANN_THREAD,
+    EPOCH,
+    GROUP,
+    NOON,
+    S,
+    arrival,
+    contents,
+    edit,
+    mark,
+    one_message,
+    one_thread,
+    reaction,
+    text,
+    wa_id,
+)
+from tests.firestore.counting import a_counter
+from tests.firestore.stores import Console, Document, a_store
+from tests.firestore.test_telling import MESSAGES, reigning
+from wad.core.content import Content, Media, MessageKind
+from wad.core.event import Mark
+from wad.core.identity import document_id, stable_key
+from wad.core.jid import ThreadId
+from wad.store.firestore.access import Access
+
+GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
+
+
+@pytest.fixture
+def console(access: Access) -> Iterator[Console]:
+    """What a person sees."""
+    console = Console(access)
+    yield console
+    console.close()
+
+
+def at(number: int) -> datetime:
+    """The time of `arrival(number)`."""
+    return datetime.fromtimestamp(NOON / 1000 + number, UTC)
+
+
+def of_m(number: int, **more: Any) -> Document:
+    """A message as revision M writes it: under WhatsApp's id, with its key and without hashes."""
+    mine = more.get("direction") == "outbound"
+    return {
+        "accountId": ACC, "clientJid": str(ANN), "threadId": ANN_THREAD, "direction": "inbound",
+        "body": f"text {number}",
+        "messageType": "text", "tsClient": at(number), "createdAt": at(number), "updatedAt": at(number),
+        "status": "sent" if mine else "delivered", "senderName": None if mine else "Ann", "syncSource": "realtime",
+        "key": {"id": wa_id(number), "remoteJid": str(ANN), "fromMe": mine, "timestamp": NOON // 1000 + number}, **more,
+    }  # fmt: skip
+
+
+def of_s(number: int, **more: Any) -> Document:
+    """The same as revision S writes it: its own hashes, times in each form, and WhatsApp's id in a field of its own."""
+    return {
+        **of_m(number), "waMessageIdRaw": wa_id(number), "tsClientMs": NOON + number * 1000, "tsServer": at(number),
+        "createdAtMs": NOON + number * 1000, "stableKeyHash": "a50b36ba", "fingerprintHash": "5763a2dc", **more,
+    }  # fmt: skip
+
+
+def sent_by_a_function(number: int, **more: Any) -> Document:
+    """What a function shows for its request, once M's worker has sent it."""
+    return {
+        "accountId": ACC, "clientJid": str(ANN), "direction": "outbound", "body": f"text {number}", "status": "sent",
+        "tsClient": at(number).isoformat().replace("+00:00", "Z"), "createdAtMs": NOON + number * 1000,
+        "messageType": "text", "clientMessageId": "c1", "providerMessageId": wa_id(number), **more,
+    }  # fmt: skip
+
+
+async def a_thread(console: Console, *, last: int = 9) -> None:
+    """Ann's conversation, as that backend left it."""
+    await console.set(
+        f"threads/{ANN_THREAD}",
+        {"accountId": ACC, "clientJid": str(ANN), "lastMessageAtMs": NOON + last * 1000, "displayName": "Ann"},
+    )  # fmt: skip
+
+
+OWN_ID = document_id(stable_key(ACC, ANN, wa_id(1), False, None))
+
+
+@pytest.mark.parametrize(
+    ("ident", "document"),
+    [
+        (wa_id(1), of_m(1)),
+        (OWN_ID, of_s(1)),
+        ("f" * 40, of_s(1, key=None, waMessageId=wa_id(1))),
+    ],
+    ids=["M", "S", "S, another id"],
+)
+async def test_a_message_that_is_there_is_not_stored_again(
+    access: Access, tmp_path: Path, console: Console, ident: str, document: Document
+) -> None:
+    """Under whatever id: WhatsApp's, the hash, or another; it has all that ours would have, and keeps what it had."""
+    await a_thread(console)
+    await console.set(f"{MESSAGES}/{ident}", {**document, "extra": 1})
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1, push_name="Ann"))
+        await store.told()
+        messages = await console.all(MESSAGES)
+        assert list(messages) == [ident]
+        assert (await one_message(store)).id == ident
+    message = messages[ident]
+    assert message["extra"] == 1
+    assert message["stableKeyHash"] == stable_key(ACC, ANN, wa_id(1), False, None)
+    assert (message["tsClient"], message["createdAtMs"]) == (at(1), NOON + 1000)
+    assert (message["body"], message["waMessageId"]) == ("text 1", wa_id(1))
+
+
+async def test_a_request_that_was_sent_is_not_stored_again(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """The phone's history has it under WhatsApp's id; an app waits for it under its own, and M stored both."""
+    await a_thread(console)
+    await console.set(f"{MESSAGES}/r1", sent_by_a_function(1, status="read"))
+    duplicate = of_m(1, direction="outbound", isDuplicate=True)
+    await console.set(f"{MESSAGES}/{wa_id(1)}", duplicate)
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1, from_me=True))
+        await store.told()
+    messages = await console.all(MESSAGES)
+    assert messages.pop(wa_id(1)) == duplicate
+    assert list(messages) == ["r1"]
+    message = messages["r1"]
+    assert (message["clientMessageId"], message["status"]) == ("c1", "read")
+    assert message["tsClient"] == at(1)
+    assert (await console.there(f"message_ids/{ACC}__{wa_id(1)}"))["docId"] == "r1"
+
+
+async def test_a_file_stays_where_it_is(access: Access, tmp_path: Path, console: Console) -> None:
+    """That backend has put it somewhere; wad knows its kind and size besides."""
+    await a_thread(console)
+    media = {"type": "image", "url": "https://x/1", "storagePath": "whatsapp_media/a/b/c.jpg"}
+    await console.set(f"{MESSAGES}/{wa_id(1)}", of_m(1, messageType="image", media=media))
+    picture = Content(MessageKind.IMAGE, "look", media=Media("image/jpeg", size=7))
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1, content=picture))
+        await store.told()
+        await store.record(ACC, [edit(1, "see")])
+        await store.told()
+    message = await console.there(f"{MESSAGES}/{wa_id(1)}")
+    assert message["body"] == "see"
+    assert message["media"].items() >= media.items()
+    assert (message["media"]["mimetype"], message["media"]["sizeBytes"]) == ("image/jpeg", 7)
+
+
+@pytest.mark.parametrize(
+    ("ident", "document"),
+    [
+        (wa_id(1), of_m(1, direction="outbound")),
+        ("r1", sent_by_a_function(1)),
+        ("r1", of_s(1, direction="outbound", waMessageId=wa_id(1), tsClient="yesterday")),
+    ],
+    ids=["M", "function", "S"],
+)
+async def test_a_receipt_reaches_a_message_of_before(
+    access: Access, tmp_path: Path, console: Console, ident: str, document: Document
+) -> None:
+    """wad never saw it, and shows it from then on."""
+    await a_thread(console)
+    await console.set(f"{MESSAGES}/{ident}", document)
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, [mark(1, Mark.READ)])
+        await store.told()
+        shown = await one_message(store)
+    assert (shown.id, shown.status, shown.at_ms) == (ident, S.READ, NOON + 1000)
+    messages = await console.all(MESSAGES)
+    assert list(messages) == [ident]
+    assert (messages[ident]["status"], messages[ident]["body"]) == ("read", "text 1")
+    assert messages[ident]["tsClient"] == at(1)
+
+
+async def test_an_edit_and_a_reaction_reach_a_message_of_before(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """In a group, too, where its sender has to be the same."""
+    await a_thread(console)
+    await console.set(f"{MESSAGES}/{wa_id(1)}", of_m(1))
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, [edit(1, "better"), reaction(1, "👍")])
+        await store.told()
+    messages = await console.all(MESSAGES)
+    assert list(messages) == [wa_id(1)]
+    message = messages[wa_id(1)]
+    assert (message["body"], message["edited"]) == ("better", True)
+    assert message["reactions"][0]["text"] == "👍"
+
+
+async def test_a_group_message_of_before_keeps_its_sender(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """The history tells it again; it is one message by that sender."""
+    await console.set(f"threads/{GROUP_THREAD}", {"accountId": ACC, "lastMessageAtMs": NOON})
+    key = {"id": wa_id(1), "remoteJid": str(GROUP), "fromMe": False, "participant": str(ANN)}
+    before = of_m(1, key=key, threadId=GROUP_THREAD, clientJid=str(GROUP))
+    await console.set(f"threads/{GROUP_THREAD}/messages/{wa_id(1)}", before)
+    async with reigning(access, tmp_path) as store:
+        thumbs = reaction(1, "👍", thread=GROUP_THREAD)
+        await store.record(ACC, [thumbs])
+        await store.told()
+        assert (await one_message(store, GROUP_THREAD)).sender == str(ANN)
+        await store.record(ACC, arrival(1, GROUP, sender=ANN))
+        await store.told()
+    assert list(await console.all(f"threads/{GROUP_THREAD}/messages")) == [wa_id(1)]
+
+
+async def test_what_cannot_be_read_is_left_alone(
+    access: Access, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A document without any time, as M made them for receipts: the receipt waits, and nothing is held up."""
+    await a_thread(console)
+    phantom = {"status": "read", "direction": "outbound", "key": {"id": wa_id(1)}}
+    await console.set(f"{MESSAGES}/{wa_id(1)}", phantom)
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, [mark(1, Mark.READ)])
+        await store.told()
+        assert await store.messages(ANN_THREAD, limit=1) == []
+    assert await console.all(MESSAGES) == {wa_id(1): phantom}
+    assert "cannot be read" in caplog.text
+
+
+async def test_a_thread_of_wads_own_is_not_searched(access: Access, tmp_path: Path) -> None:
+    """Nor are new messages of any thread: no other program can have them."""
+    port = int(access.emulator.rpartition(":")[2])
+    console = Console(access)
+    await a_thread(console)
+    later = round(datetime.now(UTC).timestamp() * 1000) + 3_600_000
+    with a_counter(port) as (address, bill):
+        through = Access(project=access.project, emulator=address)
+        async with a_store(through, tmp_path) as store:
+            await store.record(
+                ACC, [*arrival(1, GROUP, sender=ANN), mark(1, Mark.READ, thread=GROUP_THREAD)]
+            )
+            await store.record(ACC, arrival(2, at_ms=later))
+            await store.told()
+            assert bill.calls["RunQuery"] == 0
+            await store.record(ACC, arrival(3))
+            await store.told()
+            assert bill.calls["RunQuery"] == 3
+    console.close()
+
+
+async def test_another_machine_knows_which_document_it_is(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Also one whose worker received the message, too: there is one document, and the name stays."""
+    await a_thread(console)
+    await console.set(f"{MESSAGES}/{wa_id(1)}", of_m(1))
+    async with reigning(access, tmp_path, "here") as here:
+        await here.record(ACC, arrival(1))
+        await here.told()
+        before = await console.all(MESSAGES)
+        async with reigning(access, tmp_path, "there", EPOCH + 1) as there:
+            await there.told()
+            assert await contents(there) == await contents(here)
+            assert await console.all(MESSAGES) == before
+            await there.record(ACC, arrival(10))
+            await there.told()
+    assert (await console.there(f"threads/{ANN_THREAD}"))["displayName"] == "Ann"
+    async with a_store(access, tmp_path, "late") as late:
+        await late.record(ACC, arrival(1))
+        await late.told()
+        assert wa_id(1) in await console.all(MESSAGES)
+        assert OWN_ID not in await console.all(MESSAGES)
+
+
+async def test_what_was_stored_while_that_backend_was_back(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """There and back again: the next reign looks anew at threads that it knew."""
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1))
+        await store.told()
+    path = f"threads/{ANN_THREAD}"
+    known = await console.there(path)
+    newer = {
+        "lastMessageAtMs": NOON + 7000,
+        "lastMessageText": "text 7",
+        "updatedAt": datetime.now(UTC),
+    }
+    await console.set(path, {**known, **newer})
+    await console.set(f"{MESSAGES}/{wa_id(7)}", of_m(7))
+    async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
+        await store.record(ACC, arrival(2))
+        await store.told()
+        assert (await console.there(path))["lastMessageText"] == "text 7"
+        await store.record(ACC, arrival(7))
+        await store.told()
+        assert (await one_thread(store)).messages == 3
+    messages = await console.all(MESSAGES)
+    assert len(messages) == 3
+    assert messages[wa_id(7)]["stableKeyHash"]
+
+
+def test_the_shapes_differ_as_the_facts_say() -> None:
+    """Else the tests above would show one case four times (reference-backend.md 5.1)."""
+    assert "stableKeyHash" not in of_m(1)
+    assert "key" not in sent_by_a_function(1)
+    assert isinstance(sent_by_a_function(1)["tsClient"], str)
+    assert text("text 1").text == of_s(1)["body"]

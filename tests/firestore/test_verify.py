@@ -1,0 +1,58 @@
+"""`wadctl verify` where the store is Firestore: what was sent must be there, and an index that is missing is named."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.world import ANN_THREAD
+from tests.firestore.daemons import a_machine
+from tests.firestore.left_behind import a_thread, of_m, put
+from tests.firestore.refusing import LINK, no_descending_index, no_index, refusing
+from tests.firestore.stores import Console
+from tests.firestore.test_system import a_site
+from wad.clock import SystemClock
+from wad.store.firestore.access import Access
+
+pytestmark = pytest.mark.timeout(240)
+
+
+async def test_a_message_gets_to_firestore_and_stays_one(access: Access, tmp_path: Path) -> None:
+    """Sent, told, and after a restart there once."""
+    async with a_site(access, tmp_path) as site:
+        await site.told([await site.bob.send_text(site.account, "one")])
+        done = await site.machine.daemon.wadctl(
+            "verify", "--to", "+15550000012", "--restarts", "1", "--json", timeout=200
+        )
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["verdict"], report["quickWrite"]["sent"]) == (0, True, True)
+        assert (report["before"]["activeDocs"], report["after"]["activeDocs"]) == (1, 2)
+        assert len(await site.messages()) == 2
+
+
+async def test_what_firestore_lacks_has_the_references_name(access: Access, tmp_path: Path) -> None:
+    """No index at all is no audit, and the link is told; one that serves more slowly has to be allowed."""
+    now = SystemClock().wall_ms()
+    with closing(Console(access)) as console:
+        await put(console, a=of_m("W1", now))
+        await console.set(f"threads/{ANN_THREAD}", a_thread(now))
+    environ = {"WAD_STORE_KIND": "firestore", "RUN_RESTART": "false"}
+    with refusing(access.emulator, no_index) as address:
+        there = replace(access, emulator=address)
+        async with a_machine(tmp_path, there, "a", environ=environ) as machine:
+            done = await machine.daemon.wadctl("verify", "--json", timeout=60)
+    failure = json.loads(done.stdout)
+    assert (done.returncode, failure["error"]) == (2, "firestore_index_required")
+    assert (failure["step"], failure["indexLink"]) == ("audit_failed_before", LINK)
+    with refusing(access.emulator, no_descending_index) as address:
+        there = replace(access, emulator=address)
+        async with a_machine(tmp_path, there, "b", environ=environ) as machine:
+            await machine.daemon.start()
+            await machine.daemon.call("accounts.add", name="shop")
+            done = await machine.daemon.wadctl("verify", "--json", timeout=60)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["usedFallback"], report["modeUsed"]) == (2, True, "asc_fallback")  # fmt: skip

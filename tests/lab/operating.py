@@ -1,0 +1,168 @@
+"""Trials: what docs/operations.md tells an operator to type, as it stands there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from tests.lab.pages import indented, table
+from tests.lab.world import OPERATOR, World
+
+PAGE: Final = "docs/operations.md"
+_MISTAKE: Final = '[http]\nport = "many"\n'
+
+
+def told(row: str) -> list[str]:
+    """The commands of a row of the page's table of things to do."""
+    return table("to do", PAGE)[row]
+
+
+async def settings(world: World) -> None:
+    """A setting is changed, checked, and in force after a restart or, where that is enough, a reload."""
+    container, (file, check, restart) = world.container, told("change a setting")
+    before = container.path(file).read_text()
+    await world.write(file, "[state]\nmin_free_mb = 32\n")
+    await container.run(check, user=OPERATOR)
+    await container.run(restart)
+    await world.connected()
+    for shown in ("wadctl config", "wad config show"):
+        await container.run(f"{shown} | grep 'state.min_free_mb *32 .*{file}:2'", user=OPERATOR)
+    await world.write(file, '[state]\nmin_free_mb = 32\n[log]\nlevel = "debug"\n')
+    pid = await world.pid()
+    await container.run("systemctl reload wad")
+    await container.until(
+        "journalctl --unit=wad --lines=50 --no-pager | grep 'configuration reloaded'",
+        "the log to say so",
+    )
+    assert await world.pid() == pid
+    await world.write(file, _MISTAKE)
+    wrong = await container.try_run(check, user=OPERATOR)
+    assert (wrong.returncode, f"{file}:2: http.port must be" in wrong.stdout + wrong.stderr) == (
+        6,
+        True,
+    ), wrong
+    await world.write(file, before)
+    await container.run(restart)
+    await world.connected()
+
+
+async def edit_unit(world: World) -> None:
+    """`systemctl edit wad` changes a line of the unit, `systemctl revert wad` takes that back."""
+    edit, revert = told("change a line of the unit")
+    await world.edit(edit, "[Service]", "TimeoutStopSec=45")
+    assert await world.container.property("wad", "TimeoutStopUSec") == "45s"
+    await world.container.run(revert)
+    assert await world.container.property("wad", "TimeoutStopUSec") == "30s"
+    await world.trust()  # a drop-in, too
+    await world.container.run("systemctl restart wad")
+    await world.connected()
+
+
+async def another_name(world: World) -> None:
+    """The name under which this machine holds the lease is the unit's, and a drop-in gives it another."""
+    container = world.container
+    edit, *lines, restart = told(
+        "another name of this machine (`instance.id`; the unit gives it that of the host)"
+    )
+    host = (await container.run("hostname")).strip()
+    assert (await world.wad.call("status"))["instance"] == host
+    await world.edit(edit, *lines)
+    await container.run(restart)
+    await container.run("wadctl account start shop", user=OPERATOR)  # the session of another name
+    await world.connected()
+    assert (await world.wad.call("status"))["instance"] == "box-7"
+    await container.run("rm /etc/systemd/system/wad.service.d/override.conf")
+    await container.run(f"systemctl daemon-reload && {restart}")
+    await container.run("wadctl account start shop", user=OPERATOR)
+    await world.connected()
+
+
+async def restart_refused(world: World) -> None:
+    """A restart that cannot be names the step at which it failed, and each cause has its exit code."""
+    container = world.container
+    as_nobody = "runuser -u nobody -- "
+    stranger = await _restart(world, 7, before=as_nobody, user="")
+    assert (stranger["step"], stranger["error"]["code"]) == ("look", "denied"), stranger
+    (let,) = told("let somebody use `wadctl` without sudo")
+    await container.run(f"{let.replace('NAME', 'nobody')} && {as_nobody} wadctl status")
+    await container.run("deluser nobody wad")
+    (stop,) = told("stop until the next boot")
+    await container.run(stop)
+    down = await _restart(world, 3)
+    assert (down["step"], down["error"]["code"]) == ("look", "daemon_down"), down
+    assert await container.property("wad", "ActiveState") == "inactive"
+    await container.run("systemctl start wad")
+    await world.connected()
+    before = container.path("/etc/wad/wad.toml").read_text()
+    await world.write("/etc/wad/wad.toml", _MISTAKE)
+    late = await _restart(world, 8, "--timeout 3")
+    assert (late["step"], late["error"]["code"]) == ("wait", "timed_out"), late
+    assert (late["accountsBefore"], late["after"]) == (1, None), late
+    await world.write("/etc/wad/wad.toml", before)
+    await container.run(stop)
+    await container.run("systemctl reset-failed wad.service wad.socket wad-http.socket || true")
+    await container.run("systemctl start wad")
+    await world.connected()
+
+
+async def _restart(
+    world: World, code: int, options: str = "", *, before: str = "", user: str = OPERATOR
+) -> dict[str, Any]:
+    """`wadctl restart --json` that has to fail; what it printed."""
+    (_, command) = told("restart, and know that it worked")
+    done = await world.container.try_run(f"{before}{command} {options}", user=user)
+    assert done.returncode == code, done
+    shown: dict[str, Any] = json.loads(done.stdout)
+    assert shown["ok"] is False, shown
+    assert shown["service"] == "wad", shown
+    return shown
+
+
+async def journal(world: World) -> None:
+    """The fields that the page names find what they should; numbers are masked in them."""
+    container = world.container
+    refused = await container.try_run("wadctl send nobody +15550000002 'a word'", user=OPERATOR)
+    assert refused.returncode == 4, refused
+    found = "--output=json --no-pager --lines=1 | grep -q unknown_account"
+    for field in ("WAD_OPERATION=messages.send", "WAD_CODE=unknown_account"):
+        await container.run(f"journalctl {field} {found}")
+    shown = await container.run(
+        "journalctl --unit=wad --output=json --output-fields=WAD_ACCOUNT --no-pager"
+    )
+    named = {json.loads(line).get("WAD_ACCOUNT") for line in shown.splitlines()} - {None}
+    assert named == {"acc-1555****01"}, named
+    await container.run("journalctl WAD_ACCOUNT=acc-1555****01 --no-pager | grep -q connected")
+    worse = await container.run("journalctl -u wad -p warning --output=json --no-pager")
+    ours = [json.loads(line) for line in worse.splitlines()]
+    assert {int(record["PRIORITY"]) for record in ours} <= {0, 1, 2, 3, 4}, ours
+
+
+async def lease_by_hand(world: World) -> None:
+    """The lease is shown, let go of, and taken again; the account is connected afterwards."""
+    *others, take, by_force = indented("Two machines", PAGE)
+    release = others[-1]
+    asked = {"release": " --yes", "take": " --yes"}
+    for line in (*others, take, release, by_force):
+        await world.container.run(f"{line}{asked.get(line.split()[2], '')}", user=OPERATOR)
+    await world.connected()
+    assert (await world.wad.call("status"))["lease"]["mode"] == "active"
+
+
+async def session_moved(world: World) -> None:
+    """A session is taken out as an encrypted file, and brought in again, without a code."""
+    await world.container.run("echo a secret of many letters > key && chmod 600 key", user=OPERATOR)
+    more = {"export": " --key-file key --yes", "import": " --key-file key"}
+    for line in indented("Where sessions lie", PAGE):
+        await world.container.run(f"{line}{more.get(line.split()[2], '')}", user=OPERATOR)
+    await world.connected()
+    await world.nothing_lost()
+
+
+async def put_away(world: World) -> None:
+    """A removed account comes back connected."""
+    removed = await world.container.run("wadctl account remove shop --yes --json", user=OPERATOR)
+    ident = json.loads(removed)["account"]
+    assert (await world.wad.call("status"))["accounts"] == []
+    await world.container.run(f"wadctl account restore {ident}", user=OPERATOR)
+    await world.connected()
+    await world.nothing_lost()

@@ -1,0 +1,174 @@
+"""A document of Firestore as a row of an audit, whichever program wrote it (reference-backend.md 5.1).  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from wad.audit.keys import parse
+from wad.audit.rows import MessageRow, ThreadRow
+from wad.audit.stamps import Stamp, stamp_of
+from wad.core.errors import BadPhone
+from wad.core.jid import Jid
+
+Fields = Mapping[str, Any]
+
+ABSENT: Final = Stamp("absent", None)
+_WA_IDS: Final = ("waMessageId", "providerMessageId", "waMessageIdRaw")
+_ADDRESSES: Final = (
+    "rawJid",
+    "clientJidRaw",
+    "resolvedJid",
+    "canonicalJid",
+    "remoteJid",
+)
+_SEEN: Final = ("ingestedAt", "createdAt")
+_SAYS_SOMETHING: Final = ("tsClient", "body", "direction", "messageType", "media")
+
+
+class Place(NamedTuple):
+    """Where a message's document lies."""
+
+    thread: str
+    id: str
+
+    @property
+    def path(self) -> str:
+        """The whole path."""
+        return f"threads/{self.thread}/messages/{self.id}"
+
+
+def place_of(path: str) -> Place | None:
+    """Where a path lies; None for a message of some other collection of that name."""
+    match path.split("/"):
+        case ["threads", thread, "messages", ident]:
+            return Place(thread, ident)
+    return None
+
+
+def message_row(place: Place, fields: Fields) -> MessageRow:
+    """What the document says; `id` is its path, as one id may lie in several threads."""
+    account = text_of(fields, "accountId") or place.thread.partition("__")[0]
+    key = key_of(fields)
+    sender = text_of(fields, "senderJid", "senderId") or text_of(key, "participant")
+    return MessageRow(
+        id=place.path,
+        account=account,
+        thread=place.thread,
+        chat=chat_of(place.thread, fields),
+        stamp=time_of(fields, "tsClient"),
+        sender=sender,
+        from_me=is_ours(fields),
+        kind=text_of(fields, "messageType") or "unknown",
+        text=text_of(fields, "body"),
+        wa_id=text_of(fields, *_WA_IDS) or text_of(key, "id"),
+        client_id=text_of(fields, "clientMessageId"),
+        stable_key=text_of(fields, "stableKeyHash"),
+        fingerprint=text_of(fields, "fingerprintHash"),
+        seen=_seen(fields),
+        marked=is_marked(fields),
+        kept_up=is_kept_up(fields),
+    )
+
+
+def thread_row(ident: str, fields: Fields) -> ThreadRow | None:
+    """What the document of a conversation says; None for one that only names another."""
+    if redirect_of(ident, fields):
+        return None
+    return ThreadRow(
+        id=ident,
+        account=text_of(fields, "accountId") or ident.partition("__")[0],
+        chat=_thread_chat(ident, fields),
+        stamp=time_of(fields, "lastMessageAt"),
+        name=text_of(fields, "displayName", "name", "groupSubject"),
+        messages=1,
+    )
+
+
+def redirect_of(ident: str, fields: Fields) -> str:
+    """The thread that this one points to; empty for none."""
+    to = text_of(fields, "redirectTo")
+    return to if to != ident else ""
+
+
+def time_of(fields: Fields, name: str) -> Stamp:
+    """The time in a field, which may not be there."""
+    return stamp_of(fields[name]) if name in fields else ABSENT
+
+
+def is_kept_up(fields: Fields) -> bool:
+    """Whether the daemon writes this document again whenever it has news of it."""
+    return bool(fields.get("wadBy"))
+
+
+def is_marked(fields: Fields) -> bool:
+    """Whether it was marked as a duplicate before."""
+    return fields.get("isDuplicate") is True
+
+
+def is_ours(fields: Fields) -> bool:
+    """Whether the account wrote the message."""
+    return fields.get("direction") == "outbound" or key_of(fields).get("fromMe") is True
+
+
+def is_receipt_alone(fields: Fields) -> bool:
+    """What a status update made where no message was: the reference wrote receipts under an id of its own (6)."""
+    return "status" in fields and not any(fields.get(name) for name in _SAYS_SOMETHING)
+
+
+def chat_of(thread: str, fields: Fields) -> str:
+    """The address of the conversation, from wherever it is told.
+
+    The reference stored an object as `clientJid`, and its text in the thread's id (5.2); what is no address stays so.
+    """
+    found = next((jid for jid in _told(thread, fields) if parse(jid) is not None), None)
+    return found or thread.partition("__")[2]
+
+
+def _told(thread: str, fields: Fields) -> Iterator[str]:
+    yield text_of(fields, "clientJid")
+    yield thread.partition("__")[2]
+    yield text_of(key_of(fields), "remoteJid")
+    for name in _ADDRESSES:
+        yield text_of(fields, name)
+    yield text_of(fields, "canonicalThreadId").partition("__")[2]
+    if isinstance(whole := fields.get("clientJid"), Mapping):
+        for name in ("canonicalJid", "jid", *_ADDRESSES):
+            yield text_of(whole, name)
+    yield _address_of(text_of(fields, "normalizedPhone", "phoneE164", "phone"))
+    if not is_ours(fields) and not fields.get("isGroup"):
+        yield text_of(fields, "senderJid", "senderId")
+
+
+def _thread_chat(ident: str, fields: Fields) -> str:
+    """Not by other fields: a thread whose own address is none is what an audit looks for."""
+    chat = text_of(fields, "clientJid")
+    return chat if parse(chat) is not None else ident.partition("__")[2]
+
+
+def _address_of(phone: str) -> str:
+    try:
+        return str(Jid.of_phone(phone)) if phone else ""
+    except BadPhone:
+        return ""
+
+
+def key_of(fields: Fields) -> Fields:
+    """WhatsApp's own key, as Baileys hands it over."""
+    key = fields.get("key")
+    return key if isinstance(key, Mapping) else {}
+
+
+def text_of(fields: Fields, *names: str) -> str:
+    """The first of these fields that is a text and not empty."""
+    return next(
+        (value for name in names if isinstance(value := fields.get(name), str) and value), ""
+    )
+
+
+def _seen(fields: Fields) -> int:
+    arrived = fields.get("arrivedUs")
+    if isinstance(arrived, int):
+        return arrived
+    ms = next((ms for name in _SEEN if (ms := time_of(fields, name).ms) is not None), 0)
+    return ms * 1000

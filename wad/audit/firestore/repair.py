@@ -1,0 +1,267 @@
+"""Mending Firestore's documents: what bugs of the backend before wad left there.
+
+Nothing is deleted: duplicates, receipts without a message and what goes to another thread are marked.  Every commit is
+guarded by the fence of the epoch that was the newest when reading began, as all exclusive writes are, and each document
+is written only if it is still what was read.  What every document was before lies in the undo file before anything is
+written.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from wad.audit import undo
+from wad.audit.duplicates import Question
+from wad.audit.firestore.plan import (
+    Conversation,
+    Document,
+    Edit,
+    Message,
+    Terms,
+    Unit,
+    plan,
+    take_receipt,
+)
+from wad.audit.firestore.reading import Place, chat_of, is_kept_up, is_marked, is_receipt_alone
+from wad.audit.firestore.rows import PAGE, TIMEOUT, aliases_of, pages
+from wad.audit.firestore.undo import decode_all, is_plain, restoring, was
+from wad.audit.firestore.writing import Writer
+from wad.audit.keys import parse, short_hash
+from wad.audit.mending import ALL, Mended
+from wad.audit.repair import make_directory
+from wad.audit.repair_rules import right_thread
+from wad.audit.reports import Repaired, RepairVerdict, Undone
+from wad.audit.rows import Aliases, Range
+from wad.clock import Clock
+from wad.config.settings import StoreSettings
+from wad.core.jid import Jid
+from wad.store.fields import redirect_fields, thread_path
+from wad.store.firestore.access import access_of
+from wad.store.firestore.client import Client, Firestore
+
+_AT_ONCE: Final = 300  # documents of one read by name
+
+
+class FirestoreRepairs:
+    """`wad.audit.rows.Repairs` of a database.
+
+    `lease`: the path of the lease's document.  `state_dir`: whose it is, that is whose a directory for undo files is.
+    """
+
+    def __init__(self, firestore: Firestore, lease: str, state_dir: Path, clock: Clock) -> None:
+        self._firestore = firestore
+        self._writer = Writer(firestore, lease)
+        self._state_dir = state_dir
+        self._clock = clock
+
+    @staticmethod
+    def open(
+        settings: StoreSettings, lease: str, state_dir: Path, clock: Clock
+    ) -> FirestoreRepairs:
+        """Of the database that the settings name; nothing is asked of it yet.  Raises BadConfig."""
+        firestore = Firestore(access_of(settings), "repair", 1)
+        return FirestoreRepairs(firestore, lease, state_dir, clock)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._firestore.close()
+
+    def repair(self, wanted: Range, undo_file: Path | None) -> Repaired:
+        """Raises Unavailable, BadConfig; Fenced (another machine has begun to act), StateUnwritable; Conflict where
+        the backend before wad runs, or the undo file is there already.
+        """
+        epoch = self._writer.begin() if undo_file is not None else 0
+        mended, now_ms = Mended(), self._clock.wall_ms()
+        units = self._firestore.now(lambda client: _planned(client, wanted, now_ms, mended))
+        if undo_file is None or not units:
+            return _report(mended, wanted, units, RepairVerdict.TO_REPAIR, sum(map(len, units)))
+        make_directory(undo_file.parent, self._state_dir)
+        undo.write(undo_file, [was(edit) for unit in units for edit in unit])
+        written = self._writer.write(units, epoch)
+        return _report(mended, wanted, units, RepairVerdict.REPAIRED, written, undo_file)
+
+    def take_back(self, undo_file: Path) -> Undone:
+        """What the repair changed, and nothing that came since.  Raises as `repair`, and BadInput."""
+        changes = undo.read(undo_file, decode_all)
+        epoch = self._writer.begin()
+        units = self._firestore.now(lambda client: [*restoring(client, changes)])
+        rows = self._writer.write(units, epoch)
+        threads = sum(edit.document.path.count("/") == 1 for unit in units for edit in unit)
+        return Undone(ok=True, rows=rows, threads=threads)
+
+
+def _report(
+    mended: Mended,
+    wanted: Range,
+    units: Sequence[Unit],
+    verdict: RepairVerdict,
+    written: int,
+    undo_file: Path | None = None,
+) -> Repaired:
+    return Repaired(
+        ok=True,
+        verdict=verdict if units else RepairVerdict.CLEAN,
+        store="firestore",
+        dry_run=undo_file is None,
+        rows_changed=written,
+        changed_meanwhile=sum(map(len, units)) - written,
+        undo_file=None if undo_file is None else str(undo_file),
+        window_hours=wanted.window_hours,
+        limit=wanted.limit,
+        **mended.fields(),
+    )
+
+
+# --- reading ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Found:
+    """The threads of one conversation, and messages that lie where no address is."""
+
+    threads: dict[str, Document] = field(default_factory=dict)
+    strays: list[Message] = field(default_factory=list)
+
+
+def _planned(client: Client, wanted: Range, now_ms: int, mended: Mended) -> list[Unit]:
+    aliases = aliases_of(client)
+    since_ms = 1
+    if wanted.window_hours is not None:
+        since_ms = Question(now_ms, wanted.window_hours).scope.since_ms
+    terms = Terms(now_ms, aliases, since_ms, wanted.limit or ALL)
+    found: defaultdict[tuple[str, Jid], _Found] = defaultdict(_Found)
+    units: list[Unit] = []
+    for ident, document in _threads(client, wanted, aliases):
+        account, _, address = ident.partition("__")
+        jid = parse(address)
+        if jid is not None:
+            found[account, _number(account, jid, aliases)].threads[ident] = document
+        elif wanted.thread in ("", ident):
+            units += _scatter(client, ident, document, found, terms, mended)
+    for (account, chat), each in found.items():
+        units += _conversation(client, account, chat, each, terms, mended)
+    units = [unit for unit in units if all(map(is_plain, unit)) or _leave(mended)]
+    if wanted.thread:
+        mended.thread_id_hash = short_hash(wanted.thread)
+        mended.last_message_at_ms_candidate = _candidate(client, wanted.thread, units)
+    return units
+
+
+def _leave(mended: Mended) -> bool:
+    mended.left += 1
+    return False
+
+
+def _number(account: str, jid: Jid, aliases: Aliases) -> Jid:
+    number = aliases.get((account, str(jid)))
+    return Jid.parse(number) if number else jid
+
+
+def _threads(client: Client, wanted: Range, aliases: Aliases) -> Iterator[tuple[str, Document]]:
+    """Every thread that has a document or messages, and is wanted."""
+    listed = client.collection("threads").list_documents(PAGE, retry=None, timeout=TIMEOUT)
+    names = [name for reference in listed if _is_wanted(name := reference.id, wanted, aliases)]
+    for start in range(0, len(names), _AT_ONCE):
+        part = [client.document(thread_path(name)) for name in names[start : start + _AT_ONCE]]
+        for snapshot in client.get_all(part, retry=None, timeout=TIMEOUT):
+            fields = snapshot.to_dict() or {}
+            yield snapshot.id, Document(thread_path(snapshot.id), fields, snapshot.update_time)
+
+
+def _is_wanted(thread: str, wanted: Range, aliases: Aliases) -> bool:
+    """A thread is asked for with all that is the same conversation; an object's may hold messages of it."""
+    account, _, address = thread.partition("__")
+    if wanted.account not in ("", account):
+        return False
+    if not wanted.thread:
+        return True
+    asked_account, _, asked_address = wanted.thread.partition("__")
+    jid, asked = parse(address), parse(asked_address)
+    if jid is None or asked is None:
+        return thread == wanted.thread
+    return account == asked_account and _number(account, jid, aliases) == _number(
+        account, asked, aliases
+    )
+
+
+def _messages(client: Client, thread: str) -> list[Message]:
+    query = client.collection(f"{thread_path(thread)}/messages").order_by("__name__")
+    return [
+        Message(
+            Place(thread, snapshot.id),
+            Document(snapshot.reference.path, snapshot.to_dict() or {}, snapshot.update_time),
+        )
+        for snapshot in pages(query, PAGE)
+    ]
+
+
+def _scatter(
+    client: Client,
+    thread: str,
+    document: Document,
+    found: dict[tuple[str, Jid], _Found],
+    terms: Terms,
+    mended: Mended,
+) -> list[Unit]:
+    """The messages of a thread whose name is no address go to their conversations; what is done with itself."""
+    account = thread.partition("__")[0]
+    targets: set[str | None] = set()
+    units: list[Unit] = []
+    for message in _messages(client, thread):
+        jid = parse(chat_of(thread, message.document.fields))
+        if jid is not None:
+            chat = _number(account, jid, terms.aliases)
+            found[account, chat].strays.append(message)
+            targets.add(right_thread(account, chat))
+        elif is_marked(message.document.fields):
+            continue
+        elif is_receipt_alone(message.document.fields):
+            take_receipt(message, (), terms, mended)
+            units.append((Edit(message.document, message.right),))
+        else:
+            mended.left += 1
+            targets.add(None)
+    if document.version is None or is_kept_up(document.fields) or None in targets:
+        return units
+    if document.fields.get("hidden") is True:
+        return units
+    mended.threads_updated += 1
+    target = next(iter(targets)) if len(targets) == 1 else None
+    fields: Mapping[str, object] = {"hidden": True} if target is None else redirect_fields(target)
+    return [*units, (Edit(document, fields),)]
+
+
+def _conversation(
+    client: Client, account: str, chat: Jid, found: _Found, terms: Terms, mended: Mended
+) -> Sequence[Unit]:
+    messages = [message for thread in found.threads for message in _messages(client, thread)]
+    messages += found.strays
+    target = right_thread(account, chat)
+    if target is None:
+        mended.left += len(messages)
+        return ()
+    threads = dict(found.threads)
+    if target not in threads:
+        (snapshot,) = client.get_all(
+            [client.document(thread_path(target))], retry=None, timeout=TIMEOUT
+        )
+        fields = snapshot.to_dict() or {}
+        threads[target] = Document(thread_path(target), fields, snapshot.update_time)
+        messages += _messages(client, target)
+    return plan(Conversation(account, chat, target, threads, messages), terms, mended)
+
+
+def _candidate(client: Client, thread: str, units: Iterable[Unit]) -> int | None:
+    """When the last message of a thread is, as it will be said."""
+    path = thread_path(thread)
+    edits = (edit for unit in units for edit in unit if edit.document.path == path)
+    told = ((edit.fields or {}).get("lastMessageAtMs") for edit in edits)
+    found = next((ms for ms in told if isinstance(ms, int)), None)
+    if found is None:
+        document = client.document(path).get(retry=None, timeout=TIMEOUT).to_dict() or {}
+        found = document.get("lastMessageAtMs")
+    return found if isinstance(found, int) else None

@@ -1,0 +1,113 @@
+"""Writing behind the fence: whole units or nothing, and only over what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from wad.audit.firestore.plan import Edit, Unit
+from wad.core.errors import Conflict, Fenced, NotFound
+from wad.store.firestore.client import Client, Firestore, Snapshot
+from wad.store.firestore.commit import Write, commit, if_there, if_unchanged, removal, upsert
+from wad.store.firestore.fence import Fence
+from wad.store.firestore.record import record_of
+from wad.store.firestore.teller import BATCH_BYTES, TIMEOUT, fencing
+
+_BATCH: Final = 400  # documents, the fence not counted; Firestore takes 500
+
+
+class Writer:
+    """`lease`: the path of the lease's document."""
+
+    def __init__(self, firestore: Firestore, lease: str) -> None:
+        self._firestore = firestore
+        self._lease = lease
+        self._fence = Fence(lease)
+
+    def begin(self) -> int:
+        """The epoch to write in; the first begins where nobody has ever acted.
+
+        Raises Conflict while the backend before wad holds the lease: what it writes and what is mended would mix.
+        """
+        return self._firestore.now(self._begin)
+
+    def _begin(self, client: Client) -> int:
+        self._refuse_the_backend_before(
+            client.document(self._lease).get(retry=None, timeout=TIMEOUT)
+        )
+        epoch = self._fence.read(client)
+        if not epoch:
+            batch = client.batch()
+            self._fence.begin(client, batch, 0, epoch := 1)
+            batch.commit(retry=None, timeout=TIMEOUT)
+        return epoch
+
+    def _refuse_the_backend_before(self, found: Snapshot) -> None:
+        if not found.exists:
+            return
+        age = (found.read_time - found.update_time).total_seconds()
+        record = record_of(found.to_dict() or {}, age, round(found.read_time.timestamp() * 1000), 0)
+        if record.holder and not record.nonce and age < record.ttl:
+            raise Conflict(
+                f"{record.holder} holds the lease: the backend before wad runs, and writes what would be mended",
+                hint="stop it, and see to it that it stays stopped",
+            )
+
+    def write(self, units: Sequence[Unit], epoch: int) -> int:
+        """Write them; how many documents were: a unit is left out whose documents have changed since they were read.
+
+        Raises Fenced (another epoch has begun: nothing of what is left was written), Unavailable.
+        """
+        return sum(self._write(batch, epoch) for batch in _batches(units))
+
+    def _write(self, units: Sequence[Unit], epoch: int) -> int:
+        try:
+            self._firestore.now(lambda client: self._commit(client, units, epoch))
+        except (Conflict, NotFound) as error:
+            newest = self._firestore.now(self._fence.read)
+            if newest != epoch:
+                raise Fenced(
+                    f"epoch {epoch} is over, epoch {newest} has begun: another machine acts now",
+                    hint="run it again: what was mended stays so",
+                ) from error
+            if len(units) == 1:
+                return 0
+            half = len(units) // 2
+            return self._write(units[:half], epoch) + self._write(units[half:], epoch)
+        return sum(map(len, units))
+
+    def _commit(self, client: Client, units: Sequence[Unit], epoch: int) -> None:
+        writes = [_write(client, edit) for unit in units for edit in unit]
+        guard = fencing(client, self._fence, epoch, units[0][0].document.path)
+        commit(client, [guard, *writes], TIMEOUT)
+
+
+def _write(client: Client, edit: Edit) -> Write:
+    path = edit.document.path
+    write = removal(client, path) if edit.fields is None else upsert(client, path, edit.fields)
+    if edit.gone:
+        write.update_mask.field_paths.extend(edit.gone)
+    if edit.document.version is None:
+        return if_there(write, there=False)
+    return if_unchanged(write, edit.document.version)
+
+
+def _batches(units: Sequence[Unit]) -> Iterator[list[Unit]]:
+    """As many as Firestore takes at once."""
+    batch: list[Unit] = []
+    count = size = 0
+    for unit in units:
+        weight = sum(_weight(edit) for edit in unit)
+        if batch and (count + len(unit) > _BATCH or size + weight > BATCH_BYTES):
+            yield batch
+            batch, count, size = [], 0, 0
+        batch.append(unit)
+        count += len(unit)
+        size += weight
+    if batch:
+        yield batch
+
+
+def _weight(edit: Edit) -> int:
+    """About how many bytes."""
+    return 200 + len(repr(edit.fields))

@@ -1,0 +1,88 @@
+"""The time before: what an account's phone can be asked for, and what came of asking."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from wad.core.content import MessageKind
+from wad.core.jid import Jid, JidKind
+from wad.core.message import Message
+
+_TOLD: Final = 10  # threads that are remembered by name (reference-backend.md 5.1, threadResults)
+_NOT_THERE: Final = frozenset({MessageKind.CALL})
+"""What has an id here that means no message on the phone."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A message by what the phone knows it by.  `sender` is None for our own, and in a chat with one person."""
+
+    chat: Jid
+    wa_id: str
+    from_me: bool
+    at_ms: int
+    sender: Jid | None = None
+
+    def to_wire(self) -> list[Any]:
+        """As a list, for a frame."""
+        sender = "" if self.sender is None else str(self.sender)
+        return [str(self.chat), self.wa_id, self.from_me, self.at_ms, sender]
+
+    @staticmethod
+    def from_wire(shape: list[Any]) -> Known:
+        """The inverse of to_wire()."""
+        chat, wa_id, from_me, at_ms, sender = shape
+        return Known(Jid.parse(chat), wa_id, from_me, at_ms, Jid.parse(sender) if sender else None)
+
+
+def can_be_asked(chat: Jid) -> bool:
+    """Whether the phone has a past of this chat to tell: not of statuses, broadcasts and channels."""
+    return chat.is_person or chat.kind is JidKind.GROUP
+
+
+def known(message: Message) -> Known | None:
+    """How the phone knows a message; None for what it has no message for."""
+    chat = Jid.parse(message.chat)
+    if not message.wa_id or message.content.kind in _NOT_THERE or not can_be_asked(chat):
+        return None
+    sender = Jid.parse(message.sender) if message.sender and not chat.is_person else None
+    return Known(chat, message.wa_id, message.from_me, message.at_ms, sender)
+
+
+class ThreadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of asking about one thread: so many messages that were not known, or why none came."""
+
+    thread: str
+    messages: int = 0
+    error: str = ""
+
+
+class Backfill(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run brought: of so many threads, so many messages, with so many errors.  `results`: of its first threads.
+
+    `error`: what ended it before its end.
+    """
+
+    at_ms: int
+    threads: int = 0
+    messages: int = 0
+    errors: int = 0
+    results: tuple[ThreadResult, ...] = ()
+    error: str = ""
+
+    def plus(self, result: ThreadResult) -> Backfill:
+        """The same with one more thread."""
+        return msgspec.structs.replace(
+            self,
+            threads=self.threads + 1,
+            messages=self.messages + result.messages,
+            errors=self.errors + bool(result.error),
+            results=(*self.results, result)[:_TOLD],
+        )
+
+    def ended(self, error: str) -> Backfill:
+        """The same of a run that ended so; what ended it early is one more error."""
+        if not error:
+            return self
+        return msgspec.structs.replace(self, errors=self.errors + 1, error=error)

@@ -1,0 +1,165 @@
+"""Messages that the backend before wad has stored, read from its documents (reference-backend.md 5.1, 5.4).
+
+Pure.  It knew four schemes of document ids (WhatsApp's id, a hash, a request's id, a client's id), so that a message
+of its own is found by what is in the document.  A time may be a Timestamp, a text or a number there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from wad.core.content import Content, Media, MessageKind
+from wad.core.errors import BadInput
+from wad.core.identity import fingerprint, stable_key
+from wad.core.jid import Jid, ThreadId
+from wad.core.message import Message, MessageStatus, further
+
+Document = Mapping[str, Any]
+
+ID_FIELDS: Final = ("key.id", "waMessageId", "providerMessageId")
+"""Where a document says which of WhatsApp's messages it shows."""
+_S: Final = MessageStatus
+_STATUS: Final = {"sent": _S.SENT, "delivered": _S.DELIVERED, "read": _S.READ}
+_KINDS: Final = {
+    kind.value: kind
+    for kind in (
+        MessageKind.TEXT, MessageKind.IMAGE, MessageKind.VIDEO, MessageKind.AUDIO, MessageKind.DOCUMENT,
+        MessageKind.STICKER,
+    )
+}  # fmt: skip
+
+
+def wa_ids(document: Document) -> set[str]:
+    """WhatsApp's ids of the message that a document shows."""
+    key = document.get("key")
+    told = [key.get("id") if isinstance(key, Mapping) else None]
+    told += [document.get(name) for name in ID_FIELDS[1:]]
+    return {one for one in told if isinstance(one, str) and one}
+
+
+def is_from_us(document: Document) -> bool:
+    """Whether we sent it."""
+    return document.get("direction") == "outbound"
+
+
+def is_adopted(message: Message) -> bool:
+    """Whether a message lies in another program's document: its id is neither made from it nor that of our outbox."""
+    return not message.client_id and message.id != message.stable_key[:24]
+
+
+def is_foreign(ident: str, document: Document) -> bool:
+    """Whether another program made this document, though wad may have taken it over."""
+    if not document.get("wadBy"):
+        return True
+    stable = document.get("stableKeyHash")
+    return isinstance(stable, str) and ident != stable[:24]
+
+
+def joined(message: Message, ident: str, document: Document) -> Message:
+    """Our message, in the document that shows it: its status never goes back, and its file stays where it is."""
+    content = message.content
+    if content.media is not None:
+        url, path = _file(document.get("media"))
+        media = msgspec.structs.replace(content.media, url=url, storage_path=path)
+        content = msgspec.structs.replace(content, media=media)
+    status = message.status
+    if message.from_me:
+        status = further(status, _STATUS.get(str(document.get("status")), status))
+    return msgspec.structs.replace(message, id=ident, content=content, status=status)
+
+
+def message_of(thread: str, ident: str, wa_id: str, document: Document) -> Message:
+    """A message that only its document tells of.  Raises BadInput for one that tells too little."""
+    parsed = ThreadId.parse(thread)
+    chat, from_me = parsed.jid, is_from_us(document)
+    sender = None if from_me else _sender(document, chat)
+    participant = None if chat.is_person else sender
+    content = _content(document)
+    at_ms = _at_ms(document)
+    return Message(
+        id=ident,
+        account=parsed.account,
+        thread=thread,
+        chat=str(chat),
+        sender=str(sender or ""),
+        from_me=from_me,
+        at_ms=at_ms,
+        seen=at_ms * 1000,
+        content=content,
+        status=_STATUS.get(str(document.get("status")), _S.SENT if from_me else _S.DELIVERED),
+        wa_id=wa_id,
+        push_name="" if from_me else _text(document, "senderName"),
+        stable_key=stable_key(parsed.account, chat, wa_id, from_me, participant),
+        fingerprint=fingerprint(chat, from_me, participant, at_ms, content),
+    )
+
+
+def _sender(document: Document, chat: Jid) -> Jid | None:
+    if chat.is_person:
+        return chat
+    key = document.get("key")
+    told = _text(document, "senderJid") or _text(
+        key if isinstance(key, Mapping) else {}, "participant"
+    )
+    return Jid.parse(told).bare() if told else None
+
+
+def _content(document: Document) -> Content:
+    kind = _KINDS.get(_text(document, "messageType"), MessageKind.UNKNOWN)
+    media = document.get("media")
+    if not isinstance(media, Mapping):
+        return Content(kind, _text(document, "body"))
+    size, (url, path) = media.get("sizeBytes"), _file(media)
+    found = Media(
+        mimetype=_text(media, "mimetype") or _text(media, "mimeType"),
+        filename=_text(media, "filename") or _text(media, "fileName"),
+        size=size if isinstance(size, int) else 0,
+        url=url,
+        storage_path=path,
+    )
+    return Content(kind, _text(document, "body") or _text(media, "caption"), media=found)
+
+
+def _file(media: object) -> tuple[str, str]:
+    """Where that backend has put the bytes: address, and path in its storage."""
+    told: Document = media if isinstance(media, Mapping) else {}
+    return _text(told, "url"), _text(told, "storagePath")
+
+
+def _at_ms(document: Document) -> int:
+    """When it was written, by WhatsApp's clock."""
+    key = document.get("key")
+    seconds = key.get("timestamp") if isinstance(key, Mapping) else None
+    told = [document.get(name) for name in ("tsClient", "tsClientMs", "createdAtMs", "createdAt")]
+    for value in (*told, seconds * 1000 if isinstance(seconds, int) else None):
+        if (found := _ms(value)) is not None:
+            return found
+    raise BadInput("it has no time")
+
+
+def _ms(value: object) -> int | None:
+    match value:
+        case bool():
+            return None
+        case int() | float():
+            return int(value) if 0 < value < 1 << 53 else None
+        case datetime():
+            return round(value.timestamp() * 1000)
+        case str():
+            try:
+                moment = datetime.fromisoformat(value)
+            except ValueError:
+                return None
+            return round(
+                (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
+            )
+    return None
+
+
+def _text(document: Document, name: str) -> str:
+    value = document.get(name)
+    return value if isinstance(value, str) else ""
