@@ -187,7 +187,7 @@ async def test_without_the_descending_index(
     assert (report["usedFallback"], report["modeUsed"]) == (True, "asc_fallback")
     assert (report["hint"], report["indexLink"]) == (None, LINK)
     assert (report["totalDocs"], report["limitReached"]) == (4, True)
-    assert report["newestAgeSeconds"] < report["oldestAgeSeconds"] < 8
+    assert round(report["oldestAgeSeconds"] - report["newestAgeSeconds"]) == 3
     assert silent["indexLink"] is None
     assert LINK in shown
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.world import ACC, ANN_THREAD, BOB, arrival, contents, queued, sent
+from tests.contracts.world import ACC, ANN, ANN_THREAD, BOB, arrival, contents, queued, sent
 from tests.firestore.daemons import a_machine
 from tests.firestore.proxy import Weather
 from tests.firestore.stores import LEASE, Console, a_store
@@ -23,7 +23,7 @@ from wad.store.sqlite import SqliteStore
 async def filled(path: Path, messages: int = 30) -> SqliteStore:
     """An embedded store with something in it."""
     store = await SqliteStore.open(path)
-    changes = [change for number in range(messages) for change in arrival(number)]
+    changes = [change for number in range(messages) for change in arrival(number, push_name="Ann")]
     await store.record(ACC, changes)
     await sent(store, queued(), "W1")
     return store
@@ -39,6 +39,10 @@ async def test_everything_is_copied_and_then_moved(access: Access, tmp_path: Pat
     before = await contents(embedded)
     await embedded.close()
     assert steps[-1].waiting == 0
+    console = Console(access)
+    assert list(await console.all("message_ids")) == [f"{ACC}__W1"]
+    assert list(await console.all("contacts")) == [f"{ACC}__{ANN}"]
+    console.close()
     async with reigning(access, tmp_path, epoch=2) as store:
         assert await contents(store) == before
         await store.told()

@@ -164,15 +164,17 @@ class Teller:
     async def _next(self, facts: _Facts) -> list[Told]:
         """The next batch; none when there were enough of them, so that what is exclusive has its turn."""
         async with facts.lock:
-            while facts.read < BATCH * AT_ONCE * _ROUNDS:
-                found = await self._replica.waiting(BATCH + 1, FACTS, after=facts.after)
+            while not facts.over and facts.read < BATCH * AT_ONCE * _ROUNDS:
+                found = await self._replica.waiting(BATCH, FACTS, after=facts.after)
                 await self._look(found)
                 if await self._adopt(found):
                     continue  # and is to be told otherwise
                 await self._replica.done([one for one in found if not one.path], {})
-                if found:
-                    facts.after = found[-1].dirty.seq
-                    facts.read += len(found)
+                if not found:
+                    facts.over = True
+                    break
+                facts.after = found[-1].dirty.seq
+                facts.read += len(found)
                 return found
         return []
 
