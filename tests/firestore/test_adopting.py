@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -251,6 +252,23 @@ async def test_what_cannot_be_read_is_left_alone(
         assert await store.messages(ANN_THREAD, limit=1) == []
     assert await console.all(MESSAGES) == {wa_id(1): phantom}
     assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [{"lastMessageAtMs": math.nan}, {"wad": "x"}, {"wad": {"foreign": {"lastMs": "x"}}}],
+    ids=["no number", "a text of ours", "a text within"],
+)
+async def test_a_thread_that_cannot_be_read_holds_nothing_up(
+    access: Access, tmp_path: Path, console: Console, spoilt: Document
+) -> None:
+    """A time that is no number, as JavaScript makes them, or what is ours changed by somebody."""
+    path = f"threads/{ANN_THREAD}"
+    await console.set(path, {"accountId": ACC, "clientJid": str(ANN), **spoilt})
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1))
+        await store.told()
+    assert (await console.there(path))["lastMessageText"] == "text 1"
 
 
 async def test_a_thread_of_wads_own_is_not_searched(access: Access, tmp_path: Path) -> None:
