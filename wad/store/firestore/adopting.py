@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from wad.core.change import PutAmendment, PutMark
@@ -18,7 +17,7 @@ from wad.store.firestore.capture import Kind
 from wad.store.firestore.client import Client, FieldFilter, Query, Snapshot
 from wad.store.firestore.documents import Told
 from wad.store.firestore.facts import fact_of
-from wad.store.firestore.foreign import ID_FIELDS, is_foreign, is_from_us, joined, wa_ids
+from wad.store.firestore.foreign import ID_FIELDS, is_foreign, is_from_us, joined, ms_of, wa_ids
 from wad.store.sqlite_keys import put_id, row_of, rows_of
 from wad.store.sqlite_messages import rewrite
 from wad.store.sqlite_rows import thread_of, told_message
@@ -70,22 +69,20 @@ def _look(snapshot: Snapshot) -> Look:
     document = snapshot.to_dict()
     if document is None:
         return Look(0, 0)
-    told = (document.get("wad") or {}).get("foreign") or {}
-    last_ms, until_ms = int(told.get("lastMs", 0)), int(told.get("untilMs", 0))
+    told = _within(_within(document, "wad"), "foreign")
+    last_ms, until_ms = ms_of(told.get("lastMs")) or 0, ms_of(told.get("untilMs")) or 0
     if document.get("wadBy") and document.get("updatedAt") == document.get("wadSyncedAt"):
         return Look(last_ms, until_ms)
-    return Look(max(last_ms, _last_ms(document)), _ms(snapshot.read_time))
+    return Look(max(last_ms, _last_ms(document)), ms_of(snapshot.read_time) or 0)
+
+
+def _within(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = fields.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _last_ms(document: Mapping[str, Any]) -> int:
-    ms, at = document.get("lastMessageAtMs"), document.get("lastMessageAt")
-    if isinstance(ms, int | float):
-        return int(ms)
-    return _ms(at) if isinstance(at, datetime) else 0
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
+    return ms_of(document.get("lastMessageAtMs")) or ms_of(document.get("lastMessageAt")) or 0
 
 
 def threads_of(db: sqlite3.Connection, told: Iterable[Told]) -> list[str]:
