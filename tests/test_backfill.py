@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
-from tests.world import World, a_world, until
+from tests.world import PATIENT, World, a_world, until
 from wad.core.content import Content, MessageKind
-from wad.core.errors import EngineFailure, NotConnected, NotSupported, WadError
+from wad.core.errors import NotConnected, NotSupported, WadError
 from wad.core.event import MessageReceived
 from wad.core.jid import Jid
 from wad.core.past import Known
@@ -96,46 +95,33 @@ async def test_a_phone_that_is_silent_ends_the_run(tmp_path: Path) -> None:
         assert account.card.backfill == run.done
 
 
-async def test_one_conversation_that_fails_ends_nothing(
+async def test_the_answer_to_an_earlier_question_is_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is named with its error, and the next one is asked for."""
+    """A late answer is stored, and counted for no other conversation."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await received(world, account, ANN, BOB)
         worker = world.worker(account)
-        worker.past = past(ANN, 1000)
-        asked = worker.ask_history
+        worker.past = [*past(ANN, 1000), *past(BOB, 1000, 2000)]
+        answer, late = worker.ask_history, list[Known]()
 
-        async def but_bob(oldest: Known, count: int) -> None:
-            if oldest.chat == BOB:
-                raise EngineFailure("the library says no")
-            await asked(oldest, count)
+        async def ask(oldest: Known, count: int) -> None:
+            if not late:
+                late.append(oldest)
+                return
+            run._pace = Pace(answer=PATIENT, apart=0.0)
+            await answer(late[0], count)
+            await answer(oldest, count)
 
-        monkeypatch.setattr(worker, "ask_history", but_bob)
-        run = await finished(world.backfills.begin(account, Wish()))
-        assert [(one.messages, one.error) for one in run.done.results] == [
-            (0, "the library says no"), (1, ""),
-        ]  # fmt: skip
-        assert run.failure is None
-
-
-async def test_what_is_told_of_another_conversation_is_no_answer(tmp_path: Path) -> None:
-    """A late answer is stored, and ends no other wait."""
-    async with a_world(tmp_path) as world, world.leading():
-        account = await world.connected()
-        await received(world, account, ANN, BOB)
-        worker = world.worker(account)
-        worker.answers = False
-        run = world.backfills.begin(account, Wish(threads=1))
-        await until(lambda: worker.asked, "the question about Bob")
-        worker.past, worker.answers = [*past(ANN, 1000), *past(BOB, 2000, 3000)], True
-        await worker.ask_history(Known(ANN, "X", False, 5000), 9)
-        await until(lambda: account.inbound.recorded == 3, "what is told of Ann")
-        assert not run.over
-        await worker.ask_history(worker.asked[0], 9)
+        monkeypatch.setattr(worker, "ask_history", ask)
+        run = Backfills(world.store, world.bus, QUICK).begin(account, Wish())
         await finished(run)
-        assert (run.done.threads, run.done.messages) == (1, 2)
+        assert [(one.messages, bool(one.error)) for one in run.done.results] == [
+            (0, True),
+            (1, False),
+        ]
+        assert len(await world.store.messages(f"{account.id}__{BOB}", limit=9)) == 3
 
 
 async def test_who_is_not_connected_asks_nobody(tmp_path: Path) -> None:
@@ -161,24 +147,22 @@ async def refused(world: World, account: Account) -> str:
 async def test_a_connection_that_is_lost_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what came until then; the conversations behind it are not asked for."""
+    """With what came until then."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        await received(world, account, Jid.parse("15550000013@s.whatsapp.net"), ANN, BOB)
+        await received(world, account, ANN, BOB)
         worker = world.worker(account)
         worker.past = past(BOB, 1000)
-        asked = worker.ask_history
+        answer = worker.ask_history
 
-        async def until_ann(oldest: Known, count: int) -> None:
-            if oldest.chat == ANN:
-                await account.stop()
-                raise EngineFailure("the worker is gone")
-            await asked(oldest, count)
+        async def ask(oldest: Known, count: int) -> None:
+            await answer(oldest, count)
+            await account.stop()
 
-        monkeypatch.setattr(worker, "ask_history", until_ann)
+        monkeypatch.setattr(worker, "ask_history", ask)
         run = await finished(world.backfills.begin(account, Wish()))
         assert isinstance(run.failure, NotConnected)
-        assert (run.done.threads, run.done.messages, run.done.errors) == (2, 1, 2)
+        assert (run.done.threads, run.done.messages, run.done.errors) == (1, 1, 1)
 
 
 async def test_the_end_of_the_reign_ends_the_run(tmp_path: Path) -> None:
@@ -189,11 +173,22 @@ async def test_the_end_of_the_reign_ends_the_run(tmp_path: Path) -> None:
             await received(world, account, ANN)
             world.worker(account).answers = False
             run = world.backfills.begin(account, Wish())
-            await asyncio.sleep(0)
+            await until(lambda: world.worker(account).asked, "the question")
         assert run.over
         assert world.backfills.running(account) is None
         assert account.card.backfill is not None
         assert "another instance" in account.card.backfill.error
+
+
+async def test_a_run_that_had_not_begun_ends_with_the_reign(tmp_path: Path) -> None:
+    """Whoever follows it hears of the end, and the next run is another one."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        backfills = Backfills(world.store, world.bus, QUICK)
+        async with backfills.reign():
+            run = backfills.begin(account, Wish())
+        assert run.over
+        assert backfills.running(account) is None
 
 
 async def test_placeholders_are_asked_for_again(tmp_path: Path) -> None:

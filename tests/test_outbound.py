@@ -128,7 +128,7 @@ async def test_a_failed_message_is_in_the_log(
         account = await world.connected()
         world.worker(account).fate = Refused("not_on_whatsapp", "this number has no WhatsApp")
         entry = (await world.outbound.enqueue(account.id, BOB, Text("a secret"))).entry
-        await world.outbound.settled(entry.id, timeout=5)
+        await world.outbound.settled(entry.id, timeout=PATIENT)
         text = f"message {entry.id} has failed: not_on_whatsapp"
         await until(lambda: text in caplog.messages, "the line of the log")
     (record,) = (record for record in caplog.records if record.getMessage() == text)

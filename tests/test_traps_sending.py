@@ -83,13 +83,14 @@ async def test_an_upload_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     async with a_real_world(tmp_path) as world, world.reign():
         line = await world.line()
         world.server.stalling = True
+        first = line.wad.worker
+        assert first is not None
         with monkeypatch.context() as patched:
             patched.setattr(neonize, "_UPLOAD_TIMEOUT", 0.5)
             file = a_file(tmp_path / "media", b"a picture")
             entry = (await world.outbound.enqueue(line.wad.id, bob(line), file)).entry
+            # Where the worker was too slow to reach the server, that is the next one's upload.
             await world.server.wait_stalled()
-            first = line.wad.worker
-            assert first is not None
             assert "upload" in await asyncio.shield(first.ended)
         world.server.stalling = False
         assert (await world.outbound.settled(entry.id, 30)).wa_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,6 +218,27 @@ async def test_a_group_message_of_before_keeps_its_sender(
     assert list(await console.all(f"threads/{GROUP_THREAD}/messages")) == [wa_id(1)]
 
 
+async def test_two_accounts_in_one_group(
+    access: Access, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
+) -> None:
+    """M stored a group's message for each of them under one id: it is shown for one, and holds nothing up."""
+    other = "other"
+    for account in (ACC, other):
+        thread = str(ThreadId.make(account, GROUP))
+        await console.set(f"threads/{thread}", {"accountId": account, "lastMessageAtMs": NOON})
+        key = {"id": wa_id(1), "remoteJid": str(GROUP), "fromMe": False, "participant": str(ANN)}
+        before = of_m(1, accountId=account, key=key, threadId=thread, clientJid=str(GROUP))
+        await console.set(f"threads/{thread}/messages/{wa_id(1)}", before)
+    async with reigning(access, tmp_path) as store:
+        for account in (ACC, other):
+            thread = str(ThreadId.make(account, GROUP))
+            await store.record(account, [reaction(1, "👍", thread=thread)])
+            await store.told()
+        assert (await one_message(store, GROUP_THREAD)).id == wa_id(1)
+        assert await store.messages(str(ThreadId.make(other, GROUP)), limit=1) == []
+    assert "another message here has its id" in caplog.text
+
+
 async def test_what_cannot_be_read_is_left_alone(
     access: Access, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -230,6 +252,23 @@ async def test_what_cannot_be_read_is_left_alone(
         assert await store.messages(ANN_THREAD, limit=1) == []
     assert await console.all(MESSAGES) == {wa_id(1): phantom}
     assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [{"lastMessageAtMs": math.nan}, {"wad": "x"}, {"wad": {"foreign": {"lastMs": "x"}}}],
+    ids=["no number", "a text of ours", "a text within"],
+)
+async def test_a_thread_that_cannot_be_read_holds_nothing_up(
+    access: Access, tmp_path: Path, console: Console, spoilt: Document
+) -> None:
+    """A time that is no number, as JavaScript makes them, or what is ours changed by somebody."""
+    path = f"threads/{ANN_THREAD}"
+    await console.set(path, {"accountId": ACC, "clientJid": str(ANN), **spoilt})
+    async with reigning(access, tmp_path) as store:
+        await store.record(ACC, arrival(1))
+        await store.told()
+    assert (await console.there(path))["lastMessageText"] == "text 1"
 
 
 async def test_a_thread_of_wads_own_is_not_searched(access: Access, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import msgspec
 
 SECONDS_UP_TO: Final = 100_000_000_000
 """A number below this counts seconds, above it milliseconds: 1973 in the one, the year 5138 in the other."""
+_END: Final = 253_402_300_800_000
+"""Milliseconds from which on no Timestamp can be written: the year 10000."""
 _MAPS: Final = (("_seconds", "_nanoseconds"), ("seconds", "nanoseconds"), ("seconds", "nanos"))
 
 
@@ -52,7 +54,7 @@ def _ms_of(moment: datetime) -> int:
 
 
 def _ms_of_number(number: float) -> int | None:
-    if not 0 < number < 1e15:  # nor is NaN
+    if not 0 < number < _END:  # nor is NaN
         return None
     return int(number * 1000 if number < SECONDS_UP_TO else number)
 
@@ -71,5 +73,6 @@ def _ms_of_map(value: dict[object, object]) -> int | None:
     for seconds, rest in _MAPS:
         whole, part = value.get(seconds), value.get(rest, 0)
         if isinstance(whole, int) and isinstance(part, int):
-            return whole * 1000 + part // 1_000_000
+            ms = whole * 1000 + part // 1_000_000
+            return ms if 0 < ms < _END else None
     return None

@@ -187,6 +187,9 @@ class Backfills:
         try:
             yield
         finally:
+            await asyncio.sleep(
+                0
+            )  # a task that is cancelled before its first step ends nothing of its own
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

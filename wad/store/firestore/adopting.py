@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from wad.core.change import PutAmendment, PutMark
@@ -18,7 +17,8 @@ from wad.store.firestore.capture import Kind
 from wad.store.firestore.client import Client, FieldFilter, Query, Snapshot
 from wad.store.firestore.documents import Told
 from wad.store.firestore.facts import fact_of
-from wad.store.firestore.foreign import ID_FIELDS, is_foreign, is_from_us, joined, wa_ids
+from wad.store.firestore.foreign import ID_FIELDS, is_foreign, is_from_us, joined, ms_of, wa_ids
+from wad.store.sqlite_keys import put_id, row_of, rows_of
 from wad.store.sqlite_messages import rewrite
 from wad.store.sqlite_rows import thread_of, told_message
 
@@ -69,22 +69,20 @@ def _look(snapshot: Snapshot) -> Look:
     document = snapshot.to_dict()
     if document is None:
         return Look(0, 0)
-    told = (document.get("wad") or {}).get("foreign") or {}
-    last_ms, until_ms = int(told.get("lastMs", 0)), int(told.get("untilMs", 0))
+    told = _within(_within(document, "wad"), "foreign")
+    last_ms, until_ms = ms_of(told.get("lastMs")) or 0, ms_of(told.get("untilMs")) or 0
     if document.get("wadBy") and document.get("updatedAt") == document.get("wadSyncedAt"):
         return Look(last_ms, until_ms)
-    return Look(max(last_ms, _last_ms(document)), _ms(snapshot.read_time))
+    return Look(max(last_ms, _last_ms(document)), ms_of(snapshot.read_time) or 0)
+
+
+def _within(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = fields.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _last_ms(document: Mapping[str, Any]) -> int:
-    ms, at = document.get("lastMessageAtMs"), document.get("lastMessageAt")
-    if isinstance(ms, int | float):
-        return int(ms)
-    return _ms(at) if isinstance(at, datetime) else 0
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
+    return ms_of(document.get("lastMessageAtMs")) or ms_of(document.get("lastMessageAt")) or 0
 
 
 def threads_of(db: sqlite3.Connection, told: Iterable[Told]) -> list[str]:
@@ -131,9 +129,13 @@ def _wanted(db: sqlite3.Connection, told: Told, until: Mapping[str, int]) -> Wan
         meant = _meant(db, told)
         return meant if meant is not None and not _is_known(db, meant) else None
     thread, _, ident = told.dirty.key.rpartition("/")
-    query = "SELECT wa_id, from_me FROM messages WHERE id = ? AND at_ms < ? AND wa_id != '' AND client_id = ''"
-    row = db.execute(query, (ident, until[thread] + _SLACK_MS)).fetchone()
-    return None if row is None else Wanted(thread, row[0], ident, bool(row[1]))
+    row = row_of(db, ident)
+    if row is None:
+        return None
+    ours = told_message(db, row)
+    if ours.at_ms >= until[thread] + _SLACK_MS or not ours.wa_id or ours.client_id:
+        return None
+    return Wanted(thread, ours.wa_id, ident, ours.from_me)
 
 
 def _meant(db: sqlite3.Connection, told: Told) -> Wanted | None:
@@ -148,9 +150,7 @@ def _meant(db: sqlite3.Connection, told: Told) -> Wanted | None:
 
 
 def _is_known(db: sqlite3.Connection, wanted: Wanted) -> bool:
-    query = "SELECT 1 FROM messages WHERE account = ? AND wa_id = ? AND wa_id != ''"
-    account = wanted.thread.partition("__")[0]
-    return db.execute(query, (account, wanted.wa_id)).fetchone() is not None
+    return bool(rows_of(db, wanted.thread.partition("__")[0], wanted.wa_id))
 
 
 def find(client: Client, wanted: Sequence[Wanted]) -> list[Found]:
@@ -194,17 +194,14 @@ def _chosen(wanted: Wanted, documents: Mapping[str, Mapping[str, Any]]) -> Found
 
 def take_over(db: sqlite3.Connection, found: Found) -> bool:
     """Our message lies in that document from now on; whether that is news."""
-    ours = found.wanted.message
-    ids = {
-        row[0]
-        for row in db.execute("SELECT id FROM messages WHERE id IN (?, ?)", (ours, found.ident))
-    }
-    if ours not in ids or (found.ident != ours and found.ident in ids):
+    row, there = row_of(db, found.wanted.message), row_of(db, found.ident)
+    if row is None or there not in (None, row):
         return False
-    known = told_message(db, ours)
+    known = told_message(db, row)
     after = joined(known, found.ident, found.document)
     if after == known:
         return False
-    db.execute("UPDATE messages SET id = ? WHERE id = ?", (after.id, ours))
-    rewrite(db, after)
+    db.execute("UPDATE messages SET id = ? WHERE number = ?", (after.id, row))
+    put_id(db, row, after.id)
+    rewrite(db, row, after)
     return True

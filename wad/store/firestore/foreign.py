@@ -136,12 +136,13 @@ def _at_ms(document: Document) -> int:
     seconds = key.get("timestamp") if isinstance(key, Mapping) else None
     told = [document.get(name) for name in ("tsClient", "tsClientMs", "createdAtMs", "createdAt")]
     for value in (*told, seconds * 1000 if isinstance(seconds, int) else None):
-        if (found := _ms(value)) is not None:
+        if (found := ms_of(value)) is not None:
             return found
     raise BadInput("it has no time")
 
 
-def _ms(value: object) -> int | None:
+def ms_of(value: object) -> int | None:
+    """A time in whatever type it was written, in ms since 1970; None where it is none."""
     match value:
         case bool():
             return None
