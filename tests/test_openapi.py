@@ -27,7 +27,13 @@ from wad.core.token import Role, named
 
 TOKEN = "wad_of_the_schema"
 ACCOUNT, BOB = "acc-15550000001", "15550000012@s.whatsapp.net"
-REAL = {"account": ACCOUNT, "accountId": ACCOUNT, "thread": f"{ACCOUNT}__{BOB}", "to": BOB}
+REAL = {
+    "account": ACCOUNT,
+    "accountId": ACCOUNT,
+    "thread": f"{ACCOUNT}__{BOB}",
+    "to": BOB,
+    "wait": 0,  # for what becomes of a message: the account is not paired
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +77,7 @@ def name_the_account(daemon: Daemon, case: Any) -> None:
         (case.body, "account"),
         (case.body, "accountId"),
         (case.body, "to"),
+        (case.body, "wait"),
     ):
         if isinstance(place, dict) and name in place:
             place[name] = REAL[name]

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from wad.core.errors import Damaged, StateUnwritable, Unavailable, WadError
 
@@ -61,7 +61,15 @@ def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[Non
         raise
 
 
+C = TypeVar("C", bound=sqlite3.Connection)
+
+
 def open_database(path: Path, steps: Sequence[str]) -> sqlite3.Connection:
+    """`open_connection`, of the usual kind."""
+    return open_connection(path, steps, sqlite3.Connection)
+
+
+def open_connection(path: Path, steps: Sequence[str], kind: type[C]) -> C:
     """Open or make a database, check it, and bring its schema up to date.
 
     `steps` are SQL scripts; the file's `user_version` says how many it has taken.  Every commit is synced to the disk
@@ -73,7 +81,7 @@ def open_database(path: Path, steps: Sequence[str]) -> sqlite3.Connection:
     except OSError as error:
         raise _unwritable(path, error.strerror or str(error)) from error
     with translated(path):
-        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
@@ -86,10 +94,10 @@ def open_database(path: Path, steps: Sequence[str]) -> sqlite3.Connection:
     return db
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path, kind: type[C]) -> C:
     """A second connection to an open database, which cannot write.  Raises as above."""
     with translated(path):
-        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA query_only=ON")
     return db
 

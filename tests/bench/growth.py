@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 from tests.bench.engine import QUIET
@@ -129,8 +130,9 @@ def _ms(seconds: float) -> str:
 _FEW, _MANY = 1_000, 1_000_000
 _FILL = 50_000
 _BATCH = 100
-_BATCHES = 40
-_PAGES = 200
+_SERIES = 8
+_BATCHES = 10  # of a series
+_PAGES = 5  # read after each batch
 _CHATS = 20
 _PAGE = 50
 _ACCOUNT = "acc-bench"
@@ -156,9 +158,10 @@ def _changes(first: int, count: int) -> list[Change]:
 class _Filled:
     """A store with so many messages, and what it costs to add to it and to read from it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, file: sqlite3.Connection, size: int) -> None:
         self.store = store
-        self.size = 0
+        self.file = file
+        self.size = size
         self.record_s: list[float] = []
         self.page_s: list[float] = []
 
@@ -169,15 +172,31 @@ class _Filled:
             await self.store.record(_ACCOUNT, _changes(self.size, count))
             self.size += count
 
-    async def record(self) -> None:
-        """Note the cost of one batch."""
+    async def series(self) -> None:
+        """Note the cost of some batches, all that they leave to be done later included; and of pages after each."""
+        await self._record()  # the first opens pages and compiles statements
+        self._write_back()
+        cost = 0.0
+        for _ in range(_BATCHES):
+            cost += await self._record()
+            for number in range(_PAGES):
+                await self._read(number * 37 % _CHATS)
+        self.record_s.append((cost + self._write_back()) / _BATCHES)
+
+    async def _record(self) -> float:
         changes = _changes(self.size, _BATCH)
         before = time.process_time()
         await self.store.record(_ACCOUNT, changes)
-        self.record_s.append(time.process_time() - before)
         self.size += _BATCH
+        return time.process_time() - before
 
-    async def read(self, chat: int) -> None:
+    def _write_back(self) -> float:
+        """Bring what lies in the log into the file, as SQLite does whenever there are a thousand pages in the log."""
+        before = time.process_time()
+        self.file.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        return time.process_time() - before
+
+    async def _read(self, chat: int) -> None:
         """Note the cost of the newest page of a thread."""
         thread = f"{_ACCOUNT}__1555{chat:07}@s.whatsapp.net"
         before = time.process_time()
@@ -186,11 +205,12 @@ class _Filled:
 
 
 @asynccontextmanager
-async def _filled(directory: Path) -> AsyncIterator[_Filled]:
+async def _filled(directory: Path, size: int = 0) -> AsyncIterator[_Filled]:
     directory.mkdir(exist_ok=True)
     store = await SqliteStore.open(directory / "wad.db")
     try:
-        yield _Filled(store)
+        with closing(sqlite3.connect(directory / "wad.db", isolation_level=None)) as file:
+            yield _Filled(store, file, size)
     finally:
         await store.close()
 
@@ -199,11 +219,9 @@ async def _filled(directory: Path) -> AsyncIterator[_Filled]:
 async def growth_messages() -> Sequence[Figure]:
     """A recorded batch of 100 messages, and a page of 50 read: with a thousand and with a million stored.
 
-    Of what is recorded it is the mean: every few batches SQLite writes the changed pages back into the file, and that
-    is part of the cost.  What grows is the number of changed pages.  A message's id and its WhatsApp id are random, so
-    each message changes a leaf of its own in each of two indexes, once there are more leaves than messages in a batch:
-    with a thousand stored a batch changes some 80 pages, with a million some 340.  One costs about 20 us, to be read,
-    logged, synced and written back.
+    Of what is recorded it is the mean of series of ten batches, each with the writing back of all that it left in
+    SQLite's log: by itself that happens every thousand pages, which is every ten to twenty batches.  Ten batches are
+    about as many messages as are packed at once (wad/store/sqlite_keys.py), so each series has its share of that.
     """
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -211,20 +229,14 @@ async def growth_messages() -> Sequence[Figure]:
             await few.grow(_FEW, _BATCH)
         async with _filled(directory / "many") as many:
             await many.grow(_MANY, _FILL)
-            few.record_s, few.page_s = [], []
-            for turn in range(_BATCHES):
+            for turn in range(_SERIES):
                 fresh = directory / f"few{turn}"  # so that it stays at a thousand
                 shutil.copytree(directory / "few", fresh)
-                async with _filled(fresh) as small:
-                    small.size = _FEW
-                    await small.record()  # the first opens pages and compiles statements
-                    small.record_s.clear()
-                    await small.record()
-                    await _pages(small)
+                async with _filled(fresh, _FEW) as small:
+                    await small.series()
                     few.record_s += small.record_s
                     few.page_s += small.page_s
-                await many.record()
-                await _pages(many)
+                await many.series()
                 shutil.rmtree(fresh)
     records = [statistics.mean(one.record_s) for one in (few, many)]
     pages = [statistics.median(one.page_s) for one in (few, many)]
@@ -232,11 +244,6 @@ async def growth_messages() -> Sequence[Figure]:
         _growth("growth_messages", f"recording {_BATCH} messages", records),
         _growth("growth_messages_page", f"reading a page of {_PAGE}", pages),
     ]
-
-
-async def _pages(filled: _Filled) -> None:
-    for number in range(_PAGES // _BATCHES):
-        await filled.read(number * 37 % _CHATS)
 
 
 def _growth(name: str, what: str, costs: list[float]) -> Figure:

@@ -193,6 +193,17 @@ class AmendmentContract(OneStore):
         assert (thread.messages, thread.unread, thread.last_text) == (1, 1, "text 1")
         assert thread.name == "Ann"
 
+    async def test_a_placeholder_of_a_reaction_that_was_replaced_is_no_message(
+        self, store: Store
+    ) -> None:
+        """A later reaction of the same person does not make the earlier one forgotten."""
+        earlier, later = reaction(1, "a", at_s=5), reaction(1, "b", at_s=6)
+        await store.record(ACC, [*arrival(1), earlier, later])
+        number = int(earlier.wa_id.removeprefix("3EB0"), 16)
+        await store.record(ACC, arrival(number, content=Content(MessageKind.LOST)))
+        message = await one_message(store)
+        assert [found.text for found in message.reactions] == ["b"]
+
     async def test_a_revoked_placeholder_keeps_what_comes(self, store: Store) -> None:
         """The message that came after its revoke is kept as what it said."""
         await store.record(ACC, [*arrival(1, content=Content(MessageKind.LOST)), revoke(1)])

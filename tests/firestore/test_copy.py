@@ -73,7 +73,7 @@ async def test_a_copy_goes_on_where_it_ended(
     again = [
         ident for ident, told in there.items() if after[ident]["updatedAt"] != told["updatedAt"]
     ]
-    assert len(again) <= 11 < len(there)  # facts go without the fence, one more at once
+    assert len(again) <= 10 < len(there)
     console.close()
     await embedded.close()
 

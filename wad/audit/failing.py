@@ -9,7 +9,7 @@ from typing import Any, Final
 from wad.audit.hints import Refusal, hint_of, index_link, refusal_of
 from wad.audit.place import Place
 from wad.config.settings import StoreSettings
-from wad.core.errors import BadConfig, WadError
+from wad.core.errors import BadConfig, Unavailable, WadError
 
 _ADC: Final = ".config/gcloud/application_default_credentials.json"
 
@@ -29,7 +29,7 @@ def failure_of(
     code: int | str = refused.number if asked else error.code
     document: dict[str, Any] = {
         "ok": False,
-        "error": _kind(on_firestore, asked),
+        "error": _kind(error, asked, on_firestore=on_firestore),
         "code": code,
         "message": str(error),
         "hint": hint_of(code, refused.message),
@@ -45,10 +45,12 @@ def failure_of(
     return document
 
 
-def _kind(on_firestore: bool, asked: Refusal | None) -> str:
-    if not on_firestore:
-        return "store_unavailable"
-    return "firestore_unavailable" if asked is None else "firestore_query_failed"
+def _kind(error: WadError, asked: Refusal | None, *, on_firestore: bool) -> str:
+    if on_firestore and asked is not None:
+        return "firestore_query_failed"
+    if on_firestore and isinstance(error, Unavailable | BadConfig):
+        return "firestore_unavailable"
+    return "store_unavailable"
 
 
 def _emulator(place: Place | None, environ: Mapping[str, str]) -> str | None:

@@ -88,15 +88,15 @@ def _in_range(wanted: Range, thread: str = "thread", prefix: str = "") -> tuple[
 def _times(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
     where, values = _in_range(wanted)
     query = (
-        "SELECT id, at_ms FROM messages"
+        "SELECT number, at_ms FROM messages"
         f" WHERE {where} AND (typeof(at_ms) != 'integer' OR (at_ms > 0 AND at_ms < {SECONDS_UP_TO}))"
     )
-    for ident, at in db.execute(query, values).fetchall():
+    for number, at in db.execute(query, values).fetchall():
         ms = stamp_of(at).ms
         if ms is None:
             mended.left += 1
             continue
-        db.execute("UPDATE messages SET at_ms = ? WHERE id = ?", (ms, ident))
+        db.execute("UPDATE messages SET at_ms = ? WHERE number = ?", (ms, number))
         mended.times_rewritten += 1
 
 
@@ -192,8 +192,9 @@ def _duplicates(
         for first, *others in groups.values():
             for row in others:
                 db.execute(
-                    "UPDATE messages SET duplicate_of = ?, duplicate_ms = ? WHERE id = ?",
-                    (first.id, now_ms, row.id),
+                    "UPDATE messages SET duplicate_of = ?, duplicate_ms = ?"
+                    " WHERE thread = ? AND at_ms = ? AND id = ?",
+                    (first.id, now_ms, thread, row.stamp.ms, row.id),
                 )
             mended.duplicates_to_mark += len(others)
             mended.groups_with_duplicates += bool(others)
@@ -206,25 +207,25 @@ def _duplicates(
 
 def _statuses(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
     where, values = _in_range(wanted, prefix="m.")
-    right: dict[str, str] = {}
+    right: dict[int, str] = {}  # by the row's number
     queued = (
-        "SELECT m.id, o.state FROM messages AS m JOIN outbox AS o ON o.id = m.id"
+        "SELECT m.number, o.state FROM messages AS m JOIN outbox AS o ON o.id = m.id"
         f" WHERE {where} AND m.status != o.state"
     )
     right |= dict(db.execute(queued, values).fetchall())
     others = (
-        "SELECT m.id, m.status, (SELECT group_concat(mark) FROM (SELECT DISTINCT mark FROM marks AS k"
+        "SELECT m.number, m.status, (SELECT group_concat(mark) FROM (SELECT DISTINCT mark FROM marks AS k"
         " WHERE k.account = m.account AND k.wa_id = m.wa_id AND m.wa_id != ''))"
         f" FROM messages AS m WHERE {where} AND m.from_me AND m.id NOT IN (SELECT id FROM outbox)"
     )
-    for ident, status, marks in db.execute(others, values).fetchall():
+    for number, status, marks in db.execute(others, values).fetchall():
         if status != (told := right_status((marks or "").split(",") if marks else ())):
-            right[ident] = told
+            right[number] = told
     known = ",".join(f"'{status}'" for status in MessageStatus)
-    inbound = f"SELECT m.id FROM messages AS m WHERE {where} AND NOT m.from_me AND m.status NOT IN ({known})"
-    right |= {ident: MessageStatus.DELIVERED for (ident,) in db.execute(inbound, values).fetchall()}
-    for ident, status in right.items():
-        db.execute("UPDATE messages SET status = ? WHERE id = ?", (str(status), ident))
+    inbound = f"SELECT m.number FROM messages AS m WHERE {where} AND NOT m.from_me AND m.status NOT IN ({known})"
+    right |= {row: MessageStatus.DELIVERED for (row,) in db.execute(inbound, values).fetchall()}
+    for number, status in right.items():
+        db.execute("UPDATE messages SET status = ? WHERE number = ?", (str(status), number))
     mended.statuses_corrected = len(right)
 
 

@@ -23,6 +23,7 @@ from wad.audit.sqlite import check_there, check_version
 from wad.clock import Clock
 from wad.core.errors import Denied, StateUnwritable
 from wad.database import BUSY_S, transaction, translated
+from wad.store.sqlite_keys import ReadingConnection
 from wad.store.sqlite_threads import recount
 
 
@@ -82,7 +83,7 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
     if not os.access(file, os.W_OK):
         raise Denied(f"you may not write {file}", hint="run it as root, or as the daemon's user")
     with translated(file):
-        db = sqlite3.connect(
+        db = ReadingConnection(
             f"file:{quote(str(file))}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
         )
     with closing(db):

@@ -19,7 +19,7 @@ import msgspec
 from wad.core.errors import BadInput, Conflict, StateUnwritable
 from wad.home import sync_directory
 
-_KEYS: Final = {"messages": "id", "threads": "id", "amendments": "number", "outbox": "number"}
+_KEYS: Final = {"messages": "number", "threads": "id", "amendments": "number", "outbox": "number"}
 """The tables that a repair changes, and the column that names a row."""
 Value = object
 """What a column of SQLite holds: a number, text, bytes or None."""
@@ -137,7 +137,7 @@ def _threads(db: sqlite3.Connection, change: Change) -> set[str]:
         return {str(change.key)}
     if change.table != "messages":
         return set()
-    rows = db.execute("SELECT thread FROM messages WHERE id = ?", (change.key,))
+    rows = db.execute("SELECT thread FROM messages WHERE number = ?", (change.key,))
     found = [
         *(row[0] for row in rows),
         *(value for name, value in change.before if name == "thread"),

@@ -11,17 +11,24 @@ _FIRST: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
 -- Rows lie in the order of arrival: their ids are hashes, and a table kept in that order would write all over the file.
+-- So would an index: they are found by `keys_*`, which name a row by its number (sqlite_keys.py).
 -- `content` is what was told, `kind` its kind; `amended` what edits, reactions and so on made of it, NULL for nothing.
 CREATE TABLE messages (
-    id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, thread TEXT NOT NULL, chat TEXT NOT NULL, sender TEXT NOT NULL,
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL, account TEXT NOT NULL, thread TEXT NOT NULL, chat TEXT NOT NULL, sender TEXT NOT NULL,
     from_me INTEGER NOT NULL, at_ms INTEGER NOT NULL, seen INTEGER NOT NULL, wa_id TEXT NOT NULL,
     status TEXT NOT NULL, push_name TEXT NOT NULL, client_id TEXT NOT NULL, stable_key TEXT NOT NULL,
-    fingerprint TEXT NOT NULL, kind TEXT NOT NULL, content BLOB NOT NULL, amended BLOB
+    fingerprint TEXT NOT NULL, kind TEXT NOT NULL, content BLOB NOT NULL, amended BLOB,
+    -- What `wadctl audit repair` marked: the document that shows the same message and stays, and when it was marked.
+    duplicate_of TEXT NOT NULL DEFAULT '', duplicate_ms INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX messages_of_thread ON messages (thread, at_ms, seen, id);
-CREATE INDEX messages_by_wa_id ON messages (account, wa_id) WHERE wa_id != '';
 CREATE INDEX messages_by_hidden_sender ON messages (account, sender) WHERE sender LIKE '%lid';
 CREATE INDEX messages_lost ON messages (account) WHERE kind = 'lost';
+
+-- A place is a part of all hashes, and the block of messages with which its keys came.
+CREATE TABLE keys_recent (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);
+CREATE TABLE keys_old (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);
 
 -- A row without messages keeps what was told of a chat before its first message, and is no thread yet.
 CREATE TABLE threads (
@@ -75,10 +82,4 @@ CREATE TABLE cursors (account TEXT PRIMARY KEY, generation TEXT NOT NULL, seq IN
 CREATE TABLE accounts (account TEXT PRIMARY KEY, status BLOB NOT NULL) WITHOUT ROWID;
 """
 
-# What `wadctl audit repair` marked: the document that shows the same message and stays, and when it was marked.
-_DUPLICATES: Final = """
-ALTER TABLE messages ADD COLUMN duplicate_of TEXT NOT NULL DEFAULT '';
-ALTER TABLE messages ADD COLUMN duplicate_ms INTEGER NOT NULL DEFAULT 0;
-"""
-
-STEPS: Final = (_FIRST, _DUPLICATES)
+STEPS: Final = (_FIRST,)

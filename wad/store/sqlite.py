@@ -24,10 +24,11 @@ from wad.core.errors import Fenced, NotFound, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome, advance, same_message
-from wad.database import open_database, open_reader, transaction, translated
+from wad.database import open_connection, open_reader, transaction, translated
 from wad.store import sqlite_past
 from wad.store.migrations import STEPS
 from wad.store.port import AccountStatus, Cursor, Enqueued, Page, Recorded, Staff, Telling, Totals
+from wad.store.sqlite_keys import ReadingConnection, WritingConnection, row_of, rows_of
 from wad.store.sqlite_messages import insert_entry, put_message
 from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry, take_amendment
 from wad.store.sqlite_people import put_alias
@@ -35,6 +36,7 @@ from wad.store.sqlite_rows import (
     MESSAGE_COLUMNS,
     SHOWN,
     THREAD_COLUMNS,
+    message_at,
     message_from,
     pack,
     thread_from,
@@ -53,9 +55,7 @@ class SqliteStore:
 
     kind = "sqlite"
 
-    def __init__(
-        self, path: Path, writing: sqlite3.Connection, reading: sqlite3.Connection
-    ) -> None:
+    def __init__(self, path: Path, writing: WritingConnection, reading: sqlite3.Connection) -> None:
         self._path = path
         self._writing = writing
         self._reading = reading
@@ -70,9 +70,9 @@ class SqliteStore:
 
     @staticmethod
     def _open(path: Path) -> SqliteStore:
-        writing = open_database(path, STEPS)
+        writing = open_connection(path, STEPS, WritingConnection)
         try:
-            return SqliteStore(path, writing, open_reader(path))
+            return SqliteStore(path, writing, open_reader(path, ReadingConnection))
         except BaseException:
             writing.close()
             raise
@@ -123,6 +123,7 @@ class SqliteStore:
 
     def _commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with translated(self._path), transaction(self._writing):
+            self._writing.remembered.refresh(self._writing)
             return work(self._writing)
 
     # --- received facts -----------------------------------------------------------------------------
@@ -200,9 +201,12 @@ class SqliteStore:
 
     async def message(self, ident: str) -> Message | None:
         """One message."""
-        query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ?"
-        row = await self._read(lambda db: db.execute(query, (ident,)).fetchone())
-        return message_from(row) if row else None
+
+        def work(db: sqlite3.Connection) -> Message | None:
+            number = row_of(db, ident)
+            return None if number is None else message_at(db, number)
+
+        return await self._read(work)
 
     async def oldest(self, thread: str) -> Message | None:
         """The oldest message that the phone knows."""
@@ -218,12 +222,9 @@ class SqliteStore:
 
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are stored."""
-        query = "SELECT 1 FROM messages WHERE account = ? AND wa_id = ? AND wa_id != ''"
-
-        def work(db: sqlite3.Connection) -> set[str]:
-            return {ident for ident in wa_ids if db.execute(query, (account, ident)).fetchone()}
-
-        return await self._read(work)
+        return await self._read(
+            lambda db: {ident for ident in wa_ids if rows_of(db, account, ident)}
+        )
 
     async def totals(self, account: str) -> Totals:
         """Counts of one account."""

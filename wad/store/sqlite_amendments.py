@@ -1,5 +1,7 @@
 """Edits, revokes, reactions and votes: kept as told, and applied whenever target and amendment are both there.
 
+Those that a later one replaces are kept as well: a placeholder with their WhatsApp id is no message.
+
 They are found by account and the target's WhatsApp id; they mean the documents of their own thread, and the document
 of our outbox with that id, which may be spelled the other way.  What they make of a message is `core.amend`.
 """
@@ -12,16 +14,16 @@ from typing import Final
 
 from wad.core.amend import amended
 from wad.core.change import PutAmendment
-from wad.core.content import PLACEHOLDERS, MessageKind
+from wad.core.content import PLACEHOLDERS
 from wad.core.message import Message
+from wad.store.sqlite_keys import rows_of
 from wad.store.sqlite_rows import (
-    MESSAGE_COLUMNS,
-    message_from,
+    message_at,
     pack,
     packed_amended,
     party,
     thread_of,
-    told_from,
+    told_message,
     unpack_content,
 )
 from wad.store.sqlite_threads import refresh_last, remove_from_thread
@@ -32,7 +34,6 @@ _INSERT: Final = (
     " VALUES (?,?,?,?,?,?,?,?,?,?)"
 )
 _KINDS: Final = ",".join("?" * len(PLACEHOLDERS))
-_ONLY_THE_LAST: Final = (MessageKind.REACTION, MessageKind.POLL_VOTE)
 
 
 def put_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) -> list[Message]:
@@ -44,47 +45,30 @@ def put_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) ->
     told = (account, change.target, thread, kind, change.wa_id, by, change.from_me, change.at_ms)
     if not db.execute(_INSERT, (*told, content, digest)).rowcount:
         return []
-    if kind in _ONLY_THE_LAST:
-        _forget_earlier(db, account, change.target, thread, kind, by, change.from_me)
     _remove_placeholder(db, account, thread, change)
     return apply_amendments(db, account, change.target)
-
-
-def _forget_earlier(
-    db: sqlite3.Connection, account: str, target: str, thread: str, kind: str, by: str, mine: bool
-) -> None:
-    same = "account = ? AND target = ? AND thread = ? AND kind = ? AND party = ? AND from_me = ?"
-    values = (account, target, thread, kind, by, mine)
-    db.execute(
-        f"DELETE FROM amendments WHERE {same} AND (at_ms, wa_id) <"
-        f" (SELECT at_ms, wa_id FROM amendments WHERE {same} ORDER BY at_ms DESC, wa_id DESC LIMIT 1)",
-        (*values, *values),
-    )
 
 
 def _remove_placeholder(
     db: sqlite3.Connection, account: str, thread: str, change: PutAmendment
 ) -> None:
     """What could not be read at first was this amendment, and no message."""
-    rows = db.execute(
-        "SELECT id FROM messages WHERE account = ? AND wa_id = ? AND wa_id != '' AND thread = ? AND from_me = ?"
-        f" AND kind IN ({_KINDS})",
-        (account, change.wa_id, thread, change.from_me, *PLACEHOLDERS),
-    ).fetchall()
-    for (ident,) in rows:
-        remove_from_thread(db, ident, thread)
+    query = f"SELECT 1 FROM messages WHERE number = ? AND thread = ? AND from_me = ? AND kind IN ({_KINDS})"
+    for number in rows_of(db, account, change.wa_id):
+        if db.execute(query, (number, thread, change.from_me, *PLACEHOLDERS)).fetchone():
+            remove_from_thread(db, number, thread)
 
 
 def _remove_placeholders(db: sqlite3.Connection, thread: str) -> None:
     """The same for a whole thread, after two became one."""
     rows = db.execute(
-        "SELECT DISTINCT m.id FROM messages AS m JOIN amendments AS a ON a.account = m.account"
+        "SELECT DISTINCT m.number FROM messages AS m JOIN amendments AS a ON a.account = m.account"
         " AND a.wa_id = m.wa_id AND a.wa_id != '' AND a.thread = m.thread AND a.from_me = m.from_me"
         f" WHERE m.thread = ? AND m.kind IN ({_KINDS})",
         (thread, *PLACEHOLDERS),
     ).fetchall()
-    for (ident,) in rows:
-        remove_from_thread(db, ident, thread)
+    for (number,) in rows:
+        remove_from_thread(db, number, thread)
 
 
 def is_amendment(db: sqlite3.Connection, message: Message) -> bool:
@@ -108,22 +92,19 @@ def apply_amendments(db: sqlite3.Connection, account: str, target: str) -> list[
         PutAmendment(thread, target, wa_id, by, bool(from_me), at_ms, unpack_content(content))
         for thread, wa_id, by, from_me, at_ms, content in rows
     ]
-    query = (
-        f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE account = ? AND wa_id = ? AND wa_id != ''"
-    )
     changed = []
-    for row in db.execute(query, (account, target)).fetchall():
-        told, before = told_from(row), message_from(row)
+    for number in rows_of(db, account, target):
+        told, before = told_message(db, number), message_at(db, number)
         after = amended(told, [a for a in found if told.client_id or a.thread == told.thread])
         if after != before:
-            _write(db, after, words=after.content != before.content)
+            _write(db, number, after, words=after.content != before.content)
             changed.append(after)
     return changed
 
 
-def _write(db: sqlite3.Connection, message: Message, *, words: bool) -> None:
+def _write(db: sqlite3.Connection, number: int, message: Message, *, words: bool) -> None:
     db.execute(
-        "UPDATE messages SET amended = ? WHERE id = ?", (packed_amended(message), message.id)
+        "UPDATE messages SET amended = ? WHERE number = ?", (packed_amended(message), number)
     )
     if words:
         refresh_last(db, message.thread)

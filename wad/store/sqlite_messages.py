@@ -1,6 +1,6 @@
 """The rows of messages.  Which document a received message means is decided here, in one place (`_known`):
 
-- Its document id, if that is stored (among those with its WhatsApp id, from which the id is made).
+- The one with its document id (among those with its WhatsApp id, from which that is made).
 - Else a document with the same account, WhatsApp id and direction in the same thread and, where several people write
   in it, by the same sender.  Thread and sender are spelled by number wherever the number is known, so a message that is
   read again, after the other address of its chat or sender became known, is not stored twice.
@@ -19,11 +19,12 @@ from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, merged
 from wad.core.outbox import Entry, message_of
 from wad.store.sqlite_amendments import apply_amendments, is_amendment
+from wad.store.sqlite_keys import put_keys, row_of, rows_of
 from wad.store.sqlite_outbox import apply_marks, load_entry, take_echo
 from wad.store.sqlite_rows import (
     MESSAGE_COLUMNS,
     is_hidden,
-    message_from,
+    message_at,
     message_row,
     pack,
     party,
@@ -48,7 +49,8 @@ def put_message(db: sqlite3.Connection, told: Message) -> Message | None:
     if message.content.kind in PLACEHOLDERS and is_amendment(db, message):
         note_facts(db, message)
         return None
-    db.execute(_INSERT, message_row(message))
+    number = db.execute(_INSERT, message_row(message)).lastrowid or 0
+    put_keys(db, number, message.id, message.account, message.wa_id)
     show_in_thread(db, message)
     if message.from_me:
         note_facts(db, message)
@@ -56,7 +58,7 @@ def put_message(db: sqlite3.Connection, told: Message) -> Message | None:
             apply_marks(db, message.account, message.wa_id)
     changed = apply_amendments(db, message.account, message.wa_id)
     if message.from_me or changed:
-        return _message(db, message.id)
+        return message_at(db, number)
     return message
 
 
@@ -68,11 +70,6 @@ def insert_entry(db: sqlite3.Connection, entry: Entry) -> None:
     )
     if not entry.amends:
         put_message(db, message_of(entry))
-
-
-def _message(db: sqlite3.Connection, ident: str) -> Message:
-    query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ?"
-    return message_from(db.execute(query, (ident,)).fetchone())
 
 
 def _by_number(db: sqlite3.Connection, message: Message) -> Message:
@@ -88,22 +85,23 @@ def _by_number(db: sqlite3.Connection, message: Message) -> Message:
     )
 
 
-def _known(db: sqlite3.Connection, message: Message) -> str | None:
-    """The id of the document that shows this message already."""
+def _known(db: sqlite3.Connection, message: Message) -> int | None:
+    """The row of the document that shows this message already."""
     if not message.wa_id:
-        known = db.execute("SELECT 1 FROM messages WHERE id = ?", (message.id,)).fetchone()
-        return message.id if known else None
+        return row_of(db, message.id)
     # A document with this id is among them: the id is made from the WhatsApp id (core/identity.py).
-    rows = db.execute(
-        "SELECT id, thread, sender, client_id FROM messages"
-        " WHERE account = ? AND wa_id = ? AND wa_id != '' AND from_me = ?",
-        (message.account, message.wa_id, message.from_me),
-    ).fetchall()
-    if any(ident == message.id for ident, *_ in rows):
-        return message.id
-    for ident, thread, sender, client_id in rows:
+    query = "SELECT number, id, thread, sender, client_id FROM messages WHERE number = ? AND from_me = ?"
+    rows = [
+        row
+        for number in rows_of(db, message.account, message.wa_id)
+        for row in db.execute(query, (number, message.from_me))
+    ]
+    for number, ident, *_ in rows:
+        if ident == message.id:
+            return int(number)
+    for number, _, thread, sender, client_id in rows:
         if client_id or (thread == message.thread and _same_sender(message, sender)):
-            return str(ident)
+            return int(number)
     return None
 
 
@@ -111,29 +109,29 @@ def _same_sender(message: Message, sender: str) -> bool:
     return message.from_me or message.sender == sender or Jid.parse(message.chat).is_person
 
 
-def _told_again(db: sqlite3.Connection, known: str, message: Message) -> Message | None:
+def _told_again(db: sqlite3.Connection, known: int, message: Message) -> Message | None:
     """A message that is there already: it may say more now."""
-    if message.from_me and (entry := load_entry(db, known)) is not None:
+    before = told_message(db, known)
+    if message.from_me and (entry := load_entry(db, before.id)) is not None:
         if entry.wa_id == message.wa_id:
             take_echo(db, entry, message.at_ms)
         return None
-    before = told_message(db, known)
     after = merged(before, message)
     note_facts(db, msgspec.structs.replace(message, thread=before.thread, chat=before.chat))
     if after == before:
         return None
-    rewrite(db, after)
-    return _message(db, known) if after.content != before.content else None
+    rewrite(db, known, after)
+    return message_at(db, known) if after.content != before.content else None
 
 
-def rewrite(db: sqlite3.Connection, message: Message) -> None:
-    """Replace what was told of a message, and derive again what hangs on it."""
+def rewrite(db: sqlite3.Connection, number: int, message: Message) -> None:
+    """Replace what was told of the message in this row, and derive again what hangs on it."""
     db.execute(
         "UPDATE messages SET sender = ?, at_ms = ?, seen = ?, status = ?, push_name = ?, fingerprint = ?, kind = ?,"
-        " content = ?, amended = NULL WHERE id = ?",
+        " content = ?, amended = NULL WHERE number = ?",
         (
             message.sender, message.at_ms, message.seen, message.status, message.push_name, message.fingerprint,
-            message.content.kind, pack(message.content), message.id,
+            message.content.kind, pack(message.content), number,
         ),
     )  # fmt: skip
     apply_amendments(db, message.account, message.wa_id)

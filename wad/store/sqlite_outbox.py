@@ -18,6 +18,7 @@ from wad.core.event import Mark
 from wad.core.message import Message, MessageStatus, further, status_of
 from wad.core.outbox import Entry, Marked, Sent, advance, amendment_of, message_of
 from wad.store.sqlite_amendments import apply_amendments, put_amendment
+from wad.store.sqlite_keys import put_wa_id, row_of, rows_of
 from wad.store.sqlite_rows import pack, party, unpack_entry
 from wad.store.sqlite_threads import refresh_last, remove_from_thread
 
@@ -28,6 +29,12 @@ def load_entry(db: sqlite3.Connection, ident: str) -> Entry | None:
     """One entry."""
     row = db.execute("SELECT entry FROM outbox WHERE id = ?", (ident,)).fetchone()
     return unpack_entry(row[0]) if row else None
+
+
+def _entries_of(db: sqlite3.Connection, account: str, wa_id: str) -> list[Entry]:
+    """The entries that have this WhatsApp id."""
+    query = "SELECT entry FROM outbox WHERE account = ? AND wa_id = ? AND wa_id != ''"
+    return [unpack_entry(row) for (row,) in db.execute(query, (account, wa_id)).fetchall()]
 
 
 def settle_entry(db: sqlite3.Connection, entry: Entry) -> Entry:
@@ -51,13 +58,19 @@ def _write_entry(db: sqlite3.Connection, entry: Entry) -> None:
         _amend(db, entry)
         return
     message = message_of(entry)
-    before = db.execute("SELECT at_ms, thread FROM messages WHERE id = ?", (entry.id,)).fetchone()
+    number = row_of(db, entry.id)
+    if number is None:
+        return
+    query = "SELECT at_ms, thread, wa_id FROM messages WHERE number = ?"
+    at_ms, thread, wa_id = db.execute(query, (number,)).fetchone()
     db.execute(
-        "UPDATE messages SET status = ?, wa_id = ?, at_ms = ? WHERE id = ?",
-        (message.status, message.wa_id, message.at_ms, message.id),
+        "UPDATE messages SET status = ?, wa_id = ?, at_ms = ? WHERE number = ?",
+        (message.status, message.wa_id, message.at_ms, number),
     )
-    if before is not None and before[0] != message.at_ms:
-        refresh_last(db, before[1])
+    if wa_id != message.wa_id:
+        put_wa_id(db, number, message.account, message.wa_id)
+    if at_ms != message.at_ms:
+        refresh_last(db, thread)
 
 
 def _amend(db: sqlite3.Connection, entry: Entry) -> None:
@@ -88,22 +101,21 @@ def apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
     marks = [Mark(word) for (word,) in words]
     if not marks:
         return
-    # An entry that amends another message has no message of its own.
-    ours = db.execute(
-        "SELECT id, status FROM messages WHERE account = ?1 AND wa_id = ?2 AND wa_id != '' AND from_me"
-        " UNION SELECT id, state FROM outbox WHERE account = ?1 AND wa_id = ?2 AND wa_id != ''",
-        (account, wa_id),
-    ).fetchall()
-    for ident, status in ours:
-        if (entry := load_entry(db, ident)) is not None:
-            for mark in marks:
-                entry = _believe(entry, Marked(mark))
-            _write_entry(db, entry)
-            continue
-        after = MessageStatus(status)
+    # With an entry goes its message; one that amends another message has none of its own.
+    for entry in _entries_of(db, account, wa_id):
         for mark in marks:
-            after = further(after, status_of(mark))
-        db.execute("UPDATE messages SET status = ? WHERE id = ?", (after, ident))
+            entry = _believe(entry, Marked(mark))
+        _write_entry(db, entry)
+    query = (
+        "SELECT status FROM messages WHERE number = ? AND from_me"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.id = messages.id)"
+    )
+    for number in rows_of(db, account, wa_id):
+        for (status,) in db.execute(query, (number,)).fetchall():
+            after = MessageStatus(status)
+            for mark in marks:
+                after = further(after, status_of(mark))
+            db.execute("UPDATE messages SET status = ? WHERE number = ?", (after, number))
 
 
 # --- echoes ---------------------------------------------------------------------------------------
@@ -113,12 +125,8 @@ def take_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) -
     """An amendment is told, maybe the echo of one of ours; the messages that it changed."""
     changed = put_amendment(db, account, change)
     if change.from_me:
-        rows = db.execute(
-            "SELECT entry FROM outbox WHERE account = ? AND wa_id = ? AND wa_id != ''",
-            (account, change.wa_id),
-        ).fetchall()
-        for (row,) in rows:
-            take_echo(db, unpack_entry(row), change.at_ms)
+        for entry in _entries_of(db, account, change.wa_id):
+            take_echo(db, entry, change.at_ms)
     return changed
 
 
@@ -131,14 +139,12 @@ def take_echo(db: sqlite3.Connection, entry: Entry, at_ms: int) -> None:
 
 def _absorb_echo(db: sqlite3.Connection, entry: Entry) -> None:
     """Take away the document that an echo made before the entry had its WhatsApp id: one message, one document."""
-    rows = db.execute(
-        "SELECT id, thread, at_ms FROM messages"
-        " WHERE account = ? AND wa_id = ? AND wa_id != '' AND from_me AND id != ?",
-        (entry.account, entry.wa_id, entry.id),
-    ).fetchall()
-    for ident, thread, _ in rows:
-        remove_from_thread(db, ident, thread)
-    times = [at_ms for _, _, at_ms in rows]
+    times = []
+    query = "SELECT thread, at_ms FROM messages WHERE number = ? AND from_me AND id != ?"
+    for number in rows_of(db, entry.account, entry.wa_id):
+        for thread, at_ms in db.execute(query, (number, entry.id)).fetchall():
+            remove_from_thread(db, number, thread)
+            times.append(at_ms)
     if entry.amends:
         times += _told_as_amendment(db, entry)
     if times:

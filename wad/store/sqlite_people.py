@@ -13,9 +13,13 @@ from wad.core.change import PutAlias
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import merged
 from wad.store.sqlite_amendments import amended_targets, apply_amendments, move_amendments
+from wad.store.sqlite_keys import rows_of
 from wad.store.sqlite_messages import rewrite
 from wad.store.sqlite_rows import told_message
 from wad.store.sqlite_threads import move_facts, recount, remove_from_thread
+
+_Row = tuple[int, str, bool, str]
+"""A row's number, its WhatsApp id and direction, and a thread."""
 
 
 def put_alias(db: sqlite3.Connection, account: str, change: PutAlias) -> None:
@@ -45,13 +49,10 @@ def join_addresses(db: sqlite3.Connection, account: str, lid: str, pn: str) -> N
 def _join_threads(db: sqlite3.Connection, account: str, old: str, new: str, pn: str) -> None:
     if db.execute("SELECT 1 FROM threads WHERE id = ?", (old,)).fetchone() is None:
         return
-    twins = db.execute(
-        "SELECT a.id, b.id FROM messages AS a JOIN messages AS b"
-        " ON b.account = a.account AND b.wa_id = a.wa_id AND b.from_me = a.from_me"
-        " WHERE a.thread = ? AND a.wa_id != '' AND b.wa_id != '' AND b.thread = ?",
-        (old, new),
+    rows = db.execute(
+        "SELECT number, wa_id, from_me, ? FROM messages WHERE thread = ?", (new, old)
     ).fetchall()
-    for one, other in twins:
+    for one, other in _twins(db, account, rows, None):
         _make_one(db, one, other)
     db.execute("UPDATE messages SET thread = ?, chat = ? WHERE thread = ?", (new, pn, old))
     move_facts(db, old, account, new)
@@ -59,14 +60,12 @@ def _join_threads(db: sqlite3.Connection, account: str, old: str, new: str, pn: 
 
 
 def _join_senders(db: sqlite3.Connection, account: str, lid: str, pn: str) -> None:
-    twins = db.execute(
-        "SELECT a.id, b.id FROM messages AS a JOIN messages AS b"
-        " ON b.account = a.account AND b.wa_id = a.wa_id AND b.from_me = a.from_me AND b.thread = a.thread"
-        " WHERE a.account = ? AND a.sender = ? AND a.sender LIKE '%lid' AND a.wa_id != '' AND b.wa_id != ''"
-        " AND b.sender = ?",
-        (account, lid, pn),
+    rows = db.execute(
+        "SELECT number, wa_id, from_me, thread FROM messages"
+        " WHERE account = ? AND sender = ? AND sender LIKE '%lid'",
+        (account, lid),
     ).fetchall()
-    for one, other in twins:
+    for one, other in _twins(db, account, rows, pn):
         _make_one(db, one, other)
     db.execute(
         "UPDATE messages SET sender = ? WHERE account = ? AND sender = ? AND sender LIKE '%lid'",
@@ -74,10 +73,28 @@ def _join_senders(db: sqlite3.Connection, account: str, lid: str, pn: str) -> No
     )
 
 
-def _make_one(db: sqlite3.Connection, one: str, other: str) -> None:
+def _twins(
+    db: sqlite3.Connection, account: str, rows: list[_Row], sender: str | None
+) -> list[tuple[int, int]]:
+    """Each row with the one that says the same: in the thread that is given and, unless None, by this sender."""
+    query = (
+        "SELECT 1 FROM messages WHERE number = ?1 AND from_me = ?2 AND thread = ?3"
+        " AND (?4 IS NULL OR sender = ?4)"
+    )
+    return [
+        (number, other)
+        for number, wa_id, from_me, thread in rows
+        for other in rows_of(db, account, wa_id)
+        if db.execute(query, (other, from_me, thread, sender)).fetchone()
+    ]
+
+
+def _make_one(db: sqlite3.Connection, one: int, other: int) -> None:
     """Two documents are one message: the outbox's own stays, else the one by number (`other`)."""
     first, second = told_message(db, one), told_message(db, other)
-    goes, stays = (second, first) if first.client_id else (first, second)
-    remove_from_thread(db, goes.id, goes.thread)
-    if not stays.client_id:
-        rewrite(db, merged(stays, goes))
+    if first.client_id:
+        remove_from_thread(db, other, second.thread)
+        return
+    remove_from_thread(db, one, first.thread)
+    if not second.client_id:
+        rewrite(db, other, merged(second, first))

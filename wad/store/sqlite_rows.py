@@ -89,10 +89,20 @@ def packed_amended(message: Message) -> bytes | None:
     )  # fmt: skip
 
 
-def told_message(db: sqlite3.Connection, ident: str) -> Message:
-    """The message of a document that is there, without amendments."""
-    query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ?"
-    return told_from(db.execute(query, (ident,)).fetchone())
+def told_message(db: sqlite3.Connection, number: int) -> Message:
+    """The message in a row that is there, without amendments."""
+    return told_from(_row(db, number))
+
+
+def message_at(db: sqlite3.Connection, number: int) -> Message:
+    """The message in a row that is there, as it stands."""
+    return message_from(_row(db, number))
+
+
+def _row(db: sqlite3.Connection, number: int) -> tuple[Any, ...]:
+    query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE number = ?"
+    found: tuple[Any, ...] = db.execute(query, (number,)).fetchone()
+    return found
 
 
 def thread_from(row: tuple[Any, ...]) -> Thread:

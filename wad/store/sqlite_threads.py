@@ -161,14 +161,14 @@ def refresh_last(db: sqlite3.Connection, thread: str) -> None:
     )
 
 
-def remove_from_thread(db: sqlite3.Connection, ident: str, thread: str) -> None:
-    """Take a document away."""
+def remove_from_thread(db: sqlite3.Connection, number: int, thread: str) -> None:
+    """Take the document in this row away."""
     db.execute(
         "UPDATE threads SET messages = messages - 1 WHERE id = ?1"
-        f" AND EXISTS (SELECT 1 FROM messages WHERE id = ?2 AND {SHOWN})",
-        (thread, ident),
+        f" AND EXISTS (SELECT 1 FROM messages WHERE number = ?2 AND {SHOWN})",
+        (thread, number),
     )
-    db.execute("DELETE FROM messages WHERE id = ?", (ident,))
+    db.execute("DELETE FROM messages WHERE number = ?", (number,))
     refresh_last(db, thread)
     recount_unread(db, thread)
 

@@ -18,6 +18,7 @@ from wad.store.firestore.client import Client, FieldFilter, Query, Snapshot
 from wad.store.firestore.documents import Told
 from wad.store.firestore.facts import fact_of
 from wad.store.firestore.foreign import ID_FIELDS, is_foreign, is_from_us, joined, ms_of, wa_ids
+from wad.store.sqlite_keys import put_id, row_of, rows_of
 from wad.store.sqlite_messages import rewrite
 from wad.store.sqlite_rows import thread_of, told_message
 
@@ -128,9 +129,13 @@ def _wanted(db: sqlite3.Connection, told: Told, until: Mapping[str, int]) -> Wan
         meant = _meant(db, told)
         return meant if meant is not None and not _is_known(db, meant) else None
     thread, _, ident = told.dirty.key.rpartition("/")
-    query = "SELECT wa_id, from_me FROM messages WHERE id = ? AND at_ms < ? AND wa_id != '' AND client_id = ''"
-    row = db.execute(query, (ident, until[thread] + _SLACK_MS)).fetchone()
-    return None if row is None else Wanted(thread, row[0], ident, bool(row[1]))
+    row = row_of(db, ident)
+    if row is None:
+        return None
+    ours = told_message(db, row)
+    if ours.at_ms >= until[thread] + _SLACK_MS or not ours.wa_id or ours.client_id:
+        return None
+    return Wanted(thread, ours.wa_id, ident, ours.from_me)
 
 
 def _meant(db: sqlite3.Connection, told: Told) -> Wanted | None:
@@ -145,9 +150,7 @@ def _meant(db: sqlite3.Connection, told: Told) -> Wanted | None:
 
 
 def _is_known(db: sqlite3.Connection, wanted: Wanted) -> bool:
-    query = "SELECT 1 FROM messages WHERE account = ? AND wa_id = ? AND wa_id != ''"
-    account = wanted.thread.partition("__")[0]
-    return db.execute(query, (account, wanted.wa_id)).fetchone() is not None
+    return bool(rows_of(db, wanted.thread.partition("__")[0], wanted.wa_id))
 
 
 def find(client: Client, wanted: Sequence[Wanted]) -> list[Found]:
@@ -191,17 +194,14 @@ def _chosen(wanted: Wanted, documents: Mapping[str, Mapping[str, Any]]) -> Found
 
 def take_over(db: sqlite3.Connection, found: Found) -> bool:
     """Our message lies in that document from now on; whether that is news."""
-    ours = found.wanted.message
-    ids = {
-        row[0]
-        for row in db.execute("SELECT id FROM messages WHERE id IN (?, ?)", (ours, found.ident))
-    }
-    if ours not in ids or (found.ident != ours and found.ident in ids):
+    row, there = row_of(db, found.wanted.message), row_of(db, found.ident)
+    if row is None or there not in (None, row):
         return False
-    known = told_message(db, ours)
+    known = told_message(db, row)
     after = joined(known, found.ident, found.document)
     if after == known:
         return False
-    db.execute("UPDATE messages SET id = ? WHERE id = ?", (after.id, ours))
-    rewrite(db, after)
+    db.execute("UPDATE messages SET id = ? WHERE number = ?", (after.id, row))
+    put_id(db, row, after.id)
+    rewrite(db, row, after)
     return True

@@ -35,16 +35,16 @@ from wad.store.firestore.lookups import (
 )
 from wad.store.firestore.outbox_fields import entry_fields, entry_path
 from wad.store.port import AccountStatus
+from wad.store.sqlite_keys import row_of
 from wad.store.sqlite_outbox import load_entry
 from wad.store.sqlite_rows import (
-    MESSAGE_COLUMNS,
     THREAD_COLUMNS,
-    message_from,
+    message_at,
     pack,
     party,
     thread_from,
     thread_of,
-    told_from,
+    told_message,
 )
 
 LARGEST: Final = 1_000_000  # bytes; Firestore takes 1 MiB, counted a little otherwise than here
@@ -114,11 +114,11 @@ def fact_path(key: str) -> str:
     return f"wad_facts/{key}"
 
 
-def _row(db: sqlite3.Connection, key: str) -> tuple[Any, ...] | None:
+def _row(db: sqlite3.Connection, key: str) -> int | None:
+    """The row of the message with this key, THREAD/ID."""
     thread, _, ident = key.rpartition("/")
-    query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ? AND thread = ?"
-    row: tuple[Any, ...] | None = db.execute(query, (ident, thread)).fetchone()
-    return row
+    row = row_of(db, ident)
+    return row if row is not None and told_message(db, row).thread == thread else None
 
 
 def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
@@ -127,9 +127,9 @@ def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
     row = _row(db, key)
     if row is None:
         return path, None
-    message = message_from(row)
+    message = message_at(db, row)
     # What was sent by the outbox is known from its entry.
-    told = None if message.client_id else pack(told_from(row))
+    told = None if message.client_id else pack(told_message(db, row))
     fields = {**message_fields(message), "wad": {"told": told}}
     if is_adopted(message):
         # What that program knew more of stays.
@@ -141,7 +141,7 @@ def _lookup(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]:
     row = _row(db, dirty.key)
     if row is None:
         return "", None
-    message = told_from(row)
+    message = told_message(db, row)
     if not is_key(message.wa_id):
         return "", None
     if dirty.kind is Kind.WA_ID:
@@ -167,8 +167,8 @@ def _thread(db: sqlite3.Connection, ident: str) -> tuple[str, Fields | None]:
     thread = thread_from(row[:-1])
     if not thread.messages:
         return "", None
-    by = db.execute("SELECT push_name FROM messages WHERE id = ?", (row[-1],)).fetchone()
-    fields = thread_fields(thread, by[0] if by else "")
+    last = row_of(db, row[-1])
+    fields = thread_fields(thread, "" if last is None else told_message(db, last).push_name)
     looked = db.execute(
         "SELECT last_ms, until_ms FROM looked WHERE thread = ?", (ident,)
     ).fetchone()

@@ -19,7 +19,7 @@ import msgspec
 from wad.core.change import Change, PutAmendment, PutChat, PutMark, PutMessage
 from wad.core.errors import BadInput
 from wad.core.outbox import Entry
-from wad.database import open_database, open_reader, translated
+from wad.database import open_connection, open_reader, translated
 from wad.store.firestore import capture
 from wad.store.firestore.adopting import Found, Look, Wanted, take_over, threads_of, wanted_of
 from wad.store.firestore.capture import Dirty, Kind
@@ -30,9 +30,10 @@ from wad.store.firestore.outbox_fields import reconciled
 from wad.store.migrations import STEPS
 from wad.store.port import AccountStatus, Recorded
 from wad.store.sqlite import SqliteStore
+from wad.store.sqlite_keys import ReadingConnection, WritingConnection, row_of, rows_of
 from wad.store.sqlite_messages import insert_entry
 from wad.store.sqlite_outbox import load_entry, settle_entry
-from wad.store.sqlite_rows import pack, thread_of
+from wad.store.sqlite_rows import pack, thread_of, told_message
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +49,13 @@ _LOOKED: Final = (
 _READ_UNTIL: Final = "SELECT account, chat, read_ms FROM threads WHERE id = ? AND read_ms > 0"
 
 
-def open_replica(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+def open_replica(path: Path) -> tuple[WritingConnection, sqlite3.Connection]:
     """The two connections that the constructor wants.  Raises as `SqliteStore.open`."""
-    writing = open_database(path, STEPS)
+    writing = open_connection(path, STEPS, WritingConnection)
     try:
         with translated(path):
             capture.install(writing)
-        return writing, open_reader(path)
+        return writing, open_reader(path, ReadingConnection)
     except BaseException:
         writing.close()
         raise
@@ -160,7 +161,7 @@ class Replica(SqliteStore):
                 "message %s of the backend before wad cannot be read: %s", found.ident, error
             )
             return False
-        if db.execute("SELECT 1 FROM messages WHERE id = ?", (found.ident,)).fetchone():
+        if row_of(db, found.ident) is not None:
             # Two accounts in one group: that backend gave WhatsApp's id to the documents of both.
             log.warning(
                 "message %s of the backend before wad is left: another message here has its id",
@@ -264,8 +265,8 @@ def _digest(data: bytes) -> str:
 
 
 def _has_message(db: sqlite3.Connection, account: str, wa_id: str) -> bool:
-    query = "SELECT 1 FROM messages WHERE account = ? AND wa_id = ? AND wa_id != '' AND from_me"
-    return db.execute(query, (account, wa_id)).fetchone() is not None
+    query = "SELECT 1 FROM messages WHERE number = ? AND from_me"
+    return any(db.execute(query, (row,)).fetchone() for row in rows_of(db, account, wa_id))
 
 
 def _note_reading(db: sqlite3.Connection, thread: str) -> None:
@@ -277,15 +278,16 @@ def _note_reading(db: sqlite3.Connection, thread: str) -> None:
 
 def _leave_lookups(db: sqlite3.Connection, ident: str) -> None:
     """Whoever sent a message tells where it is found."""
-    row = db.execute("SELECT thread FROM messages WHERE id = ?", (ident,)).fetchone()
+    row = row_of(db, ident)
     if row is not None:
         for kind in (Kind.WA_ID, Kind.DEDUPE):
-            capture.drop(db, kind, f"{row[0]}/{ident}")
+            capture.drop(db, kind, f"{told_message(db, row).thread}/{ident}")
 
 
 def _note_stray(db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any]) -> None:
     """A function shows its entry in the thread that it was told; if the message is in another, that document goes."""
-    thread = document.get("threadId")
-    row = db.execute("SELECT thread FROM messages WHERE id = ?", (entry.id,)).fetchone()
-    if isinstance(thread, str) and thread and "/" not in thread and row and row[0] != thread:
+    thread, number = document.get("threadId"), row_of(db, entry.id)
+    if number is None or not isinstance(thread, str) or not thread or "/" in thread:
+        return
+    if told_message(db, number).thread != thread:
         capture.put(db, Kind.MESSAGE, f"{thread}/{entry.id}")

@@ -49,6 +49,7 @@ from wad.store.firestore.replica import Replica, open_replica
 from wad.store.firestore.staff import StaffProfiles
 from wad.store.firestore.teller import STAMPS, Teller, fencing, late_path, machines_path
 from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, Telling
+from wad.store.sqlite_keys import WritingConnection
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class FirestoreStore(Replica):
     def __init__(
         self,
         path: Path,
-        connections: tuple[sqlite3.Connection, sqlite3.Connection],
+        connections: tuple[WritingConnection, sqlite3.Connection],
         firestore: Firestore,
         lease: str,
         who: str,

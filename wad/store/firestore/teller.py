@@ -165,7 +165,7 @@ class Teller:
         """The next batch; none when there were enough of them, so that what is exclusive has its turn."""
         async with facts.lock:
             while not facts.over and facts.read < BATCH * AT_ONCE * _ROUNDS:
-                found = await self._replica.waiting(BATCH + 1, FACTS, after=facts.after)
+                found = await self._replica.waiting(BATCH, FACTS, after=facts.after)
                 await self._look(found)
                 if await self._adopt(found):
                     continue  # and is to be told otherwise
