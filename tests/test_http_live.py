@@ -28,7 +28,7 @@ async def test_probes_follow_an_account(tmp_path: Path) -> None:
         shown = await system.pair()
         await system.receive("one", "two")
         await system.daemon.call(
-            "messages.send", account="shop", to="+15550000012", text="hi", wait=20
+            "messages.send", account="shop", to="+15550000012", text="hi", wait=30
         )
         stored = await system.daemon.messages("shop")
 

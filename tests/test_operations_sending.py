@@ -36,7 +36,7 @@ async def ask(world: World, operation: str, **params: Any) -> Any:
 
 async def send(world: World, operation: str, **params: Any) -> dict[str, Any]:
     """The entry of a message of the shop that was sent."""
-    reply = await ask(world, f"messages.{operation}", account="shop", wait=5, **params)
+    reply = await ask(world, f"messages.{operation}", account="shop", wait=30, **params)
     entry: dict[str, Any] = reply["message"]
     assert entry["wa_id"], entry
     return entry
@@ -119,7 +119,7 @@ async def test_the_same_client_id_says_duplicate(tmp_path: Path) -> None:
         for duplicate in (False, True):
             reply = await ask(
                 world, "messages.edit", account="shop", message=first["id"], text="hello",
-                client_id="k1", wait=5,
+                client_id="k1", wait=30,
             )  # fmt: skip
             assert reply["duplicate"] is duplicate
         with pytest.raises(Conflict, match="used for another"):

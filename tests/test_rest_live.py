@@ -449,8 +449,8 @@ async def test_auto_reply_settings_that_are_refused(
 async def test_metrics_json(site: System) -> None:
     """GET /metrics-json: the outbox in numbers, with the header of the reference's observers."""
     port, ident = site.daemon.port, (await site.pair())["id"]
-    await site.daemon.call("messages.send", account=ident, to=BOB, text="now", wait=20)
-    await site.daemon.call("messages.send", account=ident, to="+15559999999", text="no", wait=20)
+    await site.daemon.call("messages.send", account=ident, to=BOB, text="now", wait=30)
+    await site.daemon.call("messages.send", account=ident, to="+15559999999", text="no", wait=30)
     await site.daemon.call("accounts.stop", account=ident)
     await site.daemon.call("messages.send", account=ident, to=BOB, text="later")
     numbers = (await ask(port, "/metrics-json", headers={"X-Internal-Token": ADMIN})).document

@@ -361,7 +361,7 @@ async def test_a_number_that_is_not_on_whatsapp(tmp_path: Path) -> None:
     async with a_system(tmp_path) as system:
         await system.pair()
         sent = await system.daemon.call(
-            "messages.send", account="shop", to="+15559999999", text="hi", wait=20
+            "messages.send", account="shop", to="+15559999999", text="hi", wait=30
         )
         assert (sent["message"]["state"], sent["message"]["error_code"]) == (
             "failed",
@@ -427,7 +427,7 @@ async def test_no_secret_and_no_text_in_the_log(tmp_path: Path) -> None:
         await system.pair()
         await system.receive("a private sentence")
         await system.daemon.call(
-            "messages.send", account="shop", to="+15550000012", text="a private answer", wait=20
+            "messages.send", account="shop", to="+15550000012", text="a private answer", wait=30
         )
         await system.daemon.end()
         log = system.daemon.log.read_text()

@@ -35,7 +35,7 @@ async def test_receipts_that_kill_the_event_pump(tmp_path: Path) -> None:
     async with a_real_world(tmp_path) as world, world.reign():
         line = await world.line()
         sent = await world.outbound.enqueue(line.wad.id, Jid.parse(str(line.bob.pn)), Text("hello"))
-        wa_id = (await world.outbound.settled(sent.entry.id, 10)).wa_id
+        wa_id = (await world.outbound.settled(sent.entry.id, 30)).wa_id
         everything: list[str] = []
         for kind in FATAL_RECEIPT_KINDS:
             pid = line.pid

@@ -119,7 +119,7 @@ async def test_a_disk_that_is_full_costs_no_message(tmp_path: Path) -> None:
                 entry = await send(world, line, text)
                 await until(partial(refused, world, number), "a refusal")
             (disk / "filler").unlink()
-            assert (await world.outbound.settled(entry.id, 20)).wa_id
+            assert (await world.outbound.settled(entry.id, 30)).wa_id
             assert [message.text for message in line.bob.inbox] == ["before", *texts]
 
 

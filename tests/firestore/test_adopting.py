@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.contracts.world import (
@@ -31,6 +32,7 @@ from tests.contracts.world import (
 from tests.firestore.counting import a_counter
 from tests.firestore.stores import Console, Document, a_store
 from tests.firestore.test_telling import MESSAGES, reigning
+from wad.core.change import PutMessage
 from wad.core.content import Content, Media, MessageKind
 from wad.core.event import Mark
 from wad.core.identity import document_id, stable_key
@@ -237,6 +239,29 @@ async def test_two_accounts_in_one_group(
         assert (await one_message(store, GROUP_THREAD)).id == wa_id(1)
         assert await store.messages(str(ThreadId.make(other, GROUP)), limit=1) == []
     assert "another message here has its id" in caplog.text
+
+
+async def test_another_accounts_message_of_the_same_id_is_not_removed(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Another machine has gone on with it there; which of the two is found by the id alone must not matter."""
+    threads = {account: str(ThreadId.make(account, GROUP)) for account in (ACC, "other")}
+    for account, thread in threads.items():
+        path = f"threads/{thread}/messages/{wa_id(1)}"
+        await console.set(path, of_m(1, accountId=account, threadId=thread))
+    (put,) = [one for one in arrival(1, GROUP, sender=ANN) if isinstance(one, PutMessage)]
+    async with reigning(access, tmp_path) as store:
+        for account, thread in threads.items():
+            told = msgspec.structs.replace(
+                put.message, id=wa_id(1), account=account, thread=thread, client_id=""
+            )
+            await store.record(account, [PutMessage(told)])
+            await store.told()
+    for thread in threads.values():
+        messages = await console.all(f"threads/{thread}/messages")
+        assert {ident: message["wadBy"] for ident, message in messages.items()} == {
+            wa_id(1): "here"
+        }
 
 
 async def test_what_cannot_be_read_is_left_alone(

@@ -142,7 +142,7 @@ class Ledger:
         """The ids that were sent and not acknowledged."""
         return list(self._page(account).unreceipted)
 
-    async def settled(self, account: Account, timeout: float = 10) -> None:
+    async def settled(self, account: Account, timeout: float = 30) -> None:
         """Wait until everything that was sent to an account is acknowledged."""
         page = self._page(account)
 

@@ -205,7 +205,7 @@ class Person:
         *,
         text: str | None = None,
         ident: str | None = None,
-        timeout: float = 10,
+        timeout: float = 30,
     ) -> Received:
         """Wait for a message of the account; the first one that fits."""
         what = f"message {text or ident or ''!r} from {account.name} to {self.name}"

@@ -31,9 +31,13 @@ class Replies(msgspec.Struct, frozen=True, kw_only=True):
 
 @operation("accounts.auto_reply", access=Access.READ, command="account auto-reply")
 async def show(context: Context, request: Named) -> Replies:
-    """Show an account's settings for automatic replies; wad itself writes none."""
+    """Show an account's settings for automatic replies; wad itself writes none.
+
+    Until somebody sets them here, those count that another program has written down.
+    """
     account = context.accounts.find(request.account)
-    return _replies(account.id, account.card.auto_reply or AutoReply())
+    kept = account.card.auto_reply or await context.store.auto_reply(account.id)
+    return _replies(account.id, kept or AutoReply())
 
 
 @operation(

@@ -118,7 +118,15 @@ def _row(db: sqlite3.Connection, key: str) -> int | None:
     """The row of the message with this key, THREAD/ID."""
     thread, _, ident = key.rpartition("/")
     row = row_of(db, ident)
-    return row if row is not None and told_message(db, row).thread == thread else None
+    if row is None:
+        return None
+    found = told_message(db, row)
+    if found.account != thread.partition("__")[0]:
+        # Two accounts in one group, and another machine has gone on with the backend's documents of both.
+        query = "SELECT number FROM messages WHERE thread = ? AND id = ?"
+        other = db.execute(query, (thread, ident)).fetchone()
+        return None if other is None else int(other[0])
+    return row if found.thread == thread else None
 
 
 def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:

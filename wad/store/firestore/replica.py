@@ -161,7 +161,7 @@ class Replica(SqliteStore):
                 "message %s of the backend before wad cannot be read: %s", found.ident, error
             )
             return False
-        if db.execute("SELECT 1 FROM messages WHERE id = ?", (found.ident,)).fetchone():
+        if row_of(db, found.ident) is not None:
             # Two accounts in one group: that backend gave WhatsApp's id to the documents of both.
             log.warning(
                 "message %s of the backend before wad is left: another message here has its id",
