@@ -47,8 +47,8 @@ class Machine:
             raise AssertionError(f"{self.name} does not become {mode}: {shown}") from None
         return shown
 
-    async def until_holder(self, holder: str) -> None:
-        """Wait until it knows who holds the lease."""
+    async def until_holder(self, holder: str | None) -> None:
+        """Wait until it knows who holds the lease; None: nobody."""
         async with asyncio.timeout(PATIENT):
             while (await self.lease())["holder"] != holder:
                 await asyncio.sleep(0.02)

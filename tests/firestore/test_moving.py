@@ -55,6 +55,7 @@ async def test_it_connects_on_the_other_machine_without_a_code(
             assert done.returncode == 0, done
             await b.daemon.wait_state("shop", "connected")
             assert await b.daemon.end(signal.SIGINT) == 0
+            await a.until_holder(None)
             await a.daemon.call("lease.take")
             await a.until_mode("active")
             shown = await a.daemon.wait_state("shop", "elsewhere")
