@@ -120,7 +120,7 @@ async def port_taken(world: World) -> None:
     """While another program has the HTTP port the log says so; with another port, or once it is free, wad runs."""
     place = "/etc/systemd/system/wad-http.socket.d/port.conf"
     other = "python3 -m http.server 8080 --bind 127.0.0.1"
-    restart = "systemctl daemon-reload && systemctl restart wad-http.socket wad"
+    again = "systemctl daemon-reload; systemctl stop wad-http.socket wad; systemctl start wad-http.socket wad"
     await world.container.run("systemctl stop wad-http.socket wad.service 2>/dev/null")
     await world.container.run(f"systemd-run --quiet --unit=other {other}")
     await world.container.until("curl --silent http://127.0.0.1:8080/", "the other program")
@@ -131,11 +131,11 @@ async def port_taken(world: World) -> None:
     )
     assert "Traceback" not in await world.log("--lines=20")
     await world.write(place, "[Socket]\nListenStream=\nListenStream=127.0.0.1:8081\n")
-    await world.container.run(restart)
+    await world.container.run(again)
     await world.connected()
     await world.container.run("curl --silent --fail http://127.0.0.1:8081/health")
     await world.container.run(f"rm -r {place.rpartition('/')[0]}")
-    await world.container.try_run(restart)
+    await world.container.try_run(again)
     await world.container.run("systemctl stop other")
     await world.connected()
 
