@@ -130,8 +130,8 @@ def _ms(seconds: float) -> str:
 _FEW, _MANY = 1_000, 1_000_000
 _FILL = 50_000
 _BATCH = 100
-_SERIES = 8
-_BATCHES = 10  # of a series
+_SERIES = 4
+_BATCHES = 40  # of a series
 _PAGES = 5  # read after each batch
 _CHATS = 20
 _PAGE = 50
@@ -191,7 +191,7 @@ class _Filled:
         return time.process_time() - before
 
     def _write_back(self) -> float:
-        """Bring what lies in the log into the file, as SQLite does whenever there are a thousand pages in the log."""
+        """Bring what lies in the log into the file, as SQLite does by itself when the log is long."""
         before = time.process_time()
         self.file.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
         return time.process_time() - before
@@ -219,9 +219,10 @@ async def _filled(directory: Path, size: int = 0) -> AsyncIterator[_Filled]:
 async def growth_messages() -> Sequence[Figure]:
     """A recorded batch of 100 messages, and a page of 50 read: with a thousand and with a million stored.
 
-    Of what is recorded it is the mean of series of ten batches, each with the writing back of all that it left in
-    SQLite's log: by itself that happens every thousand pages, which is every ten to twenty batches.  Ten batches are
-    about as many messages as are packed at once (wad/store/sqlite_keys.py), so each series has its share of that.
+    Of what is recorded it is the mean of series of forty batches, each with the writing back of all that it left in
+    SQLite's log.  Forty batches of the large store fill the log to where it is written back by itself, and are twice as
+    many messages as are packed at once (wad/store/sqlite_keys.py): so each series has its share of both.  Meanwhile
+    the small store grows to five thousand.
     """
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

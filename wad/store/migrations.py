@@ -22,9 +22,9 @@ CREATE TABLE messages (
     -- What `wadctl audit repair` marked: the document that shows the same message and stays, and when it was marked.
     duplicate_of TEXT NOT NULL DEFAULT '', duplicate_ms INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX messages_of_thread ON messages (thread, at_ms, seen, id);
+CREATE INDEX messages_of_thread ON messages (thread, at_ms, seen); -- no id: few are alike in all of these
 CREATE INDEX messages_by_hidden_sender ON messages (account, sender) WHERE sender LIKE '%lid';
-CREATE INDEX messages_lost ON messages (account) WHERE kind = 'lost';
+CREATE INDEX messages_placeholders ON messages (account, kind, at_ms) WHERE kind IN ('lost', 'undecryptable');
 
 -- A place is a part of all hashes, and the block of messages with which its keys came.
 CREATE TABLE keys_recent (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);

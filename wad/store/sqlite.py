@@ -34,6 +34,7 @@ from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry, take_ame
 from wad.store.sqlite_people import put_alias
 from wad.store.sqlite_rows import (
     MESSAGE_COLUMNS,
+    PLACEHOLDER,
     SHOWN,
     THREAD_COLUMNS,
     message_at,
@@ -48,6 +49,11 @@ from wad.store.sqlite_threads import mark_read, put_chat
 T = TypeVar("T")
 
 _unpack_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
+
+
+_LOGGED: Final = 3000
+"""Pages in the log after which they are written back into the file, 12 MB.  SQLite's own 1000 come after ten batches of
+messages, and most pages change again in the next ten."""
 
 
 class SqliteStore:
@@ -72,6 +78,7 @@ class SqliteStore:
     def _open(path: Path) -> SqliteStore:
         writing = open_connection(path, STEPS, WritingConnection)
         try:
+            writing.execute(f"PRAGMA wal_autocheckpoint={_LOGGED}")
             return SqliteStore(path, writing, open_reader(path, ReadingConnection))
         except BaseException:
             writing.close()
@@ -388,7 +395,7 @@ def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> R
 
 
 def _lost(db: sqlite3.Connection, account: str) -> int:
-    query = "SELECT count(*) FROM messages WHERE account = ? AND kind = 'lost'"
+    query = f"SELECT count(*) FROM messages WHERE account = ? AND kind = 'lost' AND {PLACEHOLDER}"
     return int(db.execute(query, (account,)).fetchone()[0])
 
 

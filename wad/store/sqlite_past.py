@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from wad.core.content import PLACEHOLDERS, MessageKind
+from wad.core.content import MessageKind
 from wad.core.message import Message
-from wad.store.sqlite_rows import MESSAGE_COLUMNS, message_from, thread_of
+from wad.store.sqlite_rows import MESSAGE_COLUMNS, PLACEHOLDER, message_from, thread_of
 from wad.store.sqlite_threads import recount_where_wrong
 
 
@@ -22,11 +22,10 @@ def oldest(db: sqlite3.Connection, thread: str) -> Message | None:
 
 def placeholders(db: sqlite3.Connection, account: str, limit: int) -> list[Message]:
     """The newest messages of which only their place is known."""
-    kinds = sorted(PLACEHOLDERS)
     rows = db.execute(
-        f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE account = ? AND wa_id != ''"
-        f" AND kind IN ({','.join('?' * len(kinds))}) ORDER BY at_ms DESC, seen DESC, id DESC LIMIT ?",
-        (account, *kinds, limit),
+        f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE account = ? AND wa_id != '' AND {PLACEHOLDER}"
+        " ORDER BY at_ms DESC, seen DESC, id DESC LIMIT ?",
+        (account, limit),
     )
     return [message_from(row) for row in rows]
 

@@ -16,6 +16,8 @@ MESSAGE_COLUMNS: Final = (
     "id, account, thread, chat, sender, from_me, at_ms, seen, wa_id, status, push_name, client_id, "
     "stable_key, fingerprint, kind, content, amended"
 )
+PLACEHOLDER: Final = "kind IN ('lost', 'undecryptable')"
+"""Of which only its place is known (wad.core.content.PLACEHOLDERS); in the words of an index."""
 SHOWN: Final = "duplicate_of = ''"
 """A message that was marked as a duplicate stays, but neither shows in its thread nor counts there."""
 THREAD_COLUMNS: Final = (
