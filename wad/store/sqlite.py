@@ -63,6 +63,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, writing: WritingConnection, reading: sqlite3.Connection) -> None:
         self._path = path
+        writing.execute(f"PRAGMA wal_autocheckpoint={_LOGGED}")
         self._writing = writing
         self._reading = reading
         self._writer = ThreadPoolExecutor(1, "store-write")
@@ -78,7 +79,6 @@ class SqliteStore:
     def _open(path: Path) -> SqliteStore:
         writing = open_connection(path, STEPS, WritingConnection)
         try:
-            writing.execute(f"PRAGMA wal_autocheckpoint={_LOGGED}")
             return SqliteStore(path, writing, open_reader(path, ReadingConnection))
         except BaseException:
             writing.close()
