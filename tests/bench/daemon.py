@@ -16,18 +16,17 @@ from pathlib import Path
 from tests.bench.measure import Figure, measure, python, rss_mb, wall
 from tests.daemons import a_daemon, free_port
 
-_IMPORTS = "import asyncio, uvicorn, httptools, starlette.applications"
+_IMPORTS = "import asyncio, uvicorn, httptools"
 _EMPTY = """
 import sys, uvicorn
-from starlette.applications import Starlette
-from starlette.responses import Response
-from starlette.routing import Route
 
-async def empty(request):
-    return Response(b"{}", media_type="application/json")
+async def empty(scope, receive, send):
+    head = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": b"{}"})
 
-uvicorn.run(Starlette(routes=[Route("/health", empty)]), port=int(sys.argv[1]), http="httptools", loop="asyncio",
-            access_log=False, log_level="error", server_header=False)
+uvicorn.run(empty, port=int(sys.argv[1]), http="httptools", loop="asyncio", lifespan="off", access_log=False,
+            log_level="error", server_header=False)
 """
 
 
@@ -117,9 +116,10 @@ async def health() -> Sequence[Figure]:
                 peers.append(await asyncio.to_thread(load, empty))
     rate, peer_rate = (statistics.median(one.rate for one in these) for these in (ours, peers))
     p99, peer_p99 = (statistics.median(one.p99_ms for one in these) for these in (ours, peers))
-    peer = "an empty handler (uvicorn, httptools, starlette)"
+    peer = "an empty handler (uvicorn, httptools)"
     return [
-        Figure("health_rate", rate, "1/s", 12_000, peer, peer_rate, at_least=True, least_ratio=0.6),
+        # The peer has no framework; beside one (starlette) the same rate would be 0.6.
+        Figure("health_rate", rate, "1/s", 12_000, peer, peer_rate, at_least=True, least_ratio=0.4),
         Figure("health_p99", p99, "ms", 4, peer, peer_p99),
     ]
 

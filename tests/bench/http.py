@@ -40,7 +40,7 @@ async def rates50() -> Sequence[Figure]:
     return [
         Figure(
             name, statistics.median(rates[name]), "1/s", _GOAL,
-            "an empty handler (uvicorn, httptools, starlette)", peer, at_least=True,
+            "an empty handler (uvicorn, httptools)", peer, at_least=True,
         )
         for name in paths
     ]  # fmt: skip
