@@ -152,7 +152,7 @@ def write(file: Path, changes: Iterable[msgspec.Struct]) -> None:
     """A new file, synced: one MessagePack array of changes.  Raises Conflict where one lies there, StateUnwritable."""
     try:
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as stream:  # noqa: PTH123, it was opened with its mode
+        with os.fdopen(fd, "wb") as stream:
             stream.write(msgspec.msgpack.encode(list(changes)))
             stream.flush()
             os.fsync(fd)

@@ -31,7 +31,7 @@ class Place:
 def change(file: Path, places: Iterable[Place]) -> list[int]:
     """Change the loaded library at those places that are of its build, before it connects; their addresses.
 
-    Raises NotThisBuild; then nothing was changed.
+    Raises NotThisBuild: nothing was changed, unless the system itself fails between two places.
     """
     with file.open("rb") as library:
         digest = hashlib.file_digest(library, "sha256").hexdigest()
