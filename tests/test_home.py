@@ -30,7 +30,6 @@ from wad.home import (
     StateLock,
     check_writable,
     lock_account,
-    replace_file,
 )
 
 CARD = AccountCard(
@@ -114,45 +113,6 @@ def test_a_card_that_cannot_be_written_leaves_the_old_one(
     with pytest.raises(StateUnwritable, match="No space left"):
         home.write_card(AccountCard(id="acc-1", name="New"))
     assert home.card() == CARD
-
-
-_WRITER = """
-import sys
-from pathlib import Path
-from wad.home import replace_file
-number = 0
-while True:
-    number += 1
-    replace_file(Path(sys.argv[1]), str(number).encode() * 500)
-    print(number, flush=True)
-"""
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    """Killed at any moment: the file is one of the versions, and not older than what was acknowledged."""
-    file = tmp_path / "file"
-    for _ in range(5):
-        with subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(file)], stdout=subprocess.PIPE, text=True
-        ) as child:
-            assert child.stdout is not None
-            for _ in range(10):
-                told = int(child.stdout.readline())
-            child.send_signal(signal.SIGKILL)
-            told = max([told, *(int(line) for line in child.stdout.read().splitlines())])
-        text = file.read_text()
-        assert re.fullmatch(r"(\d+?)\1{499}", text)
-        assert int(text[: len(text) // 500]) >= told
-
-
-def test_replacing_syncs_file_and_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The contents are on the disk before the name points to them, and then the name is."""
-    done: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda fd: done.append(os.readlink(f"/proc/self/fd/{fd}")))
-    replace_file(tmp_path / "file", b"x")
-    assert done == [str(tmp_path / "file.new"), str(tmp_path)]
 
 
 # --- accounts -------------------------------------------------------------------------------------

@@ -32,11 +32,11 @@ from wad.core.errors import (
     BadInput,
     Conflict,
     NotFound,
-    StateUnwritable,
     UnknownAccount,
 )
 from wad.core.jid import account_id
 from wad.core.past import Backfill
+from wad.files import sync_directory, unwritable, write_file, write_synced
 
 _CARD: Final = "account.json"
 _REMOVED: Final = ".removed"
@@ -93,9 +93,9 @@ class Home:
         try:
             if self._card_file.exists() and _read_card(self._card_file) is None:
                 self._card_file.rename(_unused(self._card_file.with_suffix(".json.damaged")))
-            replace_file(self._card_file, text)
         except OSError as error:
-            raise _unwritable(self._card_file, error) from error
+            raise unwritable(self._card_file, error) from error
+        write_file(self._card_file, text)
 
     def exists(self) -> bool:
         """Whether anything of an account lies here."""
@@ -110,10 +110,7 @@ class Home:
 
     def write_session(self, session: bytes) -> None:
         """Put down a session that came from another machine.  Raises StateUnwritable."""
-        try:
-            replace_file(self.session_db, session)
-        except OSError as error:
-            raise _unwritable(self.session_db, error) from error
+        write_file(self.session_db, session)
 
     def set_aside(self, file: Path, stamp: str, why: str = "damaged") -> Path:
         """Rename a database that is of no more use, with its log, to NAME.WHY-STAMP; the new name.
@@ -133,7 +130,7 @@ class Home:
                 part.unlink()
             sync_directory(self.path)
         except OSError as error:
-            raise _unwritable(file, error) from error
+            raise unwritable(file, error) from error
         return aside
 
     def take_session(self, file: Path, stamp: str) -> None:
@@ -147,7 +144,7 @@ class Home:
             file.rename(self.session_db)
             sync_directory(self.path)
         except OSError as error:
-            raise _unwritable(self.session_db, error) from error
+            raise unwritable(self.session_db, error) from error
 
 
 def _card(file: Path, ident: str) -> AccountCard:
@@ -180,7 +177,7 @@ class Homes:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise _unwritable(self.root, error) from error
+            raise unwritable(self.root, error) from error
         found = [Home(path) for path in paths if _is_account(path)]
         return [home for home in found if home.exists()]
 
@@ -210,7 +207,7 @@ class Homes:
             home.path.chmod(0o700)
             sync_directory(self.root)
         except OSError as error:
-            raise _unwritable(home.path, error) from error
+            raise unwritable(home.path, error) from error
         home.write_card(card)
         return home
 
@@ -228,7 +225,7 @@ class Homes:
             root.mkdir(mode=0o700)
             home.path.mkdir(mode=0o700)
         except OSError as error:
-            raise _unwritable(root, error) from error
+            raise unwritable(root, error) from error
         try:
             yield home
         finally:
@@ -250,7 +247,7 @@ class Homes:
                 raise Conflict(
                     f"{home.path} is there, and is no account", hint="move it away, or give --id"
                 ) from error
-            raise _unwritable(home.path, error) from error
+            raise unwritable(home.path, error) from error
         return home
 
     def remove(self, ident: str, stamp: str) -> Path:
@@ -266,7 +263,7 @@ class Homes:
             sync_directory(removed)
             sync_directory(self.root)
         except OSError as error:
-            raise _unwritable(home.path, error) from error
+            raise unwritable(home.path, error) from error
         return target
 
     def removed(self) -> list[Removed]:
@@ -297,7 +294,7 @@ class Homes:
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise taken from error
-            raise _unwritable(target.path, error) from error
+            raise unwritable(target.path, error) from error
         return target
 
 
@@ -357,7 +354,7 @@ def _lock(file: Path, who: str, what: str, note: str) -> int:
     try:
         fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _unwritable(file, error) from error
+        raise unwritable(file, error) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)
@@ -371,7 +368,7 @@ def _lock(file: Path, who: str, what: str, note: str) -> int:
         ) from None
     except OSError as error:
         os.close(fd)
-        raise _unwritable(file, error) from error
+        raise unwritable(file, error) from error
     return fd
 
 
@@ -383,49 +380,8 @@ def check_writable(directory: Path) -> None:
     probe = directory / f".probe-{os.getpid()}"
     try:
         try:
-            _write_synced(probe, b"x" * 4096)
+            write_synced(probe, b"x" * 4096)
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(directory, error) from error
-
-
-def replace_file(file: Path, text: bytes) -> None:
-    """Write a private file (mode 0600), whole or not at all, even through a power cut.  Raises OSError."""
-    temporary = file.with_name(file.name + ".new")
-    _write_synced(temporary, text)
-    temporary.replace(file)
-    sync_directory(file.parent)
-
-
-def _write_synced(file: Path, text: bytes) -> None:
-    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(fd)
-
-
-def sync_file(file: Path) -> None:
-    """Make what was written to it survive a power cut.  Raises OSError."""
-    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames and new names in it survive a power cut.  Raises OSError."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _unwritable(path: Path, error: OSError) -> StateUnwritable:
-    return StateUnwritable(
-        f"cannot write {path}: {error.strerror}",
-        hint=f"look at its owner, its mode and the space left: ls -ld {path.parent} {path}; df -h {path.parent}",
-    )
+        raise unwritable(directory, error) from error

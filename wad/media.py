@@ -23,7 +23,7 @@ from wad.attachment import missing, path_of
 from wad.clock import Clock
 from wad.core.errors import BadInput, Conflict, NotFound, StateUnwritable, Unavailable
 from wad.core.outgoing import PIECE_LIMIT, AttachmentKind, check_size
-from wad.home import sync_directory
+from wad.files import sync_directory
 
 _AT_ONCE: Final = 16  # files that may arrive at the same time
 _IDLE: Final = 600.0  # seconds after which one that does not go on gives way to another

@@ -17,7 +17,7 @@ from typing import Final, TypeVar, assert_never
 import msgspec
 
 from wad.core.errors import BadInput, Conflict, StateUnwritable
-from wad.home import sync_directory
+from wad.files import sync_directory
 
 _KEYS: Final = {"messages": "number", "threads": "id", "amendments": "number", "outbox": "number"}
 """The tables that a repair changes, and the column that names a row."""

@@ -4,6 +4,7 @@
     ├── BadInput                bad_input                400     2
     │   ├── BadJid              bad_jid                  400     2
     │   ├── BadPhone            bad_phone                400     2
+    │   ├── InvalidData         invalid_data             400     2
     │   └── TooLong             too_long                 413     2
     ├── BadConfig               bad_config               500     6
     ├── NotFound                not_found                404     4
@@ -78,6 +79,12 @@ class BadPhone(BadInput):
     """A text is no international phone number."""
 
     code = "bad_phone"
+
+
+class InvalidData(BadInput):
+    """Bytes that somebody else wrote cannot be decoded."""
+
+    code = "invalid_data"
 
 
 class TooLong(BadInput):

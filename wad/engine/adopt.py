@@ -17,7 +17,7 @@ from typing import Final
 from wad.core.errors import EngineFailure, StateUnwritable
 from wad.engine.baileys.device import Device
 from wad.engine.baileys.translation import Carried
-from wad.home import sync_file
+from wad.files import sync_file
 
 _TIMEOUT: Final = 60.0
 _FULL: Final = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")

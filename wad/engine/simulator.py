@@ -32,7 +32,8 @@ from wad.core.outgoing import Outgoing
 from wad.core.past import Known
 from wad.engine.baileys.translation import Carried
 from wad.engine.port import Fate, Identity, Receipts, Report, Spooled
-from wad.home import Home, replace_file
+from wad.files import write_file
+from wad.home import Home
 from wad.spool import Spool
 
 _SESSION_MARK = b"a simulated session\n"
@@ -78,7 +79,7 @@ class SimulatorEngine:
 
     async def write_session(self, file: Path, session: Carried) -> None:
         """A simulated session has no keys: whoever it was, it is paired."""
-        replace_file(file, _SESSION_MARK)
+        write_file(file, _SESSION_MARK)
 
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """Under which id an attempt left."""

@@ -7,7 +7,6 @@ every other holder written in this file is dead.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from wad.core.errors import Conflict, StateUnwritable
 from wad.core.lease import Record, Seen, Tenure, begun, ended
+from wad.files import write_file
 
 _KEPT: Final = 200  # holders that the history of one machine remembers
 
@@ -81,23 +81,13 @@ class FileLease:
         seen = await self.read()
         if (seen.version if seen is not None else None) != expected:
             raise Conflict("the lease file was changed by another process")
-        self._replace(self._path, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        write_file(self._path, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
         if not record.holder or seen is None or seen.record.epoch != record.epoch:
             tenures = remembered(await self.history(_KEPT), record)
-            self._replace(
+            write_file(
                 self._history, b"".join(msgspec.json.encode(tenure) + b"\n" for tenure in tenures)
             )
         return _version(record)
-
-    def _replace(self, path: Path, text: bytes) -> None:
-        temporary = path.with_suffix(".new")
-        try:
-            temporary.write_bytes(text)
-            os.replace(temporary, path)  # noqa: PTH105, atomic by contract
-        except OSError as error:
-            raise StateUnwritable(
-                f"cannot write {path}: {error.strerror}", hint=f"df -h {path.parent}"
-            ) from error
 
     async def history(self, limit: int) -> list[Tenure]:
         """The latest holders; a line that cannot be read is left out."""

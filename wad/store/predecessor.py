@@ -11,7 +11,8 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from wad.home import replace_file
+from wad.core.errors import StateUnwritable
+from wad.files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,9 @@ class Predecessor:
     def remember(self, nonce: str) -> None:
         """Note whose process acquires now.  Where that fails, the next one waits for the ttl."""
         try:
-            replace_file(self._note, f"{nonce} {self._place()}\n".encode())
-        except OSError as error:
-            log.warning("cannot write %s: %s", self._note, error.strerror)
+            write_file(self._note, f"{nonce} {self._place()}\n".encode())
+        except (StateUnwritable, OSError) as error:
+            log.warning("cannot note who acquires, so a restart waits for the ttl: %s", error)
 
     def _read(self) -> str:
         try:

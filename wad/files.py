@@ -1,0 +1,54 @@
+"""State files: written whole or not at all, even through a power cut."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from wad.core.errors import StateUnwritable
+
+
+def write_file(file: Path, data: bytes) -> None:
+    """Replace a private file (mode 0600) by rename, synced before and after.  Raises StateUnwritable."""
+    temporary = file.with_name(file.name + ".new")
+    try:
+        write_synced(temporary, data)
+        temporary.replace(file)
+        sync_directory(file.parent)
+    except OSError as error:
+        raise unwritable(file, error) from error
+
+
+def write_synced(file: Path, data: bytes) -> None:
+    """Write a private file in place, and sync it.  Raises OSError."""
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(fd)
+
+
+def sync_file(file: Path) -> None:
+    """Make what was written to it survive a power cut.  Raises OSError."""
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames and new names in it survive a power cut.  Raises OSError."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def unwritable(path: Path, error: OSError) -> StateUnwritable:
+    """The error of a path that the disk or its owner refuses."""
+    return StateUnwritable(
+        f"cannot write {path}: {error.strerror}",
+        hint=f"look at its owner, its mode and the space left: ls -ld {path.parent} {path}; df -h {path.parent}",
+    )
