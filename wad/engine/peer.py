@@ -48,7 +48,10 @@ PLACES: Final = (
 
 
 def open_the_way(file: Path) -> list[int]:
-    """Let the loaded library send to our phone; the addresses that were changed.  Raises NotThisBuild."""
+    """Let the loaded library send to our phone; the addresses that were changed.
+
+    Raises NotThisBuild, EngineFailure (builds.change).
+    """
     return change(file, PLACES)
 
 

@@ -66,7 +66,7 @@ PLACES: Final = (
 def keep_plaintexts(file: Path) -> int:
     """Turn the buffer on in the loaded library, before it connects; the address that was changed.
 
-    Raises NotThisBuild; then nothing was changed.
+    Raises NotThisBuild: nothing was changed.  Raises EngineFailure: the process must end.
     """
     return change(file, PLACES)[0]
 
