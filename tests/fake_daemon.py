@@ -17,6 +17,7 @@ from wad.core.message import Thread
 from wad.core.place import Place
 from wad.flow.recent import Recent
 from wad.groups import Limits
+from wad.loops import Loops
 from wad.store.port import AccountStatus, Staff, Telling
 
 
@@ -327,6 +328,7 @@ class FakeDaemon:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.loaded: Any = _Loaded()
+        self.loops = Loops(self.clock)
         self.store: Any = FakeStore()
         self.accounts: Any = FakeAccounts(self.clock)
         self.outbound: Any = None

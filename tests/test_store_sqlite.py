@@ -35,6 +35,7 @@ from wad.clock import SystemClock
 from wad.core.change import Change, PutMark
 from wad.core.errors import Damaged, StateUnwritable, Unavailable
 from wad.core.outbox import Sent
+from wad.loops import Loops
 from wad.store import Store, open_store
 from wad.store.migrations import STEPS
 from wad.store.port import Cursor
@@ -89,7 +90,7 @@ def files(path: Path) -> list[Path]:
 async def test_the_configured_kind_is_sqlite(tmp_path: Path) -> None:
     """`open_store` knows it by name."""
     config = defaults(STATE_DIRECTORY=str(tmp_path)).config
-    store = await open_store(config, SystemClock())
+    store = await open_store(config, SystemClock(), Loops(SystemClock()))
     assert store.kind == "sqlite"
     assert (tmp_path / "wad.db").exists()
     await store.close()

@@ -39,6 +39,7 @@ from wad.flow.tidying import tidy_media
 from wad.groups import Groups, Limits, Undivided, divide
 from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
+from wad.loops import Loops
 from wad.media import Media
 from wad.notify import Notifier, watchdog_interval
 from wad.store import Shared, Store, open_shared, open_store
@@ -64,9 +65,11 @@ class Daemon:
         boot_id: str,
         floor: int,
         groups: Groups | Undivided,
+        loops: Loops,
     ) -> None:
         config = loaded.config
         self._groups = groups
+        self.loops = loops
         self.loaded = loaded
         self.store = store
         self.clock = clock
@@ -247,14 +250,15 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
         _make_directory(directory)
         check_writable(directory)
     clock = SystemClock()
+    loops = Loops(clock)
     with StateLock(config.state.dir, boot_id):
         async with open_shared(config, boot_id, clock) as shared:
-            store = await _open_store(loaded, clock)
+            store = await _open_store(loaded, clock, loops)
             try:
                 # In Firestore the fence itself remembers the newest epoch, and it need not be within reach now.
                 floor = await store.epoch() if config.lease.kind == "file" else 0
                 groups = _groups(config.engine.worker_memory_mb, start)
-                daemon = Daemon(loaded, store, shared, clock, boot_id, floor, groups)
+                daemon = Daemon(loaded, store, shared, clock, boot_id, floor, groups, loops)
                 await daemon.look_at_disk()
                 daemon.look_at_space()
                 await daemon.media.open()
@@ -427,10 +431,10 @@ def _make_directory(directory: os.PathLike[str]) -> None:
         ) from error
 
 
-async def _open_store(loaded: Loaded, clock: Clock) -> Store:
+async def _open_store(loaded: Loaded, clock: Clock, loops: Loops) -> Store:
     state = loaded.config.state.dir
     try:
-        return await open_store(loaded.config, clock)
+        return await open_store(loaded.config, clock, loops)
     except Damaged as error:
         raise Damaged(
             str(error),

@@ -62,8 +62,11 @@ class Loop:
             log.info("%s works again", self.name, extra=self._fields())
         self.failure, self.failing_since, self._logged = "", None, ""
 
-    async def failed(self, error: Exception) -> None:
-        """A turn failed: log it once, count it, and sleep before the next; longer with each failure in a row."""
+    async def failed(self, error: Exception, pause: float | None = None) -> None:
+        """A turn failed: log it once, count it, and sleep before the next; longer with each failure in a row.
+
+        `pause`: seconds, where the kind of the error says for how long.
+        """
         now = self._clock.monotonic()
         if self._failed_at is not None and now - self._failed_at - self._pause() > _STABLE:
             self._failures = 0
@@ -86,7 +89,7 @@ class Loop:
                 extra=self._fields(),
             )
         self.turn()
-        await self._sleep(self._pause())
+        await self._sleep(self._pause() if pause is None else pause)
         self.turn()
 
     def _pause(self) -> float:

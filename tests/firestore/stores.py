@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wad.clock import Clock, SystemClock
+from wad.loops import Loops
 from wad.store.firestore.access import Access
 from wad.store.firestore.client import Client, Firestore
 from wad.store.firestore.store import FirestoreStore
@@ -34,6 +35,7 @@ async def a_store(
         who=who,
         clock=clock or SystemClock(),
         quota=quota,
+        loops=Loops(clock or SystemClock()),
     )
     try:
         yield store

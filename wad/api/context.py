@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wad.flow.moving import Moving
     from wad.flow.outbound import Outbound
     from wad.groups import Limits
+    from wad.loops import Loops
     from wad.media import Media
     from wad.store import Store
 
@@ -83,6 +84,11 @@ class Context(Protocol):
     @property
     def bus(self) -> Bus:
         """What happens, as it happens."""
+        ...
+
+    @property
+    def loops(self) -> Loops:
+        """The long-lived loops, and which of them fail now."""
         ...
 
     @property

@@ -11,6 +11,7 @@ from wad.clock import Clock
 from wad.config import Config
 from wad.core.errors import Conflict
 from wad.home import state_lock
+from wad.loops import Loops
 from wad.store.lease import FileLease, LeaseRecord
 from wad.store.places import OneMachine, Places
 from wad.store.port import Copying
@@ -23,7 +24,7 @@ _FILE: Final = "wad.db"
 _THREADS: Final = 5  # for calls to Firestore: three batches, a read, and somebody who waits
 
 
-async def open_store(config: Config, clock: Clock) -> Store:
+async def open_store(config: Config, clock: Clock, loops: Loops) -> Store:
     """Open the configured store; the adapter's library is imported only now, and the network not reached for.
 
     Raises Damaged, StateUnwritable, Unavailable, BadConfig.
@@ -32,10 +33,10 @@ async def open_store(config: Config, clock: Clock) -> Store:
         from wad.store.sqlite import SqliteStore
 
         return await SqliteStore.open(config.state.dir / _FILE)
-    return await _open_firestore(config, clock)
+    return await _open_firestore(config, clock, loops)
 
 
-async def _open_firestore(config: Config, clock: Clock) -> FirestoreStore:
+async def _open_firestore(config: Config, clock: Clock, loops: Loops) -> FirestoreStore:
     from wad.store.firestore.access import access_of
     from wad.store.firestore.client import Firestore
     from wad.store.firestore.store import FirestoreStore
@@ -47,6 +48,7 @@ async def _open_firestore(config: Config, clock: Clock) -> FirestoreStore:
         who=config.instance.id,
         clock=clock,
         quota=config.store.firestore_backlog,
+        loops=loops,
     )
 
 
@@ -61,7 +63,7 @@ async def copy_to_firestore(config: Config, clock: Clock) -> AsyncIterator[Copyi
         )
     from wad.store.firestore.copy import copy
 
-    store = await _open_firestore(config, clock)
+    store = await _open_firestore(config, clock, Loops(clock))
     try:
         async for done in copy(store, config.lease.document):
             yield done

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -22,6 +22,7 @@ from wad.core.errors import Conflict, Fenced, NotFound, WadError
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claimed, Entry, Outcome, advance, message_of, same_message
+from wad.loops import Loops
 from wad.store.fields import (
     Fields,
     account_path,
@@ -79,6 +80,7 @@ class FirestoreStore(Replica):
         who: str,
         clock: Clock,
         quota: int,
+        loops: Loops,
     ) -> None:
         super().__init__(path, *connections)
         self._firestore = firestore
@@ -87,6 +89,7 @@ class FirestoreStore(Replica):
         self._who = who
         self._clock = clock
         self._quota = quota
+        self._loops = loops
         self._teller = Teller(firestore, self, self._fence, lease, who)
         self._fetcher = Fetcher(firestore, self, machines_path(lease), who)
         self._fetching = asyncio.Lock()
@@ -96,11 +99,18 @@ class FirestoreStore(Replica):
 
     @staticmethod
     async def open_at(
-        path: Path, firestore: Firestore, *, lease: str, who: str, clock: Clock, quota: int
+        path: Path,
+        firestore: Firestore,
+        *,
+        lease: str,
+        who: str,
+        clock: Clock,
+        quota: int,
+        loops: Loops,
     ) -> FirestoreStore:
         """Open the replica; Firestore need not be within reach.  Raises as `SqliteStore.open`."""
         connections = await asyncio.to_thread(open_replica, path)
-        store = FirestoreStore(path, connections, firestore, lease, who, clock, quota)
+        store = FirestoreStore(path, connections, firestore, lease, who, clock, quota, loops)
         store._telling = asyncio.create_task(store._teller.run(), name="teller")
         return store
 
@@ -189,8 +199,13 @@ class FirestoreStore(Replica):
             on_late=self._look.set,
         )
         tasks = [
-            asyncio.create_task(_for_ever(lambda: intake.run(epoch)), name="intake"),
-            asyncio.create_task(_for_ever(lambda: self._keep_fetching(epoch)), name="fetcher"),
+            asyncio.create_task(
+                self._loops.keep("outbox intake", lambda _loop: intake.run(epoch)), name="intake"
+            ),
+            asyncio.create_task(
+                self._loops.keep("fetcher", lambda _loop: self._keep_fetching(epoch)),
+                name="fetcher",
+            ),
         ]
         try:
             yield
@@ -398,15 +413,3 @@ class FirestoreStore(Replica):
         """Out of the replica; told afterwards."""
         await super().forget_account(account, epoch=epoch)
         self._teller.wake()
-
-
-async def _for_ever(run: Callable[[], Awaitable[None]]) -> None:
-    """Begin again after a fault of ours; it is told, and what depends on it does not end in silence."""
-    failures = 0
-    while True:
-        try:
-            await run()
-        except Exception as error:
-            log.exception("a loop of the store failed, and begins again")
-            await asyncio.sleep(pause_after(error, failures))
-            failures += 1
