@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from wad.core.decoding import decoding
 from wad.core.errors import BadInput, Conflict
 from wad.flow.account import Account, stamp
 from wad.flow.accounts import Accounts
@@ -38,6 +39,7 @@ class Moving:
         self._draw = draw
         self._packed: dict[str, bytes] = {}
         self._arriving: tuple[str, int, bytearray] = ("", 0, bytearray())
+        self._sealing = asyncio.Lock()  # one key at a time: each takes 128 MB while it is made
 
     # --- giving away ------------------------------------------------------------------------------
 
@@ -54,7 +56,8 @@ class Moving:
             parcel = Parcel(card=account.card, session=session)
             return seal(msgspec.msgpack.encode(parcel), secret, self._draw)
 
-        return await asyncio.to_thread(work)
+        async with self._sealing:
+            return await asyncio.to_thread(work)
 
     async def give_up(self, account: Account) -> str:
         """The file is in safe hands: from now on the session is not here.  The name of what was set aside.
@@ -98,11 +101,10 @@ class Moving:
         if upload != known or len(arrived) != size:
             raise BadInput("the file has not arrived as a whole")
         self._arriving = ("", 0, bytearray())
-        plain = await asyncio.to_thread(unseal, bytes(arrived), secret)
-        try:
+        async with self._sealing:
+            plain = await asyncio.to_thread(unseal, bytes(arrived), secret)
+        with decoding("the session in the file"):
             parcel = msgspec.msgpack.decode(plain, type=Parcel)
-        except msgspec.MsgspecError as error:
-            raise BadInput("the file holds no session that this version understands") from error
         return await self._settle(parcel)
 
     async def _settle(self, parcel: Parcel) -> Account:
