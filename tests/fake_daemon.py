@@ -15,6 +15,8 @@ from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
 from wad.core.message import Thread
 from wad.core.place import Place
+from wad.core.quarantine import Source
+from wad.flow.quarantine import Quarantine
 from wad.flow.recent import Recent
 from wad.groups import Limits
 from wad.loops import Loops
@@ -308,6 +310,7 @@ class FakeStore:
     kind = "sqlite"
     telling: Telling | None = None
     staff: Staff | None = None
+    quarantine: Source | None = None
 
     def __init__(self) -> None:
         self.published: list[AccountStatus] = []
@@ -329,6 +332,9 @@ class FakeDaemon:
         self.clock = FakeClock()
         self.loaded: Any = _Loaded()
         self.loops = Loops(self.clock)
+        self.quarantine = Quarantine(
+            lambda: [source for source in [self.store.quarantine] if source is not None]
+        )
         self.store: Any = FakeStore()
         self.accounts: Any = FakeAccounts(self.clock)
         self.outbound: Any = None

@@ -26,6 +26,7 @@ from wad.config import Loaded
 from wad.core.connection import Patience, State
 from wad.core.errors import Damaged, StateUnwritable, WadError
 from wad.core.lease import Terms
+from wad.core.quarantine import Source
 from wad.engine import EngineOptions, open_engine
 from wad.flow.account import AccountOptions, Surroundings
 from wad.flow.accounts import Accounts
@@ -35,6 +36,7 @@ from wad.flow.importing import Imports
 from wad.flow.leader import Leader
 from wad.flow.moving import Moving
 from wad.flow.outbound import Outbound
+from wad.flow.quarantine import Quarantine
 from wad.flow.tidying import tidy_media
 from wad.groups import Groups, Limits, Undivided, divide
 from wad.home import Homes, StateLock, check_writable
@@ -125,6 +127,7 @@ class Daemon:
         self.backfills = Backfills(
             store, self.bus, Pace(config.engine.backfill_timeout, config.engine.backfill_pause)
         )
+        self.quarantine = Quarantine(self._quarantine_sources)
         self.leader = Leader(
             shared.lease,
             config.instance.id,
@@ -148,6 +151,10 @@ class Daemon:
 
     def _permit(self) -> float:
         return self.leader.valid_for() or 0.0
+
+    def _quarantine_sources(self) -> list[Source]:
+        """Who may have set something aside."""
+        return [source for source in [self.store.quarantine] if source is not None]
 
     @property
     def warnings(self) -> list[str]:

@@ -251,6 +251,48 @@ def _holders(screen: Screen, holders: Any) -> str:
     )
 
 
+def _quarantined(screen: Screen, items: Any) -> str:
+    if not items:
+        return "nothing is in quarantine"
+    heads = ["ITEM", "SINCE", "KIND", "ACCOUNT", "NAME", "REASON"]
+    return screen.table(
+        heads,
+        [
+            [
+                item["id"],
+                local(item["since_ms"]) or "-",
+                item["kind"],
+                item["account"] or "-",
+                item["name"],
+                item["reason"],
+            ]
+            for item in items
+        ],
+    )
+
+
+def _quarantined_item(screen: Screen, reply: Any) -> str:
+    item = reply["item"]
+    pairs = [
+        ("item", item["id"]),
+        ("kind", item["kind"]),
+        ("account", item["account"] or "-"),
+        ("name", plain(item["name"])),
+        ("since", local(item["since_ms"]) or "-"),
+        ("bytes", str(item["size"] or "-")),
+        ("reason", plain(item["reason"])),
+    ]
+    return "\n".join([screen.fields(pairs), *map(plain, reply["detail"].splitlines())])
+
+
+def _retried(screen: Screen, reply: Any) -> str:
+    return f"{reply['item']['id']} ({plain(reply['item']['name'])}): {plain(reply['result'])}"
+
+
+def _dropped(screen: Screen, item: Any) -> str:
+    return f"{item['id']} ({plain(item['name'])}) is forgotten"
+
+
 _RENDERERS: Final[dict[str, Renderer]] = {
     "status": _status,
     "events": _event,
@@ -272,6 +314,10 @@ _RENDERERS: Final[dict[str, Renderer]] = {
     "threads.list": conversation.threads,
     "messages.list": conversation.messages,
     "messages.send": conversation.sent,
+    "quarantine.list": _quarantined,
+    "quarantine.show": _quarantined_item,
+    "quarantine.retry": _retried,
+    "quarantine.drop": _dropped,
     "outbox.list": conversation.entries,
     "outbox.retry": conversation.entry_line,
     "outbox.cancel": conversation.entry_line,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wad.flow.leader import Leader
     from wad.flow.moving import Moving
     from wad.flow.outbound import Outbound
+    from wad.flow.quarantine import Quarantine
     from wad.groups import Limits
     from wad.loops import Loops
     from wad.media import Media
@@ -89,6 +90,11 @@ class Context(Protocol):
     @property
     def loops(self) -> Loops:
         """The long-lived loops, and which of them fail now."""
+        ...
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What was set aside because it could not be handled."""
         ...
 
     @property

@@ -18,6 +18,7 @@ from wad.core.change import Change
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome
 from wad.core.past import Backfill
+from wad.core.quarantine import Source
 
 
 class Cursor(msgspec.Struct, frozen=True, order=True):
@@ -150,6 +151,11 @@ class Store(Protocol):
     @property
     def staff(self) -> Staff | None:
         """Who works here, where the apps have written it down; None where nobody has."""
+        ...
+
+    @property
+    def quarantine(self) -> Source | None:
+        """What of another store's documents could not be handled; None where there is no other store."""
         ...
 
     def reign(

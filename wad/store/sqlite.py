@@ -24,6 +24,7 @@ from wad.core.errors import Fenced, NotFound, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome, advance, same_message
+from wad.core.quarantine import Source
 from wad.database import open_connection, open_reader, transaction, translated
 from wad.store import sqlite_past
 from wad.store.migrations import STEPS
@@ -103,6 +104,11 @@ class SqliteStore:
     @property
     def staff(self) -> Staff | None:
         """Nobody: no app writes here."""
+        return None
+
+    @property
+    def quarantine(self) -> Source | None:
+        """None: nobody else writes here."""
         return None
 
     # --- threads of execution -------------------------------------------------------------------
