@@ -141,6 +141,37 @@ async def test_an_address_that_is_not_verified(keys: KeyServer) -> None:
         assert (await pair(port, user(email_verified=False))).status == 403
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"sub": "anna@example.org", "email_verified": False},
+        {"sub": "anna@example.org", "email": "eve@example.org"},
+        {"sub": "ANNA@example.org", "email": "", "email_verified": True},
+        {"sub": "x", "email": "uid-9"},
+        {"sub": "UID-9", "email": ""},
+        {"sub": "uid:uid-9", "email": ""},
+        {"sub": "x", "email": "uid:uid-9"},
+        {"sub": "x", "email": "\u212aate@example.org"},
+        {"sub": "x", "email": "anna@example.or\u0261"},
+    ],
+)
+async def test_a_name_of_one_kind_is_none_of_the_other(
+    keys: KeyServer, claims: dict[str, Any]
+) -> None:
+    """A uid that equals an administrator's address, an address that equals a uid, letters that only look alike."""
+    admins = "anna@example.org, kate@example.org, uid-9"
+    async with a_site(keys, admins=admins, employees=admins) as (_, port):
+        assert (await pair(port, user(**claims))).status == 403
+
+
+@pytest.mark.parametrize("sub", ["uid-9", "odd@uid"])
+async def test_a_uid_can_be_named_as_one(keys: KeyServer, sub: str) -> None:
+    """With `uid:` also one that has an @ in it, which would be read as an address."""
+    async with a_site(keys, admins="uid:odd@uid,uid:uid-9") as (_, port):
+        assert (await pair(port, user(sub=sub))).status == 200
+        assert (await pair(port, user(sub="x", email="odd@uid"))).status == 403
+
+
 async def test_employees_of_the_configuration_and_of_the_store(keys: KeyServer) -> None:
     """Either makes an employee, who sees no code and pairs nothing."""
     staff = Staff("uid-2")

@@ -180,11 +180,11 @@ class HttpSettings:
     )
     admins: str = setting(
         "",
-        "The users who may do everything: uids or verified e-mail addresses, with commas.",
+        "The users who may do everything: uids or verified e-mail addresses, with commas (uid:X for a uid with @).",
     )
     employees: str = setting(
         "",
-        "The users who may look and send: uids or verified e-mail addresses, with commas.",
+        "The users who may look and send: uids or verified e-mail addresses, with commas (uid:X for a uid with @).",
     )
     user_role: str = setting(
         "none",

@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wad.api.operation import Access
@@ -52,6 +53,40 @@ class Signer:
         return token.claims
 
 
+@dataclass(frozen=True, slots=True)
+class People:
+    """Some users, by uid or by address, and never by the one where the other is meant.
+
+    A uid can be any text where a project makes its own tokens: also somebody else's address.
+    """
+
+    uids: frozenset[str]
+    addresses: frozenset[str]
+
+    @staticmethod
+    def parse(text: str) -> People:
+        """A configured list: a word with an `@` is an address, any other a uid, as is what follows `uid:`."""
+        uids, addresses = set(), set()
+        for word in filter(None, re.split(r"[\s,]+", text)):
+            explicit = word.removeprefix("uid:")
+            if explicit != word or "@" not in word:
+                uids.add(explicit)
+            else:
+                addresses.add(_small(word))
+        return People(frozenset(uids - {""}), frozenset(addresses))
+
+    def has(self, claims: Claims) -> bool:
+        """Whether this user is one of them; an address counts when it was verified."""
+        return claims.sub in self.uids or (
+            claims.email_verified and _small(claims.email) in self.addresses
+        )
+
+
+def _small(address: str) -> str:
+    """In small letters, those of ASCII alone: others may become equal that are not."""
+    return "".join(char.lower() if char.isascii() else char for char in address)
+
+
 class Users:
     """Finds out who a user is, and what they may do."""
 
@@ -63,8 +98,8 @@ class Users:
         staff: Staff | None,
         now: Callable[[], float],
     ) -> None:
-        self._admins = _names(settings.admins)
-        self._employees = _names(settings.employees)
+        self._admins = People.parse(settings.admins)
+        self._employees = People.parse(settings.employees)
         self._else = Access.READ if settings.user_role == "viewer" else None
         self._id_tokens = id_tokens
         self._app_check = app_check
@@ -94,10 +129,9 @@ class Users:
             raise _refused(error, bad.code, str(bad)) from bad
 
     async def _access(self, claims: Claims) -> Access | None:
-        names = {claims.sub} | ({claims.email.lower()} if claims.email_verified else set())
-        if names & self._admins:
+        if self._admins.has(claims):
             return Access.ADMIN
-        if names & self._employees or await self._is_staff(claims.sub):
+        if self._employees.has(claims) or await self._is_staff(claims.sub):
             return Access.OPERATE
         return self._else
 
@@ -112,12 +146,6 @@ class Users:
             self._remembered.clear()
         self._remembered[uid] = found, self._now() + _REMEMBERED
         return found
-
-
-def _names(text: str) -> frozenset[str]:
-    """Uids as they are, addresses in small letters."""
-    words = filter(None, re.split(r"[\s,]+", text))
-    return frozenset(word.lower() if "@" in word else word for word in words)
 
 
 def _refused(error: str, code: str, message: str) -> HttpError:
