@@ -3,26 +3,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
 
-.PHONY: help setup test check demo chaos bench docs lock deb apt-repo lab clean
+.PHONY: help setup test check demo chaos bench docs lock deb apt-repo emulator lab newcomer clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@grep -hE '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-setup: $(READY) ## a virtual environment with everything in it, and the system libraries
-
-$(READY): setup.cfg pyproject.toml requirements.txt tests/setup.sh packaging/tools.sh
-	PYTHON="$(PYTHON)" tests/setup.sh $(VENV)
-	@touch $@
+setup: ## a virtual environment with everything in it, and the system libraries
+	@PYTHON="$(PYTHON)" tests/setup.sh $(VENV)
 
 # How many tests run at once: they wait most of the time, for processes and for each other's answers.
 JOBS ?= 3
 
+# What the tests need beside that: Baileys runs on Node.js, the Firestore emulator on Java, small disks are mounted.
+TEST_TOOLS := node:nodejs npm java:default-jre-headless mount
+
 test: setup check ## every check and every test
-	packaging/tools.sh node:nodejs npm
+	@packaging/tools.sh $(TEST_TOOLS)
+	@$(if $(CI),$(MAKE) --no-print-directory emulator,$(BIN)/python -m tests.missing | sed 's/^/test: /')
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+emulator: setup ## Google's Firestore emulator, for the tests of Firestore: Debian does not have it
+	@tests/firestore/get-emulator.sh $(BIN)/python
 
 check: setup ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .

@@ -3,15 +3,27 @@
 #   packaging/tools.sh COMMAND:PACKAGE|FILE:PACKAGE|PACKAGE ...     PACKAGE alone: there, if a command has its name
 set -eu
 
+PATH="$PATH:/usr/sbin:/sbin" # where an ordinary user does not look, and some of the commands lie
 missing=
 for tool in "$@"; do
     command -v "${tool%%:*}" >/dev/null 2>&1 || [ -e "${tool%%:*}" ] || missing="$missing ${tool#*:}"
 done
 [ -n "$missing" ] || exit 0
 
+die() {
+    echo "setup: $* Not there yet:$missing" >&2
+    exit 1
+}
+command -v apt-get >/dev/null 2>&1 || die "these packages have Debian's names, and there is no apt-get: install what your system calls them."
 sudo=
-[ "$(id -u)" = 0 ] || sudo=sudo
+if [ "$(id -u)" != 0 ]; then
+    sudo=sudo
+    command -v sudo >/dev/null 2>&1 || die "there is no sudo: run 'apt-get install$missing' as root first."
+fi
+
+# sudo passes no environment on, hence env.  Another apt-get may be running, as it does on a machine that just booted.
+apt="$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120"
 echo "setup: installing$missing with ${sudo:+sudo }apt-get"
-$sudo apt-get update -qq
+$apt update || die "the package lists cannot be fetched; the lines above say why."
 # shellcheck disable=SC2086
-DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
+$apt install -y --no-install-recommends $missing >/dev/null || die "apt-get failed; the lines above say why."

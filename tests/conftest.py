@@ -9,6 +9,8 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.missing import says_how
+
 # No timing asserts: a busy machine must not fail a property.
 settings.register_profile(
     "wad", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
@@ -31,9 +33,16 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def _not_skipped(report: Report) -> Report:
-    """In CI a skip is a failure, for its reason: nothing there may be missing."""
-    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+    """A skip says what is missing and how to get it; in CI nothing may be missing.  Else it is a failure."""
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return report
+    why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if os.environ.get("CI"):
         report.outcome = "failed"
-        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.longrepr = f"no test may be skipped in CI.  {why}"
+    elif not says_how(why.removeprefix("Skipped: ")):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"a test is skipped for no other reason than tests.missing.Missing.  {why}"
+        )
     return report

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
-def _as_root(*command: str) -> None:
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    subprocess.run([*sudo, *command], check=True, capture_output=True, text=True)
+from tests.missing import as_root
 
 
 @contextmanager
@@ -20,11 +16,11 @@ def a_disk(at: Path, size: str) -> Iterator[Path]:
     """A disk of `size` (as mount says it: 100k, 200m) at a directory, ours to write while the block runs."""
     at.mkdir(parents=True, exist_ok=True)
     options = f"size={size},mode=700,uid={os.geteuid()},gid={os.getegid()}"
-    _as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(at))
+    as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(at))
     try:
         yield at
     finally:
-        _as_root("umount", "-l", str(at))
+        as_root("umount", "-l", str(at))
 
 
 def fill(file: Path) -> None:

@@ -73,6 +73,14 @@ class Line:
         await until(lambda: self.wad.status.qr, "a QR code")
         return self.wad.status.qr
 
+    async def restart(self) -> None:
+        """Restart it, and wait until the worker that runs now has ended; the next one may run by then."""
+        worker = self.wad.worker
+        assert worker is not None
+        self.wad.restart()
+        async with asyncio.timeout(30):
+            await asyncio.shield(worker.ended)
+
     @property
     def pid(self) -> int:
         """Its worker's process."""

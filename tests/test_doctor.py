@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 from tests.audit.damage import copy_message, ids
 from tests.daemons import Daemon, a_daemon
 from tests.disks import a_disk
+from tests.missing import as_root
 from tests.test_system import System
 from tests.whatsapp import WhatsApp
 
@@ -137,10 +139,13 @@ async def test_files_of_another_user(place: Path) -> None:
     async with a_daemon(place, engine="simulator") as daemon:
         restored = daemon.state / "sessions/shop.backup"
         restored.write_bytes(b"x")
-        shutil.chown(restored, 65534, 65534)
+        as_root("chown", "nobody:nogroup", str(restored))
         checks = await examined(daemon, code=2)
     assert ill(checks) == EMPTY | {"sessions_writable": "FAIL"}
-    assert checks["sessions_writable"]["fix"][0] == f"chown -R root: {daemon.state}/sessions"
+    assert (
+        checks["sessions_writable"]["fix"][0]
+        == f"chown -R {getpass.getuser()}: {daemon.state}/sessions"
+    )
 
 
 async def test_keys_that_others_may_read(place: Path) -> None:

@@ -105,8 +105,7 @@ async def test_a_code_that_is_scanned_before_the_network_drops(tmp_path: Path) -
         await line.whatsapp.phone.scan(line.wad.status.qr)
         await world.server.wait_stalled()
         await until(lambda: line.wad.status.paired, "the pairing")
-        line.wad.restart()
-        await until(lambda: line.wad.worker is None, "the worker's end")
+        await line.restart()
         world.server.stalling = False
         await line.until(State.CONNECTED)
         assert line.wad.status.qr == ""

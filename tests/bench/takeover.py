@@ -34,10 +34,7 @@ _TERMS: Final = {
 @asynccontextmanager
 async def a_database() -> AsyncIterator[Access]:
     """An empty one, in an emulator of its own."""
-    script, why = find()
-    if script is None:
-        raise SystemExit(why)
-    with an_emulator(script) as port:
+    with an_emulator(find()) as port:
         access = Access(project="demo-bench", emulator=f"127.0.0.1:{port}")
         await warm_up(access)
         yield access

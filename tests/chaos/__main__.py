@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import dataclasses
 import json
-import os
 import secrets
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from tests.chaos import machines
 from tests.chaos.machines import Outcome
 from tests.chaos.run import Result, run, summary
 from tests.chaos.scenario import Kind, draw
+from tests.missing import ROOT, Missing, may_be_root
 
 
 def kinds_of(text: str) -> tuple[Kind, ...]:
@@ -90,8 +90,8 @@ def main() -> int:
         "--lease", action="store_true", help="three machines that share one Firestore (LEASE=1)"
     )
     given = parser.parse_args()
-    if Kind.DISK in given.kind and not given.lease and os.geteuid() != 0:
-        parser.error("the small disk is mounted by root; name other kinds (KIND=...)")
+    if Kind.DISK in given.kind and not given.lease and not may_be_root():
+        parser.error(f"{Missing(*ROOT)}, or name other kinds than disk (KIND=...)")
     one = [given.seed] if given.seed is not None else None
     seeds = one or [secrets.randbelow(10**9) for _ in range(given.runs)]
     # One directory for each series, so that it can be removed by name while another series runs.

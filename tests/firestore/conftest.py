@@ -18,10 +18,7 @@ _PROJECTS: Final = itertools.count(1)
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[int]:
     """The port of an emulator that all tests share; skipped where there is none."""
-    script, why = find()
-    if script is None:
-        pytest.skip(why)
-    with an_emulator(script) as port:
+    with an_emulator(find()) as port:
         asyncio.run(warm_up(Access(project="demo-warm", emulator=f"127.0.0.1:{port}")))
         yield port
 

@@ -1,14 +1,9 @@
-"""Google's Firestore emulator, started by the tests: real gRPC, real transactions, real watches.
-
-It is found by the environment variable WAD_FIRESTORE_EMULATOR (the path of its start script) or in the usual places of
-the Google Cloud CLI, and needs Java.
-"""
+"""Google's Firestore emulator, started by the tests: real gRPC, real transactions, real watches."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,33 +14,21 @@ from pathlib import Path
 from typing import Final
 
 from tests.daemons import free_port
+from tests.missing import EMULATOR, JAVA, Missing, emulator, java
 from wad.store.firestore.access import Access
 from wad.store.firestore.client import Client, Firestore, Snapshot
 
-_SCRIPT: Final = "platform/cloud-firestore-emulator/cloud_firestore_emulator"
-_PLACES: Final = (
-    "/usr/lib/google-cloud-sdk",
-    "/usr/share/google-cloud-sdk",
-    "/opt/google-cloud-sdk",
-    "/snap/google-cloud-cli/current",
-    "~/google-cloud-sdk",
-)
 _PATIENT: Final = 60.0
 
 
-def find() -> tuple[Path | None, str]:
-    """The start script; or None and what is missing."""
-    if shutil.which(os.environ.get("JAVA", "java")) is None:
-        return None, "the Firestore emulator needs Java (apt-get install default-jre-headless)"
-    named = os.environ.get("WAD_FIRESTORE_EMULATOR")
-    candidates = [Path(named)] if named else [Path(p).expanduser() / _SCRIPT for p in _PLACES]
-    for candidate in candidates:
-        if candidate.exists():
-            return candidate, ""
-    return None, (
-        "the Firestore emulator is not installed (apt-get install google-cloud-cli-firestore-emulator from Google's"
-        " repository, or gcloud components install cloud-firestore-emulator); WAD_FIRESTORE_EMULATOR names its script"
-    )
+def find() -> Path:
+    """The start script.  Raises Missing, which skips a test, where there is none, or no Java."""
+    if java() is None:
+        raise Missing(*JAVA)
+    script = emulator()
+    if script is None:
+        raise Missing(*EMULATOR)
+    return script
 
 
 @contextmanager
