@@ -97,7 +97,7 @@ class Daemon:
         try:
             request = wire.Request(1, method, params)
             writer.write(wire.encode(wire.HELLO) + wire.encode(request))
-            decoder = wire.Decoder()
+            decoder = wire.Decoder(wire.REPLY)
             while data := await reader.read(1 << 16):
                 for frame in decoder.feed(data):
                     if frame == wire.HELLO:

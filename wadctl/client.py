@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from wad.core.errors import BadInput, DaemonDown, Denied, TimedOut, WadError
-from wad.core.wire import HELLO, Decoder, Frame, Item, Request, Response, check_hello, encode
+from wad.core.wire import HELLO, REPLY, Decoder, Frame, Item, Request, Response, check_hello, encode
 
 _CHUNK: Final = 64 << 10
 
@@ -28,7 +28,7 @@ class Client:
         self._timeout = timeout
         self._clock = clock
         self._socket: socket.socket | None = None
-        self._decoder = Decoder()
+        self._decoder = Decoder(REPLY)
         self._frames: list[Frame] = []
         self._greeted = False
         self._last_id = 0
@@ -81,7 +81,7 @@ class Client:
         data = b""
         if self._socket is None:
             self._socket = self._connect()
-            self._decoder, self._frames, self._greeted = Decoder(), [], False
+            self._decoder, self._frames, self._greeted = Decoder(REPLY), [], False
             data = encode(HELLO)
         self._last_id += 1
         try:

@@ -9,23 +9,45 @@ The shapes are those of MessagePack-RPC.  Both the control socket and a worker's
 comes first, so that what is too large is refused before any of it is kept.  On the control socket each side begins
 with HELLO, which carries the version of this protocol: a wadctl and a daemon of different packages understand each
 other, or say that they do not.
+
+A frame is counted before it is decoded (`Limits`): a byte of MessagePack may become 72 bytes of Python.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import msgpack
 
-from wad.core.errors import BadInput, WadError
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, InvalidData, WadError
 
 MAX_FRAME: Final = 4 << 20
 """Bytes of one frame, without its length."""
+MAX_METHOD: Final = 100
+"""Characters of a method's name."""
 PROTOCOL: Final = 1
 """The version; a change that an older side would misread makes it greater."""
 _LENGTH: Final = 4
+_MAX_ID: Final = 2**63 - 1
+_MAX_ERROR: Final = 4000  # characters of an error's text that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one frame may hold: bytes, values (lists, maps, keys and all they hold), and lists within lists."""
+
+    size: int = MAX_FRAME
+    values: int = 10_000
+    depth: int = 32
+
+
+REQUEST: Final = Limits()
+"""For who answers: what a client or a worker may send.  At most 0.8 MB of Python beside the texts themselves."""
+REPLY: Final = Limits(values=1_000_000)
+"""For who asked the daemon, whose answers are as long as what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +61,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer: an error, or a result."""
+    """The answer: an error, or a result.  Id 0 is about the connection itself."""
 
     id: int
     error: WadError | None
@@ -87,7 +109,7 @@ HELLO: Final = Notice("hello", [PROTOCOL])
 def check_hello(frame: Frame) -> None:
     """Raise BadInput unless this is the HELLO of a side that speaks our version."""
     match frame:
-        case Notice("hello", [int(version), *_]):
+        case Notice("hello", [version, *_]) if type(version) is int:
             if version != PROTOCOL:
                 raise BadInput(
                     f"the other side speaks version {version} of the protocol, this one {PROTOCOL}",
@@ -98,46 +120,138 @@ def check_hello(frame: Frame) -> None:
 
 
 class Decoder:
-    """Turns received bytes into frames.  Raises BadInput for anything that is no frame, or too large."""
+    """Turns received bytes into frames.  Raises InvalidData for anything that is no frame, or too large.
 
-    def __init__(self, max_frame: int = MAX_FRAME) -> None:
+    After that it is of no more use: where the next frame begins is not known.
+    """
+
+    def __init__(self, limits: Limits = REQUEST) -> None:
         self._buffer = bytearray()
-        self._max_frame = max_frame
+        self._limits = limits
+
+    @property
+    def waiting(self) -> int:
+        """Bytes kept of a frame that is not whole."""
+        return len(self._buffer)
+
+    @property
+    def wanted(self) -> int:
+        """Bytes of the frame that is not whole, its length included; 0 where that is not known yet."""
+        if len(self._buffer) < _LENGTH:
+            return 0
+        return _LENGTH + int.from_bytes(self._buffer[:_LENGTH], "big")
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that are whole now."""
         self._buffer += data
-        while len(self._buffer) >= _LENGTH:
-            length = int.from_bytes(self._buffer[:_LENGTH], "big")
-            if length > self._max_frame:
-                raise BadInput(
-                    f"not a frame, or one of {length} bytes; {self._max_frame} are taken"
+        while (end := self.wanted) > 0:
+            if end - _LENGTH > self._limits.size:
+                raise InvalidData(
+                    f"not a frame, or one of {end - _LENGTH} bytes; {self._limits.size} are taken"
                 )
-            end = _LENGTH + length
             if len(self._buffer) < end:
                 return
-            body = bytes(self._buffer[_LENGTH:end])
-            del self._buffer[:end]
-            yield _frame(_unpacked(body))
+            body = bytes(memoryview(self._buffer)[_LENGTH:end])
+            del self._buffer[:end]  # moves nothing: a bytearray begins further on
+            yield _frame(_unpacked(body, self._limits))
 
 
-def _unpacked(body: bytes) -> object:
-    try:
+# --- counting -----------------------------------------------------------------------------------
+
+_NUMBERS: Final = (4, 8, 1, 2, 4, 8, 1, 2, 4, 8)  # bytes of 0xca ... 0xd3
+_EXTENSIONS: Final = frozenset((*range(0xC7, 0xCA), *range(0xD4, 0xD9)))
+
+
+def _scalar(head: int) -> int:
+    """Bytes of a value with this first byte; 0 where more must be looked at."""
+    if head < 0x80 or head >= 0xE0 or head in (0xC0, 0xC2, 0xC3):
+        return 1
+    if 0xA0 <= head < 0xC0:
+        return 1 + head - 0xA0
+    return 1 + _NUMBERS[head - 0xCA] if 0xCA <= head < 0xD4 else 0
+
+
+_SCALARS: Final = tuple(map(_scalar, range(256)))
+_TEXTS: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+"""Texts and bytes whose length follows, and how many bytes that has."""
+_LISTS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+"""Lists and maps whose length follows: the bytes of that, and the values for each of it."""
+
+
+def _check(body: bytes, limits: Limits) -> None:
+    """Raise InvalidData where a body holds more than it may; the work is bounded by the limits, nothing is built."""
+    at, found, pending = 0, 0, 1
+    outer: list[int] = []
+    while True:
+        while not pending:
+            if not outer:
+                return  # what follows is the decoder's to refuse
+            pending = outer.pop()
+        if at >= len(body):
+            raise InvalidData("a frame is cut short")
+        head = body[at]
+        pending -= 1
+        found += 1
+        if step := _SCALARS[head]:
+            at += step
+        elif (width := _TEXTS.get(head)) is not None:
+            at += 1 + width + int.from_bytes(body[at + 1 : at + 1 + width], "big")
+        else:
+            at, inside = _opened(body, at, head)
+            if inside > limits.values - found:
+                raise InvalidData(f"a frame holds more than {limits.values} values")
+            if len(outer) >= limits.depth:
+                raise InvalidData(f"a frame is nested more than {limits.depth} deep")
+            outer.append(pending)
+            pending = inside
+        if found > limits.values:
+            raise InvalidData(f"a frame holds more than {limits.values} values")
+
+
+def _opened(body: bytes, at: int, head: int) -> tuple[int, int]:
+    """Where what is in a list or a map begins, and how many values that is."""
+    if 0x80 <= head < 0x90:
+        return at + 1, 2 * (head - 0x80)
+    if 0x90 <= head < 0xA0:
+        return at + 1, head - 0x90
+    if head in _LISTS:
+        width, each = _LISTS[head]
+        return at + 1 + width, each * int.from_bytes(body[at + 1 : at + 1 + width], "big")
+    raise InvalidData(
+        "a frame holds an extension of MessagePack" if head in _EXTENSIONS else "not MessagePack"
+    )
+
+
+def _unpacked(body: bytes, limits: Limits) -> object:
+    with decoding("a frame"):
+        _check(body, limits)
         return msgpack.unpackb(body, strict_map_key=True)
-    except Exception as error:  # msgpack raises ValueError and a family of its own
-        raise BadInput(f"not a frame: {type(error).__name__}: {error}") from error
+
+
+# --- shapes -------------------------------------------------------------------------------------
 
 
 def _frame(shape: object) -> Frame:
     match shape:
-        case [0, int(ident), str(method), params]:
+        case [0, ident, str(method), params] if _is_id(ident) and 0 < len(method) <= MAX_METHOD:
             return Request(ident, method, params)
-        case [1, int(ident), None, result]:
+        case [1, ident, None, result] if _is_id(ident, least=0):
             return Response(ident, None, result)
-        case [1, int(ident), error, _]:
-            return Response(ident, WadError.from_wire(error), None)
-        case [2, str(method), params]:
+        case [1, ident, dict(error), _] if _is_id(ident, least=0):
+            return Response(ident, _error(error), None)
+        case [2, str(method), params] if 0 < len(method) <= MAX_METHOD:
             return Notice(method, params)
-        case [3, int(ident), item]:
+        case [3, ident, item] if _is_id(ident):
             return Item(ident, item)
-    raise BadInput("not a frame: none of the known shapes")
+    raise InvalidData("not a frame: none of the known shapes")
+
+
+def _is_id(value: object, least: int = 1) -> TypeGuard[int]:
+    return type(value) is int and least <= value <= _MAX_ID  # True is an int to Python
+
+
+def _error(wire: dict[Any, Any]) -> WadError:
+    texts = {name: wire.get(name, "") for name in ("code", "message", "hint")}
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise InvalidData("not a frame: an error without words")
+    return WadError.from_wire({name: text[:_MAX_ERROR] for name, text in texts.items()})

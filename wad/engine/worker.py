@@ -316,7 +316,7 @@ def serve(worker: Worker, link: Link, sock: socket.socket, permission: Permissio
     # A probe must never wait behind a call that hangs: it is how the daemon finds out that one does.
     pools = {"probe": ThreadPoolExecutor(1, "probe")}
     calls = ThreadPoolExecutor(4, "call")
-    decoder = wire.Decoder()
+    decoder = wire.Decoder(wire.REPLY)
 
     def respond(request: wire.Request) -> None:
         try:
