@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon, engine, firestore, growth, http, idling, takeover
+from tests.bench import daemon, engine, firestore, growth, http, idling, many, takeover
 from tests.bench.measure import Figure
 
 MEASURES = (
@@ -28,6 +28,7 @@ MEASURES = (
     firestore.firestore_batch,
     idling.idle,
     idling.restart_same_host,
+    many.restart_accounts,
 )
 
 

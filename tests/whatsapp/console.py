@@ -1,4 +1,4 @@
-"""The commands of the test server for people: who is on it, and what they say; mishaps.py: what goes wrong."""
+"""The commands of the test server for people: who is on it, and what they say; mishaps.py: what goes wrong; crowd.py: all at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.whatsapp import contents
+from tests.whatsapp.crowd import Crowd
 from tests.whatsapp.history import Conversation, Line
 from tests.whatsapp.mishaps import Mishaps
 from tests.whatsapp.server import WhatsApp
@@ -14,7 +15,7 @@ from tests.whatsapp.server import WhatsApp
 Command = Callable[..., Awaitable[object]]
 
 
-class Console(Mishaps):
+class Console(Crowd):
     """Each public method is a command: its docstring is its help, its arguments are words.
 
     It answers with something that JSON can hold, or None.
@@ -24,7 +25,7 @@ class Console(Mishaps):
         super().__init__(server)
         self.commands: dict[str, Command] = {
             name: getattr(self, name)
-            for kind in (Console, Mishaps)
+            for kind in (Console, Crowd, Mishaps)
             for name in vars(kind)
             if not name.startswith("_") and name != "run"
         }
