@@ -18,6 +18,7 @@ from wad.core.connection import (
     Due,
     Ended,
     Input,
+    Launched,
     LoggedOut,
     Lost,
     Outdated,
@@ -226,6 +227,7 @@ EVENTS = st.one_of(
     st.just(Stop()),
     st.builds(Pair, st.floats(0, 1000), paired=st.booleans()),
     st.just(Restart()),
+    st.just(Launched()),
     st.builds(QrShown, st.text(max_size=3)),
     st.just(QrOver()),
     st.just(Paired()),
@@ -268,6 +270,15 @@ def test_laws_of_the_machine(events: list[tuple[Input, float]], chance: float) -
         assert (status.worker_until is not None) == (
             status.worker and status.state is not State.CONNECTED
         ), "a worker that is not connected has its time, and nothing else has"
+        assert status.settles_at is None or (
+            status.state is State.CONNECTED and status.attempts > 0
+        ), "only what is connected can settle, and only failures are forgotten"
+        assert status.launched_at is None or status.worker, "what was launched is wanted"
+        if status.attempts < before.attempts and status.state in WORKING:
+            lasted = before.state is State.CONNECTED and now - before.since >= PATIENCE.stable
+            assert lasted or isinstance(event, Begin | Pair | Restart | QrShown), (
+                "only a stable minute, or a person, makes failures forgotten"
+            )
         if status.state is State.RECONNECTING:
             assert status.worker or status.retry_at is not None, (
                 "an outage always ends in another try"

@@ -132,7 +132,8 @@ class Run:
         stop = f", stopped in {self.stop_s:.1f} s" if self.stop_s else ""
         return (
             f"{self.accounts}: {self.seconds:.1f} s (daemon {self.daemon_s:.1f}, server {self.server_s:.1f} CPU s;"
-            f" /healthz {self.answers}; {self.epochs} lost leases, {self.restarts} restarts, load {self.load:.1f}{stop})"
+            f" /healthz {self.answers}; {self.epochs} lost leases, {self.restarts} restarts,"
+            f" load {self.load:.1f}{stop})"
         )
 
 
@@ -198,7 +199,9 @@ async def restart_accounts() -> Sequence[Figure]:
     Then the network goes for 20 s: how long after its return all are connected.  Meanwhile `/healthz` is asked 20 times
     a second, by a process of its own.
     """
-    counts = tuple(int(word) for word in os.environ.get("ACCOUNTS", "").split(",") if word) or _COUNTS
+    counts = (
+        tuple(int(word) for word in os.environ.get("ACCOUNTS", "").split(",") if word) or _COUNTS
+    )
     soak = float(os.environ.get("SOAK", "0"))
     runs: list[Run] = []
     async with _world() as world:
@@ -212,13 +215,13 @@ async def restart_accounts() -> Sequence[Figure]:
         await world.daemon.end()
         stop_s = time.monotonic() - stopping
     told = "; ".join(str(run) for run in runs)
-    first, last = runs[0], runs[-1]
+    first, last = (run.seconds / run.accounts for run in (runs[0], runs[-1]))
     worst = max(run.answers.worst_ms for run in (*runs, back))
     return [
-        Figure("restart_accounts", last.seconds / last.accounts, "s/account", None, told, first.seconds / first.accounts),
+        Figure("restart_accounts", last, "s/account", None, told, first),
         Figure("restart_accounts_healthz", worst, "ms", 100, f"the outage: {back}", 1.0),
         Figure("restart_accounts_leases", sum(run.epochs for run in (*runs, back)), "", 0, "leases lost", 1.0),
-        Figure("restart_accounts_stop", stop_s, "s", 12.0, f"{last.accounts} accounts are stopped", 1.0),
+        Figure("restart_accounts_stop", stop_s, "s", 12.0, f"{world.accounts} accounts are stopped", 1.0),
         Figure("reconnect_accounts", back.seconds, "s", None, "after an outage of 20 s", 1.0),
         *figures,
     ]  # fmt: skip

@@ -38,7 +38,7 @@ while True:
 
 
 class Server:
-    """The WhatsApp of `python -m tests.whatsapp`, in a process of its own; `ask` gives it one command of its console."""
+    """The WhatsApp of `python -m tests.whatsapp`, in a process of its own; `ask` gives it a command of its console."""
 
     def __init__(self, process: Process, environ: dict[str, str]) -> None:
         self._process = process

@@ -1,4 +1,7 @@
-"""The commands of the test server for people: who is on it, and what they say; mishaps.py: what goes wrong; crowd.py: all at once."""
+"""The commands of the test server for people: who is on it, and what they say.
+
+mishaps.py: what goes wrong; crowd.py: all at once.
+"""
 
 from __future__ import annotations
 

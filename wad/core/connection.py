@@ -6,6 +6,8 @@ and nothing in here removes one.
 Rule 3: a QR code is shown only while somebody asked for it (the pairing window), and never because of an outage.
 Rule 4: a worker that gets nowhere is replaced.  The library may dial, wait or show an old code for ever without a word,
 and its own pauses between tries grow without bound.
+Rule 5: a login is no success until it has lasted.  Failures in a row are forgotten after a stable minute of connection,
+however often an account logs in before that; the first try after one comes at once.
 
     passive        this instance does not hold the lease; no worker
     connecting     a worker runs and has not connected yet
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
 from typing import Final, assert_never
 
 from wad.core.errors import Conflict
@@ -79,6 +82,11 @@ class Pair:
 
     until: float
     paired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """Its worker process was started; until then it may have waited for its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +166,12 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The time of `retry_at`, or the end of the pairing window, has come."""
+    """The time of `retry_at`, `worker_until` or `settles_at`, or the end of the pairing window, has come."""
 
 
 Input = (
-    Begin | StepDown | Stop | Pair | Restart | QrShown | QrOver | Paired | Connected | Lost | Ended | LoggedOut
-    | Replaced | Banned | Outdated | Broken | Due
+    Begin | StepDown | Stop | Pair | Launched | Restart | QrShown | QrOver | Paired | Connected | Lost | Ended
+    | LoggedOut | Replaced | Banned | Outdated | Broken | Due
 )  # fmt: skip
 
 # --- where it stands, and the rules -------------------------------------------------------------
@@ -173,20 +181,23 @@ Input = (
 class Status:
     """Where an account stands.  Times are monotonic seconds.
 
-    `worker`: a worker process should run now.  `worker_until`: when it is replaced, unless it gets further before.
-    `retry_at`: when to start the next one.  `attempts`: failures in a row.
+    `worker`: a worker process should run now.  `launched_at`: when it was started, None while it waits for its turn.
+    `worker_until`: when it is replaced, unless it gets further before.  `retry_at`: when to start the next one.
+    `attempts`: failures in a row.  `settles_at`: when they are forgotten, if the connection lasts until then.
     """
 
     state: State = State.PASSIVE
     reason: str = "the lease is not held"
     since: float = 0.0
     worker: bool = False
+    launched_at: float | None = None
     worker_until: float | None = None
     paired: bool = False
     qr: str = ""
     retry_at: float | None = None
     pair_until: float | None = None
     attempts: int = 0
+    settles_at: float | None = None
 
     @property
     def action(self) -> str:
@@ -224,7 +235,9 @@ class Patience:
 
     Between tries `base`, doubled up to `cap`; `outdated` is slow, since only an upgrade helps.  A worker may take
     `library` to connect, or to connect again, by itself; a code is followed by the next one within `code` (the library
-    changes it after 60 s at most).
+    changes it after 60 s at most), and a list of codes is asked for `lists` after the one before.  A connection that was kept for `stable` is a success.  The library reconnects by
+    itself, and at once, after the first losses before that; after `losses` in a row (a number) the worker is ended, and
+    the next one waits as after a failure, `stable` at most.
     """
 
     base: float = 1.0
@@ -233,6 +246,9 @@ class Patience:
     banned: float = 900.0
     library: float = 120.0
     code: float = 75.0
+    lists: float = 5.0
+    stable: float = 60.0
+    losses: int = 3
 
     def delay(self, attempts: int, chance: float) -> float:
         """Capped exponential delay before try number `attempts`; `chance` in [0, 1) is the jitter."""
@@ -247,6 +263,10 @@ def step(status: Status, event: Input, now: float, chance: float, patience: Pati
     state does not allow.
     """
     after = _step(status, event, now, chance, patience)
+    if after.settles_at is not None and after.state is not State.CONNECTED:
+        after = replace(after, settles_at=None)
+    if after.launched_at is not None and not after.worker:
+        after = replace(after, launched_at=None)
     return after if after.state is status.state else replace(after, since=now)
 
 
@@ -264,6 +284,8 @@ def _step(status: Status, event: Input, now: float, chance: float, patience: Pat
             return _restart(status, now)
         case Due():
             return _due(status, now, now + patience.library)
+        case Launched():
+            return _launched(status, now, patience)
         case _ if status.state not in WORKING:
             return status  # a late word of a worker that is being ended
         case QrShown() | QrOver() | Connected() | Lost() if not status.worker:
@@ -271,16 +293,13 @@ def _step(status: Status, event: Input, now: float, chance: float, patience: Pat
         case QrShown(code):
             return _qr(status, code, now + patience.code)
         case QrOver():
-            return replace(status, qr="", worker=False, worker_until=None, retry_at=now)
+            return _qr_over(status, now, patience)
         case Paired():
             return _paired(status, now, patience)
         case Connected():
-            return replace(
-                status, state=State.CONNECTED, reason="logged in", paired=True, qr="",
-                worker_until=None, retry_at=None, pair_until=None, attempts=0,
-            )  # fmt: skip
+            return _connected(status, now, patience)
         case Lost(why):
-            return _lost(status, why, now + patience.library)
+            return _lost(status, why, now, chance, patience)
         case Ended(why):
             return _ended(status, why, now, chance, patience)
         case LoggedOut(why):
@@ -288,11 +307,11 @@ def _step(status: Status, event: Input, now: float, chance: float, patience: Pat
         case Replaced():
             return _rest(status, State.REPLACED, "another client logged in with this session")
         case Banned(seconds, why):
-            wait = seconds or patience.banned
-            return replace(_rest(status, State.BANNED, why), retry_at=now + wait)
+            wait = seconds if 0 < seconds < inf else patience.banned
+            return _refused(status, State.BANNED, why, wait, now, chance, patience)
         case Outdated(why):
             wait = patience.outdated * (0.5 + chance / 2)
-            return replace(_rest(status, State.OUTDATED, why), retry_at=now + wait)
+            return _refused(status, State.OUTDATED, why, wait, now, chance, patience)
         case Broken(why):
             return _rest(status, State.FAILED, why)
         case _:
@@ -301,6 +320,27 @@ def _step(status: Status, event: Input, now: float, chance: float, patience: Pat
 
 def _rest(status: Status, state: State, reason: str) -> Status:
     return Status(state=state, reason=reason, since=status.since, paired=status.paired)
+
+
+def _failures(status: Status, now: float, patience: Patience) -> int:
+    """Failures in a row before this one: none where the connection had lasted."""
+    lasted = status.state is State.CONNECTED and now - status.since >= patience.stable
+    return 0 if lasted else status.attempts
+
+
+def _refused(
+    status: Status,
+    state: State,
+    why: str,
+    wait: float,
+    now: float,
+    chance: float,
+    patience: Patience,
+) -> Status:
+    """WhatsApp names the wait; one that is too short does not make the account spin."""
+    failures = _failures(status, now, patience)
+    wait = max(wait, patience.delay(failures, chance))
+    return replace(_rest(status, state, why), retry_at=now + wait, attempts=failures + 1)
 
 
 def _begin(status: Status, elsewhere: str, worker_until: float) -> Status:
@@ -333,12 +373,34 @@ def _restart(status: Status, now: float) -> Status:
         raise Conflict("cannot restart: this instance is passive", hint="ask the active instance")
     if status.state in ENDED:
         raise Conflict(f"the account is {status.state}: nothing runs", hint=status.action)
-    return replace(status, worker=False, worker_until=None, retry_at=now, attempts=0)
+    return replace(
+        status, reason="restarting", worker=False, worker_until=None, retry_at=now, attempts=0
+    )
+
+
+def _launched(status: Status, now: float, patience: Patience) -> Status:
+    """The time that it waited for its turn is not the worker's."""
+    if not status.worker:
+        return status
+    until = None if status.worker_until is None else now + patience.library
+    return replace(status, launched_at=now, worker_until=until)
+
+
+def _connected(status: Status, now: float, patience: Patience) -> Status:
+    if status.state is State.CONNECTED:
+        return status
+    return replace(
+        status, state=State.CONNECTED, reason="logged in", paired=True, qr="",
+        worker_until=None, retry_at=None, pair_until=None,
+        settles_at=now + patience.stable if status.attempts else None,
+    )  # fmt: skip
 
 
 def _due(status: Status, now: float, worker_until: float) -> Status:
     if status.pair_until is not None and now >= status.pair_until and not status.paired:
         return _rest(status, State.AWAITING_SCAN, "nobody scanned the code in time")
+    if status.settles_at is not None and now >= status.settles_at:
+        status = replace(status, attempts=0, settles_at=None)
     if status.worker:
         return _give_up(status, now)
     if status.retry_at is None or now < status.retry_at:
@@ -383,14 +445,32 @@ def _paired(status: Status, now: float, patience: Patience) -> Status:
     return replace(fresh, retry_at=now, pair_until=None)
 
 
-def _lost(status: Status, why: str, worker_until: float) -> Status:
+def _qr_over(status: Status, now: float, patience: Patience) -> Status:
+    """The next list is asked for at once; should WhatsApp give none at all, not without a pause."""
+    soonest = now if status.launched_at is None else status.launched_at + patience.lists
+    return replace(status, qr="", worker=False, worker_until=None, retry_at=max(now, soonest))
+
+
+def _lost(status: Status, why: str, now: float, chance: float, patience: Patience) -> Status:
     if not status.paired:
         return replace(status, qr="", reason=why)
-    # Counted from the first loss: the library tells of some of its tries, and not of others.
+    if status.state is not State.CONNECTED:
+        # Counted from the first loss: the library tells of some of its tries, and not of others.
+        until = status.worker_until if status.worker_until is not None else now + patience.library
+        return replace(status, state=State.RECONNECTING, reason=why, worker_until=until)
+    lost = replace(status, state=State.RECONNECTING, reason=why)
+    if now - status.since >= patience.stable:
+        return replace(lost, worker_until=now + patience.library, attempts=0)
+    lost = replace(lost, attempts=status.attempts + 1)
+    if lost.attempts < patience.losses:
+        return replace(lost, worker_until=now + patience.library)
     return replace(
-        status, state=State.RECONNECTING, reason=why,
-        worker_until=status.worker_until if status.worker_until is not None else worker_until,
-    )  # fmt: skip
+        lost,
+        reason=f"{why}; no connection lasted, {lost.attempts} times in a row",
+        worker=False,
+        worker_until=None,
+        retry_at=now + min(patience.stable, patience.delay(status.attempts, chance)),
+    )
 
 
 def _ended(status: Status, why: str, now: float, chance: float, patience: Patience) -> Status:
@@ -398,14 +478,12 @@ def _ended(status: Status, why: str, now: float, chance: float, patience: Patien
         reason = "not paired yet" if status.worker else status.reason
         return _rest(status, State.AWAITING_SCAN, reason)
     # An end that was asked for (restart, a used-up list of codes) already has its time and is no failure.
-    planned = not status.worker and status.retry_at is not None
+    planned = status.retry_at if not status.worker else None
+    state = State.RECONNECTING if status.paired else status.state
+    ended = replace(status, state=state, qr="", worker=False, worker_until=None)
+    if planned is not None:
+        return replace(ended, retry_at=max(now, planned))
+    failures = _failures(status, now, patience)
     return replace(
-        status,
-        state=State.RECONNECTING if status.paired else status.state,
-        reason="restarting" if planned else why,
-        qr="",
-        worker=False,
-        worker_until=None,
-        retry_at=now if planned else now + patience.delay(status.attempts, chance),
-        attempts=status.attempts + (not planned),
+        ended, reason=why, retry_at=now + patience.delay(failures, chance), attempts=failures + 1
     )

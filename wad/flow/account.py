@@ -346,7 +346,10 @@ class Account:
             await self._pause()
 
     async def _pause(self) -> None:
-        wanted = (self.status.retry_at, self.status.worker_until, self.status.pair_until)
+        status = self.status
+        # The worker's time is counted from its start, not from when it was wanted.
+        until = None if self.worker is None else status.worker_until
+        wanted = (status.retry_at, until, status.pair_until, status.settles_at)
         times = [at for at in wanted if at is not None]
         left = None if not times else max(0.0, min(times) - self.clock.monotonic())
         try:
@@ -379,6 +382,7 @@ class Account:
         self.worker = worker
         self.worker_started_ms = self.clock.wall_ms()
         worker.ended.add_done_callback(self._ended)
+        self.tell(connection.Launched())
 
     def _ended(self, why: asyncio.Future[str]) -> None:
         self.worker = None

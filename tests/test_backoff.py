@@ -1,0 +1,238 @@
+"""Back-off of an account: whatever a worker does, an account that does not stay connected is tried ever more seldom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wad.core.connection import (
+    Banned,
+    Begin,
+    Connected,
+    Due,
+    Ended,
+    Input,
+    Launched,
+    Lost,
+    Pair,
+    Patience,
+    QrOver,
+    QrShown,
+    State,
+    Status,
+    step,
+)
+
+PATIENCE = Patience()
+HOUR = 3600.0
+
+Life = Sequence[tuple[float, Input]]
+"""What one worker says, and how many seconds after what it said before; it ends with an Ended, or goes on for ever."""
+
+
+@dataclass
+class Trial:
+    """An account, and workers that live as they are told."""
+
+    chance: float = 0.5
+    now: float = 0.0
+    status: Status = field(default_factory=Status)
+    launches: int = 0
+    logins: int = 0
+
+    def tell(self, event: Input) -> None:
+        """One step."""
+        if isinstance(event, Connected) and self.status.worker:
+            self.logins += self.status.state is not State.CONNECTED
+        self.status = step(self.status, event, self.now, self.chance, PATIENCE)
+
+    def _due(self) -> float | None:
+        status = self.status
+        times = (status.retry_at, status.worker_until, status.pair_until, status.settles_at)
+        return min((at for at in times if at is not None), default=None)
+
+    def _pass(self, until: float) -> None:
+        """Let time pass; timers ring."""
+        while (due := self._due()) is not None and due <= until:
+            self.now = max(self.now, due)
+            before = self.status
+            self.tell(Due())
+            if self.status == before:
+                break
+        self.now = max(self.now, until)
+
+    def run(self, lives: Iterator[Life], seconds: float) -> None:
+        """Launch a worker whenever one is wanted, for so long."""
+        end = self.now + seconds
+        while self.now < end:
+            if not self.status.worker:
+                due = self._due()
+                self._pass(end if due is None else min(due, end))
+                continue
+            self.launches += 1
+            self.tell(Launched())
+            self._live(next(lives), end)
+
+    def _live(self, life: Life, end: float) -> None:
+        for pause, event in life:
+            self._pass(self.now + pause)
+            if not self.status.worker or self.now >= end:
+                self.tell(Ended("stopped"))
+                return
+            self.tell(event)
+        if self.status.worker:
+            self._pass(end)
+        else:
+            self.tell(Ended("stopped"))
+
+
+def begun(chance: float = 0.5) -> Trial:
+    """A paired account that wants its first worker."""
+    trial = Trial(chance)
+    trial.tell(Begin(paired=True))
+    return trial
+
+
+FLAPS: Life = [(0.1, Connected()), (0.1, Lost("gone"))] * 10_000
+LIVES: dict[str, tuple[Life, int]] = {
+    "dies at once": ([(0.5, Ended("crash"))], 40),
+    "dies right after login": ([(0.4, Connected()), (0.4, Ended("crash"))], 40),
+    "dies a little later": ([(0.4, Connected()), (59, Ended("crash"))], 30),
+    "replaced by the probe each time": ([(1, Connected()), (30, Ended("did not answer"))], 35),
+    "connects, lost, connects, lost": (FLAPS, 130),
+    "lost at once, then dies": ([(0.4, Connected()), (0.0, Lost("x")), (0.1, Ended("crash"))], 130),
+    "a ban of no time": ([(0.4, Connected()), (0.1, Banned(0.001, "ban")), (0, Ended("b"))], 40),
+    "a negative ban": ([(0.4, Connected()), (0.1, Banned(-5, "ban")), (0, Ended("b"))], 40),
+    "told twice that it is connected": (
+        [(0.4, Connected()), (1, Connected()), (1, Connected()), (0.4, Ended("crash"))],
+        40,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIVES)
+@pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
+def test_whoever_does_not_stay_is_tried_ever_more_seldom(name: str, chance: float) -> None:
+    """In an hour there are a few dozen logins, not four thousand."""
+    life, most = LIVES[name]
+    trial = begun(chance)
+    trial.run(repeat(life), HOUR)
+    assert 3 <= trial.launches <= most
+    assert trial.logins <= most
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.floats(0, 59), st.booleans()), max_size=6), min_size=1, max_size=9
+    ),
+    st.floats(0, 0.999),
+)
+def test_no_order_of_short_lives_makes_it_spin(
+    drawn: list[list[tuple[float, bool]]], chance: float
+) -> None:
+    """Connections of less than a minute each, however they end and however they are mixed."""
+
+    def life(parts: list[tuple[float, bool]]) -> Life:
+        told: list[tuple[float, Input]] = []
+        for pause, dies in parts:
+            told.append((0.0, Connected()))
+            told.append((pause, Ended("crash") if dies else Lost("gone")))
+            if dies:
+                break
+        return (
+            [*told, (0.0, Ended("crash"))]
+            if not told or not isinstance(told[-1][1], Ended)
+            else told
+        )
+
+    lives = [life(parts) for parts in drawn]
+    trial = begun(chance)
+    trial.run((lives[n % len(lives)] for n in range(10**6)), HOUR)
+    assert trial.launches <= 150
+
+
+def test_codes_that_are_over_at_once_are_not_asked_for_without_a_pause() -> None:
+    """While somebody waits for a code, a WhatsApp that gives none is asked every five seconds."""
+    trial = Trial()
+    trial.tell(Begin(paired=False))
+    trial.tell(Pair(600.0, paired=False))
+    trial.run(repeat([(0.4, QrShown("code")), (0.0, QrOver()), (0.1, Ended("x"))]), 600.0)
+    assert 3 <= trial.launches <= 121
+
+
+def test_a_used_up_list_of_codes_is_no_failure() -> None:
+    """Six codes last for 160 s; the next worker comes at once."""
+    trial = Trial()
+    trial.tell(Begin(paired=False))
+    trial.tell(Pair(600.0, paired=False))
+    shown: Life = [(0.4, QrShown("a")), (60, QrShown("b")), (60, QrShown("c")), (40, QrOver())]
+    trial.run(repeat([*shown, (0.1, Ended("x"))]), 590.0)
+    assert trial.status.attempts == 0
+    assert trial.launches == 4
+
+
+@pytest.mark.parametrize("seconds", [60.0, 61.0, HOUR, 100 * HOUR])
+def test_after_a_stable_time_the_first_try_is_fast(seconds: float) -> None:
+    """Whether it is lost or its worker dies: at most a second, whatever was before."""
+    trial = begun()
+    trial.run(repeat([(0.4, Connected()), (0.4, Ended("crash"))]), HOUR)
+    trial.status = replace(trial.status, worker=True, retry_at=None)
+    connected = step(trial.status, Connected(), trial.now, 0.5, PATIENCE)
+    died = step(connected, Ended("crash"), trial.now + seconds, 0.999, PATIENCE)
+    assert died.retry_at is not None
+    assert died.retry_at - trial.now - seconds <= PATIENCE.base
+    lost = step(connected, Lost("gone"), trial.now + seconds, 0.999, PATIENCE)
+    assert lost.worker
+    assert lost.attempts == 0
+
+
+def test_the_count_of_failures_goes_to_zero_by_itself() -> None:
+    """What status shows is true a minute after the login, without another event."""
+    trial = begun()
+    trial.run(repeat([(0.4, Ended("crash"))]), 20.0)
+    assert trial.status.attempts > 2
+    trial.run(iter([[(0.4, Connected())]] * 9), 200.0)
+    assert (trial.status.state, trial.status.attempts, trial.status.settles_at) == (
+        State.CONNECTED,
+        0,
+        None,
+    )
+
+
+def test_the_first_losses_are_left_to_the_library() -> None:
+    """It reconnects at once; the third in a row ends the worker, and the next one waits."""
+    status = step(Status(), Begin(paired=True), 0, 0.5, PATIENCE)
+    workers = []
+    for number in range(3):
+        status = step(status, Connected(), number, 0.5, PATIENCE)
+        status = step(status, Lost("gone"), number + 0.5, 0.5, PATIENCE)
+        workers.append(status.worker)
+    assert workers == [True, True, False]
+    assert status.retry_at is not None
+    assert status.retry_at > 2.5 + 1
+    assert "3 times in a row" in status.reason
+    ended = step(status, Ended("stopped"), 3.0, 0.5, PATIENCE)
+    assert (ended.retry_at, ended.reason) == (status.retry_at, status.reason)
+
+
+def test_waiting_for_its_turn_takes_nothing_from_a_worker() -> None:
+    """A worker that is started late has as long to connect as any other."""
+    waiting = step(Status(), Begin(paired=True), 0, 0.5, PATIENCE)
+    late = step(waiting, Launched(), 100, 0.5, PATIENCE)
+    assert late.worker_until == 100 + PATIENCE.library
+    assert step(late, Due(), 100 + PATIENCE.library - 1, 0.5, PATIENCE).worker
+
+
+LATE: list[Callable[[], Input]] = [lambda: Launched(), lambda: Connected(), lambda: Lost("gone")]
+
+
+@pytest.mark.parametrize("event", LATE)
+def test_a_late_word_wakes_nobody(event: Callable[[], Input]) -> None:
+    """Of a worker that is not wanted any more."""
+    status = step(Status(), Begin(paired=False), 0, 0.5, PATIENCE)
+    assert step(status, event(), 1, 0.5, PATIENCE) == status
