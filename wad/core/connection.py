@@ -234,10 +234,12 @@ class Patience:
     """How long to wait, in seconds.
 
     Between tries `base`, doubled up to `cap`; `outdated` is slow, since only an upgrade helps.  A worker may take
-    `library` to connect, or to connect again, by itself; a code is followed by the next one within `code` (the library
-    changes it after 60 s at most), and a list of codes is asked for `lists` after the one before.  A connection that was kept for `stable` is a success.  The library reconnects by
-    itself, and at once, after the first losses before that; after `losses` in a row (a number) the worker is ended, and
-    the next one waits as after a failure, `stable` at most.
+    `library` to connect, or to connect again, by itself.  A code is followed by the next one within `code` (the library
+    changes it after 60 s at most), and a list of codes is asked for `lists` after the one before at the earliest.
+
+    A connection that was kept for `stable` is a success.  After a shorter one the library reconnects by itself, and at
+    once; after `losses` of these in a row (a number) the worker is ended, and the next one waits as after a failure,
+    `stable` at most.
     """
 
     base: float = 1.0
