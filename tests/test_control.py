@@ -408,7 +408,8 @@ async def test_garbage_is_told_and_ends_the_connection(served: Path, garbage: by
     async with client(served) as peer:
         peer.writer.write(garbage)
         response = await peer.response()
-        assert response.id == 0 and isinstance(response.error, BadInput)
+        assert response.id == 0
+        assert isinstance(response.error, BadInput)
         assert await peer.receive() is None
 
 
@@ -417,7 +418,8 @@ async def test_an_oversize_frame_is_refused(served: Path) -> None:
     async with client(served) as peer:
         peer.writer.write(struct.pack(">I", MAX_FRAME + 1))
         response = await peer.response()
-    assert response.id == 0 and isinstance(response.error, BadInput)
+    assert response.id == 0
+    assert isinstance(response.error, BadInput)
 
 
 @pytest.mark.parametrize(
