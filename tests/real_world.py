@@ -31,6 +31,7 @@ from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.flow.outbound import Outbound
 from wad.home import Homes
+from wad.loops import Loops
 from wad.store import Store
 from wad.store.sqlite import SqliteStore
 
@@ -178,7 +179,7 @@ async def a_real_world(
                 patch.setenv("PYTHONPATH", str(python_path), prepend=os.pathsep)
             numbers = itertools.count(1)
             around = Surroundings(
-                open_engine("neonize", options), store, bus, clock,
+                open_engine("neonize", options), store, bus, clock, Loops(clock),
                 AccountOptions(patience, stop_timeout=stop_timeout),
                 lambda: 3600.0, "me",
             )  # fmt: skip

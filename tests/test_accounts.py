@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import a_world, until
+from tests.world import PATIENT, a_world, until
 from wad.core import connection
-from wad.core.errors import BadInput, BadPhone, Conflict, Unavailable, UnknownAccount
+from wad.core.connection import State
+from wad.core.errors import (
+    BadInput,
+    BadPhone,
+    Conflict,
+    EngineFailure,
+    Unavailable,
+    UnknownAccount,
+    WadError,
+)
 from wad.core.jid import Jid
 from wad.engine.simulator import SimulatedWorker
-from wad.flow import accounts
 from wad.store.port import AccountStatus
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
@@ -196,7 +204,6 @@ async def test_a_status_that_could_not_be_published_is_published_later(
         failed.set()
         raise error
 
-    monkeypatch.setattr(accounts, "_RETRY_PUBLISH", 0.01)
     async with a_world(tmp_path) as world, world.leading():
         with monkeypatch.context() as patched:
             patched.setattr(world.store, "put_account", fail)
@@ -228,3 +235,57 @@ async def test_paired_again_as_soon_as_it_is_logged_out(
         await account.ended()
         account.pair()
         await until(lambda: account.status.state == "connected", "another pairing")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), RuntimeError("x"), EngineFailure("y")]
+)
+async def test_an_account_whose_worker_cannot_be_started_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever it fails with it tries again, says why, and neither a stop nor the reign's end hangs."""
+    tries = 0
+
+    async def fail(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        raise error
+
+    async with a_world(tmp_path) as world:
+        async with world.leading():
+            stopped, kept = await world.connected(), await world.connected("b", "+15550000002")
+            monkeypatch.setattr(world.engine, "launch", fail)
+            stopped.restart()
+            kept.restart()
+            await until(lambda: tries > 4, "some tries")
+            assert stopped.status.state is State.RECONNECTING
+            assert ("internal" in stopped.status.reason) is not isinstance(error, WadError)
+            async with asyncio.timeout(PATIENT):
+                await stopped.stop()
+        async with asyncio.timeout(PATIENT):
+            await kept.step_down()
+        monkeypatch.undo()
+        async with world.leading():
+            await until(lambda: kept.status.state is State.CONNECTED, "connected again")
+            await stopped.start()
+            await until(lambda: stopped.status.state is State.CONNECTED, "connected again")
+
+
+async def test_a_worker_that_cannot_be_stopped_gently_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error while it is asked to end does not let it act on."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        worker = world.worker(account)
+        end = worker.stop
+
+        async def stop(timeout: float) -> None:
+            if timeout > 0:
+                raise ValueError
+            await end(timeout)
+
+        monkeypatch.setattr(worker, "stop", stop)
+        async with asyncio.timeout(PATIENT):
+            await account.stop()
+        assert account.worker is None

@@ -156,7 +156,6 @@ async def test_what_could_not_be_told_is_told_later(
     tmp_path: Path, known: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The account runs meanwhile."""
-    monkeypatch.setattr("wad.flow.accounts._RETRY_PUBLISH", 0.01)
     async with machine(tmp_path, known, "a") as a:
         known.away = True
         account: Account = await a.connected()

@@ -26,6 +26,7 @@ from wad.core.event import (
 from wad.core.jid import Jid, ThreadId
 from wad.flow.account import Account
 from wad.flow.inbound import Inbound
+from wad.loops import Loops
 from wad.spool import Spool
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
@@ -155,7 +156,7 @@ async def test_ended_while_it_opens_the_spool_it_leaves_no_file_open(tmp_path: P
             "acc-1", slowly, world.store, world.bus, SystemClock(), batch=10, retention_days=1,
             on_recorded=lambda messages: None, on_answer=lambda answer: None, on_damaged=lambda error: None,
         )  # fmt: skip
-        task = asyncio.create_task(inbound.run())
+        task = Loops(SystemClock()).start("inbound", inbound.run)
         await asyncio.to_thread(begun.wait, PATIENT)
         task.cancel()
         asyncio.get_running_loop().call_later(0.05, go.set)

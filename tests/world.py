@@ -20,6 +20,7 @@ from wad.flow.bus import Bus
 from wad.flow.leader import Leader
 from wad.flow.outbound import Outbound
 from wad.home import Homes
+from wad.loops import Loops
 from wad.media import Media
 from wad.store import Store
 from wad.store.lease import FileLease
@@ -118,6 +119,7 @@ async def a_world(
 ) -> AsyncIterator[World]:
     """Everything built and running, the lease not yet held."""
     clock = ShiftedClock()
+    loops = Loops(clock)
     sessions = directory / "sessions"
     sessions.mkdir(parents=True, exist_ok=True)
     store = await SqliteStore.open(directory / "wad.db")
@@ -130,7 +132,7 @@ async def a_world(
 
     options = AccountOptions(patience or Patience(base=0.01, cap=0.05), stop_timeout=1)
     around = Surroundings(
-        engine, store, bus, clock, options, permit, instance, places=places or OneMachine()
+        engine, store, bus, clock, loops, options, permit, instance, places=places or OneMachine()
     )
     homes = Homes(sessions)
     numbers = itertools.count(1)

@@ -41,7 +41,7 @@ from wad.flow.tidying import tidy_media
 from wad.groups import Groups, Limits, Undivided, divide
 from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
-from wad.loops import Loops
+from wad.loops import Loop, Loops
 from wad.media import Media
 from wad.notify import Notifier, watchdog_interval
 from wad.store import Shared, Store, open_shared, open_store
@@ -103,6 +103,7 @@ class Daemon:
             store,
             self.bus,
             clock,
+            loops,
             _account_options(loaded),
             self._permit,
             config.instance.id,
@@ -191,10 +192,10 @@ class Daemon:
 
     def stuck(self) -> str:
         """Which loop has not turned for too long; empty when all do."""
-        now = self.clock.monotonic()
-        turns = {"the leader": self.leader.last_turn}
-        turns |= {f"inbound of {a.id}": a.inbound.last_turn for a in self.accounts.all()}
-        return ", ".join(name for name, at in turns.items() if now - at > _STUCK)
+        hung = [f"{loop.name} {loop.account}".rstrip() for loop in self.loops.hung]
+        if self.clock.monotonic() - self.leader.last_turn > _STUCK:
+            hung.append("leader")
+        return ", ".join(hung)
 
     def look_at_space(self) -> None:
         """Workers stop while there is still room to store what they have: messages then wait at WhatsApp, not here."""
@@ -258,6 +259,7 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
         check_writable(directory)
     clock = SystemClock()
     loops = Loops(clock)
+    loops.install()
     with StateLock(config.state.dir, boot_id):
         async with open_shared(config, boot_id, clock) as shared:
             store = await _open_store(loaded, clock, loops)
@@ -281,11 +283,8 @@ def _groups(memory_mb: int, start: Start) -> Groups | Undivided:
 
 async def _live(daemon: Daemon, notifier: Notifier, start: Start) -> None:
     with _signals(daemon):
-        async with daemon.accounts.running(), _doors(daemon, start), asyncio.TaskGroup() as group:
-            leader = group.create_task(daemon.leader.run(daemon.reign), name="leader")
-            pulse = group.create_task(_pulse(daemon, notifier), name="pulse")
-            space = group.create_task(_watch_space(daemon), name="space")
-            tidying = group.create_task(_tidy(daemon), name="tidying")
+        async with daemon.accounts.running(), _doors(daemon, start), _looking(daemon, notifier):
+            leader = daemon.loops.start("leader", lambda _: daemon.leader.run(daemon.reign), cap=5)
             await _first_of(daemon.leader.settled, daemon.stopping)
             log.info("wad %s is ready", __version__)
             notifier.ready()
@@ -295,9 +294,22 @@ async def _live(daemon: Daemon, notifier: Notifier, start: Start) -> None:
             notifier.stopping()
             leader.cancel()
             await asyncio.wait([leader])
-            pulse.cancel()
-            space.cancel()
-            tidying.cancel()
+
+
+@asynccontextmanager
+async def _looking(daemon: Daemon, notifier: Notifier) -> AsyncIterator[None]:
+    """Look after ourselves while the block runs."""
+    tasks = [
+        daemon.loops.start("pulse", partial(_pulse, daemon, notifier), cap=5),
+        daemon.loops.start("space", partial(_watch_space, daemon)),
+        daemon.loops.start("tidying", partial(_tidy, daemon)),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _first_of(*events: asyncio.Event) -> None:
@@ -356,7 +368,7 @@ def _must_listen(loaded: Loaded, passed: Sequence[socket.socket]) -> bool:
     return True
 
 
-async def _pulse(daemon: Daemon, notifier: Notifier) -> None:
+async def _pulse(daemon: Daemon, notifier: Notifier, loop: Loop) -> None:
     """Feed the watchdog for as long as the loops that matter turn; this task turning proves the event loop."""
     every = min(_PULSE, watchdog_interval(os.environ) or _PULSE)
     clock, said, looked = daemon.clock, "", daemon.clock.monotonic()
@@ -372,19 +384,22 @@ async def _pulse(daemon: Daemon, notifier: Notifier) -> None:
         if clock.monotonic() - looked >= _DISK_EVERY:
             looked = clock.monotonic()
             await daemon.look_at_disk()
+        loop.progress()
         await asyncio.sleep(every)
 
 
-async def _watch_space(daemon: Daemon) -> None:
+async def _watch_space(daemon: Daemon, loop: Loop) -> None:
     while True:
         daemon.look_at_space()
+        loop.progress()
         await asyncio.sleep(_SPACE_EVERY)
 
 
-async def _tidy(daemon: Daemon) -> None:
+async def _tidy(daemon: Daemon, loop: Loop) -> None:
     retention_ms = daemon.loaded.config.inbound.retention_days * 86_400_000
     while True:
         await tidy_media(daemon.store, daemon.media, daemon.clock.wall_ms() - retention_ms)
+        loop.progress()
         await asyncio.sleep(_TIDY_EVERY)
 
 

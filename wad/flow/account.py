@@ -20,7 +20,7 @@ from wad.clock import Clock
 from wad.core import connection
 from wad.core.autoreply import AutoReply
 from wad.core.connection import Patience, State, Status, step
-from wad.core.errors import Conflict, Damaged, StateUnwritable, WadError
+from wad.core.errors import Conflict, Damaged, WadError
 from wad.core.jid import Jid, masked
 from wad.core.message import Message
 from wad.core.past import Backfill
@@ -31,6 +31,7 @@ from wad.flow.bus import Bus
 from wad.flow.inbound import Answer, Inbound
 from wad.flow.recent import Recent
 from wad.home import AccountCard, Home
+from wad.loops import Loop, Loops, shown
 from wad.spool import Spool, salvage
 from wad.store import Store
 from wad.store.places import OneMachine, Places
@@ -58,6 +59,7 @@ class Surroundings:
     store: Store
     bus: Bus
     clock: Clock
+    loops: Loops
     options: AccountOptions
     permit: Callable[[], float]
     """Seconds for which a worker may act from now; 0 when the lease is not held."""
@@ -97,8 +99,10 @@ class Account:
         self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
         self.on_answer: Callable[[Answer], None] = lambda answer: None
         self._changed = asyncio.Event()
+        self._launching = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._loop: Loop | None = None
         self._damaged: FileDamaged | None = None
         self._published: AccountStatus | None = None
         self.inbound = Inbound(
@@ -149,7 +153,7 @@ class Account:
         Its worker says so before it has ended itself, and until then the library may still hold the keys.
         """
         if self.status.state is State.LOGGED_OUT:
-            await self._idle.wait()
+            await self._at_rest()
 
     def pair(self) -> None:
         """Open the pairing window, or make it longer.  Raises Conflict when it is paired."""
@@ -194,7 +198,7 @@ class Account:
         """Stop and stay stopped.  Returns when the worker is gone."""
         self._enable(False)
         self.tell(connection.Stop())
-        await self._idle.wait()
+        await self._at_rest()
 
     def restart(self) -> None:
         """Take a fresh worker.  Raises Conflict when none runs."""
@@ -209,11 +213,17 @@ class Account:
             )
         await self.worker.log_out()
         self.tell(connection.LoggedOut("logged out by the operator"))
-        await self._idle.wait()
+        await self._at_rest()
 
     async def step_down(self) -> None:
         """The lease goes: returns when the worker is dead for sure."""
         self.tell(connection.StepDown())
+        await self._at_rest()
+
+    async def _at_rest(self) -> None:
+        """Return once no worker runs.  The account's task, which ends it, may be failing: it tries at once."""
+        if self._loop is not None:
+            self._loop.hurry()
         await self._idle.wait()
 
     def _enable(self, enabled: bool) -> None:
@@ -260,6 +270,7 @@ class Account:
         self.status = step(before, event, now, chance, self._around.options.patience)
         if self.status == before:
             return
+        self._settle_idle()
         self._changed.set()
         if self.status.qr != before.qr:
             self.qr_ms = self.clock.wall_ms() if self.status.qr else None
@@ -332,8 +343,9 @@ class Account:
 
     # --- the task ---------------------------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self, loop: Loop) -> None:
         """Keep worker and status in line, for ever."""
+        self._loop = loop
         while True:
             self._changed.clear()
             if self._damaged is not None and self.worker is None:
@@ -342,7 +354,7 @@ class Account:
                 await self._launch()
             elif not self.status.worker and self.worker is not None:
                 await self._halt(self.worker)
-            self._settle_idle()
+            loop.progress()
             await self._pause()
 
     async def _pause(self) -> None:
@@ -359,7 +371,7 @@ class Account:
             self.tell(connection.Due())
 
     def _settle_idle(self) -> None:
-        if self.worker is None and not self.status.worker:
+        if self.worker is None and not self.status.worker and not self._launching:
             self._idle.set()
         else:
             self._idle.clear()
@@ -369,14 +381,24 @@ class Account:
         if permit <= 0:
             self.tell(connection.StepDown())
             return
-        self._idle.clear()
+        if refusal := self._around.refusal():
+            self.tell(connection.Ended(refusal))
+            return
+        self._launching = True
+        self._settle_idle()
         try:
-            if refusal := self._around.refusal():
-                raise StateUnwritable(refusal)
-            worker = await self._around.engine.launch(self._home, self._report, permit)
+            self._begun(await self._around.engine.launch(self._home, self._report, permit))
         except WadError as error:
             self.tell(connection.Ended(str(error)))
-            return
+        except Exception as error:
+            # Whatever it is: the account tries again like after any end, and whoever waits for its rest must not hang.
+            self.tell(connection.Ended(f"cannot start a worker: {shown(error)}"))
+            raise
+        finally:
+            self._launching = False
+            self._settle_idle()
+
+    def _begun(self, worker: Worker) -> None:
         if self.worker_started_ms:
             self.restarts += 1
         self.worker = worker
@@ -386,15 +408,22 @@ class Account:
 
     def _ended(self, why: asyncio.Future[str]) -> None:
         self.worker = None
-        self._hold("")
-        self.inbound.wake()
-        if self._damaged is None:
-            self.tell(connection.Ended(why.result()))
-        self._changed.set()
+        try:
+            self._hold("")
+            self.inbound.wake()
+            if self._damaged is None:
+                self.tell(connection.Ended(why.result()))
+        finally:
+            self._settle_idle()
+            self._changed.set()
 
     async def _halt(self, worker: Worker) -> None:
         left = self._around.permit() if self.status.state is State.PASSIVE else float("inf")
-        await worker.stop(min(self._around.options.stop_timeout, left))
+        try:
+            await worker.stop(min(self._around.options.stop_timeout, left))
+        except Exception:
+            await worker.stop(0)  # whatever went wrong, it must not act on
+            raise
 
     def permit(self, seconds: float) -> None:
         """The lease was renewed: the worker may go on."""

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Final
 
 from wad.core.connection import State
-from wad.core.errors import BadInput, Conflict, TimedOut, UnknownAccount, WadError
+from wad.core.errors import BadInput, Conflict, TimedOut, UnknownAccount
 from wad.core.jid import account_id, phone_digits
 from wad.core.place import Place, told
 from wad.engine import Engine
 from wad.flow.account import Account, Surroundings, stamp
 from wad.home import AccountCard, Home, Homes
+from wad.loops import Loop
 
 log = logging.getLogger(__name__)
 
-_RETRY_PUBLISH: Final = 5.0
+_TURNS: Final = 60.0  # seconds in which what has arrived is looked at again
 
 
 class Accounts:
@@ -31,7 +32,6 @@ class Accounts:
         self._draw = draw
         self._accounts: dict[str, Account] = {}
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
-        self._group: asyncio.TaskGroup | None = None
         self._epoch: int | None = None
         self._places: dict[str, Place] = {}
         self._news = asyncio.Event()
@@ -92,31 +92,25 @@ class Accounts:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the accounts' tasks; workers run only within a reign."""
-        refused: WadError | None = None
-        async with asyncio.TaskGroup() as group:
-            self._group = group
+        try:
             for home in await asyncio.to_thread(self._homes.all):
                 self._take(home)
-            try:
-                yield
-            except WadError as error:
-                refused = error  # the block's own, not a task's: no group of errors hides it
-            finally:
-                for tasks in self._tasks.values():
-                    for task in tasks:
-                        task.cancel()
-        for account in self.all():
-            account.inbound.close()
-        if refused is not None:
-            raise refused
+            yield
+        finally:
+            tasks = [task for tasks in self._tasks.values() for task in tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for account in self.all():
+                account.inbound.close()
 
     def _take(self, home: Home) -> Account:
-        assert self._group is not None
         account = Account(home, self._around, self._news)
         self._accounts[account.id] = account
+        loops = self._around.loops
         self._tasks[account.id] = [
-            self._group.create_task(account.run(), name=f"account {account.id}"),
-            self._group.create_task(account.inbound.run(), name=f"inbound {account.id}"),
+            loops.start("account", account.run, account=account.id, cap=30),
+            loops.start("inbound", account.inbound.run, account=account.id, cap=30, within=_TURNS),
         ]
         if self._epoch is not None:
             self._join_reign(account)
@@ -132,7 +126,9 @@ class Accounts:
         """While the lease is held: workers run.  On the way out every worker is dead before this returns."""
         self._places = await self._around.places.all()
         self._epoch = epoch
-        publisher = asyncio.create_task(self._publish(epoch), name="publish accounts")
+        publisher = self._around.loops.start(
+            "publishing", lambda loop: self._publish(loop, epoch), cap=30
+        )
         try:
             for account in self.all():
                 self._join_reign(account)
@@ -140,27 +136,26 @@ class Accounts:
         finally:
             self._epoch, self._places = None, {}
             publisher.cancel()
-            await asyncio.gather(
-                *(account.step_down() for account in self.all()), return_exceptions=False
-            )
+            # All of them have to be at rest before anything is said of it: what one raises must not hide the others.
+            steps = [account.step_down() for account in self.all()]
+            ended = await asyncio.gather(*steps, publisher, return_exceptions=True)
+            for error in ended:
+                if isinstance(error, Exception):
+                    raise error
 
-    async def _publish(self, epoch: int) -> None:
+    async def _publish(self, loop: Loop, epoch: int) -> None:
         while True:
             self._news.clear()
-            try:
-                for account in self.all():
+            failed: Exception | None = None
+            for account in self.all():
+                try:
                     await account.publish(epoch)
                     await self._settle_place(account)
-                failed = False
-            except WadError as error:
-                log.warning("cannot publish the accounts' status: %s", error)
-                failed = True
-            except Exception:
-                log.exception("publishing the accounts' status failed")
-                failed = True
-            if failed:
-                await asyncio.sleep(_RETRY_PUBLISH)
-                self._news.set()
+                except Exception as error:
+                    failed = failed or error
+            if failed is not None:
+                raise failed
+            loop.progress()
             await self._news.wait()
 
     # --- where sessions lie ---------------------------------------------------------------------------

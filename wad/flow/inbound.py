@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,17 +20,17 @@ import msgspec
 from wad.clock import Clock
 from wad.core import event as words
 from wad.core.change import Change, PutAlias, PutChat, PutMark, PutMessage
-from wad.core.errors import Damaged, WadError
+from wad.core.errors import Damaged
 from wad.core.message import Message
 from wad.core.plan import plan
 from wad.flow.bus import Bus
+from wad.loops import Loop
 from wad.spool import Row, Spool
 from wad.store import Store
 from wad.store.port import Cursor
 
 log = logging.getLogger(__name__)
 
-_RETRY: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between tries while the store fails
 _TURN: Final = 5.0  # seconds after which it looks even if nobody woke it
 _PRUNE_EVERY: Final = 3600.0
 _PRUNED: Final = 2000  # rows deleted in one transaction, so that the worker never waits long
@@ -90,7 +91,7 @@ class Inbound:
         self._aliases: dict[str, str] | None = None
         self._news = asyncio.Event()
         self._pruned_at = clock.monotonic()
-        self.last_turn = clock.monotonic()
+        self._loop: Loop | None = None
         self.backlog = 0
         self.oldest_ms: int | None = None
         self.recorded = 0
@@ -102,47 +103,34 @@ class Inbound:
         self.lost: int | None = None
         self.last_message_ms: int | None = None
         self.last_event_ms: int | None = None
-        self.error = ""
 
     def wake(self) -> None:
         """The spool has news."""
         self._news.set()
 
-    async def run(self) -> None:
+    async def run(self, loop: Loop) -> None:
         """Record for ever; returns only by cancellation."""
-        failures = 0
+        self._loop = loop
         while True:
             self._news.clear()
-            self.last_turn = self._clock.monotonic()
+            loop.turn()
             try:
                 while await self._record_batch():
-                    self.last_turn = self._clock.monotonic()
+                    loop.progress()
                 await self._prune()
             except Damaged as error:
-                self.error = str(error)
                 self.close()
                 self._on_damaged(error)
-            except WadError as error:
-                self._fail(error, failures)
-            except Exception as error:
-                log.exception("inbound failed", extra={"account": self._account})
-                self._fail(error, failures)
-            else:
-                failures, self.error = 0, ""
-            pause = _TURN
-            if self.error:
-                pause = _RETRY[min(failures, len(_RETRY) - 1)]
-                failures += 1
-            try:
-                async with asyncio.timeout(pause):
-                    await (asyncio.Event() if self.error else self._news).wait()
-            except TimeoutError:
-                pass
+                raise
+            loop.progress()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TURN):
+                    await self._news.wait()
 
-    def _fail(self, error: Exception, failures: int) -> None:
-        self.error = str(error)
-        if failures == 0:
-            log.error("cannot record what arrived: %s", error, extra={"account": self._account})
+    @property
+    def error(self) -> str:
+        """Why what has arrived cannot be recorded now; empty while it can."""
+        return self._loop.failure if self._loop is not None else ""
 
     def close(self) -> None:
         """Let go of the spool's file; it is opened again when there is something to read."""
@@ -268,7 +256,8 @@ class Inbound:
         while (
             await asyncio.to_thread(self._spool.prune, self._cursor.seq, before, _PRUNED) == _PRUNED
         ):
-            self.last_turn = self._clock.monotonic()
+            if self._loop is not None:
+                self._loop.turn()
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from wad.core.errors import WadError
 from wad.core.message import MessageStatus
 from wad.core.outgoing import Attachment
 from wad.media import Media
@@ -21,14 +20,9 @@ _BATCH: Final = 500
 async def tidy_media(store: Store, media: Media, before_ms: int) -> None:
     """Delete the files that arrived before then, unless a waiting message needs them.
 
-    A message that failed keeps its file for as long as a fresh one: long enough to be sent again.
+    A message that failed keeps its file for as long as a fresh one: long enough to be sent again.  Raises WadError.
     """
-    try:
-        needed = await files_needed(store)
-        gone = await media.prune(needed, before_ms)
-    except WadError as error:
-        log.warning("cannot tidy %s: %s", media.root, error)
-        return
+    gone = await media.prune(await files_needed(store), before_ms)
     if gone:
         log.info("%d files that were sent are gone from %s", gone, media.root)
 
