@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from wad.core.errors import BadInput, Damaged, Unavailable
+from wad.core.errors import BadInput, Damaged, EngineFailure, Unavailable
+from wad.core.jid import Jid
+from wad.engine.session_schema import LARGEST, Budget, computed, schema_of, unexpected
 
 _VERSIONS: Final = slice(18, 20)
 """Of a database's head, its format: 1 without a log, 2 with one, which a database in memory cannot have
 (https://sqlite.org/fileformat.html 1.3.4)."""
+
+_LONGEST_NAME: Final = 1000  # characters of a push name; WhatsApp's own end at 25
 
 
 class Listed(NamedTuple):
@@ -30,18 +34,29 @@ class Listed(NamedTuple):
 
 @contextmanager
 def _opened(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
+    budget = Budget(_size(path) + _size(path.with_name(path.name + "-wal")))
     try:
         db = sqlite3.connect(
             f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=10, isolation_level=None
         )
         try:
+            budget.watch(db)
             yield db
         finally:
             db.close()
     except sqlite3.OperationalError as error:
+        if budget.spent:
+            raise Damaged(f"{path} is damaged: reading it does not end") from error
         raise Unavailable(f"cannot read {path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise Damaged(f"{path} is damaged: {error}") from error
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # opening it says why
 
 
 def _rows(path: Path, query: str, *values: object, mode: str = "ro") -> list[tuple[object, ...]]:
@@ -64,10 +79,19 @@ def _row(path: Path, query: str, *values: object) -> tuple[object, ...] | None:
 def check(path: Path) -> None:
     """Raise Damaged when the database cannot be trusted; a missing or empty one is fine.
 
-    `quick_check` reads the whole file: about 2 ms a megabyte, before each start of a worker.
+    `quick_check` reads the whole file: about 2 ms a megabyte, before each start of a worker.  Raises EngineFailure for
+    one with views or triggers, which would be run with each query of the library; it stays where it is.
     """
-    verdict = _row(path, "PRAGMA quick_check(1)")
-    if verdict not in (None, ("ok",)):
+    if _size(path) == 0:
+        return
+    with _opened(path) as db:
+        if found := computed(schema_of(db)):
+            raise EngineFailure(
+                f"{path} holds {found}",
+                hint="the file comes from elsewhere: put the right one there, or pair the account again",
+            )
+        verdict = db.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != ("ok",):
         raise Damaged(f"{path} is damaged: {verdict}")
 
 
@@ -86,18 +110,42 @@ def copy(path: Path) -> bytes:
 
 
 def check_copy(database: bytes) -> None:
-    """Raise BadInput unless `copy` gave these bytes, of a database that holds a device's keys."""
+    """Raise BadInput unless `copy` gave these bytes, of a database that holds one device's keys.
+
+    Whoever made the file may mean harm: nothing in it is run, and looking at it ends.
+    """
     if not database:
         raise BadInput("there is no session in it")
+    if len(database) > LARGEST:
+        raise BadInput(f"a session has at most {LARGEST >> 20} MB")
+    budget = Budget(len(database))
     try:
         with closing(sqlite3.connect(":memory:")) as db:
             db.deserialize(database)
+            budget.watch(db)
+            if found := unexpected(schema_of(db)):
+                raise BadInput(f"this is no session: it holds {found}")
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise BadInput("the session is damaged")
-            if db.execute("SELECT 1 FROM whatsmeow_device").fetchone() is None:
-                raise BadInput("the session holds no device")
-    except sqlite3.Error as error:
-        raise BadInput(f"this is no session: {error}") from error
+            devices = db.execute(
+                "SELECT jid, lid, push_name FROM whatsmeow_device LIMIT 2"
+            ).fetchall()
+    except (sqlite3.Error, ValueError, MemoryError) as error:
+        why = "reading it does not end" if budget.spent else str(error)[:200]
+        raise BadInput(f"this is no session: {why}") from error
+    if len(devices) != 1:
+        raise BadInput(f"the session holds {'no device' if not devices else 'several devices'}")
+    _check_device(*devices[0])
+
+
+def _check_device(jid: object, lid: object, push_name: object) -> None:
+    """Whether this can be the identity of a linked device.  Raises BadInput."""
+    addresses = [jid] if lid in (None, "") else [jid, lid]
+    for address in addresses:
+        if not isinstance(address, str) or not Jid.parse(address).is_person:
+            raise BadInput("the session's device has an address that is none")
+    if not isinstance(push_name, str | None) or len(push_name or "") > _LONGEST_NAME:
+        raise BadInput("the session's device has a name that is none")
 
 
 def identity(path: Path) -> tuple[str, str, str]:
