@@ -98,7 +98,9 @@ class Misfortune(StrEnum):
 
     FREEZE = "it does nothing for a while, and doesn't know it"
     THAW = "all go on where they stopped"
-    STOP = "a graceful end: the right is put down before the release is sent"
+    STOP = (
+        "a graceful end: the right is put down, then the record is freed, however it became its own"
+    )
     CRASH = "another process of the same instance begins, with another nonce"
     WALL_CLOCK = "its wall clock is set back to 1970"
 
@@ -116,6 +118,7 @@ class Instance:
     turn: int = 0
     recognising: bool = False
     waiting: bool = False
+    leaving: bool = False
     wall_ms: int = 0
 
     def clock(self, now: float) -> float:
@@ -138,7 +141,7 @@ class Instance:
         self.waiting = self.recognising = False
 
     def look(self, now: float) -> Request | None:
-        """One turn of the leader's loop."""
+        """One turn of the leader's loop; who leaves reads first, since it may hold what it never heard of."""
         if self.held is None:
             return self.ask(None, None, now)
         match lease.decide_as_holder(self.held, self.clock(now)).act:
@@ -148,6 +151,11 @@ class Instance:
                 renewal = lease.renewed(self.held.record, RENEWED_MS)
                 return self.ask(renewal, self.held.version, now)
         return None
+
+    def leave(self) -> None:
+        """A graceful end begins: from now on it acts no more."""
+        self.give_up()
+        self.held, self.leaving = None, True
 
     def release(self, now: float) -> Request:
         """Let go; nobody waits for the answer."""
@@ -165,6 +173,8 @@ class Instance:
         self.waiting = False
         if request.record is None:
             return self._read(answer.seen, now)
+        if self.leaving:
+            return self.ask(None, None, now)  # freed, or refused: what is there tells
         if answer.version is not None:
             self.held = lease.held(request.record, answer.version, request.sent_at, TERMS)
             return None
@@ -178,6 +188,11 @@ class Instance:
             self.recognising = False
             self.held = lease.recognised(self.held, seen) if self.held is not None else None
             return None
+        if self.leaving:
+            if (own := lease.own(seen, self.nonce)) is None:
+                self.leaving = False
+                return None
+            return self.ask(lease.released(own[0], self.wall_ms), own[1], now)
         decision = lease.decide_as_standby(seen, self.name, self.nonce)
         if decision.act is not Act.ACQUIRE:
             return None
@@ -196,6 +211,8 @@ class World(RuleBasedStateMachine):
         self.requests: list[Request] = []
         self.answers: list[Answer] = []
         self.nonces = itertools.count(1)
+        self.going: set[str] = set()
+        self.left: set[str] = set()
 
     @initialize(
         clocks=st.lists(
@@ -243,8 +260,17 @@ class World(RuleBasedStateMachine):
         request = instance.look(self.now)
         for fate in itertools.chain(fates, itertools.repeat(Fate.DONE)):
             if request is None:
-                return
+                break
             request = self.meet(instance, request, fate)
+        self.see_off(instance)
+
+    def see_off(self, instance: Instance) -> None:
+        """Who has left is followed by another process; nothing that it sent is under way any more, or it is noted."""
+        if instance.nonce in self.going and not instance.leaving:
+            self.going.discard(instance.nonce)
+            if not any(one.record and one.record.nonce == instance.nonce for one in self.requests):
+                self.left.add(instance.nonce)
+            instance.nonce = str(next(self.nonces))
 
     def meet(self, instance: Instance, request: Request, fate: Fate) -> Request | None:
         """What becomes of one request, and what its sender asks next."""
@@ -276,6 +302,7 @@ class World(RuleBasedStateMachine):
         if not self.answers[index].request.sender.frozen:
             answer = self.answers.pop(index)
             self.send(answer.request.sender.hear(answer, self.now))
+            self.see_off(answer.request.sender)
 
     @rule(data=st.data(), what=st.sampled_from(Misfortune))
     def misfortune(self, data: st.DataObject, what: Misfortune) -> None:
@@ -294,9 +321,10 @@ class World(RuleBasedStateMachine):
             case Misfortune.CRASH:
                 instance.give_up()
                 instance.held, instance.nonce = None, str(next(self.nonces))
-            case Misfortune.STOP if instance.held is not None:
-                instance.give_up()
-                self.requests.append(instance.release(self.now))
+                instance.leaving = False
+            case Misfortune.STOP:
+                self.going.add(instance.nonce)
+                instance.leave()
             case Misfortune.WALL_CLOCK:
                 instance.wall_ms = 0
 
@@ -316,6 +344,12 @@ class World(RuleBasedStateMachine):
             assert record.nonce == instance.nonce
             age = self.now - self.keeper.written
             assert age + TERMS.margin * (1 - DRIFT) <= TERMS.ttl * (1 + DRIFT)
+
+    @invariant()
+    def who_left_holds_nothing(self) -> None:
+        """A graceful end frees the record in every case, unless what made it its own arrived after its end."""
+        record = self.keeper.record
+        assert record is None or record.nonce not in self.left
 
     @invariant()
     def epochs_only_grow(self) -> None:
@@ -424,6 +458,7 @@ MUTANTS: Final[dict[str, tuple[str, Callable[..., Any]]]] = {
     "a late renewal counts as none": ("decide_as_standby", _impatient),
     "a lost answer prolongs": ("recognised", _prolongs),
     "a holder that ran out is waited for": ("decide_as_standby", _never_its_own),
+    "who ends frees nothing": ("own", lambda seen, nonce: None),
     "the epoch does not grow": ("acquired", _epoch_of_the_old),
     "who may act is asked without a clock": (
         "may_act",

@@ -234,6 +234,16 @@ def recognised(held: Held, seen: Seen | None) -> Held | None:
     return replace(held, version=seen.version)
 
 
+def own(seen: Seen | None, nonce: str) -> tuple[Record, str] | None:
+    """The record and its version where it is this process's, whichever write made it so; None where it is not.
+
+    What a process that ends has to free: it may hold the lease by a write whose answer it never heard.
+    """
+    if seen is None or seen.version is None or not seen.record.holder:
+        return None
+    return (seen.record, seen.version) if seen.record.nonce == nonce else None
+
+
 def begun(record: Record) -> Tenure:
     """The entry of the history that an acquire begins."""
     return Tenure(

@@ -17,6 +17,7 @@ from wad.core import lease
 from wad.core.errors import Conflict, WadError
 from wad.core.lease import Act, Held, Record, Seen, Tenure, Terms
 from wad.flow.bus import Bus
+from wad.flow.lease_writer import LeaseWriter
 from wad.store.lease import LeaseRecord
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Leader:
         on_renewed: Callable[[float], None],
     ) -> None:
         self._record = record
+        self._writer = LeaseWriter(record, nonce, clock)
         self._floor = floor
         self._name = holder
         self._nonce = nonce
@@ -131,7 +133,13 @@ class Leader:
     async def run(self, reign: Reign) -> None:
         """Stand by, reign, stand by again, for ever.  Cancelling it ends the reign and releases the lease."""
         while True:
-            held = await self._stand_by()
+            try:
+                held = await self._stand_by()
+            except asyncio.CancelledError:
+                # It may be ours by an acquire whose answer was still on its way.
+                self._end = "stopped"
+                await _whatever_happens(self._release())
+                raise
             try:
                 async with self._holding():
                     log.info("active: %s", self.reason)
@@ -154,14 +162,14 @@ class Leader:
             self._end = "stopped"
             raise
         finally:
-            await asyncio.shield(self._release())
+            await _whatever_happens(self._release())
 
     async def _stand_by(self) -> Held:
         while True:
             self.last_turn = self._clock.monotonic()
             self._ordered.clear()
             try:
-                seen = await self._record.read()
+                seen = await self._writer.read()
                 self._note(seen)
                 decision = lease.decide_as_standby(
                     seen, self._name, self._nonce, forced=self._forced
@@ -234,7 +242,8 @@ class Leader:
                 case Act.STEP_DOWN:
                     self._end = decision.reason
                 case Act.RENEW:
-                    await self._renew(self._held, now)
+                    # An order need not wait for the answer; the write goes on, and the release knows of it.
+                    await self._either(self._renew(self._held, now))
                 case _:
                     await self._either(asyncio.sleep(decision.again_in))
         self.reason = self._end
@@ -255,7 +264,7 @@ class Leader:
 
     async def _recognise(self, held: Held, refusal: Conflict) -> None:
         """A renewal was refused: the record is somebody else's, or ours by a renewal whose answer was lost."""
-        seen = await self._record.read()
+        seen = await self._writer.read()
         found = lease.recognised(held, seen)
         if found is None:
             self._note(seen)
@@ -266,7 +275,7 @@ class Leader:
 
     async def _write(self, record: Record, version: str | None) -> Held:
         sent_at = self._clock.monotonic()
-        written = await self._record.write(record, version)
+        written = await self._writer.write(record, version)
         self._holder = record.holder
         self._held = lease.held(record, written, sent_at, self._terms)
         now, until = self._clock.monotonic(), self._held.valid_until
@@ -280,14 +289,25 @@ class Leader:
         if held is not None:
             now = self._clock.monotonic()
             log.debug("epoch %d: acts no more since %.3f", held.epoch, now)
-        if held is None or self._holder != self._name:
-            return
         try:
-            async with asyncio.timeout(self._terms.margin):
-                record = lease.released(held.record, self._clock.wall_ms(), self._end)
-                await self._record.write(record, held.version)
+            free = await self._writer.free(self._end, self._terms.margin)
+        except WadError as error:
+            log.warning("cannot release the lease, it will run out: %s", error)
+            return
+        if not free:
+            log.warning("cannot release the lease, it will run out: no answer in time")
+        elif self._holder == self._name:
             self._holder = ""
-        except (WadError, TimeoutError) as error:
-            log.warning(
-                "cannot release the lease, it will run out: %s", error or "no answer in time"
-            )
+
+
+async def _whatever_happens(work: Coroutine[None, None, None]) -> None:
+    """Do it to its end, even if whoever waits is cancelled meanwhile, however often."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
