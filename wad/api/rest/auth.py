@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wad.api.operation import Access
 from wad.api.rest.exchange import Header, HttpError, Request
+from wad.core.guesses import Guesses
 from wad.core.networks import is_inside, networks
 from wad.core.token import Role, hashed, parse
 
@@ -17,12 +20,19 @@ if TYPE_CHECKING:
     from wad.api.rest.users import Users
     from wad.config.settings import HttpSettings
 
+log = logging.getLogger(__name__)
+
 ACCESS: Final[Mapping[Role, Access]] = {
     Role.VIEWER: Access.READ,
     Role.EMPLOYEE: Access.OPERATE,
     Role.ADMIN: Access.ADMIN,
 }
 _LONGEST: Final = 8192  # characters of a token
+_RETRY_S: Final = 10
+_GUESSED: Final = frozenset(
+    ("unknown_token", "invalid_token", "wrong_algorithm", "unknown_key", "invalid_signature")
+)
+"""Refusals of what nobody has issued.  A token that has expired is none: its app must learn so at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +72,18 @@ class Tokens:
 class Gate:
     """Finds out who asks."""
 
-    def __init__(self, settings: HttpSettings, users: Users | None) -> None:
+    def __init__(
+        self,
+        settings: HttpSettings,
+        users: Users | None,
+        now: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`now` gives seconds."""
         self._tokens = Tokens(settings)
         self._users = users
+        self._guesses = Guesses(now)
+        self._sleep = sleep
         self._trusted = networks(settings.headerless_networks)
         self._headerless = Caller("a trusted network", Access.ADMIN, settings.headerless_qr)
 
@@ -94,6 +113,14 @@ class Gate:
                 "send Authorization: Bearer TOKEN",
                 headers=challenge,
             )
+        try:
+            return await self._found(token, request, challenge)
+        except HttpError as error:
+            if (error.more or {}).get("code") in _GUESSED:
+                await self._hold(request.address)
+            raise
+
+    async def _found(self, token: str, request: Request, challenge: tuple[Header, ...]) -> Caller:
         if len(token) <= _LONGEST:
             if (caller := self._tokens.find(token)) is not None:
                 return caller
@@ -107,6 +134,25 @@ class Gate:
             more={"code": "unknown_token"},
             headers=challenge,
         )
+
+    async def _hold(self, address: str) -> None:
+        """Hold the answer to a wrong token back.  Raises HttpError 429 where too many are held."""
+        pause = self._guesses.wrong(address)
+        if (report := self._guesses.report()) is not None:
+            log.warning("%s", report, extra={"code": "wrong_tokens"})
+        if pause is None:
+            raise HttpError(
+                429,
+                "too_many_wrong_tokens",
+                "too many wrong tokens; try again later",
+                more={"retryAfterSeconds": _RETRY_S},
+                headers=((b"retry-after", b"%d" % _RETRY_S), (b"connection", b"close")),
+            )
+        if pause > 0:
+            try:
+                await self._sleep(pause)
+            finally:
+                self._guesses.answered(address)
 
     def _is_trusted(self, request: Request) -> bool:
         no_header = not request.header(b"authorization")

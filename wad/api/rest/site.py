@@ -49,7 +49,9 @@ class Site:
         )
         limits = Limits(rates_of(http), context.clock.monotonic)
         gate = Gate(
-            http, users_of(http, context.store.staff, lambda: context.clock.wall_ms() / 1000)
+            http,
+            users_of(http, context.store.staff, lambda: context.clock.wall_ms() / 1000),
+            context.clock.monotonic,
         )
         self._probes: dict[str, Probe] = {
             **PROBES,
