@@ -103,7 +103,8 @@ class Jid:
 def _parse(text: str) -> Jid:
     if len(text) > _MAX_LENGTH:
         raise BadJid("a JID of more than 200 characters")
-    match = _ADDRESS.fullmatch(text.strip().lower())
+    # ASCII only: to fold the case of other letters would make two addresses one.
+    match = _ADDRESS.fullmatch(text.strip().lower()) if text.isascii() else None
     if match is None:
         raise BadJid(
             f"{text!r} is no WhatsApp address",

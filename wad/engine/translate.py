@@ -17,10 +17,15 @@ from wad.core.event import ChatReceived, Event, Mark, MessageReceived, ReceiptRe
 from wad.core.jid import Jid
 from wad.engine.translate_base import (
     Untranslatable,
+    exact,
+    ident,
+    idents,
     jid,
     jid_or_none,
     milliseconds,
     milliseconds_or_0,
+    raw_text,
+    shown,
 )
 from wad.engine.translate_content import content_of, unwrap
 from wad.engine.translate_history import history
@@ -72,7 +77,7 @@ def message(event: Any) -> Event | None:
             content,
             view_once=content.view_once or once,
             ephemeral=content.ephemeral or event.IsEphemeral,
-            by_admin=content.kind is MessageKind.REVOKE and event.Info.Edit == _ADMIN_REVOKE,
+            by_admin=content.kind is MessageKind.REVOKE and exact(event.Info, "Edit") == _ADMIN_REVOKE,
         ),
     )
 
@@ -89,15 +94,13 @@ def undecryptable(event: Any) -> Event | None:
 
 def _received(info: Any, content: Content) -> MessageReceived:
     source = info.MessageSource
-    if not info.ID:
-        raise Untranslatable("a message without an id")
     chat, chat_alt = _chat(source)
     sender, sender_alt = jid(source.Sender, "sender"), jid_or_none(source.SenderAlt)
     if chat.server == "broadcast" and chat.user != "status" and not source.IsFromMe:
         # From somebody's broadcast list: for its receivers it is a message of the chat with them.
         chat, chat_alt = sender, sender_alt
     return MessageReceived(
-        id=info.ID,
+        id=ident(info, "ID", "a message"),
         chat=chat,
         sender=sender,
         at_ms=milliseconds(info.Timestamp),
@@ -105,7 +108,7 @@ def _received(info: Any, content: Content) -> MessageReceived:
         from_me=source.IsFromMe,
         chat_alt=chat_alt,
         sender_alt=sender_alt,
-        push_name=info.Pushname,
+        push_name=shown(info, "Pushname"),
     )
 
 
@@ -114,7 +117,11 @@ def _chat(source: Any) -> tuple[Jid, Jid | None]:
     chat = jid(source.Chat, "chat")
     if source.IsFromMe:
         return chat, jid_or_none(source.RecipientAlt)
-    return chat, jid_or_none(source.SenderAlt) if source.Chat.User == source.Sender.User else None
+    return chat, jid_or_none(source.SenderAlt) if _same_user(source) else None
+
+
+def _same_user(source: Any) -> bool:
+    return bool(raw_text(source.Chat, "User") == raw_text(source.Sender, "User"))
 
 
 def receipt(event: Any) -> ReceiptReceived | None:
@@ -122,14 +129,17 @@ def receipt(event: Any) -> ReceiptReceived | None:
     field = event.DESCRIPTOR.fields_by_name["Type"]
     word = field.enum_type.values_by_number[event.Type].name
     source = event.MessageSource
-    if word not in _MARKS or not event.MessageIDs:
+    if word not in _MARKS or not raw_text(event, "MessageIDs"):
         return None
     mark, from_me = _MARKS[word], source.IsFromMe or word.endswith("_SELF")
     if from_me and mark is Mark.DELIVERED:
         return None
     chat, chat_alt = _chat(source)
+    ids = tuple(idents(event, "MessageIDs"))
+    if not ids:
+        raise Untranslatable("a receipt without a valid id")
     return ReceiptReceived(
-        ids=tuple(event.MessageIDs),
+        ids=ids,
         chat=chat,
         sender=jid(source.Sender, "sender"),
         mark=mark,
@@ -145,28 +155,26 @@ def receipt(event: Any) -> ReceiptReceived | None:
 
 def call_offer(event: Any) -> MessageReceived:
     """Translate a neonize CallOffer: somebody calls."""
-    video = any(node.Tag == "video" for node in event.data.Nodes)
+    video = any(exact(node, "Tag") == "video" for node in event.data.Nodes)
     return _call(event.basicCallMeta, Call(CallOutcome.OFFERED, video))
 
 
 def call_offer_notice(event: Any) -> MessageReceived:
     """Translate a neonize CallOfferNotice: somebody calls a group."""
-    call = Call(CallOutcome.OFFERED, event.media == "video", group=event.type == "group")
+    call = Call(CallOutcome.OFFERED, exact(event, "media") == "video", group=exact(event, "type") == "group")
     return _call(event.basicCallMeta, call)
 
 
 def call_terminate(event: Any) -> MessageReceived:
     """Translate a neonize CallTerminate: the call is over."""
-    outcome = _ENDINGS.get(event.reason, CallOutcome.ENDED)
-    return _call(event.basicCallMeta, Call(outcome), event.reason)
+    outcome = _ENDINGS.get(exact(event, "reason"), CallOutcome.ENDED)
+    return _call(event.basicCallMeta, Call(outcome), shown(event, "reason"))
 
 
 def _call(meta: Any, call: Call, detail: str = "") -> MessageReceived:
-    if not meta.callID:
-        raise Untranslatable("a call without an id")
     caller = jid_or_none(meta.callCreator) or jid(getattr(meta, "from"), "caller")
     return MessageReceived(
-        id=meta.callID,
+        id=ident(meta, "callID", "a call"),
         chat=caller,
         sender=caller,
         at_ms=milliseconds(meta.timestamp),
@@ -183,7 +191,7 @@ def joined_group(event: Any) -> ChatReceived:
     name = event.GroupInfo.GroupName
     return ChatReceived(
         jid(event.GroupInfo.JID, "group"),
-        name=name.Name,
+        name=shown(name, "Name"),
         name_ms=milliseconds_or_0(name.NameSetAt),
     )
 
@@ -193,11 +201,11 @@ def group_info(event: Any) -> ChatReceived | None:
     if not event.HasField("Name") and not event.HasField("Ephemeral"):
         return None
     at_ms = milliseconds(event.Timestamp)
-    timer = event.Ephemeral
+    timer, name = event.Ephemeral, shown(event.Name, "Name")
     return ChatReceived(
         jid(event.JID, "group"),
-        name=event.Name.Name,
-        name_ms=at_ms if event.Name.Name else 0,
+        name=name,
+        name_ms=at_ms if name else 0,
         expires_s=timer.DisappearingTimer if timer.IsEphemeral else 0,
         expires_ms=at_ms if event.HasField("Ephemeral") else 0,
     )

@@ -1,14 +1,23 @@
-"""What the translators share: addresses, times, and the one error.
+"""What the translators share: how a field of a protobuf is read, addresses, times, and the one error.
+
+WhatsApp's protobufs are proto2: a `string` may hold any bytes, and where those are no UTF-8 Python's protobuf hands out
+`bytes`.  So no translator reads a string field by itself; it says what it is with one of these (a test holds them to it):
+
+- `shown`: text for a person, which is mended;
+- `ident`, `exact`: an id, an address, a path, a word of the protocol, which are never mended;
+- `jid`, `jid_or_none`, `address`, `addresses`: an address.
 
 neonize's JIDs and times: Neonize.proto; times come in seconds in some events and in milliseconds in others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from wad.core.errors import BadJid
 from wad.core.jid import Jid
+from wad.core.text import is_ident, mended
 
 _FIRST_MS: Final = 100_000_000_000  # 1973 in milliseconds, the year 5138 in seconds
 _LAST_MS: Final = 100_000_000_000_000  # the year 5138
@@ -18,12 +27,61 @@ class Untranslatable(Exception):
     """This event has no words of ours; the message says why."""
 
 
+# --- string fields --------------------------------------------------------------------------------
+
+
+def raw_text(part: Any, field: str) -> Any:
+    """A string field as the library handed it over, `str` or `bytes`; an empty text where there is no such field.
+
+    For the readers below, and for nobody else.
+    """
+    return getattr(part, field, "")
+
+
+def shown(part: Any, field: str) -> str:
+    """A text for a person to read: bytes that are no text become U+FFFD.  A field that is not there is empty."""
+    found = raw_text(part, field)
+    if type(found) is str and "\0" not in found:
+        return found
+    return mended(found)
+
+
+def exact(part: Any, field: str) -> str:
+    """A name of something that may be missing (an id, a path, a word of the protocol); as good as missing if invalid."""
+    found = raw_text(part, field)
+    return found if type(found) is str and found.isprintable() else ""
+
+
+def ident(part: Any, field: str, what: str) -> str:
+    """An id that must be there.  Raises Untranslatable, also for one that cannot be read exactly."""
+    found = raw_text(part, field)
+    if not found:
+        raise Untranslatable(f"{what} without an id")
+    if not is_ident(found):
+        raise Untranslatable(f"{what} with an invalid id")
+    return str(found)
+
+
+def ident_or_none(part: Any, field: str) -> str:
+    """An id that may be missing; empty for one that cannot be read exactly."""
+    found = raw_text(part, field)
+    return str(found) if is_ident(found) else ""
+
+
+def idents(part: Any, field: str) -> Iterator[str]:
+    """The ids of a repeated field that can be read exactly."""
+    return (found for found in raw_text(part, field) if is_ident(found))
+
+
+# --- addresses ------------------------------------------------------------------------------------
+
+
 def jid(value: Any, what: str) -> Jid:
     """The library's form of an address that must be there.  Raises Untranslatable."""
     try:
         found = _jid(value)
     except BadJid as error:
-        raise Untranslatable(str(error)) from error
+        raise Untranslatable(f"an invalid {what}: {error}") from error
     if found is None:
         raise Untranslatable(f"no {what}")
     return found
@@ -37,8 +95,17 @@ def jid_or_none(value: Any) -> Jid | None:
         return None
 
 
-def jid_text(text: str) -> Jid | None:
-    """An address in a text that may be missing or anything."""
+def address(part: Any, field: str) -> Jid | None:
+    """An address in a string field that may be missing or anything."""
+    return _parsed(raw_text(part, field))
+
+
+def addresses(part: Any, field: str) -> Iterator[Jid]:
+    """The addresses in a repeated string field that can be read."""
+    return filter(None, map(_parsed, raw_text(part, field)))
+
+
+def _parsed(text: Any) -> Jid | None:
     try:
         return Jid.parse(text) if text else None
     except BadJid:
@@ -46,10 +113,16 @@ def jid_text(text: str) -> Jid | None:
 
 
 def _jid(value: Any) -> Jid | None:
-    if value.IsEmpty or not value.User:
+    user, server = raw_text(value, "User"), raw_text(value, "Server")
+    if value.IsEmpty or not user:
         return None
+    if type(user) is not str or type(server) is not str:
+        raise BadJid("it is not UTF-8")
     device = f":{value.Device}" if value.Device else ""
-    return Jid.parse(f"{value.User}{device}@{value.Server}")
+    return Jid.parse(f"{user}{device}@{server}")
+
+
+# --- times ----------------------------------------------------------------------------------------
 
 
 def milliseconds(timestamp: int) -> int:

@@ -27,8 +27,18 @@ from wad.core.content import (
     Quote,
     Vote,
 )
+from wad.core.jid import Jid
 from wad.core.message import preview
-from wad.engine.translate_base import Untranslatable, jid_text, milliseconds_or_0
+from wad.engine.translate_base import (
+    Untranslatable,
+    address,
+    addresses,
+    exact,
+    ident,
+    ident_or_none,
+    milliseconds_or_0,
+    shown,
+)
 
 _DEPTH: Final = 8  # wrappers in wrappers; the real ones are at most three
 _WRAPPING: Final = (
@@ -76,6 +86,7 @@ _OUTCOMES: Final = {
     "ONGOING": CallOutcome.OFFERED,
 }  # waE2E.CallLogMessage.CallOutcome; the rest (silenced, failed) was not answered
 _NOVEL: Final = "newer than the library"
+_WORDS_ALONE: Final = "conversation"
 _REVOKE, _EDIT = 0, 14  # waE2E.ProtocolMessage.Type
 _INT64: Final = (1 << 63) - 1
 
@@ -116,13 +127,19 @@ def content_of(unwrapped: Unwrapped, *, quoting: bool = True) -> Content | None:
         return _protocol(body.protocolMessage)
     if "commentMessage" in present:
         return _comment(body.commentMessage)
-    content = _plain(present[0], getattr(body, present[0]), present)
+    if present[0] == _WORDS_ALONE:
+        return _in_wrappers(Content(MessageKind.TEXT, shown(body, _WORDS_ALONE)), wrappers)
     part = getattr(body, present[0])
+    content = _plain(present[0], part, present)
     if quoting and hasattr(part, "contextInfo"):
         content = _with_context(content, part.contextInfo)
-    once = getattr(part, "viewOnce", False) or any(name.startswith("viewOnce") for name in wrappers)
+    return _in_wrappers(content, wrappers, once=getattr(part, "viewOnce", False))
+
+
+def _in_wrappers(content: Content, wrappers: frozenset[str], *, once: bool = False) -> Content:
+    once = once or any(name.startswith("viewOnce") for name in wrappers)
     return msgspec.structs.replace(
-        content, view_once=bool(once), ephemeral="ephemeralMessage" in wrappers
+        content, view_once=once, ephemeral="ephemeralMessage" in wrappers
     )
 
 
@@ -136,13 +153,12 @@ def _has_more(body: Any) -> bool:
 
 
 def _plain(name: str, part: Any, present: list[str]) -> Content:
-    if name == "conversation":
-        return Content(MessageKind.TEXT, part)
     if name == "extendedTextMessage":
-        link = Link(part.matchedText, part.title, part.description) if part.matchedText else None
-        return Content(MessageKind.TEXT, part.text, link=link)
+        url = shown(part, "matchedText")
+        link = Link(url, shown(part, "title"), shown(part, "description")) if url else None
+        return Content(MessageKind.TEXT, shown(part, "text"), link=link)
     if name in _MEDIA:
-        return Content(_MEDIA[name], getattr(part, "caption", ""), media=_media(part))
+        return Content(_MEDIA[name], shown(part, "caption"), media=_media(part))
     if name in _LOCATIONS:
         return _location(part, live=name == "liveLocationMessage")
     if name == "contactMessage":
@@ -156,7 +172,7 @@ def _plain(name: str, part: Any, present: list[str]) -> Content:
     if name == "reactionMessage":
         target = _target(part.key, "reaction")
         told = milliseconds_or_0(part.senderTimestampMS)
-        return Content(MessageKind.REACTION, part.text, target=target, told_ms=told)
+        return Content(MessageKind.REACTION, shown(part, "text"), target=target, told_ms=told)
     if name == "callLogMesssage":
         return _call(part)
     if name in _AS_TEXT and (text := _first(part, _AS_TEXT[name])):
@@ -167,20 +183,21 @@ def _plain(name: str, part: Any, present: list[str]) -> Content:
 def _with_context(content: Content, context: Any) -> Content:
     """Add what a ContextInfo tells; a reply's target is the message that it quotes."""
     quote = None
-    if context.stanzaID:
+    target = ident_or_none(context, "stanzaID")
+    if target:
         try:
             quoted = content_of(unwrap(context.quotedMessage), quoting=False)
         except Untranslatable:
             quoted = None
         quote = Quote(
-            by=_address(context.participant),
+            by=_bare(address(context, "participant")),
             text=preview(quoted) if quoted is not None else "",
-            chat=_address(context.remoteJID),
+            chat=_bare(address(context, "remoteJID")),
         )
-    mentions = tuple(filter(None, map(_address, context.mentionedJID)))
+    mentions = tuple(map(_bare, addresses(context, "mentionedJID")))
     return msgspec.structs.replace(
         content,
-        target=content.target or context.stanzaID,
+        target=content.target or target,
         quote=quote,
         mentions=mentions,
         forwarded=context.isForwarded,
@@ -188,8 +205,7 @@ def _with_context(content: Content, context: Any) -> Content:
     )
 
 
-def _address(text: str) -> str:
-    found = jid_text(text)
+def _bare(found: Jid | None) -> str:
     return str(found.bare()) if found is not None else ""
 
 
@@ -197,8 +213,8 @@ def _media(part: Any) -> Media:
     # Each kind has some of these fields; what it has not says nothing.
     thumbnail = getattr(part, "JPEGThumbnail", b"") or getattr(part, "pngThumbnail", b"")
     return Media(
-        mimetype=part.mimetype,
-        filename=getattr(part, "fileName", ""),
+        mimetype=shown(part, "mimetype"),
+        filename=shown(part, "fileName"),
         size=min(part.fileLength, _INT64),
         seconds=getattr(part, "seconds", 0),
         width=getattr(part, "width", 0),
@@ -206,7 +222,7 @@ def _media(part: Any) -> Media:
         pages=getattr(part, "pageCount", 0),
         voice=getattr(part, "PTT", False),
         animated=getattr(part, "isAnimated", False) or getattr(part, "gifPlayback", False),
-        direct_path=part.directPath,
+        direct_path=exact(part, "directPath"),
         key=part.mediaKey,
         sha256=part.fileSHA256,
         enc_sha256=part.fileEncSHA256,
@@ -216,7 +232,7 @@ def _media(part: Any) -> Media:
 
 
 def _location(part: Any, *, live: bool) -> Content:
-    names = [getattr(part, name, "") for name in ("name", "address", "comment", "caption")]
+    names = [shown(part, name) for name in ("name", "address", "comment", "caption")]
     latitude, longitude = part.degreesLatitude, part.degreesLongitude
     place = None
     if math.isfinite(latitude) and math.isfinite(longitude):
@@ -224,9 +240,9 @@ def _location(part: Any, *, live: bool) -> Content:
         place = Location(
             latitude,
             longitude,
-            getattr(part, "name", ""),
-            getattr(part, "address", ""),
-            getattr(part, "URL", ""),
+            shown(part, "name"),
+            shown(part, "address"),
+            shown(part, "URL"),
             part.accuracyInMeters,
             live or getattr(part, "isLive", False),
         )
@@ -234,15 +250,16 @@ def _location(part: Any, *, live: bool) -> Content:
 
 
 def _contacts(parts: list[Any]) -> Content:
-    contacts = tuple(Contact(part.displayName, part.vcard[:VCARD_LIMIT]) for part in parts)
+    contacts = tuple(Contact(shown(part, "displayName"), shown(part, "vcard")[:VCARD_LIMIT]) for part in parts)
     names = ", ".join(contact.name for contact in contacts)
     return Content(MessageKind.CONTACT, names, contacts=contacts)
 
 
 def _poll(part: Any) -> Content:
-    options = tuple(option.optionName for option in part.options)
-    poll = Poll(part.name, options, part.selectableOptionsCount)
-    text = "\n".join([part.name, *(f"- {option}" for option in options)])
+    question = shown(part, "name")
+    options = tuple(shown(option, "optionName") for option in part.options)
+    poll = Poll(question, options, part.selectableOptionsCount)
+    text = "\n".join([question, *(f"- {option}" for option in options)])
     return Content(MessageKind.POLL, text, poll=poll)
 
 
@@ -267,13 +284,13 @@ def _comment(part: Any) -> Content | None:
     content = content_of(unwrap(part.message))
     if content is None:
         return None
-    target = content.target or part.targetMessageKey.ID
+    target = content.target or ident_or_none(part.targetMessageKey, "ID")
     return msgspec.structs.replace(content, target=target)
 
 
 def _protocol(part: Any) -> Content | None:
-    if part.type == _REVOKE and part.key.ID:
-        return Content(MessageKind.REVOKE, target=part.key.ID)
+    if part.type == _REVOKE and part.HasField("key") and part.key.HasField("ID"):
+        return Content(MessageKind.REVOKE, target=_target(part.key, "revoke"))
     if part.type == _EDIT:
         inner = content_of(unwrap(part.editedMessage)) or Content(MessageKind.TEXT)
         return Content(
@@ -288,15 +305,24 @@ def _protocol(part: Any) -> Content | None:
 
 
 def _target(key: Any, what: str) -> str:
-    if not key.ID:
+    if not key.HasField("ID"):
         raise Untranslatable(f"a {what} without a target")
-    return str(key.ID)
+    return ident(key, "ID", f"the target of a {what}")
 
 
 def _first(part: Any, paths: tuple[str, ...]) -> str:
     """The first text that is not empty, of the fields that there are."""
     for path in paths:
-        found = reduce(lambda inner, name: getattr(inner, name, ""), path.split("."), part)
-        if found and isinstance(found, str):
+        *outer, name = path.split(".")
+        inner = reduce(lambda inner, step: getattr(inner, step, None), outer, part)
+        if found := _text_of(inner, name):
             return found
     return ""
+
+
+def _text_of(part: Any, name: str) -> str:
+    """A field's text, where there is such a field and it is one text."""
+    descriptor = getattr(part, "DESCRIPTOR", None)
+    field = None if descriptor is None else descriptor.fields_by_name.get(name)
+    is_text = field is not None and field.type == field.TYPE_STRING and not field.is_repeated
+    return shown(part, name) if is_text else ""

@@ -22,7 +22,15 @@ from wad.core.event import (
     Told,
 )
 from wad.core.jid import Jid, JidKind
-from wad.engine.translate_base import Untranslatable, jid_text, milliseconds, milliseconds_or_0
+from wad.engine.translate_base import (
+    Untranslatable,
+    address,
+    ident,
+    ident_or_none,
+    milliseconds,
+    milliseconds_or_0,
+    shown,
+)
 from wad.engine.translate_content import content_of, unwrap
 
 _MARKS: Final = {3: Mark.DELIVERED, 4: Mark.READ, 5: Mark.PLAYED}  # WebMessageInfo.Status
@@ -52,15 +60,15 @@ def history(event: Any) -> HistoryReceived | None:
 def _items(data: Any) -> Iterator[Told | Untranslatable]:
     """Everything in a chunk: who is who first, so that each message finds its thread."""
     for pair in data.phoneNumberToLidMappings:
-        yield from _alias(jid_text(pair.lidJID), jid_text(pair.pnJID))
+        yield from _alias(address(pair, "lidJID"), address(pair, "pnJID"))
     for conversation in data.conversations:
         yield from _conversation(conversation)
     for item in data.statusV3Messages:
         yield from _message(item, _STATUS, None)
     for name in data.pushnames:
-        chat = jid_text(name.ID)
-        if chat is not None and name.pushname:
-            yield ChatReceived(chat.bare(), push_name=name.pushname)
+        chat, push_name = address(name, "ID"), shown(name, "pushname")
+        if chat is not None and push_name:
+            yield ChatReceived(chat.bare(), push_name=push_name)
 
 
 def _alias(lid: Jid | None, pn: Jid | None) -> Iterator[AliasReceived]:
@@ -69,14 +77,11 @@ def _alias(lid: Jid | None, pn: Jid | None) -> Iterator[AliasReceived]:
 
 
 def _conversation(conversation: Any) -> Iterator[Told | Untranslatable]:
-    chat = jid_text(conversation.ID)
+    chat = address(conversation, "ID")
     if chat is None:
-        yield from [Untranslatable(f"{conversation.ID!r} is no chat")] * (
-            1 + len(conversation.messages)
-        )
+        yield from [Untranslatable("an invalid chat")] * (1 + len(conversation.messages))
         return
-    other = conversation.lidJID if chat.kind is JidKind.PN else conversation.pnJID
-    alt = jid_text(other)
+    alt = address(conversation, "lidJID" if chat.kind is JidKind.PN else "pnJID")
     # The phone tells the newest first; of one second its own order tells.
     oldest_first = list(conversation.messages)[::-1]
     oldest_first.sort(key=lambda item: (item.message.messageTimestamp, item.msgOrderID))
@@ -84,7 +89,7 @@ def _conversation(conversation: Any) -> Iterator[Told | Untranslatable]:
     yield ChatReceived(
         chat,
         alt,
-        name=conversation.name or conversation.displayName,
+        name=shown(conversation, "name") or shown(conversation, "displayName"),
         name_ms=_last_ms(conversation),
         unread=conversation.unreadCount,
         unread_ms=_unread_ms(conversation, items),
@@ -123,7 +128,7 @@ def _message(item: Any, chat: Jid, alt: Jid | None) -> Iterator[Told | Untransla
             return
         sender = _sender(item, chat)
         told = MessageReceived(
-            id=_id(key),
+            id=ident(key, "ID", "a message"),
             chat=chat,
             sender=sender,
             at_ms=milliseconds(item.messageTimestamp),
@@ -131,24 +136,18 @@ def _message(item: Any, chat: Jid, alt: Jid | None) -> Iterator[Told | Untransla
             from_me=key.fromMe,
             chat_alt=alt,
             sender_alt=alt if sender is not None and sender.bare() == chat.bare() else None,
-            push_name=item.pushName,
+            push_name=shown(item, "pushName"),
         )
     except Untranslatable as error:
         yield error
         return
-    if found.kind is MessageKind.EDIT and found.target == key.ID:
+    if found.kind is MessageKind.EDIT and found.target == told.id:
         # The phone keeps the message as it was edited last.
         yield msgspec.structs.replace(told, content=_as_message(item, found))
     yield told
     if key.fromMe and item.status in _MARKS:
-        yield ReceiptReceived((key.ID,), chat, chat, _MARKS[item.status], told.at_ms, chat_alt=alt)
-    yield from _added(item, chat, alt)
-
-
-def _id(key: Any) -> str:
-    if not key.ID:
-        raise Untranslatable("a message without an id")
-    return str(key.ID)
+        yield ReceiptReceived((told.id,), chat, chat, _MARKS[item.status], told.at_ms, chat_alt=alt)
+    yield from _added(item, told.id, chat, alt)
 
 
 def _sender(item: Any, chat: Jid) -> Jid | None:
@@ -156,7 +155,7 @@ def _sender(item: Any, chat: Jid) -> Jid | None:
         return None
     if chat.is_person or chat.kind is JidKind.NEWSLETTER:
         return chat
-    sender = jid_text(item.key.participant or item.participant)
+    sender = address(item.key, "participant") or address(item, "participant")
     if sender is None:
         raise Untranslatable("no sender")
     return sender
@@ -168,7 +167,7 @@ def _content(item: Any) -> Content | None:
     stub = item.messageStubType
     if stub == _REVOKED:
         at_ms = milliseconds_or_0(item.revokeMessageTimestamp)
-        return Content(MessageKind.REVOKE, target=item.key.ID, told_ms=at_ms)
+        return Content(MessageKind.REVOKE, target=ident(item.key, "ID", "a message"), told_ms=at_ms)
     if stub == _CIPHERTEXT:
         return Content(MessageKind.UNDECRYPTABLE, detail="could not be decrypted by the phone")
     name = item.DESCRIPTOR.fields_by_name["messageStubType"].enum_type.values_by_number[stub].name
@@ -183,12 +182,11 @@ def _as_message(item: Any, edit: Content) -> Content:
     return inner if inner is not None else Content(MessageKind.TEXT, edit.text)
 
 
-def _added(item: Any, chat: Jid, alt: Jid | None) -> Iterator[Told]:
+def _added(item: Any, target: str, chat: Jid, alt: Jid | None) -> Iterator[Told]:
     """What others did with a message, as the phone keeps it beside the message."""
-    target = item.key.ID
     for reaction in item.reactions:
         at_ms = milliseconds_or_0(reaction.senderTimestampMS)
-        content = Content(MessageKind.REACTION, reaction.text, target=target, told_ms=at_ms)
+        content = Content(MessageKind.REACTION, shown(reaction, "text"), target=target, told_ms=at_ms)
         yield from _amendment(reaction.key, content, chat, alt)
     for update in item.pollUpdates:
         content = Content(
@@ -203,11 +201,11 @@ def _added(item: Any, chat: Jid, alt: Jid | None) -> Iterator[Told]:
 def _amendment(key: Any, content: Content, chat: Jid, alt: Jid | None) -> Iterator[MessageReceived]:
     sender = None
     if not key.fromMe:
-        sender = chat if chat.is_person else jid_text(key.participant)
+        sender = chat if chat.is_person else address(key, "participant")
         if sender is None:
             return  # nobody's; whose it is will be told when it changes
     yield MessageReceived(
-        id=key.ID,
+        id=ident_or_none(key, "ID"),
         chat=chat,
         sender=sender,
         at_ms=content.told_ms,
