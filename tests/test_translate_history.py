@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.library_events import GROUP, LID, PN, SECONDS, history_of
 from tests.protobufs import HistorySync
 from tests.random_protobufs import protobufs
-from wad.core.content import Call, CallOutcome, MessageKind, Vote
+from wad.core.content import Call, CallOutcome, Content, MessageKind, Vote
 from wad.core.event import (
     AliasReceived,
     ChatReceived,
@@ -210,13 +210,15 @@ def test_statuses_are_a_chat_of_their_own() -> None:
 
 
 def test_what_cannot_be_told_holds_up_nothing() -> None:
-    """It is counted."""
+    """It is counted, and shown where it is known whose it was."""
     bad = one(2, messageTimestamp=2**63)
     found = history_of(
         chunk({"ID": "nonsense", "messages": [one(1)]}, {"ID": PN, "messages": [bad, one(3)]})
     )
-    assert [m.id for m in messages_of(found)] == ["ID3"]
-    assert found.skipped == 3
+    shown, unreadable = messages_of(found)
+    assert (shown.id, unreadable.id) == ("ID3", "ID2")
+    assert unreadable.content == Content(MessageKind.UNKNOWN, detail=f"{2**63} is no time")
+    assert found.skipped == 2
 
 
 @settings(max_examples=60)

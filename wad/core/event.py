@@ -6,6 +6,7 @@ Times are integers, milliseconds since 1970 as WhatsApp's server gave them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final
 
@@ -14,7 +15,8 @@ import msgspec
 from wad.core.content import Content as Content
 from wad.core.content import Media as Media
 from wad.core.content import MessageKind as MessageKind
-from wad.core.errors import BadJid
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData
 from wad.core.jid import Jid
 
 
@@ -101,8 +103,19 @@ class HistoryReceived(msgspec.Struct, frozen=True, tag="history", omit_defaults=
 
 Event = Told | HistoryReceived
 
+
+class _Chunk(msgspec.Struct, frozen=True, tag="history"):
+    """A HistoryReceived whose events are still encoded."""
+
+    events: tuple[msgspec.Raw, ...]
+    skipped: int = 0
+    asked: bool = False
+
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Event)
+_told_decoder: Final = msgspec.msgpack.Decoder(Told)
+_chunk_decoder: Final = msgspec.msgpack.Decoder(_Chunk)
 
 
 def encode(event: Event) -> bytes:
@@ -111,9 +124,37 @@ def encode(event: Event) -> bytes:
 
 
 def decode(data: bytes) -> Event:
-    """The inverse of encode().  Raises msgspec.DecodeError for anything else."""
-    try:
+    """The inverse of encode().  Raises InvalidData for anything else."""
+    with decoding("an event"):
         event: Event = _decoder.decode(data)
-    except (UnicodeDecodeError, BadJid) as error:
-        raise msgspec.DecodeError(str(error)) from error
     return event
+
+
+def read_back(event: Event) -> bytes:
+    """encode(), of an event that decode() gives back as it was.  Raises InvalidData for any other."""
+    with decoding("an event"):
+        data = _encoder.encode(event)
+    if decode(data) != event:
+        raise InvalidData("an event is read back as another one")
+    return data
+
+
+def decode_leniently(data: bytes) -> tuple[Event, int]:
+    """decode(), of a chunk of history without those of its events that cannot be decoded; and how many those are.
+
+    Raises InvalidData where nothing can be decoded.
+    """
+    try:
+        return decode(data), 0
+    except InvalidData:
+        with decoding("an event"):
+            chunk = _chunk_decoder.decode(data)
+        told: list[Told] = []
+        for one in chunk.events:
+            with suppress(InvalidData), decoding("an event"):
+                told.append(_told_decoder.decode(one))
+        if not told:
+            raise
+        return HistoryReceived(tuple(told), chunk.skipped, chunk.asked), len(chunk.events) - len(
+            told
+        )

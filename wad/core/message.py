@@ -147,7 +147,8 @@ def preview(content: Content) -> str:
 def merged(known: Message, again: Message) -> Message:
     """One message out of two tellings of it, with the identity of the first.
 
-    The telling that says more wins: a placeholder gives way to the message, an offered call to how it went.  The
+    The telling that says more wins: a placeholder gives way to the message, what was not understood to what is by now
+    (sent again, or translated again), an offered call to how it went.  The
     earliest time counts: a message that could not be read comes again with a later one (seen against the test server),
     and belongs where it was written.  Order and repetition do not matter.
     """
@@ -169,4 +170,6 @@ def _says(message: Message) -> int:
     content = message.content
     if content.kind in PLACEHOLDERS:
         return 0 if content.kind is MessageKind.LOST else 1
-    return 2 if content.call is not None and content.call.outcome is CallOutcome.OFFERED else 3
+    if content.kind is MessageKind.UNKNOWN:
+        return 2
+    return 3 if content.call is not None and content.call.outcome is CallOutcome.OFFERED else 4

@@ -92,7 +92,7 @@ class Functions:
         except OSError as error:
             raise EngineFailure(f"cannot load the WhatsApp library: {error}") from error
         self._go.GetVersion.restype = c_char_p  # called once; its few bytes are never freed
-        version = self._go.GetVersion().decode()
+        version = self._go.GetVersion().decode(errors="replace")
         if version != VERSION:
             raise EngineFailure(f"the WhatsApp library is {version}; wad knows {VERSION}")
         self._declare()

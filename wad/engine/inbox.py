@@ -9,7 +9,6 @@ handler waits for its commit, since to return is to make room in a queue whose m
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -17,30 +16,24 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from wad.clock import Clock
-from wad.core import event as words
 from wad.core.errors import StateUnwritable, Unavailable
-from wad.engine.library import parse
-from wad.engine.lines import AWAITED, HISTORY, announced, message, receipt_of
-from wad.engine.translate import TRANSLATORS, Untranslatable
-from wad.engine.votes import opened
+from wad.engine.translation import KEPT, translated
 from wad.spool import Arrival, Spool
 
-log = logging.getLogger("wad.inbox")
+__all__ = ["KEPT", "Inbox"]
 
 _MOST: Final = (
     64  # events that may wait for the disk; each may hold a thread of the library with its receipt
 )
 _APART: Final = 0.01  # seconds between the beginnings of two commits
 _DISK_RETRY: Final = 0.5  # seconds between tries while the disk refuses
-KEPT: Final = frozenset(TRANSLATORS)
-"""The events that go into the spool."""
 
 
 class _Item(NamedTuple):
     """Something to be done in its turn.  `name` says what the event was about, as wad/engine/lines.py names it."""
 
     name: str
-    arrival: Arrival | None
+    arrivals: tuple[Arrival, ...]
     action: Callable[[], None] | None = None
 
 
@@ -86,13 +79,13 @@ class Inbox:
 
     def take(self, name: str, raw: bytes) -> None:
         """An event that is kept.  Waits while too many wait, or until it is stored."""
-        self._put(self._item(name, raw))
+        self._put(_Item(*translated(name, raw, self._read_vote, self._clock.wall_ms())))
         if not self._patient:
             self.settle()
 
     def then(self, action: Callable[[], None]) -> None:
         """An event that is not kept: do this once everything that came before is stored, on the writing thread."""
-        self._put(_Item("", None, action))
+        self._put(_Item("", (), action))
 
     def _put(self, item: _Item) -> None:
         with self._changed:
@@ -105,41 +98,6 @@ class Inbox:
         """Wait until everything is dealt with, `timeout` seconds at most; whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._queue and not self._busy, timeout)
-
-    def _item(self, name: str, raw: bytes) -> _Item:
-        event, wa_id, ours, reason = None, "", False, ""
-        about = HISTORY if name == "HistorySync" else ""
-        try:
-            found = parse(name, raw)
-            if name == "Message":
-                wa_id = found.Info.ID
-                about = message(wa_id)
-                ours = found.Info.MessageSource.IsFromMe
-                if ours and found.Message.protocolMessage.HasField("historySyncNotification"):
-                    about = announced(wa_id)
-            elif name == "Receipt" and found.Type in AWAITED and found.MessageIDs:
-                about = receipt_of(found.MessageIDs[0])
-            event = opened(TRANSLATORS[name](found), lambda: self._read_vote(raw))
-        except Untranslatable as error:
-            reason = str(error)
-        except Exception as error:  # whatever it is, the raw event is kept and counted
-            reason = f"{type(error).__name__}: {error}"
-            log.exception("cannot translate a %s", name)
-        else:
-            if event is None:
-                heard = Arrival(0, "heard", wa_id) if wa_id and not ours else None
-                return _Item(about, heard)
-        return _Item(
-            about,
-            Arrival(
-                received_ms=self._clock.wall_ms(),
-                kind=name.lower(),
-                wa_id=wa_id,
-                raw=raw,
-                event=words.encode(event) if event is not None else None,
-                reason=reason,
-            ),
-        )
 
     # --- what is written, on a thread of its own --------------------------------------------------
 
@@ -166,7 +124,7 @@ class Inbox:
             return batch
 
     def _finish(self, batch: list[_Item]) -> None:
-        arrivals = [item.arrival for item in batch if item.arrival is not None]
+        arrivals = [arrival for item in batch for arrival in item.arrivals]
         if arrivals:
             self._on_stored(self._store(arrivals))
         if action := batch[-1].action:

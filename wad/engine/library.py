@@ -24,6 +24,7 @@ from wad.core.errors import EngineFailure
 from wad.core.jid import Jid
 from wad.engine.binding import Functions, dsn, package
 from wad.engine.protobuf import builder, descriptor_pool, message_factory
+from wad.engine.translate_base import exact, ident_or_none, shown, unmended
 from wad.engine.words import refused_version
 
 
@@ -116,7 +117,7 @@ class Library:
             _device_properties(self._device_name),
             log_level=b"WARN" if self._on_line is None else b"DEBUG",
             kinds=bytes(EVENTS),
-            on_qr=lambda code: self._on_qr(code.decode()),
+            on_qr=self._qr,
             on_status=self._on_status,
             on_event=self._event,
             on_log=self._log,
@@ -124,17 +125,25 @@ class Library:
         if error:
             raise EngineFailure(error)
 
+    def _qr(self, code: bytes) -> None:
+        try:
+            self._on_qr(code.decode())
+        except UnicodeDecodeError:  # nobody could scan it; the next one comes in 20 s
+            log.warning("the library made a QR code that is no text")
+
     def _event(self, kind: int, raw: bytes) -> None:
         if kind in EVENTS:  # number 0, who we are, comes unasked
             self._on_event(EVENTS[kind], raw)
 
     def _log(self, raw: bytes) -> None:
         entry = _class("neonize.LogEntry").FromString(raw)
+        name = exact(entry, "Name")
         if self._on_line is not None:
-            self._on_line(entry.Name, entry.Message)
-        if entry.Level not in ("DEBUG", "INFO"):
-            log.warning("%s: %s", entry.Name, entry.Message)
-            self.refused_version = refused_version(entry.Message) or self.refused_version
+            self._on_line(name, unmended(entry, "Message"))
+        if exact(entry, "Level") not in ("DEBUG", "INFO"):
+            text = shown(entry, "Message")
+            log.warning("%s: %s", name, text)
+            self.refused_version = refused_version(text) or self.refused_version
 
     def is_connected(self) -> bool:
         """Whether the socket is open.  May block while the library dials (engine.md 3)."""
@@ -150,9 +159,11 @@ class Library:
                 self._uuid, _proto_jid(to).SerializeToString(), message.SerializeToString()
             )
         )
-        if answer.Error:
-            raise EngineFailure(answer.Error)
-        return answer.SendResponse.ID, answer.SendResponse.Timestamp * 1000
+        _check(answer)
+        wa_id = ident_or_none(answer.SendResponse, "ID")
+        if not wa_id:
+            raise EngineFailure("the library gave the message an invalid id")
+        return wa_id, answer.SendResponse.Timestamp * 1000
 
     def send_to_phone(self, me: Jid, message: Any) -> None:
         """Send a blank() that was filled to our own phone, whose number is `me`.  Raises EngineFailure.
@@ -166,16 +177,14 @@ class Library:
                 self._uuid, phone.SerializeToString(), message.SerializeToString()
             )
         )
-        if answer.Error:
-            raise EngineFailure(answer.Error)
+        _check(answer)
 
     def read_vote(self, raw: bytes) -> tuple[bytes, ...]:
         """The SHA-256 of each option that a Message event votes for.  Raises EngineFailure."""
         answer = _class("neonize.ReturnFunctionWithError").FromString(
             self._functions.decrypt_poll_vote(self._uuid, raw)
         )
-        if answer.Error:
-            raise EngineFailure(answer.Error)
+        _check(answer)
         return tuple(answer.PollVoteMessage.selectedOptions)
 
     def upload(self, data: bytes, media_type: int) -> Any:
@@ -183,8 +192,7 @@ class Library:
         answer = _class("neonize.UploadReturnFunction").FromString(
             self._functions.upload(self._uuid, data, media_type)
         )
-        if answer.Error:
-            raise EngineFailure(answer.Error)
+        _check(answer)
         return answer.UploadResponse
 
     def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
@@ -195,9 +203,10 @@ class Library:
         answer = _class("neonize.IsOnWhatsAppReturnFunction").FromString(
             self._functions.is_on_whatsapp(self._uuid, numbers.encode())
         )
-        if answer.Error:
-            raise EngineFailure(answer.Error)
-        return {one.Query.lstrip("+"): bool(one.IsIn) for one in answer.IsOnWhatsAppResponse}
+        _check(answer)
+        return {
+            exact(one, "Query").lstrip("+"): bool(one.IsIn) for one in answer.IsOnWhatsAppResponse
+        }
 
     def log_out(self) -> None:
         """Make WhatsApp forget this device.  Raises EngineFailure."""
@@ -214,14 +223,25 @@ class Library:
             log.warning("stop: %s", error)
 
 
+def _check(answer: Any) -> None:
+    """Raise EngineFailure with the library's words where it refused."""
+    if error := shown(answer, "Error"):
+        raise EngineFailure(error)
+
+
 def blank() -> Any:
     """An empty waE2E.Message."""
     return _class("WAWebProtobufsE2E.Message")()
 
 
+def event_class(name: str) -> Any:
+    """The protobuf class of an event."""
+    return _class(f"neonize.{name}")
+
+
 def parse(name: str, raw: bytes) -> Any:
     """The protobuf object of an event.  Raises google.protobuf.message.DecodeError."""
-    return _class(f"neonize.{name}").FromString(raw)
+    return event_class(name).FromString(raw)
 
 
 def _device_properties(name: str) -> bytes:

@@ -25,7 +25,9 @@ from wad.core import event as words
 from wad.core.errors import BadJid
 from wad.core.event import Content, MessageKind, MessageReceived
 from wad.core.jid import Jid
+from wad.core.text import is_ident
 from wad.engine import session
+from wad.engine.protobuf_wire import fields
 from wad.engine.session import Listed
 from wad.home import Home
 from wad.spool import Arrival, Mark, Spool
@@ -121,49 +123,19 @@ def _is_address(text: str) -> bool:
 def ids_of_history(raw: bytes) -> set[str]:
     """The ids of the messages in a neonize HistorySync, read field by field: as objects it would fill the memory.
 
-    Bytes that are no such message have none.
+    Bytes that are no such message have none, and an id that cannot be read exactly is none.
     """
     try:
-        return {bytes(ident).decode(errors="replace") for ident in _at(memoryview(raw), 0)}
-    except (IndexError, ValueError):
+        texts = [bytes(found) for found in _at(memoryview(raw), 0)]
+    except ValueError:
         return set()
+    return {found for text in texts if is_ident(found := text.decode(errors="surrogateescape"))}
 
 
 def _at(part: memoryview, depth: int) -> Iterator[memoryview]:
     if depth == len(_PATH_OF_ID):
         yield part
         return
-    for number, inner in _fields(part):
-        if number == _PATH_OF_ID[depth]:
-            yield from _at(inner, depth + 1)
-
-
-def _fields(part: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a protobuf message that have a length; the others are stepped over."""
-    at = 0
-    while at < len(part):
-        key, at = _number(part, at)
-        match key & 7:
-            case 0:
-                _, at = _number(part, at)
-            case 1:
-                at += 8
-            case 2:
-                size, at = _number(part, at)
-                yield key >> 3, part[at : at + size]
-                at += size
-            case 5:
-                at += 4
-            case kind:
-                raise ValueError(f"a field of kind {kind}")
-
-
-def _number(part: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = part[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
+    for number, _, inside, end in fields(part):
+        if number == _PATH_OF_ID[depth] and inside is not None:
+            yield from _at(part[inside:end], depth + 1)

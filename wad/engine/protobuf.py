@@ -17,5 +17,6 @@ if api_implementation.Type() == "upb":
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.internal import builder
+from google.protobuf.message import DecodeError
 
-__all__ = ["builder", "descriptor_pool", "message_factory"]
+__all__ = ["DecodeError", "builder", "descriptor_pool", "message_factory"]

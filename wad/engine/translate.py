@@ -24,10 +24,11 @@ from wad.engine.translate_base import (
     jid_or_none,
     milliseconds,
     milliseconds_or_0,
-    raw_text,
     shown,
+    unmended,
+    unmended_all,
 )
-from wad.engine.translate_content import content_of, unwrap
+from wad.engine.translate_content import content_of, unreadable, unwrap
 from wad.engine.translate_history import history
 
 __all__ = ["TRANSLATORS", "Untranslatable", "message", "receipt"]
@@ -77,7 +78,8 @@ def message(event: Any) -> Event | None:
             content,
             view_once=content.view_once or once,
             ephemeral=content.ephemeral or event.IsEphemeral,
-            by_admin=content.kind is MessageKind.REVOKE and exact(event.Info, "Edit") == _ADMIN_REVOKE,
+            by_admin=content.kind is MessageKind.REVOKE
+            and exact(event.Info, "Edit") == _ADMIN_REVOKE,
         ),
     )
 
@@ -92,7 +94,17 @@ def undecryptable(event: Any) -> Event | None:
     return _received(event.Info, Content(MessageKind.UNDECRYPTABLE, detail=why))
 
 
-def _received(info: Any, content: Content) -> MessageReceived:
+def stand_in(event: Any, reason: str, received_ms: int) -> MessageReceived | None:
+    """What is shown in the place of a Message that could not be translated; None where it is unclear whose it was."""
+    info = event.Info
+    try:
+        at_ms = milliseconds_or_0(info.Timestamp) or received_ms
+        return _received(info, unreadable(reason), at_ms)
+    except Untranslatable:
+        return None
+
+
+def _received(info: Any, content: Content, at_ms: int | None = None) -> MessageReceived:
     source = info.MessageSource
     chat, chat_alt = _chat(source)
     sender, sender_alt = jid(source.Sender, "sender"), jid_or_none(source.SenderAlt)
@@ -103,7 +115,7 @@ def _received(info: Any, content: Content) -> MessageReceived:
         id=ident(info, "ID", "a message"),
         chat=chat,
         sender=sender,
-        at_ms=milliseconds(info.Timestamp),
+        at_ms=milliseconds(info.Timestamp) if at_ms is None else at_ms,
         content=content,
         from_me=source.IsFromMe,
         chat_alt=chat_alt,
@@ -121,7 +133,7 @@ def _chat(source: Any) -> tuple[Jid, Jid | None]:
 
 
 def _same_user(source: Any) -> bool:
-    return bool(raw_text(source.Chat, "User") == raw_text(source.Sender, "User"))
+    return unmended(source.Chat, "User") == unmended(source.Sender, "User")
 
 
 def receipt(event: Any) -> ReceiptReceived | None:
@@ -129,7 +141,7 @@ def receipt(event: Any) -> ReceiptReceived | None:
     field = event.DESCRIPTOR.fields_by_name["Type"]
     word = field.enum_type.values_by_number[event.Type].name
     source = event.MessageSource
-    if word not in _MARKS or not raw_text(event, "MessageIDs"):
+    if word not in _MARKS or not unmended_all(event, "MessageIDs"):
         return None
     mark, from_me = _MARKS[word], source.IsFromMe or word.endswith("_SELF")
     if from_me and mark is Mark.DELIVERED:
@@ -161,7 +173,9 @@ def call_offer(event: Any) -> MessageReceived:
 
 def call_offer_notice(event: Any) -> MessageReceived:
     """Translate a neonize CallOfferNotice: somebody calls a group."""
-    call = Call(CallOutcome.OFFERED, exact(event, "media") == "video", group=exact(event, "type") == "group")
+    call = Call(
+        CallOutcome.OFFERED, exact(event, "media") == "video", group=exact(event, "type") == "group"
+    )
     return _call(event.basicCallMeta, call)
 
 

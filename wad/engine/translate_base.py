@@ -1,10 +1,11 @@
 """What the translators share: how a field of a protobuf is read, addresses, times, and the one error.
 
 WhatsApp's protobufs are proto2: a `string` may hold any bytes, and where those are no UTF-8 Python's protobuf hands out
-`bytes`.  So no translator reads a string field by itself; it says what it is with one of these (a test holds them to it):
+`bytes`.  So no translator reads a string field by itself; it says what it is with one of these, as a test checks:
 
 - `shown`: text for a person, which is mended;
 - `ident`, `exact`: an id, an address, a path, a word of the protocol, which are never mended;
+- `unmended`: bytes that are only compared in memory;
 - `jid`, `jid_or_none`, `address`, `addresses`: an address.
 
 neonize's JIDs and times: Neonize.proto; times come in seconds in some events and in milliseconds in others.
@@ -47,9 +48,15 @@ def shown(part: Any, field: str) -> str:
 
 
 def exact(part: Any, field: str) -> str:
-    """A name of something that may be missing (an id, a path, a word of the protocol); as good as missing if invalid."""
+    """A name that may be missing (an id, a path, a word of the protocol); an invalid one is as good as missing."""
     found = raw_text(part, field)
     return found if type(found) is str and found.isprintable() else ""
+
+
+def unmended(part: Any, field: str) -> str:
+    """A string field in which invalid bytes stay apart, as lone surrogates: for comparing, never for storing."""
+    found = raw_text(part, field)
+    return found if type(found) is str else found.decode(errors="surrogateescape")
 
 
 def ident(part: Any, field: str, what: str) -> str:
@@ -66,6 +73,14 @@ def ident_or_none(part: Any, field: str) -> str:
     """An id that may be missing; empty for one that cannot be read exactly."""
     found = raw_text(part, field)
     return str(found) if is_ident(found) else ""
+
+
+def unmended_all(part: Any, field: str) -> list[str]:
+    """The same of a repeated field."""
+    return [
+        one if type(one) is str else one.decode(errors="surrogateescape")
+        for one in raw_text(part, field)
+    ]
 
 
 def idents(part: Any, field: str) -> Iterator[str]:

@@ -29,6 +29,7 @@ from wad.core.content import (
 )
 from wad.core.jid import Jid
 from wad.core.message import preview
+from wad.core.text import cut, mended
 from wad.engine.translate_base import (
     Untranslatable,
     address,
@@ -85,6 +86,7 @@ _OUTCOMES: Final = {
     "ACCEPTED_ELSEWHERE": CallOutcome.ACCEPTED,
     "ONGOING": CallOutcome.OFFERED,
 }  # waE2E.CallLogMessage.CallOutcome; the rest (silenced, failed) was not answered
+_REASON: Final = 200  # characters
 _NOVEL: Final = "newer than the library"
 _WORDS_ALONE: Final = "conversation"
 _REVOKE, _EDIT = 0, 14  # waE2E.ProtocolMessage.Type
@@ -141,6 +143,11 @@ def _in_wrappers(content: Content, wrappers: frozenset[str], *, once: bool = Fal
     return msgspec.structs.replace(
         content, view_once=once, ephemeral="ephemeralMessage" in wrappers
     )
+
+
+def unreadable(reason: str) -> Content:
+    """What stands in the place of a message that was received and cannot be read."""
+    return Content(MessageKind.UNKNOWN, detail=cut(mended(reason), _REASON))
 
 
 def _has_more(body: Any) -> bool:
@@ -250,7 +257,9 @@ def _location(part: Any, *, live: bool) -> Content:
 
 
 def _contacts(parts: list[Any]) -> Content:
-    contacts = tuple(Contact(shown(part, "displayName"), shown(part, "vcard")[:VCARD_LIMIT]) for part in parts)
+    contacts = tuple(
+        Contact(shown(part, "displayName"), shown(part, "vcard")[:VCARD_LIMIT]) for part in parts
+    )
     names = ", ".join(contact.name for contact in contacts)
     return Content(MessageKind.CONTACT, names, contacts=contacts)
 

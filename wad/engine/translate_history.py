@@ -1,17 +1,20 @@
 """A chunk of the phone's history: one event of the library, many of ours.
 
-Field names: WAWebProtobufsHistorySync and WAWebProtobufsWeb.  What one item cannot be told of is counted, and does not
-hold up the others.
+Field names: WAWebProtobufsHistorySync and WAWebProtobufsWeb.  An item that cannot be translated is counted, kept, and
+does not hold up the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from wad.core.content import Call, CallOutcome, Content, MessageKind, Vote
+from wad.core.errors import InvalidData
 from wad.core.event import (
     AliasReceived,
     ChatReceived,
@@ -20,6 +23,7 @@ from wad.core.event import (
     MessageReceived,
     ReceiptReceived,
     Told,
+    read_back,
 )
 from wad.core.jid import Jid, JidKind
 from wad.engine.translate_base import (
@@ -31,7 +35,9 @@ from wad.engine.translate_base import (
     milliseconds_or_0,
     shown,
 )
-from wad.engine.translate_content import content_of, unwrap
+from wad.engine.translate_content import content_of, unreadable, unwrap
+
+log = logging.getLogger("wad.inbox")
 
 _MARKS: Final = {3: Mark.DELIVERED, 4: Mark.READ, 5: Mark.PLAYED}  # WebMessageInfo.Status
 _ON_DEMAND: Final = 6  # HistorySync.HistorySyncType
@@ -39,36 +45,94 @@ _REVOKED, _CIPHERTEXT = 1, 2  # WebMessageInfo.StubType
 _STATUS: Final = Jid("status", "broadcast")
 
 
+class Refused(NamedTuple):
+    """An item that has no words of ours: why, its WhatsApp id (empty where it has none), and how to keep it.
+
+    `put` copies it, with what is needed to read it again, into an empty HistorySync.
+    """
+
+    reason: str
+    wa_id: str
+    put: Callable[[Any], None]
+
+
 def history(event: Any) -> HistoryReceived | None:
     """Translate a neonize HistorySync; None for a chunk without anything of ours (settings, stickers).
 
     The answer to a question of ours is told even when it is empty: the phone has nothing more.
     """
+    return history_and_refused(event)[0]
+
+
+def history_and_refused(event: Any) -> tuple[HistoryReceived | None, list[Refused]]:
+    """The same, and the items that could not be translated; a message among them is told as `unknown` if possible."""
     told: list[Told] = []
-    skipped = 0
+    refused: list[Refused] = []
     for item in _items(event.Data):
-        if isinstance(item, Untranslatable):
-            skipped += 1
+        if isinstance(item, Refused):
+            refused.append(item)
         else:
             told.append(item)
     asked = event.Data.syncType == _ON_DEMAND
-    if not told and not skipped and not asked:
-        return None
-    return HistoryReceived(tuple(told), skipped, asked)
+    if not told and not refused and not asked:
+        return None, refused
+    return HistoryReceived(tuple(told), len(refused), asked), refused
 
 
-def _items(data: Any) -> Iterator[Told | Untranslatable]:
+def _items(data: Any) -> Iterator[Told | Refused]:
     """Everything in a chunk: who is who first, so that each message finds its thread."""
     for pair in data.phoneNumberToLidMappings:
         yield from _alias(address(pair, "lidJID"), address(pair, "pnJID"))
     for conversation in data.conversations:
         yield from _conversation(conversation)
     for item in data.statusV3Messages:
-        yield from _message(item, _STATUS, None)
+        put = partial(_copy, "statusV3Messages", item)
+        yield from _one_by_one(_message(item, _STATUS, None), item, _STATUS, put)
     for name in data.pushnames:
         chat, push_name = address(name, "ID"), shown(name, "pushname")
         if chat is not None and push_name:
             yield ChatReceived(chat.bare(), push_name=push_name)
+
+
+def _copy(field: str, item: Any, data: Any) -> None:
+    getattr(data, field).add().CopyFrom(item)
+
+
+def _one_by_one(
+    items: Iterator[Told], item: Any, chat: Jid, put: Callable[[Any], None]
+) -> Iterator[Told | Refused]:
+    """What one message of the history gives, up to what cannot be told; each can be read back from the spool."""
+    told = 0
+    try:
+        for found in items:
+            read_back(found)
+            yield found
+            told += 1
+    except (Untranslatable, InvalidData) as error:
+        reason = str(error)
+    except Exception as error:  # whatever it is costs this item, and no other
+        reason = f"{type(error).__name__}: {error}"
+        log.exception("cannot translate a message of the history")
+    else:
+        return
+    if not told and (instead := _stand_in(item, chat, reason)) is not None:
+        yield instead
+    yield Refused(reason, ident_or_none(item.key, "ID"), put)
+
+
+def _stand_in(item: Any, chat: Jid, reason: str) -> MessageReceived | None:
+    """What is shown in the place of a message that cannot be read; None where its id or sender is invalid."""
+    try:
+        return MessageReceived(
+            id=ident(item.key, "ID", "a message"),
+            chat=chat,
+            sender=_sender(item, chat),
+            at_ms=milliseconds_or_0(item.messageTimestamp),
+            content=unreadable(reason),
+            from_me=item.key.fromMe,
+        )
+    except Untranslatable:
+        return None
 
 
 def _alias(lid: Jid | None, pn: Jid | None) -> Iterator[AliasReceived]:
@@ -76,16 +140,23 @@ def _alias(lid: Jid | None, pn: Jid | None) -> Iterator[AliasReceived]:
         yield AliasReceived(lid.bare(), pn.bare())
 
 
-def _conversation(conversation: Any) -> Iterator[Told | Untranslatable]:
+def _conversation(conversation: Any) -> Iterator[Told | Refused]:
     chat = address(conversation, "ID")
     if chat is None:
-        yield from [Untranslatable("an invalid chat")] * (1 + len(conversation.messages))
+        yield Refused("an invalid chat", "", partial(_copy, "conversations", conversation))
         return
     alt = address(conversation, "lidJID" if chat.kind is JidKind.PN else "pnJID")
     # The phone tells the newest first; of one second its own order tells.
     oldest_first = list(conversation.messages)[::-1]
     oldest_first.sort(key=lambda item: (item.message.messageTimestamp, item.msgOrderID))
-    items = [found for item in oldest_first for found in _message(item.message, chat, alt)]
+    head = _Head(conversation)
+    items = [
+        found
+        for item in oldest_first
+        for found in _one_by_one(
+            _message(item.message, chat, alt), item.message, chat, partial(head.put, item)
+        )
+    ]
     yield ChatReceived(
         chat,
         alt,
@@ -99,12 +170,30 @@ def _conversation(conversation: Any) -> Iterator[Told | Untranslatable]:
     yield from items
 
 
+class _Head:
+    """A conversation without its messages, copied once however many are put into it."""
+
+    def __init__(self, conversation: Any) -> None:
+        self._conversation = conversation
+        self._copy: Any = None
+
+    def put(self, item: Any, data: Any) -> None:
+        """Put a conversation with this message alone into a HistorySync."""
+        if self._copy is None:
+            self._copy = type(self._conversation)()
+            self._copy.CopyFrom(self._conversation)
+            self._copy.ClearField("messages")
+        found = data.conversations.add()
+        found.CopyFrom(self._copy)
+        found.messages.add().CopyFrom(item)
+
+
 def _last_ms(conversation: Any) -> int:
     last = max(conversation.lastMsgTimestamp, conversation.conversationTimestamp)
     return milliseconds_or_0(last)
 
 
-def _unread_ms(conversation: Any, items: list[Told | Untranslatable]) -> int:
+def _unread_ms(conversation: Any, items: list[Told | Refused]) -> int:
     """Up to when the phone's number of unread messages counts.
 
     It is told with the chat, of which a chunk may hold a part; a chunk without it is about messages that were read,
@@ -119,28 +208,24 @@ def _unread_ms(conversation: Any, items: list[Told | Untranslatable]) -> int:
 # --- messages -------------------------------------------------------------------------------------
 
 
-def _message(item: Any, chat: Jid, alt: Jid | None) -> Iterator[Told | Untranslatable]:
-    """One WebMessageInfo with its status, reactions and votes."""
+def _message(item: Any, chat: Jid, alt: Jid | None) -> Iterator[Told]:
+    """One WebMessageInfo with its status, reactions and votes.  Raises Untranslatable."""
     key = item.key
-    try:
-        found = _content(item)
-        if found is None:
-            return
-        sender = _sender(item, chat)
-        told = MessageReceived(
-            id=ident(key, "ID", "a message"),
-            chat=chat,
-            sender=sender,
-            at_ms=milliseconds(item.messageTimestamp),
-            content=found,
-            from_me=key.fromMe,
-            chat_alt=alt,
-            sender_alt=alt if sender is not None and sender.bare() == chat.bare() else None,
-            push_name=shown(item, "pushName"),
-        )
-    except Untranslatable as error:
-        yield error
+    found = _content(item)
+    if found is None:
         return
+    sender = _sender(item, chat)
+    told = MessageReceived(
+        id=ident(key, "ID", "a message"),
+        chat=chat,
+        sender=sender,
+        at_ms=milliseconds(item.messageTimestamp),
+        content=found,
+        from_me=key.fromMe,
+        chat_alt=alt,
+        sender_alt=alt if sender is not None and sender.bare() == chat.bare() else None,
+        push_name=shown(item, "pushName"),
+    )
     if found.kind is MessageKind.EDIT and found.target == told.id:
         # The phone keeps the message as it was edited last.
         yield msgspec.structs.replace(told, content=_as_message(item, found))
@@ -186,7 +271,9 @@ def _added(item: Any, target: str, chat: Jid, alt: Jid | None) -> Iterator[Told]
     """What others did with a message, as the phone keeps it beside the message."""
     for reaction in item.reactions:
         at_ms = milliseconds_or_0(reaction.senderTimestampMS)
-        content = Content(MessageKind.REACTION, shown(reaction, "text"), target=target, told_ms=at_ms)
+        content = Content(
+            MessageKind.REACTION, shown(reaction, "text"), target=target, told_ms=at_ms
+        )
         yield from _amendment(reaction.key, content, chat, alt)
     for update in item.pollUpdates:
         content = Content(

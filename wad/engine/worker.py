@@ -42,9 +42,11 @@ from wad.engine.binding import VERSION, Functions, shared_object
 from wad.engine.builds import NotThisBuild
 from wad.engine.compose import Envelope, Upload, compose
 from wad.engine.inbox import KEPT, Inbox
-from wad.engine.library import Library, blank, parse
+from wad.engine.library import Library, blank, event_class, parse
 from wad.engine.link import Link, Permission
+from wad.engine.protobuf import DecodeError
 from wad.engine.receipts import Gate, keep_plaintexts
+from wad.engine.translate_base import exact, shown
 from wad.engine.words import ban, is_ban, why_it_ended
 from wad.home import Home, lock_account
 from wad.spool import Spool
@@ -186,12 +188,21 @@ class Worker:
             if name in KEPT:
                 self._inbox.take(name, raw)
             else:
-                event = parse(name, raw)
+                event = self._parsed(name, raw)
                 self._inbox.then(lambda: self._on_connection(name, event))
         except BaseException as error:
             # The event was not stored, but WhatsApp may believe that it was: go before more is lost.
             log.exception("cannot take a %s", name)
             self.end(f"cannot take what arrives: {error}")
+
+    @staticmethod
+    def _parsed(name: str, raw: bytes) -> Any:
+        """An event of the connection.  That it came says most: one that is damaged counts as one without words."""
+        try:
+            return parse(name, raw)
+        except DecodeError as error:
+            log.warning("a damaged %s: %s", name, error)
+            return event_class(name)()
 
     def _cannot_store(self, error: BaseException) -> None:
         if isinstance(error, Damaged):
@@ -210,7 +221,7 @@ class Worker:
             case "Disconnected":
                 notice("lost", "the connection to WhatsApp was lost")
             case "StreamError":
-                notice("lost", f"WhatsApp ended the stream with code {event.Code}")
+                notice("lost", f"WhatsApp ended the stream with code {exact(event, 'Code')}")
             case "KeepAliveTimeout":
                 notice("lost", "WhatsApp does not answer")
             case "KeepAliveRestored":
@@ -228,7 +239,9 @@ class Worker:
             case "ClientOutdated":
                 self._outdated()
             case "ConnectFailure":
-                self.end(f"WhatsApp refused the login ({_word(event, 'Reason')} {event.Message})")
+                self.end(
+                    f"WhatsApp refused the login ({_word(event, 'Reason')} {shown(event, 'Message')})"
+                )
 
     def _on_status(self, word: str) -> None:
         if word == "success":
@@ -282,8 +295,8 @@ class Worker:
         """An Upload on the wire.  Raises NotFound, Damaged, Unavailable, EngineFailure."""
         found = self._library.upload(attachment.read(self._media, sha256, size), media_type)
         upload = Upload(
-            url=found.url,
-            direct_path=found.DirectPath,
+            url=exact(found, "url"),
+            direct_path=exact(found, "DirectPath"),
             media_key=found.MediaKey,
             enc_sha256=found.FileEncSHA256,
             sha256=found.FileSHA256,

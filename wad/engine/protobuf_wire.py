@@ -1,0 +1,71 @@
+"""Protobufs as bytes, read field by field without their classes: for what is too large, too deep or damaged.
+
+The daemon reads some this way, which never imports the library's classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+_VARINT: Final = 10  # bytes of the longest number
+_LENGTH: Final = 2  # the wire type of what has a length
+
+
+class Field(NamedTuple):
+    """One field: its number, where its bytes begin (the tag), where what it holds begins, and where it ends.
+
+    `inside` is None for a number, which holds no other fields.
+    """
+
+    number: int
+    start: int
+    inside: int | None
+    end: int
+
+
+def fields(part: bytes | memoryview) -> Iterator[Field]:
+    """The fields of a message, in order.  Raises ValueError where the bytes are none."""
+    at, size = 0, len(part)
+    while at < size:
+        start = at
+        key, at = _number(part, at)
+        inside = None
+        match key & 7:
+            case 0:
+                _, at = _number(part, at)
+            case 1:
+                at += 8
+            case 2:
+                length, inside = _number(part, at)
+                at = inside + length
+            case 5:
+                at += 4
+            case kind:
+                raise ValueError(f"a field of wire type {kind}")
+        if at > size:
+            raise ValueError("a field that ends behind its message")
+        yield Field(key >> 3, start, inside, at)
+
+
+def _number(part: bytes | memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift, byte in enumerate(part[at : at + _VARINT]):
+        value |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80:
+            return value, at + shift + 1
+    raise ValueError("a number without an end")
+
+
+def field(number: int, inside: bytes) -> bytes:
+    """A field that has a length."""
+    return _varint(number << 3 | _LENGTH) + _varint(len(inside)) + inside
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
