@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wad.core.errors import BadInput, BadJid, BadPhone
-from wad.core.jid import Jid, JidKind, ThreadId, account_id, masked, phone_digits, recipient
+from wad.core.jid import Jid, JidKind, ThreadId, account_id, phone_digits, recipient
 
 SERVERS = (
     "s.whatsapp.net", "lid", "g.us", "broadcast", "newsletter", "hosted", "hosted.lid", "bot", "call", "msgr",
@@ -230,19 +230,6 @@ def test_an_account_id_names_a_directory(text: str) -> None:
 def test_a_good_account_id_is_returned(text: str) -> None:
     """As it is."""
     assert account_id(text) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "safe"),
-    [
-        ("40700000001@s.whatsapp.net", "4070****01@s.whatsapp.net"),
-        ("code 123456 for +40700000001!", "code 123456 for +4070****01!"),
-        ("nobody", "nobody"),
-    ],
-)
-def test_a_log_shows_no_whole_number(text: str, safe: str) -> None:
-    """Enough to recognise, not enough to call."""
-    assert masked(text) == safe
 
 
 @given(LIKELY)

@@ -20,7 +20,7 @@ from typing import Final, TextIO
 
 from wad import journal
 from wad.core.errors import BadInput
-from wad.core.jid import masked
+from wad.core.masking import scrubbed
 
 LEVELS: Final[Mapping[str, int]] = {
     "debug": logging.DEBUG,
@@ -30,28 +30,12 @@ LEVELS: Final[Mapping[str, int]] = {
 }
 _FIELDS: Final = ("account", "operation", "code")
 _OURS: Final = ("wad", "wadctl")
-_ID: Final = re.compile(r"\b(?=\d*[A-Fa-f])[0-9A-Fa-f]{16,64}\b")
-"""A WhatsApp message id or a random name of ours: no number hides in it, and it is what one searches for."""
-_SPACED: Final = re.compile(r"\+\d[\d ().\-]{5,18}\d")
 _CONTROLS: Final = {
     number: f"\\x{number:02x}"
     for number in (*range(32), *range(127, 160))
     if chr(number) not in "\t\n"
 } | {0x2028: "\\u2028", 0x2029: "\\u2029"}
 """What a stranger's push name could garble a terminal or forge a line with."""
-
-
-def scrubbed(text: str) -> str:
-    """The text with every phone number and address masked; message ids stay as they are."""
-    parts, end = [], 0
-    for found in _ID.finditer(text):
-        parts += [_masked(text[end : found.start()]), found[0]]
-        end = found.end()
-    return "".join([*parts, _masked(text[end:])])
-
-
-def _masked(text: str) -> str:
-    return masked(_SPACED.sub(lambda found: "+" + re.sub(r"\D", "", found[0]), text))
 
 
 class Mask(logging.Filter):

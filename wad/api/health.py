@@ -24,7 +24,7 @@ from wad.api.reference import (
     shown_id,
 )
 from wad.core.connection import State
-from wad.core.jid import masked
+from wad.core.masking import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

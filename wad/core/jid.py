@@ -187,8 +187,3 @@ class ThreadId:
 
     def __str__(self) -> str:
         return f"{self.account}__{self.jid}"
-
-
-def masked(text: str) -> str:
-    """A number or address for a log: the first 4 and last 2 of its digits stay."""
-    return re.sub(r"\d{7,}", lambda m: f"{m[0][:4]}****{m[0][-2:]}", text)

@@ -24,7 +24,8 @@ from wad.core.errors import (
     Unavailable,
     WadError,
 )
-from wad.core.jid import Jid, masked
+from wad.core.jid import Jid
+from wad.core.masking import masked
 from wad.core.outbox import NotSent, Refused, Unknown
 from wad.core.outgoing import Attachment, Outgoing, encode
 from wad.core.past import Known

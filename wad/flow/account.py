@@ -21,7 +21,8 @@ from wad.core import connection
 from wad.core.autoreply import AutoReply
 from wad.core.connection import Patience, State, Status, step
 from wad.core.errors import Conflict, Damaged, WadError
-from wad.core.jid import Jid, masked
+from wad.core.jid import Jid
+from wad.core.masking import masked
 from wad.core.message import Message
 from wad.core.past import Backfill
 from wad.core.place import Place, day, is_elsewhere, told

@@ -18,7 +18,7 @@ from wad.audit.doctor import rules_host, rules_live
 from wad.audit.doctor.facts import Facts
 from wad.audit.doctor.finding import Finding, Outcome
 from wad.audit.keys import short_hash
-from wad.core.jid import masked
+from wad.core.masking import masked
 
 CHECKS: Final = (
     rules_host.configuration, rules_host.service, rules_host.daemon, rules_host.port,
