@@ -15,6 +15,7 @@ from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
 from wad.core.message import Thread
 from wad.core.place import Place
+from wad.core.problem import Noticed, Problem
 from wad.core.quarantine import Source
 from wad.flow.quarantine import Quarantine
 from wad.flow.recent import Recent
@@ -99,8 +100,12 @@ class FakeAccount:
     refused_lately: Any = field(default_factory=lambda: Recent(lambda: 0.0))
     left_ms: int | None = None
     qr_ms: int | None = None
-    warnings: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [problem.text for problem in self.problems]
 
     def become(self, state: State, reason: str = "because", **more: Any) -> None:
         self.status = Status(state=state, reason=reason, since=self.clock.now, **more)
@@ -349,6 +354,8 @@ class FakeDaemon:
         self.started_ms = 1_699_999_990_000
         self.uptime = 10.0
         self.warnings: list[str] = []
+        self.findings: list[Problem] = []
+        self.noticed = Noticed()
         self.limits = Limits(1 << 30, 512)
         self.internal_errors = 0
         self.sessions_writable: bool | None = True

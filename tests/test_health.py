@@ -13,6 +13,7 @@ from wad.api.health import diag, health, healthz, ready, readyz
 from wad.api.reference import Document
 from wad.core.connection import State
 from wad.core.place import Place
+from wad.core.problem import Problem
 from wad.store.port import Telling
 
 
@@ -180,7 +181,9 @@ def test_what_firestore_refuses_is_a_warning(daemon: FakeDaemon) -> None:
 def test_warnings_are_counted(daemon: FakeDaemon) -> None:
     """Those of the daemon and of its accounts."""
     daemon.warnings.append("one")
-    daemon.accounts.have("a").warnings += ["two", "three"]
+    daemon.accounts.have("a").problems += [
+        Problem(code="notice", text=text, account="a") for text in ("two", "three")
+    ]
     assert ask(daemon)["warnings"] == 3
 
 

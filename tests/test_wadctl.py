@@ -27,6 +27,7 @@ from tests.wadctl_world import (
 from wad.core.connection import State
 from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
+from wad.core.problem import Problem
 from wad.groups import Limits
 from wad.store.port import Enqueued
 from wadctl.__main__ import root
@@ -57,6 +58,27 @@ def test_status_shows_daemon_accounts_and_warnings(world: Served) -> None:
     assert re.search(r"acc-1 +Shop .* connected .* logged in", out)
     assert "wadctl account pair acc-2" in out
     assert "warning: a file was set aside" in out
+
+
+def test_status_shows_each_problem_and_what_to_do(world: Served) -> None:
+    """What degrades the service is a problem; each kind of hint stands once; states stand in the table alone."""
+    text = "spool.db-wal has grown to 331 MB"
+    world.do(
+        lambda d: d.findings.append(
+            Problem(code="log_grown", text=text, account="acc-1", subject="a")
+        )
+    )
+    world.do(
+        lambda d: d.findings.append(Problem(code="log_grown", text="wad.db-wal too", subject="b"))
+    )
+    out = run(world, "status").stdout
+    assert "problem: acc-1: spool.db-wal has grown to 331 MB\n" in out
+    assert "problem: wad.db-wal too\n" in out
+    assert out.count("what to do: end the program that keeps the database open") == 1
+    assert "problem: acc-2" not in out
+    shown = json.loads(run(world, "status", "--json").stdout)
+    assert shown["health"] == "degraded"
+    assert [p["account"] for p in shown["problems"] if p["code"] == "log_grown"] == ["", "acc-1"]
 
 
 def test_status_shows_what_workers_use_and_may_use(world: Served) -> None:

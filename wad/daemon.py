@@ -21,11 +21,13 @@ from functools import partial
 from wad import __version__
 from wad.activation import CONTROL, HTTP, Start, started
 from wad.api.control import serve_control
+from wad.api.problems import problems
 from wad.clock import Clock, SystemClock
 from wad.config import Loaded
 from wad.core.connection import Patience, State
 from wad.core.errors import Damaged, StateUnwritable, WadError
 from wad.core.lease import Terms
+from wad.core.problem import Noticed, Problem
 from wad.core.quarantine import Source
 from wad.engine import EngineOptions, open_engine
 from wad.flow.account import AccountOptions, Surroundings
@@ -80,6 +82,8 @@ class Daemon:
         self._started = clock.monotonic()
         self._warnings = list(loaded.warnings)
         self._refusal = ""
+        self._full = ""
+        self.noticed = Noticed()
         self.internal_errors = 0
         self.sessions_writable: bool | None = None
         self.stopping = asyncio.Event()
@@ -159,10 +163,13 @@ class Daemon:
 
     @property
     def warnings(self) -> list[str]:
-        """What an operator should know now."""
-        telling = self.store.telling
-        untold = [] if telling is None else telling.warnings
-        return [*self._warnings, *([self._refusal] if self._refusal else []), *untold]
+        """What an operator should know from the start on."""
+        return self._warnings
+
+    @property
+    def findings(self) -> Sequence[Problem]:
+        """What looking at ourselves has found."""
+        return [Problem(code="no_room", text=self._full)] if self._full else []
 
     def restart(self) -> None:
         """End gracefully, and let a fresh process take over."""
@@ -200,13 +207,14 @@ class Daemon:
     def look_at_space(self) -> None:
         """Workers stop while there is still room to store what they have: messages then wait at WhatsApp, not here."""
         least = self.loaded.config.state.min_free_mb
-        disk = os.statvfs(self.homes.root)
-        free = disk.f_bavail * disk.f_frsize / 1e6
-        refusal = ""
-        if free < least:
-            refusal = f"less than {least} MB are left on the disk of {self.homes.root}: accounts wait for more room"
-        elif (telling := self.store.telling) is not None:
-            refusal = telling.refusal
+        self._full = ""
+        for directory in (self.homes.root, self.loaded.config.state.dir):
+            disk = os.statvfs(directory)
+            if disk.f_bavail * disk.f_frsize / 1e6 < least:
+                self._full = f"less than {least} MB are left on the disk of {directory}: accounts wait for more room"
+                break
+        telling = self.store.telling
+        refusal = self._full or (telling.refusal if telling is not None else "")
         if refusal != self._refusal:
             self._refusal = refusal
             log.warning("%s", refusal or "there is room again")
@@ -381,6 +389,7 @@ async def _pulse(daemon: Daemon, notifier: Notifier, loop: Loop) -> None:
         if (summary := daemon.summary()) != said:
             notifier.status(summary)
             said = summary
+        daemon.noticed.look(problems(daemon), clock.wall_ms())
         if clock.monotonic() - looked >= _DISK_EVERY:
             looked = clock.monotonic()
             await daemon.look_at_disk()

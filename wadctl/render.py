@@ -63,12 +63,32 @@ def _status(screen: Screen, reply: Any) -> str:
         "",
         _accounts(screen, reply["accounts"]),
     ]
-    warnings = list(reply["warnings"])
-    for account in reply["accounts"]:
-        warnings += [f"{account['id']}: {text}" for text in account["warnings"]]
-    if warnings:
-        lines += ["", *(f"{screen.paint('warning:', 'yellow')} {plain(text)}" for text in warnings)]
+    if told := _problems(screen, reply):
+        lines += ["", *told]
     return "\n".join(lines)
+
+
+def _problems(screen: Screen, reply: Any) -> list[str]:
+    """What is wrong, and what to do about each kind; in which state an account is stands in the table."""
+    if "problems" not in reply:  # an older daemon
+        warnings = list(reply["warnings"])
+        for account in reply["accounts"]:
+            warnings += [f"{account['id']}: {text}" for text in account["warnings"]]
+        return [f"{screen.paint('warning:', 'yellow')} {plain(text)}" for text in warnings]
+    lines: list[str] = []
+    hinted: set[str] = set()
+    for problem in reply["problems"]:
+        if problem["code"].startswith("account_"):
+            continue
+        text = f"{problem['account']}: {problem['text']}".removeprefix(": ")
+        if problem["degrades"]:
+            lines += screen.paragraph("problem:", "red", text)
+        else:
+            lines += screen.paragraph("warning:", "yellow", text)
+        if problem["hint"] and problem["code"] not in hinted:
+            hinted.add(problem["code"])
+            lines += screen.paragraph("what to do:", "dim", problem["hint"], "  ")
+    return lines
 
 
 def _telling(telling: Any) -> list[str]:

@@ -7,6 +7,7 @@ coloured or cleared.
 from __future__ import annotations
 
 import os
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,6 +64,18 @@ class Screen:
                 cells[coloured] = cells[coloured].replace(word, self.state(word), 1)
             lines.append(_GAP.join(cells).rstrip())
         return "\n".join(lines)
+
+    def paragraph(self, head: str, colour: str, text: str, indent: str = "") -> list[str]:
+        """A sentence behind a coloured word, broken where the screen ends."""
+        whole = f"{head} {plain(text)}"
+        if not self.width:
+            lines = [indent + whole]
+        else:
+            lines = textwrap.wrap(
+                whole, self.width, initial_indent=indent, subsequent_indent=indent + "  "
+            )
+        lines[0] = lines[0].replace(head, self.paint(head, colour), 1)
+        return lines
 
     def fields(self, pairs: Sequence[tuple[str, str]]) -> str:
         """Names and values, one a line."""

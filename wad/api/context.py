@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wad.clock import Clock
     from wad.config import Loaded
+    from wad.core.problem import Noticed, Problem
     from wad.flow.accounts import Accounts
     from wad.flow.backfill import Backfills
     from wad.flow.bus import Bus
@@ -124,7 +127,17 @@ class Context(Protocol):
 
     @property
     def warnings(self) -> list[str]:
-        """What an operator should know, e.g. a file that was set aside."""
+        """What an operator should know from the start on, e.g. of the configuration."""
+        ...
+
+    @property
+    def findings(self) -> Sequence[Problem]:
+        """What looking at this process and its machine has found, the last time."""
+        ...
+
+    @property
+    def noticed(self) -> Noticed:
+        """Since when each problem has been there."""
         ...
 
     def restart(self) -> None:

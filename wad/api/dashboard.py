@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import wad
 from wad.api.health import Tally, tally_of
+from wad.api.problems import problems
 from wad.api.reference import (
     NEEDS_QR,
     Document,
@@ -26,6 +27,7 @@ from wad.api.reference import (
     status_word,
 )
 from wad.core.connection import State, Status
+from wad.core.problem import degraded
 
 if TYPE_CHECKING:
     from wad.api.context import Context
@@ -50,7 +52,7 @@ def dashboard(context: Context, base_url: str | None) -> Document:
     return {
         "timestamp": now.text,
         "service": {
-            "status": "degraded" if context.sessions_writable is False else "healthy",
+            "status": "degraded" if degraded(problems(context)) else "healthy",
             "uptime": round(context.uptime, 3),
             "version": wad.__version__,
             "firestoreConnected": firestore_connected(context.store),

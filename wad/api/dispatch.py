@@ -121,6 +121,7 @@ def internal_error(context: Context, what: str, error: Exception) -> WadError:
     """Log and count a fault of ours; the error that a caller may see."""
     reference = secrets.token_hex(4)
     context.internal_errors += 1
+    context.loops.note("requests", error)
     fields = {"operation": what, "code": WadError.code}
     log.error("%s failed (reference %s)", what, reference, exc_info=error, extra=fields)
     return WadError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import wad
+from wad.api.problems import problems
 from wad.api.reference import (
     NEEDS_QR,
     Document,
@@ -25,25 +26,17 @@ from wad.api.reference import (
 )
 from wad.core.connection import State
 from wad.core.masking import masked
+from wad.core.problem import KINDS, STATES, by_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from wad.api.context import Context
+    from wad.core.problem import Problem
     from wad.flow.account import Account
     from wad.store.port import Telling
 
 _CONNECTED: Final = State.CONNECTED
-_ILL: Final = (
-    State.RECONNECTING,
-    State.LOGGED_OUT,
-    State.REPLACED,
-    State.BANNED,
-    State.OUTDATED,
-    State.ELSEWHERE,
-    State.FAILED,
-)
-_SLOW_S: Final = 60.0  # received messages that wait longer than this are worth a word
 
 
 def health(context: Context, request_id: str) -> Document:
@@ -56,11 +49,13 @@ def health(context: Context, request_id: str) -> Document:
     writable = context.sessions_writable
     oldest_s = None if tally.oldest_ms is None else round((now_ms - tally.oldest_ms) / 1000, 1)
     telling = context.store.telling
-    reasons = [*_reasons(tally, oldest_s, writable), *_untold(telling, now_ms)]
+    found = by_code(problems(context))
+    reasons = [KINDS[code].sentence(each) for code, each in found.items() if KINDS[code].degrades]
     return {
         "ok": writable is not False,
         "status": "degraded" if reasons else "healthy",
         "reasons": reasons,
+        "problems": [_problem(code, each) for code, each in found.items()],
         "service": "wad",
         "version": wad.__version__,
         "commit": instance.commit or None,
@@ -84,7 +79,7 @@ def health(context: Context, request_id: str) -> Document:
         "backlog": {"rows": tally.backlog, "oldestSeconds": oldest_s},
         "store": context.store.kind,
         "telling": _telling(telling, now_ms),
-        "warnings": len(context.warnings) + tally.warnings,
+        "warnings": sum(len(each) for code, each in found.items() if code not in STATES),
         "internalErrors": context.internal_errors,
     }
 
@@ -159,8 +154,6 @@ class Tally:
     others: list[State] = field(default_factory=list)
     backlog: int = 0
     oldest_ms: int | None = None
-    unstored: int = 0
-    warnings: int = 0
     recorded: int = 0
     known: int = 0
     history_recorded: int = 0
@@ -188,7 +181,6 @@ class Tally:
         self.accounts += 1
         if (state := account.status.state) is not _CONNECTED:
             self.others.append(state)
-        self.warnings += len(account.warnings)
         inbound = account.inbound
         self.backlog += inbound.backlog
         self.recorded += inbound.recorded
@@ -196,8 +188,6 @@ class Tally:
         oldest_ms = inbound.oldest_ms
         if oldest_ms is not None and (self.oldest_ms is None or oldest_ms < self.oldest_ms):
             self.oldest_ms = oldest_ms
-        if inbound.error:
-            self.unstored += 1
         history = inbound.history
         if history.last_ms is not None:
             self.history_recorded += history.recorded
@@ -214,19 +204,15 @@ def tally_of(accounts: Iterable[Account], *, elsewhere: int = 0) -> Tally:
     return tally
 
 
-def _reasons(tally: Tally, oldest_s: float | None, writable: bool | None) -> list[str]:
-    """Why it is degraded, one sentence each; a passive instance that works is not."""
-    reasons = []
-    if writable is False:
-        reasons.append("the accounts' directory cannot be written")
-    if tally.others:
-        counts = [(tally.others.count(state), state) for state in _ILL]
-        reasons += [f"{_accounts(count)} {state}" for count, state in counts if count]
-    if tally.unstored:
-        reasons.append(f"what {tally.unstored} account(s) received cannot be stored now")
-    if oldest_s is not None and oldest_s > _SLOW_S:
-        reasons.append(f"a received message has waited {oldest_s:.0f} s to be stored")
-    return reasons
+def _problem(code: str, found: Sequence[Problem]) -> Document:
+    """One kind of problem: how many there are, and since when the oldest."""
+    dates = [problem.since_ms for problem in found if problem.since_ms is not None]
+    return {
+        "code": code,
+        "count": len(found),
+        "degrades": KINDS[code].degrades,
+        "since": iso_or_null(min(dates, default=None)),
+    }
 
 
 def _telling(telling: Telling | None, now_ms: int) -> Document | None:
@@ -239,16 +225,3 @@ def _telling(telling: Telling | None, now_ms: int) -> Document | None:
         "oldestSeconds": None if oldest_ms is None else round((now_ms - oldest_ms) / 1000, 1),
         "refused": telling.refused,
     }
-
-
-def _untold(telling: Telling | None, now_ms: int) -> list[str]:
-    if telling is None or telling.oldest_ms is None:
-        return []
-    waited_s = (now_ms - telling.oldest_ms) / 1000
-    if waited_s <= _SLOW_S:
-        return []
-    return [f"{telling.waiting} documents wait for Firestore, the oldest for {waited_s:.0f} s"]
-
-
-def _accounts(count: int) -> str:
-    return "1 account is" if count == 1 else f"{count} accounts are"

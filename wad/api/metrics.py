@@ -22,7 +22,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 import wad
+from wad.api.problems import problems
+from wad.api.views import LoopView, loop_views
 from wad.core.connection import State
+from wad.core.problem import KINDS, by_code, degraded
 from wad.engine.port import Receipts
 
 if TYPE_CHECKING:
@@ -112,16 +115,21 @@ class Reading:
     info: dict[str, str]
     gauges: dict[str, tuple[str, Value]]
     internal_errors: int
+    problems: dict[str, Counter[str]]
+    """How many of each kind, by account; the empty one stands for what is no account's."""
+    loops: tuple[LoopView, ...]
     accounts: tuple[_AccountReading, ...]
 
 
 def read(context: Context) -> Reading:
     """The values now."""
     leader, now_ms = context.leader, context.clock.wall_ms()
+    found = problems(context)
     instance = context.loaded.config.instance
     return Reading(
         info={"version": wad.__version__, "instance": instance.id, "commit": instance.commit},
         gauges={
+            "healthy": ("1 while no problem degrades the service.", not degraded(found)),
             "uptime_seconds": ("Seconds since the start.", context.uptime),
             "lease_active": ("1 while this instance acts.", float(leader.active)),
             "lease_epoch": ("The epoch of our reign.", leader.epoch),
@@ -135,10 +143,15 @@ def read(context: Context) -> Reading:
             ),
             "daemon_warnings": (
                 "What an operator should look at, of the daemon itself.",
-                len(context.warnings),
+                sum(not problem.account for problem in found),
             ),
         },
         internal_errors=context.internal_errors,
+        problems={
+            code: Counter(problem.account for problem in each)
+            for code, each in by_code(found).items()
+        },
+        loops=loop_views(context),
         accounts=tuple(_of(account, now_ms) for account in context.accounts.all()),
     )
 
@@ -174,6 +187,8 @@ class _Families(Collector):
         yield CounterMetricFamily(
             "wad_internal_errors", "Faults of wad's own.", value=reading.internal_errors
         )
+        yield from _problems(reading)
+        yield from _loops(reading.loops)
         yield from _single(
             "wad_daemon_resident_bytes", "Memory of the daemon.", resident(os.getpid())
         )
@@ -200,6 +215,46 @@ def _both(row: _Row, values: dict[str, Value]) -> Iterator[Metric]:
         each.add_metric([ident], value)
     yield each
     yield family(f"wad_{row.name}", f"{row.text} All accounts.", value=row.total(known.values()))
+
+
+def _problems(reading: Reading) -> Iterator[Metric]:
+    each = GaugeMetricFamily(
+        "wad_account_problem", "Problems of it, by kind.", labels=["account", "code"]
+    )
+    all_of_them = GaugeMetricFamily("wad_problem", "Problems, by kind.", labels=["code"])
+    for code in KINDS:
+        counts = reading.problems.get(code, Counter())
+        all_of_them.add_metric([code], counts.total())
+        for account, count in counts.items():
+            if account:
+                each.add_metric([account, code], count)
+    yield each
+    yield all_of_them
+
+
+def _loops(loops: tuple[LoopView, ...]) -> Iterator[Metric]:
+    yield from _counted(
+        "loop_errors", "Failed turns of a long-lived task.",
+        [(loop.account, loop.name, loop.errors) for loop in loops],
+    )  # fmt: skip
+    yield from _counted(
+        "loop_faults", "Unexpected errors of a long-lived task.",
+        [(loop.account, loop.name, loop.faults) for loop in loops],
+    )  # fmt: skip
+
+
+def _counted(name: str, text: str, counts: list[tuple[str, str, int]]) -> Iterator[Metric]:
+    each = CounterMetricFamily(f"wad_account_{name}", text, labels=["account", "loop"])
+    totals: Counter[str] = Counter()
+    for account, loop, count in counts:
+        totals[loop] += count
+        if account:
+            each.add_metric([account, loop], count)
+    yield each
+    all_of_them = CounterMetricFamily(f"wad_{name}", text, labels=["loop"])
+    for loop, total in totals.items():
+        all_of_them.add_metric([loop], total)
+    yield all_of_them
 
 
 def _states(accounts: tuple[_AccountReading, ...]) -> Iterator[Metric]:

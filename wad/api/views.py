@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from wad.api.problems import problems_of
 from wad.core.connection import State, Status
 from wad.core.outbox import Entry
 from wad.core.past import Backfill
 from wad.core.place import Place, told
+from wad.core.problem import STATES
 from wad.usage import usage_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wad.api.context import Context
+    from wad.core.problem import Problem
     from wad.flow.account import Account
     from wad.flow.accounts import Accounts
 
@@ -125,8 +130,39 @@ class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class ProblemView(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong now, as `/health`, `/metrics` and the doctor know it, too.
+
+    `degrades`: the service is less than it should be; else it is something to know.  `account` is empty for what is no
+    account's.  `hint` says what to do.  `since_ms`: None while that is not known.
+    """
+
+    code: str
+    degrades: bool
+    account: str
+    text: str
+    hint: str
+    since_ms: int | None
+
+
+class LoopView(msgspec.Struct, frozen=True, kw_only=True):
+    """A long-lived task that has failed since the start.  `errors`: failed turns, `faults` of them unexpected.
+
+    `failure`: why it fails now; empty while it works, and for one that has ended.
+    """
+
+    name: str
+    account: str
+    errors: int
+    faults: int
+    failure: str
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole daemon at a glance."""
+    """The whole daemon at a glance.  `health`: healthy, or degraded by one of the problems.
+
+    `warnings`: the problems that are no account's, as sentences.
+    """
 
     service: str
     version: str
@@ -143,6 +179,9 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     lease: LeaseView
     limits: LimitsView
     accounts: tuple[AccountView, ...]
+    health: str
+    problems: tuple[ProblemView, ...]
+    loops: tuple[LoopView, ...]
     warnings: tuple[str, ...]
 
 
@@ -189,7 +228,7 @@ def account_view(account: Account) -> AccountView:
         last_event_ms=account.inbound.last_event_ms,
         created_ms=card.created_ms,
         backfill=_backfill_view(card.backfill),
-        warnings=tuple(account.warnings),
+        warnings=tuple(p.text for p in problems_of(account) if p.code not in STATES),
     )
 
 
@@ -288,6 +327,37 @@ def _inbound_view(account: Account) -> InboundView:
         skipped=inbound.skipped,
         lost=inbound.lost,
         error=inbound.error,
+    )
+
+
+def problem_views(found: Sequence[Problem]) -> tuple[ProblemView, ...]:
+    """Each of these problems."""
+    return tuple(
+        ProblemView(
+            code=problem.code,
+            degrades=problem.kind.degrades,
+            account=problem.account,
+            text=problem.text,
+            hint=problem.kind.hint,
+            since_ms=problem.since_ms,
+        )
+        for problem in found
+    )
+
+
+def loop_views(context: Context) -> tuple[LoopView, ...]:
+    """The loops that have failed since the start."""
+    failing = {(loop.name, loop.account): loop.failure for loop in context.loops.running}
+    return tuple(
+        LoopView(
+            name=name,
+            account=account,
+            errors=count.errors,
+            faults=count.faults,
+            failure=failing.get((name, account), ""),
+        )
+        for (name, account), count in sorted(context.loops.counts.items())
+        if count.errors
     )
 
 

@@ -26,6 +26,7 @@ from wad.core.masking import masked
 from wad.core.message import Message
 from wad.core.past import Backfill
 from wad.core.place import Place, day, is_elsewhere, told
+from wad.core.problem import Problem
 from wad.engine import Engine
 from wad.engine.port import FileDamaged, Held, Identity, Receipts, Report, Spooled, Worker
 from wad.flow.bus import Bus
@@ -95,7 +96,7 @@ class Account:
         self.place: Place | None = None
         self.qr_ms: int | None = None
         self.left_ms: int | None = None  # when it was connected last, unless it is now
-        self._warnings: list[str] = []
+        self._notes: list[str] = []
         self.on_connected: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
         self.on_answer: Callable[[Answer], None] = lambda answer: None
@@ -324,12 +325,25 @@ class Account:
             self._news.set()
 
     @property
-    def warnings(self) -> list[str]:
-        """What an operator should see now."""
-        found = [*self._warnings, *filter(None, (self.held, self.unsent))]
+    def problems(self) -> list[Problem]:
+        """What an operator should see now, beside its state."""
+        found = [self._problem("notice", note, subject=note) for note in self._notes]
+        if self.held:
+            found.append(self._problem("held", self.held))
+        if self.unsent:
+            found.append(self._problem("unsent", self.unsent))
         if self.worker is not None and self.worker.receipts is Receipts.EARLY:
-            found.append("receipts are early: a worker that is killed may lose what just arrived")
+            text = "receipts are early: a worker that is killed may lose what just arrived"
+            found.append(self._problem("receipts_early", text))
         return found
+
+    def _problem(self, code: str, text: str, *, subject: str = "") -> Problem:
+        return Problem(code=code, text=text, account=self.id, subject=subject)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The same as sentences."""
+        return [problem.text for problem in self.problems]
 
     def _hold(self, why: str) -> None:
         if why and why != self.held:
@@ -339,7 +353,7 @@ class Account:
     def warn(self, text: str) -> None:
         """Something that an operator should see until the daemon restarts."""
         log.warning("%s", masked(text), extra={"account": self.id})
-        self._warnings.append(text)
+        self._notes.append(text)
         self._around.bus.publish("account", text, account=self.id)
 
     # --- the task ---------------------------------------------------------------------------------

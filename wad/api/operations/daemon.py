@@ -12,7 +12,17 @@ from msgspec import Meta
 import wad
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
-from wad.api.views import StatusView, account_views, lease_view, limits_view, telling_view
+from wad.api.problems import problems
+from wad.api.views import (
+    StatusView,
+    account_views,
+    lease_view,
+    limits_view,
+    loop_views,
+    problem_views,
+    telling_view,
+)
+from wad.core.problem import degraded
 
 
 class Nothing(Params, frozen=True):
@@ -56,7 +66,7 @@ class Happening(msgspec.Struct, frozen=True):
 @operation("status", access=Access.READ, command="status")
 async def status(context: Context, request: Nothing) -> StatusView:
     """Show the daemon, its lease and its accounts."""
-    config = context.loaded.config
+    config, found = context.loaded.config, problems(context)
     return StatusView(
         service="wad",
         version=wad.__version__,
@@ -73,7 +83,10 @@ async def status(context: Context, request: Nothing) -> StatusView:
         lease=lease_view(context),
         limits=limits_view(context),
         accounts=tuple(account_views(context.accounts, context.clock.wall_ms())),
-        warnings=tuple(context.warnings),
+        health="degraded" if degraded(found) else "healthy",
+        problems=problem_views(found),
+        loops=loop_views(context),
+        warnings=tuple(problem.text for problem in found if not problem.account),
     )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from wad.audit.doctor.facts import SYSTEMD, Facts, Listener, Mount, SessionCounts, Setting
+from wad.audit.doctor.facts import SYSTEMD, Document, Facts, Listener, Mount, SessionCounts, Setting
 from wad.audit.doctor.finding import Check, Finding
 from wad.core.errors import Denied
+from wad.core.problem import STATES
 
 _MANY_RESTARTS: Final = 3
 _SHOWN: Final = (
@@ -75,9 +76,19 @@ def daemon(facts: Facts) -> Finding:
             f'{_EDIT}    # [engine] kind = "neonize"',
             facts.restart,
         )
-    if warnings := status.get("warnings"):
+    if warnings := _warnings(status):
         return check.warned("; ".join(warnings), "wadctl status", *facts.log)
     return check.passed(evidence)
+
+
+def _warnings(status: Document) -> list[str]:
+    """What the daemon knows to be wrong, but for its accounts' states, which are a line of their own."""
+    if "problems" not in status:  # an older one
+        return list(status.get("warnings", ()))
+    found = [each for each in status["problems"] if each["code"] not in STATES]
+    named = [f"{each['account']}: {each['text']}".removeprefix(": ") for each in found]
+    more = len(named) - _SHOWN
+    return named if more <= 0 else [*named[:_SHOWN], f"and {more} more"]
 
 
 def port(facts: Facts) -> Finding:
