@@ -58,7 +58,8 @@ DEB_TOOLS := dh:debhelper lintian:lintian
 REPO_TOOLS := apt-ftparchive:apt-utils gpg:gnupg
 LAB_TOOLS := $(DEB_TOOLS) $(REPO_TOOLS) systemd-nspawn:systemd-container mmdebstrap:mmdebstrap \
     /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI,WAD_LAB_CACHE)
+PASSED_ON := CI,WAD_LAB_CACHE,http_proxy,https_proxy,no_proxy,HTTP_PROXY,HTTPS_PROXY,NO_PROXY,PIP_INDEX_URL,NPM_CONFIG_REGISTRY
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=$(PASSED_ON))
 
 deb: setup ## the Debian packages, into dist/ (ARCH=amd64 for one)
 	packaging/tools.sh $(DEB_TOOLS)
@@ -70,8 +71,13 @@ apt-repo: setup ## a signed repository of the packages in dist/, as files: KEY=y
 	PYTHONPATH=packaging $(BIN)/python -m wadpack repository --key "$(KEY)" --url "$(URL)"
 
 lab: setup ## the package on real systemd, in containers (LAB_ARGS=--quick: what CI runs)
-	packaging/tools.sh $(LAB_TOOLS)
+	packaging/tools.sh $(LAB_TOOLS) node:nodejs npm
 	$(AS_ROOT) env PYTHONPATH=packaging $(BIN)/python -m tests.lab $(LAB_ARGS)
+
+newcomer: setup ## README's commands as a newcomer types them, on bare machines; needs the registries (SYSTEM=bookworm)
+	packaging/tools.sh systemd-nspawn:systemd-container mmdebstrap:mmdebstrap \
+	    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+	$(AS_ROOT) $(BIN)/python -m tests.lab.newcomer $(if $(SYSTEM),--system $(SYSTEM))
 
 clean: ## remove what setup made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,8 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.missing import says_how
+from tests import missing
+from tests.missing import Missing, says_how
 
 # No timing asserts: a busy machine must not fail a property.
 settings.register_profile(
@@ -33,14 +34,20 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def _not_skipped(report: Report) -> Report:
-    """A skip says what is missing and how to get it; in CI nothing may be missing.  Else it is a failure."""
+    """A skip says what is missing and how to get it; in CI nothing may be missing.  Else it is a failure.
+
+    What the same thing is missing for is one line at the end, wherever the tests lie.
+    """
     if not report.skipped or hasattr(report, "wasxfail"):
         return report
     why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    why = why.removeprefix("Skipped: ").removeprefix(f"{Missing.__module__}.{Missing.__name__}: ")
     if os.environ.get("CI"):
         report.outcome = "failed"
         report.longrepr = f"no test may be skipped in CI.  {why}"
-    elif not says_how(why.removeprefix("Skipped: ")):
+    elif says_how(why):
+        report.longrepr = (missing.__file__, 1, why)
+    else:
         report.outcome = "failed"
         report.longrepr = (
             f"a test is skipped for no other reason than tests.missing.Missing.  {why}"

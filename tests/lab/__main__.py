@@ -1,6 +1,10 @@
 """`make lab`: the package tried on real systemd.  One line of JSON for each trial, then one for each figure.
 
     python -m tests.lab [--quick] [--deb dist/wad_0.1.0_amd64.deb] [--system noble ...] [--only TRIAL ...]
+                        [--shuffle [SEED]]
+
+Each trial begins with a machine in a known state, whatever was tried before it (see `machines`), so that their order
+makes no difference: `--shuffle` draws one, from a seed that is printed first.
 
 `--quick` is what CI runs: the package is compressed less, what does not depend on the version of Python or systemd is
 tried on one of the systems, and the systems are tried at once, each in a process of its own.  It needs root, for
@@ -14,6 +18,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -21,7 +26,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Awaitable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -41,11 +45,10 @@ from tests.lab import (
 )
 from tests.lab.ability import obstacle
 from tests.lab.apart import apart
-from tests.lab.container import a_container
 from tests.lab.figures import Figure
+from tests.lab.machines import Machines
 from tests.lab.network import leave_network
-from tests.lab.world import Installed, Trial, World
-from tests.whatsapp import WhatsApp
+from tests.lab.trial import Trial, shuffled
 
 TRIALS: tuple[Trial, ...] = (
     installing.install,
@@ -92,7 +95,7 @@ TRIALS: tuple[Trial, ...] = (
     leaving.purge_of_a_volume,
     repository.from_repository,
 )
-"""In this order: each begins where the one before ended."""
+"""In this order, in which few machines are needed."""
 
 EVERYWHERE: frozenset[Trial] = frozenset(
     {
@@ -106,11 +109,6 @@ EVERYWHERE: frozenset[Trial] = frozenset(
 """What is tried on every system, in CI, too."""
 SECOND: Final = {module.__name__ for module in (looking, operating, suffering)}
 """Of the rest CI tries the trials of these modules on the second system, and the others on the first."""
-
-
-def name_of(trial: Trial) -> str:
-    """As it is called on the command line."""
-    return trial.__name__
 
 
 def tell(line: str) -> None:
@@ -158,38 +156,54 @@ async def tried(system: str, name: str, trial: Awaitable[object]) -> bool:
     return True
 
 
-async def in_container(
-    deb: Path, newer: Path, system: str, trials: Sequence[Trial], work: Path
-) -> tuple[list[Figure], bool]:
-    """The trials on one system; the figures, and whether all went well.  After a failure the rest is not tried."""
-    work.mkdir()
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(WhatsApp())
-        tree = stack.enter_context(trees.tree(system))
-        container = await stack.enter_async_context(a_container(tree, work))
-        installed = Installed(container, work / "client")
-        world = World(work, container, server, installed, deb, newer)
+async def in_turn(machines: Machines, trials: Sequence[Trial]) -> bool:
+    """The trials on one system, each on a machine in the state that it needs; whether all went well."""
+    bad = 0
+    for trial in trials:
+        good = await tried(machines.system, trial.name, _on(machines, trial))
+        bad += not good
+    return not bad
+
+
+async def _on(machines: Machines, trial: Trial) -> None:
+    world = await machines.begin(trial)
+    good = False
+    try:
+        await trial.body(world)
         good = True
-        for trial in trials:
-            if not await tried(system, name_of(trial), trial(world)):
-                print(await world.traces(), file=sys.stderr)
-                good = False
-                break
-        return [replace(figure, system=system) for figure in world.figures], good
+    finally:
+        if not good:
+            print(await machines.traces(), file=sys.stderr)
+        await machines.end(trial, good=good)
+
+
+async def on_system(
+    prepared: Prepared, system: str, trials: Sequence[Trial], work: Path
+) -> tuple[list[Figure], bool]:
+    """The trials on one system; the figures, and whether all went well."""
+    work.mkdir()
+    with trees.tree(system) as tree:
+        machines = Machines(system, tree, prepared.deb, prepared.newer, work)
+        try:
+            good = await in_turn(machines, trials)
+        finally:
+            await machines.close()
+    return [replace(figure, system=system) for figure in machines.figures], good
 
 
 def wanted(given: argparse.Namespace, system: str) -> list[Trial]:
     """The trials of one system, in their order."""
+    chosen = list(TRIALS)
     if given.only:
-        return [trial for trial in TRIALS if name_of(trial) in given.only]
-    if not given.quick or len(given.system) == 1:
-        return [*TRIALS]
-    number = given.system.index(system)
-    return [
-        trial
-        for trial in TRIALS
-        if trial in EVERYWHERE or number == int(trial.__module__ in SECOND)
-    ]
+        chosen = [trial for trial in TRIALS if trial.name in given.only]
+    elif given.quick and len(given.system) > 1:
+        number = given.system.index(system)
+        chosen = [
+            trial
+            for trial in TRIALS
+            if trial in EVERYWHERE or number == int(trial.module in SECOND)
+        ]
+    return shuffled(chosen, given.shuffle)
 
 
 @dataclass
@@ -245,9 +259,7 @@ def here(given: argparse.Namespace, prepared: Prepared, work: Path) -> tuple[lis
     (system,) = given.system
     trials = wanted(given, system)
     leave_network()  # this thread, and those that it starts from now on
-    found, good = asyncio.run(
-        in_container(prepared.deb, prepared.newer, system, trials, work / system)
-    )
+    found, good = asyncio.run(on_system(prepared, system, trials, work / system))
     return [line_of(figure) for figure in found], int(not good or missed(found))
 
 
@@ -260,9 +272,10 @@ async def everywhere(given: argparse.Namespace, prepared: Prepared) -> tuple[lis
 
     async def on(system: str) -> tuple[list[str], int]:
         packages = ["--deb", str(prepared.deb), "--newer", str(prepared.newer)]
-        only = [name_of(trial) for trial in wanted(given, system)]
+        only = [trial.name for trial in wanted(given, system)]
+        seed = [] if given.shuffle is None else ["--shuffle", str(given.shuffle)]
         async with at_once:
-            return await apart(["--system", system, *packages, "--only", *only], tell)
+            return await apart(["--system", system, *packages, *seed, "--only", *only], tell)
 
     results = await asyncio.gather(*map(on, given.system))
     return [line for lines, _ in results for line in lines], max(code for _, code in results)
@@ -274,7 +287,7 @@ def missed(figures: Sequence[Figure]) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = [name_of(trial) for trial in TRIALS]
+    names = [trial.name for trial in TRIALS]
     parser = argparse.ArgumentParser(prog="make lab", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="what CI runs")
     parser.add_argument(
@@ -290,6 +303,10 @@ def _parser() -> argparse.ArgumentParser:
         "--only", nargs="*", choices=names, default=[], metavar="TRIAL",
         help=f"only these trials: {', '.join(names)}",
     )  # fmt: skip
+    parser.add_argument(
+        "--shuffle", nargs="?", type=int, const=-1, metavar="SEED",
+        help="the trials in another order, drawn from this seed or from one that is printed",
+    )  # fmt: skip
     return parser
 
 
@@ -297,6 +314,9 @@ def main() -> int:
     """The command line; exit code 1 when a trial failed, or a goal was missed that is no time."""
     given = _parser().parse_args()
     given.system = given.system or [*trees.USUAL]
+    if given.shuffle == -1:
+        given.shuffle = secrets.randbelow(10**6)
+        say(shuffle=given.shuffle)
     if (why := obstacle(in_ci=bool(os.environ.get("CI")))) is not None:
         say(lab="skipped", why=why)
         return 0

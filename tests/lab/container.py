@@ -1,4 +1,4 @@
-"""A container with real systemd: a tree that is never written to, under a layer in memory, booted by systemd-nspawn."""
+"""A container with real systemd: trees that are never written to, under a layer in memory, booted by systemd-nspawn."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -86,18 +87,24 @@ class Container:
 
     async def stop(self) -> None:
         """Power it off; what does not end by itself is killed."""
+        if self._nspawn is not None:
+            os.kill(self._leader or self._nspawn.pid, signal.SIGRTMIN + 4)  # systemd: power off
+            with suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._nspawn.wait, 30)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End it at once, as a machine that loses power."""
         if self._nspawn is None:
             return
         nspawn, self._nspawn = self._nspawn, None
         if nspawn.poll() is None:
-            os.kill(self._leader or nspawn.pid, signal.SIGRTMIN + 4)  # systemd: power off
-        try:
-            await asyncio.to_thread(nspawn.wait, 30)
-        except subprocess.TimeoutExpired:
             for child in _children(nspawn.pid):
                 os.kill(child, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(nspawn.wait, 5)  # it takes its mounts away
             nspawn.kill()
-            await asyncio.to_thread(nspawn.wait)
+        await asyncio.to_thread(nspawn.wait)
 
     # --- in it ------------------------------------------------------------------------------------
 
@@ -158,33 +165,57 @@ def _children(pid: int) -> list[int]:
     return [int(word) for word in text.split()]
 
 
-@asynccontextmanager
-async def a_container(tree: Path, work: Path) -> AsyncIterator[Container]:
-    """A freshly booted system; whatever was changed in it is forgotten at the end."""
-    layer = work / "layer"
-    root = work / "root"
-    for directory in (layer, root):
-        directory.mkdir()
-    _run("mount", "-t", "tmpfs", "-o", "size=4g,mode=755", "wad-lab", str(layer))
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A tree as a machine sees it: `root`, mounted; what was changed in it lies in `upper`."""
+
+    root: Path
+    upper: Path
+
+
+@contextmanager
+def a_memory(place: Path, size: str) -> Iterator[Path]:
+    """A directory in memory, for layers; gone at the end."""
+    place.mkdir()
+    _run("mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "wad-lab", str(place))
     try:
-        for name in ("upper", "work"):
-            (layer / name).mkdir(mode=0o755)
-        options = f"lowerdir={tree},upperdir={layer}/upper,workdir={layer}/work"
-        _run("mount", "-t", "overlay", "-o", options, "wad-lab", str(root))
-        # No mirror can be reached: what the machine has is all there is, as behind a firewall.
-        (root / "etc" / "apt" / "sources.list").unlink(missing_ok=True)
-        try:
-            async with a_group("wad-lab") as group:
-                container = Container(root, work / "console.log", group)
-                try:
-                    await container.boot()
-                    yield container
-                finally:
-                    await container.stop()
-        finally:
-            _run("umount", "-l", str(root))
+        yield place
     finally:
-        _run("umount", "-l", str(layer))
+        _run("umount", "-l", str(place))
+        place.rmdir()
+
+
+@contextmanager
+def a_layer(memory: Path, *lower: Path) -> Iterator[Layer]:
+    """A fresh layer over other ones, the topmost first, that are not written to.
+
+    `memory` is a directory of the layer's own; what was changed stays in it.
+    """
+    layer = Layer(memory / "root", memory / "upper")
+    work = memory / "work"
+    for directory in (layer.root, layer.upper, work):
+        directory.mkdir(mode=0o755)
+    lowers = ":".join(str(path) for path in lower)
+    options = f"lowerdir={lowers},upperdir={layer.upper},workdir={work}"
+    _run("mount", "-t", "overlay", "-o", options, "wad-lab", str(layer.root))
+    try:
+        yield layer
+    finally:
+        _run("umount", "-l", str(layer.root))
+
+
+@asynccontextmanager
+async def booted(root: Path, log: Path) -> AsyncIterator[Container]:
+    """A container on a tree; killed at the end if it still runs."""
+    # No mirror can be reached: what the machine has is all there is, as behind a firewall.
+    (root / "etc" / "apt" / "sources.list").unlink(missing_ok=True)
+    async with a_group("wad-lab") as group:
+        container = Container(root, log, group)
+        try:
+            await container.boot()
+            yield container
+        finally:
+            await container.kill()
 
 
 def _run(*command: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.lab.trial import trial
 from tests.lab.world import World
 from wad.store.sqlite_rows import MESSAGE_COLUMNS
 
@@ -148,8 +149,11 @@ SETUPS: Final = (
 )  # fmt: skip
 
 
+@trial(spoils=True)
 async def doctor_of_the_broken(world: World) -> None:
     """On a disk every line passes; then twelve set-ups, and what other programs left in the store."""
+    await world.peer.send_text(world.shop, "something that can be there twice")
+    await world.nothing_lost()
     async with _on_a_disk(world) as of_the_lab:
         await _healthy(world, of_the_lab)
         wrong = []

@@ -8,12 +8,14 @@ from typing import Final
 
 from tests.lab.operating import told
 from tests.lab.probing import Probes
+from tests.lab.trial import trial
 from tests.lab.world import OPERATOR, World
 
 _MANY: Final = 100
 """Restarts after which there must have been 200 probes, however fast the machine restarts."""
 
 
+@trial(spoils=True)
 async def watchdog(world: World) -> None:
     """A daemon that hangs is replaced by systemd."""
     await world.drop_in("watchdog", "WatchdogSec=5")
@@ -29,9 +31,9 @@ async def watchdog(world: World) -> None:
     assert int(await world.container.property("wad", "NRestarts")) >= 1
     assert "Watchdog timeout" in await world.log()
     await world.nothing_lost()
-    await world.no_drop_in("watchdog")
 
 
+@trial()
 async def killed(world: World) -> None:
     """kill -9 of the daemon: systemd starts it again, nothing is lost."""
     pid = await world.pid()
@@ -42,6 +44,7 @@ async def killed(world: World) -> None:
     await world.nothing_lost()
 
 
+@trial()
 async def worker_killed(world: World) -> None:
     """kill -9 of a worker: the daemon stays, the account is back."""
     pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]
@@ -55,6 +58,7 @@ async def worker_killed(world: World) -> None:
     assert await world.pid() == pid
 
 
+@trial()
 async def stop_and_start(world: World) -> None:
     """A graceful stop ends in order, well before systemd loses patience; the start is quick."""
     begun = time.monotonic()
@@ -68,6 +72,7 @@ async def stop_and_start(world: World) -> None:
     world.measured("start_to_connected", time.monotonic() - begun, "s", 5)
 
 
+@trial()
 async def restarts(world: World) -> None:
     """Ten restarts by a member of the group, without root: no probe from outside fails, no wadctl is refused."""
     plain, for_scripts = told("restart, and know that it worked")
@@ -88,6 +93,7 @@ async def restarts(world: World) -> None:
     await world.connected()
 
 
+@trial()
 async def without_sockets(world: World) -> None:
     """It works without the socket units, too: then it listens itself."""
     for line in told("work without the sockets"):
@@ -103,6 +109,7 @@ async def without_sockets(world: World) -> None:
     assert await world.container.property("wad.socket", "ActiveState") == "active"
 
 
+@trial()
 async def another_address(world: World) -> None:
     """The HTTP port is moved by lines of a drop-in of its socket."""
     edit, *lines, restart = told("another HTTP address")
@@ -116,6 +123,7 @@ async def another_address(world: World) -> None:
     await world.container.run("curl --silent --fail http://127.0.0.1:8080/health")
 
 
+@trial()
 async def port_taken(world: World) -> None:
     """While another program has the HTTP port the log says so; with another port, or once it is free, wad runs."""
     place = "/etc/systemd/system/wad-http.socket.d/port.conf"
@@ -140,6 +148,7 @@ async def port_taken(world: World) -> None:
     await world.connected()
 
 
+@trial()
 async def restart_of_one(world: World) -> None:
     """`wadctl restart ACCOUNT` gives one account a fresh worker, and the daemon stays."""
     pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]

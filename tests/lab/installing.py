@@ -7,16 +7,14 @@ import re
 import time
 
 from tests.lab.pages import commands
-from tests.lab.world import NUMBER, OPERATOR, PEER, World
+from tests.lab.trial import Begins, trial
+from tests.lab.world import NUMBER, OPERATOR, World
 
 
+@trial(Begins.BARE, spoils=True)
 async def install(world: World) -> None:
     """What the README says, offline, gives a running service with a tight unit and private files."""
     container = world.container
-    await container.run(f"useradd --create-home {OPERATOR}")
-    await world.write("/etc/sudoers.d/operator", f"{OPERATOR} ALL=(ALL) NOPASSWD: ALL\n")
-    for place in (f"/home/{OPERATOR}/{world.deb.name}", "/root/wad.deb"):
-        await world.copy_in(world.deb, place)
     begun = time.monotonic()
     first, *others = commands("Install")
     assert "apt install" in first
@@ -37,6 +35,7 @@ async def install(world: World) -> None:
     assert "0 of 0 accounts connected" in await container.property("wad", "StatusText")
 
 
+@trial(Begins.INSTALLED)
 async def unit(world: World) -> None:
     """systemd finds nothing to complain about in the units, and little that the daemon may do."""
     container = world.container
@@ -50,6 +49,7 @@ async def unit(world: World) -> None:
     assert score <= 1.5, verdict
 
 
+@trial(Begins.INSTALLED)
 async def every_module(world: World) -> None:
     """What the package brings is all that wad and wadctl import, on this system's Python."""
     walk = (
@@ -61,6 +61,7 @@ async def every_module(world: World) -> None:
     assert said.returncode == 0, said
 
 
+@trial(Begins.INSTALLED)
 async def documents(world: World) -> None:
     """Manual pages, the shells' completions and what a Firestore needs are there; man finds nothing wrong."""
     for page in ("8 wad", "1 wadctl", "5 wad.toml"):
@@ -75,12 +76,12 @@ async def documents(world: World) -> None:
     assert "_WADCTL_COMPLETE=bash_complete" in shown
 
 
+@trial(Begins.INSTALLED, spoils=True)
 async def pair(world: World) -> None:
     """The README's first account: added, paired, looked at and written from, without root."""
     await world.trust()
     await world.container.run("systemctl restart wad")
-    world.account = world.server.add_account(NUMBER, name="shop")
-    world.bob = world.server.add_peer(PEER, name="Bob")
+    world.at_whatsapp()
     tried = set()
     for line in commands("The first account"):
         tried.add(line.split()[1])
@@ -103,8 +104,10 @@ async def _pair(world: World, line: str) -> None:
     await world.connected()
 
 
+@trial()
 async def receive_and_send(world: World) -> None:
     """What a peer writes is stored before its receipt, what is sent arrives, the log has neither text nor number."""
+    await world.restart()
     receipts = (await world.wad.account("shop"))["worker"]["receipts"]
     assert receipts == "after-store", receipts
     await world.peer.send_text(world.shop, "a secret word: xyzzy")
@@ -120,6 +123,7 @@ async def receive_and_send(world: World) -> None:
     assert int(found) > 0, "no record of the journal has the account's field"
 
 
+@trial()
 async def own_groups(world: World) -> None:
     """The worker has a control group of its own, with limits as far as the machine counts, and status tells its use."""
     shown = await world.wad.account("shop")
@@ -149,6 +153,7 @@ async def own_groups(world: World) -> None:
     assert re.search(r"connected .* [\d.]+ MB +[\d.]+ s ", said), said
 
 
+@trial()
 async def reboot(world: World) -> None:
     """After a reboot of the machine the account is connected again, without a code."""
     await world.container.reboot()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from tests.lab.probing import Probes
+from tests.lab.trial import trial
 from tests.lab.world import INSTALL, World
 
 
+@trial(spoils=True)
 async def upgrade_under_load(world: World) -> None:
     """An upgrade while messages arrive keeps the session and every message, and no probe is refused."""
     await world.copy_in(world.newer, "/root/newer.deb")
@@ -28,8 +30,12 @@ async def upgrade_under_load(world: World) -> None:
     await world.nothing_lost()
 
 
+@trial(spoils=True)
 async def downgrade(world: World) -> None:
     """An older version is taken while it can read the state, and refused before anything changes when it cannot."""
+    await world.copy_in(world.newer, "/root/newer.deb")
+    await world.container.run(f"{INSTALL} /root/newer.deb", timeout=300)
+    await world.connected()
     await world.container.run(f"{INSTALL} --allow-downgrades /root/wad.deb", timeout=300)
     await world.connected()
     await world.container.run(f"{INSTALL} /root/newer.deb", timeout=300)
@@ -60,6 +66,7 @@ def _set_schema(world: World, number: int) -> int:
         return before
 
 
+@trial(spoils=True)
 async def remove(world: World) -> None:
     """Removal ends the service and keeps state and configuration."""
     await world.container.run("apt-get remove --yes --quiet wad", timeout=300)
@@ -71,13 +78,19 @@ async def remove(world: World) -> None:
     await world.nothing_lost()
 
 
+async def _purged(world: World) -> str:
+    """Purge it, and take away what the lab wrote; where the state was put."""
+    said = await world.container.run("apt-get purge --yes --quiet wad 2>&1", timeout=300)
+    await world.container.run("rm -r /etc/systemd/system/wad.service.d")
+    backup = next(word for word in said.split() if word.startswith("/var/lib/wad.purged-"))
+    return backup.rstrip(";")
+
+
+@trial(spoils=True)
 async def purge(world: World) -> None:
     """Purging asks nothing, puts the state away under a name that it tells, and leaves nothing else."""
-    await world.container.run("rm -r /etc/systemd/system/wad.service.d")
     user = (await world.container.run("id -u wad")).strip()
-    said = await world.container.run("apt-get purge --yes --quiet wad 2>&1", timeout=300)
-    backup = next(word for word in said.split() if word.startswith("/var/lib/wad.purged-"))
-    backup = backup.rstrip(";")
+    backup = await _purged(world)
     await world.container.run(f"test -e {backup}/wad.db")
     mode = await world.container.run(f"stat -c '%a %U' {backup}")
     assert mode.strip() == "700 root", mode
@@ -90,14 +103,18 @@ async def purge(world: World) -> None:
     assert (await world.container.try_run("getent passwd wad; getent group wad")).stdout == ""
 
 
+@trial(spoils=True)
 async def install_again(world: World) -> None:
     """A second installation starts from nothing, and a backup that is moved back is taken up."""
+    await world.peer.send_text(world.shop, "before the purge")
+    await world.nothing_lost()
+    backup = await _purged(world)
     await world.container.run(f"{INSTALL} /root/wad.deb", timeout=300)
     assert await world.container.property("wad", "ActiveState") == "active"
     assert (await world.wad.call("status"))["accounts"] == []
     await world.container.run("systemctl stop wad.service 2>/dev/null")
     await world.container.run(
-        "rm -r /var/lib/wad && mv /var/lib/wad.purged-* /var/lib/wad && chown -hR wad:wad /var/lib/wad"
+        f"rm -r /var/lib/wad && mv {backup} /var/lib/wad && chown -hR wad:wad /var/lib/wad"
     )
     await world.trust()
     await world.container.run("systemctl start wad")
@@ -105,6 +122,7 @@ async def install_again(world: World) -> None:
     await world.nothing_lost()
 
 
+@trial(spoils=True)
 async def purge_of_a_volume(world: World) -> None:
     """State on a volume of its own cannot be renamed: it stays there, purging says so, and nothing is lost."""
     await world.container.run("systemctl stop wad.service 2>/dev/null")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+from tests.lab.trial import trial
 from tests.lab.world import World
 
 _OF_THE_LAB = {"firestore": "SKIPPED", "sessions_persistent": "WARN"}
 """Its store is SQLite, and its disk a container's layer that goes with it."""
 
 
+@trial()
 async def doctor(world: World) -> None:
     """Every line passes, with systemd, socket activation and a restart; the report names no number."""
     found = await world.container.run("wadctl doctor --restart --json || test $? = 10")
@@ -26,6 +28,7 @@ async def doctor(world: World) -> None:
     assert world.shop.pn.user not in found
 
 
+@trial()
 async def verify(world: World) -> None:
     """Two restarts, a message between, audits around."""
     to = f"+{world.peer.pn.user}"

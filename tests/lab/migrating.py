@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tests import baileys
 from tests.lab.pages import blocks
+from tests.lab.trial import trial
 from tests.lab.world import TRUST, World
 from tests.whatsapp import Account, Peer
 
@@ -30,6 +31,7 @@ def fetch() -> Path:
     return baileys.packages()
 
 
+@trial(spoils=True)
 async def migration(world: World) -> None:
     """Step by step from the Node backend to wad, the way back, and forward again: no code, nothing lost."""
     await world.connected()
@@ -65,7 +67,6 @@ async def migration(world: World) -> None:
     await _connected(world)
     await world.peer.send_text(account, "to wad again")
     await _until(world, see, "to wad again")
-    await _tidy(world)
 
 
 async def _do(world: World, lines: list[str]) -> str:
@@ -86,17 +87,6 @@ async def _until(world: World, lines: list[str], text: str) -> str:
         while text not in (shown := await _do(world, lines)):
             await asyncio.sleep(0.2)
     return shown
-
-
-async def _tidy(world: World) -> None:
-    """As it was before the trial."""
-    await world.container.run(f"wadctl account remove {_ACCOUNT} --yes")
-    await world.container.run(
-        "rm -r /etc/systemd/system/wad-http.socket.d && systemctl daemon-reload"
-        " && systemctl stop wad-http.socket wad && systemctl start wad"
-    )
-    await world.connected()
-    await world.container.run("curl --silent --fail http://127.0.0.1:8080/health")
 
 
 class _Backend:

@@ -6,6 +6,7 @@ import json
 from typing import Any, Final
 
 from tests.lab.pages import indented, table
+from tests.lab.trial import trial
 from tests.lab.world import OPERATOR, World
 
 PAGE: Final = "docs/operations.md"
@@ -17,6 +18,7 @@ def told(row: str) -> list[str]:
     return table("to do", PAGE)[row]
 
 
+@trial()
 async def settings(world: World) -> None:
     """A setting is changed, checked, and in force after a restart or, where that is enough, a reload."""
     container, (file, check, restart) = world.container, told("change a setting")
@@ -46,6 +48,7 @@ async def settings(world: World) -> None:
     await world.connected()
 
 
+@trial()
 async def edit_unit(world: World) -> None:
     """`systemctl edit wad` changes a line of the unit, `systemctl revert wad` takes that back."""
     edit, revert = told("change a line of the unit")
@@ -58,6 +61,7 @@ async def edit_unit(world: World) -> None:
     await world.connected()
 
 
+@trial()
 async def another_name(world: World) -> None:
     """The name under which this machine holds the lease is the unit's, and a drop-in gives it another."""
     container = world.container
@@ -77,6 +81,7 @@ async def another_name(world: World) -> None:
     await world.connected()
 
 
+@trial()
 async def restart_refused(world: World) -> None:
     """A restart that cannot be names the step at which it failed, and each cause has its exit code."""
     container = world.container
@@ -118,9 +123,11 @@ async def _restart(
     return shown
 
 
+@trial()
 async def journal(world: World) -> None:
     """The fields that the page names find what they should; numbers are masked in them."""
     container = world.container
+    await world.restart()
     refused = await container.try_run("wadctl send nobody +15550000002 'a word'", user=OPERATOR)
     assert refused.returncode == 4, refused
     found = "--output=json --no-pager --lines=1 | grep -q unknown_account"
@@ -137,6 +144,7 @@ async def journal(world: World) -> None:
     assert {int(record["PRIORITY"]) for record in ours} <= {0, 1, 2, 3, 4}, ours
 
 
+@trial()
 async def lease_by_hand(world: World) -> None:
     """The lease is shown, let go of, and taken again; the account is connected afterwards."""
     *others, take, by_force = indented("Two machines", PAGE)
@@ -148,6 +156,7 @@ async def lease_by_hand(world: World) -> None:
     assert (await world.wad.call("status"))["lease"]["mode"] == "active"
 
 
+@trial(spoils=True)
 async def session_moved(world: World) -> None:
     """A session is taken out as an encrypted file, and brought in again, without a code."""
     await world.container.run("echo a secret of many letters > key && chmod 600 key", user=OPERATOR)
@@ -158,6 +167,7 @@ async def session_moved(world: World) -> None:
     await world.nothing_lost()
 
 
+@trial()
 async def put_away(world: World) -> None:
     """A removed account comes back connected."""
     removed = await world.container.run("wadctl account remove shop --yes --json", user=OPERATOR)

@@ -14,15 +14,16 @@ from wadpack.repository import Repository
 
 from tests.daemons import free_port
 from tests.lab.pages import commands
+from tests.lab.trial import Begins, trial
 from tests.lab.world import World
 
 _KEY: Final = "lab@example.org"
 
 
+@trial(Begins.BARE, spoils=True)
 async def from_repository(world: World) -> None:
     """A machine that trusts the repository's key installs wad by name, and gets the next version by upgrading."""
     container, port = world.container, free_port()
-    await container.run("apt-get purge --yes --quiet wad", timeout=300)
     with_key = world.work / "gnupg"
     _make_key(with_key)
     try:

@@ -8,6 +8,7 @@ import time
 from datetime import datetime
 from typing import Any
 
+from tests.lab.trial import trial
 from tests.lab.world import World
 
 
@@ -18,8 +19,8 @@ async def _health(world: World) -> dict[str, Any]:
     return shown
 
 
-async def full_disk(world: World) -> None:
-    """On a disk that gets full the account waits and says why; with room again it goes on, and nothing is lost."""
+async def _on_a_small_disk(world: World) -> None:
+    """The state on a disk of 200 MB of its own, that can be filled and made read-only."""
     await world.container.run("systemctl stop wad.service 2>/dev/null")
     await world.container.run(
         "mv /var/lib/wad /var/lib/kept && mkdir /var/lib/wad"
@@ -28,6 +29,12 @@ async def full_disk(world: World) -> None:
     )
     await world.container.run("systemctl start wad")
     await world.connected()
+
+
+@trial(spoils=True)
+async def full_disk(world: World) -> None:
+    """On a disk that gets full the account waits and says why; with room again it goes on, and nothing is lost."""
+    await _on_a_small_disk(world)
     await world.container.run("dd if=/dev/zero of=/var/lib/wad/filler bs=1M count=170 2>&1")
     await world.wad.wait_account(
         "shop", lambda shown: shown["state"] != "connected", "the account to wait"
@@ -41,8 +48,10 @@ async def full_disk(world: World) -> None:
     await world.nothing_lost()
 
 
+@trial(spoils=True)
 async def read_only_disk(world: World) -> None:
     """With a disk that cannot be written it says so and goes on trying; once it can, wad runs by itself."""
+    await _on_a_small_disk(world)
     await world.container.run("systemctl stop wad.service 2>/dev/null")
     await world.container.run("mount -o remount,ro /var/lib/wad")
     await world.container.try_run("systemctl start wad")
@@ -55,15 +64,9 @@ async def read_only_disk(world: World) -> None:
     await world.container.run("mount -o remount,rw /var/lib/wad")
     await world.connected()
     await world.nothing_lost()
-    await world.container.run("systemctl stop wad.service 2>/dev/null")
-    await world.container.run(
-        "rm -r /var/lib/kept && cp -a /var/lib/wad /var/lib/kept && umount /var/lib/wad"
-        " && rmdir /var/lib/wad && mv /var/lib/kept /var/lib/wad"
-    )
-    await world.container.run("systemctl start wad")
-    await world.connected()
 
 
+@trial()
 async def wrong_credentials(world: World) -> None:
     """A credential that is not there, or that cannot be used, is named; once mended, wad starts."""
     await world.drop_in("token", "LoadCredential=admin-token:/etc/wad/admin-token")
@@ -93,6 +96,7 @@ async def wrong_credentials(world: World) -> None:
     await world.connected()
 
 
+@trial()
 async def encrypted_credential(world: World) -> None:
     """A credential may be encrypted for this machine: what wad says of a useless one shows that it reads it."""
     encrypt = "systemd-creds encrypt --with-key=host --name=admin-token - /etc/wad/admin-token.cred"
@@ -110,6 +114,7 @@ async def encrypted_credential(world: World) -> None:
     await world.connected()
 
 
+@trial()
 async def wrong_configuration(world: World) -> None:
     """A mistake in the file is told with its line and not tried over and over."""
     before = world.container.path("/etc/wad/wad.toml").read_text()
@@ -122,6 +127,7 @@ async def wrong_configuration(world: World) -> None:
     await world.connected()
 
 
+@trial()
 async def drop_ins_of_before(world: World) -> None:
     """What operators wrote for the backend that wad replaces keeps its meaning."""
     await world.drop_in(
@@ -153,6 +159,7 @@ async def drop_ins_of_before(world: World) -> None:
     await world.connected()
 
 
+@trial(spoils=True)
 async def clock(world: World) -> None:
     """The clock is set an hour back and two days forth: the account stays connected, the lease is kept."""
     library = await world.container.run("echo /usr/lib/*/faketime/libfaketimeMT.so.1")
@@ -179,6 +186,3 @@ async def clock(world: World) -> None:
         assert status["lease"]["epoch"] == epoch, status["lease"]
         assert status["accounts"][0]["state"] == "connected", status["accounts"]
     assert await world.pid() == pid
-    await world.no_drop_in("clock")
-    await world.container.run("systemctl restart wad")
-    await world.connected()

@@ -15,14 +15,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_PACKAGES: Final = (
-    *("systemd", "systemd-sysv", "dbus", "procps", "curl", "ca-certificates", "faketime"),
-    *("python3", "libstdc++6", "sudo", "adduser", "man-db"),
-)
-"""A small server, as it is before wad is installed: what the package depends on is there, for there is no network."""
 _KEPT: Final = 7 * 86400.0
 _KEYS: Final = Path(__file__).parent / "keys"
 """Ubuntu's: F6EC B376 2474 EDA9 D21B  7022 8719 20D1 991B C93C, of which Debian has no package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is in a tree: mmdebstrap's variant, and packages beside it.  `name` is the end of its directory's."""
+
+    name: str
+    variant: str
+    packages: tuple[str, ...]
+
+
+SERVER: Final = Recipe(
+    "",
+    "minbase",
+    (
+        *("systemd", "systemd-sysv", "dbus", "procps", "curl", "ca-certificates", "faketime"),
+        *("python3", "libstdc++6", "sudo", "adduser", "man-db"),
+    ),
+)
+"""A small server, as it is before wad is installed: what the package depends on is there, for there is no network."""
+BARE: Final = Recipe(
+    "-bare", "apt", ("python3", "git", "make", "sudo", "passwd", "ca-certificates")
+)
+"""A machine on which nobody has worked: what README says is needed, a user's way to be root, and nothing else."""
+
+
+class NotInReach(Exception):
+    """A system's archive did not answer, or not as it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +54,6 @@ class System:
 
     title: str
     foreign: bool = False
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """What is in its tree, beside what is essential."""
-        return (*_PACKAGES, "apt") if self.foreign else _PACKAGES
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -60,45 +78,53 @@ def cache() -> Path:
 
 
 @contextmanager
-def tree(system: str) -> Iterator[Path]:
+def tree(system: str, recipe: Recipe = SERVER) -> Iterator[Path]:
     """The root tree of a system, made if there is none or an old one (a network is needed for that).
 
-    It is as it is for as long as the block runs.
+    It is as it is for as long as the block runs.  Raises NotInReach.
     """
     cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / f"{system}.lock").open("w") as lock:
+    name = f"{system}{recipe.name}"
+    with (cache() / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        while not _is_good(system):
+        while not _is_good(name, recipe):
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_good(system):
-                _make(system)
+            if not _is_good(name, recipe):
+                _make(system, name, recipe)
             fcntl.flock(lock, fcntl.LOCK_SH)
-        yield cache() / system
+        yield cache() / name
 
 
-def _recipe(system: str) -> str:
-    return " ".join(SYSTEMS[system].packages)
+def _made_of(recipe: Recipe) -> str:
+    return " ".join((recipe.variant, *recipe.packages))
 
 
-def _is_good(system: str) -> bool:
-    made = cache() / f"{system}.made"
+def _is_good(name: str, recipe: Recipe) -> bool:
+    made = cache() / f"{name}.made"
     return (
         made.exists()
-        and made.read_text() == _recipe(system)
+        and made.read_text() == _made_of(recipe)
         and time.time() - made.stat().st_mtime < _KEPT
     )
 
 
-def _make(system: str) -> None:
-    place, made = cache() / system, cache() / f"{system}.made"
+def _make(system: str, name: str, recipe: Recipe) -> None:
+    place, made = cache() / name, cache() / f"{name}.made"
+    known = SYSTEMS[system]
+    # mmdebstrap leaves apt out where it is told of a system that is none of Debian's.
+    packages = (*recipe.packages, "apt") if known.foreign else recipe.packages
     made.unlink(missing_ok=True)
     subprocess.run(["rm", "-rf", "--one-file-system", str(place)], check=True)
-    subprocess.run(
+    done = subprocess.run(
         [
-            *("mmdebstrap", "--quiet", "--variant=minbase"),
-            *(f"--include={','.join(SYSTEMS[system].packages)}", *SYSTEMS[system].options),
-            *(system, str(place)),
+            *("mmdebstrap", "--quiet", f"--variant={recipe.variant}"),
+            *(f"--include={','.join(packages)}", *known.options, system, str(place)),
         ],
-        check=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
-    made.write_text(_recipe(system))
+    if done.returncode != 0:
+        why = next((line for line in done.stderr.splitlines() if line.startswith("E: ")), "")
+        raise NotInReach(f"the archive of {known.title} is not in reach: {why or done.stderr}")
+    made.write_text(_made_of(recipe))

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -51,9 +50,9 @@ class Installed(Daemon):
 
 @dataclass
 class World:
-    """Everything that a trial may use; `shop` is paired by the trial of pairing and stays so.
+    """Everything that a trial may use: one machine, and a WhatsApp of its own.
 
-    `work` is a directory outside of the container, gone at the end.
+    `work` is a directory outside of the container, gone with it.
     """
 
     work: Path
@@ -81,6 +80,16 @@ class World:
         """Somebody who writes to it."""
         assert self.bob is not None
         return self.bob
+
+    def at_whatsapp(self) -> None:
+        """Whom this WhatsApp knows: the account's phone, and somebody who writes to it."""
+        self.account = self.server.add_account(NUMBER, name="shop")
+        self.bob = self.server.add_peer(PEER, name="Bob")
+
+    async def restart(self) -> None:
+        """As an administrator does; connected again."""
+        await self.container.run("systemctl restart wad")
+        await self.connected()
 
     async def connected(self) -> float:
         """Wait until the account is connected, without a code to scan; for how many seconds."""
@@ -135,6 +144,7 @@ class World:
         await self.container.run("chmod +x /opt/editor")
         quoted = shlex.quote(f"env SYSTEMD_EDITOR=/opt/editor {command}")
         await self.container.run(f"script --quiet --return --command {quoted} /dev/null")
+        await self.container.run("rm /opt/lines /opt/editor")
 
     async def no_drop_in(self, name: str) -> None:
         """Undo it."""
@@ -173,6 +183,3 @@ class World:
             f"systemctl status --no-pager --full --lines=0 {units}; ls -la /run/wad /var/lib/wad"
         )
         return f"{shown.stdout}{shown.stderr}\n{await self.log('--lines=60')}"
-
-
-Trial = Callable[[World], Awaitable[None]]
