@@ -132,6 +132,21 @@ async def test_a_graceful_stop_loses_nothing_and_lets_go(tmp_path: Path) -> None
         assert await system.counts() == Counter(idents)
 
 
+async def test_a_second_signal_kills_the_workers_and_still_lets_go(tmp_path: Path) -> None:
+    """A worker that hangs would hold the stop up; others should not wait for the ttl because of it."""
+    async with a_system(tmp_path, WAD_ENGINE_STOP_TIMEOUT="60") as system:
+        pid = (await system.pair())["worker"]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        assert system.daemon.process is not None
+        system.daemon.process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            while "stopping" not in system.daemon.log.read_text():
+                await asyncio.sleep(0.01)
+        assert await system.daemon.end(signal.SIGINT) == 0
+        assert json.loads((system.daemon.state / "lease.json").read_text())["holder"] == ""
+        assert not Path(f"/proc/{pid}").exists()
+
+
 async def test_the_phone_logs_the_device_out(tmp_path: Path) -> None:
     """The account says so and what to do; messages stay; it can be paired again."""
     async with a_system(tmp_path) as system:

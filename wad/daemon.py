@@ -54,6 +54,7 @@ _PULSE = 5.0  # seconds between looks at ourselves, unless systemd's watchdog wa
 _DISK_EVERY = 30.0
 _SPACE_EVERY = 1.0
 _TIDY_EVERY = 3600.0
+_PARTING = 2.0  # seconds, beside those that the release of the lease may take, after a second order to stop
 _STUCK = 60.0  # seconds without a turn after which a loop counts as hung
 
 
@@ -88,6 +89,7 @@ class Daemon:
         self.sessions_writable: bool | None = None
         self.stopping = asyncio.Event()
         self.ready = False
+        self.hurrying = False
         self.restarting = False
         self.bus = Bus(clock)
         self.media = Media(config.state.dir / "media", clock, partial(secrets.token_hex, 16))
@@ -413,7 +415,7 @@ async def _tidy(daemon: Daemon, loop: Loop) -> None:
 
 
 class _signals:  # noqa: N801, used as a statement
-    """SIGINT and SIGTERM stop, once gently and once at once; SIGHUP reloads."""
+    """SIGINT and SIGTERM stop: gently, the second time soon, the third time at once; SIGHUP reloads."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -434,10 +436,19 @@ class _signals:  # noqa: N801, used as a statement
             loop.remove_signal_handler(number)
 
     def _stop(self) -> None:
-        if self._daemon.stopping.is_set():
-            log.warning("told to stop a second time: ending at once")
+        if self._daemon.hurrying:
             os._exit(130)
+        if self._daemon.stopping.is_set():
+            self._hurry()
         self._daemon.stopping.set()
+
+    def _hurry(self) -> None:
+        """End without waiting for anything but the release of the lease: others would wait for all of its ttl."""
+        log.warning("told to stop a second time: workers are killed")
+        self._daemon.hurrying = True
+        self._daemon.accounts.kill()
+        margin = self._daemon.loaded.config.lease.margin
+        asyncio.get_running_loop().call_later(margin + _PARTING, os._exit, 130)
 
     def _reload(self) -> None:
         loaded = self._daemon.loaded

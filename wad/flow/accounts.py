@@ -203,6 +203,13 @@ class Accounts:
             await self.own(account)
         await account.start()
 
+    def kill(self) -> None:
+        """End every worker now; what they were sending is judged by the crash rule."""
+        for account in self.all():
+            if account.worker is not None:
+                killing = account.worker.stop(0)
+                self._around.loops.once("kill", killing, account=account.id)
+
     def permit(self, seconds: float) -> None:
         """The lease was renewed."""
         for account in self._accounts.values():
