@@ -160,6 +160,11 @@ class FakeAccounts:
                 return account
         raise UnknownAccount(f"there is no account {ref!r}", hint="wadctl account list")
 
+    def by_id(self, ident: str) -> FakeAccount:
+        if ident not in self._all:
+            raise UnknownAccount(f"there is no account {ident!r}", hint="wadctl account list")
+        return self._all[ident]
+
     def elsewhere(self) -> list[Place]:
         return self.places
 

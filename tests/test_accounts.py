@@ -15,12 +15,16 @@ from wad.core.errors import (
     BadPhone,
     Conflict,
     EngineFailure,
+    StateUnwritable,
     Unavailable,
     UnknownAccount,
     WadError,
 )
 from wad.core.jid import Jid
+from wad.core.outgoing import Text
 from wad.engine.simulator import SimulatedWorker
+from wad.flow.account import Account
+from wad.home import AccountCard, Home, Homes
 from wad.store.port import AccountStatus
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
@@ -145,6 +149,204 @@ async def test_an_account_is_found_by_id_name_and_number(tmp_path: Path) -> None
             assert world.accounts.find(ref) is account
         with pytest.raises(UnknownAccount, match="nobody"):
             world.accounts.find("nobody")
+
+
+@pytest.mark.parametrize("ref", ["old_15550000001_copy", "acc-1555000000", "SHOP", "5550000001"])
+async def test_what_only_looks_like_an_account_is_none(tmp_path: Path, ref: str) -> None:
+    """Nothing happens to an account that was not named."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.accounts.add("shop", phone="+15550000001")
+        with pytest.raises(UnknownAccount):
+            world.accounts.find(ref)
+        with pytest.raises(UnknownAccount):
+            await world.accounts.remove(ref)
+        assert world.accounts.all() == [account]
+
+
+async def test_a_reference_that_means_two_is_a_conflict(tmp_path: Path) -> None:
+    """Such accounts may lie on the disk; the id alone still names one of them."""
+    async with a_world(tmp_path) as world:
+        world.homes.create(AccountCard(id="one", name="shop", phone="+15550000001"))
+        world.homes.create(AccountCard(id="two", name="one"))
+        world.homes.create(AccountCard(id="three", name="third", phone="+15550000001"))
+        ghosts = [world.homes.get(ident) for ident in ("one", "two", "three")]
+        for home in ghosts:
+            world.accounts.adopt(home)
+        with pytest.raises(Conflict, match="'one' is the id of one and the name of two"):
+            world.accounts.find("one")
+        with pytest.raises(Conflict, match="number of one and the number of three"):
+            world.accounts.find("+1 555 000 0001")
+        assert world.accounts.by_id("one").card.name == "shop"
+        assert world.accounts.find("shop").id == "one"
+        with pytest.raises(UnknownAccount):
+            world.accounts.by_id("shop")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"name": "shop"},
+        {"name": "acc-15550000001"},
+        {"name": "+1 555 000 0001"},
+        {"name": "15550000001"},
+        {"name": "other", "ident": "shop"},
+        {"name": "other", "ident": "15550000001"},
+        {"name": "other", "ident": "acc-15550000001"},
+        {"name": "other", "phone": "0015550000001"},
+    ],
+)
+async def test_a_name_that_would_mean_another_account_is_refused(
+    tmp_path: Path, wanted: dict[str, str]
+) -> None:
+    """Whether it is another's id, name or number; a new name as well."""
+    async with a_world(tmp_path) as world, world.leading():
+        await world.accounts.add("shop", phone="+15550000001")
+        with pytest.raises(Conflict):
+            await world.accounts.add(**wanted)
+        other = await world.accounts.add("third")
+        if wanted.keys() == {"name"}:
+            with pytest.raises(Conflict):
+                await world.accounts.rename(other.id, wanted["name"])
+        assert len(world.accounts.all()) == 2
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"name": "one", "phone": "+15550000001"},
+        {"name": "one", "ident": "same"},
+        {"name": "same"},
+    ],
+)
+async def test_of_two_adds_at_once_one_makes_an_account(
+    tmp_path: Path, wanted: dict[str, str]
+) -> None:
+    """By number, id or name; the other is told, and leaves nothing."""
+    async with a_world(tmp_path) as world, world.leading():
+        second = wanted if wanted["name"] == "same" else {**wanted, "name": "two"}
+        done = await asyncio.gather(
+            world.accounts.add(**wanted), world.accounts.add(**second), return_exceptions=True
+        )
+        (account,) = world.accounts.all()
+        assert done[0] is account
+        assert isinstance(done[1], Conflict)
+        assert [home.id for home in world.homes.all()] == [account.id]
+        assert [path.name for path in world.homes.root.iterdir()] == [account.id]
+
+
+async def test_an_account_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: the same order works once there is room."""
+
+    def full(home: Home, card: AccountCard) -> None:
+        raise StateUnwritable("no space left on device")
+
+    async with a_world(tmp_path) as world, world.leading():
+        with monkeypatch.context() as patched:
+            patched.setattr(Home, "write_card", full)
+            with pytest.raises(StateUnwritable):
+                await world.accounts.add("shop", ident="shop-1")
+        assert world.accounts.all() == []
+        assert list(world.homes.root.iterdir()) == []
+        assert (await world.accounts.add("shop", ident="shop-1")).id == "shop-1"
+
+
+@pytest.mark.parametrize("fault", ["rename", "sender", "worker"])
+async def test_an_account_that_cannot_be_removed_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """It runs on, sends and receives; the removal can be tried again."""
+
+    def refuse(homes: Homes, ident: str, stamp: str) -> Path:
+        raise StateUnwritable("read-only file system")
+
+    async def fail(*_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        with monkeypatch.context() as patched:
+            match fault:
+                case "rename":
+                    patched.setattr(Homes, "remove", refuse)
+                case "sender":
+                    patched.setattr(world.accounts, "on_gone", fail)
+                case _:
+                    patched.setattr(Account, "step_down", fail)
+            with pytest.raises((StateUnwritable, ValueError)):
+                await world.accounts.remove(account.id)
+        assert world.accounts.all() == [account]
+        await until(lambda: account.status.state == "connected", "connected")
+        world.worker(account).receive(BOB, "hello")
+        await until(lambda: account.inbound.recorded == 1, "the message")
+        queued = await world.outbound.enqueue(account.id, BOB, Text("hello"))
+        assert (await world.outbound.settled(queued.entry.id, timeout=PATIENT)).wa_id
+        await world.accounts.remove(account.id)
+        assert world.accounts.all() == []
+        assert not account.home.path.exists()
+
+
+async def test_an_account_that_is_being_removed_takes_no_orders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing starts a worker in a home that is about to be renamed; a second removal is told so."""
+    gate = asyncio.Event()
+
+    async def wait(_account: Account) -> None:
+        await gate.wait()
+
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        monkeypatch.setattr(world.accounts, "on_gone", wait)
+        removing = asyncio.create_task(world.accounts.remove(account.id))
+        await until(lambda: account.worker is None, "its worker's end")
+        with pytest.raises(Conflict, match="being removed"):
+            account.pair()
+        with pytest.raises(Conflict, match="being removed"):
+            await account.start()
+        with pytest.raises(Conflict, match="being removed"):
+            await world.accounts.remove(account.id)
+        with pytest.raises(Conflict):
+            await world.accounts.add("other", phone=account.card.phone)
+        gate.set()
+        await removing
+        assert world.accounts.all() == []
+        await world.accounts.add("other", phone=account.card.phone)
+
+
+async def test_a_removal_goes_on_when_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked hung up: it is an account, or a removed one, and nothing in between."""
+    gate = asyncio.Event()
+
+    async def wait(_account: Account) -> None:
+        await gate.wait()
+
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        monkeypatch.setattr(world.accounts, "on_gone", wait)
+        removing = asyncio.create_task(world.accounts.remove(account.id))
+        await until(lambda: account.worker is None, "its worker's end")
+        removing.cancel()
+        await asyncio.wait([removing])
+        gate.set()
+        await until(lambda: not world.accounts.all(), "its end")
+        assert [one.id for one in world.homes.removed()] == [account.id]
+
+
+async def test_a_removed_account_whose_names_are_taken_stays_removed(tmp_path: Path) -> None:
+    """Else one reference would mean two."""
+    async with a_world(tmp_path) as world, world.leading():
+        first = await world.accounts.add("shop", phone="+15550000001", ident="first")
+        await world.accounts.remove(first.id)
+        await world.accounts.add("shop", ident="second")
+        with pytest.raises(Conflict, match="named 'shop' already: second"):
+            await world.accounts.restore("first")
+        assert [one.id for one in world.homes.removed()] == ["first"]
+        await world.accounts.rename("second", "other")
+        assert (await world.accounts.restore("first")).card.phone == "+15550000001"
 
 
 async def test_bad_names_and_numbers_are_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -32,6 +32,7 @@ from wad.core.errors import (
     BadInput,
     Conflict,
     NotFound,
+    StateUnwritable,
     UnknownAccount,
 )
 from wad.core.jid import account_id
@@ -206,9 +207,13 @@ class Homes:
             home.path.mkdir(mode=0o700, exist_ok=True)
             home.path.chmod(0o700)
             sync_directory(self.root)
+            home.write_card(card)
         except OSError as error:
+            _remove_empty(home.path)
             raise unwritable(home.path, error) from error
-        home.write_card(card)
+        except StateUnwritable:
+            _remove_empty(home.path)
+            raise
         return home
 
     @contextmanager
@@ -276,19 +281,24 @@ class Homes:
                 found.append(Removed(ident, stamp, path, _card(path / _CARD, ident)))
         return found
 
-    def restore(self, ident: str) -> Home:
-        """Bring the latest removed account of this id back.  Raises NotFound, Conflict, StateUnwritable."""
+    def latest_removed(self, ident: str) -> Removed:
+        """The account of this id that was put away last.  Raises NotFound."""
         removed = self.removed()
         found = [account for account in removed if account.id == ident]
         if not found:
             known = ", ".join(sorted({account.id for account in removed})) or "none"
             raise NotFound(f"no account {ident!r} was removed", hint=f"removed accounts: {known}")
+        return found[-1]
+
+    def restore(self, ident: str) -> Home:
+        """Bring the latest removed account of this id back.  Raises NotFound, Conflict, StateUnwritable."""
+        removed = self.latest_removed(ident)
         target = Home(self.root / account_id(ident))
         taken = Conflict(f"there is an account {ident!r} already", hint="remove that one first")
         if target.exists():
             raise taken
         try:
-            found[-1].path.rename(target.path)
+            removed.path.rename(target.path)
             sync_directory(self.root)
             sync_directory(self.root / _REMOVED)
         except OSError as error:
@@ -296,6 +306,12 @@ class Homes:
                 raise taken from error
             raise unwritable(target.path, error) from error
         return target
+
+
+def _remove_empty(directory: Path) -> None:
+    """Leave nothing of what could not be made; what else lies there stays."""
+    with suppress(OSError):
+        directory.rmdir()
 
 
 def _is_account(path: Path) -> bool:

@@ -91,6 +91,7 @@ class Account:
         self.refused = 0
         self.sent_lately = Recent(around.clock.monotonic)
         self.refused_lately = Recent(around.clock.monotonic)
+        self.is_leaving = False
         self.held = ""
         self.unsent = ""  # why nothing can be sent now
         self.place: Place | None = None
@@ -127,8 +128,25 @@ class Account:
 
     # --- orders -----------------------------------------------------------------------------
 
+    def leave(self) -> None:
+        """From now on nothing may start it: it is being put away.  Raises Conflict where it is already."""
+        self._check_staying()
+        self.is_leaving = True
+
+    def stay(self) -> None:
+        """It could not be put away."""
+        self.is_leaving = False
+
+    def _check_staying(self) -> None:
+        if self.is_leaving:
+            raise Conflict(f"account {self.id} is being removed")
+
     def begin(self) -> None:
-        """The lease is ours: run, unless an operator stopped it or only an operator can start it."""
+        """The lease is ours: run, unless an operator stopped it or only an operator can start it.
+
+        Raises Conflict where it is being removed.
+        """
+        self._check_staying()
         if not self.card.enabled:
             self.tell(connection.Stop())
             return
@@ -159,6 +177,7 @@ class Account:
 
     def pair(self) -> None:
         """Open the pairing window, or make it longer.  Raises Conflict when it is paired."""
+        self._check_staying()
         paired = self._around.engine.is_paired(self._home)
         if paired and self.status.state is State.LOGGED_OUT and self.worker is None:
             # WhatsApp has forgotten these keys, but nothing of an account is ever deleted.
@@ -170,6 +189,7 @@ class Account:
 
     def check_unpaired(self) -> None:
         """Raise Conflict where a session lies here already, or a worker runs that may make one."""
+        self._check_staying()
         if self._around.engine.is_paired(self._home):
             raise Conflict(
                 f"account {self.id} has a session already ({self.status.state})",
@@ -189,6 +209,7 @@ class Account:
 
     async def start(self) -> None:
         """Run again after stopped, replaced or failed.  Raises Conflict, Damaged."""
+        self._check_staying()
         if self.status.state is State.LOGGED_OUT:
             raise Conflict(
                 f"account {self.id} is logged out", hint=f"wadctl account pair {self.id}"
@@ -247,8 +268,9 @@ class Account:
         self._news.set()
 
     def _write_card(self, **changes: object) -> None:
-        self.card = msgspec.structs.replace(self.card, **changes)
-        self._home.write_card(self.card)
+        card = msgspec.structs.replace(self.card, **changes)
+        self._home.write_card(card)
+        self.card = card
 
     def exported(self) -> None:
         """Its session was given away: it is not here any more."""
@@ -257,7 +279,7 @@ class Account:
             self.begin()
 
     def imported(self, card: AccountCard) -> None:
-        """The session that `card` was given away with lies here now."""
+        """The session that `card` was given away with lies here now.  Raises StateUnwritable."""
         self._write_card(
             jid=card.jid, lid=card.lid, push_name=card.push_name, phone=card.phone, enabled=True, exported_ms=0,
             auto_reply=card.auto_reply, backfill=card.backfill,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
+
+import msgspec
 
 from wad.core.connection import State
-from wad.core.errors import BadInput, Conflict, TimedOut, UnknownAccount
+from wad.core.errors import Conflict, TimedOut, UnknownAccount, WadError
 from wad.core.jid import account_id, phone_digits
 from wad.core.place import Place, told
+from wad.core.reference import Names, clash, way
 from wad.engine import Engine
 from wad.flow.account import Account, Surroundings, stamp
 from wad.home import AccountCard, Home, Homes
@@ -20,6 +23,9 @@ from wad.loops import Loop
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_NAMED: Final = 10  # accounts that a hint names
 _TURNS: Final = 60.0  # seconds in which what has arrived is looked at again
 
 
@@ -35,6 +41,9 @@ class Accounts:
         self._epoch: int | None = None
         self._places: dict[str, Place] = {}
         self._news = asyncio.Event()
+        self._gone: dict[str, Account] = {}
+        self.changing = asyncio.Lock()
+        """Held by whoever makes an account, brings one back, or gives one another name: one after the other."""
         self.on_new: Callable[[Account], None] = lambda account: None
         self.on_gone: Callable[[Account], Awaitable[None]] = _nothing
 
@@ -57,30 +66,29 @@ class Accounts:
         return [place for place in places if place.account not in self._accounts]
 
     def find(self, ref: str) -> Account:
-        """The account of this id, name or number.
+        """The account of this id, name or whole number (`core.reference`).
 
-        Raises UnknownAccount, BadInput when a name is not unique, Conflict when the account is on another machine.
+        Raises UnknownAccount, Conflict when it means several accounts or one that is on another machine.
         """
-        if ref in self._accounts:
-            return self._accounts[ref]
-        digits = "".join(char for char in ref if char.isdecimal())
-        found = [
-            account
-            for account in self.all()
-            if account.card.name == ref or (digits and account.card.phone == f"+{digits}")
-        ]
-        if len(found) > 1:
-            raise BadInput(f"{ref!r} names {len(found)} accounts", hint="give the id")
-        for place in self.elsewhere() if not found else ():
-            if ref in (place.account, place.name) or (digits and place.phone == f"+{digits}"):
-                raise Conflict(
-                    f"account {place.account} is elsewhere: {told(place)}",
-                    hint=f"ask {place.instance}, or move the session: wadctl session export",
-                )
-        if not found:
-            known = ", ".join(account.id for account in self.all()) or "none"
-            raise UnknownAccount(f"there is no account {ref!r}", hint=f"accounts here: {known}")
-        return found[0]
+        if (account := choose(ref, self.all(), lambda account: names_of(account.card))) is not None:
+            return account
+        place = choose(ref, self.elsewhere(), _names_of_place)
+        raise self._unknown(ref) if place is None else _is_elsewhere(place)
+
+    def by_id(self, ident: str) -> Account:
+        """The account of this id, and nothing else that it is called by.  Raises as `find`."""
+        if ident in self._accounts:
+            return self._accounts[ident]
+        raise next(
+            (_is_elsewhere(place) for place in self.elsewhere() if place.account == ident),
+            self._unknown(ident),
+        )
+
+    def _unknown(self, ref: str) -> WadError:
+        known = [account.id for account in self.all()]
+        more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+        named = ", ".join(known[:_NAMED]) + more or "none"
+        return UnknownAccount(f"there is no account {ref!r}", hint=f"accounts here: {named}")
 
     @property
     def reigning(self) -> bool:
@@ -107,6 +115,10 @@ class Accounts:
     def _take(self, home: Home) -> Account:
         account = Account(home, self._around, self._news)
         self._accounts[account.id] = account
+        self._run(account)
+        return account
+
+    def _run(self, account: Account) -> None:
         loops = self._around.loops
         self._tasks[account.id] = [
             loops.start("account", account.run, account=account.id, cap=30),
@@ -114,9 +126,10 @@ class Accounts:
         ]
         if self._epoch is not None:
             self._join_reign(account)
-        return account
 
     def _join_reign(self, account: Account) -> None:
+        if account.is_leaving:
+            return
         account.place = self._places.get(account.id)
         account.begin()
         self.on_new(account)
@@ -153,6 +166,7 @@ class Accounts:
                     await self._settle_place(account)
                 except Exception as error:
                     failed = failed or error
+            await self._forget_gone(epoch)
             if failed is not None:
                 raise failed
             loop.progress()
@@ -227,66 +241,151 @@ class Accounts:
         """A new account, not paired yet.  Raises BadInput, Conflict, StateUnwritable."""
         if phone:
             phone = f"+{phone_digits(phone)}"
-            taken = [account for account in self.all() if account.card.phone == phone]
-            if taken:
-                raise Conflict(f"{phone} is account {taken[0].id} already")
-        self._refuse_name(name)
+        now_ms = self._around.clock.wall_ms()
         ident = account_id(ident or self._new_id(phone))
-        card = AccountCard(
-            id=ident, name=name, phone=phone, created_ms=self._around.clock.wall_ms(), enabled=True
-        )
-        return await self.admit(card)
+        card = AccountCard(id=ident, name=name, phone=phone, created_ms=now_ms, enabled=True)
+        return await self.make(card)
 
-    async def admit(self, card: AccountCard) -> Account:
-        """A home for this card.  Raises BadInput, Conflict, StateUnwritable."""
-        account = self._take(await asyncio.to_thread(self._homes.create, card))
+    async def make(self, card: AccountCard, fill: Callable[[Home], None] | None = None) -> Account:
+        """A new account with this card, in whose home `fill` puts what else it has; all of it, or nothing.
+
+        Raises BadInput, Conflict, StateUnwritable, and what `fill` raises.
+        """
+        async with self.changing:
+            self.check_names(card)
+
+            def work() -> Home:
+                if fill is None:
+                    return self._homes.create(card)
+                with self._homes.incoming(card.id) as home:
+                    fill(home)
+                    home.write_card(card)
+                    return self._homes.settle(home)
+
+            account = self._take(await asyncio.to_thread(work))
         self._around.bus.publish("account", "added", account=account.id)
         return account
 
-    async def rename(self, ident: str, name: str) -> None:
-        """Give an account another name.  Raises Conflict, StateUnwritable."""
-        account = self.find(ident)
-        if account.card.name != name:
-            self._refuse_name(name)
-            account.rename(name)
-            self._news.set()
-            self._around.bus.publish("account", "renamed", account=account.id)
+    def check_names(self, card: AccountCard) -> None:
+        """Raise Conflict where what an account is called by would mean another one as well."""
+        others = [names_of(account.card) for account in self.all() if account.id != card.id]
+        if why := clash(names_of(card), others):
+            raise Conflict(why, hint="choose another name, or remove that account first")
 
-    def _refuse_name(self, name: str) -> None:
-        if any(account.card.name == name for account in self.all()):
-            raise Conflict(f"an account is named {name!r} already", hint="choose another name")
+    async def rename(self, ident: str, name: str) -> None:
+        """Give an account another name.  Raises UnknownAccount, Conflict, StateUnwritable."""
+        async with self.changing:
+            account = self.by_id(ident)
+            if account.card.name != name:
+                self.check_names(msgspec.structs.replace(account.card, name=name))
+                account.rename(name)
+                self._news.set()
+                self._around.bus.publish("account", "renamed", account=account.id)
 
     def _new_id(self, phone: str) -> str:
         return f"acc-{phone[1:]}" if phone else f"acc-{self._draw()}"
 
     def adopt(self, home: Home) -> Account:
-        """An account whose home was made elsewhere, with its session."""
+        """An account whose home was made elsewhere, with its session; with `changing` held."""
         account = self._take(home)
         self._around.bus.publish("account", "imported", account=account.id)
         return account
 
     async def remove(self, ident: str) -> Path:
-        """Stop an account and rename its home; where it lies now.  Its messages stay in the store."""
-        account = self.find(ident)
-        await account.step_down()
-        await self.on_gone(account)
-        for task in self._tasks.pop(account.id):
-            task.cancel()
-        account.inbound.close()
-        del self._accounts[account.id]
-        path = await asyncio.to_thread(self._homes.remove, account.id, stamp(self._around.clock))
-        if self._epoch is not None:
-            await self._around.store.forget_account(account.id, epoch=self._epoch)
-            if account.place is not None and account.place.instance == self._around.instance:
-                await self._disown(account)
+        """Stop an account and rename its home; where it lies now.  Its messages stay in the store.
+
+        Raises UnknownAccount, Conflict (it is being removed), StateUnwritable; then it stays as it was.
+        """
+        account = self.by_id(ident)
+        account.leave()
+        # Whoever asked may not wait for it: half of it would be neither an account nor a removed one.
+        removing = asyncio.create_task(self._remove(account), name=f"remove {account.id}")
+        path = await asyncio.shield(removing)
         self._around.bus.publish("account", "removed", account=account.id)
         return path
 
+    async def _remove(self, account: Account) -> Path:
+        try:
+            await account.step_down()
+            await self.on_gone(account)
+            await self._end_tasks(account)
+            async with self.changing:
+                now = stamp(self._around.clock)
+                path = await asyncio.to_thread(self._homes.remove, account.id, now)
+                del self._accounts[account.id]
+        except BaseException:
+            self._stay(account)
+            raise
+        self._gone[account.id] = account
+        if self._epoch is not None:
+            try:
+                await self._forget_gone(self._epoch)
+            except WadError as error:
+                log.warning(
+                    "what was published of it stays for now: %s",
+                    error,
+                    extra={"account": account.id},
+                )
+                self._news.set()  # the loop that publishes tries again
+        return path
+
+    async def _end_tasks(self, account: Account) -> None:
+        tasks = self._tasks.pop(account.id)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        account.inbound.close()
+
+    def _stay(self, account: Account) -> None:
+        """It could not be put away: it goes on."""
+        account.stay()
+        if account.id not in self._tasks:
+            self._run(account)
+        elif self._epoch is not None:
+            self._join_reign(account)
+
+    async def _forget_gone(self, epoch: int) -> None:
+        """Withdraw what was published of accounts that were put away."""
+        for ident, account in list(self._gone.items()):
+            if ident not in self._accounts:
+                await self._around.store.forget_account(ident, epoch=epoch)
+                if account.place is not None and account.place.instance == self._around.instance:
+                    await self._disown(account)
+            self._gone.pop(ident, None)
+
     async def restore(self, ident: str) -> Account:
-        """Bring the latest removed account of this id back.  Raises NotFound, Conflict."""
-        account = self._take(await asyncio.to_thread(self._homes.restore, ident))
+        """Bring the latest removed account of this id back.  Raises NotFound, Conflict, StateUnwritable."""
+        async with self.changing:
+            removed = await asyncio.to_thread(self._homes.latest_removed, ident)
+            self.check_names(removed.card)
+            account = self._take(await asyncio.to_thread(self._homes.restore, ident))
         self._around.bus.publish("account", "restored", account=account.id)
         return account
+
+
+def names_of(card: AccountCard) -> Names:
+    """What an account is called by."""
+    return Names(card.id, card.name, card.phone)
+
+
+def _names_of_place(place: Place) -> Names:
+    return Names(place.account, place.name, place.phone)
+
+
+def choose(ref: str, among: Iterable[T], names: Callable[[T], Names]) -> T | None:
+    """The one that a reference means; None where it means none.  Raises Conflict where it means several."""
+    found = [(one, how) for one in among if (how := way(ref, names(one))) is not None]
+    if len(found) > 1:
+        means = " and ".join(f"the {how} of {names(one).id}" for one, how in found[:_NAMED])
+        raise Conflict(f"{ref!r} is {means}", hint="give what only one of them is called by")
+    return found[0][0] if found else None
+
+
+def _is_elsewhere(place: Place) -> Conflict:
+    return Conflict(
+        f"account {place.account} is elsewhere: {told(place)}",
+        hint=f"ask {place.instance}, or move the session: wadctl session export",
+    )
 
 
 async def _nothing(account: Account) -> None:

@@ -17,9 +17,10 @@ from wad.clock import Clock
 from wad.core.baileys import FILES_LIMIT, TOTAL_LIMIT, Wish
 from wad.core.errors import BadInput, Conflict, NotFound, Passive, TooLong, UnknownAccount
 from wad.core.jid import Jid, account_id
+from wad.core.reference import Names, clash
 from wad.engine.baileys.translation import Carried, translate
 from wad.flow.account import Account
-from wad.flow.accounts import Accounts
+from wad.flow.accounts import Accounts, names_of
 from wad.home import AccountCard, Homes
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,6 @@ class Imports:
         self._files: dict[str, bytes] = {}
         self._size = 0
         self._expiry: asyncio.TimerHandle | None = None
-        self._making = asyncio.Lock()
 
     # --- files on their way in ----------------------------------------------------------------------
 
@@ -107,7 +107,7 @@ class Imports:
         ident = account_id(wish.ident or _default_id(wish.directory, carried.device.phone))
         existing = self._existing(ident)
         self._check_owner(carried, ident)
-        name = existing.card.name if existing else self._free_name(wish, carried)
+        name = existing.card.name if existing else self._free_name(wish, carried, ident)
         return Intent(carried, ident, name, existing)
 
     def _existing(self, ident: str) -> Account | None:
@@ -133,20 +133,24 @@ class Imports:
             if account.id == ident and theirs not in ("", phone):
                 raise Conflict(f"account {ident} is {theirs}, and this is a session of {phone}")
 
-    def _free_name(self, wish: Wish, carried: Carried) -> str:
-        taken = {account.card.name for account in self._accounts.all()}
-        if wish.name in taken:
-            raise Conflict(f"an account is named {wish.name!r} already", hint="choose another name")
+    def _free_name(self, wish: Wish, carried: Carried, ident: str) -> str:
         device = carried.device
-        wanted = [wish.name, device.push_name, device.phone]
-        return next((name for name in wanted if name and name not in taken), device.phone)
+        others = [names_of(account.card) for account in self._accounts.all()]
+
+        def why_not(name: str) -> str:
+            return clash(Names(ident, name, device.phone), others)
+
+        if wish.name and (why := why_not(wish.name)):
+            raise Conflict(why, hint="choose another name")
+        wanted = [wish.name, device.push_name]
+        return next((name for name in wanted if name and not why_not(name)), device.phone)
 
     async def make(self, upload: str, wish: Wish) -> tuple[Account, Intent]:
         """Make the session, put it in its place by a rename, and let the account run.
 
         Raises as above, EngineFailure, Passive, StateUnwritable.
         """
-        async with self._making:
+        async with self._accounts.changing:
             intent = await self.look(upload, wish)
             self.forget(upload)
             with self._homes.incoming(intent.ident) as home:
@@ -158,7 +162,9 @@ class Imports:
                 if (account := intent.existing) is not None:
                     account.take_session(home.session_db)
                 else:
-                    home.write_card(self._card(intent))
+                    card = self._card(intent)
+                    self._accounts.check_names(card)
+                    home.write_card(card)
                     account = self._accounts.adopt(self._homes.settle(home))
             log.info("imported a session", extra={"account": account.id})
             return account, intent

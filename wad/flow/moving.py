@@ -111,14 +111,21 @@ class Moving:
         engine, card = self._accounts.engine, parcel.card
         account = self._accounts.here(card.id)
         if account is None:
-            account = await self._accounts.admit(card)
-        else:
-            _check_at_rest(account)
-            if engine.is_paired(account.home):
-                raise Conflict(
-                    f"account {card.id} has a session here already",
-                    hint=f"wadctl account remove {card.id} puts it away first",
-                )
+            fresh = msgspec.structs.replace(card, enabled=True, exported_ms=0)
+            account = await self._accounts.make(
+                fresh, lambda home: engine.put_session(home, parcel.session)
+            )
+            try:
+                await self._accounts.own(account)
+            finally:
+                account.begin()
+            return account
+        _check_at_rest(account)
+        if engine.is_paired(account.home):
+            raise Conflict(
+                f"account {card.id} has a session here already",
+                hint=f"wadctl account remove {card.id} puts it away first",
+            )
         home = account.home
         if home.session_db.exists():
             home.set_aside(home.session_db, stamp(account.clock), "unpaired")

@@ -47,7 +47,7 @@ class NewName(msgspec.Struct):
 def account_of(call: Call) -> Account:
     """The account that the path names, by its id.  Raises HttpError 404."""
     try:
-        return call.context.accounts.find(call.params["account"])
+        return call.context.accounts.by_id(call.params["account"])
     except UnknownAccount as error:
         raise HttpError(404, "account_not_found", "Account not found") from error
 
@@ -207,7 +207,7 @@ async def add(call: Call) -> Answer:
         )
     added = await _ask(call, "accounts.add", name=wanted.name, phone=wanted.phone or "")
     await _ask(call, "accounts.pair", account=added["id"])
-    account = call.context.accounts.find(added["id"])
+    account = call.context.accounts.by_id(added["id"])
     shown = await account_document(call, account)
     names = ("id", "name", "phone", "status", "qrCode", "pairingCode", "createdAt")
     return document(200, framed(call, account={name: shown[name] for name in names}))
