@@ -95,6 +95,14 @@ def test_a_damaged_card_is_kept_beside_the_new_one(homes: Homes) -> None:
     assert kept == ["half a ca0", "half a ca1"]
 
 
+def test_a_name_that_deceives_is_escaped(homes: Homes) -> None:
+    """A card of before may hold any name: it can be shown, and the file stays as it is until somebody renames it."""
+    home = homes.create(AccountCard(id="shop", name="\x1b[31mShop\n\u202eevil"))
+    before = (home.path / "account.json").read_bytes()
+    assert home.card().name == "\\x1b[31mShop\\n\\u202eevil"
+    assert (home.path / "account.json").read_bytes() == before
+
+
 def test_a_card_of_another_account_does_not_take_its_place(homes: Homes) -> None:
     """The directory's name is the id."""
     home = homes.create(CARD)

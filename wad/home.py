@@ -36,6 +36,7 @@ from wad.core.errors import (
     UnknownAccount,
 )
 from wad.core.jid import account_id
+from wad.core.names import shown_name
 from wad.core.past import Backfill
 from wad.files import sync_directory, unwritable, write_file, write_synced
 
@@ -162,7 +163,8 @@ def _read_card(file: Path) -> AccountCard | None:
 
 def _named(card: AccountCard, ident: str) -> AccountCard:
     # The directory's name is the id: a card that was copied from another account must not take its place.
-    return msgspec.structs.replace(card, id=ident)
+    # A name that nobody may give today was given before: it is escaped, so that it can be shown, and renamed.
+    return msgspec.structs.replace(card, id=ident, name=shown_name(card.name))
 
 
 class Homes:

@@ -11,6 +11,7 @@ import msgspec
 
 from wad.api.problems import problems_of
 from wad.core.connection import State, Status
+from wad.core.names import shown_name
 from wad.core.outbox import Entry
 from wad.core.past import Backfill
 from wad.core.place import Place, told
@@ -241,7 +242,7 @@ def account_views(accounts: Accounts, now_ms: int) -> list[AccountView]:
 def _elsewhere(place: Place, now_ms: int) -> AccountView:
     return AccountView(
         id=place.account,
-        name=place.name,
+        name=shown_name(place.name),
         phone=place.phone,
         jid=place.jid,
         lid="",

@@ -68,7 +68,9 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class StepDown:
-    """The lease is gone: no worker may act."""
+    """No worker may act: the lease is gone, or the account is."""
+
+    why: str = "this instance does not hold the lease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +276,8 @@ def step(status: Status, event: Input, now: float, chance: float, patience: Pati
 
 def _step(status: Status, event: Input, now: float, chance: float, patience: Patience) -> Status:
     match event:
-        case StepDown():
-            return _rest(status, State.PASSIVE, "this instance does not hold the lease")
+        case StepDown(why):
+            return _rest(status, State.PASSIVE, why)
         case Stop():
             return _rest(status, State.STOPPED, "stopped by the operator")
         case Begin(paired, elsewhere):

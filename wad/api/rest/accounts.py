@@ -17,6 +17,7 @@ from wad.api.rest.limits import Limit
 from wad.api.rest.routing import Call, Route
 from wad.core.connection import State
 from wad.core.errors import UnknownAccount
+from wad.core.names import shown_name
 from wad.core.place import Place, told
 from wad.store.fields import account_fields
 from wad.store.port import AccountStatus
@@ -129,7 +130,7 @@ def _of(place: Place) -> AccountStatus:
     """What an account that is elsewhere would publish here."""
     return AccountStatus(
         account=place.account,
-        name=place.name,
+        name=shown_name(place.name),
         phone=place.phone,
         state=State.ELSEWHERE,
         reason=told(place),

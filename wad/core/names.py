@@ -1,0 +1,118 @@
+"""The name that people give an account.  Pure.
+
+It stands in tables, pages, log lines and commands, beside the names of other accounts.  So it is one line of visible
+text: nothing that moves a cursor, turns the direction of writing or cannot be seen, and nothing that a command line
+takes for an option.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+from wad.core.errors import BadInput
+
+LONGEST: Final = 100  # characters
+_MARKS: Final = 4  # combining marks in a row: more cover the lines above and below
+_JOINER: Final = "\u200d"
+_KINDS: Final = {
+    "Cc": "a control character",
+    "Cf": "an invisible character",
+    "Cn": "a character that does not exist",
+    "Co": "a character of private use",
+    "Cs": "half of a character",
+    "Zl": "a line end",
+    "Zp": "a line end",
+    "Zs": "a blank that is no ordinary one",
+}
+_BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and symbols that cannot be seen."""
+
+
+def check_name(name: str) -> str:
+    """The name in its composed form (NFC).  Raises BadInput that says what is wrong with it."""
+    if len(name) > LONGEST:
+        raise BadInput(f"a name has at most {LONGEST} characters, not {len(name)}")
+    try:
+        name = unicodedata.normalize("NFC", name)
+    except UnicodeError as error:
+        raise _wrong(name, "holds half of a character") from error
+    if len(name) > LONGEST:
+        raise BadInput(f"a name has at most {LONGEST} characters, not {len(name)}")
+    if not name.strip():
+        raise BadInput("a name has at least one character")
+    for at in range(len(name)):
+        if (why := _unfit(name, at)) is not None:
+            raise _wrong(name, f"holds {why}")
+    if name != name.strip():
+        raise _wrong(name, "begins or ends with a blank")
+    if name.startswith("-"):
+        raise _wrong(name, "begins with a dash, as options do")
+    return name
+
+
+def shown_name(name: str) -> str:
+    """A name that is there already, for people: what `check_name` refuses is escaped, as in `\\u202e`, and cut."""
+    try:
+        return check_name(name)
+    except BadInput:
+        pass
+    parts: list[str] = []
+    size = 0
+    for at, char in enumerate(name):
+        part = char if _unfit(name, at) is None else escaped(char)
+        if size + len(part) > LONGEST - 1:
+            parts.append("\u2026")
+            break
+        parts.append(part)
+        size += len(part)
+    text = "".join(parts).strip()
+    return f"\\{text}" if text.startswith("-") else text or "\\"
+
+
+def escaped(text: str) -> str:
+    """Each character in ASCII, as a Python string would write it."""
+    return text.encode("unicode_escape").decode("ascii")
+
+
+def _unfit(name: str, at: int) -> str | None:
+    """Why the character at this place cannot stand there."""
+    char = name[at]
+    if char == " " or (char.isascii() and char.isprintable()):
+        return None
+    if char in _BLANK:
+        return "a character that cannot be seen"
+    kind = unicodedata.category(char)
+    if char == _JOINER and _joins(name, at):
+        return None
+    if kind in _KINDS:
+        return _KINDS[kind]
+    if kind[0] == "M" and _is_piled(name, at):
+        return (
+            "a mark that belongs to no letter"
+            if at == 0
+            else f"more than {_MARKS} marks on one letter"
+        )
+    return None
+
+
+def _is_piled(name: str, at: int) -> bool:
+    """Whether only marks stand before this one, or too many."""
+    before = name[max(at - _MARKS, 0) : at]
+    return all(unicodedata.category(char)[0] == "M" for char in before)
+
+
+def _joins(name: str, at: int) -> bool:
+    """Whether a joiner makes one picture of two, as in the emoji of a family."""
+    if not 0 < at < len(name) - 1:
+        return False
+    return all(
+        unicodedata.category(char) in ("So", "Sk", "Mn") for char in (name[at - 1], name[at + 1])
+    )
+
+
+def _wrong(name: str, why: str) -> BadInput:
+    shown = ascii(name if len(name) <= 40 else name[:40] + "...")
+    return BadInput(
+        f"the name {shown} {why}", hint="choose a name of visible letters, for example Shop"
+    )
