@@ -28,11 +28,12 @@ MAX_FRAME: Final = 4 << 20
 """Bytes of one frame, without its length."""
 MAX_METHOD: Final = 100
 """Characters of a method's name."""
+MAX_WORDS: Final = 2000
+"""Characters of a reason that a worker gives, and of an error's text."""
 PROTOCOL: Final = 1
 """The version; a change that an older side would misread makes it greater."""
 _LENGTH: Final = 4
 _MAX_ID: Final = 2**63 - 1
-_MAX_ERROR: Final = 4000  # characters of an error's text that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,4 +255,4 @@ def _error(wire: dict[Any, Any]) -> WadError:
     texts = {name: wire.get(name, "") for name in ("code", "message", "hint")}
     if not all(isinstance(text, str) for text in texts.values()):
         raise InvalidData("not a frame: an error without words")
-    return WadError.from_wire({name: text[:_MAX_ERROR] for name, text in texts.items()})
+    return WadError.from_wire({name: text[:MAX_WORDS] for name, text in texts.items()})

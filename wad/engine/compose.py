@@ -6,10 +6,12 @@ its documentation of media; a document with a caption is wrapped as the apps do 
 
 from __future__ import annotations
 
-from typing import Any, Final, assert_never
+from typing import Annotated, Any, Final, assert_never
 
 import msgspec
+from msgspec import Meta
 
+from wad.core.decoding import decoding
 from wad.core.jid import Jid
 from wad.core.outgoing import (
     Attachment,
@@ -30,16 +32,20 @@ from wad.core.outgoing import (
 _REVOKE, _EDIT = 0, 14  # waE2E.ProtocolMessage.Type
 
 
+_Link = Annotated[str, Meta(max_length=4000)]
+_Key = Annotated[bytes, Meta(max_length=1000)]
+
+
 class Upload(msgspec.Struct, frozen=True, array_like=True):
     """Where an encrypted file lies at WhatsApp, and its keys (whatsapp-protocol.md 5.8)."""
 
-    url: str
-    direct_path: str
-    media_key: bytes
-    enc_sha256: bytes
-    sha256: bytes
-    size: int
-    at_ms: int
+    url: _Link
+    direct_path: _Link
+    media_key: _Key
+    enc_sha256: _Key
+    sha256: _Key
+    size: Annotated[int, Meta(ge=0, le=2**53)]
+    at_ms: Annotated[int, Meta(ge=0, le=2**53)]
 
     def to_wire(self) -> list[Any]:
         """As a list, for a frame."""
@@ -48,8 +54,9 @@ class Upload(msgspec.Struct, frozen=True, array_like=True):
 
     @staticmethod
     def from_wire(shape: object) -> Upload:
-        """The inverse of to_wire().  Raises msgspec.ValidationError."""
-        return msgspec.convert(shape, Upload)
+        """The inverse of to_wire().  Raises InvalidData."""
+        with decoding("the answer to 'upload'"):
+            return msgspec.convert(shape, Upload)
 
 
 MEDIA_TYPE: Final = {
@@ -82,8 +89,9 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
 
     @staticmethod
     def from_wire(shape: list[Any]) -> Envelope:
-        """The inverse of to_wire().  Raises msgspec.ValidationError."""
-        return msgspec.convert(shape, Envelope)
+        """The inverse of to_wire().  Raises InvalidData."""
+        with decoding("an envelope"):
+            return msgspec.convert(shape, Envelope)
 
 
 def compose(message: Any, content: Outgoing, envelope: Envelope) -> None:

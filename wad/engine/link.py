@@ -31,8 +31,10 @@ class Link:
             self._socket.sendall(wire.encode(frame))
 
     def notice(self, method: str, *params: Any) -> None:
-        """Tell the daemon something."""
-        self.send(wire.Notice(method, list(params)))
+        """Tell the daemon something; long words are cut."""
+        self.send(
+            wire.Notice(method, [_cut(each) if isinstance(each, str) else each for each in params])
+        )
 
     def spooled(self, seq: int) -> None:
         """Say that there are new rows; never waits, so that a slow daemon cannot hold up what arrives."""
@@ -45,6 +47,11 @@ class Link:
             self._news.clear()
             self.notice("spooled", self._spooled)
             time.sleep(_AT_ONCE)
+
+
+def _cut(words: str) -> str:
+    """As many as the daemon takes, without what UTF-8 cannot hold."""
+    return words[: wire.MAX_WORDS].encode(errors="replace").decode()
 
 
 class Permission:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import socket
@@ -16,20 +15,23 @@ from typing import Any, Final
 from wad.clock import SystemClock
 from wad.core import connection, wire
 from wad.core.errors import (
-    BadInput,
     Damaged,
     EngineFailure,
+    InvalidData,
     NotFound,
+    NotSupported,
+    StateUnwritable,
     TimedOut,
     Unavailable,
     WadError,
 )
 from wad.core.jid import Jid
 from wad.core.masking import masked
-from wad.core.outbox import NotSent, Refused, Unknown
+from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.core.outgoing import Attachment, Outgoing, encode
 from wad.core.past import Known
-from wad.engine import adopt, fate, session
+from wad.core.rate import Rate
+from wad.engine import adopt, fate, notices, session
 from wad.engine.baileys.translation import Carried
 from wad.engine.compose import MEDIA_TYPE, Envelope, Upload
 from wad.engine.contacts import AddressBook
@@ -38,8 +40,6 @@ from wad.engine.port import (
     EngineOptions,
     Fate,
     FileDamaged,
-    Held,
-    Identity,
     Receipts,
     Report,
     Spooled,
@@ -67,18 +67,16 @@ _DAYS_14: Final = 14 * 86_400_000  # ms; WhatsApp's server sends nothing again t
 _UPLOAD_TIMEOUT: Final = 600.0  # 64 MiB at a megabit a second
 _CALL_TIMEOUT: Final = 90.0
 _NAMES_EVERY: Final = 60.0
-_REPORTS: Final[dict[str, Callable[..., Report]]] = {
-    "qr": connection.QrShown,
-    "qr_over": connection.QrOver,
-    "paired": connection.Paired,
-    "lost": connection.Lost,
-    "logged_out": connection.LoggedOut,
-    "replaced": connection.Replaced,
-    "banned": connection.Banned,
-    "outdated": connection.Outdated,
-    "spooled": Spooled,
-    "held": Held,
-}
+_NOTICES: Final = (200, 10.0)
+"""How many a worker may send at once, and a second: beyond that it has gone wild."""
+_FRAMES: Final = (5000, 200.0)
+"""The same of all frames.  `spooled` comes 50 times a second at most, answers as often as we ask."""
+_ERRORS: Final = frozenset(
+    {EngineFailure, NotFound, Damaged, Unavailable, StateUnwritable, NotSupported}
+)
+"""Those of a worker; any other of its own is an EngineFailure."""
+_AT_ONCE: Final = 50  # frames that are handled before others have their turn
+_FAREWELL: Final = 5.0  # seconds in which what an ended worker said last is read; in which one that hung up may end
 
 
 class NeonizeEngine:
@@ -112,7 +110,7 @@ class NeonizeEngine:
             log.debug("worker: %s", masked(line), extra={"account": home.id})
 
         try:
-            process = Process.start(argv, self._environ(), theirs, on_line)
+            process = Process.start(argv, self._environ(), theirs, on_line, home.id)
         except EngineFailure:
             ours.close()
             raise
@@ -190,10 +188,14 @@ class NeonizeWorker:
         self._options = options
         self._comparison = comparison
         self._comparing: asyncio.Task[None] | None = None
-        self._ids = itertools.count(1)
+        self._asked = 0  # requests so far: the id of the last one
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_words = ""
+        self._damaged: FileDamaged | None = None
+        self._broken = False  # it broke the protocol, and is being killed
         self._me = ""
+        now = SystemClock().monotonic()
+        self._notices, self._frames = Rate(*_NOTICES, now), Rate(*_FRAMES, now)
         self.receipts: Receipts | None = None
         self.mute: str | None = None
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -204,6 +206,11 @@ class NeonizeWorker:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def flood(self) -> str:
+        """How much of its output was dropped."""
+        return self._process.output.flood
+
     # --- its life ---------------------------------------------------------------------------
 
     async def _live(self) -> None:
@@ -211,10 +218,7 @@ class NeonizeWorker:
         probing = asyncio.create_task(self._probe(), name=f"probe {self._home.id}")
         naming = asyncio.create_task(self._keep_names(), name=f"names {self._home.id}")
         try:
-            await asyncio.shield(self._process.ended)
-            # Its last words may still be in the pipes.
-            await listening
-            await self._process.drained()
+            await self._outlive(listening)
             why = self._process.reason()
         except Exception as error:
             log.exception("lost touch with a worker", extra={"account": self._home.id})
@@ -223,12 +227,14 @@ class NeonizeWorker:
             why = f"{error}; {self._process.reason()}"
         finally:
             probing.cancel()
+            listening.cancel()
             self._writer.close()
             self._socket.close()
         # The files are nobody's once this worker has ended.
         await naming
         if self._comparing is not None:
             await self._comparing
+        await self._tell_of_damage()
         if words := self._process.last_words():
             text = masked(" | ".join(words))
             log.error("worker's last words: %s", text, extra={"account": self._home.id})
@@ -237,17 +243,64 @@ class NeonizeWorker:
                 waiting.set_exception(EngineFailure("the worker is gone"))
         self.ended.set_result(self._last_words or why)
 
+    async def _outlive(self, listening: asyncio.Task[None]) -> None:
+        """Until it has ended and its last words are read; one that hangs up or breaks the protocol is ended."""
+        ended: asyncio.Future[Any] = self._process.ended
+        await asyncio.wait([listening, ended], return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done() and listening.exception() is None:
+            await asyncio.wait([ended], timeout=_FAREWELL)  # it may be on its way out
+            if not ended.done():
+                self._break_off("the worker hung up")
+        # Its last words may still be in the pipes; a child of its own may hold them open for ever.
+        await asyncio.wait([listening], timeout=0 if self._broken else _FAREWELL)
+        if listening.done() and (error := listening.exception()) is not None:
+            if not isinstance(error, InvalidData):
+                raise error
+            self._break_off(f"the worker sent an invalid frame: {error}")
+        await asyncio.shield(ended)
+        await self._process.drained(_FAREWELL)
+
+    async def _tell_of_damage(self) -> None:
+        """Before the end is known.  No session is put away on a worker's word alone."""
+        if self._damaged is None:
+            return
+        if self._damaged.name == self._home.session_db.name:
+            try:
+                await asyncio.to_thread(session.check, self._home.session_db)
+            except Damaged:
+                pass
+            except WadError as error:
+                log.warning("cannot check it: %s", error, extra={"account": self._home.id})
+                return
+            else:
+                return
+        self._report(self._damaged)
+
+    def _break_off(self, why: str) -> None:
+        """Kill a worker that cannot be trusted any more."""
+        if not self._broken:
+            log.error("%s: killed", masked(why), extra={"account": self._home.id})
+            self._broken, self._last_words = True, why
+        self._process.kill()
+
     async def _listen(self) -> None:
+        """Until it hangs up.  Raises InvalidData."""
         decoder = wire.Decoder()
         try:
             while data := await self._reader.read(1 << 16):
-                for frame in decoder.feed(data):
-                    self._take(frame)
+                await self._take_all(decoder, data)
         except ConnectionError:
             # It ended while something was written to it.  That it was replaced or logged out may be what it said last.
             await asyncio.shield(self._process.ended)
-            for frame in decoder.feed(self._unread()):
-                self._take(frame)
+            await self._take_all(decoder, self._unread())
+
+    async def _take_all(self, decoder: wire.Decoder, data: bytes) -> None:
+        for number, frame in enumerate(decoder.feed(data), 1):
+            if self._broken:
+                return
+            await self._take(frame)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _unread(self) -> bytes:
         """What lies in the socket of a worker that has ended."""
@@ -257,41 +310,64 @@ class NeonizeWorker:
                 found += data
         return found
 
-    def _take(self, frame: wire.Frame) -> None:
+    async def _take(self, frame: wire.Frame) -> None:
+        if not self._frames.take(SystemClock().monotonic()):
+            raise InvalidData(f"it is one of more than {_FRAMES[0]} at once")
         match frame:
             case wire.Response(ident, error, result):
-                waiting = self._waiting.pop(ident, None)
-                if waiting is None or waiting.done():
-                    return
-                if error is not None:
-                    waiting.set_exception(error)
-                else:
-                    waiting.set_result(result)
-            case wire.Notice("ending", [str(why)]):
+                self._answered(ident, error, result)
+            case wire.Notice(method, params):
+                await self._notice(notices.notice(method, params))
+            case _:
+                raise InvalidData(f"a worker sends no {type(frame).__name__.lower()}")
+
+    def _answered(self, ident: int, error: WadError | None, result: object) -> None:
+        if not 0 < ident <= self._asked:
+            raise InvalidData(f"it answers request {ident}, which nobody asked")
+        waiting = self._waiting.pop(ident, None)
+        if waiting is None or waiting.done():
+            return  # it was given up meanwhile
+        if error is None:
+            waiting.set_result(result)
+        else:  # of the lease, of time and of who may do what a worker knows nothing
+            known = type(error) in _ERRORS
+            waiting.set_exception(error if known else EngineFailure(str(error)))
+
+    async def _notice(self, notice: notices.Notice) -> None:
+        if not isinstance(notice, Spooled) and not self._notices.take(SystemClock().monotonic()):
+            raise InvalidData(f"it is one of more than {_NOTICES[0]} notices at once")
+        match notice:
+            case notices.Ending(why):
                 self._last_words = why
-            case wire.Notice("receipts", [str(word), str(why)]):
-                self.receipts = Receipts(word)
-                if self.receipts is Receipts.EARLY:
-                    log.warning("%s", _EARLY % why, extra={"account": self._home.id})
-            case wire.Notice("mute", [str(why)]):
+            case notices.Guarantee(receipts, why):
+                self.receipts = receipts
+                if receipts is Receipts.EARLY:
+                    log.warning("%s", masked(_EARLY % why), extra={"account": self._home.id})
+            case notices.Mute(why):
                 self.mute = why
-            case wire.Notice("connected", []):
-                identity = Identity(*session.identity(self._home.session_db))
-                self._me = str(Jid.parse(identity.jid).bare()) if identity.jid else ""
-                self._report(identity)
-                self._report(connection.Connected())
-            case wire.Notice("synced", []):
+            case notices.LoggedIn():
+                await self._logged_in()
+            case notices.Synced():
                 if self._comparing is None or self._comparing.done():
                     self._comparing = asyncio.create_task(
                         self._look("lost messages", self._compare)
                     )
-            case wire.Notice("damaged", [str(name), str(why)]):
-                self._last_words = why
-                self._report(FileDamaged(name, why))
-            case wire.Notice(method, [*params]) if method in _REPORTS:
-                self._report(_REPORTS[method](*params))
+            case FileDamaged(_, why):
+                self._last_words, self._damaged = why, notice
             case _:
-                raise BadInput(f"a worker sent {frame!r:.100}")
+                self._report(notice)
+
+    async def _logged_in(self) -> None:
+        try:
+            found = await asyncio.to_thread(session.identity, self._home.session_db)
+            identity = notices.identity(*found)
+        except WadError as error:
+            # Who it is will be read with the next login; that it is logged in is true all the same.
+            log.warning("cannot read who it is: %s", error, extra={"account": self._home.id})
+        else:
+            self._me = str(Jid.parse(identity.jid).bare()) if identity.jid else ""
+            self._report(identity)
+        self._report(connection.Connected())
 
     def _compare(self) -> int | None:
         """All that waited for this device was handed over and stored: look for what never came, and tidy up."""
@@ -342,9 +418,11 @@ class NeonizeWorker:
         self._writer.write(wire.encode(wire.Notice("permit", [seconds])))
 
     async def _call(self, method: str, *params: Any, timeout: float) -> Any:
+        """Its answer, which is checked by whoever asked.  Raises EngineFailure, TimedOut, and what it answers."""
         if self.ended.done() or self._writer.is_closing():
             raise EngineFailure("the worker is gone")
-        ident = next(self._ids)
+        self._asked += 1
+        ident = self._asked
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[ident] = future
         try:
@@ -371,13 +449,21 @@ class NeonizeWorker:
             )
         except WadError as error:
             return await self._judge(secret, error)
-        if answer[0] != "failed":
-            return fate.from_wire(answer)
-        return await self._judge(secret, str(answer[1]))
+        try:
+            outcome = notices.sent(answer)
+        except InvalidData as error:
+            return await self._judge(secret, self._refuse_answer(error))
+        return outcome if isinstance(outcome, Sent) else await self._judge(secret, outcome)
+
+    def _refuse_answer(self, error: InvalidData) -> EngineFailure:
+        """An answer that is not what was asked for: the worker goes."""
+        why = f"the worker sent an invalid frame: {error}"
+        self._break_off(why)
+        return EngineFailure(why)
 
     async def _judge(self, secret: bytes, why: WadError | str) -> Fate:
         """By its traces: the library refused it, or the worker died of it, says that it failed, or says nothing."""
-        if self._process.ended.done():
+        if self._broken or self._process.ended.done():
             await asyncio.shield(self.ended)
         try:
             found = await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
@@ -395,11 +481,12 @@ class NeonizeWorker:
         """Where the file lies at WhatsApp; or why nothing was sent."""
         media_type = MEDIA_TYPE[content.kind]
         try:
-            return Upload.from_wire(
-                await self._call(
-                    "upload", content.sha256, content.size, media_type, timeout=_UPLOAD_TIMEOUT
-                )
+            answer = await self._call(
+                "upload", content.sha256, content.size, media_type, timeout=_UPLOAD_TIMEOUT
             )
+            return Upload.from_wire(answer)
+        except InvalidData as error:
+            return self._not_sent(self._refuse_answer(error))
         except (NotFound, Damaged) as error:
             return Refused(error.code, str(error))
         except TimedOut as error:
@@ -417,10 +504,14 @@ class NeonizeWorker:
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers have WhatsApp."""
-        answer: dict[str, bool] = await self._call(
-            "on_whatsapp", list(phones), timeout=_CALL_TIMEOUT
-        )
-        return answer
+        answer = await self._call("on_whatsapp", list(phones), timeout=_CALL_TIMEOUT)
+        try:
+            found: dict[str, bool] = notices.convert(
+                answer, dict[str, bool], "the answer to 'on_whatsapp'"
+            )
+        except InvalidData as error:
+            raise self._refuse_answer(error) from error
+        return {phone: found[phone] for phone in phones if phone in found}
 
     async def ask_history(self, oldest: Known, count: int) -> None:
         """Ask the phone for what came before."""

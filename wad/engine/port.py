@@ -103,6 +103,11 @@ class Worker(Protocol):
         ...
 
     @property
+    def flood(self) -> str:
+        """How much of its output was dropped because there was too much of it; empty when nothing was lately."""
+        ...
+
+    @property
     def ended(self) -> Future[str]:
         """Done when the worker is gone for sure; one sentence says why."""
         ...

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import socket
 import subprocess
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from wad.clock import SystemClock
 from wad.core.errors import EngineFailure
+from wad.engine.output import Output
 
-_TAIL: Final = 20  # lines of its last words that are kept
-_CRASH: Final = re.compile(r"panic: |fatal error: |SIG[A-Z]+: ")
-"""How the report of a Go runtime that gives up begins; hundreds of lines follow, each thread's stack among them."""
 _ASKED: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
 
 
@@ -24,20 +21,23 @@ class Process:
     """A child that was exec'ed (never forked: Go's threads do not survive that, engine.md 3).
 
     `ended` is done, with the exit status, when the kernel says that it is gone.  Its output goes line by line to
-    `on_line`.
+    `on_line`, as `Output` says; `account` is for the log.
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
+    def __init__(
+        self, popen: subprocess.Popen[bytes], on_line: Callable[[str], None], account: str = ""
+    ) -> None:
         self._popen = popen
-        self._on_line = on_line
         self.pid = popen.pid
-        self._tail: deque[str] = deque(maxlen=_TAIL)
-        self._crash: list[str] = []
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = loop.create_future()
         self._pidfd = os.pidfd_open(popen.pid)
         loop.add_reader(self._pidfd, self._reap)
-        self._output = loop.create_task(self._read_output(), name=f"output of {popen.pid}")
+        assert popen.stdout is not None
+        self.output = Output(on_line, SystemClock(), account)
+        self._reading = loop.create_task(
+            self.output.read(popen.stdout), name=f"output of {popen.pid}"
+        )
 
     @staticmethod
     def start(
@@ -45,6 +45,7 @@ class Process:
         environ: Mapping[str, str],
         child_end: socket.socket,
         on_line: Callable[[str], None],
+        account: str = "",
     ) -> Process:
         """Start it; `child_end` stays open in the child only.  Raises EngineFailure."""
         try:
@@ -62,7 +63,7 @@ class Process:
             raise EngineFailure(f"cannot start a worker: {error}") from error
         finally:
             child_end.close()
-        return Process(popen, on_line)
+        return Process(popen, on_line, account)
 
     def terminate(self) -> None:
         """SIGTERM: it may end in its own order."""
@@ -84,35 +85,10 @@ class Process:
         os.close(self._pidfd)
         self.ended.set_result(status)
 
-    async def _read_output(self) -> None:
-        assert self._popen.stdout is not None
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=1 << 16)
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), self._popen.stdout
-        )
-        try:
-            while True:
-                try:
-                    line = await reader.readline()
-                except ValueError:  # a line over the limit: what was read of it is dropped
-                    continue
-                if not line:
-                    return
-                text = line.decode(errors="replace").rstrip()
-                self._remember(text)
-                self._on_line(text)
-        finally:
-            transport.close()
-
-    def _remember(self, line: str) -> None:
-        self._tail.append(line)
-        if len(self._crash) < _TAIL and (self._crash or _CRASH.match(line)):
-            self._crash.append(line)
-
-    async def drained(self) -> None:
-        """Until its whole output was read."""
-        await self._output
+    async def drained(self, timeout: float | None = None) -> None:
+        """Until its whole output was read, or for `timeout` seconds: a child of its own may hold the pipe open."""
+        await asyncio.wait([self._reading], timeout=timeout)
+        self._reading.cancel()
 
     def reason(self) -> str:
         """How it ended, in one sentence; ask once `ended` is done and the output is drained."""
@@ -121,7 +97,7 @@ class Process:
             how = f"the worker was killed by {signal.Signals(-status).name}"
         else:
             how = f"the worker ended with code {status}"
-        return f"{how} ({self._crash[0]})" if self._crash else how
+        return f"{how} ({self.output.crash[0]})" if self.output.crash else how
 
     def last_words(self) -> Sequence[str]:
         """What it wrote when it crashed: the head of Go's report, else the end of its output; ask as for `reason`.
@@ -129,7 +105,7 @@ class Process:
         Empty when it ended by itself or was asked to.  Go ends a crashed process by SIGABRT, or by the SIGQUIT with
         which it asks its other threads for their stacks: inside of Python nothing handles that.
         """
-        if self._crash:
-            return self._crash
+        if self.output.crash:
+            return self.output.crash
         status = self.ended.result()
-        return () if status >= 0 or -status in _ASKED else tuple(self._tail)
+        return () if status >= 0 or -status in _ASKED else tuple(self.output.tail)

@@ -96,6 +96,7 @@ class SimulatedWorker:
     pid = None
     receipts: Receipts | None = Receipts.AFTER_STORE
     mute: str | None = ""
+    flood = ""
 
     def __init__(
         self, engine: SimulatorEngine, home: Home, report: Callable[[Report], None]

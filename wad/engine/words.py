@@ -10,6 +10,8 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+LONGEST_BAN: Final = 10 * 366 * 86_400
+"""Seconds; what is longer is as good as for ever, and its end has no date."""
 _DIAL: Final = re.compile(r"failed to dial whatsapp web websocket: (?:.*: )?(.+)", re.DOTALL)
 _PROXY: Final = re.compile(r"\bproxyconnect\b|\bsocks connect\b")
 _BROKEN_OFF: Final = frozenset({"EOF", "unexpected EOF"})
@@ -41,6 +43,11 @@ def ban(code: str, seconds: int, now_ms: int) -> str:
         return f"banned for a time ({code})"
     end = datetime.fromtimestamp(now_ms // 1000 + seconds, UTC)
     return f"banned until {end:%Y-%m-%d %H:%M:%S} UTC ({code})"
+
+
+def ban_seconds(given: int) -> int:
+    """How long a ban lasts, of which WhatsApp says `given` seconds."""
+    return min(max(0, given), LONGEST_BAN)
 
 
 def is_ban(words: str) -> bool:

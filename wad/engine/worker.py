@@ -47,7 +47,7 @@ from wad.engine.link import Link, Permission
 from wad.engine.protobuf import DecodeError
 from wad.engine.receipts import Gate, keep_plaintexts
 from wad.engine.translate_base import exact, shown
-from wad.engine.words import ban, is_ban, why_it_ended
+from wad.engine.words import ban, ban_seconds, is_ban, why_it_ended
 from wad.home import Home, lock_account
 from wad.spool import Spool
 
@@ -233,8 +233,8 @@ class Worker:
                 notice("replaced")
                 self.end("replaced by another client")
             case "TemporaryBan":
-                why = ban(_word(event, "Code"), event.Expire, self._clock.wall_ms())
-                notice("banned", event.Expire, why)
+                seconds = ban_seconds(event.Expire)
+                notice("banned", seconds, ban(_word(event, "Code"), seconds, self._clock.wall_ms()))
                 self.end("banned")
             case "ClientOutdated":
                 self._outdated()

@@ -1,0 +1,22 @@
+"""How often something may happen: a bucket that is full at first, fills evenly, and gives one for each time."""
+
+from __future__ import annotations
+
+
+class Rate:
+    """`burst` at once, `per_second` in the long run.  `now`: seconds of any clock that never goes back."""
+
+    def __init__(self, burst: float, per_second: float, now: float) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._left = burst
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Whether it may happen once more at `now`; then it is counted."""
+        filled = (now - self._at) * self._per_second
+        self._left, self._at = min(self._burst, self._left + max(0.0, filled)), now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
