@@ -491,3 +491,14 @@ async def test_a_worker_that_cannot_be_stopped_gently_is_killed(
         async with asyncio.timeout(PATIENT):
             await account.stop()
         assert account.worker is None
+
+
+async def test_a_worker_that_floods_its_output_is_shown(tmp_path: Path) -> None:
+    """As a problem of its account, as long as it does."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        assert account.problems == []
+        world.worker(account).flood = "the worker floods its output"
+        assert [(each.code, each.account) for each in account.problems] == [
+            ("output_flood", account.id)
+        ]

@@ -358,7 +358,7 @@ class Account:
             text = "receipts are early: a worker that is killed may lose what just arrived"
             found.append(self._problem("receipts_early", text))
         if self.worker is not None and self.worker.flood:
-            found.append(self._problem("flood", self.worker.flood))
+            found.append(self._problem("output_flood", self.worker.flood))
         return found
 
     def _problem(self, code: str, text: str, *, subject: str = "") -> Problem:
