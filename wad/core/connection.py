@@ -66,11 +66,14 @@ class Begin:
     elsewhere: str = ""
 
 
+NO_LEASE: Final = "this instance does not hold the lease"
+
+
 @dataclass(frozen=True, slots=True)
 class StepDown:
     """No worker may act: the lease is gone, or the account is."""
 
-    why: str = "this instance does not hold the lease"
+    why: str = NO_LEASE
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,9 +238,9 @@ class Account:
         self.tell(connection.LoggedOut("logged out by the operator"))
         await self._at_rest()
 
-    async def step_down(self) -> None:
-        """The lease goes: returns when the worker is dead for sure."""
-        self.tell(connection.StepDown())
+    async def step_down(self, why: str = connection.NO_LEASE) -> None:
+        """The lease goes, or the account: returns when the worker is dead for sure."""
+        self.tell(connection.StepDown(why))
         await self._at_rest()
 
     async def _at_rest(self) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from wad.core.connection import State
 from wad.core.errors import Conflict, TimedOut, UnknownAccount, WadError
 from wad.core.jid import account_id, phone_digits
+from wad.core.names import check_name
 from wad.core.place import Place, told
 from wad.core.reference import Names, clash, way
 from wad.engine import Engine
@@ -243,7 +244,9 @@ class Accounts:
             phone = f"+{phone_digits(phone)}"
         now_ms = self._around.clock.wall_ms()
         ident = account_id(ident or self._new_id(phone))
-        card = AccountCard(id=ident, name=name, phone=phone, created_ms=now_ms, enabled=True)
+        card = AccountCard(
+            id=ident, name=check_name(name), phone=phone, created_ms=now_ms, enabled=True
+        )
         return await self.make(card)
 
     async def make(self, card: AccountCard, fill: Callable[[Home], None] | None = None) -> Account:
@@ -273,7 +276,8 @@ class Accounts:
             raise Conflict(why, hint="choose another name, or remove that account first")
 
     async def rename(self, ident: str, name: str) -> None:
-        """Give an account another name.  Raises UnknownAccount, Conflict, StateUnwritable."""
+        """Give an account another name.  Raises BadInput, UnknownAccount, Conflict, StateUnwritable."""
+        name = check_name(name)
         async with self.changing:
             account = self.by_id(ident)
             if account.card.name != name:
@@ -306,7 +310,7 @@ class Accounts:
 
     async def _remove(self, account: Account) -> Path:
         try:
-            await account.step_down()
+            await account.step_down("it is being removed")
             await self.on_gone(account)
             await self._end_tasks(account)
             async with self.changing:

@@ -17,6 +17,7 @@ from wad.clock import Clock
 from wad.core.baileys import FILES_LIMIT, TOTAL_LIMIT, Wish
 from wad.core.errors import BadInput, Conflict, NotFound, Passive, TooLong, UnknownAccount
 from wad.core.jid import Jid, account_id
+from wad.core.names import check_name, shown_name
 from wad.core.reference import Names, clash
 from wad.engine.baileys.translation import Carried, translate
 from wad.flow.account import Account
@@ -140,9 +141,10 @@ class Imports:
         def why_not(name: str) -> str:
             return clash(Names(ident, name, device.phone), others)
 
-        if wish.name and (why := why_not(wish.name)):
+        wished = check_name(wish.name) if wish.name else ""
+        if wished and (why := why_not(wished)):
             raise Conflict(why, hint="choose another name")
-        wanted = [wish.name, device.push_name]
+        wanted = [wished, shown_name(device.push_name) if device.push_name else ""]
         return next((name for name in wanted if name and not why_not(name)), device.phone)
 
     async def make(self, upload: str, wish: Wish) -> tuple[Account, Intent]:

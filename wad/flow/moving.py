@@ -16,6 +16,9 @@ import msgspec
 
 from wad.core.decoding import decoding
 from wad.core.errors import BadInput, Conflict
+from wad.core.jid import Jid, account_id, phone_digits
+from wad.core.names import LONGEST, shown_name
+from wad.core.text import cut, mended
 from wad.flow.account import Account, stamp
 from wad.flow.accounts import Accounts
 from wad.home import AccountCard
@@ -105,15 +108,15 @@ class Moving:
             plain = await asyncio.to_thread(unseal, bytes(arrived), secret)
         with decoding("the session in the file"):
             parcel = msgspec.msgpack.decode(plain, type=Parcel)
-        return await self._settle(parcel)
+        return await self._settle(parcel.session, _checked(parcel.card))
 
-    async def _settle(self, parcel: Parcel) -> Account:
-        engine, card = self._accounts.engine, parcel.card
+    async def _settle(self, session: bytes, card: AccountCard) -> Account:
+        engine = self._accounts.engine
         account = self._accounts.here(card.id)
         if account is None:
             fresh = msgspec.structs.replace(card, enabled=True, exported_ms=0)
             account = await self._accounts.make(
-                fresh, lambda home: engine.put_session(home, parcel.session)
+                fresh, lambda home: engine.put_session(home, session)
             )
             try:
                 await self._accounts.own(account)
@@ -130,12 +133,25 @@ class Moving:
         if home.session_db.exists():
             home.set_aside(home.session_db, stamp(account.clock), "unpaired")
         try:
-            await asyncio.to_thread(engine.put_session, home, parcel.session)
+            await asyncio.to_thread(engine.put_session, home, session)
             account.imported(card)
             await self._accounts.own(account)
         finally:
             account.begin()
         return account
+
+
+def _checked(card: AccountCard) -> AccountCard:
+    """The card of a file, which another wad has written, or somebody else.  Raises BadInput."""
+    for address in filter(None, (card.jid, card.lid)):
+        Jid.parse(address)
+    return msgspec.structs.replace(
+        card,
+        id=account_id(card.id),
+        name=shown_name(card.name),
+        phone=f"+{phone_digits(card.phone)}" if card.phone else "",
+        push_name=cut(mended(card.push_name), LONGEST),
+    )
 
 
 def _check_at_rest(account: Account) -> None:
