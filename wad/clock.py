@@ -6,6 +6,7 @@ BOOTTIME counts on while the machine sleeps; a lease and a worker's permission m
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -31,3 +32,8 @@ class SystemClock:
     def wall_ms(self) -> int:
         """Milliseconds since 1970."""
         return time.time_ns() // 1_000_000
+
+
+def stamp(clock: Clock) -> str:
+    """The time as part of a file's name; it sorts."""
+    return datetime.fromtimestamp(clock.wall_ms() / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")

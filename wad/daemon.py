@@ -77,6 +77,7 @@ class Daemon:
         self.loops = loops
         self.loaded = loaded
         self.store = store
+        self._shared = shared
         self.clock = clock
         self.boot_id = boot_id
         self.started_ms = clock.wall_ms()
@@ -171,7 +172,8 @@ class Daemon:
     @property
     def findings(self) -> Sequence[Problem]:
         """What looking at ourselves has found."""
-        return [Problem(code="no_room", text=self._full)] if self._full else []
+        full = [Problem(code="no_room", text=self._full)] if self._full else []
+        return [*full, *self._shared.problems()]
 
     def restart(self) -> None:
         """End gracefully, and let a fresh process take over."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
+from typing import Final
 
-from wad.core.errors import StateUnwritable
+from wad.core.errors import InvalidData, StateUnwritable
+
+_DAMAGED: Final = ".damaged-"
+_COPIES: Final = 5  # of one damaged file
 
 
 def write_file(file: Path, data: bytes) -> None:
@@ -17,6 +22,36 @@ def write_file(file: Path, data: bytes) -> None:
         sync_directory(file.parent)
     except OSError as error:
         raise unwritable(file, error) from error
+
+
+def read_file(file: Path, most: int) -> bytes:
+    """A whole file of at most so many bytes.  Raises OSError, InvalidData where it is larger."""
+    with file.open("rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise InvalidData(f"{file} is larger than {most} bytes")
+    return data
+
+
+def set_aside(file: Path, stamp: str) -> Path:
+    """Rename a file that cannot be read to NAME.damaged-STAMP; where it lies now.
+
+    The newest copies stay, an operator may want them; older ones go.  Raises StateUnwritable.
+    """
+    aside = file.with_name(f"{file.name}{_DAMAGED}{stamp}")
+    try:
+        file.replace(aside)
+        for old in damaged_copies(file)[:-_COPIES]:
+            old.unlink()
+        sync_directory(file.parent)
+    except OSError as error:
+        raise unwritable(file, error) from error
+    return aside
+
+
+def damaged_copies(file: Path) -> list[Path]:
+    """What was set aside of this file, the oldest first."""
+    return sorted(file.parent.glob(glob.escape(file.name + _DAMAGED) + "*"))
 
 
 def write_synced(file: Path, data: bytes) -> None:

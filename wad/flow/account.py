@@ -11,12 +11,11 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from wad.clock import Clock
+from wad.clock import Clock, stamp
 from wad.core import connection
 from wad.core.autoreply import AutoReply
 from wad.core.connection import Patience, State, Status, step
@@ -534,11 +533,6 @@ class Account:
         if self._published is None or _but_since(status) != _but_since(self._published):
             await self._around.store.put_account(status, epoch=epoch)
             self._published = status
-
-
-def stamp(clock: Clock) -> str:
-    """The time as part of a file's name; it sorts."""
-    return datetime.fromtimestamp(clock.wall_ms() / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def _but_since(status: AccountStatus) -> AccountStatus:

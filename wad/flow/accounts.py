@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from wad.clock import stamp
 from wad.core.connection import State
 from wad.core.errors import Conflict, TimedOut, UnknownAccount, WadError
 from wad.core.jid import account_id, phone_digits
@@ -18,7 +19,7 @@ from wad.core.names import check_name
 from wad.core.place import Place, told
 from wad.core.reference import Names, clash, way
 from wad.engine import Engine
-from wad.flow.account import Account, Surroundings, stamp
+from wad.flow.account import Account, Surroundings
 from wad.home import AccountCard, Home, Homes
 from wad.loops import Loop
 

@@ -277,6 +277,7 @@ class Leader:
         sent_at = self._clock.monotonic()
         written = await self._writer.write(record, version)
         self._holder = record.holder
+        self._floor = max(self._floor, record.epoch)  # should the record be lost meanwhile
         self._held = lease.held(record, written, sent_at, self._terms)
         now, until = self._clock.monotonic(), self._held.valid_until
         # What `tests.chaos.history` reads.

@@ -14,12 +14,13 @@ from typing import Final
 
 import msgspec
 
+from wad.clock import stamp
 from wad.core.decoding import decoding
 from wad.core.errors import BadInput, Conflict
 from wad.core.jid import Jid, account_id, phone_digits
 from wad.core.names import LONGEST, shown_name
 from wad.core.text import cut, mended
-from wad.flow.account import Account, stamp
+from wad.flow.account import Account
 from wad.flow.accounts import Accounts
 from wad.home import AccountCard
 from wad.sealed import LIMIT, seal, unseal

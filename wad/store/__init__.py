@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from wad.clock import Clock
 from wad.config import Config
 from wad.core.errors import Conflict
+from wad.core.problem import Problem
 from wad.home import state_lock
 from wad.loops import Loops
 from wad.store.lease import FileLease, LeaseRecord
@@ -77,13 +78,16 @@ class Shared:
 
     lease: LeaseRecord
     places: Places
+    problems: Callable[[], Sequence[Problem]] = lambda: ()
+    """What is wrong with where they lie; no I/O."""
 
 
 @asynccontextmanager
 async def open_shared(config: Config, nonce: str, clock: Clock) -> AsyncIterator[Shared]:
     """For who has the state directory's lock; reaches for nothing yet.  Raises BadConfig."""
     if config.lease.kind == "file":
-        yield Shared(FileLease(config.state.dir / "lease.json", nonce), OneMachine())
+        lease = FileLease(config.state.dir / "lease.json", nonce, clock)
+        yield Shared(lease, OneMachine(), lease.problems)
         return
     from wad.store.firestore.access import access_of
     from wad.store.firestore.client import Firestore

@@ -7,18 +7,28 @@ every other holder written in this file is dead.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 
-from wad.core.errors import Conflict, StateUnwritable
+from wad.clock import Clock, SystemClock, stamp
+from wad.core.decoding import decoding
+from wad.core.errors import Conflict, InvalidData, StateUnwritable
 from wad.core.lease import Record, Seen, Tenure, begun, ended
-from wad.files import write_file
+from wad.core.problem import Problem
+from wad.files import damaged_copies, read_file, set_aside, write_file
+
+log = logging.getLogger(__name__)
 
 _KEPT: Final = 200  # holders that the history of one machine remembers
+_LARGEST: Final = 64 << 10  # bytes of the record
+_LARGEST_HISTORY: Final = 4 << 20
+_LAST_EPOCH: Final = 2**53
+_LATEST: Final = 253_402_300_799_999  # ms since 1970: the end of the year 9999
+_LONGEST: Final = 366 * 86_400.0  # seconds of a ttl
 
 
 class LeaseRecord(Protocol):
@@ -51,26 +61,46 @@ class LeaseRecord(Protocol):
 
 
 class FileLease:
-    """The record in a file of the state directory, for the one daemon that holds the directory's lock."""
+    """The record in a file of the state directory, for the one daemon that holds the directory's lock.
 
-    def __init__(self, path: Path, nonce: str) -> None:
+    That lock proves that every earlier holder is dead, so a record that cannot be read says nothing that is needed: it
+    is set aside, and a new epoch begins, above the newest that the store has seen.
+    """
+
+    def __init__(self, path: Path, nonce: str, clock: Clock | None = None) -> None:
         self._path = path
         self._history = path.with_name(f"{path.stem}-history.jsonl")
         self._nonce = nonce
+        self._clock = clock or SystemClock()
+        self._copies = self._find_copies()
 
     @property
     def where(self) -> str:
         """The file."""
         return str(self._path)
 
+    def problems(self) -> Sequence[Problem]:
+        """The copies of damaged files, as long as they lie there."""
+        if not self._copies:
+            return ()
+        names = ", ".join(map(str, self._copies))
+        text = f"what was written of the lease could not be read, and was set aside: {names}"
+        return (
+            Problem(
+                code="set_aside", text=text, subject=str(self._path), figures=(len(self._copies),)
+            ),
+        )
+
     async def read(self) -> Seen | None:
         """The record; a holder that is not this process is dead, since we hold the directory's lock."""
         try:
-            record = msgspec.json.decode(self._path.read_bytes(), type=Record)
+            data = read_file(self._path, _LARGEST)
+            with decoding(str(self._path)):
+                record = _checked(msgspec.json.decode(data, type=Record))
         except FileNotFoundError:
             return None
-        except (msgspec.ValidationError, msgspec.DecodeError):
-            # Only the epoch would be worth keeping, and the store remembers the newest that it saw.
+        except InvalidData as error:
+            self._set_aside(self._path, str(error))
             return None
         except OSError as error:
             raise StateUnwritable(f"cannot read {self._path}: {error.strerror}") from error
@@ -83,29 +113,73 @@ class FileLease:
             raise Conflict("the lease file was changed by another process")
         write_file(self._path, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
         if not record.holder or seen is None or seen.record.epoch != record.epoch:
-            tenures = remembered(await self.history(_KEPT), record)
-            write_file(
-                self._history, b"".join(msgspec.json.encode(tenure) + b"\n" for tenure in tenures)
-            )
+            self._remember(record)
+        self._copies = self._find_copies()
         return _version(record)
+
+    def _remember(self, record: Record) -> None:
+        tenures, damage = self._read_history()
+        if damage:
+            self._set_aside(self._history, damage)
+        lines = [msgspec.json.encode(each) + b"\n" for each in remembered(tenures[-_KEPT:], record)]
+        write_file(self._history, b"".join(lines))
 
     async def history(self, limit: int) -> list[Tenure]:
         """The latest holders; a line that cannot be read is left out."""
+        return self._read_history()[0][-limit:]
+
+    def _read_history(self) -> tuple[list[Tenure], str]:
+        """What can be read of it, and what is wrong with the rest."""
         try:
-            lines = self._history.read_bytes().splitlines()
+            lines = read_file(self._history, _LARGEST_HISTORY).splitlines()
         except FileNotFoundError:
-            return []
+            return [], ""
+        except InvalidData as error:
+            return [], str(error)
         except OSError as error:
             raise StateUnwritable(f"cannot read {self._history}: {error.strerror}") from error
-        found = []
-        for line in lines[-limit:]:
-            with suppress(msgspec.MsgspecError):
-                found.append(msgspec.json.decode(line, type=Tenure))
-        return found
+        found, damage = [], ""
+        for number, line in enumerate(lines, 1):
+            try:
+                with decoding(f"{self._history}:{number}"):
+                    found.append(_checked_past(msgspec.json.decode(line, type=Tenure)))
+            except InvalidData as error:
+                damage = damage or str(error)
+        return found, damage
+
+    def _set_aside(self, file: Path, why: str) -> None:
+        aside = set_aside(file, stamp(self._clock))
+        self._copies = self._find_copies()
+        log.error("%s; it was set aside as %s", why, aside.name)
+
+    def _find_copies(self) -> list[Path]:
+        return [*damaged_copies(self._path), *damaged_copies(self._history)]
 
     async def changed(self, timeout: float) -> None:
         """Nobody else writes here: wait."""
         await asyncio.sleep(timeout)
+
+
+def _checked(record: Record) -> Record:
+    """Raise InvalidData where its numbers are out of range."""
+    if not 0 < record.ttl <= _LONGEST:
+        raise InvalidData(f"a ttl of {record.ttl:g} s is out of range")
+    _check_numbers(record.epoch, record.acquired_ms, record.renewed_ms)
+    return record
+
+
+def _checked_past(tenure: Tenure) -> Tenure:
+    """The same of a line of the history."""
+    _check_numbers(tenure.epoch, tenure.began_ms, tenure.ended_ms)
+    return tenure
+
+
+def _check_numbers(epoch: int, *times: int) -> None:
+    if not 0 <= epoch <= _LAST_EPOCH:
+        raise InvalidData(f"the epoch {epoch} is out of range")
+    for time in times:
+        if not 0 <= time <= _LATEST:
+            raise InvalidData(f"the time {time} is out of range")
 
 
 def remembered(tenures: Sequence[Tenure], record: Record) -> list[Tenure]:
