@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import until
+from tests.world import PATIENT, until
 from wad.clock import SystemClock
+from wad.core import lease
 from wad.core.errors import Conflict, Unavailable
 from wad.core.lease import Record, Seen, Tenure, Terms
 from wad.flow.bus import Bus
 from wad.flow.leader import Leader
+from wad.loops import Loops
 from wad.store.lease import FileLease, remembered
 
 TERMS = Terms(ttl=0.6, renew_every=0.1, margin=0.2)
@@ -87,11 +89,16 @@ class Reigns:
 
 
 def a_leader(
-    record: Shared | FileLease, name: str, on_renewed: Callable[[float], None] = lambda s: None
+    record: Shared | FileLease,
+    name: str,
+    on_renewed: Callable[[float], None] = lambda s: None,
+    loops: Loops | None = None,
 ) -> Leader:
     """A leader with short terms."""
     clock = SystemClock()
-    return Leader(record, name, name, TERMS, clock, Bus(clock), floor=0, on_renewed=on_renewed)
+    return Leader(
+        record, name, name, TERMS, clock, Bus(clock), floor=0, on_renewed=on_renewed, loops=loops
+    )
 
 
 @asynccontextmanager
@@ -345,3 +352,123 @@ async def test_the_file_remembers_its_holders(tmp_path: Path) -> None:
         "stopped",
     )
     assert (newest.holder, newest.previous, newest.reason) == ("two", "one", "epoch 1 was released")
+
+
+class Broken(Shared):
+    """A record that fails as its `fault` says: `read`, `write` or `changed`, with errors that nobody expects."""
+
+    fault = ""
+
+    async def read(self) -> Seen | None:
+        if self.fault == "read":
+            raise ZeroDivisionError
+        return await super().read()
+
+    async def write(self, record: Record, version: str | None) -> str:
+        if self.fault == "write":
+            raise KeyError("x")
+        return await super().write(record, version)
+
+    async def changed(self, timeout: float) -> None:
+        if self.fault == "changed":
+            raise TypeError
+        await super().changed(timeout)
+
+
+@pytest.mark.parametrize("fault", ["read", "write", "changed"])
+async def test_an_unexpected_error_is_counted_and_tried_again(fault: str) -> None:
+    """It stands by, says why, can be stopped, and reigns once the error is over."""
+    broken, reigns = Broken(), Reigns()
+    if fault == "changed":
+        other = lease.acquired(
+            None, "two", "two", TERMS, SystemClock().wall_ms(), reason="", floor=0
+        )
+        await broken.write(other, None)
+    broken.fault = fault
+    loops = Loops(SystemClock())
+    leader = a_leader(broken, "one", loops=loops)
+    async with running(leader, reigns):
+        await until(lambda: loops.faults >= 1, "the error")
+        assert "an internal error" in leader.reason
+        assert leader.settled.is_set()
+        assert [loop.name for loop in loops.failing] == ["leader"]
+        broken.fault = ""
+        broken.record = None
+        await until(lambda: reigns.acting, "the reign")
+        await until(lambda: not loops.failing, "that all is well")
+    assert not reigns.acting
+
+
+async def test_a_renewal_that_fails_unexpectedly_is_tried_again_within_the_right_to_act() -> None:
+    """Another try follows; the reign ends only with the right, and nothing else does."""
+    broken, reigns = Broken(), Reigns()
+    clock, loops = SystemClock(), Loops(SystemClock())
+    terms = Terms(ttl=60, renew_every=0.1, margin=1)
+    leader = Leader(
+        broken,
+        "one",
+        "one",
+        terms,
+        clock,
+        Bus(clock),
+        floor=0,
+        on_renewed=lambda s: None,
+        loops=loops,
+    )
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        broken.fault = "write"
+        await until(lambda: loops.faults >= 2, "two tries")
+        broken.fault = ""
+        await until(lambda: not loops.failing, "a renewal")
+        assert reigns.epochs == [1]
+
+
+async def test_a_reign_whose_renewals_fail_unexpectedly_ends_with_the_right_to_act() -> None:
+    """And another one begins when they succeed again."""
+    broken, reigns = Broken(), Reigns()
+    leader = a_leader(broken, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        broken.fault = "write"
+        await until(lambda: not reigns.acting, "the end of the reign")
+        broken.fault = ""
+        await until(lambda: reigns.acting, "another reign")
+
+
+@pytest.mark.parametrize("when", ["begin", "end", "while"])
+async def test_a_reign_that_fails_unexpectedly_is_let_go_of(when: str) -> None:
+    """The record is free for others, and this instance tries again; a stop in that state ends."""
+    shared, tries = Shared(), 0
+    loops = Loops(SystemClock())
+    leader = a_leader(shared, "one", loops=loops)
+
+    @asynccontextmanager
+    async def reign(epoch: int) -> AsyncIterator[None]:
+        nonlocal tries
+        tries += 1
+        if when == "begin":
+            raise ZeroDivisionError
+        if when == "while":
+            leader.let_go("me", 0)
+        try:
+            yield
+        finally:
+            if when == "end":
+                raise KeyError("x")
+            raise ExceptionGroup("x", [KeyError("x")])
+
+    task = asyncio.create_task(leader.run(reign))
+    if when == "end":
+        await until(lambda: leader.active, "the reign")
+    else:
+        await until(lambda: tries >= 2, "two tries")
+        assert "an internal error" in leader.reason
+        assert loops.stuck or loops.failing
+    task.cancel()
+    async with asyncio.timeout(PATIENT):
+        await asyncio.wait([task])
+    assert task.cancelled()
+    assert loops.faults >= 1
+    assert shared.record is not None
+    assert shared.record.holder == ""

@@ -305,3 +305,28 @@ async def test_errors_that_end_in_no_hands_are_counted(
     await until(lambda: gc.collect() >= 0 and loops.faults == 3, "three faults")
     assert {fault.name for fault in loops.recent} == {"event loop", "thread reader"}
     assert sum(one.exc_info is not None for one in caplog.records) == 3
+
+
+@pytest.mark.parametrize("kind", [KeyError, Unavailable])
+async def test_a_loop_that_fails_on_its_way_out_goes(kind: type[Exception]) -> None:
+    """Also one that catches all that goes wrong: an error while it is cancelled keeps nothing alive."""
+    loops, begun = Loops(SystemClock()), asyncio.Event()
+
+    async def body(loop: Loop) -> None:
+        while True:
+            try:
+                try:
+                    begun.set()
+                    await asyncio.Event().wait()
+                finally:
+                    raise kind("x")
+            except Exception as error:
+                await loop.failed(error)
+
+    task = loops.start("a loop", body)
+    await begun.wait()
+    task.cancel()
+    async with asyncio.timeout(PATIENT):
+        await asyncio.wait([task])
+    assert task.cancelled()
+    assert loops.errors == 1

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.audit.test_doctor_rules import HEALTHY
 from tests.fake_daemon import FakeAccount, FakeDaemon
 from tests.test_metrics import samples
+from tests.world import PATIENT, until
 from wad.api.dashboard import dashboard
 from wad.api.health import health
 from wad.api.operations.daemon import Nothing, status
@@ -96,8 +97,9 @@ class World:
 
     async def settle(self) -> None:
         """Until the loops have failed."""
-        for _ in range(3):
-            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENT):
+            while len(self.daemon.loops.failing) < len(self._tasks):
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """End the loops."""
@@ -189,13 +191,10 @@ async def test_health_comes_back_when_the_loop_works_again() -> None:
         await go.wait()
 
     task = daemon.loops.start("publishing", body)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await until(lambda: daemon.loops.failing, "the failure")
     assert health(daemon, "")["reasons"] == ["tasks of the daemon that fail and are tried again: 1"]
     daemon.loops.running[0].hurry()
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert health(daemon, "")["status"] == "healthy"
+    await until(lambda: health(daemon, "")["status"] == "healthy", "health")
     go.set()
     await task
 

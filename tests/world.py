@@ -153,6 +153,7 @@ async def a_world(
             bus,
             floor=await store.epoch(),
             on_renewed=accounts.permit,
+            loops=loops,
         )
     )
     try:

@@ -55,7 +55,6 @@ _DISK_EVERY = 30.0
 _SPACE_EVERY = 1.0
 _TIDY_EVERY = 3600.0
 _PARTING = 2.0  # seconds, beside those that the release of the lease may take, after a second order to stop
-_STUCK = 60.0  # seconds without a turn after which a loop counts as hung
 
 
 class Daemon:
@@ -145,6 +144,7 @@ class Daemon:
             self.bus,
             floor=floor,
             on_renewed=self.accounts.permit,
+            loops=loops,
         )
 
     @property
@@ -203,10 +203,10 @@ class Daemon:
 
     def stuck(self) -> str:
         """Which loop has not turned for too long; empty when all do."""
-        hung = [f"{loop.name} {loop.account}".rstrip() for loop in self.loops.hung]
-        if self.clock.monotonic() - self.leader.last_turn > _STUCK:
-            hung.append("leader")
-        return ", ".join(hung)
+        hung = [(loop.name, loop.account, loop.hung_for() or 0) for loop in self.loops.hung]
+        return ", ".join(
+            f"{name} {account}".rstrip() + f" ({age:.0f} s)" for name, account, age in hung
+        )
 
     def look_at_space(self) -> None:
         """Workers stop while there is still room to store what they have: messages then wait at WhatsApp, not here."""
@@ -296,7 +296,7 @@ def _groups(memory_mb: int, start: Start) -> Groups | Undivided:
 async def _live(daemon: Daemon, notifier: Notifier, start: Start) -> None:
     with _signals(daemon):
         async with daemon.accounts.running(), _doors(daemon, start), _looking(daemon, notifier):
-            leader = daemon.loops.start("leader", lambda _: daemon.leader.run(daemon.reign), cap=5)
+            leader = asyncio.create_task(daemon.leader.run(daemon.reign), name="leader")
             await _first_of(daemon.leader.settled, daemon.stopping)
             log.info("wad %s is ready", __version__)
             notifier.ready()
@@ -387,7 +387,7 @@ async def _pulse(daemon: Daemon, notifier: Notifier, loop: Loop) -> None:
     while True:
         stuck = daemon.stuck()
         if stuck:
-            log.critical("no turn for %g s: %s; the watchdog is not fed", _STUCK, stuck)
+            log.critical("no turn for too long: %s; the watchdog is not fed", stuck)
         else:
             notifier.watchdog()
         if (summary := daemon.summary()) != said:

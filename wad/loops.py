@@ -17,7 +17,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ _RECENT: Final = 300.0  # seconds for which an error outside of loops is shown
 _REMEMBERED: Final = 100  # such errors
 
 Sleep = Callable[[float], Coroutine[Any, Any, None]]
-Body = Callable[["Loop"], Awaitable[None]]
+Body = Callable[["Loop"], Coroutine[Any, Any, None]]
 
 
 class Loop:
@@ -59,6 +59,8 @@ class Loop:
         self.failing_since: float | None = None
         """When what lasts now began, on the clock's monotonic time; None while the loop is well."""
         self.last_turn = clock.monotonic()
+        self.leaving = False
+        """Whether it was cancelled: then an error is no reason to begin again."""
         self._clock = clock
         self._sleep = sleep
         self._cap = cap
@@ -108,7 +110,8 @@ class Loop:
     async def failed(self, error: Exception, pause: float | None = None) -> None:
         """A turn failed: log it once, count it, and sleep before the next; longer with each failure in a row.
 
-        `pause`: seconds, where the kind of the error says for how long.
+        `pause`: seconds, where the kind of the error says for how long.  A loop that failed on its way out, when it was
+        cancelled, goes on its way: this raises CancelledError.
         """
         if self._since_failure() > _STABLE:
             self._failures = 0
@@ -130,6 +133,8 @@ class Loop:
                 extra=self._fields(),
             )
         self.turn()
+        if self.leaving:
+            raise asyncio.CancelledError from error
         await self._rest(self._pause() if pause is None else pause)
         self.turn()
         self._resumed_at = self.last_turn
@@ -227,19 +232,38 @@ class Loops:
         loop = Loop(name, account, self._clock, self._sleep, cap, within, count)
         self._running.append(loop)
         try:
-            while True:
-                try:
-                    await body(loop)
-                    return
-                except asyncio.CancelledError as error:
-                    if _is_wanted():
-                        raise
-                    # What it waited for was cancelled, and not the loop: its end would be a silent one.
-                    await loop.failed(_Interrupted(error))
-                except Exception as error:  # whatever it is, the loop must outlive it
-                    await loop.failed(error)
+            while not await self._tried(loop, body):
+                pass
         finally:
             self._running.remove(loop)
+
+    @staticmethod
+    async def _tried(loop: Loop, body: Body) -> bool:
+        """Whether the body has returned; else it failed, and the pause is over.
+
+        It runs in a task of its own, as nothing else tells for sure who is cancelled: what the body waits for, or the
+        loop (a TaskGroup that fails leaves `Task.cancelling` wrong behind in Python 3.11).
+        """
+        attempt = asyncio.ensure_future(body(loop))
+        while not attempt.done():
+            try:
+                await asyncio.wait([attempt])
+            except asyncio.CancelledError:
+                loop.leaving = True
+                attempt.cancel()
+        if attempt.cancelled() and not loop.leaving:
+            # What it waited for was cancelled: its end would be a silent one.
+            await loop.failed(_Interrupted("what it waited for was cancelled"))
+            return False
+        error = None if attempt.cancelled() else attempt.exception()
+        if isinstance(error, Exception):  # whatever it is, the loop must outlive it
+            await loop.failed(error)
+            return False
+        if error is not None:
+            raise error
+        if loop.leaving:
+            raise asyncio.CancelledError
+        return True
 
     def start(
         self,
@@ -351,10 +375,6 @@ class Loops:
 class _Interrupted(Exception):
     """Something that a loop waited for was cancelled by somebody else."""
 
-    def __init__(self, error: asyncio.CancelledError) -> None:
-        super().__init__("what it waited for was cancelled")
-        self.__cause__ = error
-
 
 def shown(error: BaseException) -> str:
     """An error in one sentence; of an unexpected one only its kind, since its text may hold anything."""
@@ -369,12 +389,6 @@ def _named(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__} ({error.strerror})"
     return type(error).__name__.lstrip("_")
-
-
-def _is_wanted() -> bool:
-    """Whether somebody cancelled the task that runs now."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _kind(thread: str) -> str:

@@ -229,7 +229,11 @@ class Accounts:
     def permit(self, seconds: float) -> None:
         """The lease was renewed."""
         for account in self._accounts.values():
-            account.permit(seconds)
+            try:
+                account.permit(seconds)
+            except Exception as error:
+                # That worker's permission runs out; the others, and the lease, have nothing to do with it.
+                self._around.loops.fault("permission", error, account=account.id)
 
     def reconsider(self) -> None:
         """Workers may no longer run on this machine, or may again (`Surroundings.refusal`): let each account see."""

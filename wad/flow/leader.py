@@ -14,16 +14,18 @@ from typing import Final
 
 from wad.clock import Clock
 from wad.core import lease
-from wad.core.errors import Conflict, WadError
+from wad.core.errors import Conflict, TimedOut, Unavailable, WadError
 from wad.core.lease import Act, Held, Record, Seen, Tenure, Terms
 from wad.flow.bus import Bus
 from wad.flow.lease_writer import LeaseWriter
+from wad.loops import Loop, Loops, shown
 from wad.store.lease import LeaseRecord
 
 log = logging.getLogger(__name__)
 
 _RETRY: Final = 1.0  # seconds after the record could not be read or written
 _RACE: Final = 0.2  # seconds after somebody else wrote first: of force, perhaps only a renewal
+_TURNS: Final = 60.0  # seconds in which it looks or renews
 _LOOK: Final = 20.0  # seconds between looks at the record, however long its holder has left
 
 Reign = Callable[[int], AbstractAsyncContextManager[None]]
@@ -43,6 +45,7 @@ class Leader:
         *,
         floor: int,
         on_renewed: Callable[[float], None],
+        loops: Loops | None = None,
     ) -> None:
         self._record = record
         self._writer = LeaseWriter(record, nonce, clock)
@@ -61,9 +64,10 @@ class Leader:
         self._abstain_until = 0.0
         self._why_not = ""
         self._end = ""
+        self._failed = False  # the last reign; then another one has to begin before all is well
+        self._loops = Loops(clock) if loops is None else loops
         self._ordered = asyncio.Event()
         self.reason = "starting"
-        self.last_turn = clock.monotonic()
         self.settled = asyncio.Event()
         """Set once it is known for the first time whether this instance acts: it reigns, or stands by."""
 
@@ -132,9 +136,12 @@ class Leader:
 
     async def run(self, reign: Reign) -> None:
         """Stand by, reign, stand by again, for ever.  Cancelling it ends the reign and releases the lease."""
+        await self._loops.keep("leader", lambda loop: self._turn(loop, reign), cap=5, within=_TURNS)
+
+    async def _turn(self, loop: Loop, reign: Reign) -> None:
         while True:
             try:
-                held = await self._stand_by()
+                held = await self._stand_by(loop)
             except asyncio.CancelledError:
                 # It may be ours by an acquire whose answer was still on its way.
                 self._end = "stopped"
@@ -145,10 +152,15 @@ class Leader:
                     log.info("active: %s", self.reason)
                     self._bus.publish("daemon", f"active, epoch {held.epoch}", epoch=held.epoch)
                     async with reign(held.epoch):
-                        await self._keep_reigning()
-            except WadError as error:
-                self.reason = f"the reign of epoch {held.epoch} failed: {error}"
-                self._abstain(_RETRY, self.reason)
+                        self._failed = False
+                        loop.progress()
+                        await self._keep_reigning(loop)
+            except Exception as error:
+                # The lease is let go of, so that another machine may do better.
+                self._failed = True
+                self.reason = f"the reign of epoch {held.epoch} failed: {shown(error)}"
+                self.settled.set()
+                await loop.failed(error, _RETRY if isinstance(error, WadError) else None)
             log.warning("passive: %s", self.reason)
             self._bus.publish("daemon", f"passive: {self.reason}")
 
@@ -164,28 +176,37 @@ class Leader:
         finally:
             await _whatever_happens(self._release())
 
-    async def _stand_by(self) -> Held:
+    async def _stand_by(self, loop: Loop) -> Held:
         while True:
-            self.last_turn = self._clock.monotonic()
+            loop.turn()
             self._ordered.clear()
             try:
-                seen = await self._writer.read()
-                self._note(seen)
-                decision = lease.decide_as_standby(
-                    seen, self._name, self._nonce, forced=self._forced
-                )
-                self.reason, pause = decision.reason, decision.again_in
-                if decision.act is Act.ACQUIRE:
-                    if not (pause := self._abstaining()):
-                        return await self._acquire(seen, decision.reason)
-                    self.reason = f"{self._why_not}; this instance tries again in {pause:.0f} s"
-            except Conflict as error:
-                self.reason, pause = f"lost the race: {error}", _RACE
-            except WadError as error:
-                self.reason, pause = f"cannot read the lease: {error}", _RETRY
-                log.warning("%s", self.reason)
-            self.settled.set()
-            await self._either(self._record.changed(min(pause, _LOOK)))
+                held, pause = await self._look()
+                if held is not None:
+                    return held
+                if not self._failed:
+                    loop.progress()
+                self.settled.set()
+                await self._either(self._record.changed(min(pause, _LOOK)))
+            except Exception as error:
+                self.reason = f"cannot read the lease: {shown(error)}"
+                self.settled.set()
+                await loop.failed(error, _RETRY if isinstance(error, WadError) else None)
+
+    async def _look(self) -> tuple[Held | None, float]:
+        """The lease, if it became ours; else after how many seconds to look again."""
+        try:
+            seen = await self._writer.read()
+            self._note(seen)
+            decision = lease.decide_as_standby(seen, self._name, self._nonce, forced=self._forced)
+            self.reason, pause = decision.reason, decision.again_in
+            if decision.act is Act.ACQUIRE:
+                if not (pause := self._abstaining()):
+                    return await self._acquire(seen, decision.reason), 0.0
+                self.reason = f"{self._why_not}; this instance tries again in {pause:.0f} s"
+        except Conflict as error:
+            self.reason, pause = f"lost the race: {error}", _RACE
+        return None, pause
 
     def _note(self, seen: Seen | None) -> None:
         self._seen = seen
@@ -224,18 +245,19 @@ class Leader:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep_reigning(self) -> None:
+    async def _keep_reigning(self, loop: Loop) -> None:
         self._reigning = True
         self.settled.set()
         try:
-            await self._keep()
+            await self._keep(loop)
         finally:
             self._reigning = False
 
-    async def _keep(self) -> None:
+    async def _keep(self, loop: Loop) -> None:
         """Renew until the right to act is gone, or a person wants it to end."""
         while self._held is not None and not self._end:
-            self.last_turn = now = self._clock.monotonic()
+            loop.turn()
+            now = self._clock.monotonic()
             decision = lease.decide_as_holder(self._held, now)
             self.reason = decision.reason
             match decision.act:
@@ -243,12 +265,12 @@ class Leader:
                     self._end = decision.reason
                 case Act.RENEW:
                     # An order need not wait for the answer; the write goes on, and the release knows of it.
-                    await self._either(self._renew(self._held, now))
+                    await self._either(self._renew(loop, self._held, now))
                 case _:
                     await self._either(asyncio.sleep(decision.again_in))
         self.reason = self._end
 
-    async def _renew(self, held: Held, now: float) -> None:
+    async def _renew(self, loop: Loop, held: Held, now: float) -> None:
         try:
             async with asyncio.timeout(held.valid_until - now):
                 try:
@@ -257,10 +279,11 @@ class Leader:
                     )
                 except Conflict as error:
                     await self._recognise(held, error)
-        except (WadError, TimeoutError) as error:
-            log.warning("cannot renew the lease: %s", error or "no answer in time")
+            loop.progress()
+        except Exception as error:
+            # Whatever it is: the right to act lasts, and there are more tries until it ends.
             left = max(0.0, held.valid_until - self._clock.monotonic())
-            await asyncio.sleep(min(_RETRY, self._terms.renew_every / 5, left))
+            await loop.failed(_unrenewed(error), min(_RETRY, self._terms.renew_every / 5, left))
 
     async def _recognise(self, held: Held, refusal: Conflict) -> None:
         """A renewal was refused: the record is somebody else's, or ours by a renewal whose answer was lost."""
@@ -299,6 +322,15 @@ class Leader:
             log.warning("cannot release the lease, it will run out: no answer in time")
         elif self._holder == self._name:
             self._holder = ""
+
+
+def _unrenewed(error: Exception) -> Exception:
+    """What is wrong, where a renewal has failed."""
+    if isinstance(error, TimeoutError):
+        return TimedOut("the lease cannot be renewed: no answer in time")
+    if isinstance(error, WadError):
+        return Unavailable(f"the lease cannot be renewed: {error}")
+    return error
 
 
 async def _whatever_happens(work: Coroutine[None, None, None]) -> None:
