@@ -257,7 +257,9 @@ async def test_wrong_usage(place: Path) -> None:
 
 async def test_the_running_daemons_settings_are_shown(place: Path) -> None:
     """`wadctl config`: what it goes by, whatever the files say now."""
-    async with a_daemon(place, {"ADMIN_TOKEN": "secret"}, engine="simulator") as daemon:
+    async with a_daemon(
+        place, {"ADMIN_TOKEN": "a-secret-of-the-doctors-test"}, engine="simulator"
+    ) as daemon:
         shown = {row["key"]: row for row in await daemon.wadctl_json("config")}
     assert shown["http.port"] == {
         "key": "http.port",

@@ -231,3 +231,15 @@ async def test_it_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> Non
     assert "wrong tokens were answered late" in lines[0]
     assert "from 192.0.2.1" in lines[0]
     assert "secret-guess" not in " ".join(lines)
+
+
+async def test_a_token_that_can_be_guessed_is_named_when_it_is_used(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once; the configuration knows no more of it than its hash."""
+    gate = Gate(SETTINGS, None, Time())
+    with caplog.at_level(logging.WARNING):
+        assert [await asked(gate, TOKEN) for _ in range(3)] == [200] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "token ops has fewer than 20 characters and can be guessed"
+    ]

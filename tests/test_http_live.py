@@ -23,7 +23,7 @@ BOARD = Path(__file__).parent.parent / "docs" / "grafana.json"
 
 async def test_probes_follow_an_account(tmp_path: Path) -> None:
     """Pairing, messages in and out, and a logout show in the dashboard, the metrics and the others at once."""
-    async with a_system(tmp_path, ADMIN_TOKEN="s3cret") as system:
+    async with a_system(tmp_path, ADMIN_TOKEN="s3cret-of-the-live-tests") as system:
         port = system.daemon.port
         shown = await system.pair()
         await system.receive("one", "two")
@@ -44,7 +44,7 @@ async def test_probes_follow_an_account(tmp_path: Path) -> None:
             "connected": 1, "connecting": 0, "disconnected": 0, "needs_qr": 0, "total": 1,
         }  # fmt: skip
 
-        metrics = (await ask(port, "/metrics", token="s3cret")).body.decode()
+        metrics = (await ask(port, "/metrics", token="s3cret-of-the-live-tests")).body.decode()
         label = f'{{account="{shown["id"]}"}}'
         assert f"wad_account_messages_recorded_total{label} 2.0\n" in metrics
         assert f"wad_account_messages_sent_total{label} 1.0\n" in metrics

@@ -141,12 +141,48 @@ def test_check_says_each_problem_on_a_line(own_environment: Path) -> None:
 
 def test_check_warns_of_a_readable_secret(own_environment: Path) -> None:
     """A warning is no problem: exit 0."""
-    own_environment.write_text("[http]\nadmin_token = 's3cret'\n")
+    own_environment.write_text("[http]\nadmin_token = 's3cret-of-20-characters'\n")
     own_environment.chmod(0o644)
     result = wad("config", "check")
     assert result.exit_code == 0
     assert result.stderr.startswith(f"warning: {own_environment}: everybody can read it")
     assert "s3cret" not in result.output
+
+
+def weak(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation with a token that can be guessed."""
+    monkeypatch.setenv("WAD_STATE_DIR", str(directory))
+    monkeypatch.setenv("ADMIN_TOKEN", "s3cret")
+
+
+def test_a_new_installation_needs_a_good_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not start, leaves nothing behind that would make it an old one, and says how to mend it."""
+    state = tmp_path / "state"
+    weak(state, monkeypatch)
+    for command in (("config", "check"), ("run",), ("run",)):
+        result = wad(*command)
+        assert result.exit_code == 6, command
+        assert "http.admin_token has fewer than 20 characters" in result.stderr
+        assert "wadctl token create" in result.stderr
+        assert "s3cret" not in result.output
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("there", ["wad.db", "sessions/shop/account.json"])
+def test_an_installation_that_runs_already_is_warned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    """It goes on: an upgrade ends no service."""
+    weak(tmp_path, monkeypatch)
+    file = tmp_path / there
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    result = wad("config", "check")
+    assert result.exit_code == 0
+    assert "warning: environment ADMIN_TOKEN: http.admin_token has fewer than 20" in result.stderr
+    assert wad("config", "check", "--new").exit_code == 6
 
 
 # --- config show ------------------------------------------------------------------------------

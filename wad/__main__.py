@@ -11,6 +11,7 @@ import click
 
 from wad import __version__
 from wad.config import Loaded, examine, load
+from wad.config.fresh import HINT, is_new, unfit
 from wad.core.errors import BadConfig, WadError
 
 _ENDS = ("--help", "-h", "--version")
@@ -88,6 +89,8 @@ def run(
     }
     overrides = {key: value for key, value in given.items() if value is not None}
     loaded = load(file, os.environ, overrides)
+    if (found := unfit(loaded.config)) and is_new(loaded.config):
+        raise BadConfig("; ".join(found), hint=HINT)
     # Only now: a mistake in the configuration should show before anything heavy is imported.
     from wad.daemon import run as run_daemon
 
@@ -101,13 +104,20 @@ def config() -> None:
 
 @config.command()
 @_config_option
+@click.option("--new", is_flag=True, help="As of an installation that has stored nothing yet.")
 @click.pass_context
-def check(ctx: click.Context, file: Path | None) -> None:
-    """Say every problem of the configuration, one a line; exit 6 if there is one."""
+def check(ctx: click.Context, file: Path | None, new: bool) -> None:
+    """Say every problem of the configuration, one a line; exit 6 if there is one.
+
+    A new installation, whose state directory holds no store and no account, must not begin with a token that can be
+    guessed; of one that runs already that is a warning.
+    """
     loaded, problems = examine(file, os.environ)
+    if loaded is not None and (new or is_new(loaded.config)):
+        problems += [f"{problem}: {HINT}" for problem in unfit(loaded.config)]
     for problem in problems:
         click.echo(problem, err=True)
-    if loaded is None:
+    if loaded is None or problems:
         ctx.exit(BadConfig.exit_code)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -34,6 +34,7 @@ def test_password_of_a_proxy_is_not_shown(scheme: str) -> None:
 @pytest.mark.parametrize("text", ["[http]\nadmin_token = 'x'", "[engine]\nproxy = 'http://u:p@h'"])
 def test_world_readable_file_with_a_secret_is_warned_about(write: Write, text: str) -> None:
     """Everybody can read the token: said, with the command that ends it."""
+    text = text.replace("'x'", "'abcdefghijklmnopqrstuvwxyz'")
     (warning,) = load(write(text, 0o644), {}).warnings
     assert "everybody can read it" in warning
     assert load(write(text, 0o640), {}).warnings == ()
@@ -42,3 +43,20 @@ def test_world_readable_file_with_a_secret_is_warned_about(write: Write, text: s
 def test_world_readable_file_without_secrets_is_fine(write: Write) -> None:
     """There is nothing to hide in a port."""
     assert load(write("[http]\nport = 9", 0o644), {}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "token", ["s3cret", "x" * 19, "x" * 40, "changeme", "abababababababababababab"]
+)
+def test_a_token_that_can_be_guessed_is_warned_about(token: str) -> None:
+    """Where it stands, and what makes a better one; never the token."""
+    (warning,) = defaults(ADMIN_TOKEN=token).warnings
+    assert warning.startswith("environment ADMIN_TOKEN: http.admin_token has fewer than ")
+    assert "wadctl token create" in warning
+    assert token not in warning
+
+
+@pytest.mark.parametrize("token", ["", "abcdefghijklmnopqrst", "wad_" + "0Zk-_9" * 7 + "pQ"])
+def test_a_long_token_is_fine(token: str) -> None:
+    """As is none."""
+    assert defaults(ADMIN_TOKEN=token).warnings == ()

@@ -12,8 +12,10 @@ from wad.config.origin import Origin
 from wad.config.settings import RELATIONS, SECTIONS, SETTINGS
 from wad.config.values import Wrong, from_text, usable
 from wad.config.wording import nearest
+from wad.core.token import weakness
 
 _VARIABLES: Final = {name for row in SETTINGS.values() for name in row.env} | {"WAD_CONFIG"}
+ADMIN_TOKEN: Final = "http.admin_token"
 _COLON_LISTS: Final = frozenset({"STATE_DIRECTORY", "RUNTIME_DIRECTORY"})
 """Variables in which systemd names several directories, separated by colons; the first is ours."""
 
@@ -100,6 +102,7 @@ class Reading:
                 self._take(row, self._default(row, hostname), "default")
         for relation in RELATIONS:
             self._check_relation(relation)
+        self._warn_of_weak_token()
 
     def _is_default(self, key: str) -> bool:
         return key not in self.origins or self.origins[key].source == "default"
@@ -160,6 +163,13 @@ class Reading:
         if kept:
             self.warnings.append(
                 f"{path}: everybody can read it, and it holds {', '.join(kept)}: chmod o-r {path}"
+            )
+
+    def _warn_of_weak_token(self) -> None:
+        origin = self.origins.get(ADMIN_TOKEN)
+        if origin is not None and origin.value and (why := weakness(str(origin.value))):
+            self.warnings.append(
+                f"{origin.place}: {ADMIN_TOKEN} {why} and can be guessed: wadctl token create NAME --role admin"
             )
 
     def _check_relation(self, relation: Relation) -> None:

@@ -142,7 +142,8 @@ class HttpSettings:
     )
     admin_token: str = setting(
         "",
-        "A token that allows everything over HTTP, for who cannot make one of http.tokens yet; empty for none.",
+        "A token that allows everything over HTTP, for who cannot make one of http.tokens yet; empty for none. Under 20"
+        " characters it can be guessed: a warning, and an error for a new installation.",
         env=("ADMIN_TOKEN",),
         credential="admin-token",
         secret=True,

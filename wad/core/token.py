@@ -18,6 +18,9 @@ from wad.core.errors import BadInput
 _PREFIX: Final = "wad_"
 _BYTES: Final = 32
 _LINE: Final = re.compile(r"([A-Za-z0-9._-]{1,64}):([a-z]+):([0-9a-f]{64})")
+SHORTEST: Final = 20
+"""Characters of a token that somebody thought of; those that `fresh` makes have 47."""
+_DIFFERENT: Final = 8
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -39,6 +42,15 @@ class StaticToken:
 
     def __str__(self) -> str:
         return f"{self.name}:{self.role}:{self.sha256}"
+
+
+def weakness(token: str) -> str:
+    """What makes a token easy to guess, to follow a name; empty where nothing does."""
+    if len(token) < SHORTEST:
+        return f"has fewer than {SHORTEST} characters"
+    if len(set(token)) < _DIFFERENT:
+        return f"has fewer than {_DIFFERENT} different characters"
+    return ""
 
 
 def fresh(draw: Callable[[int], bytes]) -> str:

@@ -14,7 +14,7 @@ from wad.api.operation import Access
 from wad.api.rest.exchange import Header, HttpError, Request
 from wad.core.guesses import Guesses
 from wad.core.networks import is_inside, networks
-from wad.core.token import Role, hashed, parse
+from wad.core.token import Role, hashed, parse, weakness
 
 if TYPE_CHECKING:
     from wad.api.rest.users import Users
@@ -84,6 +84,7 @@ class Gate:
         self._users = users
         self._guesses = Guesses(now)
         self._sleep = sleep
+        self._weak: set[str] = set()  # callers of whom was said that their token is
         self._trusted = networks(settings.headerless_networks)
         self._headerless = Caller("a trusted network", Access.ADMIN, settings.headerless_qr)
 
@@ -123,6 +124,7 @@ class Gate:
     async def _found(self, token: str, request: Request, challenge: tuple[Header, ...]) -> Caller:
         if len(token) <= _LONGEST:
             if (caller := self._tokens.find(token)) is not None:
+                self._look_at(caller, token)
                 return caller
             if self._users is not None and token.count(".") == 2:
                 claims, access = await self._users.find(token, request)
@@ -134,6 +136,12 @@ class Gate:
             more={"code": "unknown_token"},
             headers=challenge,
         )
+
+    def _look_at(self, caller: Caller, token: str) -> None:
+        """Say once of each token that it can be guessed: of http.tokens only the hash is known before it is used."""
+        if caller.name not in self._weak and (why := weakness(token)):
+            self._weak.add(caller.name)
+            log.warning("%s %s and can be guessed", caller.name, why, extra={"code": "weak_token"})
 
     async def _hold(self, address: str) -> None:
         """Hold the answer to a wrong token back.  Raises HttpError 429 where too many are held."""
