@@ -72,6 +72,7 @@ class FakeInbound:
     recorded: int = 0
     duplicates: int = 0
     untranslated: int = 0
+    set_aside: int = 0
     skipped: int = 0
     receipts: int = 0
     history: FakeHistory = field(default_factory=FakeHistory)
@@ -79,6 +80,14 @@ class FakeInbound:
     lost: int | None = 0
     error: str = ""
     last_event_ms: int | None = None
+
+
+@dataclass
+class FakeKept:
+    """What was set aside."""
+
+    copies: list[Any] = field(default_factory=list)
+    count: int = 0
 
 
 @dataclass
@@ -101,6 +110,7 @@ class FakeAccount:
     left_ms: int | None = None
     qr_ms: int | None = None
     problems: list[Problem] = field(default_factory=list)
+    kept: FakeKept = field(default_factory=FakeKept)
     orders: list[str] = field(default_factory=list)
 
     @property

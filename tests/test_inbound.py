@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.world import PATIENT, a_world, until
+from wad import copies
 from wad.clock import SystemClock
-from wad.core.errors import Unavailable
+from wad.core.errors import BadInput, Damaged, Unavailable
 from wad.core.event import (
     AliasReceived,
     ChatReceived,
@@ -24,6 +25,8 @@ from wad.core.event import (
     encode,
 )
 from wad.core.jid import Jid, ThreadId
+from wad.core.plan import plan
+from wad.flow import planned
 from wad.flow.account import Account
 from wad.flow.inbound import Inbound
 from wad.loops import Loops
@@ -242,3 +245,161 @@ async def test_history_is_counted_apart(tmp_path: Path) -> None:
         assert (history.recorded, history.known, history.last_messages) == (3, 2, 3)
         assert history.last_ms is not None
         assert inbound.last_message_ms == 3000
+
+
+# --- rows that cannot be recorded -----------------------------------------------------------------
+
+TOO_LATE = 2**63
+"""A time that no store can keep."""
+
+
+def text(number: int, at_ms: int = 1000) -> MessageReceived:
+    """A message."""
+    return MessageReceived(f"ID{number}", BOB, BOB, at_ms, Content(MessageKind.TEXT, str(number)))
+
+
+def append_bytes(account: Account, event: bytes, raw: bytes = b"") -> None:
+    """A row with whatever an older or a broken worker wrote."""
+    spool = Spool.open(account.home.spool_db)
+    spool.append(received_ms=1, kind="message", wa_id="BAD", raw=raw, event=event)
+    spool.close()
+    account.inbound.wake()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"\xc1nonsense",
+        b"",
+        encode(text(1)).replace(b"\xa3ID1", b"\xa3I\xffD"),
+        encode(text(1, TOO_LATE)),
+    ],
+    ids=["no event", "empty", "no text", "refused by the store"],
+)
+async def test_a_row_that_cannot_be_recorded_is_stepped_over(tmp_path: Path, bad: bytes) -> None:
+    """It is kept, counted and named; the file is not taken for damaged, and the worker stays."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        append(account, text(2))
+        append_bytes(account, bad)
+        append(account, text(3))
+        await until(lambda: account.inbound.recorded == 2, "the messages around it")
+        await until(lambda: account.inbound.backlog == 0, "nothing waits")
+        assert account.inbound.set_aside == 1
+        assert (account.inbound.error, account.restarts) == ("", 0)
+        assert any("could not be recorded" in warning for warning in account.warnings)
+        (item,) = await account.kept.items()
+        assert item.name == "row 2: message BAD"
+        assert item.reason
+        assert sorted(path.name for path in account.home.path.glob("*damaged*")) == []
+
+
+async def test_a_row_that_cannot_be_planned_is_stepped_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with our own rules."""
+
+    def failing(account: str, event: Event, aliases: dict[str, str], seen: int) -> object:
+        if isinstance(event, MessageReceived) and event.id == "ID2":
+            raise KeyError("a fault of ours")
+        return plan(account, event, aliases, seen)
+
+    monkeypatch.setattr(planned, "plan", failing)
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        for number in (1, 2, 3):
+            append(account, text(number))
+        await until(lambda: account.inbound.recorded == 2, "the other two")
+        await until(lambda: account.inbound.set_aside == 1, "the one")
+
+
+@pytest.mark.parametrize("bad", ["refused", "undecodable"])
+async def test_a_bad_item_costs_a_chunk_of_history_that_item(tmp_path: Path, bad: str) -> None:
+    """All others are recorded, and the row is kept."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        items = tuple(text(n, TOO_LATE if n == 5 and bad == "refused" else n) for n in range(1, 10))
+        chunk = encode(HistoryReceived(items))
+        if bad == "undecodable":
+            chunk = chunk.replace(b"\xa3ID5", b"\xa3I\xff5")
+        append_bytes(account, chunk)
+        append(account, text(20))
+        await until(lambda: account.inbound.recorded == 9, "eight of nine, and what follows")
+        (item,) = await account.kept.items()
+        assert item.reason.startswith("1 of 9 items: ")
+        assert account.inbound.set_aside == 1
+
+
+async def test_a_row_that_was_set_aside_is_known_to_the_next_process(tmp_path: Path) -> None:
+    """Until an operator drops it."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        append_bytes(account, b"\xc1")
+        await until(lambda: account.inbound.set_aside == 1, "the row")
+        ident = account.id
+    async with a_world(tmp_path, boot="boot2") as world, world.leading():
+        account = world.accounts.find(ident)
+        await until(lambda: account.inbound.set_aside == 1, "the row, known from the spool")
+        (item,) = await account.kept.items()
+        await account.kept.drop(item.id)
+        assert (account.inbound.set_aside, account.kept.count) == (0, 0)
+
+
+async def test_a_kept_row_is_recorded_with_todays_code(tmp_path: Path) -> None:
+    """Or stays, with the reason."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        append_bytes(account, b"\xc1", raw=b"good")
+        append_bytes(account, b"\xc1", raw=b"bad")
+        await until(lambda: account.inbound.set_aside == 2, "both rows")
+
+        async def translate(kind: str, raw: bytes) -> bytes:
+            return encode(text(8, TOO_LATE) if raw == b"bad" else text(7))
+
+        world.engine.translate = translate  # type: ignore[method-assign]
+        bad, good = await account.kept.items()
+        assert await account.kept.retry(good.id) == "recorded, with 1 new messages"
+        with pytest.raises(BadInput):
+            await account.kept.retry(bad.id)
+        assert account.inbound.set_aside == 1
+        assert (await world.store.totals(account.id)).messages == 1
+
+
+async def test_a_store_that_fails_sets_nothing_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is the matter of the store: what waits is tried again."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        record, fails = world.store.record, [Unavailable("gone"), MemoryError(), OSError("none")]
+
+        async def failing(*args: object) -> object:
+            if fails:
+                raise fails.pop()
+            return await record(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(world.store, "record", failing)
+        append(account, text(1))
+        await until(lambda: account.inbound.recorded == 1, "the message, in the end")
+        assert account.inbound.set_aside == 0
+
+
+async def test_a_damaged_spool_is_saved_from_the_cursor_on(tmp_path: Path) -> None:
+    """What was recorded is not recorded again, and the copies are named until an operator removes them."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        for number in range(50):
+            append(account, text(number))
+        await until(lambda: account.inbound.recorded == 50, "fifty messages")
+        for _ in range(4):
+            account._spool_damaged(Damaged("spool.db is damaged"))
+            await until(lambda: account._damaged is None, "the salvage")
+            await until(lambda: account.status.state == "connected", "connected again")
+        append(account, text(77))
+        await until(lambda: account.inbound.recorded == 51, "the next message")
+        assert account.inbound.duplicates == 0
+        assert len(account.kept.copies) == copies.KEPT
+        assert any("copies of files were set aside" in warning for warning in account.warnings)
+        for item in await account.kept.items():
+            await account.kept.drop(item.id)
+        assert {problem.code for problem in account.problems} == {"notice"}

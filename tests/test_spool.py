@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from wad.core.errors import Damaged, StateUnwritable, Unavailable
+from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable
 from wad.core.event import Content, MessageKind, MessageReceived, encode
 from wad.core.jid import Jid
-from wad.spool import Arrival, Backlog, Mark, Row, Spool, salvage
+from wad.spool import Arrival, Backlog, KeptRow, Mark, Row, Spool
 
 ANN = Jid.parse("40700000001@s.whatsapp.net")
 
@@ -86,7 +86,7 @@ def test_an_untranslated_row_is_kept_whole(spool: Spool) -> None:
     """With its raw bytes and the reason, and counted."""
     put(spool, 1)
     seqs = [put(spool, number, untranslated=True) for number in (2, 3)]
-    assert spool.untranslated() == 2
+    assert spool.counts() == (2, 0)
     first, second = spool.untranslated_rows(10)
     assert first == Row(seqs[0], 2, "message", "ID2", b"\2" * 300, None, "too strange")
     assert spool.untranslated_rows(10, after=first.seq) == [second]
@@ -98,7 +98,7 @@ def test_several_rows_are_one_transaction(spool: Spool) -> None:
     rows = [(n, "message", f"ID{n}", b"raw", event(n), "") for n in range(3)]
     assert spool.append_rows(rows) == 3
     bad = [*rows, (None, "message", "", b"", None, "")]
-    with pytest.raises(Unavailable):
+    with pytest.raises(InvalidData):
         spool.append_rows(bad)  # type: ignore[arg-type]
     assert spool.backlog(0).rows == 3
 
@@ -108,7 +108,7 @@ def test_an_empty_spool_says_so(spool: Spool) -> None:
     assert spool.last_seq() == 0
     assert spool.backlog(0) == Backlog(0, None)
     assert spool.after(0, 10) == []
-    assert spool.untranslated() == 0
+    assert spool.counts() == (0, 0)
 
 
 def test_the_backlog_is_what_lies_after_the_cursor(spool: Spool) -> None:
@@ -175,7 +175,7 @@ def test_what_comes_again_is_stored_once(
 
 def test_a_batch_that_fails_leaves_nothing(spool: Spool) -> None:
     """And the spool stays usable."""
-    with pytest.raises(Unavailable):
+    with pytest.raises(InvalidData):
         spool.take([arrival(1), arrival(2, reason=None)])
     assert spool.take([arrival(1)]) == 1
 
@@ -306,7 +306,7 @@ def test_a_newer_file_is_refused_and_left_alone(path: Path) -> None:
     Spool.open(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version=77")
-    with pytest.raises(Unavailable, match=r"newer wad \(schema 77, this one knows 3\)") as refused:
+    with pytest.raises(Unavailable, match=r"newer wad \(schema 77, this one knows 4\)") as refused:
         Spool.open(path)
     assert "install that version" in refused.value.hint
 
@@ -453,6 +453,51 @@ def test_what_was_acknowledged_survives_kill_9(path: Path) -> None:
     assert stored == set(range(1, max(stored) + 1))
 
 
+# --- rows that were kept --------------------------------------------------------------------------
+
+
+def test_a_row_that_was_set_aside_is_kept_until_an_operator_decides(spool: Spool) -> None:
+    """It is counted and named, and no pruning takes it."""
+    seqs = [put(spool, number, untranslated=number == 2) for number in (1, 2, 3)]
+    spool.set_aside(seqs[0], "it cannot be decoded", 77)
+    assert spool.counts() == (1, 1)
+    assert spool.prune(seqs[2], 100, 100) == 1
+    sizes = [300, 300 + len(event(1))]
+    assert spool.kept(10) == [
+        KeptRow(seqs[1], 2, "message", "ID2", "too strange", sizes[0]),
+        KeptRow(seqs[0], 1, "message", "ID1", "it cannot be decoded", sizes[1]),
+    ]
+    assert spool.drop(seqs[0])
+    assert not spool.drop(seqs[0])
+    assert spool.counts() == (1, 0)
+
+
+def test_a_row_that_was_recorded_after_all_is_like_any_other(spool: Spool) -> None:
+    """It has its translation, and is pruned."""
+    seq = put(spool, 1, untranslated=True)
+    spool.recorded(seq, event(1))
+    assert spool.counts() == (0, 0)
+    assert spool.row(seq) == Row(seq, 1, "message", "ID1", b"\1" * 300, event(1), "")
+    assert spool.prune(seq, 100, 100) == 1
+
+
+def test_no_more_is_read_at_once_than_fits(spool: Spool) -> None:
+    """But always one row, however large."""
+    for number in range(4):
+        put(spool, number)
+    assert len(spool.after(0, 10, size=1)) == 1
+    assert len(spool.after(0, 10, size=len(event(0)) + 1)) == 2
+
+
+def test_a_text_that_cannot_be_read_hides_no_row(spool: Spool, path: Path) -> None:
+    """As a damaged page may hold."""
+    put(spool, 1)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE events SET kind = CAST(x'ff' AS TEXT)")
+        db.commit()
+    assert [row.kind for row in spool.after(0, 10)] == ["\ufffd"]
+
+
 # --- damage ---------------------------------------------------------------------------------------
 
 
@@ -480,88 +525,3 @@ def test_a_damaged_file_is_found_when_it_is_opened(path: Path, what: str) -> Non
     path.write_bytes(data)
     with pytest.raises(Damaged, match=r"spool\.db is damaged"):
         Spool.open(path)
-
-
-def salvaged(damaged: Path, after_seq: int = 0) -> tuple[int, list[Row]]:
-    """What could be saved into a new spool."""
-    with closing(Spool.open(damaged.with_name("new.db"))) as into:
-        count = salvage(damaged, into, after_seq)
-        return count, into.after(0, 100_000)
-
-
-def test_rows_around_the_damage_are_saved(path: Path) -> None:
-    """Before it and behind it, in the old order, with new numbers."""
-    a_long_one(path)
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2 // 4096 * 4096
-    data[middle : middle + 8192] = b"\xff" * 8192
-    path.write_bytes(data)
-    count, rows = salvaged(path)
-    found = [row.received_ms for row in rows]
-    assert count == len(rows)
-    assert found == sorted(set(found))
-    assert 560 < count < 600
-    assert (found[0], found[-1]) == (0, 599)
-    assert [row.seq for row in rows] == list(range(1, count + 1))
-    assert all(row.event == event(row.received_ms) for row in rows)
-
-
-def test_raw_bytes_are_saved_too(path: Path) -> None:
-    """What was never translated comes along whole."""
-    with closing(Spool.open(path)) as spool:
-        put(spool, 5, untranslated=True)
-    with closing(Spool.open(path.with_name("new.db"))) as into:
-        assert salvage(path, into, 0) == 1
-        (row,) = into.untranslated_rows(10)
-    assert (row.raw, row.reason, row.wa_id) == (b"\5" * 300, "too strange", "ID5")
-
-
-def test_what_was_recorded_need_not_be_saved(path: Path) -> None:
-    """Only rows after the cursor."""
-    a_long_one(path)
-    count, rows = salvaged(path, after_seq=590)
-    assert count == 10
-    assert [row.received_ms for row in rows] == list(range(590, 600))
-
-
-def test_rows_in_the_log_are_saved(path: Path) -> None:
-    """A log that was renamed with its file is read with it."""
-    with closing(Spool.open(path)) as spool:
-        for number in range(5):
-            put(spool, number)
-        for suffix in ("", "-wal"):
-            source = path.with_name(path.name + suffix)
-            path.with_name(f"aside{suffix}").write_bytes(source.read_bytes())
-    assert salvaged(path.with_name("aside"))[0] == 5
-
-
-def test_a_damaged_translation_becomes_an_untranslated_row(path: Path) -> None:
-    """It must not stop the inbox for ever; the raw bytes are still there."""
-    with closing(Spool.open(path)) as spool:
-        spool.append(received_ms=1, kind="message", wa_id="A", raw=b"raw", event=b"\xc1nonsense")
-        put(spool, 2)
-    count, rows = salvaged(path)
-    assert count == 2
-    assert [row.event for row in rows] == [None, event(2)]
-    assert rows[0].reason.startswith("its translation was damaged")
-
-
-@pytest.mark.parametrize("content", [b"", b"no database at all" * 100])
-def test_where_nothing_is_left_nothing_is_saved(path: Path, content: bytes) -> None:
-    """Salvaging never fails for damage."""
-    path.write_bytes(content)
-    assert salvaged(path) == (0, [])
-
-
-def test_a_missing_file_has_no_rows(path: Path) -> None:
-    """Salvaging does not make the file that it looks for."""
-    assert salvaged(path) == (0, [])
-    assert not path.exists()
-
-
-def test_salvaging_changes_nothing_in_the_damaged_file(path: Path) -> None:
-    """It is evidence."""
-    a_long_one(path)
-    before = path.read_bytes()
-    salvaged(path)
-    assert path.read_bytes() == before

@@ -33,7 +33,7 @@ from tests.contracts.world import (
 )
 from wad.clock import SystemClock
 from wad.core.change import Change, PutMark
-from wad.core.errors import Damaged, StateUnwritable, Unavailable
+from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable
 from wad.core.outbox import Sent
 from wad.loops import Loops
 from wad.store import Store, open_store
@@ -138,7 +138,7 @@ async def test_a_failing_batch_leaves_nothing(tmp_path: Path) -> None:
     """Changes and cursor are one transaction."""
     async with opened(tmp_path / "wad.db") as store:
         changes: list[Change] = [*arrival(1), PutMark("", wa_id(1), None, "", 0)]  # type: ignore[arg-type]
-        with pytest.raises(Unavailable):
+        with pytest.raises(InvalidData):
             await store.record(ACC, changes, Cursor("g", 1))
         assert await contents(store) == {}
         assert await store.cursor(ACC) is None

@@ -162,7 +162,8 @@ class Daemon:
 
     def _quarantine_sources(self) -> list[Source]:
         """Who may have set something aside."""
-        return [source for source in [self.store.quarantine] if source is not None]
+        own = [] if self.store.quarantine is None else [self.store.quarantine]
+        return [*own, *(account.kept for account in self.accounts.all())]
 
     @property
     def warnings(self) -> list[str]:

@@ -14,35 +14,44 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from wad.core.errors import Damaged, StateUnwritable, Unavailable, WadError
+from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable, WadError
 
 CHECKED_UP_TO: Final = 64 << 20  # bytes
 LOG_LIMIT: Final = 16 << 20  # bytes that a write-ahead log keeps after a burst
 BUSY_S: Final = 10.0  # seconds to wait for another process's lock
 
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_CORRUPTFS")
+_REFUSED: Final = ("SQLITE_TOOBIG", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_RANGE")
 _UNWRITABLE: Final = (
     "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM", "SQLITE_AUTH",
 )  # fmt: skip
 
 
 def translate_errors(error: sqlite3.Error, path: Path) -> WadError:
-    """What an error of SQLite means for whoever uses the file."""
+    """What an error of SQLite means for whoever uses the file; InvalidData: it is about a value, not about the file."""
     code = getattr(error, "sqlite_errorname", "") or ""
     if code.startswith(_DAMAGED):
         return Damaged(f"{path} is damaged: {error}")
     if code.startswith(_UNWRITABLE):
         return _unwritable(path, str(error))
+    if code.startswith(_REFUSED) or isinstance(error, sqlite3.DataError):
+        return InvalidData(f"{path.name} does not take this value: {error}")
+    if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError) and "bind" in str(
+        error
+    ):
+        return InvalidData(f"{path.name} does not take a value of this type: {error}")
     return Unavailable(f"{path}: {error}")
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+    """Turn SQLite's errors into ours, and those of Python's values that SQLite cannot hold into InvalidData."""
     try:
         yield
     except sqlite3.Error as error:
         raise translate_errors(error, path) from error
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise InvalidData(f"{path.name} does not take this value: {error}") from error
 
 
 @contextmanager

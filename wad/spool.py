@@ -15,12 +15,12 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Final, NamedTuple
 
 import msgspec
 
-from wad.core import event as words
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData
 from wad.database import open_database, transaction, translated
 
 _SCHEMA: Final = """
@@ -50,6 +50,16 @@ CREATE TABLE names ( -- of contacts, as they were told last
     name    TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+_SET_ASIDE: Final = """
+CREATE TABLE set_aside ( -- rows that the daemon could not record
+    seq      INTEGER PRIMARY KEY,
+    since_ms INTEGER NOT NULL,
+    reason   TEXT NOT NULL
+);
+"""
+_AT_ONCE: Final = 16 << 20  # bytes of translations that are read at once
+_KEPT: Final = "event IS NULL OR seq IN (SELECT seq FROM set_aside)"
+"""Rows that are in no thread, or not whole: an operator decides about them, and they are never pruned."""
 _INSERT: Final = (
     "INSERT INTO events (received_ms, kind, wa_id, raw, event, reason) VALUES (?,?,?,?,?,?)"
 )
@@ -78,11 +88,29 @@ class Arrival(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Counts(NamedTuple):
+    """Rows without a translation, and rows with one that could not be recorded."""
+
+    untranslated: int
+    set_aside: int
+
+
 class Mark(msgspec.Struct, frozen=True):
     """How far the library's list of messages was compared with the spool: row of the list, row of the spool."""
 
     listed: int
     seq: int
+
+
+class KeptRow(msgspec.Struct, frozen=True):
+    """A row that was not recorded, without what it holds; `reason` says why, `size` is in bytes."""
+
+    seq: int
+    received_ms: int
+    kind: str
+    wa_id: str
+    reason: str
+    size: int
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -111,7 +139,8 @@ class Spool:
 
         Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
         """
-        db = open_database(path, (_SCHEMA, _HEARD, _NAMES))
+        db = open_database(path, (_SCHEMA, _HEARD, _NAMES, _SET_ASIDE))
+        db.text_factory = _text
         try:
             with translated(path):
                 db.execute("INSERT OR IGNORE INTO meta VALUES ('generation', ?)", (draw(),))
@@ -163,19 +192,80 @@ class Spool:
                     db.execute(_INSERT, _fields(one))
             return _last_number(db)
 
-    def after(self, seq: int, limit: int) -> list[Row]:
-        """The next rows after `seq`, without their raw bytes: who records needs only the translation."""
-        return self._rows("x''", "seq > ?", seq, limit)
+    def after(self, seq: int, limit: int, size: int = _AT_ONCE) -> list[Row]:
+        """The next rows after `seq`, without their raw bytes: who records needs only the translation.
+
+        No more than fit into `size` bytes, but at least one.
+        """
+        query = (
+            "SELECT seq, received_ms, kind, wa_id, x'', event, reason FROM events"
+            " WHERE seq > ? ORDER BY seq LIMIT ?"
+        )
+        found: list[Row] = []
+        with self._using() as db, closing(db.execute(query, (seq, limit))) as rows:
+            for row in rows:
+                found.append(Row(*row))
+                size -= len(row[5] or b"")
+                if size <= 0:
+                    break
+        return found
+
+    def row(self, seq: int) -> Row | None:
+        """One row, whole."""
+        query = "SELECT seq, received_ms, kind, wa_id, raw, event, reason FROM events WHERE seq = ?"
+        with self._using() as db:
+            row = db.execute(query, (seq,)).fetchone()
+            return None if row is None else Row(*row)
+
+    # --- rows that were not recorded ----------------------------------------------------------------
+
+    def set_aside(self, seq: int, reason: str, now_ms: int) -> None:
+        """Remember that this row could not be recorded, and why.  It stays until an operator decides."""
+        with self._using() as db:
+            db.execute("INSERT OR REPLACE INTO set_aside VALUES (?,?,?)", (seq, now_ms, reason))
+
+    def kept(self, limit: int) -> list[KeptRow]:
+        """The newest rows that have no translation or were set aside."""
+        query = (
+            "SELECT e.seq, e.received_ms, e.kind, e.wa_id, coalesce(a.reason, e.reason),"
+            " length(e.raw) + coalesce(length(e.event), 0)"
+            " FROM events AS e LEFT JOIN set_aside AS a ON a.seq = e.seq"
+            " WHERE e.seq IN (SELECT seq FROM events WHERE event IS NULL UNION SELECT seq FROM set_aside)"
+            " ORDER BY e.seq DESC LIMIT ?"
+        )
+        with self._using() as db:
+            return [KeptRow(*row) for row in db.execute(query, (limit,))]
+
+    def counts(self) -> Counts:
+        """How many rows have no translation, and how many have one and were set aside."""
+        with self._using() as db:
+            untranslated = db.execute("SELECT count(*) FROM events WHERE event IS NULL").fetchone()
+            aside = db.execute(
+                "SELECT count(*) FROM set_aside JOIN events USING (seq) WHERE event IS NOT NULL"
+            ).fetchone()
+            return Counts(int(untranslated[0]), int(aside[0]))
+
+    def recorded(self, seq: int, event: bytes) -> None:
+        """A row that was kept is recorded now, as this event: it is pruned like any other."""
+        with self._using() as db, transaction(db):
+            db.execute("UPDATE events SET event = ?, reason = '' WHERE seq = ?", (event, seq))
+            db.execute("DELETE FROM set_aside WHERE seq = ?", (seq,))
+
+    def drop(self, seq: int) -> bool:
+        """Delete a row that was kept, for good; whether it was there."""
+        with self._using() as db, transaction(db):
+            found = db.execute(f"DELETE FROM events WHERE seq = ? AND ({_KEPT})", (seq,)).rowcount
+            db.execute("DELETE FROM set_aside WHERE seq = ?", (seq,))
+            return found > 0
 
     def untranslated_rows(self, limit: int, after: int = 0) -> list[Row]:
         """Rows without a translation, whole."""
-        return self._rows("raw", "event IS NULL AND seq > ?", after, limit)
-
-    def _rows(self, raw: str, where: str, seq: int, limit: int) -> list[Row]:
-        columns = f"seq, received_ms, kind, wa_id, {raw}, event, reason"
-        query = f"SELECT {columns} FROM events WHERE {where} ORDER BY seq LIMIT ?"
+        query = (
+            "SELECT seq, received_ms, kind, wa_id, raw, event, reason FROM events"
+            " WHERE event IS NULL AND seq > ? ORDER BY seq LIMIT ?"
+        )
         with self._using() as db:
-            return [Row(*row) for row in db.execute(query, (seq, limit))]
+            return [Row(*row) for row in db.execute(query, (after, limit))]
 
     def last_seq(self) -> int:
         """The newest row's number, 0 when there never was one; pruning does not take it back."""
@@ -186,7 +276,8 @@ class Spool:
         """How many rows wait after a cursor, and since when the oldest does."""
         query = "SELECT count(*), min(received_ms) FROM events INDEXED BY waiting WHERE seq > ?"
         with self._using() as db:
-            return Backlog(*db.execute(query, (after_seq,)).fetchone())
+            rows, oldest_ms = db.execute(query, (after_seq,)).fetchone()
+            return Backlog(rows, oldest_ms if isinstance(oldest_ms, int) else None)
 
     def has_ids(self, ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are among the rows, or belonged to messages that carried nothing to keep."""
@@ -200,10 +291,16 @@ class Spool:
     # --- the comparison with the library's own list (wad/engine/lost.py) --------------------------
 
     def mark(self) -> Mark | None:
-        """Up to where the comparison was made; None: never."""
+        """Up to where the comparison was made; None: never, or it cannot be read."""
         with self._using() as db:
             row = db.execute("SELECT value FROM meta WHERE key = 'compared'").fetchone()
-            return None if row is None else msgspec.json.decode(row[0], type=Mark)
+        if row is None:
+            return None
+        try:
+            with decoding("the mark in the spool"):
+                return msgspec.json.decode(row[0], type=Mark)
+        except InvalidData:
+            return None
 
     def compared(self, mark: Mark, lost: Iterable[Arrival] = ()) -> int:
         """Remember how far the comparison got, together with the messages that it found missing; the newest row.
@@ -248,17 +345,12 @@ class Spool:
             db.executemany("INSERT OR REPLACE INTO names VALUES (?,?)", rows)
             return _last_number(db)
 
-    def untranslated(self) -> int:
-        """How many rows have no translation."""
-        with self._using() as db:
-            return int(db.execute("SELECT count(*) FROM events WHERE event IS NULL").fetchone()[0])
-
     def prune(self, up_to_seq: int, before_ms: int, limit: int) -> int:
-        """Delete recorded rows (up to the cursor) received before a time; never untranslated ones.  How many."""
+        """Delete recorded rows (up to the cursor) received before a time; never those that were kept.  How many."""
         with self._using() as db:
             return db.execute(
                 "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE seq <= ? AND received_ms < ?"
-                " AND event IS NOT NULL ORDER BY seq LIMIT ?)",
+                f" AND NOT ({_KEPT}) ORDER BY seq LIMIT ?)",
                 (up_to_seq, before_ms, limit),
             ).rowcount
 
@@ -271,6 +363,11 @@ class Spool:
         """Let go of the file.  Idempotent."""
         with self._lock:
             self._db.close()
+
+
+def _text(data: bytes) -> str:
+    """A column as text, whatever a damaged page holds: it must not keep the other rows from being read."""
+    return data.decode(errors="replace")
 
 
 def _is_known(db: sqlite3.Connection, one: Arrival) -> bool:
@@ -288,79 +385,3 @@ def _fields(one: Arrival) -> tuple[int, str, str, bytes, bytes | None, str]:
 def _last_number(db: sqlite3.Connection) -> int:
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
     return int(row[0]) if row else 0
-
-
-# --- a damaged spool ------------------------------------------------------------------------------
-
-_STRIDE: Final = 1024  # rows read at once
-_GUESS: Final = 1_000_000  # rows to look for where even their number cannot be read
-_TRIES: Final = 200_000  # reads after which a file counts as read out; a few seconds
-
-
-def salvage(damaged: Path, into: Spool, after_seq: int) -> int:
-    """Copy the rows after `after_seq` that can still be read out of a damaged spool; how many.
-
-    Best effort: what cannot be read stays in the damaged file.  Rows get new numbers, in the old order.  A row whose
-    translation was damaged becomes an untranslated one.  Raises only what `into` raises.
-    """
-    try:
-        old = sqlite3.connect(f"file:{quote(str(damaged))}?mode=ro", uri=True)
-    except sqlite3.Error:
-        return 0
-    with closing(old):
-        old.text_factory = lambda data: data.decode(errors="replace")
-        return sum(into.append_rows(rows) for rows in _readable(old, after_seq))
-
-
-def _readable(old: sqlite3.Connection, after_seq: int) -> Iterator[list[tuple[Any, ...]]]:
-    """Every row that can be read, in order; a stretch that cannot is halved until the bad rows stand alone."""
-    query = "SELECT received_ms, kind, wa_id, raw, event, reason FROM events WHERE seq > ? AND seq <= ? ORDER BY seq"
-    last = _last_seq(old, after_seq)
-    stretches = [(low, min(low + _STRIDE, last)) for low in range(after_seq, last, _STRIDE)]
-    stretches.reverse()  # the next one is at the end
-    tries = 0
-    while stretches and tries < _TRIES:
-        low, high = stretches.pop()
-        tries += 1
-        try:
-            rows = old.execute(query, (low, high)).fetchall()
-        except sqlite3.Error:
-            if high - low > 1:
-                middle = (low + high) // 2
-                stretches += [(middle, high), (low, middle)]
-            continue
-        yield [_mended(row) for row in rows if _whole(row)]
-
-
-def _last_seq(old: sqlite3.Connection, after_seq: int) -> int:
-    """The number up to which it is worth looking for rows."""
-    try:
-        old.execute("SELECT 1 FROM events LIMIT 0")
-    except sqlite3.Error:
-        return after_seq  # not even the table is known
-    for query in (
-        "SELECT seq FROM sqlite_sequence WHERE name = 'events'",
-        "SELECT max(seq) FROM events",
-    ):
-        try:
-            row = old.execute(query).fetchone()
-        except sqlite3.Error:
-            continue
-        if row and isinstance(row[0], int):
-            return row[0]
-    return after_seq + _GUESS
-
-
-def _whole(row: tuple[Any, ...]) -> bool:
-    kinds = ((int,), (str,), (str,), (bytes,), (bytes, type(None)), (str,))
-    return all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True))
-
-
-def _mended(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    *start, event, reason = row
-    if event is not None:
-        try:
-            words.decode(event)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return (*start, None, f"its translation was damaged: {error}")
-    return (*start, event, reason)

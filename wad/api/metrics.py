@@ -81,6 +81,8 @@ _ROWS: Final = (
     _Row("receipts", "Receipts for our messages.", lambda a, _: a.inbound.receipts, counter=True),
     _Row("messages_lost", "Messages that are known to be lost.", lambda a, _: a.inbound.lost),
     _Row("untranslated_rows", "Received rows without words of ours.", lambda a, _: a.inbound.untranslated),
+    _Row("set_aside_rows", "Received rows that could not be recorded whole.", lambda a, _: a.inbound.set_aside),
+    _Row("copies", "Copies of damaged files beside the account's.", lambda a, _: len(a.kept.copies)),
     _Row("backlog_rows", "Received rows that wait to be stored.", lambda a, _: a.inbound.backlog),
     _Row("lag_seconds", "Age of the oldest row that waits.", _lag, total=_greatest),
     _Row("store_failing", "1 while what was received cannot be stored.", lambda a, _: bool(a.inbound.error)),

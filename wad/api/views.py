@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 class InboundView(msgspec.Struct, frozen=True, kw_only=True):
     """How far the account's spool is recorded.  `backlog` rows wait, the oldest for `oldest_s` seconds.
 
-    `untranslated` rows, and `skipped` items of history since the start, have no words of ours.  `lost` messages are
-    known to have been lost; each shows in its thread.
+    `untranslated` rows, and `skipped` items of history since the start, have no words of ours.  `set_aside` rows could
+    not be recorded, or not whole: `wadctl quarantine list`.  `lost` messages are known to be lost; each shows in its
+    thread.
     """
 
     backlog: int
@@ -39,6 +40,7 @@ class InboundView(msgspec.Struct, frozen=True, kw_only=True):
     recorded: int
     duplicates: int
     untranslated: int
+    set_aside: int
     skipped: int
     lost: int | None
     error: str
@@ -271,6 +273,7 @@ _NOTHING_HERE: Final = InboundView(
     recorded=0,
     duplicates=0,
     untranslated=0,
+    set_aside=0,
     skipped=0,
     lost=None,
     error="",
@@ -325,6 +328,7 @@ def _inbound_view(account: Account) -> InboundView:
         recorded=inbound.recorded,
         duplicates=inbound.duplicates,
         untranslated=inbound.untranslated,
+        set_aside=inbound.set_aside,
         skipped=inbound.skipped,
         lost=inbound.lost,
         error=inbound.error,

@@ -6,6 +6,7 @@ in the same store.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import assert_never
 
 from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
@@ -18,6 +19,7 @@ from wad.core.event import (
     Mark,
     MessageReceived,
     ReceiptReceived,
+    Told,
 )
 from wad.core.identity import Aliases, canonical, document_id, fingerprint, stable_key
 from wad.core.jid import Jid, JidKind, ThreadId
@@ -41,11 +43,19 @@ def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Ch
             assert_never(event)
 
 
+def parts(event: Event, seen: int) -> Iterator[tuple[Told, int]]:
+    """The items of a chunk of history, or the event itself, each with the time at which it counts as seen."""
+    if not isinstance(event, HistoryReceived):
+        yield event, seen
+        return
+    yield from zip(event.events, range(seen - len(event.events), seen), strict=True)
+
+
 def _history(account: str, event: HistoryReceived, aliases: Aliases, seen: int) -> list[Change]:
     """Its events in their order, all of them seen before whatever comes next."""
     known = dict(aliases)
     changes: list[Change] = []
-    for number, part in enumerate(event.events, seen - len(event.events)):
+    for part, number in parts(event, seen):
         for change in plan(account, part, known, number):
             if isinstance(change, PutAlias):
                 known[change.lid] = change.pn

@@ -45,6 +45,7 @@ from wad.engine.port import (
     Spooled,
 )
 from wad.engine.process import Process
+from wad.engine.retranslation import retranslated
 from wad.home import Home
 
 log = logging.getLogger(__name__)
@@ -159,6 +160,10 @@ class NeonizeEngine:
     async def write_session(self, file: Path, session: Carried) -> None:
         """Let the library make its tables, in a process of its own, and fill them."""
         await asyncio.to_thread(adopt.write, file, session, self._environ())
+
+    async def translate(self, kind: str, raw: bytes) -> bytes | None:
+        """A row's bytes as an encoded event, in a process of its own."""
+        return await asyncio.to_thread(retranslated, kind, raw, self._environ())
 
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """What the session's database knows of an attempt (only true once the worker is gone)."""

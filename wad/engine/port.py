@@ -180,6 +180,13 @@ class Engine(Protocol):
         """
         ...
 
+    async def translate(self, kind: str, raw: bytes) -> bytes | None:
+        """A row's bytes as an encoded event, with today's code; None where they carry nothing to keep.
+
+        Raises BadInput (still not to be translated), NotSupported, EngineFailure.
+        """
+        ...
+
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """Under which WhatsApp id an attempt with this secret may have left; None: it did not.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from wad.clock import Clock, SystemClock
 from wad.core import connection
 from wad.core import event as words
+from wad.core.errors import NotSupported
 from wad.core.event import (
     ChatReceived,
     Content,
@@ -80,6 +81,10 @@ class SimulatorEngine:
     async def write_session(self, file: Path, session: Carried) -> None:
         """A simulated session has no keys: whoever it was, it is paired."""
         write_file(file, _SESSION_MARK)
+
+    async def translate(self, kind: str, raw: bytes) -> bytes | None:
+        """What is simulated has no bytes of a library."""
+        raise NotSupported("the simulator translates nothing")
 
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """Under which id an attempt left."""

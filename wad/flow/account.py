@@ -10,12 +10,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from wad.clock import Clock, stamp
+from wad.copies import mark_saved
 from wad.core import connection
 from wad.core.autoreply import AutoReply
 from wad.core.connection import Patience, State, Status, step
@@ -30,13 +32,15 @@ from wad.engine import Engine
 from wad.engine.port import FileDamaged, Held, Identity, Receipts, Report, Spooled, Worker
 from wad.flow.bus import Bus
 from wad.flow.inbound import Answer, Inbound
+from wad.flow.kept import Kept
 from wad.flow.recent import Recent
 from wad.home import AccountCard, Home
 from wad.loops import Loop, Loops, shown
-from wad.spool import Spool, salvage
+from wad.salvage import Salvaged, salvage
+from wad.spool import Spool
 from wad.store import Store
 from wad.store.places import OneMachine, Places
-from wad.store.port import AccountStatus
+from wad.store.port import AccountStatus, Cursor
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +123,8 @@ class Account:
             on_answer=lambda answer: self.on_answer(answer),
             on_damaged=self._spool_damaged,
         )
+
+        self.kept = Kept(home, around.engine, self.inbound)
 
     @property
     def home(self) -> Home:
@@ -353,6 +359,7 @@ class Account:
             found.append(self._problem("held", self.held))
         if self.unsent:
             found.append(self._problem("unsent", self.unsent))
+        found += self.kept.problems
         if self.worker is not None and self.worker.receipts is Receipts.EARLY:
             text = "receipts are early: a worker that is killed may lose what just arrived"
             found.append(self._problem("receipts_early", text))
@@ -384,6 +391,7 @@ class Account:
     async def run(self, loop: Loop) -> None:
         """Keep worker and status in line, for ever."""
         self._loop = loop
+        await self.kept.look()
         while True:
             self._changed.clear()
             if self._damaged is not None and self.worker is None:
@@ -481,6 +489,7 @@ class Account:
         damaged, self._damaged = self._damaged, None
         assert damaged is not None
         try:
+            known = await self._around.store.cursor(self.id)
             aside = await asyncio.to_thread(
                 self._home.set_aside, self._home.path / damaged.name, self._stamp()
             )
@@ -493,24 +502,33 @@ class Account:
                         " or pair again"
                     )
                 )
+                await self.kept.look()
                 return
             self.inbound.close()
-            saved = await asyncio.to_thread(self._salvage, aside)
-            self.warn(f"{damaged.why}; it was set aside as {aside.name}, {saved} rows were saved")
+            saved = await asyncio.to_thread(self._salvage, aside, known)
+            whole = "" if saved.complete else "; others could not be read"
+            self.warn(
+                f"{damaged.why}; it was set aside as {aside.name}, {saved.rows} rows that were not"
+                f" recorded yet were saved{whole}"
+            )
         except WadError as error:
             self.warn(f"cannot set {damaged.name} aside: {error}")
+        await self.kept.look()
         self.inbound.wake()
         self.tell(connection.Ended(damaged.why))
 
     def _stamp(self) -> str:
         return stamp(self.clock)
 
-    def _salvage(self, aside: Path) -> int:
-        fresh = Spool.open(self._home.spool_db)
-        try:
-            return salvage(aside, fresh, 0)
-        finally:
-            fresh.close()
+    def _salvage(self, aside: Path, known: Cursor | None) -> Salvaged:
+        def recorded(generation: str) -> int:
+            return known.seq if known is not None and known.generation == generation else 0
+
+        with closing(Spool.open(self._home.spool_db)) as fresh:
+            saved = salvage(aside, fresh, recorded)
+        if saved.complete:
+            mark_saved(aside)
+        return saved
 
     # --- publishing -----------------------------------------------------------------------------------
 

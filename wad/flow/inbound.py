@@ -10,24 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from wad.clock import Clock
-from wad.core import event as words
-from wad.core.change import Change, PutAlias, PutChat, PutMark, PutMessage
-from wad.core.errors import Damaged
+from wad.core.change import Change
+from wad.core.errors import BadInput, Damaged
 from wad.core.message import Message
-from wad.core.plan import plan
 from wad.flow.bus import Bus
+from wad.flow.planned import ITEM_FAULTS, Planned, planned, reason_of
 from wad.loops import Loop
-from wad.spool import Row, Spool
+from wad.spool import KeptRow, Row, Spool
 from wad.store import Store
-from wad.store.port import Cursor
+from wad.store.port import Cursor, Recorded
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +91,13 @@ class Inbound:
         self._news = asyncio.Event()
         self._pruned_at = clock.monotonic()
         self._loop: Loop | None = None
+        self._noted = (0, "")
         self.backlog = 0
         self.oldest_ms: int | None = None
         self.recorded = 0
         self.duplicates = 0
         self.untranslated = 0
+        self.set_aside = 0
         self.skipped = 0
         self.receipts = 0
         self.history = HistoryCount()
@@ -155,7 +156,7 @@ class Inbound:
             # Another generation is another file: its rows are numbered anew, and all of them are to be read.
             same = known is not None and known.generation == self._spool.generation
             self._cursor = known if same and known else Cursor(self._spool.generation, 0)
-            self.untranslated = await asyncio.to_thread(self._spool.untranslated)
+            await self.recount()
         if self._aliases is None:
             self._aliases = await self._store.aliases(self._account)
             self.lost = (await self._store.totals(self._account)).lost
@@ -176,17 +177,78 @@ class Inbound:
 
     async def _record(self, spool: Spool, rows: list[Row]) -> None:
         # On a thread: one row may be a chunk of history with thousands of messages.
-        planned = await asyncio.to_thread(self._plan, rows)
-        cursor = Cursor(spool.generation, rows[-1].seq)
-        done = await self._store.record(self._account, planned.changes, cursor)
+        await self._put(spool, await asyncio.to_thread(self._plan, rows))
+
+    async def _put(self, spool: Spool, found: list[Planned]) -> None:
+        """Record rows and move the cursor.  What the store refuses is halved until the one item stands alone."""
+        cursor = Cursor(spool.generation, found[-1].row.seq)
+        await self._set_aside(spool, found)
+        try:
+            done = await self._store.record(self._account, _changes(found), cursor)
+        except ITEM_FAULTS:
+            if len(found) > 1:
+                middle = len(found) // 2
+                await self._put(spool, found[:middle])
+                await self._put(spool, found[middle:])
+                return
+            log.exception("a row cannot be recorded whole", extra={"account": self._account})
+            done = await self._put_items(found[0])
+            await self._set_aside(spool, found)
+            await self._store.record(self._account, (), cursor)
         self._cursor = cursor
+        if any(one.row.event is None for one in found):
+            await self.recount()
+        self._count(found, done)
+
+    async def _put_items(self, one: Planned) -> Recorded:
+        """Record those items of a row that the store takes; the others are refused."""
+        waiting, one.items = [one.items], []
+        done = Recorded((), 0)
+        while waiting:
+            items = waiting.pop()
+            changes = [change for item in items for change in item]
+            try:
+                more = await self._store.record(self._account, changes)
+            except ITEM_FAULTS as error:
+                if len(items) == 1:
+                    one.refused.append(reason_of(error))
+                else:
+                    middle = len(items) // 2
+                    waiting += [items[middle:], items[:middle]]
+                continue
+            one.items += items
+            done = Recorded(
+                done.new + more.new, done.known + more.known, done.changed + more.changed, done.lost + more.lost
+            )  # fmt: skip
+        return done
+
+    async def _set_aside(self, spool: Spool, found: list[Planned]) -> None:
+        """Write down which rows are not recorded whole, before the cursor moves past them."""
+        for one in found:
+            if (reason := one.reason) == one.noted:
+                continue
+            one.noted = reason
+            if self._noted != (one.row.seq, reason):  # unless it is only tried again
+                self._noted = (one.row.seq, reason)
+                extra = {"account": self._account}
+                log.error("row %d of the spool is set aside: %s", one.row.seq, reason, extra=extra)
+            now = self._clock.wall_ms()
+            await asyncio.to_thread(spool.set_aside, one.row.seq, reason, now)
+            await self.recount()
+
+    async def recount(self) -> None:
+        """Count the rows that an operator is to look at."""
+        if self._spool is not None:
+            self.untranslated, self.set_aside = await asyncio.to_thread(self._spool.counts)
+
+    def _count(self, found: list[Planned], done: Recorded) -> None:
         self.recorded += len(done.new)
         self.duplicates += done.known
-        self.untranslated += sum(row.event is None for row in rows)
-        self.skipped += planned.skipped
-        self.receipts += planned.receipts
-        self.last_event_ms = rows[-1].received_ms
-        self._count_history(planned, done.new)
+        self.skipped += sum(one.skipped for one in found)
+        self.receipts += sum(one.receipts for one in found)
+        if isinstance(received_ms := found[-1].row.received_ms, int):
+            self.last_event_ms = received_ms
+        self._count_history(found, done.new)
         for message in done.new:
             self.saw_message(message.at_ms)
             self._tell(
@@ -195,39 +257,67 @@ class Inbound:
         for message in done.changed:
             self._tell(f"a {message.content.kind} changed", message)
         self._on_recorded(list(done.new))
-        if planned.asked:
-            new = Counter(m.thread for m in done.new if m.id in planned.history)
-            self._on_answer(Answer(frozenset(planned.threads), new))
+        if answers := [one for one in found if one.asked]:
+            ids = {ident for one in found for ident in one.history or ()}
+            new = Counter(message.thread for message in done.new if message.id in ids)
+            self._on_answer(Answer(frozenset().union(*(one.threads for one in answers)), new))
         self.lost = (self.lost or 0) + done.lost
+
+    # --- rows that were kept for an operator --------------------------------------------------------
+
+    async def kept(self, limit: int) -> list[KeptRow]:
+        """The newest of them."""
+        spool = await self._opened()
+        return await asyncio.to_thread(spool.kept, limit)
+
+    async def row(self, seq: int) -> Row | None:
+        """One row, whole."""
+        spool = await self._opened()
+        return await asyncio.to_thread(spool.row, seq)
+
+    async def record_again(self, row: Row, event: bytes) -> int:
+        """Record a kept row as this event; how many messages are new.  Raises BadInput where that fails again."""
+        spool = await self._opened()
+        again = msgspec.structs.replace(row, event=event)
+        (found,) = await asyncio.to_thread(self._plan, [again])
+        done = await self._put_items(found)
+        self._count([found], done)
+        if reason := found.reason:
+            raise BadInput(reason)
+        await asyncio.to_thread(spool.recorded, row.seq, event)
+        await self.recount()
+        return len(done.new)
+
+    async def drop(self, seq: int) -> bool:
+        """Delete a kept row for good; whether it was there."""
+        spool = await self._opened()
+        found = await asyncio.to_thread(spool.drop, seq)
+        await self.recount()
+        return found
 
     def saw_message(self, at_ms: int) -> None:
         """There is a message of this time."""
         if at_ms > (self.last_message_ms or 0):
             self.last_message_ms = at_ms
 
-    def _count_history(self, planned: _Planned, new: tuple[Message, ...]) -> None:
-        if planned.chunk is None:
+    def _count_history(self, found: list[Planned], new: tuple[Message, ...]) -> None:
+        chunks = [ids for one in found if (ids := one.history) is not None]
+        if not chunks:
             return
-        recorded = sum(message.id in planned.history for message in new)
+        told = set().union(*chunks)
+        recorded = sum(message.id in told for message in new)
         self.history.recorded += recorded
-        self.history.known += len(planned.history) - recorded
+        self.history.known += len(told) - recorded
         self.history.last_ms = self._clock.wall_ms()
-        self.history.last_messages = planned.chunk
+        self.history.last_messages = len(chunks[-1])
 
-    def _plan(self, rows: list[Row]) -> _Planned:
+    def _plan(self, rows: list[Row]) -> list[Planned]:
         assert self._aliases is not None
-        planned = _Planned()
+        found = []
         for row in rows:
-            if row.event is None:
-                continue
-            event = self._event(row)
             self._seen = _seen_after(self._seen, row)
-            changes = plan(self._account, event, self._aliases, self._seen)
-            for change in changes:
-                if isinstance(change, PutAlias):
-                    self._aliases[change.lid] = change.pn
-            planned.take(event, changes)
-        return planned
+            found.append(planned(self._account, row, self._aliases, self._seen))
+        return found
 
     def _tell(self, text: str, message: Message) -> None:
         self._bus.publish(
@@ -238,14 +328,6 @@ class Inbound:
             thread=message.thread,
             wa_id=message.wa_id,
         )
-
-    @staticmethod
-    def _event(row: Row) -> words.Event:
-        assert row.event is not None
-        try:
-            return words.decode(row.event)
-        except (msgspec.ValidationError, msgspec.DecodeError) as error:
-            raise Damaged(f"row {row.seq} of the spool cannot be read: {error}") from error
 
     async def _prune(self) -> None:
         now = self._clock.monotonic()
@@ -260,44 +342,8 @@ class Inbound:
                 self._loop.turn()
 
 
-@dataclass(slots=True)
-class _Planned:
-    """The changes of some rows.
-
-    `skipped` items of history had no words of ours, `history` are the ids of its messages, `chunk` the number of those
-    in the last chunk.  `asked`: some of it answers a question of ours, about these `threads`.
-    """
-
-    changes: list[Change] = field(default_factory=list)
-    skipped: int = 0
-    receipts: int = 0
-    history: set[str] = field(default_factory=set)
-    chunk: int | None = None
-    asked: bool = False
-    threads: set[str] = field(default_factory=set)
-
-    def take(self, event: words.Event, changes: list[Change]) -> None:
-        """What one event asks for."""
-        self.changes += changes
-        self.receipts += sum(isinstance(change, PutMark) for change in changes)
-        if isinstance(event, words.HistoryReceived):
-            told = [change.message.id for change in changes if isinstance(change, PutMessage)]
-            self.skipped += event.skipped
-            self.history.update(told)
-            self.chunk = len(told)
-            if event.asked:
-                self.asked = True
-                self.threads.update(_threads(changes))
-
-
-def _threads(changes: list[Change]) -> Iterator[str]:
-    """The threads that these changes are about."""
-    for change in changes:
-        match change:
-            case PutMessage(message):
-                yield message.thread
-            case PutChat():
-                yield change.thread
+def _changes(found: list[Planned]) -> list[Change]:
+    return [change for one in found for change in one.changes]
 
 
 def _seen_after(previous: int, row: Row) -> int:
@@ -306,4 +352,5 @@ def _seen_after(previous: int, row: Row) -> int:
     The row's number tells rows of one millisecond apart, also for another process that goes on in the middle of one.
     Where its last three digits begin anew, or the clock was set back, the row before decides.
     """
-    return max(previous + 1, row.received_ms * 1000 + row.seq % 1000)
+    received_ms = row.received_ms if isinstance(row.received_ms, int) else 0
+    return max(previous + 1, received_ms * 1000 + row.seq % 1000)

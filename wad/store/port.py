@@ -172,6 +172,8 @@ class Store(Protocol):
     ) -> Recorded:
         """Apply changes in order, then move the account's cursor.  Atomic, idempotent.
 
+        Raises InvalidData where a change holds what no store can keep; nothing was done then.
+
         The order of changes does not matter for what readers see, nor does repetition, nor how they are cut into calls;
         only which document id a message got, where it was told under several addresses, and contradictory aliases
         (the latest wins) depend on it.

@@ -1,0 +1,155 @@
+"""What can be saved of a damaged spool: the rows that can still be read and are in no store yet."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+from wad.core.errors import InvalidData
+from wad.core.event import decode
+from wad.spool import Spool
+
+_STRIDE: Final = 1024  # rows that are asked for at once
+_AT_ONCE: Final = 16 << 20  # bytes that are held at once
+_GUESS: Final = 1_000_000  # rows to look for where even their number cannot be read
+_TRIES: Final = 200_000  # reads after which a file counts as read out; a few seconds
+_COLUMNS: Final = "seq, received_ms, kind, wa_id, raw, event, reason"
+
+_Row = tuple[Any, ...]
+
+
+class Salvaged(NamedTuple):
+    """How many rows were copied, and whether these are all that a store does not have yet."""
+
+    rows: int
+    complete: bool
+
+
+def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salvaged:
+    """Copy out of a damaged spool what can still be read and was not recorded yet.
+
+    `recorded(generation)` is the number up to which the rows of this file were recorded; of those, only the ones that
+    were kept for an operator are copied.  Best effort: what cannot be read stays in the damaged file.  Rows get new
+    numbers, in the old order.  A row whose translation was damaged becomes an untranslated one.
+    Raises only what `into` raises.
+    """
+    try:
+        old = sqlite3.connect(f"file:{quote(str(damaged))}?mode=ro", uri=True)
+    except sqlite3.Error:
+        return Salvaged(0, complete=False)
+    with closing(old):
+        old.text_factory = lambda data: data.decode(errors="replace")
+        reading = _Reading(old)
+        generation = reading.generation()
+        after = 0 if generation is None else recorded(generation)
+        found = chain(reading.kept(after), reading.after(after))
+        rows = sum(into.append_rows(some) for some in found if some)
+        return Salvaged(rows, reading.complete)
+
+
+class _Reading:
+    """What is read of a damaged file; `complete` until something in it could not be."""
+
+    def __init__(self, old: sqlite3.Connection) -> None:
+        self._old = old
+        self.complete = True
+
+    def generation(self) -> str | None:
+        """Which file it is; None where that cannot be read."""
+        rows = self._all("SELECT value FROM meta WHERE key = 'generation'")
+        if rows and isinstance(rows[0][0], str):
+            return rows[0][0]
+        self.complete = False
+        return None
+
+    def kept(self, up_to: int) -> Iterator[list[_Row]]:
+        """The rows up to this one that were kept for an operator, one at a time."""
+        numbers = {*self._all("SELECT seq FROM events WHERE event IS NULL AND seq <= ?", up_to)}
+        if self._all("SELECT 1 FROM sqlite_schema WHERE name = 'set_aside'"):
+            numbers.update(self._all("SELECT seq FROM set_aside WHERE seq <= ?", up_to))
+        for (number,) in sorted(numbers):
+            yield self._whole(self._all(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", number))
+
+    def _all(self, query: str, *values: int) -> list[_Row]:
+        try:
+            return self._old.execute(query, values).fetchall()
+        except sqlite3.Error:
+            self.complete = False
+            return []
+
+    def after(self, seq: int) -> Iterator[list[_Row]]:
+        """Every later row that can be read, in order; a stretch that cannot is halved until bad rows stand alone."""
+        query = f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq"
+        last = self._last(seq)
+        stretches = [(low, min(low + _STRIDE, last)) for low in range(seq, last, _STRIDE)]
+        stretches.reverse()  # the next one is at the end
+        tries = 0
+        while stretches and tries < _TRIES:
+            low, high = stretches.pop()
+            tries += 1
+            rows: list[_Row] = []
+            size = 0
+            try:
+                for row in self._old.execute(query, (low, high)):
+                    rows.append(row)
+                    low, size = row[0], size + _size(row)
+                    if size > _AT_ONCE:
+                        yield self._whole(rows)
+                        rows, size = [], 0
+            except sqlite3.Error:
+                if high - low > 1:
+                    middle = (low + high) // 2
+                    stretches += [(middle, high), (low, middle)]
+                else:
+                    self.complete = False
+            yield self._whole(rows)
+        if stretches:
+            self.complete = False
+
+    def _last(self, seq: int) -> int:
+        """The number up to which it is worth looking for rows."""
+        complete = self.complete
+        for query in (
+            "SELECT seq FROM sqlite_sequence WHERE name = 'events'",
+            "SELECT max(seq) FROM events",
+        ):
+            rows = self._all(query)
+            if rows and isinstance(rows[0][0], int | None):
+                self.complete = complete
+                return rows[0][0] or seq
+        self.complete = False
+        try:
+            self._old.execute("SELECT 1 FROM events LIMIT 0")
+        except sqlite3.Error:
+            return seq  # not even the table is known
+        return seq + _GUESS
+
+    def _whole(self, rows: list[_Row]) -> list[_Row]:
+        whole = [row[1:] for row in rows if _is_whole(row[1:])]
+        found = [_mended(row) for row in whole]
+        self.complete &= len(whole) == len(rows) and found == whole
+        return found
+
+
+def _size(row: _Row) -> int:
+    return sum(len(value) for value in row if isinstance(value, bytes))
+
+
+def _is_whole(row: _Row) -> bool:
+    kinds = ((int,), (str,), (str,), (bytes,), (bytes, type(None)), (str,))
+    return all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True))
+
+
+def _mended(row: _Row) -> _Row:
+    *start, event, reason = row
+    if event is not None:
+        try:
+            decode(event)
+        except InvalidData as error:
+            return (*start, None, f"its translation was damaged: {error}")
+    return (*start, event, reason)
