@@ -19,6 +19,8 @@ sudo=
 if [ "$(id -u)" != 0 ]; then
     sudo=sudo
     command -v sudo >/dev/null 2>&1 || die "there is no sudo: run 'apt-get install$missing' as root first."
+    sudo -n true 2>/dev/null || (: </dev/tty) 2>/dev/null ||
+        die "sudo asks for a password, and there is no terminal to ask on: run 'sudo apt-get install$missing' first."
 fi
 
 # sudo passes no environment on, hence env.  Another apt-get may be running, as it does on a machine that just booted.

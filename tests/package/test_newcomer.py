@@ -63,18 +63,19 @@ def test_trials_have_an_order_for_each_seed() -> None:
 def _installing(bin_: Path, *tools: str) -> subprocess.CompletedProcess[str]:
     """`packaging/tools.sh` where only these programs are, as a user who is not root."""
     programs = {"id": "echo 1000"} | {
-        "apt-get": 'echo "apt-get $*" >>"$LOG"', "sudo": 'echo "sudo $*" >>"$LOG"; exec "$@"',
-        "env": 'shift; exec "$@"',
+        "apt-get": 'echo "apt-get $*" >>"$LOG"', "env": 'shift; exec "$@"',
+        "sudo": '[ "$1" != -n ] || exit 0; echo "sudo $*" >>"$LOG"; exec "$@"', "asking sudo": "exit 1",
     }  # fmt: skip
     for name in ("id", "env", *tools):
-        (bin_ / name).write_text(f"#!/bin/sh\n{programs[name]}\n")
-        (bin_ / name).chmod(0o755)
+        (bin_ / name.split()[-1]).write_text(f"#!/bin/sh\n{programs[name]}\n")
+        (bin_ / name.split()[-1]).chmod(0o755)
     return subprocess.run(
         [str(_TOOLS), "sh-of-another-world:other-shell", "id:coreutils"],
         env={"PATH": str(bin_), "LOG": str(bin_ / "log")},
         capture_output=True,
         text=True,
         check=False,
+        start_new_session=True,  # no terminal
     )
 
 
@@ -83,6 +84,7 @@ def _installing(bin_: Path, *tools: str) -> subprocess.CompletedProcess[str]:
     [
         ((), "there is no apt-get: install what your system calls them. Not there yet: other-shell\n"),
         (("apt-get",), "there is no sudo: run 'apt-get install other-shell' as root first."),
+        (("apt-get", "asking sudo"), "no terminal to ask on: run 'sudo apt-get install other-shell' first."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_installed_is_named(
