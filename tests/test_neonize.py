@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.world import PATIENT
 from wad.clock import SystemClock
 from wad.core import connection, wire
+from wad.core.errors import EngineFailure, TimedOut
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.core.outgoing import Attachment, AttachmentKind, Text
@@ -24,6 +26,7 @@ from wad.engine.neonize import NeonizeWorker
 from wad.engine.port import EngineOptions, Report
 from wad.engine.process import Process
 from wad.home import Home
+from wad.loops import Loops
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
 SECRET = b"s" * 32
@@ -215,4 +218,55 @@ async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
         worker._writer.write(wire.encode(wire.Request(1, "word", [])))
         async with asyncio.timeout(30):
             assert "code 1" in await worker.ended
-    assert "the look for lost messages failed" in caplog.text
+    assert "look for lost messages failed" in caplog.text
+
+
+@pytest.mark.parametrize("part", ["_outlive", "_tell_of_damage", "_attend"])
+async def test_whatever_fails_beside_a_worker_its_end_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Nobody waits for ever: the process is dead, and what was asked is answered."""
+
+    async def fail(*_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(NeonizeWorker, part, fail)
+    async with a_worker(tmp_path, log_out="'hang'") as worker:
+        asking = asyncio.ensure_future(worker.log_out())
+        async with asyncio.timeout(PATIENT):
+            await asyncio.sleep(0)
+            if part == "_tell_of_damage":
+                await worker.stop(0)
+            assert "the worker was killed" in await worker.ended or part != "_outlive"
+            with pytest.raises(EngineFailure):
+                await asking
+
+
+async def test_a_probe_that_fails_unexpectedly_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that hangs is found out all the same."""
+    tries = 0
+
+    async def call(self: NeonizeWorker, method: str, *_: object, timeout: float) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise KeyError("x")
+        raise TimedOut("no answer")
+
+    monkeypatch.setattr(NeonizeWorker, "_call", call)
+    ours, theirs = socket.socketpair()
+    loops = Loops(SystemClock())
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent)}
+    argv = [sys.executable, "-c", "import time; time.sleep(3600)"]
+    process = Process.start(argv, environ, theirs, lambda line: None)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    options = EngineOptions(tmp_path, probe_every=0.01, loops=loops)
+    worker = NeonizeWorker(
+        Home(tmp_path), process, reader, writer, lambda report: None, options, None
+    )
+    async with asyncio.timeout(PATIENT):
+        assert "did not answer" in await worker.ended
+        await writer.wait_closed()
+    assert (loops.counts["probe", tmp_path.name].faults, tries) == (1, 2)

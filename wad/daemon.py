@@ -102,6 +102,7 @@ class Daemon:
                 probe_every=config.engine.probe_every,
                 probe_timeout=config.engine.probe_timeout,
                 groups=groups if isinstance(groups, Groups) else None,
+                loops=loops,
             ),
         )
         around = Surroundings(

@@ -47,6 +47,7 @@ from wad.engine.port import (
 from wad.engine.process import Process
 from wad.engine.retranslation import retranslated
 from wad.home import Home
+from wad.loops import Loop, Loops
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +194,8 @@ class NeonizeWorker:
         self._options = options
         self._comparison = comparison
         self._comparing: asyncio.Task[None] | None = None
+        self._naming: Loop | None = None
+        self._loops = options.loops or Loops(SystemClock())
         self._asked = 0  # requests so far: the id of the last one
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_words = ""
@@ -219,14 +222,31 @@ class NeonizeWorker:
     # --- its life ---------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        listening = asyncio.create_task(self._listen(), name=f"listen {self._home.id}")
-        probing = asyncio.create_task(self._probe(), name=f"probe {self._home.id}")
-        naming = asyncio.create_task(self._keep_names(), name=f"names {self._home.id}")
+        """Whatever goes wrong here: the process is dead, and `ended` says so."""
+        why = "the daemon lost touch with the worker"
+        try:
+            why = await self._attend()
+        except Exception as error:
+            self._loops.fault("worker", error, account=self._home.id)
+            self._process.kill()
+            await self._process.ended
+        finally:
+            for waiting in self._waiting.values():
+                if not waiting.done():
+                    waiting.set_exception(EngineFailure("the worker is gone"))
+            self.ended.set_result(self._last_words or why)
+
+    async def _attend(self) -> str:
+        """Until it has ended and nobody uses its files any more; how it ended."""
+        account = self._home.id
+        listening = asyncio.create_task(self._listen(), name=f"listen {account}")
+        probing = self._loops.start("probe", self._probe, account=account)
+        naming = self._loops.start("names", self._keep_names, account=account)
         try:
             await self._outlive(listening)
             why = self._process.reason()
         except Exception as error:
-            log.exception("lost touch with a worker", extra={"account": self._home.id})
+            self._loops.fault("worker", error, account=account)
             self._process.kill()
             await self._process.ended
             why = f"{error}; {self._process.reason()}"
@@ -236,17 +256,16 @@ class NeonizeWorker:
             self._writer.close()
             self._socket.close()
         # The files are nobody's once this worker has ended.
-        await naming
+        if self._naming is not None:
+            self._naming.hurry()
+        await asyncio.wait([naming])
         if self._comparing is not None:
-            await self._comparing
+            await asyncio.wait([self._comparing])
         await self._tell_of_damage()
         if words := self._process.last_words():
             text = masked(" | ".join(words))
-            log.error("worker's last words: %s", text, extra={"account": self._home.id})
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(EngineFailure("the worker is gone"))
-        self.ended.set_result(self._last_words or why)
+            log.error("worker's last words: %s", text, extra={"account": account})
+        return why
 
     async def _outlive(self, listening: asyncio.Task[None]) -> None:
         """Until it has ended and its last words are read; one that hangs up or breaks the protocol is ended."""
@@ -354,8 +373,10 @@ class NeonizeWorker:
                 await self._logged_in()
             case notices.Synced():
                 if self._comparing is None or self._comparing.done():
-                    self._comparing = asyncio.create_task(
-                        self._look("lost messages", self._compare)
+                    self._comparing = self._loops.once(
+                        "look for lost messages",
+                        self._look("lost messages", self._compare),
+                        account=self._home.id,
                     )
             case FileDamaged(_, why):
                 self._last_words, self._damaged = why, notice
@@ -389,19 +410,21 @@ class NeonizeWorker:
             newest = await asyncio.to_thread(look)
         except WadError as error:  # it is made again the next time
             log.warning("no look for %s: %s", for_what, error, extra={"account": self._home.id})
-        except Exception:  # the account goes on without it
-            log.exception("the look for %s failed", for_what, extra={"account": self._home.id})
+        except Exception as error:  # the account goes on without it
+            self._loops.fault(f"look for {for_what}", error, account=self._home.id)
         else:
             if newest is not None:
                 self._report(Spooled(newest))
 
-    async def _keep_names(self) -> None:
+    async def _keep_names(self, loop: Loop) -> None:
+        self._naming = loop
         book = AddressBook(self._home, SystemClock())
         while not self._process.ended.done():
             await asyncio.wait([self._process.ended], timeout=_NAMES_EVERY)
             await self._look("the contacts' names", book.look)
+            loop.progress()
 
-    async def _probe(self) -> None:
+    async def _probe(self, loop: Loop) -> None:
         """Kill a worker whose library hangs: nothing else ends a stalled dial (engine.md 3)."""
         while True:
             await asyncio.sleep(self._options.probe_every)
@@ -414,7 +437,9 @@ class NeonizeWorker:
                 self._process.kill()
                 return
             except WadError as error:
-                log.warning("probe: %s", error, extra={"account": self._home.id})
+                await loop.failed(error, pause=0)
+            else:
+                loop.progress()
 
     # --- what it is asked -----------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a worker needs this module, and no event loop
     from asyncio import Future
 
     from wad.engine.baileys.translation import Carried
+    from wad.loops import Loops
 
 
 class Receipts(StrEnum):
@@ -73,7 +74,7 @@ class EngineOptions:
     """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices.
 
     `media` is the directory of files to send (`wad.media`).  `groups`: where worker processes get their control groups;
-    None for nowhere.
+    None for nowhere.  `loops` keeps what runs beside each worker.
     """
 
     media: Path
@@ -82,6 +83,7 @@ class EngineOptions:
     probe_every: float = 10.0
     probe_timeout: float = 20.0
     groups: Groups | None = None
+    loops: Loops | None = None
 
 
 class Worker(Protocol):
