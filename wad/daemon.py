@@ -278,8 +278,8 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
         async with open_shared(config, boot_id, clock) as shared:
             store = await _open_store(loaded, clock, loops)
             try:
-                # In Firestore the fence itself remembers the newest epoch, and it need not be within reach now.
-                floor = await store.epoch() if config.lease.kind == "file" else 0
+                # The record may be lost, or Firestore emptied: an epoch never goes back.
+                floor = await store.epoch()
                 groups = _groups(config.engine.worker_memory_mb, start)
                 daemon = Daemon(loaded, store, shared, clock, boot_id, floor, groups, loops)
                 await daemon.look_at_disk()

@@ -40,7 +40,10 @@ MS = 1_769_000_000_123
         ({"seconds": 1_769_000_000}, Stamp("map", 1_769_000_000_000)),
         ({"toDate": 1}, Stamp("map", None)),
         ({"_seconds": MS, "_nanoseconds": 0}, Stamp("map", None)),  # the year 58027
-        (253_402_300_800_000, Stamp("integer", None)),
+        (MS * 1000, Stamp("integer", MS)),  # microseconds
+        (MS * 1_000_000, Stamp("integer", MS)),
+        (datetime(9999, 12, 31, tzinfo=UTC), Stamp("timestamp", None)),
+        (datetime(1, 1, 1, tzinfo=UTC), Stamp("timestamp", None)),
         ([], Stamp("other", None)),
     ],
 )  # fmt: skip

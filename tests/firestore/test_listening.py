@@ -44,7 +44,10 @@ class Heard:
     async def next(self) -> dict[str, dict[str, Any] | None]:
         """The next news: documents by their ids; None for one that is not there."""
         async with asyncio.timeout(30):
-            return {found.id: found.to_dict() for found in await self.told.get()}
+            return {
+                found.id: dict(found.fields) if found.exists else None
+                for found in await self.told.get()
+            }
 
     async def until_lost(self) -> None:
         """Wait for the end."""

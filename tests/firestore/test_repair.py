@@ -345,7 +345,7 @@ async def test_an_epoch_that_is_over(
 
     def take_over() -> None:
         batch = other.batch()
-        Fence(LEASE).begin(other, batch, 1, 2)
+        Fence(LEASE).begin(other, batch, Fence(LEASE).read(other), 2)
         batch.commit()
 
     with (

@@ -232,12 +232,12 @@ async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
         await store.told()
         assert len(await console.all(MESSAGES)) == 4
         assert store.telling.refused == 1
-        ((path, why),) = await store.refused()
-        await store.done([Told(Dirty(0, Kind.ALIAS, "", 0, 0, None), path, {})], {})
-        assert await store.refused() == []  # it was taken after all
-    assert "not/a/path" in path
-    assert why
-    assert "does not take" in caplog.text
+        (item,) = await store.aside_items()
+        await store.done([Told(Dirty(0, Kind.ALIAS, "", 0, 0, None), item.name, {})], {})
+        assert await store.aside_items() == []  # it was taken after all
+    assert "not/a/path" in item.name
+    assert item.reason
+    assert "was set aside" in caplog.text
 
 
 # --- the outbox ---------------------------------------------------------------------------------

@@ -22,8 +22,9 @@ from wad.audit.repair_rules import right_chat, right_status, right_thread
 from wad.audit.reports import Group
 from wad.audit.rows import Aliases, Range, Scope
 from wad.audit.sqlite import SqliteRows
-from wad.audit.stamps import SECONDS_UP_TO, stamp_of
+from wad.audit.stamps import stamp_of
 from wad.core.message import MessageStatus
+from wad.core.untrusted import SECONDS_UP_TO
 from wad.store.sqlite_people import join_addresses
 from wad.store.sqlite_threads import move_facts, recount_where_wrong
 

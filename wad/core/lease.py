@@ -19,6 +19,7 @@ epoch and the workers' own permission (a duration, counted on their clocks) are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -47,6 +48,12 @@ class Terms:
             )
 
 
+NEWEST_EPOCH: Final = 10**12 - 1
+"""No installation gets so far: a larger number in a document is a mistake."""
+LONGEST_TTL: Final = 86_400.0
+"""Seconds: a record that claims to hold the lease for longer without a renewal is a mistake."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What the record keeper stores.  `holder` empty: free.  Times for people only, ms since 1970.
 
@@ -61,6 +68,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     renewed_ms: int = 0
     previous: str = ""
     reason: str = ""
+
+
+def is_sound(record: Record) -> bool:
+    """Whether a record that somebody else may have written says something that a holder can mean."""
+    longest_ttl = LONGEST_TTL if record.holder else math.inf
+    return 0 <= record.ttl <= longest_ttl and 0 <= record.epoch <= NEWEST_EPOCH  # nor is it NaN
 
 
 class Tenure(msgspec.Struct, frozen=True, kw_only=True):

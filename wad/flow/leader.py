@@ -210,6 +210,8 @@ class Leader:
 
     def _note(self, seen: Seen | None) -> None:
         self._seen = seen
+        if seen is not None:
+            self._floor = max(self._floor, seen.record.epoch)
         self._holder = seen.record.holder if seen is not None else ""
 
     def _abstain(self, seconds: float, why: str) -> None:

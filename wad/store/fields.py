@@ -23,6 +23,8 @@ Fields = dict[str, Any]
 
 HASH_LENGTH: Final = 40  # hex digits; the reference's 8 collide, and the apps hide what collides
 _THUMBNAIL: Final = 150_000  # bytes; in base64 they stay below the reference's 200 kB
+_FIRST_MS: Final = -62_135_596_800_000  # the year 1
+_LAST_MS: Final = 253_370_764_800_000  # the year 9999
 _SECOND_US: Final = 1_000_000
 _S: Final = MessageStatus
 _SHOWN_STATUS: Final = {
@@ -47,8 +49,8 @@ _ACCOUNT_STATES: Final = {
 
 
 def moment(ms: int) -> datetime:
-    """A Timestamp."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    """A Timestamp; the nearest that there is, of a time that Firestore cannot hold."""
+    return datetime.fromtimestamp(min(max(ms, _FIRST_MS), _LAST_MS) / 1000, UTC)
 
 
 def peer_type(jid: Jid) -> str:

@@ -13,14 +13,12 @@ from typing import Any, Final
 
 from wad.audit.duplicates import grouped, largest, windowed
 from wad.audit.firestore.reading import (
-    Fields,
     Place,
     is_kept_up,
     is_marked,
     is_receipt_alone,
     message_row,
     redirect_of,
-    text_of,
     time_of,
 )
 from wad.audit.firestore.rules import (
@@ -37,6 +35,7 @@ from wad.audit.mending import SAMPLE, Mended
 from wad.audit.rows import Aliases, Found, MessageRow, Scope
 from wad.core.jid import Jid
 from wad.core.message import PREVIEW_LENGTH, Thread
+from wad.core.untrusted import Fields, text
 from wad.store.fields import moment, redirect_fields, thread_fields
 
 RECEIPT: Final = "receipt_without_message"
@@ -284,7 +283,7 @@ def _summary(
     right = summary(newest.after, newest_ms)
     if document.version is not None:
         return right
-    names = (text_of(each.fields, "displayName", "name") for each in conversation.threads.values())
+    names = (text(each.fields, "displayName", "name") for each in conversation.threads.values())
     thread = Thread(
         id=conversation.thread,
         account=conversation.account,

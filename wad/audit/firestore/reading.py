@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from wad.audit.keys import parse
 from wad.audit.rows import MessageRow, ThreadRow
 from wad.audit.stamps import Stamp, stamp_of
 from wad.core.errors import BadPhone
 from wad.core.jid import Jid
-
-Fields = Mapping[str, Any]
+from wad.core.untrusted import Fields, flag, integer, map_, text
 
 ABSENT: Final = Stamp("absent", None)
 _WA_IDS: Final = ("waMessageId", "providerMessageId", "waMessageIdRaw")
@@ -48,9 +47,9 @@ def place_of(path: str) -> Place | None:
 
 def message_row(place: Place, fields: Fields) -> MessageRow:
     """What the document says; `id` is its path, as one id may lie in several threads."""
-    account = text_of(fields, "accountId") or place.thread.partition("__")[0]
+    account = text(fields, "accountId") or place.thread.partition("__")[0]
     key = key_of(fields)
-    sender = text_of(fields, "senderJid", "senderId") or text_of(key, "participant")
+    sender = text(fields, "senderJid", "senderId") or text(key, "participant")
     return MessageRow(
         id=place.path,
         account=account,
@@ -59,12 +58,12 @@ def message_row(place: Place, fields: Fields) -> MessageRow:
         stamp=time_of(fields, "tsClient"),
         sender=sender,
         from_me=is_ours(fields),
-        kind=text_of(fields, "messageType") or "unknown",
-        text=text_of(fields, "body"),
-        wa_id=text_of(fields, *_WA_IDS) or text_of(key, "id"),
-        client_id=text_of(fields, "clientMessageId"),
-        stable_key=text_of(fields, "stableKeyHash"),
-        fingerprint=text_of(fields, "fingerprintHash"),
+        kind=text(fields, "messageType") or "unknown",
+        text=text(fields, "body"),
+        wa_id=text(fields, *_WA_IDS) or text(key, "id"),
+        client_id=text(fields, "clientMessageId"),
+        stable_key=text(fields, "stableKeyHash"),
+        fingerprint=text(fields, "fingerprintHash"),
         seen=_seen(fields),
         marked=is_marked(fields),
         kept_up=is_kept_up(fields),
@@ -77,17 +76,17 @@ def thread_row(ident: str, fields: Fields) -> ThreadRow | None:
         return None
     return ThreadRow(
         id=ident,
-        account=text_of(fields, "accountId") or ident.partition("__")[0],
+        account=text(fields, "accountId") or ident.partition("__")[0],
         chat=_thread_chat(ident, fields),
         stamp=time_of(fields, "lastMessageAt"),
-        name=text_of(fields, "displayName", "name", "groupSubject"),
+        name=text(fields, "displayName", "name", "groupSubject"),
         messages=1,
     )
 
 
 def redirect_of(ident: str, fields: Fields) -> str:
     """The thread that this one points to; empty for none."""
-    to = text_of(fields, "redirectTo")
+    to = text(fields, "redirectTo")
     return to if to != ident else ""
 
 
@@ -103,12 +102,12 @@ def is_kept_up(fields: Fields) -> bool:
 
 def is_marked(fields: Fields) -> bool:
     """Whether it was marked as a duplicate before."""
-    return fields.get("isDuplicate") is True
+    return flag(fields, "isDuplicate")
 
 
 def is_ours(fields: Fields) -> bool:
     """Whether the account wrote the message."""
-    return fields.get("direction") == "outbound" or key_of(fields).get("fromMe") is True
+    return fields.get("direction") == "outbound" or flag(key_of(fields), "fromMe")
 
 
 def is_receipt_alone(fields: Fields) -> bool:
@@ -126,23 +125,23 @@ def chat_of(thread: str, fields: Fields) -> str:
 
 
 def _told(thread: str, fields: Fields) -> Iterator[str]:
-    yield text_of(fields, "clientJid")
+    yield text(fields, "clientJid")
     yield thread.partition("__")[2]
-    yield text_of(key_of(fields), "remoteJid")
+    yield text(key_of(fields), "remoteJid")
     for name in _ADDRESSES:
-        yield text_of(fields, name)
-    yield text_of(fields, "canonicalThreadId").partition("__")[2]
+        yield text(fields, name)
+    yield text(fields, "canonicalThreadId").partition("__")[2]
     if isinstance(whole := fields.get("clientJid"), Mapping):
         for name in ("canonicalJid", "jid", *_ADDRESSES):
-            yield text_of(whole, name)
-    yield _address_of(text_of(fields, "normalizedPhone", "phoneE164", "phone"))
+            yield text(whole, name)
+    yield _address_of(text(fields, "normalizedPhone", "phoneE164", "phone"))
     if not is_ours(fields) and not fields.get("isGroup"):
-        yield text_of(fields, "senderJid", "senderId")
+        yield text(fields, "senderJid", "senderId")
 
 
 def _thread_chat(ident: str, fields: Fields) -> str:
     """Not by other fields: a thread whose own address is none is what an audit looks for."""
-    chat = text_of(fields, "clientJid")
+    chat = text(fields, "clientJid")
     return chat if parse(chat) is not None else ident.partition("__")[2]
 
 
@@ -155,20 +154,12 @@ def _address_of(phone: str) -> str:
 
 def key_of(fields: Fields) -> Fields:
     """WhatsApp's own key, as Baileys hands it over."""
-    key = fields.get("key")
-    return key if isinstance(key, Mapping) else {}
-
-
-def text_of(fields: Fields, *names: str) -> str:
-    """The first of these fields that is a text and not empty."""
-    return next(
-        (value for name in names if isinstance(value := fields.get(name), str) and value), ""
-    )
+    return map_(fields, "key")
 
 
 def _seen(fields: Fields) -> int:
-    arrived = fields.get("arrivedUs")
-    if isinstance(arrived, int):
+    arrived = integer(fields, "arrivedUs", low=0)
+    if arrived is not None:
         return arrived
     ms = next((ms for name in _SEEN if (ms := time_of(fields, name).ms) is not None), 0)
     return ms * 1000

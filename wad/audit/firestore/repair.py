@@ -42,6 +42,7 @@ from wad.core.jid import Jid
 from wad.store.fields import redirect_fields, thread_path
 from wad.store.firestore.access import access_of
 from wad.store.firestore.client import Client, Firestore
+from wad.store.firestore.reading import get, get_all
 
 _AT_ONCE: Final = 300  # documents of one read by name
 
@@ -166,10 +167,9 @@ def _threads(client: Client, wanted: Range, aliases: Aliases) -> Iterator[tuple[
     listed = client.collection("threads").list_documents(PAGE, retry=None, timeout=TIMEOUT)
     names = [name for reference in listed if _is_wanted(name := reference.id, wanted, aliases)]
     for start in range(0, len(names), _AT_ONCE):
-        part = [client.document(thread_path(name)) for name in names[start : start + _AT_ONCE]]
-        for snapshot in client.get_all(part, retry=None, timeout=TIMEOUT):
-            fields = snapshot.to_dict() or {}
-            yield snapshot.id, Document(thread_path(snapshot.id), fields, snapshot.update_time)
+        part = [thread_path(name) for name in names[start : start + _AT_ONCE]]
+        for snapshot in get_all(client, part, timeout=TIMEOUT):
+            yield snapshot.id, Document(snapshot.path, snapshot.fields, snapshot.version)
 
 
 def _is_wanted(thread: str, wanted: Range, aliases: Aliases) -> bool:
@@ -193,7 +193,7 @@ def _messages(client: Client, thread: str) -> list[Message]:
     return [
         Message(
             Place(thread, snapshot.id),
-            Document(snapshot.reference.path, snapshot.to_dict() or {}, snapshot.update_time),
+            Document(snapshot.path, snapshot.fields, snapshot.version),
         )
         for snapshot in pages(query, PAGE)
     ]
@@ -246,11 +246,8 @@ def _conversation(
         return ()
     threads = dict(found.threads)
     if target not in threads:
-        (snapshot,) = client.get_all(
-            [client.document(thread_path(target))], retry=None, timeout=TIMEOUT
-        )
-        fields = snapshot.to_dict() or {}
-        threads[target] = Document(thread_path(target), fields, snapshot.update_time)
+        snapshot = get(client, thread_path(target), timeout=TIMEOUT)
+        threads[target] = Document(snapshot.path, snapshot.fields, snapshot.version)
         messages += _messages(client, target)
     return plan(Conversation(account, chat, target, threads, messages), terms, mended)
 
@@ -262,6 +259,6 @@ def _candidate(client: Client, thread: str, units: Iterable[Unit]) -> int | None
     told = ((edit.fields or {}).get("lastMessageAtMs") for edit in edits)
     found = next((ms for ms in told if isinstance(ms, int)), None)
     if found is None:
-        document = client.document(path).get(retry=None, timeout=TIMEOUT).to_dict() or {}
+        document = get(client, path, timeout=TIMEOUT).fields
         found = document.get("lastMessageAtMs")
     return found if isinstance(found, int) else None

@@ -16,19 +16,20 @@ from wad.audit.firestore.reading import (
     message_row,
     place_of,
     redirect_of,
-    text_of,
     thread_row,
 )
 from wad.audit.hints import index_link, is_missing_index, refusal_of
 from wad.audit.keys import parse
 from wad.audit.rows import Aliases, Found, MessageRow, R, Scope, ThreadRow
-from wad.audit.stamps import SECONDS_UP_TO
 from wad.config.settings import StoreSettings
 from wad.core.errors import Unavailable
 from wad.core.jid import JidKind
+from wad.core.untrusted import SECONDS_UP_TO, text
 from wad.store.fields import moment
 from wad.store.firestore.access import access_of
 from wad.store.firestore.client import Client, FieldFilter, Firestore, Query, Snapshot
+from wad.store.firestore.reading import after
+from wad.store.firestore.reading import find as read
 
 TIMEOUT: Final = 30.0  # seconds for one page
 PAGE: Final = 250  # documents, as in the reference's ascending fallback
@@ -67,10 +68,10 @@ class FirestoreRows:
         """Messages of the scope."""
 
         def read(snapshot: Snapshot) -> MessageRow | None:
-            place = place_of(snapshot.reference.path)
+            place = place_of(snapshot.path)
             if place is None:
                 return None
-            row = message_row(place, snapshot.to_dict() or {})
+            row = message_row(place, snapshot.fields)
             return row if scope.account in ("", row.account) else None
 
         return self._found(lambda client: _messages(client, scope), "tsClient", scope, read)
@@ -80,7 +81,7 @@ class FirestoreRows:
         redirected: set[str] = set()
 
         def read(snapshot: Snapshot) -> ThreadRow | None:
-            row = thread_row(snapshot.id, snapshot.to_dict() or {})
+            row = thread_row(snapshot.id, snapshot.fields)
             if row is None:
                 redirected.add(snapshot.id)
             return row
@@ -209,8 +210,8 @@ def pages(query: Any, size: int) -> Iterator[Snapshot]:
     """All that a query finds, `size` documents at a time."""
     last: Snapshot | None = None
     while True:
-        part = query.limit(size) if last is None else query.start_after(last).limit(size)
-        found = part.get(retry=None, timeout=TIMEOUT)
+        part = query if last is None else after(query, last)
+        found = read(part.limit(size), timeout=TIMEOUT)
         yield from found
         if len(found) < size:
             return
@@ -232,13 +233,13 @@ def aliases_of(client: Client) -> Aliases:
             found,
             account,
             old,
-            redirect_of(snapshot.id, snapshot.to_dict() or {}).partition("__")[2],
+            redirect_of(snapshot.id, snapshot.fields).partition("__")[2],
         )
     for snapshot in pages(client.collection("jid_aliases").order_by("__name__"), PAGE):
-        fields = snapshot.to_dict() or {}
-        account = text_of(fields, "accountId") or snapshot.id.partition("__")[0]
-        lid = text_of(fields, "rawJid") or snapshot.id.partition("__")[2]
-        _note(found, account, lid, text_of(fields, "canonicalJid"))
+        fields = snapshot.fields
+        account = text(fields, "accountId") or snapshot.id.partition("__")[0]
+        lid = text(fields, "rawJid") or snapshot.id.partition("__")[2]
+        _note(found, account, lid, text(fields, "canonicalJid"))
     return found
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from wad.audit.firestore.reading import Fields, is_ours, key_of, time_of
+from wad.audit.firestore.reading import is_ours, key_of, time_of
 from wad.audit.stamps import stamp_of
 from wad.core.message import MessageStatus, further
+from wad.core.untrusted import Fields
 from wad.store.fields import moment
 
 BEFORE: Final = "statusBeforeRepair"

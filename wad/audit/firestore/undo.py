@@ -15,6 +15,7 @@ import msgspec
 from wad.audit.firestore.plan import Document, Edit, Unit
 from wad.audit.firestore.rows import TIMEOUT
 from wad.store.firestore.client import Client
+from wad.store.firestore.reading import get_all
 
 _AT_ONCE: Final = 300  # documents of one read
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
@@ -85,12 +86,10 @@ def restoring(client: Client, changes: Sequence[Was]) -> Iterator[Unit]:
     """What puts back all that these changes left, and nothing that came since."""
     for start in range(0, len(changes), _AT_ONCE):
         part = changes[start : start + _AT_ONCE]
-        references = [client.document(change.path) for change in part]
+        paths = [change.path for change in part]
         found = {
-            snapshot.reference.path: Document(
-                snapshot.reference.path, snapshot.to_dict() or {}, snapshot.update_time
-            )
-            for snapshot in client.get_all(references, retry=None, timeout=TIMEOUT)
+            snapshot.path: Document(snapshot.path, snapshot.fields, snapshot.version)
+            for snapshot in get_all(client, paths, timeout=TIMEOUT)
         }
         for change in part:
             edit = _restored(change, found[change.path])

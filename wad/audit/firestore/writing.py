@@ -10,6 +10,7 @@ from wad.core.errors import Conflict, Fenced, NotFound
 from wad.store.firestore.client import Client, Firestore, Snapshot
 from wad.store.firestore.commit import Write, commit, if_there, if_unchanged, removal, upsert
 from wad.store.firestore.fence import Fence
+from wad.store.firestore.reading import get
 from wad.store.firestore.record import record_of
 from wad.store.firestore.teller import BATCH_BYTES, TIMEOUT, fencing
 
@@ -32,21 +33,17 @@ class Writer:
         return self._firestore.now(self._begin)
 
     def _begin(self, client: Client) -> int:
-        self._refuse_the_backend_before(
-            client.document(self._lease).get(retry=None, timeout=TIMEOUT)
-        )
-        epoch = self._fence.read(client)
-        if not epoch:
-            batch = client.batch()
-            self._fence.begin(client, batch, 0, epoch := 1)
-            batch.commit(retry=None, timeout=TIMEOUT)
-        return epoch
+        self._refuse_the_backend_before(get(client, self._lease, timeout=TIMEOUT))
+        seen = self._fence.read(client)
+        if not seen.epoch:
+            self._fence.ensure(client, 1)
+        return seen.epoch or 1
 
     def _refuse_the_backend_before(self, found: Snapshot) -> None:
         if not found.exists:
             return
         age = (found.read_time - found.update_time).total_seconds()
-        record = record_of(found.to_dict() or {}, age, round(found.read_time.timestamp() * 1000), 0)
+        record = record_of(found.fields, age, round(found.read_time.timestamp() * 1000), 0)
         if record.holder and not record.nonce and age < record.ttl:
             raise Conflict(
                 f"{record.holder} holds the lease: the backend before wad runs, and writes what would be mended",
@@ -64,7 +61,7 @@ class Writer:
         try:
             self._firestore.now(lambda client: self._commit(client, units, epoch))
         except (Conflict, NotFound) as error:
-            newest = self._firestore.now(self._fence.read)
+            newest = self._firestore.now(self._fence.read).epoch
             if newest != epoch:
                 raise Fenced(
                     f"epoch {epoch} is over, epoch {newest} has begun: another machine acts now",

@@ -12,12 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from wad.core.change import PutAmendment, PutMark
+from wad.core.untrusted import map_, time_ms
 from wad.store.fields import thread_path
 from wad.store.firestore.capture import Kind
 from wad.store.firestore.client import Client, FieldFilter, Query, Snapshot
 from wad.store.firestore.documents import Told
 from wad.store.firestore.facts import fact_of
-from wad.store.firestore.foreign import ID_FIELDS, is_foreign, is_from_us, joined, ms_of, wa_ids
+from wad.store.firestore.foreign import ID_FIELDS, is_foreign, is_from_us, joined, wa_ids
+from wad.store.firestore.reading import find as read
+from wad.store.firestore.reading import get_all
 from wad.store.sqlite_keys import put_id, row_of, rows_of
 from wad.store.sqlite_messages import rewrite
 from wad.store.sqlite_rows import thread_of, told_message
@@ -60,29 +63,24 @@ class Found(NamedTuple):
 def look_at(client: Client, threads: Iterable[str]) -> dict[str, Look]:
     """What these threads' documents say of other programs."""
     names = ("lastMessageAt", "lastMessageAtMs", "updatedAt", "wadBy", "wadSyncedAt", "wad")
-    references = [client.document(thread_path(thread)) for thread in threads]
-    found = client.get_all(references, field_paths=names, retry=None, timeout=TIMEOUT)
+    paths = [thread_path(thread) for thread in threads]
+    found = get_all(client, paths, *names, timeout=TIMEOUT)
     return {snapshot.id: _look(snapshot) for snapshot in found}
 
 
 def _look(snapshot: Snapshot) -> Look:
-    document = snapshot.to_dict()
-    if document is None:
+    document = snapshot.fields
+    if not snapshot.exists:
         return Look(0, 0)
-    told = _within(_within(document, "wad"), "foreign")
-    last_ms, until_ms = ms_of(told.get("lastMs")) or 0, ms_of(told.get("untilMs")) or 0
+    told = map_(map_(document, "wad"), "foreign")
+    last_ms, until_ms = time_ms(told.get("lastMs")) or 0, time_ms(told.get("untilMs")) or 0
     if document.get("wadBy") and document.get("updatedAt") == document.get("wadSyncedAt"):
         return Look(last_ms, until_ms)
-    return Look(max(last_ms, _last_ms(document)), ms_of(snapshot.read_time) or 0)
-
-
-def _within(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = fields.get(name)
-    return found if isinstance(found, Mapping) else {}
+    return Look(max(last_ms, _last_ms(document)), time_ms(snapshot.read_time) or 0)
 
 
 def _last_ms(document: Mapping[str, Any]) -> int:
-    return ms_of(document.get("lastMessageAtMs")) or ms_of(document.get("lastMessageAt")) or 0
+    return time_ms(document.get("lastMessageAtMs")) or time_ms(document.get("lastMessageAt")) or 0
 
 
 def threads_of(db: sqlite3.Connection, told: Iterable[Told]) -> list[str]:
@@ -161,8 +159,8 @@ def find(client: Client, wanted: Sequence[Wanted]) -> list[Found]:
     for start in range(0, len(ids), _AT_ONCE):
         for name in ID_FIELDS:
             asked = having(client, wanted[0].thread, name, ids[start : start + _AT_ONCE])
-            for snapshot in asked.get(retry=None, timeout=TIMEOUT):
-                document = snapshot.to_dict() or {}
+            for snapshot in read(asked, timeout=TIMEOUT):
+                document = snapshot.fields
                 for wa_id in wa_ids(document) & by_id.keys():
                     if _shows(snapshot.id, document, by_id[wa_id]):
                         candidates.setdefault(wa_id, {})[snapshot.id] = document

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from wad.store.firestore import aside
+
 
 class Kind(StrEnum):
     """What a key names."""
@@ -49,7 +51,6 @@ CREATE TABLE IF NOT EXISTS dirty (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, key TEXT NOT NULL, since_ms INTEGER NOT NULL,
     version INTEGER NOT NULL DEFAULT 0, payload BLOB, UNIQUE (kind, key)
 );
-CREATE TABLE IF NOT EXISTS refused (path TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS synced (source TEXT PRIMARY KEY, until TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looked (
     thread TEXT PRIMARY KEY, last_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL, stale INTEGER NOT NULL DEFAULT 0
@@ -117,7 +118,7 @@ def install(db: sqlite3.Connection) -> None:
     """Make tables and triggers, where they are not there.  What a store of its own has had until now is noted whole."""
     fresh = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'dirty'").fetchone() is None
     db.executescript(
-        f"BEGIN IMMEDIATE; {_TABLES}{_triggers()}{_everything() if fresh else ''} COMMIT;"
+        f"BEGIN IMMEDIATE; {_TABLES}{aside.TABLE}{_triggers()}{_everything() if fresh else ''} COMMIT;"
     )
 
 

@@ -14,6 +14,7 @@ from wad.config.settings import StoreSettings
 from wad.core.errors import BadConfig, Denied, Unavailable, WadError
 from wad.store.firestore.access import Access, access_of
 from wad.store.firestore.client import Client, Firestore, credentials_of
+from wad.store.firestore.reading import get
 
 _TIMEOUT: Final = 10.0  # seconds for the one read
 _ENVIRONMENT: Final = "GOOGLE_APPLICATION_CREDENTIALS"
@@ -80,7 +81,7 @@ def _is_there(named: str) -> bool:
 
 async def _read(access: Access, document: str) -> None:
     def work(client: Client) -> None:
-        client.document(document).get(retry=None, timeout=_TIMEOUT)
+        get(client, document, timeout=_TIMEOUT)
 
     firestore = Firestore(access, "check", 1)
     try:

@@ -22,7 +22,6 @@ import grpc
 from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 from google.auth.credentials import AnonymousCredentials, Credentials
-from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.base_query import BaseQuery, FieldFilter
 from google.cloud.firestore_v1.batch import WriteBatch
 from google.cloud.firestore_v1.client import Client as _Client
@@ -37,7 +36,8 @@ from proto.datetime_helpers import DatetimeWithNanoseconds
 
 from wad.core.errors import BadConfig, BadInput, Conflict, NotFound, Unavailable, WadError
 from wad.store.firestore.access import Access, service_account_of
-from wad.store.firestore.listening import Snapshot, Stream, Tell
+from wad.store.firestore.listening import Stream, Tell
+from wad.store.firestore.reading import Snapshot
 from wad.store.firestore.threads import Threads
 
 __all__ = [
@@ -155,7 +155,7 @@ class Firestore:
         document = client.document(path)
 
         def tell_one(found: list[Snapshot]) -> None:
-            tell(found[-1] if found else DocumentSnapshot(document, None, False, None, None, None))
+            tell(found[-1] if found else Snapshot(path))
 
         names = Target.DocumentsTarget(documents=[document._document_path])
         return Stream(client, Target(documents=names), tell_one, lost).end
@@ -213,6 +213,24 @@ def _ours(error: google_errors.GoogleAPICallError) -> WadError:
             return Unavailable(f"Firestore is unreachable: {said}")
         case _:
             return Unavailable(f"Firestore: {type(error).__name__}: {said}")
+
+
+_OF_ONE_REQUEST: Final = (
+    google_errors.FailedPrecondition,
+    google_errors.InvalidArgument,
+    google_errors.OutOfRange,
+)
+_FAULTS: Final = (google_errors.InternalServerError, google_errors.Unknown)
+
+
+def is_about_the_request(error: WadError) -> bool:
+    """Whether it says nothing about other requests: a document that is not taken, a query whose index is missing."""
+    return isinstance(error, BadInput) or isinstance(error.__cause__, _OF_ONE_REQUEST)
+
+
+def is_fault_of_firestore(error: WadError) -> bool:
+    """Whether Firestore failed inside; if the same request leads to it again and again, it is about the request."""
+    return isinstance(error.__cause__, _FAULTS)
 
 
 _PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next try

@@ -13,8 +13,9 @@ from typing import Final
 
 from wad.core.errors import Conflict, Unavailable
 from wad.core.lease import Record
-from wad.store.firestore.client import Client, Snapshot
+from wad.store.firestore.client import Client
 from wad.store.firestore.fence import Fence
+from wad.store.firestore.reading import get
 from wad.store.firestore.record import record_of
 from wad.store.firestore.store import FirestoreStore
 from wad.store.port import Copying
@@ -54,12 +55,12 @@ async def copy(store: FirestoreStore, lease: str) -> AsyncIterator[Copying]:
 
 async def _refuse_a_holder(store: FirestoreStore, lease: str) -> None:
     def work(client: Client) -> Record | None:
-        found: Snapshot = client.document(lease).get(retry=None, timeout=_TIMEOUT)
+        found = get(client, lease, timeout=_TIMEOUT)
         if not found.exists:
             return None
         age = (found.read_time - found.update_time).total_seconds()
         server_ms = round(found.read_time.timestamp() * 1000)
-        record = record_of(found.to_dict() or {}, age, server_ms, 0)
+        record = record_of(found.fields, age, server_ms, 0)
         return record if record.holder and age < record.ttl else None
 
     record = await store.ask(work)
@@ -74,12 +75,9 @@ async def _epoch(store: FirestoreStore, fence: Fence) -> int:
     """The newest epoch of this Firestore; the first, if nobody has ever held its lease."""
 
     def work(client: Client) -> int:
-        epoch = fence.read(client)
-        if epoch:
-            return epoch
-        batch = client.batch()
-        fence.begin(client, batch, 0, 1)
-        batch.commit(retry=None, timeout=_TIMEOUT)
-        return 1
+        seen = fence.read(client)
+        if not seen.epoch:
+            fence.ensure(client, 1)
+        return seen.epoch or 1
 
     return await store.ask(work)

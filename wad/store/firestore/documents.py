@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import logging
 import sqlite3
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
@@ -34,6 +34,7 @@ from wad.store.firestore.lookups import (
     wa_id_path,
 )
 from wad.store.firestore.outbox_fields import entry_fields, entry_path
+from wad.store.firestore.paths import is_key
 from wad.store.port import AccountStatus
 from wad.store.sqlite_keys import row_of
 from wad.store.sqlite_outbox import load_entry
@@ -48,23 +49,23 @@ from wad.store.sqlite_rows import (
 )
 
 LARGEST: Final = 1_000_000  # bytes; Firestore takes 1 MiB, counted a little otherwise than here
-_KEY: Final = re.compile(r"(?!\.\.?$)(?!__.*__$)[^/]{1,500}")
+log = logging.getLogger(__name__)
+
 _KEPT: Final = 50_000  # characters of a text that was too long
 _unpack_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
 
 
-def is_key(text: str) -> bool:
-    """Whether a document can have this id (and `text` is not the path of another one)."""
-    return _KEY.fullmatch(text) is not None
-
-
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A document to write.  `fields` None: it should not be there; `path` empty: nothing is to be done."""
+    """A document to write.  `fields` None: it should not be there; `path` empty: nothing is to be done.
+
+    `fault`: why it cannot be made from the rows.
+    """
 
     dirty: Dirty
     path: str
     fields: Fields | None
+    fault: str = ""
 
     @property
     def exclusive(self) -> bool:
@@ -81,7 +82,15 @@ class Told:
 
 def document_of(db: sqlite3.Connection, dirty: Dirty) -> Told:
     """What the rows say now."""
-    path, fields = _document(db, dirty)
+    try:
+        path, fields = _document(db, dirty)
+    except sqlite3.Error:
+        raise
+    except (
+        Exception
+    ) as error:  # a row that somebody else's document led to must not hold up the others
+        log.exception("no document can be made of %s %s", dirty.kind, dirty.key)
+        return Told(dirty, "", None, fault=f"an internal error: {type(error).__name__}")
     return Told(dirty, path, fields)
 
 

@@ -3,44 +3,44 @@
 Every document that wad writes carries `wadBy`, the machine that wrote it last, and `wadSyncedAt`, the server's time of
 that commit.  What a machine wrote behind the time up to which it was read is news; the last moment is read again, since
 many documents share one.  What we wrote ourselves is never read, unless the replica is new.
+
+Anybody who may write to Firestore may have changed such a document.  One that cannot be read, or says something that
+cannot be true, is set aside by its path, and what lies behind it is read.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final
 
-import msgspec
-
-from wad.core.change import Change, PutAlias, PutMessage
-from wad.core.errors import BadInput
-from wad.core.message import Message
-from wad.store.firestore.capture import Kind
+from wad.core.errors import BadInput, WadError
+from wad.store.firestore.aside import Aside
 from wad.store.firestore.client import (
     Client,
     FieldFilter,
     Firestore,
     Query,
     Snapshot,
+    is_about_the_request,
     moment_of,
     version_of,
 )
 from wad.store.firestore.commit import commit
-from wad.store.firestore.facts import fact_of
-from wad.store.firestore.outbox_fields import entry_of
+from wad.store.firestore.reading import after, find
 from wad.store.firestore.replica import Replica
 from wad.store.firestore.teller import introduction
-from wad.store.port import AccountStatus
+from wad.store.firestore.told import Told, read_document
 
 log = logging.getLogger(__name__)
 
 PAGE: Final = 300  # documents
 COLLECTIONS: Final = ("jid_aliases", "wad_facts", "outbox", "messages", "accounts")
 """Aliases first: what follows is then spelled by number at once.  All but messages lie at the top."""
+_MACHINES: Final = 200  # of which documents are fetched, those that were seen last
 _TIMEOUT: Final = 20.0  # seconds for one page
-_message: Final = msgspec.msgpack.Decoder(Message).decode
-_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
+_FIRST: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class Fetcher:
@@ -54,11 +54,19 @@ class Fetcher:
         self._introduced = False
 
     async def fetch(self) -> int:
-        """Everything that is new; how many documents were read.  Raises Unavailable."""
+        """Everything that is new; how many documents were read.  Raises Unavailable, once the rest was read."""
         count = 0
+        failed: WadError | None = None
         for machine in await self._others():
             for collection in COLLECTIONS:
-                count += await self._fetch(machine, collection)
+                try:
+                    count += await self._fetch(machine, collection)
+                except WadError as error:
+                    if not is_about_the_request(error):
+                        raise
+                    failed = error
+        if failed is not None:
+            raise failed
         if not await self._replica.synced(self._who):
             await self._replica.set_synced(self._who, "known")
         return count
@@ -72,7 +80,7 @@ class Fetcher:
 
     def _meet(self, client: Client) -> list[str]:
         """The machines that have told anything; we are one of them from now on."""
-        found = client.collection(self._machines).get(retry=None, timeout=_TIMEOUT)
+        found = find(client.collection(self._machines).limit(_MACHINES), timeout=_TIMEOUT)
         if not self._introduced:
             commit(client, [introduction(client, self._machines, self._who)], _TIMEOUT)
         return [snapshot.id for snapshot in found]
@@ -83,38 +91,48 @@ class Fetcher:
         last: Snapshot | None = None
         count = 0
         while found := await self._firestore.call(page(machine, collection, since, last)):
-            await self._take(collection, found)
+            await self._take(found)
             last = found[-1]
             count += len(found)
-            until = version_of((last.to_dict() or {})["wadSyncedAt"])
-            await self._replica.set_synced(source, until)
-            if len(found) < PAGE:
+            # A time that is still to come was written by somebody else: nothing would ever be news again.
+            past = [one for one in found if one.fields["wadSyncedAt"] <= one.read_time]
+            if past:
+                until = version_of(past[-1].fields["wadSyncedAt"])
+                await self._replica.set_synced(source, until)
+            if len(found) < PAGE or not past:
                 break
         return count
 
-    async def _take(self, collection: str, found: Sequence[Snapshot]) -> None:
-        facts: dict[str, list[Change]] = {}
-        documents: dict[tuple[Kind, str], Mapping[str, Any]] = {}
+    async def _take(self, found: Sequence[Snapshot]) -> None:
+        aside: list[Aside] = []
+        told: list[Told] = []
+        known = await self._replica.known_aside(found)
         for snapshot in found:
-            document = snapshot.to_dict() or {}
+            if snapshot.path in known:
+                continue
             try:
-                match collection:
-                    case "outbox":
-                        await self._replica.take_entry(entry_of(snapshot.id, document), document)
-                    case "accounts":
-                        await self._take_account(snapshot.id, document)
-                    case _:
-                        key, changes = _READERS[collection](snapshot, document)
-                        documents[key] = document
-                        for account, change in changes:
-                            facts.setdefault(account, []).append(change)
-            except (BadInput, msgspec.MsgspecError, KeyError, TypeError) as error:
-                log.warning("%s cannot be read: %s", snapshot.reference.path, error)
-        await self._replica.take_facts(facts, documents)
+                told.append(read_document(snapshot))
+            except BadInput as error:
+                aside.append(aside_of(snapshot, error))
+        aside += [
+            aside_of(snapshot, error) for snapshot, error in await self._replica.take_told(told)
+        ]
+        await self._replica.set_aside(aside)
 
-    async def _take_account(self, account: str, document: Mapping[str, Any]) -> None:
-        packed = document["wad"]["status"]
-        await self._replica.take_account(account, None if packed is None else _status(packed))
+
+def aside_of(snapshot: Snapshot, error: Exception) -> Aside:
+    """What is set aside of a document that cannot be read."""
+    named = (
+        str(error) if isinstance(error, WadError) else f"an internal error: {type(error).__name__}"
+    )
+    account = snapshot.fields.get("accountId")
+    return Aside(
+        path=snapshot.path,
+        account=account[:100] if isinstance(account, str) else "",
+        reason=named,
+        size=snapshot.size,
+        version=version_of(snapshot.update_time),
+    )
 
 
 def page(
@@ -123,9 +141,7 @@ def page(
     """Reads the next documents that a machine wrote."""
 
     def work(client: Client) -> list[Snapshot]:
-        return list(
-            query(client, machine, collection, since, last).get(retry=None, timeout=_TIMEOUT)
-        )
+        return find(query(client, machine, collection, since, last), timeout=_TIMEOUT)
 
     return work
 
@@ -133,38 +149,12 @@ def page(
 def query(
     client: Client, machine: str, collection: str, since: str = "", last: Snapshot | None = None
 ) -> Query:
-    """What a machine wrote at `since` or later, behind the document `last`."""
+    """What a machine wrote at `since` or later, behind the document `last`; nothing whose time is none."""
     everywhere = collection == "messages"
     base = client.collection_group if everywhere else client.collection
     found: Query = base(collection).where(filter=FieldFilter("wadBy", "==", machine))
-    if since:
-        found = found.where(filter=FieldFilter("wadSyncedAt", ">=", moment_of(since)))
-    found = found.order_by("wadSyncedAt")
+    low = moment_of(since) if since else _FIRST
+    found = found.where(filter=FieldFilter("wadSyncedAt", ">=", low)).order_by("wadSyncedAt")
     if last is not None:
-        found = found.start_after(last)
+        found = after(found, last)
     return found.limit(PAGE)
-
-
-_Told = tuple[tuple[Kind, str], list[tuple[str, Change]]]
-
-
-def _alias(snapshot: Snapshot, document: Mapping[str, Any]) -> _Told:
-    account, lid = document["accountId"], document["rawJid"]
-    return (Kind.ALIAS, f"{account} {lid}"), [(account, PutAlias(lid, document["canonicalJid"]))]
-
-
-def _fact(snapshot: Snapshot, document: Mapping[str, Any]) -> _Told:
-    return (Kind.FACT, snapshot.id), [fact_of(document["payload"])]
-
-
-def _told(snapshot: Snapshot, document: Mapping[str, Any]) -> _Told:
-    thread = snapshot.reference.parent.parent
-    key = (Kind.MESSAGE, f"{thread.id}/{snapshot.id}")
-    told = document["wad"]["told"]
-    if told is None:
-        return key, []  # its entry of the outbox tells it
-    message = _message(told)
-    return key, [(message.account, PutMessage(message))]
-
-
-_READERS: Final = {"jid_aliases": _alias, "wad_facts": _fact, "messages": _told}

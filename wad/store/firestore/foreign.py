@@ -7,7 +7,6 @@ of its own is found by what is in the document.  A time may be a Timestamp, a te
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +16,7 @@ from wad.core.errors import BadInput
 from wad.core.identity import fingerprint, stable_key
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, MessageStatus, further
+from wad.core.untrusted import integer, map_, text, time_ms
 
 Document = Mapping[str, Any]
 
@@ -35,10 +35,8 @@ _KINDS: Final = {
 
 def wa_ids(document: Document) -> set[str]:
     """WhatsApp's ids of the message that a document shows."""
-    key = document.get("key")
-    told = [key.get("id") if isinstance(key, Mapping) else None]
-    told += [document.get(name) for name in ID_FIELDS[1:]]
-    return {one for one in told if isinstance(one, str) and one}
+    told = [text(map_(document, "key"), "id"), *(text(document, name) for name in ID_FIELDS[1:])]
+    return {one for one in told if one}
 
 
 def is_from_us(document: Document) -> bool:
@@ -55,20 +53,20 @@ def is_foreign(ident: str, document: Document) -> bool:
     """Whether another program made this document, though wad may have taken it over."""
     if not document.get("wadBy"):
         return True
-    stable = document.get("stableKeyHash")
-    return isinstance(stable, str) and ident != stable[:24]
+    stable = text(document, "stableKeyHash")
+    return bool(stable) and ident != stable[:24]
 
 
 def joined(message: Message, ident: str, document: Document) -> Message:
     """Our message, in the document that shows it: its status never goes back, and its file stays where it is."""
     content = message.content
     if content.media is not None:
-        url, path = _file(document.get("media"))
+        url, path = _file(map_(document, "media"))
         media = msgspec.structs.replace(content.media, url=url, storage_path=path)
         content = msgspec.structs.replace(content, media=media)
     status = message.status
     if message.from_me:
-        status = further(status, _STATUS.get(str(document.get("status")), status))
+        status = further(status, _STATUS.get(text(document, "status"), status))
     return msgspec.structs.replace(message, id=ident, content=content, status=status)
 
 
@@ -90,9 +88,9 @@ def message_of(thread: str, ident: str, wa_id: str, document: Document) -> Messa
         at_ms=at_ms,
         seen=at_ms * 1000,
         content=content,
-        status=_STATUS.get(str(document.get("status")), _S.SENT if from_me else _S.DELIVERED),
+        status=_STATUS.get(text(document, "status"), _S.SENT if from_me else _S.DELIVERED),
         wa_id=wa_id,
-        push_name="" if from_me else _text(document, "senderName"),
+        push_name="" if from_me else text(document, "senderName"),
         stable_key=stable_key(parsed.account, chat, wa_id, from_me, participant),
         fingerprint=fingerprint(chat, from_me, participant, at_ms, content),
     )
@@ -101,66 +99,35 @@ def message_of(thread: str, ident: str, wa_id: str, document: Document) -> Messa
 def _sender(document: Document, chat: Jid) -> Jid | None:
     if chat.is_person:
         return chat
-    key = document.get("key")
-    told = _text(document, "senderJid") or _text(
-        key if isinstance(key, Mapping) else {}, "participant"
-    )
+    told = text(document, "senderJid") or text(map_(document, "key"), "participant")
     return Jid.parse(told).bare() if told else None
 
 
 def _content(document: Document) -> Content:
-    kind = _KINDS.get(_text(document, "messageType"), MessageKind.UNKNOWN)
-    media = document.get("media")
-    if not isinstance(media, Mapping):
-        return Content(kind, _text(document, "body"))
-    size, (url, path) = media.get("sizeBytes"), _file(media)
+    kind = _KINDS.get(text(document, "messageType"), MessageKind.UNKNOWN)
+    if not isinstance(document.get("media"), Mapping):
+        return Content(kind, text(document, "body"))
+    media = map_(document, "media")
+    size, (url, path) = integer(media, "sizeBytes", low=0), _file(media)
     found = Media(
-        mimetype=_text(media, "mimetype") or _text(media, "mimeType"),
-        filename=_text(media, "filename") or _text(media, "fileName"),
-        size=size if isinstance(size, int) else 0,
+        mimetype=text(media, "mimetype", "mimeType"),
+        filename=text(media, "filename", "fileName"),
+        size=size or 0,
         url=url,
         storage_path=path,
     )
-    return Content(kind, _text(document, "body") or _text(media, "caption"), media=found)
+    return Content(kind, text(document, "body") or text(media, "caption"), media=found)
 
 
-def _file(media: object) -> tuple[str, str]:
+def _file(media: Document) -> tuple[str, str]:
     """Where that backend has put the bytes: address, and path in its storage."""
-    told: Document = media if isinstance(media, Mapping) else {}
-    return _text(told, "url"), _text(told, "storagePath")
+    return text(media, "url"), text(media, "storagePath")
 
 
 def _at_ms(document: Document) -> int:
     """When it was written, by WhatsApp's clock."""
-    key = document.get("key")
-    seconds = key.get("timestamp") if isinstance(key, Mapping) else None
     told = [document.get(name) for name in ("tsClient", "tsClientMs", "createdAtMs", "createdAt")]
-    for value in (*told, seconds * 1000 if isinstance(seconds, int) else None):
-        if (found := ms_of(value)) is not None:
+    for value in (*told, map_(document, "key").get("timestamp")):
+        if (found := time_ms(value)) is not None:
             return found
     raise BadInput("it has no time")
-
-
-def ms_of(value: object) -> int | None:
-    """A time in whatever type it was written, in ms since 1970; None where it is none."""
-    match value:
-        case bool():
-            return None
-        case int() | float():
-            return int(value) if 0 < value < 1 << 53 else None
-        case datetime():
-            return round(value.timestamp() * 1000)
-        case str():
-            try:
-                moment = datetime.fromisoformat(value)
-            except ValueError:
-                return None
-            return round(
-                (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
-            )
-    return None
-
-
-def _text(document: Document, name: str) -> str:
-    value = document.get(name)
-    return value if isinstance(value, str) else ""

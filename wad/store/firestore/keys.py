@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from wad.core.errors import Conflict
 from wad.core.outbox import Entry
-from wad.store.fields import Fields
 from wad.store.firestore.client import Client, FieldFilter, Query
-from wad.store.firestore.documents import is_key
 from wad.store.firestore.lookups import request_path
 from wad.store.firestore.outbox_fields import entry_path, is_ours
+from wad.store.firestore.paths import is_key
+from wad.store.firestore.reading import Snapshot, get_all
+from wad.store.firestore.reading import find as read
 
 _ALIKE: Final = 10  # entries that may carry one key, each of another account
 _TIMEOUT: Final = 5.0  # seconds; somebody waits
@@ -35,30 +37,29 @@ def use_of(client: Client, entry: Entry) -> Use:
     alike: Query = client.collection("outbox").where(
         filter=FieldFilter("clientMessageId", "==", key)
     )
-    found = list(alike.limit(_ALIKE).get(retry=None, timeout=_TIMEOUT))
+    found = read(alike.limit(_ALIKE), timeout=_TIMEOUT)
     if not is_key(key):
-        named = {}
+        named: dict[str, Snapshot] = {}
     else:
-        references = [client.document(path) for path in (request_path(key), entry_path(key))]
-        shots = client.get_all(references, retry=None, timeout=_TIMEOUT)
-        named = {shot.reference.parent.id: shot for shot in shots if shot.exists}
+        shots = get_all(client, [request_path(key), entry_path(key)], timeout=_TIMEOUT)
+        named = {shot.path.partition("/")[0]: shot for shot in shots if shot.exists}
     request = named.get("send_requests")
     if "outbox" in named:
         found.append(named["outbox"])
     for shot in found:
-        document = shot.to_dict() or {}
+        document = shot.fields
         if shot.id == entry.id or document.get("accountId") != entry.account:
             continue
         if not is_ours(document) and document.get("status") != "queued":
             raise _refusal(entry, document)
-        return Use(request is not None, str(shot.id))
-    said = (request.to_dict() or {}) if request is not None else {}
+        return Use(request is not None, shot.id)
+    said = request.fields if request is not None else {}
     if said.get("accountId") == entry.account and said.get("requestId") != entry.id:
         raise _refusal(entry, said)
     return Use(request is not None, None)
 
 
-def _refusal(entry: Entry, document: Fields) -> Conflict:
+def _refusal(entry: Entry, document: Mapping[str, Any]) -> Conflict:
     return Conflict(
         f"client message id {entry.client_id!r} was used with the backend before wad:"
         f" {document.get('status', 'its fate is unknown')}",

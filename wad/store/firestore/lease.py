@@ -12,10 +12,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-import msgspec
-
 from wad.clock import Clock
-from wad.core.errors import Conflict, NotFound, WadError
+from wad.core.errors import Conflict, InvalidData, NotFound, WadError
 from wad.core.lease import Record, Seen, Tenure, begun, ended
 from wad.store.firestore.client import (
     SERVER_TIMESTAMP,
@@ -26,7 +24,8 @@ from wad.store.firestore.client import (
     moment_of,
     version_of,
 )
-from wad.store.firestore.fence import Begun, Fence, begun_of
+from wad.store.firestore.fence import Begun, Fence, tenures
+from wad.store.firestore.reading import find, get_all
 from wad.store.firestore.record import (
     Document,
     State,
@@ -90,7 +89,7 @@ class FirestoreLease:
         snapshot, self._begun = await self._firestore.call(self._get)
         self._reached, epoch = True, self._begun.epoch
         self._tell_time(_ms(snapshot.read_time), sent_at)
-        document = snapshot.to_dict()
+        document = snapshot.fields if snapshot.exists else None
         self._read = state_of(document)
         if document is None:
             return Seen(Record(holder="", nonce="", epoch=epoch, ttl=0), 0.0, None)
@@ -102,11 +101,9 @@ class FirestoreLease:
     def _get(self, client: Client) -> tuple[Snapshot, Begun]:
         """The document and the newest epoch, at one moment."""
         paths = (self._path, self._fence.pointer)
-        found = client.get_all(
-            [client.document(path) for path in paths], retry=None, timeout=self._timeout
-        )
-        record, pointer = sorted(found, key=lambda each: paths.index(each.reference.path))
-        return record, begun_of(pointer)
+        record, pointer = get_all(client, paths, timeout=self._timeout)
+        known = record_of(record.fields, 0.0, 0, 0).epoch
+        return record, self._fence.begun(client, pointer, known, timeout=self._timeout)
 
     def _tell_time(self, server_ms: int, sent_at: float) -> None:
         # Counted from before the question was asked: what we make of it later is never behind the server's clock.
@@ -165,7 +162,7 @@ class FirestoreLease:
             else:
                 option = client.write_option(last_update_time=moment_of(expected))
                 batch.update(reference, whole, option=option)
-            self._fence.begin(client, batch, before.epoch, record.epoch, seen=before)
+            self._fence.begin(client, batch, before, record.epoch)
             batch.set(self._tenure(client, record.epoch), tenure_document(begun(record)))
             results = batch.commit(retry=None, timeout=self._timeout)
             return version_of(results[0].update_time)
@@ -198,19 +195,16 @@ class FirestoreLease:
         """The latest holders; an entry that is not ours is left out."""
 
         def work(client: Client) -> list[Document]:
-            query = client.collection(f"{self._path}/history").order_by(
-                "epoch", direction="DESCENDING"
-            )
-            found = query.limit(limit).get(retry=None, timeout=self._timeout)
-            return [snapshot.to_dict() or {} for snapshot in found]
+            query = tenures(client, f"{self._path}/history")
+            return [one.fields for one in find(query.limit(limit), timeout=self._timeout)]
 
-        tenures = []
+        found = []
         for document in await self._firestore.call(work):
             try:
-                tenures.append(tenure_of(document))
-            except msgspec.ValidationError as error:
-                log.warning("an entry of the lease's history cannot be read: %s", error)
-        return tenures
+                found.append(tenure_of(document))
+            except InvalidData as error:
+                log.warning("%s", error)
+        return found
 
     # --- watching -------------------------------------------------------------------------------
 
@@ -240,7 +234,8 @@ class FirestoreLease:
 
         def tell(snapshot: Snapshot) -> None:
             with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self._see, state_of(snapshot.to_dict()))
+                found = snapshot.fields if snapshot.exists else None
+                loop.call_soon_threadsafe(self._see, state_of(found))
 
         def lost() -> None:
             with suppress(RuntimeError):

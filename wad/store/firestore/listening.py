@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import grpc
-from google.cloud.firestore_v1._helpers import decode_dict
-from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.client import Client
-from google.cloud.firestore_v1.document import DocumentReference
+from google.cloud.firestore_v1.types import Document
 from google.cloud.firestore_v1.types.firestore import (
     ListenRequest,
     ListenResponse,
@@ -24,9 +22,10 @@ from google.cloud.firestore_v1.types.firestore import (
     TargetChange,
 )
 
+from wad.store.firestore.reading import Snapshot, path_of, snapshot_of
+
 log = logging.getLogger(__name__)
 
-Snapshot = DocumentSnapshot[DocumentReference]
 Tell = Callable[[list[Snapshot]], None]
 
 _TARGET: Final = 1  # the number of our one target in the stream
@@ -48,7 +47,6 @@ class Stream:
     def __init__(
         self, client: Client, target: Target, tell: Tell, lost: Callable[[], None]
     ) -> None:
-        self._client = client
         self._tell = tell
         self._lost = lost
         self._over = threading.Event()
@@ -95,7 +93,8 @@ class Stream:
             case "document_change":
                 document = response.document_change.document
                 if _TARGET in response.document_change.target_ids:
-                    self._changed[document.name] = self._snapshot(document)
+                    raw = Document.pb(document)
+                    self._changed[document.name] = snapshot_of(raw)
                 else:
                     self._remove(document.name)
             case "document_delete":
@@ -133,25 +132,11 @@ class Stream:
     def _is_news(self, name: str, found: Snapshot) -> bool:
         before = self._told.get(name)
         if before is None:
-            return bool(found.exists) or not self._begun
-        return bool(found.update_time != before.update_time)
+            return found.exists or not self._begun
+        return found.version != before.version
 
     def _count(self) -> int:
-        return sum(bool(found.exists) for found in {**self._told, **self._changed}.values())
+        return sum(found.exists for found in {**self._told, **self._changed}.values())
 
     def _remove(self, name: str) -> None:
-        gone: Snapshot = DocumentSnapshot(self._reference(name), None, False, None, None, None)
-        self._changed[name] = gone
-
-    def _snapshot(self, document: Any) -> Snapshot:
-        return DocumentSnapshot(
-            self._reference(document.name),
-            decode_dict(document.fields, self._client),
-            True,
-            None,
-            document.create_time,
-            document.update_time,
-        )
-
-    def _reference(self, name: str) -> DocumentReference:
-        return self._client.document(name.partition("/documents/")[2])
+        self._changed[name] = Snapshot(path_of(name))

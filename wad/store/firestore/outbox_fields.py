@@ -7,17 +7,19 @@ itself in the map `wad`; an entry without one was written by a function.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from wad.core.errors import BadInput
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, InvalidData
 from wad.core.jid import Jid, ThreadId, account_id
 from wad.core.message import MessageStatus, further
 from wad.core.outbox import LEFT, Entry
-from wad.core.outgoing import Text
+from wad.core.outgoing import Text, check
+from wad.core.untrusted import LATEST_MS, map_, packed, text, time_ms
 from wad.store.fields import Fields, moment
+from wad.store.firestore.paths import is_key
 
 CLAIM_MS: Final = 60_000  # for so long the reference's worker claims an entry (7)
 
@@ -32,6 +34,10 @@ _STATUS: Final = {
     _S.READ: "sent",
     _S.PLAYED: "sent",
 }
+_ERROR: Final = 500  # characters of another program's error
+_NAME: Final = 40  # characters of a field's name
+_NAMES: Final = 5
+_TAKEN: Final = "another program claimed it, and never said what became of it"
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(Entry).decode
 
@@ -80,64 +86,99 @@ def claimed_fields(entry: Entry, now_ms: int) -> Fields:
 
 def is_ours(document: Mapping[str, Any]) -> bool:
     """Whether wad wrote this entry, or has taken it."""
-    ours = document.get("wad")
-    return isinstance(ours, Mapping) and isinstance(ours.get("entry"), bytes)
+    return packed(map_(document, "wad"), "entry") is not None
 
 
 def entry_of(ident: str, document: Mapping[str, Any], created_ms: int = 0) -> Entry:
-    """The entry in a document; `created_ms`: when the document was, where it does not say.
+    """The entry in a document; `created_ms`: when the document was, the latest time at which it can have been queued.
 
-    Raises BadInput for one that cannot be sent, saying why.
+    Raises BadInput for one that cannot be sent, saying why; as InvalidData where its fields make no sense.
     """
-    if not is_ours(document):
+    if not is_key(ident):
+        raise InvalidData("its id is too long")
+    written = packed(map_(document, "wad"), "entry")
+    if written is None:
         return _of_function(ident, document, created_ms)
-    try:
-        return _unpack(document["wad"]["entry"])
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise BadInput(f"its map `wad` cannot be read: {error}") from error
+    with decoding("its map wad"):
+        entry = _unpack(written)
+        _check_agreement(entry, ident, document)
+    return _as_shown(entry, document)
+
+
+def _check_agreement(entry: Entry, ident: str, document: Mapping[str, Any]) -> None:
+    """What is packed must be the entry of this document, of an account and a thread that can be.  Raises BadInput."""
+    if entry.id != ident:
+        raise BadInput("it is another entry than its document")
+    if ThreadId.parse(entry.thread).account != account_id(entry.account):
+        raise BadInput("its thread is another account's")
+    Jid.parse(entry.to)
+    told = {"accountId": entry.account, "threadId": entry.thread, "toJid": entry.to}
+    for name, value in told.items():
+        if document.get(name, value) != value:
+            raise BadInput(f"its {name} is not the document's")
+    if not (abs(entry.created_ms) < LATEST_MS and abs(entry.sent_ms) < LATEST_MS):
+        raise BadInput("its time is out of range")
+
+
+def _as_shown(entry: Entry, document: Mapping[str, Any]) -> Entry:
+    """The entry, after what another program has made of it: such a one changes the document's status, not ours.
+
+    Nobody sends what another has taken up, and what left is never queued again.
+    """
+    shown = text(document, "status")
+    if entry.state not in (_S.QUEUED, _S.SENDING) or shown in ("", _STATUS[entry.state], "queued"):
+        return entry
+    change, error = msgspec.structs.replace, text(document, "lastError")[:_ERROR]
+    match shown:
+        case "sent":
+            wa_id = text(document, "providerMessageId")
+            sent_ms = time_ms(document.get("sentAt")) or entry.created_ms
+            return change(entry, state=_S.SENT, claim=None, wa_id=wa_id, sent_ms=sent_ms)
+        case "failed":
+            why = error or "another program gave it up"
+            return change(entry, state=_S.FAILED, claim=None, error=why, error_code="failed")
+    return change(entry, state=_S.UNCERTAIN, claim=None, error=_TAKEN, error_code="uncertain")
 
 
 def _of_function(ident: str, document: Mapping[str, Any], created_ms: int) -> Entry:
     account = account_id(_text(document, "accountId"))
     to = Jid.parse(_text(document, "toJid")).bare()
-    created = document.get("createdAt")
+    created = time_ms(document.get("createdAt")) or created_ms
+    client_id = text(document, "clientMessageId")
     entry = Entry(
         id=ident,
         account=account,
         thread=str(ThreadId.make(account, to)),
         to=str(to),
         content=Text(_words(document)),
-        client_id=str(document.get("clientMessageId") or ident),
+        client_id=client_id if is_key(client_id) else ident,
         secret=b"",
-        created_ms=round(created.timestamp() * 1000)
-        if isinstance(created, datetime)
-        else created_ms,
+        created_ms=min(created, created_ms or created),
     )
+    check(entry.content, to, entry.created_ms)
     if document.get("status") == "queued":
         return entry
     # A worker of the reference claimed it and ended (7, "No reaper"): it may have been sent.
-    why = "another program claimed it, and never said what became of it"
     return msgspec.structs.replace(
-        entry, state=_S.UNCERTAIN, attempts=1, error_code="uncertain", error=why
+        entry, state=_S.UNCERTAIN, attempts=1, error_code="uncertain", error=_TAKEN
     )
 
 
 def _words(document: Mapping[str, Any]) -> str:
-    payload = document.get("payload")
-    if isinstance(payload, Mapping) and (other := set(payload) - {"text"}):
-        raise BadInput(
-            f"its payload has {', '.join(sorted(map(str, other)))}: only text can be sent"
-        )
-    words = document.get("body") or (payload.get("text") if isinstance(payload, Mapping) else None)
-    if not isinstance(words, str) or not words:
+    payload = map_(document, "payload")
+    if other := set(payload) - {"text"}:
+        names = ", ".join(sorted(name[:_NAME] for name in list(other)[:_NAMES]))
+        raise BadInput(f"its payload has {names}: only text can be sent")
+    words = text(document, "body") or text(payload, "text")
+    if not words:
         raise BadInput("it has no text (body, or payload.text)")
     return words
 
 
 def _text(document: Mapping[str, Any], name: str) -> str:
-    value = document.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadInput(f"its {name} is no text")
+    value = text(document, name)
+    if not value:
+        raise InvalidData(f"its {name} is no text")
     return value
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
-from wad.core.errors import Fenced, NotFound
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, InvalidData, NotFound
 from wad.core.place import Place
 from wad.store.firestore.client import Batch, Client, Firestore
 from wad.store.firestore.fence import Fence
+from wad.store.firestore.reading import Snapshot, find
 
 log = logging.getLogger(__name__)
+
+_MOST: Final = 5000  # sessions
 
 
 class FirestorePlaces:
@@ -27,16 +32,15 @@ class FirestorePlaces:
     async def all(self) -> dict[str, Place]:
         """Every document; one that cannot be read is left out, and its account runs where its session is."""
 
-        def work(client: Client) -> dict[str, object]:
-            found = client.collection(self._collection).get(retry=None, timeout=self._timeout)
-            return {snapshot.id: snapshot.to_dict() for snapshot in found}
+        def work(client: Client) -> list[Snapshot]:
+            return find(client.collection(self._collection).limit(_MOST), timeout=self._timeout)
 
         places = {}
-        for ident, document in (await self._firestore.call(work)).items():
+        for snapshot in await self._firestore.call(work):
             try:
-                places[ident] = msgspec.convert(document, Place)
-            except msgspec.ValidationError as error:
-                log.warning("cannot read where the session of %s lies: %s", ident, error)
+                places[snapshot.id] = _place_of(snapshot)
+            except InvalidData as error:
+                log.warning("cannot read where the session of %s lies: %s", snapshot.id, error)
         return places
 
     async def put(self, place: Place, *, epoch: int) -> None:
@@ -66,5 +70,15 @@ class FirestorePlaces:
 
         try:
             await self._firestore.call(work)
-        except NotFound as error:
-            raise Fenced(f"epoch {epoch} is over") from error
+        except NotFound:
+            # Another epoch has begun, or Firestore was emptied under this one.
+            await self._firestore.call(lambda client: self._fence.ensure(client, epoch))
+            await self._firestore.call(work)
+
+
+def _place_of(snapshot: Snapshot) -> Place:
+    with decoding(f"document {snapshot.path}"):
+        place = msgspec.convert(snapshot.fields, Place)
+        if place.account != snapshot.id:
+            raise BadInput("it is of another account than its name says")
+        return place

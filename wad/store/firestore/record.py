@@ -6,7 +6,8 @@ Ours lie in the map `wad`, with a copy of both: where they differ from the refer
 and what `wad` says is over.
 
 - We respect the reference: its `leaseUntil` is compared with the server's clock, and it counts as alive in any case
-  until it should have renewed one and a half times, should its own clock be slow.
+  until it should have renewed one and a half times, should its own clock be slow; and not for longer than ten minutes
+  without a renewal, whatever its document says.
 - It respects us: `leaseUntil` is 90 s ahead of the server's clock, as much as it claims itself, so that its clock may
   be wrong by more than a minute.  We rely on our ttl alone, which is far shorter.
 - It never takes us for itself: our name in `holderInstanceId` begins with `wad:`, since both make their names from the
@@ -15,16 +16,21 @@ and what `wad` says is over.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from wad.core.lease import Record, Tenure
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData
+from wad.core.lease import NEWEST_EPOCH, Record, Tenure, is_sound
+from wad.core.untrusted import time_ms
 
 REFERENCE_LEASE_MS: Final = 90_000
 _REFERENCE_RENEWALS: Final = 45.0  # seconds: one and a half of its renewals, every 30 s
+_LONGEST_CLAIM: Final = (
+    600.0  # seconds without a renewal after which nobody holds it, whatever its clock says
+)
 _PREFIX: Final = "wad:"
 
 Document = Mapping[str, Any]
@@ -72,28 +78,33 @@ def state_of(document: Document | None) -> State | None:
         return None
     ours = _ours(document)
     if ours is None:
-        return str(document.get("holderInstanceId")), "", 0
+        return repr(document.get("holderInstanceId")), "", 0
     return ours.holderInstanceId, ours.record.nonce, ours.record.epoch
 
 
 def _ours(document: Document) -> _Ours | None:
     try:
-        ours = msgspec.convert(document.get("wad"), _Ours)
-    except msgspec.ValidationError:
+        with decoding("the map wad of the lease"):
+            ours = msgspec.convert(document.get("wad"), _Ours)
+    except InvalidData:
         return None
     as_written = (document.get("holderInstanceId"), document.get("leaseUntil"))
-    return ours if as_written == (ours.holderInstanceId, ours.until) else None
+    agrees = as_written == (ours.holderInstanceId, ours.until)
+    return ours if agrees and is_sound(ours.record) else None
 
 
 def _reference(document: Document, age: float, server_ms: int, epoch: int) -> Record:
+    """What the reference's fields say; ours count for no more where the map `wad` cannot be read.
+
+    A document that names a holder and cannot be read otherwise is somebody's for as long as a renewal may take.
+    """
     holder, until = document.get("holderInstanceId"), document.get("leaseUntil")
-    until_ms = 0
-    if isinstance(until, int | float) and not isinstance(until, bool) and math.isfinite(until):
-        until_ms = int(until)
-    left = max((until_ms - server_ms) / 1000, _REFERENCE_RENEWALS - age)
-    if not isinstance(holder, str) or not holder or not until_ms:
+    if holder in (None, "") or until in (None, 0):
         return Record(holder="", nonce="", epoch=epoch, ttl=0)
-    return Record(holder=holder, nonce="", epoch=epoch, ttl=age + left)
+    name = holder if isinstance(holder, str) else "somebody whose name cannot be read"
+    left = ((time_ms(until) or 0) - server_ms) / 1000
+    left = max(min(left, _LONGEST_CLAIM - age), _REFERENCE_RENEWALS - age)
+    return Record(holder=name, nonce="", epoch=epoch, ttl=max(0.0, age + left))
 
 
 def tenure_document(tenure: Tenure) -> dict[str, Any]:
@@ -102,5 +113,9 @@ def tenure_document(tenure: Tenure) -> dict[str, Any]:
 
 
 def tenure_of(document: Document) -> Tenure:
-    """The entry that `tenure_document` made.  Raises msgspec.ValidationError."""
-    return msgspec.convert(dict(document), Tenure)
+    """The entry that `tenure_document` made.  Raises InvalidData."""
+    with decoding("an entry of the lease's history"):
+        tenure = msgspec.convert(dict(document), Tenure)
+    if not 0 <= tenure.epoch <= NEWEST_EPOCH:
+        raise InvalidData("an entry of the lease's history has an impossible epoch")
+    return tenure

@@ -9,24 +9,35 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import msgspec
 
 from wad.core.change import Change, PutAmendment, PutChat, PutMark, PutMessage
-from wad.core.errors import BadInput
+from wad.core.errors import BadInput, WadError
 from wad.core.outbox import Entry
+from wad.core.quarantine import Quarantined
+from wad.core.untrusted import map_, text
+from wad.core.untrusted import packed as packed_in
 from wad.database import open_connection, open_reader, translated
-from wad.store.firestore import capture
+from wad.store.fields import message_path
+from wad.store.firestore import aside, capture
 from wad.store.firestore.adopting import Found, Look, Wanted, take_over, threads_of, wanted_of
+from wad.store.firestore.aside import Aside, Origin
 from wad.store.firestore.capture import Dirty, Kind
+from wad.store.firestore.client import version_of
 from wad.store.firestore.documents import Told, document_of
 from wad.store.firestore.facts import Fact, packed
 from wad.store.firestore.foreign import message_of
 from wad.store.firestore.outbox_fields import reconciled
+from wad.store.firestore.paths import is_key
+from wad.store.firestore.reading import Snapshot
+from wad.store.firestore.told import Facts, Published, Queued
+from wad.store.firestore.told import Told as OfOthers
 from wad.store.migrations import STEPS
 from wad.store.port import AccountStatus, Recorded
 from wad.store.sqlite import SqliteStore
@@ -63,6 +74,11 @@ def open_replica(path: Path) -> tuple[WritingConnection, sqlite3.Connection]:
 
 class Replica(SqliteStore):
     """The embedded store with a list of what is to be told."""
+
+    aside = 0
+    """Documents in quarantine, as last counted."""
+    refused = 0
+    """Of these, those of ours that Firestore does not take."""
 
     # --- what is to be told -----------------------------------------------------------------------
 
@@ -104,22 +120,72 @@ class Replica(SqliteStore):
         """How many documents of these kinds wait to be told, and since when (ms since 1970) the oldest does."""
         return await self._read(lambda db: capture.backlog(db, kinds))
 
-    async def done(self, told: Iterable[Told], refused: Mapping[str, str]) -> None:
-        """These were told, but for those that Firestore refuses (path: why); what was noted again meanwhile stays."""
+    async def done(self, told: Iterable[Told], refused: Mapping[int, str]) -> None:
+        """These were told, but for those that Firestore refuses (number: why); what was noted again meanwhile stays."""
         found = list(told)
 
         def work(db: sqlite3.Connection) -> None:
             capture.done(db, [one.dirty for one in found])
-            if db.execute("SELECT 1 FROM refused").fetchone():
-                db.executemany("DELETE FROM refused WHERE path = ?", [(one.path,) for one in found])
-            db.executemany("INSERT OR REPLACE INTO refused VALUES (?,?)", refused.items())
+            if self.aside:
+                aside.remove(db, [one.path for one in found])
+            aside.put(
+                db,
+                [
+                    _refused(one, refused[one.dirty.seq])
+                    for one in found
+                    if one.dirty.seq in refused
+                ],
+            )
 
         await self._write(work)
+        if refused or self.aside:
+            await self.count_aside()
 
-    async def refused(self) -> list[tuple[str, str]]:
-        """Documents that Firestore did not take, and why."""
-        query = "SELECT path, why FROM refused ORDER BY path"
-        return await self._read(lambda db: db.execute(query).fetchall())
+    # --- what was set aside -----------------------------------------------------------------------
+
+    async def count_aside(self) -> None:
+        """Count what was set aside."""
+        self.aside, self.refused = await self._read(aside.counts)
+
+    async def known_aside(self, found: Iterable[Snapshot]) -> set[str]:
+        """The paths of those that were set aside, or dropped, in just this version."""
+        versions = [(one.path, version_of(one.update_time)) for one in found]
+        return await self._read(lambda db: aside.known(db, versions))
+
+    async def set_aside(self, items: Sequence[Aside]) -> None:
+        """Put these into quarantine."""
+        if items:
+            await self._write(lambda db: aside.put(db, items))
+            await self.count_aside()
+
+    async def release(self, paths: Collection[str]) -> None:
+        """These could be handled after all."""
+        if self.aside and paths:
+            await self._write(lambda db: aside.remove(db, paths))
+            await self.count_aside()
+
+    async def drop_aside(self, path: str) -> None:
+        """Forget an item, but for its version."""
+        await self._write(lambda db: aside.drop(db, path))
+        await self.count_aside()
+
+    async def aside_items(self) -> list[Quarantined]:
+        """All that is in quarantine."""
+        return await self._read(aside.items)
+
+    async def aside_item(self, ident: str) -> Aside | None:
+        """One item."""
+        return await self._read(lambda db: aside.find(db, ident))
+
+    async def write_again(self, item: Aside) -> None:
+        """Let a document of ours wait to be told again."""
+
+        def work(db: sqlite3.Connection) -> None:
+            capture.put(db, Kind(item.kind), item.key, item.payload)
+            aside.remove(db, [item.path])
+
+        await self._write(work)
+        await self.count_aside()
 
     # --- what the backend before us has written ---------------------------------------------------
 
@@ -148,7 +214,9 @@ class Replica(SqliteStore):
             changed = [self._adopt(db, one) for one in found]
             return any(changed)
 
-        return await self._write(work)
+        news = await self._write(work)
+        await self.count_aside()
+        return news
 
     def _adopt(self, db: sqlite3.Connection, found: Found) -> bool:
         wanted = found.wanted
@@ -157,9 +225,8 @@ class Replica(SqliteStore):
         try:
             message = message_of(wanted.thread, found.ident, wanted.wa_id, found.document)
         except BadInput as error:
-            log.warning(
-                "message %s of the backend before wad cannot be read: %s", found.ident, error
-            )
+            path = message_path(wanted.thread, found.ident)
+            aside.put(db, [Aside(path, wanted.thread.partition("__")[0], str(error))])
             return False
         if row_of(db, found.ident) is not None:
             # Two accounts in one group: that backend gave WhatsApp's id to the documents of both.
@@ -173,18 +240,43 @@ class Replica(SqliteStore):
 
     # --- what others told -------------------------------------------------------------------------
 
-    async def take_facts(self, facts: Mapping[str, Sequence[Change]], documents: Documents) -> None:
-        """Record what others told, by account; `documents` are those in which it lies.
+    async def take_told(self, told: Sequence[OfOthers]) -> list[tuple[Snapshot, Exception]]:
+        """Record what others told; those that cannot be recorded, and why.
 
-        One transaction: what is derived alike here must not be told again meanwhile.
+        One transaction, as long as all can be: what is derived alike here must not be told again meanwhile.
         """
+        if not told:
+            return []
+        try:
+            await self._write(lambda db: self._take(db, told))
+        except WadError:
+            raise  # the disk refuses
+        except Exception as error:
+            if len(told) == 1:
+                log.exception("%s cannot be recorded", told[0].snapshot.path)
+                return [(told[0].snapshot, error)]
+            half = len(told) // 2
+            return [*await self.take_told(told[:half]), *await self.take_told(told[half:])]
+        await self.release([one.snapshot.path for one in told])
+        return []
 
-        def work(db: sqlite3.Connection) -> None:
-            for account, changes in facts.items():
-                self._put(db, account, changes)
-            _compare(db, documents)
-
-        await self._write(work)
+    def _take(self, db: sqlite3.Connection, told: Sequence[OfOthers]) -> None:
+        facts: dict[str, list[Change]] = {}
+        documents: dict[tuple[Kind, str], Mapping[str, Any]] = {}
+        for one in told:
+            match one:
+                case Facts():
+                    documents[one.kind, one.key] = one.snapshot.fields
+                    facts.setdefault(one.account, []).extend(one.changes)
+                case Queued():
+                    _take_entry(db, one.entry, one.snapshot.fields, sure=False)
+                case Published():
+                    _take_account(db, one.account, one.status)
+                case _:
+                    assert_never(one)
+        for account, changes in facts.items():
+            self._put(db, account, changes)
+        _compare(db, documents)
 
     async def compare(self, documents: Documents) -> None:
         """These documents lie in Firestore."""
@@ -194,36 +286,7 @@ class Replica(SqliteStore):
         self, entry: Entry, document: Mapping[str, Any], *, sure: bool = False
     ) -> bool:
         """An entry as it lies in Firestore; whether it was news.  `sure`: whatever we have still to tell of it."""
-
-        def work(db: sqlite3.Connection) -> bool:
-            known = load_entry(db, entry.id)
-            after = entry
-            if known is None:
-                insert_entry(db, msgspec.structs.replace(entry, wa_id=""))
-            else:
-                untold = not sure and capture.waits(db, Kind.ENTRY, entry.id)
-                after = reconciled(known, entry, untold=untold)
-            if after != known:
-                settle_entry(db, after)
-            if after != known:
-                _leave_lookups(db, entry.id)
-            _note_stray(db, entry, document)
-            _compare(db, {(Kind.ENTRY, entry.id): document})
-            return after != known
-
-        return await self._write(work)
-
-    async def take_account(self, account: str, status: AccountStatus | None) -> None:
-        """What another machine has published."""
-
-        def work(db: sqlite3.Connection) -> None:
-            if status is None:
-                db.execute("DELETE FROM accounts WHERE account = ?", (account,))
-            else:
-                db.execute("INSERT OR REPLACE INTO accounts VALUES (?,?)", (account, pack(status)))
-            capture.drop(db, Kind.ACCOUNT, account)
-
-        await self._write(work)
+        return await self._write(lambda db: _take_entry(db, entry, document, sure=sure))
 
     async def synced(self, source: str) -> str:
         """Up to which moment a source was read; empty for never."""
@@ -238,13 +301,61 @@ class Replica(SqliteStore):
         )
 
 
+def _refused(told: Told, why: str) -> Aside:
+    dirty = told.dirty
+    account = re.split("__| |/", dirty.key, maxsplit=1)[0]
+    if dirty.kind is Kind.ENTRY:
+        account = str((told.fields or {}).get("accountId", ""))
+    return Aside(
+        path=told.path or f"{dirty.kind} {dirty.key}",
+        account=account,
+        reason=why,
+        size=told.size,
+        origin=Origin.WRITE,
+        kind=dirty.kind,
+        key=dirty.key,
+        payload=dirty.payload,
+    )
+
+
+def _take_entry(
+    db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any], *, sure: bool
+) -> bool:
+    known = load_entry(db, entry.id)
+    after = entry
+    if known is None:
+        insert_entry(db, msgspec.structs.replace(entry, wa_id=""))
+    else:
+        untold = not sure and capture.waits(db, Kind.ENTRY, entry.id)
+        after = reconciled(known, entry, untold=untold)
+    if after != known:
+        settle_entry(db, after)
+        _leave_lookups(db, entry.id)
+    _note_stray(db, entry, document)
+    _compare(db, {(Kind.ENTRY, entry.id): document})
+    return after != known
+
+
+def _take_account(db: sqlite3.Connection, account: str, status: AccountStatus | None) -> None:
+    """What another machine has published."""
+    if status is None:
+        db.execute("DELETE FROM accounts WHERE account = ?", (account,))
+    else:
+        db.execute("INSERT OR REPLACE INTO accounts VALUES (?,?)", (account, pack(status)))
+    capture.drop(db, Kind.ACCOUNT, account)
+
+
 def _compare(db: sqlite3.Connection, documents: Documents) -> None:
     """What is derived here as it lies there need not be told; what is not, must."""
     for (kind, key), found in documents.items():
-        told = document_of(db, Dirty(0, kind, key, 0, 0, found.get("payload")))
+        told = document_of(db, Dirty(0, kind, key, 0, 0, packed_in(found, "payload")))
         if told.fields is not None and _alike(told.fields, found):
             capture.drop(db, kind, key)
-        elif kind is Kind.MESSAGE and told.fields is None and not found["wad"]["told"]:
+        elif (
+            kind is Kind.MESSAGE
+            and told.fields is None
+            and not packed_in(map_(found, "wad"), "told")
+        ):
             # A message of the outbox whose entry is not known here.
             continue
         elif kind is not Kind.FACT:
@@ -286,8 +397,8 @@ def _leave_lookups(db: sqlite3.Connection, ident: str) -> None:
 
 def _note_stray(db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any]) -> None:
     """A function shows its entry in the thread that it was told; if the message is in another, that document goes."""
-    thread, number = document.get("threadId"), row_of(db, entry.id)
-    if number is None or not isinstance(thread, str) or not thread or "/" in thread:
+    thread, number = text(document, "threadId"), row_of(db, entry.id)
+    if number is None or not is_key(thread):
         return
     if told_message(db, number).thread != thread:
         capture.put(db, Kind.MESSAGE, f"{thread}/{entry.id}")

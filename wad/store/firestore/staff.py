@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from wad.store.firestore.client import Client, Firestore
-from wad.store.firestore.documents import is_key
+from wad.store.firestore.paths import is_key
+from wad.store.firestore.reading import get
 
 _TIMEOUT: Final = 5.0  # seconds; a user waits
 
@@ -22,7 +23,6 @@ class StaffProfiles:
             return False
 
         def work(client: Client) -> bool:
-            document = client.document(f"staffProfiles/{uid}")
-            return bool(document.get(["name"], retry=None, timeout=_TIMEOUT).exists)
+            return get(client, f"staffProfiles/{uid}", "name", timeout=_TIMEOUT).exists
 
         return await self._firestore.call(work)

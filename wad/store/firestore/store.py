@@ -12,17 +12,20 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
+
+import msgspec
 
 from wad.clock import Clock
 from wad.core.autoreply import AutoReply
 from wad.core.change import Change
-from wad.core.errors import Conflict, Fenced, NotFound, WadError
+from wad.core.errors import BadInput, Conflict, Fenced, InvalidData, NotFound, TooLong, WadError
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claimed, Entry, Outcome, advance, message_of, same_message
-from wad.loops import Loops
+from wad.loops import Loop, Loops
 from wad.store.fields import (
     Fields,
     account_path,
@@ -30,10 +33,10 @@ from wad.store.fields import (
     message_fields,
     message_path,
 )
+from wad.store.firestore.aside import Aside
 from wad.store.firestore.capture import Kind
 from wad.store.firestore.client import Client, Firestore, Snapshot, pause_after
 from wad.store.firestore.commit import commit, if_there, if_unchanged, upsert
-from wad.store.firestore.documents import is_key
 from wad.store.firestore.fence import Fence
 from wad.store.firestore.fetcher import Fetcher
 from wad.store.firestore.intake import Intake
@@ -46,9 +49,13 @@ from wad.store.firestore.outbox_fields import (
     is_ours,
     new_entry_fields,
 )
+from wad.store.firestore.paths import is_key
+from wad.store.firestore.quarantine import DocumentQuarantine
+from wad.store.firestore.reading import get
 from wad.store.firestore.replica import Replica, open_replica
 from wad.store.firestore.staff import StaffProfiles
 from wad.store.firestore.teller import STAMPS, Teller, fencing, late_path, machines_path
+from wad.store.firestore.told import created_ms
 from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, Telling
 from wad.store.sqlite_keys import WritingConnection
 
@@ -57,6 +64,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TIMEOUT: Final = 5.0  # seconds for a call that somebody waits for
+_WHY: Final = 500  # characters of a reason
 _CATCH_UP: Final = (
     3.0  # seconds of a new reign that may pass with fetching; the rest is fetched meanwhile
 )
@@ -90,12 +98,16 @@ class FirestoreStore(Replica):
         self._clock = clock
         self._quota = quota
         self._loops = loops
-        self._teller = Teller(firestore, self, self._fence, lease, who)
+        self._teller = Teller(firestore, self, self._fence, lease, who, self._ensure_fence)
         self._fetcher = Fetcher(firestore, self, machines_path(lease), who)
         self._fetching = asyncio.Lock()
         self._look = asyncio.Event()
         self._unfetched = ""
         self._telling: asyncio.Task[None] | None = None
+        self._on_queued: Callable[[str], None] | None = None
+        self._quarantine = DocumentQuarantine(
+            firestore, self, self._write_aside_again, self._tell_of_entry
+        )
 
     @staticmethod
     async def open_at(
@@ -111,7 +123,10 @@ class FirestoreStore(Replica):
         """Open the replica; Firestore need not be within reach.  Raises as `SqliteStore.open`."""
         connections = await asyncio.to_thread(open_replica, path)
         store = FirestoreStore(path, connections, firestore, lease, who, clock, quota, loops)
-        store._telling = asyncio.create_task(store._teller.run(), name="teller")
+        await store.count_aside()
+        store._telling = asyncio.create_task(
+            loops.keep("upload to Firestore", store._teller.run), name="upload"
+        )
         return store
 
     async def close(self) -> None:
@@ -129,10 +144,15 @@ class FirestoreStore(Replica):
         return Telling(
             waiting=teller.waiting,
             oldest_ms=teller.oldest_ms,
-            refused=teller.refused,
+            refused=self.refused,
             quota=self._quota,
             error=teller.error or self._unfetched,
         )
+
+    @property
+    def quarantine(self) -> DocumentQuarantine:
+        """What of Firestore's documents could not be handled."""
+        return self._quarantine
 
     @property
     def staff(self) -> StaffProfiles:
@@ -197,19 +217,22 @@ class FirestoreStore(Replica):
             self._late,
             on_queued=on_queued,
             on_late=self._look.set,
+            refence=self._ensure_fence,
         )
         tasks = [
+            asyncio.create_task(intake.run(self._loops, epoch), name="intake"),
             asyncio.create_task(
-                self._loops.keep("outbox intake", lambda _loop: intake.run(epoch)), name="intake"
-            ),
-            asyncio.create_task(
-                self._loops.keep("fetcher", lambda _loop: self._keep_fetching(epoch)),
-                name="fetcher",
+                self._loops.keep(
+                    "download from Firestore", lambda loop: self._keep_fetching(loop, epoch)
+                ),
+                name="download",
             ),
         ]
+        self._on_queued = on_queued
         try:
             yield
         finally:
+            self._on_queued = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -227,32 +250,37 @@ class FirestoreStore(Replica):
 
     async def fence(self, epoch: int) -> None:
         """Refuse older epochs, here and on the server."""
-        await self._firestore.call(lambda client: self._begin(client, epoch))
+        await self._ensure_fence(epoch)
         await super().fence(epoch)
 
-    def _begin(self, client: Client, epoch: int) -> None:
-        before = self._fence.read(client)
-        if before > epoch:
-            raise Fenced(f"epoch {epoch} is over, epoch {before} has begun")
-        if before < epoch:
-            batch = client.batch()
-            self._fence.begin(client, batch, before, epoch)
-            batch.commit(retry=None, timeout=_TIMEOUT)
+    async def _ensure_fence(self, epoch: int) -> None:
+        """See to it that the server takes writes of this epoch and of no older one.  Raises Fenced, Unavailable."""
+        await self._firestore.call(lambda client: self._fence.ensure(client, epoch))
 
-    async def _keep_fetching(self, epoch: int) -> None:
+    async def _write_aside_again(self, item: Aside) -> None:
+        await self.write_again(item)
+        self._teller.wake()
+
+    def _tell_of_entry(self, account: str) -> None:
+        self._teller.wake()
+        if self._on_queued is not None:
+            self._on_queued(account)
+
+    async def _keep_fetching(self, loop: Loop, epoch: int) -> None:
         """What is exclusive is told once all that others told is known: else a thread would go back."""
         failures, first = 0, True
         while True:
+            loop.turn()
             self._look.clear()
             try:
                 await self.fetch()
             except WadError as error:
                 self._unfetched = f"cannot fetch what others told: {error}"
-                log.warning("%s", self._unfetched)
-                await asyncio.sleep(pause_after(error, failures))
                 failures += 1
+                await loop.failed(error, pause_after(error, failures - 1))
                 continue
             failures, self._unfetched = 0, ""
+            loop.progress()
             if first:
                 first, self._teller.epoch = False, epoch
             self._teller.wake()
@@ -275,6 +303,12 @@ class FirestoreStore(Replica):
                 known = await self._fetch_entry(entry.id)
                 if known is None:
                     raise
+            except InvalidData:
+                raise
+            except BadInput as error:
+                raise TooLong(
+                    f"Firestore does not take this message: {error}", hint="send it in parts"
+                ) from error
         if known is not None:
             same_message(known, Jid.parse(entry.to), entry.content)
             return Enqueued(known, duplicate=True)
@@ -318,14 +352,12 @@ class FirestoreStore(Replica):
     async def _fetch_entry(self, ident: str) -> Entry | None:
         """An entry that another machine, or a function, has put there."""
 
-        def work(client: Client) -> Fields | None:
-            found = client.document(entry_path(ident)).get(retry=None, timeout=_TIMEOUT)
-            return found.to_dict()
-
-        document = await self._firestore.call(work)
-        if document is None:
+        found = await self._firestore.call(
+            lambda client: get(client, entry_path(ident), timeout=_TIMEOUT)
+        )
+        if not found.exists:
             return None
-        await self.take_entry(entry_of(ident, document), document)
+        await self.take_entry(entry_of(ident, found.fields, created_ms(found)), found.fields)
         return await self.entry(ident)
 
     async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
@@ -360,15 +392,34 @@ class FirestoreStore(Replica):
             # The fence of this epoch is not there: it is over, or has not begun.
             await self.fence(epoch)
             found = await self._firestore.call(work)
+        except BadInput as error:
+            # Its document has no room for what a claim adds: it can never be sent, and holds up those behind it.
+            found = await self._give_up(entry, error, epoch)
         if found is not None:
             await self.take_entry(found, {}, sure=True)
             raise Conflict(f"message {ident} is {found.state} in Firestore")
         return fields
 
+    async def _give_up(self, entry: Entry, refusal: BadInput, epoch: int) -> Entry:
+        """Say in its document that it has failed, as far as there is room; the entry as it is now."""
+        why = f"Firestore does not take it: {refusal}"[:_WHY]
+        for fields in ({"status": "failed", "lastError": why}, {"status": "failed"}):
+            try:
+                await self._firestore.call(partial(self._mark, entry, fields, epoch))
+                break
+            except BadInput as error:
+                log.warning("message %s cannot be marked as failed: %s", entry.id, error)
+        return msgspec.structs.replace(
+            entry, state=MessageStatus.FAILED, error=why, error_code=TooLong.code
+        )
+
+    def _mark(self, entry: Entry, fields: Fields, epoch: int, client: Client) -> None:
+        write = if_there(upsert(client, entry_path(entry.id), fields), there=True)
+        commit(client, [fencing(client, self._fence, epoch, entry.account), write], _TIMEOUT)
+
     def _win(self, client: Client, entry: Entry, fields: Fields, epoch: int) -> Entry | None:
         """Compare and set; the entry as it lies there if it is not ours to claim."""
-        document = client.document(entry_path(entry.id))
-        found: Snapshot = document.get(retry=None, timeout=_TIMEOUT)
+        found = get(client, entry_path(entry.id), timeout=_TIMEOUT)
         write = upsert(client, entry_path(entry.id), {**fields, "wadBy": self._who}, STAMPS)
         if not found.exists:
             if_there(write, there=False)
@@ -382,10 +433,16 @@ class FirestoreStore(Replica):
 
     def _taken(self, found: Snapshot, entry: Entry) -> Entry | None:
         """What lies there, if somebody else has claimed, sent or given up the entry."""
-        document = found.to_dict() or {}
+        document = found.fields
         if document.get("status") == "queued":
             return None
-        theirs = entry_of(entry.id, document)
+        try:
+            theirs = entry_of(entry.id, document, created_ms(found))
+        except BadInput as error:
+            why = f"another program has changed it: {error}"[:_WHY]
+            return msgspec.structs.replace(
+                entry, state=MessageStatus.UNCERTAIN, error=why, error_code="uncertain"
+            )
         if not is_ours(document):
             return theirs
         mine = theirs.claim is not None and theirs.claim.holder == self._who
@@ -404,8 +461,7 @@ class FirestoreStore(Replica):
         """What the account's document says; the backend before us, or an app, may have written it."""
 
         def work(client: Client) -> Fields:
-            document = client.document(account_path(account))
-            return document.get(retry=None, timeout=_TIMEOUT).to_dict() or {}
+            return dict(get(client, account_path(account), timeout=_TIMEOUT).fields)
 
         return auto_reply_of(await self._firestore.call(work))
 

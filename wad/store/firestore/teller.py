@@ -9,14 +9,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from wad.core.errors import BadInput, NotFound, Unavailable, WadError
+from wad.core.errors import Fenced, NotFound, Unavailable, WadError
+from wad.loops import Loop
 from wad.store.firestore.adopting import Found, Wanted, find, look_at
 from wad.store.firestore.capture import EXCLUSIVE, FACTS, Kind
-from wad.store.firestore.client import Client, Firestore, pause_after
+from wad.store.firestore.client import (
+    Client,
+    Firestore,
+    is_about_the_request,
+    is_fault_of_firestore,
+    pause_after,
+)
 from wad.store.firestore.commit import Write, commit, if_there, removal, upsert
 from wad.store.firestore.documents import LARGEST, Told, cut
 from wad.store.firestore.fence import Fence
@@ -32,6 +39,9 @@ _ROUNDS: Final = (
 )
 STAMPS: Final = ("updatedAt", "syncedAt", "wadSyncedAt")
 TIMEOUT: Final = 20.0  # seconds for one batch
+_PATIENCE: Final = (
+    5  # turns after which a fault of Firestore's is taken for the fault of a document
+)
 
 
 @dataclass
@@ -47,15 +57,23 @@ class _Facts:
 class Teller:
     """One loop.  `who`: this machine's name.  Its public fields are what status shows.
 
+    `refence` makes the fence of our epoch anew where Firestore has lost it; it raises Fenced when the epoch is over.
     `epoch`: of our reign, None while we are passive.
     """
 
     def __init__(
-        self, firestore: Firestore, replica: Replica, fence: Fence, lease: str, who: str
+        self,
+        firestore: Firestore,
+        replica: Replica,
+        fence: Fence,
+        lease: str,
+        who: str,
+        refence: Callable[[int], Awaitable[None]],
     ) -> None:
         self._firestore = firestore
         self._replica = replica
         self._fence = fence
+        self._refence = refence
         self._late = late_path(lease)
         self._machines = machines_path(lease)
         self._who = who
@@ -67,8 +85,8 @@ class Teller:
         self.error = ""
         self.waiting = 0
         self.oldest_ms: int | None = None
-        self.refused = 0
         self.written = 0
+        self._failures = 0  # turns in a row
 
     def wake(self) -> None:
         """There is something to tell."""
@@ -85,38 +103,37 @@ class Teller:
         self.wake()
         await self._idle.wait()
 
-    async def run(self) -> None:
+    async def run(self, loop: Loop) -> None:
         """For ever."""
-        failures = 0
         while True:
+            loop.turn()
             self._news.clear()
             try:
                 await self.count()
                 while await self._turn():
-                    failures, self.error = 0, ""
+                    self._went(loop)
                     await self.count()
-                failures, self.error = 0, ""
+                self._went(loop)
                 await self.count()
-            except WadError as error:
-                if not self.error:
-                    log.warning("cannot tell Firestore: %s", error)
-                self.error = str(error)
-                await asyncio.sleep(pause_after(error, failures))
-                failures += 1
-            except Exception as error:
-                log.exception("telling Firestore failed")
-                self.error = f"{type(error).__name__}: {error}"
-                await asyncio.sleep(pause_after(error, failures))
-                failures += 1
+            except Exception as error:  # whatever it is, nothing more would be told
+                expected = isinstance(error, WadError)
+                self.error = (
+                    str(error) if expected else f"an internal error: {type(error).__name__}"
+                )
+                self._failures += 1
+                await loop.failed(error, pause_after(error, self._failures - 1))
             else:
                 if not self._news.is_set():
                     self._idle.set()
                 await self._news.wait()
 
+    def _went(self, loop: Loop) -> None:
+        self._failures, self.error = 0, ""
+        loop.progress()
+
     async def count(self) -> None:
         """Look at how much waits."""
         self.waiting, self.oldest_ms = await self._replica.backlog(self._kinds())
-        self.refused = len(await self._replica.refused())
 
     def _kinds(self) -> tuple[Kind, ...]:
         """What we may tell; what only the holder may is no backlog of ours while we are passive."""
@@ -136,7 +153,7 @@ class Teller:
         found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE)
         if not found:
             return facts
-        await self._replica.done([one for one in found if not one.path], {})
+        await self._settle_unmade(found)
         await self._look(found)
         async with self.exclusively:
             # Read again: what was claimed meanwhile is no longer queued.
@@ -169,7 +186,7 @@ class Teller:
                 await self._look(found)
                 if await self._adopt(found):
                     continue  # and is to be told otherwise
-                await self._replica.done([one for one in found if not one.path], {})
+                await self._settle_unmade(found)
                 if not found:
                     facts.over = True
                     break
@@ -177,6 +194,11 @@ class Teller:
                 facts.read += len(found)
                 return found
         return []
+
+    async def _settle_unmade(self, found: Sequence[Told]) -> None:
+        """Be done with what needs no document, and set aside what none can be made of."""
+        unmade = [one for one in found if not one.path]
+        await self._replica.done(unmade, {one.dirty.seq: one.fault for one in unmade if one.fault})
 
     async def _tell_all(self, told: Sequence[Told], epoch: int | None) -> None:
         size = BATCH if epoch is not None else BATCH + 1
@@ -190,14 +212,23 @@ class Teller:
         try:
             refused = await self._firestore.call(lambda client: self._commit(client, told, epoch))
         except NotFound as error:
-            # The fence is gone: another reigns.  What is exclusive is its to tell.
-            if self.epoch == epoch:
-                self.epoch = None
-            raise Unavailable(f"epoch {epoch} is over: {error}") from error
-        for path, why in refused.items():
-            log.error("Firestore does not take %s: %s", path, why)
+            await self._ensure_fence(epoch, error)
+            raise Unavailable(f"the fence of epoch {epoch} was not there: {error}") from error
         await self._replica.done(told, refused)
         self.written += len(told)
+
+    async def _ensure_fence(self, epoch: int | None, error: NotFound) -> None:
+        """The fence is gone: another reigns, and what is exclusive is its to tell; or Firestore was emptied under us.
+
+        Raises Unavailable.
+        """
+        try:
+            if epoch is not None:
+                await self._refence(epoch)
+        except Fenced as over:
+            if self.epoch == epoch:
+                self.epoch = None
+            raise Unavailable(f"epoch {epoch} is over: {error}") from over
 
     # --- in a thread ----------------------------------------------------------------------------------
 
@@ -208,31 +239,64 @@ class Teller:
         ]
         commit(client, writes, TIMEOUT)
 
-    def _commit(self, client: Client, told: Sequence[Told], epoch: int | None) -> dict[str, str]:
-        """Write these documents; what Firestore refuses, by path."""
-        refused: dict[str, str] = {}
-        writes = [(one.path, self._write(client, one)) for one in told]
+    def _commit(self, client: Client, told: Sequence[Told], epoch: int | None) -> dict[int, str]:
+        """Write these documents; what Firestore does not take, by number."""
+        refused: dict[int, str] = {}
+        writes: list[tuple[Told, Write]] = []
+        for one in told:
+            try:
+                writes.append((one, self._write(client, one)))
+            except (ValueError, TypeError) as error:
+                # What the wire cannot carry: a number of more than 64 bits, half a character.
+                refused[one.dirty.seq] = f"it cannot be encoded: {error}"
         for part in parts(writes):
             refused |= self._commit_part(client, part, epoch)
         return refused
 
     def _commit_part(
-        self, client: Client, part: Sequence[tuple[str, Write]], epoch: int | None
-    ) -> dict[str, str]:
+        self, client: Client, part: Sequence[tuple[Told, Write]], epoch: int | None
+    ) -> dict[int, str]:
         """All of it, or after a refusal all but the document that is refused."""
         writes = [write for _, write in part]
         if epoch is not None:
-            writes.insert(0, fencing(client, self._fence, epoch, part[0][0]))
+            writes.insert(0, fencing(client, self._fence, epoch, part[0][0].path))
         try:
             commit(client, writes, TIMEOUT)
-        except BadInput as error:
+        except WadError as error:
+            if not self._is_refusal(error):
+                raise
             if len(part) == 1:
-                return {part[0][0]: str(error)}
+                return self._commit_cut(client, part[0][0], epoch, error)
             half = len(part) // 2
             return {
                 **self._commit_part(client, part[:half], epoch),
                 **self._commit_part(client, part[half:], epoch),
             }
+        return {}
+
+    def _is_refusal(self, error: WadError) -> bool:
+        """Whether it is about a document, and not about Firestore: then the others are written without it."""
+        if is_about_the_request(error):
+            return True
+        return is_fault_of_firestore(error) and self._failures >= _PATIENCE
+
+    def _commit_cut(
+        self, client: Client, told: Told, epoch: int | None, refusal: WadError
+    ) -> dict[int, str]:
+        """Without what makes it large, where anything does."""
+        small = cut(told.fields) if told.fields is not None else None
+        if small is None or small == {**(told.fields or {}), "truncated": True}:
+            return {told.dirty.seq: str(refusal)}
+        writes = [upsert(client, told.path, {**small, "wadBy": self._who}, STAMPS)]
+        if epoch is not None:
+            writes.insert(0, fencing(client, self._fence, epoch, told.path))
+        try:
+            commit(client, writes, TIMEOUT)
+        except WadError as error:
+            if not self._is_refusal(error):
+                raise
+            return {told.dirty.seq: str(error)}
+        log.warning("%s is too large for Firestore, and was cut", told.path)
         return {}
 
     def _write(self, client: Client, told: Told) -> Write:
@@ -293,16 +357,16 @@ def fencing(client: Client, fence: Fence, epoch: int, key: str) -> Write:
     return if_there(upsert(client, path, {"account": key}), there=True)
 
 
-def parts(writes: Iterable[tuple[str, Write]]) -> Iterator[list[tuple[str, Write]]]:
+def parts(writes: Iterable[tuple[Told, Write]]) -> Iterator[list[tuple[Told, Write]]]:
     """What Firestore takes at once, by size."""
-    part: list[tuple[str, Write]] = []
+    part: list[tuple[Told, Write]] = []
     size = 0
-    for path, write in writes:
+    for told, write in writes:
         own = write.ByteSize()
         if part and size + own > BATCH_BYTES:
             yield part
             part, size = [], 0
-        part.append((path, write))
+        part.append((told, write))
         size += own
     if part:
         yield part

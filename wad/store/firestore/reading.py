@@ -1,0 +1,183 @@
+"""Documents as they are read: decoded one by one from the wire's own messages, whatever their fields hold.
+
+The library decodes all documents of an answer together, and raises on a reference into another project (an import
+leaves such), so that one field of one document would end a stream for everybody.  Here every value has a form, and what
+reads a field says what it expects of it (`wad.core.untrusted`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Any, Final
+
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.base_query import BaseQuery
+from google.cloud.firestore_v1.client import Client
+from google.cloud.firestore_v1.types import DocumentMask
+from google.cloud.firestore_v1.types.firestore import (
+    BatchGetDocumentsRequest,
+    BatchGetDocumentsResponse,
+    RunQueryRequest,
+    RunQueryResponse,
+)
+from proto.datetime_helpers import DatetimeWithNanoseconds
+
+NEVER: Final = DatetimeWithNanoseconds(1970, 1, 1, tzinfo=UTC)
+"""The times of a document that is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A reference to a document, perhaps of another project.  `name`: its whole name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GeoPoint:
+    """A place on the earth, in degrees."""
+
+    latitude: float
+    longitude: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A value that has no form here: a time out of range, a type that is newer than this code."""
+
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A document as it was read; without fields where it is not there."""
+
+    path: str
+    exists: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    create_time: DatetimeWithNanoseconds = NEVER
+    update_time: DatetimeWithNanoseconds = NEVER
+    read_time: DatetimeWithNanoseconds = NEVER
+    size: int = 0
+    """Bytes on the wire."""
+
+    @property
+    def id(self) -> str:
+        """The last part of its path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def version(self) -> DatetimeWithNanoseconds | None:
+        """When it was written last; None where it is not there."""
+        return self.update_time if self.exists else None
+
+
+# --- asking ---------------------------------------------------------------------------------------
+
+
+def get(client: Client, path: str, *names: str, timeout: float) -> Snapshot:
+    """One document; of its fields only `names`, where any are given."""
+    return get_all(client, [path], *names, timeout=timeout)[0]
+
+
+def get_all(client: Client, paths: Sequence[str], *names: str, timeout: float) -> list[Snapshot]:
+    """These documents, in this order, as they were at one moment."""
+    request = BatchGetDocumentsRequest(
+        database=client._database_string,
+        documents=list(dict.fromkeys(_name(client, path) for path in paths)),
+        mask=DocumentMask(field_paths=names) if names else None,
+    )
+    found: dict[str, Snapshot] = {}
+    answers: Iterable[Any] = client._firestore_api.batch_get_documents(
+        request=request, metadata=client._rpc_metadata, retry=None, timeout=timeout
+    )
+    for answer in map(BatchGetDocumentsResponse.pb, answers):
+        match answer.WhichOneof("result"):
+            case "found":
+                snapshot = snapshot_of(answer.found, time_of(answer.read_time))
+                found[snapshot.path] = snapshot
+            case "missing":
+                path = path_of(answer.missing)
+                found[path] = Snapshot(path, read_time=time_of(answer.read_time))
+    return [found[path] for path in paths]
+
+
+def find(query: BaseQuery, *, timeout: float) -> list[Snapshot]:
+    """What a query finds."""
+    client = query._client
+    parent, _ = query._parent._parent_info()
+    request = RunQueryRequest(parent=parent, structured_query=query._to_protobuf())
+    answers: Iterable[Any] = client._firestore_api.run_query(
+        request=request, metadata=client._rpc_metadata, retry=None, timeout=timeout
+    )
+    return [
+        snapshot_of(answer.document, time_of(answer.read_time))
+        for answer in map(RunQueryResponse.pb, answers)
+        if answer.HasField("document")
+    ]
+
+
+def after(query: Any, last: Snapshot) -> Any:
+    """The query, from behind a document that it has found on."""
+    names = [order.field.field_path for order in query._orders]
+    values = {name: last.fields[name] for name in names if name in last.fields}
+    reference = query._client.document(last.path)
+    return query.start_after(DocumentSnapshot(reference, values, True, None, None, None))
+
+
+# --- decoding -------------------------------------------------------------------------------------
+
+
+def snapshot_of(document: Any, read_time: DatetimeWithNanoseconds = NEVER) -> Snapshot:
+    """The wire's message `google.firestore.v1.Document`.  Never raises."""
+    return Snapshot(
+        path_of(document.name),
+        True,
+        {name: value_of(value) for name, value in document.fields.items()},
+        time_of(document.create_time),
+        time_of(document.update_time),
+        read_time,
+        document.ByteSize(),
+    )
+
+
+def path_of(name: str) -> str:
+    """The path in a document's whole name."""
+    return name.partition("/documents/")[2]
+
+
+def time_of(stamp: Any) -> DatetimeWithNanoseconds:
+    """A moment of the server's own clock."""
+    return DatetimeWithNanoseconds.from_timestamp_pb(stamp)
+
+
+def value_of(value: Any) -> Any:
+    """The wire's message `google.firestore.v1.Value`, as what Python has for it, or one of the types above.
+
+    Never raises: how deep it may be nested is bounded by protobuf itself (100 messages).
+    """
+    match kind := value.WhichOneof("value_type"):
+        case "null_value" | None:
+            return None
+        case "string_value" | "boolean_value" | "integer_value" | "double_value" | "bytes_value":
+            return getattr(value, kind)
+        case "timestamp_value":
+            try:
+                return DatetimeWithNanoseconds.from_timestamp_pb(value.timestamp_value)
+            except (ValueError, OverflowError):
+                return Unreadable("timestamp")
+        case "reference_value":
+            return Reference(value.reference_value)
+        case "geo_point_value":
+            return GeoPoint(value.geo_point_value.latitude, value.geo_point_value.longitude)
+        case "array_value":
+            return [value_of(each) for each in value.array_value.values]
+        case "map_value":
+            return {name: value_of(each) for name, each in value.map_value.fields.items()}
+    return Unreadable(str(kind))
+
+
+def _name(client: Client, path: str) -> str:
+    return f"{client._database_string}/documents/{path}"
