@@ -6,8 +6,10 @@ import asyncio
 import logging
 import socket
 import struct
+import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from wad.core.wire import (
     check_hello,
     encode,
 )
+from wadctl.client import Client
 
 GROUP = "no-such-group"
 
@@ -507,18 +510,151 @@ async def test_a_fault_while_letting_in_is_counted(
     assert daemon.internal_errors == 1
 
 
-async def test_clients_are_bounded(
+# --- crowds -------------------------------------------------------------------------------------------
+
+
+async def test_who_finds_no_place_is_told(
     daemon: FakeDaemon, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One client too many is told so; the others go on."""
+    """Connections in use are nobody else's; the others go on."""
     monkeypatch.setattr(control, "MAX_CLIENTS", 1)
+    monkeypatch.setattr(control, "_TRIES", 2)
     async with serve_control(daemon, path, GROUP), client(path) as first:
-        first.ask(1, "version")
-        await first.response()
+        first.ask(1, "events", follow=True)
+        await until(lambda: daemon.bus.followers)
         async with client(path) as second:
             assert isinstance(await second.error(), Unavailable)
         first.ask(2, "version")
         assert (await first.response()).error is None
+
+
+@pytest.mark.parametrize("rude", [False, True])
+async def test_idle_connections_lock_nobody_out(
+    daemon: FakeDaemon, path: Path, monkeypatch: pytest.MonkeyPatch, rude: bool
+) -> None:
+    """Whoever does nothing, with or without a HELLO, makes room for who does."""
+    monkeypatch.setattr(control, "MAX_CLIENTS", 5)
+    async with serve_control(daemon, path, GROUP), AsyncExitStack() as stack:
+        idle = [await stack.enter_async_context(client(path, rude=rude)) for _ in range(9)]
+        async with client(path) as asking:
+            asking.ask(1, "version")
+            assert (await asking.response()).error is None
+        assert "did nothing" in str(await idle[0].error())
+        assert await idle[0].receive() is None
+
+
+async def test_who_says_no_hello_is_hung_up_on(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while, and with a word."""
+    monkeypatch.setattr(conversation, "HELLO_WITHIN", 0.1)
+    async with client(served, rude=True) as silent:
+        assert "no HELLO" in str(await silent.error())
+        assert await silent.receive() is None
+
+
+async def test_who_does_not_finish_a_frame_is_hung_up_on(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it drips; who is idle between two frames stays."""
+    monkeypatch.setattr(conversation, "FRAME_WITHIN", 0.3)
+    async with client(served) as idle, client(served) as slow:
+        idle.ask(1, "version")
+        await idle.response()
+        slow.writer.write(b"\0\0\0")
+        assert "not finished" in str(await slow.error())
+        assert await slow.receive() is None
+        idle.ask(2, "version")
+        assert (await idle.response()).error is None
+
+
+async def test_a_large_frame_needs_a_hello(served: Path) -> None:
+    """Nobody takes megabytes without having said who it is."""
+    async with client(served, rude=True) as peer:
+        peer.writer.write(struct.pack(">I", MAX_FRAME) + b"x" * 100)
+        assert isinstance(await peer.error(), BadInput)
+        assert await peer.receive() is None
+
+
+async def test_unfinished_large_frames_are_bounded_together(
+    daemon: FakeDaemon, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most are left in the kernel's queues; a small request is answered all the same, and room comes back."""
+    monkeypatch.setattr(conversation, "FRAME_WITHIN", 2.0)
+    half = struct.pack(">I", MAX_FRAME) + b"x" * (MAX_FRAME - 1)
+    async with serve_control(daemon, path, GROUP), AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(client(path)) for _ in range(30)]
+        tracemalloc.start()
+        for peer in peers:
+            peer.writer.write(half)
+        async with client(path) as small:
+            small.ask(1, "version")
+            assert (await small.response()).error is None
+        for peer in peers:
+            while await peer.receive() is not None:
+                pass
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # What this test's own side has not sent yet is traced, too.
+        assert peak < 30 * len(half) + (45 << 20)
+        async with client(path) as late:
+            late.ask(1, "version", padding=b"x" * (1 << 20))
+            assert (await late.response()).id == 1
+
+
+async def test_answers_that_nobody_reads_are_bounded_together(
+    daemon: FakeDaemon, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who lets most of them wait is hung up on; the others get theirs."""
+    monkeypatch.setattr(control, "_UNREAD", 8 << 20)
+    daemon.warnings.append("x" * (1 << 20))
+    async with serve_control(daemon, path, GROUP), client(path, limit=1000) as greedy:
+        for ident in range(1, 40):
+            greedy.ask(ident, "status")
+        await greedy.writer.drain()
+        async with client(path) as other:
+            other.ask(1, "status")
+            assert (await other.response()).error is None
+        received = 0
+        while (frame := await greedy.receive()) is not None:
+            received += isinstance(frame, Response)
+        assert received < 39
+
+
+async def test_a_flood_of_notices_holds_nobody_up(daemon: FakeDaemon, path: Path) -> None:
+    """Frames are handled a few at a time: others have their turn in between."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with serve_control(daemon, path, GROUP), client(path) as flooding:
+        flooding.ask(1, "version")
+        await flooding.response()
+        counting = asyncio.create_task(count())
+        flooding.writer.write(encode(Notice("x", [])) * 5000)
+        flooding.ask(2, "version")
+        before = turns
+        await flooding.response()
+        counting.cancel()
+        assert turns - before > 50
+
+
+async def test_two_hundred_clients_at_once_are_all_served(daemon: FakeDaemon, path: Path) -> None:
+    """They come in one moment, as a script would start them."""
+
+    def ask() -> str:
+        with Client(str(path), 60) as asking:
+            return str(asking.call("version")["version"])
+
+    async with serve_control(daemon, path, GROUP):
+        with ThreadPoolExecutor(200) as pool:
+            loop = asyncio.get_running_loop()
+            answers = await asyncio.gather(*(loop.run_in_executor(pool, ask) for _ in range(200)))
+    assert len(answers) == 200
 
 
 # --- beginning and end ------------------------------------------------------------------------------------

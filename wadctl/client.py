@@ -16,6 +16,7 @@ from wad.core.errors import BadInput, DaemonDown, Denied, TimedOut, WadError
 from wad.core.wire import HELLO, REPLY, Decoder, Frame, Item, Request, Response, check_hello, encode
 
 _CHUNK: Final = 64 << 10
+_AGAIN: Final = 0.05  # seconds between tries to connect
 
 
 class Client:
@@ -97,13 +98,26 @@ class Client:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(self._timeout)
-            sock.connect(self.path)
+            self._reach(sock)
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError):
                 raise _unreachable(self.path, error) from error
             raise
         return sock
+
+    def _reach(self, sock: socket.socket) -> None:
+        """Connect.  Where very many come at once the daemon's queue is full, and Linux lets nobody wait in it."""
+        deadline = self._clock() + self._timeout
+        while True:
+            try:
+                sock.connect(self.path)
+            except BlockingIOError:
+                if self._clock() > deadline:
+                    raise
+                time.sleep(_AGAIN)
+            else:
+                return
 
     def _receive(self, deadline: float | None) -> Frame | None:
         """The next frame; None when the deadline passes.  Raises what the daemon says of the connection itself."""

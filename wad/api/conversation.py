@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final
 
 from wad.api import dispatch
+from wad.api.clients import Backlog, Budget, Client, Clients
 from wad.api.context import Context
 from wad.api.operation import Access, Operation, find
 from wad.core.errors import BadInput, TimedOut, TooLong, Unavailable, WadError
@@ -33,8 +35,15 @@ log = logging.getLogger(__name__)
 
 MAX_REQUESTS: Final = 64
 """In flight on one connection."""
+HELLO_WITHIN: Final = 10.0
+"""Seconds in which a client says HELLO."""
+FRAME_WITHIN: Final = 60.0
+"""Seconds from a frame's first byte to its last."""
+SMALL: Final = 64 << 10
+"""Bytes of a frame for which every client has room; larger ones wait for room in the budget of all."""
 _CHUNK: Final = 64 << 10
 _HIGH_WATER: Final = 256 << 10  # bytes that may wait for a slow client before senders wait too
+_AT_ONCE: Final = 50  # frames that are handled before others have their turn
 _FAREWELL: Final = 1.0  # seconds in which a client may take its last frames, or a handler end
 
 
@@ -75,22 +84,43 @@ class Tasks:
 class Line:
     """The sending half: whole frames, one after the other, never more in memory than the client takes."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, backlog: Backlog) -> None:
         self._writer = writer
+        self._backlog = backlog
+        self._abort = writer.transport.abort  # one object: the backlog knows the client by it
         self._one_at_a_time = asyncio.Lock()
         writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
 
     async def send(self, frame: bytes) -> bool:
         """Send once the client has taken what came before; False when it is gone."""
-        async with self._one_at_a_time:
-            if self._writer.is_closing():
-                return False
+        if self._writer.is_closing():
+            return False
+        self._backlog.add(self._abort, len(frame))
+        try:
+            async with self._one_at_a_time:
+                if self._writer.is_closing():
+                    return False
+                self._writer.write(frame)
+                try:
+                    await self._writer.drain()
+                except ConnectionError:
+                    return False
+            return True
+        finally:
+            if not self._writer.is_closing():
+                self._backlog.add(self._abort, -len(frame))
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self._writer.is_closing()
+
+    def hang_up(self, frame: bytes) -> None:
+        """Send this last; who does not take it soon does not get it."""
+        if not self._writer.is_closing():
             self._writer.write(frame)
-            try:
-                await self._writer.drain()
-            except ConnectionError:
-                return False
-        return True
+            self._writer.close()
+            asyncio.get_running_loop().call_later(_FAREWELL, self._abort)
 
     async def close(self) -> None:
         """Hand over what was sent, for a moment, and hang up."""
@@ -102,16 +132,19 @@ class Line:
             log.debug("a client did not take its last frames: %r", error)
         finally:
             self._writer.transport.abort()
+            self._backlog.forget(self._abort)
 
 
 class _InFlight:
     """A request that is being answered."""
 
-    def __init__(self, request: Request, operation: Operation) -> None:
+    def __init__(self, request: Request, operation: Operation, size: int) -> None:
         self.request = request
         self.operation = operation
+        self.size = size  # of the budget
         self.task: asyncio.Task[None] | None = None
         self.cut_short: WadError | None = None
+        self.over = False
         self._began = False
 
     def begin(self) -> None:
@@ -127,16 +160,34 @@ class _InFlight:
             self.task.cancel()
 
 
+@dataclass
+class Crowd:
+    """What all clients of the socket share."""
+
+    clients: Clients
+    budget: Budget
+    backlog: Backlog
+
+
 class Conversation:
     """One client's requests and their answers."""
 
     def __init__(
-        self, context: Context, reader: asyncio.StreamReader, line: Line, access: Access
+        self,
+        context: Context,
+        reader: asyncio.StreamReader,
+        line: Line,
+        access: Access,
+        crowd: Crowd,
+        client: Client,
     ) -> None:
         self._context = context
         self._reader = reader
         self._line = line
         self._access = access
+        self._crowd = crowd
+        self._client = client
+        self._taken = 0  # bytes of the budget for the frame that is being read
         self._tasks = Tasks(context)
         self._in_flight: dict[int, _InFlight] = {}
         self._refusal: WadError | None = None
@@ -155,20 +206,56 @@ class Conversation:
             await self._tasks.cancel(_FAREWELL)
 
     async def _listen(self) -> None:
-        decoder, greeted = Decoder(), False
-        while data := await self._receive():
-            for frame in decoder.feed(data):
-                if greeted:
-                    await self._take(frame)
-                else:
-                    check_hello(frame)
-                    greeted = True
+        decoder, now = Decoder(), asyncio.get_running_loop().time
+        due: float | None = now() + HELLO_WITHIN
+        try:
+            async with asyncio.timeout_at(due) as patience:
+                while data := await self._receive(decoder):
+                    patience.reschedule(None)
+                    if await self._take_all(decoder.feed(data)):
+                        self._give_back()
+                        due = None
+                    if decoder.waiting and due is None:
+                        due = now() + FRAME_WITHIN
+                    patience.reschedule(due)
+        except TimeoutError:
+            what = "a frame was not finished" if self._client.greeted else "no HELLO came"
+            within = FRAME_WITHIN if self._client.greeted else HELLO_WITHIN
+            raise BadInput(f"{what} within {within:g} s") from None
+        finally:
+            self._give_back()
 
-    async def _receive(self) -> bytes:
+    async def _take_all(self, frames: Iterator[Frame]) -> int:
+        """Handle these; how many they were."""
+        number = 0
+        for number, frame in enumerate(frames, 1):
+            if self._client.greeted:
+                await self._take(frame)
+            else:
+                check_hello(frame)
+                self._client.greeted = True
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return number
+
+    async def _receive(self, decoder: Decoder) -> bytes:
+        if decoder.wanted > SMALL and not self._taken:
+            if not self._client.greeted:
+                raise BadInput(
+                    "the other side does not say which version of the protocol it speaks"
+                )
+            await self._crowd.budget.take(self._client.uid, decoder.wanted)
+            self._taken = decoder.wanted
         try:
             return await self._reader.read(_CHUNK)
         except ConnectionError:
             return b""
+
+    def _give_back(self) -> None:
+        """What the frame that was read had of the budget; its request may have taken it over."""
+        if self._taken:
+            self._crowd.budget.give(self._client.uid, self._taken)
+            self._taken = 0
 
     async def _take(self, frame: Frame) -> None:
         match frame:
@@ -184,12 +271,15 @@ class Conversation:
     async def _begin(self, request: Request) -> None:
         try:
             self._check_room(request)
-            flight = _InFlight(request, find(request.method))
+            flight = _InFlight(request, find(request.method), self._taken)
         except WadError as refusal:
             await self._line.send(encode(Response(request.id, refusal, None)))
             return
         self._in_flight[request.id] = flight
+        self._taken = 0  # it is the request's now
+        self._crowd.clients.begin(self._client)
         flight.task = self._tasks.start(self._answer(flight), f"request {flight.operation.name}")
+        flight.task.add_done_callback(lambda _: self._over(flight))  # also one that never began
 
     def _check_room(self, request: Request) -> None:
         if self._refusal is not None:
@@ -230,12 +320,21 @@ class Conversation:
     # --- what goes out ------------------------------------------------------------------------------
 
     async def _answer(self, flight: _InFlight) -> None:
-        ident = flight.request.id
         try:
             response = await self._response(flight)
         finally:
-            del self._in_flight[ident]
+            self._over(flight)
         await self._line.send(response)
+
+    def _over(self, flight: _InFlight) -> None:
+        """Nothing is in flight of it any more but its answer."""
+        if flight.over:
+            return
+        flight.over = True
+        del self._in_flight[flight.request.id]
+        self._crowd.clients.done(self._client)
+        if flight.size:
+            self._crowd.budget.give(self._client.uid, flight.size)
 
     async def _response(self, flight: _InFlight) -> bytes:
         ident = flight.request.id

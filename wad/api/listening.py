@@ -21,7 +21,7 @@ from wad.core.errors import AnotherDaemon, BadConfig, Conflict, StateUnwritable
 
 log = logging.getLogger(__name__)
 
-_BACKLOG: Final = 128
+BACKLOG: Final = 1024  # clients that wait to be let in
 _LONGEST: Final = 107  # bytes of a path in sockaddr_un
 
 
@@ -60,7 +60,7 @@ def _place(sock: socket.socket, path: Path, group: str) -> tuple[int, int]:
     try:
         _give_to_group(temporary, group)
         temporary.chmod(0o660)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
         found = temporary.lstat()
         temporary.rename(path)
     except OSError:
