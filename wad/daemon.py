@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from wad import __version__
+from wad import __version__, handles
 from wad.activation import CONTROL, HTTP, Start, started
 from wad.api.control import serve_control
 from wad.api.problems import problems
@@ -253,6 +253,7 @@ def _account_options(loaded: Loaded) -> AccountOptions:
 def run(loaded: Loaded) -> int:
     """Run until a signal or a restart; the exit code.  Raises WadError when it cannot start."""
     os.umask(0o077)
+    handles.take_all()
     install(loaded.config.log.level)
     notifier = Notifier(os.environ)
     start = started(os.environ, os.getpid())

@@ -21,6 +21,8 @@ _MOUNT: Final = Path("/sys/fs/cgroup")
 _UNIFIED: Final = ("", "unified")  # alone, or beside version 1
 _CONTROLLERS: Final = ("cpu", "memory", "pids")
 _TASKS: Final = 512  # threads of one worker; the library has about 20
+_DAEMON_WEIGHT, _WORKER_WEIGHT = 10_000, 10
+"""Shares of the CPU where there is not enough for all: three hundred busy workers leave the daemon three quarters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class Groups:
     base: Path
     memory: int
     controllers: frozenset[str] = frozenset(_CONTROLLERS)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether workers give way to the daemon where there is not enough CPU for all."""
+        return "cpu" in self.controllers
 
     @property
     def limits(self) -> Limits:
@@ -95,7 +102,12 @@ class Groups:
             if self.memory
             else {}
         )
-        return {"pids.max": str(_TASKS), "memory.oom.group": "1", **memory}
+        return {
+            "pids.max": str(_TASKS),
+            "memory.oom.group": "1",
+            "cpu.weight": str(_WORKER_WEIGHT),
+            **memory,
+        }
 
 
 def divide(
@@ -115,6 +127,8 @@ def divide(
         for name in _CONTROLLERS:
             if name in offered:
                 _write(base / "cgroup.subtree_control", f"+{name}")
+        if (daemon / "cpu.weight").exists():
+            _write(daemon / "cpu.weight", str(_DAEMON_WEIGHT))
     except OSError as error:
         log.warning("workers run without control groups of their own: %s", error)
         return Undivided(f"its control group cannot be divided: {error}")

@@ -55,16 +55,20 @@ def _cut(words: str) -> str:
 
 
 class Permission:
-    """The right to act, as a deadline on this process's CLOCK_BOOTTIME; the process ends when it runs out."""
+    """The right to act, as a time on CLOCK_BOOTTIME; the process ends when it runs out.
 
-    def __init__(self, seconds: float, clock: Clock) -> None:
+    It is a time and no duration, since the daemon shares the clock: however late a busy machine starts this process, or
+    lets it read that the lease was renewed, the right ends when the daemon's does.
+    """
+
+    def __init__(self, until: float, clock: Clock) -> None:
         self._clock = clock
-        self._until = clock.monotonic() + seconds
+        self._until = until
         threading.Thread(target=self._watch, name="permission", daemon=True).start()
 
-    def extend(self, seconds: float) -> None:
+    def extend(self, until: float) -> None:
         """The lease was renewed; never shortens."""
-        self._until = max(self._until, self._clock.monotonic() + seconds)
+        self._until = max(self._until, until)
 
     def _watch(self) -> None:
         while (left := self._until - self._clock.monotonic()) > 0:

@@ -9,9 +9,12 @@ import socket
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from wad import handles
 from wad.clock import SystemClock
 from wad.core import connection, wire
 from wad.core.errors import (
@@ -40,14 +43,16 @@ from wad.engine.port import (
     EngineOptions,
     Fate,
     FileDamaged,
+    Loaded,
     Receipts,
     Report,
     Spooled,
 )
-from wad.engine.process import Process
+from wad.engine.process import Child, Process, cannot_start, spawn
 from wad.engine.retranslation import retranslated
 from wad.home import Home
 from wad.loops import Loop, Loops
+from wad.threads import Threads, cores
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +71,9 @@ _SEND_TIMEOUT: Final = (
 )
 _EARLY: Final = "WhatsApp is told that a message arrived before it is stored (receipts: early): %s"
 _DAYS_14: Final = 14 * 86_400_000  # ms; WhatsApp's server sends nothing again that is older
+_HANDLES: Final = 5  # two of the socket, the pipe, the process, and the other end for a moment
+# How much less than the daemon a worker is worth to the kernel, and the end of that scale.
+_NICE, _LEAST = 5, 19
 _UPLOAD_TIMEOUT: Final = 600.0  # 64 MiB at a megabit a second
 _CALL_TIMEOUT: Final = 90.0
 _NAMES_EVERY: Final = 60.0
@@ -81,12 +89,19 @@ _AT_ONCE: Final = 50  # frames that are handled before others have their turn
 _FAREWELL: Final = 5.0  # seconds in which what an ended worker said last is read; in which one that hung up may end
 
 
+@cache
+def _launchers() -> Threads:
+    """Where workers are started: one for each that may start at once (wad/flow/turns.py)."""
+    return Threads("launch", cores())
+
+
 class NeonizeEngine:
     """WhatsApp through neonize, one process an account."""
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self._workers: set[NeonizeWorker] = set()
+        self._threads = _launchers()
 
     @property
     def receipts(self) -> Receipts | None:
@@ -99,31 +114,87 @@ class NeonizeEngine:
     async def launch(
         self, home: Home, report: Callable[[Report], None], permit: float
     ) -> NeonizeWorker:
-        """Start a worker; what it has to tell goes to `report`.  Raises EngineFailure."""
-        comparison = await asyncio.to_thread(self._prepare, home)
-        ours, theirs = socket.socketpair()
-        argv = [
-            sys.executable, "-m", "wad.engine.worker", "--account", home.id, "--home", str(home.path),
-            "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--permit", str(permit),
-            "--media", str(self._options.media), "--device", self._options.device_name,
-        ]  # fmt: skip
+        """Start a worker; what it has to tell goes to `report`.  Raises EngineFailure.
 
+        Whatever the kernel refuses (handles, memory, processes) is this one account's reason, and nothing is left over.
+        """
+        until = SystemClock().monotonic() + permit
+        launching = asyncio.ensure_future(self._threads.run(self._spawn, home, until))
+        try:
+            started = await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: whoever starts after all has to be ended by somebody.
+            with suppress(EngineFailure):
+                (await launching).give_up()
+            raise
+        return await self._watch(home, started, report)
+
+    async def _watch(
+        self, home: Home, started: _Started, report: Callable[[Report], None]
+    ) -> NeonizeWorker:
         def on_line(line: str) -> None:
             log.debug("worker: %s", masked(line), extra={"account": home.id})
 
         try:
-            process = Process.start(argv, self._environ(), theirs, on_line, home.id)
-        except EngineFailure:
-            ours.close()
+            reader, writer = await asyncio.open_connection(sock=started.ours)
+        except BaseException as error:
+            started.give_up()
+            if isinstance(error, OSError):
+                raise cannot_start(error) from error
             raise
-        if (groups := self._options.groups) is not None:
-            groups.take(home.id, process.pid)
-            process.ended.add_done_callback(lambda _ended: groups.drop(home.id))
-        reader, writer = await asyncio.open_connection(sock=ours)
-        worker = NeonizeWorker(home, process, reader, writer, report, self._options, comparison)
+        try:
+            process = Process(started.child, on_line, home.id)
+        except EngineFailure:
+            writer.close()
+            started.spare.close()
+            raise
+        worker = NeonizeWorker(
+            home, process, reader, writer, report, self._options, started.comparison, started.spare
+        )
         self._workers.add(worker)
         worker.ended.add_done_callback(lambda _ended: self._workers.discard(worker))
+        if (groups := self._options.groups) is not None:
+            worker.ended.add_done_callback(lambda _ended: self._threads.post(groups.drop, home.id))
         return worker
+
+    def _spawn(self, home: Home, until: float) -> _Started:
+        """Look at the session's database, then start the process; on a thread.  Raises EngineFailure."""
+        comparison = self._prepare(home)
+        try:
+            handles.check_left(_HANDLES)
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise cannot_start(error) from error
+        try:
+            spare = ours.dup()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            raise cannot_start(error) from error
+        argv = [
+            sys.executable, "-m", "wad.engine.worker", "--account", home.id, "--home", str(home.path),
+            "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--until", str(until),
+            "--media", str(self._options.media), "--device", self._options.device_name,
+        ]  # fmt: skip
+        try:
+            child = spawn(argv, self._environ(), theirs, lambda pid: self._settle(home.id, pid))
+        except BaseException:
+            ours.close()
+            spare.close()
+            raise
+        return _Started(child, ours, spare, comparison)
+
+    def _settle(self, account: str, pid: int) -> None:
+        """Put a new process where it has its limits, and gives way to the daemon."""
+        groups = self._options.groups
+        if groups is not None:
+            groups.take(account, pid)
+        if groups is None or not groups.weighs:
+            try:
+                nice = min(_LEAST, os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
+                os.setpriority(os.PRIO_PROCESS, pid, nice)
+            except OSError as error:  # the unit's filter of system calls, or it is gone already
+                log.debug("a worker is not niced: %s", error, extra={"account": account})
 
     def _prepare(self, home: Home) -> Comparison | None:
         """What is to be done with the session's database before the library has it."""
@@ -131,7 +202,10 @@ class NeonizeEngine:
         try:
             session.prune_plaintexts(home.session_db, clock.wall_ms() - _DAYS_14)
             return Comparison(home, clock)
-        except WadError as error:  # a damaged file is the worker's to report: it checks both
+        except (
+            WadError,
+            OSError,
+        ) as error:  # a damaged file is the worker's to report: it checks both
             log.warning("no look for lost messages: %s", error, extra={"account": home.id})
             return None
 
@@ -171,6 +245,22 @@ class NeonizeEngine:
         return session.sent_as(home.session_db, secret)
 
 
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A worker process that nobody watches yet; `spare` is a second handle of `ours`."""
+
+    child: Child
+    ours: socket.socket
+    spare: socket.socket
+    comparison: Comparison | None
+
+    def give_up(self) -> None:
+        """End it."""
+        self.ours.close()
+        self.spare.close()
+        self.child.give_up()
+
+
 class NeonizeWorker:
     """A running worker process, seen from the daemon."""
 
@@ -183,13 +273,14 @@ class NeonizeWorker:
         report: Callable[[Report], None],
         options: EngineOptions,
         comparison: Comparison | None,
+        spare: socket.socket | None = None,
     ) -> None:
         self._home = home
         self._process = process
         self._reader = reader
         self._writer = writer
-        # Asyncio closes its own when a write fails, and what was not read yet with it.
-        self._socket = writer.get_extra_info("socket").dup()
+        # A second handle: asyncio closes its own when a write fails, and what was not read yet with it.
+        self._socket = spare or writer.get_extra_info("socket").dup()
         self._report = report
         self._options = options
         self._comparison = comparison
@@ -369,6 +460,7 @@ class NeonizeWorker:
                     log.warning("%s", masked(_EARLY % why), extra={"account": self._home.id})
             case notices.Mute(why):
                 self.mute = why
+                self._report(Loaded())
             case notices.LoggedIn():
                 await self._logged_in()
             case notices.Synced():
@@ -445,7 +537,8 @@ class NeonizeWorker:
 
     def permit(self, seconds: float) -> None:
         """It may act for so long from now."""
-        self._writer.write(wire.encode(wire.Notice("permit", [seconds])))
+        until = SystemClock().monotonic() + seconds
+        self._writer.write(wire.encode(wire.Notice("until", [until])))
 
     async def _call(self, method: str, *params: Any, timeout: float) -> Any:
         """Its answer, which is checked by whoever asked.  Raises EngineFailure, TimedOut, and what it answers."""

@@ -35,6 +35,11 @@ class Receipts(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """The worker has loaded the library: the dear part of a start is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class Spooled:
     """The spool has rows up to `seq`."""
 
@@ -65,7 +70,7 @@ class FileDamaged:
     why: str
 
 
-Report = connection.Input | Spooled | Identity | Held | FileDamaged
+Report = connection.Input | Loaded | Spooled | Identity | Held | FileDamaged
 Fate = Sent | NotSent | Refused | Unknown
 
 

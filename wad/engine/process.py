@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from wad.clock import SystemClock
@@ -17,27 +19,103 @@ from wad.engine.output import Output
 _ASKED: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
 
 
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process that was started, and the handle by which the kernel tells of its end."""
+
+    popen: subprocess.Popen[bytes]
+    pidfd: int
+
+    def give_up(self) -> None:
+        """Kill it and wait for its end: nobody will watch it."""
+        os.close(self.pidfd)
+        _reap(self.popen)
+
+
+def spawn(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    child_end: socket.socket,
+    place: Callable[[int], None] = lambda pid: None,
+) -> Child:
+    """Start a process; `child_end` stays open in the child only, `place(pid)` is called before anything else happens.
+
+    It blocks until the child runs its program, on a busy machine for a while: it is for a thread, and for one that
+    lives as long as the child may (wad/threads.py).  Raises EngineFailure; then nothing is left of it.
+    """
+    try:
+        popen = subprocess.Popen(
+            argv,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[child_end.fileno()],
+            # Ctrl-C in a terminal is for the daemon, which ends its workers in its own order.  No session of its own:
+            # the kernel weighs whole sessions against each other (autogroup), and `nice` would mean nothing.
+            process_group=0,
+        )
+    except OSError as error:
+        raise cannot_start(error) from error
+    finally:
+        child_end.close()
+    try:
+        place(popen.pid)
+        return Child(popen, os.pidfd_open(popen.pid))
+    except BaseException as error:
+        _reap(popen)
+        if isinstance(error, OSError):
+            raise cannot_start(error) from error
+        raise
+
+
+def cannot_start(error: OSError | RuntimeError) -> EngineFailure:
+    """The one account's reason, in words that say what to do."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EMFILE, errno.ENFILE):
+        what = "too many files are open; each account needs about ten (LimitNOFILE=, ulimit -n)"
+    elif number in (errno.EAGAIN, errno.ENOMEM) or isinstance(error, RuntimeError):
+        what = f"{error}; each account needs about 20 threads and 40 MB (TasksMax=, MemoryMax=, ulimit -u)"
+    else:
+        what = str(error)
+    return EngineFailure(f"cannot start a worker: {what}")
+
+
+def _reap(popen: subprocess.Popen[bytes]) -> None:
+    popen.kill()
+    popen.wait()
+    if popen.stdout is not None:
+        popen.stdout.close()
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # the real-time signals have none
+        return f"signal {number}"
+
+
 class Process:
     """A child that was exec'ed (never forked: Go's threads do not survive that, engine.md 3).
 
     `ended` is done, with the exit status, when the kernel says that it is gone.  Its output goes line by line to
-    `on_line`, as `Output` says; `account` is for the log.
+    `on_line`, as `Output` says; `account` is for the log.  Raises EngineFailure where the kernel gives no more handles;
+    then the child is gone.
     """
 
-    def __init__(
-        self, popen: subprocess.Popen[bytes], on_line: Callable[[str], None], account: str = ""
-    ) -> None:
-        self._popen = popen
-        self.pid = popen.pid
+    def __init__(self, child: Child, on_line: Callable[[str], None], account: str = "") -> None:
+        self._popen = child.popen
+        self._pidfd = child.pidfd
+        self.pid = child.popen.pid
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = loop.create_future()
-        self._pidfd = os.pidfd_open(popen.pid)
-        loop.add_reader(self._pidfd, self._reap)
-        assert popen.stdout is not None
+        try:
+            loop.add_reader(self._pidfd, self._reap)
+        except OSError as error:
+            child.give_up()
+            raise cannot_start(error) from error
         self.output = Output(on_line, SystemClock(), account)
-        self._reading = loop.create_task(
-            self.output.read(popen.stdout), name=f"output of {popen.pid}"
-        )
+        self._reading = loop.create_task(self._read(), name=f"output of {self.pid}")
 
     @staticmethod
     def start(
@@ -47,23 +125,8 @@ class Process:
         on_line: Callable[[str], None],
         account: str = "",
     ) -> Process:
-        """Start it; `child_end` stays open in the child only.  Raises EngineFailure."""
-        try:
-            popen = subprocess.Popen(
-                argv,
-                env=dict(environ),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=[child_end.fileno()],
-                # Ctrl-C in a terminal is for the daemon, which ends its workers in its own order.
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EngineFailure(f"cannot start a worker: {error}") from error
-        finally:
-            child_end.close()
-        return Process(popen, on_line, account)
+        """Start it here and now; `child_end` stays open in the child only.  Raises EngineFailure."""
+        return Process(spawn(argv, environ, child_end), on_line, account)
 
     def terminate(self) -> None:
         """SIGTERM: it may end in its own order."""
@@ -90,14 +153,20 @@ class Process:
         await asyncio.wait([self._reading], timeout=timeout)
         self._reading.cancel()
 
+    async def _read(self) -> None:
+        assert self._popen.stdout is not None
+        try:
+            await self.output.read(self._popen.stdout)
+        except OSError as error:  # a pipe that nobody empties would stop it one day
+            self.output.crash.append(str(cannot_start(error)))
+            self._popen.stdout.close()
+            self.kill()
+
     def reason(self) -> str:
         """How it ended, in one sentence; ask once `ended` is done and the output is drained."""
         status = self.ended.result()
-        if status < 0:
-            how = f"the worker was killed by {signal.Signals(-status).name}"
-        else:
-            how = f"the worker ended with code {status}"
-        return f"{how} ({self.output.crash[0]})" if self.output.crash else how
+        how = f"was killed by {_name(-status)}" if status < 0 else f"ended with code {status}"
+        return f"the worker {how}" + (f" ({self.output.crash[0]})" if self.output.crash else "")
 
     def last_words(self) -> Sequence[str]:
         """What it wrote when it crashed: the head of Go's report, else the end of its output; ask as for `reason`.

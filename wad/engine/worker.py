@@ -1,6 +1,6 @@
 """One account's process: the library on one side, the daemon's socketpair on the other, the spool between.
 
-    python -m wad.engine.worker --account ID --home DIR --media DIR --fd N --parent PID --permit SECONDS --device NAME
+    python -m wad.engine.worker --account ID --home DIR --media DIR --fd N --parent PID --until TIME --device NAME
 
 Law: what the library hands over is committed to the spool before the daemon is told, and before WhatsApp is told
 (`receipts: after-store`, wad/engine/receipts.py).  With a build of the library that is not known the second does not
@@ -9,7 +9,7 @@ which of the two is in force.
 
 It never opens the session's database while the library has it open (wad/engine/lost.py says why).
 
-It acts only while it is permitted to (a deadline on its own CLOCK_BOOTTIME that each renewal of the lease moves on),
+It acts only while it is permitted to (a time on the machine's CLOCK_BOOTTIME that each renewal of the lease moves on),
 dies with the daemon, and never restarts the library in place: whatever ends the connection for good ends the process,
 and a fresh one takes its place.  It always leaves by os._exit: the library's threads cannot be joined (engine.md 3).
 """
@@ -349,8 +349,8 @@ def serve(worker: Worker, link: Link, sock: socket.socket, permission: Permissio
             match frame:
                 case wire.Request():
                     pools.get(frame.method, calls).submit(respond, frame)
-                case wire.Notice("permit", [float(seconds) | int(seconds)]):
-                    permission.extend(seconds)
+                case wire.Notice("until", [float(until) | int(until)]):
+                    permission.extend(until)
                 case _:
                     log.warning("the daemon sent %s", type(frame).__name__)
     os._exit(5)  # the daemon is gone
@@ -372,7 +372,7 @@ def main() -> None:
     parser.add_argument("--media", required=True, type=Path)
     parser.add_argument("--fd", required=True, type=int)
     parser.add_argument("--parent", required=True, type=int)
-    parser.add_argument("--permit", required=True, type=float)
+    parser.add_argument("--until", required=True, type=float)
     parser.add_argument("--device", required=True)
     given = parser.parse_args()
     _die_with_parent(given.parent)
@@ -381,7 +381,7 @@ def main() -> None:
     sock = socket.socket(fileno=given.fd)
     os.set_inheritable(given.fd, False)
     link = Link(sock)
-    permission = Permission(given.permit, SystemClock())
+    permission = Permission(given.until, SystemClock())
     home = Home(given.home)
     try:
         lock = lock_account(home)  # held until the process is gone

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import msgspec
 
+from wad import handles
 from wad.clock import Clock, stamp
 from wad.copies import mark_saved
 from wad.core import connection
 from wad.core.autoreply import AutoReply
 from wad.core.connection import Patience, State, Status, step
-from wad.core.errors import Conflict, Damaged, WadError
+from wad.core.errors import Conflict, Damaged, Unavailable, WadError
 from wad.core.jid import Jid
 from wad.core.masking import masked
 from wad.core.message import Message
@@ -29,11 +30,21 @@ from wad.core.past import Backfill
 from wad.core.place import Place, day, is_elsewhere, told
 from wad.core.problem import Problem
 from wad.engine import Engine
-from wad.engine.port import FileDamaged, Held, Identity, Receipts, Report, Spooled, Worker
+from wad.engine.port import (
+    FileDamaged,
+    Held,
+    Identity,
+    Loaded,
+    Receipts,
+    Report,
+    Spooled,
+    Worker,
+)
 from wad.flow.bus import Bus
 from wad.flow.inbound import Answer, Inbound
 from wad.flow.kept import Kept
 from wad.flow.recent import Recent
+from wad.flow.turns import Turn, Turns
 from wad.home import AccountCard, Home
 from wad.loops import Loop, Loops, shown
 from wad.salvage import Salvaged, salvage
@@ -41,8 +52,11 @@ from wad.spool import Spool
 from wad.store import Store
 from wad.store.places import OneMachine, Places
 from wad.store.port import AccountStatus, Cursor
+from wad.threads import Threads, cores
 
 log = logging.getLogger(__name__)
+
+_SPOOL_HANDLES = 8  # the database, its log, the index of that; and room for the worker, without which it is no use
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +87,10 @@ class Surroundings:
     """Why no worker may run on this machine now (the disk is nearly full); empty when they may."""
     places: Places = field(default_factory=OneMachine)
     """Which instance has which session."""
+    turns: Turns = field(default_factory=lambda: Turns(cores()))
+    """Whose worker starts next."""
+    threads: Threads = field(default_factory=lambda: Threads("account", 1))
+    """Where the small files of accounts are read."""
 
 
 class Account:
@@ -110,10 +128,11 @@ class Account:
         self._idle.set()
         self._loop: Loop | None = None
         self._damaged: FileDamaged | None = None
+        self._turn: Turn | None = None
         self._published: AccountStatus | None = None
         self.inbound = Inbound(
             home.id,
-            lambda: Spool.open(home.spool_db),
+            self._open_spool,
             around.store,
             around.bus,
             around.clock,
@@ -156,12 +175,31 @@ class Account:
             self.tell(connection.Stop())
             return
         try:
-            paired = self._around.engine.is_paired(self._home)
-        except Damaged as error:
+            self._begin(self._around.engine.is_paired(self._home))
+        except (WadError, OSError) as error:
+            self._cannot_begin(error)
+
+    async def begin_aside(self) -> None:
+        """As `begin`, but looks at the disk on a thread: at the beginning of a reign it is one of many."""
+        if not self.card.enabled:
+            self.tell(connection.Stop())
+            return
+        try:
+            self._begin(await self._around.threads.run(self._around.engine.is_paired, self._home))
+        except (WadError, OSError) as error:
+            self._cannot_begin(error)
+
+    def _begin(self, paired: bool) -> None:
+        self.tell(connection.Begin(paired, self._elsewhere(paired)))
+
+    def _cannot_begin(self, error: WadError | OSError) -> None:
+        """The session cannot be looked at: it is damaged, or the machine is short of something for now."""
+        if isinstance(error, Damaged):
             self._damaged = FileDamaged(self._home.session_db.name, str(error))
             self._changed.set()
             return
-        self.tell(connection.Begin(paired, self._elsewhere(paired)))
+        self._begin(bool(self.card.jid))
+        self.tell(connection.Ended(str(error)))
 
     def _elsewhere(self, paired: bool) -> str:
         """Why it must not run here; empty where it may."""
@@ -309,6 +347,8 @@ class Account:
             self.status.qr,
         ):
             self._announce(before)
+        if self.status.qr or self.status.state is State.CONNECTED:
+            self._leave_turn()
         if self.status.state is State.CONNECTED is not before.state:
             self.logins += 1
             self.on_connected()
@@ -333,6 +373,8 @@ class Account:
         match report:
             case Spooled():
                 self.inbound.wake()
+            case Loaded():
+                self._leave_turn()
             case Identity(jid, lid, push_name):
                 self._identified(jid, lid, push_name)
             case Held(why):
@@ -394,14 +436,29 @@ class Account:
         await self.kept.look()
         while True:
             self._changed.clear()
-            if self._damaged is not None and self.worker is None:
-                await self._mend()
-            elif self.status.worker and self.worker is None:
-                await self._launch()
-            elif not self.status.worker and self.worker is not None:
-                await self._halt(self.worker)
+            await self._align()
             loop.progress()
             await self._pause()
+
+    async def _align(self) -> None:
+        if self._damaged is not None and self.worker is None:
+            await self._mend()
+        elif self.status.worker and self.worker is None:
+            if self._turn is None:
+                # A person waits for a code; all others start again by themselves.
+                first = self.status.pair_until is not None
+                self._turn = self._around.turns.wait(self._changed.set, first=first)
+            if self._turn.has_come:
+                await self._launch()
+        elif not self.status.worker:
+            self._leave_turn()
+            if self.worker is not None:
+                await self._halt(self.worker)
+
+    def _leave_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.leave()
 
     async def _pause(self) -> None:
         status = self.status
@@ -425,9 +482,11 @@ class Account:
     async def _launch(self) -> None:
         permit = self._around.permit()
         if permit <= 0:
+            self._leave_turn()
             self.tell(connection.StepDown())
             return
         if refusal := self._around.refusal():
+            self._leave_turn()
             self.tell(connection.Ended(refusal))
             return
         self._launching = True
@@ -442,6 +501,8 @@ class Account:
             raise
         finally:
             self._launching = False
+            if self.worker is None:
+                self._leave_turn()
             self._settle_idle()
 
     def _begun(self, worker: Worker) -> None:
@@ -455,6 +516,7 @@ class Account:
     def _ended(self, why: asyncio.Future[str]) -> None:
         self.worker = None
         try:
+            self._leave_turn()
             self._hold("")
             self.inbound.wake()
             if self._damaged is None:
@@ -475,6 +537,15 @@ class Account:
         """The lease was renewed: the worker may go on."""
         if self.worker is not None:
             self.worker.permit(seconds)
+
+    def _open_spool(self) -> Spool:
+        try:
+            handles.check_left(_SPOOL_HANDLES)
+        except OSError as error:
+            raise Unavailable(
+                "too many files are open; each account needs about ten (LimitNOFILE=, ulimit -n)"
+            ) from error
+        return Spool.open(self._home.spool_db)
 
     # --- damaged files ------------------------------------------------------------------------------
 

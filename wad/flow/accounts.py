@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NAMED: Final = 10  # accounts that a hint names
+_BEGINNING: Final = 1.0  # seconds that the reign waits for its accounts to begin
 _TURNS: Final = 60.0  # seconds in which what has arrived is looked at again
 
 
@@ -104,7 +105,8 @@ class Accounts:
         """Run the accounts' tasks; workers run only within a reign."""
         try:
             for home in await asyncio.to_thread(self._homes.all):
-                self._take(home)
+                self._make(home)
+                await asyncio.sleep(0)  # each reads a file: others get their turns in between
             yield
         finally:
             tasks = [task for tasks in self._tasks.values() for task in tasks]
@@ -115,6 +117,12 @@ class Accounts:
                 account.inbound.close()
 
     def _take(self, home: Home) -> Account:
+        account = self._make(home)
+        if self._epoch is not None:
+            self._join_reign(account)
+        return account
+
+    def _make(self, home: Home) -> Account:
         account = Account(home, self._around, self._news)
         self._accounts[account.id] = account
         self._run(account)
@@ -126,8 +134,6 @@ class Accounts:
             loops.start("account", account.run, account=account.id, cap=30),
             loops.start("inbound", account.inbound.run, account=account.id, cap=30, within=_TURNS),
         ]
-        if self._epoch is not None:
-            self._join_reign(account)
 
     def _join_reign(self, account: Account) -> None:
         if account.is_leaving:
@@ -135,6 +141,15 @@ class Accounts:
         account.place = self._places.get(account.id)
         account.begin()
         self.on_new(account)
+
+    async def _begin(self, accounts: Sequence[Account]) -> None:
+        """Let accounts run that were here before; which of them starts when, their turns decide."""
+        for account in accounts:
+            try:
+                if self._accounts.get(account.id) is account and not account.is_leaving:
+                    await account.begin_aside()
+            except Exception as error:  # the others begin all the same
+                self._around.loops.fault("beginning", error, account=account.id)
 
     @asynccontextmanager
     async def reign(self, epoch: int) -> AsyncIterator[None]:
@@ -144,16 +159,23 @@ class Accounts:
         publisher = self._around.loops.start(
             "publishing", lambda loop: self._publish(loop, epoch), cap=30
         )
+        accounts = [account for account in self.all() if not account.is_leaving]
+        for account in accounts:
+            account.place = self._places.get(account.id)
+        beginning = asyncio.create_task(self._begin(accounts), name="begin accounts")
         try:
-            for account in self.all():
-                self._join_reign(account)
+            for account in accounts:
+                self.on_new(account)
+            # The reign waits for a few accounts, and not for hundreds: its lease has to be renewed.
+            await asyncio.wait([beginning], timeout=_BEGINNING)
             yield
         finally:
             self._epoch, self._places = None, {}
             publisher.cancel()
+            beginning.cancel()
             # All of them have to be at rest before anything is said of it: what one raises must not hide the others.
             steps = [account.step_down() for account in self.all()]
-            ended = await asyncio.gather(*steps, publisher, return_exceptions=True)
+            ended = await asyncio.gather(*steps, publisher, beginning, return_exceptions=True)
             for error in ended:
                 if isinstance(error, Exception):
                     raise error
@@ -350,7 +372,7 @@ class Accounts:
         account.stay()
         if account.id not in self._tasks:
             self._run(account)
-        elif self._epoch is not None:
+        if self._epoch is not None:
             self._join_reign(account)
 
     async def _forget_gone(self, epoch: int) -> None:
