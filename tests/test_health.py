@@ -265,6 +265,16 @@ def test_readyz(
     }
 
 
+def test_files_that_cannot_be_used_are_not_ready(daemon: FakeDaemon) -> None:
+    """Root ran wad on this state: nothing is green, and no name of a file is told."""
+    daemon.findings.append(Problem(code="unusable_files", text="/x/lease.json", figures=(2,)))
+    assert readyz(daemon)["status"] == "not_ready"
+    document = ready(daemon)
+    assert document["ready"] is False
+    assert document["reason"] == "files of the state that cannot be read or written: 2"
+    assert health(daemon, "")["status"] == "degraded"
+
+
 def test_diag_names_who_heard_last(daemon: FakeDaemon) -> None:
     """At most three accounts, the latest first, without their numbers."""
     for number in range(5):

@@ -13,6 +13,7 @@ from wad import __version__
 from wad.config import Loaded, examine, load
 from wad.config.fresh import HINT, is_new, unfit
 from wad.core.errors import BadConfig, WadError
+from wad.ownership import check_owner
 
 _ENDS = ("--help", "-h", "--version")
 
@@ -91,10 +92,20 @@ def run(
     loaded = load(file, os.environ, overrides)
     if (found := unfit(loaded.config)) and is_new(loaded.config):
         raise BadConfig("; ".join(found), hint=HINT)
+    state = loaded.config.state
+    check_owner((state.dir, state.sessions), os.geteuid(), _restart_of)
     # Only now: a mistake in the configuration should show before anything heavy is imported.
     from wad.daemon import run as run_daemon
 
     ctx.exit(run_daemon(loaded))
+
+
+def _restart_of(user: str) -> str | None:
+    """What restarts the service, where it runs as this user."""
+    from wad.audit.doctor import service
+
+    unit = service.unit_of(service.show()) if service.booted() else None
+    return "sudo systemctl restart wad" if unit is not None and unit.user == user else None
 
 
 @cli.group()

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from wad import __version__, handles
+from wad import __version__, handles, ownership
 from wad.activation import CONTROL, HTTP, Start, started
 from wad.api.control import serve_control
 from wad.api.problems import problems
@@ -84,6 +84,7 @@ class Daemon:
         self._warnings = list(loaded.warnings)
         self._refusal = ""
         self._full = ""
+        self._ownership: list[Problem] = []
         self.noticed = Noticed()
         self.internal_errors = 0
         self.sessions_writable: bool | None = None
@@ -175,7 +176,7 @@ class Daemon:
     def findings(self) -> Sequence[Problem]:
         """What looking at ourselves has found."""
         full = [Problem(code="no_room", text=self._full)] if self._full else []
-        return [*full, *self._shared.problems()]
+        return [*full, *self._ownership, *self._shared.problems()]
 
     def restart(self) -> None:
         """End gracefully, and let a fresh process take over."""
@@ -226,8 +227,17 @@ class Daemon:
             log.warning("%s", refusal or "there is room again")
             self.accounts.reconsider()
 
+    def _look_at_owners(self) -> None:
+        directories, uid = (self.homes.root, self.loaded.config.state.dir), os.geteuid()
+        found = list(ownership.problems(ownership.foreign(directories, uid), directories, uid))
+        for problem in found:
+            if problem not in self._ownership:
+                log.error("%s", problem.text)
+        self._ownership = found
+
     async def look_at_disk(self) -> None:
-        """Keep `sessions_writable` true to life."""
+        """Keep `sessions_writable` and what is known of the state's owners true to life."""
+        await asyncio.to_thread(self._look_at_owners)
         try:
             await asyncio.to_thread(check_writable, self.homes.root)
             self.sessions_writable = True

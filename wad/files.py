@@ -58,9 +58,17 @@ def write_synced(file: Path, data: bytes) -> None:
     """Write a private file in place, and sync it.  Raises OSError."""
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as stream:
+        give_to_owner(fd, file.parent)
         stream.write(data)
         stream.flush()
         os.fsync(fd)
+
+
+def give_to_owner(fd: int, directory: Path) -> None:
+    """A file that root makes in somebody's directory belongs to that somebody, who has to read it.  Raises OSError."""
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def sync_file(file: Path) -> None:

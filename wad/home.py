@@ -38,7 +38,7 @@ from wad.core.errors import (
 from wad.core.jid import account_id
 from wad.core.names import shown_name
 from wad.core.past import Backfill
-from wad.files import sync_directory, unwritable, write_file, write_synced
+from wad.files import give_to_owner, sync_directory, unwritable, write_file, write_synced
 
 _CARD: Final = "account.json"
 _REMOVED: Final = ".removed"
@@ -374,6 +374,7 @@ def _lock(file: Path, who: str, what: str, note: str) -> int:
     except OSError as error:
         raise unwritable(file, error) from error
     try:
+        give_to_owner(fd, file.parent)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()} {note}\n".encode())

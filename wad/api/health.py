@@ -93,8 +93,9 @@ def ready(context: Context) -> Document:
     """Whether this instance acts, for banners; a passive one says why not."""
     leader = context.leader
     active, valid = leader.active, leader.valid_for()
+    unusable = _unusable(context)
     document: Document = {
-        "ready": active,
+        "ready": active and not unusable,
         "mode": "active" if active else "passive",
         "instanceId": context.loaded.config.instance.id,
         "lockStatus": lock_status(leader),
@@ -103,15 +104,25 @@ def ready(context: Context) -> Document:
     }
     if not active:
         document["reason"] = leader.reason
+    elif unusable:
+        document["reason"] = unusable
     document["timestamp"] = iso(context.clock.wall_ms())
     return document
+
+
+def _unusable(context: Context) -> str:
+    """What anybody may read of files that the daemon cannot use; empty where there are none."""
+    found = [each for each in context.findings if each.code == "unusable_files"]
+    return found[0].kind.sentence(found) if found else ""
 
 
 def readyz(context: Context) -> Document:
     """Whether to send requests here: this instance acts, and can write what it gets.  `status` is `ready` then."""
     active, writable = context.leader.active, context.sessions_writable
     return {
-        "status": "ready" if active and writable is not False else "not_ready",
+        "status": "ready"
+        if active and writable is not False and not _unusable(context)
+        else "not_ready",
         "checks": {
             "firestore": firestore(context.store),
             "worker": "running" if active else "passive",

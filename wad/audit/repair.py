@@ -100,6 +100,14 @@ def _keep(undo_file: Path | None, changes: list[undo.Change], store: Path) -> No
     if changes:
         make_directory(undo_file.parent, store)
         undo.write(undo_file, changes)
+        give_like(undo_file, store)
+
+
+def give_like(file: Path, like: Path) -> None:
+    """In the state's own directories the undo file, too, is for the daemon's user: root may be who repairs."""
+    owner = like.stat()
+    if os.geteuid() == 0 and file.parent.stat().st_uid == owner.st_uid:
+        os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def make_directory(directory: Path, like: Path) -> None:

@@ -175,6 +175,7 @@ class Facts:
     audits: Audits = field(default=Audits())
     restarted: Restarted | None = None
     credentials: Credentials | None = None
+    state: Directory | None = None
 
     # --- the commands of this machine, where nobody but systemd knows the unit's log
 

@@ -75,6 +75,7 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
         listeners=tuple(listeners),
         mounts=tuple(host.mounts_of([state_dir, sessions])),
         sessions=host.directory(sessions, uid),
+        state=host.directory(state_dir, uid),
         accounts=_accounts(sessions),
         health=answers.health,
         ready=answers.ready,
@@ -121,12 +122,14 @@ def _told(means: Means) -> dict[str, Setting]:
 
 def _uid(pid: int | None, user: str, state_dir: Path) -> int | None:
     """The daemon's user: that of the process, else the unit's, else whose the state directory is."""
-    if pid is not None:
-        return host.owner_of(pid)
+    running = None if pid is None else host.owner_of(pid)
+    if running:
+        return running
+    # Root is who runs it by mistake, unless all of it is root's: its owner is meant, and not to be given to root.
     if (uid := host.user_id(user)) is not None:
         return uid
     there = os.path.isdir(state_dir)  # noqa: PTH112, is_dir() raises where we may not look
-    return state_dir.stat().st_uid if there else None
+    return state_dir.stat().st_uid if there else running
 
 
 # --- HTTP -------------------------------------------------------------------------------------------

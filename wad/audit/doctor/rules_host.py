@@ -200,6 +200,13 @@ def writable(facts: Facts) -> Finding:
         return check.failed(
             f"{at} is mounted read-only", f"mount -o remount,rw {at}", "dmesg | tail"
         )
+    state = facts.state
+    if state is not None and any(not _is_in(path, sessions.path) for path in state.foreign):
+        return check.failed(
+            f"{len(state.foreign)} paths belong to another user than {user}: {_few(state.foreign)}",
+            f"chown -R {user}: {state.path}",
+            facts.restart,
+        )
     if sessions.foreign:
         first = f"{len(sessions.foreign)} paths belong to another user than {user}: {_few(sessions.foreign)}"
         return check.failed(first, chown, facts.restart)
@@ -213,7 +220,16 @@ def writable(facts: Facts) -> Finding:
             f"others may read {_few(sessions.exposed)}: who has these files has the accounts",
             f"chmod -R go= {sessions.path}",
         )
+    if state is not None and state.mode & 0o022:
+        return check.warned(
+            f"{state.path} is writable for others (mode {state.mode:04o}): who puts a file there has the accounts",
+            f"chmod go= {state.path}",
+        )
     return check.passed(f"{sessions.path}, {sessions.owner}, mode {sessions.mode:04o}")
+
+
+def _is_in(path: str, directory: str) -> bool:
+    return PurePosixPath(path).is_relative_to(directory)
 
 
 def _few(paths: Sequence[str]) -> str:

@@ -32,7 +32,7 @@ from wad.audit.firestore.undo import decode_all, is_plain, restoring, was
 from wad.audit.firestore.writing import Writer
 from wad.audit.keys import parse, short_hash
 from wad.audit.mending import ALL, Mended
-from wad.audit.repair import make_directory
+from wad.audit.repair import give_like, make_directory
 from wad.audit.repair_rules import right_thread
 from wad.audit.reports import Repaired, RepairVerdict, Undone
 from wad.audit.rows import Aliases, Range
@@ -82,6 +82,7 @@ class FirestoreRepairs:
             return _report(mended, wanted, units, RepairVerdict.TO_REPAIR, sum(map(len, units)))
         make_directory(undo_file.parent, self._state_dir)
         undo.write(undo_file, [was(edit) for unit in units for edit in unit])
+        give_like(undo_file, self._state_dir)
         written = self._writer.write(units, epoch)
         return _report(mended, wanted, units, RepairVerdict.REPAIRED, written, undo_file)
 
