@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.config.loaded import Write, problems
-from wad.config import SETTINGS, load
+from wad.config import SETTINGS, file, load
 
 
 def test_byte_order_mark_and_crlf_do_no_harm(write: Write) -> None:
@@ -35,6 +36,48 @@ def test_line_of_a_key_is_found_in_every_form_of_toml(write: Write, text: str, l
     """Dotted keys, inline tables, quoted keys, long strings and comments don't mislead."""
     path = write(text)
     assert load(path, {}).origins["http.port"].source == f"file {path}:{line}"
+
+
+@pytest.mark.parametrize("lines", [1000, 4000])
+def test_finding_lines_reads_each_character_once_or_twice(
+    write: Write, monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    """Also of a list over thousands of lines, and of thousands of settings."""
+    parsed, real = 0, file._loads
+
+    def counted(text: str) -> dict[str, Any]:
+        nonlocal parsed
+        parsed += len(text)
+        return real(text)
+
+    monkeypatch.setattr(file, "_loads", counted)
+    origins = "".join(f'  "https://a{n}.example.org", # [\n' for n in range(lines))
+    text = f"[http]\ncors_origins = [\n{origins}]\n" + "".join(f"k{n} = 1\n" for n in range(lines))
+    problems(write(text))
+    assert len(text) < parsed <= 2 * len(text)
+
+
+def test_too_many_mistakes_are_not_all_told(write: Write) -> None:
+    """Nobody reads thousands, and each takes its time."""
+    found = problems(write("[http]\n" + "".join(f"key{n} = 1\n" for n in range(5000))))
+    assert len(found) == 101
+    assert "what follows was not looked at" in found[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("#" * 300_000, "larger than 256 kB"),
+        ("a." * 50_000 + "b = 1", "dots"),
+        ("[" + "a." * 50_000 + "b]", "dots"),
+        ("x" * 100_000 + " = 1", "there is no setting xxx"),
+    ],
+)
+def test_a_file_that_would_take_for_ever_is_refused(write: Write, text: str, says: str) -> None:
+    """At once, and in a short sentence."""
+    (found,) = problems(write(text))
+    assert says in found
+    assert len(found) < 500
 
 
 def test_unknown_key_is_named_with_its_line_and_the_nearest(write: Write) -> None:

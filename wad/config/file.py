@@ -8,7 +8,13 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
+
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData
+
+_LARGEST: Final = 256 << 10  # bytes; the sample with all its comments has about 20 kB
+_MOST_DOTS: Final = 2000  # in a line
 
 Key: TypeAlias = tuple[str, ...]
 """The names that lead to a value: `("http", "port")`."""
@@ -47,8 +53,9 @@ def read_file(path: Path, sections: Collection[str]) -> File | None:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            # An editor may have left a byte order mark and CR LF; TOML allows the latter.
-            text = file.read().decode("utf-8-sig").replace("\r\n", "\n")
+            data = file.read(_LARGEST + 1)
+        # An editor may have left a byte order mark and CR LF; TOML allows the latter.
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -58,10 +65,20 @@ def read_file(path: Path, sections: Collection[str]) -> File | None:
         raise Unusable(f"{path}:{line}: is not UTF-8") from None
     except ValueError as error:  # a NUL in the name
         raise Unusable(f"{str(path)!r}: cannot be read: {error}") from None
+    _check_size(path, data)
     try:
         return File(tuple(_statements(text, sections)), bool(mode & 0o004))
     except _Malformed as error:
         raise Unusable(f"{path}:{error.line}: {error}") from None
+
+
+def _check_size(path: Path, data: bytes) -> None:
+    """Raise Unusable for what tomllib would take too long over: its time grows with the square of a key's parts."""
+    if len(data) > _LARGEST:
+        raise Unusable(f"{path}: is larger than {_LARGEST >> 10} kB")
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.count(b".") > _MOST_DOTS:
+            raise Unusable(f"{path}:{number}: has more than {_MOST_DOTS} dots in one line")
 
 
 class _Malformed(Exception):
@@ -81,10 +98,12 @@ def _statements(text: str, sections: Collection[str]) -> Iterator[Statement]:
 
 def _loads(text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise _Malformed("not usable: lists or tables are nested too deeply", 1) from None
-    except ValueError as error:
+        with decoding("it"):
+            return tomllib.loads(text)
+    except InvalidData as invalid:
+        error = invalid.__cause__
+        if isinstance(error, RecursionError):
+            raise _Malformed("not usable: lists or tables are nested too deeply", 1) from None
         found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
         line = int(found[1]) if found else text.rstrip("\n").count("\n") + 1
         why = str(error).removesuffix(" (at end of document)")
@@ -100,40 +119,60 @@ def _flat(document: Mapping[str, Any], sections: Collection[str]) -> Iterator[tu
             yield (section,), content
 
 
-def _lines(text: str) -> dict[Key, int]:
-    """The line at which each section and each setting begins.
+_TOKEN: Final = re.compile(
+    r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*"{3,5}'
+    r"|'''(?:[^']|'{1,2}(?!'))*'{3,5}"
+    r'|"(?:[^"\\\n]|\\.)*"'
+    r"|'[^'\n]*'"
+    r"|#[^\n]*"
+    r"|[\[\]{}\n]",
+    re.DOTALL,
+)
+"""What decides in TOML where a statement ends: strings, comments, brackets, line ends."""
 
-    tomllib does not tell.  A statement ends at the first line end up to which it parses by itself, so tomllib finds
-    the statements too, whatever strings and lists over several lines they hold.
+
+def _lines(text: str) -> dict[Key, int]:
+    """The line at which each section and each setting begins, in a text that is valid TOML.
+
+    tomllib does not tell.  A statement ends at a line end outside of strings and brackets; tomllib then reads its keys.
     """
     lines: dict[Key, int] = {}
     header: Key = ()
-    pending: list[str] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not pending and (not line.strip() or line.lstrip().startswith("#")):
-            continue
-        pending.append(line)
-        try:
-            part = _loads("\n".join(pending))
-        except _Malformed:
-            continue
-        keys = list(_keys(part))
-        if pending[0].lstrip().startswith("["):
+    for statement, number in _pieces(text):
+        keys = list(_keys(_loads(statement), 2))
+        if statement.startswith("["):
             header = keys[-1]
             keys = [header[:length] for length in (1, 2)]
         else:
             keys = [header + key for key in keys]
         for key in keys:
-            lines.setdefault(key[:2], number - len(pending) + 1)
-            lines.setdefault(key[:1], number - len(pending) + 1)
-        pending.clear()
+            lines.setdefault(key[:2], number)
+            lines.setdefault(key[:1], number)
     return lines
 
 
-def _keys(part: object) -> Iterator[Key]:
-    """Every key of nested tables, a table before what it holds."""
+def _pieces(text: str) -> Iterator[tuple[str, int]]:
+    """Each statement, and the line at which it begins."""
+    begin, depth, line, first = 0, 0, 1, 1
+    for token in [*_TOKEN.finditer(text), None]:
+        what = "\n" if token is None else token[0]
+        if what in ("[", "{"):
+            depth += 1
+        elif what in ("]", "}"):
+            depth -= 1
+        line += what.count("\n")
+        if what != "\n" or depth:
+            continue
+        piece = text[begin : len(text) if token is None else token.start()].strip()
+        if piece and not piece.startswith("#"):
+            yield piece, first
+        begin, first = len(text) if token is None else token.end(), line
+
+
+def _keys(part: object, depth: int) -> Iterator[Key]:
+    """The keys of nested tables down to this depth, a table before what it holds."""
     if isinstance(part, list):
         part = part[-1] if part else None
-    for name, value in part.items() if isinstance(part, dict) else ():
+    for name, value in part.items() if depth and isinstance(part, dict) else ():
         yield (name,)
-        yield from ((name, *rest) for rest in _keys(value))
+        yield from ((name, *rest) for rest in _keys(value, depth - 1))

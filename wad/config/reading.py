@@ -15,6 +15,9 @@ from wad.config.wording import nearest
 from wad.core.token import weakness
 
 _VARIABLES: Final = {name for row in SETTINGS.values() for name in row.env} | {"WAD_CONFIG"}
+_LONGEST: Final = 80  # characters of a name that are shown
+_MOST_PROBLEMS: Final = 100
+"""After so many nobody reads on, and each takes a millisecond to find what may have been meant."""
 ADMIN_TOKEN: Final = "http.admin_token"
 _COLON_LISTS: Final = frozenset({"STATE_DIRECTORY", "RUNTIME_DIRECTORY"})
 """Variables in which systemd names several directories, separated by colons; the first is ours."""
@@ -54,6 +57,9 @@ class Reading:
             return
         self.read = path
         for statement in file.statements:
+            if len(self.problems) >= _MOST_PROBLEMS:
+                self.problems.append(f"{path}:{statement.line}: what follows was not looked at")
+                break
             self._take_statement(statement, f"{path}:{statement.line}")
         if file.world_readable:
             self._warn_of_secrets(path)
@@ -129,9 +135,10 @@ class Reading:
             )
         elif depth == 1 and isinstance(statement.value, dict):
             near = nearest(name, SECTIONS)
-            self.problems.append(f"{place}: there is no section {name}{near}")
+            self.problems.append(f"{place}: there is no section {name[:_LONGEST]}{near}")
         else:
-            self.problems.append(f"{place}: there is no setting {name}{nearest(name, SETTINGS)}")
+            near = nearest(name, SETTINGS)
+            self.problems.append(f"{place}: there is no setting {name[:_LONGEST]}{near}")
 
     def _take_text(self, row: Setting, text: str, source: str) -> None:
         try:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
+
+_LONGEST: Final = 80  # characters
 
 
 def plain(value: object) -> str:
@@ -29,6 +32,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?`, where something is near enough."""
     import difflib  # only where there is a mistake: it is slow to import
 
+    if len(name) > _LONGEST:
+        return ""  # nobody's slip, and the search takes the square of its length
     names = list(known)
     by_leaf = {each.rpartition(".")[2]: each for each in reversed(names)}
     near = difflib.get_close_matches(name, names, 1) or [
