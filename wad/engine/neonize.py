@@ -322,6 +322,8 @@ class NeonizeWorker:
             self._process.kill()
             await self._process.ended
         finally:
+            self._writer.close()
+            self._socket.close()
             for waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_exception(EngineFailure("the worker is gone"))
