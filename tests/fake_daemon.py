@@ -332,6 +332,9 @@ class FakeStore:
     staff: Staff | None = None
     quarantine: Source | None = None
 
+    def problems(self) -> list[Problem]:
+        return []
+
     def __init__(self) -> None:
         self.published: list[AccountStatus] = []
 

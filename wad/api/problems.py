@@ -66,6 +66,7 @@ def _of_daemon(context: Context) -> Iterator[Problem]:
 
 
 def _of_store(context: Context) -> Iterator[Problem]:
+    yield from context.store.problems()
     telling = context.store.telling
     if telling is None:
         return
@@ -91,7 +92,7 @@ def _of_quota(telling: Telling) -> Iterator[Problem]:
         text = f"{telling.waiting} documents wait to be told; at {telling.quota} accounts stop"
         yield Problem(code="firestore_quota", text=text, figures=(telling.waiting, telling.quota))
     if telling.refused:
-        text = f"{telling.refused} documents are refused there, and lie here only: see the log"
+        text = f"{telling.refused} documents are refused there, and lie here only: wadctl quarantine list"
         yield Problem(code="firestore_refused", text=text, figures=(telling.refused,))
 
 

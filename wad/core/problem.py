@@ -72,6 +72,10 @@ _ILL: Final = (
 )
 
 KINDS: Final[dict[str, Kind]] = {
+    "same_name": Kind(
+        "another machine has the same instance.id",
+        "give each machine an instance.id of its own, and restart it",
+    ),
     "sessions_unwritable": Kind(
         "the accounts' directory cannot be written",
         "look at its owner, its mode and the space left; `wadctl doctor` says which",
@@ -106,7 +110,7 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "firestore_refused": Kind(
         "documents that Firestore refuses: {0}",
-        "they lie in the working copy only; the log names each of them",
+        "they lie in the working copy only; `wadctl quarantine list` names each of them",
     ),
     "quarantine": Kind(
         "items that cannot be handled and are set aside: {0}",

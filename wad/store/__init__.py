@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ async def _open_firestore(config: Config, clock: Clock, loops: Loops) -> Firesto
         config.state.dir / _FILE,
         Firestore(access_of(config.store), "store", _THREADS),
         lease=config.lease.document,
-        who=config.instance.id,
+        instance=config.instance.id,
+        host=platform.node(),
         clock=clock,
         quota=config.store.firestore_backlog,
         loops=loops,

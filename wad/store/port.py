@@ -18,6 +18,7 @@ from wad.core.change import Change
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome
 from wad.core.past import Backfill
+from wad.core.problem import Problem
 from wad.core.quarantine import Source
 
 
@@ -146,6 +147,10 @@ class Store(Protocol):
     @property
     def telling(self) -> Telling | None:
         """What another machine has still to be told; None where all lies on this one."""
+        ...
+
+    def problems(self) -> Sequence[Problem]:
+        """What is wrong with it now, beside what `telling` says; no I/O."""
         ...
 
     @property

@@ -24,6 +24,7 @@ from wad.core.errors import Fenced, NotFound, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome, advance, same_message
+from wad.core.problem import Problem
 from wad.core.quarantine import Source
 from wad.database import open_connection, open_reader, transaction, translated
 from wad.store import sqlite_past
@@ -105,6 +106,10 @@ class SqliteStore:
     def staff(self) -> Staff | None:
         """Nobody: no app writes here."""
         return None
+
+    def problems(self) -> Sequence[Problem]:
+        """None: it is one file."""
+        return ()
 
     @property
     def quarantine(self) -> Source | None:

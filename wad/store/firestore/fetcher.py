@@ -27,10 +27,9 @@ from wad.store.firestore.client import (
     moment_of,
     version_of,
 )
-from wad.store.firestore.commit import commit
+from wad.store.firestore.machines import Machines
 from wad.store.firestore.reading import after, find
 from wad.store.firestore.replica import Replica
-from wad.store.firestore.teller import introduction
 from wad.store.firestore.told import Told, read_document
 
 log = logging.getLogger(__name__)
@@ -38,20 +37,17 @@ log = logging.getLogger(__name__)
 PAGE: Final = 300  # documents
 COLLECTIONS: Final = ("jid_aliases", "wad_facts", "outbox", "messages", "accounts")
 """Aliases first: what follows is then spelled by number at once.  All but messages lie at the top."""
-_MACHINES: Final = 200  # of which documents are fetched, those that were seen last
 _TIMEOUT: Final = 20.0  # seconds for one page
 _FIRST: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class Fetcher:
-    """From Firestore into the replica.  `machines`: the collection in which each machine has a document."""
+    """From Firestore into the replica."""
 
-    def __init__(self, firestore: Firestore, replica: Replica, machines: str, who: str) -> None:
+    def __init__(self, firestore: Firestore, replica: Replica, machines: Machines) -> None:
         self._firestore = firestore
         self._replica = replica
         self._machines = machines
-        self._who = who
-        self._introduced = False
 
     async def fetch(self) -> int:
         """Everything that is new; how many documents were read.  Raises Unavailable, once the rest was read."""
@@ -67,23 +63,15 @@ class Fetcher:
                     failed = error
         if failed is not None:
             raise failed
-        if not await self._replica.synced(self._who):
-            await self._replica.set_synced(self._who, "known")
+        if not await self._replica.synced(self._machines.id):
+            await self._replica.set_synced(self._machines.id, "known")
         return count
 
     async def _others(self) -> list[str]:
         """The machines whose documents may be news: all others, and this one if its replica is new."""
-        found = await self._firestore.call(self._meet)
-        self._introduced = True
-        whole = not await self._replica.synced(self._who)
-        return [machine for machine in found if whole or machine != self._who]
-
-    def _meet(self, client: Client) -> list[str]:
-        """The machines that have told anything; we are one of them from now on."""
-        found = find(client.collection(self._machines).limit(_MACHINES), timeout=_TIMEOUT)
-        if not self._introduced:
-            commit(client, [introduction(client, self._machines, self._who)], _TIMEOUT)
-        return [snapshot.id for snapshot in found]
+        found = await self._machines.meet()
+        whole = not await self._replica.synced(self._machines.id)
+        return [machine for machine in found if whole or machine != self._machines.id]
 
     async def _fetch(self, machine: str, collection: str) -> int:
         source = f"{machine} {collection}"

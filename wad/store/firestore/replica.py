@@ -19,7 +19,8 @@ import msgspec
 
 from wad.core.change import Change, PutAmendment, PutChat, PutMark, PutMessage
 from wad.core.errors import BadInput, WadError
-from wad.core.outbox import Entry
+from wad.core.message import MessageStatus
+from wad.core.outbox import Claim, Entry
 from wad.core.quarantine import Quarantined
 from wad.core.untrusted import map_, text
 from wad.core.untrusted import packed as packed_in
@@ -75,6 +76,10 @@ def open_replica(path: Path) -> tuple[WritingConnection, sqlite3.Connection]:
 class Replica(SqliteStore):
     """The embedded store with a list of what is to be told."""
 
+    instance = ""
+    """The name of this instance, by which it claims entries."""
+    machine = ""
+    """The id of this machine, by which it marks documents."""
     aside = 0
     """Documents in quarantine, as last counted."""
     refused = 0
@@ -269,7 +274,7 @@ class Replica(SqliteStore):
                     documents[one.kind, one.key] = one.snapshot.fields
                     facts.setdefault(one.account, []).extend(one.changes)
                 case Queued():
-                    _take_entry(db, one.entry, one.snapshot.fields, sure=False)
+                    self._take_entry(db, one.entry, one.snapshot.fields, sure=False)
                 case Published():
                     _take_account(db, one.account, one.status)
                 case _:
@@ -286,7 +291,38 @@ class Replica(SqliteStore):
         self, entry: Entry, document: Mapping[str, Any], *, sure: bool = False
     ) -> bool:
         """An entry as it lies in Firestore; whether it was news.  `sure`: whatever we have still to tell of it."""
-        return await self._write(lambda db: _take_entry(db, entry, document, sure=sure))
+        return await self._write(lambda db: self._take_entry(db, entry, document, sure=sure))
+
+    def _take_entry(
+        self, db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any], *, sure: bool
+    ) -> bool:
+        writer = text(document, "wadBy")
+        if writer and writer != self.machine:
+            entry = claimed_elsewhere(entry, self.instance, writer)
+        return _take_entry(db, entry, document, sure=sure)
+
+    async def identity(self, name: str) -> str:
+        """What is remembered of who this machine is; empty for nothing."""
+        query = "SELECT value FROM identity WHERE name = ?"
+        row = await self._read(lambda db: db.execute(query, (name,)).fetchone())
+        return str(row[0]) if row else ""
+
+    async def set_identity(self, values: Mapping[str, str]) -> None:
+        """Remember it."""
+        await self._write(lambda db: _set_identity(db, values))
+
+    async def take_identity(self, old: str, instance: str, values: Mapping[str, str]) -> None:
+        """Be another machine than `old` from now on: what was claimed until now may be another's claim."""
+
+        def work(db: sqlite3.Connection) -> None:
+            _set_identity(db, values)
+            query = "SELECT id FROM outbox WHERE state = ?"
+            for (ident,) in db.execute(query, (MessageStatus.SENDING,)).fetchall():
+                entry = load_entry(db, ident)
+                if entry is not None:
+                    settle_entry(db, claimed_elsewhere(entry, instance, old))
+
+        await self._write(work)
 
     async def synced(self, source: str) -> str:
         """Up to which moment a source was read; empty for never."""
@@ -299,6 +335,19 @@ class Replica(SqliteStore):
         await self._write(
             lambda db: db.execute("INSERT OR REPLACE INTO synced VALUES (?,?)", (source, until))
         )
+
+
+def claimed_elsewhere(entry: Entry, instance: str, machine: str) -> Entry:
+    """An entry that `machine` has claimed: the claim does not pass for ours where its instance bears our name."""
+    claim = entry.claim
+    if claim is None or claim.holder != instance:
+        return entry
+    holder = f"{claim.holder} ({machine})"
+    return msgspec.structs.replace(entry, claim=Claim(holder, claim.epoch))
+
+
+def _set_identity(db: sqlite3.Connection, values: Mapping[str, str]) -> None:
+    db.executemany("INSERT OR REPLACE INTO identity VALUES (?,?)", values.items())
 
 
 def _refused(told: Told, why: str) -> Aside:

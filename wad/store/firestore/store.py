@@ -25,6 +25,8 @@ from wad.core.errors import BadInput, Conflict, Fenced, InvalidData, NotFound, T
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claimed, Entry, Outcome, advance, message_of, same_message
+from wad.core.problem import Problem
+from wad.core.untrusted import text
 from wad.loops import Loop, Loops
 from wad.store.fields import (
     Fields,
@@ -42,6 +44,7 @@ from wad.store.firestore.fetcher import Fetcher
 from wad.store.firestore.intake import Intake
 from wad.store.firestore.keys import use_of
 from wad.store.firestore.lookups import request_fields, request_path
+from wad.store.firestore.machines import EVERY, Machines, sentence
 from wad.store.firestore.outbox_fields import (
     claimed_fields,
     entry_of,
@@ -52,7 +55,7 @@ from wad.store.firestore.outbox_fields import (
 from wad.store.firestore.paths import is_key
 from wad.store.firestore.quarantine import DocumentQuarantine
 from wad.store.firestore.reading import get
-from wad.store.firestore.replica import Replica, open_replica
+from wad.store.firestore.replica import Replica, claimed_elsewhere, open_replica
 from wad.store.firestore.staff import StaffProfiles
 from wad.store.firestore.teller import STAMPS, Teller, fencing, late_path, machines_path
 from wad.store.firestore.told import created_ms
@@ -85,7 +88,8 @@ class FirestoreStore(Replica):
         connections: tuple[WritingConnection, sqlite3.Connection],
         firestore: Firestore,
         lease: str,
-        who: str,
+        instance: str,
+        host: str,
         clock: Clock,
         quota: int,
         loops: Loops,
@@ -94,16 +98,19 @@ class FirestoreStore(Replica):
         self._firestore = firestore
         self._fence = Fence(lease)
         self._late = late_path(lease)
-        self._who = who
+        self.instance = instance
         self._clock = clock
         self._quota = quota
         self._loops = loops
-        self._teller = Teller(firestore, self, self._fence, lease, who, self._ensure_fence)
-        self._fetcher = Fetcher(firestore, self, machines_path(lease), who)
+        self._machines = Machines(firestore, self, machines_path(lease), instance, host)
+        self._teller = Teller(
+            firestore, self, self._fence, lease, self._machines, self._ensure_fence
+        )
+        self._fetcher = Fetcher(firestore, self, self._machines)
         self._fetching = asyncio.Lock()
         self._look = asyncio.Event()
         self._unfetched = ""
-        self._telling: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._on_queued: Callable[[str], None] | None = None
         self._quarantine = DocumentQuarantine(
             firestore, self, self._write_aside_again, self._tell_of_entry
@@ -115,25 +122,37 @@ class FirestoreStore(Replica):
         firestore: Firestore,
         *,
         lease: str,
-        who: str,
+        instance: str,
         clock: Clock,
         quota: int,
         loops: Loops,
+        host: str = "",
+        machine: str = "",
     ) -> FirestoreStore:
-        """Open the replica; Firestore need not be within reach.  Raises as `SqliteStore.open`."""
+        """Open the replica; Firestore need not be within reach.  `machine`: the id of a new one, drawn if not given.
+
+        Raises as `SqliteStore.open`.
+        """
         connections = await asyncio.to_thread(open_replica, path)
-        store = FirestoreStore(path, connections, firestore, lease, who, clock, quota, loops)
-        await store.count_aside()
-        store._telling = asyncio.create_task(
-            loops.keep("upload to Firestore", store._teller.run), name="upload"
+        store = FirestoreStore(
+            path, connections, firestore, lease, instance, host, clock, quota, loops
         )
+        await store.count_aside()
+        await store._machines.open(machine)
+        store.machine = store._machines.id
+        store._tasks = [
+            asyncio.create_task(
+                loops.keep("upload to Firestore", store._teller.run), name="upload"
+            ),
+            asyncio.create_task(loops.keep("other machines", store._keep_meeting), name="machines"),
+        ]
         return store
 
     async def close(self) -> None:
         """Stop telling and close the file; what was not told waits in it.  Idempotent."""
-        if self._telling is not None:
-            self._telling.cancel()
-            await asyncio.gather(self._telling, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._firestore.close()
         await super().close()
 
@@ -186,7 +205,50 @@ class FirestoreStore(Replica):
     async def fetch(self) -> int:
         """Look at what others told; how many documents were read.  Raises Unavailable."""
         async with self._fetching:
-            return await self._fetcher.fetch()
+            try:
+                return await self._fetcher.fetch()
+            finally:
+                self.machine = self._machines.id
+
+    async def _keep_meeting(self, loop: Loop) -> None:
+        """Say from time to time that this machine is there, and look for others of the same name."""
+        failures, said = 0, False
+        while True:
+            loop.turn()
+            try:
+                await self._machines.meet()
+                self.machine = self._machines.id
+                if not said:
+                    # Who acts looks now, and finds a machine with its own name or id.
+                    await self._firestore.call(self._touch_late)
+                    said = True
+            except WadError as error:
+                failures += 1
+                await loop.failed(error, pause_after(error, failures - 1))
+                continue
+            failures = 0
+            loop.progress()
+            await asyncio.sleep(EVERY)
+
+    def _touch_late(self, client: Client) -> None:
+        commit(client, [upsert(client, self._late, {"by": self.machine}, ("at",))], _TIMEOUT)
+
+    def problems(self) -> list[Problem]:
+        """Other machines with this one's name, a copied state directory, and what is in quarantine."""
+        twins = self._machines.twins
+        found = [
+            Problem(code="same_name", text=sentence(self.instance, one), subject=one.id)
+            for one in twins
+        ]
+        if self._machines.copied:
+            words = "this state directory was copied: this machine has taken a new id, and reads everything again"
+            found.append(Problem(code="notice", text=words, subject="copied"))
+        if unread := self.aside - self.refused:
+            words = f"{unread} documents or outbox entries in Firestore are set aside: wadctl quarantine list"
+            found.append(
+                Problem(code="quarantine", text=words, subject="firestore", figures=(unread,))
+            )
+        return found
 
     # --- received facts -----------------------------------------------------------------------------
 
@@ -329,12 +391,12 @@ class FirestoreStore(Replica):
         writes = []
         if not used.request and is_key(entry.client_id):
             # From now on a backend that goes on after us sends nothing under this key.
-            request = {**request_fields(entry), "wadBy": self._who}
+            request = {**request_fields(entry), "wadBy": self.machine}
             write = upsert(client, request_path(entry.client_id), request, ("updatedAt",))
             writes.append(if_there(write, there=False))
         for (kind, key), document in self._as_created(entry).items():
             path = entry_path(key) if kind is Kind.ENTRY else message_path(*key.split("/"))
-            write = upsert(client, path, {**document, "wadBy": self._who}, STAMPS)
+            write = upsert(client, path, {**document, "wadBy": self.machine}, STAMPS)
             writes.append(if_there(write, there=False) if kind is Kind.ENTRY else write)
         commit(client, writes, _TIMEOUT)
         return None
@@ -420,7 +482,7 @@ class FirestoreStore(Replica):
     def _win(self, client: Client, entry: Entry, fields: Fields, epoch: int) -> Entry | None:
         """Compare and set; the entry as it lies there if it is not ours to claim."""
         found = get(client, entry_path(entry.id), timeout=_TIMEOUT)
-        write = upsert(client, entry_path(entry.id), {**fields, "wadBy": self._who}, STAMPS)
+        write = upsert(client, entry_path(entry.id), {**fields, "wadBy": self.machine}, STAMPS)
         if not found.exists:
             if_there(write, there=False)
         else:
@@ -445,10 +507,13 @@ class FirestoreStore(Replica):
             )
         if not is_ours(document):
             return theirs
-        mine = theirs.claim is not None and theirs.claim.holder == self._who
+        ours = text(document, "wadBy") == self.machine
+        mine = ours and theirs.claim is not None and theirs.claim.holder == self.instance
         # Our own claim that did not reach the replica: nothing was sent under it.  What failed may be tried again.
         open_to_us = mine or theirs.state in (MessageStatus.FAILED, MessageStatus.UNCERTAIN)
-        return None if open_to_us or theirs.attempts < entry.attempts else theirs
+        if open_to_us or theirs.attempts < entry.attempts:
+            return None
+        return theirs if ours else claimed_elsewhere(theirs, self.instance, text(document, "wadBy"))
 
     # --- accounts -------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from wad.store.firestore.client import (
 from wad.store.firestore.commit import Write, commit, if_there, removal, upsert
 from wad.store.firestore.documents import LARGEST, Told, cut
 from wad.store.firestore.fence import Fence
+from wad.store.firestore.machines import Machines
 from wad.store.firestore.replica import Replica
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class _Facts:
 
 
 class Teller:
-    """One loop.  `who`: this machine's name.  Its public fields are what status shows.
+    """One loop.  Its public fields are what status shows.
 
     `refence` makes the fence of our epoch anew where Firestore has lost it; it raises Fenced when the epoch is over.
     `epoch`: of our reign, None while we are passive.
@@ -67,7 +68,7 @@ class Teller:
         replica: Replica,
         fence: Fence,
         lease: str,
-        who: str,
+        machines: Machines,
         refence: Callable[[int], Awaitable[None]],
     ) -> None:
         self._firestore = firestore
@@ -75,8 +76,7 @@ class Teller:
         self._fence = fence
         self._refence = refence
         self._late = late_path(lease)
-        self._machines = machines_path(lease)
-        self._who = who
+        self._machines = machines
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self.exclusively = asyncio.Lock()
@@ -234,8 +234,8 @@ class Teller:
 
     def _touch(self, client: Client) -> None:
         writes = [
-            introduction(client, self._machines, self._who),
-            upsert(client, self._late, {"by": self._who}, ("at",)),
+            self._machines.introduction(client),
+            upsert(client, self._late, {"by": self._machines.id}, ("at",)),
         ]
         commit(client, writes, TIMEOUT)
 
@@ -287,7 +287,7 @@ class Teller:
         small = cut(told.fields) if told.fields is not None else None
         if small is None or small == {**(told.fields or {}), "truncated": True}:
             return {told.dirty.seq: str(refusal)}
-        writes = [upsert(client, told.path, {**small, "wadBy": self._who}, STAMPS)]
+        writes = [upsert(client, told.path, {**small, "wadBy": self._machines.id}, STAMPS)]
         if epoch is not None:
             writes.insert(0, fencing(client, self._fence, epoch, told.path))
         try:
@@ -303,11 +303,11 @@ class Teller:
         """Fields of others stay as they are."""
         if told.fields is None:
             return removal(client, told.path)
-        write = upsert(client, told.path, {**told.fields, "wadBy": self._who}, STAMPS)
+        write = upsert(client, told.path, {**told.fields, "wadBy": self._machines.id}, STAMPS)
         if write.ByteSize() <= LARGEST:
             return write
         log.warning("%s is too large for Firestore, and was cut", told.path)
-        return upsert(client, told.path, {**cut(told.fields), "wadBy": self._who}, STAMPS)
+        return upsert(client, told.path, {**cut(told.fields), "wadBy": self._machines.id}, STAMPS)
 
     # --- what the backend before us wrote ----------------------------------------------------------------
 
@@ -344,11 +344,6 @@ def late_path(lease: str) -> str:
 def machines_path(lease: str) -> str:
     """The collection in which each machine that told anything has a document."""
     return f"{lease}/machines"
-
-
-def introduction(client: Client, machines: str, who: str) -> Write:
-    """So that others look for what we tell."""
-    return upsert(client, f"{machines}/{who}", {"service": "wad"}, ("seenAt",))
 
 
 def fencing(client: Client, fence: Fence, epoch: int, key: str) -> Write:

@@ -1,0 +1,163 @@
+"""Machines are told apart by an id of their working copy's own: with one name, and as copies of each other."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.contracts.world import ACC, ANN_THREAD, CLAIMED, EPOCH, arrival, queued
+from tests.firestore.stores import LEASE, Console
+from tests.world import until
+from wad.clock import SystemClock
+from wad.core.message import MessageStatus
+from wad.core.outbox import Claim
+from wad.loops import Loops
+from wad.store.firestore.access import Access
+from wad.store.firestore.client import Firestore
+from wad.store.firestore.store import FirestoreStore
+
+NAME = "box"
+
+
+@pytest.fixture
+def console(access: Access) -> Iterator[Console]:
+    console = Console(access)
+    yield console
+    console.close()
+
+
+@asynccontextmanager
+async def machine(
+    access: Access, file: Path, instance: str = NAME
+) -> AsyncIterator[FirestoreStore]:
+    """A machine as the daemon opens it: it draws its id by itself."""
+    store = await FirestoreStore.open_at(
+        file,
+        Firestore(access, "store", 5),
+        lease=LEASE,
+        instance=instance,
+        host=f"host of {file.stem}",
+        clock=SystemClock(),
+        quota=1000,
+        loops=Loops(SystemClock()),
+    )
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def codes(store: FirestoreStore) -> list[str]:
+    return [problem.code for problem in store.problems()]
+
+
+async def numbers(store: FirestoreStore) -> int:
+    return len(await store.messages(ANN_THREAD, limit=100))
+
+
+async def test_two_machines_with_one_name_name_each_other(access: Access, tmp_path: Path) -> None:
+    """Who stands by sees it at once; who acts, as soon as the other has come."""
+    async with machine(access, tmp_path / "one.db") as one, one.reign(1, lambda account: None):
+        await until(lambda: one._teller.epoch == 1, "the first look")
+        assert codes(one) == []
+        async with machine(access, tmp_path / "two.db") as two:
+            await until(lambda: codes(one) == codes(two) == ["same_name"], "both know")
+            (problem,) = one.problems()
+            assert "host of two" in problem.text
+            assert NAME in problem.text
+
+
+async def test_other_names_are_no_problem(access: Access, tmp_path: Path) -> None:
+    async with (
+        machine(access, tmp_path / "one.db", "a") as one,
+        machine(access, tmp_path / "two.db", "b") as two,
+    ):
+        await one.fetch()
+        await two.fetch()
+        assert codes(one) == codes(two) == []
+
+
+async def test_after_a_take_over_the_second_has_the_messages_of_the_first(
+    access: Access, tmp_path: Path
+) -> None:
+    """Again and again, under one name."""
+    async with (
+        machine(access, tmp_path / "one.db") as one,
+        machine(access, tmp_path / "two.db") as two,
+    ):
+        for epoch, (active, standby) in enumerate([(one, two), (two, one), (one, two)], 1):
+            async with active.reign(epoch, lambda account: None):
+                await until(lambda active=active, epoch=epoch: active._teller.epoch == epoch)  # type: ignore[misc]
+                await active.record(ACC, arrival(epoch))
+                await active.told()
+            await standby.fetch()
+            assert await numbers(standby) == await numbers(active) == epoch
+
+
+async def test_a_machine_keeps_its_id_over_restarts(access: Access, tmp_path: Path) -> None:
+    ids = set()
+    for _ in range(3):
+        async with machine(access, tmp_path / "one.db") as one:
+            await one.fetch()
+            ids.add(one.machine)
+            assert codes(one) == []
+    assert len(ids) == 1
+
+
+async def test_a_copy_of_the_state_directory_is_noticed_and_loses_nothing(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """A cloned image: both had one id; then each has its own, and what both wrote under the old one is read by both."""
+    async with machine(access, tmp_path / "one.db") as one:
+        await one.record(ACC, arrival(1))
+        await one.fetch()
+        await one.told()
+    shutil.copy(tmp_path / "one.db", tmp_path / "two.db")
+    async with (
+        machine(access, tmp_path / "one.db") as one,
+        machine(access, tmp_path / "two.db") as two,
+    ):
+        await one.record(ACC, arrival(2))
+        await two.record(ACC, arrival(3))
+        for store in (one, two):
+            await store.told()
+        for _ in range(2):
+            for store in (one, two):
+                await store.fetch()
+        assert one.machine != two.machine
+        assert await numbers(one) == await numbers(two) == 3
+        assert "notice" in codes(one) + codes(two)
+        shared = [
+            doc for doc in (await console.all(f"{LEASE}/machines")).values() if doc.get("shared")
+        ]
+        assert len(shared) == 1
+
+
+async def test_a_claim_of_a_machine_with_our_name_is_not_ours(
+    access: Access, tmp_path: Path
+) -> None:
+    """It may have sent the message: no session here knows."""
+    claim = msgspec.structs.replace(CLAIMED, claim=Claim(NAME, EPOCH))
+    async with (
+        machine(access, tmp_path / "one.db") as one,
+        machine(access, tmp_path / "two.db") as two,
+    ):
+        async with one.reign(EPOCH, lambda account: None):
+            await one.enqueue(queued())
+            await one.settle(queued().id, claim, epoch=EPOCH)
+            await until(lambda: one._teller.epoch == EPOCH)
+            await one.told()
+        await two.fetch()
+        found = await two.entry(queued().id)
+        mine = await one.entry(queued().id)
+    assert found is not None
+    assert mine is not None
+    assert (found.state, mine.state) == (MessageStatus.SENDING, MessageStatus.SENDING)
+    assert found.claim is not None
+    assert found.claim.holder == f"{NAME} ({one.machine})"
+    assert mine.claim == Claim(NAME, EPOCH)
