@@ -231,10 +231,12 @@ async def test_an_account_that_logged_in_elsewhere_is_not_fought_for(tmp_path: P
 async def test_a_hanging_worker_is_replaced(tmp_path: Path) -> None:
     """A worker that answers no probe is killed; a fresh one connects."""
     async with a_system(tmp_path) as system:
+        await system.pair()
         await system.daemon.end()
-        system.daemon.environ |= {"WAD_ENGINE_PROBE_EVERY": "0.2", "WAD_ENGINE_PROBE_TIMEOUT": "1"}
+        # On a busy machine a worker that loads the library may take seconds for its first answer.
+        system.daemon.environ |= {"WAD_ENGINE_PROBE_EVERY": "0.2", "WAD_ENGINE_PROBE_TIMEOUT": "5"}
         await system.daemon.start()
-        pid = (await system.pair())["worker"]["pid"]
+        pid = (await system.daemon.wait_state("shop", "connected"))["worker"]["pid"]
         os.kill(pid, signal.SIGSTOP)
         await system.daemon.wait_account(
             "shop", lambda s: s["worker"] and s["worker"]["pid"] != pid, "another worker"

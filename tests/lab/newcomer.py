@@ -24,14 +24,12 @@ from pathlib import Path
 from typing import Final
 
 from tests.lab import trees
-from tests.lab.container import a_layer, a_memory
 from tests.lab.pages import commands
 from tests.lab.registries import hand_on
 from tests.missing import EMULATOR, Missing
 
 _TOP: Final = Path(__file__).parent.parent.parent
 _NAME: Final = "newcomer"
-_ROOM: Final = "10g"  # of memory, for all that is installed and written
 _HEADING: Final = "Two commands"
 _MARK: Final = "lab: after "
 _SKIPPED: Final = re.compile(r"^SKIPPED \[(\d+)\] \S+ (.+)$", re.M)
@@ -161,7 +159,7 @@ def _followed(command: list[str], lines: list[str], log: Path) -> Iterator[Done]
                 begun, said = time.monotonic(), ""
         code = process.wait()
     if left or code:
-        raise Failed(f"{(left or lines[-1:])[0]!r} ended with {code}:\n{said[-6000:]}")
+        raise Failed(f"{(left or lines[-1:])[0]!r} ended with {code}:\n{said[-20000:]}")
 
 
 def _check(done: Done) -> dict[str, object]:
@@ -185,18 +183,19 @@ def _on(system: str, work: Path) -> None:
     lines = commands(_HEADING)
     habits = HABITS[system]
     work.mkdir()
-    with (
-        trees.tree(system, trees.BARE) as tree,
-        a_memory(work / "memory", _ROOM) as memory,
-        a_layer(memory, tree) as layer,
-    ):
-        environ = _prepare(layer.root, _repository(work / "wad.git"))
+    root = work / "root"
+    with trees.tree(system, trees.BARE) as tree:
+        subprocess.run(["cp", "-a", str(tree), str(root)], check=True)
+    try:
+        environ = _prepare(root, _repository(work / "wad.git"))
         if habits.language:
             environ["LANG"] = habits.language
-        command = _enter(layer.root, session(lines, habits, "/srv/wad.git"), environ)
+        command = _enter(root, session(lines, habits, "/srv/wad.git"), environ)
         for done in _followed(command, lines, work / "log"):
             found = _check(done)
             say(system=system, command=done.line, ok=True, seconds=round(done.seconds), **found)
+    finally:
+        subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True)
 
 
 def main() -> int:
@@ -209,7 +208,8 @@ def main() -> int:
     )  # fmt: skip
     given = parser.parse_args()
     bad = 0
-    with tempfile.TemporaryDirectory(prefix="wad-newcomer-") as name:
+    # On a disk, as a home is; /tmp may be memory.
+    with tempfile.TemporaryDirectory(prefix="wad-newcomer-", dir="/var/tmp") as name:
         for system in given.system:
             try:
                 _on(system, Path(name) / system)

@@ -1,0 +1,31 @@
+"""A plugin for pytest: who waits for a condition looks only every half second, as on a machine that is very busy.
+
+    make test PYTEST_ARGS="-p tests.slow_looks tests/test_traps_pairing.py"
+
+A test that waits for a state which passes by itself then waits in vain, each time: it has to wait for an event or a
+counter that stays.  A test that paces what it does by short sleeps takes longer, and may take too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+_LOOK: Final = 0.1
+"""Seconds: whoever sleeps for less is looking again and again."""
+_SLOW: Final = 0.5
+_TESTS: Final = str(Path(__file__).parent)
+_SERVER: Final = str(Path(__file__).parent / "whatsapp")
+
+_sleep: Final = asyncio.sleep
+
+
+async def _slowly(delay: float, result: Any = None) -> Any:
+    caller = sys._getframe(1).f_code.co_filename
+    looks = caller.startswith(_TESTS) and not caller.startswith(_SERVER)
+    return await _sleep(_SLOW if looks and 0 < delay <= _LOOK else delay, result)
+
+
+asyncio.sleep = _slowly
