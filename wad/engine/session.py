@@ -41,6 +41,11 @@ def _opened(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
         )
         try:
             budget.watch(db)
+            if found := computed(schema_of(db)):
+                raise EngineFailure(
+                    f"{path} holds {found}",
+                    hint="the file comes from elsewhere: put the right one there, or pair the account again",
+                )
             yield db
         finally:
             db.close()
@@ -79,17 +84,12 @@ def _row(path: Path, query: str, *values: object) -> tuple[object, ...] | None:
 def check(path: Path) -> None:
     """Raise Damaged when the database cannot be trusted; a missing or empty one is fine.
 
-    `quick_check` reads the whole file: about 2 ms a megabyte, before each start of a worker.  Raises EngineFailure for
-    one with views or triggers, which would be run with each query of the library; it stays where it is.
+    `quick_check` reads the whole file: about 2 ms a megabyte, before each start of a worker.  Raises EngineFailure as
+    all that reads it: a file with views or triggers would run them with each query, and stays where it is.
     """
     if _size(path) == 0:
         return
     with _opened(path) as db:
-        if found := computed(schema_of(db)):
-            raise EngineFailure(
-                f"{path} holds {found}",
-                hint="the file comes from elsewhere: put the right one there, or pair the account again",
-            )
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != ("ok",):
         raise Damaged(f"{path} is damaged: {verdict}")
