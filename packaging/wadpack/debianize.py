@@ -19,7 +19,7 @@ from wad.__main__ import cli
 from wad.spool import Spool
 from wad.store.sqlite import SqliteStore
 from wadctl.__main__ import root as wadctl
-from wadpack import gobuild, licences, manual
+from wadpack import gobuild, licences, manual, sbom
 from wadpack.bundle import BUNDLED
 from wadpack.lock import read_lock
 from wadpack.payload import lay_out, write_files
@@ -68,7 +68,15 @@ def build(job: Build) -> Path:
         )  # fmt: skip
         made = next(Path(directory).glob("wad_*.deb"))
         job.out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / "payload" / sbom.PLACE, job.out / f"{made.stem}.cdx.json")
         return Path(shutil.copy(made, job.out / made.name))
+
+
+def _version() -> str:
+    """The changelog's."""
+    found = re.search(r"\((.+?)\)", (_DEBIAN / "changelog").read_text())
+    assert found is not None
+    return found[1]
 
 
 def make_source(job: Build, source: Path) -> None:
@@ -78,8 +86,19 @@ def make_source(job: Build, source: Path) -> None:
     pins = [pin for pin in read_lock(TOP / "requirements.txt") if pin.name in BUNDLED]
     wheels = {python: fetch(pins, python, job.architecture, job.cache) for python in PYTHONS}
     described = lay_out(payload, wheels, TOP)
-    compiled = gobuild.modules(next((payload / PREFIX).rglob("neonize-linux-*.so")))
+    library = next((payload / PREFIX).rglob("neonize-linux-*.so"))
+    compiled = gobuild.modules(library)
     (debian / "copyright").write_text(licences.copyright_file(described, compiled), "utf-8")
+    packed = [wheel for directory in wheels.values() for wheel in directory.glob("*.whl")]
+    bill = sbom.sbom(
+        job.version or _version(),
+        job.architecture.debian,
+        packed,
+        pins,
+        compiled,
+        gobuild.go_version(library),
+    )
+    write_files(payload, {sbom.PLACE: bill})
     _commands(payload)
     _scripts(payload, debian)
     _units(payload)

@@ -32,6 +32,16 @@ def modules(library: Path) -> list[Module]:
     return [Module(row[1], row[2]) for row in rows if row[0] == "dep"]
 
 
+def go_version(library: Path) -> str:
+    """The version of Go that a library was built with, as `go1.24.1`.  Raises ValueError when it does not say."""
+    data = library.read_bytes()
+    at = data.find(_MAGIC)
+    if at < 0:
+        raise ValueError(f"{library.name} does not say what it was built with")
+    length, at = _varint(data, at + _HEADER)
+    return data[at : at + length].decode().split()[0]
+
+
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """An unsigned LEB128 number, and where it ends."""
     number = shift = 0
