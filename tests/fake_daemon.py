@@ -17,6 +17,7 @@ from wad.core.message import Thread
 from wad.core.place import Place
 from wad.core.problem import Noticed, Problem
 from wad.core.quarantine import Source
+from wad.flow.inspection import Inspection
 from wad.flow.quarantine import Quarantine
 from wad.flow.recent import Recent
 from wad.groups import Limits
@@ -374,6 +375,7 @@ class FakeDaemon:
         self.warnings: list[str] = []
         self.findings: list[Problem] = []
         self.noticed = Noticed()
+        self.inspection = Inspection(self.clock, list)
         self.limits = Limits(1 << 30, 512)
         self.internal_errors = 0
         self.sessions_writable: bool | None = True

@@ -14,7 +14,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -35,6 +35,7 @@ from wad.flow.accounts import Accounts
 from wad.flow.backfill import Backfills, Pace
 from wad.flow.bus import Bus
 from wad.flow.importing import Imports
+from wad.flow.inspection import Database, Inspection
 from wad.flow.leader import Leader
 from wad.flow.moving import Moving
 from wad.flow.outbound import Outbound
@@ -46,7 +47,7 @@ from wad.log import install, set_level
 from wad.loops import Loop, Loops
 from wad.media import Media
 from wad.notify import Notifier, watchdog_interval
-from wad.store import Shared, Store, open_shared, open_store
+from wad.store import STORE_FILE, Shared, Store, open_shared, open_store
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Daemon:
         self._full = ""
         self._ownership: list[Problem] = []
         self.noticed = Noticed()
+        self.inspection = Inspection(clock, self._databases)
         self.internal_errors = 0
         self.sessions_writable: bool | None = None
         self.stopping = asyncio.Event()
@@ -176,7 +178,15 @@ class Daemon:
     def findings(self) -> Sequence[Problem]:
         """What looking at ourselves has found."""
         full = [Problem(code="no_room", text=self._full)] if self._full else []
-        return [*full, *self._ownership, *self._shared.problems()]
+        found = [*full, *self._ownership, *self._shared.problems()]
+        return [*found, *self.inspection.problems]
+
+    def _databases(self) -> Iterator[Database]:
+        """Those whose logs are looked after."""
+        yield Database("", self.loaded.config.state.dir / STORE_FILE)
+        for account in self.accounts.all():
+            yield Database(account.id, account.home.spool_db)
+            yield Database(account.id, account.home.session_db)
 
     def restart(self) -> None:
         """End gracefully, and let a fresh process take over."""
@@ -327,6 +337,8 @@ async def _looking(daemon: Daemon, notifier: Notifier) -> AsyncIterator[None]:
     tasks = [
         daemon.loops.start("pulse", partial(_pulse, daemon, notifier), cap=5),
         daemon.loops.start("space", partial(_watch_space, daemon)),
+        daemon.loops.start("inspection", daemon.inspection.watch),
+        daemon.loops.start("measuring", daemon.inspection.measure),
         daemon.loops.start("tidying", partial(_tidy, daemon)),
     ]
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,6 +18,9 @@ from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable, 
 
 CHECKED_UP_TO: Final = 64 << 20  # bytes
 LOG_LIMIT: Final = 16 << 20  # bytes that a write-ahead log keeps after a burst
+LOG_BOUND: Final = (
+    48 << 20
+)  # bytes beyond which a write-ahead log has grown: nothing of ours lets it get there
 BUSY_S: Final = 10.0  # seconds to wait for another process's lock
 
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_CORRUPTFS")
@@ -109,6 +112,33 @@ def open_reader(path: Path, kind: type[C]) -> C:
         db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA query_only=ON")
     return db
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log of a database."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def log_size(path: Path) -> int:
+    """Bytes of a database's write-ahead log; 0 where there is none."""
+    try:
+        return log_of(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def write_back(path: Path) -> bool:
+    """Write a log back into its database and shorten it, without waiting for anybody; whether all of it could be.
+
+    It cannot while somebody reads what the log had begun with.  Raises Damaged, Unavailable, StateUnwritable.
+    """
+    with translated(path), closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
+        # What holds nobody up comes first, so that what does (TRUNCATE) has next to nothing to write.
+        _, pages, written = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if written < pages:
+            return False
+        busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
 
 
 def _create(path: Path) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wad.flow.backfill import Backfills
     from wad.flow.bus import Bus
     from wad.flow.importing import Imports
+    from wad.flow.inspection import Inspection
     from wad.flow.leader import Leader
     from wad.flow.moving import Moving
     from wad.flow.outbound import Outbound
@@ -133,6 +134,11 @@ class Context(Protocol):
     @property
     def findings(self) -> Sequence[Problem]:
         """What looking at this process and its machine has found, the last time."""
+        ...
+
+    @property
+    def inspection(self) -> Inspection:
+        """What is measured of this process."""
         ...
 
     @property

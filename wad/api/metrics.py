@@ -120,13 +120,15 @@ class Reading:
     problems: dict[str, Counter[str]]
     """How many of each kind, by account; the empty one stands for what is no account's."""
     loops: tuple[LoopView, ...]
+    logs: dict[tuple[str, str], int]
+    """Bytes of each write-ahead log, by account and file."""
     accounts: tuple[_AccountReading, ...]
 
 
 def read(context: Context) -> Reading:
     """The values now."""
     leader, now_ms = context.leader, context.clock.wall_ms()
-    found = problems(context)
+    found, files = problems(context), context.inspection.files
     instance = context.loaded.config.instance
     return Reading(
         info={"version": wad.__version__, "instance": instance.id, "commit": instance.commit},
@@ -138,6 +140,15 @@ def read(context: Context) -> Reading:
             "lease_valid_seconds": (
                 "Seconds for which we may act without renewal.",
                 leader.valid_for(),
+            ),
+            "event_loop_lag_seconds": (
+                "For how long the daemon did not turn, at worst within a minute.",
+                context.inspection.lag,
+            ),
+            "open_files": ("Open files of the daemon.", files and files[0]),
+            "open_files_limit": (
+                "How many it may have.",
+                files and files[1],
             ),
             "sessions_writable": (
                 "1 while the accounts' directory can be written.",
@@ -154,6 +165,10 @@ def read(context: Context) -> Reading:
             for code, each in by_code(found).items()
         },
         loops=loop_views(context),
+        logs={
+            (database.account, database.path.name): size
+            for database, size in context.inspection.logs.items()
+        },
         accounts=tuple(_of(account, now_ms) for account in context.accounts.all()),
     )
 
@@ -191,6 +206,7 @@ class _Families(Collector):
         )
         yield from _problems(reading)
         yield from _loops(reading.loops)
+        yield from _logs(reading.logs)
         yield from _single(
             "wad_daemon_resident_bytes", "Memory of the daemon.", resident(os.getpid())
         )
@@ -243,6 +259,23 @@ def _loops(loops: tuple[LoopView, ...]) -> Iterator[Metric]:
         "loop_faults", "Unexpected errors of a long-lived task.",
         [(loop.account, loop.name, loop.faults) for loop in loops],
     )  # fmt: skip
+
+
+def _logs(logs: dict[tuple[str, str], int]) -> Iterator[Metric]:
+    text = "Size of a write-ahead log."
+    each = GaugeMetricFamily("wad_account_write_ahead_log_bytes", text, labels=["account", "file"])
+    greatest: dict[str, int] = {}
+    for (account, file), size in logs.items():
+        greatest[file] = max(size, greatest.get(file, 0))
+        if account:
+            each.add_metric([account, file], size)
+    yield each
+    all_of_them = GaugeMetricFamily(
+        "wad_write_ahead_log_bytes", f"{text} The greatest of all accounts.", labels=["file"]
+    )
+    for file, size in greatest.items():
+        all_of_them.add_metric([file], size)
+    yield all_of_them
 
 
 def _counted(name: str, text: str, counts: list[tuple[str, str, int]]) -> Iterator[Metric]:

@@ -22,7 +22,7 @@ from wad.store.port import Store as Store
 if TYPE_CHECKING:
     from wad.store.firestore.store import FirestoreStore
 
-_FILE: Final = "wad.db"
+STORE_FILE: Final = "wad.db"
 _THREADS: Final = 5  # for calls to Firestore: three batches, a read, and somebody who waits
 
 
@@ -34,7 +34,7 @@ async def open_store(config: Config, clock: Clock, loops: Loops) -> Store:
     if config.store.kind == "sqlite":
         from wad.store.sqlite import SqliteStore
 
-        return await SqliteStore.open(config.state.dir / _FILE)
+        return await SqliteStore.open(config.state.dir / STORE_FILE)
     return await _open_firestore(config, clock, loops)
 
 
@@ -44,7 +44,7 @@ async def _open_firestore(config: Config, clock: Clock, loops: Loops) -> Firesto
     from wad.store.firestore.store import FirestoreStore
 
     return await FirestoreStore.open_at(
-        config.state.dir / _FILE,
+        config.state.dir / STORE_FILE,
         Firestore(access_of(config.store), "store", _THREADS),
         lease=config.lease.document,
         instance=config.instance.id,
