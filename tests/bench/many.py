@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +89,10 @@ class World:
         """The epoch of the lease that is held."""
         return (await self.daemon.call("status"))["lease"]["epoch"]
 
+    async def messages(self) -> int:
+        """How many are stored."""
+        return sum(one["inbound"]["recorded"] for one in await self.daemon.call("accounts.list"))
+
     async def restarts(self) -> int:
         """How many workers took the place of another since the daemon began."""
         return sum(one["worker"]["restarts"] for one in await self.daemon.call("accounts.list"))
@@ -123,6 +127,7 @@ class Run:
     daemon_s: float
     server_s: float
     answers: Answers
+    idle: Answers
     epochs: int
     restarts: int
     load: float
@@ -132,8 +137,8 @@ class Run:
         stop = f", stopped in {self.stop_s:.1f} s" if self.stop_s else ""
         return (
             f"{self.accounts}: {self.seconds:.1f} s (daemon {self.daemon_s:.1f}, server {self.server_s:.1f} CPU s;"
-            f" /healthz {self.answers}; {self.epochs} lost leases, {self.restarts} restarts,"
-            f" load {self.load:.1f}{stop})"
+            f" /healthz {self.answers}, an idle server {self.idle}; {self.epochs} lost leases,"
+            f" {self.restarts} restarts, load {self.load:.1f}{stop})"
         )
 
 
@@ -161,7 +166,7 @@ async def _run(
         took,
         cpu_s(world.daemon.process.pid) - before,
         cpu_s(world.server.pid) - served,
-        await world.probe.end(),
+        *await world.probe.end(),
         await world.epoch() - epoch,
         await world.restarts(),
         load(),
@@ -217,16 +222,55 @@ async def restart_accounts() -> Sequence[Figure]:
     told = "; ".join(str(run) for run in runs)
     first, last = (run.seconds / run.accounts for run in (runs[0], runs[-1]))
     worst = max(run.answers.worst_ms for run in (*runs, back))
+    idle = max(run.idle.worst_ms for run in (*runs, back))
     return [
         Figure("restart_accounts", last, "s/account", None, told, first),
-        Figure("restart_accounts_healthz", worst, "ms", 100, f"the outage: {back}", 1.0),
+        Figure("restart_accounts_healthz", worst, "ms", 100, "an idle server asked in turn", idle),
         Figure("restart_accounts_leases", sum(run.epochs for run in (*runs, back)), "", 0, "leases lost", 1.0),
         Figure("restart_accounts_stop", stop_s, "s", 12.0, f"{world.accounts} accounts are stopped", 1.0),
-        Figure("reconnect_accounts", back.seconds, "s", None, "after an outage of 20 s", 1.0),
+        Figure("reconnect_accounts", back.seconds, "s", None, f"after an outage of 20 s: {back}", 1.0),
         *figures,
     ]  # fmt: skip
 
 
 async def _soak(world: World, seconds: float) -> list[Figure]:
-    """Rest, then texts to all in turn."""
-    return []
+    """Rest for so long, then receive texts for as long, which go to all in turn; every one is stored."""
+    resting = await _while(world, asyncio.sleep(seconds))
+    await world.server.ask("peer", "15559990000", "Bob")
+    first = await world.messages()
+
+    async def receive() -> None:
+        await world.server.ask("traffic", "Bob", str(_RATE), str(seconds))
+        await asyncio.sleep(seconds)
+        await world.server.ask("sent")
+
+    receiving = await _while(world, receive())
+    sent = await world.server.ask("sent")
+    begun = time.monotonic()
+    async with asyncio.timeout(_PATIENCE):
+        while await world.server.ask("unreceipted"):
+            await asyncio.sleep(0.5)
+        while (stored := await world.messages() - first) < sent:
+            await asyncio.sleep(0.5)
+    behind = time.monotonic() - begun
+    say(f"resting {resting}")
+    say(f"receiving {receiving}; {sent} sent, {stored} stored, {behind:.1f} s after the last")
+    return [
+        Figure("soak_resting_cpu", resting.daemon_s / seconds, "cores", None, str(resting), 1.0),
+        Figure("soak_receiving_cpu", receiving.daemon_s / seconds, "cores", None, str(receiving), 1.0),
+        Figure("soak_healthz", max(resting.answers.worst_ms, receiving.answers.worst_ms), "ms", 100,
+               "an idle server asked in turn", max(resting.idle.worst_ms, receiving.idle.worst_ms)),
+        Figure("soak_missing", sent - stored, "messages", 0, f"{sent} were sent", 1.0),
+        Figure("soak_leases", resting.epochs + receiving.epochs, "", 0, "leases lost", 1.0),
+        Figure("soak_behind", behind, "s", None, "until the last of them was stored", 1.0),
+    ]  # fmt: skip
+
+
+async def _while(world: World, doing: Coroutine[Any, Any, None]) -> Run:
+    """How it is while this goes on."""
+    assert world.daemon.process is not None
+    epoch, before = await world.epoch(), cpu_s(world.daemon.process.pid)
+    served, begun = cpu_s(world.server.pid), time.monotonic()
+    await world.probe.start()
+    await doing
+    return await _run(world, time.monotonic() - begun, epoch, before, served)

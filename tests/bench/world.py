@@ -14,25 +14,36 @@ from pathlib import Path
 from typing import Any
 
 _CLONE = Path(__file__).parent.parent.parent
+_IDLE = """
+import asyncio
+BODY = b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}'
+async def answer(reader, writer):
+    while await reader.read(4096):
+        writer.write(BODY)
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
 _PROBE = """
 import socket, sys, time
-port, every = int(sys.argv[1]), float(sys.argv[2])
 ask = b"GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"
-sock, due = None, time.monotonic()
+ports, every = [int(word) for word in sys.argv[2:]], float(sys.argv[1])
+socks, due = {}, time.monotonic()
 while True:
-    begun = time.monotonic()
-    try:
-        if sock is None:
-            sock = socket.create_connection(("127.0.0.1", port), 30)
-        sock.sendall(ask)
-        word = "ok" if b" 200 " in sock.recv(4096)[:20] else "bad"
-        if word == "bad":
-            sock = None
-    except OSError as error:
-        sock, word = None, type(error).__name__
-    now = time.monotonic()
-    print(f"{begun:.6f} {now - begun:.6f} {word}", flush=True)
-    due = max(due + every, now)
+    for port in ports:
+        begun = time.monotonic()
+        try:
+            sock = socks.pop(port, None) or socket.create_connection(("127.0.0.1", port), 30)
+            sock.sendall(ask)
+            word = "ok" if b" 200 " in sock.recv(4096)[:20] else "bad"
+            if word == "ok":
+                socks[port] = sock
+        except OSError as error:
+            word = type(error).__name__
+        print(port, f"{time.monotonic() - begun:.6f}", word, flush=True)
+    due = max(due + every, time.monotonic())
     time.sleep(max(0.0, due - time.monotonic()))
 """
 
@@ -98,29 +109,41 @@ class Answers:
 
 
 class Probe:
-    """Asks a port's /healthz 20 times a second, from a process of its own."""
+    """Asks a port's /healthz 20 times a second, and in between a server that does nothing; from a process of its own.
+
+    What the idle one takes is what the machine takes: on a busy one a process waits for its turn.
+    """
 
     def __init__(self, port: int, directory: Path) -> None:
         self._port = port
         self._file = directory / "probe"
-        self._process: Process | None = None
+        self._processes: list[Process] = []
+        self._idle = ""
 
     async def start(self) -> None:
         """Ask from now on."""
+        idle = await asyncio.create_subprocess_exec(sys.executable, "-c", _IDLE, stdout=PIPE)
+        assert idle.stdout is not None
+        self._idle = (await idle.stdout.readline()).decode().strip()
         with self._file.open("wb") as file:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-S", "-c", _PROBE, str(self._port), "0.05", stdout=file
+            probe = await asyncio.create_subprocess_exec(
+                sys.executable, "-S", "-c", _PROBE, "0.05", str(self._port), self._idle, stdout=file
             )
+        self._processes = [probe, idle]
 
-    async def end(self) -> Answers:
-        """Ask no more; what was answered."""
-        assert self._process is not None
-        self._process.kill()
-        await self._process.wait()
+    async def end(self) -> tuple[Answers, Answers]:
+        """Ask no more; what was answered by the daemon, and by the idle server."""
+        for process in self._processes:
+            process.kill()
+            await process.wait()
         lines = [line.split() for line in self._file.read_text().splitlines()]
         whole = [line for line in lines if len(line) == 3]
-        times = tuple(float(took) * 1000 for _, took, word in whole if word == "ok")
-        return Answers(times, tuple(word for _, _, word in whole if word != "ok"))
+        return _answers(whole, str(self._port)), _answers(whole, self._idle)
+
+
+def _answers(lines: list[list[str]], of: str) -> Answers:
+    times = tuple(float(took) * 1000 for port, took, word in lines if (port, word) == (of, "ok"))
+    return Answers(times, tuple(word for port, _, word in lines if port == of and word != "ok"))
 
 
 def load() -> float:
