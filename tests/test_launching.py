@@ -18,10 +18,13 @@ import pytest
 
 from tests.daemons import Daemon
 from tests.whatsapp import WhatsApp
+from wad.core import wire
 from wad.core.errors import EngineFailure, WadError
+from wad.engine.link import Permission
 from wad.engine.neonize import NeonizeEngine
 from wad.engine.port import EngineOptions, Report
 from wad.engine.process import Process, spawn
+from wad.engine.worker import Ear
 from wad.groups import Groups
 from wad.home import Home
 
@@ -244,3 +247,58 @@ async def test_a_daemon_without_handles_serves_whom_it_can_and_stops(
             if daemon.process is not None:
                 daemon.process.kill()
                 daemon.process.wait()
+
+
+# --- the permission to act, on a machine that is slow --------------------------------------------------
+
+
+class Slow:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def wall_ms(self) -> int:
+        """Nobody asks."""
+        return 0
+
+
+def test_a_renewal_that_came_while_it_loaded_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading took longer than the first permission; the lease was renewed meanwhile."""
+    ended: list[int] = []
+    monkeypatch.setattr("wad.engine.link.os._exit", ended.append)
+    clock = Slow()
+    ours, theirs = socket.socketpair()
+    permission = Permission(1012.0, clock)
+    ear = Ear(theirs, permission)
+    for until in (1017.0, 1022.0, 1027.0):
+        ours.sendall(wire.encode(wire.Notice("until", [until])))
+    ours.sendall(wire.encode(wire.Request(1, "probe", [])))
+    clock.now = 1020.0
+    ear.catch_up()
+    permission.watch()
+    assert ended == []
+    assert next(ear.requests()).method == "probe"
+    for sock in (ours, theirs):
+        sock.close()
+
+
+def test_a_right_that_ran_out_while_it_loaded_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends before it has acted, however late it is."""
+    ended: list[int] = []
+
+    def end(code: int) -> None:
+        ended.append(code)
+        raise SystemExit(code)
+
+    monkeypatch.setattr("wad.engine.link.os._exit", end)
+    clock = Slow()
+    permission = Permission(1012.0, clock)
+    clock.now = 1012.0
+    with pytest.raises(SystemExit):
+        permission.watch()
+    assert ended == [4]

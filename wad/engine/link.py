@@ -58,12 +58,18 @@ class Permission:
     """The right to act, as a time on CLOCK_BOOTTIME; the process ends when it runs out.
 
     It is a time and no duration, since the daemon shares the clock: however late a busy machine starts this process, or
-    lets it read that the lease was renewed, the right ends when the daemon's does.
+    lets it read that the lease was renewed, the right ends when the daemon's does.  It is looked at from `watch` on: a
+    process that loads does not act, and on a busy machine that takes longer than a lease.
     """
 
     def __init__(self, until: float, clock: Clock) -> None:
         self._clock = clock
         self._until = until
+
+    def watch(self) -> None:
+        """End the process when the right has run out, from now on, and at once if it has."""
+        if self._until <= self._clock.monotonic():
+            self._end()
         threading.Thread(target=self._watch, name="permission", daemon=True).start()
 
     def extend(self, until: float) -> None:
@@ -73,5 +79,9 @@ class Permission:
     def _watch(self) -> None:
         while (left := self._until - self._clock.monotonic()) > 0:
             time.sleep(min(left, 1.0))
+        self._end()
+
+    @staticmethod
+    def _end() -> None:
         print("the permission to act ran out", file=sys.stderr, flush=True)
         os._exit(4)

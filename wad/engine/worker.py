@@ -24,8 +24,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -324,12 +325,46 @@ def _word(event: Any, field: str) -> str:
     return str(descriptor.enum_type.values_by_number[getattr(event, field)].name).lower()
 
 
-def serve(worker: Worker, link: Link, sock: socket.socket, permission: Permission) -> None:
+class Ear:
+    """What the daemon says; that the lease was renewed is taken note of at once."""
+
+    def __init__(self, sock: socket.socket, permission: Permission) -> None:
+        self._socket = sock
+        self._permission = permission
+        self._decoder = wire.Decoder(wire.REPLY)
+        self._asked: list[wire.Request] = []
+
+    def catch_up(self) -> None:
+        """Take in what was said while this process was busy, and do not wait for more."""
+        with suppress(BlockingIOError):
+            while self._take(self._socket.recv(1 << 16, socket.MSG_DONTWAIT)):
+                pass
+
+    def requests(self) -> Iterator[wire.Request]:
+        """What the daemon asks, until it goes away."""
+        while True:
+            yield from self._asked
+            self._asked.clear()
+            if not self._take(self._socket.recv(1 << 16)):
+                return
+
+    def _take(self, data: bytes) -> bool:
+        for frame in self._decoder.feed(data):
+            match frame:
+                case wire.Request():
+                    self._asked.append(frame)
+                case wire.Notice("until", [float(until) | int(until)]):
+                    self._permission.extend(until)
+                case _:
+                    log.warning("the daemon sent %s", type(frame).__name__)
+        return bool(data)
+
+
+def serve(worker: Worker, link: Link, ear: Ear) -> None:
     """Answer the daemon until it goes away; never returns."""
     # A probe must never wait behind a call that hangs: it is how the daemon finds out that one does.
     pools = {"probe": ThreadPoolExecutor(1, "probe")}
     calls = ThreadPoolExecutor(4, "call")
-    decoder = wire.Decoder(wire.REPLY)
 
     def respond(request: wire.Request) -> None:
         try:
@@ -344,15 +379,8 @@ def serve(worker: Worker, link: Link, sock: socket.socket, permission: Permissio
                 wire.Response(request.id, EngineFailure(f"{type(error).__name__}: {error}"), None)
             )
 
-    while data := sock.recv(1 << 16):
-        for frame in decoder.feed(data):
-            match frame:
-                case wire.Request():
-                    pools.get(frame.method, calls).submit(respond, frame)
-                case wire.Notice("until", [float(until) | int(until)]):
-                    permission.extend(until)
-                case _:
-                    log.warning("the daemon sent %s", type(frame).__name__)
+    for request in ear.requests():
+        pools.get(request.method, calls).submit(respond, request)
     os._exit(5)  # the daemon is gone
 
 
@@ -396,8 +424,11 @@ def main() -> None:
         link.notice("ending", str(error))
         os._exit(6)
     signal.signal(signal.SIGTERM, lambda *_: worker.leave())
+    ear = Ear(sock, permission)
+    ear.catch_up()  # the lease may have been renewed while this process was loading
+    permission.watch()
     worker.start()
-    serve(worker, link, sock, permission)
+    serve(worker, link, ear)
     os.close(lock)
 
 
