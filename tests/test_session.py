@@ -146,3 +146,27 @@ def test_a_copy_that_is_no_session_is_refused(tmp_path: Path) -> None:
     for wrong in (b"", b"noise" * 1000, copy[:4096] + b"x" * (len(copy) - 4096), unpaired):
         with pytest.raises(BadInput):
             session.check_copy(wrong)
+
+
+def test_text_of_strangers_that_is_none_hides_no_other(tmp_path: Path) -> None:
+    """A name is mended; a message whose id is invalid is not among those that are looked for."""
+    path = tmp_path / "session.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
+        db.execute(
+            "INSERT INTO whatsmeow_device VALUES ('1:2@s.whatsapp.net', NULL, CAST(x'53ff' AS TEXT))"
+        )
+        db.execute(
+            "CREATE TABLE whatsmeow_contacts (their_jid TEXT, full_name TEXT, first_name TEXT)"
+        )
+        db.execute("INSERT INTO whatsmeow_contacts VALUES ('9@lid', CAST(x'42ff' AS TEXT), NULL)")
+        db.execute("INSERT INTO whatsmeow_contacts VALUES ('8@lid', 'Ann', NULL)")
+        db.execute(
+            "CREATE TABLE whatsmeow_message_secrets (chat_jid TEXT, sender_jid TEXT, message_id TEXT)"
+        )
+        for ident in ("'A'", "CAST(x'41ff' AS TEXT)", "CAST(x'4100' AS TEXT)"):
+            db.execute(f"INSERT INTO whatsmeow_message_secrets VALUES ('9@lid', '9@lid', {ident})")
+    db.close()
+    assert session.identity(path) == ("1:2@s.whatsapp.net", "", "S\ufffd")
+    assert session.saved_names(path) == {"9@lid": "B\ufffd", "8@lid": "Ann"}
+    assert [one.wa_id for one in session.messages_listed(path, 0, 10)] == ["A"]

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from wad.core.errors import BadInput, Damaged, EngineFailure, Unavailable
 from wad.core.jid import Jid
+from wad.core.text import is_ident, mended
 from wad.engine.session_schema import LARGEST, Budget, computed, schema_of, unexpected
 
 _VERSIONS: Final = slice(18, 20)
@@ -46,6 +47,8 @@ def _opened(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
                     f"{path} holds {found}",
                     hint="the file comes from elsewhere: put the right one there, or pair the account again",
                 )
+            # The library writes what strangers sent: bytes that are no text must not hide the other rows.
+            db.text_factory = _text
             yield db
         finally:
             db.close()
@@ -55,6 +58,10 @@ def _opened(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
         raise Unavailable(f"cannot read {path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise Damaged(f"{path} is damaged: {error}") from error
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
 
 
 def _size(path: Path) -> int:
@@ -152,7 +159,7 @@ def identity(path: Path) -> tuple[str, str, str]:
     """JID (with device), LID and push name of the paired device, empty texts where unknown.  Raises as above."""
     row = _row(path, "SELECT jid, lid, push_name FROM whatsmeow_device") or (None, None, None)
     jid, lid, push_name = (str(value or "") for value in row)
-    return jid, lid, push_name
+    return jid, lid, mended(push_name)
 
 
 def sent_as(path: Path, secret: bytes) -> str | None:
@@ -168,7 +175,7 @@ def saved_names(path: Path) -> dict[str, str]:
         "SELECT their_jid, full_name, first_name FROM whatsmeow_contacts"
         " WHERE coalesce(full_name, '') != '' OR coalesce(first_name, '') != ''",
     )
-    return {str(address): str(full or first) for address, full, first in found}
+    return {str(address): mended(str(full or first)) for address, full, first in found}
 
 
 def newest_secret(path: Path) -> int:
@@ -181,7 +188,7 @@ def newest_secret(path: Path) -> int:
 
 
 def messages_listed(path: Path, after: int, up_to: int) -> list[Listed]:
-    """The messages of others in these rows of the list.  Raises as above.
+    """The messages of others in these rows of the list, but for those with an invalid id.  Raises as above.
 
     The library lists a message that carries a secret, as those of current clients do, before it hands it over
     (whatsmeow message.go, storeMessageSecret); its own messages and those of a history sync are in it, too.
@@ -194,7 +201,9 @@ def messages_listed(path: Path, after: int, up_to: int) -> list[Listed]:
         up_to,
     )
     listed = [Listed(*map(str, row)) for row in found]
-    return [one for one in listed if one.sender.partition("@")[0] not in ours]
+    return [
+        one for one in listed if is_ident(one.wa_id) and one.sender.partition("@")[0] not in ours
+    ]
 
 
 def prune_plaintexts(path: Path, before_ms: int) -> None:
