@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from wad.api.message_view import ReplyView, VersionView, message_view
+from wad.api.message_view import ReplyView, VersionView, message_view, whole_view
 from wad.core.content import (
     Call,
     CallOutcome,
@@ -130,3 +130,65 @@ def test_a_line_tells_what_became_of_it() -> None:
     assert shown(Content(K.REVOKE), edited_ms=9, revoked_ms=9) == "[deleted]"
     votes = (Ballot(ANN, 1, "A"),)
     assert shown(Content(K.POLL, "Tea?"), votes=votes) == "[poll] Tea? [votes: 1]"
+
+
+# --- what is too long for a list ------------------------------------------------------------------
+
+HUGE = "z" * 6_000_000
+VCARD = "V" * 60_000
+BALLOT = Ballot(BOB, 1, "V", options=(b"x" * 32,) * 9999)
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "cut"),
+    [
+        (Content(K.TEXT, HUGE), {}, "text"),
+        (Content(K.UNKNOWN, detail=HUGE), {}, "detail"),
+        (Content(K.IMAGE, media=Media(HUGE, HUGE)), {}, "media"),
+        (Content(K.TEXT, "a", quote=Quote(BOB, HUGE), target="Q"), {}, "quote"),
+        (Content(K.TEXT, "a", link=Link(HUGE, HUGE, HUGE)), {}, "link"),
+        (Content(K.LOCATION, location=Location(1, 1, HUGE, HUGE, HUGE)), {}, "location"),
+        (Content(K.CONTACT, contacts=(Contact(HUGE, VCARD),) * 200), {}, "contacts"),
+        (Content(K.POLL, poll=Poll(HUGE, (HUGE, "no"))), {}, "poll"),
+        (Content(K.POLL, poll=Poll("Q", tuple(map(str, range(100_000))))), {}, "poll"),
+        (Content(K.TEXT, "a", mentions=(ANN,) * 100_000), {}, "mentions"),
+        (Content(K.TEXT, "a"), {"push_name": HUGE}, "push_name"),
+        (Content(K.TEXT, "a"), {"reactions": (Reaction(BOB, HUGE, 1),) * 1000}, "reactions"),
+        (Content(K.TEXT, "a"), {"earlier": (Version(Content(K.TEXT, HUGE), 1),) * 1000}, "earlier"),
+        (Content(K.POLL, poll=Poll("Q")), {"votes": (BALLOT,) * 999}, "votes"),
+    ],
+    ids=[
+        "text", "detail", "media", "quote", "link", "place", "contacts", "question", "options", "mentions", "name",
+        "reactions", "versions", "votes",
+    ],
+)  # fmt: skip
+def test_what_is_too_long_for_a_list_is_cut_and_says_so(
+    content: Content, more: dict[str, Any], cut: str
+) -> None:
+    """A stranger chooses how long it is; a page still fits into a reply."""
+    view = message_view(a_message(content, **more))
+    assert view.cut == (cut,)
+    assert len(msgspec.msgpack.encode(view)) < 1 << 19
+    assert len(line(msgspec.to_builtins(view))) < 10_000
+
+
+def test_what_fits_is_not_cut() -> None:
+    """And is the same as whole."""
+    poll = Poll("Q", ("yes", "no"))
+    content = Content(K.POLL, "Q", poll=poll, mentions=(ANN,), quote=Quote(BOB, "x"), target="Q")
+    digest = hashlib.sha256(b"yes").digest()
+    message = a_message(
+        content, votes=(Ballot(BOB, 1, "V", options=(digest,)),), reactions=(Reaction(BOB, "!", 1),),
+        earlier=(Version(Content(K.TEXT, "before"), 1),),
+    )  # fmt: skip
+    assert message_view(message) == whole_view(message)
+    assert message_view(message).cut == ()
+
+
+def test_a_vote_for_a_long_option_is_told_by_its_beginning() -> None:
+    """Its hash is that of the whole."""
+    digest = hashlib.sha256(HUGE.encode()).digest()
+    message = a_message(
+        Content(K.POLL, poll=Poll("Q", (HUGE,))), votes=(Ballot(BOB, 1, "V", options=(digest,)),)
+    )
+    assert message_view(message).votes[0].chosen == ("z" * 255 + "\u2026",)

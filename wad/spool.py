@@ -65,6 +65,10 @@ _INSERT: Final = (
 )
 
 
+HEARD: Final = "heard"
+"""The kind of an event that carried nothing to keep."""
+
+
 class Row(msgspec.Struct, frozen=True):
     """One received event.  `event` is None where there is no translation; `reason` says why."""
 
@@ -78,7 +82,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """An event on its way into the spool.  Without `raw` and `event` it carried nothing to keep, and leaves its id."""
+    """An event on its way into the spool.  One of the kind HEARD carried nothing to keep, and leaves its id."""
 
     received_ms: int
     kind: str
@@ -185,7 +189,7 @@ class Spool:
         """
         with self._using() as db, transaction(db):
             for one in arrivals:
-                if not one.raw and one.event is None:
+                if one.kind == HEARD:
                     heard = (one.wa_id, _last_number(db))
                     db.execute("INSERT OR REPLACE INTO heard VALUES (?,?)", heard)
                 elif not one.wa_id or not _is_known(db, one):

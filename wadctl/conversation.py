@@ -8,6 +8,7 @@ from typing import Any, Final
 from wadctl.screen import Screen, local, plain
 
 _PLAIN: Final = ("text", "location", "contact")  # their text says it all
+_NAMED: Final = 5  # ids under a page
 _UNITS: Final = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 
 
@@ -101,7 +102,36 @@ def messages(screen: Screen, page: Any) -> str:
         ]
         for message in page["messages"]
     ]
-    return _page(screen.table(heads, rows) if rows else "no messages", page)
+    cut = [message["id"] for message in page["messages"] if message["cut"]]
+    text = screen.table(heads, rows) if rows else "no messages"
+    if cut:
+        more = f" (and {len(cut) - _NAMED} more)" if len(cut) > _NAMED else ""
+        text += f"\ncut: wadctl message {', '.join(cut[:_NAMED])}{more}"
+    return _page(text, page)
+
+
+def message(screen: Screen, reply: Any) -> str:
+    """One message, whole."""
+    found = reply["message"]
+    who = "you" if found["direction"] == "outbound" else found["name"] or found["sender"]
+    facts = {
+        "time": local(found["at_ms"]),
+        "from": who,
+        "thread": found["thread"],
+        "id": f"{found['id']} ({found['wa_id'] or 'not sent yet'})",
+        "state": found["status"],
+        "says": line({**found, "text": ""}),
+    }
+    lines = [f"{name:<7}{plain(value)}" for name, value in facts.items() if value]
+    lines += ["", *map(plain, found["text"].split("\n"))] if found["text"] else []
+    for version in found["earlier"]:
+        lines += ["", f"until then, from {local(version['at_ms'])}:"]
+        lines += map(plain, version["text"].split("\n"))
+    if found["cut"]:
+        lines += ["", f"cut: {', '.join(found['cut'])}"]
+    if reply["next"] is not None:
+        lines.append(f"more: --at {reply['next']}")
+    return "\n".join(lines)
 
 
 def entries(screen: Screen, page: Any) -> str:

@@ -333,6 +333,7 @@ _RENDERERS: Final[dict[str, Renderer]] = {
     "sessions.import": _account_now,
     "threads.list": conversation.threads,
     "messages.list": conversation.messages,
+    "messages.show": conversation.message,
     "messages.send": conversation.sent,
     "quarantine.list": _quarantined,
     "quarantine.show": _quarantined_item,

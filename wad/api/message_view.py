@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
+from wad.core.brief import NAME, brief
 from wad.core.content import Call, Contact, Content, Link, Location, Media, Poll
 from wad.core.message import Ballot, Message, Reaction
+from wad.core.text import cut
 
 T = TypeVar("T")
 
@@ -77,7 +80,8 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     """One stored message.
 
     `text` is what it says now, `earlier` what it said before (the oldest first).  `detail` says what was not
-    understood, or why a placeholder is one.  `expires_s`: seconds after which it disappears from the phones.
+    understood, or why a placeholder is one.  `expires_s`: seconds after which it disappears from the phones.  `cut`
+    names what is longer than a list shows; `messages.show` has it whole.
     """
 
     id: str
@@ -109,11 +113,24 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     votes: tuple[VoteView, ...]
     call: CallView | None
     earlier: tuple[VersionView, ...]
+    cut: tuple[str, ...]
 
 
 def message_view(message: Message) -> MessageView:
-    """A stored message as the doors show it."""
+    """A stored message as lists show it."""
+    return _view(*brief(message), message.content.poll)
+
+
+def whole_view(message: Message) -> MessageView:
+    """All of a stored message, however large."""
+    return _view(message, (), message.content.poll)
+
+
+def _view(message: Message, shortened: tuple[str, ...], poll: Poll | None) -> MessageView:
     content = message.content
+    names = {
+        hashlib.sha256(name.encode()).digest(): cut(name, NAME) for name in _options(message, poll)
+    }
     return MessageView(
         id=message.id,
         thread=message.thread,
@@ -141,13 +158,18 @@ def message_view(message: Message) -> MessageView:
         location=_whole(LocationView, content.location),
         contacts=tuple(ContactView(contact.name, contact.vcard) for contact in content.contacts),
         poll=_whole(PollView, content.poll),
-        votes=tuple(_vote(ballot, content.poll) for ballot in message.votes),
+        votes=tuple(_vote(ballot, names) for ballot in message.votes),
         call=_whole(CallView, content.call),
         earlier=tuple(
             VersionView(kind=version.content.kind, text=version.content.text, at_ms=version.at_ms)
             for version in message.earlier
         ),
+        cut=shortened,
     )
+
+
+def _options(message: Message, poll: Poll | None) -> tuple[str, ...]:
+    return poll.options if poll is not None and message.votes else ()
 
 
 def _whole(kind: type[T], value: msgspec.Struct | None) -> T | None:
@@ -180,11 +202,8 @@ def _media(media: Media) -> MediaView:
     )
 
 
-def _vote(ballot: Ballot, poll: Poll | None) -> VoteView:
+def _vote(ballot: Ballot, names: Mapping[bytes, str]) -> VoteView:
     """A vote names its options by the SHA-256 of their texts."""
-    names = {
-        hashlib.sha256(name.encode()).digest(): name for name in (poll.options if poll else ())
-    }
     return VoteView(
         by=ballot.by,
         from_me=ballot.from_me,

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from wad.api.problems import problems_of
+from wad.core.brief import LINE, NAME, TEXT
 from wad.core.connection import State, Status
 from wad.core.names import shown_name
 from wad.core.outbox import Entry
 from wad.core.past import Backfill
 from wad.core.place import Place, told
 from wad.core.problem import STATES
+from wad.core.text import cut
 from wad.usage import usage_of
 
 if TYPE_CHECKING:
@@ -216,9 +218,9 @@ def account_view(account: Account) -> AccountView:
         phone=card.phone,
         jid=card.jid,
         lid=card.lid,
-        push_name=card.push_name,
+        push_name=cut(card.push_name, NAME),
         state=status.state,
-        reason=status.reason,
+        reason=cut(status.reason, LINE),
         action=status.action.replace("ACCOUNT", account.id),
         for_s=round(now - status.since, 1),
         enabled=card.enabled,
@@ -231,7 +233,7 @@ def account_view(account: Account) -> AccountView:
         last_event_ms=account.inbound.last_event_ms,
         created_ms=card.created_ms,
         backfill=_backfill_view(card.backfill),
-        warnings=tuple(p.text for p in problems_of(account) if p.code not in STATES),
+        warnings=tuple(cut(p.text, LINE) for p in problems_of(account) if p.code not in STATES),
     )
 
 
@@ -402,7 +404,7 @@ def entry_view(entry: Entry) -> EntryView:
         thread=entry.thread,
         to=entry.to,
         kind=entry.kind,
-        text=entry.text,
+        text=cut(entry.text, TEXT),
         client_id=entry.client_id,
         state=entry.state,
         attempts=entry.attempts,
@@ -410,5 +412,5 @@ def entry_view(entry: Entry) -> EntryView:
         sent_ms=entry.sent_ms or None,
         wa_id=entry.wa_id,
         error_code=entry.error_code,
-        error=entry.error,
+        error=cut(entry.error, LINE),
     )

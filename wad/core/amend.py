@@ -9,6 +9,7 @@ What is not guaranteed: whether who revokes somebody else's message is an admin,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,9 @@ from wad.core.change import PutAmendment
 from wad.core.content import Content, MessageKind, Vote
 from wad.core.jid import Jid, JidKind
 from wad.core.message import Ballot, Message, Reaction, Version
+
+VERSIONS_LIMIT: Final = 50
+"""How many earlier versions of a message are shown."""
 
 
 def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
@@ -37,7 +41,7 @@ def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
     return msgspec.structs.replace(
         told,
         content=versions[-1].content,
-        earlier=tuple(versions[:-1]),
+        earlier=_kept(versions[:-1]),
         edited_ms=edited_ms,
         revoked_ms=revoked_ms,
         revoked_by=revoked_by,
@@ -46,8 +50,16 @@ def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
     )
 
 
-def _order(amendment: PutAmendment) -> tuple[int, str, str, str]:
-    return amendment.at_ms, amendment.wa_id, amendment.by, repr(amendment.content)
+def _kept(versions: list[Version]) -> tuple[Version, ...]:
+    """What it said before: the first version and the newest, since somebody may edit without end."""
+    if len(versions) <= VERSIONS_LIMIT:
+        return tuple(versions)
+    return (versions[0], *versions[1 - VERSIONS_LIMIT :])
+
+
+def _order(amendment: PutAmendment) -> tuple[int, str, str, tuple[str, str]]:
+    said = amendment.content
+    return amendment.at_ms, amendment.wa_id, amendment.by, (said.text, repr(said.vote))
 
 
 def _of(found: list[PutAmendment], kind: MessageKind) -> list[PutAmendment]:

@@ -28,7 +28,7 @@ from wad.core.content import (
     Vote,
 )
 from wad.core.jid import Jid
-from wad.core.message import preview
+from wad.core.message import TEXT_LIMIT, preview
 from wad.core.text import cut, mended
 from wad.engine.translate_base import (
     Untranslatable,
@@ -87,6 +87,7 @@ _OUTCOMES: Final = {
     "ONGOING": CallOutcome.OFFERED,
 }  # waE2E.CallLogMessage.CallOutcome; the rest (silenced, failed) was not answered
 _REASON: Final = 200  # characters
+_SIGN: Final = 64  # characters of a reaction; emoji of a family have ten
 _NOVEL: Final = "newer than the library"
 _WORDS_ALONE: Final = "conversation"
 _REVOKE, _EDIT = 0, 14  # waE2E.ProtocolMessage.Type
@@ -179,7 +180,7 @@ def _plain(name: str, part: Any, present: list[str]) -> Content:
     if name == "reactionMessage":
         target = _target(part.key, "reaction")
         told = milliseconds_or_0(part.senderTimestampMS)
-        return Content(MessageKind.REACTION, shown(part, "text"), target=target, told_ms=told)
+        return Content(MessageKind.REACTION, sign(part), target=target, told_ms=told)
     if name == "callLogMesssage":
         return _call(part)
     if name in _AS_TEXT and (text := _first(part, _AS_TEXT[name])):
@@ -272,6 +273,11 @@ def _poll(part: Any) -> Content:
     return Content(MessageKind.POLL, text, poll=poll)
 
 
+def sign(reaction: Any) -> str:
+    """What was stuck to a message: an emoji, of a few characters."""
+    return cut(shown(reaction, "text"), _SIGN)
+
+
 def _vote(part: Any) -> Content:
     return Content(
         MessageKind.POLL_VOTE,
@@ -304,7 +310,7 @@ def _protocol(part: Any) -> Content | None:
         inner = content_of(unwrap(part.editedMessage)) or Content(MessageKind.TEXT)
         return Content(
             MessageKind.EDIT,
-            inner.text,
+            cut(inner.text, TEXT_LIMIT),
             target=_target(part.key, "edit"),
             mentions=inner.mentions,
             link=inner.link,

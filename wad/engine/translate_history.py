@@ -35,7 +35,7 @@ from wad.engine.translate_base import (
     milliseconds_or_0,
     shown,
 )
-from wad.engine.translate_content import content_of, unreadable, unwrap
+from wad.engine.translate_content import content_of, sign, unreadable, unwrap
 
 log = logging.getLogger("wad.inbox")
 
@@ -271,9 +271,7 @@ def _added(item: Any, target: str, chat: Jid, alt: Jid | None) -> Iterator[Told]
     """What others did with a message, as the phone keeps it beside the message."""
     for reaction in item.reactions:
         at_ms = milliseconds_or_0(reaction.senderTimestampMS)
-        content = Content(
-            MessageKind.REACTION, shown(reaction, "text"), target=target, told_ms=at_ms
-        )
+        content = Content(MessageKind.REACTION, sign(reaction), target=target, told_ms=at_ms)
         yield from _amendment(reaction.key, content, chat, alt)
     for update in item.pollUpdates:
         content = Content(

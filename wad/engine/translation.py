@@ -25,7 +25,7 @@ from wad.engine.translate import TRANSLATORS, Untranslatable, stand_in
 from wad.engine.translate_base import unmended, unmended_all
 from wad.engine.translate_history import Refused, history_and_refused
 from wad.engine.votes import opened
-from wad.spool import Arrival
+from wad.spool import HEARD, Arrival
 
 log = logging.getLogger("wad.inbox")
 
@@ -113,7 +113,7 @@ def _event_rows(
 ) -> tuple[Arrival, ...]:
     if event is None:
         heard = name == "Message" and wa_id and not found.Info.MessageSource.IsFromMe
-        return (Arrival(0, "heard", wa_id),) if heard else ()
+        return (Arrival(0, HEARD, wa_id),) if heard else ()
     return (Arrival(received_ms, name.lower(), wa_id, raw, read_back(event)),)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from wad.clock import Clock
+from wad.core.brief import LINE
+from wad.core.text import cut
 
 _REMEMBERED: Final = 1000
 _WAITING: Final = 1000
@@ -42,7 +44,11 @@ class Bus:
 
     def publish(self, kind: str, text: str, *, account: str = "", **detail: Any) -> None:
         """Tell everybody who looks on."""
-        happening = Happening(self._clock.wall_ms(), kind, account, text, detail)
+        detail = {
+            name: cut(value, LINE) if isinstance(value, str) else value
+            for name, value in detail.items()
+        }
+        happening = Happening(self._clock.wall_ms(), kind, account, cut(text, LINE), detail)
         self._past.append(happening)
         for reader in self._readers:
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -20,6 +20,9 @@ from wad.core.outbox import Entry, Outcome
 from wad.core.past import Backfill
 from wad.core.problem import Problem
 from wad.core.quarantine import Source
+
+PAGE_BYTES: Final = 16 << 20
+"""Of stored messages that are read at once."""
 
 
 class Cursor(msgspec.Struct, frozen=True, order=True):
@@ -230,7 +233,7 @@ class Store(Protocol):
     async def messages(
         self, thread: str, *, limit: int, before: Page | None = None
     ) -> list[Message]:
-        """A thread's messages, newest first."""
+        """A thread's messages, newest first; fewer than `limit` where more would take PAGE_BYTES, but one at least."""
         ...
 
     async def message(self, ident: str) -> Message | None:

@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final, TypeVar, assert_never
 
@@ -29,7 +29,17 @@ from wad.core.quarantine import Source
 from wad.database import open_connection, open_reader, transaction, translated
 from wad.store import sqlite_past
 from wad.store.migrations import STEPS
-from wad.store.port import AccountStatus, Cursor, Enqueued, Page, Recorded, Staff, Telling, Totals
+from wad.store.port import (
+    PAGE_BYTES,
+    AccountStatus,
+    Cursor,
+    Enqueued,
+    Page,
+    Recorded,
+    Staff,
+    Telling,
+    Totals,
+)
 from wad.store.sqlite_keys import ReadingConnection, WritingConnection, row_of, rows_of
 from wad.store.sqlite_messages import insert_entry, put_message
 from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry, take_amendment
@@ -212,8 +222,15 @@ class SqliteStore:
         )
 
         def work(db: sqlite3.Connection) -> list[Message]:
-            rows = db.execute(query, (thread_of(db, thread), *values, limit))
-            return [message_from(row) for row in rows]
+            found: list[Message] = []
+            size = 0
+            with closing(db.execute(query, (thread_of(db, thread), *values, limit))) as rows:
+                for row in rows:
+                    size += sum(len(value) for value in row if isinstance(value, bytes | str))
+                    if found and size > PAGE_BYTES:
+                        break
+                    found.append(message_from(row))
+            return found
 
         return await self._read(work)
 

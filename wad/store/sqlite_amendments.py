@@ -33,6 +33,13 @@ _INSERT: Final = (
     " (account, target, thread, kind, wa_id, party, from_me, at_ms, content, digest)"
     " VALUES (?,?,?,?,?,?,?,?,?,?)"
 )
+_KEPT: Final = 100
+"""Edits, reactions, votes or revokes of one message by one person that are kept, the newest."""
+_DROP: Final = (
+    "DELETE FROM amendments WHERE number IN (SELECT number FROM amendments"
+    " WHERE account = ? AND target = ? AND kind = ? AND party = ? AND from_me = ?"
+    " ORDER BY at_ms DESC, wa_id DESC, digest DESC LIMIT -1 OFFSET ?)"
+)
 _KINDS: Final = ",".join("?" * len(PLACEHOLDERS))
 
 
@@ -45,8 +52,16 @@ def put_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) ->
     told = (account, change.target, thread, kind, change.wa_id, by, change.from_me, change.at_ms)
     if not db.execute(_INSERT, (*told, content, digest)).rowcount:
         return []
+    _drop_oldest(db, account, change.target, kind, by, change.from_me)
     _remove_placeholder(db, account, thread, change)
     return apply_amendments(db, account, change.target)
+
+
+def _drop_oldest(
+    db: sqlite3.Connection, account: str, target: str, kind: str, by: str, from_me: bool
+) -> None:
+    """Of what one person did with one message the newest count; who goes on without end must not fill the store."""
+    db.execute(_DROP, (account, target, kind, by, from_me, _KEPT))
 
 
 def _remove_placeholder(

@@ -9,16 +9,21 @@ import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
-from wad.api.message_view import MessageView, message_view
+from wad.api.message_view import MessageView, message_view, whole_view
 from wad.api.operation import Access, Params, operation
+from wad.api.pages import PAGE_BYTES, fitting
 from wad.api.views import EntryView, entry_view
+from wad.core.brief import brief_thread
 from wad.core.errors import BadInput, NotFound
 from wad.core.jid import ThreadId, recipient
 from wad.core.message import MessageStatus, Thread
 
 if TYPE_CHECKING:
+    from wad.core.message import Message
+    from wad.store import Store
     from wad.store.port import Page
 
+_PIECE = 400_000  # characters of a text in one reply; four bytes each, at the most
 Limit = Annotated[int, Meta(ge=1, le=1000, description="how many at the most")]
 Before = Annotated[str, Meta(description="the `next` of the page before")]
 
@@ -55,6 +60,24 @@ class MessagePage(msgspec.Struct, frozen=True):
     next: str
 
 
+class MessageRef(Params, frozen=True):
+    """One message."""
+
+    id: Annotated[str, Meta(description="the message's id, as lists show it with --json")]
+    at: Annotated[int, Meta(ge=0, description="the `next` of the piece before")] = 0
+
+
+class MessageShown(msgspec.Struct, frozen=True):
+    """A message, whole; or, where that does not fit into a reply, its text from the character `at` on.
+
+    `next`: where the next piece of the text begins; None at its end.
+    """
+
+    message: MessageView
+    at: int
+    next: int | None
+
+
 class Outbox(Params, frozen=True):
     """Which entries."""
 
@@ -86,8 +109,9 @@ async def threads(context: Context, request: Threads) -> ThreadPage:
     found = await context.store.threads(
         account, limit=request.limit, before=page_of(request.before)
     )
-    full = len(found) == request.limit
-    return ThreadPage(found, page_text(found[-1].last_ms, found[-1].id) if full else "")
+    shown = fitting(map(brief_thread, found))
+    more = len(shown) < len(found) or len(found) == request.limit
+    return ThreadPage(shown, page_text(shown[-1].last_ms, shown[-1].id) if more else "")
 
 
 @operation("messages.list", access=Access.READ, command="messages")
@@ -100,9 +124,24 @@ async def messages(context: Context, request: Messages) -> MessagePage:
     found = await context.store.messages(
         thread, limit=request.limit, before=page_of(request.before)
     )
-    full = len(found) == request.limit
-    after = page_text(found[-1].at_ms, found[-1].id, found[-1].seen) if full else ""
-    return MessagePage(thread, [message_view(message) for message in found], after)
+    shown = fitting(map(message_view, found))
+    after = await next_page(context.store, thread, found[: len(shown)], request.limit)
+    return MessagePage(thread, shown, after)
+
+
+@operation("messages.show", access=Access.READ, command="message")
+async def message(context: Context, request: MessageRef) -> MessageShown:
+    """Show one message whole; a text that is too long for one reply comes in pieces."""
+    found = await context.store.message(request.id)
+    if found is None:
+        raise NotFound(f"there is no message {request.id!r}", hint="wadctl messages ... --json")
+    whole = whole_view(found)
+    if len(msgspec.msgpack.encode(whole)) <= PAGE_BYTES:
+        return MessageShown(whole, 0, None)
+    text, at = found.content.text, request.at
+    piece = msgspec.structs.replace(message_view(found), text=text[at : at + _PIECE])
+    end = at + len(piece.text)
+    return MessageShown(piece, at, end if end < len(text) else None)
 
 
 @operation("outbox.list", access=Access.READ, command="outbox")
@@ -115,9 +154,9 @@ async def outbox(context: Context, request: Outbox) -> EntryPage:
         limit=request.limit,
         before=page_of(request.before),
     )
-    full = len(found) == request.limit
-    after = page_text(found[-1].created_ms, found[-1].id) if full else ""
-    return EntryPage([entry_view(entry) for entry in found], after)
+    shown = fitting(map(entry_view, found))
+    more = len(shown) < len(found) or len(found) == request.limit
+    return EntryPage(shown, page_text(shown[-1].created_ms, shown[-1].id) if more else "")
 
 
 @operation("outbox.retry", access=Access.OPERATE, command="outbox retry", leader_only=True)
@@ -147,6 +186,20 @@ def page_of(text: str) -> Page | None:
 def page_text(at_ms: int, ident: str, seen: int = 0) -> str:
     """The inverse of page_of()."""
     return f"{at_ms}-{seen}-{ident}"
+
+
+async def next_page(store: Store, thread: str, shown: list[Message], limit: int) -> str:
+    """The `next` of a page of messages that holds these; empty at the end.
+
+    A page may hold fewer than `limit` since they are large, so it is the store that knows whether more follow.
+    """
+    if not shown:
+        return ""
+    last = shown[-1]
+    after = page_text(last.at_ms, last.id, last.seen)
+    if len(shown) < limit and not await store.messages(thread, limit=1, before=page_of(after)):
+        return ""
+    return after
 
 
 def states_of(text: str) -> list[MessageStatus]:

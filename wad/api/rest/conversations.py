@@ -10,13 +10,15 @@ import heapq
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from wad.api.operations.messages import page_of, page_text
+from wad.api.operations.messages import next_page, page_of, page_text
 from wad.api.reference import Document, timestamp
 from wad.api.rest.accounts import Known, known_of
 from wad.api.rest.exchange import Answer, HttpError, document
 from wad.api.rest.routing import Call, Route
+from wad.core.brief import Brief, brief, brief_thread
 from wad.core.errors import BadInput
 from wad.core.jid import Jid, JidKind, ThreadId
+from wad.core.message import TEXT_LIMIT
 from wad.store.fields import message_fields, thread_fields
 from wad.store.port import Page
 
@@ -46,7 +48,7 @@ def thread_document(account: Known, thread: Thread) -> Document:
     """A conversation as the apps read it."""
     return {
         "id": thread.id,
-        **shown(thread_fields(thread)),
+        **shown(thread_fields(brief_thread(thread))),
         "accountName": account.name,
         "archived": False,
         "hidden": False,
@@ -54,8 +56,13 @@ def thread_document(account: Known, thread: Thread) -> Document:
 
 
 def message_document(message: Message) -> Document:
-    """A message as the apps read it."""
-    return {"id": message.id, **shown(message_fields(message))}
+    """A message as the apps read it; one in which something long was cut has the mark `truncated`."""
+    return _brief_document(brief(message, TEXT_LIMIT))
+
+
+def _brief_document(found: Brief) -> Document:
+    mark = {"truncated": True} if found.cut else {}
+    return {"id": found.message.id, **shown(message_fields(found.message)), **mark}
 
 
 # --- threads ------------------------------------------------------------------------------------
@@ -110,14 +117,14 @@ async def messages_by_query(call: Call) -> Answer:
 async def _thread_page(call: Call, account: Known, ident: str) -> Document:
     thread = await _thread(call, account, ident)
     limit = limit_of(call, 50)
-    found = await call.context.store.messages(ident, limit=limit, before=_after(call))
-    last = found[-1] if len(found) == limit else None
+    store = call.context.store
+    found = await store.messages(ident, limit=limit, before=_after(call))
     return {
         "success": True,
         "thread": thread_document(account, thread),
         "messages": [message_document(message) for message in found],
         "count": len(found),
-        "nextCursor": None if last is None else page_text(last.at_ms, last.id, last.seen),
+        "nextCursor": await next_page(store, ident, found, limit) or None,
     }
 
 
@@ -157,14 +164,16 @@ async def inbox(call: Call) -> Answer:
     return document(200, content)
 
 
-async def _newest(call: Call, account: Known, limit: int) -> list[tuple[Thread, Message]]:
+async def _newest(call: Call, account: Known, limit: int) -> list[tuple[Thread, Brief]]:
     """The newest messages of an account.  Threads are read until the next one has nothing that is newer."""
-    kept: list[tuple[tuple[int, int, str], Thread, Message]] = []
+    kept: list[tuple[tuple[int, int, str], Thread, Brief]] = []
     for thread in await call.context.store.threads(account.id, limit=limit):
         if len(kept) == limit and thread.last_ms < kept[0][0][0]:
             break
         for message in await call.context.store.messages(thread.id, limit=limit):
-            row = ((message.at_ms, message.seen, message.id), thread, message)
+            # Cut before it is kept: many that are large would fill the memory.
+            short = brief(message, TEXT_LIMIT)
+            row = ((message.at_ms, message.seen, message.id), thread, short)
             if len(kept) < limit:
                 heapq.heappush(kept, row)
             elif row[0] > kept[0][0]:
@@ -175,10 +184,10 @@ async def _newest(call: Call, account: Known, limit: int) -> list[tuple[Thread, 
     return [(thread, message) for _, thread, message in kept]
 
 
-def _inbox_document(thread: Thread, message: Message) -> Document:
-    fields = thread_fields(thread)
+def _inbox_document(thread: Thread, found: Brief) -> Document:
+    fields, message = thread_fields(brief_thread(thread)), found.message
     return {
-        **message_document(message),
+        **_brief_document(found),
         "messageId": message.id,
         "displayName": fields["displayName"],
         "contactType": _CONTACTS.get(Jid.parse(message.chat).kind, "phone"),
