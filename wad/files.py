@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from wad.core.errors import InvalidData, StateUnwritable
+from wad.core.errors import Conflict, InvalidData, StateUnwritable
 
 _DAMAGED: Final = ".damaged-"
 _COPIES: Final = 5  # of one damaged file
@@ -20,6 +20,17 @@ def write_file(file: Path, data: bytes) -> None:
         write_synced(temporary, data)
         temporary.replace(file)
         sync_directory(file.parent)
+    except OSError as error:
+        raise unwritable(file, error) from error
+
+
+def create_file(file: Path, data: bytes) -> None:
+    """Write a private file that is not there yet, synced.  Raises Conflict where one is, StateUnwritable."""
+    try:
+        write_synced(file, data, os.O_EXCL)
+        sync_directory(file.parent)
+    except FileExistsError as error:
+        raise Conflict(f"{file} is there already", hint="name another file") from error
     except OSError as error:
         raise unwritable(file, error) from error
 
@@ -54,9 +65,9 @@ def damaged_copies(file: Path) -> list[Path]:
     return sorted(file.parent.glob(glob.escape(file.name + _DAMAGED) + "*"))
 
 
-def write_synced(file: Path, data: bytes) -> None:
+def write_synced(file: Path, data: bytes, flags: int = os.O_TRUNC) -> None:
     """Write a private file in place, and sync it.  Raises OSError."""
-    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | flags | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as stream:
         give_to_owner(fd, file.parent)
         stream.write(data)

@@ -27,20 +27,24 @@ from typing import Final
 import msgspec
 
 from wad.core.autoreply import AutoReply
+from wad.core.decoding import decoding
 from wad.core.errors import (
     AnotherDaemon,
     BadInput,
     Conflict,
+    InvalidData,
     NotFound,
     StateUnwritable,
     UnknownAccount,
 )
-from wad.core.jid import account_id
+from wad.core.jid import Jid, account_id, phone_digits
 from wad.core.names import shown_name
 from wad.core.past import Backfill
-from wad.files import give_to_owner, sync_directory, unwritable, write_file, write_synced
+from wad.files import give_to_owner, read_file, sync_directory, unwritable, write_file, write_synced
 
 _CARD: Final = "account.json"
+_LARGEST_CARD: Final = 1 << 20  # bytes; an auto-reply is the largest part of it
+_LATEST: Final = 253_402_300_799_999  # ms since 1970: the end of the year 9999
 _REMOVED: Final = ".removed"
 _INCOMING: Final = ".incoming"
 
@@ -156,9 +160,23 @@ def _card(file: Path, ident: str) -> AccountCard:
 def _read_card(file: Path) -> AccountCard | None:
     """The card, or None where there is none that can be read."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=AccountCard)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        data = read_file(file, _LARGEST_CARD)
+        with decoding(str(file)):
+            return _sound(msgspec.json.decode(data, type=AccountCard))
+    except (OSError, InvalidData):
         return None
+
+
+def _sound(card: AccountCard) -> AccountCard:
+    """Raise BadInput where it says what no account can have."""
+    for address in filter(None, (card.jid, card.lid)):
+        Jid.parse(address)
+    if card.phone:
+        phone_digits(card.phone)
+    for ms in (card.created_ms, card.exported_ms):
+        if not 0 <= ms <= _LATEST:
+            raise InvalidData(f"the time {ms} is out of range")
+    return card
 
 
 def _named(card: AccountCard, ident: str) -> AccountCard:

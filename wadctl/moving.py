@@ -13,6 +13,7 @@ import click
 from wad.api.operation import find
 from wad.core.errors import BadInput
 from wad.core.outgoing import PIECE_LIMIT
+from wad.files import sync_directory
 from wadctl.commands import Command, ask, command_of
 from wadctl.session import session
 
@@ -57,6 +58,7 @@ def _export(account: str, file: Path, key_file: Path | None, yes: bool) -> None:
                 stream.write(base64.b64decode(part["data"]))
             stream.flush()
             os.fsync(stream.fileno())
+            sync_directory(file.parent)
             reply = client.call("sessions.give_up", {"account": account})
         except BaseException:
             # Whatever is in it is not the session that goes on.

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, Final
 
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData
+
 _GAP: Final = "  "
 _NARROWEST: Final = 8  # columns that a cut cell keeps
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
@@ -167,7 +170,13 @@ def _narrowed(widths: Sequence[int], room: int, among: Sequence[int]) -> list[in
 
 def local(ms: int | None) -> str:
     """A moment in the local time; empty when unknown."""
-    return "" if ms is None else f"{datetime.fromtimestamp(ms / 1000):%Y-%m-%d %H:%M:%S}"  # noqa: DTZ006
+    if ms is None:
+        return ""
+    try:
+        with decoding("a time"):
+            return f"{datetime.fromtimestamp(ms / 1000):%Y-%m-%d %H:%M:%S}"  # noqa: DTZ006
+    except InvalidData:
+        return f"{ms} ms"
 
 
 def duration(seconds: float | None) -> str:

@@ -19,7 +19,8 @@ import msgspec
 
 from wad.api.context import Context
 from wad.api.operation import Access, Operation, Params, find
-from wad.core.errors import BadInput, Denied, Passive, WadError
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, Denied, InvalidData, Passive, WadError
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +64,11 @@ def _admitted(context: Context, operation: Operation, params: object, access: Ac
     if operation.leader_only and not context.leader.active:
         raise _passive(context)
     try:
-        return msgspec.convert(params if params is not None else {}, operation.request)
-    except msgspec.ValidationError as error:
-        raise BadInput(str(error)) from error
+        with decoding("the request"):
+            return msgspec.convert(params if params is not None else {}, operation.request)
+    except InvalidData as error:
+        # What fits and what does not is said by msgspec: the request is somebody's words, not a file's bytes.
+        raise BadInput(str(error.__cause__ or error)) from error
 
 
 def _passive(context: Context) -> Passive:

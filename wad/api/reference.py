@@ -20,6 +20,8 @@ Document = dict[str, Any]
 NEEDS_QR: Final = (State.AWAITING_SCAN, State.LOGGED_OUT)
 """States in which a person with the phone is needed."""
 
+_FIRST_MS: Final = -62_135_596_800_000  # what a date can say: from the year 1 to the year 9999
+_LAST_MS: Final = 253_402_300_799_999
 _WORDS: Final = {
     State.PASSIVE: "passive",
     State.CONNECTING: "connecting",
@@ -78,6 +80,7 @@ def masked_phone(phone: str) -> str | None:
 
 def iso(ms: int) -> str:
     """As JavaScript's toISOString(), which the readers of these documents expect."""
+    ms = min(max(ms, _FIRST_MS), _LAST_MS)
     return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
 
 

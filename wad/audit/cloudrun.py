@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from wad.audit.doctor.facts import Answer
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData
 
 MATCH: Final = "whatsapp|baileys|backend"
 
@@ -217,9 +219,10 @@ class _Service:
         if ran.code != 0:
             raise _Failed("describe_failed", _why(ran))
         try:
-            return msgspec.json.decode(ran.out, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
-            raise _Failed("describe_failed", f"gcloud printed no JSON: {error}") from error
+            with decoding("what gcloud printed"):
+                return msgspec.json.decode(ran.out, type=dict[str, Any])
+        except InvalidData as error:
+            raise _Failed("describe_failed", str(error)) from error
 
     def _await_revision(self, before: str | None, patience: Patience) -> tuple[str, str]:
         """The revision that is ready and was not before, and where it answers."""
@@ -266,8 +269,11 @@ def _status(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_ready(status: Mapping[str, Any]) -> bool:
-    conditions = status.get("conditions") or []
-    return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+    conditions = status.get("conditions")
+    ready = {"type": "Ready", "status": "True"}
+    return isinstance(conditions, list) and any(
+        isinstance(each, dict) and ready.items() <= each.items() for each in conditions
+    )
 
 
 def _health_url(document: Mapping[str, Any]) -> str:

@@ -6,21 +6,23 @@ repair is committed.  It holds whole rows, texts included: mode 0600.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeVar, assert_never
+from typing import Annotated, Final, TypeVar, assert_never
 
 import msgspec
+from msgspec import Meta
 
-from wad.core.errors import BadInput, Conflict, StateUnwritable
-from wad.files import sync_directory
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, InvalidData
+from wad.files import create_file
 
 _KEYS: Final = {"messages": "number", "threads": "id", "amendments": "number", "outbox": "number"}
 """The tables that a repair changes, and the column that names a row."""
+_Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Value = object
 """What a column of SQLite holds: a number, text, bytes or None."""
 
@@ -41,12 +43,12 @@ class Change(msgspec.Struct, frozen=True):
 
     table: str
     act: Act
-    key: str | int
+    key: str | _Number
     before: tuple[tuple[str, Value], ...] = ()
 
 
 _unpack: Final = msgspec.msgpack.Decoder(Change).decode
-decode_all: Final = msgspec.msgpack.Decoder(list[Change]).decode
+_unpack_all: Final = msgspec.msgpack.Decoder(list[Change]).decode
 
 
 class Recorder:
@@ -105,7 +107,10 @@ def restore(db: sqlite3.Connection, changes: Sequence[Change]) -> set[str]:
     """Put every row back, the last change first; the threads whose messages were touched.  Raises BadInput."""
     threads: set[str] = set()
     for change in reversed(changes):
-        threads |= _restore(db, change)
+        try:
+            threads |= _restore(db, change)
+        except sqlite3.IntegrityError as error:
+            raise BadInput(f"the undo file has a row that cannot be: {error}") from error
     return threads
 
 
@@ -150,17 +155,22 @@ def _threads(db: sqlite3.Connection, change: Change) -> set[str]:
 
 def write(file: Path, changes: Iterable[msgspec.Struct]) -> None:
     """A new file, synced: one MessagePack array of changes.  Raises Conflict where one lies there, StateUnwritable."""
-    try:
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as stream:
-            stream.write(msgspec.msgpack.encode(list(changes)))
-            stream.flush()
-            os.fsync(fd)
-        sync_directory(file.parent)
-    except FileExistsError as error:
-        raise Conflict(f"{file} is there already", hint="name another file") from error
-    except OSError as error:
-        raise StateUnwritable(f"cannot write {file}: {error.strerror}") from error
+    create_file(file, msgspec.msgpack.encode(list(changes)))
+
+
+def decode_all(data: bytes) -> list[Change]:
+    """The changes of wad.db in a file.  Raises what msgspec raises, and BadInput."""
+    changes = _unpack_all(data)
+    for change in changes:
+        if not all(_fits_a_column(value) for _, value in change.before):
+            raise BadInput("it has a value that no column can hold")
+    return changes
+
+
+def _fits_a_column(value: Value) -> bool:
+    if type(value) is int:
+        return -(2**63) <= value < 2**63
+    return value is None or type(value) in (str, float, bytes)
 
 
 C = TypeVar("C", bound=msgspec.Struct)
@@ -169,8 +179,11 @@ C = TypeVar("C", bound=msgspec.Struct)
 def read(file: Path, decode: Callable[[bytes], list[C]]) -> list[C]:
     """The changes in a file.  Raises BadInput."""
     try:
-        return decode(file.read_bytes())
+        data = file.read_bytes()
     except OSError as error:
         raise BadInput(f"cannot read {file}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    try:
+        with decoding("its content"):
+            return decode(data)
+    except InvalidData as error:
         raise BadInput(f"{file} is no undo file of this store: {error}") from error

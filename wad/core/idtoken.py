@@ -7,11 +7,13 @@ Pure: whether the signature is right is asked of whoever holds the keys.  Rules:
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData
 
 ALGORITHM: Final = "RS256"
 _SKEW_S: Final = 60  # seconds by which the clocks may differ
@@ -69,13 +71,14 @@ def parse(text: str) -> Token:
     if len(parts) != 3:
         raise BadToken("invalid_token", "this is no signed token")
     try:
-        header = msgspec.json.decode(decoded(parts[0]), type=_Header)
-        if header.alg != ALGORITHM:
-            raise BadToken("wrong_algorithm", f"a token must be signed with {ALGORITHM}")
-        claims = msgspec.json.decode(decoded(parts[1]), type=Claims)
-        signature = decoded(parts[2])
-    except (msgspec.DecodeError, binascii.Error, UnicodeError, RecursionError) as error:
+        with decoding("the token"):
+            header = msgspec.json.decode(decoded(parts[0]), type=_Header)
+            claims = msgspec.json.decode(decoded(parts[1]), type=Claims)
+            signature = decoded(parts[2])
+    except InvalidData as error:
         raise BadToken("invalid_token", "the token cannot be read") from error
+    if header.alg != ALGORITHM:
+        raise BadToken("wrong_algorithm", f"a token must be signed with {ALGORITHM}")
     return Token(header.kid, claims, f"{parts[0]}.{parts[1]}".encode(), signature)
 
 
@@ -95,7 +98,7 @@ def check(claims: Claims, expected: Expected, now: float) -> None:
 
 
 def decoded(part: str) -> bytes:
-    """The bytes of base64 as tokens write it, without padding.  Raises binascii.Error, UnicodeError."""
-    return base64.b64decode(
-        part.encode("ascii") + b"=" * (-len(part) % 4), altchars=b"-_", validate=True
-    )
+    """The bytes of base64 as tokens write it, without padding.  Raises InvalidData."""
+    with decoding("a part of a token"):
+        padded = part.encode("ascii") + b"=" * (-len(part) % 4)
+        return base64.b64decode(padded, altchars=b"-_", validate=True)

@@ -18,6 +18,7 @@ import msgspec
 from wad.core.content import Contact, Content, Media, MessageKind, Quote
 from wad.core.content import Location as Place
 from wad.core.content import Poll as Question
+from wad.core.decoding import decoding
 from wad.core.errors import BadInput, Conflict, TooLong
 from wad.core.jid import Jid, phone_digits
 from wad.core.message import TEXT_LIMIT, Message
@@ -179,8 +180,9 @@ def encode(content: Outgoing) -> bytes:
 
 
 def decode(data: bytes) -> Outgoing:
-    """The inverse of encode().  Raises msgspec.DecodeError."""
-    content: Outgoing = _decoder.decode(data)
+    """The inverse of encode().  Raises InvalidData."""
+    with decoding("a content"):
+        content: Outgoing = _decoder.decode(data)
     return content
 
 

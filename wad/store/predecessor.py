@@ -11,12 +11,14 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from wad.core.errors import StateUnwritable
-from wad.files import write_file
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData, StateUnwritable
+from wad.files import read_file, write_file
 
 log = logging.getLogger(__name__)
 
 _NOTE: Final = "lease-nonce"
+_LARGEST: Final = 4096  # bytes of it
 _KERNEL: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -42,9 +44,11 @@ class Predecessor:
 
     def _read(self) -> str:
         try:
-            nonce, place = self._note.read_text().rstrip("\n").split(" ", 1)
+            with decoding(str(self._note)):
+                text = read_file(self._note, _LARGEST).decode()
+                nonce, place = text.rstrip("\n").split(" ", 1)
             return nonce if place == self._place() else ""
-        except (OSError, ValueError):
+        except (OSError, InvalidData):
             return ""
 
     def _place(self) -> str:

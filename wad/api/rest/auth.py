@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from wad.api.operation import Access
 from wad.api.rest.exchange import Header, HttpError, Request
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData
 from wad.core.guesses import Guesses
 from wad.core.networks import is_inside, networks
 from wad.core.token import Role, hashed, parse, weakness
@@ -186,8 +187,9 @@ def _bearer(request: Request) -> str:
 def _password(request: Request) -> str:
     """The password of basic authentication: the only way in which a browser sends a token by itself."""
     try:
-        pair = base64.b64decode(_credentials(request, "basic"), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+        with decoding("the credentials"):
+            pair = base64.b64decode(_credentials(request, "basic"), validate=True).decode()
+    except InvalidData:
         return ""
     return pair.partition(":")[2]
 

@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from wad.core.errors import BadInput, TooLong, WadError
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, InvalidData, TooLong, WadError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -101,9 +102,10 @@ class Request:
         """The body, JSON of this type.  Raises TooLong, HttpError."""
         body = await self.body()
         try:
-            return msgspec.json.decode(body or b"{}", type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise HttpError(400, "invalid_request", f"the body cannot be used: {error}") from error
+            with decoding("the body"):
+                return msgspec.json.decode(body or b"{}", type=kind)
+        except InvalidData as error:
+            raise HttpError(400, "invalid_request", str(error)) from error
 
     async def body(self) -> bytes:
         """All of it.  Raises TooLong."""

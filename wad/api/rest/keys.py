@@ -18,7 +18,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from google.auth.crypt import RSAVerifier
 
-from wad.core.errors import Unavailable
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData, Unavailable
 from wad.core.idtoken import decoded
 
 _TIMEOUT: Final = 10.0
@@ -27,6 +28,7 @@ _AGAIN: Final = (
 )
 _KEPT: Final = 86_400.0  # seconds for which old keys are good while no new ones can be had
 _LARGEST: Final = 1 << 20
+_LONGEST: Final = 86_400.0  # seconds for which keys are kept, whatever the answer says
 _USUAL: Final = 3600.0  # seconds to keep keys whose answer does not say
 
 
@@ -84,7 +86,7 @@ class Keys:
             try:
                 fetched = await self._fetch(self._url)
                 self._known = _read(fetched.body)
-            except (OSError, ValueError) as error:
+            except (OSError, InvalidData) as error:
                 failure = f"the keys of {self._url} cannot be had: {error}"
             else:
                 self._fetched_at = now
@@ -97,13 +99,14 @@ class Keys:
 
 
 def _read(body: bytes) -> dict[str, RSAVerifier]:
-    """Certificates by their id, or a JSON Web Key Set.  Raises ValueError."""
-    document = msgspec.json.decode(body)
-    if isinstance(document, dict) and isinstance(document.get("keys"), list):
-        keys = msgspec.convert(document, _Jwks).keys
-        return {key.kid: _of_jwk(key) for key in keys if key.kty == "RSA"}
-    certificates = msgspec.convert(document, dict[str, str])
-    return {kid: RSAVerifier.from_string(pem) for kid, pem in certificates.items()}
+    """Certificates by their id, or a JSON Web Key Set.  Raises InvalidData."""
+    with decoding("their document"):
+        document = msgspec.json.decode(body)
+        if isinstance(document, dict) and isinstance(document.get("keys"), list):
+            keys = msgspec.convert(document, _Jwks).keys
+            return {key.kid: _of_jwk(key) for key in keys if key.kty == "RSA"}
+        certificates = msgspec.convert(document, dict[str, str])
+        return {kid: RSAVerifier.from_string(pem) for kid, pem in certificates.items()}
 
 
 def _of_jwk(key: _Jwk) -> RSAVerifier:
@@ -123,7 +126,7 @@ def _fetch(url: str) -> Fetched:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
             body = answer.read(_LARGEST)
-            match = re.search(r"max-age=(\d+)", answer.headers.get("Cache-Control") or "")
+            match = re.search(r"max-age=(\d{1,9})", answer.headers.get("Cache-Control") or "")
     except HTTPException as error:
         raise OSError(f"no whole answer: {type(error).__name__}") from error
-    return Fetched(body, float(match[1]) if match else None)
+    return Fetched(body, min(float(match[1]), _LONGEST) if match else None)

@@ -10,8 +10,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from wad.audit.doctor.facts import Answer
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData
 
 _PATIENCE: Final = 5.0  # seconds
+_ALTOGETHER: Final = 15.0  # seconds, for who answers byte by byte
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _LARGEST: Final = 8 << 20  # bytes
 
@@ -27,7 +30,7 @@ def _get(connection: http.client.HTTPConnection, path: str) -> Answer:
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         response = connection.getresponse()
-        body = response.read(_LARGEST)
+        body = _body(response, begun + _ALTOGETHER)
         status = response.status
     except (OSError, http.client.HTTPException) as error:
         return Answer(0, error=str(error) or type(error).__name__)
@@ -35,20 +38,35 @@ def _get(connection: http.client.HTTPConnection, path: str) -> Answer:
         connection.close()
     seconds = time.monotonic() - begun
     try:
-        document = json.loads(body)
-    except ValueError:
+        with decoding("the answer"):
+            document = json.loads(body)
+    except InvalidData:
         document = None
     return Answer(status, document if isinstance(document, dict) else None, seconds=seconds)
 
 
+def _body(response: http.client.HTTPResponse, until: float) -> bytes:
+    """What comes until then, and no more than is sensible."""
+    parts, size = [], 0
+    while size < _LARGEST and time.monotonic() < until and (part := response.read1(1 << 16)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
 def get_url(url: str) -> Answer:
     """The answer of a URL, http or https."""
-    parts = urlsplit(url)
-    if not parts.hostname or parts.scheme not in ("http", "https"):
-        return Answer(0, error=f"{url!r} is no address")
+    try:
+        with decoding("the address"):
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+    except InvalidData:
+        return Answer(0, error=f"{url!r:.200} is no address")
+    if not host or parts.scheme not in ("http", "https"):
+        return Answer(0, error=f"{url!r:.200} is no address")
     secure = parts.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    return _get(kind(parts.hostname, parts.port, timeout=_PATIENCE), parts.path)
+    return _get(kind(host, port, timeout=_PATIENCE), parts.path)
 
 
 def burst(address: str, port: int, path: str, count: int) -> tuple[Answer, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import msgspec
 
-from wad.core.errors import BadInput
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, InvalidData
 
 KEY: Final = 32
 """Bytes of a Curve25519 key, a root key, a chain key."""
@@ -32,8 +32,9 @@ class Value:
     def parse(file: str, data: bytes) -> Value:
         """The whole of a file.  Raises BadInput."""
         try:
-            return Value(msgspec.json.decode(data), file)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            with decoding("its content"):
+                return Value(msgspec.json.decode(data), file)
+        except InvalidData as error:
             raise BadInput(
                 f"{file} is no JSON ({error})" if data else f"{file} is empty",
                 hint="it was cut off or written over; restore it from a backup of the other backend",
@@ -125,8 +126,9 @@ def typed(key: bytes) -> bytes:
 def from_base64(text: str) -> bytes | None:
     """The bytes of a base64 text; None where it is none."""
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        with decoding("a base64 text"):
+            return base64.b64decode(text, validate=True)
+    except InvalidData:
         return None
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from wad.config.settings import StoreSettings
-from wad.core.errors import BadConfig
+from wad.core.decoding import decoding
+from wad.core.errors import BadConfig, InvalidData
+from wad.files import read_file
+
+_LARGEST: Final = 64 << 10  # bytes of a service account's file
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +44,17 @@ def service_account_of(text: str) -> dict[str, Any]:
     """The JSON of a service account, or of the file that has it.  Raises BadConfig; quotes nothing of it."""
     if not text.lstrip().startswith("{"):
         try:
-            text = Path(text).read_text()
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+            with decoding("it"):
+                text = read_file(Path(text), _LARGEST).decode()
+        except (OSError, InvalidData) as error:
             why = error.strerror if isinstance(error, OSError) else "not text"
             raise BadConfig(
                 f"store.firestore_credentials: neither JSON nor a file that can be read: {why}"
             ) from None
     try:
-        found = json.loads(text)
-    except ValueError:
+        with decoding("it"):
+            found = json.loads(text)
+    except InvalidData:
         raise BadConfig("store.firestore_credentials: not JSON") from None
     if not isinstance(found, dict):
         raise BadConfig("store.firestore_credentials: not a JSON object")
