@@ -207,6 +207,8 @@ def _ours(error: google_errors.GoogleAPICallError) -> WadError:
             return Unavailable(f"Firestore denies access: {said}")
         case google_errors.InvalidArgument():
             return BadInput(said)
+        case google_errors.ResourceExhausted() if "maximum size" in said or "larger than" in said:
+            return BadInput(said)  # not a quota: this request is too large
         case google_errors.DeadlineExceeded():
             return Unavailable("Firestore does not answer")
         case google_errors.ServiceUnavailable():

@@ -132,7 +132,7 @@ class Replica(SqliteStore):
         def work(db: sqlite3.Connection) -> None:
             capture.done(db, [one.dirty for one in found])
             if self.aside:
-                aside.remove(db, [one.path for one in found])
+                aside.remove(db, [name for one in found for name in (one.path, _unmade(one))])
             aside.put(
                 db,
                 [
@@ -350,13 +350,18 @@ def _set_identity(db: sqlite3.Connection, values: Mapping[str, str]) -> None:
     db.executemany("INSERT OR REPLACE INTO identity VALUES (?,?)", values.items())
 
 
+def _unmade(told: Told) -> str:
+    """What a document is called that could not be made."""
+    return f"{told.dirty.kind} {told.dirty.key}"
+
+
 def _refused(told: Told, why: str) -> Aside:
     dirty = told.dirty
     account = re.split("__| |/", dirty.key, maxsplit=1)[0]
     if dirty.kind is Kind.ENTRY:
         account = str((told.fields or {}).get("accountId", ""))
     return Aside(
-        path=told.path or f"{dirty.kind} {dirty.key}",
+        path=told.path or _unmade(told),
         account=account,
         reason=why,
         size=told.size,

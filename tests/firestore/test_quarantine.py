@@ -1,0 +1,328 @@
+"""One odd document among good ones: the others go on, the odd one is set aside by name, shown, retried, dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+from google.cloud.firestore_v1.types import CommitRequest
+
+from tests.contracts.world import ACC, ANN_THREAD, EPOCH, arrival, queued
+from tests.firestore.stores import LEASE, Console, a_store
+from tests.firestore.values import Value
+from tests.world import until
+from wad.core.errors import BadInput, Conflict, NotFound
+from wad.core.message import MessageStatus
+from wad.core.outbox import Claim, Claimed
+from wad.core.outgoing import Text
+from wad.core.quarantine import ItemKind
+from wad.store.firestore.access import Access
+from wad.store.firestore.client import Client, Firestore
+from wad.store.firestore.reading import get
+from wad.store.firestore.store import FirestoreStore
+
+pytestmark = pytest.mark.timeout(180)
+
+_THREAD: Final = ANN_THREAD
+_TO: Final = ANN_THREAD.partition("__")[2]
+_FAR: Final = "projects/other/databases/(default)/documents/users/u1"
+
+
+@pytest.fixture
+def console(access: Access) -> Iterator[Console]:
+    console = Console(access)
+    yield console
+    console.close()
+
+
+def text(value: str) -> Any:
+    return Value(string_value=value)
+
+
+def number(value: int) -> Any:
+    return Value(integer_value=value)
+
+
+def timestamp(moment: datetime) -> Any:
+    value = Value()
+    value.timestamp_value.seconds = int(moment.timestamp())
+    return value
+
+
+def mapping(**fields: Any) -> Any:
+    value = Value()
+    value.map_value.SetInParent()
+    for name, each in fields.items():
+        value.map_value.fields[name].CopyFrom(each)
+    return value
+
+
+async def write(access: Access, path: str, fields: dict[str, Any]) -> None:
+    """A document of the wire's own values, whatever the library would make of them."""
+    firestore = Firestore(access, "raw", 1)
+
+    def work(client: Client) -> None:
+        request = CommitRequest.pb()(database=client._database_string)
+        document = request.writes.add().update
+        document.name = f"{client._database_string}/documents/{path}"
+        for name, value in fields.items():
+            document.fields[name].CopyFrom(value)
+        client._firestore_api.commit(
+            request=CommitRequest.wrap(request), metadata=client._rpc_metadata, timeout=30
+        )
+
+    try:
+        await firestore.call(work)
+    finally:
+        firestore.close()
+
+
+def entry(**fields: Any) -> dict[str, Any]:
+    """As a function writes it."""
+    plain = {
+        "accountId": text(ACC),
+        "threadId": text(_THREAD),
+        "toJid": text(_TO),
+        "body": text("hi"),
+        "status": text("queued"),
+        "createdAt": timestamp(datetime.now(UTC)),
+    }
+    return {**plain, **fields}
+
+
+@asynccontextmanager
+async def reigning(
+    access: Access, directory: Path
+) -> AsyncIterator[tuple[FirestoreStore, list[str]]]:
+    """A store that reigns, and the accounts for which something was queued."""
+    news: list[str] = []
+    async with a_store(access, directory) as store, store.reign(EPOCH, news.append):
+        await until(lambda: store._teller.epoch == EPOCH, "the first look")
+        yield store, news
+
+
+async def the_item(store: FirestoreStore) -> str:
+    (item,) = await store.quarantine.items()
+    return item.id
+
+
+_NUMBERS: Final = Value(array_value={"values": [Value(double_value=1.0)]})
+_HARMLESS: Final[dict[str, dict[str, Any]]] = {
+    "a reference into another project": {"createdByRef": Value(reference_value=_FAR)},
+    "no number": {"createdAt": Value(double_value=float("nan")), "attemptCount": Value(double_value=float("inf"))},
+    "the year 1": {"createdAt": timestamp(datetime(1, 1, 1, tzinfo=UTC))},
+    "the year 9999": {"createdAt": timestamp(datetime(9999, 12, 31, tzinfo=UTC))},
+    "a number for a text": {"threadId": number(7), "clientMessageId": number(7)},
+    "a text for a map": {"payload": text("x"), "wad": text("x")},
+    "names of fields": {"odd `name`.x/y": text("x"), "é": text("x")},
+    "a vector": {"emb": mapping(__type__=text("__vector__"), value=_NUMBERS)},
+    "a place": {"at": Value(geo_point_value={"latitude": 1.0, "longitude": 2.0})},
+}  # fmt: skip
+_SENSELESS: Final[dict[str, dict[str, Any]]] = {
+    "a reference for the account": {"accountId": Value(reference_value=_FAR)},
+    "a number for the recipient": {"toJid": number(15550000002)},
+    "bytes that are no entry": {"wad": mapping(entry=Value(bytes_value=b"\x00\xff"))},
+}
+
+
+_REFUSED: Final[dict[str, dict[str, Any]]] = {
+    "an account that names no directory": {"accountId": text("../x")},
+    "a picture by its address": {"payload": mapping(image=mapping(url=text("http://x/y")))},
+    "a text too long": {"body": text("x" * 400_000)},
+}
+
+
+async def fields_of(access: Access, path: str) -> dict[str, Any]:
+    """A document, whatever it refers to."""
+    firestore = Firestore(access, "raw", 1)
+    try:
+        found = await firestore.call(lambda client: get(client, path, timeout=30))
+        return dict(found.fields)
+    finally:
+        firestore.close()
+
+
+async def test_odd_entries_hold_up_nobody(access: Access, tmp_path: Path, console: Console) -> None:
+    """Those whose odd field does not matter are sent; those that make no sense have failed, and are named."""
+    kinds = {**_HARMLESS, **_SENSELESS, **_REFUSED}
+    idents = {kind: f"a{place:02}" for place, kind in enumerate(kinds)}
+    for kind, fields in kinds.items():
+        await write(access, f"outbox/{idents[kind]}", entry(**fields))
+    async with reigning(access, tmp_path) as (store, _):
+        await write(access, "outbox/good", entry(clientMessageId=text("c1")))
+        async with asyncio.timeout(60):
+            while await store.entry("good") is None:
+                await asyncio.sleep(0.05)
+        for kind in _HARMLESS:
+            found = await store.entry(idents[kind])
+            assert found is not None, kind
+            assert found.state is MessageStatus.QUEUED
+        for kind in (*_SENSELESS, *_REFUSED):
+            assert await store.entry(idents[kind]) is None, kind
+            document = await fields_of(access, f"outbox/{idents[kind]}")
+            assert document["status"] == "failed", kind
+            assert document["lastError"], kind
+        items = await store.quarantine.items()
+        assert {item.name for item in items} == {f"outbox/{idents[kind]}" for kind in _SENSELESS}
+        assert {item.kind for item in items} == {ItemKind.ENTRY}
+        assert store.quarantine.count == len(_SENSELESS)
+        assert "quarantine" in {problem.code for problem in store.problems()}
+
+
+async def test_an_entry_is_retried_once_it_is_mended(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    await write(access, "outbox/bad", entry(toJid=number(7)))
+    async with reigning(access, tmp_path) as (store, news):
+        await until(lambda: store.quarantine.count == 1, "the quarantine")
+        ident = await the_item(store)
+        shown = await store.quarantine.show(ident)
+        assert "toJid: integer" in shown
+        assert "body: string, 2 characters" in shown
+        with pytest.raises(BadInput, match="toJid"):
+            await store.quarantine.retry(ident)
+        assert store.quarantine.count == 1
+        await write(access, "outbox/bad", entry(status=text("failed")))
+        assert await store.quarantine.retry(ident) == "the entry is queued again"
+        await until(lambda: news == [ACC], "the mended entry")
+        assert store.quarantine.count == 0
+        assert (await console.there("outbox/bad"))["lastError"] is None
+        with pytest.raises(NotFound):
+            await store.quarantine.retry(ident)
+
+
+async def test_what_was_dropped_does_not_come_back_by_itself(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Not over a restart, either; a new version is looked at."""
+    path = f"wad_facts/{ACC}__x"
+    bad = {
+        "wadBy": text("other"),
+        "wadSyncedAt": timestamp(datetime.now(UTC)),
+        "payload": number(1),
+    }
+    await console.set(f"{LEASE}/machines/other", {"service": "wad"})
+    await write(access, path, bad)
+    async with a_store(access, tmp_path) as store:
+        await store.fetch()
+        assert [item.name for item in await store.quarantine.items()] == [path]
+        await store.quarantine.drop(await the_item(store))
+        await store.fetch()
+        assert store.quarantine.count == 0
+    async with a_store(access, tmp_path) as store:
+        await store.fetch()
+        assert store.quarantine.count == 0
+        assert await console.get(path) is not None
+        await write(
+            access, path, {**bad, "wadSyncedAt": timestamp(datetime.now(UTC)), "payload": number(2)}
+        )
+        await store.fetch()
+        assert store.quarantine.count == 1
+
+
+async def test_fetching_goes_on_behind_bad_documents(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """In each collection; and a time that is still to come hides nothing that comes after."""
+    far, now = datetime(9999, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)
+    told = mapping(told=Value(bytes_value=b"\xc1"))
+    for when, stamp in (("now", now), ("far", far)):
+        mark = {"wadBy": text("there"), "wadSyncedAt": timestamp(stamp)}
+        await write(access, f"threads/{_THREAD}/messages/bad-{when}", {**mark, "wad": told})
+        await write(
+            access, f"jid_aliases/{when}", {**mark, "accountId": Value(reference_value=_FAR)}
+        )
+        await write(access, f"outbox/bad-{when}", {**mark, "status": text("sent")})
+        await write(access, f"accounts/bad-{when}", {**mark, "wad": number(1)})
+    await write(access, "accounts/text", {"wadBy": text("there"), "wadSyncedAt": text("soon")})
+    async with a_store(access, tmp_path, "there") as there:
+        await there.record(ACC, arrival(1))
+        await there.fetch()
+        await there.told()
+        async with a_store(access, tmp_path, "here") as here:
+            await here.fetch()
+            assert len(await here.messages(ANN_THREAD, limit=9)) == 1
+            assert here.quarantine.count == 8
+            await there.record(ACC, arrival(2))
+            await there.told()
+            await here.fetch()
+            assert len(await here.messages(ANN_THREAD, limit=9)) == 2
+            assert here.quarantine.count == 8
+
+
+async def test_an_entry_without_room_for_a_claim_has_failed(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Its document is nearly as large as one may be: it does not block those behind it."""
+    ballast = {"ballast": text("x" * 1_048_200)}
+    await write(access, "outbox/big", entry(**ballast))
+    claim = Claimed(Claim("here", EPOCH), b"s")
+    async with reigning(access, tmp_path) as (store, news):
+        await until(lambda: news == [ACC], "the entry")
+        with pytest.raises(Conflict, match="failed"):
+            await store.settle("big", claim, epoch=EPOCH)
+        found = await store.entry("big")
+        assert found is not None
+        assert (found.state, found.error_code) == (MessageStatus.FAILED, "too_long")
+        assert (await console.there("outbox/big"))["status"] == "failed"
+        await store.enqueue(queued())
+        sending = await store.settle(queued().id, claim, epoch=EPOCH)
+        assert sending.state is MessageStatus.SENDING
+
+
+async def test_a_row_of_which_no_document_can_be_made_is_set_aside(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """The others are told; it waits again once a person says so."""
+    async with a_store(access, tmp_path) as store:
+        await store.record(ACC, arrival(1))
+        await store.told()
+        await store._write(
+            lambda db: db.execute("INSERT INTO accounts VALUES (?,?)", ("acc-x", b"\xc1"))
+        )
+        async with store.reign(EPOCH, lambda account: None):
+            await store.record(ACC, arrival(2))
+            await until(lambda: store.quarantine.count == 1, "the quarantine")
+            await store.told()
+            assert len(await console.all(f"threads/{ANN_THREAD}/messages")) == 2
+            ident = await the_item(store)
+            assert await store.quarantine.retry(ident)
+            await until(lambda: store.quarantine.count == 1, "the second try")
+            await store._write(lambda db: db.execute("DELETE FROM accounts"))
+            await store.told()
+            assert store.quarantine.count == 0
+
+
+async def test_a_text_too_long_for_firestore_is_refused_at_once(
+    access: Access, tmp_path: Path
+) -> None:
+    """Before it waits."""
+    large = msgspec.structs.replace(queued(), content=Text("x" * 1_100_000))
+    async with reigning(access, tmp_path) as (store, _):
+        with pytest.raises(BadInput, match="Firestore does not take"):
+            await store.enqueue(large)
+        assert await store.entry(large.id) is None
+
+
+async def test_the_fence_is_made_again_where_firestore_lost_it(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """Emptied under the reign: what is exclusive goes on, in the same epoch; a newer epoch still ends it."""
+    async with reigning(access, tmp_path) as (store, _):
+        for path in await console.all(f"{LEASE}/fences"):
+            await console.delete(f"{LEASE}/fences/{path}")
+        await console.delete(f"{LEASE}/wad/epoch")
+        await store.record(ACC, arrival(1))
+        await store.told()
+        assert await console.get(f"threads/{ANN_THREAD}") is not None
+        assert (await console.there(f"{LEASE}/wad/epoch"))["epoch"] == EPOCH
+        async with a_store(access, tmp_path, "there") as there:
+            await there.fence(EPOCH + 1)
+            await store.record(ACC, arrival(2))
+            await until(lambda: store._teller.epoch is None, "the end of the epoch")
