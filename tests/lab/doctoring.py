@@ -152,8 +152,6 @@ SETUPS: Final = (
 @trial(spoils=True)
 async def doctor_of_the_broken(world: World) -> None:
     """On a disk every line passes; then twelve set-ups, and what other programs left in the store."""
-    await world.peer.send_text(world.shop, "something that can be there twice")
-    await world.nothing_lost()
     async with _on_a_disk(world) as of_the_lab:
         await _healthy(world, of_the_lab)
         wrong = []

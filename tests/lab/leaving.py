@@ -106,8 +106,6 @@ async def purge(world: World) -> None:
 @trial(spoils=True)
 async def install_again(world: World) -> None:
     """A second installation starts from nothing, and a backup that is moved back is taken up."""
-    await world.peer.send_text(world.shop, "before the purge")
-    await world.nothing_lost()
     backup = await _purged(world)
     await world.container.run(f"{INSTALL} /root/wad.deb", timeout=300)
     assert await world.container.property("wad", "ActiveState") == "active"

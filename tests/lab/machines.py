@@ -140,10 +140,12 @@ async def _prepare(world: World) -> None:
 
 
 async def _pair(world: World) -> None:
-    """The account that the trials use, connected."""
+    """The account that the trials use, connected, with a message."""
     await world.trust()
     await world.container.run("systemctl restart wad")
     world.at_whatsapp()
     await world.wad.call("accounts.add", name="shop", phone=f"+{NUMBER}")
     await world.shop.phone.scan(await world.wad.qr("shop"))
     await world.connected()
+    await world.peer.send_text(world.shop, "the first message")
+    await world.nothing_lost()

@@ -20,7 +20,7 @@ class Begins(IntEnum):
     INSTALLED = 1
     """wad runs and has no account."""
     PAIRED = 2
-    """`shop` is connected, to a WhatsApp of this machine's own; nothing was sent yet."""
+    """`shop` is connected, to a WhatsApp of this machine's own, and has received one message."""
 
 
 @dataclass(frozen=True, slots=True)
