@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -71,7 +72,8 @@ async def test_the_variables_of_the_reference(tmp_path: Path) -> None:
         assert report["restartSkippedReason"] == "RUN_RESTART is false"
         assert "RESTART_SSH is not used" in done.stderr
 
-        command = f"echo x >>{tmp_path}/asked; exec {sys.executable} -m wadctl restart"
+        ask = shlex.join([sys.executable, "-m", "wadctl", "restart"])
+        command = f"echo x >>{shlex.quote(str(tmp_path))}/asked; exec {ask}"
         daemon.environ |= {"RUN_RESTART": "true", "RESTART_CMD": command, "DEST_JID": ""}
         done = await daemon.wadctl("verify", "--json", timeout=200)
         report = json.loads(done.stdout)

@@ -146,6 +146,6 @@ async def _pair(world: World) -> None:
     world.at_whatsapp()
     await world.wad.call("accounts.add", name="shop", phone=f"+{NUMBER}")
     await world.shop.phone.scan(await world.wad.qr("shop"))
-    await world.connected()
+    await world.wad.wait_state("shop", "connected")  # until then the code is still shown
     await world.peer.send_text(world.shop, "the first message")
     await world.nothing_lost()
