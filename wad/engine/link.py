@@ -7,12 +7,14 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 from wad.clock import Clock
 from wad.core import wire
 
 _AT_ONCE: Final = 0.02  # seconds whose news are told together
+_LAST_S: Final = 1.0  # seconds to wait for whoever sends, before the end
 
 
 class Link:
@@ -35,6 +37,13 @@ class Link:
         self.send(
             wire.Notice(method, [_cut(each) if isinstance(each, str) else each for each in params])
         )
+
+    def last_word(self, why: str) -> None:
+        """Say why the process ends, if that can be said at once: whoever else sends may hang."""
+        if not self._lock.acquire(timeout=_LAST_S):
+            return
+        with suppress(OSError):  # the daemon is gone, or does not read
+            self._socket.send(wire.encode(wire.Notice("ending", [_cut(why)])), socket.MSG_DONTWAIT)
 
     def spooled(self, seq: int) -> None:
         """Say that there are new rows; never waits, so that a slow daemon cannot hold up what arrives."""

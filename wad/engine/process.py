@@ -14,6 +14,7 @@ from typing import Final
 
 from wad.clock import SystemClock
 from wad.core.errors import EngineFailure
+from wad.engine.faults import FAULT
 from wad.engine.output import Output
 
 _ASKED: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
@@ -169,7 +170,9 @@ class Process:
         return f"the worker {how}" + (f" ({self.output.crash[0]})" if self.output.crash else "")
 
     def last_words(self) -> Sequence[str]:
-        """What it wrote when it crashed: the head of Go's report, else the end of its output; ask as for `reason`.
+        """What it wrote when it crashed: the head of Go's report, else the end of its output (Python's traceback).
+
+        Ask as for `reason`.
 
         Empty when it ended by itself or was asked to.  Go ends a crashed process by SIGABRT, or by the SIGQUIT with
         which it asks its other threads for their stacks: inside of Python nothing handles that.
@@ -177,4 +180,5 @@ class Process:
         if self.output.crash:
             return self.output.crash
         status = self.ended.result()
-        return () if status >= 0 or -status in _ASKED else tuple(self.output.tail)
+        by_itself = status >= 0 and status != FAULT
+        return () if by_itself or -status in _ASKED else tuple(self.output.tail)

@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +43,7 @@ from wad.engine import fate, memory, peer, session
 from wad.engine.binding import VERSION, Functions, shared_object
 from wad.engine.builds import NotThisBuild
 from wad.engine.compose import Envelope, Upload, compose
+from wad.engine.faults import Faults
 from wad.engine.inbox import KEPT, Inbox
 from wad.engine.library import Library, blank, event_class, parse
 from wad.engine.link import Link, Permission
@@ -360,7 +362,7 @@ class Ear:
         return bool(data)
 
 
-def serve(worker: Worker, link: Link, ear: Ear) -> None:
+def serve(worker: Worker, link: Link, ear: Ear, faults: Faults) -> None:
     """Answer the daemon until it goes away; never returns."""
     # A probe must never wait behind a call that hangs: it is how the daemon finds out that one does.
     pools = {"probe": ThreadPoolExecutor(1, "probe")}
@@ -380,7 +382,8 @@ def serve(worker: Worker, link: Link, ear: Ear) -> None:
             )
 
     for request in ear.requests():
-        pools.get(request.method, calls).submit(respond, request)
+        pool = pools.get(request.method, calls)
+        pool.submit(faults.guarded("an answer", partial(respond, request)))
     os._exit(5)  # the daemon is gone
 
 
@@ -409,8 +412,26 @@ def main() -> None:
     sock = socket.socket(fileno=given.fd)
     os.set_inheritable(given.fd, False)
     link = Link(sock)
+    faults = Faults(link.last_word)
+    faults.install()
     permission = Permission(given.until, SystemClock())
     home = Home(given.home)
+    try:
+        _work(given, home, link, sock, permission, faults)
+    except (
+        BaseException
+    ) as error:  # an interpreter that ends would wait for threads that cannot be joined
+        faults.end("the main thread", error)
+
+
+def _work(
+    given: argparse.Namespace,
+    home: Home,
+    link: Link,
+    sock: socket.socket,
+    permission: Permission,
+    faults: Faults,
+) -> None:
     try:
         lock = lock_account(home)  # held until the process is gone
         session.check(home.session_db)
@@ -428,7 +449,7 @@ def main() -> None:
     ear.catch_up()  # the lease may have been renewed while this process was loading
     permission.watch()
     worker.start()
-    serve(worker, link, ear)
+    serve(worker, link, ear, faults)
     os.close(lock)
 
 

@@ -103,6 +103,7 @@ class Account:
         self.id = home.id
         self.card = home.card()
         self.clock = around.clock
+        self.loops = around.loops
         self.status = Status(since=around.clock.monotonic())
         self.worker: Worker | None = None
         self.worker_started_ms = 0

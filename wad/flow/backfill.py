@@ -88,7 +88,7 @@ class Run:
         except WadError as error:
             self.failure = error
         except Exception as error:
-            log.exception("asking for the history failed", extra={"account": self._account.id})
+            self._account.loops.fault("backfill", error, account=self._account.id)
             self.failure = WadError(f"{type(error).__name__}, see the log")
         finally:
             await self._end()
@@ -204,7 +204,7 @@ class Backfills:
             return run
         asking(account)
         run = self._runs[account.id] = Run(account, self._store, wish, self._pace)
-        task = asyncio.create_task(self._run(account, run), name=f"backfill {account.id}")
+        task = account.loops.once("backfill", self._run(account, run), account=account.id)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return run
