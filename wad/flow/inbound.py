@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -27,6 +28,7 @@ from wad.loops import Loop
 from wad.spool import KeptRow, Row, Spool
 from wad.store import Store
 from wad.store.port import Cursor, Recorded
+from wad.threads import Threads, cores
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,12 @@ _TURN: Final = 5.0  # seconds after which it looks even if nobody woke it
 _PRUNE_EVERY: Final = 3600.0
 _PRUNED: Final = 2000  # rows deleted in one transaction, so that the worker never waits long
 _DAY_MS: Final = 86_400_000
+
+
+@cache
+def _files() -> Threads:
+    """Where the spools of all accounts are read: hundreds that are opened at a start hold up nobody else."""
+    return Threads("inbound", cores())
 
 
 @dataclass(slots=True)
@@ -142,10 +150,10 @@ class Inbound:
     async def _record_batch(self) -> bool:
         """Record the next rows; whether there may be more."""
         spool = await self._opened()
-        rows = await asyncio.to_thread(spool.after, self._cursor.seq, self._batch)
+        rows = await _files().run(spool.after, self._cursor.seq, self._batch)
         if rows:
             await self._record(spool, rows)
-        left = await asyncio.to_thread(spool.backlog, self._cursor.seq)
+        left = await _files().run(spool.backlog, self._cursor.seq)
         self.backlog, self.oldest_ms = left.rows, left.oldest_ms
         return bool(rows)
 
@@ -165,7 +173,7 @@ class Inbound:
         return self._spool
 
     async def _open(self) -> Spool:
-        opening = asyncio.create_task(asyncio.to_thread(self._open_spool))
+        opening = asyncio.create_task(_files().run(self._open_spool))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -177,7 +185,7 @@ class Inbound:
 
     async def _record(self, spool: Spool, rows: list[Row]) -> None:
         # On a thread: one row may be a chunk of history with thousands of messages.
-        await self._put(spool, await asyncio.to_thread(self._plan, rows))
+        await self._put(spool, await _files().run(self._plan, rows))
 
     async def _put(self, spool: Spool, found: list[Planned]) -> None:
         """Record rows and move the cursor.  What the store refuses is halved until the one item stands alone."""
@@ -233,13 +241,13 @@ class Inbound:
                 extra = {"account": self._account}
                 log.error("row %d of the spool is set aside: %s", one.row.seq, reason, extra=extra)
             now = self._clock.wall_ms()
-            await asyncio.to_thread(spool.set_aside, one.row.seq, reason, now)
+            await _files().run(spool.set_aside, one.row.seq, reason, now)
             await self.recount()
 
     async def recount(self) -> None:
         """Count the rows that an operator is to look at."""
         if self._spool is not None:
-            self.untranslated, self.set_aside = await asyncio.to_thread(self._spool.counts)
+            self.untranslated, self.set_aside = await _files().run(self._spool.counts)
 
     def _count(self, found: list[Planned], done: Recorded) -> None:
         self.recorded += len(done.new)
@@ -268,30 +276,30 @@ class Inbound:
     async def kept(self, limit: int) -> list[KeptRow]:
         """The newest of them."""
         spool = await self._opened()
-        return await asyncio.to_thread(spool.kept, limit)
+        return await _files().run(spool.kept, limit)
 
     async def row(self, seq: int) -> Row | None:
         """One row, whole."""
         spool = await self._opened()
-        return await asyncio.to_thread(spool.row, seq)
+        return await _files().run(spool.row, seq)
 
     async def record_again(self, row: Row, event: bytes) -> int:
         """Record a kept row as this event; how many messages are new.  Raises BadInput where that fails again."""
         spool = await self._opened()
         again = msgspec.structs.replace(row, event=event)
-        (found,) = await asyncio.to_thread(self._plan, [again])
+        (found,) = await _files().run(self._plan, [again])
         done = await self._put_items(found)
         self._count([found], done)
         if reason := found.reason:
             raise BadInput(reason)
-        await asyncio.to_thread(spool.recorded, row.seq, event)
+        await _files().run(spool.recorded, row.seq, event)
         await self.recount()
         return len(done.new)
 
     async def drop(self, seq: int) -> bool:
         """Delete a kept row for good; whether it was there."""
         spool = await self._opened()
-        found = await asyncio.to_thread(spool.drop, seq)
+        found = await _files().run(spool.drop, seq)
         await self.recount()
         return found
 
@@ -335,9 +343,7 @@ class Inbound:
             return
         self._pruned_at = now
         before = self._clock.wall_ms() - int(self._retention_days * _DAY_MS)
-        while (
-            await asyncio.to_thread(self._spool.prune, self._cursor.seq, before, _PRUNED) == _PRUNED
-        ):
+        while await _files().run(self._spool.prune, self._cursor.seq, before, _PRUNED) == _PRUNED:
             if self._loop is not None:
                 self._loop.turn()
 

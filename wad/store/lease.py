@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,6 +21,7 @@ from wad.core.errors import Conflict, InvalidData, StateUnwritable
 from wad.core.lease import Record, Seen, Tenure, begun, ended
 from wad.core.problem import Problem
 from wad.files import damaged_copies, read_file, set_aside, write_file
+from wad.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,12 @@ class LeaseRecord(Protocol):
         ...
 
 
+@cache
+def _thread() -> Threads:
+    """Its own: a renewal must neither hold up the event loop while the disk syncs, nor wait for anybody's files."""
+    return Threads("lease", 1)
+
+
 class FileLease:
     """The record in a file of the state directory, for the one daemon that holds the directory's lock.
 
@@ -93,6 +101,9 @@ class FileLease:
 
     async def read(self) -> Seen | None:
         """The record; a holder that is not this process is dead, since we hold the directory's lock."""
+        return await _thread().run(self._read)
+
+    def _read(self) -> Seen | None:
         try:
             data = read_file(self._path, _LARGEST)
             with decoding(str(self._path)):
@@ -108,7 +119,10 @@ class FileLease:
 
     async def write(self, record: Record, expected: str | None) -> str:
         """Replace the file by rename."""
-        seen = await self.read()
+        return await _thread().run(self._write, record, expected)
+
+    def _write(self, record: Record, expected: str | None) -> str:
+        seen = self._read()
         if (seen.version if seen is not None else None) != expected:
             raise Conflict("the lease file was changed by another process")
         write_file(self._path, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
@@ -126,7 +140,8 @@ class FileLease:
 
     async def history(self, limit: int) -> list[Tenure]:
         """The latest holders; a line that cannot be read is left out."""
-        return self._read_history()[0][-limit:]
+        found, _damage = await _thread().run(self._read_history)
+        return found[-limit:]
 
     def _read_history(self) -> tuple[list[Tenure], str]:
         """What can be read of it, and what is wrong with the rest."""
