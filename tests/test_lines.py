@@ -183,3 +183,38 @@ def test_the_kinds_of_receipts_that_are_awaited() -> None:
 def test_any_line_has_a_meaning_or_none(logger: str, start: str, rest: str) -> None:
     """A log is no protocol: whatever it says is no error."""
     assert all(isinstance(one, Meaning) for one in meaning(logger, start + rest))
+
+
+_HUGE = 2_000_000  # characters: what takes the square of it does not end before the test does
+
+
+@pytest.mark.parametrize(
+    ("logger", "text"),
+    [
+        ("Client/Recv", '<receipt type="read">' + '<participants key="K">' * (_HUGE // 22)),
+        ("Client/Recv", '<receipt type="read">' + '<participants key="' * (_HUGE // 19)),
+        ("Client/Recv", "<message " + "<enc " * (_HUGE // 5)),
+        ("Client/Send", '<receipt id="' + ' id="' * (_HUGE // 5)),
+        ("Client", "Error decrypting message x: " + "disk " * (_HUGE // 5) + ":" + " x: y"),
+        ("Client", "Error decrypting message " + ": disk " * (_HUGE // 7) + ":"),
+        ("Client", "Error decrypting message " + ": " * (_HUGE // 2) + ":"),
+        ("Client", "Ignoring message " + "x" * _HUGE),
+        ("Client", "Failed to download history sync: " + "status code " * (_HUGE // 12)),
+    ],
+)
+def test_a_huge_line_takes_time_in_proportion(logger: str, text: str) -> None:
+    """A stranger chooses ids and lists of members: no line of theirs holds the library's thread up."""
+    assert not any(isinstance(each, Unsaved) for each in meaning(logger, text))
+
+
+def test_members_of_a_group_are_counted_in_each_list() -> None:
+    """One list that is cut short counts for nothing, and takes none from the others."""
+    user = '<user jid="a"/>'
+    text = (
+        f'<receipt type="read"><participants key="A">{user * 3}</participants>'
+        f'<participants key="B">{user}<participants key="C">{user * 2}</participants></receipt>'
+    )
+    assert meaning("Client/Recv", text) == [
+        Coming(receipt_of("A"), 3, anew=False),
+        Coming(receipt_of("C"), 2, anew=False),
+    ]

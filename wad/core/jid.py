@@ -132,6 +132,8 @@ def phone_digits(phone: str) -> str:
 
     7 to 15 digits as in ITU-T E.164, never a leading zero.  Raises BadPhone.
     """
+    if len(phone) > _MAX_LENGTH:
+        raise BadPhone("a phone number of more than 200 characters")
     digits = re.sub(r"[\s().\-]", "", phone)
     digits = digits[1:] if digits.startswith("+") else digits.removeprefix("00")
     if not re.fullmatch(r"[1-9][0-9]{6,14}", digits, re.ASCII):

@@ -70,17 +70,15 @@ AWAITED: Final = frozenset(_MARKS.values())
 _ID: Final = re.compile(r' id="([^"]*)"')
 _TYPE: Final = re.compile(r' type="([^"]*)"')
 _CLASS: Final = re.compile(r' class="([^"]*)"')
-_OF_MEMBERS: Final = re.compile(r'<participants key="([^"]*)">(.*?)</participants>', re.DOTALL)
+_OF_MEMBERS: Final = '<participants key="'
 """What several members of a group did with a message: one event each (whatsmeow receipt.go, handleGroupedReceipt)."""
 
 _IGNORED: Final = re.compile(r"Ignoring message (\S+) from ")
 """A part that was decrypted before and is handed over no more (whatsmeow message.go, decryptMessages)."""
 
-_UNSAVED: Final = re.compile(
-    r"Error decrypting message .*: "
-    r"(?:[^:]*\b(?:database|disk)\b[^:]*|(?:disk I/O error|unable to open database file): [^:]*)",
-    re.DOTALL,
-)
+_FAILED: Final = "Error decrypting message "
+_DISK: Final = re.compile(r"\b(?:database|disk)\b")
+_DISK_SAYS: Final = frozenset({"disk I/O error", "unable to open database file"})
 """A message whose ratchet step could not be saved (whatsmeow message.go, decryptMessages; the words are SQLite's).
 
 The library takes it for one that it cannot read: right after this line it acknowledges it and asks for another copy.
@@ -128,13 +126,20 @@ def meaning(logger: str, text: str) -> Sequence[Meaning]:
         case "Client":
             if ignored := _IGNORED.match(text):
                 return (Skipped(message(ignored[1])),)
-            if _UNSAVED.fullmatch(text):
+            if text.startswith(_FAILED) and _is_unsaved(text):
                 return (Unsaved(),)
             if text.startswith(_HISTORY_HERE):
                 return (HistoryComing(),)
             if failed := _NO_HISTORY.match(text):
                 return (HistoryFailed(_GONE.search(failed[1]) is not None),)
     return ()
+
+
+def _is_unsaved(text: str) -> bool:
+    _, *parts = text.rsplit(": ", 2)
+    if not parts or ":" in parts[-1]:
+        return False
+    return _DISK.search(parts[-1]) is not None or (len(parts) == 2 and parts[0] in _DISK_SAYS)
 
 
 def _incoming(text: str) -> Sequence[Meaning]:
@@ -146,11 +151,22 @@ def _incoming(text: str) -> Sequence[Meaning]:
         head = text.partition(">")[0]
         if _word(_TYPE, head) not in _MARKS:
             return ()
-        if members := _OF_MEMBERS.findall(text):
-            return [Coming(receipt_of(key), users.count("<user "), False) for key, users in members]
+        if members := _members(text):
+            return [Coming(receipt_of(key), users, False) for key, users in members]
         if ident := _ID.search(head):
             return (Coming(receipt_of(ident[1]), 1, anew=False),)
     return ()
+
+
+def _members(text: str) -> list[tuple[str, int]]:
+    """Of each list of members that is whole, the message's id and how many they are; in one pass."""
+    found = []
+    for part in text.split(_OF_MEMBERS)[1:]:
+        key, _, rest = part.partition('">')
+        users, end, _ = rest.partition("</participants>")
+        if end:
+            found.append((key, users.count("<user ")))
+    return found
 
 
 def _outgoing(text: str) -> Sequence[Meaning]:

@@ -21,6 +21,7 @@ _UNKNOWN_EVENTS: Final = {
     "Receipt": "WhatsApp sent a kind of receipt that the library does not know",
     "TemporaryBan": "banned for a time, for a reason that the library does not know",
 }
+_LONGEST_LINE: Final = 2000  # characters of a line that are looked at
 _WEB_VERSION: Final = re.compile(r"Client outdated \(405\).*\(client version: ([\d.]+)\)")
 
 
@@ -58,5 +59,5 @@ def is_ban(words: str) -> bool:
 
 def refused_version(line: str) -> str:
     """The version of WhatsApp Web that a line of the library's log says was refused; empty for other lines."""
-    found = _WEB_VERSION.search(line)
+    found = _WEB_VERSION.search(line[:_LONGEST_LINE])
     return found[1] if found else ""
