@@ -184,7 +184,9 @@ async def a_real_world(
                 lambda: 3600.0, "me",
             )  # fmt: skip
             accounts = Accounts(Homes(sessions), around, lambda: f"{next(numbers):08x}")
-            outbound = Outbound(store, accounts, bus, clock, "me", os.urandom, lambda: 3600.0)
+            outbound = Outbound(
+                store, accounts, bus, clock, around.loops, "me", os.urandom, lambda: 3600.0
+            )
             async with accounts.running():
                 yield RealWorld(server, store, bus, accounts, outbound)
         assert server.errors == []

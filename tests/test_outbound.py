@@ -29,12 +29,13 @@ from wad.core.outgoing import (
     target_of,
 )
 from wad.engine.simulator import SimulatedWorker
-from wad.flow import outbound
+from wad.flow import outbound, sender
 from wad.flow.account import Account
 from wad.flow.reaper import Reaper
 from wad.flow.tidying import tidy_media
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
+ANN = Jid.parse("15550000003@s.whatsapp.net")
 
 
 def texts_sent(world: World, account: Account) -> list[str]:
@@ -165,8 +166,11 @@ async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
         assert entry.attempts == 1
 
 
-async def test_refusals_that_are_not_the_messages_own_cost_nothing(tmp_path: Path) -> None:
+async def test_refusals_that_are_not_the_messages_own_cost_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full disk, a worker that is gone: however often, the message waits, and leaves in its turn."""
+    monkeypatch.setattr(sender, "RETRY", 0.01)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).fate = NotSent("database or disk is full", innocent=True)
@@ -179,16 +183,19 @@ async def test_refusals_that_are_not_the_messages_own_cost_nothing(tmp_path: Pat
         assert texts_sent(world, account) == texts
 
 
-async def test_refusals_within_a_moment_are_one(tmp_path: Path) -> None:
-    """New messages wake the sender, and each time it tries the oldest; that is not what its patience is for."""
+async def test_new_messages_use_up_no_patience(tmp_path: Path) -> None:
+    """They wake the sender; a chat that waits is not tried because of that."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).fate = NotSent("who knows")
         first = (await world.outbound.enqueue(account.id, BOB, Text("text 0"))).entry
+        await refused(world, 1)
         for number in range(1, 9):
-            await refused(world, number)
             await world.outbound.enqueue(account.id, BOB, Text(f"text {number}"))
         world.worker(account).fate = None
+        for number in range(3):
+            other = await world.outbound.enqueue(account.id, ANN, Text(f"other {number}"))
+            assert (await world.outbound.settled(other.entry.id, timeout=PATIENT)).wa_id
         assert (await world.outbound.settled(first.id, timeout=PATIENT)).wa_id
 
 
@@ -196,7 +203,7 @@ async def test_patience_with_a_message_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a connected library refuses again and again failed, and the next goes out."""
-    monkeypatch.setattr(outbound, "_RETRY", 0.01)
+    monkeypatch.setattr(sender, "RETRY", 0.01)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).fate = NotSent("who knows")
@@ -258,7 +265,7 @@ async def test_a_fault_while_a_message_is_sent_is_uncertain(
     ("error", "shown"),
     [
         (Unavailable("the store is away"), "cannot send: the store is away"),
-        (ValueError("a secret"), "cannot send, by a fault of wad's own: ValueError"),
+        (ValueError("a secret"), "cannot send: an internal error: ValueError"),
     ],
 )
 async def test_that_nothing_can_be_sent_is_a_warning(
@@ -266,10 +273,10 @@ async def test_that_nothing_can_be_sent_is_a_warning(
 ) -> None:
     """Status, health and metrics have it for as long as it lasts."""
 
-    async def fail(account: str) -> None:
+    async def fail(account: str, **_: object) -> None:
         raise error
 
-    monkeypatch.setattr(outbound, "_RETRY", 0.01)
+    monkeypatch.setattr(sender, "RETRY", 0.01)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         with monkeypatch.context() as patched:
@@ -286,15 +293,15 @@ async def test_a_fault_in_the_look_for_stranded_messages_does_not_end_it(
     """It is logged, and looked again."""
     looks: list[int] = []
 
-    async def fail(reaper: Reaper, epoch: int) -> None:
-        looks.append(epoch)
+    async def fail(reaper: Reaper) -> None:
+        looks.append(1)
         raise ValueError("a fault of ours")
 
-    monkeypatch.setattr(outbound, "_LOOK", 0.01)
+    monkeypatch.setattr(outbound, "LOOK", 0.01)
     monkeypatch.setattr(Reaper, "look", fail)
     async with a_world(tmp_path) as world, world.leading():
         await until(lambda: len(looks) > 1, "another look")
-    assert "the look for stranded messages failed" in caplog.text
+    assert "reaper failed: an internal error: ValueError" in caplog.text
 
 
 async def test_what_another_machine_was_sending_is_never_sent_again(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from wad.core.outbox import (
     Unknown,
     advance,
     entry_id,
+    given_up,
     message_of,
     same_message,
 )
@@ -39,7 +40,7 @@ EACH: tuple[Outcome, ...] = (
 )  # fmt: skip
 
 LAW: dict[MessageStatus, dict[type, MessageStatus]] = {
-    S.QUEUED: {Claimed: S.SENDING, Cancel: S.FAILED},
+    S.QUEUED: {Claimed: S.SENDING, Refused: S.FAILED, Cancel: S.FAILED},
     S.SENDING: {
         Sent: S.SENT, NotSent: S.QUEUED, Refused: S.FAILED, Unknown: S.UNCERTAIN, Marked: S.DELIVERED,
     },
@@ -74,7 +75,7 @@ def an_entry(state: MessageStatus = S.QUEUED) -> Entry:
 OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Claimed, st.builds(Claim, st.text(), st.integers(1, 9)), st.binary(max_size=4)),
     st.builds(Sent, st.text(min_size=1), st.integers(1, 99)),
-    st.builds(NotSent, st.text()),
+    st.builds(NotSent, st.text(), st.booleans(), st.booleans()),
     st.builds(Refused, st.text(), st.text()),
     st.builds(Unknown, st.text(), st.text()),
     st.builds(Marked, st.sampled_from(list(Mark))),
@@ -113,6 +114,22 @@ def test_waiting_costs_no_attempt() -> None:
     entry = advance(an_entry(S.SENDING), NotSent("offline"))
     assert (entry.state, entry.attempts, entry.claim) == (S.QUEUED, 0, None)
     assert (entry.error_code, entry.error) == ("not_sent", "offline")
+
+
+def test_a_message_that_kills_the_worker_twice_is_given_up() -> None:
+    """It would take the account down again and again; other ways not to be sent give up nothing."""
+    died = NotSent("SIGSEGV", died=True)
+    once = advance(an_entry(S.SENDING), died)
+    assert (once.state, once.deaths) == (S.QUEUED, 1)
+    assert given_up(an_entry(S.SENDING), died) is None
+    again = advance(once, Claimed(CLAIM, b"s"))
+    assert given_up(again, NotSent("offline")) is None
+    refused = given_up(again, died)
+    assert refused is not None
+    assert "died over it 2 times, and it never left: SIGSEGV" in refused.why
+    failed = advance(again, refused)
+    assert failed.state is S.FAILED
+    assert advance(failed, Retry()).deaths == 0
 
 
 def test_an_uncertain_message_remembers_the_id_it_may_have() -> None:

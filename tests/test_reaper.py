@@ -1,4 +1,4 @@
-"""Claims of an epoch that is over, which nobody on this machine can judge."""
+"""Claims for accounts that are not here, which nobody on this machine can judge."""
 
 from __future__ import annotations
 
@@ -32,12 +32,11 @@ class Scene:
     store: SqliteStore
     clock: Clock
     reaper: Reaper
-    epoch: int = EPOCH + 1
 
     async def look_after(self, seconds: float) -> None:
         """Time passes, and the reaper looks."""
         self.clock.now += seconds
-        await self.reaper.look(self.epoch)
+        await self.reaper.look()
 
     async def state(self) -> str:
         """Of the entry of the account that lives elsewhere."""
@@ -72,12 +71,28 @@ async def test_what_another_machine_left_is_uncertain_after_a_while(scene: Scene
     assert entry.error.startswith(f"{CLAIMED.claim.holder} claimed it")
 
 
-async def test_a_claim_of_this_epoch_goes_on(scene: Scene) -> None:
-    """However long it takes."""
-    scene.epoch = EPOCH
-    await scene.look_after(0)
-    await scene.look_after(PATIENCE * 2)
-    assert await scene.state() == S.SENDING
+async def test_one_that_cannot_be_settled_does_not_hold_up_the_others(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again with the next look."""
+    await sending(scene.store, queued("k4"))
+    settle = scene.reaper._settle
+
+    async def fail_for_one(ident: str, outcome: Unknown) -> Entry:
+        if ident == queued("k4").id:
+            raise ValueError("a fault of ours")
+        return await settle(ident, outcome)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.reaper, "_settle", fail_for_one)
+        await scene.look_after(0)
+        with pytest.raises(ValueError, match="a fault"):
+            await scene.look_after(PATIENCE)
+    assert await scene.state() == S.UNCERTAIN
+    await scene.look_after(1)
+    found = await scene.store.entry(queued("k4").id)
+    assert found is not None
+    assert found.state is S.UNCERTAIN
 
 
 async def test_an_account_of_this_machine_is_judged_elsewhere(scene: Scene) -> None:

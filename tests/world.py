@@ -66,6 +66,7 @@ class World:
     leader: Leader
     media: Media
     clock: ShiftedClock
+    loops: Loops
     reigning: bool = False
     internal_errors: int = 0
 
@@ -139,7 +140,14 @@ async def a_world(
     accounts = Accounts(homes, around, lambda: f"{next(numbers):08x}")
     draws = itertools.count(1)
     outbound = Outbound(
-        store, accounts, bus, clock, "me", lambda size: next(draws).to_bytes(size, "big"), permit
+        store,
+        accounts,
+        bus,
+        clock,
+        loops,
+        "me",
+        lambda size: next(draws).to_bytes(size, "big"),
+        permit,
     )
     media = Media(directory / "media", clock, lambda: f"upload{next(numbers)}")
     await media.open()
@@ -160,7 +168,17 @@ async def a_world(
         async with accounts.running():
             backfills = Backfills(store, bus, Pace(answer=PATIENT, apart=0.0))
             yield World(
-                engine, store, bus, homes, accounts, outbound, backfills, leader[0], media, clock
+                engine,
+                store,
+                bus,
+                homes,
+                accounts,
+                outbound,
+                backfills,
+                leader[0],
+                media,
+                clock,
+                loops,
             )
     finally:
         await store.close()

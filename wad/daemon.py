@@ -132,6 +132,7 @@ class Daemon:
             self.accounts,
             self.bus,
             clock,
+            loops,
             config.instance.id,
             secrets.token_bytes,
             self._permit,

@@ -17,6 +17,7 @@ from tests.contracts.orders import OrderContract
 from tests.contracts.own_amendments import OwnAmendmentContract
 from tests.contracts.past import PastContract
 from tests.contracts.people import PeopleContract
+from tests.contracts.queue import QueueContract
 from tests.contracts.world import (
     ACC,
     ANN,
@@ -58,6 +59,7 @@ class StoreContract(
     OwnAmendmentContract,
     PastContract,
     PeopleContract,
+    QueueContract,
 ):
     """The suite.  Every test gets an empty store."""
 

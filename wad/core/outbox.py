@@ -1,14 +1,16 @@
 """The life of a message that we send.
 
     queued -> sending -> sent -> delivered -> read -> played
-       ^         |-----> failed       (refused: by us or by WhatsApp; will not be tried again by itself)
+       ^         |-----> failed       (refused: by us, or by WhatsApp; will not be tried again by itself)
        |---------|                    (it certainly did not leave: waits its turn again, which costs nothing)
                  |-----> uncertain    (it may have left: never sent again by itself; a receipt or an echo settles it)
 
 The crash rule.  The library chooses WhatsApp's message id, so each attempt carries its own random `secret`, saved
 before the call; the library writes id and secret into the session's database before a byte leaves (engine.md 6).
 After a crash: no such row, it never left, so it is queued again; a row, it may have left under that id, so it is
-uncertain.  Evidence under an entry's own WhatsApp id settles `failed`, too: who cancelled an uncertain message must
+uncertain.  A message over which the worker died twice without a trace of it is given up as failed: it would take the
+account down again and again.  Only deaths of the worker while it had this message count, not the daemon's own.
+Evidence under an entry's own WhatsApp id settles `failed`, too: who cancelled an uncertain message must
 not be told to send it again when it did arrive.
 What is not guaranteed: that a `failed` message was not delivered where WhatsApp's refusal itself was wrong.
 """
@@ -36,7 +38,10 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One message to send.  Times are ms since 1970; `attempts` counts calls to WhatsApp, not waiting."""
+    """One message to send.  Times are ms since 1970; `attempts` counts calls to WhatsApp, not waiting.
+
+    `deaths`: how often the worker died while it was sending this, and it had not left.
+    """
 
     id: str
     account: str
@@ -53,6 +58,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     sent_ms: int = 0
     error_code: str = ""
     error: str = ""
+    deaths: int = 0
 
     @property
     def text(self) -> str:
@@ -87,11 +93,13 @@ class Sent(msgspec.Struct, frozen=True):
 class NotSent(msgspec.Struct, frozen=True):
     """It certainly did not leave.
 
-    `innocent`: the message had no part in it (a full disk, a worker that died), so that no patience with it is used up.
+    `innocent`: the message had no part in it (a full disk, no connection), so that no patience with it is used up.
+    `died`: the worker died over it, and nobody had told it to.
     """
 
     why: str
     innocent: bool = False
+    died: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -122,6 +130,18 @@ class Cancel(msgspec.Struct, frozen=True):
     """A person decided not to send it."""
 
 
+DEATHS: Final = 2
+"""Deaths of the worker over a message after which it is given up."""
+
+
+def given_up(entry: Entry, fate: NotSent) -> Refused | None:
+    """The end of a message that is being sent and has now killed the worker once too often; None while it has not."""
+    if not fate.died or entry.deaths + 1 < DEATHS:
+        return None
+    why = f"WhatsApp's library died over it {entry.deaths + 1} times, and it never left: {fate.why}"
+    return Refused("kills_the_worker", why)
+
+
 LEFT: Final = frozenset(
     {MessageStatus.SENT, MessageStatus.DELIVERED, MessageStatus.READ, MessageStatus.PLAYED}
 )
@@ -134,7 +154,7 @@ _FROM: dict[type[Outcome], frozenset[MessageStatus]] = {
     Claimed: frozenset({_S.QUEUED}),
     Sent: frozenset({_S.SENDING, _S.UNCERTAIN, _S.FAILED}),
     NotSent: frozenset({_S.SENDING}),
-    Refused: frozenset({_S.SENDING}),
+    Refused: frozenset({_S.QUEUED, _S.SENDING}),
     Unknown: frozenset({_S.SENDING}),
     Marked: frozenset(
         {_S.SENDING, _S.UNCERTAIN, _S.FAILED, _S.SENT, _S.DELIVERED, _S.READ, _S.PLAYED}
@@ -173,7 +193,7 @@ def advance(entry: Entry, outcome: Outcome) -> Entry:
                 error="",
                 error_code="",
             )
-        case NotSent(why):
+        case NotSent(why, _, died):
             return change(
                 entry,
                 state=_S.QUEUED,
@@ -181,6 +201,7 @@ def advance(entry: Entry, outcome: Outcome) -> Entry:
                 attempts=entry.attempts - 1,
                 error=why,
                 error_code="not_sent",
+                deaths=entry.deaths + died,
             )
         case Refused(code, why):
             return change(entry, state=_S.FAILED, claim=None, error=why, error_code=code)
@@ -202,7 +223,7 @@ def advance(entry: Entry, outcome: Outcome) -> Entry:
                 error_code="",
             )
         case Retry():
-            return change(entry, state=_S.QUEUED, wa_id="", error="", error_code="")
+            return change(entry, state=_S.QUEUED, wa_id="", error="", error_code="", deaths=0)
         case Cancel():
             return change(entry, state=_S.FAILED, error="cancelled", error_code="cancelled")
         case _:

@@ -18,6 +18,18 @@ _NOT_ITS_FAULT: Final = re.compile(
     r"\b(?:database|disk)\b|not connected|not logged in|client is nil"
 )
 """SQLite's words, with which the library fails to save its keys over it; and a library that is not ready."""
+_WHY: Final = {
+    "that group does not exist": (
+        "not_in_group", "there is no such group, or this account is not in it",
+    ),
+    "you're not participating in that group": ("not_in_group", "this account is not in the group"),
+    "non-status broadcast lists": ("not_supported", "nothing can be sent to a broadcast list"),
+    "can't send message to unknown server": (
+        "not_supported", "WhatsApp's library does not send to such an address",
+    ),
+}  # fmt: skip
+"""What the library says, before anything leaves, of what it will never send (whatsmeow errors.go)."""
+_NEVER: Final = re.compile("|".join(map(re.escape, _WHY)))
 _SERVER_ERROR: Final = re.compile(r"server returned error (\d+)")
 
 
@@ -25,6 +37,8 @@ def classify(words: str, found: str | None) -> Fate:
     """Whether it left, may have left, or never will."""
     if "no LID found" in words or "is not on WhatsApp" in words:
         return Refused("not_on_whatsapp", "this number has no WhatsApp")
+    if found is None and (match := _NEVER.search(words)):
+        return Refused(*_WHY[match[0]])
     if match := _SERVER_ERROR.search(words):
         return Refused(f"server_{match[1]}", f"WhatsApp refused it with error {match[1]}")
     if found is None or _NOT_WRITTEN.search(words):

@@ -74,6 +74,8 @@ _DAYS_14: Final = 14 * 86_400_000  # ms; WhatsApp's server sends nothing again t
 _HANDLES: Final = 5  # two of the socket, the pipe, the process, and the other end for a moment
 # How much less than the daemon a worker is worth to the kernel, and the end of that scale.
 _NICE, _LEAST = 5, 19
+_ENDS: Final = frozenset({0, 3, 4, 5, 6})
+"""Codes with which a worker ends by itself: told to, for a reason that it says, unpermitted, alone, a damaged file."""
 _UPLOAD_TIMEOUT: Final = 600.0  # 64 MiB at a megabit a second
 _CALL_TIMEOUT: Final = 90.0
 _NAMES_EVERY: Final = 60.0
@@ -290,6 +292,7 @@ class NeonizeWorker:
         self._asked = 0  # requests so far: the id of the last one
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_words = ""
+        self._asked_to_end = False
         self._damaged: FileDamaged | None = None
         self._broken = False  # it broke the protocol, and is being killed
         self._me = ""
@@ -561,6 +564,8 @@ class NeonizeWorker:
 
     async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> Fate:
         """Send a content; a worker that dies or hangs over it leaves its traces in the session's database."""
+        if self._process.ended.done():
+            return NotSent("the worker is gone", innocent=True)  # it did not die over this
         upload = None
         if isinstance(content, Attachment):
             found = await self._upload(content)
@@ -619,13 +624,22 @@ class NeonizeWorker:
             self._last_words = str(error)
             self._process.kill()
             await asyncio.shield(self.ended)
-            return NotSent(str(error))
+            return NotSent(str(error), died=True)
         except WadError as error:
             return self._not_sent(error)
 
     def _not_sent(self, why: WadError) -> NotSent:
+        died = self._died()
         surroundings = self._process.ended.done() or isinstance(why, Unavailable)
-        return NotSent(str(why), innocent=surroundings or fate.is_innocent(str(why)))
+        innocent = not died and (surroundings or fate.is_innocent(str(why)))
+        return NotSent(self.ended.result() if died else str(why), innocent, died)
+
+    def _died(self) -> bool:
+        """Whether it crashed: nobody ended it, and it did not end by itself, saying why."""
+        if not self.ended.done() or self._asked_to_end:
+            return False
+        said_why = self._last_words and not self._broken
+        return not said_why and self._process.ended.result() not in _ENDS
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers have WhatsApp."""
@@ -653,6 +667,7 @@ class NeonizeWorker:
 
     async def stop(self, timeout: float) -> None:
         """End it: SIGTERM, and SIGKILL when it takes longer than `timeout` seconds."""
+        self._asked_to_end = True
         if timeout > 0:
             self._process.terminate()
             await asyncio.wait([self.ended], timeout=timeout)

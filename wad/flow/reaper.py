@@ -1,6 +1,6 @@
-"""Claims that nobody will settle: of an epoch that is over, for accounts whose session lies on another machine.
+"""Claims that nobody will settle: for accounts of which nothing lies here, or which were put away meanwhile.
 
-What this machine claimed, or what it can judge by the traces of its own session, is judged by outbound.  The rest may
+What is claimed for an account of this machine is judged by that account's sender.  The rest may
 have been sent, and only the machine that claimed it could tell; when it has not come back for a while, a person has to
 decide, and the entry says `uncertain`.
 """
@@ -35,24 +35,21 @@ class Reaper:
         self._settle = settle
         self._since: dict[str, float] = {}
 
-    async def look(self, epoch: int) -> None:
-        """Settle what has been stranded for long enough.  Raises WadError."""
+    async def look(self) -> None:
+        """Settle what has been stranded for long enough.  Raises the first error, once all were looked at."""
         now = self._clock.monotonic()
         sending = await self._store.entries(None, states=[MessageStatus.SENDING], limit=_LIMIT)
-        stranded = {
-            entry.id: entry
-            for entry in sending
-            if is_over(entry, epoch) and not self._is_here(entry.account)
-        }
+        stranded = {entry.id: entry for entry in sending if not self._is_here(entry.account)}
         self._since = {ident: self._since.get(ident, now) for ident in stranded}
+        failed: Exception | None = None
         for ident, since in self._since.items():
             if now - since >= PATIENCE:
                 claim = stranded[ident].claim
                 holder = claim.holder if claim else "another machine"
                 why = f"{holder} claimed it, and has not said since what became of it"
-                await self._settle(ident, Unknown("", why))
-
-
-def is_over(entry: Entry, epoch: int) -> bool:
-    """Whether an entry's claim is of an epoch before this one."""
-    return entry.claim is not None and entry.claim.epoch < epoch
+                try:
+                    await self._settle(ident, Unknown("", why))
+                except Exception as error:
+                    failed = failed or error
+        if failed is not None:
+            raise failed

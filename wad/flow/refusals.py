@@ -1,39 +1,60 @@
-"""How often a connected library refused to send each message, and when the patience with one ends."""
+"""Chats whose next message could not be sent: how long each waits, and when the patience with a message ends."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from wad.clock import Clock
-from wad.core.outbox import NotSent
+from wad.core.outbox import Entry
 
-_PATIENCE: Final = 5
+PATIENCE: Final = 5
+"""Refusals after which a message has failed."""
+_LONGEST: Final = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    entry: str
+    count: int
+    until: float
 
 
 class Refusals:
-    """What could not be sent and waits.  Refusals within `apart` seconds count once.
+    """What a connected library refuses, by chat.  `first`: seconds of the first pause, which doubles each time.
 
-    The sender is woken by each new message, and tries the oldest: a cause that lasts would use up all patience within
-    milliseconds.
+    A chat waits with all that it has: its order is kept, and others go on.
     """
 
-    def __init__(self, clock: Clock, apart: float) -> None:
+    def __init__(self, clock: Clock, first: float) -> None:
         self._clock = clock
-        self._apart = apart
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._first = first
+        self._waits: dict[str, _Wait] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._seen)
+    def note(self, entry: Entry) -> bool:
+        """A refusal of this message; whether it was one too many.  Then it is forgotten."""
+        known = self._waits.get(entry.thread)
+        count = known.count + 1 if known is not None and known.entry == entry.id else 1
+        if count >= PATIENCE:
+            self.forget(entry)
+            return True
+        pause = min(_LONGEST, self._first * 2.0 ** (count - 1))
+        self._waits[entry.thread] = _Wait(entry.id, count, self._clock.monotonic() + pause)
+        return False
 
-    def enough(self, ident: str, refusal: NotSent) -> bool:
-        """Whether this one was one too many; those that say nothing against the message never are."""
+    def forget(self, entry: Entry) -> None:
+        """Its chat may go on."""
+        self._waits.pop(entry.thread, None)
+
+    @property
+    def waiting(self) -> set[str]:
+        """The chats (threads' ids) that wait now."""
         now = self._clock.monotonic()
-        count, last = self._seen.get(ident, (0, float("-inf")))
-        if not refusal.innocent and now - last >= self._apart:
-            count, last = count + 1, now
-        self._seen[ident] = (count, last)
-        return count >= _PATIENCE
+        return {thread for thread, wait in self._waits.items() if wait.until > now}
 
-    def forget(self, ident: str) -> None:
-        """It was settled."""
-        self._seen.pop(ident, None)
+    @property
+    def due_in(self) -> float | None:
+        """Seconds until the next chat may try again; None where none waits."""
+        now = self._clock.monotonic()
+        waits = [wait.until - now for wait in self._waits.values() if wait.until > now]
+        return min(waits, default=None)

@@ -82,4 +82,12 @@ CREATE TABLE cursors (account TEXT PRIMARY KEY, generation TEXT NOT NULL, seq IN
 CREATE TABLE accounts (account TEXT PRIMARY KEY, status BLOB NOT NULL) WITHOUT ROWID;
 """
 
-STEPS: Final = (_FIRST,)
+# Chats take turns (sqlite_queue.py): `thread` is the entry's chat, `turn` its place in the account's queue.
+_TURNS: Final = """
+ALTER TABLE outbox ADD COLUMN thread TEXT NOT NULL DEFAULT '';
+ALTER TABLE outbox ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX outbox_turns ON outbox (account, turn, number, thread) WHERE state = 'queued';
+CREATE INDEX outbox_of_chat ON outbox (account, thread, turn);
+"""
+
+STEPS: Final = (_FIRST, _TURNS)

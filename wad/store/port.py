@@ -60,12 +60,16 @@ class Enqueued(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Counts of what is kept for one account; `lost`: messages that are known to have been lost."""
+    """Counts of what is kept for one account; `lost`: messages that are known to have been lost.
+
+    `oldest_queued_ms`: when the entry that was queued first, of those that wait, was; None where none waits.
+    """
 
     threads: int
     messages: int
     outbox: Mapping[MessageStatus, int]
     lost: int = 0
+    oldest_queued_ms: int | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -280,8 +284,12 @@ class Store(Protocol):
         """
         ...
 
-    async def next_entry(self, account: str) -> Entry | None:
-        """The oldest queued entry: one account sends in the order of enqueuing."""
+    async def next_entry(self, account: str, *, but: Collection[str] = ()) -> Entry | None:
+        """The queued entry whose turn it is, of a chat (a thread's id) that is not among `but`.
+
+        Chats take turns: each sends in the order of enqueuing, and none waits for what another has behind its first.
+        Of chats whose turn it is alike, the one goes first whose entry was queued first.
+        """
         ...
 
     async def entry(self, ident: str) -> Entry | None:

@@ -23,7 +23,7 @@ from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, Pu
 from wad.core.errors import Fenced, NotFound, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Thread
-from wad.core.outbox import Entry, Outcome, advance, same_message
+from wad.core.outbox import Claimed, Entry, Outcome, Retry, advance, same_message
 from wad.core.problem import Problem
 from wad.core.quarantine import Source
 from wad.database import open_connection, open_reader, transaction, translated
@@ -44,6 +44,7 @@ from wad.store.sqlite_keys import ReadingConnection, WritingConnection, row_of, 
 from wad.store.sqlite_messages import insert_entry, put_message
 from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry, take_amendment
 from wad.store.sqlite_people import put_alias
+from wad.store.sqlite_queue import name_chats, next_entry, note_claimed, queue_again
 from wad.store.sqlite_rows import (
     MESSAGE_COLUMNS,
     PLACEHOLDER,
@@ -75,7 +76,10 @@ class SqliteStore:
 
     def __init__(self, path: Path, writing: WritingConnection, reading: sqlite3.Connection) -> None:
         self._path = path
-        writing.execute(f"PRAGMA wal_autocheckpoint={_LOGGED}")
+        with translated(path):
+            writing.execute(f"PRAGMA wal_autocheckpoint={_LOGGED}")
+            with transaction(writing):
+                name_chats(writing)
         self._writing = writing
         self._reading = reading
         self._writer = ThreadPoolExecutor(1, "store-write")
@@ -273,11 +277,16 @@ class SqliteStore:
             states = db.execute(
                 "SELECT state, count(*) FROM outbox WHERE account = ? GROUP BY state", (account,)
             )
+            oldest = db.execute(
+                "SELECT created_ms FROM outbox WHERE account = ? AND state = 'queued' ORDER BY number LIMIT 1",
+                (account,),
+            ).fetchone()
             return Totals(
                 threads,
                 messages,
                 {MessageStatus(state): count for state, count in states},
                 _lost(db, account),
+                oldest[0] if oldest else None,
             )
 
         return await self._read(work)
@@ -354,11 +363,9 @@ class SqliteStore:
 
         return await self._write(work)
 
-    async def next_entry(self, account: str) -> Entry | None:
-        """The oldest queued entry."""
-        query = "SELECT entry FROM outbox WHERE account = ? AND state = 'queued' ORDER BY number LIMIT 1"
-        row = await self._read(lambda db: db.execute(query, (account,)).fetchone())
-        return unpack_entry(row[0]) if row else None
+    async def next_entry(self, account: str, *, but: Collection[str] = ()) -> Entry | None:
+        """The queued entry whose turn it is."""
+        return await self._read(lambda db: next_entry(db, account, but))
 
     async def entry(self, ident: str) -> Entry | None:
         """One outbox entry."""
@@ -389,7 +396,13 @@ class SqliteStore:
             entry = load_entry(db, ident)
             if entry is None:
                 raise NotFound(f"there is no message {ident}", hint="wadctl outbox lists them")
-            return settle_entry(db, advance(entry, outcome))
+            after = advance(entry, outcome)
+            match outcome:
+                case Claimed():
+                    note_claimed(db, entry)
+                case Retry():
+                    queue_again(db, entry)
+            return settle_entry(db, after)
 
         return await self._write(work)
 

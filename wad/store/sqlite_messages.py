@@ -21,6 +21,7 @@ from wad.core.outbox import Entry, message_of
 from wad.store.sqlite_amendments import apply_amendments, is_amendment
 from wad.store.sqlite_keys import put_keys, row_of, rows_of
 from wad.store.sqlite_outbox import apply_marks, load_entry, take_echo
+from wad.store.sqlite_queue import insert_queued
 from wad.store.sqlite_rows import (
     MESSAGE_COLUMNS,
     is_hidden,
@@ -63,11 +64,8 @@ def put_message(db: sqlite3.Connection, told: Message) -> Message | None:
 
 
 def insert_entry(db: sqlite3.Connection, entry: Entry) -> None:
-    """A new entry, at the end of the queue, and its message, if it is one."""
-    db.execute(
-        "INSERT INTO outbox (id, account, state, created_ms, wa_id, entry) VALUES (?,?,?,?,?,?)",
-        (entry.id, entry.account, entry.state, entry.created_ms, entry.wa_id, pack(entry)),
-    )
+    """A new entry, at the end of its chat's queue, and its message, if it is one."""
+    insert_queued(db, entry, pack(entry))
     if not entry.amends:
         put_message(db, message_of(entry))
 

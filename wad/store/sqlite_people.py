@@ -15,6 +15,7 @@ from wad.core.message import merged
 from wad.store.sqlite_amendments import amended_targets, apply_amendments, move_amendments
 from wad.store.sqlite_keys import rows_of
 from wad.store.sqlite_messages import rewrite
+from wad.store.sqlite_queue import join_chats
 from wad.store.sqlite_rows import told_message
 from wad.store.sqlite_threads import move_facts, recount, remove_from_thread
 
@@ -40,6 +41,7 @@ def join_addresses(db: sqlite3.Connection, account: str, lid: str, pn: str) -> N
     new = str(ThreadId.make(account, Jid.parse(pn)))
     targets = amended_targets(db, account, lid, old)
     _join_threads(db, account, old, new, pn)
+    join_chats(db, account, old, new)
     _join_senders(db, account, lid, pn)
     move_amendments(db, account, lid, pn, (old, new))
     for target in sorted(targets):

@@ -23,13 +23,10 @@ async def _metrics(call: Call) -> Answer:
     waiting = dict.fromkeys(_OPEN, 0)
     oldest_ms = now_ms
     for account in accounts:
-        outbox = (await context.store.totals(account.id)).outbox
+        totals = await context.store.totals(account.id)
         for state in _OPEN:
-            waiting[state] += outbox.get(state, 0)
-        if outbox.get(MessageStatus.QUEUED) and (
-            entry := await context.store.next_entry(account.id)
-        ):
-            oldest_ms = min(oldest_ms, entry.created_ms)
+            waiting[state] += totals.outbox.get(state, 0)
+        oldest_ms = min(oldest_ms, totals.oldest_queued_ms or now_ms)
     content = {
         "success": True,
         "activeAccounts": sum(one.status.state is State.CONNECTED for one in accounts),
