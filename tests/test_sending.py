@@ -24,6 +24,7 @@ from tests.whatsapp import WhatsApp, stanzas
 from tests.whatsapp.device import Device
 from tests.whatsapp.media import Request
 from tests.whatsapp.wire import Node
+from wad.core.errors import Conflict, NotSupported
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -429,3 +430,53 @@ def on_upload(system: System, act: Callable[[], None], status: int = 200) -> asy
 
     system.server.media.answer = interfering  # type: ignore[method-assign]
     return first
+
+
+# --- who cannot be written to -------------------------------------------------------------------------
+
+
+async def test_a_group_that_was_left_is_refused_at_once(tmp_path: Path) -> None:
+    """And one in which only admins write; what was queued while nobody could be asked holds up nobody else."""
+    async with a_system(tmp_path) as system:
+        await system.pair()
+        other = system.server.add_peer("15550000044", name="Eve")
+        left = system.server.add_group("Left", system.bob, other)
+        news = system.server.add_group("News", system.bob, system.account)
+        news.admins_only = True
+        ours = system.server.add_group("Ours", system.bob, system.account)
+        for group, why in ((left, "not in the group"), (news, "only admins may write")):
+            done = await system.daemon.wadctl("send", "shop", str(group.jid), "hello")
+            assert done.returncode == Conflict.exit_code, done
+            assert why in done.stderr
+        assert (await system.daemon.call("outbox.list", account="shop"))["entries"] == []
+        sent = await ask(system, "send", to=str(ours.jid), text="hello")
+        assert sent["state"] in ("sent", "delivered")
+        await system.daemon.call("accounts.stop", account="shop")
+        for number in range(10):
+            await ask(system, "send", to=str(left.jid), text=f"text {number}", wait=0)
+        await system.daemon.call("accounts.start", account="shop")
+        assert (await ask(system, "send", to=BOB, text="hello Bob"))["wa_id"]
+        while (entries := await failed(system)) and len(entries) < 10:
+            await asyncio.sleep(0.1)
+        assert {entry["error_code"] for entry in entries} == {"not_in_group"}
+
+
+async def failed(system: System) -> list[dict[str, Any]]:
+    """What has failed."""
+    found: list[dict[str, Any]] = (
+        await system.daemon.call("outbox.list", account="shop", state="failed")
+    )["entries"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "to", ["status@broadcast", "1234567@broadcast", "12036304@newsletter", "13135550002@bot"]
+)
+async def test_what_nothing_is_sent_to_is_refused_at_once(tmp_path: Path, to: str) -> None:
+    """While the account is not even connected; the reply says why."""
+    async with a_system(tmp_path) as system:
+        await system.daemon.call("accounts.add", name="shop", phone="+15550000001")
+        done = await system.daemon.wadctl("send", "shop", to, "hello")
+        assert done.returncode == NotSupported.exit_code, done
+        assert "wad sends nothing to" in done.stderr
+        assert (await system.daemon.call("outbox.list", account="shop"))["entries"] == []

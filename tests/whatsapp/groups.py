@@ -37,6 +37,9 @@ class Group:
         self.members = list(members)
         self.created = server.now()
 
+    admins_only = False
+    """Whether only its admins may write."""
+
     @property
     def owner(self) -> Person:
         """Who made it."""
@@ -74,8 +77,9 @@ class Group:
             self._participant(m, type_="superadmin" if m is self.owner else None)
             for m in self.members
         ]
+        settings = [node("announcement")] if self.admins_only else []
         return node(
-            "group", *members, id=self.jid.user, subject=self.subject, creation=self.created,
+            "group", *members, *settings, id=self.jid.user, subject=self.subject, creation=self.created,
             creator=self.address(self.owner), s_t=self.created, s_o=self.address(self.owner),
             addressing_mode="pn" if self.by_number else "lid", size=len(members),
         )  # fmt: skip

@@ -19,8 +19,8 @@ from wad.core.content import Contact, Content, Media, MessageKind, Quote
 from wad.core.content import Location as Place
 from wad.core.content import Poll as Question
 from wad.core.decoding import decoding
-from wad.core.errors import BadInput, Conflict, TooLong
-from wad.core.jid import Jid, phone_digits
+from wad.core.errors import BadInput, Conflict, NotSupported, TooLong
+from wad.core.jid import GROUP_SERVER, LID_SERVER, PN_SERVER, Jid, JidKind, phone_digits
 from wad.core.message import TEXT_LIMIT, Message
 
 EDIT_WINDOW_S: Final = 20 * 60
@@ -58,6 +58,17 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: MessageKind = MessageKind.TEXT
     text: str = ""
     at_ms: int = 0
+
+
+class Standing(StrEnum):
+    """What an account is in a group, as far as writing is concerned."""
+
+    MEMBER = "member"
+    """It may write."""
+    NOT_IN = "not_in"
+    """There is no such group, or the account is not in it."""
+    READER = "reader"
+    """Only admins may write, and it is none."""
 
 
 class AttachmentKind(StrEnum):
@@ -216,7 +227,8 @@ def mentioned(text: str) -> str:
 
 
 def check(content: Outgoing, to: Jid, now_ms: int) -> None:
-    """Whether WhatsApp takes this, sent to `to` now.  Raises BadInput, TooLong, Conflict."""
+    """Whether WhatsApp takes this, sent to `to` now.  Raises BadInput, TooLong, Conflict, NotSupported."""
+    check_recipient(to)
     match content:
         case Text():
             _check_words(content.text)
@@ -240,6 +252,45 @@ def check(content: Outgoing, to: Jid, now_ms: int) -> None:
         case _:
             assert_never(content)
     _check_place(content, to)
+
+
+_FORMS: Final = {
+    JidKind.PN: re.compile(r"[1-9][0-9]{4,14}"),
+    JidKind.LID: re.compile(r"[1-9][0-9]{0,19}"),
+    JidKind.GROUP: re.compile(r"[0-9]{5,30}(-[0-9]{1,20})?"),
+}
+"""The user part of each address that something can be sent to."""
+_NOT_TO: Final = {
+    JidKind.STATUS: ("a status (status@broadcast)", "reply to its author instead"),
+    JidKind.BROADCAST: ("a broadcast list", "write to each person"),
+    JidKind.NEWSLETTER: ("a channel", "post in the app"),
+}
+
+
+def check_recipient(to: Jid) -> None:
+    """Whether anything can be sent to such an address.  Raises BadInput, NotSupported."""
+    if to.kind in _NOT_TO:
+        what, hint = _NOT_TO[to.kind]
+        raise NotSupported(f"wad sends nothing to {what}: {to}", hint=hint)
+    if to.kind not in _FORMS or to.server not in (PN_SERVER, LID_SERVER, GROUP_SERVER):
+        hint = "write to the number of the person or business" if to.is_person else ""
+        raise NotSupported(f"wad sends nothing to an address at {to.server}: {to}", hint=hint)
+    if not _FORMS[to.kind].fullmatch(to.user):
+        raise BadInput(f"{to} is not a valid address to send to", hint="+15550000001, or a JID")
+
+
+def check_standing(standing: Standing, group: Jid) -> None:
+    """Whether an account that is this in a group may write there.  Raises Conflict."""
+    if standing is Standing.NOT_IN:
+        raise Conflict(
+            f"this account is not in the group {group}, or there is no such group",
+            hint="somebody in the group has to add it",
+        )
+    if standing is Standing.READER:
+        raise Conflict(
+            f"only admins may write in the group {group}, and this account is none",
+            hint="an admin can change either",
+        )
 
 
 def _check_words(text: str) -> None:

@@ -121,8 +121,11 @@ class Functions:
         go.SendMessage.argtypes = [c_char_p, c_char_p, c_int, c_char_p, c_int]
         go.Upload.argtypes = [c_char_p, c_char_p, c_int, c_int]
         go.IsOnWhatsApp.argtypes = [c_char_p, c_char_p, c_int]
+        go.GetGroupInfo.argtypes = [c_char_p, c_char_p, c_int]
         go.DecryptPollVote.argtypes = [c_char_p, c_char_p, c_int]
-        for function in (go.SendMessage, go.Upload, go.IsOnWhatsApp, go.DecryptPollVote):
+        for function in (
+            go.SendMessage, go.Upload, go.IsOnWhatsApp, go.GetGroupInfo, go.DecryptPollVote,
+        ):  # fmt: skip
             function.restype = ctypes.POINTER(_Bytes)
 
     def run(
@@ -200,6 +203,10 @@ class Functions:
     def is_on_whatsapp(self, uuid: bytes, numbers: bytes) -> bytes:
         """A serialized IsOnWhatsAppReturnFunction; `numbers` are separated by spaces."""
         return self._bytes(self._go.IsOnWhatsApp(uuid, numbers, len(numbers)))
+
+    def group_info(self, uuid: bytes, group: bytes) -> bytes:
+        """A serialized GetGroupInfoReturnFunction."""
+        return self._bytes(self._go.GetGroupInfo(uuid, group, len(group)))
 
     def decrypt_poll_vote(self, uuid: bytes, event: bytes) -> bytes:
         """A serialized ReturnFunctionWithError; `event` is a Message event as it was handed over."""

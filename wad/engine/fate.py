@@ -46,6 +46,12 @@ def classify(words: str, found: str | None) -> Fate:
     return Unknown(found, words)
 
 
+def is_not_in(words: str) -> bool:
+    """Whether the library says that there is no such group, or that the account is not in it."""
+    match = _NEVER.search(words)
+    return match is not None and _WHY[match[0]][0] == "not_in_group"
+
+
 def is_innocent(words: str) -> bool:
     """Whether the message had no part in what the library says went wrong."""
     return _NOT_ITS_FAULT.search(words) is not None

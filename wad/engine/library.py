@@ -22,7 +22,9 @@ from typing import Any, Final
 
 from wad.core.errors import EngineFailure
 from wad.core.jid import Jid
+from wad.core.outgoing import Standing
 from wad.engine.binding import Functions, dsn, package
+from wad.engine.fate import is_not_in
 from wad.engine.protobuf import builder, descriptor_pool, message_factory
 from wad.engine.translate_base import exact, ident_or_none, shown, unmended
 from wad.engine.words import refused_version
@@ -208,6 +210,21 @@ class Library:
             exact(one, "Query").lstrip("+"): bool(one.IsIn) for one in answer.IsOnWhatsAppResponse
         }
 
+    def standing(self, group: Jid, me: Collection[str]) -> Standing:
+        """Whether we, under any of these names (a number, a hidden id), may write in a group.  Raises EngineFailure."""
+        answer = _class("neonize.GetGroupInfoReturnFunction").FromString(
+            self._functions.group_info(self._uuid, _proto_jid(group).SerializeToString())
+        )
+        if is_not_in(shown(answer, "Error")):
+            return Standing.NOT_IN
+        _check(answer)
+        info = answer.GroupInfo
+        ours = [one for one in info.Participants if _names(one) & set(me)]
+        if not ours:
+            return Standing.NOT_IN
+        admin = any(one.IsAdmin or one.IsSuperAdmin for one in ours)
+        return Standing.READER if info.GroupAnnounce.IsAnnounce and not admin else Standing.MEMBER
+
     def log_out(self) -> None:
         """Make WhatsApp forget this device.  Raises EngineFailure."""
         if error := self._functions.log_out(self._uuid):
@@ -221,6 +238,12 @@ class Library:
         """Give up the client; events that were not handed out yet are dropped."""
         if error := self._functions.stop(self._uuid):
             log.warning("stop: %s", error)
+
+
+def _names(participant: Any) -> set[str]:
+    """The user parts of a participant's addresses."""
+    addresses = (participant.JID, participant.LID, participant.PhoneNumber)
+    return {shown(address, "User") for address in addresses}
 
 
 def _check(answer: Any) -> None:

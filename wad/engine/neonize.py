@@ -31,7 +31,7 @@ from wad.core.errors import (
 from wad.core.jid import Jid
 from wad.core.masking import masked
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
-from wad.core.outgoing import Attachment, Outgoing, encode
+from wad.core.outgoing import Attachment, Outgoing, Standing, encode
 from wad.core.past import Known
 from wad.core.rate import Rate
 from wad.engine import adopt, fate, notices, session
@@ -651,6 +651,17 @@ class NeonizeWorker:
         except InvalidData as error:
             raise self._refuse_answer(error) from error
         return {phone: found[phone] for phone in phones if phone in found}
+
+    async def standing(self, group: Jid) -> Standing:
+        """What we are in a group."""
+        jid, lid, _ = await asyncio.to_thread(session.identity, self._home.session_db)
+        me = [Jid.parse(address).user for address in (jid, lid) if address]
+        answer = await self._call("standing", str(group), me, timeout=_CALL_TIMEOUT)
+        try:
+            found: Standing = notices.convert(answer, Standing, "the answer to 'standing'")
+        except InvalidData as error:
+            raise self._refuse_answer(error) from error
+        return found
 
     async def ask_history(self, oldest: Known, count: int) -> None:
         """Ask the phone for what came before."""

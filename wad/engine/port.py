@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from wad.core import connection
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
-from wad.core.outgoing import Outgoing
+from wad.core.outgoing import Outgoing, Standing
 from wad.core.past import Known
 from wad.groups import Groups
 from wad.home import Home
@@ -132,6 +132,10 @@ class Worker(Protocol):
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Which of these numbers have WhatsApp.  Raises EngineFailure, TimedOut."""
+        ...
+
+    async def standing(self, group: Jid) -> Standing:
+        """Whether the account may write in this group.  Raises EngineFailure, TimedOut."""
         ...
 
     async def ask_history(self, oldest: Known, count: int) -> None:

@@ -29,7 +29,7 @@ from wad.core.event import (
 )
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Sent
-from wad.core.outgoing import Outgoing
+from wad.core.outgoing import Outgoing, Standing
 from wad.core.past import Known
 from wad.engine.baileys.translation import Carried
 from wad.engine.port import Fate, Identity, Receipts, Report, Spooled
@@ -116,6 +116,7 @@ class SimulatedWorker:
         self.past: list[MessageReceived] = []
         self.asked: list[Known] = []
         self.answers = True
+        self.standings: dict[Jid, Standing] = {}
         self.permitted = 0.0
 
     def permit(self, seconds: float) -> None:
@@ -138,6 +139,10 @@ class SimulatedWorker:
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Everybody is on the simulated WhatsApp."""
         return dict.fromkeys(phones, True)
+
+    async def standing(self, group: Jid) -> Standing:
+        """A member, unless a test says otherwise."""
+        return self.standings.get(group, Standing.MEMBER)
 
     async def ask_history(self, oldest: Known, count: int) -> None:
         """The phone tells what a test has put into `past`, and at once."""

@@ -276,6 +276,8 @@ class Worker:
                 return self._send(Jid.parse(to), decode(content), Envelope.from_wire(envelope))
             case "on_whatsapp", [list(phones)]:
                 return self._library.on_whatsapp(phones)
+            case "standing", [str(group), list(me)]:
+                return str(self._library.standing(Jid.parse(group), me))
             case "history", [str(me), list(oldest), int(count)]:
                 return self._ask(me, lambda m: peer.ask_history(m, Known.from_wire(oldest), count))
             case "messages", [str(me), list(wanted)]:

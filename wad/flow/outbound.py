@@ -23,6 +23,7 @@ from wad.flow.accounts import Accounts
 from wad.flow.bus import Bus
 from wad.flow.reaper import Reaper
 from wad.flow.sender import LONGEST, LOOK, Sender, Tools
+from wad.flow.standings import Standings
 from wad.loops import Loop, Loops
 from wad.store import Store
 from wad.store.port import Enqueued
@@ -56,6 +57,7 @@ class Outbound:
         self._permit = permit
         self._epoch: int | None = None
         self._senders: dict[str, tuple[Sender, asyncio.Task[None]]] = {}
+        self._standings = Standings(clock)
         self._settling: dict[str, set[asyncio.Future[Entry]]] = {}
         self._tools = Tools(
             store, accounts.engine, clock, loops, holder, draw, self._settle, outcomes={}
@@ -68,13 +70,16 @@ class Outbound:
     ) -> Enqueued:
         """Queue a content.
 
-        Raises TooLong, BadInput, Conflict (too late to edit or revoke; the client id was used for another message).
+        Raises TooLong, BadInput, NotSupported (nothing is sent to such an address), Conflict (too late to edit or
+        revoke; not in the group; the client id was used for another message).
         """
         client_id = client_id or self._draw(16).hex()
         ident = entry_id(account, client_id)
         now_ms = self._clock.wall_ms()
         if await self._store.entry(ident) is None:  # else it is answered as it is, if late
             check(content, to, now_ms)
+            if (here := self._accounts.here(account)) is not None:
+                await self._standings.check(here, to)
         entry = Entry(
             id=ident,
             account=account,
@@ -184,6 +189,8 @@ class Outbound:
             raise TimedOut("the lease is gone")
         entry = await self._store.settle(ident, outcome, epoch=self._epoch)
         self._tell(entry)
+        if entry.state is MessageStatus.FAILED:
+            self._standings.forget(entry.account, entry.to)
         if entry.state not in _OPEN:
             for future in self._settling.get(ident, ()):
                 if not future.done():
