@@ -14,13 +14,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.config.loaded import defaults
 from tests.contracts.store import StoreContract
 from tests.contracts.world import (
     ACC,
+    ANN,
     ANN_THREAD,
+    BOB,
     CLAIMED,
     EPOCH,
     NOON,
@@ -379,3 +382,38 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
             claimed = await store.entry(queued(f"k{told}").id)
             assert claimed is not None
             assert claimed.claim == CLAIMED.claim
+
+
+async def test_an_entry_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    """The others are listed, and leave."""
+    path = tmp_path / "wad.db"
+    async with opened(path) as store:
+        await store.enqueue(queued("k1"))
+        await store.enqueue(queued("k2"))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE outbox SET entry = x'c1ff' WHERE id = ?", (queued("k1").id,))
+    async with opened(path) as store:
+        entry = await store.next_entry(ACC)
+        assert entry == queued("k2")
+        assert await store.entries(ACC) == [entry]
+
+
+async def test_what_waited_before_chats_took_turns_leaves_in_its_order(tmp_path: Path) -> None:
+    """And before what is queued for its chat since."""
+    path = tmp_path / "wad.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript(f"{STEPS[0]} PRAGMA user_version = 1;")
+        for key, to in (("a0", ANN), ("b0", BOB), ("a1", ANN)):
+            entry = queued(key, to=to)
+            db.execute(
+                "INSERT INTO outbox (id, account, state, created_ms, wa_id, entry) VALUES (?,?,?,?,?,?)",
+                (entry.id, ACC, "queued", entry.created_ms, "", msgspec.msgpack.encode(entry)),
+            )
+    async with opened(path) as store:
+        await store.enqueue(queued("a2"))
+        order = []
+        while (found := await store.next_entry(ACC)) is not None:
+            order.append(found.client_id)
+            await store.settle(found.id, CLAIMED, epoch=EPOCH)
+        assert order == ["a0", "b0", "a1", "a2"]
+        assert await store.next_entry(ACC, but=[ANN_THREAD]) is None

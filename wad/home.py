@@ -28,6 +28,7 @@ import msgspec
 
 from wad.core.autoreply import AutoReply
 from wad.core.decoding import decoding
+from wad.core.ending import Ending
 from wad.core.errors import (
     AnotherDaemon,
     BadInput,
@@ -53,7 +54,8 @@ class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
     """Who the account is.  `enabled`: it should run.  jid, lid and push_name as of its last login.
 
     `exported_ms`: when its session was given away, ms since 1970; 0 where it was not, or came back.  `auto_reply`: None
-    until somebody has set it.  `backfill`: what the last run brought; None before the first.
+    until somebody has set it.  `backfill`: what the last run brought; None before the first.  `ended`: how it came to
+    rest; None while it did not.  `stopped_ms`: when an operator stopped it, where it is not enabled.
     """
 
     id: str
@@ -67,6 +69,8 @@ class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
     exported_ms: int = 0
     auto_reply: AutoReply | None = None
     backfill: Backfill | None = None
+    ended: Ending | None = None
+    stopped_ms: int = 0
 
 
 class Removed(msgspec.Struct, frozen=True):

@@ -56,14 +56,29 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """Where an account came to rest before, and still stands.  Times are monotonic seconds, `since` in the past.
+
+    `retry_at`: when it tries again by itself; None: not at all.
+    """
+
+    state: State
+    reason: str
+    since: float
+    retry_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
     """The lease is ours, or the operator wants it to run.  `paired`: a session lies on the disk.
 
-    `elsewhere`: why it must not run here all the same; empty where it may.
+    `elsewhere`: why it must not run here all the same; empty where it may.  `rest`: how it ended before this process,
+    or before the lease was lost (`core.ending`); None where it may try.
     """
 
     paired: bool
     elsewhere: str = ""
+    rest: Rest | None = None
 
 
 NO_LEASE: Final = "this instance does not hold the lease"
@@ -78,7 +93,9 @@ class StepDown:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The operator stops the account."""
+    """The operator stops the account, or has stopped it at `since` (monotonic seconds; None: now)."""
+
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +243,7 @@ _ACTIONS: Final = {
 ENDED: Final = frozenset(
     {State.LOGGED_OUT, State.REPLACED, State.STOPPED, State.ELSEWHERE, State.FAILED}
 )
-"""States that only an operator ends (`replaced` and `elsewhere` are looked at when the lease is won anew)."""
+"""States that only an operator ends, also after a restart (`elsewhere` is looked at when the lease is won anew)."""
 
 WORKING: Final = frozenset(
     {State.CONNECTING, State.AWAITING_SCAN, State.CONNECTED, State.RECONNECTING}
@@ -274,17 +291,30 @@ def step(status: Status, event: Input, now: float, chance: float, patience: Pati
         after = replace(after, settles_at=None)
     if after.launched_at is not None and not after.worker:
         after = replace(after, launched_at=None)
-    return after if after.state is status.state else replace(after, since=now)
+    if after.state is status.state or _says_since(event, after.state):
+        return after
+    return replace(after, since=now)
+
+
+def _says_since(event: Input, state: State) -> bool:
+    """Whether it led to a state that lasts since before."""
+    match event:
+        case Begin(rest=Rest(was)):
+            return was is state
+        case Stop(since):
+            return since is not None
+    return False
 
 
 def _step(status: Status, event: Input, now: float, chance: float, patience: Patience) -> Status:
     match event:
         case StepDown(why):
             return _rest(status, State.PASSIVE, why)
-        case Stop():
-            return _rest(status, State.STOPPED, "stopped by the operator")
-        case Begin(paired, elsewhere):
-            return _begin(replace(status, paired=paired), elsewhere, now + patience.library)
+        case Stop(since):
+            fresh = _rest(status, State.STOPPED, "stopped by the operator")
+            return fresh if since is None else replace(fresh, since=since)
+        case Begin(paired, elsewhere, rest):
+            return _begin(replace(status, paired=paired), elsewhere, rest, now + patience.library)
         case Pair(until, paired):
             return _pair(replace(status, paired=paired), until, now + patience.library)
         case Restart():
@@ -350,11 +380,15 @@ def _refused(
     return replace(_rest(status, state, why), retry_at=now + wait, attempts=failures + 1)
 
 
-def _begin(status: Status, elsewhere: str, worker_until: float) -> Status:
+def _begin(status: Status, elsewhere: str, rest: Rest | None, worker_until: float) -> Status:
     if status.worker:
         return status
     if elsewhere:
         return _rest(status, State.ELSEWHERE, elsewhere)
+    if rest is not None:
+        paired = status.paired and rest.state is not State.LOGGED_OUT
+        fresh = replace(_rest(status, rest.state, rest.reason), paired=paired)
+        return replace(fresh, since=rest.since, retry_at=rest.retry_at)
     if not status.paired:
         return _rest(status, State.AWAITING_SCAN, "not paired yet")
     fresh = _rest(status, State.CONNECTING, "starting")

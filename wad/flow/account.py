@@ -16,10 +16,10 @@ from pathlib import Path
 
 import msgspec
 
-from wad import handles
+from wad import __version__, handles
 from wad.clock import Clock, stamp
 from wad.copies import mark_saved
-from wad.core import connection
+from wad.core import connection, ending
 from wad.core.autoreply import AutoReply
 from wad.core.connection import Patience, State, Status, step
 from wad.core.errors import Conflict, Damaged, Unavailable, WadError
@@ -173,7 +173,7 @@ class Account:
         """
         self._check_staying()
         if not self.card.enabled:
-            self.tell(connection.Stop())
+            self.tell(connection.Stop(self._stopped_at()))
             return
         try:
             self._begin(self._around.engine.is_paired(self._home))
@@ -183,7 +183,7 @@ class Account:
     async def begin_aside(self) -> None:
         """As `begin`, but looks at the disk on a thread: at the beginning of a reign it is one of many."""
         if not self.card.enabled:
-            self.tell(connection.Stop())
+            self.tell(connection.Stop(self._stopped_at()))
             return
         try:
             self._begin(await self._around.threads.run(self._around.engine.is_paired, self._home))
@@ -191,7 +191,27 @@ class Account:
             self._cannot_begin(error)
 
     def _begin(self, paired: bool) -> None:
-        self.tell(connection.Begin(paired, self._elsewhere(paired)))
+        rest = ending.rest(
+            self.card.ended,
+            paired=paired,
+            was_paired=bool(self.card.jid),
+            now=self.clock.monotonic(),
+            wall_ms=self.clock.wall_ms(),
+            version=__version__,
+        )
+        self.tell(connection.Begin(paired, self._elsewhere(paired), rest))
+
+    def _stopped_at(self) -> float | None:
+        """When it was stopped, on the monotonic clock; None where that is not known."""
+        ago_ms = self.clock.wall_ms() - self.card.stopped_ms
+        known = self.card.stopped_ms and ago_ms >= 0
+        return self.clock.monotonic() - ago_ms / 1000 if known else None
+
+    @property
+    def _is_logged_out(self) -> bool:
+        """Whether it was logged out and not paired since, also while it is stopped."""
+        ended = self.card.ended
+        return ended is not None and ended.state == State.LOGGED_OUT
 
     def _cannot_begin(self, error: WadError | OSError) -> None:
         """The session cannot be looked at: it is damaged, or the machine is short of something for now."""
@@ -223,10 +243,14 @@ class Account:
         """Open the pairing window, or make it longer.  Raises Conflict when it is paired."""
         self._check_staying()
         paired = self._around.engine.is_paired(self._home)
-        if paired and self.status.state is State.LOGGED_OUT and self.worker is None:
+        if paired and self._is_logged_out and self.worker is None:
             # WhatsApp has forgotten these keys, but nothing of an account is ever deleted.
             self._home.set_aside(self._home.session_db, self._stamp(), "logged-out")
             paired = False
+        if not paired and self.card.jid:
+            self._write_card(
+                jid="", lid="", ended=None
+            )  # whoever scans the code is a device of its own
         until = self.clock.monotonic() + self._around.options.pairing_window
         self.tell(connection.Pair(until, paired))
         self._enable(True)
@@ -248,17 +272,18 @@ class Account:
         """Run with this session from now on; its file becomes the account's.  Raises as above, StateUnwritable."""
         self.check_unpaired()
         self._home.take_session(file, self._stamp())
-        self._enable(True)
+        self._write_card(enabled=True, ended=None)
         self.begin()
 
     async def start(self) -> None:
         """Run again after stopped, replaced or failed.  Raises Conflict, Damaged."""
         self._check_staying()
-        if self.status.state is State.LOGGED_OUT:
+        if self._is_logged_out:
             raise Conflict(
                 f"account {self.id} is logged out", hint=f"wadctl account pair {self.id}"
             )
-        self._enable(True)
+        if not self.card.enabled or self.card.ended is not None:
+            self._write_card(enabled=True, ended=None)
         self.begin()
 
     async def stop(self) -> None:
@@ -295,7 +320,8 @@ class Account:
 
     def _enable(self, enabled: bool) -> None:
         if self.card.enabled != enabled:
-            self._write_card(enabled=enabled)
+            stopped_ms = 0 if enabled else self.clock.wall_ms()
+            self._write_card(enabled=enabled, stopped_ms=stopped_ms)
 
     def rename(self, name: str) -> None:
         """Give it another name for people."""
@@ -318,7 +344,7 @@ class Account:
 
     def exported(self) -> None:
         """Its session was given away: it is not here any more."""
-        self._write_card(exported_ms=self.clock.wall_ms(), enabled=True)
+        self._write_card(exported_ms=self.clock.wall_ms(), enabled=True, ended=None)
         if self.status.state is not State.PASSIVE:
             self.begin()
 
@@ -326,7 +352,7 @@ class Account:
         """The session that `card` was given away with lies here now.  Raises StateUnwritable."""
         self._write_card(
             jid=card.jid, lid=card.lid, push_name=card.push_name, phone=card.phone, enabled=True, exported_ms=0,
-            auto_reply=card.auto_reply, backfill=card.backfill,
+            auto_reply=card.auto_reply, backfill=card.backfill, ended=None,
         )  # fmt: skip
 
     # --- what happens -------------------------------------------------------------------------
@@ -338,6 +364,7 @@ class Account:
         self.status = step(before, event, now, chance, self._around.options.patience)
         if self.status == before:
             return
+        self._remember(now)
         self._settle_idle()
         self._changed.set()
         if self.status.qr != before.qr:
@@ -355,6 +382,20 @@ class Account:
             self.on_connected()
         elif before.state is State.CONNECTED is not self.status.state:
             self.left_ms = self.clock.wall_ms()
+
+    def _remember(self, now: float) -> None:
+        """Write down how it came to rest, or that it goes on: after a restart it is the same."""
+        wall_ms = self.clock.wall_ms()
+        kept = ending.kept(self.card.ended, self.status, now, wall_ms, __version__)
+        if kept == self.card.ended:
+            return
+        try:
+            self._write_card(ended=kept)
+        except WadError as error:
+            fields = {"account": self.id, "code": error.code}
+            log.warning(
+                "that it is %s cannot be written down: %s", self.status.state, error, extra=fields
+            )
 
     def _announce(self, before: Status) -> None:
         after = self.status

@@ -115,7 +115,7 @@ class Moving:
         engine = self._accounts.engine
         account = self._accounts.here(card.id)
         if account is None:
-            fresh = msgspec.structs.replace(card, enabled=True, exported_ms=0)
+            fresh = msgspec.structs.replace(card, enabled=True, exported_ms=0, ended=None)
             account = await self._accounts.make(
                 fresh, lambda home: engine.put_session(home, session)
             )

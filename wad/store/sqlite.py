@@ -44,7 +44,7 @@ from wad.store.sqlite_keys import ReadingConnection, WritingConnection, row_of, 
 from wad.store.sqlite_messages import insert_entry, put_message
 from wad.store.sqlite_outbox import load_entry, put_mark, settle_entry, take_amendment
 from wad.store.sqlite_people import put_alias
-from wad.store.sqlite_queue import name_chats, next_entry, note_claimed, queue_again
+from wad.store.sqlite_queue import name_chats, next_entry, note_claimed, queue_again, readable
 from wad.store.sqlite_rows import (
     MESSAGE_COLUMNS,
     PLACEHOLDER,
@@ -55,7 +55,6 @@ from wad.store.sqlite_rows import (
     pack,
     thread_from,
     thread_of,
-    unpack_entry,
 )
 from wad.store.sqlite_threads import mark_read, put_chat
 
@@ -384,9 +383,10 @@ class SqliteStore:
         if states:
             where += (" AND " if where else "WHERE ") + f"state IN ({','.join('?' * len(states))})"
             values += [str(state) for state in states]
-        query = f"SELECT entry FROM outbox {where} ORDER BY created_ms DESC, id DESC LIMIT ?"
-        rows = await self._read(lambda db: db.execute(query, (*values, limit)).fetchall())
-        return [unpack_entry(row[0]) for row in rows]
+        query = f"SELECT id, entry FROM outbox {where} ORDER BY created_ms DESC, id DESC LIMIT ?"
+        return await self._read(
+            lambda db: list(readable(db.execute(query, (*values, limit)).fetchall()))
+        )
 
     async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
         """Move an entry on, and its message with it."""

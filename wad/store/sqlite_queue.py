@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 
 import msgspec
@@ -72,20 +72,21 @@ def next_entry(db: sqlite3.Connection, account: str, but: Collection[str]) -> En
         " AND thread NOT IN (SELECT value FROM json_each(?)) ORDER BY turn, number",
         (account, without),
     )
+    return next(readable(rows), None)
+
+
+def readable(rows: Iterable[tuple[str, bytes]]) -> Iterator[Entry]:
+    """The entries of these rows (id, entry); what cannot be read is passed over, and said once."""
     for ident, packed in rows:
         try:
-            return unpack_entry(packed)
+            yield unpack_entry(packed)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            _say_unreadable(account, ident, str(error))
-    return None
+            _say_unreadable(ident, str(error))
 
 
 @lru_cache(256)  # once each
-def _say_unreadable(account: str, ident: str, why: str) -> None:
-    fields = {"account": account}
-    log.error(
-        "entry %s of the outbox cannot be read, and is passed over: %s", ident, why, extra=fields
-    )
+def _say_unreadable(ident: str, why: str) -> None:
+    log.error("entry %s of the outbox cannot be read, and is passed over: %s", ident, why)
 
 
 def join_chats(db: sqlite3.Connection, account: str, old: str, new: str) -> None:
@@ -100,8 +101,6 @@ def name_chats(db: sqlite3.Connection) -> None:
     """Give those that wait since before there were turns their chats."""
     query = "SELECT number, entry FROM outbox WHERE state = 'queued' AND thread = ''"
     for number, packed in db.execute(query).fetchall():
-        try:
-            thread = thread_of(db, unpack_entry(packed).thread)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            continue  # `next_entry` says so
-        db.execute("UPDATE outbox SET thread = ? WHERE number = ?", (thread, number))
+        for entry in readable([(str(number), packed)]):
+            thread = thread_of(db, entry.thread)
+            db.execute("UPDATE outbox SET thread = ? WHERE number = ?", (thread, number))
