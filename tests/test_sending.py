@@ -444,6 +444,7 @@ async def test_a_group_that_was_left_is_refused_at_once(tmp_path: Path) -> None:
         news = system.server.add_group("News", system.bob, system.account)
         news.admins_only = True
         ours = system.server.add_group("Ours", system.bob, system.account)
+        away = system.server.add_group("Away", system.bob, other)
         for group, why in ((left, "not in the group"), (news, "only admins may write")):
             done = await system.daemon.wadctl("send", "shop", str(group.jid), "hello")
             assert done.returncode == Conflict.exit_code, done
@@ -453,7 +454,7 @@ async def test_a_group_that_was_left_is_refused_at_once(tmp_path: Path) -> None:
         assert sent["state"] in ("sent", "delivered")
         await system.daemon.call("accounts.stop", account="shop")
         for number in range(10):
-            await ask(system, "send", to=str(left.jid), text=f"text {number}", wait=0)
+            await ask(system, "send", to=str(away.jid), text=f"text {number}", wait=0)
         await system.daemon.call("accounts.start", account="shop")
         assert (await ask(system, "send", to=BOB, text="hello Bob"))["wa_id"]
         while (entries := await failed(system)) and len(entries) < 10:
