@@ -243,7 +243,7 @@ _ACTIONS: Final = {
 ENDED: Final = frozenset(
     {State.LOGGED_OUT, State.REPLACED, State.STOPPED, State.ELSEWHERE, State.FAILED}
 )
-"""States that only an operator ends, also after a restart (`elsewhere` is looked at when the lease is won anew)."""
+"""States that only an operator ends (`replaced` and `elsewhere` are looked at when the lease is won anew)."""
 
 WORKING: Final = frozenset(
     {State.CONNECTING, State.AWAITING_SCAN, State.CONNECTED, State.RECONNECTING}

@@ -114,6 +114,7 @@ class Account:
         self.sent_lately = Recent(around.clock.monotonic)
         self.refused_lately = Recent(around.clock.monotonic)
         self.is_leaving = False
+        self._has_begun = False
         self.held = ""
         self.unsent = ""  # why nothing can be sent now
         self.place: Place | None = None
@@ -199,6 +200,9 @@ class Account:
             wall_ms=self.clock.wall_ms(),
             version=__version__,
         )
+        if rest is not None and rest.state is State.REPLACED and self._has_begun:
+            rest = None  # the lease was won anew: whoever had it had the session, and does not use it any more
+        self._has_begun = True
         self.tell(connection.Begin(paired, self._elsewhere(paired), rest))
 
     def _stopped_at(self) -> float | None:
