@@ -38,6 +38,17 @@ def test_the_daemon_moves_into_a_group_of_its_own(mount: Path) -> None:
     assert (groups.base / "cgroup.subtree_control").read_text() == "+pids"  # the last one written
 
 
+def test_the_daemon_has_the_most_weight(mount: Path) -> None:
+    """Three hundred busy workers leave it three quarters of the CPU."""
+    weight = mount / "system.slice" / "wad.service" / "daemon" / "cpu.weight"
+    weight.parent.mkdir()
+    weight.touch()
+    groups = divide(100, own(mount), mount)
+    assert isinstance(groups, Groups)
+    assert groups.weighs
+    assert weight.read_text() == "10000"
+
+
 def test_beside_version_1(mount: Path, tmp_path: Path) -> None:
     """Where both versions are mounted, version 2 lies below `unified`."""
     (tmp_path / "hybrid").mkdir()
@@ -106,7 +117,10 @@ def groups(tmp_path: Path) -> Groups:
 def limits(directory: Path) -> None:
     """What a kernel with every controller puts into a new group."""
     directory.mkdir()
-    for name in ("memory.high", "memory.max", "memory.oom.group", "pids.max", "cgroup.procs"):
+    for name in (
+        *("memory.high", "memory.max", "memory.oom.group", "pids.max", "cgroup.procs"),
+        "cpu.weight",
+    ):
         (directory / name).touch()
 
 
@@ -121,6 +135,7 @@ def test_a_worker_gets_a_group_with_limits(groups: Groups) -> None:
         "memory.oom.group": "1",
         "pids.max": "512",
         "cgroup.procs": "4711",
+        "cpu.weight": "10",
     }
 
 
