@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import shutil
 import signal
 import socket
@@ -18,9 +19,10 @@ import pytest
 from tests.audit.damage import copy_message, ids
 from tests.daemons import Daemon, a_daemon
 from tests.disks import a_disk
-from tests.missing import as_root
+from tests.missing import Missing, as_root
 from tests.test_system import System
 from tests.whatsapp import WhatsApp
+from wad.audit.doctor import host
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -30,10 +32,21 @@ ALWAYS = {"service", "limits", "dashboard", "firestore"}
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that outlives a reboot, as an installation needs one; pytest's own lies in /tmp."""
-    path = Path(tempfile.mkdtemp(prefix=".wad-doctor-", dir=Path.home()))
+    """A directory that outlives a reboot, as an installation needs one; pytest's own may lie in memory."""
+    path = Path(tempfile.mkdtemp(prefix=".wad-doctor-", dir=_on_a_disk()))
     yield path
     shutil.rmtree(path)
+
+
+def _on_a_disk() -> Path:
+    """Where we may write on a disk.  Raises Missing, on a machine whose home lies in memory."""
+    for candidate in (Path.home(), Path("/var/tmp"), Path(__file__).parent.parent):
+        (mount,) = host.mounts_of([candidate])
+        if mount.kind not in ("tmpfs", "ramfs", "overlay", "aufs") and os.access(
+            candidate, os.W_OK
+        ):
+            return candidate
+    raise Missing("a home on a disk", "HOME=/directory/on/a/disk make test")
 
 
 @asynccontextmanager
