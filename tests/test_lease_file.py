@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,3 +159,19 @@ async def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert seen is not None
     assert seen.record == GOOD
     assert seen.dead
+
+
+async def test_a_renewal_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is busy for longer than the ttl must not cost the lease; only a new epoch has to be on it."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    lease = a_lease(tmp_path)
+    version = await lease.write(GOOD, None)
+    assert synced
+    synced.clear()
+    renewed = msgspec.structs.replace(GOOD, renewed_ms=3)
+    version = await lease.write(renewed, version)
+    assert synced == []
+    assert json.loads((tmp_path / "lease.json").read_bytes())["renewed_ms"] == 3
+    await lease.write(msgspec.structs.replace(renewed, holder="", renewed_ms=4), version)
+    assert synced, "a release is more than a renewal"

@@ -24,6 +24,21 @@ def write_file(file: Path, data: bytes) -> None:
         raise unwritable(file, error) from error
 
 
+def swap_file(file: Path, data: bytes) -> None:
+    """The same without syncing: whole or not at all while the machine runs; a power cut may leave what was before.
+
+    For what is worth nothing after a power cut, and must not wait for a disk that is busy.  Raises StateUnwritable.
+    """
+    temporary = file.with_name(file.name + ".new")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as stream:
+            stream.write(data)
+        temporary.replace(file)
+    except OSError as error:
+        raise unwritable(file, error) from error
+
+
 def create_file(file: Path, data: bytes) -> None:
     """Write a private file that is not there yet, synced.  Raises Conflict where one is, StateUnwritable."""
     try:

@@ -56,7 +56,14 @@ class World:
                 phone, name = f"1555{number:07}", f"s{number}"
                 await self.server.ask("account", phone, name)
                 await self.daemon.call("accounts.add", name=name, phone=f"+{phone}")
-                await self.server.ask("scan", name, await self.daemon.qr(name))
+                while True:
+                    try:
+                        await self.server.ask("scan", name, await self.daemon.qr(name))
+                        break
+                    except (
+                        ValueError
+                    ):  # on a busy machine its worker may have been replaced meanwhile
+                        await asyncio.sleep(1)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(_AT_ONCE):

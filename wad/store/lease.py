@@ -20,7 +20,7 @@ from wad.core.decoding import decoding
 from wad.core.errors import Conflict, InvalidData, StateUnwritable
 from wad.core.lease import Record, Seen, Tenure, begun, ended
 from wad.core.problem import Problem
-from wad.files import damaged_copies, read_file, set_aside, write_file
+from wad.files import damaged_copies, read_file, set_aside, swap_file, write_file
 from wad.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -125,8 +125,13 @@ class FileLease:
         seen = self._read()
         if (seen.version if seen is not None else None) != expected:
             raise Conflict("the lease file was changed by another process")
-        write_file(self._path, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
-        if not record.holder or seen is None or seen.record.epoch != record.epoch:
+        data = msgspec.json.format(msgspec.json.encode(record)) + b"\n"
+        if record.holder and seen is not None and seen.record.epoch == record.epoch:
+            # A renewal only.  After a power cut every holder is dead, whatever the file says; and a disk that is busy
+            # for longer than the ttl must not cost the lease.
+            swap_file(self._path, data)
+        else:
+            write_file(self._path, data)
             self._remember(record)
         self._copies = self._find_copies()
         return _version(record)
