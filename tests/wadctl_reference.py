@@ -48,6 +48,7 @@ _MEANINGS: Final = {
     8: "not now: this instance is passive, something cannot be reached, or no answer came in time",
     9: "WhatsApp, its library or a damaged file",
     130: "ended by Ctrl-C",
+    74: "the output cannot be written: the disk is full, or the stream is closed",
     141: "whoever read the output went away",
 }
 

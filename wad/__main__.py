@@ -14,6 +14,7 @@ from wad.config import Loaded, examine, load
 from wad.config.fresh import HINT, is_new, unfit
 from wad.core.errors import BadConfig, WadError
 from wad.ownership import check_owner
+from wad.streams import run as run_command
 
 _ENDS = ("--help", "-h", "--version")
 
@@ -186,7 +187,7 @@ def _as_json(loaded: Loaded) -> str:
 
 def main() -> None:
     """The entry point of the command `wad`."""
-    cli(prog_name="wad")
+    run_command("wad", lambda: cli(prog_name="wad"))
 
 
 if __name__ == "__main__":

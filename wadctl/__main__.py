@@ -1,20 +1,20 @@
 """`wadctl`: the commands, and how they end.
 
 Exit codes: 0 done, 1 declined or an error without a class of its own, 2 usage, 130 Ctrl-C, 141 the reader of our output
-went away; all others are the `exit_code` of `wad.core.errors`.
+went away, 74 the output cannot be written; all others are the `exit_code` of `wad.core.errors`.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any, Final
 
 import click
 
 import wad
 from wad.api.operation import find, operations
-from wad.core.errors import WadError
+from wad.core.errors import BadInput, WadError
+from wad.streams import BROKEN_PIPE, drop_output, run
 from wadctl.auditing import audit_group
 from wadctl.backfilling import backfill_command
 from wadctl.cloudrun import cloud_run_group
@@ -33,7 +33,6 @@ from wadctl.token import token_group
 from wadctl.verifying import verify_command
 
 INTERRUPTED: Final = 130
-BROKEN_PIPE: Final = 141
 
 
 class Root(Group):
@@ -46,16 +45,23 @@ class Root(Group):
         except WadError as error:
             ctx.obj.failed(error)
             raise click.exceptions.Exit(error.exit_code) from error
+        except UnicodeEncodeError as error:
+            failure = _not_text(error)
+            ctx.obj.failed(failure)
+            raise click.exceptions.Exit(failure.exit_code) from error
         except (KeyboardInterrupt, click.exceptions.Abort) as error:
             raise click.exceptions.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:
-            _drop_output()
+            drop_output()
             raise click.exceptions.Exit(BROKEN_PIPE) from error
 
 
-def _drop_output() -> None:
-    """Whoever read our output is gone: let the interpreter flush what is left to nobody."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _not_text(error: UnicodeEncodeError) -> BadInput:
+    """An argument with bytes that are no UTF-8, which Python keeps as halves of characters."""
+    given = str(error.object).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return BadInput(
+        f"{given[:80]!r} is no UTF-8 text", hint="set the terminal to UTF-8, and type it again"
+    )
 
 
 def _start(socket: str | None, timeout: float) -> None:
@@ -219,7 +225,7 @@ _build()
 
 def main() -> None:
     """The entry point."""
-    root.main(prog_name="wadctl")
+    run("wadctl", lambda: root.main(prog_name="wadctl"))
 
 
 if __name__ == "__main__":

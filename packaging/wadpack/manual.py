@@ -146,8 +146,8 @@ look and operate (adduser YOU wad).
 With --json every command prints JSON and nothing else on stdout; a failure prints one document with "ok": false."""
 _STATUS = """\
 0 done, 1 declined, 2 usage, 3 no daemon answers, 4 not found, 5 not possible now, 6 bad configuration, 7 not allowed,
-8 try again later, 9 WhatsApp, its library or a damaged file, 130 ended by Ctrl-C, 141 the reader of the output went
-away."""
+8 try again later, 9 WhatsApp, its library or a damaged file, 74 the output cannot be written, 130 ended by Ctrl-C,
+141 the reader of the output went away."""
 _CONFIGURATION = """\
 TOML. wad needs no configuration to start: every setting has a default. A setting gets its value from the last of these
 that has one: its default, this file, the environment, a systemd credential, the command line.
