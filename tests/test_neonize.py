@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import PATIENT
+from tests.world import PATIENT, until
 from wad.clock import SystemClock
 from wad.core import connection, wire
 from wad.core.errors import EngineFailure, TimedOut
@@ -145,7 +145,9 @@ async def test_an_upload_that_hangs_ends_the_worker(
     """Nothing else ends it; the message has not left."""
     monkeypatch.setattr(neonize, "_UPLOAD_TIMEOUT", 0.05)
     async with a_worker(tmp_path, upload="'hang'") as worker:
-        assert isinstance(await worker.send(BOB, FILE, SECRET, 1), NotSent)
+        fate = await worker.send(BOB, FILE, SECRET, 1)
+        assert isinstance(fate, NotSent)
+        assert fate.died
         assert "upload" in await worker.ended
 
 
@@ -179,6 +181,32 @@ async def test_whose_fault_it_was(tmp_path: Path, act: str, innocent: bool) -> N
         fate = await worker.send(BOB, FILE, SECRET, 1)
         assert isinstance(fate, NotSent)
         assert fate.innocent == innocent
+
+
+@pytest.mark.parametrize("what", ["text", "file"])
+async def test_a_death_over_a_message_is_counted(tmp_path: Path, what: str) -> None:
+    """Of a worker that crashed, and not of one that was gone before."""
+    content = FILE if what == "file" else Text("hello")
+    async with a_worker(tmp_path, send="'die'", upload="'die'") as worker:
+        fate = await worker.send(BOB, content, SECRET, 1)
+        assert isinstance(fate, NotSent)
+        assert fate.died
+        again = await worker.send(BOB, content, SECRET, 1)
+        assert isinstance(again, NotSent)
+        assert not again.died
+
+
+@pytest.mark.parametrize("act", ["'replaced'", "'hang'"])
+async def test_an_end_that_is_nobodys_fault_is_not_counted(tmp_path: Path, act: str) -> None:
+    """The worker said why it ended, or somebody ended it, while it had the message."""
+    async with a_worker(tmp_path, send=act) as worker:
+        sending = asyncio.create_task(worker.send(BOB, Text("hello"), SECRET, 1))
+        await until(lambda: worker._waiting, "the call")
+        if act == "'hang'":
+            await worker.stop(0)
+        fate = await sending
+        assert isinstance(fate, NotSent)
+        assert not fate.died
 
 
 async def test_a_file_is_uploaded_and_then_sent(tmp_path: Path) -> None:

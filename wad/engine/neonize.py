@@ -631,7 +631,7 @@ class NeonizeWorker:
     def _not_sent(self, why: WadError) -> NotSent:
         died = self._died()
         surroundings = self._process.ended.done() or isinstance(why, Unavailable)
-        innocent = not died and (surroundings or fate.is_innocent(str(why)))
+        innocent = surroundings or fate.is_innocent(str(why))
         return NotSent(self.ended.result() if died else str(why), innocent, died)
 
     def _died(self) -> bool:
