@@ -389,6 +389,38 @@ async def test_kill_9_of_the_daemon_in_the_middle_of_an_upload(tmp_path: Path) -
         assert len(system.bob.inbox) == 1
 
 
+async def test_a_file_over_which_the_worker_dies_twice_is_given_up(tmp_path: Path) -> None:
+    """It never left; a restart of the daemon in between does not make it forget, and others are sent."""
+    async with a_system(tmp_path, WAD_ENGINE_RETRY_BASE="0.1") as system:
+        await system.pair()
+        file = await put(system, "document", b"x" * 100_000)
+        dying = on_upload(system, lambda: kill_workers_of(system))
+        entry = await ask(
+            system, "send_file", to=BOB, sha256=file, kind="document", mimetype="text/plain", wait=0
+        )
+        await asyncio.wait_for(dying.wait(), 30)
+        again = on_upload(system, lambda: kill_workers_of(system))
+        await system.daemon.wait_account(
+            "shop", lambda shown: (shown["worker"] or {}).get("restarts"), "another worker"
+        )
+        if not again.is_set():
+            await system.daemon.end()
+            await system.daemon.start()
+        failed = await wait_entry(system, entry["id"], "failed")
+        assert failed["error_code"] == "kills_the_worker"
+        assert (await ask(system, "send", to=BOB, text="hello"))["wa_id"]
+        assert [one.text for one in system.bob.inbox] == ["hello"]
+
+
+def kill_workers_of(system: System) -> None:
+    """Kill -9, at once."""
+    assert system.daemon.process is not None
+    for task in Path(f"/proc/{system.daemon.process.pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            if b"wad.engine.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+
+
 async def test_an_upload_that_fails_is_tried_again(tmp_path: Path) -> None:
     """It costs no attempt: nothing has left before the file lies at WhatsApp."""
     async with a_system(tmp_path) as system:
