@@ -39,7 +39,7 @@ threading.Event().wait()
     ("act", "who"),
     [
         ("link.notice = fail; link.spooled(1)", "thread announce"),
-        ("Permission(1e9, type('Clock', (), {'monotonic': fail})()).watch()", "thread permission"),
+        ("links.time.sleep = fail; Permission(1e12, SystemClock()).watch()", "thread permission"),
         ("receipts.time.sleep = fail; gate = receipts.Gate(fail); gate._news.set()", "thread receipts"),
         ("threading.Thread(target=fail, name='rest').start()", "thread rest"),
         ("ThreadPoolExecutor(1).submit(faults.guarded('an answer', fail))", "an answer"),

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -206,3 +207,11 @@ def test_internal_errors_of_requests_are_a_reason_for_five_minutes() -> None:
     assert health(daemon, "")["reasons"] == ["internal errors in the last five minutes: 1"]
     daemon.clock.now += 301
     assert health(daemon, "")["status"] == "healthy"
+
+
+@pytest.mark.parametrize("code", sorted(set(KINDS) - STATES))
+def test_the_manual_says_what_to_do_about_every_kind(code: str) -> None:
+    """In the words of `wadctl status`."""
+    manual = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    (row,) = [line for line in manual.splitlines() if line.startswith(f"| `{code}`")]
+    assert KINDS[code].hint in row

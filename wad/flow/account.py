@@ -22,7 +22,7 @@ from wad.copies import mark_saved
 from wad.core import connection, ending
 from wad.core.autoreply import AutoReply
 from wad.core.connection import Patience, State, Status, step
-from wad.core.errors import Conflict, Damaged, Unavailable, WadError
+from wad.core.errors import Conflict, Damaged, TimedOut, Unavailable, WadError
 from wad.core.jid import Jid
 from wad.core.masking import masked
 from wad.core.message import Message
@@ -56,6 +56,9 @@ from wad.threads import Threads, cores
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = (
+    3.0  # seconds, beside those that a worker may take or act, until its end must have been seen
+)
 _SPOOL_HANDLES = 8  # the database, its log, the index of that; and room for the worker, without which it is no use
 
 
@@ -317,10 +320,22 @@ class Account:
         await self._at_rest()
 
     async def _at_rest(self) -> None:
-        """Return once no worker runs.  The account's task, which ends it, may be failing: it tries at once."""
+        """Return once no worker runs.  The account's task, which ends it, may be failing: it tries at once.
+
+        A worker that cannot be ended gets no further permission to act, and ends itself.  Raises TimedOut when even
+        that was not seen.
+        """
         if self._loop is not None:
             self._loop.hurry()
-        await self._idle.wait()
+        patience = max(self._around.permit(), self._around.options.stop_timeout) + _PATIENCE
+        try:
+            async with asyncio.timeout(patience):
+                await self._idle.wait()
+        except TimeoutError:
+            raise TimedOut(
+                f"the worker of account {self.id} was not seen to end within {patience:.0f} s",
+                hint="look at the log; `wadctl restart` ends it for sure",
+            ) from None
 
     def _enable(self, enabled: bool) -> None:
         if self.card.enabled != enabled:
@@ -581,7 +596,7 @@ class Account:
 
     def permit(self, seconds: float) -> None:
         """The lease was renewed: the worker may go on."""
-        if self.worker is not None:
+        if self.worker is not None and self.status.worker:
             self.worker.permit(seconds)
 
     def _open_spool(self) -> Spool:
