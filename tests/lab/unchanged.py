@@ -35,8 +35,9 @@ async def look(world: World) -> str:
 
 
 def _is_moving(line: str) -> bool:
-    """Whether a line says something that changes by itself."""
-    return "/.cache/" in line or "/etc/ld.so.cache" in line
+    """Whether a line says something that changes by itself, or is the copy that a tool of the system keeps."""
+    kept = ("/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/ld.so.cache")
+    return "/.cache/" in line or line.endswith(kept)
 
 
 async def forget(world: World) -> None:
