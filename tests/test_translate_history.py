@@ -211,13 +211,13 @@ def test_statuses_are_a_chat_of_their_own() -> None:
 
 def test_what_cannot_be_told_holds_up_nothing() -> None:
     """It is counted, and shown where it is known whose it was."""
-    bad = one(2, messageTimestamp=2**63)
+    bad = one(2, message={"reactionMessage": {"text": "!"}})
     found = history_of(
         chunk({"ID": "nonsense", "messages": [one(1)]}, {"ID": PN, "messages": [bad, one(3)]})
     )
-    shown, unreadable = messages_of(found)
+    unreadable, shown = messages_of(found)
     assert (shown.id, unreadable.id) == ("ID3", "ID2")
-    assert unreadable.content == Content(MessageKind.UNKNOWN, detail=f"{2**63} is no time")
+    assert unreadable.content == Content(MessageKind.UNKNOWN, detail="a reaction without a target")
     assert found.skipped == 2
 
 

@@ -2,7 +2,7 @@
 
 Each translator returns the event, or None where there is nothing to keep (key distribution, app-state and history
 notices, a receipt that the library sent itself).  What they cannot put into words raises Untranslatable, and the caller
-keeps the raw bytes.  Field names: neonize's Neonize.proto.
+keeps the raw bytes.  A message whose time is none has the time 0.  Field names: neonize's Neonize.proto.
 """
 
 from __future__ import annotations
@@ -94,17 +94,15 @@ def undecryptable(event: Any) -> Event | None:
     return _received(event.Info, Content(MessageKind.UNDECRYPTABLE, detail=why))
 
 
-def stand_in(event: Any, reason: str, received_ms: int) -> MessageReceived | None:
+def stand_in(event: Any, reason: str) -> MessageReceived | None:
     """What is shown in the place of a Message that could not be translated; None where it is unclear whose it was."""
-    info = event.Info
     try:
-        at_ms = milliseconds_or_0(info.Timestamp) or received_ms
-        return _received(info, unreadable(reason), at_ms)
+        return _received(event.Info, unreadable(reason))
     except Untranslatable:
         return None
 
 
-def _received(info: Any, content: Content, at_ms: int | None = None) -> MessageReceived:
+def _received(info: Any, content: Content) -> MessageReceived:
     source = info.MessageSource
     chat, chat_alt = _chat(source)
     sender, sender_alt = jid(source.Sender, "sender"), jid_or_none(source.SenderAlt)
@@ -115,7 +113,7 @@ def _received(info: Any, content: Content, at_ms: int | None = None) -> MessageR
         id=ident(info, "ID", "a message"),
         chat=chat,
         sender=sender,
-        at_ms=milliseconds(info.Timestamp) if at_ms is None else at_ms,
+        at_ms=milliseconds_or_0(info.Timestamp),
         content=content,
         from_me=source.IsFromMe,
         chat_alt=chat_alt,
@@ -191,7 +189,7 @@ def _call(meta: Any, call: Call, detail: str = "") -> MessageReceived:
         id=ident(meta, "callID", "a call"),
         chat=caller,
         sender=caller,
-        at_ms=milliseconds(meta.timestamp),
+        at_ms=milliseconds_or_0(meta.timestamp),
         content=Content(MessageKind.CALL, call=call, detail=detail),
         sender_alt=jid_or_none(meta.callCreatorAlt),
     )

@@ -31,7 +31,6 @@ from wad.engine.translate_base import (
     address,
     ident,
     ident_or_none,
-    milliseconds,
     milliseconds_or_0,
     shown,
 )
@@ -219,7 +218,7 @@ def _message(item: Any, chat: Jid, alt: Jid | None) -> Iterator[Told]:
         id=ident(key, "ID", "a message"),
         chat=chat,
         sender=sender,
-        at_ms=milliseconds(item.messageTimestamp),
+        at_ms=milliseconds_or_0(item.messageTimestamp),
         content=found,
         from_me=key.fromMe,
         chat_alt=alt,

@@ -14,8 +14,10 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from wad.core.errors import InvalidData
-from wad.core.event import Event, read_back
+from wad.core.event import Event, MessageReceived, read_back
 from wad.core.text import cut, is_ident, mended
 from wad.engine.library import event_class, parse
 from wad.engine.lines import AWAITED, HISTORY, announced, message, receipt_of
@@ -114,7 +116,15 @@ def _event_rows(
     if event is None:
         heard = name == "Message" and wa_id and not found.Info.MessageSource.IsFromMe
         return (Arrival(0, HEARD, wa_id),) if heard else ()
-    return (Arrival(received_ms, name.lower(), wa_id, raw, read_back(event)),)
+    data = read_back(_dated(event, received_ms))
+    return (Arrival(received_ms, name.lower(), wa_id, raw, data),)
+
+
+def _dated(event: Event, received_ms: int) -> Event:
+    """The event; a message whose time is none came now, so that it is seen: no id is made of a time."""
+    if isinstance(event, MessageReceived) and event.at_ms == 0:
+        return replace(event, at_ms=received_ms)
+    return event
 
 
 def _refused_rows(
@@ -124,8 +134,8 @@ def _refused_rows(
     if name not in _ENVELOPED:
         return (row,)
     try:
-        shown = stand_in(found, row.reason, received_ms)
-        event = None if shown is None else read_back(shown)
+        shown = stand_in(found, row.reason)
+        event = None if shown is None else read_back(_dated(shown, received_ms))
     except Exception as error:  # the raw event is kept in any case
         _words(name, error)
         event = None
