@@ -28,6 +28,7 @@ from typing import Final
 import msgspec
 
 from wad.core.errors import BadConfig
+from wad.core.untrusted import LATEST_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,9 @@ LONGEST_TTL: Final = 86_400.0
 """Seconds: a record that claims to hold the lease for longer without a renewal is a mistake."""
 
 
+_LONGEST_TEXT: Final = 2000  # characters
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What the record keeper stores.  `holder` empty: free.  Times for people only, ms since 1970.
 
@@ -73,7 +77,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 def is_sound(record: Record) -> bool:
     """Whether a record that somebody else may have written says something that a holder can mean."""
     longest_ttl = LONGEST_TTL if record.holder else math.inf
-    return 0 <= record.ttl <= longest_ttl and 0 <= record.epoch <= NEWEST_EPOCH  # nor is it NaN
+    texts = (record.holder, record.nonce, record.previous, record.reason)
+    return (
+        0 <= record.ttl <= longest_ttl  # nor is it NaN
+        and 0 <= record.epoch <= NEWEST_EPOCH
+        and all(0 <= ms < LATEST_MS for ms in (record.acquired_ms, record.renewed_ms))
+        and all(len(text) <= _LONGEST_TEXT for text in texts)
+    )
 
 
 class Tenure(msgspec.Struct, frozen=True, kw_only=True):
