@@ -175,6 +175,15 @@ async def test_odd_entries_hold_up_nobody(access: Access, tmp_path: Path, consol
         assert "quarantine" in {problem.code for problem in store.problems()}
 
 
+async def test_what_another_program_left_is_told_at_once(access: Access, tmp_path: Path) -> None:
+    """A claim that nobody settled: the app reads that its fate is uncertain, without anything else happening."""
+    foreign = Value(reference_value=_FAR)
+    await write(access, "outbox/left", entry(status=text("processing"), createdByRef=foreign))
+    async with reigning(access, tmp_path), asyncio.timeout(60):
+        while (await fields_of(access, "outbox/left"))["status"] != "uncertain":
+            await asyncio.sleep(0.1)
+
+
 async def test_an_entry_is_retried_once_it_is_mended(
     access: Access, tmp_path: Path, console: Console
 ) -> None:

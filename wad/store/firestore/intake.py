@@ -55,7 +55,8 @@ class Intake:
     """Runs while an epoch lasts.  `on_queued` is called with the account of each entry that is news.
 
     `late`: a document that other machines touch when they have told facts late; `on_late` is then called.
-    `refence`: makes the fence of the epoch anew where Firestore has lost it; raises Fenced when the epoch is over.
+    `on_change` is called when there is something to tell of what was taken.
+    `refence` makes the fence of the epoch anew where Firestore has lost it; raises Fenced when the epoch is over.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Intake:
         on_queued: Callable[[str], None],
         on_late: Callable[[], None],
         refence: Callable[[int], Awaitable[None]],
+        on_change: Callable[[], None],
         again: float = AGAIN,
     ) -> None:
         self._firestore = firestore
@@ -77,6 +79,7 @@ class Intake:
         self._on_queued = on_queued
         self._on_late = on_late
         self._refence = refence
+        self._on_change = on_change
         self._again = again
         self._heard: datetime | None = None
         self._loop = asyncio.get_running_loop()
@@ -154,6 +157,7 @@ class Intake:
             found = await self._arrived.get()
             loop.turn()
             await self._take([one for one in found if one.exists], loop, epoch)
+            loop.progress()
 
     async def _take(self, found: Sequence[Snapshot], loop: Loop, epoch: int) -> None:
         """In the order of queuing.  What fails for a reason of its own holds up nothing else."""
@@ -181,6 +185,7 @@ class Intake:
             return
         news = await self._replica.take_entry(entry, snapshot.fields)
         await self._replica.release([snapshot.path])
+        self._on_change()
         if news:
             self._on_queued(entry.account)
 
@@ -253,6 +258,7 @@ class Intake:
                 continue
             failed = await self._replica.take_told([Queued(snapshot, entry)])
             await self._replica.set_aside([aside_of(*one) for one in failed])
+            self._on_change()
 
 
 def _refusals(snapshot: Snapshot, why: str) -> Iterator[Callable[[Client], list[Write]]]:

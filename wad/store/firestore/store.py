@@ -280,6 +280,7 @@ class FirestoreStore(Replica):
             on_queued=on_queued,
             on_late=self._look.set,
             refence=self._ensure_fence,
+            on_change=self._teller.wake,
         )
         tasks = [
             asyncio.create_task(intake.run(self._loops, epoch), name="intake"),

@@ -1,0 +1,100 @@
+"""Firestore emptied, restored or scribbled on under the holder: one reign more, and no epoch comes twice."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import pytest
+
+from tests.firestore.stores import Console
+from tests.firestore.test_lease import PATH, a_leader, a_record, take
+from tests.firestore.test_quarantine import write
+from tests.firestore.values import Value
+from tests.test_leader import Reigns, running
+from tests.world import until
+from wad.core import lease
+from wad.store.firestore.access import Access
+
+pytestmark = pytest.mark.timeout(180)
+
+POINTER: Final = f"{PATH}/wad/epoch"
+OLD: Final = 7
+"""Epochs that were before the reign under which it happens."""
+
+Harm = Callable[[Console, Access], Awaitable[None]]
+
+
+async def _all(console: Console, access: Access) -> None:
+    for collection in ("fences", "history"):
+        for ident in await console.all(f"{PATH}/{collection}"):
+            await console.delete(f"{PATH}/{collection}/{ident}")
+    await console.delete(POINTER)
+    await console.delete(PATH)
+
+
+async def _lease(console: Console, access: Access) -> None:
+    await console.delete(PATH)
+
+
+async def _backup(console: Console, access: Access) -> None:
+    """The pointer and the fences of an older epoch."""
+    await _all(console, access)
+    await console.set(POINTER, {"epoch": 2})
+    for shard in range(8):
+        await console.set(f"{PATH}/fences/2.{shard}", {"account": ""})
+
+
+def _pointer(value: object) -> Harm:
+    async def harm(console: Console, access: Access) -> None:
+        await console.set(POINTER, {"epoch": value})
+        await console.delete(PATH)
+
+    return harm
+
+
+async def _reference(console: Console, access: Access) -> None:
+    """In a document that was made anew by an import."""
+    foreign = Value(reference_value="projects/other/databases/(default)/documents/a/b")
+    await write(access, PATH, {"by": foreign})
+
+
+HARMS: Final[dict[str, Harm]] = {
+    "everything is gone": _all,
+    "the lease is gone": _lease,
+    "an older backup": _backup,
+    "a reference": _reference,
+    "a text for the epoch": _pointer("seven"),
+    "nothing for the epoch": _pointer(None),
+    "half an epoch": _pointer(1.5),
+    "an epoch below zero": _pointer(-3),
+    "an epoch that is no more": _pointer((1 << 63) - 1),
+    "no number": _pointer(float("nan")),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+async def test_one_reign_more_and_no_epoch_twice(access: Access, harm: Harm) -> None:
+    """The leader that finds it takes the next epoch, whatever Firestore remembers."""
+    console, reigns = Console(access), Reigns()
+    async with a_record(access) as record:
+        await take(record, "before", OLD)
+        await record.write(*await _freed(record))
+    async with a_leader(access, "one") as leader, running(leader, reigns) as task:
+        await until(lambda: reigns.acting, "the first reign")
+        first = reigns.epochs[0]
+        await harm(console, access)
+        await until(lambda: len(reigns.epochs) == 2 and reigns.acting, "the second reign", 60)
+        assert not task.done()
+        assert reigns.epochs == [first, first + 1]
+        assert (await console.there(POINTER))["epoch"] == first + 1
+        fences = await console.all(f"{PATH}/fences")
+        assert {name.partition(".")[0] for name in fences} == {str(first + 1)}
+    console.close()
+
+
+async def _freed(record: Any) -> tuple[Any, str]:
+    seen = await record.read()
+    assert seen is not None
+    assert seen.version is not None
+    return lease.released(seen.record, 1, "done"), seen.version
