@@ -78,16 +78,21 @@ def test_a_line_without_end_is_cut() -> None:
     taken.feed(b"x\nnext\n")
     assert [len(line) for line in lines] == [4096, 4]
     assert lines[1] == "next"
+    assert taken.cut_off == 95_001
+    assert "92 kB of long lines" in taken.flood
 
 
-WILD = "import os\nwhile True: os.write(1, b'y\\n' * 30_000)"
-
-
-async def test_a_worker_that_only_writes_holds_nothing_up() -> None:
+@pytest.mark.parametrize("words", ["b'y\\n' * 30_000", "b'y' * 30_000"], ids=["lines", "one line"])
+async def test_a_worker_that_only_writes_holds_nothing_up(words: str) -> None:
     """The loop turns while it floods, and it can be ended."""
     lines: list[str] = []
     ours, theirs = socket.socketpair()
-    process = Process.start([sys.executable, "-c", WILD], {}, theirs, lines.append)
+    process = Process.start(
+        [sys.executable, "-c", f"import os\nwhile True: os.write(1, {words})"],
+        {},
+        theirs,
+        lines.append,
+    )
     async with asyncio.timeout(60):
         while not process.output.flood:
             await asyncio.sleep(0.01)

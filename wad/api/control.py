@@ -29,7 +29,7 @@ from wad.core.wire import HELLO, Response, encode
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS: Final = 256
-_LARGE: Final = 32 << 20  # bytes that large frames of all clients take at once
+_LARGE: Final = 64 << 20  # bytes that large frames of all clients take at once
 _UNREAD: Final = 64 << 20  # bytes of answers that wait for all clients
 _BUFFER: Final = 64 << 10  # bytes that asyncio reads ahead on a connection
 _TRIES: Final = 25  # looks for a place until a client is refused

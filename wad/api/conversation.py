@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 MAX_REQUESTS: Final = 64
 """In flight on one connection."""
-HELLO_WITHIN: Final = 10.0
+HELLO_WITHIN: Final = 5.0
 """Seconds in which a client says HELLO."""
-FRAME_WITHIN: Final = 60.0
+FRAME_WITHIN: Final = 10.0
 """Seconds from a frame's first byte to its last."""
 SMALL: Final = 64 << 10
 """Bytes of a frame for which every client has room; larger ones wait for room in the budget of all."""

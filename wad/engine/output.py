@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _TAIL: Final = 20  # lines of its last words that are kept
 _LONGEST: Final = 4096  # bytes of a line that are kept
-_CHUNK: Final = 1 << 16
+_CHUNK: Final = 16 << 10
 _BURST: Final = 2000  # lines: the stacks of a crashed Go program are about as many
 _PER_SECOND: Final = 50.0
 _SLOWLY: Final = 256 << 10  # bytes a second that are read of a flood
@@ -45,16 +45,18 @@ class Output:
         """The head of Go's report."""
         self.dropped = 0
         """Lines that were not handed on."""
+        self.cut_off = 0
+        """Bytes of lines that were too long."""
         self._dropped_at: float | None = None
         self._told_at: float | None = None
-        self._told = 0
 
     @property
     def flood(self) -> str:
         """How much was dropped because there was too much of it; empty when nothing was in the last minute."""
         if self._dropped_at is None or self._clock.monotonic() - self._dropped_at > _RECENT:
             return ""
-        return f"the worker floods its output: {self.dropped} lines were dropped"
+        cut = f" and {self.cut_off >> 10} kB of long lines" if self.cut_off else ""
+        return f"the worker floods its output: {self.dropped} lines{cut} were dropped"
 
     async def read(self, pipe: IO[bytes]) -> None:
         """Until whoever writes has closed it."""
@@ -64,9 +66,9 @@ class Output:
         )
         try:
             while data := await reader.read(_CHUNK):
-                dropped = self.dropped
+                dropped = self.dropped + self.cut_off
                 self.feed(data)
-                flooded = self.dropped > dropped
+                flooded = self.dropped + self.cut_off > dropped
                 await asyncio.sleep(len(data) / _SLOWLY if flooded else 0)
             self.end()
         finally:
@@ -76,11 +78,14 @@ class Output:
         """Bytes that came."""
         *lines, rest = data.split(b"\n")
         if lines:
-            lines[0] = b"" if self._cut else self._partial + lines[0]
             if self._cut:
-                del lines[0]
+                self._lose(len(lines.pop(0)))
+            else:
+                lines[0] = self._partial + lines[0]
             self._partial, self._cut = b"", False
-        if not self._cut:
+        if self._cut:
+            self._lose(len(rest))
+        else:
             self._partial += rest
             if len(self._partial) > _LONGEST:
                 lines.append(self._partial)
@@ -108,6 +113,13 @@ class Output:
         if len(self.crash) < _TAIL and (self.crash or starts):
             self.crash.append(text)
 
+    def _lose(self, size: int) -> None:
+        """Bytes of a line whose beginning was handed on."""
+        if size:
+            self.cut_off += size
+            self._dropped_at = self._clock.monotonic()
+            self._tell(self._dropped_at)
+
     def _drop(self, lines: list[bytes], now: float) -> None:
         self.dropped += len(lines)
         self._dropped_at = now
@@ -120,13 +132,13 @@ class Output:
         elif len(self.crash) < _TAIL:
             self.crash += map(_text, lines[: _TAIL - len(self.crash)])
         self.tail.extend(map(_text, lines[-_TAIL:]))
+        self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        """Once a minute."""
         if self._told_at is None or now - self._told_at > _RECENT:
-            since = self.dropped - self._told
-            self._told_at, self._told = now, self.dropped
-            log.warning(
-                "the worker floods its output: %d lines of it were dropped", since,
-                extra={"account": self._account},
-            )  # fmt: skip
+            self._told_at = now
+            log.warning("%s", self.flood, extra={"account": self._account})
 
 
 def _text(line: bytes) -> str:
