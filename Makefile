@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup test check demo chaos bench docs lock deb apt-repo emulator lab newcomer clean
+.PHONY: help setup test check demo chaos fuzz bench docs lock deb apt-repo emulator lab newcomer clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,10 @@ demo: setup ## the main job, shown: pair, receive, store, answer (ONCE=1 ends by
 chaos: setup ## kill -9, full disk, cut network at random: nothing is lost or doubled (N=25 SEED=n KIND=a,b APART=1 LEASE=1)
 	$(BIN)/python -m tests.chaos --runs $(or $(N),25) $(if $(SEED),--seed $(SEED)) $(if $(KIND),--kind $(KIND)) \
 	    $(if $(APART),--apart) $(if $(LEASE),--lease)
+
+fuzz: setup ## inputs that nobody thought of, for every road in; N over all targets (N=20000 SEED=n TARGET=a,b)
+	$(BIN)/python -m tests.fuzz --inputs $(or $(N),20000) --jobs $(or $(FUZZ_JOBS),2) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET))
 
 bench: setup ## figures as JSON lines (ONLY=NAME for one)
 	packaging/tools.sh wrk

@@ -1,0 +1,5 @@
+"""Inputs that nobody thought of, for every road by which something from outside comes in.
+
+A target takes bytes, or a value that hypothesis draws, and raises only what its documentation names.  `make fuzz N=...`
+runs all of them, guided by coverage where atheris can be installed; `test_fuzz.py` runs each for a moment in the suite.
+"""
