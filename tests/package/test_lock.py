@@ -21,9 +21,6 @@ def plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-LOCKED = {plain(pin.name): pin for pin in PINS}
-
-
 def declared(section: str, key: str) -> list[Requirement]:
     """What setup.cfg asks for."""
     config = configparser.ConfigParser()
@@ -61,7 +58,8 @@ def needed() -> set[str]:
 )
 def test_what_setup_cfg_asks_for_is_locked(wanted: Requirement) -> None:
     """After a change of setup.cfg: `make lock`."""
-    assert wanted.specifier.contains(LOCKED[plain(wanted.name)].version)
+    pins = [pin for pin in PINS if plain(pin.name) == plain(wanted.name)]  # one for each marker
+    assert any(wanted.specifier.contains(pin.version) for pin in pins)
 
 
 def test_every_file_is_hashed() -> None:
