@@ -156,7 +156,7 @@ def _orders() -> st.SearchStrategy[tuple[Operation, Any]]:
     return st.sampled_from(known).flatmap(order)
 
 
-@target(weight=12, values=_orders())
+@target(weight=4, values=_orders())
 def requests(directory: Path) -> Iterator[Callable[[tuple[Operation, Any]], None]]:
     """Any operation with any parameters gives a reply that crosses the socket, or a typed error."""
 
@@ -222,7 +222,7 @@ def _http_seeds() -> Sequence[bytes]:
     ]
 
 
-@target(weight=12, seeds=_http_seeds)
+@target(weight=6, seeds=_http_seeds)
 def http(directory: Path) -> Iterator[Callable[[bytes], None]]:
     """Any bytes on the port are answered or hung up on, and are never a fault of ours."""
 

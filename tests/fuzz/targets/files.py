@@ -34,7 +34,7 @@ _TOML: Final = (
 )
 
 
-@target(weight=20, seeds=lambda: _TOML)
+@target(weight=6, seeds=lambda: _TOML)
 def configuration_files(directory: Path) -> Iterator[Callable[[bytes], None]]:
     """Any file is read, or every problem is named."""
     file = directory / "wad.toml"
@@ -60,7 +60,7 @@ _ENVIRONMENT: Final = st.dictionaries(
 )
 
 
-@target(weight=15, values=_ENVIRONMENT)
+@target(weight=3, values=_ENVIRONMENT)
 def environments(directory: Path) -> Iterator[Callable[[dict[str, str]], None]]:
     """Any environment is taken, or every problem is named."""
 
@@ -78,7 +78,7 @@ def _changes() -> Sequence[bytes]:
     return [msgspec.msgpack.encode(ours), msgspec.msgpack.encode(theirs)]
 
 
-@target(weight=60, seeds=_changes)
+@target(weight=50, seeds=_changes)
 def undo_files(directory: Path) -> Iterator[Callable[[bytes], None]]:
     """What `wadctl audit repair --undo` is given."""
     file = directory / "undo"
@@ -110,7 +110,7 @@ def _state() -> Sequence[bytes]:
     ]
 
 
-@target(weight=30, seeds=_state)
+@target(weight=10, seeds=_state)
 def state_files(directory: Path) -> Iterator[Callable[[bytes], None]]:
     """The lease's record and history, an account's card, the predecessor's note."""
     home = Home(directory / "acc-1")
@@ -188,7 +188,7 @@ def _changed(draw: st.DrawFn, data: bytes) -> bytes:
     return msgspec.json.encode(document)
 
 
-@target(weight=15, values=_sessions())
+@target(weight=3, values=_sessions())
 def baileys_files(_directory: Path) -> Iterator[Callable[[dict[str, bytes]], None]]:
     """Any directory of files becomes a session, or the file is named that cannot be read."""
 

@@ -56,7 +56,7 @@ _ADDRESSES: Final = (
 )
 
 
-@target(weight=60, seeds=lambda: _ADDRESSES)
+@target(weight=70, seeds=lambda: _ADDRESSES)
 def addresses(_directory: Path) -> Iterator[Callable[[bytes], None]]:
     """An address that is taken is written and read back as the same."""
 
@@ -103,7 +103,7 @@ _LINES: Final = (
 )
 
 
-@target(weight=60, seeds=lambda: _LINES)
+@target(weight=70, seeds=lambda: _LINES)
 def log_lines(_directory: Path) -> Iterator[Callable[[bytes], None]]:
     """The library's log, which holds what strangers sent; and what our own log and a terminal show."""
 

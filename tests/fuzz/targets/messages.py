@@ -1,0 +1,101 @@
+"""What the library hands over: any bytes of any event, up to what the daemon makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgpack
+import msgspec
+from hypothesis import strategies as st
+
+from tests.fuzz.target import target
+from tests.library_events import GROUP, LID, PN, an_event
+from tests.protobufs import Message, pb
+from tests.random_protobufs import field, wire_bytes
+from wad.api.message_view import message_view
+from wad.core import event
+from wad.core.change import PutAlias, PutMessage
+from wad.core.plan import plan
+from wad.engine.translate import TRANSLATORS
+from wad.engine.translation import translated
+from wad.store.fields import message_fields
+from wadctl.conversation import line
+
+_NAMES: Final = tuple(sorted(TRANSLATORS))
+_BODY: Final = pb.Message.DESCRIPTOR.fields_by_name["Message"].number
+_NOW: Final = 1_769_000_000_000  # ms
+
+
+def _vote(_raw: bytes) -> tuple[bytes, ...]:
+    return (b"\xff" * 32,)
+
+
+def _attempt(name: str, raw: bytes) -> None:
+    """Nothing is raised, nothing is lost: what is not translated is kept as it came; what is shown can be shown."""
+    aliases: dict[str, str] = {}
+    for row in translated(name, raw, _vote, _NOW).rows:
+        if row.event is None:
+            assert row.raw or row.kind == "heard" or not raw
+            continue
+        for change in plan("acc-1", event.decode(row.event), aliases, _NOW * 1000):
+            if isinstance(change, PutAlias):
+                aliases[change.lid] = change.pn
+            if isinstance(change, PutMessage):
+                message_fields(change.message)
+                view = msgspec.to_builtins(message_view(change.message))
+                msgpack.packb(view)
+                msgspec.json.encode(view)
+                line(view).encode()
+
+
+@st.composite
+def _events(draw: st.DrawFn) -> tuple[str, bytes]:
+    name = draw(st.sampled_from(_NAMES))
+    if name == "Message" and draw(st.booleans()):
+        # Around a random inside everything is in order, so that all of it is read.
+        around = an_event(Message(), chat=draw(st.sampled_from([LID, PN, GROUP])))
+        raw = around.SerializePartialToString()
+        # Parsers merge a field that comes twice.
+        return name, raw + field(_BODY, draw(wire_bytes(Message, depth=4)))
+    return name, draw(wire_bytes(getattr(pb, name), always=("Message", "Data")))
+
+
+@target(weight=3, values=_events())
+def events(_directory: Path) -> Iterator[Callable[[tuple[str, bytes]], None]]:
+    """Events of every kind, drawn from their descriptions."""
+    yield lambda drawn: _attempt(*drawn)
+
+
+def _seeds() -> Sequence[bytes]:
+    bodies = [
+        Message(conversation="hello"),
+        Message(
+            extendedTextMessage={
+                "text": "hello",
+                "contextInfo": {"stanzaID": "3EB1", "participant": PN},
+            }
+        ),
+        Message(
+            imageMessage={"caption": "a picture", "mimetype": "image/png", "directPath": "/v/x"}
+        ),
+        Message(reactionMessage={"text": "+", "key": {"ID": "3EB1", "remoteJID": PN}}),
+        Message(
+            pollCreationMessage={"name": "q", "options": [{"optionName": "a"}, {"optionName": "b"}]}
+        ),
+    ]
+    return [
+        bytes([_NAMES.index("Message")]) + an_event(body).SerializeToString() for body in bodies
+    ]
+
+
+@target(weight=70, seeds=_seeds)
+def event_bytes(_directory: Path) -> Iterator[Callable[[bytes], None]]:
+    """Events that are damaged anywhere; the first byte says of which kind they are."""
+
+    def attempt(data: bytes) -> None:
+        if data:
+            _attempt(_NAMES[data[0] % len(_NAMES)], data[1:])
+
+    yield attempt
