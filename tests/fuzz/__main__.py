@@ -7,13 +7,12 @@ import importlib.util
 import random
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
-from tests.fuzz.running import Outcome, replay, run
+from tests.fuzz.running import Outcome, replay, run, scratch
 from tests.fuzz.target import Target, targets
 
 _KEPT = Path("build/fuzz")
@@ -68,7 +67,7 @@ def _chosen(names: str) -> list[Target]:
 
 
 def _guided(target: Target, inputs: int, seed: int) -> Outcome:
-    with tempfile.TemporaryDirectory() as directory:
+    with scratch() as directory:
         argv = [
             sys.executable,
             "-m",

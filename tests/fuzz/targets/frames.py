@@ -12,8 +12,8 @@ from tests.firebase import ISSUER, PROJECT, Signer, user_claims
 from tests.fuzz.target import target
 from wad.core import idtoken, jid, wire
 from wad.core.errors import BadInput
+from wad.core.masking import scrubbed
 from wad.engine.lines import meaning
-from wad.log import scrubbed
 from wadctl.screen import plain
 
 
