@@ -45,7 +45,17 @@ class Session:
         if self.json:
             self.document(reply)
         else:
-            click.echo(render(name, self.screen, reply), color=self.screen.colour)
+            click.echo(self._rendered(name, reply), color=self.screen.colour)
+
+    def _rendered(self, name: str, reply: Any) -> str:
+        """Raises WadError where the daemon answers what this wadctl does not know how to show."""
+        try:
+            return render(name, self.screen, reply)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise WadError(
+                f"the daemon's answer cannot be shown ({type(error).__name__}: {error})",
+                hint="with --json it is printed as it is; `wadctl version` says whether both are of one package",
+            ) from error
 
     def document(self, document: Any) -> None:
         """One JSON document on one line."""
