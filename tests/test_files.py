@@ -8,12 +8,13 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from wad.core.errors import StateUnwritable
-from wad.files import write_file
+from wad.files import swap_file, write_file
 
 _WRITER = """
 import sys
@@ -50,6 +51,24 @@ def test_writing_syncs_file_and_directory(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "fsync", lambda fd: done.append(os.readlink(f"/proc/self/fd/{fd}")))
     write_file(tmp_path / "file", b"x")
     assert done == [str(tmp_path / "file.new"), str(tmp_path)]
+
+
+@pytest.mark.parametrize("write", [write_file, swap_file])
+def test_what_lies_at_the_new_name_is_not_written_into(
+    tmp_path: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    """Neither a link is followed, nor does a pipe hold the writer up; a directory is named."""
+    other = tmp_path / "other"
+    other.write_text("another's")
+    (tmp_path / "file.new").symlink_to(other)
+    write(tmp_path / "file", b"first")
+    os.mkfifo(tmp_path / "file.new")
+    write(tmp_path / "file", b"second")
+    assert (tmp_path / "file").read_text() == "second"
+    assert other.read_text() == "another's"
+    (tmp_path / "file.new").mkdir()
+    with pytest.raises(StateUnwritable, match="directory"):
+        write(tmp_path / "file", b"third")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from wad.copies import copies
 from wad.core.errors import (
     AnotherDaemon,
     BadInput,
@@ -93,6 +94,26 @@ def test_a_damaged_card_is_kept_beside_the_new_one(homes: Homes) -> None:
     assert home.card() == CARD
     kept = sorted(path.read_text() for path in home.path.glob("account.json.damaged*"))
     assert kept == ["half a ca0", "half a ca1"]
+
+
+@pytest.mark.parametrize("kind", ["half", "directory", "pipe", "circle"])
+def test_a_damaged_card_is_set_aside_when_the_account_is_opened(homes: Homes, kind: str) -> None:
+    """An operator sees the copy, whoever would have written the card next."""
+    home = homes.create(CARD)
+    file = home.path / "account.json"
+    file.unlink()
+    match kind:
+        case "half":
+            file.write_text('{"id": "acc-1')
+        case "directory":
+            file.mkdir()
+        case "pipe":
+            os.mkfifo(file)
+        case "circle":
+            file.symlink_to(file.name)
+    assert home.mended_card() == home.mended_card() == AccountCard(id="acc-1", name="acc-1")
+    assert [copy.path.name for copy in copies(home.path)] == ["account.json.damaged"]
+    assert file.is_file()
 
 
 def test_a_name_that_deceives_is_escaped(homes: Homes) -> None:

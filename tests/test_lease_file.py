@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,40 @@ async def test_a_record_that_cannot_be_read_is_set_aside(tmp_path: Path, name: s
     seen = await lease.read()
     assert seen is not None
     assert seen.record.epoch == 8
+
+
+NO_FILES: dict[str, Callable[[Path], None]] = {
+    "a directory": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "links in a circle": lambda path: path.symlink_to(path.name),
+    "an endless device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to nowhere": lambda path: path.symlink_to("/nonexistent/lease.json"),
+}
+
+
+@pytest.mark.parametrize("file", ["lease.json", "lease-history.jsonl"])
+@pytest.mark.parametrize("name", NO_FILES)
+async def test_what_is_no_file_holds_nobody_up(tmp_path: Path, name: str, file: str) -> None:
+    """It makes way, and the lease is taken."""
+    NO_FILES[name](tmp_path / file)
+    lease = a_lease(tmp_path)
+    assert await lease.read() is None
+    await lease.write(GOOD, None)
+    seen = await lease.read()
+    assert seen is not None
+    assert seen.record == GOOD
+    assert [tenure.epoch for tenure in await lease.history(5)] == [4]
+
+
+async def test_copies_that_are_no_files_are_capped_too(tmp_path: Path) -> None:
+    """A directory goes with what is in it."""
+    for number in range(7):
+        lease = a_lease(tmp_path)
+        lease._clock = FakeClock(wall=number * 1000)
+        (tmp_path / "lease.json").mkdir()
+        (tmp_path / "lease.json" / "file").touch()
+        assert await lease.read() is None
+    assert len(damaged_copies(tmp_path / "lease.json")) == 5
 
 
 @given(st.binary(max_size=300))

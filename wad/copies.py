@@ -7,6 +7,7 @@ never removed by it, nor anything else that is nowhere else.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -50,8 +51,8 @@ def copies(directory: Path) -> list[Copy]:
 
 
 def _copy(path: Path) -> Copy:
-    parts = [part.stat() for part in _parts(path) if part.exists()]
-    since_ms = int(path.stat().st_ctime * 1000)
+    parts = [part.lstat() for part in _parts(path) if os.path.lexists(part)]
+    since_ms = int(path.lstat().st_ctime * 1000)
     return Copy(path, since_ms, sum(part.st_size for part in parts), _mark(path).exists())
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
+import shutil
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +14,19 @@ from wad.core.errors import Conflict, InvalidData, StateUnwritable
 
 _DAMAGED: Final = ".damaged-"
 _COPIES: Final = 5  # of one damaged file
+_NO_FILE: Final = (
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+)  # a directory, links in a circle, a socket
 
 
 def write_file(file: Path, data: bytes) -> None:
     """Replace a private file (mode 0600) by rename, synced before and after.  Raises StateUnwritable."""
     temporary = file.with_name(file.name + ".new")
     try:
-        write_synced(temporary, data)
+        temporary.unlink(missing_ok=True)  # a link there would lead elsewhere, a pipe hold us up
+        write_synced(temporary, data, os.O_EXCL)
         temporary.replace(file)
         sync_directory(file.parent)
     except OSError as error:
@@ -31,7 +40,8 @@ def swap_file(file: Path, data: bytes) -> None:
     """
     temporary = file.with_name(file.name + ".new")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        temporary.unlink(missing_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as stream:
             stream.write(data)
         temporary.replace(file)
@@ -51,12 +61,24 @@ def create_file(file: Path, data: bytes) -> None:
 
 
 def read_file(file: Path, most: int) -> bytes:
-    """A whole file of at most so many bytes.  Raises OSError, InvalidData where it is larger."""
-    with file.open("rb") as stream:
-        data = stream.read(most + 1)
+    """A whole file of at most so many bytes.  Raises OSError, InvalidData where it is larger, or no file at all."""
+    try:
+        with open(file, "rb", opener=_without_waiting) as stream:
+            if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+                raise InvalidData(f"{file} is no file, but a pipe")
+            data = stream.read(most + 1)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise InvalidData(f"{file} is no file: {error.strerror}") from error
+        raise
     if len(data) > most:
         raise InvalidData(f"{file} is larger than {most} bytes")
     return data
+
+
+def _without_waiting(file: str, flags: int) -> int:
+    """A pipe that nobody writes to would hold up whoever opens it, for ever."""
+    return os.open(file, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def set_aside(file: Path, stamp: str) -> Path:
@@ -68,11 +90,18 @@ def set_aside(file: Path, stamp: str) -> Path:
     try:
         file.replace(aside)
         for old in damaged_copies(file)[:-_COPIES]:
-            old.unlink()
+            _remove(old)
         sync_directory(file.parent)
     except OSError as error:
         raise unwritable(file, error) from error
     return aside
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def damaged_copies(file: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ from wad.core.jid import Jid, account_id, phone_digits
 from wad.core.names import shown_name
 from wad.core.past import Backfill
 from wad.files import give_to_owner, read_file, sync_directory, unwritable, write_file, write_synced
+
+log = logging.getLogger(__name__)
 
 _CARD: Final = "account.json"
 _LARGEST_CARD: Final = 1 << 20  # bytes; an auto-reply is the largest part of it
@@ -97,11 +100,22 @@ class Home:
         """Who it is; a card that is missing or damaged is made anew, since the session is what counts."""
         return _card(self._card_file, self.id)
 
+    def mended_card(self) -> AccountCard:
+        """The same for who may write here: a damaged card is set aside now, so that an operator sees that it was."""
+        card = self.card()
+        if os.path.lexists(self._card_file) and _read_card(self._card_file) is None:
+            log.error("%s cannot be read: see the account's name and phone", self._card_file)
+            try:
+                self.write_card(card)
+            except StateUnwritable as error:
+                log.warning("it stays where it is: %s", error)
+        return card
+
     def write_card(self, card: AccountCard) -> None:
         """Replace the card, whole or not at all; a damaged one is kept beside it.  Raises StateUnwritable."""
         text = msgspec.json.format(msgspec.json.encode(_named(card, self.id))) + b"\n"
         try:
-            if self._card_file.exists() and _read_card(self._card_file) is None:
+            if os.path.lexists(self._card_file) and _read_card(self._card_file) is None:
                 self._card_file.rename(_unused(self._card_file.with_suffix(".json.damaged")))
         except OSError as error:
             raise unwritable(self._card_file, error) from error

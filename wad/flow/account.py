@@ -104,7 +104,7 @@ class Account:
         self._news = news
         self._around = around
         self.id = home.id
-        self.card = home.card()
+        self.card = home.mended_card()
         self.clock = around.clock
         self.loops = around.loops
         self.status = Status(since=around.clock.monotonic())
