@@ -169,6 +169,78 @@ async def test_ended_while_it_opens_the_spool_it_leaves_no_file_open(tmp_path: P
             opened[0].last_seq()
 
 
+async def test_a_cursor_that_cannot_be_read_skips_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of a new spool are numbered anew: the cursor of the one before says nothing about them."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        for number in range(5):
+            append(account, text(number))
+        await until(lambda: account.inbound.recorded == 5, "five messages")
+        cursor, fails = world.store.cursor, [Unavailable("the store is away")]
+
+        async def failing(ident: str) -> object:
+            if fails:
+                raise fails.pop()
+            return await cursor(ident)
+
+        monkeypatch.setattr(world.store, "cursor", failing)
+        account.inbound.close()
+        for part in account.home.path.glob("spool.db*"):
+            part.unlink()
+        append(account, text(77))
+        await until(lambda: account.inbound.recorded == 6, "the message in the new spool")
+
+
+async def test_the_spool_is_opened_once_for_all_who_ask(tmp_path: Path) -> None:
+    """An operator who looks while it is opened neither opens it again nor moves the cursor back."""
+    opened: list[Spool] = []
+
+    def open_spool() -> Spool:
+        opened.append(Spool.open(tmp_path / "spool.db"))
+        return opened[-1]
+
+    async with a_world(tmp_path) as world:
+        inbound = Inbound(
+            "acc-1", open_spool, world.store, world.bus, SystemClock(), batch=10, retention_days=1,
+            on_recorded=lambda messages: None, on_answer=lambda answer: None, on_damaged=lambda error: None,
+        )  # fmt: skip
+        await asyncio.gather(inbound.kept(1), inbound.kept(1), inbound.row(1))
+        inbound.close()
+        assert len(opened) == 1
+
+
+async def test_a_spool_that_is_set_aside_while_it_is_opened_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that took its place is."""
+    opened: list[Spool] = []
+
+    def open_spool() -> Spool:
+        opened.append(Spool.open(tmp_path / f"spool{len(opened)}.db"))
+        return opened[-1]
+
+    async with a_world(tmp_path) as world:
+        inbound = Inbound(
+            "acc-1", open_spool, world.store, world.bus, SystemClock(), batch=10, retention_days=1,
+            on_recorded=lambda messages: None, on_answer=lambda answer: None, on_damaged=lambda error: None,
+        )  # fmt: skip
+        cursor = world.store.cursor
+
+        async def closing(ident: str) -> object:
+            if len(opened) == 1:
+                inbound.close()
+            return await cursor(ident)
+
+        monkeypatch.setattr(world.store, "cursor", closing)
+        await inbound.kept(1)
+        assert len(opened) == 2
+        with pytest.raises(Unavailable, match="closed"):
+            opened[0].last_seq()
+        inbound.close()
+
+
 async def test_a_chunk_of_history_is_recorded_whole(tmp_path: Path) -> None:
     """One row of the spool, many messages, in their threads; what had no words is counted."""
     async with a_world(tmp_path) as world, world.leading():
@@ -382,6 +454,30 @@ async def test_a_store_that_fails_sets_nothing_aside(
         append(account, text(1))
         await until(lambda: account.inbound.recorded == 1, "the message, in the end")
         assert account.inbound.set_aside == 0
+
+
+async def test_a_store_with_a_fault_does_not_spin_over_a_row_without_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop fails, says so, and waits before it tries again."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        good = world.store.record
+
+        async def failing(*_: object) -> object:
+            await asyncio.sleep(0)
+            raise KeyError("a fault of ours")
+
+        monkeypatch.setattr(world.store, "record", failing)
+        spool = Spool.open(account.home.spool_db)
+        spool.append(received_ms=1, kind="x", wa_id="", raw=b"?", event=None, reason="no words")
+        spool.close()
+        account.inbound.wake()
+        await until(lambda: account.inbound.error, "an error in status")
+        monkeypatch.setattr(world.store, "record", good)
+        await until(lambda: account.inbound.error == "", "no error any more")
+        (item,) = await account.kept.items()
+        assert item.reason == "no words"
 
 
 async def test_a_damaged_spool_is_saved_from_the_cursor_on(tmp_path: Path) -> None:

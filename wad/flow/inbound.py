@@ -93,6 +93,8 @@ class Inbound:
         self._on_answer = on_answer
         self._on_damaged = on_damaged
         self._spool: Spool | None = None
+        self._opening = asyncio.Lock()
+        self._closed = 0  # how often it was let go of
         self._cursor = Cursor("", 0)
         self._seen = 0
         self._aliases: dict[str, str] | None = None
@@ -143,6 +145,7 @@ class Inbound:
 
     def close(self) -> None:
         """Let go of the spool's file; it is opened again when there is something to read."""
+        self._closed += 1
         if self._spool is not None:
             self._spool.close()
             self._spool = None
@@ -158,19 +161,32 @@ class Inbound:
         return bool(rows)
 
     async def _opened(self) -> Spool:
-        if self._spool is None:
-            self._spool = await self._open()
-            known = await self._store.cursor(self._account)
-            # Another generation is another file: its rows are numbered anew, and all of them are to be read.
-            same = known is not None and known.generation == self._spool.generation
-            self._cursor = known if same and known else Cursor(self._spool.generation, 0)
-            await self.recount()
-        if self._aliases is None:
-            self._aliases = await self._store.aliases(self._account)
-            self.lost = (await self._store.totals(self._account)).lost
-            for thread in await self._store.threads(self._account, limit=1):
-                self.saw_message(thread.last_ms)
-        return self._spool
+        # An operator may ask for what is kept while the loop opens it.
+        async with self._opening:
+            spool = self._spool
+            while spool is None:
+                closed = self._closed
+                spool = await self._open()
+                try:
+                    known = await self._store.cursor(self._account)
+                except BaseException:
+                    spool.close()
+                    raise
+                if closed != self._closed:  # the file was set aside meanwhile
+                    spool.close()
+                    spool = None
+                    continue
+                # Another generation is another file: its rows are numbered anew, and all of them are to be read.
+                same = known is not None and known.generation == spool.generation
+                self._cursor = known if same and known else Cursor(spool.generation, 0)
+                self._spool = spool
+                await self.recount()
+            if self._aliases is None:
+                self._aliases = await self._store.aliases(self._account)
+                self.lost = (await self._store.totals(self._account)).lost
+                for thread in await self._store.threads(self._account, limit=1):
+                    self.saw_message(thread.last_ms)
+            return spool
 
     async def _open(self) -> Spool:
         opening = asyncio.create_task(_files().run(self._open_spool))
@@ -199,11 +215,16 @@ class Inbound:
                 await self._put(spool, found[:middle])
                 await self._put(spool, found[middle:])
                 return
+            if not found[0].items:
+                raise  # it asks for nothing: the fault is the store's own
             log.exception("a row cannot be recorded whole", extra={"account": self._account})
             done = await self._put_items(found[0])
             await self._set_aside(spool, found)
             await self._store.record(self._account, (), cursor)
-        self._cursor = cursor
+        if (
+            spool is self._spool
+        ):  # else it was let go of meanwhile, and the next one has a cursor of its own
+            self._cursor = cursor
         if any(one.row.event is None for one in found):
             await self.recount()
         self._count(found, done)
