@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wad.core.errors import BadInput, Damaged
+from wad.core.errors import BadInput, Damaged, NotFound
 from wad.engine import session
 
 
@@ -31,7 +31,6 @@ def test_nothing_there_is_not_paired(tmp_path: Path) -> None:
     session.check(path)
     path.touch()
     assert not session.is_paired(path)
-    assert session.sent_as(path, b"secret") is None
 
 
 def test_a_database_without_tables_is_not_paired(tmp_path: Path) -> None:
@@ -61,6 +60,18 @@ def test_a_secret_names_the_message_that_may_have_left(tmp_path: Path) -> None:
     path = a_database(tmp_path / "session.db")
     assert session.sent_as(path, b"secret") == "WA1"
     assert session.sent_as(path, b"other") is None
+
+
+@pytest.mark.parametrize("there", ["nothing", "an empty file", "no device"])
+def test_a_list_that_is_gone_proves_nothing(tmp_path: Path, there: str) -> None:
+    """A logout empties it, and a session may be set aside: what was being sent may have left all the same."""
+    path = tmp_path / "session.db"
+    if there == "an empty file":
+        path.touch()
+    if there == "no device":
+        a_database(path, paired=False)
+    with pytest.raises(NotFound):
+        session.sent_as(path, b"other")
 
 
 def test_damage_is_seen(tmp_path: Path) -> None:

@@ -201,6 +201,6 @@ class Engine(Protocol):
     def sent_as(self, home: Home, secret: bytes) -> str | None:
         """Under which WhatsApp id an attempt with this secret may have left; None: it did not.
 
-        Only true once the account's worker is gone.  Raises Damaged, Unavailable.
+        Only true once the account's worker is gone.  Raises Damaged, Unavailable, NotFound (the session is gone).
         """
         ...

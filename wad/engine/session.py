@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from wad.core.errors import BadInput, Damaged, EngineFailure, Unavailable
+from wad.core.errors import BadInput, Damaged, EngineFailure, NotFound, Unavailable
 from wad.core.jid import Jid
 from wad.core.text import is_ident, mended
 from wad.engine.session_schema import LARGEST, Budget, computed, schema_of, unexpected
@@ -163,9 +163,17 @@ def identity(path: Path) -> tuple[str, str, str]:
 
 
 def sent_as(path: Path, secret: bytes) -> str | None:
-    """The WhatsApp id that was stored with this message secret, before anything was sent.  Raises as above."""
+    """The WhatsApp id that was stored with this message secret, before anything was sent; None: nothing left.
+
+    Raises as above, and NotFound where no device is there any more: a logout empties the list, and then it proves
+    nothing.
+    """
     row = _row(path, "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ?", secret)
-    return None if row is None else str(row[0])
+    if row is not None:
+        return str(row[0])
+    if not is_paired(path):
+        raise NotFound("the session that was sending it is gone, and with it all traces")
+    return None
 
 
 def saved_names(path: Path) -> dict[str, str]:

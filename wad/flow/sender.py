@@ -359,7 +359,7 @@ class Sender:
             )
         except Unavailable:
             raise
-        except WadError as error:  # a damaged session tells nothing, now or later
+        except WadError as error:  # a session that is damaged or gone tells nothing, now or later
             return Unknown("", f"{why}; {error}")
         ours = entry.claim is not None and entry.claim.holder == self._tools.holder
         # Of what another machine sent, this machine's session need not know.
