@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,33 @@ async def test_stop_stays_stopped_in_the_next_process(tmp_path: Path) -> None:
         assert account.status.state == "stopped"
         await account.start()
         await until(lambda: account.status.state == "connected", "connected")
+
+
+@pytest.mark.parametrize("order", ["stop", "leave"])
+async def test_an_order_while_it_begins_is_obeyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """At the beginning of a reign a thread looks at the disk; what an operator wants meanwhile is newer."""
+    begun, go = threading.Event(), threading.Event()
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.step_down()
+
+        def slowly(home: Home) -> bool:
+            begun.set()
+            return go.wait(PATIENT)
+
+        monkeypatch.setattr(world.engine, "is_paired", slowly)
+        beginning = asyncio.create_task(account.begin_aside())
+        await asyncio.to_thread(begun.wait, PATIENT)
+        if order == "stop":
+            await account.stop()
+        else:
+            account.leave()
+        go.set()
+        await beginning
+        assert account.status.state == ("stopped" if order == "stop" else "passive")
+        assert not account.status.worker
 
 
 async def test_a_restarted_account_gets_a_fresh_worker(tmp_path: Path) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.test_elsewhere import Known, machine
-from tests.world import World, a_world, until
-from wad.core.errors import BadInput, Conflict, Unavailable
+from tests.world import PATIENT, World, a_world, until
+from wad.core.errors import BadInput, Conflict, TimedOut, Unavailable
 from wad.core.outgoing import PIECE_LIMIT
 from wad.flow.account import Account
 from wad.flow.moving import Moving
+from wad.home import Home
 
 SECRET = "correct horse battery"
 
@@ -165,3 +168,32 @@ async def test_what_was_not_exported_is_not_given_up(tmp_path: Path) -> None:
         moving = Moving(world.accounts, lambda size: bytes(size))
         with pytest.raises(Conflict, match="was not exported"):
             await moving.give_up(account)
+
+
+async def test_an_import_that_outlives_the_reign_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers are down by then, and the lease is let go of; the next reign lets it run."""
+    begun, go = threading.Event(), threading.Event()
+    async with a_world(tmp_path) as world:
+        async with world.leading():
+            account = await world.connected()
+            sealed = await exported(world, account)
+            put = world.engine.put_session
+
+            def slowly(home: Home, session: bytes) -> None:
+                begun.set()
+                go.wait(PATIENT)
+                put(home, session)
+
+            monkeypatch.setattr(world.engine, "put_session", slowly)
+            importing = asyncio.create_task(imported(world, sealed))
+            await asyncio.to_thread(begun.wait, PATIENT)
+        seen = len(world.bus.past)
+        go.set()
+        with pytest.raises(TimedOut, match="the lease is gone"):
+            await importing
+        assert [told.text for told in [*world.bus.past][seen:] if told.kind == "state"] == []
+        assert account.status.state == "passive"
+        async with world.leading():
+            await until(lambda: account.status.state == "connected", "connected")

@@ -189,10 +189,17 @@ class Account:
         if not self.card.enabled:
             self.tell(connection.Stop(self._stopped_at()))
             return
+        paired: bool | WadError | OSError
         try:
-            self._begin(await self._around.threads.run(self._around.engine.is_paired, self._home))
+            paired = await self._around.threads.run(self._around.engine.is_paired, self._home)
         except (WadError, OSError) as error:
-            self._cannot_begin(error)
+            paired = error
+        if self.is_leaving or not self.card.enabled:
+            return  # an operator was faster than the disk
+        if isinstance(paired, bool):
+            self._begin(paired)
+        else:
+            self._cannot_begin(paired)
 
     def _begin(self, paired: bool) -> None:
         rest = ending.rest(

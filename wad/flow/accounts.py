@@ -196,6 +196,11 @@ class Accounts:
             loop.progress()
             await self._news.wait()
 
+    def let_run(self, account: Account) -> None:
+        """Let it run if the lease is held: an order that took long may have outlived the reign it was given in."""
+        if self._epoch is not None:
+            account.begin()
+
     # --- where sessions lie ---------------------------------------------------------------------------
 
     async def own(self, account: Account) -> None:
@@ -215,6 +220,8 @@ class Accounts:
             phone=card.phone,
         )
         await self._around.places.put(place, epoch=self._epoch)
+        if self._epoch is None:  # its workers are down, and none may start any more
+            raise TimedOut("the lease is gone")
         account.place = self._places[account.id] = place
 
     async def _settle_place(self, account: Account) -> None:

@@ -122,7 +122,7 @@ class Moving:
             try:
                 await self._accounts.own(account)
             finally:
-                account.begin()
+                self._accounts.let_run(account)
             return account
         _check_at_rest(account)
         if engine.is_paired(account.home):
@@ -138,7 +138,7 @@ class Moving:
             account.imported(card)
             await self._accounts.own(account)
         finally:
-            account.begin()
+            self._accounts.let_run(account)
         return account
 
 
