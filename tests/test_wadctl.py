@@ -71,11 +71,13 @@ def test_status_shows_each_problem_and_what_to_do(world: Served) -> None:
     world.do(
         lambda d: d.findings.append(Problem(code="log_grown", text="wad.db-wal too", subject="b"))
     )
+    world.do(lambda d: d.warnings.append("a setting is not known"))
     out = run(world, "status").stdout
     assert "problem: acc-1: spool.db-wal has grown to 331 MB\n" in out
     assert "problem: wad.db-wal too\n" in out
     assert out.count("what to do: end the program that keeps the database open") == 1
     assert "problem: acc-2" not in out
+    assert "`wadctl status` shows them" not in out
     shown = json.loads(run(world, "status", "--json").stdout)
     assert shown["health"] == "degraded"
     assert [p["account"] for p in shown["problems"] if p["code"] == "log_grown"] == ["", "acc-1"]
@@ -311,15 +313,37 @@ def test_no_colour_in_a_pipe(world: Served) -> None:
 
 
 def test_a_table_fits_its_terminal(world: Served, terminal: Callable[..., Terminal]) -> None:
-    """Long texts are cut, and no line breaks; what may be copied stays whole."""
-    world.do(lambda d: d.accounts.find("acc-2").become(State.LOGGED_OUT, "日本語 " * 40))
-    shown = terminal("account", "list", columns=90, NO_COLOR="1")
+    """Long texts are cut, and no line breaks."""
+    world.do(lambda d: setattr(d.accounts.find("acc-2").card, "name", "日本語 " * 40))
+    shown = terminal("account", "list", columns=60, NO_COLOR="1")
+    shown.wait()
+    line = next(line for line in shown.seen.splitlines() if line.startswith("acc-2"))
+    assert "…" in line
+    assert sum(2 if ord(char) > 0x2FFF else 1 for char in line) <= 60
+
+
+def test_accounts_can_be_read_at_80_columns(
+    world: Served, terminal: Callable[..., Terminal]
+) -> None:
+    """The state stays whole; the reason and what to do stand below the account."""
+    reason = "the phone removed this device; " * 4
+    world.do(lambda d: d.accounts.find("acc-2").become(State.LOGGED_OUT, reason))
+    shown = terminal("account", "list", columns=80, NO_COLOR="1")
     shown.wait()
     lines = shown.seen.splitlines()
-    assert "…" in lines[2]
-    assert "logged_out" in lines[2]
-    wide = sum(2 if ord(char) > 0x2FFF else 1 for char in lines[2])
-    assert wide <= 90
+    assert max(map(len, lines)) <= 80
+    assert any(re.match(r"acc-2 .* logged_out ", line) for line in lines)
+    assert reason.strip() in " ".join(shown.seen.split())
+    assert "  what to do: wadctl account pair acc-2" in lines
+
+
+def test_every_command_is_described_whole() -> None:
+    """No description in a list of commands ends in dots at 80 columns."""
+    left = list(root.commands.values())
+    while left:
+        command = left.pop()
+        assert not command.get_short_help_str(60).endswith("..."), command.name
+        left += getattr(command, "commands", {}).values()
 
 
 # --- restarting -------------------------------------------------------------------------------------------

@@ -174,6 +174,7 @@ def _by_hand() -> list[click.Command]:
             json_option(),
         ],
         callback=_restart,
+        short_help="Restart the daemon, or give one account a fresh worker process.",
         help="Restart the daemon, or give one account a fresh worker process.\n\n"
         "For the daemon it waits until another process answers and knows as many accounts as before.",
     )
@@ -182,6 +183,7 @@ def _by_hand() -> list[click.Command]:
         "version",
         params=[json_option()],
         callback=_version,
+        short_help="Show the versions of wadctl and of the running daemon, which need not answer.",
         help="Show the versions of wadctl and of the running daemon, which need not answer.",
     )
     completion = Command(

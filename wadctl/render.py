@@ -31,7 +31,7 @@ def _worker(worker: dict[str, Any]) -> str:
     used = ""
     if worker.get("memory_mb") is not None:  # an older daemon does not say
         used = f", {worker['memory_mb']:g} MB, {worker['cpu_s']:g} s of processor time"
-    return f"pid {worker['pid']}, {worker['restarts']} restarts{used}"
+    return f"pid {_word(worker['pid'])}, {worker['restarts']} restarts{used}"
 
 
 def _word(value: Any) -> str:
@@ -76,7 +76,7 @@ def _problems(screen: Screen, reply: Any) -> list[str]:
             warnings += [f"{account['id']}: {text}" for text in account["warnings"]]
         return [f"{screen.paint('warning:', 'yellow')} {plain(text)}" for text in warnings]
     lines: list[str] = []
-    hinted: set[str] = set()
+    hinted = {"notice"}  # to read it here is what there is to do
     for problem in reply["problems"]:
         if problem["code"].startswith("account_"):
             continue
@@ -108,22 +108,40 @@ def _limits(limits: Any) -> list[str]:
     return [f"{line}: {plain(why)}" if why else line]
 
 
+_ACCOUNT_HEADS: Final = (
+    "ACCOUNT",
+    "NAME",
+    "NUMBER",
+    "STATE",
+    "FOR",
+    "BACKLOG",
+    "MEMORY",
+    "CPU",
+    "REASON",
+    "WHAT TO DO",
+)
+_NARROW_HEADS: Final = ("ACCOUNT", "NAME", "STATE", "FOR", "BACKLOG", "MEMORY")
+"""What a terminal of 80 columns has room for; reason and what to do stand below each account there."""
+
+
 def _accounts(screen: Screen, accounts: Any) -> str:
     if not accounts:
         return "no accounts; wadctl account add NAME --pair adds one"
-    heads = [
-        "ACCOUNT",
-        "NAME",
-        "NUMBER",
-        "STATE",
-        "FOR",
-        "BACKLOG",
-        "MEMORY",
-        "CPU",
-        "REASON",
-        "WHAT TO DO",
-    ]
-    return screen.table(heads, [_account_row(account) for account in accounts])
+    rows = [_account_row(account) for account in accounts]
+    if screen.fits(_ACCOUNT_HEADS, rows):
+        return screen.table(_ACCOUNT_HEADS, rows)
+    heads, *lines = screen.table(
+        _NARROW_HEADS,
+        [[row[_ACCOUNT_HEADS.index(head)] for head in _NARROW_HEADS] for row in rows],
+    ).split("\n")
+    told = [heads]
+    for account, line in zip(accounts, lines, strict=True):
+        told.append(line)
+        if account["state"] != "connected" and account["reason"]:
+            told += screen.paragraph("reason:", "dim", account["reason"], "  ")
+        if account["action"]:
+            told += screen.paragraph("what to do:", "dim", account["action"], "  ")
+    return "\n".join(told)
 
 
 def _account_row(account: Any) -> list[str]:

@@ -26,6 +26,8 @@ _BAD: Final = frozenset(
 )
 _FREE: Final = frozenset({"TEXT", "ERROR", "REASON", "WHY", "HOW", "WHAT TO DO", "NAME", "FROM"})
 """Columns of prose: they are cut before what a person may want to copy."""
+_WHOLE: Final = frozenset({"STATE"})
+"""Columns of words that one must be able to tell apart: they are cut last."""
 _KEPT: Final = "\u200d"  # joins emoji; the other invisible characters can deceive
 
 
@@ -51,13 +53,15 @@ class Screen:
     def table(
         self, heads: Sequence[str], rows: Sequence[Sequence[str]], states: str = "STATE"
     ) -> str:
-        """Rows under heads; prose gives way first.  The column named `states` is coloured."""
+        """Rows under heads; prose gives way first, states last.  The column named `states` is coloured."""
         texts = [[plain(cell) for cell in row] for row in rows]
-        widths = [max(map(columns, column)) for column in zip(heads, *texts, strict=True)]
+        widths = _widths(heads, texts)
         if self.width:
             room = self.width - len(_GAP) * (len(widths) - 1)
             free = [index for index, head in enumerate(heads) if head in _FREE]
-            widths = _narrowed(_narrowed(widths, room, free), room, range(len(widths)))
+            most = [index for index, head in enumerate(heads) if head not in _WHOLE]
+            for among in (free, most, range(len(widths))):
+                widths = _narrowed(widths, room, among)
         lines = [self.paint(_line(heads, widths), "dim")]
         coloured = heads.index(states) if states in heads else -1
         for row in texts:
@@ -68,6 +72,11 @@ class Screen:
             lines.append(_GAP.join(cells).rstrip())
         return "\n".join(lines)
 
+    def fits(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+        """Whether such a table has room here without a cut."""
+        widths = _widths(heads, [[plain(cell) for cell in row] for row in rows])
+        return not self.width or sum(widths) + len(_GAP) * (len(widths) - 1) <= self.width
+
     def paragraph(self, head: str, colour: str, text: str, indent: str = "") -> list[str]:
         """A sentence behind a coloured word, broken where the screen ends."""
         whole = f"{head} {plain(text)}"
@@ -75,7 +84,11 @@ class Screen:
             lines = [indent + whole]
         else:
             lines = textwrap.wrap(
-                whole, self.width, initial_indent=indent, subsequent_indent=indent + "  "
+                whole,
+                self.width,
+                initial_indent=indent,
+                subsequent_indent=indent + "  ",
+                break_on_hyphens=False,  # a path is copied whole
             )
         lines[0] = lines[0].replace(head, self.paint(head, colour), 1)
         return lines
@@ -152,6 +165,11 @@ def _cell(text: str, width: int) -> str:
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return _GAP.join(_cell(text, width) for text, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _widths(heads: Sequence[str], texts: Sequence[Sequence[str]]) -> list[int]:
+    """How many columns each column of a table needs."""
+    return [max(map(columns, column)) for column in zip(heads, *texts, strict=True)]
 
 
 def _narrowed(widths: Sequence[int], room: int, among: Sequence[int]) -> list[int]:
