@@ -207,6 +207,8 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("disk", {"mounts": (replace(DISK, free_mb=200),)}, W, "200 MB", "df -h /"),
         ("sessions", {"accounts": ()}, W, "no account", "wadctl account add"),
         ("sessions", {"accounts": (SessionCounts("one", error="it is damaged"),)}, F, "damaged", "restore session.db"),
+        ("sessions", {"accounts": (SessionCounts("one", error="damaged"),), "daemon": status(engine="simulator")}, S,
+         "the simulator's", ""),
         ("sessions", {"accounts": (SessionCounts("one"),)}, W, "not paired: one", "wadctl account pair one"),
         ("sessions", {"accounts": (SessionCounts("one", True, True, 30, 3, 2, 1), SessionCounts("two", True))}, P,
          "sessions 3, app_state_keys 2, app_state_versions 1: one paired 30/3/2/1; two paired 0/0/0/0", ""),

@@ -118,15 +118,15 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "set_aside": Kind(
         "copies of damaged files: {0}",
-        "restore what is missing from a backup, then move the copies away",
+        "restore what is missing from a backup, but never the lease; then move the copies away",
     ),
     "unusable_files": Kind(
         "files of the state that cannot be read or written: {0}",
-        "give them to wad's user: chown -R wad: on the state directory",
+        "give them to the daemon's user (of the package: wad): chown -R USER: on the state directory",
     ),
     "foreign_files": Kind(
         "files in the state directory that belong to another user: {0}",
-        "give them to wad's user: chown -R wad:wad, on the state directory",
+        "give them to the daemon's user (of the package: wad): chown -R USER: on the state directory",
     ),
     "lease_failing": Kind(
         "the lease cannot be read or renewed",

@@ -77,12 +77,11 @@ async def retry(context: Context, request: Item) -> Retried:
     "quarantine.drop",
     access=Access.ADMIN,
     command="quarantine drop",
-    confirm="The item is forgotten for good. A document in Firestore stays as it is: delete it there if you want to.",
+    confirm="A row of a spool and the copy of a damaged file are deleted from this machine.",
 )
 async def drop(context: Context, request: Item) -> Quarantined:
     """Forget one item for good; a document in Firestore stays there as it is.
 
-    It is not looked at again until somebody writes it. A row of a spool and the copy of a damaged file are deleted
-    from this machine.
+    Such a document is not looked at again until somebody writes it; delete it there if you want to.
     """
     return await context.quarantine.drop(request.item)
