@@ -7,13 +7,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.contracts.store import StoreContract
-from tests.contracts.world import Fresh
+from tests.contracts.world import CLAIMED, EPOCH, Fresh, queued
 from tests.firestore.stores import a_store
+from wad.core.message import MessageStatus
+from wad.core.outbox import Claim, Unknown
 from wad.store import Store
 from wad.store.firestore.access import Access
+from wad.store.firestore.outbox_fields import entry_of, entry_path
+from wad.store.firestore.reading import get
 
 _NUMBERS = itertools.count()
 
@@ -38,3 +43,27 @@ class TestFirestoreStore(StoreContract):
                 await store.told()
 
         return one
+
+
+async def test_a_late_look_at_a_queued_entry_does_not_take_back_its_claim(
+    access: Access, tmp_path: Path
+) -> None:
+    """The watch told of it before it was claimed: taken as news it would be sent a second time."""
+    async with a_store(access, tmp_path) as store:
+        await store.fence(EPOCH)
+        await store.enqueue(queued())
+        early = await store.ask(lambda client: get(client, entry_path(queued().id), timeout=20))
+        claim = msgspec.structs.replace(CLAIMED, claim=Claim(store.instance, EPOCH))
+        await store.settle(queued().id, claim, epoch=EPOCH)
+        entry = entry_of(queued().id, early.fields)
+        assert not await store.take_entry(entry, early.fields)
+        found = await store.entry(queued().id)
+        assert found is not None
+        assert found.state is MessageStatus.SENDING
+        await store.settle(queued().id, Unknown("", "nobody knows"), epoch=EPOCH)
+        await store.tell_as(EPOCH)
+        await store.told()
+        assert not await store.take_entry(entry, early.fields)
+        found = await store.entry(queued().id)
+        assert found is not None
+        assert found.state is MessageStatus.UNCERTAIN

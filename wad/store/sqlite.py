@@ -298,7 +298,7 @@ class SqliteStore:
 
     async def epoch(self) -> int:
         """The newest epoch that was ever fenced."""
-        return await self._read(_known_epoch)
+        return await self._read(known_epoch)
 
     async def fence(self, epoch: int) -> None:
         """Refuse older epochs from now on."""
@@ -440,13 +440,13 @@ def _lost(db: sqlite3.Connection, account: str) -> int:
     return int(db.execute(query, (account,)).fetchone()[0])
 
 
-def _known_epoch(db: sqlite3.Connection) -> int:
+def known_epoch(db: sqlite3.Connection) -> int:
     row = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
     return int(row[0]) if row else 0
 
 
 def _check_epoch(db: sqlite3.Connection, epoch: int) -> None:
-    known = _known_epoch(db)
+    known = known_epoch(db)
     if epoch < known:
         raise Fenced(f"epoch {epoch} is over, epoch {known} has begun")
 

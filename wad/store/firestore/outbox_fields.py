@@ -15,7 +15,7 @@ from wad.core.decoding import decoding
 from wad.core.errors import BadInput, InvalidData
 from wad.core.jid import Jid, ThreadId, account_id
 from wad.core.message import MessageStatus, further
-from wad.core.outbox import LEFT, Entry
+from wad.core.outbox import LEFT, Claim, Entry
 from wad.core.outgoing import Text, check
 from wad.core.untrusted import LATEST_MS, map_, packed, text, time_ms
 from wad.store.fields import Fields, moment
@@ -182,14 +182,27 @@ def _text(document: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def reconciled(known: Entry, found: Entry, *, untold: bool) -> Entry:
+def reconciled(known: Entry, found: Entry, *, untold: bool, claim: Claim | None = None) -> Entry:
     """Which of two copies of an entry counts, ours or the one in Firestore.
 
     What left counts before what did not, and further before less far; else ours while it is `untold`, since only the
-    holder of the lease changes entries, and theirs otherwise.
+    holder of the lease changes entries, and theirs otherwise, unless it was read before ours was claimed.  `claim`: the
+    one that we make just now: nobody but us takes it back.
     """
+    if found.state is _S.QUEUED and _was_claimed_since(known, found, claim):
+        return known
     if (known.state in LEFT) != (found.state in LEFT):
         return known if known.state in LEFT else found
     if known.state in LEFT and known.state is not found.state:
         return known if further(known.state, found.state) is known.state else found
     return known if untold else found
+
+
+def _was_claimed_since(known: Entry, found: Entry, claim: Claim | None) -> bool:
+    """Whether a copy that waits is older than ours: the watch and the pages of a fetch tell late, a backup later still.
+
+    What has failed or is uncertain keeps the number of its attempts when it is queued again.
+    """
+    if known.state is _S.SENDING:
+        return known.claim is not None and known.claim == claim
+    return known.state in (_S.FAILED, _S.UNCERTAIN) and found.attempts < known.attempts

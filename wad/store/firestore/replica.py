@@ -41,7 +41,7 @@ from wad.store.firestore.told import Facts, Published, Queued
 from wad.store.firestore.told import Told as OfOthers
 from wad.store.migrations import STEPS
 from wad.store.port import AccountStatus, Recorded
-from wad.store.sqlite import SqliteStore
+from wad.store.sqlite import SqliteStore, known_epoch
 from wad.store.sqlite_keys import ReadingConnection, WritingConnection, row_of, rows_of
 from wad.store.sqlite_messages import insert_entry
 from wad.store.sqlite_outbox import load_entry, settle_entry
@@ -299,7 +299,8 @@ class Replica(SqliteStore):
         writer = text(document, "wadBy")
         if writer and writer != self.machine:
             entry = claimed_elsewhere(entry, self.instance, writer)
-        return _take_entry(db, entry, document, sure=sure)
+        claim = Claim(self.instance, known_epoch(db))
+        return _take_entry(db, entry, document, sure=sure, claim=claim)
 
     async def identity(self, name: str) -> str:
         """What is remembered of who this machine is; empty for nothing."""
@@ -373,7 +374,7 @@ def _refused(told: Told, why: str) -> Aside:
 
 
 def _take_entry(
-    db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any], *, sure: bool
+    db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any], *, sure: bool, claim: Claim
 ) -> bool:
     known = load_entry(db, entry.id)
     after = entry
@@ -381,7 +382,7 @@ def _take_entry(
         insert_entry(db, msgspec.structs.replace(entry, wa_id=""))
     else:
         untold = not sure and capture.waits(db, Kind.ENTRY, entry.id)
-        after = reconciled(known, entry, untold=untold)
+        after = reconciled(known, entry, untold=untold, claim=claim)
     if after != known:
         settle_entry(db, after)
         _leave_lookups(db, entry.id)
