@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
@@ -17,8 +18,10 @@ from wad.core.message import MessageStatus
 from wad.core.outbox import Claim, Unknown
 from wad.store import Store
 from wad.store.firestore.access import Access
+from wad.store.firestore.capture import Kind
 from wad.store.firestore.outbox_fields import entry_of, entry_path
 from wad.store.firestore.reading import get
+from wad.store.firestore.replica import Replica, open_replica
 
 _NUMBERS = itertools.count()
 
@@ -67,3 +70,32 @@ async def test_a_late_look_at_a_queued_entry_does_not_take_back_its_claim(
         found = await store.entry(queued().id)
         assert found is not None
         assert found.state is MessageStatus.UNCERTAIN
+
+
+async def test_the_turn_of_an_entry_is_nothing_to_tell(tmp_path: Path) -> None:
+    """Else the upgrade that brings turns makes what an old holder knew newer than what the next one told."""
+    path = tmp_path / "wad.db"
+    replica = Replica(path, *open_replica(path))
+    try:
+        await replica.enqueue(queued())
+        await replica.done(await replica.waiting(100, Kind), {})
+    finally:
+        await replica.close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TRIGGER tell_outbox_update")
+        db.execute(
+            "CREATE TRIGGER tell_outbox_update AFTER UPDATE ON outbox BEGIN"
+            " INSERT INTO dirty (kind, key, since_ms) VALUES ('entry', NEW.id, 0); END"
+        )
+        db.execute("DELETE FROM dirty")
+        db.execute("UPDATE outbox SET thread = ''")  # as it was before there were turns
+        db.execute("DELETE FROM dirty")
+    replica = Replica(path, *open_replica(path))
+    try:
+        assert await replica.waiting(100, Kind) == []
+        await replica.fence(EPOCH)
+        await replica.settle(queued().id, CLAIMED, epoch=EPOCH)
+        kinds = [one.dirty.kind for one in await replica.waiting(100, Kind)]
+        assert Kind.ENTRY in kinds
+    finally:
+        await replica.close()

@@ -69,6 +69,9 @@ _KEYS: Final = {
     ("aliases", Kind.ALIAS): "{row}.account || ' ' || {row}.lid",
 }
 
+_COLUMNS: Final = {"outbox": ("id", "account", "state", "created_ms", "wa_id", "entry")}
+"""Those that show in a document, where some do not: an entry's turn is this machine's own."""
+
 
 class _Part(NamedTuple):
     """A kind that some of the rows of a table have, and that changes with some of their columns."""
@@ -99,9 +102,12 @@ def _triggers() -> str:
     for (table, kind), key in _KEYS.items():
         for event, rows in (("INSERT", ["NEW"]), ("UPDATE", ["OLD", "NEW"]), ("DELETE", ["OLD"])):
             puts = "; ".join(_PUT.format(kind=kind, key=key.format(row=row)) for row in rows)
+            name = f"tell_{table}_{event.lower()}"
+            if event == "UPDATE" and table in _COLUMNS:
+                made.append(f"DROP TRIGGER IF EXISTS {name};")  # an older one is of all columns
+                event += f" OF {', '.join(_COLUMNS[table])}"
             made.append(
-                f"CREATE TRIGGER IF NOT EXISTS tell_{table}_{event.lower()} AFTER {event} ON {table}"
-                f" BEGIN {puts}; END;"
+                f"CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} ON {table} BEGIN {puts}; END;"
             )
     for part in _PARTS:
         put = _PUT.format(kind=part.kind, key=part.key.format(row="NEW"))
