@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
@@ -161,3 +163,26 @@ async def test_a_claim_of_a_machine_with_our_name_is_not_ours(
     assert found.claim is not None
     assert found.claim.holder == f"{NAME} ({one.machine})"
     assert mine.claim == Claim(NAME, EPOCH)
+
+
+async def test_a_start_that_is_cut_off_makes_no_copy(
+    access: Access, tmp_path: Path, console: Console
+) -> None:
+    """It wrote its word and could not note that; the next start did not reach Firestore: the third knows the word."""
+    file = tmp_path / "one.db"
+    async with machine(access, file) as store:
+        await store.fetch()
+        first, word = store.machine, store._machines._word
+    with closing(sqlite3.connect(file)) as db, db:
+        # As if it had ended before the answer came.
+        db.execute("UPDATE OR REPLACE identity SET name = 'next word' WHERE name = 'word'")
+    nowhere = Access(project=access.project, emulator="127.0.0.1:9")
+    async with machine(nowhere, file) as store:
+        await until(lambda: store._machines._word in store._machines._known)
+        while store._machines._word not in await store.identity("next word"):
+            await asyncio.sleep(0.01)
+    async with machine(access, file) as store:
+        assert word in store._machines._known
+        await store.fetch()
+        assert store.machine == first
+        assert not store._machines.copied

@@ -110,11 +110,9 @@ class Budget:
 
     async def take(self, owner: int, size: int) -> None:
         """Wait until there is room; who came first is first, unless its owner has too much."""
-        if not self._queue and self._fits(owner, size):
-            self._used[owner] += size
-            return
         waiting = _Waiting(owner, size, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
+        self._admit()
         try:
             await waiting.admitted
         except asyncio.CancelledError:

@@ -34,7 +34,7 @@ _ALIVE_MS: Final = 2_000_000  # a machine that was seen no longer ago may still 
 _MOST: Final = 500  # machines
 _SHOWN: Final = 80  # characters of what another machine says of itself
 _TIMEOUT: Final = 20.0  # seconds
-_MACHINE, _WORD, _NEXT = "machine", "word", "next word"
+_MACHINE, _WORD, _NEXT = "machine", "word", "next word"  # the last: several, apart by blanks
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Machines:
             self.id = chosen or self._draw(8)
             await self._replica.set_identity({_MACHINE: self.id})
         remembered = [await self._replica.identity(name) for name in (_WORD, _NEXT)]
-        self._known = {word for word in remembered if word}
+        self._known = {word for words in remembered for word in words.split()}
 
     async def meet(self) -> list[str]:
         """Say that we are here, and look who else is; the ids of all.  Raises Unavailable.
@@ -110,14 +110,15 @@ class Machines:
     async def _meet_all(self) -> list[str]:
         if not self._said:
             # Before it is written: should the answer be lost, the word is ours all the same.
+            # With those of starts that ended before they knew: any of them may lie there.
             self._known.add(self._word)
-            await self._replica.set_identity({_NEXT: self._word})
+            await self._replica.set_identity({_NEXT: " ".join(sorted(self._known))})
         met = await self._firestore.call(self._meet)
         if met.shared:
             await self._part()
             met = await self._firestore.call(self._meet)
         if not self._said:
-            await self._replica.set_identity({_WORD: self._word})
+            await self._replica.set_identity({_WORD: self._word, _NEXT: ""})
             self._said = True
         self._note(met)
         return [one.id for one in met.all if is_key(one.id)]
