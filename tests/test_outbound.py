@@ -345,6 +345,26 @@ async def test_a_send_under_way_is_finished_when_the_reign_ends(
         assert found.wa_id
 
 
+async def test_an_account_added_while_the_reign_ends_keeps_no_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sender belongs to one epoch, and the next reign makes its own."""
+    close = sender.Sender.close
+
+    async with a_world(tmp_path) as world:
+
+        async def closing(self: sender.Sender, timeout: float) -> None:
+            if len(world.accounts.all()) == 1:
+                await world.accounts.add("late")
+            await close(self, timeout)
+
+        monkeypatch.setattr(sender.Sender, "close", closing)
+        async with world.leading():
+            await world.connected()
+        assert len(world.accounts.all()) == 2
+        assert [loop.name for loop in world.loops.running if loop.name == "outbound"] == []
+
+
 async def test_every_kind_takes_the_same_road(tmp_path: Path) -> None:
     """Queued, sent, delivered; what amends a message is seen in it alone."""
     async with a_world(tmp_path) as world, world.leading():

@@ -151,7 +151,8 @@ class Outbound:
         finally:
             reaping.cancel()
             await asyncio.gather(reaping, return_exceptions=True)
-            await asyncio.gather(*(self._end(account) for account in list(self._senders)))
+            while self._senders:  # an account may be added while the others end
+                await asyncio.gather(*(self._end(account) for account in list(self._senders)))
             self._epoch = None
 
     async def _reap(self, loop: Loop) -> None:
