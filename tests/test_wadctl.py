@@ -209,6 +209,14 @@ def test_what_cannot_be_undone_needs_a_yes(world: Served, command: str) -> None:
     assert world.daemon.accounts.find("acc-1").orders == []
 
 
+@pytest.mark.parametrize(
+    "words", ["lease release", "lease take --force", "lease release --seconds 5.0"]
+)
+def test_the_hint_is_what_was_typed(world: Served, words: str) -> None:
+    """Options keep their names, and those that were not given do not appear."""
+    assert f"hint: wadctl {words} --yes" in run(world, *words.split()).stderr
+
+
 def test_yes_is_a_yes(world: Served) -> None:
     """A script can mean it."""
     out = run(world, "account", "remove", "acc-1", "--yes").stdout

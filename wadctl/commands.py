@@ -257,10 +257,24 @@ def given(operation: Operation, values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _words(operation: Operation, values: dict[str, Any]) -> list[str]:
+    """What a person types behind the command; options that are as always are left out."""
+    fields = {field.name: field for field in msgspec.structs.fields(operation.request)}
+    words: list[str] = []
+    for name, value in values.items():
+        field = fields.get(name)
+        if name == "yes" or not value or (field and not field.required and value == field.default):
+            continue
+        if field and not field.required:
+            words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words.append(str(value))
+    return words
+
+
 def ask(operation: Operation, values: dict[str, Any]) -> None:
     """Make sure that a person means it.  Raises BadInput where nobody can be asked."""
-    words = [str(value) for name, value in values.items() if name != "yes" and value]
-    what = " ".join([*operation.command, *words])
+    what = " ".join([*operation.command, *_words(operation, values)])
     if not sys.stdin.isatty():
         raise BadInput(
             f"{what}: this needs a yes, and there is no terminal to ask on",
