@@ -50,11 +50,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class _Met:
-    """What was found: whether our id is somebody else's as well, and all machines."""
+    """What was found: whether our id is somebody else's as well, whether it is new there, and all machines."""
 
     shared: bool
     now_ms: int
     all: tuple[Snapshot, ...] = ()
+    new: bool = False
 
 
 class Machines:
@@ -117,6 +118,9 @@ class Machines:
         if met.shared:
             await self._part()
             met = await self._firestore.call(self._meet)
+        if met.new:
+            # Nobody has written under it: nothing is to be read, and a machine alone needs no index for that.
+            await self._replica.set_synced(self.id, "known")
         if not self._said:
             await self._replica.set_identity({_WORD: self._word, _NEXT: ""})
             self._said = True
@@ -167,7 +171,10 @@ class Machines:
                     raise
         found = find(client.collection(self._collection).limit(_MOST), timeout=_TIMEOUT)
         return _Met(
-            shared=False, now_ms=time_ms(found[0].read_time) or 0 if found else 0, all=tuple(found)
+            shared=False,
+            now_ms=time_ms(found[0].read_time) or 0 if found else 0,
+            all=tuple(found),
+            new=not own.exists,
         )
 
     def _note(self, met: _Met) -> None:
