@@ -498,6 +498,29 @@ def test_a_text_that_cannot_be_read_hides_no_row(spool: Spool, path: Path) -> No
     assert [row.kind for row in spool.after(0, 10)] == ["\ufffd"]
 
 
+@pytest.mark.parametrize("column", ["kind", "wa_id", "raw", "event", "reason", "received_ms"])
+@pytest.mark.parametrize("value", ["7", "7.5", "'text'", "x'ff00'"])
+def test_a_value_of_another_type_hides_no_row(
+    spool: Spool, path: Path, column: str, value: str
+) -> None:
+    """A damaged page may say that a number is where the bytes were; whoever lists, shows or records goes on."""
+    for number in range(3):
+        put(spool, number)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"UPDATE events SET {column} = {value} WHERE seq = 2")
+        db.commit()
+    spool.set_aside(2, "damaged", 1)
+    assert [row.seq for row in spool.after(0, 10)] == [1, 2, 3]
+    assert [row.seq for row in spool.kept(10)] == [2]
+    row = spool.row(2)
+    assert row is not None
+    assert isinstance(row.raw, bytes)
+    assert isinstance(row.event, bytes)
+    assert isinstance(row.kind + row.wa_id + row.reason, str)
+    assert isinstance(spool.kept(10)[0].received_ms, int)
+    assert all(isinstance(raw, bytes) for raw in spool.raw_after(0, row.kind))
+
+
 # --- damage ---------------------------------------------------------------------------------------
 
 

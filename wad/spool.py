@@ -65,6 +65,15 @@ _INSERT: Final = (
 )
 
 
+_COLUMNS: Final = (
+    "seq, received_ms, CAST(kind AS TEXT), CAST(wa_id AS TEXT), {raw},"
+    " CAST(event AS BLOB), CAST(reason AS TEXT)"
+)
+_LIGHT: Final = _COLUMNS.format(raw="x''")
+_WHOLE: Final = _COLUMNS.format(raw="CAST(raw AS BLOB)")
+"""Of a Row.  SQLite keeps whatever a damaged page says that a column holds, a number in the place of bytes, say."""
+
+
 HEARD: Final = "heard"
 """The kind of an event that carried nothing to keep."""
 
@@ -201,10 +210,7 @@ class Spool:
 
         No more than fit into `size` bytes, but at least one.
         """
-        query = (
-            "SELECT seq, received_ms, kind, wa_id, x'', event, reason FROM events"
-            " WHERE seq > ? ORDER BY seq LIMIT ?"
-        )
+        query = f"SELECT {_LIGHT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
         found: list[Row] = []
         with self._using() as db, closing(db.execute(query, (seq, limit))) as rows:
             for row in rows:
@@ -216,7 +222,7 @@ class Spool:
 
     def row(self, seq: int) -> Row | None:
         """One row, whole."""
-        query = "SELECT seq, received_ms, kind, wa_id, raw, event, reason FROM events WHERE seq = ?"
+        query = f"SELECT {_WHOLE} FROM events WHERE seq = ?"
         with self._using() as db:
             row = db.execute(query, (seq,)).fetchone()
             return None if row is None else Row(*row)
@@ -231,7 +237,8 @@ class Spool:
     def kept(self, limit: int) -> list[KeptRow]:
         """The newest rows that have no translation or were set aside."""
         query = (
-            "SELECT e.seq, e.received_ms, e.kind, e.wa_id, coalesce(a.reason, e.reason),"
+            "SELECT e.seq, CAST(e.received_ms AS INTEGER), CAST(e.kind AS TEXT), CAST(e.wa_id AS TEXT),"
+            " CAST(coalesce(a.reason, e.reason) AS TEXT),"
             " length(e.raw) + coalesce(length(e.event), 0)"
             " FROM events AS e LEFT JOIN set_aside AS a ON a.seq = e.seq"
             " WHERE e.seq IN (SELECT seq FROM events WHERE event IS NULL UNION SELECT seq FROM set_aside)"
@@ -264,10 +271,7 @@ class Spool:
 
     def untranslated_rows(self, limit: int, after: int = 0) -> list[Row]:
         """Rows without a translation, whole."""
-        query = (
-            "SELECT seq, received_ms, kind, wa_id, raw, event, reason FROM events"
-            " WHERE event IS NULL AND seq > ? ORDER BY seq LIMIT ?"
-        )
+        query = f"SELECT {_WHOLE} FROM events WHERE event IS NULL AND seq > ? ORDER BY seq LIMIT ?"
         with self._using() as db:
             return [Row(*row) for row in db.execute(query, (after, limit))]
 
@@ -326,7 +330,7 @@ class Spool:
 
     def raw_after(self, seq: int, kind: str) -> Iterator[bytes]:
         """The library's bytes of all rows of a kind after `seq`, one at a time: they may be large."""
-        query = "SELECT seq, raw FROM events WHERE seq > ? AND kind = ? ORDER BY seq LIMIT 1"
+        query = "SELECT seq, CAST(raw AS BLOB) FROM events WHERE seq > ? AND kind = ? ORDER BY seq LIMIT 1"
         while True:
             with self._using() as db:
                 row = db.execute(query, (seq, kind)).fetchone()
