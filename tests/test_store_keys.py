@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.contracts.store import StoreContract
 from tests.contracts.world import ACC, Fresh, arrival, wa_id
 from wad.core.change import Change, PutMark
-from wad.core.errors import Unavailable
+from wad.core.errors import InvalidData
 from wad.store import Store, sqlite_keys
 from wad.store.migrations import STEPS
 from wad.store.sqlite import SqliteStore
@@ -251,7 +251,7 @@ async def test_a_batch_that_failed_is_stored_when_it_is_told_again(tmp_path: Pat
     broken = PutMark("", wa_id(1), None, "", 0)  # type: ignore[arg-type]
     async with opened(tmp_path / "wad.db") as store:
         await store.record(ACC, many(0, 500))
-        with pytest.raises(Unavailable):
+        with pytest.raises(InvalidData):
             await store.record(ACC, [*many(500, 1000), broken])
         again = await store.record(ACC, many(0, 1500))
         assert (again.known, len(again.new)) == (500, 1000)
