@@ -267,6 +267,11 @@ class FirestoreStore(Replica):
 
     # --- the reign ------------------------------------------------------------------------------------
 
+    def _upload_once_known(self) -> None:
+        """Upload what the intake took; before the first download is done, its document may say more than we know."""
+        if self._teller.epoch is not None:
+            self._teller.wake()
+
     @asynccontextmanager
     async def reign(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
         """Fence, learn what the holder before knew, take in what others queue; and tell what is exclusive."""
@@ -280,7 +285,7 @@ class FirestoreStore(Replica):
             on_queued=on_queued,
             on_late=self._look.set,
             refence=self._ensure_fence,
-            on_change=self._teller.wake,
+            on_change=self._upload_once_known,
         )
         tasks = [
             asyncio.create_task(intake.run(self._loops, epoch), name="intake"),
