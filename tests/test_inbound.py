@@ -366,6 +366,21 @@ async def test_a_row_that_cannot_be_recorded_is_stepped_over(tmp_path: Path, bad
         assert sorted(path.name for path in account.home.path.glob("*damaged*")) == []
 
 
+@pytest.mark.parametrize("received_ms", [2**62, 2**63 - 1, -(2**62), 10**15])
+async def test_a_row_with_an_absurd_time_moves_no_other(tmp_path: Path, received_ms: int) -> None:
+    """Rows come one after the other: one from the far future would take all that follow with it."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        spool = Spool.open(account.home.spool_db)
+        bad = encode(text(1))
+        spool.append(received_ms=received_ms, kind="message", wa_id="ID1", raw=b"", event=bad)
+        spool.close()
+        append(account, text(2))
+        append(account, text(3))
+        await until(lambda: account.inbound.recorded == 3, "all messages")
+        assert account.inbound.set_aside == 0
+
+
 async def test_a_row_that_cannot_be_planned_is_stepped_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

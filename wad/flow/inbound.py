@@ -22,6 +22,7 @@ from wad.clock import Clock
 from wad.core.change import Change
 from wad.core.errors import BadInput, Damaged
 from wad.core.message import Message
+from wad.core.untrusted import LATEST_MS
 from wad.flow.bus import Bus
 from wad.flow.planned import ITEM_FAULTS, Planned, planned, reason_of
 from wad.loops import Loop
@@ -275,7 +276,7 @@ class Inbound:
         self.duplicates += done.known
         self.skipped += sum(one.skipped for one in found)
         self.receipts += sum(one.receipts for one in found)
-        if isinstance(received_ms := found[-1].row.received_ms, int):
+        if (received_ms := _received(found[-1].row)) is not None:
             self.last_event_ms = received_ms
         self._count_history(found, done.new)
         for message in done.new:
@@ -379,5 +380,10 @@ def _seen_after(previous: int, row: Row) -> int:
     The row's number tells rows of one millisecond apart, also for another process that goes on in the middle of one.
     Where its last three digits begin anew, or the clock was set back, the row before decides.
     """
-    received_ms = row.received_ms if isinstance(row.received_ms, int) else 0
-    return max(previous + 1, received_ms * 1000 + row.seq % 1000)
+    return max(previous + 1, (_received(row) or 0) * 1000 + row.seq % 1000)
+
+
+def _received(row: Row) -> int | None:
+    """When it was received; None where its row says what cannot be: the rows after it must not come later still."""
+    received_ms = row.received_ms
+    return received_ms if isinstance(received_ms, int) and 0 < received_ms < LATEST_MS else None
