@@ -60,6 +60,7 @@ WRITTEN: Final = {
     "wad/home.py:remove": "a rename of a directory, synced",
     "wad/home.py:restore": "a rename of a directory, synced",
     "wad/home.py:write_card": "keeps a damaged card; write_file syncs the directory after it",
+    "wad/streams.py:open_streams": "the standard streams, of open descriptors",
     "wad/media.py:_append": "an upload in pieces, synced with the last of them",
     "wad/media.py:_complete": "a rename of what was synced, and the directory after it",
     "wadctl/moving.py:_created": "a stream that is synced, and its directory, before the session is given up",
