@@ -81,7 +81,7 @@ lab: setup ## the package on real systemd, in containers (LAB_ARGS=--quick: what
 newcomer: setup ## README's commands as a newcomer types them, on bare machines; needs the registries (SYSTEM=bookworm)
 	packaging/tools.sh systemd-nspawn:systemd-container mmdebstrap:mmdebstrap \
 	    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
-	$(AS_ROOT) $(BIN)/python -m tests.lab.newcomer $(if $(SYSTEM),--system $(SYSTEM))
+	$(AS_ROOT) $(BIN)/python -m tests.lab.newcomer $(if $(SYSTEM),--system $(SYSTEM)) $(if $(UNTIL),--until '$(UNTIL)')
 
 clean: ## remove what setup made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -179,8 +179,18 @@ def _check(done: Done) -> dict[str, object]:
     return {}
 
 
-def _on(system: str, work: Path) -> None:
-    lines = commands(_HEADING)
+def up_to(lines: list[str], end: str) -> list[str]:
+    """The lines up to the first that holds `end`; all where it is empty.  Raises Failed where none holds it."""
+    if not end:
+        return lines
+    for number, line in enumerate(lines, 1):
+        if end in line:
+            return lines[:number]
+    raise Failed(f"README's {_HEADING!r} has no line with {end!r}")
+
+
+def _on(system: str, work: Path, end: str) -> None:
+    lines = up_to(commands(_HEADING), end)
     habits = HABITS[system]
     work.mkdir()
     root = work / "root"
@@ -206,13 +216,19 @@ def main() -> int:
         "--system", nargs="*", choices=trees.SYSTEMS, default=[*trees.SYSTEMS], metavar="NAME",
         help=f"{titles}; all by default",
     )  # fmt: skip
+    parser.add_argument(
+        "--until",
+        default="",
+        metavar="WORDS",
+        help="stop after the first command that holds these words",
+    )
     given = parser.parse_args()
     bad = 0
     # On a disk, as a home is; /tmp may be memory.
     with tempfile.TemporaryDirectory(prefix="wad-newcomer-", dir="/var/tmp") as name:
         for system in given.system:
             try:
-                _on(system, Path(name) / system)
+                _on(system, Path(name) / system, given.until)
             except (Failed, trees.NotInReach) as error:
                 say(system=system, ok=False, why=str(error))
                 bad += 1

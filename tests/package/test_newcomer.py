@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.__main__ import TRIALS
-from tests.lab.newcomer import HABITS, session, skipped_for
+from tests.lab.newcomer import HABITS, Failed, session, skipped_for, up_to
 from tests.lab.pages import commands
 from tests.lab.trees import SYSTEMS
 from tests.lab.trial import shuffled
@@ -28,6 +28,14 @@ def test_readme_says_all_that_is_typed() -> None:
     assert "cd 'my projects'\ngit clone /srv/wad.git wad && cd wad\n" in typed
     assert typed.startswith("set -e\numask 077\n")
     assert HABITS.keys() == SYSTEMS.keys()
+
+
+def test_a_run_may_end_with_an_earlier_command() -> None:
+    """The lines before it are typed, too; words that no line holds are an error."""
+    assert up_to(["a", "make b", "c"], "make") == ["a", "make b"]
+    assert up_to(["a", "b"], "") == ["a", "b"]
+    with pytest.raises(Failed, match="no line with 'x'"):
+        up_to(["a", "b"], "x")
 
 
 def test_skips_are_counted_by_reason() -> None:
