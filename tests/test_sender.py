@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,34 @@ async def test_a_chat_that_is_refused_holds_up_itself_alone(
         assert to_bob == [Text(f"bob {number}") for number in range(3)]
 
 
+async def test_a_pause_that_ends_while_the_store_is_asked_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chat goes on at once, not when the outbox is looked at anyway."""
+    refused = False
+
+    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
+        nonlocal refused
+        first, refused = not refused, True
+        return NotSent("who knows") if first else None
+
+    monkeypatch.setattr(sender, "RETRY", 0.5)
+    monkeypatch.setattr(sender, "LOOK", 1000.0)
+    answer_with(monkeypatch, answer)
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        next_entry = world.store.next_entry
+
+        async def slow(ident: str, *, but: Collection[str] = ()) -> Entry | None:
+            found = await next_entry(ident, but=but)
+            if but and not any(task.get_name().startswith("send ") for task in asyncio.all_tasks()):
+                await asyncio.sleep(1.0)  # longer than the pause
+            return found
+
+        monkeypatch.setattr(world.store, "next_entry", slow)
+        assert (await settled(world, await queue(world, account, BOB, "one"))).wa_id
+
+
 async def test_an_upload_that_hangs_holds_up_its_chat_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,30 +180,23 @@ async def test_a_message_that_kills_the_worker_is_given_up(
     """At the second time; the others, which were in the engine at the first, leave, and so does what follows it."""
     poison = Text("poison") if kind == "text" else PICTURE
 
+    uploading = asyncio.Event()
+
     async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
         if to == BOB and content == poison:
+            await uploading.wait()
             worker.crash("SIGSEGV")
-        elif isinstance(content, Attachment):
+        elif isinstance(content, Attachment) and not uploading.is_set():
+            uploading.set()
             await worker.ended  # an upload that the death of another interrupts
-        if worker.ended.done():
-            return NotSent("SIGSEGV", died=True)
-        return None
+        return NotSent("SIGSEGV", died=True) if worker.ended.done() else None
 
-    async def harmless(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
-        if to == BOB and content == poison:
-            worker.crash("SIGSEGV")
-            return NotSent("SIGSEGV", died=True)
-        return None
-
+    answer_with(monkeypatch, answer)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        with monkeypatch.context() as patched:
-            answer_with(patched, answer)
-            upload = await queue(world, account, ANN, PICTURE)
-            entry = await queue(world, account, BOB, poison)
-            after = await queue(world, account, BOB, "after it")
-            await until(lambda: account.restarts >= 1, "the first death")
-        answer_with(monkeypatch, harmless)
+        upload = await queue(world, account, ANN, PICTURE)
+        entry = await queue(world, account, BOB, poison)
+        after = await queue(world, account, BOB, "after it")
         found = await settled(world, entry)
         assert (found.state, found.error_code) == ("failed", "kills_the_worker")
         assert (await settled(world, upload)).wa_id

@@ -52,9 +52,11 @@ class Refusals:
         now = self._clock.monotonic()
         return {thread for thread, wait in self._waits.items() if wait.until > now}
 
-    @property
-    def due_in(self) -> float | None:
-        """Seconds until the next chat may try again; None where none waits."""
-        now = self._clock.monotonic()
-        waits = [wait.until - now for wait in self._waits.values() if wait.until > now]
-        return min(waits, default=None)
+    def due(self, after: float) -> float | None:
+        """When the first chat may try again that still waited at `after` (monotonic); None where none did.
+
+        It may be past: who looked at `after` has not seen that this chat may go on.
+        """
+        return min(
+            (wait.until for wait in self._waits.values() if wait.until > after), default=None
+        )

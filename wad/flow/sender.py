@@ -138,10 +138,11 @@ class Sender:
             while not self._closing:
                 loop.turn()
                 self._wake.clear()
+                turned = self._tools.clock.monotonic()
                 await self._turn()
                 self._account.unsent = ""
                 loop.progress()
-                await self._rest()
+                await self._rest(turned)
         except asyncio.CancelledError:
             self._account.unsent = ""
             raise
@@ -157,14 +158,19 @@ class Sender:
             await self._judge_stranded()
         await self._begin_what_can_be()
 
-    async def _rest(self) -> None:
-        quiet = self._quiet_until - self._tools.clock.monotonic()
-        due = [LOOK, *filter(None, (self._refusals.due_in, max(0.0, quiet)))]
+    async def _rest(self, turned: float) -> None:
+        """Until somebody wakes us, or a pause is over that was not when the turn began, at `turned`."""
+        due = [
+            self._refusals.due(turned),
+            self._quiet_until if self._quiet_until > turned else None,
+        ]
+        now = self._tools.clock.monotonic()
+        pause = min([LOOK, *(max(0.0, at - now) for at in due if at is not None)])
         try:
-            async with asyncio.timeout(min(due)):
+            async with asyncio.timeout(pause):
                 await self._wake.wait()
         except TimeoutError:
-            self._look = self._look or min(due) == LOOK
+            self._look = self._look or pause == LOOK
 
     # --- what goes next -------------------------------------------------------------------------
 
