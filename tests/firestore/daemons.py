@@ -70,12 +70,15 @@ class Machine:
 
 
 def pids_of(pid: int) -> list[int]:
-    """A process and all that it started, the youngest last."""
+    """A process and all that it started, from whichever of its threads, the youngest last."""
     found = [pid]
     for parent in found:
-        with suppress(FileNotFoundError):
-            children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-            found += [int(child) for child in children.split()]
+        threads: list[Path] = []
+        with suppress(OSError):  # the process has ended
+            threads = list(Path(f"/proc/{parent}/task").iterdir())
+        for thread in threads:
+            with suppress(OSError):  # the thread has ended
+                found += [int(child) for child in (thread / "children").read_text().split()]
     return found
 
 

@@ -32,6 +32,7 @@ from tests.contracts.world import (
 from tests.firestore.counting import a_counter
 from tests.firestore.stores import Console, Document, a_store
 from tests.firestore.test_telling import MESSAGES, reigning
+from tests.world import until
 from wad.core.change import PutMessage
 from wad.core.content import Content, Media, MessageKind
 from wad.core.event import Mark
@@ -305,6 +306,9 @@ async def test_a_thread_of_wads_own_is_not_searched(access: Access, tmp_path: Pa
     with a_counter(port) as (address, bill):
         through = Access(project=access.project, emulator=address)
         async with a_store(through, tmp_path) as store:
+            # A new machine says that it is there, looks for others, and then says that it has looked.
+            await until(lambda: bill.calls["Commit"] >= 2, "the machine's first look")
+            bill.clear()
             await store.record(
                 ACC, [*arrival(1, GROUP, sender=ANN), mark(1, Mark.READ, thread=GROUP_THREAD)]
             )
