@@ -12,7 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,9 @@ until = partial(small_world.until, patience=30.0)
 
 QUICK = Patience(base=0.05, cap=0.2)
 """Short pauses between two workers, and all the time that one may take."""
+
+STEADY = replace(QUICK, stable=0.0)
+"""Every login is a success at once: however many connections are lost in a row, the library reconnects by itself."""
 
 
 @dataclass

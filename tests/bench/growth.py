@@ -20,8 +20,9 @@ from pathlib import Path
 from tests.bench.engine import QUIET
 from tests.bench.measure import Figure, measure
 from tests.daemons import Daemon, a_daemon
-from tests.whatsapp import WhatsApp
+from tests.real_world import STEADY, a_real_world
 from wad.core.change import Change
+from wad.core.connection import State
 from wad.core.event import Content, MessageKind, MessageReceived
 from wad.core.jid import Jid
 from wad.core.plan import plan
@@ -278,23 +279,21 @@ async def reconnects() -> Sequence[Figure]:
     after 100, 17 after 200, and 17 ever after.  Three of the four are the Go runtime's, which makes a thread whenever
     all it has are in calls and keeps it; one is ours, which answers the daemon's probes and is made by the first of
     them.  Each look is at a worker at rest: in between, pages of the library's file come and go.
+
+    Here every login counts as lasting: a daemon would end the worker after the third short connection in a row.
     """
     with tempfile.TemporaryDirectory() as directory:
-        async with WhatsApp() as server, a_daemon(Path(directory), server.environment()) as daemon:
-            account = server.add_account("15550000001", name="Shop")
-            await daemon.call("accounts.add", name="shop", phone="+15550000001")
-            await account.phone.scan(await daemon.qr("shop"))
-            await daemon.wait_state("shop", "connected")
+        async with a_real_world(Path(directory), patience=STEADY) as world, world.reign():
+            line = await world.line()
             weights = []
             for drops in (0, _WARM, _DROPS - _WARM):
                 for _ in range(drops):
-                    await account.drop()
-                    await account.wait_online(timeout=60)
+                    await line.whatsapp.drop()
+                    await line.whatsapp.wait_online(timeout=60)
                 await asyncio.sleep(QUIET)
-                worker = (await daemon.wait_state("shop", "connected"))["worker"]
-                weights.append(_Weight(worker["pid"]))
-            await daemon.end()
-            await account.wait_offline()
+                await line.until(State.CONNECTED)
+                weights.append(_Weight(line.pid))
+            restarts = line.wad.restarts
     start, first, last = weights
 
     def figure(name: str, what: str, values: tuple[float, float, float]) -> Figure:
@@ -306,5 +305,5 @@ async def reconnects() -> Sequence[Figure]:
         figure("reconnects", "MB PSS", (start.pss_mb, first.pss_mb, last.pss_mb)),
         figure("reconnects_handles", "handles", (start.handles, first.handles, last.handles)),
         figure("reconnects_threads", "threads", (start.threads, first.threads, last.threads)),
-        Figure("reconnects_restarts", worker["restarts"], "", 0, f"workers that died in {_DROPS} cuts", 1.0),
+        Figure("reconnects_restarts", restarts, "", 0, f"workers that died in {_DROPS} cuts", 1.0),
     ]  # fmt: skip
