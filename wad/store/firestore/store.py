@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -416,6 +416,19 @@ class FirestoreStore(Replica):
             shown = {**message_fields(message), "wad": {"told": None}}
             created[Kind.MESSAGE, f"{message.thread}/{message.id}"] = shown
         return created
+
+    async def take_entry(
+        self, entry: Entry, document: Mapping[str, Any], *, sure: bool = False
+    ) -> bool:
+        """As the replica does; the message of an entry that we have just created was created with it."""
+        ours = entry.attempts == 0 and text(document, "wadBy") == self.machine
+        created = ours and await self.entry(entry.id) is None
+        news = await super().take_entry(entry, document, sure=sure)
+        if created:
+            # Our watch was faster than we: the message need not be told once more.
+            documents = self._as_created(entry).items()
+            await self.compare({key: one for key, one in documents if key[0] is Kind.MESSAGE})
+        return news
 
     async def _fetch_entry(self, ident: str) -> Entry | None:
         """An entry that another machine, or a function, has put there."""
