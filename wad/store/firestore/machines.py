@@ -34,6 +34,7 @@ _ALIVE_MS: Final = 2_000_000  # a machine that was seen no longer ago may still 
 _MOST: Final = 500  # machines
 _SHOWN: Final = 80  # characters of what another machine says of itself
 _TIMEOUT: Final = 20.0  # seconds
+_TRIES: Final = 10  # to write our own document, while others write it
 _MACHINE, _WORD, _NEXT = "machine", "word", "next word"  # the last: several, apart by blanks
 
 
@@ -147,7 +148,8 @@ class Machines:
         commit(client, [upsert(client, self._path(old), {"shared": True})], _TIMEOUT)
 
     def _meet(self, client: Client) -> _Met:
-        for again in (True, False):
+        # Our own teller touches the document, too, after each batch while we are passive.
+        for left in reversed(range(_TRIES)):
             own = get(client, self._path(self.id), timeout=_TIMEOUT)
             word = text(own.fields, "word")
             if flag(own.fields, "shared") or (word and word not in self._known):
@@ -167,7 +169,7 @@ class Machines:
                 commit(client, [write], _TIMEOUT)
                 break
             except Conflict:
-                if not again:
+                if not left:
                     raise
         found = find(client.collection(self._collection).limit(_MOST), timeout=_TIMEOUT)
         return _Met(
