@@ -140,11 +140,11 @@ SETUPS: Final = (
     ),
     Broken(
         "the lease cannot be held",
-        f"{_STOP}; mv /var/lib/wad/lease.json /root/lease.json; mkdir -p /var/lib/wad/lease.json/in-the-way;"
-        " chown -R wad: /var/lib/wad/lease.json; systemctl start --no-block wad.service;"
+        f"{_STOP}; mkdir -p /var/lib/wad/lease.json.new/in-the-way; chown -R wad: /var/lib/wad/lease.json.new;"
+        " systemctl start --no-block wad.service;"
         " until wadctl status >/dev/null 2>&1; do sleep 0.5; done",
         "lock", "FAIL", "nobody acts", ("ls -l /var/lib/wad/lease.json",), ("service", "daemon", "accounts", "health"),
-        f"{_STOP}; rm -r /var/lib/wad/lease.json; mv /root/lease.json /var/lib/wad/lease.json; {_START}",
+        f"{_STOP}; rm -r /var/lib/wad/lease.json.new; {_START}",
     ),
 )  # fmt: skip
 
