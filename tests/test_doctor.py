@@ -211,7 +211,7 @@ async def test_a_damaged_session(place: Path) -> None:
 async def test_a_lease_that_cannot_be_held(place: Path) -> None:
     """Nobody acts, and the line says why and where to look."""
     daemon = Daemon(place, engine="simulator")
-    (daemon.state / "lease.json/in-the-way").mkdir(parents=True)
+    (daemon.state / "lease.json.new/in-the-way").mkdir(parents=True)
     await daemon.start()
     try:
         checks = await examined(daemon, code=2)

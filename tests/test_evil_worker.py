@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.test_neonize import a_device
 from wad.core import connection, wire
 from wad.core.errors import EngineFailure, InvalidData, WadError
 from wad.core.jid import Jid
@@ -197,6 +198,7 @@ async def test_an_answer_about_a_message_that_makes_no_sense(
     tmp_path: Path, name: str, left: bool
 ) -> None:
     """The worker goes, and what became of the message is judged by its traces."""
+    a_device(tmp_path)
     if left:
         with closing(sqlite3.connect(tmp_path / "session.db")) as db:
             db.execute("CREATE TABLE whatsmeow_message_secrets (message_id TEXT, key BLOB)")

@@ -89,6 +89,14 @@ async def a_worker(
         await worker.stop(0)
 
 
+def a_device(directory: Path) -> None:
+    """A session that is there: what its list does not name has not left."""
+    with closing(sqlite3.connect(directory / "session.db")) as db:
+        db.execute("CREATE TABLE whatsmeow_device (jid TEXT)")
+        db.execute("INSERT INTO whatsmeow_device VALUES ('15550000001:1@s.whatsapp.net')")
+        db.commit()
+
+
 def note(directory: Path, wa_id: str) -> None:
     """What the library writes before anything leaves."""
     with closing(sqlite3.connect(directory / "session.db")) as db:
@@ -105,6 +113,7 @@ def note(directory: Path, wa_id: str) -> None:
 @pytest.mark.parametrize("left", [False, True])
 async def test_a_worker_that_fails_over_a_message(tmp_path: Path, act: str, left: bool) -> None:
     """Whether it dies of it or only says so: the trace in the session's database decides."""
+    a_device(tmp_path)
     if left:
         note(tmp_path, "WA1")
     async with a_worker(tmp_path, send=act) as worker:
@@ -186,6 +195,7 @@ async def test_whose_fault_it_was(tmp_path: Path, act: str, innocent: bool) -> N
 @pytest.mark.parametrize("what", ["text", "file"])
 async def test_a_death_over_a_message_is_counted(tmp_path: Path, what: str) -> None:
     """Of a worker that crashed, and not of one that was gone before."""
+    a_device(tmp_path)
     content = FILE if what == "file" else Text("hello")
     async with a_worker(tmp_path, send="'die'", upload="'die'") as worker:
         fate = await worker.send(BOB, content, SECRET, 1)
@@ -199,6 +209,7 @@ async def test_a_death_over_a_message_is_counted(tmp_path: Path, what: str) -> N
 @pytest.mark.parametrize("act", ["'replaced'", "'hang'"])
 async def test_an_end_that_is_nobodys_fault_is_not_counted(tmp_path: Path, act: str) -> None:
     """The worker said why it ended, or somebody ended it, while it had the message."""
+    a_device(tmp_path)
     async with a_worker(tmp_path, send=act) as worker:
         sending = asyncio.create_task(worker.send(BOB, Text("hello"), SECRET, 1))
         await until(lambda: worker._waiting, "the call")

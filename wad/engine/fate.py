@@ -13,7 +13,9 @@ from wad.core.outbox import NotSent, Refused, Sent, Unknown
 
 Fate = Sent | NotSent | Refused | Unknown
 
-_NOT_WRITTEN: Final = re.compile(r"failed to send message node|not connected|not logged in")
+_NOT_WRITTEN: Final = re.compile(
+    r"failed to send message node|not connected|not logged in|doesn't contain a device JID"
+)
 _NOT_ITS_FAULT: Final = re.compile(
     r"\b(?:database|disk)\b|not connected|not logged in|client is nil"
 )

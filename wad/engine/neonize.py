@@ -596,6 +596,9 @@ class NeonizeWorker:
             await asyncio.shield(self.ended)
         try:
             found = await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
+        except NotFound as gone:
+            # Only the library's own words may still prove that nothing was written.
+            return fate.classify(why, "") if isinstance(why, str) else Unknown("", f"{why}; {gone}")
         except WadError as unreadable:
             return Unknown("", f"{why}; {unreadable}")
         if isinstance(why, str):
