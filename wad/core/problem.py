@@ -136,6 +136,10 @@ KINDS: Final[dict[str, Kind]] = {
         "too little room is left for what is received: accounts wait",
         "make room on the disk, or lower state.min_free_mb",
     ),
+    "disk_slow": Kind(
+        "the disk has not taken a renewal of the lease for {0} s",
+        "the lease is held all the same; look at what keeps the disk busy (iostat, iotop), and at its health",
+    ),
     "log_grown": Kind(
         "the write-ahead log of a database has grown to {0} MB",
         "end the program that keeps the database open, or its transaction; the log then shrinks by itself",

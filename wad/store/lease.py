@@ -21,6 +21,7 @@ from wad.core.errors import Conflict, InvalidData, StateUnwritable
 from wad.core.lease import Record, Seen, Tenure, begun, ended
 from wad.core.problem import Problem
 from wad.files import damaged_copies, read_file, set_aside, swap_file, write_file
+from wad.store.behind import WriteBehind
 from wad.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _LARGEST_HISTORY: Final = 4 << 20
 _LAST_EPOCH: Final = 2**53
 _LATEST: Final = 253_402_300_799_999  # ms since 1970: the end of the year 9999
 _LONGEST: Final = 366 * 86_400.0  # seconds of a ttl
+_SLOW: Final = 15.0  # seconds of a write that are worth a word
 
 
 class LeaseRecord(Protocol):
@@ -81,6 +83,11 @@ class FileLease:
         self._nonce = nonce
         self._clock = clock or SystemClock()
         self._copies = self._find_copies()
+        self._ours: str | None = (
+            None  # the version that this process wrote, while it holds the lease
+        )
+        self._written = 0  # writes that were waited for
+        self._renewals = WriteBehind(_thread(), self._renew, self._clock)
 
     @property
     def where(self) -> str:
@@ -88,16 +95,19 @@ class FileLease:
         return str(self._path)
 
     def problems(self) -> Sequence[Problem]:
-        """The copies of damaged files, as long as they lie there."""
-        if not self._copies:
-            return ()
-        names = ", ".join(map(str, self._copies))
-        text = f"what was written of the lease could not be read, and was set aside: {names}"
-        return (
-            Problem(
-                code="set_aside", text=text, subject=str(self._path), figures=(len(self._copies),)
-            ),
-        )
+        """The copies of damaged files, as long as they lie there; a disk that takes no renewal."""
+        found = []
+        if self._copies:
+            names = ", ".join(map(str, self._copies))
+            text = f"what was written of the lease could not be read, and was set aside: {names}"
+            figures = (len(self._copies),)
+            found.append(
+                Problem(code="set_aside", text=text, subject=str(self._path), figures=figures)
+            )
+        if (behind := self._renewals.behind_for) > _SLOW:
+            text = f"the disk has not taken a renewal of the lease for {behind:.0f} s"
+            found.append(Problem(code="disk_slow", text=text, figures=(behind,)))
+        return found
 
     async def read(self) -> Seen | None:
         """The record; a holder that is not this process is dead, since we hold the directory's lock."""
@@ -118,23 +128,45 @@ class FileLease:
         return Seen(record, 0.0, _version(record), dead=record.nonce != self._nonce)
 
     async def write(self, record: Record, expected: str | None) -> str:
-        """Replace the file by rename."""
-        return await _thread().run(self._write, record, expected)
+        """Replace the file by rename.
 
-    def _write(self, record: Record, expected: str | None) -> str:
+        A renewal of what this process wrote last is answered at once and written behind: the directory's lock proves
+        that nobody else can hold the lease, so no disk, however busy, may cost it.  It raises what the renewal before
+        failed of.
+        """
+        version = _version(record)
+        renews = record.holder != "" and version == expected
+        if renews and version == self._ours:
+            self._renewals.put(record)
+            return version
+        self._ours = None
+        self._renewals.forget()
+        self._written += 1
+        number = self._written
+        if renews:
+            await _thread().run(self._renew, record)
+        else:
+            await _thread().run(self._replace, record, expected)
+        if record.holder and number == self._written:
+            self._ours = version
+        return version
+
+    def _replace(self, record: Record, expected: str | None) -> None:
+        self._compare(expected)
+        write_file(self._path, _encoded(record))
+        self._remember(record)
+        self._copies = self._find_copies()
+
+    def _renew(self, record: Record) -> None:
+        self._compare(_version(record))
+        # Not synced: after a power cut every holder is dead, whatever the file says.
+        swap_file(self._path, _encoded(record))
+        self._copies = self._find_copies()
+
+    def _compare(self, expected: str | None) -> None:
         seen = self._read()
         if (seen.version if seen is not None else None) != expected:
             raise Conflict("the lease file was changed by another process")
-        data = msgspec.json.format(msgspec.json.encode(record)) + b"\n"
-        if record.holder and seen is not None and seen.record.epoch == record.epoch:
-            # A renewal only.  After a power cut every holder is dead, whatever the file says; and a disk that is busy
-            # for longer than the ttl must not cost the lease.
-            swap_file(self._path, data)
-        else:
-            write_file(self._path, data)
-            self._remember(record)
-        self._copies = self._find_copies()
-        return _version(record)
 
     def _remember(self, record: Record) -> None:
         tenures, damage = self._read_history()
@@ -213,4 +245,9 @@ def remembered(tenures: Sequence[Tenure], record: Record) -> list[Tenure]:
 
 
 def _version(record: Record) -> str:
-    return f"{record.epoch}:{record.nonce}:{record.renewed_ms}"
+    """Renewals make no new one: only one process writes them, and the file may be behind it."""
+    return f"{record.epoch}:{record.nonce}"
+
+
+def _encoded(record: Record) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record)) + b"\n"
