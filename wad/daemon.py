@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from wad import __version__, handles, ownership
 from wad.activation import CONTROL, HTTP, Start, started
@@ -44,10 +45,12 @@ from wad.flow.tidying import tidy_media
 from wad.groups import Groups, Limits, Undivided, divide
 from wad.home import Homes, StateLock, check_writable
 from wad.log import install, set_level
+from wad.log_stream import LogStream
 from wad.loops import Loop, Loops
 from wad.media import Media
 from wad.notify import Notifier, watchdog_interval
 from wad.store import STORE_FILE, Shared, Store, open_shared, open_store
+from wad.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,9 @@ _PULSE = 5.0  # seconds between looks at ourselves, unless systemd's watchdog wa
 _DISK_EVERY = 30.0
 _SPACE_EVERY = 1.0
 _TIDY_EVERY = 3600.0
+_LAST_LINES = (
+    1.0  # seconds in which what was logged is written before another program takes our place
+)
 _PARTING = 2.0  # seconds, beside those that the release of the lease may take, after a second order to stop
 
 
@@ -86,6 +92,7 @@ class Daemon:
         self._warnings = list(loaded.warnings)
         self._refusal = ""
         self._full = ""
+        self._disk = Threads("disk", 1)  # it may hang for as long as a disk does
         self._ownership: list[Problem] = []
         self.noticed = Noticed()
         self.inspection = Inspection(clock, self._databases)
@@ -223,15 +230,10 @@ class Daemon:
             f"{name} {account}".rstrip() + f" ({age:.0f} s)" for name, account, age in hung
         )
 
-    def look_at_space(self) -> None:
+    async def look_at_space(self) -> None:
         """Workers stop while there is still room to store what they have: messages then wait at WhatsApp, not here."""
-        least = self.loaded.config.state.min_free_mb
-        self._full = ""
-        for directory in (self.homes.root, self.loaded.config.state.dir):
-            disk = os.statvfs(directory)
-            if disk.f_bavail * disk.f_frsize / 1e6 < least:
-                self._full = f"less than {least} MB are left on the disk of {directory}: accounts wait for more room"
-                break
+        state = self.loaded.config.state
+        self._full = await self._disk.run(_full, (self.homes.root, state.dir), state.min_free_mb)
         telling = self.store.telling
         refusal = self._full or (telling.refusal if telling is not None else "")
         if refusal != self._refusal:
@@ -259,6 +261,15 @@ class Daemon:
             self.sessions_writable = False
 
 
+def _full(directories: Sequence[Path], least_mb: int) -> str:
+    """Why accounts have to wait for more room; empty where there is enough."""
+    for directory in directories:
+        disk = os.statvfs(directory)
+        if disk.f_bavail * disk.f_frsize / 1e6 < least_mb:
+            return f"less than {least_mb} MB are left on the disk of {directory}: accounts wait for more room"
+    return ""
+
+
 def _account_options(loaded: Loaded) -> AccountOptions:
     engine, inbound = loaded.config.engine, loaded.config.inbound
     return AccountOptions(
@@ -278,7 +289,8 @@ def run(loaded: Loaded) -> int:
     handles.take_all()
     # How long a thread may keep the event loop from running on; Python's own 5 ms add up with each that wants to run.
     sys.setswitchinterval(_SWITCH)
-    install(loaded.config.log.level)
+    output = LogStream(sys.stderr)
+    install(loaded.config.log.level, stream=output)
     notifier = Notifier(os.environ)
     start = started(os.environ, os.getpid())
     for warning in loaded.warnings:
@@ -286,6 +298,7 @@ def run(loaded: Loaded) -> int:
     restarting = asyncio.run(_serve(loaded, notifier, start))
     notifier.close()
     if restarting and not start.invocation:
+        output.drain(_LAST_LINES)
         # Nobody else would start us again; systemd does (Restart=always).
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return 0
@@ -308,7 +321,7 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
                 groups = _groups(config.engine.worker_memory_mb, start)
                 daemon = Daemon(loaded, store, shared, clock, boot_id, floor, groups, loops)
                 await daemon.look_at_disk()
-                daemon.look_at_space()
+                await daemon.look_at_space()
                 await daemon.media.open()
                 await _live(daemon, notifier, start)
                 return daemon.restarting
@@ -430,7 +443,7 @@ async def _pulse(daemon: Daemon, notifier: Notifier, loop: Loop) -> None:
 
 async def _watch_space(daemon: Daemon, loop: Loop) -> None:
     while True:
-        daemon.look_at_space()
+        await daemon.look_at_space()
         loop.progress()
         await asyncio.sleep(_SPACE_EVERY)
 

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, TextIO
+from typing import Final, Protocol
 
 from wad import journal
 from wad.core.errors import BadInput
@@ -111,7 +111,20 @@ def _field(record: logging.LogRecord, name: str) -> str:
     return f" {name}={value}" if re.fullmatch(r"\S+", str(value)) else f" {name}={str(value)!r}"
 
 
-class _Stream(logging.StreamHandler[TextIO]):
+class Output(Protocol):
+    """What takes lines: a file, or what stands in front of one."""
+
+    def write(self, text: str, /) -> object:
+        """Take one or more whole lines."""
+
+    def flush(self) -> object:
+        """Let nothing wait."""
+
+    def fileno(self) -> int:
+        """Where they go to in the end.  Raises OSError where that is no file."""
+
+
+class _Stream(logging.StreamHandler[Output]):
     """stderr.  A record that cannot be written is reported without its contents, which were not masked yet."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, logging's name
@@ -125,7 +138,7 @@ class _Stream(logging.StreamHandler[TextIO]):
             return  # stderr is gone: there is nowhere left to say so
 
 
-def _is_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
+def _is_journal(environ: Mapping[str, str], stream: Output) -> bool:
     """Whether `stream` leads to the journal; the variable alone is inherited by whoever we start in a terminal."""
     try:
         stat = os.fstat(stream.fileno())
@@ -137,7 +150,7 @@ def _is_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
 def install(
     level: str,
     environ: Mapping[str, str] | None = None,
-    stream: TextIO | None = None,
+    stream: Output | None = None,
     path: str = journal.SOCKET,
 ) -> None:
     """Log to `stream` (stderr) from `level` up, and log what nobody caught, in threads and destructors too.
