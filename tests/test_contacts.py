@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.real_world import a_real_world
+from tests.world import ShiftedClock
 from wad.clock import SystemClock
 from wad.core.event import ChatReceived, decode
-from wad.engine import neonize
+from wad.engine import neonize, session
 from wad.engine.contacts import AddressBook
 from wad.home import Home
 from wad.spool import Spool
@@ -78,6 +79,33 @@ def test_a_changed_name_is_told_alone(phone: Phone) -> None:
     assert book.look() == 2
     phone.save(BOB, "Robert")
     assert book.look() == 3
+    assert phone.told()[-1] == (BOB, "Robert")
+
+
+def test_a_database_that_nobody_wrote_is_not_opened(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds at rest are looked at all the time; what was written just now is looked at once more."""
+    opened: list[Path] = []
+    read = session.saved_names
+
+    def reading(path: Path) -> dict[str, str]:
+        opened.append(path)
+        return read(path)
+
+    monkeypatch.setattr(session, "saved_names", reading)
+    clock = ShiftedClock()
+    book = AddressBook(phone.home, clock)
+    phone.save(BOB, "Bob")
+    assert book.look() == 1
+    assert book.look() is None
+    assert len(opened) == 2
+    clock.ahead_ms = 60_000
+    for _ in range(3):
+        assert book.look() is None
+    assert len(opened) == 3
+    phone.save(BOB, "Robert")
+    assert book.look() == 2
     assert phone.told()[-1] == (BOB, "Robert")
 
 

@@ -95,9 +95,13 @@ async def test_a_failing_store_loses_nothing(
             world.worker(account).receive(BOB, f"text {number}")
         await until(lambda: account.inbound.error, "an error in status")
         assert account.inbound.error == "the store is away"
+        await until(lambda: account.inbound.backlog == 5, "what waits")
+        assert account.inbound.oldest_ms
         monkeypatch.setattr(world.store, "record", good)
         await until(lambda: account.inbound.recorded == 5, "five messages")
         await until(lambda: account.inbound.error == "", "no error in status")
+        assert account.inbound.backlog == 0
+        assert not account.inbound.oldest_ms
 
 
 async def test_inbound_goes_on_without_the_lease(tmp_path: Path) -> None:

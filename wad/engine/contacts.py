@@ -8,15 +8,20 @@ The daemon reads it, as the worker must not (see lost.py).  A name that is taken
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Final
 
 from wad.clock import Clock
 from wad.core import event as words
 from wad.core.errors import BadJid
 from wad.core.event import ChatReceived
 from wad.core.jid import Jid
+from wad.database import log_of
 from wad.engine import session
 from wad.home import Home
 from wad.spool import Arrival, Spool
+
+_SETTLED_NS: Final = 2_000_000_000
+"""Two writes of one moment may leave the same time and size behind."""
 
 
 class AddressBook:
@@ -26,15 +31,20 @@ class AddressBook:
         self._home = home
         self._clock = clock
         self._seen = hash(frozenset())
+        self._looked_at: tuple[int, ...] | None = None
 
     def look(self) -> int | None:
         """Append an event for each name that is new or was changed; the newest row, None where there is none.
 
         Raises Damaged, Unavailable, StateUnwritable.
         """
+        state = self._state()
+        if state is not None and state == self._looked_at:
+            return None
         names = session.saved_names(self._home.session_db)
         seen = hash(frozenset(names.items()))
         if seen == self._seen:
+            self._looked_at = state
             return None
         now = self._clock.wall_ms()
         events = {
@@ -44,8 +54,24 @@ class AddressBook:
         }
         with closing(Spool.open(self._home.spool_db)) as spool:
             newest = spool.tell_names(names, events)
-        self._seen = seen
+        self._seen, self._looked_at = seen, state
         return newest
+
+    def _state(self) -> tuple[int, ...] | None:
+        """What tells that nobody has written the database since; None where it was written just now.
+
+        Hundreds of accounts at rest are asked every minute, and to open a database costs more than anything else there.
+        """
+        file = self._home.session_db
+        found = []
+        for path in (file, log_of(file)):
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # whoever opens it says why it cannot
+            found += [status.st_ino, status.st_size, status.st_mtime_ns]
+        newest = max(found[2::3], default=0)
+        return tuple(found) if self._clock.wall_ms() * 1_000_000 - newest > _SETTLED_NS else None
 
 
 def _event(address: str, name: str, now_ms: int) -> ChatReceived | None:

@@ -26,14 +26,14 @@ from wad.core.untrusted import LATEST_MS
 from wad.flow.bus import Bus
 from wad.flow.planned import ITEM_FAULTS, Planned, planned, reason_of
 from wad.loops import Loop
-from wad.spool import KeptRow, Row, Spool
+from wad.spool import Backlog, KeptRow, Row, Spool
 from wad.store import Store
 from wad.store.port import Cursor, Recorded
 from wad.threads import Threads, cores
 
 log = logging.getLogger(__name__)
 
-_TURN: Final = 5.0  # seconds after which it looks even if nobody woke it
+_TURN: Final = 30.0  # seconds after which it looks even if nobody woke it
 _PRUNE_EVERY: Final = 3600.0
 _PRUNED: Final = 2000  # rows deleted in one transaction, so that the worker never waits long
 _DAY_MS: Final = 86_400_000
@@ -152,14 +152,24 @@ class Inbound:
             self._spool = None
 
     async def _record_batch(self) -> bool:
-        """Record the next rows; whether there may be more."""
+        """Record the next rows; whether there are more."""
         spool = await self._opened()
-        rows = await _files().run(spool.after, self._cursor.seq, self._batch)
-        if rows:
-            await self._record(spool, rows)
-        left = await _files().run(spool.backlog, self._cursor.seq)
-        self.backlog, self.oldest_ms = left.rows, left.oldest_ms
-        return bool(rows)
+        found, waiting = await _files().run(self._next, spool)
+        self.backlog, self.oldest_ms = waiting.rows, waiting.oldest_ms
+        if not found:
+            return False
+        await self._put(spool, found)
+        self.backlog -= len(found)
+        if not self.backlog:
+            self.oldest_ms = None
+        return self.backlog > 0
+
+    def _next(self, spool: Spool) -> tuple[list[Planned], Backlog]:
+        """The next rows, and what waits, these included.  On a thread, and in one visit: there are hundreds of inboxes,
+        and one row may be a chunk of history with thousands of messages.
+        """
+        rows = spool.after(self._cursor.seq, self._batch)
+        return self._plan(rows), spool.backlog(self._cursor.seq) if rows else Backlog(0, None)
 
     async def _opened(self) -> Spool:
         # An operator may ask for what is kept while the loop opens it.
@@ -199,10 +209,6 @@ class Inbound:
             if opening.exception() is None:
                 opening.result().close()
             raise
-
-    async def _record(self, spool: Spool, rows: list[Row]) -> None:
-        # On a thread: one row may be a chunk of history with thousands of messages.
-        await self._put(spool, await _files().run(self._plan, rows))
 
     async def _put(self, spool: Spool, found: list[Planned]) -> None:
         """Record rows and move the cursor.  What the store refuses is halved until the one item stands alone."""
