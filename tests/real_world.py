@@ -67,7 +67,7 @@ class Line:
 
     async def pair(self) -> None:
         """Ask for a code and scan it."""
-        self.wad.pair()
+        await self.wad.pair()
         await self.code()
         await self.whatsapp.phone.scan(self.wad.status.qr)
         await self.until(State.CONNECTED)

@@ -44,7 +44,7 @@ async def test_pairing_shows_a_code_and_connects(tmp_path: Path) -> None:
     """The code is there while the window is open, and gone once the phone scanned it."""
     async with a_world(tmp_path, auto_pair=False) as world, world.leading():
         account = await world.accounts.add("shop")
-        account.pair()
+        await account.pair()
         await until(lambda: account.status.qr, "a QR code")
         world.worker(account).scan()
         assert account.status.state == "connected"
@@ -57,7 +57,7 @@ async def test_a_paired_account_cannot_be_paired_again(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         with pytest.raises(Conflict, match="paired already"):
-            account.pair()
+            await account.pair()
 
 
 async def test_a_crashed_worker_is_replaced(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ async def test_an_order_while_it_begins_is_obeyed(
             return go.wait(PATIENT)
 
         monkeypatch.setattr(world.engine, "is_paired", slowly)
-        beginning = asyncio.create_task(account.begin_aside())
+        beginning = asyncio.create_task(account.begin())
         await asyncio.to_thread(begun.wait, PATIENT)
         if order == "stop":
             await account.stop()
@@ -153,7 +153,7 @@ async def test_logout_forgets_the_device_and_keeps_the_messages(tmp_path: Path) 
         with pytest.raises(Conflict, match="logged out"):
             await account.start()
         assert len(await world.store.threads(account.id, limit=5)) == 1
-        account.pair()
+        await account.pair()
         await until(lambda: account.status.state == "connected", "connected")
 
 
@@ -199,7 +199,7 @@ async def test_a_reference_that_means_two_is_a_conflict(tmp_path: Path) -> None:
         world.homes.create(AccountCard(id="three", name="third", phone="+15550000001"))
         ghosts = [world.homes.get(ident) for ident in ("one", "two", "three")]
         for home in ghosts:
-            world.accounts.adopt(home)
+            await world.accounts.adopt(home)
         with pytest.raises(Conflict, match="'one' is the id of one and the name of two"):
             world.accounts.find("one")
         with pytest.raises(Conflict, match="number of one and the number of three"):
@@ -330,7 +330,7 @@ async def test_an_account_that_is_being_removed_takes_no_orders(
         removing = asyncio.create_task(world.accounts.remove(account.id))
         await until(lambda: account.worker is None, "its worker's end")
         with pytest.raises(Conflict, match="being removed"):
-            account.pair()
+            await account.pair()
         with pytest.raises(Conflict, match="being removed"):
             await account.start()
         with pytest.raises(Conflict, match="being removed"):
@@ -463,7 +463,7 @@ async def test_paired_again_as_soon_as_it_is_logged_out(
         account.tell(connection.LoggedOut("by the phone"))
         asyncio.get_running_loop().call_later(0.05, go.set)
         await account.ended()
-        account.pair()
+        await account.pair()
         await until(lambda: account.status.state == "connected", "another pairing")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import struct
 import tracemalloc
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ import pytest
 from tests.fake_daemon import FakeAccount, FakeDaemon
 from wad.api import control, conversation
 from wad.api.control import serve_control
-from wad.api.peer import HasOptions, Peer
+from wad.api.peer import HasOptions, Peer, is_worker
 from wad.core.errors import (
     BadInput,
     Conflict,
@@ -493,6 +495,45 @@ async def test_an_unknown_peer_is_refused(daemon: FakeDaemon, path: Path) -> Non
 
     async with serve_control(daemon, path, GROUP, identify=silent), client(path) as peer:
         assert isinstance(await peer.error(), Denied)
+
+
+async def test_a_worker_is_no_administrator(daemon: FakeDaemon, path: Path) -> None:
+    """It is of the daemon's own user: what it is counts before that."""
+    daemon.accounts.find("acc-1").worker = SimpleNamespace(pid=os.getpid())
+    async with serve_control(daemon, path, GROUP), client(path) as peer:
+        assert isinstance(await peer.error(), Denied)
+    daemon.accounts.find("acc-1").worker = None
+    async with serve_control(daemon, path, GROUP), client(path) as peer:
+        peer.ask(1, "accounts.stop", account="acc-1")
+        assert (await peer.response()).error is None
+
+
+def a_process(
+    proc: Path, pid: int, parent: int, group: str = "/system.slice/wad.service/daemon"
+) -> None:
+    """As the kernel shows one, whose name tries to be a field."""
+    (proc / str(pid)).mkdir(exist_ok=True)
+    (proc / str(pid) / "cgroup").write_text(f"4:memory:/x\n0::{group}\n")
+    (proc / str(pid) / "stat").write_text(f"{pid} (a) S 7 (b) S {parent} 1 1 0\n")
+
+
+def test_who_counts_as_a_worker(tmp_path: Path) -> None:
+    """A worker, what it has started, what lies in its control group, and who is gone before that can be seen."""
+    for pid, parent in ((10, 1), (20, 10), (30, 20), (31, 30), (40, 10)):
+        a_process(tmp_path, pid, parent)
+    a_process(tmp_path, 50, 1, "/system.slice/wad.service/worker-acc-1")
+    a_process(tmp_path, 60, 1, "/user.slice/worker-acc-1/shell")
+    told = {pid: is_worker(pid, {20}, tmp_path) for pid in (0, 1, 10, 20, 30, 31, 40, 50, 60, 70)}
+    assert told == {
+        0: False, 1: False, 10: False, 20: True, 30: True, 31: True, 40: False, 50: True, 60: False, 70: True,
+    }  # fmt: skip
+
+
+def test_a_circle_of_parents_ends(tmp_path: Path) -> None:
+    """Numbers are used again while one looks."""
+    a_process(tmp_path, 10, 20)
+    a_process(tmp_path, 20, 10)
+    assert is_worker(10, set(), tmp_path)
 
 
 async def test_a_fault_while_letting_in_is_counted(

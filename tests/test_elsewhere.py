@@ -115,7 +115,7 @@ async def test_a_device_of_its_own_runs(tmp_path: Path, known: Known) -> None:
     await paired_on_a(tmp_path, known)
     async with machine(tmp_path, known, "b") as b:
         account = await b.accounts.add("shop", phone="+15550000001")
-        account.pair()
+        await account.pair()
         await until(lambda: account.status.state == "connected", "connected")
         await until(lambda: known.places[account.id].instance == "b", "that it is known")
 

@@ -214,7 +214,7 @@ async def test_a_restart_says_the_same(tmp_path: Path, event: Input, state: str)
         if state == "logged_out":
             with pytest.raises(Conflict, match="logged out"):
                 await account.start()
-            account.pair()
+            await account.pair()
         else:
             await account.start()
         await until(lambda: account.status.state == "connected", "connected")
@@ -235,18 +235,18 @@ async def test_an_account_that_was_being_paired_awaits_its_scan(tmp_path: Path) 
     """For the first time, or after it was logged out."""
     async with a_world(tmp_path, auto_pair=False) as world, world.leading():
         account = await world.accounts.add("shop", phone="+15550000001")
-        account.pair()
+        await account.pair()
         await until(lambda: account.status.qr, "a code")
     await again(tmp_path, 1, "awaiting_scan")
     async with a_world(tmp_path, boot="boot2") as world, world.leading():
         (account,) = world.accounts.all()
-        account.pair()
+        await account.pair()
         await until(lambda: account.status.state == "connected", "connected")
         await bring_to_rest(world, account, LoggedOut("the phone"))
     async with a_world(tmp_path, boot="boot3", auto_pair=False) as world, world.leading():
         (account,) = world.accounts.all()
         assert account.status.state == "logged_out"
-        account.pair()
+        await account.pair()
         await until(lambda: account.status.qr, "a code")
     await again(tmp_path, 4, "awaiting_scan")
 
@@ -264,7 +264,7 @@ async def test_stopped_since_when_and_logged_out_behind_it(tmp_path: Path) -> No
         assert account.clock.monotonic() - account.status.since > 3599
         with pytest.raises(Conflict, match="logged out"):
             await account.start()
-        account.pair()
+        await account.pair()
         await until(lambda: account.status.state == "connected", "connected")
     assert status.reason == "stopped by the operator"
 

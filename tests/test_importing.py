@@ -108,7 +108,7 @@ async def test_a_session_is_never_replaced(tmp_path: Path) -> None:
     """An account that is paired, or being paired, is refused, and stays as it is."""
     async with a_world(tmp_path, auto_pair=False) as world, world.leading():
         account = await world.accounts.add("shop", ident="account_prod_1")
-        account.pair()
+        await account.pair()
         await until(lambda: account.status.qr, "a QR code")
         found, upload = brought(world)
         with pytest.raises(Conflict, match="being paired"):
@@ -131,7 +131,7 @@ async def test_a_pairing_that_begins_meanwhile_wins(
 
         async def and_pair(file: Path, session: Carried) -> None:
             await write(file, session)
-            account.pair()
+            await account.pair()
 
         monkeypatch.setattr(world.engine, "write_session", and_pair)
         with pytest.raises(Conflict, match="being paired"):

@@ -15,6 +15,7 @@ from tests.fake_daemon import FakeDaemon
 from wad.api import metrics
 from wad.core.connection import State
 from wad.engine.port import Receipts
+from wad.usage import Usage
 
 BOARD = Path(__file__).parent.parent / "docs" / "grafana.json"
 
@@ -25,6 +26,7 @@ class Worker:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.receipts = Receipts.AFTER_STORE
+        self.usage = Usage(30 << 20, 1.0)
 
 
 @pytest.fixture
@@ -88,8 +90,8 @@ def test_states(daemon: FakeDaemon) -> None:
 def test_memory_of_workers(daemon: FakeDaemon) -> None:
     """Of each that runs, and together."""
     found = samples(daemon)
-    assert found["wad_account_worker_resident_bytes", "shop"] > 1e6
-    assert found[("wad_workers_resident_bytes",)] > 1e6
+    assert found["wad_account_worker_resident_bytes", "shop"] == 30 << 20
+    assert found[("wad_workers_resident_bytes",)] == 30 << 20
     assert ("wad_account_worker_resident_bytes", "home") not in found
 
 

@@ -37,7 +37,7 @@ def test_a_database_without_tables_is_not_paired(tmp_path: Path) -> None:
     """The library was interrupted before it made them."""
     path = tmp_path / "session.db"
     with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE other (x)")
+        db.execute("CREATE TABLE whatsmeow_version (version INTEGER)")
     db.close()
     assert not session.is_paired(path)
     assert session.identity(path) == ("", "", "")

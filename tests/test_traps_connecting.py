@@ -90,7 +90,7 @@ async def test_a_proxy_that_says_nothing(tmp_path: Path) -> None:
         world.reign(),
     ):
         line = await world.line(paired=False)
-        line.wad.pair()
+        await line.wad.pair()
         await until(lambda: line.wad.worker is not None, "a worker")
         await another_worker(line, line.pid)
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(120)
 async def a_code(world: RealWorld) -> Line:
     """An account that shows its first code."""
     line = await world.line(paired=False)
-    line.wad.pair()
+    await line.wad.pair()
     await line.code()
     return line
 
@@ -44,7 +44,7 @@ async def test_used_up_codes_are_followed_by_fresh_ones(tmp_path: Path) -> None:
     async with a_real_world(tmp_path) as world, world.reign():
         world.server.codes = 0
         line = await world.line(paired=False)
-        line.wad.pair()
+        await line.wad.pair()
         await until(lambda: line.wad.restarts >= 2, "two more workers")
         assert line.wad.status.state is State.AWAITING_SCAN
         assert line.wad.status.attempts == 0
@@ -116,7 +116,7 @@ async def test_a_version_that_is_refused_while_pairing(tmp_path: Path) -> None:
     async with a_real_world(tmp_path) as world, world.reign():
         world.server.pairing_failure = Failure(405)
         line = await world.line(paired=False)
-        line.wad.pair()
+        await line.wad.pair()
         await line.until(State.OUTDATED)
         assert "2.3000." in line.wad.status.reason
         await until(lambda: line.wad.worker is None, "the worker's end")
@@ -128,7 +128,7 @@ async def test_a_login_that_is_refused_while_pairing(tmp_path: Path, reason: int
     async with a_real_world(tmp_path) as world, world.reign():
         world.server.pairing_failure = Failure(reason)
         line = await world.line(paired=False)
-        line.wad.pair()
+        await line.wad.pair()
         await until(lambda: line.wad.restarts >= 2, "two more workers")
         assert line.wad.status.state is State.AWAITING_SCAN
         world.server.pairing_failure = None

@@ -72,7 +72,7 @@ async def test_a_library_that_is_missing_is_not_fetched(tmp_path: Path) -> None:
     (package / "proto").symlink_to(library_path().parent / "proto")
     async with a_real_world(tmp_path / "wad", python_path=package.parent) as world, world.reign():
         line = await world.line(paired=False)
-        line.wad.pair()
+        await line.wad.pair()
         await until(lambda: "is missing" in line.wad.status.reason, "the reason")
         assert {path.name for path in package.iterdir()} <= {"__init__.py", "proto", "__pycache__"}
 
@@ -169,7 +169,7 @@ async def test_calls_before_it_is_paired(tmp_path: Path) -> None:
     """While a code is shown everything can be asked, and the worker lives on."""
     async with a_real_world(tmp_path) as world, world.reign():
         line = await world.line(paired=False)
-        line.wad.pair()
+        await line.wad.pair()
         await line.code()
         pid, worker = line.pid, line.wad.worker
         assert worker is not None

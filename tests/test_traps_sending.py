@@ -67,7 +67,7 @@ async def test_a_file_is_known_by_its_hash_alone(tmp_path: Path) -> None:
     """The library would open a path and fetch an address; what reaches it is the bytes of a file that was put here."""
     async with a_page() as (address, visits), a_real_world(tmp_path) as world, world.reign():
         line = await world.line(paired=False)
-        line.wad.pair()
+        await line.wad.pair()
         await line.code()
         assert line.wad.worker is not None
         for name in ("/etc/hostname", "../../etc/hostname", address, ""):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wad.usage import Usage, usage_of
+from wad.usage import Meter, Usage
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
@@ -25,16 +25,18 @@ def proc(tmp_path: Path) -> Path:
 
 def test_resident_memory_and_processor_time(proc: Path) -> None:
     """Pages and ticks become bytes and seconds, in user and kernel mode together."""
-    assert usage_of(7, proc) == Usage(30 * PAGE, 4.0)
+    assert Meter(7, proc).usage() == Usage(30 * PAGE, 4.0)
 
 
 def test_a_process_that_is_gone(proc: Path) -> None:
     """Unknown, not zero."""
-    assert usage_of(8, proc) is None
+    assert Meter(8, proc).usage() is None
 
 
 def test_this_process() -> None:
     """The kernel's own files are understood."""
-    usage = usage_of(os.getpid())
+    meter = Meter(os.getpid())
+    usage = meter.usage()
+    meter.close()
     assert usage is not None
     assert usage.memory > 1 << 20

@@ -30,6 +30,7 @@ from wad.core.outbox import Entry
 from wad.core.problem import Problem
 from wad.groups import Limits
 from wad.store.port import Enqueued
+from wad.usage import Usage
 from wadctl.__main__ import root
 
 
@@ -85,7 +86,9 @@ def test_status_shows_each_problem_and_what_to_do(world: Served) -> None:
 
 def test_status_shows_what_workers_use_and_may_use(world: Served) -> None:
     """Memory and processor time of each account's worker, and to what all of them are held."""
-    worker = SimpleNamespace(pid=os.getpid(), receipts=None)
+    worker = SimpleNamespace(
+        pid=os.getpid(), usage=Usage(30 << 20, 1.5), receipts=None, confinement=None
+    )
     world.do(lambda d: setattr(d.accounts.find("acc-1"), "worker", worker))
     out = run(world, "status").stdout
     assert "each worker may take 1024 MB of memory and 512 tasks\n" in out

@@ -103,7 +103,7 @@ class World:
     async def connected(self, name: str = "shop", phone: str = "+15550000001") -> Account:
         """A new account that is paired and connected."""
         account = await self.accounts.add(name, phone=phone)
-        account.pair()
+        await account.pair()
         await until(lambda: account.status.state == "connected", "connected")
         return account
 

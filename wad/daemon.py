@@ -30,6 +30,7 @@ from wad.core.errors import Damaged, StateUnwritable, WadError
 from wad.core.lease import Terms
 from wad.core.problem import Noticed, Problem
 from wad.core.quarantine import Source
+from wad.dumpable import close_to_others
 from wad.engine import EngineOptions, open_engine
 from wad.flow.account import AccountOptions, Surroundings
 from wad.flow.accounts import Accounts
@@ -41,6 +42,7 @@ from wad.flow.leader import Leader
 from wad.flow.moving import Moving
 from wad.flow.outbound import Outbound
 from wad.flow.quarantine import Quarantine
+from wad.flow.renewal import Renewal
 from wad.flow.tidying import tidy_media
 from wad.groups import Groups, Limits, Undivided, divide
 from wad.home import Homes, StateLock, check_writable
@@ -286,6 +288,7 @@ def _account_options(loaded: Loaded) -> AccountOptions:
 def run(loaded: Loaded) -> int:
     """Run until a signal or a restart; the exit code.  Raises WadError when it cannot start."""
     os.umask(0o077)
+    close_to_others()
     handles.take_all()
     # How long a thread may keep the event loop from running on; Python's own 5 ms add up with each that wants to run.
     sys.setswitchinterval(_SWITCH)
@@ -358,6 +361,7 @@ async def _looking(daemon: Daemon, notifier: Notifier) -> AsyncIterator[None]:
         daemon.loops.start("measuring", daemon.inspection.measure),
         daemon.loops.start("disk", partial(_watch_disk, daemon)),
         daemon.loops.start("tidying", partial(_tidy, daemon)),
+        daemon.loops.start("renewal", Renewal(daemon.accounts.all).run),
     ]
     try:
         yield

@@ -8,13 +8,16 @@ when it is opened: `quick_check` reads the whole file, about 2 ms a megabyte, so
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar
 
 from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable, WadError
+from wad.foreign import Declared, Guard, computed, schema_of, shown
 
 CHECKED_UP_TO: Final = 64 << 20  # bytes
 LOG_LIMIT: Final = 16 << 20  # bytes that a write-ahead log keeps after a burst
@@ -81,7 +84,17 @@ def open_database(path: Path, steps: Sequence[str]) -> sqlite3.Connection:
     return open_connection(path, steps, sqlite3.Connection)
 
 
-def open_connection(path: Path, steps: Sequence[str], kind: type[C]) -> C:
+def open_foreign(path: Path, steps: Sequence[str], guard: Guard) -> sqlite3.Connection:
+    """`open_connection` of a file that somebody else writes, who may mean harm.
+
+    Raises Damaged also where its schema is not the one that the steps make.
+    """
+    return open_connection(path, steps, sqlite3.Connection, guard)
+
+
+def open_connection(
+    path: Path, steps: Sequence[str], kind: type[C], guard: Guard | None = None
+) -> C:
     """Open or make a database, check it, and bring its schema up to date.
 
     `steps` are SQL scripts; the file's `user_version` says how many it has taken.  Every commit is synced to the disk
@@ -95,15 +108,55 @@ def open_connection(path: Path, steps: Sequence[str], kind: type[C]) -> C:
     with translated(path):
         db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
+            if guard is not None:
+                guard.watch(db)
+                refuse(path, computed(schema_of(db)))
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             db.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
             _check(db, path)
             _migrate(db, path, steps)
+            if guard is not None:
+                refuse(path, other_than(steps, schema_of(db)))
         except BaseException:
             db.close()
             raise
     return db
+
+
+def refuse(path: Path, found: str | None) -> None:
+    """Raise Damaged where a schema holds what it should not."""
+    if found:
+        raise Damaged(f"{path} is damaged: it holds {found}, which wad does not make")
+
+
+def other_than(steps: Sequence[str], declared: Iterable[Declared]) -> str | None:
+    """What in a schema is not as these steps make it, in a few words; None where there is nothing of that kind."""
+    known = _made_by(tuple(steps))
+    found = {}
+    for one in declared:
+        if one.sql is not None or not str(one.name).startswith("sqlite_autoindex_"):
+            found[one.name] = (one.kind, _plain(one.sql))
+    for name, made in found.items():
+        if known.get(name) != made:
+            return f"a {shown(made[0])} {shown(name)}"
+    missing = known.keys() - found.keys()
+    return f"no {min(map(shown, missing))}" if missing else None
+
+
+@cache
+def _made_by(steps: tuple[str, ...]) -> dict[object, tuple[object, str]]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for step in steps:
+            db.executescript(step)
+        return {
+            one.name: (one.kind, _plain(one.sql)) for one in schema_of(db) if one.sql is not None
+        }
+
+
+def _plain(sql: object) -> str:
+    """A declaration without its comments, in one line: these may have changed since a file was made."""
+    return " ".join(re.sub(r"--[^\n]*", " ", str(sql)).split())
 
 
 def open_reader(path: Path, kind: type[C]) -> C:
@@ -133,6 +186,7 @@ def write_back(path: Path) -> bool:
     It cannot while somebody reads what the log had begun with.  Raises Damaged, Unavailable, StateUnwritable.
     """
     with translated(path), closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
+        Guard().watch(db)  # some of them are written by others
         # What holds nobody up comes first, so that what does (TRUNCATE) has next to nothing to write.
         _, pages, written = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if written < pages:

@@ -12,11 +12,14 @@ from urllib.parse import quote
 
 from wad.core.errors import InvalidData
 from wad.core.event import decode
+from wad.foreign import Guard, computed, schema_of
 from wad.spool import Spool
 
 _STRIDE: Final = 1024  # rows that are asked for at once
 _AT_ONCE: Final = 16 << 20  # bytes that are held at once
 _GUESS: Final = 1_000_000  # rows to look for where even their number cannot be read
+_CPU_S, _WALL_S = 60.0, 600.0  # seconds for all of a file
+_MOST_KEPT: Final = 1_000_000
 _TRIES: Final = 200_000  # reads after which a file counts as read out; a few seconds
 _COLUMNS: Final = "seq, received_ms, kind, wa_id, raw, event, reason"
 
@@ -43,6 +46,12 @@ def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salva
     except sqlite3.Error:
         return Salvaged(0, complete=False)
     with closing(old):
+        try:
+            Guard(_CPU_S, _WALL_S).watch(old)  # for all that is read
+            if computed(schema_of(old)):
+                return Salvaged(0, complete=False)
+        except sqlite3.Error:
+            pass  # so damaged that not even that can be told; what can be read is no more than that
         old.text_factory = lambda data: data.decode(errors="replace")
         reading = _Reading(old)
         generation = reading.generation()
@@ -69,9 +78,11 @@ class _Reading:
 
     def kept(self, up_to: int) -> Iterator[list[_Row]]:
         """The rows up to this one that were kept for an operator, one at a time."""
-        numbers = {*self._all("SELECT seq FROM events WHERE event IS NULL AND seq <= ?", up_to)}
+        query = f"SELECT seq FROM events WHERE event IS NULL AND seq <= ? LIMIT {_MOST_KEPT}"
+        numbers = {*self._all(query, up_to)}
         if self._all("SELECT 1 FROM sqlite_schema WHERE name = 'set_aside'"):
-            numbers.update(self._all("SELECT seq FROM set_aside WHERE seq <= ?", up_to))
+            query = f"SELECT seq FROM set_aside WHERE seq <= ? LIMIT {_MOST_KEPT}"
+            numbers.update(self._all(query, up_to))
         for (number,) in sorted(numbers):
             yield self._whole(self._all(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", number))
 

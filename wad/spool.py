@@ -20,8 +20,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from wad.core.decoding import decoding
-from wad.core.errors import InvalidData
-from wad.database import open_database, transaction, translated
+from wad.core.errors import Damaged, InvalidData, Unavailable
+from wad.database import open_foreign, other_than, refuse, transaction, translated
+from wad.foreign import Guard, schema_of
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -57,6 +58,7 @@ CREATE TABLE set_aside ( -- rows that the daemon could not record
     reason   TEXT NOT NULL
 );
 """
+_STEPS: Final = (_SCHEMA, _HEARD, _NAMES, _SET_ASIDE)
 _AT_ONCE: Final = 16 << 20  # bytes of translations that are read at once
 _KEPT: Final = "event IS NULL OR seq IN (SELECT seq FROM set_aside)"
 """Rows that are in no thread, or not whole: an operator decides about them, and they are never pruned."""
@@ -65,13 +67,25 @@ _INSERT: Final = (
 )
 
 
+_WORD: Final = "substr(CAST({0} AS TEXT), 1, 400)"
+_REASON: Final = "substr(CAST({0} AS TEXT), 1, 4000)"
+_LARGEST_EVENT: Final = (
+    32 << 20
+)  # bytes; one that is larger counts as damaged, since decoding makes it twenty times as large
+_EVENT: Final = (
+    f"CASE WHEN typeof(event) = 'blob' AND length(event) > {_LARGEST_EVENT} THEN x''"
+    " ELSE CAST(event AS BLOB) END"
+)
 _COLUMNS: Final = (
-    "seq, received_ms, CAST(kind AS TEXT), CAST(wa_id AS TEXT), {raw},"
-    " CAST(event AS BLOB), CAST(reason AS TEXT)"
+    f"seq, received_ms, {_WORD.format('kind')}, {_WORD.format('wa_id')}, {{raw}},"
+    f" {_EVENT}, {_REASON.format('reason')}"
 )
 _LIGHT: Final = _COLUMNS.format(raw="x''")
 _WHOLE: Final = _COLUMNS.format(raw="CAST(raw AS BLOB)")
-"""Of a Row.  SQLite keeps whatever a damaged page says that a column holds, a number in the place of bytes, say."""
+"""Of a Row.  SQLite keeps whatever a damaged page says that a column holds, a number in the place of bytes, say; and
+the worker, which may have been taken over, writes what it likes."""
+_MOST_NAMES: Final = 200_000
+_LONGEST_GENERATION: Final = 100  # characters
 
 
 HEARD: Final = "heard"
@@ -139,9 +153,11 @@ class Spool:
     Every method may raise Damaged, StateUnwritable (the disk refuses; nothing was half done) and Unavailable.
     """
 
-    def __init__(self, path: Path, db: sqlite3.Connection, generation: str) -> None:
+    def __init__(self, path: Path, db: sqlite3.Connection, generation: str, guard: Guard) -> None:
         self._path = path
         self._db = db
+        self._guard = guard
+        self._version = _schema_version(db)
         self._lock = threading.Lock()
         self.generation = generation
         """Made once for each file; a cursor of another generation says nothing about this file."""
@@ -152,21 +168,46 @@ class Spool:
 
         Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
         """
-        db = open_database(path, (_SCHEMA, _HEARD, _NAMES, _SET_ASIDE))
+        guard = Guard()
+        db = open_foreign(path, _STEPS, guard)
         db.text_factory = _text
         try:
             with translated(path):
                 db.execute("INSERT OR IGNORE INTO meta VALUES ('generation', ?)", (draw(),))
                 row = db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
+            return Spool(path, db, _checked_generation(path, row), guard)
         except BaseException:
             db.close()
             raise
-        return Spool(path, db, row[0])
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """What no value of a row may keep from being read is damaged."""
+        try:
+            with self._using() as db:
+                yield db
+        except InvalidData as error:
+            raise Damaged(f"{self._path} is damaged: {error}") from error
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, translated(self._path):
-            yield self._db
+        with self._lock:
+            self._guard.begin()
+            try:
+                with translated(self._path):
+                    self._check_schema()
+                    yield self._db
+            except (Unavailable, InvalidData) as error:
+                if not self._guard.spent:
+                    raise
+                raise Damaged(f"{self._path} is damaged: reading it does not end") from error
+
+    def _check_schema(self) -> None:
+        """Whether somebody has put something else in the place of the tables since.  Raises Damaged."""
+        version = _schema_version(self._db)
+        if version != self._version:
+            refuse(self._path, other_than(_STEPS, schema_of(self._db)))
+            self._version = version
 
     def append(
         self,
@@ -212,7 +253,7 @@ class Spool:
         """
         query = f"SELECT {_LIGHT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
         found: list[Row] = []
-        with self._using() as db, closing(db.execute(query, (seq, limit))) as rows:
+        with self._reading() as db, closing(db.execute(query, (seq, limit))) as rows:
             for row in rows:
                 found.append(Row(*row))
                 size -= len(row[5] or b"")
@@ -223,7 +264,7 @@ class Spool:
     def row(self, seq: int) -> Row | None:
         """One row, whole."""
         query = f"SELECT {_WHOLE} FROM events WHERE seq = ?"
-        with self._using() as db:
+        with self._reading() as db:
             row = db.execute(query, (seq,)).fetchone()
             return None if row is None else Row(*row)
 
@@ -237,14 +278,14 @@ class Spool:
     def kept(self, limit: int) -> list[KeptRow]:
         """The newest rows that have no translation or were set aside."""
         query = (
-            "SELECT e.seq, CAST(e.received_ms AS INTEGER), CAST(e.kind AS TEXT), CAST(e.wa_id AS TEXT),"
-            " CAST(coalesce(a.reason, e.reason) AS TEXT),"
+            f"SELECT e.seq, CAST(e.received_ms AS INTEGER), {_WORD.format('e.kind')}, {_WORD.format('e.wa_id')},"
+            f" {_REASON.format('coalesce(a.reason, e.reason)')},"
             " length(e.raw) + coalesce(length(e.event), 0)"
             " FROM events AS e LEFT JOIN set_aside AS a ON a.seq = e.seq"
             " WHERE e.seq IN (SELECT seq FROM events WHERE event IS NULL UNION SELECT seq FROM set_aside)"
             " ORDER BY e.seq DESC LIMIT ?"
         )
-        with self._using() as db:
+        with self._reading() as db:
             return [KeptRow(*row) for row in db.execute(query, (limit,))]
 
     def counts(self) -> Counts:
@@ -272,7 +313,7 @@ class Spool:
     def untranslated_rows(self, limit: int, after: int = 0) -> list[Row]:
         """Rows without a translation, whole."""
         query = f"SELECT {_WHOLE} FROM events WHERE event IS NULL AND seq > ? ORDER BY seq LIMIT ?"
-        with self._using() as db:
+        with self._reading() as db:
             return [Row(*row) for row in db.execute(query, (after, limit))]
 
     def last_seq(self) -> int:
@@ -332,7 +373,7 @@ class Spool:
         """The library's bytes of all rows of a kind after `seq`, one at a time: they may be large."""
         query = "SELECT seq, CAST(raw AS BLOB) FROM events WHERE seq > ? AND kind = ? ORDER BY seq LIMIT 1"
         while True:
-            with self._using() as db:
+            with self._reading() as db:
                 row = db.execute(query, (seq, kind)).fetchone()
             if row is None:
                 return
@@ -344,7 +385,8 @@ class Spool:
     def tell_names(self, names: Mapping[str, str], events: Mapping[str, Arrival]) -> int | None:
         """Append the events of those names, by address, that were not told last; the newest row, None without any."""
         with self._using() as db, transaction(db):
-            told = dict(db.execute("SELECT address, name FROM names"))
+            query = f"SELECT {_WORD.format('address')}, {_REASON.format('name')} FROM names LIMIT ?"
+            told = dict(db.execute(query, (_MOST_NAMES,)))
             new = [address for address in events if told.get(address) != names[address]]
             if not new:
                 return None
@@ -373,6 +415,17 @@ class Spool:
             self._db.close()
 
 
+def _checked_generation(path: Path, row: tuple[object] | None) -> str:
+    if row is None or not isinstance(row[0], str) or len(row[0]) > _LONGEST_GENERATION:
+        raise Damaged(f"{path} is damaged: it has no generation")
+    return row[0]
+
+
+def _schema_version(db: sqlite3.Connection) -> int:
+    """It changes with each change of what the database declares."""
+    return int(db.execute("PRAGMA schema_version").fetchone()[0])
+
+
 def _text(data: bytes) -> str:
     """A column as text, whatever a damaged page holds: it must not keep the other rows from being read."""
     return data.decode(errors="replace")
@@ -392,4 +445,6 @@ def _fields(one: Arrival) -> tuple[int, str, str, bytes, bytes | None, str]:
 
 def _last_number(db: sqlite3.Connection) -> int:
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-    return int(row[0]) if row else 0
+    if row is not None and not isinstance(row[0], int):
+        raise Damaged("the spool is damaged: its last number is none")
+    return row[0] if row else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -60,6 +61,7 @@ def _status(screen: Screen, reply: Any) -> str:
         f" receipts {reply['receipts'] or 'unknown'}",
         *_telling(reply["telling"]),
         *_limits(reply.get("limits")),
+        *_confinement(reply["accounts"]),
         "",
         _accounts(screen, reply["accounts"]),
     ]
@@ -106,6 +108,20 @@ def _limits(limits: Any) -> list[str]:
     held += [f"{tasks} tasks"] if tasks is not None else []
     line = f"each worker may take {' and '.join(held)}" if held else "workers have no limits"
     return [f"{line}: {plain(why)}" if why else line]
+
+
+def _confinement(accounts: Any) -> list[str]:
+    """What holds the workers to their own account, those of one kind together."""
+    found = Counter(told for account in accounts if (told := _confined_by(account["worker"])))
+    if len(found) == 1:
+        return [f"workers are confined by {plain(told)}" for told in found]
+    return [f"{count} workers are confined by {plain(told)}" for told, count in found.items()]
+
+
+def _confined_by(worker: Any) -> str:
+    """In a few words; empty while that is not known."""
+    found = (worker or {}).get("confinement")  # an older daemon does not say
+    return str(found["told"]) if found else ""
 
 
 _ACCOUNT_HEADS: Final = (
@@ -181,6 +197,7 @@ def _account(screen: Screen, account: Any) -> str:
         ("paired", _word(account["paired"])),
         ("worker", _worker(worker) if worker else "-"),
         ("receipts", (worker and worker["receipts"]) or "unknown"),
+        ("confined by", _confined_by(worker) or "unknown"),
         ("backlog", f"{inbound['backlog']} rows {_age(inbound['oldest_s'])}".rstrip()),
         ("recorded", f"{inbound['recorded']}, {inbound['duplicates']} were known already"),
         ("lost", _word(inbound["lost"])),

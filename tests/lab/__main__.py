@@ -32,6 +32,7 @@ from typing import Final
 
 from tests.lab import (
     building,
+    confining,
     doctoring,
     failing,
     installing,
@@ -63,6 +64,8 @@ TRIALS: tuple[Trial, ...] = (
     doctoring.doctor_of_the_broken,
     installing.own_groups,
     installing.reboot,
+    confining.worker_taken_over,
+    confining.worker_writes_what_does_not_end,
     failing.watchdog,
     failing.killed,
     failing.worker_killed,

@@ -22,7 +22,7 @@ from wad.api.context import Context
 from wad.api.conversation import Conversation, Crowd, Line, Tasks
 from wad.api.listening import BACKLOG, listening
 from wad.api.operation import Access
-from wad.api.peer import HasOptions, Peer, access_of, peer_of
+from wad.api.peer import HasOptions, Peer, access_of, is_worker, peer_of
 from wad.core.errors import Denied, Unavailable, WadError
 from wad.core.wire import HELLO, Response, encode
 
@@ -150,11 +150,18 @@ class _Door:
         raise _crowded()
 
     async def _access(self, peer: Peer) -> Access:
-        """What this client may do."""
+        """What this client may do.  Raises Denied for a worker, which is of the daemon's user and no administrator."""
+        if peer.uid == os.getuid() and is_worker(peer.pid, self._workers()):
+            raise Denied("a worker has no business here")
         if peer.uid in (0, os.getuid()):
             return Access.ADMIN  # nobody need be asked
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._names, access_of, peer, os.getuid(), self._group)
+
+    def _workers(self) -> set[int]:
+        """Their processes."""
+        workers = [account.worker for account in self._context.accounts.all()]
+        return {worker.pid for worker in workers if worker is not None and worker.pid is not None}
 
     async def _close(self, grace: float) -> None:
         self._closing = True

@@ -30,6 +30,7 @@ from wad.engine.port import Receipts
 
 if TYPE_CHECKING:
     from wad.api.context import Context
+    from wad.engine.port import Worker
     from wad.flow.account import Account
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
@@ -106,7 +107,7 @@ _ROWS: Final = (
 class _AccountReading:
     ident: str
     state: State
-    pid: int | None
+    worker: Worker | None
     values: tuple[Value, ...]
 
 
@@ -174,9 +175,8 @@ def read(context: Context) -> Reading:
 
 
 def _of(account: Account, now_ms: int) -> _AccountReading:
-    pid = account.worker.pid if account.worker is not None else None
     values = tuple(row.value(account, now_ms) for row in _ROWS)
-    return _AccountReading(account.id, account.status.state, pid, values)
+    return _AccountReading(account.id, account.status.state, account.worker, values)
 
 
 def exposition(reading: Reading, *, each: bool) -> bytes:
@@ -313,10 +313,10 @@ def _memory(accounts: tuple[_AccountReading, ...]) -> Iterator[Metric]:
     )
     total = 0.0
     for account in accounts:
-        size = resident(account.pid) if account.pid is not None else None
-        if size is not None:
-            each.add_metric([account.ident], size)
-            total += size
+        usage = account.worker.usage if account.worker is not None else None
+        if usage is not None:
+            each.add_metric([account.ident], usage.memory)
+            total += usage.memory
     yield each
     yield GaugeMetricFamily("wad_workers_resident_bytes", "Memory of all workers.", value=total)
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import errno
 import grp
 import pwd
+import re
 import socket
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 from wad.api.operation import Access
 
 _UCRED: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _SO_PEERGROUPS: Final = 59  # Linux 4.13; the socket module has no name for it
+_GENERATIONS: Final = 100
+_WORKER_GROUP: Final = re.compile(r"/worker-[^/\n]+$", re.MULTILINE)
+"""As `wad.groups` names them; only in the unit's own tree does one of that name exist."""
 _LARGEST: Final = 1024  # bytes that Python's getsockopt takes: 256 groups
 
 
@@ -61,6 +67,29 @@ def access_of(peer: Peer, owner: int, group: str) -> Access:
     if peer.uid in (0, owner) or _is_member(peer, group):
         return Access.ADMIN
     return Access.READ
+
+
+def is_worker(pid: int, workers: Collection[int], proc: Path = Path("/proc")) -> bool:
+    """Whether a process is a worker, was started by one, or lies in a worker's control group.
+
+    A confined worker cannot come here at all: this is for a kernel or a container that does not filter its system
+    calls.  Who is gone already counts as one, as nobody can tell any more; it needs no answer.  Pid 0 is a process that
+    cannot be seen from here, in another container: no worker can hide like that.
+    """
+    for _ in range(_GENERATIONS):
+        if pid in workers:
+            return True
+        if pid <= 1:
+            return False
+        try:
+            if _WORKER_GROUP.search((proc / str(pid) / "cgroup").read_text(errors="replace")):
+                return True
+            stat = (proc / str(pid) / "stat").read_text(errors="replace")
+        except OSError:
+            return True
+        # Behind the name, which may hold blanks and parentheses (proc(5)).
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return True
 
 
 def _is_member(peer: Peer, group: str) -> bool:

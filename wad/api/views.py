@@ -18,13 +18,13 @@ from wad.core.past import Backfill
 from wad.core.place import Place, told
 from wad.core.problem import STATES
 from wad.core.text import cut
-from wad.usage import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wad.api.context import Context
     from wad.core.problem import Problem
+    from wad.engine.port import Confinement
     from wad.flow.account import Account
     from wad.flow.accounts import Accounts
 
@@ -48,12 +48,25 @@ class InboundView(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
+class ConfinementView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel holds a worker to.
+
+    `landlock`: the ABI that is in force, 0 for none.  `told`: the same in a few words.  `missing`: what a worker should
+    not be able to do and is; empty where nothing is missing.
+    """
+
+    landlock: int
+    seccomp: bool
+    told: str
+    missing: str
+
+
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     """The account's process.
 
     `receipts`: whether WhatsApp is told that a message arrived after it was stored (`after-store`) or before
-    (`early`); None until the worker has said so.  `memory_mb` is resident, `cpu_s` since it started; None for a process
-    that is gone.
+    (`early`).  It and `confinement` are None until the worker has said so.  `memory_mb` is resident, `cpu_s` since it
+    started; None for a process that is gone.
     """
 
     pid: int | None
@@ -62,6 +75,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     restarts: int
     receipts: str | None
+    confinement: ConfinementView | None = None
 
 
 class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
@@ -286,7 +300,7 @@ def _worker_view(account: Account) -> WorkerView | None:
     worker = account.worker
     if worker is None:
         return None
-    usage = None if worker.pid is None else usage_of(worker.pid)
+    usage = worker.usage
     return WorkerView(
         pid=worker.pid,
         memory_mb=None if usage is None else round(usage.memory / 1e6, 1),
@@ -294,6 +308,15 @@ def _worker_view(account: Account) -> WorkerView | None:
         started_ms=account.worker_started_ms,
         restarts=account.restarts,
         receipts=worker.receipts,
+        confinement=_confinement_view(worker.confinement),
+    )
+
+
+def _confinement_view(found: Confinement | None) -> ConfinementView | None:
+    if found is None:
+        return None
+    return ConfinementView(
+        landlock=found.landlock, seccomp=found.seccomp, told=found.told, missing=found.missing
     )
 
 

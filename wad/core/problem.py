@@ -180,6 +180,11 @@ KINDS: Final[dict[str, Kind]] = {
         "install a build of the library that is known (docs/engine-traps.md)",
         degrades=False,
     ),
+    "confined_in_part": Kind(
+        "the kernel or a container does not confine the workers of {count} account(s) as it should",
+        "a kernel with Landlock (lsm= in its command line), and containers that allow it: docs/security.md",
+        degrades=False,
+    ),
     "notice": Kind(
         "notices for the operator: {count}", "`wadctl status` shows them", degrades=False
     ),

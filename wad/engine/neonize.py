@@ -34,12 +34,13 @@ from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.core.outgoing import Attachment, Outgoing, Standing, encode
 from wad.core.past import Known
 from wad.core.rate import Rate
-from wad.engine import adopt, fate, notices, session
+from wad.engine import adopt, fate, notices, resolving, session
 from wad.engine.baileys.translation import Carried
 from wad.engine.compose import MEDIA_TYPE, Envelope, Upload
 from wad.engine.contacts import AddressBook
 from wad.engine.lost import Comparison
 from wad.engine.port import (
+    Confinement,
     EngineOptions,
     Fate,
     FileDamaged,
@@ -53,6 +54,7 @@ from wad.engine.retranslation import retranslated
 from wad.home import Home
 from wad.loops import Loop, Loops
 from wad.threads import Threads, cores
+from wad.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,9 @@ _SEND_TIMEOUT: Final = (
 )
 _EARLY: Final = "WhatsApp is told that a message arrived before it is stored (receipts: early): %s"
 _DAYS_14: Final = 14 * 86_400_000  # ms; WhatsApp's server sends nothing again that is older
-_HANDLES: Final = 5  # two of the socket, the pipe, the process, and the other end for a moment
+_HANDLES: Final = (
+    7  # two of the socket, the pipe, the process, what it uses, and the other end for a moment
+)
 _NICE: Final = 19
 """As nice as can be: of 300 workers that dial at once, five steps left the daemon two hundredths of a core (seen)."""
 _ENDS: Final = frozenset({0, 3, 4, 5, 6})
@@ -153,6 +157,7 @@ class NeonizeEngine:
         worker = NeonizeWorker(
             home, process, reader, writer, report, self._options, started.comparison, started.spare
         )
+        worker.resolving = started.resolving
         self._workers.add(worker)
         worker.ended.add_done_callback(lambda _ended: self._workers.discard(worker))
         if (groups := self._options.groups) is not None:
@@ -162,6 +167,7 @@ class NeonizeEngine:
     def _spawn(self, home: Home, until: float) -> _Started:
         """Look at the session's database, then start the process; on a thread.  Raises EngineFailure."""
         comparison = self._prepare(home)
+        seen = resolving.signature()
         try:
             handles.check_left(_HANDLES)
             ours, theirs = socket.socketpair()
@@ -179,12 +185,14 @@ class NeonizeEngine:
             "--media", str(self._options.media), "--device", self._options.device_name,
         ]  # fmt: skip
         try:
-            child = spawn(argv, self._environ(), theirs, lambda pid: self._settle(home.id, pid))
+            # What SQLite sorts beside its database has to lie where the worker may write.
+            environ = self._environ() | {"TMPDIR": str(home.path)}
+            child = spawn(argv, environ, theirs, lambda pid: self._settle(home.id, pid))
         except BaseException:
             ours.close()
             spare.close()
             raise
-        return _Started(child, ours, spare, comparison)
+        return _Started(child, ours, spare, comparison, seen)
 
     def _settle(self, account: str, pid: int) -> None:
         """Put a new process where it has its limits, and gives way to the daemon."""
@@ -254,6 +262,7 @@ class _Started:
     ours: socket.socket
     spare: socket.socket
     comparison: Comparison | None
+    resolving: resolving.Signature
 
     def give_up(self) -> None:
         """End it."""
@@ -299,6 +308,8 @@ class NeonizeWorker:
         self._notices, self._frames = Rate(*_NOTICES, now), Rate(*_FRAMES, now)
         self.receipts: Receipts | None = None
         self.mute: str | None = None
+        self.confinement: Confinement | None = None
+        self.resolving: resolving.Signature | None = None
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(), name=f"worker {home.id}")
 
@@ -306,6 +317,17 @@ class NeonizeWorker:
     def pid(self) -> int | None:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def usage(self) -> Usage | None:
+        """What its process uses."""
+        return self._process.usage
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether name servers, say, are read from a new file, to which a confined worker has no right."""
+        confined = self.confinement is not None and self.confinement.landlock > 0
+        return confined and self.resolving not in (None, resolving.signature())
 
     @property
     def flood(self) -> str:
@@ -462,6 +484,10 @@ class NeonizeWorker:
                 self.receipts = receipts
                 if receipts is Receipts.EARLY:
                     log.warning("%s", masked(_EARLY % why), extra={"account": self._home.id})
+            case Confinement():
+                self.confinement = notice
+                if notice.missing:
+                    log.warning("%s", masked(notice.missing), extra={"account": self._home.id})
             case notices.Mute(why):
                 self.mute = why
                 self._report(Loaded())

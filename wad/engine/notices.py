@@ -20,12 +20,22 @@ from wad.core.errors import InvalidData
 from wad.core.jid import Jid
 from wad.core.outbox import Sent
 from wad.core.wire import MAX_WORDS
-from wad.engine.port import FileDamaged, Held, Identity, Receipts, Report, Spooled
+from wad.engine.port import (
+    Confinement,
+    FileDamaged,
+    Held,
+    Identity,
+    Receipts,
+    Report,
+    Spooled,
+)
 from wad.engine.words import LONGEST_BAN
 
 _LONGEST_CODE: Final = 1000  # characters; a QR code has about 240
 _LONGEST_NAME: Final = 1000
 _LONGEST_ID: Final = 200  # characters of an id of WhatsApp's; they have about 20
+_NEWEST_ABI: Final = 1000
+_MOST_REASONS: Final = 10
 _LATEST: Final = 253_402_300_799_999  # ms since 1970: the end of the year 9999
 
 Words = Annotated[str, Meta(max_length=MAX_WORDS)]
@@ -35,6 +45,8 @@ Duration = Annotated[float, Meta(ge=0, le=LONGEST_BAN)]
 Row = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 WaId = Annotated[str, Meta(min_length=1, max_length=_LONGEST_ID, pattern=r"^[^\x00-\x1f]+\Z")]
 Milliseconds = Annotated[int, Meta(ge=0, le=_LATEST)]
+Abi = Annotated[int, Meta(ge=0, le=_NEWEST_ABI)]
+Reasons = Annotated[tuple[Words, ...], Meta(max_length=_MOST_REASONS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +81,7 @@ class Synced:
     """All that waited for this device was handed over."""
 
 
-Notice = Report | Ending | Guarantee | Mute | LoggedIn | Synced
+Notice = Report | Ending | Guarantee | Mute | Confinement | LoggedIn | Synced
 
 _File = Literal["session.db", "spool.db"]
 _NOTICES: Final[dict[str, tuple[Any, Callable[..., Notice]]]] = {
@@ -78,6 +90,7 @@ _NOTICES: Final[dict[str, tuple[Any, Callable[..., Notice]]]] = {
     "ending": (tuple[Words], Ending),
     "receipts": (tuple[Receipts, Words], Guarantee),
     "mute": (tuple[Words], Mute),
+    "confined": (tuple[Abi, bool, Reasons, Words], Confinement),
     "qr": (tuple[Code], connection.QrShown),
     "qr_over": (tuple[()], connection.QrOver),
     "paired": (tuple[()], connection.Paired),

@@ -19,6 +19,7 @@ from wad.core.outgoing import Outgoing, Standing
 from wad.core.past import Known
 from wad.groups import Groups
 from wad.home import Home
+from wad.usage import Usage
 
 if TYPE_CHECKING:  # a worker needs this module, and no event loop
     from asyncio import Future
@@ -32,6 +33,39 @@ class Receipts(StrEnum):
 
     AFTER_STORE = "after-store"
     EARLY = "early"
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What is in force.  `landlock`: its ABI, 0 for none; `why`: what the kernel said to what is not."""
+
+    landlock: int
+    seccomp: bool
+    why: tuple[str, ...] = ()
+    exposed: str = ""
+    """A directory of the system that is read, and below which the accounts lie."""
+
+    @property
+    def missing(self) -> str:
+        """What a worker should not be able to do and is, in a sentence; empty where nothing is missing."""
+        found = []
+        if not self.landlock:
+            found.append("read and write the files of other accounts")
+        elif self.exposed:
+            found.append(f"read the files of other accounts, which lie below {self.exposed}")
+        if not self.seccomp:
+            found.append("signal other processes and change modes of files")
+        if not found:
+            return ""
+        why = f" ({'; '.join(self.why)})" if self.why else ""
+        return f"whoever takes over a worker can {' and '.join(found)}{why}"
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        ports = ", any TCP port" if self.landlock < 4 else ""
+        files = f"Landlock ABI {self.landlock}{ports}" if self.landlock else "no Landlock"
+        return f"{files}, {'seccomp' if self.seccomp else 'no seccomp'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +134,11 @@ class Worker(Protocol):
         ...
 
     @property
+    def usage(self) -> Usage | None:
+        """What its process uses; None where that is not known."""
+        ...
+
+    @property
     def receipts(self) -> Receipts | None:
         """Which guarantee is in force; None until it has said so."""
         ...
@@ -107,6 +146,16 @@ class Worker(Protocol):
     @property
     def mute(self) -> str | None:
         """Why it cannot ask its phone for anything; empty when it can, None until it has said so."""
+        ...
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """What the kernel holds it to; None until it has said so, or where it is no process."""
+        ...
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether what it may read of the system was replaced meanwhile: a fresh one could read the new files."""
         ...
 
     @property

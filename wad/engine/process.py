@@ -16,20 +16,23 @@ from wad.clock import SystemClock
 from wad.core.errors import EngineFailure
 from wad.engine.faults import FAULT
 from wad.engine.output import Output
+from wad.usage import Meter, Usage
 
 _ASKED: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process that was started, and the handle by which the kernel tells of its end."""
+    """A process that was started, the handle by which the kernel tells of its end, and what it uses."""
 
     popen: subprocess.Popen[bytes]
     pidfd: int
+    meter: Meter
 
     def give_up(self) -> None:
         """Kill it and wait for its end: nobody will watch it."""
         os.close(self.pidfd)
+        self.meter.close()
         _reap(self.popen)
 
 
@@ -60,10 +63,12 @@ def spawn(
         raise cannot_start(error) from error
     finally:
         child_end.close()
+    meter = Meter(popen.pid)
     try:
         place(popen.pid)
-        return Child(popen, os.pidfd_open(popen.pid))
+        return Child(popen, os.pidfd_open(popen.pid), meter)
     except BaseException as error:
+        meter.close()
         _reap(popen)
         if isinstance(error, OSError):
             raise cannot_start(error) from error
@@ -107,6 +112,7 @@ class Process:
     def __init__(self, child: Child, on_line: Callable[[str], None], account: str = "") -> None:
         self._popen = child.popen
         self._pidfd = child.pidfd
+        self._meter = child.meter
         self.pid = child.popen.pid
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = loop.create_future()
@@ -129,6 +135,11 @@ class Process:
         """Start it here and now; `child_end` stays open in the child only.  Raises EngineFailure."""
         return Process(spawn(argv, environ, child_end), on_line, account)
 
+    @property
+    def usage(self) -> Usage | None:
+        """What it uses now."""
+        return self._meter.usage()
+
     def terminate(self) -> None:
         """SIGTERM: it may end in its own order."""
         self._signal(signal.SIGTERM)
@@ -147,6 +158,7 @@ class Process:
             return
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
+        self._meter.close()
         self.ended.set_result(status)
 
     async def drained(self, timeout: float | None = None) -> None:

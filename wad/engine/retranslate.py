@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 
 from wad.core.errors import EngineFailure
+from wad.engine.confinement import Wants, code_paths, confine
 from wad.engine.retranslation import REFUSED
 from wad.engine.translation import KEPT, translated
 
@@ -17,6 +19,8 @@ def _sealed(_raw: bytes) -> tuple[bytes, ...]:
 
 def main() -> None:
     """The process's entry."""
+    # What is translated is a stranger's, and was not understood once: nothing is needed but code.
+    confine(Wants(None, None, code_paths(os.environ), os.environ, network=False))
     logging.disable()
     names = {name.lower(): name for name in KEPT}
     name = names.get(sys.argv[1])

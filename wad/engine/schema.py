@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from urllib.parse import quote
 
 from wad.core.errors import EngineFailure
 from wad.engine.binding import Functions, shared_object
+from wad.engine.confinement import Wants, code_paths, confine
 
 
 def main() -> None:
     """The process's entry; 0 when the tables are there, else the library's words on stderr."""
     os.umask(0o077)
+    home = Path(sys.argv[1]).absolute().parent
+    confine(Wants(home, None, code_paths(os.environ), os.environ, network=False))
     try:
         # Without WAL: what comes of it is one file, which can be renamed.
         error = Functions(shared_object()).make_tables(quote(sys.argv[1]))

@@ -7,7 +7,7 @@ The file belongs to the library; wad only reads it, but for one table that the l
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,12 +16,16 @@ from urllib.parse import quote
 from wad.core.errors import BadInput, Damaged, EngineFailure, NotFound, Unavailable
 from wad.core.jid import Jid
 from wad.core.text import is_ident, mended
-from wad.engine.session_schema import LARGEST, Budget, computed, schema_of, unexpected
+from wad.engine.session_schema import LARGEST, unexpected
+from wad.foreign import Guard, schema_of
 
 _VERSIONS: Final = slice(18, 20)
 """Of a database's head, its format: 1 without a log, 2 with one, which a database in memory cannot have
 (https://sqlite.org/fileformat.html 1.3.4)."""
 
+_MOST_BYTES: Final = 128 << 20  # that one question may bring, with what Python adds
+_ROW: Final = 200  # bytes that Python adds to a row
+_CHECKED: Final = 1 << 30  # bytes of a file that is read whole before each start
 _LONGEST_NAME: Final = 1000  # characters of a push name; WhatsApp's own end at 25
 
 
@@ -35,14 +39,16 @@ class Listed(NamedTuple):
 
 @contextmanager
 def _opened(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
-    budget = Budget(_size(path) + _size(path.with_name(path.name + "-wal")))
+    guard = Guard()
     try:
         db = sqlite3.connect(
             f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=10, isolation_level=None
         )
         try:
-            budget.watch(db)
-            if found := computed(schema_of(db)):
+            guard.watch(db)
+            # One view of the file for all that follows: who writes it cannot put something else there meanwhile.
+            db.execute("BEGIN" if mode == "ro" else "BEGIN IMMEDIATE")
+            if found := unexpected(schema_of(db)):
                 raise EngineFailure(
                     f"{path} holds {found}",
                     hint="the file comes from elsewhere: put the right one there, or pair the account again",
@@ -50,10 +56,11 @@ def _opened(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
             # The library writes what strangers sent: bytes that are no text must not hide the other rows.
             db.text_factory = _text
             yield db
+            db.execute("COMMIT")
         finally:
             db.close()
     except sqlite3.OperationalError as error:
-        if budget.spent:
+        if guard.spent:
             raise Damaged(f"{path} is damaged: reading it does not end") from error
         raise Unavailable(f"cannot read {path}: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -77,11 +84,22 @@ def _rows(path: Path, query: str, *values: object, mode: str = "ro") -> list[tup
         return []
     with _opened(path, mode) as db:
         try:
-            return db.execute(query, values).fetchall()
+            return _bounded(path, db.execute(query, values))
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):
                 return []
             raise
+
+
+def _bounded(path: Path, rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """All of them, unless they are more than any account has.  Raises Damaged."""
+    found, left = [], _MOST_BYTES
+    for row in rows:
+        left -= _ROW + sum(len(value) for value in row if isinstance(value, str | bytes))
+        if left < 0:
+            raise Damaged(f"{path} is damaged: it holds more than {_MOST_BYTES >> 20} MB of names")
+        found.append(row)
+    return found
 
 
 def _row(path: Path, query: str, *values: object) -> tuple[object, ...] | None:
@@ -94,7 +112,7 @@ def check(path: Path) -> None:
     `quick_check` reads the whole file: about 2 ms a megabyte, before each start of a worker.  Raises EngineFailure as
     all that reads it: a file with views or triggers would run them with each query, and stays where it is.
     """
-    if _size(path) == 0:
+    if not 0 < _size(path) <= _CHECKED:
         return
     with _opened(path) as db:
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()
@@ -110,6 +128,13 @@ def is_paired(path: Path) -> bool:
 def copy(path: Path) -> bytes:
     """The whole database, as one file without a log.  Raises as above."""
     with _opened(path) as db, closing(sqlite3.connect(":memory:")) as memory:
+        (pages,), (page,) = (
+            db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+        )
+        if pages * page > LARGEST:
+            raise EngineFailure(
+                f"{path} is larger than {LARGEST >> 20} MB: no other machine takes it"
+            )
         db.backup(memory)
         found = bytearray(memory.serialize())
     found[_VERSIONS] = b"\x01\x01"
@@ -125,11 +150,11 @@ def check_copy(database: bytes) -> None:
         raise BadInput("there is no session in it")
     if len(database) > LARGEST:
         raise BadInput(f"a session has at most {LARGEST >> 20} MB")
-    budget = Budget(len(database))
+    guard = Guard()
     try:
         with closing(sqlite3.connect(":memory:")) as db:
             db.deserialize(database)
-            budget.watch(db)
+            guard.watch(db)
             if found := unexpected(schema_of(db)):
                 raise BadInput(f"this is no session: it holds {found}")
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
@@ -138,7 +163,7 @@ def check_copy(database: bytes) -> None:
                 "SELECT jid, lid, push_name FROM whatsmeow_device LIMIT 2"
             ).fetchall()
     except (sqlite3.Error, ValueError, MemoryError) as error:
-        why = "reading it does not end" if budget.spent else str(error)[:200]
+        why = "reading it does not end" if guard.spent else str(error)[:200]
         raise BadInput(f"this is no session: {why}") from error
     if len(devices) != 1:
         raise BadInput(f"the session holds {'no device' if not devices else 'several devices'}")

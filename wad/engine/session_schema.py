@@ -1,19 +1,17 @@
-"""What a session's database may consist of, and how much reading it may cost.
+"""What a session's database may consist of: plain tables and indexes of the library; nothing that would be computed.
 
-Opening a database runs what its schema says: a view in place of a table, a trigger, a generated column, an expression
-in an index or a check, a virtual table.  A session that came from elsewhere holds plain tables and indexes of the
-library alone, and its queries end after a number of steps that follows from its size.
+The worker writes it, and some sessions come from elsewhere: `wad.foreign` says what else holds for those who read it.
 """
 
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
+
+from wad.foreign import MANY, Declared, shown
 
 LARGEST: Final = 1 << 28  # bytes of a session that is taken in
-_MANY: Final = 200  # tables and indexes
 _LONGEST: Final = 10_000  # characters of one declaration
 
 _TABLE: Final = re.compile(
@@ -38,30 +36,13 @@ _COMPUTED: Final = frozenset(
 """Words of what would be computed."""
 
 
-class Declared(NamedTuple):
-    """A row of sqlite_schema."""
-
-    kind: object
-    name: object
-    page: object
-    sql: object
-
-
 def unexpected(declared: Iterable[Declared]) -> str | None:
     """What in a schema is not the library's, in a few words; None where there is nothing of that kind."""
     for number, one in enumerate(declared):
-        if number >= _MANY:
-            return f"more than {_MANY} tables and indexes"
+        if number >= MANY:
+            return f"more than {MANY} tables and indexes"
         if not _is_plain(one):
-            return f"a {_shown(one.kind)} {_shown(one.name)} that is not the library's"
-    return None
-
-
-def computed(declared: Iterable[Declared]) -> str | None:
-    """What in a schema is neither a table nor an index, in a few words; None where there is nothing of that kind."""
-    for one in declared:
-        if one.kind not in ("table", "index") or not one.page:
-            return f"a {_shown(one.kind)} {_shown(one.name)}, which the library does not make"
+            return f"a {shown(one.kind)} {shown(one.name)} that is not the library's"
     return None
 
 
@@ -108,41 +89,3 @@ def _may_open(words: list[str]) -> bool:
     if not words or not words[-1][0].isalpha() or words[-1] in _CALLED:
         return True
     return words[-2:-1] == ["references"]
-
-
-def _shown(value: object) -> str:
-    return ascii(value)[:80].strip("'")
-
-
-class Budget:
-    """Ends a query that takes more steps than its database can need; set as the connection's progress handler."""
-
-    STEP: Final = 20_000
-
-    def __init__(self, size: int) -> None:
-        """`size`: bytes of the database.  A row of few bytes costs some ten steps of SQLite's machine."""
-        self._left = 2_000_000 + 10 * size
-
-    @property
-    def spent(self) -> bool:
-        """Whether a query was ended."""
-        return self._left < 0
-
-    def __call__(self) -> int:
-        """Called by SQLite; other than 0 ends the query."""
-        self._left -= self.STEP
-        return int(self.spent)
-
-    def watch(self, db: sqlite3.Connection) -> None:
-        """Count the steps of this connection, and let nothing in its schema call what SQLite thinks unsafe."""
-        db.set_progress_handler(self, self.STEP)
-        db.execute("PRAGMA trusted_schema = OFF")
-        defensive = getattr(sqlite3, "SQLITE_DBCONFIG_DEFENSIVE", None)  # from Python 3.12 on
-        if defensive is not None:
-            db.setconfig(defensive, True)  # type: ignore[attr-defined,unused-ignore]
-
-
-def schema_of(db: sqlite3.Connection) -> list[Declared]:
-    """All that a database declares, a little more than is taken at most."""
-    query = "SELECT type, name, rootpage, sql FROM sqlite_master LIMIT ?"
-    return [Declared(*row) for row in db.execute(query, (_MANY + 1,))]

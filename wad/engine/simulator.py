@@ -32,10 +32,11 @@ from wad.core.outbox import NotSent, Sent
 from wad.core.outgoing import Outgoing, Standing
 from wad.core.past import Known
 from wad.engine.baileys.translation import Carried
-from wad.engine.port import Fate, Identity, Receipts, Report, Spooled
+from wad.engine.port import Confinement, Fate, Identity, Receipts, Report, Spooled
 from wad.files import write_file
 from wad.home import Home
 from wad.spool import Spool
+from wad.usage import Usage
 
 _SESSION_MARK = b"a simulated session\n"
 
@@ -101,6 +102,9 @@ class SimulatedWorker:
     pid = None
     receipts: Receipts | None = Receipts.AFTER_STORE
     mute: str | None = ""
+    usage: Usage | None = None
+    confinement: Confinement | None = None
+    is_outdated = False
     flood = ""
 
     def __init__(

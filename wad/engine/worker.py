@@ -7,6 +7,8 @@ Law: what the library hands over is committed to the spool before the daemon is 
 hold (`receipts: early`): then what is in the library's queue when the process is killed is lost.  The process says
 which of the two is in force.
 
+Before all else it gives up what it has no need of (wad/engine/confinement.py), and says what the kernel holds it to.
+
 It never opens the session's database while the library has it open (wad/engine/lost.py says why).
 
 It acts only while it is permitted to (a time on the machine's CLOCK_BOOTTIME that each renewal of the lease moves on),
@@ -39,14 +41,17 @@ from wad.core.jid import Jid
 from wad.core.outbox import Sent
 from wad.core.outgoing import Outgoing, decode
 from wad.core.past import Known
+from wad.dumpable import close_to_others
 from wad.engine import fate, memory, peer, session
 from wad.engine.binding import VERSION, Functions, shared_object
 from wad.engine.builds import NotThisBuild
 from wad.engine.compose import Envelope, Upload, compose
+from wad.engine.confinement import Wants, code_paths, confine
 from wad.engine.faults import Faults
 from wad.engine.inbox import KEPT, Inbox
 from wad.engine.library import Library, blank, event_class, parse
 from wad.engine.link import Link, Permission
+from wad.engine.port import Confinement
 from wad.engine.protobuf import DecodeError
 from wad.engine.receipts import Gate, keep_plaintexts
 from wad.engine.translate_base import exact, shown
@@ -80,6 +85,7 @@ class Worker:
         self._changed: list[int] = []
         self._gate = self._guarantee(file)
         self._mute = self._open_the_way(file)
+        close_to_others()  # it closes /proc/self/mem, through which the library was changed
         self._inbox = Inbox(
             spool,
             self._clock,
@@ -395,6 +401,11 @@ def _die_with_parent(parent: int) -> None:
         os._exit(5)
 
 
+def _confine(given: argparse.Namespace) -> Confinement:
+    """Give up what one account's process has no need of; nothing of strangers was read before."""
+    return confine(Wants(given.home, given.media, code_paths(os.environ), os.environ))
+
+
 def main() -> None:
     """The process's entry."""
     parser = argparse.ArgumentParser(
@@ -411,11 +422,13 @@ def main() -> None:
     _die_with_parent(given.parent)
     os.umask(0o077)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    found = _confine(given)
     sock = socket.socket(fileno=given.fd)
     os.set_inheritable(given.fd, False)
     link = Link(sock)
     faults = Faults(link.last_word)
     faults.install()
+    link.notice("confined", found.landlock, found.seccomp, list(found.why), found.exposed)
     permission = Permission(given.until, SystemClock())
     home = Home(given.home)
     try:

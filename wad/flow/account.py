@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 _PATIENCE = (
     3.0  # seconds, beside those that a worker may take or act, until its end must have been seen
 )
+_NOTES = 20  # sentences that are kept for an operator
 _SPOOL_HANDLES = 8  # the database, its log, the index of that; and room for the worker, without which it is no use
 
 
@@ -92,19 +93,21 @@ class Surroundings:
     """Which instance has which session."""
     turns: Turns = field(default_factory=lambda: Turns(cores()))
     """Whose worker starts next."""
-    threads: Threads = field(default_factory=lambda: Threads("account", 1))
-    """Where the small files of accounts are read."""
+    threads: Threads = field(default_factory=lambda: Threads("account", cores()))
+    """Where the small files of accounts are read: their workers write these, and none must hold up all others."""
 
 
 class Account:
     """One account: its state, its worker while there is one, its inbound road."""
 
-    def __init__(self, home: Home, around: Surroundings, news: asyncio.Event) -> None:
+    def __init__(
+        self, home: Home, card: AccountCard, around: Surroundings, news: asyncio.Event
+    ) -> None:
         self._home = home
         self._news = news
         self._around = around
         self.id = home.id
-        self.card = home.mended_card()
+        self.card = card
         self.clock = around.clock
         self.loops = around.loops
         self.status = Status(since=around.clock.monotonic())
@@ -127,6 +130,8 @@ class Account:
         self.on_connected: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
         self.on_answer: Callable[[Answer], None] = lambda answer: None
+        self.whose: Callable[[str], str] = lambda phone: ""
+        """The other account that has this number; empty for none."""
         self._changed = asyncio.Event()
         self._launching = False
         self._idle = asyncio.Event()
@@ -170,7 +175,14 @@ class Account:
         if self.is_leaving:
             raise Conflict(f"account {self.id} is being removed")
 
-    def begin(self) -> None:
+    async def is_paired(self) -> bool:
+        """Whether a session lies on the disk.  Raises Damaged, EngineFailure, Unavailable.
+
+        On a thread: the worker writes that file, and at the beginning of a reign this account is one of many.
+        """
+        return await self._around.threads.run(self._around.engine.is_paired, self._home)
+
+    async def begin(self) -> None:
         """The lease is ours: run, unless an operator stopped it or only an operator can start it.
 
         Raises Conflict where it is being removed.
@@ -179,19 +191,9 @@ class Account:
         if not self.card.enabled:
             self.tell(connection.Stop(self._stopped_at()))
             return
-        try:
-            self._begin(self._around.engine.is_paired(self._home))
-        except (WadError, OSError) as error:
-            self._cannot_begin(error)
-
-    async def begin_aside(self) -> None:
-        """As `begin`, but looks at the disk on a thread: at the beginning of a reign it is one of many."""
-        if not self.card.enabled:
-            self.tell(connection.Stop(self._stopped_at()))
-            return
         paired: bool | WadError | OSError
         try:
-            paired = await self._around.threads.run(self._around.engine.is_paired, self._home)
+            paired = await self.is_paired()
         except (WadError, OSError) as error:
             paired = error
         if self.is_leaving or not self.card.enabled:
@@ -253,10 +255,10 @@ class Account:
         if self.status.state is State.LOGGED_OUT:
             await self._at_rest()
 
-    def pair(self) -> None:
+    async def pair(self) -> None:
         """Open the pairing window, or make it longer.  Raises Conflict when it is paired."""
+        paired = await self.is_paired()
         self._check_staying()
-        paired = self._around.engine.is_paired(self._home)
         if paired and self._is_logged_out and self.worker is None:
             # WhatsApp has forgotten these keys, but nothing of an account is ever deleted.
             self._home.set_aside(self._home.session_db, self._stamp(), "logged-out")
@@ -269,10 +271,11 @@ class Account:
         self.tell(connection.Pair(until, paired))
         self._enable(True)
 
-    def check_unpaired(self) -> None:
+    async def check_unpaired(self) -> None:
         """Raise Conflict where a session lies here already, or a worker runs that may make one."""
+        paired = await self.is_paired()
         self._check_staying()
-        if self._around.engine.is_paired(self._home):
+        if paired:
             raise Conflict(
                 f"account {self.id} has a session already ({self.status.state})",
                 hint="another --id makes another account; wadctl account remove puts this one away",
@@ -282,12 +285,12 @@ class Account:
                 f"account {self.id} is being paired", hint=f"wadctl account stop {self.id} first"
             )
 
-    def take_session(self, file: Path) -> None:
+    async def take_session(self, file: Path) -> None:
         """Run with this session from now on; its file becomes the account's.  Raises as above, StateUnwritable."""
-        self.check_unpaired()
+        await self.check_unpaired()
         self._home.take_session(file, self._stamp())
         self._write_card(enabled=True, ended=None)
-        self.begin()
+        await self.begin()
 
     async def start(self) -> None:
         """Run again after stopped, replaced or failed.  Raises Conflict, Damaged."""
@@ -298,7 +301,7 @@ class Account:
             )
         if not self.card.enabled or self.card.ended is not None:
             self._write_card(enabled=True, ended=None)
-        self.begin()
+        await self.begin()
 
     async def stop(self) -> None:
         """Stop and stay stopped.  Returns when the worker is gone."""
@@ -368,11 +371,11 @@ class Account:
         self._home.write_card(card)
         self.card = card
 
-    def exported(self) -> None:
+    async def exported(self) -> None:
         """Its session was given away: it is not here any more."""
         self._write_card(exported_ms=self.clock.wall_ms(), enabled=True, ended=None)
         if self.status.state is not State.PASSIVE:
-            self.begin()
+            await self.begin()
 
     def imported(self, card: AccountCard) -> None:
         """The session that `card` was given away with lies here now.  Raises StateUnwritable."""
@@ -456,7 +459,11 @@ class Account:
         known = (self.card.jid, self.card.lid, self.card.push_name)
         if jid and known != (jid, lid, push_name):
             phone = f"+{Jid.parse(jid).user}"
-            if self.card.phone and self.card.phone != phone:
+            if other := self.whose(phone):
+                # Its worker says so, and may have been taken over: nobody is called by another's number.
+                self.warn(f"says that its number is {phone}, which is account {other}")
+                phone = self.card.phone
+            elif self.card.phone and self.card.phone != phone:
                 self.warn(f"was added for {self.card.phone} but is paired with {phone}")
             self._write_card(jid=jid, lid=lid, push_name=push_name, phone=phone, exported_ms=0)
             self._news.set()
@@ -473,6 +480,9 @@ class Account:
         if self.worker is not None and self.worker.receipts is Receipts.EARLY:
             text = "receipts are early: a worker that is killed may lose what just arrived"
             found.append(self._problem("receipts_early", text))
+        confinement = self.worker.confinement if self.worker is not None else None
+        if confinement is not None and confinement.missing:
+            found.append(self._problem("confined_in_part", confinement.missing))
         if self.worker is not None and self.worker.flood:
             found.append(self._problem("output_flood", self.worker.flood))
         return found
@@ -492,8 +502,10 @@ class Account:
 
     def warn(self, text: str) -> None:
         """Something that an operator should see until the daemon restarts."""
+        if text in self._notes:
+            return
         log.warning("%s", masked(text), extra={"account": self.id})
-        self._notes.append(text)
+        self._notes = [*self._notes[1 - _NOTES :], text]
         self._around.bus.publish("account", text, account=self.id)
 
     # --- the task ---------------------------------------------------------------------------------

@@ -105,8 +105,7 @@ class Accounts:
         """Run the accounts' tasks; workers run only within a reign."""
         try:
             for home in await asyncio.to_thread(self._homes.all):
-                self._make(home)
-                await asyncio.sleep(0)  # each reads a file: others get their turns in between
+                self._make(home, await self._around.threads.run(home.mended_card))
             yield
         finally:
             tasks = [task for tasks in self._tasks.values() for task in tasks]
@@ -116,17 +115,22 @@ class Accounts:
             for account in self.all():
                 account.inbound.close()
 
-    def _take(self, home: Home) -> Account:
-        account = self._make(home)
+    async def _take(self, home: Home) -> Account:
+        account = self._make(home, await self._around.threads.run(home.mended_card))
         if self._epoch is not None:
-            self._join_reign(account)
+            await self._join_reign(account)
         return account
 
-    def _make(self, home: Home) -> Account:
-        account = Account(home, self._around, self._news)
+    def _make(self, home: Home, card: AccountCard) -> Account:
+        account = Account(home, card, self._around, self._news)
+        account.whose = lambda phone: self._whose(phone, but=account.id)
         self._accounts[account.id] = account
         self._run(account)
         return account
+
+    def _whose(self, phone: str, *, but: str) -> str:
+        found = (one.id for one in self.all() if one.id != but and one.card.phone == phone)
+        return next(found, "")
 
     def _run(self, account: Account) -> None:
         loops = self._around.loops
@@ -135,19 +139,20 @@ class Accounts:
             loops.start("inbound", account.inbound.run, account=account.id, cap=30, within=_TURNS),
         ]
 
-    def _join_reign(self, account: Account) -> None:
+    async def _join_reign(self, account: Account) -> None:
         if account.is_leaving:
             return
         account.place = self._places.get(account.id)
-        account.begin()
-        self.on_new(account)
+        await account.begin()
+        if self._epoch is not None:
+            self.on_new(account)
 
     async def _begin(self, accounts: Sequence[Account]) -> None:
         """Let accounts run that were here before; which of them starts when, their turns decide."""
         for account in accounts:
             try:
                 if self._accounts.get(account.id) is account and not account.is_leaving:
-                    await account.begin_aside()
+                    await account.begin()
             except Exception as error:  # the others begin all the same
                 self._around.loops.fault("beginning", error, account=account.id)
 
@@ -196,10 +201,10 @@ class Accounts:
             loop.progress()
             await self._news.wait()
 
-    def let_run(self, account: Account) -> None:
+    async def let_run(self, account: Account) -> None:
         """Let it run if the lease is held: an order that took long may have outlived the reign it was given in."""
         if self._epoch is not None:
-            account.begin()
+            await account.begin()
 
     # --- where sessions lie ---------------------------------------------------------------------------
 
@@ -299,7 +304,7 @@ class Accounts:
                     home.write_card(card)
                     return self._homes.settle(home)
 
-            account = self._take(await asyncio.to_thread(work))
+            account = await self._take(await asyncio.to_thread(work))
         self._around.bus.publish("account", "added", account=account.id)
         return account
 
@@ -323,9 +328,9 @@ class Accounts:
     def _new_id(self, phone: str) -> str:
         return f"acc-{phone[1:]}" if phone else f"acc-{self._draw()}"
 
-    def adopt(self, home: Home) -> Account:
+    async def adopt(self, home: Home) -> Account:
         """An account whose home was made elsewhere, with its session; with `changing` held."""
-        account = self._take(home)
+        account = await self._take(home)
         self._around.bus.publish("account", "imported", account=account.id)
         return account
 
@@ -352,7 +357,7 @@ class Accounts:
                 path = await asyncio.to_thread(self._homes.remove, account.id, now)
                 del self._accounts[account.id]
         except BaseException:
-            self._stay(account)
+            await self._stay(account)
             raise
         self._gone[account.id] = account
         if self._epoch is not None:
@@ -374,13 +379,13 @@ class Accounts:
         await asyncio.gather(*tasks, return_exceptions=True)
         account.inbound.close()
 
-    def _stay(self, account: Account) -> None:
+    async def _stay(self, account: Account) -> None:
         """It could not be put away: it goes on."""
         account.stay()
         if account.id not in self._tasks:
             self._run(account)
         if self._epoch is not None:
-            self._join_reign(account)
+            await self._join_reign(account)
 
     async def _forget_gone(self, epoch: int) -> None:
         """Withdraw what was published of accounts that were put away."""
@@ -396,7 +401,7 @@ class Accounts:
         async with self.changing:
             removed = await asyncio.to_thread(self._homes.latest_removed, ident)
             self.check_names(removed.card)
-            account = self._take(await asyncio.to_thread(self._homes.restore, ident))
+            account = await self._take(await asyncio.to_thread(self._homes.restore, ident))
         self._around.bus.publish("account", "restored", account=account.id)
         return account
 

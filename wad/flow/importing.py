@@ -106,19 +106,19 @@ class Imports:
             translate, files, self._draw, skip_damaged=wish.skip_damaged
         )
         ident = account_id(wish.ident or _default_id(wish.directory, carried.device.phone))
-        existing = self._existing(ident)
+        existing = await self._existing(ident)
         self._check_owner(carried, ident)
         name = existing.card.name if existing else self._free_name(wish, carried, ident)
         return Intent(carried, ident, name, existing)
 
-    def _existing(self, ident: str) -> Account | None:
+    async def _existing(self, ident: str) -> Account | None:
         try:
             account = self._accounts.find(ident)
         except UnknownAccount:
             return None
         if account.id != ident:
             raise Conflict(f"{ident!r} names account {account.id}", hint=f"--id {account.id}")
-        account.check_unpaired()
+        await account.check_unpaired()
         return account
 
     def _check_owner(self, carried: Carried, ident: str) -> None:
@@ -162,12 +162,12 @@ class Imports:
                 if not self._accounts.reigning:
                     raise Passive("the lease went while the session was made: nothing was done")
                 if (account := intent.existing) is not None:
-                    account.take_session(home.session_db)
+                    await account.take_session(home.session_db)
                 else:
                     card = self._card(intent)
                     self._accounts.check_names(card)
                     home.write_card(card)
-                    account = self._accounts.adopt(self._homes.settle(home))
+                    account = await self._accounts.adopt(self._homes.settle(home))
             log.info("imported a session", extra={"account": account.id})
             return account, intent
 

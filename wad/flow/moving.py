@@ -51,7 +51,7 @@ class Moving:
         """The session, sealed.  Changes nothing.  Raises Conflict, BadInput, Damaged, Unavailable."""
         _check_at_rest(account)
         engine, home = self._accounts.engine, account.home
-        if not engine.is_paired(home):
+        if not await account.is_paired():
             raise Conflict(f"account {account.id} has no session here", hint=account.status.reason)
 
         def work() -> bytes:
@@ -79,7 +79,7 @@ class Moving:
         if hashlib.sha256(session).digest() != packed:
             raise Conflict(f"the session of {account.id} has changed since it was exported")
         aside = home.set_aside(home.session_db, stamp(account.clock), "exported")
-        account.exported()
+        await account.exported()
         return aside.name
 
     # --- taking in --------------------------------------------------------------------------------
@@ -122,10 +122,10 @@ class Moving:
             try:
                 await self._accounts.own(account)
             finally:
-                self._accounts.let_run(account)
+                await self._accounts.let_run(account)
             return account
         _check_at_rest(account)
-        if engine.is_paired(account.home):
+        if await account.is_paired():
             raise Conflict(
                 f"account {card.id} has a session here already",
                 hint=f"wadctl account remove {card.id} puts it away first",
@@ -138,7 +138,7 @@ class Moving:
             account.imported(card)
             await self._accounts.own(account)
         finally:
-            self._accounts.let_run(account)
+            await self._accounts.let_run(account)
         return account
 
 

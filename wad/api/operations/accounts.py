@@ -84,7 +84,7 @@ async def pair(context: Context, request: Named) -> AccountView:
     """
     account = context.accounts.find(request.account)
     await account.ended()
-    account.pair()
+    await account.pair()
     return account_view(account)
 
 

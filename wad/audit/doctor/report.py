@@ -21,10 +21,10 @@ from wad.audit.keys import short_hash
 from wad.core.masking import masked
 
 CHECKS: Final = (
-    rules_host.configuration, rules_host.service, rules_host.daemon, rules_host.port,
-    rules_host.persistent, rules_host.writable, rules_host.space, rules_host.sessions, rules_live.accounts,
-    rules_live.limits, rules_live.health, rules_live.burst, rules_live.dashboard, rules_live.lock, rules_host.instance,
-    rules_live.firestore, rules_live.restart, rules_live.duplicates,
+    rules_host.configuration, rules_host.service, rules_host.daemon, rules_host.port, rules_host.persistent,
+    rules_host.writable, rules_host.space, rules_host.sessions, rules_live.accounts, rules_live.limits,
+    rules_live.confinement, rules_live.health, rules_live.burst, rules_live.dashboard, rules_live.lock,
+    rules_host.instance, rules_live.firestore, rules_live.restart, rules_live.duplicates,
 )  # fmt: skip
 
 

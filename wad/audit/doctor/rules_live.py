@@ -160,6 +160,26 @@ def limits(facts: Facts) -> Finding:
     )
 
 
+def confinement(facts: Facts) -> Finding:
+    """Whether a worker that is taken over reaches more than its account."""
+    check = Check("confinement", "confinement of workers")
+    if facts.daemon is None:
+        return check.skipped("the daemon does not answer")
+    workers = [account.get("worker") or {} for account in facts.daemon["accounts"]]
+    found = [each["confinement"] for each in workers if each.get("confinement")]
+    if not found:
+        return check.skipped("no worker runs that could tell")
+    counts = Counter(str(each["told"]) for each in found)
+    evidence = "; ".join(f"{count} by {told}" for told, count in sorted(counts.items()))
+    if missing := sorted({each["missing"] for each in found if each["missing"]}):
+        return check.warned(
+            f"{evidence}: {'; '.join(missing)}",
+            "cat /sys/kernel/security/lsm    # without landlock: lsm=landlock,... in the kernel's command line",
+            "systemctl show --property=SystemCallFilter wad    # without landlock_*: systemctl revert wad",
+        )
+    return check.passed(evidence)
+
+
 def firestore(facts: Facts) -> Finding:
     """Which Firestore, as whom, and whether it can be reached, where lease or store lie in one."""
     check = Check("firestore", "Firestore credentials and mode")

@@ -1,0 +1,62 @@
+"""Puts attempts into a real worker: lines for `sitecustomize`, which Python imports at its start from PYTHONPATH.
+
+The worker of one account, named in `hostile.json` beside it, confines itself as always; then, before it does anything
+else, it tries everything, writes down what came of it in its own directory, and goes on as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from tests.hostile import attempts
+from tests.hostile.attempts import Targets
+
+TRIED: Final = "tried.json"
+"""In the account's directory."""
+
+_SITE: Final = """
+
+def _take_over():
+    import json
+    from pathlib import Path
+
+    file = Path(__file__).with_name("hostile.json")
+    if not file.exists() or "wad.engine.worker" not in sys.orig_argv:
+        return
+    given = json.loads(file.read_text())
+    if given["account"] not in sys.orig_argv:
+        return
+    from wad.engine import landlock, link
+
+    begin, abi = link.Link.__init__, landlock.abi
+
+    def init(self, sock):
+        begin(self, sock)
+        import hostile_attempts
+
+        targets = hostile_attempts.Targets(**given["targets"])
+        tried = [
+            hostile_attempts.tried(targets, each)
+            for each in (hostile_attempts.ATTEMPTS, hostile_attempts.NEEDED)
+        ]
+        Path(targets.home, "tried.json").write_text(json.dumps(tried))
+
+    link.Link.__init__ = init
+    landlock.abi = lambda: min(abi(), given["abi"])
+
+
+_take_over()
+"""
+
+
+def files(account: str, targets: Targets, abi: int, sitecustomize: str) -> dict[str, str]:
+    """What has to lie in the directory that PYTHONPATH names, by name; `sitecustomize` is what stands there now."""
+    given = {"account": account, "targets": targets._asdict(), "abi": abi}
+    kept = sitecustomize.removesuffix(_SITE)
+    return {
+        "hostile.json": json.dumps(given),
+        "hostile_attempts.py": Path(attempts.__file__).read_text(),
+        "sitecustomize.py": kept + _SITE,
+    }
