@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,17 @@ from wad.core.errors import EngineFailure, InvalidData, WadError
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Unknown
 from wad.core.outgoing import Attachment, AttachmentKind, Text
-from wad.engine import notices
+from wad.engine import notices, resolving
 from wad.engine.neonize import NeonizeWorker
-from wad.engine.port import EngineOptions, FileDamaged, Identity, Report, Spooled
+from wad.engine.port import (
+    Confinement,
+    EngineOptions,
+    FileDamaged,
+    Identity,
+    Loaded,
+    Report,
+    Spooled,
+)
 from wad.engine.process import Process
 from wad.engine.words import LONGEST_BAN, ban, ban_seconds
 from wad.home import Home
@@ -123,6 +132,10 @@ INVALID = {
     "a huge code": framed([2, "qr", ["x" * 5000]]),
     "a code of controls": framed([2, "qr", ["\x1b[2J"]]),
     "an unknown guarantee": framed([2, "receipts", ["never", ""]]),
+    "confined by text": framed([2, "confined", ["7", True, [], ""]]),
+    "confined by a negative number": framed([2, "confined", [-1, True, [], ""]]),
+    "confined with many reasons": framed([2, "confined", [7, True, ["x"] * 1000, ""]]),
+    "confined with a huge reason": framed([2, "confined", [7, True, ["x" * 100_000], ""]]),
     "another file": framed([2, "damaged", ["../../wad.db", "x"]]),
     "the card": framed([2, "damaged", ["account.json", "x"]]),
     "a flood of notices": framed([2, "paired", []]) * 1000,
@@ -288,6 +301,50 @@ async def test_a_login_with_a_session_that_names_nobody(tmp_path: Path, jid: str
             while not isinstance(report := await reports.get(), connection.Connected):
                 assert isinstance(report, Identity)
                 assert len(report.push_name) == 1000
+
+
+async def test_a_login_with_a_session_that_does_not_end(tmp_path: Path) -> None:
+    """A view in place of the device's table is not asked, and the event loop goes on meanwhile."""
+    with closing(sqlite3.connect(tmp_path / "session.db")) as db:
+        db.execute(
+            "CREATE VIEW whatsmeow_device (jid, lid, push_name) AS WITH RECURSIVE c(x) AS"
+            " (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x, x, x FROM c WHERE x < 0"
+        )
+        db.commit()
+    reports: asyncio.Queue[Report] = asyncio.Queue()
+    words = framed([2, "connected", []]) * 20
+    async with a_worker(tmp_path, SAYS, words, reports.put_nowait), asyncio.timeout(WITHIN):
+        for _ in range(20):
+            assert await reports.get() == connection.Connected()
+
+
+async def test_what_a_worker_says_of_its_confinement_is_kept(tmp_path: Path) -> None:
+    """Status, health and doctor show it."""
+    words = framed([2, "confined", [0, True, ["the kernel offers none"], ""]])
+    words += framed([2, "mute", [""]])
+    reports: asyncio.Queue[Report] = asyncio.Queue()
+    async with a_worker(tmp_path, SAYS, words, reports.put_nowait) as worker:
+        assert await asyncio.wait_for(reports.get(), WITHIN) == Loaded()
+        assert worker.confinement == Confinement(0, True, ("the kernel offers none",), "")
+        assert not worker.is_outdated
+
+
+async def test_a_worker_is_outdated_once_name_servers_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it is confined: else it can read the new file."""
+    file = tmp_path / "resolv.conf"
+    file.write_text("nameserver 192.0.2.1")
+    here = partial(resolving.signature, [str(file)], [])
+    monkeypatch.setattr(resolving, "signature", here)
+    async with a_worker(tmp_path, SAYS) as worker:
+        worker.resolving, worker.confinement = here(), Confinement(2, True)
+        assert not worker.is_outdated
+        (tmp_path / "new").write_text("nameserver 192.0.2.2")
+        (tmp_path / "new").rename(file)
+        assert worker.is_outdated
+        worker.confinement = Confinement(0, True)
+        assert not worker.is_outdated
 
 
 # --- rules ----------------------------------------------------------------------------------------

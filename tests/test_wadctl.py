@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,6 +27,7 @@ from wad.core.connection import State
 from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
 from wad.core.problem import Problem
+from wad.engine.port import Confinement
 from wad.groups import Limits
 from wad.store.port import Enqueued
 from wad.usage import Usage
@@ -86,14 +86,24 @@ def test_status_shows_each_problem_and_what_to_do(world: Served) -> None:
 
 def test_status_shows_what_workers_use_and_may_use(world: Served) -> None:
     """Memory and processor time of each account's worker, and to what all of them are held."""
-    worker = SimpleNamespace(
-        pid=os.getpid(), usage=Usage(30 << 20, 1.5), receipts=None, confinement=None
-    )
+    worker = SimpleNamespace(pid=None, usage=Usage(30 << 20, 1.5), receipts=None, confinement=None)
     world.do(lambda d: setattr(d.accounts.find("acc-1"), "worker", worker))
     out = run(world, "status").stdout
     assert "each worker may take 1024 MB of memory and 512 tasks\n" in out
     assert re.search(r"acc-1 .* connected .* [\d.]+ MB +[\d.]+ s +logged in", out)
     assert re.search(r"acc-2 .* 0 +- +- ", out)
+
+
+def test_status_says_what_confines_the_workers(world: Served) -> None:
+    """In one line where all of them are held by the same."""
+    confinement = Confinement(2, True)
+    worker = SimpleNamespace(pid=None, usage=None, receipts=None, confinement=confinement)
+    world.do(lambda d: setattr(d.accounts.find("acc-1"), "worker", worker))
+    assert (
+        "\nworkers are confined by Landlock ABI 2, any TCP port, seccomp\n"
+        in run(world, "status").stdout
+    )
+    assert "Landlock ABI 2" in run(world, "account", "show", "acc-1").stdout
 
 
 @pytest.mark.parametrize(

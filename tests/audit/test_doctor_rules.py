@@ -38,6 +38,7 @@ SETTINGS: Final[dict[str, Any]] = {
 }  # fmt: skip
 ACCOUNT: Final = {
     "id": "acc-15550000001", "state": "connected", "reason": "logged in", "action": "", "paired": True,
+    "worker": {"confinement": {"landlock": 7, "seccomp": True, "told": "Landlock ABI 7, seccomp", "missing": ""}},
 }  # fmt: skip
 LEASE: Final = {
     "mode": "active",
@@ -57,6 +58,11 @@ HEALTH: Final = {
 }  # fmt: skip
 UNIT: Final = Unit("loaded", "active", "running", "enabled", 0, 812, "wad")
 DISK: Final = Mount("/var/lib/wad", "/", "ext4", False, 9000)
+
+
+def confined(told: str = "Landlock ABI 7, seccomp", missing: str = "") -> dict[str, Any]:
+    """A worker that says what holds it."""
+    return {"confinement": {"landlock": 7, "seccomp": True, "told": told, "missing": missing}}
 
 
 def audits(*rows: MessageRow) -> Audits:
@@ -228,6 +234,12 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("limits", {"daemon": limited(None, "not started by systemd"), "systemd": False}, S,
          "none: not started by systemd", ""),
         ("limits", {"daemon": limited(512, "")}, P, "each may take 512 tasks", ""),
+        ("confinement", {"daemon": None}, S, "does not answer", ""),
+        ("confinement", {"daemon": account(worker=None)}, S, "no worker runs", ""),
+        ("confinement", {"daemon": account(worker={"pid": 1})}, S, "no worker runs", ""),
+        ("confinement", {"daemon": account(worker=confined())}, P, "1 by Landlock ABI 7, seccomp", ""),
+        ("confinement", {"daemon": account(worker=confined(told="no Landlock, seccomp", missing="reads all"))}, W,
+         "1 by no Landlock, seccomp: reads all", "lsm=landlock"),
         ("health", {"health": None}, S, "http.enabled", ""),
         ("health", {"health": Answer(0, error="refused")}, F, "no answer: refused", "curl -si"),
         ("health", {"health": Answer(0, error="refused"), "daemon": None}, S, "does not answer", ""),
