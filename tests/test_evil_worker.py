@@ -339,12 +339,13 @@ async def test_a_worker_is_outdated_once_name_servers_are_replaced(
     monkeypatch.setattr(resolving, "signature", here)
     async with a_worker(tmp_path, SAYS) as worker:
         worker.resolving, worker.confinement = here(), Confinement(2, True)
-        assert not worker.is_outdated
+        seen = [worker.is_outdated]
         (tmp_path / "new").write_text("nameserver 192.0.2.2")
         (tmp_path / "new").rename(file)
-        assert worker.is_outdated
+        seen.append(worker.is_outdated)
         worker.confinement = Confinement(0, True)
-        assert not worker.is_outdated
+        seen.append(worker.is_outdated)
+    assert seen == [False, True, False]
 
 
 # --- rules ----------------------------------------------------------------------------------------
