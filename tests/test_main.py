@@ -16,6 +16,7 @@ from wad import __version__
 from wad.__main__ import cli
 from wad.config import SETTINGS, Loaded
 from wad.core.errors import AnotherDaemon
+from wad.failed_start import Supervisor
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Loaded]:
     """A daemon that only notes with what it was started, and ends with 42."""
     started: list[Loaded] = []
 
-    def run(loaded: Loaded) -> int:
+    def run(loaded: Loaded, _: Supervisor) -> int:
         started.append(loaded)
         return 42
 
@@ -102,7 +103,7 @@ def test_bad_configuration_keeps_the_daemon_from_starting(started: list[Loaded])
 def test_error_of_the_daemon_becomes_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A WadError is a sentence, not a traceback."""
 
-    def run(loaded: Loaded) -> int:
+    def run(loaded: Loaded, _: Supervisor) -> int:
         raise AnotherDaemon("process 7 already serves /var/lib/wad")
 
     daemon = ModuleType("wad.daemon")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,20 @@ import click
 from wad import __version__
 from wad.config import Loaded, examine, load
 from wad.config.fresh import HINT, is_new, unfit
-from wad.core.errors import BadConfig, WadError
+from wad.core.errors import BadConfig, BadInput, WadError
+from wad.failed_start import announced
 from wad.ownership import check_owner
 from wad.streams import run as run_command
 
 _ENDS = ("--help", "-h", "--version")
+
+
+def _complain(error: Exception) -> None:
+    """One sentence and a hint."""
+    known = isinstance(error, WadError)
+    click.echo(f"wad: {error}" if known else f"wad: {type(error).__name__}: {error}", err=True)
+    if isinstance(error, WadError) and error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
 
 
 class _Wad(click.Group):
@@ -27,14 +37,28 @@ class _Wad(click.Group):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except click.UsageError as error:
+            _announce(error)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except WadError as error:
-            click.echo(f"wad: {error}", err=True)
-            if error.hint:
-                click.echo(f"hint: {error.hint}", err=True)
+            _complain(error)
             ctx.exit(error.exit_code)
+        except click.UsageError as error:
+            _announce(error)
+            raise
+
+
+def _announce(error: click.UsageError) -> None:
+    """Tell systemd of a mistake in the command line, where that is a unit's."""
+    with suppress(BadInput), announced(os.environ, os.getpid(), lambda _: None):
+        raise BadInput(f"ExecStart= of the unit: {error.format_message()}")
 
 
 _config_option = click.option(
@@ -90,15 +114,20 @@ def run(
         "http.port": http_port,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
-    loaded = load(file, os.environ, overrides)
-    if (found := unfit(loaded.config)) and is_new(loaded.config):
-        raise BadConfig("; ".join(found), hint=HINT)
-    state = loaded.config.state
-    check_owner((state.dir, state.sessions), os.geteuid(), _restart_of)
-    # Only now: a mistake in the configuration should show before anything heavy is imported.
-    from wad.daemon import run as run_daemon
+    try:
+        with announced(os.environ, os.getpid(), _complain) as supervisor:
+            loaded = load(file, os.environ, overrides)
+            if (found := unfit(loaded.config)) and is_new(loaded.config):
+                raise BadConfig("; ".join(found), hint=HINT)
+            state = loaded.config.state
+            check_owner((state.dir, state.sessions), os.geteuid(), _restart_of)
+            # Only now: a mistake in the configuration should show before anything heavy is imported.
+            from wad.daemon import run as run_daemon
 
-    ctx.exit(run_daemon(loaded))
+            code = run_daemon(loaded, supervisor)
+    except WadError as error:
+        ctx.exit(error.exit_code)
+    ctx.exit(code)
 
 
 def _restart_of(user: str) -> str | None:

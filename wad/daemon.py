@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from wad import __version__, handles, ownership
-from wad.activation import CONTROL, HTTP, Start, started
+from wad.activation import CONTROL, HTTP, Start
 from wad.api.control import serve_control
 from wad.api.problems import problems
 from wad.clock import Clock, SystemClock
@@ -32,6 +32,7 @@ from wad.core.problem import Noticed, Problem
 from wad.core.quarantine import Source
 from wad.dumpable import close_to_others
 from wad.engine import EngineOptions, open_engine
+from wad.failed_start import Supervisor
 from wad.flow.account import AccountOptions, Surroundings
 from wad.flow.accounts import Accounts
 from wad.flow.backfill import Backfills, Pace
@@ -285,7 +286,7 @@ def _account_options(loaded: Loaded) -> AccountOptions:
     )
 
 
-def run(loaded: Loaded) -> int:
+def run(loaded: Loaded, supervisor: Supervisor) -> int:
     """Run until a signal or a restart; the exit code.  Raises WadError when it cannot start."""
     os.umask(0o077)
     close_to_others()
@@ -294,8 +295,7 @@ def run(loaded: Loaded) -> int:
     sys.setswitchinterval(_SWITCH)
     output = LogStream(sys.stderr)
     install(loaded.config.log.level, stream=output)
-    notifier = Notifier(os.environ)
-    start = started(os.environ, os.getpid())
+    start, notifier = supervisor
     for warning in loaded.warnings:
         log.warning("%s", warning)
     restarting = asyncio.run(_serve(loaded, notifier, start))

@@ -17,17 +17,29 @@ from wad.core.wire import HELLO, REPLY, Decoder, Frame, Item, Request, Response,
 
 _CHUNK: Final = 64 << 10
 _AGAIN: Final = 0.05  # seconds between tries to connect
+_LOOK: Final = (
+    1.0,
+    3.0,
+)  # seconds of silence before a first, and before each further look at why nobody answers
 
 
 class Client:
-    """Speaks to the daemon at `path`; connects when first asked.  `timeout` is in seconds."""
+    """Speaks to the daemon at `path`; connects when first asked.  `timeout` is in seconds.
+
+    `why_down` is asked when nobody answers: what it knows is raised at once.
+    """
 
     def __init__(
-        self, path: str, timeout: float = 30.0, clock: Callable[[], float] = time.monotonic
+        self,
+        path: str,
+        timeout: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+        why_down: Callable[[str], WadError | None] = lambda _: None,
     ) -> None:
         self.path = path
         self._timeout = timeout
         self._clock = clock
+        self._why_down = why_down
         self._socket: socket.socket | None = None
         self._decoder = Decoder(REPLY)
         self._frames: list[Frame] = []
@@ -102,9 +114,14 @@ class Client:
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError):
-                raise _unreachable(self.path, error) from error
+                raise self._unreachable(error) from error
             raise
         return sock
+
+    def _unreachable(self, error: OSError) -> WadError:
+        denied = isinstance(error, PermissionError)
+        known = None if denied else self._why_down(self.path)
+        return known or _unreachable(self.path, error)
 
     def _reach(self, sock: socket.socket) -> None:
         """Connect.  Where very many come at once the daemon's queue is full, and Linux lets nobody wait in it."""
@@ -138,23 +155,37 @@ class Client:
     def _read(self, deadline: float | None) -> bytes | None:
         if self._socket is None:
             raise DaemonDown("not connected")
-        left = None if deadline is None else deadline - self._clock()
-        if left is not None and left <= 0:
-            return None
-        try:
-            self._socket.settimeout(left)
-            data = self._socket.recv(_CHUNK)
-        except TimeoutError:
-            return None
-        except ConnectionError:
-            data = b""
+        silence, further = _LOOK
+        while True:
+            left = None if deadline is None else deadline - self._clock()
+            if left is not None and left <= 0:
+                return None
+            # Who has greeted us is there, however long the answer takes.
+            patience = left if self._greeted else min(silence, silence if left is None else left)
+            try:
+                self._socket.settimeout(patience)
+                data = self._socket.recv(_CHUNK)
+            except TimeoutError:
+                self._raise_why_down()
+                silence = further
+                continue
+            except ConnectionError:
+                data = b""
+            break
         if not data:
+            self._raise_why_down()
             self.close()
             raise DaemonDown(
                 "the daemon ended before it answered; what was asked may or may not have been done",
                 hint="systemctl status wad, journalctl -u wad",
             )
         return data
+
+    def _raise_why_down(self) -> None:
+        """Raise what is known of a daemon that has not greeted us."""
+        if not self._greeted and (known := self._why_down(self.path)) is not None:
+            self.close()
+            raise known
 
 
 class Stream:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from wad.core.errors import DaemonDown, TimedOut, Unavailable, WadError
+from wad.core.errors import DaemonDown, StartFailed, TimedOut, Unavailable, WadError
 from wadctl.session import Session
 
 _LOOK: Final = 0.2  # seconds between looks
@@ -67,6 +67,8 @@ def perform(session: Session, restart: Restart, timeout: float, command: str = "
         try:
             if not (found := _look(session, restart)):
                 return
+        except StartFailed:
+            raise  # no next process comes
         except (DaemonDown, Unavailable, TimedOut) as error:
             found = str(error)
         session.sleep(_LOOK)

@@ -18,6 +18,7 @@ from wad.core.errors import WadError
 from wadctl.client import Client
 from wadctl.render import render
 from wadctl.screen import Screen, screen_of
+from wadctl.unit import why_down
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Session:
 
     def client(self, timeout: float | None = None) -> Client:
         """A fresh client, not connected yet."""
-        return Client(self.socket, timeout or self.timeout)
+        return Client(self.socket, timeout or self.timeout, why_down=why_down)
 
     def say(self, text: str) -> None:
         """A line for people; nothing with --json."""

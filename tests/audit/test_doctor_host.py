@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.disks import a_disk
+from wad import systemctl
 from wad.audit import open_rows
 from wad.audit.doctor import host, http, service
 from wad.audit.doctor.facts import SYSTEMD, Configuration, Listener, Setting, Unit
@@ -121,7 +122,8 @@ def test_users_have_names() -> None:
     assert host.user_id("no-such-user") is None
 
 
-SHOWN = """LoadState=loaded
+SHOWN = """Id=wad.service
+LoadState=loaded
 ActiveState=active
 SubState=running
 UnitFileState=enabled
@@ -134,7 +136,7 @@ Environment=INSTANCE_ID=box "WAD_LOG_LEVEL=debug" "NOTE=two words"
 
 def test_a_unit_is_read_as_systemctl_shows_it() -> None:
     """And its environment as systemd quotes it."""
-    shown = service.parse(SHOWN)
+    shown = systemctl.parse(SHOWN)["wad.service"]
     assert service.unit_of(shown) == Unit("loaded", "active", "running", "enabled", 2, 812, "wad")
     assert service.environment_of(shown) == {
         "INSTANCE_ID": "box", "WAD_LOG_LEVEL": "debug", "NOTE": "two words",
@@ -150,10 +152,12 @@ def test_nothing_shown_is_no_unit() -> None:
 def test_systemctl_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For wad.service; one that fails has shown nothing."""
     command = tmp_path / "systemctl"
-    command.write_text('#!/bin/sh\n[ "$2" = wad.service ] && echo "ActiveState=active"\n')
+    command.write_text(
+        '#!/bin/sh\n[ "$2" = wad.service ] && echo "Id=$2" && echo "ActiveState=active"\n'
+    )
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert service.show() == {"ActiveState": "active"}
+    assert service.show() == {"Id": "wad.service", "ActiveState": "active"}
     assert service.show("other.service") == {}
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
     assert service.show() == {}
@@ -161,8 +165,8 @@ def test_systemctl_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_systemd_runs_where_it_says_so(tmp_path: Path) -> None:
     """By the mark that sd_booted(3) looks for."""
-    assert service.booted(tmp_path)
-    assert not service.booted(tmp_path / "none")
+    assert systemctl.booted(tmp_path)
+    assert not systemctl.booted(tmp_path / "none")
 
 
 def test_a_socket_of_systemd_is_not_asked_while_the_daemon_does_not_run() -> None:

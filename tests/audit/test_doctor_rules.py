@@ -57,6 +57,7 @@ HEALTH: Final = {
     "sessions_dir_writable": True, "internalErrors": 0,
 }  # fmt: skip
 UNIT: Final = Unit("loaded", "active", "running", "enabled", 0, 812, "wad")
+STOPPED: Final = replace(UNIT, active="inactive", sub="dead", pid=0)
 DISK: Final = Mount("/var/lib/wad", "/", "ext4", False, 9000)
 
 
@@ -176,7 +177,10 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("service", {"unit": replace(UNIT, active="failed", sub="failed")}, F, "failed", "systemctl start wad"),
         ("service", {"unit": replace(UNIT, enabled="disabled")}, W, "at boot", "systemctl enable wad"),
         ("service", {"unit": replace(UNIT, restarts=5)}, W, "5 restarts", "journalctl"),
-        ("daemon", {"daemon": None, "daemon_error": DOWN}, F, "no daemon answers", "systemctl start wad"),
+        ("service", {"unit": replace(STOPPED, active="failed", failure="does not start: wad.toml:2: ...")}, F,
+         "it does not start: wad.toml:2", "systemctl restart wad"),
+        ("daemon", {"daemon": None, "daemon_error": DOWN, "unit": STOPPED}, F, "no daemon", "systemctl start wad"),
+        ("daemon", {"daemon": None, "daemon_error": DOWN}, F, "no daemon answers", "systemctl restart wad.socket"),
         ("daemon", {"daemon": None, "daemon_error": DOWN, "systemd": False}, F, "no daemon", "wad run"),
         ("daemon", {"daemon": None, "daemon_error": Denied("you may not", hint="adduser")}, S, "adduser", ""),
         ("daemon", {"daemon": status(version="0.0.9")}, W, "wadctl is 0.1.0", "systemctl restart wad"),
@@ -189,6 +193,8 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),)}, F, "did not take", "wad-http.socket"),
         ("port", {"daemon": None, "listeners": (Listener(8080, "::", 1, "systemd"),)}, S, "until the daemon", ""),
         ("port", {"daemon": None, "listeners": ()}, S, "nobody else", ""),
+        ("port", {"daemon": None}, S, "does not answer on its control socket", ""),
+        ("port", {"daemon": None, "unit": STOPPED}, F, "wad (pid 812), not by the daemon", "kill 812"),
         ("port", {"daemon": None, "listeners": (Listener(8080, "::", 99, "node"),)}, F, "node (pid 99)", "kill 99"),
         ("port", {"configuration": settings(http__port=0), "listeners": (Listener(41234, "127.0.0.1", 812, "wad"),)}, P,
          "port 41234", ""),

@@ -43,6 +43,7 @@ from tests.lab import (
     repository,
     suffering,
     trees,
+    units,
 )
 from tests.lab.ability import obstacle
 from tests.lab.apart import apart
@@ -83,6 +84,12 @@ TRIALS: tuple[Trial, ...] = (
     failing.without_sockets,
     failing.another_address,
     failing.port_taken,
+    units.mistake_under_probes,
+    units.mistake_of_the_unit,
+    units.what_can_heal,
+    units.restarts_in_any_order,
+    units.socket_taken_away,
+    units.stopped_for_good,
     suffering.full_disk,
     suffering.read_only_disk,
     suffering.wrong_credentials,

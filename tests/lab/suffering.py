@@ -123,7 +123,7 @@ async def wrong_configuration(world: World) -> None:
     assert await world.container.property("wad", "ActiveState") == "failed"
     assert "/etc/wad/wad.toml:2: http.port must be a whole number" in await world.log("--lines=20")
     await world.write("/etc/wad/wad.toml", before)
-    await world.container.run("systemctl reset-failed wad && systemctl start wad")
+    await world.container.run("systemctl restart wad")
     await world.connected()
 
 

@@ -18,6 +18,7 @@
     ├── Fenced                  fenced                   503     8
     ├── Unavailable             unavailable              503     8
     │   ├── DaemonDown          daemon_down              503     3
+    │   │   └── StartFailed     start_failed             503     3
     │   ├── StateUnwritable     state_unwritable         503     8
     │   └── AnotherDaemon       another_daemon           503     5
     ├── EngineFailure           engine_failure           502     9
@@ -163,6 +164,12 @@ class DaemonDown(Unavailable):
     """Nobody answers on the control socket."""
 
     code, exit_code = "daemon_down", 3
+
+
+class StartFailed(DaemonDown):
+    """The daemon does not run and is not tried again: somebody has to mend what the message names."""
+
+    code = "start_failed"
 
 
 class StateUnwritable(Unavailable):

@@ -61,7 +61,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What systemd says of wad.service (`systemctl show`)."""
+    """What systemd says of wad.service (`systemctl show`).  `failure`: why it does not start, as it said itself."""
 
     load: str
     active: str
@@ -70,6 +70,12 @@ class Unit:
     restarts: int
     pid: int
     user: str
+    failure: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there."""
+        return self.active == "active" and self.pid != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,14 @@ class Facts:
         return ("journalctl -u wad -n 50",) if self.systemd else ()
 
     @property
+    def pids(self) -> frozenset[int]:
+        """Those of the daemon: by its own word and, where it does not answer, by systemd's."""
+        told = {self.daemon["pid"]} if self.daemon is not None else set()
+        return frozenset(
+            told | ({self.unit.pid} if self.unit is not None and self.unit.runs else set())
+        )
+
+    @property
     def restart(self) -> str:
         """What restarts the daemon, or starts it."""
         if self.systemd:
@@ -202,3 +216,9 @@ class Facts:
     def start(self) -> str:
         """What starts it again."""
         return "systemctl start wad" if self.systemd else "wad run"
+
+    @property
+    def answer(self) -> str:
+        """What makes a daemon answer that does not: where it runs, a new control socket, and it with that."""
+        runs = self.systemd and self.unit is not None and self.unit.runs
+        return "systemctl restart wad.socket" if runs else self.start

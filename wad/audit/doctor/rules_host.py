@@ -50,6 +50,10 @@ def service(facts: Facts) -> Finding:
     if unit.load == "masked":
         return check.failed("wad.service is masked", "systemctl unmask wad", "systemctl start wad")
     evidence = f"{unit.active} ({unit.sub}), {unit.enabled}, {unit.restarts} restarts"
+    if unit.failure and unit.active != "active":
+        return check.failed(
+            f"{evidence}: it {unit.failure}", _LOG, "wad config check", facts.restart
+        )
     if unit.active != "active":
         return check.failed(evidence, _LOG, "wad config check", "systemctl start wad")
     if unit.enabled != "enabled":
@@ -66,7 +70,7 @@ def daemon(facts: Facts) -> Finding:
     if isinstance(error, Denied):
         return check.skipped(f"{error}; {error.hint}")
     if status is None:
-        return check.failed(str(error or "it does not answer"), facts.start, *facts.log)
+        return check.failed(str(error or "it does not answer"), facts.answer, *facts.log)
     evidence = f"{status['service']} {status['version']}, pid {status['pid']}, receipts {status.get('receipts')}"
     if status["version"] != facts.version:
         return check.warned(f"{evidence}; wadctl is {facts.version}", facts.restart)
@@ -99,14 +103,16 @@ def port(facts: Facts) -> Finding:
         return check.skipped("http.enabled is false")
     wanted = settings.number("http.port")
     there = [each for each in facts.listeners if wanted in (0, each.port)]
-    if status is not None:
-        ours = [each for each in there if each.pid == status["pid"]]
-        if ours:
-            return check.passed(f"the daemon listens on {ours[0].address} port {ours[0].port}")
-        if wanted and there and there[0].pid is None:
-            return check.warned(
-                f"who listens on port {wanted}, only root can see", "sudo wadctl doctor"
-            )
+    ours = [each for each in there if each.pid in facts.pids]
+    if ours:
+        evidence = f"the daemon listens on {ours[0].address} port {ours[0].port}"
+        if status is None:
+            return check.skipped(f"{evidence}; it does not answer on its control socket")
+        return check.passed(evidence)
+    if status is not None and wanted and there and there[0].pid is None:
+        return check.warned(
+            f"who listens on port {wanted}, only root can see", "sudo wadctl doctor"
+        )
     if wanted and there:
         if there[0].pid == SYSTEMD:
             return _activated(check, facts)

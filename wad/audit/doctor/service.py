@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
+from wad import systemctl
 from wad.audit.doctor.facts import Unit
+from wad.core import startup
 
-_RUNNING: Final = Path("/run/systemd/system")  # sd_booted(3)
-_ASKED: Final = "LoadState,ActiveState,SubState,UnitFileState,NRestarts,MainPID,User,Environment"
-_PATIENCE: Final = 10.0  # seconds
+_ASKED: Final = (
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "MainPID", "User", "Environment",
+    "StatusText",
+)  # fmt: skip
 
 
-def booted(mark: Path = _RUNNING) -> bool:
+def booted() -> bool:
     """Whether systemd runs this machine."""
-    return mark.is_dir()
+    return systemctl.booted()
 
 
 def show(unit: str = "wad.service") -> Mapping[str, str]:
     """The properties of a unit; none where systemctl does not answer."""
-    command = ["systemctl", "show", unit, f"--property={_ASKED}"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return parse(done.stdout)
-
-
-def parse(text: str) -> Mapping[str, str]:
-    """KEY=VALUE lines."""
-    pairs = (line.partition("=") for line in text.splitlines())
-    return {key: value for key, equal, value in pairs if equal}
+    return systemctl.show((unit,), _ASKED).get(unit, {})
 
 
 def unit_of(shown: Mapping[str, str]) -> Unit | None:
@@ -50,6 +38,7 @@ def unit_of(shown: Mapping[str, str]) -> Unit | None:
         restarts=_number(shown.get("NRestarts", "")),
         pid=_number(shown.get("MainPID", "")),
         user=shown.get("User", ""),
+        failure=str(startup.parse(shown.get("StatusText", "")) or ""),
     )
 
 
