@@ -10,6 +10,7 @@ EVERYTHING: Final = ("*",)
 BUNDLED: Final[dict[str, tuple[str, ...]]] = {
     # The library itself and its generated protobuf classes; its own Python is not loaded (wad/engine/library.py).
     "neonize": ("neonize/__init__.py", "neonize/proto/*", "neonize/neonize-linux-*.so"),
+    "anyio": EVERYTHING,
     "certifi": EVERYTHING,
     "cffi": ("_cffi_backend.*.so",),  # cryptography loads this; the rest is for who compiles
     "charset-normalizer": EVERYTHING,
@@ -32,6 +33,7 @@ BUNDLED: Final[dict[str, tuple[str, ...]]] = {
     "requests": EVERYTHING,
     "sdnotify": EVERYTHING,
     "segno": EVERYTHING,
+    "starlette": EVERYTHING,
     "typing-extensions": EVERYTHING,
     "urllib3": EVERYTHING,
     "uvicorn": EVERYTHING,
@@ -39,7 +41,6 @@ BUNDLED: Final[dict[str, tuple[str, ...]]] = {
 
 _PYTHON_OF_NEONIZE: Final = "only neonize's own Python uses it, and that is not loaded"
 LEFT_OUT: Final[dict[str, str]] = {
-    "anyio": _PYTHON_OF_NEONIZE,
     "beautifulsoup4": _PYTHON_OF_NEONIZE,
     "h11": "uvicorn parses with httptools here",
     "httpcore": _PYTHON_OF_NEONIZE,

@@ -8,13 +8,14 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tests.bench import daemon, engine, firestore, growth, http, idling, many, takeover
+from tests.bench import daemon, engine, firestore, growth, http, idling, many, takeover, transport
 from tests.bench.measure import Figure
 
 MEASURES = (
     daemon.start_to_ready,
     daemon.rss_idle,
     daemon.health,
+    transport.server,
     http.rates50,
     daemon.wadctl_status,
     engine.worker_pss,
