@@ -13,12 +13,13 @@ import msgspec
 import pytest
 
 from tests.contracts.world import ACC, ANN_THREAD, CLAIMED, EPOCH, arrival, queued
-from tests.firestore.stores import LEASE, Console
+from tests.firestore.stores import LEASE, Console, Document
 from tests.world import until
 from wad.clock import SystemClock
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claim
 from wad.loops import Loops
+from wad.store.firestore import machines, retired
 from wad.store.firestore.access import Access
 from wad.store.firestore.client import Firestore
 from wad.store.firestore.store import FirestoreStore
@@ -186,3 +187,88 @@ async def test_a_start_that_is_cut_off_makes_no_copy(
         await store.fetch()
         assert store.machine == first
         assert not store._machines.copied
+
+
+async def test_a_machine_that_was_not_seen_for_long_is_retired_and_nothing_of_it_is_lost(
+    access: Access, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its document goes; who is new reads what it wrote all the same, once; and it may come back."""
+    async with machine(access, tmp_path / "one.db") as one:
+        await one.record(ACC, arrival(1))
+        await one.fetch()
+        await one.told()
+        ident = one.machine
+    monkeypatch.setattr(retired, "AFTER_MS", 0)
+    async with machine(access, tmp_path / "two.db") as two:
+        await two.fetch()
+        assert set(await console.all(f"{LEASE}/machines")) == {two.machine, "retired"}
+        assert await numbers(two) == 1
+        asked = []
+        fetch = two._fetcher._fetch
+
+        async def noted(machine: str, collection: str) -> int:
+            asked.append(machine)
+            return await fetch(machine, collection)
+
+        monkeypatch.setattr(two._fetcher, "_fetch", noted)
+        await two.fetch()
+        assert ident not in asked
+    async with machine(access, tmp_path / "three.db") as three:
+        await three.fetch()
+        assert await numbers(three) == 1
+        async with machine(access, tmp_path / "one.db") as one:
+            await one.record(ACC, arrival(2))
+            await one.fetch()
+            await one.told()
+            assert (one.machine, one._machines.copied) == (ident, False)
+        for _ in range(2):
+            await three.fetch()
+            assert await numbers(three) == 2
+        assert set(await console.all(f"{LEASE}/machines")) == {three.machine, "retired"}
+
+
+async def test_a_copy_of_a_retired_machine_is_noticed(
+    access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its word is kept with its id: an old image that is started again has never written it."""
+    async with machine(access, tmp_path / "one.db") as one:
+        await one.fetch()
+    shutil.copy(tmp_path / "one.db", tmp_path / "image.db")
+    async with machine(access, tmp_path / "one.db") as one:
+        await one.fetch()
+        ident = one.machine
+    monkeypatch.setattr(retired, "AFTER_MS", 0)
+    async with machine(access, tmp_path / "two.db") as two:
+        await two.fetch()
+    async with machine(access, tmp_path / "image.db") as image:
+        await image.fetch()
+        assert (image.machine != ident, image._machines.copied) == (True, True)
+
+
+async def test_however_many_machines_there_are_all_are_read(
+    access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page by page."""
+    monkeypatch.setattr(machines, "_PAGE", 2)
+    for number in range(5):
+        async with machine(access, tmp_path / f"m{number}.db") as store:
+            await store.record(ACC, arrival(number))
+            await store.fetch()
+            await store.told()
+    async with machine(access, tmp_path / "new.db") as new:
+        await new.fetch()
+        assert await numbers(new) == 5
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"ids": 7}, {"ids": {"a": 1, "b": {"seen": "x"}, "..": {"seen": 5}, "c": {"seen": -1}}}],
+)
+async def test_a_register_that_somebody_else_wrote_names_nobody(
+    access: Access, tmp_path: Path, console: Console, fields: Document
+) -> None:
+    """What makes no sense in it is left out, and machines go on."""
+    await console.set(f"{LEASE}/machines/retired", fields)
+    async with machine(access, tmp_path / "one.db") as one:
+        await one.fetch()
+        assert (one._machines.retired, codes(one)) == ({}, [])

@@ -52,6 +52,8 @@ from wad.core.past import Backfill
 from wad.store.firestore.access import Access
 from wad.store.firestore.capture import FACTS, Dirty, Kind, put
 from wad.store.firestore.documents import Told
+from wad.store.firestore.intake import Intake
+from wad.store.firestore.reading import Snapshot
 from wad.store.firestore.store import FirestoreStore
 from wad.store.sqlite_messages import insert_entry
 
@@ -531,6 +533,24 @@ async def test_an_entry_that_cannot_be_sent_is_turned_down(
         await until_async(lambda: status_is(console, "outbox/r1", "failed"))
     assert "only text" in (await console.there("outbox/r1"))["lastError"]
     assert (await console.there(f"{MESSAGES}/r1"))["status"] == "failed"
+
+
+async def test_an_entry_that_is_mended_while_it_is_turned_down_is_sent(
+    access: Access, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read of it is not what lies there any more: nobody writes over that."""
+    turn_down, heard = Intake._turn_down, list[str]()
+
+    async def late(self: Intake, snapshot: Snapshot, why: str, epoch: int) -> None:
+        await a_proxy_send(console, snapshot.id)
+        await turn_down(self, snapshot, why, epoch)
+
+    monkeypatch.setattr(Intake, "_turn_down", late)
+    await a_proxy_send(console, payload={"image": {"url": "http://x"}})
+    async with reigning(access, tmp_path, queue=heard) as store:
+        await until(lambda: heard == [ACC])
+        assert (await console.there("outbox/r1"))["status"] == "queued"
+        assert await store.next_entry(ACC) is not None
 
 
 async def test_an_optimistic_message_in_another_thread_goes(

@@ -1,7 +1,7 @@
 """The documents that were set aside, in the replica: they survive a restart, and there are never too many of them.
 
 A document is set aside by its path and in the version that was read: the same version is not handled again, a newer one
-is.  What was dropped leaves its path and version, so that it does not come back by itself.
+is.  What was dropped, and what was too much, leaves its path and version, so that it does not come back by itself.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ import hashlib
 import logging
 import sqlite3
 from collections.abc import Collection, Iterable
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
 
 from wad.core.quarantine import ItemKind, Quarantined
 
 log = logging.getLogger(__name__)
 
-MOST: Final = 1000  # items, and as many that were dropped
+MOST: Final = 1000  # items
+MOST_FORGOTTEN: Final = (
+    20_000  # of which only path and version are left, dropped ones and those that were too many
+)
 MOST_BYTES: Final = 64 << 20  # of facts that Firestore refuses, which are kept nowhere else
+MORE: Final = "doc-more"
+"""The id of the one item that stands for all that were too many."""
 _REASON: Final = 300  # characters
 _NAME: Final = 1500
 
@@ -33,9 +38,22 @@ _NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 _COLUMNS: Final = "path, account, reason, size, version, origin, kind, key, payload"
 
 
+_FORGET: Final = "dropped = ?, payload = NULL, reason = ''"
+_OLDEST: Final = (
+    "SELECT path FROM aside WHERE dropped = ? ORDER BY since_ms DESC, path LIMIT -1 OFFSET ?"
+)
+_EMPTIED: Final = "(what it held is not kept any more) "
 _AGAIN: Final = ", ".join(
     f"{name} = excluded.{name}" for name in _COLUMNS.split(", ") if name not in ("path", "account")
 )
+
+
+class _Place(IntEnum):
+    """The column `dropped`."""
+
+    LISTED = 0
+    DROPPED = 1  # by an operator
+    UNLISTED = 2  # there were too many
 
 
 class Origin(StrEnum):
@@ -62,8 +80,11 @@ class Aside(NamedTuple):
 
 
 def put(db: sqlite3.Connection, items: Iterable[Aside]) -> None:
-    """Set these aside; the oldest go where there are too many."""
-    for item in items:
+    """Set these aside.  Of the oldest, where there are too many, only path and version stay, and they are counted."""
+    wanted = list(items)
+    if not wanted:
+        return
+    for item in wanted:
         path, reason = item.path[:_NAME], item.reason[:_REASON]
         values = (*item._replace(path=path, reason=reason), ident_of(path), _is_entry(path))
         db.execute(
@@ -72,25 +93,42 @@ def put(db: sqlite3.Connection, items: Iterable[Aside]) -> None:
             values,
         )
         log.warning("%s was set aside: %s", path, reason)
-    for dropped in (0, 1):
-        db.execute(
-            "DELETE FROM aside WHERE path IN (SELECT path FROM aside WHERE dropped = ?"
-            " ORDER BY since_ms DESC, path LIMIT -1 OFFSET ?)",
-            (dropped, MOST),
-        )
-    kept = db.execute("SELECT coalesce(sum(length(payload)), 0) FROM aside").fetchone()[0]
-    if kept > MOST_BYTES:
-        db.execute(
-            "UPDATE aside SET payload = NULL WHERE path ="
-            " (SELECT path FROM aside WHERE payload IS NOT NULL ORDER BY since_ms LIMIT 1)"
-        )
+    unlisted = db.execute(
+        f"UPDATE aside SET {_FORGET} WHERE path IN ({_OLDEST}) RETURNING path",
+        (_Place.UNLISTED, _Place.LISTED, MOST),
+    ).fetchall()
+    _bound_bytes(db)
+    for (path,) in unlisted:
+        log.error("%s is not listed in quarantine any more: %d newer items are", path, MOST)
+    for place in (_Place.DROPPED, _Place.UNLISTED):
+        db.execute(f"DELETE FROM aside WHERE path IN ({_OLDEST})", (place, MOST_FORGOTTEN))
 
 
-def counts(db: sqlite3.Connection) -> tuple[int, int]:
-    """How many there are, and of these how many that Firestore does not take."""
-    query = "SELECT count(*), coalesce(sum(origin = 'write'), 0) FROM aside WHERE NOT dropped"
-    whole, refused = db.execute(query).fetchone()
-    return int(whole), int(refused)
+def _bound_bytes(db: sqlite3.Connection) -> None:
+    query = "SELECT coalesce(sum(length(payload)), 0) FROM aside"
+    while db.execute(query).fetchone()[0] > MOST_BYTES:
+        (path,) = db.execute(
+            "UPDATE aside SET payload = NULL, reason = ? || reason WHERE path ="
+            " (SELECT path FROM aside WHERE payload IS NOT NULL ORDER BY since_ms LIMIT 1) RETURNING path",
+            (_EMPTIED,),
+        ).fetchone()
+        log.error("what %s held is not kept any more: too much is in quarantine", path)
+
+
+class Counts(NamedTuple):
+    """How many there are, of these how many that Firestore does not take, and how many are not listed any more."""
+
+    listed: int
+    refused: int
+    unlisted: int
+
+
+def counts(db: sqlite3.Connection) -> Counts:
+    """Count them."""
+    query = "SELECT count(*), coalesce(sum(origin = 'write'), 0) FROM aside WHERE dropped = ?"
+    listed, refused = db.execute(query, (_Place.LISTED,)).fetchone()
+    unlisted, _ = db.execute(query, (_Place.UNLISTED,)).fetchone()
+    return Counts(listed, refused, unlisted)
 
 
 def known(db: sqlite3.Connection, versions: Iterable[tuple[str, str]]) -> set[str]:
@@ -102,7 +140,7 @@ def known(db: sqlite3.Connection, versions: Iterable[tuple[str, str]]) -> set[st
 def items(db: sqlite3.Connection) -> list[Quarantined]:
     """All, in any order."""
     query = "SELECT id, entry, account, path, reason, since_ms, size FROM aside WHERE NOT dropped"
-    return [
+    found = [
         Quarantined(
             id=ident,
             kind=ItemKind.ENTRY if entry else ItemKind.DOCUMENT,
@@ -114,6 +152,13 @@ def items(db: sqlite3.Connection) -> list[Quarantined]:
         )
         for ident, entry, account, path, reason, since_ms, size in db.execute(query)
     ]
+    if number := counts(db).unlisted:
+        least = "at least " if number >= MOST_FORGOTTEN else ""
+        name = f"{least}{number} documents or entries that were set aside before these"
+        why = f"only the newest {MOST} are listed; the log has named each"
+        more = Quarantined(id=MORE, kind=ItemKind.DOCUMENT, name=name, reason=why, since_ms=0)
+        found.append(more)
+    return found
 
 
 def find(db: sqlite3.Connection, ident: str) -> Aside | None:
@@ -130,7 +175,18 @@ def remove(db: sqlite3.Connection, paths: Collection[str]) -> None:
 
 def drop(db: sqlite3.Connection, path: str) -> None:
     """Forget it, but for its version."""
-    db.execute("UPDATE aside SET dropped = 1, payload = NULL WHERE path = ?", (path,))
+    db.execute(f"UPDATE aside SET {_FORGET} WHERE path = ?", (_Place.DROPPED, path))
+
+
+def drop_more(db: sqlite3.Connection) -> None:
+    """Forget those that are not listed any more, but for their versions."""
+    places = (_Place.DROPPED, _Place.UNLISTED)
+    db.execute("UPDATE aside SET dropped = ? WHERE dropped = ?", places)
+
+
+def release_more(db: sqlite3.Connection) -> None:
+    """Let those that are not listed any more be handled again when they are read next."""
+    db.execute("DELETE FROM aside WHERE dropped = ?", (_Place.UNLISTED,))
 
 
 def ident_of(path: str) -> str:

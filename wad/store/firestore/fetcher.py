@@ -41,6 +41,14 @@ _TIMEOUT: Final = 20.0  # seconds for one page
 _FIRST: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 
+_ENDED: Final = " to its end"
+
+
+def _ended(machine: str) -> str:
+    """The source of what a retired machine has written, all of it."""
+    return machine + _ENDED
+
+
 class Fetcher:
     """From Firestore into the replica."""
 
@@ -54,13 +62,16 @@ class Fetcher:
         count = 0
         failed: WadError | None = None
         for machine in await self._others():
+            whole = True
             for collection in COLLECTIONS:
                 try:
                     count += await self._fetch(machine, collection)
                 except WadError as error:
                     if not is_about_the_request(error):
                         raise
-                    failed = error
+                    failed, whole = error, False
+            if whole and machine in self._machines.retired:
+                await self._replica.set_synced(_ended(machine), self._end_of(machine))
         if failed is not None:
             raise failed
         if not await self._replica.synced(self._machines.id):
@@ -68,10 +79,23 @@ class Fetcher:
         return count
 
     async def _others(self) -> list[str]:
-        """The machines whose documents may be news: all others, and this one if its replica is new."""
+        """The machines whose documents may be news: all others, and this one if its replica is new.
+
+        Of those that are retired only the ones that were not read to their ends.
+        """
         found = await self._machines.meet()
         whole = not await self._replica.synced(self._machines.id)
-        return [machine for machine in found if whole or machine != self._machines.id]
+        others = [machine for machine in found if whole or machine != self._machines.id]
+        read = await self._replica.synced_all(_ENDED)
+        return others + [
+            machine
+            for machine in self._machines.retired
+            if machine not in found and read.get(_ended(machine)) != self._end_of(machine)
+        ]
+
+    def _end_of(self, machine: str) -> str:
+        """When a retired machine was seen last: should it come back, and go again, it is another end."""
+        return str(self._machines.retired[machine].seen_ms)
 
     async def _fetch(self, machine: str, collection: str) -> int:
         source = f"{machine} {collection}"

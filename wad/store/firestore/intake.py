@@ -19,6 +19,7 @@ from typing import Final
 
 from wad.core.errors import (
     BadInput,
+    Conflict,
     Fenced,
     InvalidData,
     NotFound,
@@ -31,7 +32,7 @@ from wad.core.untrusted import Fields, text, time_ms
 from wad.loops import Loop, Loops
 from wad.store.fields import message_path
 from wad.store.firestore.client import Client, FieldFilter, Firestore, Query, Snapshot, pause_after
-from wad.store.firestore.commit import Write, commit, if_there, upsert
+from wad.store.firestore.commit import Write, commit, if_there, if_unchanged, upsert
 from wad.store.firestore.fence import Fence
 from wad.store.firestore.fetcher import aside_of
 from wad.store.firestore.outbox_fields import entry_of, entry_path, is_ours
@@ -202,6 +203,10 @@ class Intake:
             try:
                 await self._turn_down(snapshot, str(error)[:_WHY], epoch)
                 return
+            except Conflict:
+                # Somebody has written it since, or we have and the answer was lost; what waits is told by the listener.
+                log.info("entry %s of the outbox is another one by now", snapshot.id)
+                return
             except NotFound:
                 # It is gone; or the fence is, and with it the epoch, unless Firestore was emptied.
                 if failures:
@@ -223,7 +228,8 @@ class Intake:
     async def _turn_down(self, snapshot: Snapshot, why: str, epoch: int) -> None:
         """Say why, where the app looks: in the entry, and in the message that the function shows for it.
 
-        Raises BadInput where Firestore takes none of it, since the document would be too large.
+        Raises BadInput where Firestore takes none of it, since the document would be too large; Conflict where it is
+        not the document any more that was read.
         """
         for writes in _refusals(snapshot, why):
             try:
@@ -263,21 +269,22 @@ class Intake:
 
 def _refusals(snapshot: Snapshot, why: str) -> Iterator[Callable[[Client], list[Write]]]:
     """What to write, the fullest first: a document may have no room left for more than another word."""
-    path = entry_path(snapshot.id)
+    path, version = entry_path(snapshot.id), snapshot.update_time
     failed = {"status": "failed", "success": False, "lastError": why}
 
     def whole(client: Client) -> list[Write]:
-        writes = [if_there(upsert(client, path, failed, STAMPS), there=True)]
+        writes = [if_unchanged(upsert(client, path, failed, STAMPS), version)]
         thread = _shown_in(snapshot.fields)
         if thread is not None:
             shown = message_path(thread, snapshot.id)
             if get(client, shown, "status", timeout=_TIMEOUT).exists:
-                writes.append(upsert(client, shown, {"status": "failed"}, STAMPS))
+                write = upsert(client, shown, {"status": "failed"}, STAMPS)
+                writes.append(if_there(write, there=True))
         return writes
 
     yield whole
-    yield lambda client: [if_there(upsert(client, path, failed), there=True)]
-    yield lambda client: [if_there(upsert(client, path, {"status": "failed"}), there=True)]
+    yield lambda client: [if_unchanged(upsert(client, path, failed), version)]
+    yield lambda client: [if_unchanged(upsert(client, path, {"status": "failed"}), version)]
 
 
 def queued(client: Client) -> Query:

@@ -15,23 +15,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from wad.core.errors import Conflict
+from wad.core.errors import Conflict, NotFound
 from wad.core.untrusted import flag, text, time_ms
 from wad.store.firestore.client import Client, Firestore, Snapshot
 from wad.store.firestore.commit import Write, commit, if_there, if_unchanged, upsert
 from wad.store.firestore.paths import is_key
-from wad.store.firestore.reading import find, get
+from wad.store.firestore.reading import after, find, get
 from wad.store.firestore.replica import Replica
+from wad.store.firestore.retired import REGISTER, Retired, due, retired_in, retiring
 
 log = logging.getLogger(__name__)
 
 EVERY: Final = 900.0  # seconds between two looks
 _ALIVE_MS: Final = 2_000_000  # a machine that was seen no longer ago may still run
-_MOST: Final = 500  # machines
+_PAGE: Final = 500  # machines
 _SHOWN: Final = 80  # characters of what another machine says of itself
 _TIMEOUT: Final = 20.0  # seconds
 _TRIES: Final = 10  # to write our own document, while others write it
@@ -57,6 +58,7 @@ class _Met:
     now_ms: int
     all: tuple[Snapshot, ...] = ()
     new: bool = False
+    retired: Mapping[str, Retired] = field(default_factory=dict)
 
 
 class Machines:
@@ -86,6 +88,8 @@ class Machines:
         self.copied = False
         """Whether the state directory was found to be a copy, or to have been copied, since the start."""
         self._twins: tuple[Machine, ...] = ()
+        self.retired: Mapping[str, Retired] = {}
+        """Machines that were not seen for long, by id."""
 
     @property
     def twins(self) -> tuple[Machine, ...]:
@@ -102,7 +106,7 @@ class Machines:
         self._known = {word for words in remembered for word in words.split()}
 
     async def meet(self) -> list[str]:
-        """Say that we are here, and look who else is; the ids of all.  Raises Unavailable.
+        """Say that we are here, and look who else is; the ids of all, but for `retired` ones.  Raises Unavailable.
 
         `id` may be another one afterwards.
         """
@@ -126,6 +130,7 @@ class Machines:
             await self._replica.set_identity({_WORD: self._word, _NEXT: ""})
             self._said = True
         self._note(met)
+        self.retired = met.retired
         return [one.id for one in met.all if is_key(one.id)]
 
     def introduction(self, client: Client) -> Write:
@@ -151,7 +156,11 @@ class Machines:
         # Our own teller touches the document, too, after each batch while we are passive.
         for left in reversed(range(_TRIES)):
             own = get(client, self._path(self.id), timeout=_TIMEOUT)
-            word = text(own.fields, "word")
+            word, was_retired = text(own.fields, "word"), False
+            if not own.exists:
+                register = get(client, self._path(REGISTER), timeout=_TIMEOUT)
+                if (before := retired_in(register.fields).get(self.id)) is not None:
+                    word, was_retired = before.word, True
             if flag(own.fields, "shared") or (word and word not in self._known):
                 return _Met(shared=True, now_ms=0)
             fields = {
@@ -171,13 +180,43 @@ class Machines:
             except Conflict:
                 if not left:
                     raise
-        found = find(client.collection(self._collection).limit(_MOST), timeout=_TIMEOUT)
+        found = self._list(client)
+        now_ms = time_ms(found[0].read_time) or 0 if found else 0
+        machines = [one for one in found if one.id != REGISTER]
+        register = next(
+            (one for one in found if one.id == REGISTER), Snapshot(self._path(REGISTER))
+        )
         return _Met(
             shared=False,
-            now_ms=time_ms(found[0].read_time) or 0 if found else 0,
-            all=tuple(found),
-            new=not own.exists,
+            now_ms=now_ms,
+            all=tuple(machines),
+            new=not own.exists and not was_retired,
+            retired=self._retire(client, register, machines, now_ms),
         )
+
+    def _list(self, client: Client) -> list[Snapshot]:
+        """All documents of the collection."""
+        found: list[Snapshot] = []
+        query = client.collection(self._collection).order_by("__name__").limit(_PAGE)
+        page = find(query, timeout=_TIMEOUT)
+        while page:
+            found += page
+            page = find(after(query, page[-1]), timeout=_TIMEOUT) if len(page) == _PAGE else []
+        return found
+
+    def _retire(
+        self, client: Client, register: Snapshot, machines: Sequence[Snapshot], now_ms: int
+    ) -> Mapping[str, Retired]:
+        """Retire whoever was not seen for long; all that are retired."""
+        old = due(machines, self.id, now_ms)
+        writes, known = retiring(client, register, self._path(REGISTER), old)
+        if writes:
+            try:
+                commit(client, writes, _TIMEOUT)
+            except (Conflict, NotFound):  # another machine does it just now, or one of them is back
+                return retired_in(register.fields)
+            log.info("%d machines that were not seen for a month are retired", len(writes) - 1)
+        return known
 
     def _note(self, met: _Met) -> None:
         others = [_machine(one, met.now_ms) for one in met.all if one.id != self.id]

@@ -204,5 +204,5 @@ def _was_claimed_since(known: Entry, found: Entry, claim: Claim | None) -> bool:
     What has failed or is uncertain keeps the number of its attempts when it is queued again.
     """
     if known.state is _S.SENDING:
-        return known.claim is not None and known.claim == claim
+        return known.claim is not None and known.claim.is_alike(claim)
     return known.state in (_S.FAILED, _S.UNCERTAIN) and found.attempts < known.attempts

@@ -10,7 +10,8 @@ from typing import Any, Final
 from wad.core.errors import BadInput, NotFound
 from wad.core.quarantine import Quarantined
 from wad.core.untrusted import text
-from wad.store.firestore.aside import Aside, Origin
+from wad.store.firestore.aside import MORE, Aside, Origin
+from wad.store.firestore.capture import Kind
 from wad.store.firestore.client import Client, Firestore, Snapshot
 from wad.store.firestore.commit import commit, if_unchanged, upsert
 from wad.store.firestore.fetcher import aside_of
@@ -45,7 +46,7 @@ class DocumentQuarantine:
     @property
     def count(self) -> int:
         """How many items there are."""
-        return self._replica.aside
+        return self._replica.aside + self._replica.unlisted
 
     async def items(self) -> Sequence[Quarantined]:
         """All of them."""
@@ -53,6 +54,8 @@ class DocumentQuarantine:
 
     async def show(self, ident: str) -> str:
         """The document as it is in Firestore now: its fields' names and types, and how long they are."""
+        if ident == MORE:
+            return "each was named in the log; `retry` lets them be read again, once others have made room"
         item = await self._find(ident)
         if item.origin is Origin.WRITE:
             return (
@@ -68,8 +71,15 @@ class DocumentQuarantine:
 
     async def retry(self, ident: str) -> str:
         """Read it again, as it is in Firestore now; or write it again."""
+        if ident == MORE:
+            await self._replica.release_unlisted()
+            return (
+                "they are handled again when they are read next, at the latest with the next reign"
+            )
         item = await self._find(ident)
         if item.origin is Origin.WRITE:
+            if item.kind == Kind.FACT and item.payload is None:
+                raise BadInput("what it held is not kept any more: too much was in quarantine")
             if not item.kind:
                 raise BadInput(f"{item.path} is written again once anything of it changes here")
             await self._write_again(item)
@@ -114,6 +124,9 @@ class DocumentQuarantine:
 
     async def drop(self, ident: str) -> None:
         """Forget it; its document stays, and is looked at again once somebody has written it anew."""
+        if ident == MORE:
+            await self._replica.drop_unlisted()
+            return
         await self._replica.drop_aside((await self._find(ident)).path)
 
     async def _find(self, ident: str) -> Aside:

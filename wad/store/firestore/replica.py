@@ -84,6 +84,8 @@ class Replica(SqliteStore):
     """Documents in quarantine, as last counted."""
     refused = 0
     """Of these, those of ours that Firestore does not take."""
+    unlisted = 0
+    """Documents that were in quarantine and are not listed any more, as there were too many."""
 
     # --- what is to be told -----------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class Replica(SqliteStore):
 
         def work(db: sqlite3.Connection) -> None:
             capture.done(db, [one.dirty for one in found])
-            if self.aside:
+            if self.aside or self.unlisted:
                 aside.remove(db, [name for one in found for name in (one.path, _unmade(one))])
             aside.put(
                 db,
@@ -143,14 +145,14 @@ class Replica(SqliteStore):
             )
 
         await self._write(work)
-        if refused or self.aside:
+        if refused or self.aside or self.unlisted:
             await self.count_aside()
 
     # --- what was set aside -----------------------------------------------------------------------
 
     async def count_aside(self) -> None:
         """Count what was set aside."""
-        self.aside, self.refused = await self._read(aside.counts)
+        self.aside, self.refused, self.unlisted = await self._read(aside.counts)
 
     async def known_aside(self, found: Iterable[Snapshot]) -> set[str]:
         """The paths of those that were set aside, or dropped, in just this version."""
@@ -165,13 +167,23 @@ class Replica(SqliteStore):
 
     async def release(self, paths: Collection[str]) -> None:
         """These could be handled after all."""
-        if self.aside and paths:
+        if (self.aside or self.unlisted) and paths:
             await self._write(lambda db: aside.remove(db, paths))
             await self.count_aside()
 
     async def drop_aside(self, path: str) -> None:
         """Forget an item, but for its version."""
         await self._write(lambda db: aside.drop(db, path))
+        await self.count_aside()
+
+    async def drop_unlisted(self) -> None:
+        """Forget those that are not listed any more."""
+        await self._write(aside.drop_more)
+        await self.count_aside()
+
+    async def release_unlisted(self) -> None:
+        """Let those that are not listed any more be handled again."""
+        await self._write(aside.release_more)
         await self.count_aside()
 
     async def aside_items(self) -> list[Quarantined]:
@@ -331,6 +343,13 @@ class Replica(SqliteStore):
         row = await self._read(lambda db: db.execute(query, (source,)).fetchone())
         return str(row[0]) if row else ""
 
+    async def synced_all(self, ending: str) -> dict[str, str]:
+        """The same of every source whose name ends so."""
+        query = "SELECT source, until FROM synced WHERE substr(source, -?) = ?"
+        return dict(
+            await self._read(lambda db: db.execute(query, (len(ending), ending)).fetchall())
+        )
+
     async def set_synced(self, source: str, until: str) -> None:
         """It was read so far."""
         await self._write(
@@ -344,7 +363,7 @@ def claimed_elsewhere(entry: Entry, instance: str, machine: str) -> Entry:
     if claim is None or claim.holder != instance:
         return entry
     holder = f"{claim.holder} ({machine})"
-    return msgspec.structs.replace(entry, claim=Claim(holder, claim.epoch))
+    return msgspec.structs.replace(entry, claim=msgspec.structs.replace(claim, holder=holder))
 
 
 def _set_identity(db: sqlite3.Connection, values: Mapping[str, str]) -> None:

@@ -243,8 +243,10 @@ class FirestoreStore(Replica):
         if self._machines.copied:
             words = "this state directory was copied: this machine has taken a new id, and reads everything again"
             found.append(Problem(code="notice", text=words, subject="copied"))
-        if unread := self.aside - self.refused:
+        if unread := self.aside - self.refused + self.unlisted:
             words = f"{unread} documents or outbox entries in Firestore are set aside: wadctl quarantine list"
+            if self.unlisted:
+                words += f"; {self.unlisted} of them are not listed any more"
             found.append(
                 Problem(code="quarantine", text=words, subject="firestore", figures=(unread,))
             )
