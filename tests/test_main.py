@@ -17,6 +17,7 @@ from wad.__main__ import cli
 from wad.config import SETTINGS, Loaded
 from wad.core.errors import AnotherDaemon
 from wad.failed_start import Supervisor
+from wad.signals import Signals
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,9 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     file = tmp_path / "wad.toml"
     file.touch(mode=0o600)
     monkeypatch.setenv("WAD_CONFIG", str(file))
+    monkeypatch.setattr(
+        "wad.__main__.Signals", lambda: None
+    )  # this process has handlers of its own
     return file
 
 
@@ -36,7 +40,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Loaded]:
     """A daemon that only notes with what it was started, and ends with 42."""
     started: list[Loaded] = []
 
-    def run(loaded: Loaded, _: Supervisor) -> int:
+    def run(loaded: Loaded, _: Supervisor, signals: Signals) -> int:
         started.append(loaded)
         return 42
 
@@ -103,7 +107,7 @@ def test_bad_configuration_keeps_the_daemon_from_starting(started: list[Loaded])
 def test_error_of_the_daemon_becomes_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A WadError is a sentence, not a traceback."""
 
-    def run(loaded: Loaded, _: Supervisor) -> int:
+    def run(loaded: Loaded, _: Supervisor, signals: Signals) -> int:
         raise AnotherDaemon("process 7 already serves /var/lib/wad")
 
     daemon = ModuleType("wad.daemon")
@@ -147,7 +151,19 @@ def test_check_warns_of_a_readable_secret(own_environment: Path) -> None:
     result = wad("config", "check")
     assert result.exit_code == 0
     assert result.stderr.startswith(f"warning: {own_environment}: everybody can read it")
+    assert result.stdout == "configuration can be used, with 1 warning\n"
     assert "s3cret" not in result.output
+
+
+def test_check_of_a_running_installation_warns_of_a_short_token(
+    own_environment: Path, tmp_path: Path
+) -> None:
+    """It is not called fine, wherever the token comes from."""
+    (tmp_path / "wad.db").touch()
+    own_environment.write_text(f"[state]\ndir = '{tmp_path}'\n[http]\nadmin_token = 'short'\n")
+    result = wad("config", "check")
+    assert (result.exit_code, "fine" in result.stdout) == (0, False)
+    assert "http.admin_token has fewer than 20 characters" in result.stderr
 
 
 def weak(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,17 @@ async def test_a_second_signal_kills_the_workers_and_still_lets_go(tmp_path: Pat
         assert not Path(f"/proc/{pid}").exists()
 
 
+async def test_whoever_signals_the_whole_service_means_the_daemon(tmp_path: Path) -> None:
+    """`systemctl kill` sends to the workers, too: they go on, and the daemon ends them."""
+    async with a_system(tmp_path) as system:
+        pid = (await system.pair())["worker"]["pid"]
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM):
+            os.kill(pid, number)
+        await system.stored([await system.bob.send_text(system.account, "hello")])
+        shown = await system.daemon.account("shop")
+        assert (shown["worker"]["pid"], shown["worker"]["restarts"]) == (pid, 0)
+
+
 async def test_the_phone_logs_the_device_out(tmp_path: Path) -> None:
     """The account says so and what to do; messages stay; it can be paired again."""
     async with a_system(tmp_path) as system:

@@ -16,6 +16,7 @@ from wad.config.fresh import HINT, is_new, unfit
 from wad.core.errors import BadConfig, BadInput, WadError
 from wad.failed_start import announced
 from wad.ownership import check_owner
+from wad.signals import Signals
 from wad.streams import run as run_command
 
 _ENDS = ("--help", "-h", "--version")
@@ -114,6 +115,7 @@ def run(
         "http.port": http_port,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
+    signals = Signals()
     try:
         with announced(os.environ, os.getpid(), _complain) as supervisor:
             loaded = load(file, os.environ, overrides)
@@ -124,7 +126,7 @@ def run(
             # Only now: a mistake in the configuration should show before anything heavy is imported.
             from wad.daemon import run as run_daemon
 
-            code = run_daemon(loaded, supervisor)
+            code = run_daemon(loaded, supervisor, signals)
     except WadError as error:
         ctx.exit(error.exit_code)
     ctx.exit(code)
@@ -162,7 +164,10 @@ def check(ctx: click.Context, file: Path | None, new: bool) -> None:
         ctx.exit(BadConfig.exit_code)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo("configuration is fine")
+    if number := len(loaded.warnings):
+        click.echo(f"configuration can be used, with {number} warning{'s' if number > 1 else ''}")
+    else:
+        click.echo("configuration is fine")
 
 
 @config.command()

@@ -11,10 +11,9 @@ import asyncio
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -52,7 +51,9 @@ from wad.log_stream import LogStream
 from wad.loops import Loop, Loops
 from wad.media import Media
 from wad.notify import Notifier, watchdog_interval
+from wad.signals import STOPPED, Signals
 from wad.store import STORE_FILE, Shared, Store, open_shared, open_store
+from wad.store.beginning import beginning, watch_beginning
 from wad.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class Daemon:
         self._full = ""
         self._disk = Threads("disk", 1)  # it may hang for as long as a disk does
         self._ownership: list[Problem] = []
+        self._beginning: Problem | None = None
         self.noticed = Noticed()
         self.inspection = Inspection(clock, self._databases)
         self.internal_errors = 0
@@ -190,7 +192,8 @@ class Daemon:
     def findings(self) -> Sequence[Problem]:
         """What looking at ourselves has found."""
         full = [Problem(code="no_room", text=self._full)] if self._full else []
-        found = [*full, *self._ownership, *self._shared.problems()]
+        anew = [] if self._beginning is None else [self._beginning]
+        found = [*full, *anew, *self._ownership, *self._shared.problems()]
         return [*found, *self.inspection.problems]
 
     def _databases(self) -> Iterator[Database]:
@@ -234,7 +237,10 @@ class Daemon:
         )
 
     async def look_at_space(self) -> None:
-        """Workers stop while there is still room to store what they have: messages then wait at WhatsApp, not here."""
+        """Workers stop while there is still room to store what they have: messages then wait at WhatsApp, not here.
+
+        Raises StateUnwritable where that cannot be seen; what was known before stays.
+        """
         state = self.loaded.config.state
         self._full = await self._disk.run(_full, (self.homes.root, state.dir), state.min_free_mb)
         telling = self.store.telling
@@ -246,7 +252,12 @@ class Daemon:
 
     def _look_at_owners(self) -> None:
         directories, uid = (self.homes.root, self.loaded.config.state.dir), os.geteuid()
-        found = list(ownership.problems(ownership.foreign(directories, uid), directories, uid))
+        try:
+            foreign = ownership.foreign(directories, uid)
+        except OSError as error:
+            log.warning("cannot see whose the files of the state are: %s", error)
+            return
+        found = list(ownership.problems(foreign, directories, uid))
         for problem in found:
             if problem not in self._ownership:
                 log.error("%s", problem.text)
@@ -255,6 +266,9 @@ class Daemon:
     async def look_at_disk(self) -> None:
         """Keep `sessions_writable` and what is known of the state's owners true to life."""
         await asyncio.to_thread(self._look_at_owners)
+        self._beginning = await asyncio.to_thread(
+            beginning, self.loaded.config.state.dir / STORE_FILE
+        )
         try:
             await asyncio.to_thread(check_writable, self.homes.root)
             self.sessions_writable = True
@@ -262,13 +276,25 @@ class Daemon:
             if self.sessions_writable is not False:
                 log.error("%s", error)  # noqa: TRY400, the sentence says it all
             self.sessions_writable = False
+        for account in self.accounts.all():
+            await account.kept.look()
+
+
+def _room_mb(directory: Path) -> float:
+    try:
+        disk = os.statvfs(directory)
+    except OSError as error:
+        raise StateUnwritable(
+            f"cannot see how much room is left for {directory}: {error.strerror}",
+            hint="the directory was moved away, or its disk is not there: put it back, or restart wad",
+        ) from error
+    return disk.f_bavail * disk.f_frsize / 1e6
 
 
 def _full(directories: Sequence[Path], least_mb: int) -> str:
-    """Why accounts have to wait for more room; empty where there is enough."""
+    """Why accounts have to wait for more room; empty where there is enough.  Raises StateUnwritable."""
     for directory in directories:
-        disk = os.statvfs(directory)
-        if disk.f_bavail * disk.f_frsize / 1e6 < least_mb:
+        if _room_mb(directory) < least_mb:
             return f"less than {least_mb} MB are left on the disk of {directory}: accounts wait for more room"
     return ""
 
@@ -286,7 +312,7 @@ def _account_options(loaded: Loaded) -> AccountOptions:
     )
 
 
-def run(loaded: Loaded, supervisor: Supervisor) -> int:
+def run(loaded: Loaded, supervisor: Supervisor, signals: Signals) -> int:
     """Run until a signal or a restart; the exit code.  Raises WadError when it cannot start."""
     os.umask(0o077)
     close_to_others()
@@ -298,7 +324,8 @@ def run(loaded: Loaded, supervisor: Supervisor) -> int:
     start, notifier = supervisor
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    restarting = asyncio.run(_serve(loaded, notifier, start))
+    restarting = asyncio.run(_serve(loaded, notifier, start, signals))
+    signals.leave()
     notifier.close()
     if restarting and not start.invocation:
         output.drain(_LAST_LINES)
@@ -307,7 +334,7 @@ def run(loaded: Loaded, supervisor: Supervisor) -> int:
     return 0
 
 
-async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
+async def _serve(loaded: Loaded, notifier: Notifier, start: Start, signals: Signals) -> bool:
     config, boot_id = loaded.config, start.invocation or secrets.token_hex(8)
     for directory in (config.state.dir, config.state.sessions):
         _make_directory(directory)
@@ -317,12 +344,14 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start) -> bool:
     loops.install()
     with StateLock(config.state.dir, boot_id):
         async with open_shared(config, boot_id, clock) as shared:
+            await asyncio.to_thread(_watch_beginning, loaded, clock)
             store = await _open_store(loaded, clock, loops)
             try:
                 # The record may be lost, or Firestore emptied: an epoch never goes back.
                 floor = await store.epoch()
                 groups = _groups(config.engine.worker_memory_mb, start)
                 daemon = Daemon(loaded, store, shared, clock, boot_id, floor, groups, loops)
+                signals.obey(_Orders(daemon))
                 await daemon.look_at_disk()
                 await daemon.look_at_space()
                 await daemon.media.open()
@@ -337,18 +366,17 @@ def _groups(memory_mb: int, start: Start) -> Groups | Undivided:
 
 
 async def _live(daemon: Daemon, notifier: Notifier, start: Start) -> None:
-    with _signals(daemon):
-        async with daemon.accounts.running(), _doors(daemon, start), _looking(daemon, notifier):
-            leader = asyncio.create_task(daemon.leader.run(daemon.reign), name="leader")
-            await _first_of(daemon.leader.settled, daemon.stopping)
-            log.info("wad %s is ready", __version__)
-            notifier.ready()
-            daemon.ready = True
-            await daemon.stopping.wait()
-            log.info("stopping")
-            notifier.stopping()
-            leader.cancel()
-            await asyncio.wait([leader])
+    async with daemon.accounts.running(), _doors(daemon, start), _looking(daemon, notifier):
+        leader = asyncio.create_task(daemon.leader.run(daemon.reign), name="leader")
+        await _first_of(daemon.leader.settled, daemon.stopping)
+        log.info("wad %s is ready", __version__)
+        notifier.ready()
+        daemon.ready = True
+        await daemon.stopping.wait()
+        log.info("stopping")
+        notifier.stopping()
+        leader.cancel()
+        await asyncio.wait([leader])
 
 
 @asynccontextmanager
@@ -468,30 +496,16 @@ async def _tidy(daemon: Daemon, loop: Loop) -> None:
         await asyncio.sleep(_TIDY_EVERY)
 
 
-class _signals:  # noqa: N801, used as a statement
-    """SIGINT and SIGTERM stop: gently, the second time soon, the third time at once; SIGHUP reloads."""
+class _Orders:
+    """What signals order: to stop, gently, the second time soon, the third time at once; to read the configuration."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._handlers: dict[signal.Signals, Callable[[], None]] = {
-            signal.SIGINT: self._stop,
-            signal.SIGTERM: self._stop,
-            signal.SIGHUP: self._reload,
-        }
 
-    def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number, handler in self._handlers.items():
-            loop.add_signal_handler(number, handler)
-
-    def __exit__(self, *_: object) -> None:
-        loop = asyncio.get_running_loop()
-        for number in self._handlers:
-            loop.remove_signal_handler(number)
-
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End in order; the second time without waiting for more than the lease, the third time at once."""
         if self._daemon.hurrying:
-            os._exit(130)
+            os._exit(STOPPED)
         if self._daemon.stopping.is_set():
             self._hurry()
         self._daemon.stopping.set()
@@ -502,9 +516,12 @@ class _signals:  # noqa: N801, used as a statement
         self._daemon.hurrying = True
         self._daemon.accounts.kill()
         margin = self._daemon.loaded.config.lease.margin
-        asyncio.get_running_loop().call_later(margin + _PARTING, os._exit, 130)
+        asyncio.get_running_loop().call_later(margin + _PARTING, os._exit, STOPPED)
 
-    def _reload(self) -> None:
+    def reload(self) -> None:
+        """Read the configuration again, and say what only a restart can apply."""
+        if self._daemon.stopping.is_set():
+            return
         loaded = self._daemon.loaded
         try:
             fresh = loaded.again(os.environ)
@@ -525,6 +542,11 @@ def _make_directory(directory: os.PathLike[str]) -> None:
             f"cannot make {directory}: {error.strerror}",
             hint="create it for the user that wad runs as, or set state.dir",
         ) from error
+
+
+def _watch_beginning(loaded: Loaded, clock: Clock) -> None:
+    state = loaded.config.state
+    watch_beginning(state.dir / STORE_FILE, len(Homes(state.sessions).all()), clock)
 
 
 async def _open_store(loaded: Loaded, clock: Clock, loops: Loops) -> Store:

@@ -6,6 +6,7 @@ leaves files behind that the service cannot read: it then has no lease, or accou
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shlex
@@ -20,6 +21,7 @@ from wad.core.problem import Problem
 
 _LOOKED_AT: Final = 5_000  # paths, at most
 _NAMED: Final = 3  # in a sentence
+_SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _OWN_MOUNT: Final = "lost+found"  # the file system's, root's by nature
 
 
@@ -86,7 +88,10 @@ class Foreign:
 
 
 def foreign(directories: Iterable[Path], uid: int) -> Foreign:
-    """What in the state belongs to another user; the directories themselves only where we cannot write there."""
+    """What in the state belongs to another user; the directories themselves only where we cannot write there.
+
+    Raises OSError where that cannot be seen now, since this process has no handles left.
+    """
     paths, unusable = [], []
     for name, is_top in islice(_all(directories), _LOOKED_AT):
         try:
@@ -115,11 +120,17 @@ def _all(directories: Iterable[Path]) -> Iterator[tuple[str, bool]]:
     done: set[str] = set()
     for top in directories:
         yield str(top), True
-        for where, below, files in os.walk(top):
+        for where, below, files in os.walk(top, onerror=_raise_shortage):
             below[:] = sorted(name for name in below if f"{where}/{name}" not in done)
             for name in [*below, *sorted(files)]:
                 yield f"{where}/{name}", False
         done.add(str(top))
+
+
+def _raise_shortage(error: OSError) -> None:
+    """A directory that cannot be entered is named; one that cannot be looked into for now is no empty one."""
+    if error.errno in _SHORTAGES:
+        raise error
 
 
 def problems(found: Foreign, directories: Sequence[Path], uid: int) -> Iterator[Problem]:

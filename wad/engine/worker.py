@@ -57,6 +57,7 @@ from wad.engine.receipts import Gate, keep_plaintexts
 from wad.engine.translate_base import exact, shown
 from wad.engine.words import ban, ban_seconds, is_ban, why_it_ended
 from wad.home import Home, lock_account
+from wad.signals import ignore_what_is_the_daemons
 from wad.spool import Spool
 
 log = logging.getLogger("wad.worker")
@@ -420,6 +421,7 @@ def main() -> None:
     parser.add_argument("--device", required=True)
     given = parser.parse_args()
     _die_with_parent(given.parent)
+    ignore_what_is_the_daemons()
     os.umask(0o077)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     found = _confine(given)

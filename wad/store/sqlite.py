@@ -68,6 +68,13 @@ _LOGGED: Final = 3000
 messages, and most pages change again in the next ten."""
 
 
+_IN_USE: Final = (
+    "INSERT OR IGNORE INTO meta"
+    " VALUES ('begun_ms', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))"
+)
+"""So that a store in which nothing was stored yet is known from one that was emptied (beginning.py)."""
+
+
 class SqliteStore:
     """`wad.store.port.Store` in one file."""
 
@@ -78,6 +85,7 @@ class SqliteStore:
         with translated(path):
             writing.execute(f"PRAGMA wal_autocheckpoint={_LOGGED}")
             with transaction(writing):
+                writing.execute(_IN_USE)
                 name_chats(writing)
         self._writing = writing
         self._reading = reading
