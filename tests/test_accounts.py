@@ -16,6 +16,7 @@ from wad.core.errors import (
     BadPhone,
     Conflict,
     EngineFailure,
+    NotFound,
     StateUnwritable,
     Unavailable,
     UnknownAccount,
@@ -167,6 +168,36 @@ async def test_remove_renames_and_restore_brings_the_session_back(tmp_path: Path
             world.accounts.find(account.id)
         again = await world.accounts.restore(account.id)
         await until(lambda: again.status.state == "connected", "connected")
+
+
+@pytest.mark.parametrize("ref", ["shop-1", "Shop", "+1 555 000 0001"])
+async def test_a_removed_account_is_restored_by_whatever_it_was_called(
+    tmp_path: Path, ref: str
+) -> None:
+    """Its id, name or whole number; of several removals the latest."""
+    async with a_world(tmp_path) as world, world.leading():
+        for _ in range(2):
+            await world.accounts.add("Shop", phone="+15550000001", ident="shop-1")
+            await world.accounts.remove("shop-1")
+        await world.accounts.add("Other", ident="other")
+        await world.accounts.remove("other")
+        assert (await world.accounts.restore(ref)).id == "shop-1"
+        with pytest.raises(Conflict, match="already"):
+            await world.accounts.restore(ref)
+
+
+async def test_a_name_that_two_removed_accounts_had_restores_neither(tmp_path: Path) -> None:
+    """The error names both; the id of one of them does, also where it is the other's name."""
+    async with a_world(tmp_path) as world, world.leading():
+        for ident, name in (("one", "Shop"), ("two", "Shop"), ("three", "one")):
+            await world.accounts.add(name, ident=ident)
+            await world.accounts.remove(ident)
+        with pytest.raises(Conflict, match="the name of one and the name of two"):
+            await world.accounts.restore("Shop")
+        assert (await world.accounts.restore("one")).card.name == "Shop"
+        with pytest.raises(NotFound) as missing:
+            await world.accounts.restore("shop")
+        assert missing.value.hint == "removed accounts: three, two"
 
 
 async def test_an_account_is_found_by_id_name_and_number(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ async def test_every_table_is_filled(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     session.check(file)
     assert session.is_paired(file)
-    assert session.identity(file) == (
+    assert session.identity(file)[:3] == (
         "15550000001:7@s.whatsapp.net", "900015550000001:7@lid", "Shop",
     )  # fmt: skip
     jid = "15550000001:7@s.whatsapp.net"

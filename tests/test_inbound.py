@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.world import PATIENT, a_world, until
 from wad import copies
 from wad.clock import SystemClock
-from wad.core.errors import BadInput, Damaged, Unavailable
+from wad.core.change import PutMessage
+from wad.core.errors import BadInput, Damaged, StateUnwritable, Unavailable
 from wad.core.event import (
     AliasReceived,
     ChatReceived,
@@ -30,7 +34,7 @@ from wad.flow import planned
 from wad.flow.account import Account
 from wad.flow.inbound import Inbound
 from wad.loops import Loops
-from wad.spool import Spool
+from wad.spool import Salvaged, Spool
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
 BOB_LID = Jid.parse("900000000000002@lid")
@@ -58,7 +62,8 @@ async def test_a_burst_within_one_millisecond_keeps_its_order(tmp_path: Path) ->
             for number in range(1005)
         ]
         spool = Spool.open(account.home.spool_db)
-        spool.append_rows((7, "message", event.id, b"", encode(event), "") for event in sent)
+        rows = [(7, "message", event.id, b"", encode(event), "") for event in sent]
+        spool.append_salvaged(rows, "elsewhere", Salvaged())
         spool.close()
         account.inbound.wake()
         await until(lambda: account.inbound.recorded == len(sent), "the burst")
@@ -499,6 +504,113 @@ async def test_a_store_with_a_fault_does_not_spin_over_a_row_without_changes(
         assert item.reason == "no words"
 
 
+@pytest.mark.parametrize("fails_at", range(1, 9))
+async def test_what_was_recorded_before_the_store_failed_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    """A chunk of history with a bad item is recorded in parts, and the store fails in between: all are told."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        heard: list[str] = []
+        account.on_recorded = lambda messages: heard.extend(one.wa_id for one in messages)
+        good, calls = world.store.record, 0
+
+        async def record(ident: str, changes: Any, cursor: Any = None) -> Any:
+            nonlocal calls
+            calls += 1
+            if any(isinstance(one, PutMessage) and one.message.wa_id == "ID3" for one in changes):
+                raise ValueError("a fault of this item")
+            if calls == fails_at:
+                raise Unavailable("the store is away")
+            return await good(ident, changes, cursor)
+
+        monkeypatch.setattr(world.store, "record", record)
+        append(account, HistoryReceived(tuple(text(number) for number in range(6))))
+        append(account, text(7))
+        await until(lambda: account.inbound.recorded == 6 and calls > fails_at, "all of it")
+        assert sorted(heard) == ["ID0", "ID1", "ID2", "ID4", "ID5", "ID7"]
+        assert (account.inbound.recorded, account.inbound.set_aside) == (6, 1)
+        assert account.inbound.history.recorded == 5
+
+
+@pytest.mark.parametrize("by", ["the loop", "the next process"])
+async def test_a_salvage_that_fails_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """The disk is full after the damaged spool was renamed: its rows wait there, named, until there is room."""
+    monkeypatch.setattr("wad.flow.account._CARRY_OVER_AGAIN", 0.05)
+
+    def full(*_: object) -> None:
+        raise StateUnwritable("the disk is full")
+
+    with monkeypatch.context() as patched:
+        async with a_world(tmp_path) as world, world.leading():
+            account = await world.connected()
+            append(account, text(1))
+            await until(lambda: account.inbound.recorded == 1, "a message")
+            patched.setattr(Spool, "append_salvaged", full)
+            record = world.store.record
+
+            async def fail(*_: object) -> None:
+                raise Unavailable("away")
+
+            patched.setattr(world.store, "record", fail)
+            append(account, text(2))
+            await until(lambda: account.inbound.error, "it cannot be recorded")
+            account._spool_damaged(Damaged("spool.db is damaged"))
+            await until(lambda: "unsaved" in [one.code for one in account.problems], "it is named")
+            patched.setattr(world.store, "record", record)
+            if by == "the loop":
+                patched.undo()
+                await until(lambda: account.inbound.recorded == 2, "the other message")
+                assert "unsaved" not in [one.code for one in account.problems]
+                assert account.inbound.duplicates == 0
+    if by == "the next process":
+        async with a_world(tmp_path, boot="again") as world:
+            account = world.accounts.find(account.id)
+            await until(lambda: account.inbound.recorded == 1, "the other message")
+            assert account.inbound.duplicates == 0
+    assert not list(account.home.path.glob("*.pending"))
+
+
+async def test_the_notice_of_a_copy_goes_with_it(tmp_path: Path) -> None:
+    """Whether an operator drops it or moves it away."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        for act in ("drop", "move"):
+            account._spool_damaged(Damaged("spool.db is damaged"))
+            await until(
+                lambda: sum(one.code == "notice" for one in account.problems) == 2, "notices"
+            )
+            (item,) = await account.kept.items()
+            if act == "drop":
+                await account.kept.drop(item.id)
+            else:
+                Path(item.name).rename(tmp_path / "elsewhere")
+                await account.kept.look()
+            assert not [one.code for one in account.problems]
+
+
+async def test_copies_that_cannot_be_listed_are_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No handle is left: what was known stays, and it is said that it is not known now."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        account._spool_damaged(Damaged("spool.db is damaged"))
+        await until(lambda: account.kept.copies, "the copy")
+
+        def fail(*_: object) -> object:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "iterdir", fail)
+            await account.kept.look()
+        assert {"set_aside", "copies_unknown"} <= {one.code for one in account.problems}
+        await account.kept.look()
+        assert "copies_unknown" not in {one.code for one in account.problems}
+
+
 async def test_a_damaged_spool_is_saved_from_the_cursor_on(tmp_path: Path) -> None:
     """What was recorded is not recorded again, and the copies are named until an operator removes them."""
     async with a_world(tmp_path) as world, world.leading():
@@ -517,4 +629,4 @@ async def test_a_damaged_spool_is_saved_from_the_cursor_on(tmp_path: Path) -> No
         assert any("copies of files were set aside" in warning for warning in account.warnings)
         for item in await account.kept.items():
             await account.kept.drop(item.id)
-        assert {problem.code for problem in account.problems} == {"notice"}
+        assert [problem.code for problem in account.problems] == []

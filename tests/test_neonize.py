@@ -92,8 +92,8 @@ async def a_worker(
 def a_device(directory: Path) -> None:
     """A session that is there: what its list does not name has not left."""
     with closing(sqlite3.connect(directory / "session.db")) as db:
-        db.execute("CREATE TABLE whatsmeow_device (jid TEXT)")
-        db.execute("INSERT INTO whatsmeow_device VALUES ('15550000001:1@s.whatsapp.net')")
+        db.execute("CREATE TABLE whatsmeow_device (jid TEXT, noise_key BLOB)")
+        db.execute("INSERT INTO whatsmeow_device VALUES ('15550000001:1@s.whatsapp.net', 'key')")
         db.commit()
 
 

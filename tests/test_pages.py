@@ -22,7 +22,7 @@ from wad.core import wire
 from wad.core.event import ChatReceived, Content, Event, MessageKind, MessageReceived, encode
 from wad.core.jid import Jid
 from wad.flow.account import Account
-from wad.spool import Spool
+from wad.spool import Salvaged, Spool
 from wadctl import conversation
 from wadctl.screen import Screen
 
@@ -41,7 +41,8 @@ def told(number: int, text: str, chat: Jid = BOB) -> MessageReceived:
 async def received(world: World, account: Account, events: list[Event]) -> None:
     """They are recorded."""
     spool = Spool.open(account.home.spool_db)
-    spool.append_rows((7, "message", "", b"", encode(event), "") for event in events)
+    rows = [(7, "message", "", b"", encode(event), "") for event in events]
+    spool.append_salvaged(rows, "elsewhere", Salvaged())
     last = spool.last_seq()
     spool.close()
     account.inbound.wake()

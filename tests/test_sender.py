@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.world import PATIENT, World, a_world, until
-from wad.core.errors import BadInput, Fenced, StateUnwritable, Unavailable
+from wad.core.errors import BadInput, Fenced, StateUnwritable, TimedOut, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claim, Claimed, Entry, NotSent, Outcome, Refused, Sent, Unknown
@@ -329,6 +329,59 @@ async def test_a_send_that_the_end_of_the_reign_cuts_off_is_judged(
                 await until(lambda: any(h.text == "sending" for h in world.bus.past), "sending")
         async with world.leading():
             assert (await settled(world, entry)).wa_id
+
+
+@pytest.mark.parametrize("again", ["the same session", "paired anew"])
+async def test_only_the_session_that_was_sending_can_tell(tmp_path: Path, again: str) -> None:
+    """An account that was paired anew has no trace of what the first session sent: nobody knows, nobody repeats it."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        claim = Claimed(Claim("me", world.leader.epoch or 0, account.session), b"a secret")
+        assert claim.claim.session
+        await account.stop()
+        entry, ident = await queue(world, account, BOB, "one"), account.id
+        await world.store.settle(entry.id, claim, epoch=world.leader.epoch or 0)
+        if again == "paired anew":
+            account.home.session_db.unlink()
+            await account.pair()
+            await until(lambda: account.status.state == "connected", "connected")
+    async with a_world(tmp_path, boot="again") as world, world.leading():
+        await world.accounts.start(world.accounts.find(ident))
+        found = await settled(world, entry)
+        if again == "paired anew":
+            assert found.state == "uncertain"
+            assert "paired anew" in found.error
+        else:
+            assert found.wa_id
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("no answer"), TimedOut("no answer"), ValueError("ours"), BadInput("no")]
+)
+async def test_a_claim_whose_answer_is_lost_lets_nothing_overtake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It was written: what is behind it in its chat waits until it is known that it did not leave."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        settle, failing = world.store.settle, True
+
+        async def lost(ident: str, outcome: Outcome, *, epoch: int) -> Entry:
+            nonlocal failing
+            done = await settle(ident, outcome, epoch=epoch)
+            if failing and isinstance(outcome, Claimed):
+                failing = False
+                raise error
+            return done
+
+        monkeypatch.setattr(world.store, "settle", lost)
+        await account.stop()
+        entries = [await queue(world, account, BOB, f"bob {number}") for number in range(3)]
+        await account.start()
+        for entry in entries:
+            assert (await settled(world, entry)).wa_id
+        sent = [c.text for _, c, _ in world.worker(account).sent if isinstance(c, Text)]
+        assert sent == ["bob 0", "bob 1", "bob 2"]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -12,14 +12,17 @@ from wad.core.errors import BadInput, Damaged, NotFound
 from wad.engine import session
 
 
-def a_database(path: Path, *, paired: bool = True) -> Path:
+def a_database(path: Path, *, paired: bool = True, key: bytes = b"key") -> Path:
     """The tables that are read, as the library makes them."""
     with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
+        db.execute(
+            "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
+        )
         db.execute("CREATE TABLE whatsmeow_message_secrets (message_id TEXT, key BLOB)")
         db.execute("INSERT INTO whatsmeow_message_secrets VALUES ('WA1', ?)", (b"secret",))
         if paired:
-            db.execute("INSERT INTO whatsmeow_device VALUES ('1:2@s.whatsapp.net', NULL, 'Shop')")
+            device = ("1:2@s.whatsapp.net", None, "Shop", key)
+            db.execute("INSERT INTO whatsmeow_device VALUES (?,?,?,?)", device)
     db.close()
     return path
 
@@ -40,14 +43,14 @@ def test_a_database_without_tables_is_not_paired(tmp_path: Path) -> None:
         db.execute("CREATE TABLE whatsmeow_version (version INTEGER)")
     db.close()
     assert not session.is_paired(path)
-    assert session.identity(path) == ("", "", "")
+    assert session.identity(path) == ("", "", "", "")
 
 
 def test_a_paired_device(tmp_path: Path) -> None:
     """Its row says who it is; what is NULL is an empty text."""
     path = a_database(tmp_path / "a #b?c.db")
     assert session.is_paired(path)
-    assert session.identity(path) == ("1:2@s.whatsapp.net", "", "Shop")
+    assert session.identity(path)[:3] == ("1:2@s.whatsapp.net", "", "Shop")
 
 
 def test_after_a_logout_the_row_is_gone(tmp_path: Path) -> None:
@@ -74,6 +77,21 @@ def test_a_list_that_is_gone_proves_nothing(tmp_path: Path, there: str) -> None:
         session.sent_as(path, b"other")
 
 
+def test_another_session_has_no_say(tmp_path: Path) -> None:
+    """An account that was paired anew, under the same address: what the first session sent may have left.
+
+    A trace is a trace, in whichever file it lies; and what is sent by the session itself is known as ever.
+    """
+    first = a_database(tmp_path / "first.db", key=b"one")
+    second = a_database(tmp_path / "second.db", key=b"two")
+    mark = session.identity(first).mark
+    assert mark != session.identity(second).mark
+    assert session.sent_as(first, b"other", mark) is None
+    assert session.sent_as(second, b"secret", mark) == "WA1"
+    with pytest.raises(NotFound, match="paired anew"):
+        session.sent_as(second, b"other", mark)
+
+
 def test_damage_is_seen(tmp_path: Path) -> None:
     """Before a worker is started on it."""
     path = tmp_path / "session.db"
@@ -89,8 +107,11 @@ def test_damage_is_seen(tmp_path: Path) -> None:
 def a_listing(path: Path, *rows: tuple[str, str, str]) -> Path:
     """A session of number 1 and hidden id 2, and its list of messages."""
     with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
-        db.execute("INSERT INTO whatsmeow_device VALUES ('1:5@s.whatsapp.net', '2:5@lid', 'Shop')")
+        db.execute(
+            "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
+        )
+        device = ("1:5@s.whatsapp.net", "2:5@lid", "Shop", b"key")
+        db.execute("INSERT INTO whatsmeow_device VALUES (?,?,?,?)", device)
         db.execute(
             "CREATE TABLE whatsmeow_message_secrets (chat_jid TEXT, sender_jid TEXT, message_id TEXT)"
         )
@@ -163,9 +184,11 @@ def test_text_of_strangers_that_is_none_hides_no_other(tmp_path: Path) -> None:
     """A name is mended; a message whose id is invalid is not among those that are looked for."""
     path = tmp_path / "session.db"
     with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
         db.execute(
-            "INSERT INTO whatsmeow_device VALUES ('1:2@s.whatsapp.net', NULL, CAST(x'53ff' AS TEXT))"
+            "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
+        )
+        db.execute(
+            "INSERT INTO whatsmeow_device VALUES ('1:2@s.whatsapp.net', NULL, CAST(x'53ff' AS TEXT), '')"
         )
         db.execute(
             "CREATE TABLE whatsmeow_contacts (their_jid TEXT, full_name TEXT, first_name TEXT)"
@@ -178,6 +201,6 @@ def test_text_of_strangers_that_is_none_hides_no_other(tmp_path: Path) -> None:
         for ident in ("'A'", "CAST(x'41ff' AS TEXT)", "CAST(x'4100' AS TEXT)"):
             db.execute(f"INSERT INTO whatsmeow_message_secrets VALUES ('9@lid', '9@lid', {ident})")
     db.close()
-    assert session.identity(path) == ("1:2@s.whatsapp.net", "", "S\ufffd")
+    assert session.identity(path)[:3] == ("1:2@s.whatsapp.net", "", "S\ufffd")
     assert session.saved_names(path) == {"9@lid": "B\ufffd", "8@lid": "Ann"}
     assert [one.wa_id for one in session.messages_listed(path, 0, 10)] == ["A"]

@@ -20,7 +20,7 @@ import pytest
 from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable
 from wad.core.event import Content, MessageKind, MessageReceived, encode
 from wad.core.jid import Jid
-from wad.spool import Arrival, Backlog, KeptRow, Mark, Row, Spool
+from wad.spool import Arrival, Backlog, KeptRow, Mark, Row, Salvaged, Spool
 
 ANN = Jid.parse("40700000001@s.whatsapp.net")
 
@@ -93,14 +93,16 @@ def test_an_untranslated_row_is_kept_whole(spool: Spool) -> None:
     assert spool.untranslated_rows(1) == [first]
 
 
-def test_several_rows_are_one_transaction(spool: Spool) -> None:
-    """`append_rows` stores all of them, or none."""
+def test_salvaged_rows_and_how_far_that_got_are_one_transaction(spool: Spool) -> None:
+    """All of it or nothing, each damaged file by itself."""
     rows = [(n, "message", f"ID{n}", b"raw", event(n), "") for n in range(3)]
-    assert spool.append_rows(rows) == 3
+    spool.append_salvaged(rows, "old", Salvaged(3, complete=False, seq=7))
     bad = [*rows, (None, "message", "", b"", None, "")]
     with pytest.raises(InvalidData):
-        spool.append_rows(bad)  # type: ignore[arg-type]
+        spool.append_salvaged(bad, "old", Salvaged(7, complete=False, seq=11))  # type: ignore[arg-type]
     assert spool.backlog(0).rows == 3
+    assert spool.salvaged("old") == Salvaged(3, complete=False, seq=7)
+    assert spool.salvaged("older") == Salvaged()
 
 
 def test_an_empty_spool_says_so(spool: Spool) -> None:
@@ -527,9 +529,8 @@ def test_a_value_of_another_type_hides_no_row(
 def a_long_one(path: Path, rows: int = 600) -> None:
     """A spool of some hundred pages."""
     with closing(Spool.open(path)) as spool:
-        spool.append_rows(
-            [(n, "message", f"ID{n}", b"raw" * 200, event(n), "") for n in range(rows)]
-        )
+        found = [(n, "message", f"ID{n}", b"raw" * 200, event(n), "") for n in range(rows)]
+        spool.append_salvaged(found, "elsewhere", Salvaged())
 
 
 @pytest.mark.parametrize("what", ["header", "middle", "cut", "text"])

@@ -24,7 +24,9 @@ _COPY: Final = re.compile(
     r"(?:(?:spool|session)\.db|account\.json)\.damaged(?:-\d{8}T\d{6}Z)?(?:-\d{2,})?"
 )
 _MARK: Final = ".saved"
-_PARTS: Final = ("", "-wal", "-shm", _MARK)
+NOTE: Final = ".pending"
+"""Of the note beside a copy that is still to be gone through (wad/rescue.py)."""
+_PARTS: Final = ("", "-wal", "-shm", _MARK, NOTE)
 
 
 class Copy(NamedTuple):
@@ -42,18 +44,20 @@ class Copy(NamedTuple):
 
 
 def copies(directory: Path) -> list[Copy]:
-    """All copies in an account's directory, the oldest first."""
+    """All copies in an account's directory, the oldest first.  Raises OSError where they cannot be listed now."""
+    paths = [path for path in directory.iterdir() if _COPY.fullmatch(path.name)]
+    found = [copy for path in paths if (copy := _copy(path)) is not None]
+    return sorted(found, key=lambda copy: (copy.since_ms, copy.path.name))
+
+
+def _copy(path: Path) -> Copy | None:
+    """None where it went just now."""
     try:
-        found = [path for path in directory.iterdir() if _COPY.fullmatch(path.name)]
-        return sorted(map(_copy, found), key=lambda copy: (copy.since_ms, copy.path.name))
-    except OSError:
-        return []  # the directory is gone, or is just being changed; the next look tells
-
-
-def _copy(path: Path) -> Copy:
-    parts = [part.lstat() for part in _parts(path) if os.path.lexists(part)]
-    since_ms = int(path.lstat().st_ctime * 1000)
-    return Copy(path, since_ms, sum(part.st_size for part in parts), _mark(path).exists())
+        parts = [part.lstat() for part in _parts(path) if os.path.lexists(part)]
+        since_ms = int(path.lstat().st_ctime * 1000)
+    except FileNotFoundError:
+        return None
+    return Copy(path, since_ms, sum(part.st_size for part in parts), os.path.lexists(_mark(path)))
 
 
 def _parts(path: Path) -> list[Path]:
@@ -68,7 +72,11 @@ def mark_saved(path: Path) -> None:
     """Every row of this spool was saved; the oldest such copies go.  Raises StateUnwritable."""
     write_file(_mark(path), b"")
     left, room = KEPT, KEPT_BYTES
-    for number, copy in enumerate(copy for copy in reversed(copies(path.parent)) if copy.saved):
+    try:
+        known = copies(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    for number, copy in enumerate(copy for copy in reversed(known) if copy.saved):
         left, room = left - 1, room - copy.size
         if number and (left < 0 or room < 0):
             _remove(copy.path)

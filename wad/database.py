@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar
 
-from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable, WadError
+from wad.core.errors import Damaged, InvalidData, Unavailable, WadError
+from wad.files import unwritable
 from wad.foreign import Declared, Guard, computed, schema_of, shown
 
 CHECKED_UP_TO: Final = 64 << 20  # bytes
@@ -39,7 +40,7 @@ def translate_errors(error: sqlite3.Error, path: Path) -> WadError:
     if code.startswith(_DAMAGED):
         return Damaged(f"{path} is damaged: {error}")
     if code.startswith(_UNWRITABLE):
-        return _unwritable(path, str(error))
+        return unwritable(path, str(error))
     if code.startswith(_REFUSED) or isinstance(error, sqlite3.DataError):
         return InvalidData(f"{path.name} does not take this value: {error}")
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError) and "bind" in str(
@@ -104,7 +105,7 @@ def open_connection(
     try:
         _create(path)
     except OSError as error:
-        raise _unwritable(path, error.strerror or str(error)) from error
+        raise unwritable(path, error) from error
     with translated(path):
         db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
@@ -255,10 +256,3 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
         else:
             statement += ";"
-
-
-def _unwritable(path: Path, why: str) -> StateUnwritable:
-    return StateUnwritable(
-        f"cannot write {path}: {why}",
-        hint=f"look at its owner, its mode and the space left: ls -ld {path.parent} {path}; df -h {path.parent}",
-    )

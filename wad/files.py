@@ -144,9 +144,10 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def unwritable(path: Path, error: OSError) -> StateUnwritable:
-    """The error of a path that the disk or its owner refuses."""
+def unwritable(path: Path, error: OSError | str) -> StateUnwritable:
+    """The error of a path that the disk or its owner refuses; `error` may be somebody else's words for it."""
+    why = error if isinstance(error, str) else error.strerror or str(error)
     return StateUnwritable(
-        f"cannot write {path}: {error.strerror}",
+        f"cannot write {path}: {why}",
         hint=f"look at its owner, its mode and the space left: ls -ld {path.parent} {path}; df -h {path.parent}",
     )

@@ -27,53 +27,23 @@ from typing import Final
 
 import msgspec
 
-from wad.core.autoreply import AutoReply
-from wad.core.decoding import decoding
-from wad.core.ending import Ending
+from wad.card import AccountCard as AccountCard
+from wad.card import Found, named, read_card
 from wad.core.errors import (
     AnotherDaemon,
     BadInput,
     Conflict,
-    InvalidData,
-    NotFound,
     StateUnwritable,
     UnknownAccount,
 )
-from wad.core.jid import Jid, account_id, phone_digits
-from wad.core.names import shown_name
-from wad.core.past import Backfill
-from wad.files import give_to_owner, read_file, sync_directory, unwritable, write_file, write_synced
+from wad.core.jid import account_id
+from wad.files import give_to_owner, sync_directory, unwritable, write_file, write_synced
 
 log = logging.getLogger(__name__)
 
 _CARD: Final = "account.json"
-_LARGEST_CARD: Final = 1 << 20  # bytes; an auto-reply is the largest part of it
-_LATEST: Final = 253_402_300_799_999  # ms since 1970: the end of the year 9999
 _REMOVED: Final = ".removed"
 _INCOMING: Final = ".incoming"
-
-
-class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the account is.  `enabled`: it should run.  jid, lid and push_name as of its last login.
-
-    `exported_ms`: when its session was given away, ms since 1970; 0 where it was not, or came back.  `auto_reply`: None
-    until somebody has set it.  `backfill`: what the last run brought; None before the first.  `ended`: how it came to
-    rest; None while it did not.  `stopped_ms`: when an operator stopped it, where it is not enabled.
-    """
-
-    id: str
-    name: str
-    phone: str = ""
-    created_ms: int = 0
-    enabled: bool = True
-    jid: str = ""
-    lid: str = ""
-    push_name: str = ""
-    exported_ms: int = 0
-    auto_reply: AutoReply | None = None
-    backfill: Backfill | None = None
-    ended: Ending | None = None
-    stopped_ms: int = 0
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -98,24 +68,32 @@ class Home:
 
     def card(self) -> AccountCard:
         """Who it is; a card that is missing or damaged is made anew, since the session is what counts."""
-        return _card(self._card_file, self.id)
+        return read_card(self._card_file, self.id).card
 
-    def mended_card(self) -> AccountCard:
+    def mended_card(self) -> Found:
         """The same for who may write here: a damaged card is set aside now, so that an operator sees that it was."""
-        card = self.card()
-        if os.path.lexists(self._card_file) and _read_card(self._card_file) is None:
-            log.error("%s cannot be read: see the account's name and phone", self._card_file)
+        found = read_card(self._card_file, self.id)
+        if found.damage:
+            log.error("%s: see the account's name and phone", found.damage)
             try:
-                self.write_card(card)
+                self.write_card(found.card)
             except StateUnwritable as error:
                 log.warning("it stays where it is: %s", error)
-        return card
+        elif found.unread:
+            log.error("cannot read %s: %s", self._card_file, found.unread)
+        return found
 
     def write_card(self, card: AccountCard) -> None:
-        """Replace the card, whole or not at all; a damaged one is kept beside it.  Raises StateUnwritable."""
-        text = msgspec.json.format(msgspec.json.encode(_named(card, self.id))) + b"\n"
+        """Replace the card, whole or not at all; a damaged one is kept beside it.
+
+        Raises StateUnwritable, also where it is not known what would be replaced.
+        """
+        text = msgspec.json.format(msgspec.json.encode(named(card, self.id))) + b"\n"
+        found = read_card(self._card_file, self.id)
+        if found.unread:
+            raise StateUnwritable(f"cannot read {self._card_file}: {found.unread}")
         try:
-            if os.path.lexists(self._card_file) and _read_card(self._card_file) is None:
+            if found.damage:
                 self._card_file.rename(_unused(self._card_file.with_suffix(".json.damaged")))
         except OSError as error:
             raise unwritable(self._card_file, error) from error
@@ -123,7 +101,7 @@ class Home:
 
     def exists(self) -> bool:
         """Whether anything of an account lies here."""
-        return self._card_file.exists() or self.session_db.exists()
+        return os.path.lexists(self._card_file) or os.path.lexists(self.session_db)
 
     def has_session(self) -> bool:
         """Whether there is a session's file with something in it; what it says, the engine knows."""
@@ -136,12 +114,16 @@ class Home:
         """Put down a session that came from another machine.  Raises StateUnwritable."""
         write_file(self.session_db, session)
 
+    def aside_path(self, file: Path, stamp: str, why: str = "damaged") -> Path:
+        """Where `set_aside` would put it now."""
+        return _unused(file.with_name(f"{file.name}.{why}-{stamp}"))
+
     def set_aside(self, file: Path, stamp: str, why: str = "damaged") -> Path:
         """Rename a database that is of no more use, with its log, to NAME.WHY-STAMP; the new name.
 
         Nobody may have it open.  An earlier one of the same stamp is kept, too.  Raises StateUnwritable.
         """
-        aside = _unused(file.with_name(f"{file.name}.{why}-{stamp}"))
+        aside = self.aside_path(file, stamp, why)
         parts = [file.with_name(file.name + suffix) for suffix in ("", "-wal", "-shm")]
         parts = [part for part in parts if part.exists()]
         try:
@@ -169,38 +151,6 @@ class Home:
             sync_directory(self.path)
         except OSError as error:
             raise unwritable(self.session_db, error) from error
-
-
-def _card(file: Path, ident: str) -> AccountCard:
-    return _named(_read_card(file) or AccountCard(id=ident, name=ident), ident)
-
-
-def _read_card(file: Path) -> AccountCard | None:
-    """The card, or None where there is none that can be read."""
-    try:
-        data = read_file(file, _LARGEST_CARD)
-        with decoding(str(file)):
-            return _sound(msgspec.json.decode(data, type=AccountCard))
-    except (OSError, InvalidData):
-        return None
-
-
-def _sound(card: AccountCard) -> AccountCard:
-    """Raise BadInput where it says what no account can have."""
-    for address in filter(None, (card.jid, card.lid)):
-        Jid.parse(address)
-    if card.phone:
-        phone_digits(card.phone)
-    for ms in (card.created_ms, card.exported_ms):
-        if not 0 <= ms <= _LATEST:
-            raise InvalidData(f"the time {ms} is out of range")
-    return card
-
-
-def _named(card: AccountCard, ident: str) -> AccountCard:
-    # The directory's name is the id: a card that was copied from another account must not take its place.
-    # A name that nobody may give today was given before: it is escaped, so that it can be shown, and renamed.
-    return msgspec.structs.replace(card, id=ident, name=shown_name(card.name))
 
 
 class Homes:
@@ -316,23 +266,15 @@ class Homes:
         for path in sorted(directory.iterdir()) if directory.exists() else []:
             ident, dot, stamp = path.name.partition(".")
             if dot and path.is_dir():
-                found.append(Removed(ident, stamp, path, _card(path / _CARD, ident)))
+                found.append(Removed(ident, stamp, path, read_card(path / _CARD, ident).card))
         return found
 
-    def latest_removed(self, ident: str) -> Removed:
-        """The account of this id that was put away last.  Raises NotFound."""
-        removed = self.removed()
-        found = [account for account in removed if account.id == ident]
-        if not found:
-            known = ", ".join(sorted({account.id for account in removed})) or "none"
-            raise NotFound(f"no account {ident!r} was removed", hint=f"removed accounts: {known}")
-        return found[-1]
-
-    def restore(self, ident: str) -> Home:
-        """Bring the latest removed account of this id back.  Raises NotFound, Conflict, StateUnwritable."""
-        removed = self.latest_removed(ident)
-        target = Home(self.root / account_id(ident))
-        taken = Conflict(f"there is an account {ident!r} already", hint="remove that one first")
+    def restore(self, removed: Removed) -> Home:
+        """Bring a removed account back.  Raises Conflict, StateUnwritable."""
+        target = Home(self.root / account_id(removed.id))
+        taken = Conflict(
+            f"there is an account {removed.id!r} already", hint="remove that one first"
+        )
         if target.exists():
             raise taken
         try:

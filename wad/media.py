@@ -21,9 +21,9 @@ from typing import Any, Final
 
 from wad.attachment import missing, path_of
 from wad.clock import Clock
-from wad.core.errors import BadInput, Conflict, NotFound, StateUnwritable, Unavailable
+from wad.core.errors import BadInput, Conflict, NotFound, Unavailable
 from wad.core.outgoing import PIECE_LIMIT, AttachmentKind, check_size
-from wad.files import sync_directory
+from wad.files import sync_directory, unwritable
 
 _AT_ONCE: Final = 16  # files that may arrive at the same time
 _IDLE: Final = 600.0  # seconds after which one that does not go on gives way to another
@@ -71,7 +71,7 @@ class Media:
             for left in self._incoming.iterdir():
                 left.unlink()
         except OSError as error:
-            raise _unwritable(self.root, error) from error
+            raise unwritable(self.root, error) from error
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class Media:
             except OSError as error:
                 self._forget(upload)
                 found.path.unlink(missing_ok=True)
-                raise _unwritable(self.root, error) from error
+                raise unwritable(self.root, error) from error
 
     def _check_piece(self, found: _Upload, offset: int, data: bytes) -> None:
         if offset != found.received:
@@ -171,7 +171,7 @@ class Media:
             except FileNotFoundError:
                 raise missing(sha256) from None
             except OSError as error:
-                raise _unwritable(path, error) from error
+                raise unwritable(path, error) from error
 
     async def prune(self, needed: Collection[str], before_ms: int) -> int:
         """Delete the files that arrived, or were last used, before then, and that nobody needs; how many went.
@@ -181,7 +181,7 @@ class Media:
         try:
             return await asyncio.to_thread(self._prune, needed, before_ms)
         except OSError as error:
-            raise _unwritable(self.root, error) from error
+            raise unwritable(self.root, error) from error
 
     def _prune(self, needed: Collection[str], before_ms: int) -> int:
         gone = 0
@@ -191,9 +191,3 @@ class Media:
                     path.unlink()
                     gone += 1
         return gone
-
-
-def _unwritable(path: Path, error: OSError) -> StateUnwritable:
-    return StateUnwritable(
-        f"cannot write {path}: {error.strerror}", hint=f"ls -ld {path}; df -h {path}"
-    )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote
 
-from wad.core.errors import InvalidData
+from wad.core.errors import InvalidData, Unavailable
 from wad.core.event import decode
 from wad.foreign import Guard, computed, schema_of
-from wad.spool import Spool
+from wad.spool import Salvaged, Spool
 
 _STRIDE: Final = 1024  # rows that are asked for at once
 _AT_ONCE: Final = 16 << 20  # bytes that are held at once
@@ -24,13 +24,13 @@ _TRIES: Final = 200_000  # reads after which a file counts as read out; a few se
 _COLUMNS: Final = "seq, received_ms, kind, wa_id, raw, event, reason"
 
 _Row = tuple[Any, ...]
-
-
-class Salvaged(NamedTuple):
-    """How many rows were copied, and whether these are all that a store does not have yet."""
-
-    rows: int
-    complete: bool
+_Batch = tuple[int, list[_Row]]
+"""Rows that can be used, and the number of the last that was read for them."""
+_PASSING: Final = (
+    "SQLITE_CANTOPEN", "SQLITE_NOMEM", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_FULL",
+    "SQLITE_READONLY", "SQLITE_IOERR_NOMEM",
+)  # fmt: skip
+"""What says nothing of the file: no handle or no memory is left, say."""
 
 
 def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salvaged:
@@ -39,34 +39,43 @@ def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salva
     `recorded(generation)` is the number up to which the rows of this file were recorded; of those, only the ones that
     were kept for an operator are copied.  Best effort: what cannot be read stays in the damaged file.  Rows get new
     numbers, in the old order.  A row whose translation was damaged becomes an untranslated one.
-    Raises only what `into` raises.
+
+    After an error it goes on where it was, whichever process calls it again: `into` knows how far it came.
+    Raises what `into` raises, and Unavailable where the damaged file cannot be opened now.
     """
+    done = Salvaged()
+    with suppress(InvalidData):
+        done = into.salvaged(damaged.name)
     try:
         old = sqlite3.connect(f"file:{quote(str(damaged))}?mode=ro", uri=True)
-    except sqlite3.Error:
-        return Salvaged(0, complete=False)
+    except sqlite3.Error as error:
+        if damaged.exists():
+            raise Unavailable(f"cannot open {damaged}: {error}") from error
+        return Salvaged(complete=False)
     with closing(old):
         try:
             Guard(_CPU_S, _WALL_S).watch(old)  # for all that is read
             if computed(schema_of(old)):
-                return Salvaged(0, complete=False)
+                return Salvaged(complete=False)
         except sqlite3.Error:
             pass  # so damaged that not even that can be told; what can be read is no more than that
         old.text_factory = lambda data: data.decode(errors="replace")
-        reading = _Reading(old)
+        reading = _Reading(old, done.complete)
         generation = reading.generation()
         after = 0 if generation is None else recorded(generation)
-        found = chain(reading.kept(after), reading.after(after))
-        rows = sum(into.append_rows(some) for some in found if some)
-        return Salvaged(rows, reading.complete)
+        kept = reading.kept(after, behind=done.seq)
+        for seq, rows in chain(kept, reading.after(max(after, done.seq))):
+            done = Salvaged(done.rows + len(rows), reading.complete, seq)
+            into.append_salvaged(rows, damaged.name, done)
+        return Salvaged(done.rows, reading.complete, done.seq)
 
 
 class _Reading:
     """What is read of a damaged file; `complete` until something in it could not be."""
 
-    def __init__(self, old: sqlite3.Connection) -> None:
+    def __init__(self, old: sqlite3.Connection, complete: bool) -> None:
         self._old = old
-        self.complete = True
+        self.complete = complete
 
     def generation(self) -> str | None:
         """Which file it is; None where that cannot be read."""
@@ -76,24 +85,32 @@ class _Reading:
         self.complete = False
         return None
 
-    def kept(self, up_to: int) -> Iterator[list[_Row]]:
-        """The rows up to this one that were kept for an operator, one at a time."""
+    def kept(self, up_to: int, behind: int) -> Iterator[_Batch]:
+        """The rows up to this one that were kept for an operator, one at a time; those behind the row `behind`."""
         query = f"SELECT seq FROM events WHERE event IS NULL AND seq <= ? LIMIT {_MOST_KEPT}"
         numbers = {*self._all(query, up_to)}
         if self._all("SELECT 1 FROM sqlite_schema WHERE name = 'set_aside'"):
             query = f"SELECT seq FROM set_aside WHERE seq <= ? LIMIT {_MOST_KEPT}"
             numbers.update(self._all(query, up_to))
         for (number,) in sorted(numbers):
-            yield self._whole(self._all(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", number))
+            if number > behind:
+                row = self._all(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", number)
+                yield number, self._whole(row)
 
     def _all(self, query: str, *values: int) -> list[_Row]:
         try:
             return self._old.execute(query, values).fetchall()
-        except sqlite3.Error:
-            self.complete = False
+        except sqlite3.Error as error:
+            self._miss(error)
             return []
 
-    def after(self, seq: int) -> Iterator[list[_Row]]:
+    def _miss(self, error: sqlite3.Error) -> None:
+        """Something cannot be read.  Raises Unavailable where that may pass."""
+        if (getattr(error, "sqlite_errorname", "") or "").startswith(_PASSING):
+            raise Unavailable(f"the damaged spool cannot be read now: {error}") from error
+        self.complete = False
+
+    def after(self, seq: int) -> Iterator[_Batch]:
         """Every later row that can be read, in order; a stretch that cannot is halved until bad rows stand alone."""
         query = f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq"
         last = self._last(seq)
@@ -110,15 +127,16 @@ class _Reading:
                     rows.append(row)
                     low, size = row[0], size + _size(row)
                     if size > _AT_ONCE:
-                        yield self._whole(rows)
+                        yield low, self._whole(rows)
                         rows, size = [], 0
-            except sqlite3.Error:
+            except sqlite3.Error as error:
                 if high - low > 1:
                     middle = (low + high) // 2
                     stretches += [(middle, high), (low, middle)]
                 else:
-                    self.complete = False
-            yield self._whole(rows)
+                    self._miss(error)
+            if rows:
+                yield low, self._whole(rows)
         if stretches:
             self.complete = False
 
@@ -136,7 +154,8 @@ class _Reading:
         self.complete = False
         try:
             self._old.execute("SELECT 1 FROM events LIMIT 0")
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            self._miss(error)
             return seq  # not even the table is known
         return seq + _GUESS
 

@@ -129,6 +129,17 @@ class Mark(msgspec.Struct, frozen=True):
     seq: int
 
 
+class Salvaged(msgspec.Struct, frozen=True):
+    """What was copied out of a damaged spool, up to its row `seq`: so many rows.
+
+    `complete`: whether these are all that a store does not have yet.
+    """
+
+    rows: int = 0
+    complete: bool = True
+    seq: int = 0
+
+
 class KeptRow(msgspec.Struct, frozen=True):
     """A row that was not recorded, without what it holds; `reason` says why, `size` is in bytes."""
 
@@ -225,10 +236,30 @@ class Spool:
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
-    def append_rows(self, rows: Iterable[tuple[int, str, str, bytes, bytes | None, str]]) -> int:
-        """Store several events (the fields of `append`, in order) in one transaction; how many."""
+    def append_salvaged(
+        self,
+        rows: Iterable[tuple[int, str, str, bytes, bytes | None, str]],
+        source: str,
+        after: Salvaged,
+    ) -> None:
+        """Store rows (the fields of `append`, in order) of a damaged spool `source`, all or none of them.
+
+        In the same transaction it is noted how far that one was gone through.
+        """
         with self._using() as db, transaction(db):
-            return db.executemany(_INSERT, rows).rowcount
+            db.executemany(_INSERT, rows)
+            value = msgspec.json.encode(after).decode()
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (_salvage_key(source), value))
+
+    def salvaged(self, source: str) -> Salvaged:
+        """How far a damaged spool was gone through.  Raises as every method, and InvalidData."""
+        query = "SELECT value FROM meta WHERE key = ?"
+        with self._using() as db:
+            row = db.execute(query, (_salvage_key(source),)).fetchone()
+        if row is None:
+            return Salvaged()
+        with decoding("how far a damaged spool was gone through"):
+            return msgspec.json.decode(row[0], type=Salvaged)
 
     def take(self, arrivals: Iterable[Arrival]) -> int:
         """Store what has arrived, in one transaction; the newest row's number.
@@ -424,6 +455,10 @@ def _checked_generation(path: Path, row: tuple[object] | None) -> str:
 def _schema_version(db: sqlite3.Connection) -> int:
     """It changes with each change of what the database declares."""
     return int(db.execute("PRAGMA schema_version").fetchone()[0])
+
+
+def _salvage_key(source: str) -> str:
+    return f"salvaged {source}"
 
 
 def _text(data: bytes) -> str:

@@ -288,8 +288,9 @@ async def reconnects() -> Sequence[Figure]:
             weights = []
             for drops in (0, _WARM, _DROPS - _WARM):
                 for _ in range(drops):
+                    logins = line.whatsapp.logins
                     await line.whatsapp.drop()
-                    await line.whatsapp.wait_online(timeout=60)
+                    await line.connected(after=logins)
                 await asyncio.sleep(QUIET)
                 await line.until(State.CONNECTED)
                 weights.append(_Weight(line.pid))

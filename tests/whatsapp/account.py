@@ -121,12 +121,6 @@ class Account:
         """Whether a device of it is logged in."""
         return any(device.connection is not None for device in self.devices.values())
 
-    async def wait_online(self, timeout: float = _PATIENT) -> None:
-        """Until a device is logged in."""
-        await self.server.news.until(
-            lambda: self.online, timeout, f"login of {self.name}", self._seen
-        )
-
     async def wait_offline(self, timeout: float = _PATIENT) -> None:
         """Until no device is logged in.  A device that connects again at once may pass this by; see `drop`."""
         what = f"end of {self.name}'s connection"

@@ -93,9 +93,13 @@ class StepDown:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The operator stops the account, or has stopped it at `since` (monotonic seconds; None: now)."""
+    """The operator stops the account, or has stopped it at `since` (monotonic seconds; None: now).
+
+    `why`: empty, or why it is stopped although no operator said so.
+    """
 
     since: float | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,8 +314,8 @@ def _step(status: Status, event: Input, now: float, chance: float, patience: Pat
     match event:
         case StepDown(why):
             return _rest(status, State.PASSIVE, why)
-        case Stop(since):
-            fresh = _rest(status, State.STOPPED, "stopped by the operator")
+        case Stop(since, why):
+            fresh = _rest(status, State.STOPPED, why or "stopped by the operator")
             return fresh if since is None else replace(fresh, since=since)
         case Begin(paired, elsewhere, rest):
             return _begin(replace(status, paired=paired), elsewhere, rest, now + patience.library)

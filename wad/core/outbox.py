@@ -8,7 +8,8 @@
 The crash rule.  The library chooses WhatsApp's message id, so each attempt carries its own random `secret`, saved
 before the call; the library writes id and secret into the session's database before a byte leaves (engine.md 6).
 After a crash: no such row, it never left, so it is queued again; a row, it may have left under that id, so it is
-uncertain.  A message over which the worker died twice without a trace of it is given up as failed: it would take the
+uncertain.  Only the session that was sending can tell: where the account was paired anew since, it is uncertain, too.
+A message over which the worker died twice without a trace of it is given up as failed: it would take the
 account down again and again.  Only deaths of the worker while it had this message count, not the daemon's own.
 Evidence under an entry's own WhatsApp id settles `failed`, too: who cancelled an uncertain message must
 not be told to send it again when it did arrive.
@@ -31,10 +32,18 @@ from wad.core.outgoing import Amendment, Outgoing, same, summary
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Who is sending an entry: an instance in an epoch of the lease."""
+    """Who is sending an entry: an instance in an epoch of the lease.
+
+    `session`: with which of the account's sessions (`engine.port.Identity`), empty where that is not known.
+    """
 
     holder: str
     epoch: int
+    session: str = ""
+
+    def is_alike(self, other: Claim | None) -> bool:
+        """Whether the same instance made both in the same epoch."""
+        return other is not None and (self.holder, self.epoch) == (other.holder, other.epoch)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

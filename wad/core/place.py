@@ -8,11 +8,10 @@ and says where it is.  A device that was paired here by itself is another sessio
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
 
 import msgspec
 
-_LATEST: Final = 253_402_300_799_999  # ms since 1970: the end of the year 9999
+from wad.core.untrusted import LAST_MS
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,4 +42,4 @@ def told(place: Place) -> str:
 
 def day(ms: int) -> str:
     """A time for people, to the minute."""
-    return f"{datetime.fromtimestamp(min(max(ms, 0), _LATEST) / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{datetime.fromtimestamp(min(max(ms, 0), LAST_MS) / 1000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -81,6 +81,10 @@ KINDS: Final[dict[str, Kind]] = {
         "look at its owner, its mode and the space left; `wadctl doctor` says which",
     ),
     **{f"account_{state}": Kind(f"{{accounts}} {state}") for state in _ILL},
+    "stopped_unsure": Kind(
+        "{accounts} stopped, as nothing says whether it should run",
+        "its account.json was lost: `wadctl account start` or `wadctl account stop` decides",
+    ),
     "unstored": Kind(
         "what {count} account(s) received cannot be stored now",
         "it waits in the account's spool; look at the disk, and at the log for the reason",
@@ -116,9 +120,21 @@ KINDS: Final[dict[str, Kind]] = {
         "items that cannot be handled and are set aside: {0}",
         "`wadctl quarantine list` names them; retry or drop each",
     ),
+    "store_anew": Kind(
+        "the store was empty beside accounts that are older: what it held is missing",
+        "restore wad.db from a backup; or delete the note wad.db.began-anew beside it",
+    ),
     "set_aside": Kind(
         "copies of damaged files: {0}",
         "restore what is missing from a backup, but never the lease; then move the copies away",
+    ),
+    "unsaved": Kind(
+        "what damaged inboxes of {count} account(s) still hold could not be carried over yet",
+        "make room on the disk, or look at the rights of the account's directory; it is tried again",
+    ),
+    "copies_unknown": Kind(
+        "the directories of {count} account(s) cannot be listed now",
+        "look at the file descriptors that are used, and at the owner and mode of the account's directory",
     ),
     "unusable_files": Kind(
         "files of the state that cannot be read or written: {0}",

@@ -15,6 +15,8 @@ Fields = Mapping[str, Any]
 
 LATEST_MS: Final = 32_503_680_000_000
 """The year 3000: a later time is a mistake, and would be last in every list for ever."""
+LAST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999: what Python and RFC 3339 can still write as a date."""
 SECONDS_UP_TO: Final = 100_000_000_000
 """A number below this counts seconds, above it milliseconds: 1973 in the one, the year 5138 in the other."""
 _INTEGERS: Final = 1 << 63

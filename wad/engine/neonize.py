@@ -249,9 +249,9 @@ class NeonizeEngine:
         """A row's bytes as an encoded event, in a process of its own."""
         return await asyncio.to_thread(retranslated, kind, raw, self._environ())
 
-    def sent_as(self, home: Home, secret: bytes) -> str | None:
+    def sent_as(self, home: Home, secret: bytes, mark: str) -> str | None:
         """What the session's database knows of an attempt (only true once the worker is gone)."""
-        return session.sent_as(home.session_db, secret)
+        return session.sent_as(home.session_db, secret, mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -682,8 +682,8 @@ class NeonizeWorker:
 
     async def standing(self, group: Jid) -> Standing:
         """What we are in a group."""
-        jid, lid, _ = await asyncio.to_thread(session.identity, self._home.session_db)
-        me = [Jid.parse(address).user for address in (jid, lid) if address]
+        owner = await asyncio.to_thread(session.identity, self._home.session_db)
+        me = [Jid.parse(address).user for address in (owner.jid, owner.lid) if address]
         answer = await self._call("standing", str(group), me, timeout=_CALL_TIMEOUT)
         try:
             found: Standing = notices.convert(answer, Standing, "the answer to 'standing'")

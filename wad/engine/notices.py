@@ -19,6 +19,7 @@ from wad.core.decoding import decoding
 from wad.core.errors import InvalidData
 from wad.core.jid import Jid
 from wad.core.outbox import Sent
+from wad.core.untrusted import LAST_MS
 from wad.core.wire import MAX_WORDS
 from wad.engine.port import (
     Confinement,
@@ -36,7 +37,6 @@ _LONGEST_NAME: Final = 1000
 _LONGEST_ID: Final = 200  # characters of an id of WhatsApp's; they have about 20
 _NEWEST_ABI: Final = 1000
 _MOST_REASONS: Final = 10
-_LATEST: Final = 253_402_300_799_999  # ms since 1970: the end of the year 9999
 
 Words = Annotated[str, Meta(max_length=MAX_WORDS)]
 Code = Annotated[str, Meta(min_length=1, max_length=_LONGEST_CODE, pattern=r"^[\x20-\x7e]+\Z")]
@@ -44,7 +44,7 @@ Duration = Annotated[float, Meta(ge=0, le=LONGEST_BAN)]
 """Seconds."""
 Row = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 WaId = Annotated[str, Meta(min_length=1, max_length=_LONGEST_ID, pattern=r"^[^\x00-\x1f]+\Z")]
-Milliseconds = Annotated[int, Meta(ge=0, le=_LATEST)]
+Milliseconds = Annotated[int, Meta(ge=0, le=LAST_MS)]
 Abi = Annotated[int, Meta(ge=0, le=_NEWEST_ABI)]
 Reasons = Annotated[tuple[Words, ...], Meta(max_length=_MOST_REASONS)]
 
@@ -123,12 +123,12 @@ def sent(answer: object) -> Sent | str:
     raise InvalidData("the answer to 'send' is invalid")
 
 
-def identity(jid: str, lid: str, push_name: str) -> Identity:
+def identity(jid: str, lid: str, push_name: str, session: str) -> Identity:
     """Who a session says that it is.  Raises InvalidData."""
     with decoding("the session's own address"):
         for address in filter(None, (jid, lid)):
             Jid.parse(address)
-    return Identity(jid, lid, push_name[:_LONGEST_NAME])
+    return Identity(jid, lid, push_name[:_LONGEST_NAME], session)
 
 
 T = TypeVar("T")

@@ -82,11 +82,15 @@ class Spooled:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who the account is, as WhatsApp says after each login."""
+    """Who the account is, as WhatsApp says after each login.
+
+    `session`: a word for the keys that it is logged in with; whoever pairs it anew gets another one.
+    """
 
     jid: str
     lid: str
     push_name: str
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +251,10 @@ class Engine(Protocol):
         """
         ...
 
-    def sent_as(self, home: Home, secret: bytes) -> str | None:
+    def sent_as(self, home: Home, secret: bytes, mark: str) -> str | None:
         """Under which WhatsApp id an attempt with this secret may have left; None: it did not.
 
-        Only true once the account's worker is gone.  Raises Damaged, Unavailable, NotFound (the session is gone).
+        `mark`: with which session it was sent, as `Identity.session` has it; empty where that is not known.
+        Only true once the account's worker is gone.  Raises Damaged, Unavailable, NotFound (that session is gone).
         """
         ...

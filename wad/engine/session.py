@@ -6,6 +6,7 @@ The file belongs to the library; wad only reads it, but for one table that the l
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -180,24 +181,44 @@ def _check_device(jid: object, lid: object, push_name: object) -> None:
         raise BadInput("the session's device has a name that is none")
 
 
-def identity(path: Path) -> tuple[str, str, str]:
-    """JID (with device), LID and push name of the paired device, empty texts where unknown.  Raises as above."""
-    row = _row(path, "SELECT jid, lid, push_name FROM whatsmeow_device") or (None, None, None)
-    jid, lid, push_name = (str(value or "") for value in row)
-    return jid, lid, mended(push_name)
+class Owner(NamedTuple):
+    """Whose session it is: JID (with device), LID, push name, and a word for its keys; empty texts where unknown."""
+
+    jid: str = ""
+    lid: str = ""
+    push_name: str = ""
+    mark: str = ""
 
 
-def sent_as(path: Path, secret: bytes) -> str | None:
+def identity(path: Path) -> Owner:
+    """Of the paired device.  Raises as above."""
+    row = _row(path, "SELECT jid, lid, push_name, noise_key FROM whatsmeow_device")
+    if row is None:
+        return Owner()
+    jid, lid, push_name = (str(value or "") for value in row[:3])
+    return Owner(jid, lid, mended(push_name), _mark(row[3]))
+
+
+def _mark(key: object) -> str:
+    """A word for the keys that a pairing makes, from which they cannot be found."""
+    data = key if isinstance(key, bytes) else str(key).encode(errors="replace")
+    return hashlib.blake2b(data, digest_size=8, person=b"wad session").hexdigest()
+
+
+def sent_as(path: Path, secret: bytes, mark: str = "") -> str | None:
     """The WhatsApp id that was stored with this message secret, before anything was sent; None: nothing left.
 
-    Raises as above, and NotFound where no device is there any more: a logout empties the list, and then it proves
-    nothing.
+    `mark`: of the session that was sending, where that is known.  Raises as above, and NotFound where no device is
+    there any more, or another one is: a logout empties the list, and then it proves nothing.
     """
     row = _row(path, "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ?", secret)
     if row is not None:
         return str(row[0])
-    if not is_paired(path):
+    owner = _row(path, "SELECT noise_key FROM whatsmeow_device")
+    if owner is None:
         raise NotFound("the session that was sending it is gone, and with it all traces")
+    if mark and mark != _mark(owner[0]):
+        raise NotFound("the account was paired anew since, and the new session has no trace of it")
     return None
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from wad.clock import Clock, SystemClock
 from wad.core import connection
 from wad.core import event as words
-from wad.core.errors import NotSupported
+from wad.core.errors import NotFound, NotSupported
 from wad.core.event import (
     ChatReceived,
     Content,
@@ -39,6 +40,14 @@ from wad.spool import Spool
 from wad.usage import Usage
 
 _SESSION_MARK = b"a simulated session\n"
+
+
+def mark_of(home: Home) -> str:
+    """Which simulated session it is: each pairing makes another one."""
+    try:
+        return home.session_db.read_bytes().hex()[-16:]
+    except FileNotFoundError:
+        return ""
 
 
 class SimulatorEngine:
@@ -87,8 +96,12 @@ class SimulatorEngine:
         """What is simulated has no bytes of a library."""
         raise NotSupported("the simulator translates nothing")
 
-    def sent_as(self, home: Home, secret: bytes) -> str | None:
+    def sent_as(self, home: Home, secret: bytes, mark: str) -> str | None:
         """Under which id an attempt left."""
+        if secret not in self.left and mark and mark != mark_of(home):
+            raise NotFound(
+                "the account was paired anew since, and the new session has no trace of it"
+            )
         return self.left.get(secret)
 
     def next_id(self) -> str:
@@ -182,7 +195,7 @@ class SimulatedWorker:
     def scan(self) -> None:
         """The phone scans it."""
         if not self.ended.done():
-            self._home.session_db.write_bytes(_SESSION_MARK)
+            self._home.session_db.write_bytes(_SESSION_MARK + os.urandom(8))
             self._report(connection.Paired())
             self.log_in()
 
@@ -190,7 +203,8 @@ class SimulatedWorker:
         """WhatsApp lets it in."""
         if not self.ended.done():
             number = self._home.card().phone.lstrip("+") or "15550009999"
-            self._report(Identity(f"{number}:1@s.whatsapp.net", f"9{number}:1@lid", self._home.id))
+            jid, lid = f"{number}:1@s.whatsapp.net", f"9{number}:1@lid"
+            self._report(Identity(jid, lid, self._home.id, mark_of(self._home)))
             self._report(connection.Connected())
 
     def receive(self, sender: Jid, text: str, *, wa_id: str = "", at_ms: int = 0) -> str:

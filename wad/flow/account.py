@@ -10,19 +10,25 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from wad import __version__, handles
+from wad import __version__, handles, rescue
+from wad.card import AccountCard, Found
 from wad.clock import Clock, stamp
-from wad.copies import mark_saved
 from wad.core import connection, ending
 from wad.core.autoreply import AutoReply
 from wad.core.connection import Patience, State, Status, step
-from wad.core.errors import Conflict, Damaged, TimedOut, Unavailable, WadError
+from wad.core.errors import (
+    Conflict,
+    Damaged,
+    StateUnwritable,
+    TimedOut,
+    Unavailable,
+    WadError,
+)
 from wad.core.jid import Jid
 from wad.core.masking import masked
 from wad.core.message import Message
@@ -45,13 +51,12 @@ from wad.flow.inbound import Answer, Inbound
 from wad.flow.kept import Kept
 from wad.flow.recent import Recent
 from wad.flow.turns import Turn, Turns
-from wad.home import AccountCard, Home
+from wad.home import Home
 from wad.loops import Loop, Loops, shown
-from wad.salvage import Salvaged, salvage
 from wad.spool import Spool
 from wad.store import Store
 from wad.store.places import OneMachine, Places
-from wad.store.port import AccountStatus, Cursor
+from wad.store.port import AccountStatus
 from wad.threads import Threads, cores
 
 log = logging.getLogger(__name__)
@@ -60,6 +65,7 @@ _PATIENCE = (
     3.0  # seconds, beside those that a worker may take or act, until its end must have been seen
 )
 _NOTES = 20  # sentences that are kept for an operator
+_CARRY_OVER_AGAIN = 30.0  # seconds
 _SPOOL_HANDLES = 8  # the database, its log, the index of that; and room for the worker, without which it is no use
 
 
@@ -100,14 +106,12 @@ class Surroundings:
 class Account:
     """One account: its state, its worker while there is one, its inbound road."""
 
-    def __init__(
-        self, home: Home, card: AccountCard, around: Surroundings, news: asyncio.Event
-    ) -> None:
+    def __init__(self, home: Home, card: Found, around: Surroundings, news: asyncio.Event) -> None:
         self._home = home
         self._news = news
         self._around = around
         self.id = home.id
-        self.card = card
+        self.card, _, self._unread = card
         self.clock = around.clock
         self.loops = around.loops
         self.status = Status(since=around.clock.monotonic())
@@ -124,9 +128,13 @@ class Account:
         self.held = ""
         self.unsent = ""  # why nothing can be sent now
         self.place: Place | None = None
+        self.session = ""
+        """Of its worker, as the engine calls it; empty until it is logged in."""
         self.qr_ms: int | None = None
         self.left_ms: int | None = None  # when it was connected last, unless it is now
-        self._notes: list[str] = []
+        self._notes: list[
+            tuple[str, str]
+        ] = []  # with the copy that each is about, if it is about one
         self.on_connected: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
         self.on_answer: Callable[[Answer], None] = lambda answer: None
@@ -138,6 +146,8 @@ class Account:
         self._idle.set()
         self._loop: Loop | None = None
         self._damaged: FileDamaged | None = None
+        self._unsaved = ""  # why rows of a damaged spool could not be carried over yet
+        self._carry_over_at: float | None = None
         self._turn: Turn | None = None
         self._published: AccountStatus | None = None
         self.inbound = Inbound(
@@ -188,8 +198,10 @@ class Account:
         Raises Conflict where it is being removed.
         """
         self._check_staying()
+        if self._unread:
+            self.card, _, self._unread = await self._around.threads.run(self._home.mended_card)
         if not self.card.enabled:
-            self.tell(connection.Stop(self._stopped_at()))
+            self.tell(connection.Stop(self._stopped_at(), self.card.stopped_why))
             return
         paired: bool | WadError | OSError
         try:
@@ -351,6 +363,10 @@ class Account:
         if self.card.enabled != enabled:
             stopped_ms = 0 if enabled else self.clock.wall_ms()
             self._write_card(enabled=enabled, stopped_ms=stopped_ms)
+        elif self.card.stopped_why:
+            self._write_card(
+                stopped_ms=self.clock.wall_ms(), stopped_why=""
+            )  # now it is an operator's word
 
     def rename(self, name: str) -> None:
         """Give it another name for people."""
@@ -367,9 +383,19 @@ class Account:
         self._news.set()
 
     def _write_card(self, **changes: object) -> None:
+        self._read_card()
+        if changes.get("enabled"):
+            changes = {"stopped_ms": 0, "stopped_why": "", **changes}
         card = msgspec.structs.replace(self.card, **changes)
         self._home.write_card(card)
         self.card = card
+
+    def _read_card(self) -> None:
+        """Read the card that could not be read before: nothing may be written over it.  Raises StateUnwritable."""
+        if self._unread:
+            self.card, _, self._unread = self._home.mended_card()
+        if self._unread:
+            raise StateUnwritable(f"cannot read the account.json of {self.id}: {self._unread}")
 
     async def exported(self) -> None:
         """Its session was given away: it is not here any more."""
@@ -446,7 +472,8 @@ class Account:
                 self.inbound.wake()
             case Loaded():
                 self._leave_turn()
-            case Identity(jid, lid, push_name):
+            case Identity(jid, lid, push_name, session):
+                self.session = session
                 self._identified(jid, lid, push_name)
             case Held(why):
                 self._hold(why)
@@ -471,11 +498,17 @@ class Account:
     @property
     def problems(self) -> list[Problem]:
         """What an operator should see now, beside its state."""
-        found = [self._problem("notice", note, subject=note) for note in self._notes]
+        notes = [text for text, copy in self._notes if not copy or self.kept.has_copy(copy)]
+        found = [self._problem("notice", text, subject=text) for text in notes]
+        if self.card.stopped_why and self.status.state is State.STOPPED:
+            found.append(self._problem("stopped_unsure", f"it is stopped: {self.card.stopped_why}"))
         if self.held:
             found.append(self._problem("held", self.held))
         if self.unsent:
             found.append(self._problem("unsent", self.unsent))
+        if self._unsaved:
+            text = f"what a damaged spool holds could not be saved yet: {self._unsaved}"
+            found.append(self._problem("unsaved", text))
         found += self.kept.problems
         if self.worker is not None and self.worker.receipts is Receipts.EARLY:
             text = "receipts are early: a worker that is killed may lose what just arrived"
@@ -500,12 +533,12 @@ class Account:
             log.error("%s", why, extra={"account": self.id})
         self.held = why
 
-    def warn(self, text: str) -> None:
-        """Something that an operator should see until the daemon restarts."""
-        if text in self._notes:
+    def warn(self, text: str, *, copy: str = "") -> None:
+        """Something that an operator should see until the daemon restarts, or until this copy of a file is gone."""
+        if (text, copy) in self._notes:
             return
         log.warning("%s", masked(text), extra={"account": self.id})
-        self._notes = [*self._notes[1 - _NOTES :], text]
+        self._notes = [*self._notes[1 - _NOTES :], (text, copy)]
         self._around.bus.publish("account", text, account=self.id)
 
     # --- the task ---------------------------------------------------------------------------------
@@ -514,8 +547,11 @@ class Account:
         """Keep worker and status in line, for ever."""
         self._loop = loop
         await self.kept.look()
+        await self._carry_over()
         while True:
             self._changed.clear()
+            if self._carry_over_at is not None and self.clock.monotonic() >= self._carry_over_at:
+                await self._carry_over()
             await self._align()
             loop.progress()
             await self._pause()
@@ -544,7 +580,9 @@ class Account:
         status = self.status
         # The worker's time is counted from its start, not from when it was wanted.
         until = None if self.worker is None else status.worker_until
-        wanted = (status.retry_at, until, status.pair_until, status.settles_at)
+        wanted = (
+            status.retry_at, until, status.pair_until, status.settles_at, self._carry_over_at
+        )  # fmt: skip
         times = [at for at in wanted if at is not None]
         left = None if not times else max(0.0, min(times) - self.clock.monotonic())
         try:
@@ -588,7 +626,7 @@ class Account:
     def _begun(self, worker: Worker) -> None:
         if self.worker_started_ms:
             self.restarts += 1
-        self.worker = worker
+        self.worker, self.session = worker, ""
         self.worker_started_ms = self.clock.wall_ms()
         worker.ended.add_done_callback(self._ended)
         self.tell(connection.Launched())
@@ -639,47 +677,60 @@ class Account:
         """Set a damaged file aside by renaming; a spool begins anew with what could still be read."""
         damaged, self._damaged = self._damaged, None
         assert damaged is not None
+        is_session = damaged.name == self._home.session_db.name
         try:
-            known = await self._around.store.cursor(self.id)
-            aside = await asyncio.to_thread(
-                self._home.set_aside, self._home.path / damaged.name, self._stamp()
-            )
-            if damaged.name == self._home.session_db.name:
-                self.warn(f"{damaged.why}; it was set aside as {aside.name}")
-                self.tell(connection.Begin(paired=True))
-                self.tell(
-                    connection.Broken(
-                        f"the session was damaged and set aside as {aside.name}; restore that file from a backup,"
-                        " or pair again"
-                    )
-                )
-                await self.kept.look()
-                return
-            self.inbound.close()
-            saved = await asyncio.to_thread(self._salvage, aside, known)
-            whole = "" if saved.complete else "; others could not be read"
-            self.warn(
-                f"{damaged.why}; it was set aside as {aside.name}, {saved.rows} rows that were not"
-                f" recorded yet were saved{whole}"
-            )
+            aside = await (self._set_session_aside() if is_session else self._set_spool_aside())
         except WadError as error:
             self.warn(f"cannot set {damaged.name} aside: {error}")
+            self.tell(connection.Ended(damaged.why))
+            return
         await self.kept.look()
+        self.warn(f"{damaged.why}; it was set aside as {aside.name}", copy=aside.name)
+        if is_session:
+            self.tell(connection.Begin(paired=True))
+            self.tell(
+                connection.Broken(
+                    f"the session was damaged and set aside as {aside.name}; restore that file from a backup,"
+                    " or pair again"
+                )
+            )
+            return
+        self.inbound.close()
+        await self._carry_over()
         self.inbound.wake()
         self.tell(connection.Ended(damaged.why))
 
+    async def _set_session_aside(self) -> Path:
+        return await asyncio.to_thread(self._home.set_aside, self._home.session_db, self._stamp())
+
+    async def _set_spool_aside(self) -> Path:
+        known = await self._around.store.cursor(self.id)
+        due = rescue.Due() if known is None else rescue.Due(known.generation, known.seq)
+        return await asyncio.to_thread(rescue.set_aside, self._home, self._stamp(), due)
+
+    async def _carry_over(self) -> None:
+        """Bring what copies of damaged spools still hold into the spool; what fails is tried again later."""
+        self._carry_over_at = None
+        try:
+            for copy in await asyncio.to_thread(rescue.pending, self._home):
+                saved = await asyncio.to_thread(rescue.carry_over, self._home, copy)
+                whole = "" if saved.complete else "; others could not be read"
+                text = (
+                    f"of {copy.name} {saved.rows} rows that were not recorded yet were saved{whole}"
+                )
+                await self.kept.look()
+                self.warn(text, copy=copy.name)
+                self.inbound.wake()
+            self._unsaved = ""
+        except WadError as error:
+            if str(error) != self._unsaved:
+                fields = {"account": self.id}
+                log.error("a damaged spool is not saved yet: %s", error, extra=fields)  # noqa: TRY400
+            self._unsaved = str(error)
+            self._carry_over_at = self.clock.monotonic() + _CARRY_OVER_AGAIN
+
     def _stamp(self) -> str:
         return stamp(self.clock)
-
-    def _salvage(self, aside: Path, known: Cursor | None) -> Salvaged:
-        def recorded(generation: str) -> int:
-            return known.seq if known is not None and known.generation == generation else 0
-
-        with closing(Spool.open(self._home.spool_db)) as fresh:
-            saved = salvage(aside, fresh, recorded)
-        if saved.complete:
-            mark_saved(aside)
-        return saved
 
     # --- publishing -----------------------------------------------------------------------------------
 

@@ -11,16 +11,17 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from wad.card import Found
 from wad.clock import stamp
 from wad.core.connection import State
-from wad.core.errors import Conflict, TimedOut, UnknownAccount, WadError
+from wad.core.errors import Conflict, NotFound, TimedOut, UnknownAccount, WadError
 from wad.core.jid import account_id, phone_digits
 from wad.core.names import check_name
 from wad.core.place import Place, told
 from wad.core.reference import Names, clash, way
 from wad.engine import Engine
 from wad.flow.account import Account, Surroundings
-from wad.home import AccountCard, Home, Homes
+from wad.home import AccountCard, Home, Homes, Removed
 from wad.loops import Loop
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class Accounts:
             await self._join_reign(account)
         return account
 
-    def _make(self, home: Home, card: AccountCard) -> Account:
+    def _make(self, home: Home, card: Found) -> Account:
         account = Account(home, card, self._around, self._news)
         account.whose = lambda phone: self._whose(phone, but=account.id)
         self._accounts[account.id] = account
@@ -396,12 +397,16 @@ class Accounts:
                     await self._disown(account)
             self._gone.pop(ident, None)
 
-    async def restore(self, ident: str) -> Account:
-        """Bring the latest removed account of this id back.  Raises NotFound, Conflict, StateUnwritable."""
+    async def restore(self, ref: str) -> Account:
+        """Bring back the removed account of this id, name or whole number, as it was removed last.
+
+        Raises NotFound, Conflict (it means several, or one of that name is here), StateUnwritable.
+        """
         async with self.changing:
-            removed = await asyncio.to_thread(self._homes.latest_removed, ident)
-            self.check_names(removed.card)
-            account = await self._take(await asyncio.to_thread(self._homes.restore, ident))
+            removed = await asyncio.to_thread(self._homes.removed)
+            found = _latest(ref, removed)
+            self.check_names(found.card)
+            account = await self._take(await asyncio.to_thread(self._homes.restore, found))
         self._around.bus.publish("account", "restored", account=account.id)
         return account
 
@@ -422,6 +427,18 @@ def choose(ref: str, among: Iterable[T], names: Callable[[T], Names]) -> T | Non
         means = " and ".join(f"the {how} of {names(one).id}" for one, how in found[:_NAMED])
         raise Conflict(f"{ref!r} is {means}", hint="give what only one of them is called by")
     return found[0][0] if found else None
+
+
+def _latest(ref: str, removed: Iterable[Removed]) -> Removed:
+    """The removed account that a reference means.  Raises NotFound, Conflict where it means several."""
+    latest = {one.id: one for one in removed}  # they come in the order of their removal
+    found = latest.get(ref) or choose(ref, latest.values(), lambda one: names_of(one.card))
+    if found is None:
+        known = sorted(latest)
+        more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+        named = ", ".join(known[:_NAMED]) + more or "none"
+        raise NotFound(f"no account {ref!r} was removed", hint=f"removed accounts: {named}")
+    return found
 
 
 def _is_elsewhere(place: Place) -> Conflict:

@@ -37,6 +37,7 @@ _TURN: Final = 30.0  # seconds after which it looks even if nobody woke it
 _PRUNE_EVERY: Final = 3600.0
 _PRUNED: Final = 2000  # rows deleted in one transaction, so that the worker never waits long
 _DAY_MS: Final = 86_400_000
+_NOTHING: Final = Recorded((), 0)
 
 
 @cache
@@ -103,6 +104,8 @@ class Inbound:
         self._pruned_at = clock.monotonic()
         self._loop: Loop | None = None
         self._noted = (0, "")
+        self._begun: tuple[tuple[int, int] | None, Recorded] = (None, _NOTHING)
+        """Which row was recorded in parts, and what nobody was told yet of what was recorded."""
         self.backlog = 0
         self.oldest_ms: int | None = None
         self.recorded = 0
@@ -225,7 +228,8 @@ class Inbound:
             if not found[0].items:
                 raise  # it asks for nothing: the fault is the store's own
             log.exception("a row cannot be recorded whole", extra={"account": self._account})
-            done = await self._put_items(found[0])
+            await self._put_items(found[0])
+            done = _NOTHING
             await self._set_aside(spool, found)
             await self._store.record(self._account, (), cursor)
         if (
@@ -236,27 +240,37 @@ class Inbound:
             await self.recount()
         self._count(found, done)
 
-    async def _put_items(self, one: Planned) -> Recorded:
-        """Record those items of a row that the store takes; the others are refused."""
+    async def _put_items(self, one: Planned) -> None:
+        """Record those items of a row that the store takes; the others are refused.  `_count` tells what was recorded.
+
+        Also where the store fails half-way: when the row is tried again these messages are known, and whoever waits for
+        new ones would not hear of them.
+        """
         waiting, one.items = [one.items], []
-        done = Recorded((), 0)
-        while waiting:
-            items = waiting.pop()
-            changes = [change for item in items for change in item]
-            try:
-                more = await self._store.record(self._account, changes)
-            except ITEM_FAULTS as error:
-                if len(items) == 1:
-                    one.refused.append(reason_of(error))
-                else:
-                    middle = len(items) // 2
-                    waiting += [items[middle:], items[:middle]]
-                continue
-            one.items += items
-            done = Recorded(
-                done.new + more.new, done.known + more.known, done.changed + more.changed, done.lost + more.lost
-            )  # fmt: skip
-        return done
+        done = _NOTHING
+        try:
+            while waiting:
+                items = waiting.pop()
+                changes = [change for item in items for change in item]
+                try:
+                    more = await self._store.record(self._account, changes)
+                except ITEM_FAULTS as error:
+                    if len(items) == 1:
+                        one.refused.append(reason_of(error))
+                    else:
+                        middle = len(items) // 2
+                        waiting += [items[middle:], items[:middle]]
+                    continue
+                one.items += items
+                done = _sum(done, more)
+        finally:
+            row, told = self._begun
+            same = row == self._place(one)
+            self._begun = self._place(one), _again(told, done) if same else done
+
+    def _place(self, one: Planned) -> tuple[int, int]:
+        """Which row of which file it is."""
+        return self._closed, one.row.seq
 
     async def _set_aside(self, spool: Spool, found: list[Planned]) -> None:
         """Write down which rows are not recorded whole, before the cursor moves past them."""
@@ -278,6 +292,10 @@ class Inbound:
             self.untranslated, self.set_aside = await _files().run(self._spool.counts)
 
     def _count(self, found: list[Planned], done: Recorded) -> None:
+        """These rows were recorded, and this is what the store made of them: tell whoever waits for it."""
+        row, told = self._begun
+        if row in [self._place(one) for one in found]:
+            self._begun, done = (None, _NOTHING), _again(told, done)
         self.recorded += len(done.new)
         self.duplicates += done.known
         self.skipped += sum(one.skipped for one in found)
@@ -316,13 +334,14 @@ class Inbound:
         spool = await self._opened()
         again = msgspec.structs.replace(row, event=event)
         (found,) = await _files().run(self._plan, [again])
-        done = await self._put_items(found)
-        self._count([found], done)
+        await self._put_items(found)
+        before = self.recorded
+        self._count([found], _NOTHING)
         if reason := found.reason:
             raise BadInput(reason)
         await _files().run(spool.recorded, row.seq, event)
         await self.recount()
-        return len(done.new)
+        return self.recorded - before
 
     async def drop(self, seq: int) -> bool:
         """Delete a kept row for good; whether it was there."""
@@ -374,6 +393,18 @@ class Inbound:
         while await _files().run(self._spool.prune, self._cursor.seq, before, _PRUNED) == _PRUNED:
             if self._loop is not None:
                 self._loop.turn()
+
+
+def _again(before: Recorded, done: Recorded) -> Recorded:
+    """All that was recorded of a row that was tried again; what was new before is known now."""
+    known = max(0, done.known - len(before.new))
+    return _sum(before, msgspec.structs.replace(done, known=known))
+
+
+def _sum(one: Recorded, more: Recorded) -> Recorded:
+    return Recorded(
+        one.new + more.new, one.known + more.known, one.changed + more.changed, one.lost + more.lost
+    )
 
 
 def _changes(found: list[Planned]) -> list[Change]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from wad.flow.inbound import Inbound
     from wad.home import Home
 
+log = logging.getLogger(__name__)
+
 _LISTED: Final = 1000
 """Rows that are listed, the newest; the count knows of all."""
 _NAMED: Final = 3  # copies
@@ -33,10 +36,26 @@ class Kept:
         self._engine = engine
         self._inbound = inbound
         self.copies: list[Copy] = []
+        """Of damaged files, as they were listed last."""
+        self._unlisted = ""
 
     async def look(self) -> None:
         """See which copies lie there now: an operator may have moved some away."""
-        self.copies = await asyncio.to_thread(copies.copies, self._home.path)
+        try:
+            self.copies = await asyncio.to_thread(copies.copies, self._home.path)
+            self._unlisted = ""
+        except OSError as error:
+            if not self._unlisted:
+                log.warning(
+                    "cannot list the copies of damaged files: %s",
+                    error,
+                    extra={"account": self._home.id},
+                )
+            self._unlisted = error.strerror or str(error)
+
+    def has_copy(self, name: str) -> bool:
+        """Whether a copy of this name lay there when they were listed last."""
+        return any(copy.path.name == name for copy in self.copies)
 
     @property
     def count(self) -> int:
@@ -57,6 +76,9 @@ class Kept:
                 f"copies of files were set aside: {names}{f' and {more} more' if more > 0 else ''}"
             )
             found.append(self._problem("set_aside", text, len(self.copies)))
+        if self._unlisted:
+            text = f"it is not known which copies of damaged files lie here: {self._unlisted}"
+            found.append(Problem(code="copies_unknown", account=self._home.id, text=text))
         return found
 
     def _problem(self, code: str, text: str, number: int) -> Problem:

@@ -184,7 +184,8 @@ class Sender:
         return account.worker
 
     async def _begin_what_can_be(self) -> None:
-        while (worker := self._ready()) is not None:
+        # Whatever may have been left in `sending` is judged first: what follows it in its chat must not overtake it.
+        while (worker := self._ready()) is not None and not self._look:
             if any(entry.deaths for entry in self._engaged.values()):
                 return  # a suspect is sent alone
             busy, before = {*self._in_flight, *self._passed, *self._refusals.waiting}, self._changes
@@ -259,15 +260,19 @@ class Sender:
             code = error.code if isinstance(error, WadError) else "cannot_be_sent"
             await self._refuse(entry, Refused(code, shown(error)))
             return None
-        claim = Claimed(Claim(self._tools.holder, self._epoch), self._tools.draw(SECRET_BYTES))
+        by = Claim(self._tools.holder, self._epoch, self._account.session)
+        claim = Claimed(by, self._tools.draw(SECRET_BYTES))
         try:
             return await self._tools.settle(entry.id, claim)
         except _ALL as error:
             self._failed = error
+            self._look = True  # the claim may have been written: only its answer is lost
         except (Conflict, NotFound) as error:  # somebody has settled it meanwhile
             log.info("%s", error, extra={"account": entry.account})
             self._pause_chat(entry)
+            self._look = True
         except Exception as error:
+            self._look = True
             log.warning(
                 "cannot claim %s: %s", entry.id, shown(error), extra={"account": entry.account}
             )
@@ -346,7 +351,8 @@ class Sender:
         except BaseException:
             self._look = True
             raise
-        self._look = self._look or len(stranded) == _AT_ONCE
+        if len(stranded) == _AT_ONCE:
+            self.look()
 
     async def _judge(self, entry: Entry) -> None:
         """By what we remember of it, else by the crash rule: its traces in the session's database."""
@@ -360,12 +366,15 @@ class Sender:
     async def _crash_rule(self, entry: Entry) -> Outcome:
         why = "the process that was sending it ended"
         try:
+            session = entry.claim.session if entry.claim is not None else ""
             found = await asyncio.to_thread(
-                self._tools.engine.sent_as, self._account.home, entry.secret
+                self._tools.engine.sent_as, self._account.home, entry.secret, session
             )
         except Unavailable:
             raise
-        except WadError as error:  # a session that is damaged or gone tells nothing, now or later
+        except (
+            WadError
+        ) as error:  # a session that is damaged, gone or another one tells nothing, now or later
             return Unknown("", f"{why}; {error}")
         ours = entry.claim is not None and entry.claim.holder == self._tools.holder
         # Of what another machine sent, this machine's session need not know.

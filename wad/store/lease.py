@@ -20,6 +20,7 @@ from wad.core.decoding import decoding
 from wad.core.errors import Conflict, InvalidData, StateUnwritable
 from wad.core.lease import Record, Seen, Tenure, begun, ended
 from wad.core.problem import Problem
+from wad.core.untrusted import LAST_MS
 from wad.files import damaged_copies, read_file, set_aside, swap_file, write_file
 from wad.store.behind import WriteBehind
 from wad.threads import Threads
@@ -30,7 +31,6 @@ _KEPT: Final = 200  # holders that the history of one machine remembers
 _LARGEST: Final = 64 << 10  # bytes of the record
 _LARGEST_HISTORY: Final = 4 << 20
 _LAST_EPOCH: Final = 2**53
-_LATEST: Final = 253_402_300_799_999  # ms since 1970: the end of the year 9999
 _LONGEST: Final = 366 * 86_400.0  # seconds of a ttl
 _SLOW: Final = 15.0  # seconds of a write that are worth a word
 
@@ -82,6 +82,7 @@ class FileLease:
         self._history = path.with_name(f"{path.stem}-history.jsonl")
         self._nonce = nonce
         self._clock = clock or SystemClock()
+        self._copies: list[Path] = []
         self._copies = self._find_copies()
         self._ours: str | None = (
             None  # the version that this process wrote, while it holds the lease
@@ -205,7 +206,11 @@ class FileLease:
         log.error("%s; it was set aside as %s", why, aside.name)
 
     def _find_copies(self) -> list[Path]:
-        return [*damaged_copies(self._path), *damaged_copies(self._history)]
+        try:
+            return [*damaged_copies(self._path), *damaged_copies(self._history)]
+        except OSError as error:  # no handle is left, say: no reason to lose the lease
+            log.warning("cannot list what was set aside of the lease: %s", error)
+            return self._copies
 
     async def changed(self, timeout: float) -> None:
         """Nobody else writes here: wait."""
@@ -230,7 +235,7 @@ def _check_numbers(epoch: int, *times: int) -> None:
     if not 0 <= epoch <= _LAST_EPOCH:
         raise InvalidData(f"the epoch {epoch} is out of range")
     for time in times:
-        if not 0 <= time <= _LATEST:
+        if not 0 <= time <= LAST_MS:
             raise InvalidData(f"the time {time} is out of range")
 
 

@@ -46,7 +46,7 @@ class Removed(msgspec.Struct, frozen=True):
 class Restore(Params, frozen=True):
     """Bring a removed account back."""
 
-    account: Annotated[str, Meta(description="the id of the removed account")]
+    account: Annotated[str, Meta(description="the id, name or number of the removed account")]
 
 
 @operation("accounts.list", access=Access.READ, command="account list")
