@@ -97,3 +97,20 @@ async def test_a_loop_that_fails_for_ever_is_told_and_holds_up_no_stop(
         assert await daemon.end(signal.SIGINT) == 0
         if loop != "leader":
             assert json.loads((daemon.state / "lease.json").read_text())["holder"] == ""
+
+
+async def test_a_state_directory_that_is_moved_away_is_said_in_a_sentence(tmp_path: Path) -> None:
+    """It is nobody's fault but the mover's: no traceback, no internal error; put back, all is well."""
+    async with a_daemon(tmp_path, engine="simulator") as daemon:
+        away = tmp_path / "elsewhere"
+        daemon.state.rename(away)
+        async with asyncio.timeout(PATIENT):
+            while "cannot see how much room is left" not in daemon.log.read_text():
+                await asyncio.sleep(0.05)
+        away.rename(daemon.state)
+        async with asyncio.timeout(PATIENT):
+            while "space works again" not in daemon.log.read_text():
+                await asyncio.sleep(0.05)
+        status = await daemon.call("status")
+        assert {each["name"]: each["faults"] for each in status["loops"]}.get("space", 0) == 0
+        assert "Traceback" not in daemon.log.read_text()
