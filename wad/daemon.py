@@ -277,7 +277,8 @@ class Daemon:
                 log.error("%s", error)  # noqa: TRY400, the sentence says it all
             self.sessions_writable = False
         for account in self.accounts.all():
-            await account.kept.look()
+            if account.kept.is_worth_a_look:  # an operator may have moved copies away
+                await account.kept.look()
 
 
 def _room_mb(directory: Path) -> float:

@@ -53,6 +53,11 @@ class Kept:
                 )
             self._unlisted = error.strerror or str(error)
 
+    @property
+    def is_worth_a_look(self) -> bool:
+        """Whether copies lay there when they were listed last, or could not be listed."""
+        return bool(self.copies or self._unlisted)
+
     def has_copy(self, name: str) -> bool:
         """Whether a copy of this name lay there when they were listed last."""
         return any(copy.path.name == name for copy in self.copies)
