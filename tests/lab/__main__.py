@@ -67,6 +67,7 @@ TRIALS: tuple[Trial, ...] = (
     installing.reboot,
     confining.worker_taken_over,
     confining.worker_writes_what_does_not_end,
+    confining.name_servers_replaced,
     failing.watchdog,
     failing.killed,
     failing.worker_killed,

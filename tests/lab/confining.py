@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import time
 from typing import Any
 
@@ -55,7 +56,7 @@ async def _taken_over(world: World, targets: Targets, abi: int) -> list[dict[str
     for name, text in found.items():
         (directory / name).write_text(text)
     await world.container.run(f"chmod -R a+rX {TRUST} && rm -f {targets.home}/{site.TRIED}")
-    await world.container.run("wadctl account restart shop")
+    await world.container.run("wadctl account stop shop && wadctl account start shop")
     await world.container.until(f"test -s {targets.home}/{site.TRIED}", "the worker's attempts")
     await world.connected()
     tried: list[dict[str, str]] = json.loads(
@@ -118,3 +119,23 @@ async def worker_writes_what_does_not_end(world: World) -> None:
     assert await world.pid() == pid, "the daemon was restarted"
     assert await world.container.property("wad", "NRestarts") == "0"
     assert (await world.wad.account("shop"))["state"] != "connected"
+
+
+@trial()
+async def name_servers_replaced(world: World) -> None:
+    """A new list of name servers is renamed into place: the worker is started anew, and can read it."""
+    before = (await world.wad.account("shop"))["worker"]["pid"]
+    kept = await world.container.try_run("cat /etc/resolv.conf")
+    await world.container.run(
+        "echo 'nameserver 192.0.2.53' > /etc/resolv.conf.new && mv /etc/resolv.conf.new /etc/resolv.conf"
+    )
+    await world.wad.wait_account(
+        "shop",
+        lambda shown: shown["state"] == "connected" and shown["worker"]["pid"] != before,
+        "a fresh worker",
+    )
+    await world.peer.send_text(world.shop, "sent to the fresh one")
+    await world.nothing_lost()
+    undo = "rm /etc/resolv.conf" if kept.returncode else "cat > /etc/resolv.conf"
+    await world.container.run(f"printf %s {shlex.quote(kept.stdout)} | {undo}")
+    await world.connected()
