@@ -287,6 +287,36 @@ def test_a_renewal_that_came_while_it_loaded_counts(monkeypatch: pytest.MonkeyPa
         sock.close()
 
 
+class Ticking(Slow):
+    """A clock that goes on with each look."""
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        self.now += 0.2
+        return self.now
+
+
+def test_a_renewal_that_nobody_has_read_yet_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the thread that looks at the clock may run before the one that reads; what is asked waits."""
+
+    def end(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("wad.engine.link.os._exit", end)
+    clock = Ticking()
+    ours, theirs = socket.socketpair()
+    permission = Permission(1000.1, clock)
+    ear = Ear(theirs, permission)
+    ours.sendall(wire.encode(wire.Notice("until", [1002.0])))
+    ours.sendall(wire.encode(wire.Request(1, "probe", [])))
+    with pytest.raises(SystemExit):
+        permission._watch(ear.catch_up)
+    assert 1002.0 <= clock.now < 1003.0
+    assert next(ear.requests()).method == "probe"
+    for sock in (ours, theirs):
+        sock.close()
+
+
 def test_a_right_that_ran_out_while_it_loaded_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends before it has acted, however late it is."""
     ended: list[int] = []

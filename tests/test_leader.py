@@ -253,6 +253,28 @@ async def test_a_lost_answer_to_an_acquire_is_made_good_at_once() -> None:
         assert reigns.epochs == [2]
 
 
+async def test_an_acquire_that_is_answered_late_begins_a_reign(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The right that it brought is over; it is renewed before anything begins, in the same epoch."""
+    shared, reigns, clock = Shared(), Reigns(), SystemClock()
+    write = shared.write
+
+    async def late(record: Record, expected: str | None) -> str:
+        version = await write(record, expected)
+        if expected is None:
+            begun = clock.monotonic()
+            await until(lambda: clock.monotonic() - begun > TERMS.ttl, "the end of the right")
+        return version
+
+    monkeypatch.setattr(shared, "write", late)
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        assert leader.valid_for() is not None
+        assert reigns.epochs == [1]
+
+
 async def test_a_reign_that_cannot_begin_leaves_it_passive_and_tries_again() -> None:
     """The store is away just then: no crash, the reason is told, the record is free for others meanwhile."""
     shared, reigns, away = Shared(), Reigns(), asyncio.Event()

@@ -309,3 +309,24 @@ async def test_a_probe_that_fails_unexpectedly_is_made_again(
         assert "did not answer" in await worker.ended
         await writer.wait_closed()
     assert (loops.counts["probe", tmp_path.name].faults, tries) == (1, 2)
+
+
+@pytest.mark.parametrize(("starved", "expected"), [(0.0, 1), (1.0, 6)])
+async def test_a_worker_that_waits_for_a_processor_is_given_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starved: float, expected: int
+) -> None:
+    """On an overloaded machine a fresh one would be no faster; but one that never answers goes in the end."""
+    tries, waited = 0, 0.0
+
+    async def call(self: NeonizeWorker, method: str, *_: object, timeout: float) -> None:
+        nonlocal tries, waited
+        tries += 1
+        waited += starved * timeout
+        raise TimedOut("no answer")
+
+    monkeypatch.setattr(NeonizeWorker, "_call", call)
+    monkeypatch.setattr("wad.engine.neonize.starved_of", lambda pid: waited)
+    async with a_worker(tmp_path) as worker:
+        with pytest.raises(TimedOut):
+            await worker._call_patiently("probe", 20.0)
+        assert tries == expected

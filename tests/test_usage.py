@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wad.usage import Meter, Usage
+from wad.usage import Meter, Usage, starved_of
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
@@ -40,3 +40,13 @@ def test_this_process() -> None:
     meter.close()
     assert usage is not None
     assert usage.memory > 1 << 20
+
+
+def test_how_long_a_process_waited_for_a_processor(proc: Path) -> None:
+    """All its threads together; one that ends meanwhile is left out, and a process that is gone waits for nothing."""
+    for thread, text in (("7", "5 1500000000 9\n"), ("8", "5 500000000 9\n"), ("9", "")):
+        (proc / "7" / "task" / thread).mkdir(parents=True)
+        (proc / "7" / "task" / thread / "schedstat").write_text(text)
+    assert starved_of(7, proc) == 2.0
+    assert starved_of(8, proc) == 0.0
+    assert starved_of(os.getpid()) >= 0.0

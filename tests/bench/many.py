@@ -102,7 +102,8 @@ class World:
 
     async def restarts(self) -> int:
         """How many workers took the place of another since the daemon began."""
-        return sum(one["worker"]["restarts"] for one in await self.daemon.call("accounts.list"))
+        accounts = await self.daemon.call("accounts.list")
+        return sum(one["worker"]["restarts"] for one in accounts if one["worker"])
 
 
 @asynccontextmanager

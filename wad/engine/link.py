@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -75,20 +76,29 @@ class Permission:
         self._clock = clock
         self._until = until
 
-    def watch(self) -> None:
-        """End the process when the right has run out, from now on, and at once if it has."""
+    def watch(self, catch_up: Callable[[], None] = lambda: None) -> None:
+        """End the process when the right has run out, from now on, and at once if it has.
+
+        `catch_up` takes in what the daemon has said: on a machine that is busy for longer than the right lasts, a
+        renewal may lie unread when this thread has its turn.
+        """
         if self._until <= self._clock.monotonic():
             self._end()
-        threading.Thread(target=self._watch, name="permission", daemon=True).start()
+        threading.Thread(
+            target=self._watch, args=(catch_up,), name="permission", daemon=True
+        ).start()
 
     def extend(self, until: float) -> None:
         """The lease was renewed; never shortens."""
         self._until = max(self._until, until)
 
-    def _watch(self) -> None:
-        while (left := self._until - self._clock.monotonic()) > 0:
-            time.sleep(min(left, 1.0))
-        self._end()
+    def _watch(self, catch_up: Callable[[], None]) -> None:
+        while True:
+            while (left := self._until - self._clock.monotonic()) > 0:
+                time.sleep(min(left, 1.0))
+            catch_up()
+            if self._until <= self._clock.monotonic():
+                self._end()
 
     @staticmethod
     def _end() -> None:

@@ -54,7 +54,7 @@ from wad.engine.retranslation import retranslated
 from wad.home import Home
 from wad.loops import Loop, Loops
 from wad.threads import Threads, cores
-from wad.usage import Usage
+from wad.usage import Usage, starved_of
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,9 @@ _ERRORS: Final = frozenset(
     {EngineFailure, NotFound, Damaged, Unavailable, StateUnwritable, NotSupported}
 )
 """Those of a worker; any other of its own is an EngineFailure."""
+_TRIES: Final = (
+    6  # probes without an answer after which a worker is replaced, however busy the machine
+)
 _AT_ONCE: Final = 50  # frames that are handled before others have their turn
 _FAREWELL: Final = 5.0  # seconds in which what an ended worker said last is read; in which one that hung up may end
 
@@ -551,7 +554,7 @@ class NeonizeWorker:
         while True:
             await asyncio.sleep(self._options.probe_every)
             try:
-                await self._call("probe", timeout=self._options.probe_timeout)
+                await self._call_patiently("probe", self._options.probe_timeout)
             except TimedOut:
                 self._last_words = (
                     f"the library did not answer for {self._options.probe_timeout:g} s"
@@ -562,6 +565,26 @@ class NeonizeWorker:
                 await loop.failed(error, pause=0)
             else:
                 loop.progress()
+
+    async def _call_patiently(self, method: str, timeout: float) -> None:
+        """Raises TimedOut where it does not answer, and it is not the machine that lets it wait for a processor.
+
+        To start another one would take the machine more than to wait: then all would start again, for ever.
+        """
+        for tries in range(1, _TRIES + 1):
+            starved = starved_of(self._process.pid)
+            try:
+                await self._call(method, timeout=timeout)
+            except TimedOut:
+                waited = starved_of(self._process.pid) - starved
+                if waited < timeout / 2 or tries == _TRIES:
+                    raise
+                log.info(
+                    "no answer for %g s, in which it waited %.0f s for a processor", timeout, waited,
+                    extra={"account": self._home.id},
+                )  # fmt: skip
+            else:
+                return
 
     # --- what it is asked -----------------------------------------------------------------------
 

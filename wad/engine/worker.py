@@ -22,6 +22,7 @@ import argparse
 import ctypes
 import logging
 import os
+import select
 import signal
 import socket
 import threading
@@ -67,6 +68,7 @@ _QUIET: Final = (
     0.3  # seconds without an event after which a disconnected library has handed out all it had
 )
 _REST: Final = 5.0  # seconds
+_MOMENT: Final = 0.2  # seconds that a thread which reads may take
 _SETTLE: Final = 5.0  # seconds that what has arrived may take to be stored before a worker ends
 
 
@@ -343,23 +345,39 @@ class Ear:
         self._socket = sock
         self._permission = permission
         self._decoder = wire.Decoder(wire.REPLY)
+        self._reading = threading.Lock()
         self._asked: list[wire.Request] = []
+        self._is_over = False
 
     def catch_up(self) -> None:
-        """Take in what was said while this process was busy, and do not wait for more."""
-        with suppress(BlockingIOError):
-            while self._take(self._socket.recv(1 << 16, socket.MSG_DONTWAIT)):
-                pass
+        """Take in what was said while this process was busy, and do not wait for more.  From any thread."""
+        if self._reading.acquire(timeout=_MOMENT):
+            try:
+                self._read()
+            finally:
+                self._reading.release()
 
     def requests(self) -> Iterator[wire.Request]:
         """What the daemon asks, until it goes away."""
+        said = select.poll()
+        said.register(self._socket, select.POLLIN)
         while True:
-            yield from self._asked
-            self._asked.clear()
-            if not self._take(self._socket.recv(1 << 16)):
+            with self._reading:
+                self._read()
+                asked, self._asked = self._asked, []
+            yield from asked
+            if self._is_over:
                 return
+            said.poll()
 
-    def _take(self, data: bytes) -> bool:
+    def _read(self) -> None:
+        """All that lies there."""
+        with suppress(BlockingIOError):
+            while data := self._socket.recv(1 << 16, socket.MSG_DONTWAIT):
+                self._take(data)
+            self._is_over = True
+
+    def _take(self, data: bytes) -> None:
         for frame in self._decoder.feed(data):
             match frame:
                 case wire.Request():
@@ -368,7 +386,6 @@ class Ear:
                     self._permission.extend(until)
                 case _:
                     log.warning("the daemon sent %s", type(frame).__name__)
-        return bool(data)
 
 
 def serve(worker: Worker, link: Link, ear: Ear, faults: Faults) -> None:
@@ -464,7 +481,7 @@ def _work(
     signal.signal(signal.SIGTERM, lambda *_: worker.leave())
     ear = Ear(sock, permission)
     ear.catch_up()  # the lease may have been renewed while this process was loading
-    permission.watch()
+    permission.watch(ear.catch_up)
     worker.start()
     serve(worker, link, ear, faults)
     os.close(lock)

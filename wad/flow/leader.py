@@ -233,6 +233,11 @@ class Leader:
         )
         held = await self._write(wanted, seen.version if seen is not None else None)
         self._forced = ""
+        if not lease.may_act(held, self._clock.monotonic()):
+            # The answer took longer than the right lasts.  Nothing acts yet, and the record is ours unless this is
+            # refused; a reign that began now would end at once, and so on while the keeper is slow.
+            again = lease.renewed(held.record, self._clock.wall_ms())
+            held = await self._write(again, held.version)
         return held
 
     async def _either(self, waiting: Coroutine[None, None, None]) -> None:
