@@ -49,7 +49,7 @@ from wad.engine.port import (
     Report,
     Spooled,
 )
-from wad.engine.process import Child, Process, cannot_start, spawn
+from wad.engine.process import Child, Process, cannot_start, give_way, spawn
 from wad.engine.retranslation import retranslated
 from wad.home import Home
 from wad.loops import Loop, Loops
@@ -76,8 +76,6 @@ _DAYS_14: Final = 14 * 86_400_000  # ms; WhatsApp's server sends nothing again t
 _HANDLES: Final = (
     7  # two of the socket, the pipe, the process, what it uses, and the other end for a moment
 )
-_NICE: Final = 19
-"""As nice as can be: of 300 workers that dial at once, five steps left the daemon two hundredths of a core (seen)."""
 _ENDS: Final = frozenset({0, 3, 4, 5, 6})
 """Codes with which a worker ends by itself: told to, for a reason that it says, unpermitted, alone, a damaged file."""
 _UPLOAD_TIMEOUT: Final = 600.0  # 64 MiB at a megabit a second
@@ -204,7 +202,7 @@ class NeonizeEngine:
             groups.take(account, pid)
         if groups is None or not groups.weighs:
             try:
-                os.setpriority(os.PRIO_PROCESS, pid, _NICE)
+                give_way(pid)
             except OSError as error:  # the unit's filter of system calls, or it is gone already
                 log.debug("a worker is not niced: %s", error, extra={"account": account})
 
