@@ -23,7 +23,7 @@ from wad.core.errors import EngineFailure, WadError
 from wad.engine.link import Permission
 from wad.engine.neonize import NeonizeEngine
 from wad.engine.port import EngineOptions, Report
-from wad.engine.process import Process, spawn
+from wad.engine.process import Process, session_nice, spawn
 from wad.engine.worker import Ear
 from wad.groups import Groups
 from wad.home import Home
@@ -183,8 +183,9 @@ def test_what_cannot_be_placed_is_not_left_running() -> None:
 
 
 async def test_a_worker_gives_way_to_the_daemon(home: Home) -> None:
-    """As nice as can be; in its control group by weight, where the kernel weighs."""
-    engine = NeonizeEngine(EngineOptions(media=home.path.parent / "media"))
+    """As nice as can be, and its session as nice as hundreds have to be; in a control group by weight."""
+    media = home.path.parent / "media"
+    engine = NeonizeEngine(EngineOptions(media=media, accounts=lambda: 300))
     worker = await engine.launch(home, lambda report: None, 60.0)
     assert worker.pid is not None
     assert os.getpriority(os.PRIO_PROCESS, worker.pid) == 19
@@ -192,6 +193,17 @@ async def test_a_worker_gives_way_to_the_daemon(home: Home) -> None:
     weight = Path(f"/proc/{worker.pid}/autogroup")  # of whole sessions, where the kernel has it
     assert not weight.exists() or weight.read_text().endswith("nice 19\n")
     await worker.stop(0)
+
+
+def test_workers_together_leave_the_daemon_its_share() -> None:
+    """However many there are; and a few are as fast as anything else on the machine."""
+    nice = [session_nice(together) for together in range(1000)]
+    assert nice[:5] == [0] * 5
+    assert nice == sorted(nice)
+    assert max(nice) == 19
+    for together in range(1, 280):
+        weight = together * 1.25 ** -session_nice(together)
+        assert min(together, 3.2) <= weight <= 4.1
 
 
 async def test_a_worker_in_a_group_that_weighs_is_not_niced(home: Home, tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ class Daemon:
                 probe_timeout=config.engine.probe_timeout,
                 groups=groups if isinstance(groups, Groups) else None,
                 loops=loops,
+                accounts=lambda: len(self.accounts.all()),
             ),
         )
         around = Surroundings(

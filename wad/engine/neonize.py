@@ -202,7 +202,7 @@ class NeonizeEngine:
             groups.take(account, pid)
         if groups is None or not groups.weighs:
             try:
-                give_way(pid)
+                give_way(pid, self._options.accounts())
             except OSError as error:  # the unit's filter of system calls, or it is gone already
                 log.debug("a worker is not niced: %s", error, extra={"account": account})
 

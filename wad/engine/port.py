@@ -117,7 +117,7 @@ class EngineOptions:
     """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices.
 
     `media` is the directory of files to send (`wad.media`).  `groups`: where worker processes get their control groups;
-    None for nowhere.  `loops` keeps what runs beside each worker.
+    None for nowhere.  `loops` keeps what runs beside each worker.  `accounts`: how many there are.
     """
 
     media: Path
@@ -127,6 +127,7 @@ class EngineOptions:
     probe_timeout: float = 20.0
     groups: Groups | None = None
     loops: Loops | None = None
+    accounts: Callable[[], int] = lambda: 1
 
 
 class Worker(Protocol):

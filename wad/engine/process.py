@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from wad.clock import SystemClock
@@ -23,6 +22,7 @@ from wad.usage import Meter, Usage
 
 _NICE: Final = 19
 """As nice as can be: of 300 workers that dial at once, five steps left the daemon two hundredths of a core (seen)."""
+_WEIGHT: Final = 4
 _TRIES: Final = 30
 _APART: Final = 0.1  # seconds
 _ASKED: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
@@ -81,22 +81,37 @@ def spawn(
         raise
 
 
-def give_way(pid: int) -> None:
-    """Let a process, of a session of its own, run after all others where there is not enough CPU.
+def give_way(pid: int, together: int) -> None:
+    """Let a process, of a session of its own, run after the daemon where there is not enough CPU.
 
     The kernel weighs whole sessions against each other first (autogroup), and then the processes of one by `nice`.  In
     one session with its workers the daemon would pay for what they take: it was seen to wait for a second.
-    Raises OSError.
+    `together`: how many such processes there are.  Raises OSError.
     """
     os.setpriority(os.PRIO_PROCESS, pid, _NICE)
-    with suppress(FileNotFoundError):  # this kernel weighs no sessions
+    try:
+        weight = os.open(f"/proc/{pid}/autogroup", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # this kernel weighs no sessions
+    try:
         for _ in range(_TRIES):
             try:
-                Path(f"/proc/{pid}/autogroup").write_text(str(_NICE))
+                os.write(weight, str(session_nice(together)).encode())
             except BlockingIOError:  # it takes one of these in a tenth of a second, but of root
                 time.sleep(_APART)
             else:
                 return
+    finally:
+        os.close(weight)
+
+
+def session_nice(together: int) -> int:
+    """The niceness of each of so many sessions, so that all together weigh about as much as four at 0.
+
+    The daemon, which is one at 0, then has a share of each core however many they are, and a few workers are no slower
+    than what else runs on the machine.  A step is a factor of 1.25 (sched(7)).
+    """
+    return min(_NICE, math.ceil(math.log(max(1.0, together / _WEIGHT), 1.25)))
 
 
 def cannot_start(error: OSError | RuntimeError) -> EngineFailure:
