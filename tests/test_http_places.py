@@ -105,6 +105,19 @@ def test_whoever_lets_most_wait_is_cut_off(places: Places) -> None:
     assert places.unsent == 20
 
 
+def test_a_crowd_that_left_is_told_once() -> None:
+    """A few that come and go are none."""
+    places = Places(Limits(), frozenset(), lambda: NOW)
+    guests = crowd(places, *[NEVER] * 60)
+    assert not places.crowd_left()
+    for guest in guests[15:]:
+        places.left(guest)
+    assert places.crowd_left()
+    assert not places.crowd_left()
+    places.end()
+    assert not places.crowd_left()
+
+
 def test_all_are_told_of_the_end(places: Places) -> None:
     """And whoever comes later can see it."""
     guests = crowd(places, NEVER, 50)

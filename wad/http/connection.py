@@ -68,6 +68,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._came = 0  # bytes of the body, of those that have to come by then
         self._unsent_at = 0  # bytes that were unsent when the client was given time
         self._unsent = 0  # and when we looked last
+        self._written = 0  # bytes of answers, before those that have to be written by then
         self._stopped = False  # the application does not take the body
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
@@ -125,7 +126,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self._phase is not _Phase.ANSWER:
             return False
         self._half_closed = True
-        self._read_before = self._now() + self._limits.half_closed
+        self._expect_answer()
         return True
 
     def pause_writing(self) -> None:
@@ -140,9 +141,11 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         """It has taken all of it."""
         super().resume_writing()
         self._write_before = NEVER
+        self._places.flows(self)
         if self._phase is _Phase.ANSWER:
             self.since = NEVER
-        self._places.flows(self)
+            if self.cycle.response_complete:
+                self._next_request()
 
     # --- what came ------------------------------------------------------------------------------
 
@@ -250,16 +253,25 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         return invalid("it is not clear where the request ends")
 
     def _request_complete(self) -> None:
-        self._read_before = self._now() + self._limits.half_closed if self._half_closed else NEVER
-        self._begun = NEVER
-        if self.cycle.response_complete:
+        self._read_before = self._begun = NEVER
+        if self._half_closed:
+            self._expect_answer()
+        if self.cycle.response_complete and not self.flow.write_paused:
             self._await_request()
         else:
             self._phase = _Phase.ANSWER
             self.since = NEVER
 
+    def _next_request(self) -> None:
+        """This one is answered, and the client has taken the answer."""
+        self._await_request()
+        if self._held:
+            self._advance()
+        if self._half_closed and self._phase is _Phase.HEAD:
+            self._out.close()
+
     def _await_request(self) -> None:
-        """The next one, or its rest that is here already."""
+        """The next one, or its beginning that is here already."""
         self._phase = _Phase.HEAD
         self._known = 0
         self._body = None
@@ -279,15 +291,12 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.server_state.total_requests += 1
         if self._out.is_closing():
             return
+        self._out.flush()
         self.flow.resume_reading()
         if self._phase is _Phase.BODY:
             self._read_before = self._now() + self._limits.rest
-            return
-        self._await_request()
-        if self._held:
-            self._advance()
-        if self._half_closed and self._phase is _Phase.HEAD:
-            self._out.close()
+        elif not self.flow.write_paused:
+            self._next_request()
 
     def _decide_keep_alive(self) -> None:
         """Whether the connection stays after the answer: not if much of the body would have to be read for it."""
@@ -374,6 +383,11 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if in_body and fair and now < self._begun + self._limits.request:
             self._expect_body()
             return
+        if self._half_closed and (
+            self._out.written > self._written or self.cycle.response_complete
+        ):  # an answer that is not taken has a deadline of its own
+            self._expect_answer()
+            return
         self._places.counters.timed_out += 1
         if self._phase is _Phase.HEAD and not self._held:
             self._out.close()
@@ -414,6 +428,11 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         else:
             before = self._begun + self._limits.request
             self._read_before = min(self.since + self._limits.body, before)
+
+    def _expect_answer(self) -> None:
+        """From now on the application has to answer, as the client may have gone."""
+        self._written = self._out.written
+        self._read_before = self._now() + self._limits.half_closed
 
     def _stop_reading(self, stop: bool) -> None:
         """The application does not take the body, or does again: meanwhile the client is not waited for."""

@@ -46,7 +46,7 @@ class Limits:
     """So much is read and dropped after the last answer of a connection, that the client gets to read it."""
     linger: float = 1.0
     half_closed: float = 10.0
-    """For an answer when the client has closed its side: it cannot be told from one that has gone."""
+    """For a part of an answer when the client has closed its side: it cannot be told from one that has gone."""
 
     drain: float = 0.3
     """At the end: for clients that are connected and have not asked yet."""

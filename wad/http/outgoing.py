@@ -30,6 +30,8 @@ class Outgoing:
         self._waiting: list[bytes] = []
         self._size = 0
         self.ended = False
+        self.written = 0
+        """Bytes, since the connection began."""
 
     def write(self, data: bytes) -> None:
         """Send it, with whatever else is written in this turn of the loop."""
@@ -47,6 +49,7 @@ class Outgoing:
         if self._waiting:
             data = b"".join(self._waiting)
             self._waiting.clear()
+            self.written += self._size
             self._size = 0
             if not self._transport.is_closing():
                 self._transport.write(data)

@@ -16,6 +16,7 @@ from wad.http.limits import Limits
 
 NEVER: Final = math.inf
 _READ: Final = 32 << 10  # bytes at a time from a connection
+_CROWD: Final = 50  # clients whose memory is worth to be given back
 _NEW: Final = 1.0  # seconds in which a new connection keeps its place: a burst of clients does not push itself out
 
 
@@ -76,6 +77,7 @@ class Places:
         self.empty = asyncio.Event()
         """Nobody is connected."""
         self.empty.set()
+        self._most = 0  # clients at once, since there were few
         self._taken: set[Client] = set()
         self._reserve: set[Client] = set()
         self._unsent: set[Client] = set()
@@ -110,6 +112,7 @@ class Places:
                 return False
             self._reserve.add(client)
         self.empty.clear()
+        self._most = max(self._most, len(self._taken) + len(self._reserve))
         return True
 
     def is_reserve(self, client: Client) -> bool:
@@ -142,6 +145,13 @@ class Places:
         now = self.now()
         for client in self.clients:
             client.check(now)
+
+    def crowd_left(self) -> bool:
+        """Whether there was a crowd, and most of it has gone; it is said once."""
+        if self._most < _CROWD or len(self._taken) + len(self._reserve) > self._most // 4:
+            return False
+        self._most = 0
+        return True
 
     def stop(self) -> None:
         """Requests that are running, or come now, are the last ones."""

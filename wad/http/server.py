@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import uvicorn
 from starlette.requests import ClientDisconnect
 
-from wad.http import connection
+from wad.http import connection, memory
 from wad.http.connection import Connection
 from wad.http.head import Refusal
 from wad.http.limits import Limits
@@ -38,9 +38,8 @@ PROBES: Final = frozenset(
 """Paths that are answered when all places are taken."""
 
 _ACCEPTED: Final = 0.01  # seconds in which what the kernel has accepted becomes a connection
-_KERNEL: Final = (
-    128 << 10
-)  # bytes of a connection's data in the kernel, for each direction; it takes twice that
+_KERNEL: Final = 32 << 10
+"""Bytes of a connection's data in the kernel, for each direction; it takes twice that."""
 
 
 class _Server(uvicorn.Server):
@@ -73,6 +72,8 @@ class _Server(uvicorn.Server):
         self._places.sweep()
         for held, logger in self._lines:
             held.say(logger)
+        if self._places.crowd_left():
+            memory.give_back()
         self.should_exit = self._stopping.is_set()
         return await super().on_tick(counter)
 
@@ -111,6 +112,7 @@ async def serve(
     for sock in sockets:  # what it accepts inherits this
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL)
+    memory.keep_large_blocks_apart()
     failures = logging.getLogger("uvicorn.error")
     with (
         limited(connection.log, loop.time) as refusals,
