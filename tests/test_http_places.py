@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,6 +18,10 @@ class Guest:
     since: float
     unsent: int = 0
     ended: list[str] = field(default_factory=list)
+
+    def go_on(self) -> None:
+        """Its next request may begin."""
+        self.ended.append("went on")
 
     def check(self, now: float) -> None:
         """A look at the clock."""
@@ -37,11 +42,21 @@ class Guest:
 
 NOW = 100.0
 
+Soon = list[Callable[[], object]]
+
 
 @pytest.fixture
-def places() -> Places:
+def turns() -> Soon:
+    """What is called in the next turn of the loop."""
+    return []
+
+
+@pytest.fixture
+def places(turns: Soon) -> Places:
     """Three, and two in the reserve."""
-    return Places(Limits(connections=3, reserve=2, unsent_bytes=100), frozenset(), lambda: NOW)
+    return Places(
+        Limits(connections=3, reserve=2, unsent_bytes=100), frozenset(), lambda: NOW, turns.append
+    )
 
 
 def crowd(places: Places, *since: float) -> list[Guest]:
@@ -107,7 +122,7 @@ def test_whoever_lets_most_wait_is_cut_off(places: Places) -> None:
 
 def test_a_crowd_that_left_is_told_once() -> None:
     """A few that come and go are none."""
-    places = Places(Limits(), frozenset(), lambda: NOW)
+    places = Places(Limits(), frozenset(), lambda: NOW, lambda _: None)
     guests = crowd(places, *[NEVER] * 60)
     assert not places.crowd_left()
     for guest in guests[15:]:
@@ -116,6 +131,19 @@ def test_a_crowd_that_left_is_told_once() -> None:
     assert not places.crowd_left()
     places.end()
     assert not places.crowd_left()
+
+
+def test_requests_that_came_together_take_turns(places: Places, turns: Soon) -> None:
+    """A few in a turn of the loop, in the order in which they came, until all have begun."""
+    guests = [Guest(NOW) for _ in range(20)]
+    for guest in guests:
+        places.wait(guest)
+    for begun in (8, 16, 20):
+        (turn,) = turns
+        turns.clear()
+        turn()
+        assert [bool(guest.ended) for guest in guests] == [number < begun for number in range(20)]
+    assert turns == []
 
 
 def test_all_are_told_of_the_end(places: Places) -> None:

@@ -266,7 +266,15 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         """This one is answered, and the client has taken the answer."""
         self._await_request()
         if self._held:
-            self._advance()
+            self._places.wait(self)
+        elif self._half_closed:
+            self._out.close()
+
+    def go_on(self) -> None:
+        """Begin the next request, which came with the one before it."""
+        if self._out.is_closing() or self._phase is not _Phase.HEAD:
+            return
+        self._advance()
         if self._half_closed and self._phase is _Phase.HEAD:
             self._out.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -16,6 +17,7 @@ from wad.http.limits import Limits
 
 NEVER: Final = math.inf
 _READ: Final = 32 << 10  # bytes at a time from a connection
+_PIPELINED: Final = 8  # requests in a turn of the loop that came with another one
 _CROWD: Final = 50  # clients whose memory is worth to be given back
 _NEW: Final = 1.0  # seconds in which a new connection keeps its place: a burst of clients does not push itself out
 
@@ -29,6 +31,10 @@ class Client(Protocol):
     @property
     def unsent(self) -> int:
         """Bytes of its answer that wait for it."""
+        ...
+
+    def go_on(self) -> None:
+        """Begin the next request, which came with the one before it."""
         ...
 
     def check(self, now: float) -> None:
@@ -64,12 +70,19 @@ class Counters:
 
 
 class Places:
-    """The places of one server.  `now` gives seconds that never go back."""
+    """The places of one server.  `now` gives seconds that never go back, `soon` calls in the next turn of the loop."""
 
-    def __init__(self, limits: Limits, probes: frozenset[bytes], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        probes: frozenset[bytes],
+        now: Callable[[], float],
+        soon: Callable[[Callable[[], object]], object],
+    ) -> None:
         self.limits = limits
         self.probes = probes
         self.now = now
+        self._soon = soon
         self.counters = Counters()
         self.stopping = False
         self.buffer = memoryview(bytearray(_READ))
@@ -81,6 +94,7 @@ class Places:
         self._taken: set[Client] = set()
         self._reserve: set[Client] = set()
         self._unsent: set[Client] = set()
+        self._waiting: deque[Client] = deque()
 
     @property
     def taken(self) -> int:
@@ -126,6 +140,21 @@ class Places:
         self._unsent.discard(client)
         if not self._taken and not self._reserve:
             self.empty.set()
+
+    def wait(self, client: Client) -> None:
+        """Its next request came with the one before it: a few of those at a time, first come, first served.
+
+        Whoever sends one after the other is answered in between, however many are sent together.
+        """
+        self._waiting.append(client)
+        if len(self._waiting) == 1:
+            self._soon(self._go_on)
+
+    def _go_on(self) -> None:
+        for _ in range(min(_PIPELINED, len(self._waiting))):
+            self._waiting.popleft().go_on()
+        if self._waiting:
+            self._soon(self._go_on)
 
     def stalled(self, client: Client) -> None:
         """It does not take its answer as fast as it comes.  Whoever has most of them waiting goes, beyond the limit."""

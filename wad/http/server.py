@@ -108,7 +108,7 @@ async def serve(
     Closes the sockets.
     """
     loop = asyncio.get_running_loop()
-    places = Places(limits or Limits(), probes, loop.time)
+    places = Places(limits or Limits(), probes, loop.time, loop.call_soon)
     for sock in sockets:  # what it accepts inherits this
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL)
