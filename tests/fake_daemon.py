@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from wad.api.http_calls import HttpProcesses
 from wad.config.settings import SETTINGS, HttpSettings
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
@@ -375,6 +376,7 @@ class FakeDaemon:
         self.warnings: list[str] = []
         self.findings: list[Problem] = []
         self.noticed = Noticed()
+        self.http_processes = HttpProcesses()
         self.inspection = Inspection(self.clock, list)
         self.limits = Limits(1 << 30, 512)
         self.internal_errors = 0

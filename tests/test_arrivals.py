@@ -21,8 +21,8 @@ from tests.protobufs import HistorySync, Message, pb
 from tests.random_protobufs import field, nested, wire_bytes
 from tests.test_translation import CUT, sealed, with_body
 from tests.world import until
+from wad.api.contract.conversations import message_document
 from wad.api.message_view import message_view, whole_view
-from wad.api.rest.conversations import message_document
 from wad.clock import SystemClock
 from wad.core.brief import brief_thread
 from wad.core.content import MessageKind

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.fake_daemon import FakeDaemon, FakeHistory
+from wad.api.contract.words import Document
 from wad.api.dashboard import dashboard
-from wad.api.reference import Document
 from wad.core.connection import State
 from wad.core.place import Place
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.core import errors
-from wad.core.errors import WadError
+from wad.core.errors import Refusal, WadError
 
 
 def every(kind: type[WadError] = WadError) -> list[type[WadError]]:
@@ -19,7 +19,7 @@ def every(kind: type[WadError] = WadError) -> list[type[WadError]]:
     return [kind, *below] if kind.__module__ == errors.__name__ else below
 
 
-CLASSES = every()
+CLASSES = [kind for kind in every() if kind is not Refusal]
 
 
 def documented() -> dict[str, tuple[str, str, int, int]]:
@@ -59,6 +59,23 @@ def test_an_error_crosses_the_wire_as_it_is(kind: type[WadError]) -> None:
     got = WadError.from_wire(sent.to_wire())
     assert type(got) is kind
     assert (str(got), got.hint) == ("it broke", "mend it")
+
+
+def test_a_refusal_crosses_the_wire_as_it_is() -> None:
+    """Its status, its code and its details, which no class stands for."""
+    sent = Refusal(429, "rate_limited", "too many", {"retryAfterSeconds": 3})
+    got = WadError.from_wire(sent.to_wire())
+    assert isinstance(got, Refusal)
+    assert (got.http_status, got.code, str(got)) == (429, "rate_limited", "too many")
+    assert got.details == {"retryAfterSeconds": 3}
+    assert "rate_limited" not in WadError.by_code
+
+
+@pytest.mark.parametrize("status", [0, 200, 1000, "404", True, None, -1, 4.5])
+def test_a_refusal_has_the_status_of_an_error(status: object) -> None:
+    """Whatever the other side sends."""
+    got = WadError.from_wire({"code": "x", "message": "m", "status": status, "details": [1]})
+    assert 400 <= got.http_status < 600
 
 
 def test_an_unknown_code_is_a_plain_error() -> None:

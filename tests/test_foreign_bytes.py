@@ -25,8 +25,8 @@ DECODERS: Final = {
 """Functions that fail over bytes in their own ways, and the makers of such functions."""
 
 DECODED: Final = {
-    "wad/api/rest/sending.py:_send": "our own operation's reply",
-    "wad/api/rest/proxies.py:_send": "our own operation's reply",
+    "wad/api/contract/sending.py:send": "our own operation's reply",
+    "wad/api/contract/sending.py:proxy_send": "our own operation's reply",
     "wad/audit/undo.py:": "made once; `read` decodes files, and a Recorder what it has encoded itself",
     "wad/audit/firestore/undo.py:": "made once; `wad.audit.undo.read` decodes with it",
     "wad/core/event.py:": "made once; used within decoding() below",

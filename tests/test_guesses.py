@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fake_daemon import http_settings
-from wad.api.rest.auth import Caller, Gate
-from wad.api.rest.exchange import HttpError, Request
+from wad.api.caller import Caller, Origin
+from wad.api.callers.gate import Gate
+from wad.core.errors import Refusal
 from wad.core.guesses import ADDRESS, LONGEST, TOTAL, Guesses, network
 from wad.core.token import Role, named
 
@@ -34,25 +35,12 @@ class Time:
         self.now += seconds
 
 
-def request(token: str, address: str = "192.0.2.1") -> Request:
-    """A request with this token."""
-    headers = [(b"authorization", f"Bearer {token}".encode())]
-    scope = {
-        "method": "GET",
-        "path": "/",
-        "headers": headers,
-        "query_string": b"",
-        "client": (address, 1),
-    }
-    return Request(scope, None)  # type: ignore[arg-type]
-
-
 async def asked(gate: Gate, token: str, address: str = "192.0.2.1") -> int:
     """200, or the status of the refusal."""
     try:
-        caller = await gate.caller(request(token, address))
-    except HttpError as error:
-        return error.status
+        caller = await gate.caller(Origin(token, address=address))
+    except Refusal as refusal:
+        return refusal.http_status
     assert isinstance(caller, Caller)
     return 200
 

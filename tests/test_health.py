@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from tests.fake_daemon import FakeDaemon, FakeHistory
+from wad.api.contract.words import Document
 from wad.api.health import diag, health, healthz, ready, readyz
-from wad.api.reference import Document
 from wad.core.connection import State
 from wad.core.place import Place
 from wad.core.problem import Problem

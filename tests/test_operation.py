@@ -42,9 +42,11 @@ def test_access_is_declared(declared: Operation) -> None:
     assert not declared.leader_only or declared.access > Access.READ
 
 
-@EVERY
+@pytest.mark.parametrize(
+    "declared", [one for one in operations().values() if one.command or "." not in one.name]
+)
 def test_fields_are_documented(declared: Operation) -> None:
-    """Every field that can be given has a meaning in words."""
+    """Every field that a person can give has a meaning in words."""
     for field in msgspec.structs.fields(declared.request):
         metas = [meta for meta in getattr(field.type, "__metadata__", ()) if meta.description]
         assert metas, f"{declared.name}.{field.name} has no Meta(description=...)"

@@ -12,8 +12,8 @@ import pytest
 
 from tests.fake_daemon import FakeDaemon, http_settings
 from tests.http_client import ask
+from tests.serving import serve_http
 from tests.test_rest_live import ADMIN, BOB, a_site
-from wad.api.httpd import serve_http
 from wad.core.connection import State
 from wad.core.networks import is_inside, networks
 

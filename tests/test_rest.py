@@ -10,21 +10,25 @@ import pytest
 
 from tests.fake_daemon import FakeDaemon, http_settings
 from tests.http_client import Reply, ask
-from wad.api.httpd import serve_http
-from wad.api.operation import Access
-from wad.api.rest.limits import Limit, Limits
-from wad.api.rest.routing import Router
-from wad.api.rest.site import Site
+from tests.serving import serve_http
+from wad.api.callers.limits import Limits
+from wad.api.operation import Access, Limit, Operation, Route
 from wad.core.connection import State
 from wad.core.place import Place
 from wad.core.token import Role, named
+from wad.http.openapi import rows
 from wad.store.port import AccountStatus
 
 VIEWER, EMPLOYEE, ADMIN = "wad_viewer", "wad_employee", "wad_admin"
 TOKENS = "\n".join(str(named(role, role, f"wad_{role}")) for role in Role)
 
-ALL = Site(FakeDaemon()).router.routes
-MUTATING = [route for route in ALL if route.declared.access > Access.READ]
+ALL = rows()
+MUTATING = [row for row in ALL if row[0].access > Access.READ]
+
+
+def named_row(row: tuple[Operation, Route]) -> str:
+    """Its name as a test's."""
+    return f"{row[1].method} {row[1].path}"
 
 
 def path_of(template: str) -> str:
@@ -58,9 +62,10 @@ async def test_an_account_that_is_elsewhere_is_shown() -> None:
 # --- who ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("route", ALL, ids=lambda route: f"{route.method} {route.path}")
-async def test_nobody_may_do_anything(route: Any) -> None:
+@pytest.mark.parametrize("row", ALL, ids=named_row)
+async def test_nobody_may_do_anything(row: tuple[Operation, Route]) -> None:
     """Every route asks for a token, says how it is sent, and answers in JSON."""
+    route = row[1]
     async with a_site() as (_, port):
         answer = await ask(port, path_of(route.path), route.method)
     assert answer.status == 401
@@ -82,9 +87,10 @@ async def test_who_is_told_of_each_account_in_the_metrics() -> None:
     assert b'wad_account_backlog_rows{account="acc-1"} 0.0' in viewer.body
 
 
-@pytest.mark.parametrize("route", MUTATING, ids=lambda route: f"{route.method} {route.path}")
-async def test_who_only_looks_changes_nothing(route: Any) -> None:
+@pytest.mark.parametrize("row", MUTATING, ids=named_row)
+async def test_who_only_looks_changes_nothing(row: tuple[Operation, Route]) -> None:
     """Mutating without a role is 403, and nothing happens."""
+    route = row[1]
     async with a_site() as (daemon, port):
         answer = await ask(port, path_of(route.path), route.method, token=VIEWER)
     assert (answer.status, answer.document["error"]) == (403, "forbidden")
@@ -94,9 +100,19 @@ async def test_who_only_looks_changes_nothing(route: Any) -> None:
 
 def test_every_mutating_route_needs_a_role() -> None:
     """And is limited; no other is."""
-    assert all(route.access > Access.READ and route.limit for route in MUTATING)
-    assert all(route.limit is None for route in ALL if route not in MUTATING)
-    assert not any(route.method == "GET" for route in MUTATING)
+    looking = (
+        "contract.accounts_for",
+        "contract.threads_for",
+        "contract.messages_for",
+        "contract.inbox_for",
+        "contract.qr",
+    )
+    for operation, route in ALL:
+        assert operation.http is not None
+        changes = route.method != "GET" and operation.access > Access.READ
+        assert bool(operation.http.limit) is changes, route
+        if route.method == "GET" and operation.access > Access.READ:
+            assert operation.name.startswith(looking)
 
 
 async def test_pairing_and_removing_are_for_admins() -> None:
@@ -249,7 +265,7 @@ async def test_pages_of_the_web(origin: str, let_in: bool) -> None:
     assert before.headers.get("access-control-allow-origin") == wanted
     assert "PATCH" in before.headers["access-control-allow-methods"]
     assert answer.headers.get("access-control-allow-origin") == wanted
-    assert answer.headers["vary"] == "Origin"
+    assert "Origin" in before.headers["vary"]
 
 
 async def test_without_origins_no_page_may_ask() -> None:
@@ -262,11 +278,10 @@ async def test_without_origins_no_page_may_ask() -> None:
 # --- passive, and what is not there -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "route", [route for route in ALL if route.declared.leader_only], ids=lambda route: route.path
-)
-async def test_a_passive_instance_names_who_acts(route: Any) -> None:
+@pytest.mark.parametrize("row", [row for row in ALL if row[0].leader_only], ids=named_row)
+async def test_a_passive_instance_names_who_acts(row: tuple[Operation, Route]) -> None:
     """503 with the real holder and when to ask again (reference-backend.md 1.2)."""
+    route = row[1]
     async with a_site() as (daemon, port):
         daemon.leader.valid, daemon.leader.holder = None, "host-b"
         daemon.leader.reason = "host-b holds epoch 8"
@@ -326,7 +341,7 @@ async def test_other_methods_say_which_are_there() -> None:
     """405 names every method of the path."""
     async with a_site() as (_, port):
         answer = await ask(port, "/api/whatsapp/auto-reply-settings/acc-1", "PUT", token=ADMIN)
-    assert (answer.status, answer.headers["allow"]) == (405, "GET, POST")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, POST")
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"name": 1}', b"\xff", b"[" * 100_000])
@@ -364,12 +379,42 @@ async def test_a_body_that_is_too_large() -> None:
     assert (answer.status, answer.document["error"]) == (413, "too_long")
 
 
-def test_paths_are_matched_whole() -> None:
-    """No route answers for a longer path."""
-    router = Router(ALL)
+async def test_paths_are_matched_whole() -> None:
+    """No route answers for a longer path, nor for one with a slash more."""
+    async with a_site() as (_, port):
+        for more in ("/more", "/"):
+            path = f"/api/whatsapp/accounts/x/health{more}"
+            assert (await ask(port, path, token=ADMIN)).status == 404
 
-    class Asked:
-        method = "GET"
-        path = "/api/whatsapp/accounts/x/health/more"
 
-    assert router.find(Asked()) is None  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"limit": 2**64},
+        {"limit": -(2**63) - 1},
+        {"x": [0] * 40_000},
+        {"x": {"y": 1e400}},
+        {"account": "x" * 90_000},
+    ],
+)
+async def test_a_body_that_the_daemon_would_not_take(body: dict[str, Any]) -> None:
+    """It is refused here: the daemon would hang up, on all who share the connection."""
+    async with a_site() as (daemon, port):
+        answer = await ask(port, "/api/operations/threads.list", "POST", token=ADMIN, content=body)
+        assert 400 <= answer.status < 500, answer
+        after = await ask(port, "/api/whatsapp/accounts", token=ADMIN)
+        assert (after.status, daemon.internal_errors) == (200, 0)
+
+
+async def test_a_body_that_is_nested_too_deep() -> None:
+    """The same for lists within lists."""
+    nested: Any = 0
+    for _ in range(200):
+        nested = [nested]
+    async with a_site() as (_, port):
+        content = {"x": nested}
+        answer = await ask(
+            port, "/api/operations/threads.list", "POST", token=ADMIN, content=content
+        )
+        assert (answer.status, answer.document["error"]) == (400, "bad_input")
+        assert (await ask(port, "/healthz")).status == 200

@@ -16,8 +16,8 @@ from tests.daemons import a_daemon
 from tests.fake_daemon import FakeDaemon, http_settings
 from tests.firebase import NUMBER, KeyServer, Signer, a_key_server, app_claims, b64, user_claims
 from tests.http_client import Reply, ask
-from wad.api.httpd import serve_http
-from wad.api.rest.keys import Fetched, Keys, fetch
+from tests.serving import serve_http
+from wad.api.callers.keys import Fetched, Keys, fetch
 from wad.core.connection import State
 from wad.core.errors import Unavailable
 

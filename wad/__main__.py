@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -138,6 +139,14 @@ def _restart_of(user: str) -> str | None:
 
     unit = service.unit_of(service.show()) if service.booted() else None
     return "sudo systemctl restart wad" if unit is not None and unit.user == user else None
+
+
+@cli.command("http", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def http(words: tuple[str, ...]) -> None:
+    """Run the HTTP process, which systemd or the daemon starts: wad http --help."""
+    # A program of its own, and smaller: it has no use for the configuration, which is imported here.
+    os.execv(sys.executable, [sys.executable, "-m", "wad.http", *words])
 
 
 @cli.group()

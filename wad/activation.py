@@ -16,6 +16,7 @@ FIRST: Final = 3
 """The number of the first socket that is passed (sd_listen_fds(3))."""
 CONTROL: Final = "control"
 HTTP: Final = "http"
+HTTP_CALLS: Final = "http-rpc"
 """The names that the socket units give (FileDescriptorName=)."""
 
 

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,8 +18,10 @@ from functools import partial
 from pathlib import Path
 
 from wad import __version__, handles, ownership
-from wad.activation import CONTROL, HTTP, Start
-from wad.api.control import serve_control
+from wad.activation import CONTROL, HTTP, HTTP_CALLS, Start
+from wad.api.control import serve_control, serve_http_calls
+from wad.api.http_calls import HttpCalls, HttpProcesses, publish
+from wad.api.http_process import HttpChild, Wish, spawned
 from wad.api.problems import problems
 from wad.clock import Clock, SystemClock
 from wad.config import Loaded
@@ -100,6 +101,7 @@ class Daemon:
         self._ownership: list[Problem] = []
         self._beginning: Problem | None = None
         self.noticed = Noticed()
+        self.http_processes = HttpProcesses()
         self.inspection = Inspection(clock, self._databases)
         self.internal_errors = 0
         self.sessions_writable: bool | None = None
@@ -345,7 +347,10 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start, signals: Sign
     loops = Loops(clock)
     loops.install()
     with StateLock(config.state.dir, boot_id):
-        async with open_shared(config, boot_id, clock) as shared:
+        async with (
+            _http_child(loaded, start) as child,
+            open_shared(config, boot_id, clock) as shared,
+        ):
             await asyncio.to_thread(_watch_beginning, loaded, clock)
             store = await _open_store(loaded, clock, loops)
             try:
@@ -357,7 +362,7 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start, signals: Sign
                 await daemon.look_at_disk()
                 await daemon.look_at_space()
                 await daemon.media.open()
-                await _live(daemon, notifier, start)
+                await _live(daemon, notifier, start, child)
                 return daemon.restarting
             finally:
                 await store.close()
@@ -367,8 +372,24 @@ def _groups(memory_mb: int, start: Start) -> Groups | Undivided:
     return divide(memory_mb) if start.invocation else Undivided("wad was not started by systemd")
 
 
-async def _live(daemon: Daemon, notifier: Notifier, start: Start) -> None:
-    async with daemon.accounts.running(), _doors(daemon, start), _looking(daemon, notifier):
+@asynccontextmanager
+async def _http_child(loaded: Loaded, start: Start) -> AsyncIterator[HttpChild | None]:
+    """The HTTP process where systemd starts none, or passed its port to the daemon itself; None elsewhere."""
+    http, listening = loaded.config.http, start.sockets(HTTP)
+    if not http.enabled or (start.sockets(HTTP_CALLS) and not listening):
+        yield None
+        return
+    wish = Wish(http.address, http.port, listening, loaded.config.log.level)
+    async with spawned(wish) as child:
+        yield child
+
+
+async def _live(daemon: Daemon, notifier: Notifier, start: Start, child: HttpChild | None) -> None:
+    async with (
+        daemon.accounts.running(),
+        _doors(daemon, start, child),
+        _looking(daemon, notifier),
+    ):
         leader = asyncio.create_task(daemon.leader.run(daemon.reign), name="leader")
         await _first_of(daemon.leader.settled, daemon.stopping)
         log.info("wad %s is ready", __version__)
@@ -409,7 +430,7 @@ async def _first_of(*events: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _doors(daemon: Daemon, start: Start) -> AsyncIterator[None]:
+async def _doors(daemon: Daemon, start: Start, child: HttpChild | None) -> AsyncIterator[None]:
     """Answer on what systemd passed, and on what the configuration names besides."""
     control, http = daemon.loaded.config.control, daemon.loaded.config.http
     async with AsyncExitStack() as doors:
@@ -419,42 +440,29 @@ async def _doors(daemon: Daemon, start: Start) -> AsyncIterator[None]:
             await doors.enter_async_context(door)
         if str(control.socket) not in {sock.getsockname() for sock in passed}:
             await doors.enter_async_context(serve_control(daemon, control.socket, control.group))
-        passed = start.sockets(HTTP)
         if http.enabled:
-            from wad.api.httpd import serve_http
-
-            for sock in passed:
-                await doors.enter_async_context(
-                    serve_http(daemon, http.address, http.port, sock=sock)
-                )
-            if _must_listen(daemon.loaded, passed):
-                await doors.enter_async_context(serve_http(daemon, http.address, http.port))
-        elif passed:
+            await _serve_http(daemon, start, doors, child)
+        elif start.sockets(HTTP) or start.sockets(HTTP_CALLS):
             log.warning(
-                "http.enabled is false, but systemd listens: systemctl mask --now wad-http.socket"
+                "http.enabled is false, but systemd listens: systemctl mask --now wad-http.socket wad-http.service"
             )
         yield
 
 
-def _must_listen(loaded: Loaded, passed: Sequence[socket.socket]) -> bool:
-    """Whether the address of the configuration is another than those that systemd listens on.
-
-    A default is no wish: who gives the socket unit another address need not repeat it.
-    """
-    http = loaded.config.http
-    if not passed:
-        return True
+async def _serve_http(
+    daemon: Daemon, start: Start, doors: AsyncExitStack, child: HttpChild | None
+) -> None:
+    """Answer the HTTP process of systemd, and ours where there is one."""
+    config = daemon.loaded.config
+    calls = HttpCalls(daemon, daemon.http_processes)
+    passed = start.sockets(HTTP_CALLS)
     for sock in passed:
-        address, port, *_ = sock.getsockname()
-        if port == http.port and address in (http.address, "0.0.0.0", "::"):
-            return False
-    wishes = [loaded.origins[key].source for key in ("http.address", "http.port")]
-    if all(wish == "default" for wish in wishes):
-        return False
-    log.warning(
-        "wad-http.socket listens on another address than http.address and http.port name; wad answers on both"
-    )
-    return True
+        await doors.enter_async_context(serve_http_calls(daemon, calls, listener=sock))
+    if passed:
+        await asyncio.to_thread(publish, config.http, config.control.socket.with_name("http.json"))
+    if child is not None:
+        take = await doors.enter_async_context(serve_http_calls(daemon, calls))
+        await doors.enter_async_context(child.served(take, daemon.http_processes, daemon.loops))
 
 
 async def _pulse(daemon: Daemon, notifier: Notifier, loop: Loop) -> None:

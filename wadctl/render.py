@@ -62,6 +62,7 @@ def _status(screen: Screen, reply: Any) -> str:
         *_telling(reply["telling"]),
         *_limits(reply.get("limits")),
         *_confinement(reply["accounts"]),
+        *_http(reply.get("http") or ()),
         "",
         _accounts(screen, reply["accounts"]),
     ]
@@ -98,6 +99,15 @@ def _telling(telling: Any) -> list[str]:
         return []
     age = "" if telling["oldest_s"] is None else f", the oldest for {duration(telling['oldest_s'])}"
     return [f"{telling['waiting']} documents wait to be told to Firestore{age}"]
+
+
+def _http(processes: Any) -> list[str]:
+    """Where HTTP is answered.  systemd starts that process when somebody asks."""
+    return [
+        f"HTTP on {', '.join(one['listening'])} (process {one['pid']})"
+        for one in processes
+        if one["listening"]
+    ]
 
 
 def _limits(limits: Any) -> list[str]:

@@ -50,7 +50,7 @@ def test_listeners_are_known_by_process() -> None:
     """Port, address and who has it."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
-        (found,) = [each for each in host.listeners(os.getpid()) if each.port == port]
+        (found,) = [each for each in host.listeners({os.getpid()}) if each.port == port]
     assert (found.address, found.pid) == ("127.0.0.1", os.getpid())
     assert found.command == Path("/proc/self/comm").read_text().strip()
 
@@ -176,7 +176,9 @@ def test_a_socket_of_systemd_is_not_asked_while_the_daemon_does_not_run() -> Non
         server.setblocking(False)
         given = {"http.enabled": True, "http.address": "127.0.0.1", "http.port": port}
         settings = Configuration({key: Setting(value, "") for key, value in given.items()}, False)
-        found = heard(settings, [Listener(port, "127.0.0.1", SYSTEMD, "systemd")], None)
+        found = heard(
+            settings, [Listener(port, "127.0.0.1", SYSTEMD, "systemd")], (), running=False
+        )
         with pytest.raises(BlockingIOError):
             server.accept()
     assert found.health is not None

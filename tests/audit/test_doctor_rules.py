@@ -48,7 +48,7 @@ LEASE: Final = {
     "valid_s": 11.0,
 }
 STATUS: Final = {
-    "service": "wad", "version": "0.1.0", "pid": 812, "receipts": "after-store", "engine": "neonize", "warnings": [],
+    "service": "wad", "version": "0.1.0", "pid": 811, "receipts": "after-store", "engine": "neonize", "warnings": [],
     "instance": "host_box", "accounts": [ACCOUNT],
     "lease": LEASE, "limits": {"memory_mb": 1024, "tasks": 512, "why": ""},
 }  # fmt: skip
@@ -96,6 +96,7 @@ def named_by_unit(name: str) -> Configuration:
 
 
 HEALTHY: Final = Facts(
+    http={812: "0.1.0"},
     version="0.1.0",
     hostname="box",
     configuration=settings(),
@@ -190,8 +191,10 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("port", {"listeners": ()}, F, "nobody listens", "systemctl restart wad"),
         ("port", {"listeners": (Listener(8080, "::", 99, "nginx"),)}, F, "nginx (pid 99)", "kill 99"),
         ("port", {"listeners": (Listener(8080, "::", None, ""),)}, W, "only root", "sudo wadctl doctor"),
-        ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),)}, F, "did not take", "wad-http.socket"),
-        ("port", {"daemon": None, "listeners": (Listener(8080, "::", 1, "systemd"),)}, S, "until the daemon", ""),
+        ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),)}, P, "wad-http answers", ""),
+        ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),), "health": Answer(0, error="timed out")}, F,
+         "does not answer", "wad-http.service"),
+        ("port", {"daemon": None, "listeners": (Listener(8080, "::", 1, "systemd"),)}, S, "the daemon does not answer", ""),
         ("port", {"daemon": None, "listeners": ()}, S, "nobody else", ""),
         ("port", {"daemon": None}, S, "does not answer on its control socket", ""),
         ("port", {"daemon": None, "unit": STOPPED}, F, "wad (pid 812), not by the daemon", "kill 812"),

@@ -13,7 +13,7 @@ from tests.bench.measure import Figure
 
 MEASURES = (
     daemon.start_to_ready,
-    daemon.rss_idle,
+    daemon.pss_idle,
     daemon.health,
     transport.server,
     http.rates50,

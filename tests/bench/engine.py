@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.measure import Figure, measure
+from tests.bench.measure import Figure, measure, pss_mb
 from tests.whatsapp import Account, Peer, WhatsApp
 from wad.core import connection
 from wad.engine.binding import dsn
@@ -45,14 +44,6 @@ class Running:
 
     pid: int
     account: Account
-
-
-def pss_mb(pid: int) -> float:
-    """The proportional share of memory of a process, in MB (1e6 bytes)."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024 / 1e6
 
 
 @asynccontextmanager

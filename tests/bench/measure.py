@@ -86,6 +86,13 @@ def rss_mb(pid: int) -> float:
     return int(kb) * 1024 / 1e6
 
 
+def pss_mb(pid: int) -> float:
+    """The proportional share of memory of a process, in MB (1e6 bytes)."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    kb = next(line.split()[1] for line in text.splitlines() if line.startswith("Pss:"))
+    return int(kb) * 1024 / 1e6
+
+
 def python(code: str) -> list[str]:
     """A Python process that runs `code`."""
     return [sys.executable, "-c", code]

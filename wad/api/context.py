@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from wad.api.http_calls import HttpProcesses
     from wad.clock import Clock
     from wad.config import Loaded
     from wad.core.problem import Noticed, Problem
@@ -139,6 +140,11 @@ class Context(Protocol):
     @property
     def inspection(self) -> Inspection:
         """What is measured of this process."""
+        ...
+
+    @property
+    def http_processes(self) -> HttpProcesses:
+        """The HTTP processes that are connected."""
         ...
 
     @property

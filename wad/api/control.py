@@ -1,8 +1,11 @@
-"""The control socket, to which `wadctl` speaks in the frames of `core.wire`: who is let in, and how it all ends.
+"""The Unix sockets on which the daemon answers in the frames of `core.wire`: who is let in, and how it all ends.
 
-The kernel says who a client is.  Both sides begin with HELLO; Response 0 is about the connection itself: refused, not
-understood, or one too many.  Nothing grows without limit: a frame that comes in, requests in flight, connections, what
-all clients send at once, and what waits to be read by slow ones (`clients`).
+On the control socket, to which `wadctl` speaks, the kernel says who a client is and so what it may do.  On the socket
+of the HTTP process nobody has rights by being who they are (`http_calls`).
+
+Both sides begin with HELLO; Response 0 is about the connection itself: refused, not understood, or one too many.
+Nothing grows without limit: a frame that comes in, requests in flight, connections, what all clients send at once, and
+what waits to be read by slow ones (`clients`).
 """
 
 from __future__ import annotations
@@ -11,22 +14,26 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from wad.api.clients import Backlog, Budget, Client, Clients
 from wad.api.context import Context
-from wad.api.conversation import Conversation, Crowd, Line, Tasks
+from wad.api.conversation import Asker, Conversation, Crowd, Line, SocketAsker, Tasks
+from wad.api.http_calls import HttpAsker, HttpCalls
 from wad.api.listening import BACKLOG, listening
 from wad.api.operation import Access
 from wad.api.peer import HasOptions, Peer, access_of, is_worker, peer_of
-from wad.core.errors import Denied, Unavailable, WadError
+from wad.core.errors import Denied, Stopping, Unavailable, WadError
 from wad.core.wire import HELLO, Response, encode
 
 log = logging.getLogger(__name__)
+
+Take = Callable[[socket.socket], Awaitable[None]]
+"""Answer who is at the other end of a connected socket."""
 
 MAX_CLIENTS: Final = 256
 _LARGE: Final = 64 << 20  # bytes that large frames of all clients take at once
@@ -51,49 +58,127 @@ async def serve_control(
     On leaving nothing new is taken; streams end, other requests may finish for `grace` seconds.
     Raises AnotherDaemon, Conflict, BadConfig, StateUnwritable when it cannot begin.
     """
-    door = _Door(context, group, identify)
-    if sock is not None:
-        async with door.open_on(sock, grace):
-            log.info("answering on %s, which systemd holds", path)
-            yield
-        return
-    with listening(path, group) as made:
-        async with door.open_on(made, grace):
+    server = _Server(context, _ByPeer(context, group), identify)
+    with ExitStack() as made:
+        if sock is None:
+            sock = made.enter_context(listening(path, group))
             log.info("answering on %s", path)
+        else:
+            log.info("answering on %s, which systemd holds", path)
+        async with server.open_on(sock, grace):
             yield
 
 
-class _Door:
+@asynccontextmanager
+async def serve_http_calls(
+    context: Context,
+    calls: HttpCalls,
+    *,
+    listener: socket.socket | None = None,
+    grace: float = 2.0,
+) -> AsyncIterator[Take]:
+    """Answer HTTP processes: those that connect to `listener`, and those whose connections are taken."""
+    server = _Server(context, _Anybody(calls), peer_of)
+    async with server.open_on(listener, grace):
+        yield server.take
+
+
+class _Policy(Protocol):
+    """What clients of one socket may do."""
+
+    async def asker(self, peer: Peer) -> Asker:
+        """Asks for this client."""
+        ...
+
+    def close(self) -> None:
+        """Nobody comes any more."""
+        ...
+
+
+class _ByPeer:
+    """The control socket: by the user and groups that the kernel names."""
+
+    def __init__(self, context: Context, group: str) -> None:
+        self._context = context
+        self._group = group
+        # Of its own: a directory service that is slow must not hold up what else the daemon does in threads.
+        self._names = ThreadPoolExecutor(2, "peers")
+
+    async def asker(self, peer: Peer) -> Asker:
+        """Asks for this client.  Raises Denied for a worker, which is of the daemon's user and no administrator."""
+        if peer.uid == os.getuid() and is_worker(peer.pid, self._workers()):
+            raise Denied("a worker has no business here")
+        if peer.uid in (0, os.getuid()):
+            access = Access.ADMIN  # nobody need be asked
+        else:
+            loop = asyncio.get_running_loop()
+            access = await loop.run_in_executor(
+                self._names, access_of, peer, os.getuid(), self._group
+            )
+        return SocketAsker(self._context, access)
+
+    def _workers(self) -> set[int]:
+        """Their processes."""
+        workers = [account.worker for account in self._context.accounts.all()]
+        return {worker.pid for worker in workers if worker is not None and worker.pid is not None}
+
+    def close(self) -> None:
+        """Nobody comes any more."""
+        self._names.shutdown(wait=False, cancel_futures=True)
+
+
+class _Anybody:
+    """The socket of the HTTP process."""
+
+    def __init__(self, calls: HttpCalls) -> None:
+        self._calls = calls
+
+    async def asker(self, peer: Peer) -> Asker:
+        """Asks for this client, who has no rights of its own."""
+        return HttpAsker(self._calls)
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+class _Server:
     """Lets clients in, and knows those who are in."""
 
     def __init__(
-        self, context: Context, group: str, identify: Callable[[HasOptions], Peer]
+        self, context: Context, policy: _Policy, identify: Callable[[HasOptions], Peer]
     ) -> None:
         self._context = context
-        self._group = group
+        self._policy = policy
         self._identify = identify
         self._tasks = Tasks(context)
         now = asyncio.get_running_loop().time
         self._crowd = Crowd(Clients(MAX_CLIENTS, now), Budget(_LARGE), Backlog(_UNREAD))
         self._lobby = Clients(MAX_CLIENTS, now)  # who waits for a place
-        # Of its own: a directory service that is slow must not hold up what else the daemon does in threads.
-        self._names = ThreadPoolExecutor(2, "peers")
         self._conversations: set[Conversation] = set()
         self._closing = False
 
     @asynccontextmanager
-    async def open_on(self, sock: socket.socket, grace: float) -> AsyncIterator[None]:
+    async def open_on(self, sock: socket.socket | None, grace: float) -> AsyncIterator[None]:
         """Let clients in while the block runs."""
-        # Not start_unix_server: from Python 3.13 on it deletes the file of a socket that may be systemd's, not ours.
-        server = await asyncio.start_server(self._enter, sock=sock, limit=_BUFFER, backlog=BACKLOG)
+        server = None
+        if sock is not None:
+            # Not start_unix_server: from Python 3.13 on it deletes the file of a socket that may be systemd's.
+            server = await asyncio.start_server(
+                self._enter, sock=sock, limit=_BUFFER, backlog=BACKLOG
+            )
         try:
             yield
         finally:
-            server.close()
+            if server is not None:
+                server.close()
             await self._close(grace)
 
+    async def take(self, connection: socket.socket) -> None:
+        """Let in who is at the other end already."""
+        self._enter(*await asyncio.open_connection(sock=connection, limit=_BUFFER))
+
     def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.start(self._attend(reader, writer), "a client of the control socket")
+        self._tasks.start(self._attend(reader, writer), "a client of a socket")
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = Line(writer, self._crowd.backlog)
@@ -102,9 +187,9 @@ class _Door:
             peer = self._peer(writer.get_extra_info("socket"))
             client = await self._place(peer.uid, line)
             try:
-                access = await self._access(peer)
+                asker = await self._policy.asker(peer)
                 await self._converse(
-                    Conversation(self._context, reader, line, access, self._crowd, client)
+                    Conversation(self._context, reader, line, asker, self._crowd, client)
                 )
             finally:
                 self._crowd.clients.left(client)
@@ -149,20 +234,6 @@ class _Door:
             self._lobby.left(waiting)
         raise _crowded()
 
-    async def _access(self, peer: Peer) -> Access:
-        """What this client may do.  Raises Denied for a worker, which is of the daemon's user and no administrator."""
-        if peer.uid == os.getuid() and is_worker(peer.pid, self._workers()):
-            raise Denied("a worker has no business here")
-        if peer.uid in (0, os.getuid()):
-            return Access.ADMIN  # nobody need be asked
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._names, access_of, peer, os.getuid(), self._group)
-
-    def _workers(self) -> set[int]:
-        """Their processes."""
-        workers = [account.worker for account in self._context.accounts.all()]
-        return {worker.pid for worker in workers if worker is not None and worker.pid is not None}
-
     async def _close(self, grace: float) -> None:
         self._closing = True
         inside = list(self._conversations)
@@ -171,9 +242,10 @@ class _Door:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await asyncio.gather(*(conversation.finish() for conversation in inside))
-        await asyncio.gather(*(conversation.cut_off(_stopping()) for conversation in inside))
+        late = Unavailable("the daemon is stopping, and had begun this")
+        await asyncio.gather(*(conversation.cut_off(late) for conversation in inside))
         await self._tasks.cancel()
-        self._names.shutdown(wait=False, cancel_futures=True)
+        self._policy.close()
 
 
 def _crowded() -> Unavailable:
@@ -182,5 +254,5 @@ def _crowded() -> Unavailable:
     )
 
 
-def _stopping() -> Unavailable:
-    return Unavailable("the daemon is stopping", hint="try again in a moment")
+def _stopping() -> Stopping:
+    return Stopping("the daemon is stopping", hint="try again in a moment")

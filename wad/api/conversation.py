@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from wad.api import dispatch
 from wad.api.clients import Backlog, Budget, Client, Clients
@@ -89,12 +89,16 @@ class Line:
         self._backlog = backlog
         self._abort = writer.transport.abort  # one object: the backlog knows the client by it
         self._one_at_a_time = asyncio.Lock()
+        self._frames: list[bytes] = []
+        self._gathered = 0
         writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
 
     async def send(self, frame: bytes) -> bool:
         """Send once the client has taken what came before; False when it is gone."""
         if self._writer.is_closing():
             return False
+        if self._gather(frame):
+            return True
         self._backlog.add(self._abort, len(frame))
         try:
             async with self._one_at_a_time:
@@ -110,14 +114,40 @@ class Line:
             if not self._writer.is_closing():
                 self._backlog.add(self._abort, -len(frame))
 
+    def _gather(self, frame: bytes) -> bool:
+        """Send a small frame together with others of this turn of the loop, while the client takes all it gets."""
+        transport = self._writer.transport
+        size = self._gathered + len(frame)
+        if size > SMALL or self._one_at_a_time.locked() or transport.get_write_buffer_size():
+            self._flush()
+            return False
+        if not self._frames:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._frames.append(frame)
+        self._gathered = size
+        return True
+
+    def _flush(self) -> None:
+        if self._frames and not self._writer.is_closing():
+            self._writer.write(b"".join(self._frames))
+        self._frames.clear()
+        self._gathered = 0
+
     @property
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
         return self._writer.is_closing()
 
+    def note(self, frame: bytes) -> None:
+        """Send a few bytes that nobody waits for."""
+        if not self._writer.is_closing():
+            self._flush()
+            self._writer.write(frame)
+
     def hang_up(self, frame: bytes) -> None:
         """Send this last; who does not take it soon does not get it."""
         if not self._writer.is_closing():
+            self._flush()
             self._writer.write(frame)
             self._writer.close()
             asyncio.get_running_loop().call_later(_FAREWELL, self._abort)
@@ -125,6 +155,7 @@ class Line:
     async def close(self) -> None:
         """Hand over what was sent, for a moment, and hang up."""
         try:
+            self._flush()
             self._writer.close()
             async with asyncio.timeout(_FAREWELL):
                 await self._writer.wait_closed()
@@ -169,6 +200,49 @@ class Crowd:
     backlog: Backlog
 
 
+class Asker(Protocol):
+    """Asks the operations for a client, as the one that the client is."""
+
+    most: int
+    """Requests in flight on one connection."""
+    farewell: bytes
+    """A frame that the client gets when the daemon begins to stop; empty for none."""
+
+    async def call(self, name: str, params: object) -> object:
+        """The reply.  Raises WadError, and nothing else."""
+        ...
+
+    def stream(self, name: str, params: object) -> AsyncGenerator[object, None]:
+        """The replies of an operation that streams them.  Raises WadError, and nothing else."""
+        ...
+
+    def ended(self) -> None:
+        """The client is gone."""
+        ...
+
+
+class SocketAsker:
+    """Asks for a client of the control socket, whose access the kernel's word gives."""
+
+    most = MAX_REQUESTS
+    farewell = b""
+
+    def __init__(self, context: Context, access: Access) -> None:
+        self._context = context
+        self._access = access
+
+    async def call(self, name: str, params: object) -> object:
+        """The reply.  Raises WadError, and nothing else."""
+        return await dispatch.call(self._context, name, params, self._access)
+
+    def stream(self, name: str, params: object) -> AsyncGenerator[object, None]:
+        """The replies of an operation that streams them.  Raises WadError, and nothing else."""
+        return dispatch.stream(self._context, name, params, self._access)
+
+    def ended(self) -> None:
+        """Nothing is kept of it."""
+
+
 class Conversation:
     """One client's requests and their answers."""
 
@@ -177,14 +251,14 @@ class Conversation:
         context: Context,
         reader: asyncio.StreamReader,
         line: Line,
-        access: Access,
+        asker: Asker,
         crowd: Crowd,
         client: Client,
     ) -> None:
         self._context = context
         self._reader = reader
         self._line = line
-        self._access = access
+        self._asker = asker
         self._crowd = crowd
         self._client = client
         self._taken = 0  # bytes of the budget for the frame that is being read
@@ -203,6 +277,7 @@ class Conversation:
                 self._cut(TimedOut("the client went away"), only_cancellable=True)
             await self._tasks.wait()
         finally:
+            self._asker.ended()
             await self._tasks.cancel(_FAREWELL)
 
     async def _listen(self) -> None:
@@ -286,8 +361,10 @@ class Conversation:
             raise self._refusal
         if request.id in self._in_flight:
             raise BadInput(f"request {request.id} is in flight already")
-        if len(self._in_flight) >= MAX_REQUESTS:
-            raise Unavailable(f"{MAX_REQUESTS} requests are in flight on this connection already")
+        if len(self._in_flight) >= self._asker.most:
+            raise Unavailable(
+                f"{self._asker.most} requests are in flight on this connection already"
+            )
 
     # --- what ends early --------------------------------------------------------------------------
 
@@ -304,6 +381,8 @@ class Conversation:
     def refuse(self, why: WadError) -> None:
         """Take no more requests, and end the streams, which would not end by themselves."""
         self._refusal = why
+        if self._asker.farewell:
+            self._line.note(self._asker.farewell)
         for flight in list(self._in_flight.values()):
             if flight.operation.streaming:
                 flight.cut(why)
@@ -352,8 +431,8 @@ class Conversation:
     async def _run(self, flight: _InFlight) -> object:
         name, params = flight.operation.name, flight.request.params
         if not flight.operation.streaming:
-            return await dispatch.call(self._context, name, params, self._access)
-        async with aclosing(dispatch.stream(self._context, name, params, self._access)) as items:
+            return await self._asker.call(name, params)
+        async with aclosing(self._asker.stream(name, params)) as items:
             async for item in items:
                 frame = self._encoded(flight, Item(flight.request.id, item))
                 if not await self._line.send(frame):

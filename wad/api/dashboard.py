@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import wad
-from wad.api.health import Tally, tally_of
-from wad.api.problems import problems
-from wad.api.reference import (
+from wad.api.contract.words import (
     NEEDS_QR,
     Document,
     firestore_connected,
@@ -26,6 +24,8 @@ from wad.api.reference import (
     shown_id,
     status_word,
 )
+from wad.api.health import Tally, tally_of
+from wad.api.problems import problems
 from wad.core.connection import State, Status
 from wad.core.problem import degraded
 

@@ -17,6 +17,7 @@ from contextlib import aclosing, contextmanager
 
 import msgspec
 
+from wad.api.caller import Caller
 from wad.api.context import Context
 from wad.api.operation import Access, Operation, Params, find
 from wad.core.decoding import decoding
@@ -25,19 +26,28 @@ from wad.core.errors import BadInput, Denied, InvalidData, Passive, WadError
 log = logging.getLogger(__name__)
 
 
-async def call(context: Context, name: str, params: object, access: Access) -> object:
-    """The reply of an operation that gives one.  Raises WadError, and nothing else."""
+async def call(
+    context: Context, name: str, params: object, access: Access, caller: Caller | None = None
+) -> object:
+    """The reply of an operation that gives one.  Raises WadError, and nothing else.
+
+    `caller` is who asks, where that is more than somebody with this access.
+    """
     with guarded(context, name):
         operation = find(name)
         with _recorded(context, operation, params):
-            return await _call(context, operation, params, access)
+            return await _call(
+                context, operation, params, caller or Caller("the control socket", access, True)
+            )
 
 
-async def _call(context: Context, operation: Operation, params: object, access: Access) -> object:
+async def _call(context: Context, operation: Operation, params: object, caller: Caller) -> object:
+    access = Access.ANYBODY if caller.access is None else caller.access
     request = _admitted(context, operation, params, access)
     if operation.streaming:
-        raise BadInput(f"{operation.name} streams its reply, which this door cannot take")
-    return msgspec.to_builtins(await operation.handler(context, request))
+        raise BadInput(f"{operation.name} streams its reply, which cannot be had here")
+    more = (caller,) if operation.wants_caller else ()
+    return msgspec.to_builtins(await operation.handler(context, request, *more))
 
 
 async def stream(

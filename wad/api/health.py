@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import wad
-from wad.api.problems import problems
-from wad.api.reference import (
+from wad.api.contract.words import (
     NEEDS_QR,
     Document,
     firestore,
@@ -24,6 +23,7 @@ from wad.api.reference import (
     mode,
     shown_id,
 )
+from wad.api.problems import problems
 from wad.core.connection import State
 from wad.core.masking import masked
 from wad.core.problem import KINDS, STATES, by_code

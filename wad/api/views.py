@@ -177,6 +177,21 @@ class LoopView(msgspec.Struct, frozen=True, kw_only=True):
     failure: str
 
 
+class HttpView(msgspec.Struct, frozen=True):
+    """An HTTP process that is connected: its process id, its version, and where it listens."""
+
+    pid: int
+    version: str
+    listening: tuple[str, ...]
+
+
+def http_views(context: Context) -> tuple[HttpView, ...]:
+    """The HTTP processes that are connected now."""
+    return tuple(
+        HttpView(one.pid, one.version, one.listening) for one in context.http_processes.all
+    )
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """The whole daemon at a glance.  `health`: healthy, or degraded by one of the problems.
 
@@ -197,6 +212,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     telling: TellingView | None
     lease: LeaseView
     limits: LimitsView
+    http: tuple[HttpView, ...]
     accounts: tuple[AccountView, ...]
     health: str
     problems: tuple[ProblemView, ...]

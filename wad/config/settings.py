@@ -192,6 +192,12 @@ class HttpSettings:
         "What any other signed-in user may do: nothing, or look (viewer).",
         check=one_of("none", "viewer"),
     )
+    max_role: str = setting(
+        "admin",
+        "The most that anybody may do over HTTP, whatever their token allows: look (viewer), send and steer (employee),"
+        " or also what cannot be undone (admin).",
+        check=one_of("viewer", "employee", "admin"),
+    )
     headerless_networks: str = setting(
         "",
         "Networks (as 10.1.0.0/16, with commas) from which the list of accounts and a new QR code may be asked for"

@@ -19,6 +19,7 @@
     ├── Unavailable             unavailable              503     8
     │   ├── DaemonDown          daemon_down              503     3
     │   │   └── StartFailed     start_failed             503     3
+    │   ├── Stopping            stopping                 503     8
     │   ├── StateUnwritable     state_unwritable         503     8
     │   └── AnotherDaemon       another_daemon           503     5
     ├── EngineFailure           engine_failure           502     9
@@ -26,20 +27,22 @@
     ├── NotSupported            not_supported            501     9
     └── Damaged                 damaged                  500     9
 
-The code travels over the socket and HTTP; a client rebuilds the same class from it.  `hint` says
-what the person who reads it can do.  Exit 1 is an error without a class of its own (`internal`).
+The code travels over the socket and HTTP; a client rebuilds the same class from it.  A Refusal has the code and the
+status that it was made with.  `hint` says what the person who reads it can do.  Exit 1 is an error without a class of
+its own (`internal`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
 class WadError(Exception):
     """An error with a stable code.  `str()` is one sentence without a full stop."""
 
-    code: ClassVar[str] = "internal"
-    http_status: ClassVar[int] = 500
+    code: str = "internal"
+    http_status: int = 500
     exit_code: ClassVar[int] = 1
     by_code: ClassVar[dict[str, type[WadError]]] = {}
 
@@ -49,9 +52,10 @@ class WadError(Exception):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        WadError.by_code[cls.code] = cls
+        if "code" in vars(cls):
+            WadError.by_code[cls.code] = cls
 
-    def to_wire(self) -> dict[str, str]:
+    def to_wire(self) -> dict[str, Any]:
         """The form in which the error crosses a socket."""
         return {"code": self.code, "message": str(self), "hint": self.hint}
 
@@ -60,6 +64,13 @@ class WadError(Exception):
         """Rebuild the error that the other side raised; an unknown code gives a plain WadError."""
         if not isinstance(wire, dict):
             return WadError(f"the other side failed: {wire!r}")
+        if (status := wire.get("status")) is not None:
+            return Refusal(
+                status if type(status) is int and 400 <= status < 600 else 500,
+                str(wire.get("code")),
+                str(wire.get("message", "")),
+                details if isinstance(details := wire.get("details"), dict) else None,
+            )
         kind = WadError.by_code.get(str(wire.get("code")), WadError)
         return kind(str(wire.get("message", "")), hint=str(wire.get("hint", "")))
 
@@ -172,6 +183,12 @@ class StartFailed(DaemonDown):
     code = "start_failed"
 
 
+class Stopping(Unavailable):
+    """The daemon stops, and has not begun what was asked: the next one can be asked the same."""
+
+    code = "stopping"
+
+
 class StateUnwritable(Unavailable):
     """The state directory cannot be written (mode, owner, read-only or full disk)."""
 
@@ -206,3 +223,24 @@ class Damaged(WadError):
     """A file of ours cannot be read; it was set aside, not deleted."""
 
     code, exit_code = "damaged", 9
+
+
+class Refusal(WadError):
+    """A refusal in the words of the HTTP contract: status and code are those that the apps know.
+
+    `details` are further fields of the answer, JSON types only.
+    """
+
+    exit_code = 9
+
+    def __init__(
+        self, status: int, code: str, message: str, details: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.http_status = status
+        self.code = code
+        self.details = dict(details or {})
+
+    def to_wire(self) -> dict[str, Any]:
+        """As any error, with its status and the details."""
+        return {**super().to_wire(), "status": self.http_status, "details": self.details}

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeGuard
 import msgpack
 
 from wad.core.decoding import decoding
-from wad.core.errors import BadInput, InvalidData, WadError
+from wad.core.errors import BadInput, InvalidData, TooLong, WadError
 
 MAX_FRAME: Final = 4 << 20
 """Bytes of one frame, without its length."""
@@ -103,6 +103,21 @@ def encode(frame: Frame) -> bytes:
     return len(data).to_bytes(_LENGTH, "big") + data
 
 
+def encode_foreign(request: Request) -> bytes:
+    """The bytes of a request whose parameters somebody else wrote.
+
+    Raises BadInput where the other side would not take it: it would hang up, on all who share the connection.
+    """
+    try:
+        data = encode(request)
+        _check(data[_LENGTH:], REQUEST)
+    except (OverflowError, ValueError, TypeError, RecursionError, InvalidData) as error:
+        raise BadInput(f"the request cannot be used: {error}") from error
+    if len(data) > MAX_FRAME:
+        raise TooLong(f"a request may have {MAX_FRAME} bytes")
+    return data
+
+
 HELLO: Final = Notice("hello", [PROTOCOL])
 """The first frame of either side on the control socket."""
 
@@ -126,9 +141,11 @@ class Decoder:
     After that it is of no more use: where the next frame begins is not known.
     """
 
-    def __init__(self, limits: Limits = REQUEST) -> None:
+    def __init__(self, limits: Limits = REQUEST, *, counted: bool = True) -> None:
+        """Not `counted` are the values of a frame whose sender is trusted."""
         self._buffer = bytearray()
         self._limits = limits
+        self._counted = counted
 
     @property
     def waiting(self) -> int:
@@ -154,7 +171,7 @@ class Decoder:
                 return
             body = bytes(memoryview(self._buffer)[_LENGTH:end])
             del self._buffer[:end]  # moves nothing: a bytearray begins further on
-            yield _frame(_unpacked(body, self._limits))
+            yield _frame(_unpacked(body, self._limits if self._counted else None))
 
 
 # --- counting -----------------------------------------------------------------------------------
@@ -223,9 +240,10 @@ def _opened(body: bytes, at: int, head: int) -> tuple[int, int]:
     )
 
 
-def _unpacked(body: bytes, limits: Limits) -> object:
+def _unpacked(body: bytes, limits: Limits | None) -> object:
     with decoding("a frame"):
-        _check(body, limits)
+        if limits is not None:
+            _check(body, limits)
         return msgpack.unpackb(body, strict_map_key=True)
 
 
@@ -255,4 +273,5 @@ def _error(wire: dict[Any, Any]) -> WadError:
     texts = {name: wire.get(name, "") for name in ("code", "message", "hint")}
     if not all(isinstance(text, str) for text in texts.values()):
         raise InvalidData("not a frame: an error without words")
-    return WadError.from_wire({name: text[:MAX_WORDS] for name, text in texts.items()})
+    more = {name: wire[name] for name in ("status", "details") if name in wire}
+    return WadError.from_wire({**{name: text[:MAX_WORDS] for name, text in texts.items()}, **more})

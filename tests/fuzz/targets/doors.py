@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from tests.fake_daemon import FakeDaemon, http_settings
 from tests.fuzz.target import target
+from tests.serving import serve_http
 from tests.test_rest import ADMIN, TOKENS
 from tests.world import a_world
 from wad.api import dispatch
-from wad.api.httpd import serve_http
 from wad.api.operation import Access, Operation, operations
 from wad.config.loading import examine
 from wad.core import wire

@@ -16,6 +16,7 @@ from wad.api.problems import problems
 from wad.api.views import (
     StatusView,
     account_views,
+    http_views,
     lease_view,
     limits_view,
     loop_views,
@@ -82,6 +83,7 @@ async def status(context: Context, request: Nothing) -> StatusView:
         telling=telling_view(context),
         lease=lease_view(context),
         limits=limits_view(context),
+        http=http_views(context),
         accounts=tuple(account_views(context.accounts, context.clock.wall_ms())),
         health="degraded" if degraded(found) else "healthy",
         problems=problem_views(found),

@@ -30,7 +30,7 @@ class PieceReply(msgspec.Struct, frozen=True):
     sha256: str
 
 
-@operation("media.put", access=Access.OPERATE, leader_only=True)
+@operation("media.put", http=None, access=Access.OPERATE, leader_only=True)
 async def put(context: Context, request: Piece) -> PieceReply:
     """Take a piece of a file, in order; at most 1 MiB each."""
     media = context.media

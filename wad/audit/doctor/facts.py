@@ -160,7 +160,10 @@ class Audits:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All of it.  `daemon` is its `status`; `daemon_error` says why there is none; `user` is the one it runs as."""
+    """All of it.  `daemon` is its `status`; `daemon_error` says why there is none; `user` is the one it runs as.
+
+    `http`: the HTTP processes and their versions, which are empty where the daemon does not say.
+    """
 
     version: str
     hostname: str
@@ -182,6 +185,7 @@ class Facts:
     restarted: Restarted | None = None
     credentials: Credentials | None = None
     state: Directory | None = None
+    http: Mapping[int, str] = field(default_factory=dict)
 
     # --- the commands of this machine, where nobody but systemd knows the unit's log
 
@@ -189,14 +193,6 @@ class Facts:
     def log(self) -> tuple[str, ...]:
         """What shows the daemon's log."""
         return ("journalctl -u wad -n 50",) if self.systemd else ()
-
-    @property
-    def pids(self) -> frozenset[int]:
-        """Those of the daemon: by its own word and, where it does not answer, by systemd's."""
-        told = {self.daemon["pid"]} if self.daemon is not None else set()
-        return frozenset(
-            told | ({self.unit.pid} if self.unit is not None and self.unit.runs else set())
-        )
 
     @property
     def restart(self) -> str:

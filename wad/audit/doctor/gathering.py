@@ -7,7 +7,7 @@ included.  What cannot be found out is left out, and the rules say so.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +61,11 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
     state_dir, sessions = (Path(configuration.text(key)) for key in ("state.dir", "state.sessions"))
     pid = int(daemon["pid"]) if daemon is not None else unit.pid if unit and unit.runs else None
     uid = _uid(pid, unit.user if unit else "", state_dir)
-    listeners = host.listeners(pid)
-    answers = heard(configuration, listeners, pid)
+    processes = dict.fromkeys(host.http_processes(), "")
+    if daemon is not None:
+        processes |= {one["pid"]: one["version"] for one in daemon.get("http", ())}
+    listeners = host.listeners(processes.keys())
+    answers = heard(configuration, listeners, processes.keys(), running=daemon is not None)
     return Facts(
         version=wad.__version__,
         hostname=os.uname().nodename,
@@ -71,6 +74,7 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
         unit=unit,
         daemon=daemon,
         daemon_error=error,
+        http=processes,
         user=host.user_name(uid),
         listeners=tuple(listeners),
         mounts=tuple(host.mounts_of([state_dir, sessions])),
@@ -144,7 +148,13 @@ class Heard(NamedTuple):
     burst: tuple[Answer, ...] = ()
 
 
-def heard(settings: Configuration, listeners: Sequence[Listener], pid: int | None) -> Heard:
+def heard(
+    settings: Configuration,
+    listeners: Sequence[Listener],
+    processes: Collection[int],
+    *,
+    running: bool,
+) -> Heard:
     """What the port says; nothing more once `/health` does not answer.
 
     Not asked is a socket that systemd holds while the daemon does not run: asking would start it.
@@ -153,8 +163,8 @@ def heard(settings: Configuration, listeners: Sequence[Listener], pid: int | Non
         return Heard()
     address, port = settings.text("http.address"), settings.number("http.port")
     if not port:
-        port = next((each.port for each in listeners if each.pid == pid), 0)
-    if pid is None and any(each.port == port and each.pid == SYSTEMD for each in listeners):
+        port = next((each.port for each in listeners if each.pid in processes), 0)
+    if not running and any(each.port == port and each.pid == SYSTEMD for each in listeners):
         return Heard(Answer(0, error="systemd listens until the daemon starts"))
     health = http.get(address, port, "/health")
     if not health.status:

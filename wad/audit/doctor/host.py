@@ -7,7 +7,7 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -122,15 +122,26 @@ def _all_below(path: Path) -> Iterator[Path]:
 # --- listeners ------------------------------------------------------------------------------------
 
 
-def listeners(first: int | None, proc: Path = Path("/proc")) -> list[Listener]:
-    """Who listens on which TCP port; the process `first` is looked at before all others."""
+def http_processes(proc: Path = Path("/proc")) -> list[int]:
+    """The HTTP processes of wad, by their command lines."""
+    found = []
+    for each in proc.iterdir():
+        if each.name.isdecimal():
+            words = _read(each / "cmdline").split("\0")
+            if words[1:3] == ["-m", "wad.http"]:
+                found.append(int(each.name))
+    return found
+
+
+def listeners(first: Collection[int], proc: Path = Path("/proc")) -> list[Listener]:
+    """Who listens on which TCP port; the processes `first` are looked at before all others."""
     sockets = {
         inode: (address, port)
         for name in ("tcp", "tcp6")
         for inode, address, port in parse_sockets(_read(proc / "net" / name))
     }
     pids = sorted(int(each.name) for each in proc.iterdir() if each.name.isdecimal())
-    pids.sort(key=lambda pid: pid != first)
+    pids.sort(key=lambda pid: pid not in first)
     owners: dict[str, int] = {}
     for pid in pids:
         for inode in _inodes(proc / str(pid) / "fd") & sockets.keys():

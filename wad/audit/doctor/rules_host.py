@@ -95,6 +95,9 @@ def _warnings(status: Document) -> list[str]:
     return named if more <= 0 else [*named[:_SHOWN], f"and {more} more"]
 
 
+_RESTART_HTTP: Final = "systemctl restart wad-http.socket wad-http.service"
+
+
 def port(facts: Facts) -> Finding:
     """Who listens where the probes ask."""
     check = Check("port", "HTTP port")
@@ -103,12 +106,9 @@ def port(facts: Facts) -> Finding:
         return check.skipped("http.enabled is false")
     wanted = settings.number("http.port")
     there = [each for each in facts.listeners if wanted in (0, each.port)]
-    ours = [each for each in there if each.pid in facts.pids]
-    if ours:
-        evidence = f"the daemon listens on {ours[0].address} port {ours[0].port}"
-        if status is None:
-            return check.skipped(f"{evidence}; it does not answer on its control socket")
-        return check.passed(evidence)
+    for each in there:
+        if each.pid in facts.http:
+            return _ours(check, each, facts)
     if status is not None and wanted and there and there[0].pid is None:
         return check.warned(
             f"who listens on port {wanted}, only root can see", "sudo wadctl doctor"
@@ -123,22 +123,36 @@ def port(facts: Facts) -> Finding:
     return check.failed(f"nobody listens on port {wanted}", show, *facts.log, facts.restart)
 
 
+def _ours(check: Check, listener: Listener, facts: Facts) -> Finding:
+    where = f"the HTTP process listens on {listener.address} port {listener.port}"
+    if facts.daemon is None:
+        return check.skipped(f"{where}; the daemon does not answer on its control socket")
+    version, daemon = facts.http[listener.pid or 0], facts.daemon["version"]
+    if version and version != daemon:
+        return check.warned(
+            f"{where}, but is of version {version}, and the daemon of {daemon}", _RESTART_HTTP
+        )
+    return check.passed(where)
+
+
 def _activated(check: Check, facts: Facts) -> Finding:
-    """systemd listens in the daemon's stead (wad-http.socket), and hands the socket over when the daemon starts."""
+    """systemd listens (wad-http.socket), and starts wad-http.service for who asks."""
     wanted = facts.configuration.text("http.port")
     if facts.daemon is None:
-        return check.skipped(f"systemd listens on port {wanted} until the daemon starts")
+        return check.skipped(f"systemd listens on port {wanted}; the daemon does not answer")
+    if facts.health is not None and facts.health.document is not None:
+        return check.passed(f"systemd listens on port {wanted}, and wad-http answers")
     return check.failed(
-        f"systemd listens on port {wanted}, and the daemon did not take the socket",
-        "systemctl status wad-http.socket",
-        facts.restart,
+        f"systemd listens on port {wanted}, and wad-http does not answer",
+        "systemctl status wad-http.socket wad-http.service",
+        _RESTART_HTTP,
     )
 
 
 def _taken(check: Check, other: Listener, facts: Facts) -> Finding:
     named = f"{other.command} (pid {other.pid})" if other.pid is not None else "another process"
     return check.failed(
-        f"port {other.port} is held by {named}, not by the daemon",
+        f"port {other.port} is held by {named}, not by wad",
         f"ss -ltnp 'sport = :{other.port}'",
         f"kill {other.pid or 'PID'}    # or another port: {_EDIT}, [http] port = 8081",
         facts.restart,

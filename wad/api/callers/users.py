@@ -13,18 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from wad.api.caller import Origin
 from wad.api.operation import Access
-from wad.api.rest.exchange import HttpError, Request
-from wad.core.errors import Unavailable
+from wad.core.errors import Refusal, Unavailable
 from wad.core.idtoken import BadToken, Claims, Expected, check, parse
 
 if TYPE_CHECKING:
-    from wad.api.rest.keys import Keys
+    from wad.api.callers.keys import Keys
     from wad.config.settings import HttpSettings
     from wad.store.port import Staff
 
 _REMEMBERED: Final = 60.0  # seconds for which it is known whether somebody is an employee
 _MANY: Final = 10_000
+_AT_ONCE: Final = 64  # tokens that wait for keys, or for the store's word
 
 
 class Signer:
@@ -42,7 +43,7 @@ class Signer:
         """What the token proves.  Raises BadToken, Unavailable."""
         token = parse(text)
         if self._keys is None:
-            await asyncio.to_thread(importlib.import_module, "wad.api.rest.keys")
+            await asyncio.to_thread(importlib.import_module, "wad.api.callers.keys")
             self._keys = self._keys or self._make_keys()
         good = await self._keys.verify(token.key, token.signed, token.signature)
         if good is None:
@@ -106,21 +107,26 @@ class Users:
         self._staff = staff
         self._now = now
         self._remembered: dict[str, tuple[bool, float]] = {}
+        self._verifying = 0
 
-    async def find(self, token: str, request: Request) -> tuple[Claims, Access | None]:
-        """Who signed in, and what they may do here (None: nothing).  Raises HttpError."""
+    async def find(self, origin: Origin) -> tuple[Claims, Access | None]:
+        """Who signed in, and what they may do here (None: nothing).  Raises Refusal."""
+        if self._verifying >= _AT_ONCE:
+            raise Refusal(
+                503, "auth_busy", "too many tokens are being verified", {"retryAfterSeconds": 1}
+            )
+        self._verifying += 1
         try:
-            claims = await self._claims(self._id_tokens, token, "unauthorized")
+            claims = await self._claims(self._id_tokens, origin.token or "", "unauthorized")
             if self._app_check is not None:
-                proof = request.header(b"x-firebase-appcheck").decode("latin-1")
-                if not proof:
+                if not origin.app_check:
                     raise _refused("missing_app_check", "missing", "send X-Firebase-AppCheck")
-                await self._claims(self._app_check, proof, "invalid_app_check")
+                await self._claims(self._app_check, origin.app_check, "invalid_app_check")
             return claims, await self._access(claims)
         except Unavailable as error:
-            raise HttpError(
-                503, "auth_unavailable", str(error), headers=((b"retry-after", b"60"),)
-            ) from error
+            raise Refusal(503, "auth_unavailable", str(error), {"retryAfterSeconds": 60}) from error
+        finally:
+            self._verifying -= 1
 
     async def _claims(self, signer: Signer, token: str, error: str) -> Claims:
         try:
@@ -148,10 +154,8 @@ class Users:
         return found
 
 
-def _refused(error: str, code: str, message: str) -> HttpError:
-    return HttpError(
-        401, error, message, more={"code": code}, headers=((b"www-authenticate", b"Bearer"),)
-    )
+def _refused(error: str, code: str, message: str) -> Refusal:
+    return Refusal(401, error, message, {"code": code})
 
 
 def users_of(settings: HttpSettings, staff: Staff | None, now: Callable[[], float]) -> Users | None:
@@ -174,7 +178,7 @@ def users_of(settings: HttpSettings, staff: Staff | None, now: Callable[[], floa
 
 def _keys_of(url: str, now: Callable[[], float]) -> Callable[[], Keys]:
     def make() -> Keys:
-        from wad.api.rest.keys import Keys, fetch
+        from wad.api.callers.keys import Keys, fetch
 
         return Keys(url, fetch, now)
 

@@ -1,11 +1,10 @@
-"""The HTTP shim, through a real uvicorn on a free port, asked in raw bytes."""
+"""What the HTTP process answers, through its own server on a free port, asked in raw bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import signal
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,9 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fake_daemon import FakeDaemon
-from wad.api import httpd, httpproto
-from wad.api.httpd import serve_http
-from wad.core.errors import BadConfig, Conflict
+from tests.serving import serve_http
 
 
 @dataclass
@@ -215,96 +212,11 @@ async def test_garbage_is_400(port: int) -> None:
     assert (await ask(port, "/healthz")).status == 200
 
 
-async def test_a_head_without_end_is_refused(port: int) -> None:
-    """A request's head does not fill the memory."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /health HTTP/1.1\r\n" + b"X-Filler: aaaaaaaaaaaaaaaa\r\n" * 4000)
-    assert (await reader.readline()).startswith(b"HTTP/1.1 400")
-    writer.close()
-
-
-@pytest.mark.parametrize("begun", [b"", b"GET /health", b"GET /health HTTP/1.1\r\nHost: wad\r\n"])
-async def test_who_asks_nothing_is_not_waited_for(
-    port: int, monkeypatch: pytest.MonkeyPatch, begun: bytes
-) -> None:
-    """Connections that never ask would take the places of all others."""
-    monkeypatch.setattr(httpproto, "PATIENCE", 0.05)
-    assert await exchange(port, begun) == b""
-
-
-async def test_a_head_that_never_ends_after_an_answer(
-    port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same for a later request of the same connection."""
-    monkeypatch.setattr(httpproto, "PATIENCE", 0.05)
-    answers = await exchange(port, b"GET /healthz HTTP/1.1\r\nHost: wad\r\n\r\nGET /health")
-    assert answers.count(b"HTTP/1.1 200") == 1
-
-
-async def test_one_connection_too_many(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told in JSON at once; when another one has gone there is room again."""
-    monkeypatch.setattr(httpproto, "MAX_CONNECTIONS", 1)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /healthz HTTP/1.1\r\nHost: wad\r\n\r\n")
-    await reader.readuntil(b"\r\n\r\n")
-    refused, extra = await asyncio.open_connection("127.0.0.1", port)
-    head, _, body = (await refused.read()).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 503")
-    assert b"retry-after: 1" in head
-    assert json.loads(body)["message"] == "1 clients are connected already"
-    for each in (extra, writer):
-        each.close()
-        await each.wait_closed()
-    while (await ask(port, "/healthz")).status != 200:
-        await asyncio.sleep(0)
-
-
 async def test_no_access_log(port: int, caplog: pytest.LogCaptureFixture) -> None:
     """Probes come every second; nobody wants to read of each."""
     with caplog.at_level(logging.DEBUG):
         await ask(port, "/health")
     assert "/health" not in caplog.text
-
-
-async def test_signals_are_left_alone(daemon: FakeDaemon) -> None:
-    """The daemon's own handlers stay where they are."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    async with serve_http(daemon, "127.0.0.1", 0) as bound:
-        await ask(bound, "/healthz")
-        assert [signal.getsignal(number) for number in numbers] == before
-
-
-async def test_a_port_in_use(daemon: FakeDaemon, port: int) -> None:
-    """The error names the port and what to do."""
-    with pytest.raises(Conflict, match=f"port {port} on 127.0.0.1 is in use") as caught:
-        async with serve_http(daemon, "127.0.0.1", port):
-            pass
-    assert "http.port" in caught.value.hint
-
-
-@pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
-async def test_an_address_of_another_machine(daemon: FakeDaemon, host: str) -> None:
-    """It says which address, and where it is set."""
-    with pytest.raises(BadConfig, match=host) as caught:
-        async with serve_http(daemon, host, 0):
-            pass
-    assert "http.address" in caught.value.hint
-
-
-async def test_a_port_that_is_not_for_us(
-    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A low port asks for a right, and the error says so."""
-
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(httpd, "_bind_first", refuse)
-    with pytest.raises(BadConfig, match="port 80 on") as caught:
-        async with serve_http(daemon, "127.0.0.1", 80):
-            pass
-    assert "1024" in caught.value.hint
 
 
 async def test_a_socket_that_is_bound_already(daemon: FakeDaemon) -> None:
@@ -340,20 +252,3 @@ async def test_an_error_in_the_block_passes(daemon: FakeDaemon) -> None:
     with pytest.raises(ZeroDivisionError):
         async with serve_http(daemon, "127.0.0.1", 0):
             raise ZeroDivisionError
-
-
-async def test_a_server_that_dies_is_told(
-    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """When uvicorn fails while it serves, it is logged and counted."""
-
-    async def fail(_: object) -> None:
-        await asyncio.sleep(0.01)
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(httpd._Server, "main_loop", fail)
-    with caplog.at_level(logging.ERROR):
-        async with serve_http(daemon, "127.0.0.1", 0):
-            while not daemon.internal_errors:
-                await asyncio.sleep(0.001)
-    assert "ZeroDivisionError" in caplog.text

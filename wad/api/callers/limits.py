@@ -7,21 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from wad.api.rest.exchange import HttpError
+from wad.api.operation import Limit
+from wad.core.errors import Refusal
 
 if TYPE_CHECKING:
     from wad.config.settings import HttpSettings
-
-
-class Limit(StrEnum):
-    """What is counted together."""
-
-    SEND = "messages"
-    ACCOUNTS = "changes of accounts"
-    QR = "QR codes"
 
 
 class Limits:
@@ -38,7 +30,7 @@ class Limits:
         return len(self._buckets)
 
     def take(self, caller: str, limit: Limit) -> None:
-        """Count one request.  Raises HttpError 429 when there were too many."""
+        """Count one request.  Raises Refusal 429 when there were too many."""
         rate = self._rates[limit]
         if rate == 0:
             return
@@ -70,11 +62,10 @@ def rates_of(settings: HttpSettings) -> dict[Limit, int]:
     }
 
 
-def _too_many(limit: Limit, rate: int, wait: int) -> HttpError:
-    return HttpError(
+def _too_many(limit: Limit, rate: int, wait: int) -> Refusal:
+    return Refusal(
         429,
         "rate_limited",
         f"more than {rate} {limit} in a minute; try again in {wait} s",
-        more={"retryAfterSeconds": wait},
-        headers=((b"retry-after", b"%d" % wait),),
+        {"retryAfterSeconds": wait},
     )

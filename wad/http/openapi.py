@@ -7,14 +7,13 @@ backend are described by what is common to them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 import wad
-from wad.api.rest.auth import ACCESS
-from wad.api.rest.routing import Route
+from wad.api.operation import Access, Operation, Route, operations
 
 _Schema = dict[str, Any]
 
@@ -56,14 +55,26 @@ _PROBES: Final = {
 }
 
 
-def description(routes: Iterable[Route]) -> _Schema:
+_Row = tuple[Operation, Route]
+
+
+def rows() -> tuple[_Row, ...]:
+    """Every route with its operation."""
+    return tuple(
+        (operation, route)
+        for operation in operations().values()
+        if operation.http is not None
+        for route in operation.http.routes
+    )
+
+
+def description() -> _Schema:
     """The whole document."""
-    rows = tuple(routes)
     paths: dict[str, dict[str, _Schema]] = {
         path: {"get": _probe(path, text)} for path, text in _PROBES.items()
     }
-    for route in rows:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    for operation, route in rows():
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(operation, route)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -74,7 +85,7 @@ def description(routes: Iterable[Route]) -> _Schema:
         },
         "paths": paths,
         "components": {
-            "schemas": _schemas(rows),
+            "schemas": _schemas(),
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -86,8 +97,8 @@ def description(routes: Iterable[Route]) -> _Schema:
     }
 
 
-def _schemas(routes: Iterable[Route]) -> dict[str, _Schema]:
-    _, components = msgspec.json.schema_components(_types(routes), ref_template=_REF)
+def _schemas() -> dict[str, _Schema]:
+    _, components = msgspec.json.schema_components(_types(), ref_template=_REF)
     return {
         **components,
         "Success": {
@@ -110,14 +121,14 @@ def _schemas(routes: Iterable[Route]) -> dict[str, _Schema]:
     }
 
 
-def _types(routes: Iterable[Route]) -> list[Any]:
+def _types() -> list[Any]:
     """Every type of a body or a reply."""
     found: list[Any] = []
-    for route in routes:
+    for operation, route in rows():
         if route.body is not None:
             found.append(route.body)
         if _is_plain(route):
-            found.append(route.declared.reply)
+            found.append(operation.reply)
     return found
 
 
@@ -137,15 +148,15 @@ def _probe(path: str, text: str) -> _Schema:
     return {**named, "responses": answers}
 
 
-def _operation(route: Route) -> _Schema:
-    operation = route.declared
+def _operation(operation: Operation, route: Route) -> _Schema:
+    headerless = operation.http is not None and operation.http.headerless
     document: _Schema = {
         "operationId": _ident(route),
         "summary": operation.help,
-        "description": _needs(route),
-        "security": [{"token": []}, {}] if route.headerless else [{"token": []}],
+        "description": _needs(operation),
+        "security": [{"token": []}, {}] if headerless else [{"token": []}],
         "parameters": _parameters(route),
-        "responses": {"200": _good(route)} | _bad(),
+        "responses": {"200": _good(operation, route)} | _bad(),
     }
     if route.body is not None:
         reference = msgspec.json.schema_components([route.body], ref_template=_REF)[0][0]
@@ -153,8 +164,10 @@ def _operation(route: Route) -> _Schema:
             "required": True,
             "content": {"application/json": {"schema": reference}},
         }
-    if route.operation == "accounts.pair" and not _is_plain(route):
-        document["responses"]["202"] = _good(route) | {"description": "a code comes already"}
+    if operation.name == "contract.regenerate_qr":
+        document["responses"]["202"] = _good(operation, route) | {
+            "description": "a code comes already"
+        }
     return document
 
 
@@ -163,10 +176,15 @@ def _ident(route: Route) -> str:
     return "_".join([route.method.lower(), *words])
 
 
-def _needs(route: Route) -> str:
-    role = next(role for role, access in ACCESS.items() if access >= route.access)
-    limit = "" if route.limit is None else f" Limited: {route.limit} by one caller in a minute."
-    return f"For the role {role} and those above.{limit}"
+_ROLES: Final = {Access.READ: "viewer", Access.OPERATE: "employee", Access.ADMIN: "admin"}
+
+
+def _needs(operation: Operation) -> str:
+    assert operation.http is not None
+    limit = operation.http.limit
+    limited = "" if limit is None else f" Limited: {limit} by one caller in a minute."
+    role = _ROLES[operation.http_access]
+    return f"For the role {role} and those above.{limited}"
 
 
 def _parameters(route: Route) -> list[_Schema]:
@@ -181,12 +199,12 @@ def _parameters(route: Route) -> list[_Schema]:
     return in_path + in_query
 
 
-def _good(route: Route) -> _Schema:
+def _good(operation: Operation, route: Route) -> _Schema:
     if route.browser:
         return {"description": "OK", "content": {"text/html": {"schema": {"type": "string"}}}}
     schema: _Schema = {"$ref": _REF.format(name="Success")}
     if _is_plain(route):
-        replies = msgspec.json.schema_components([route.declared.reply], ref_template=_REF)
+        replies = msgspec.json.schema_components([operation.reply], ref_template=_REF)
         schema = replies[0][0]
     return {"description": "OK", "content": {"application/json": {"schema": schema}}}
 

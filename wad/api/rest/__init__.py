@@ -1,1 +1,0 @@
-"""What is answered over HTTP, beside the server itself (`wad.api.httpd`)."""

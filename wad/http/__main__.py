@@ -1,0 +1,84 @@
+"""`python -m wad.http`, and `wad http`: the HTTP process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from wad.activation import started
+from wad.clock import SystemClock
+from wad.core.errors import WadError
+from wad.http.process import SOCKET, Options, run
+from wad.log import install
+from wad.notify import Notifier
+from wad.streams import run as run_command
+
+
+def _sockets(_: click.Context, __: click.Parameter, text: str) -> list[socket.socket]:
+    """The sockets with these numbers, which who started us left open."""
+    found = []
+    for word in filter(None, text.split(",")):
+        try:
+            sock = socket.socket(fileno=int(word))
+        except (ValueError, OSError) as error:
+            raise click.BadParameter(f"{word} is not an open socket") from error
+        sock.setblocking(False)
+        os.set_inheritable(sock.fileno(), False)
+        found.append(sock)
+    return found
+
+
+@click.command("http", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--socket",
+    "path",
+    type=click.Path(path_type=Path),
+    default=SOCKET,
+    show_default=True,
+    help="Where the daemon answers HTTP processes.",
+)
+@click.option("--address", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=int, default=8080, show_default=True, help="The TCP port; 0 for any.")
+@click.option("--log-level", default="info", show_default=True, help="debug, info, warning, error.")
+@click.option("--connected", callback=_sockets, default="", hidden=True)
+@click.option("--listen", callback=_sockets, default="", hidden=True)
+def http(
+    path: Path,
+    address: str,
+    port: int,
+    log_level: str,
+    connected: list[socket.socket],
+    listen: list[socket.socket],
+) -> None:
+    """Answer HTTP, and ask the daemon for every request; the daemon and systemd start it.
+
+    Where systemd passes a socket (wad-http.socket) it listens there, else on --address and --port.
+    """
+    os.umask(0o077)
+    install(log_level)
+    notifier = Notifier(os.environ)
+    start = started(os.environ, os.getpid())
+    options = Options(path, connected, listen, address, port)
+    try:
+        asyncio.run(run(options, start, notifier, SystemClock()))
+    except WadError as error:
+        click.echo(f"wad http: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    finally:
+        notifier.close()
+
+
+def main() -> None:
+    """The entry point."""
+    run_command("wad http", lambda: http(prog_name="wad http"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Answers: JSON that nobody may keep, and what an error becomes; the one place that makes HTTP of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from wad.core.errors import Refusal, WadError
+
+_encode: Final = msgspec.json.Encoder().encode
+_NO_STORE: Final = {"cache-control": "no-store"}
+_BEARER: Final = "Bearer"
+_BASIC: Final = 'Basic realm="wad: any name, the token as password"'
+
+
+def document(
+    content: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An answer in JSON."""
+    return raw(_encode(content), "application/json", status, headers)
+
+
+def raw(
+    body: bytes, media_type: str, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An answer of any kind."""
+    # The type is given whole: Starlette would add a charset to a text's that has one already.
+    return Response(
+        body, status, headers={"content-type": media_type, **_NO_STORE, **(headers or {})}
+    )
+
+
+def failure(
+    status: int,
+    code: str,
+    message: str,
+    more: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error as the apps read it: always JSON, always with a `message`."""
+    content = {"success": False, "error": code, "message": message, **(more or {})}
+    return document(content, status, headers)
+
+
+def refusal(error: WadError, *, browser: bool = False) -> Response:
+    """What an error becomes; with `browser` a person is asked for a token."""
+    headers: dict[str, str] = {}
+    more: Mapping[str, Any] = {"hint": error.hint} if error.hint else {}
+    if isinstance(error, Refusal):
+        more = error.details
+        if type(wait := more.get("retryAfterSeconds")) is int:
+            headers["retry-after"] = str(wait)
+    if error.http_status == 401:
+        headers["www-authenticate"] = _BASIC if browser else _BEARER
+    if error.code == "too_many_wrong_tokens":
+        headers["connection"] = "close"
+    return failure(error.http_status, error.code, str(error), more, headers)

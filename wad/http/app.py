@@ -1,0 +1,232 @@
+"""The Starlette application: every path, from the declared operations; each request is a call to the daemon."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as Path
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from wad.api.caller import Origin
+from wad.api.operation import Access, Operation, Route, operations
+from wad.clock import Clock
+from wad.core.errors import NotFound, WadError
+from wad.http import pictures
+from wad.http.answers import document, failure, raw, refusal
+from wad.http.daemon import SILENCE, Link
+from wad.http.origins import Origins, pattern
+from wad.http.requests import base_url, origin, params, request_id
+
+log = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+PROBES: Final = {
+    "/health": "probe.health",
+    "/healthz": "probe.healthz",
+    "/ready": "probe.ready",
+    "/readyz": "probe.readyz",
+    "/diag": "probe.diag",
+    "/api/status/dashboard": "probe.dashboard",
+    "/health/detailed": "probe.detailed",
+}
+"""Those that ask nobody who they are.  All probes are for GET and HEAD."""
+_POLICY: Final = "default-src 'none'; img-src data:; frame-ancestors 'none'"
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """The ways to the daemon: a large answer on the one holds up no probe on the other."""
+
+    probes: Link
+    calls: Link
+
+
+class Site:
+    """Answers requests for as long as the process lives."""
+
+    def __init__(self, daemon: Daemon, clock: Clock) -> None:
+        self._daemon = daemon
+        self._clock = clock
+        self._description: Response | None = None
+        self._app = Starlette(routes=self._paths(), exception_handlers={HTTPException: _unrouted})
+        self._app.router.redirect_slashes = False
+        self._answering: ASGIApp = self._app
+
+    def allow(self, origins: str) -> None:
+        """Let the pages of these web origins ask (`http.cors_origins`), and no others."""
+        allowed = pattern(origins)
+        self._answering = self._app if allowed is None else Origins(self._app, allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        await self._answering(scope, receive, send)
+
+    # --- paths --------------------------------------------------------------------------------
+
+    def _paths(self) -> list[Path]:
+        endpoints: dict[str, dict[str, Endpoint]] = {
+            path: {"GET": self._probe(name)} for path, name in PROBES.items()
+        }
+        endpoints["/metrics"] = {"GET": self._metrics}
+        endpoints["/openapi.json"] = {"GET": self._describe}
+        for operation in operations().values():
+            for route in operation.http.routes if operation.http is not None else ():
+                endpoints.setdefault(route.path, {})[route.method] = self._operation(
+                    operation, route
+                )
+        return [
+            Path(path, _by_method(methods), methods=list(methods))
+            for path, methods in endpoints.items()
+        ]
+
+    def _probe(self, name: str) -> Endpoint:
+        async def answer(request: Request) -> Response:
+            asked = {"request_id": request_id(request), "base_url": base_url(request)}
+            found = await self._daemon.probes.call(
+                name, [asked, []], repeatable=True, within=SILENCE
+            )
+            return document(found, _PROBE_STATUS.get(name, _ok)(found))
+
+        return _guarded(answer)
+
+    async def _metrics(self, request: Request) -> Response:
+        """Of all accounts together for anybody, of each for who may look at them."""
+
+        async def answer(request: Request) -> Response:
+            each = "authorization" in request.headers
+            name = "metrics.accounts" if each else "metrics.total"
+            who = origin(request, "") if each else Origin()
+            found = await self._daemon.calls.call(
+                name, [{}, msgspec.to_builtins(who)], repeatable=True
+            )
+            return raw(found["text"].encode(), found["content_type"])
+
+        return await _guarded(answer)(request)
+
+    async def _describe(self, request: Request) -> Response:
+        """What can be asked; made when somebody wants to know."""
+        if self._description is None:
+            from wad.http.openapi import description
+
+            self._description = document(description())
+        return self._description
+
+    def _operation(self, operation: Operation, route: Route) -> Endpoint:
+        body = route.body
+        fields = {field.name for field in msgspec.structs.fields(operation.request)}
+        if body is operation.request:
+            body = dict[str, object]  # the operation itself says what does not fit
+
+        async def answer(request: Request) -> Response:
+            ident = request_id(request)
+            who = msgspec.to_builtins(
+                origin(
+                    request,
+                    ident or f"req_{self._clock.wall_ms()}",
+                    browser=route.browser,
+                    internal=route.internal,
+                )
+            )
+            try:
+                asked = await params(request, route, body)
+            except WadError:
+                # Who may not ask hears that first.
+                await self._daemon.calls.call(
+                    "http.admit", [{"operation": operation.name}, who], repeatable=True
+                )
+                raise
+            if "request_id" in fields and body is not None:
+                asked["request_id"] = ident
+            reply = await self._daemon.calls.call(
+                operation.name, [asked, who], repeatable=operation.access <= Access.READ
+            )
+            if route.browser:
+                return await _page(reply)
+            if operation.name.startswith("contract."):
+                await _draw(reply)
+            return document(reply, _STATUS.get(operation.name, _ok)(reply))
+
+        return _guarded(answer, browser=route.browser)
+
+
+def _guarded(answer: Endpoint, *, browser: bool = False) -> Endpoint:
+    """Every error becomes an answer."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except WadError as error:
+            return refusal(error, browser=browser)
+        except Exception as error:
+            reference = secrets.token_hex(4)
+            log.exception("%s failed (reference %s)", request.url.path, reference, exc_info=error)
+            return refusal(
+                WadError(
+                    f"the request failed inside the HTTP process, reference {reference}",
+                    hint=f"journalctl -u wad-http | grep -A30 {reference} shows why; please report it",
+                )
+            )
+
+    return endpoint
+
+
+def _by_method(methods: Mapping[str, Endpoint]) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        return await methods["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
+
+
+async def _unrouted(request: Request, error: Exception) -> Response:
+    """No such path, or another method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "")
+        names = ", ".join(sorted(filter(None, allowed.replace(",", " ").split())))
+        return failure(
+            405, "method_not_allowed", f"only {names} are answered here", None, {"allow": names}
+        )
+    return refusal(NotFound("there is nothing at this path"))
+
+
+# --- what an answer looks like --------------------------------------------------------------------
+
+
+def _ok(reply: Any) -> int:
+    return 200
+
+
+def _asked_already(reply: Any) -> int:
+    return 202 if reply.get("status") == "already_in_progress" else 200
+
+
+_STATUS: Final[Mapping[str, Callable[[Any], int]]] = {"contract.regenerate_qr": _asked_already}
+_PROBE_STATUS: Final[Mapping[str, Callable[[Any], int]]] = {
+    "probe.health": lambda reply: 200 if reply["ok"] else 503,
+    "probe.readyz": lambda reply: 200 if reply["status"] == "ready" else 503,
+}
+
+
+async def _page(reply: Any) -> Response:
+    """The page of an account's QR code."""
+    picture = await pictures.data_url(reply["qrCode"]) if reply["qrCode"] else None
+    page = pictures.page(reply["name"], reply["status"], picture)
+    return raw(page, "text/html; charset=utf-8", headers={"content-security-policy": _POLICY})
+
+
+async def _draw(reply: dict[str, Any]) -> None:
+    """Make a picture of each QR code, as the apps show it."""
+    for row in (reply, reply.get("account"), *reply.get("accounts", ())):
+        if isinstance(row, dict) and isinstance(row.get("qrCode"), str):
+            row["qrCode"] = await pictures.data_url(row["qrCode"])

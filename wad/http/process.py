@@ -1,0 +1,193 @@
+"""The HTTP process from its start to its end: where it listens, how it reaches the daemon, what systemd is told.
+
+systemd passes the listening socket; else it listens itself.  The daemon is reached at a path, or through connected
+sockets where the daemon started this process; then it ends with the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from wad import __version__
+from wad.activation import HTTP, Start
+from wad.api.operations.http import PublicSettings
+from wad.clock import Clock
+from wad.core.decoding import decoding
+from wad.core.errors import InvalidData, WadError
+from wad.files import read_file
+from wad.http.app import Daemon, Site
+from wad.http.daemon import Connect, Connection, Link
+from wad.http.listening import bind
+from wad.http.server import serve
+from wad.notify import Notifier, watchdog_interval
+
+log = logging.getLogger(__name__)
+
+SOCKET: Final = Path("/run/wad/http.sock")
+"""Where the daemon answers HTTP processes, under systemd."""
+_PUBLIC: Final = 64 << 10  # bytes of the daemon's public settings
+_PULSE: Final = 5.0  # seconds between two signs of life, unless systemd wants more of them
+_FAREWELL: Final = 2.0  # seconds for the daemon to hear why we end
+
+
+@dataclass(frozen=True)
+class Options:
+    """How it was started.
+
+    `connected`: sockets whose other end is the daemon, empty for a path; `listening`: sockets that listen already,
+    beside those of systemd; without any it listens on `address` and `port`.
+    """
+
+    path: Path = SOCKET
+    connected: Sequence[socket.socket] = ()
+    listening: Sequence[socket.socket] = ()
+    address: str = "127.0.0.1"
+    port: int = 8080
+
+
+async def run(options: Options, start: Start, notifier: Notifier, clock: Clock) -> None:
+    """Answer until a signal, or the end of the daemon that started us.  Raises WadError when it cannot begin."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    process = _Process(options, clock, stopping)
+    try:
+        sockets = await process.sockets(start)
+        await process.introduce()
+    except WadError as error:
+        await process.fail(error)
+        raise
+    pulse = asyncio.create_task(_pulse(notifier), name="pulse")
+    try:
+        await serve(
+            process.site, sockets, stopping=stopping, started=lambda _: _ready(process, notifier)
+        )
+    finally:
+        notifier.stopping()
+        pulse.cancel()
+        await process.close()
+
+
+def _ready(process: _Process, notifier: Notifier) -> None:
+    log.info("answering on %s", ", ".join(process.listening))
+    notifier.ready()
+
+
+async def _pulse(notifier: Notifier) -> None:
+    """Feed the watchdog; this task turning proves the event loop."""
+    every = min(_PULSE, watchdog_interval(os.environ) or _PULSE)
+    while True:
+        notifier.watchdog()
+        await asyncio.sleep(every)
+
+
+class _Process:
+    """What belongs together while it runs."""
+
+    def __init__(self, options: Options, clock: Clock, stopping: asyncio.Event) -> None:
+        self._options = options
+        self.listening: list[str] = []
+        lost = stopping.set if options.connected else None
+        ways = [_at(options.path)] * 2
+        if options.connected:
+            ways = [_over(sock) for sock in options.connected]
+        probes, calls = ways
+        self._daemon = Daemon(
+            Link(probes, clock, lost=lost), Link(calls, clock, self._introduce, lost=lost)
+        )
+        self.site = Site(self._daemon, clock)
+        if not options.connected:
+            self.site.allow(_published(options.path.with_name("http.json")))
+
+    async def sockets(self, start: Start) -> list[socket.socket]:
+        """Where to listen.  Raises Conflict, BadConfig."""
+        options = self._options
+        found = [*start.sockets(HTTP), *options.listening]
+        if not found:
+            found.append(await bind(options.address, options.port))
+        self.listening = [_name(sock) for sock in found]
+        return found
+
+    async def introduce(self) -> None:
+        """Where the daemon started us it waits for that; else nobody is asked before somebody asks us."""
+        if self._options.connected:
+            await self._daemon.calls.call("http.settings", [self._words(), []], repeatable=True)
+
+    def _words(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "version": __version__, "listening": self.listening}
+
+    async def _introduce(self, connection: Connection) -> None:
+        """What each connection begins with: the daemon knows us, and we know its settings."""
+        found = await connection.ask("http.settings", [self._words(), []], None)
+        with decoding("the daemon's settings"):
+            settings = msgspec.convert(found, PublicSettings)
+        self.site.allow(settings.cors_origins)
+
+    async def fail(self, error: WadError) -> None:
+        """Let the daemon that started us know why we end."""
+        if self._options.connected:
+            with suppress(WadError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL):
+                    await self._daemon.probes.call(
+                        "http.failed", [error.to_wire(), []], repeatable=False
+                    )
+        await self.close()
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._daemon.probes.close()
+        await self._daemon.calls.close()
+
+
+def _published(path: Path) -> str:
+    """The origins that the daemon published, for the time in which it does not answer; none where it did not."""
+    try:
+        with decoding(str(path)):
+            return msgspec.json.decode(read_file(path, _PUBLIC), type=PublicSettings).cors_origins
+    except FileNotFoundError:
+        return ""
+    except (OSError, InvalidData) as error:
+        log.warning("the daemon's public settings cannot be read: %s", error)
+        return ""
+
+
+def _at(path: Path) -> Connect:
+    async def connect() -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, os.fspath(path))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    return connect
+
+
+def _over(sock: socket.socket) -> Connect:
+    """One connection, that the daemon made."""
+    unused = [sock]
+
+    async def connect() -> socket.socket:
+        if not unused:
+            raise ConnectionError("the daemon that started this process is gone")
+        return unused.pop()
+
+    return connect
+
+
+def _name(sock: socket.socket) -> str:
+    host, port, *_ = sock.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
