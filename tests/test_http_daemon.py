@@ -33,7 +33,9 @@ class Peer:
 class FakeDaemon:
     """Answers on a socket as a test likes."""
 
-    def __init__(self, path: Path, answer: Answer, *, hello: wire.Frame | None = wire.HELLO) -> None:
+    def __init__(
+        self, path: Path, answer: Answer, *, hello: wire.Frame | None = wire.HELLO
+    ) -> None:
         self.path = path
         self.answer = answer
         self.hello = hello
@@ -144,11 +146,10 @@ async def test_nobody_listens(tmp_path: Path) -> None:
 async def test_it_says_since_when(tmp_path: Path) -> None:
     """The time of the last answer."""
     fake = FakeDaemon(tmp_path / "s", echo)
-    async with a_link(fake.path) as link:
-        async with fake.running():
-            await link.call("x", {}, repeatable=True)
-            fake.answer = silence
-            error = await refused(link)
+    async with a_link(fake.path) as link, fake.running():
+        await link.call("x", {}, repeatable=True)
+        fake.answer = silence
+        error = await refused(link)
     assert isinstance(error, Refusal)
     assert str(error.details["since"]).startswith("20")
 
@@ -214,7 +215,7 @@ async def test_what_was_not_begun_is_asked_again(tmp_path: Path) -> None:
     async with a_link(fake.path) as link:
         async with fake.running():
             asking = asyncio.create_task(link.call("x", {}, repeatable=False))
-            while not fake.asked:  # noqa: ASYNC110
+            while not fake.asked:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(3 * daemon.SILENCE)
         fake.answer = echo

@@ -83,7 +83,7 @@ async def test_it_ends_with_the_daemon(tmp_path: Path) -> None:
         await asyncio.to_thread(daemon.process.wait)
         daemon.process = None
         async with asyncio.timeout(30):
-            while Path(f"/proc/{http['pid']}").exists():  # noqa: ASYNC110
+            while Path(f"/proc/{http['pid']}").exists():
                 await asyncio.sleep(0.05)
 
 

@@ -194,7 +194,7 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),)}, P, "wad-http answers", ""),
         ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),), "health": Answer(0, error="timed out")}, F,
          "does not answer", "wad-http.service"),
-        ("port", {"daemon": None, "listeners": (Listener(8080, "::", 1, "systemd"),)}, S, "the daemon does not answer", ""),
+        ("port", {"daemon": None, "listeners": (Listener(8080, "::", 1, "systemd"),)}, S, "daemon does not answer", ""),
         ("port", {"daemon": None, "listeners": ()}, S, "nobody else", ""),
         ("port", {"daemon": None}, S, "does not answer on its control socket", ""),
         ("port", {"daemon": None, "unit": STOPPED}, F, "wad (pid 812), not by the daemon", "kill 812"),

@@ -26,8 +26,8 @@ from starlette.routing import Route
 async def empty(request):
     return Response(b"{}", media_type="application/json")
 
-uvicorn.run(Starlette(routes=[Route("/health", empty)]), port=int(sys.argv[1]), http="httptools", loop="asyncio", lifespan="off", access_log=False,
-            log_level="error", server_header=False)
+uvicorn.run(Starlette(routes=[Route("/health", empty)]), port=int(sys.argv[1]), http="httptools", loop="asyncio",
+            lifespan="off", access_log=False, log_level="error", server_header=False)
 """
 
 

@@ -84,7 +84,7 @@ class Connection:
         return response.result
 
     def _write(self, data: bytes) -> None:
-        """Send, together with what others ask in this turn of the loop: each system call costs as much as a question."""
+        """Send, together with what others ask in this turn of the loop: a system call costs as much as a question."""
         self._unsent.append(data)
         if len(self._unsent) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
