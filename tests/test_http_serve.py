@@ -22,6 +22,7 @@ from wad.core.errors import BadConfig, Conflict
 from wad.http import listening
 from wad.http.limits import Limits
 from wad.http.listening import bind
+from wad.http.places import Places
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -79,6 +80,25 @@ async def test_a_port_that_is_not_for_us(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(BadConfig, match="port 80 on") as caught:
         await bind("127.0.0.1", 80)
     assert "1024" in caught.value.hint
+
+
+async def test_a_fault_of_the_server_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs it gets the error, and no client is left."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    server = a_server()
+    served = await server.__aenter__()
+    reader, writer = await served.connect()
+    await until(lambda: served.places.taken == 1)
+    monkeypatch.setattr(Places, "sweep", fail)
+    with suppress(ConnectionError):
+        async with asyncio.timeout(PATIENCE):
+            assert await reader.read() == b""
+    writer.close()
+    with pytest.raises(ZeroDivisionError):
+        await server.__aexit__(None, None, None)
 
 
 # --- the end --------------------------------------------------------------------------------------
