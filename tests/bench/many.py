@@ -60,9 +60,8 @@ class World:
                     try:
                         await self.server.ask("scan", name, await self.daemon.qr(name))
                         break
-                    except (
-                        ValueError
-                    ):  # on a busy machine its worker may have been replaced meanwhile
+                    except (ValueError, AssertionError):
+                        # On a busy machine a code takes long, or its worker may have been replaced meanwhile.
                         await asyncio.sleep(1)
 
         async with asyncio.TaskGroup() as group:
