@@ -174,3 +174,18 @@ def test_a_group_that_is_still_used_stays(groups: Groups) -> None:
     limits(groups.base / "worker-a1")
     groups.drop("a1")
     assert (groups.base / "worker-a1").exists()
+
+
+def test_how_long_a_worker_waited_for_a_processor(tmp_path: Path) -> None:
+    """As its group says; a kernel that does not count says nothing."""
+    groups = Groups(tmp_path, 0)
+    assert groups.starved("a") == 0.0
+    pressure = tmp_path / "worker-a" / "cpu.pressure"
+    pressure.parent.mkdir()
+    pressure.write_text(
+        "some avg10=0.00 avg60=0.00 avg300=0.00 total=2500000\n"
+        "full avg10=0.00 avg60=0.00 avg300=0.00 total=1\n"
+    )
+    assert groups.starved("a") == 2.5
+    pressure.write_text("no such thing\n")
+    assert groups.starved("a") == 0.0

@@ -96,6 +96,17 @@ class Groups:
         except OSError as error:
             log.debug("a control group stays: %s", error, extra={"account": account})
 
+    def starved(self, account: str) -> float:
+        """Seconds for which an account's worker could have run and waited for a processor so far.
+
+        0 where the kernel does not count that (PSI).
+        """
+        try:
+            line = (self.base / f"worker-{account}" / "cpu.pressure").read_text().splitlines()[0]
+            return int(line.rpartition("total=")[2]) / 1e6
+        except (OSError, IndexError, ValueError):
+            return 0.0
+
     def _limits(self) -> dict[str, str]:
         memory = (
             {"memory.high": str(self.memory * 3 // 4), "memory.max": str(self.memory)}

@@ -570,11 +570,11 @@ class NeonizeWorker:
         To start another one would take the machine more than to wait: then all would start again, for ever.
         """
         for tries in range(1, _TRIES + 1):
-            starved = starved_of(self._process.pid)
+            starved = self._starved()
             try:
                 await self._call(method, timeout=timeout)
             except TimedOut:
-                waited = starved_of(self._process.pid) - starved
+                waited = self._starved() - starved
                 if waited < timeout / 2 or tries == _TRIES:
                     raise
                 log.info(
@@ -583,6 +583,11 @@ class NeonizeWorker:
                 )  # fmt: skip
             else:
                 return
+
+    def _starved(self) -> float:
+        """Seconds; a worker that was taken over shows its own files to nobody, but its group is ours."""
+        groups, pid = self._options.groups, self._process.pid
+        return max(starved_of(pid), 0.0 if groups is None else groups.starved(self._home.id))
 
     # --- what it is asked -----------------------------------------------------------------------
 
