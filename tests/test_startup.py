@@ -16,9 +16,10 @@ UNITS = Path(__file__).parent.parent / "systemd"
 SENTENCES = st.text(max_size=200).map(lambda text: " ".join(text.split()))
 
 
-def test_mistakes_are_not_tried_again() -> None:
+@pytest.mark.parametrize("name", ["wad.service", "wad-http.service"])
+def test_mistakes_are_not_tried_again(name: str) -> None:
     """Only those that the unit tells systemd of, too (RestartPreventExitStatus=)."""
-    unit = (UNITS / "wad.service").read_text()
+    unit = (UNITS / name).read_text()
     told = re.findall(r"^RestartPreventExitStatus=(.+)$", unit, re.MULTILINE)
     assert {int(code) for line in told for code in line.split()} == FINAL
     assert {BadInput.exit_code, BadConfig.exit_code} == FINAL

@@ -126,6 +126,7 @@ def _commands(payload: Path) -> None:
 def _scripts(payload: Path, debian: Path) -> None:
     for name, place in {
         "compile": f"{PREFIX}/compile",
+        "http-socket": f"{PREFIX}/http-socket",
         "rtupdate": "usr/share/python3/runtime.d/wad.rtupdate",
     }.items():
         write_files(payload, {place: (debian / name).read_bytes()})
@@ -139,6 +140,7 @@ def _units(payload: Path) -> None:
     for unit in sorted([*units.glob("*.service"), *units.glob("*.socket")]):
         write_files(payload, {f"lib/systemd/system/{unit.name}": unit.read_bytes()})
     write_files(payload, {"usr/lib/sysusers.d/wad.conf": (units / "wad.sysusers").read_bytes()})
+    write_files(payload, {"usr/lib/tmpfiles.d/wad.conf": (units / "wad.tmpfiles").read_bytes()})
 
 
 def _firestore(payload: Path) -> None:

@@ -128,7 +128,8 @@ def _also(*names: str) -> str:
 
 _DESCRIPTION = """\
 wad keeps the sessions of WhatsApp accounts, stores every message that they receive, sends what is queued, and makes
-sure that only one machine is active at a time. The package runs it as the unit wad.service; wadctl speaks to it.
+sure that only one machine is active at a time. The package runs it as the unit wad.service; wadctl speaks to it, and
+wad-http.service answers HTTP for it.
 
 Without a command it runs in the foreground."""
 _SIGNALS = """\
@@ -137,6 +138,7 @@ _FILES = {
     "/etc/wad/wad.toml": "The configuration; every setting has a default.",
     "/var/lib/wad": "Everything that has to survive: messages, sessions, the lease.",
     "/run/wad/control.sock": "The control socket, for root, the daemon's user and members of the group wad.",
+    "/run/wad/http.sock": "Where the daemon answers wad-http.service, and nobody else.",
     "/usr/lib/wad": "The program and the libraries that it brings, for every supported version of Python.",
 }
 _CONTROL = """\

@@ -197,7 +197,6 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("port", {"daemon": None, "listeners": (Listener(8080, "::", 1, "systemd"),)}, S, "daemon does not answer", ""),
         ("port", {"daemon": None, "listeners": ()}, S, "nobody else", ""),
         ("port", {"daemon": None}, S, "does not answer on its control socket", ""),
-        ("port", {"daemon": None, "unit": STOPPED}, F, "wad (pid 812), not by the daemon", "kill 812"),
         ("port", {"daemon": None, "listeners": (Listener(8080, "::", 99, "node"),)}, F, "node (pid 99)", "kill 99"),
         ("port", {"configuration": settings(http__port=0), "listeners": (Listener(41234, "127.0.0.1", 812, "wad"),)}, P,
          "port 41234", ""),

@@ -44,6 +44,7 @@ from tests.lab import (
     suffering,
     trees,
     units,
+    upgrading,
 )
 from tests.lab.ability import obstacle
 from tests.lab.apart import apart
@@ -51,6 +52,7 @@ from tests.lab.figures import Figure
 from tests.lab.machines import Machines
 from tests.lab.network import leave_network
 from tests.lab.trial import Trial, shuffled
+from tests.lab.world import Packages
 
 TRIALS: tuple[Trial, ...] = (
     installing.install,
@@ -99,6 +101,10 @@ TRIALS: tuple[Trial, ...] = (
     suffering.drop_ins_of_before,
     suffering.clock,
     leaving.upgrade_under_load,
+    upgrading.stopped_stays_stopped,
+    upgrading.package_of_before,
+    upgrading.drop_ins_of_http,
+    upgrading.removed_and_installed,
     leaving.downgrade,
     leaving.remove,
     leaving.purge,
@@ -194,7 +200,7 @@ async def on_system(
     """The trials on one system; the figures, and whether all went well."""
     work.mkdir()
     with trees.tree(system) as tree:
-        machines = Machines(system, tree, prepared.deb, prepared.newer, work)
+        machines = Machines(system, tree, prepared.packages, work)
         try:
             good = await in_turn(machines, trials)
         finally:
@@ -204,14 +210,17 @@ async def on_system(
 
 def wanted(given: argparse.Namespace, system: str) -> list[Trial]:
     """The trials of one system, in their order."""
-    chosen = list(TRIALS)
+    # A package of before takes minutes to build.
+    chosen = [
+        trial for trial in TRIALS if trial is not upgrading.package_of_before or not given.quick
+    ]
     if given.only:
         chosen = [trial for trial in TRIALS if trial.name in given.only]
     elif given.quick and len(given.system) > 1:
         number = given.system.index(system)
         chosen = [
             trial
-            for trial in TRIALS
+            for trial in chosen
             if trial in EVERYWHERE or number == int(trial.module in SECOND)
         ]
     return shuffled(chosen, given.shuffle)
@@ -221,8 +230,7 @@ def wanted(given: argparse.Namespace, system: str) -> list[Trial]:
 class Prepared:
     """What the trials begin with, what could be told of it, and how many trials of that failed."""
 
-    deb: Path
-    newer: Path
+    packages: Packages
     figures: list[Figure] = field(default_factory=list)
     bad: int = 0
 
@@ -256,13 +264,24 @@ async def _package(given: argparse.Namespace, work: Path) -> Prepared:
         newer = group.create_task(asyncio.to_thread(_newer, given, deb, work))
         looked = [] if given.only else [group.create_task(building.look(deb))]
         made = [] if given.deb else [group.create_task(building.made_again(deb, work))]
+        before = group.create_task(asyncio.to_thread(_before, given, work))
     figures = [figure for task in looked for figure in task.result()]
-    return Prepared(deb, newer.result(), [*figures, *(task.result() for task in made)])
+    packages = Packages(deb, newer.result(), before.result())
+    return Prepared(packages, [*figures, *(task.result() for task in made)])
 
 
 def _newer(given: argparse.Namespace, deb: Path, work: Path) -> Path:
     newer: Path = given.newer or newer_version(deb, work)
     return newer
+
+
+def _before(given: argparse.Namespace, work: Path) -> Path | None:
+    """The package of before, where a trial wants it."""
+    chosen = {trial for system in given.system for trial in wanted(given, system)}
+    if given.before is not None or upgrading.package_of_before not in chosen:
+        before: Path | None = given.before
+        return before
+    return building.of_commit(upgrading.BEFORE, work)
 
 
 def here(given: argparse.Namespace, prepared: Prepared, work: Path) -> tuple[list[str], int]:
@@ -282,7 +301,9 @@ async def everywhere(given: argparse.Namespace, prepared: Prepared) -> tuple[lis
     at_once = asyncio.Semaphore(len(given.system) if given.quick else 1)
 
     async def on(system: str) -> tuple[list[str], int]:
-        packages = ["--deb", str(prepared.deb), "--newer", str(prepared.newer)]
+        found = prepared.packages
+        packages = ["--deb", str(found.deb), "--newer", str(found.newer)]
+        packages += ["--before", str(found.before)] if found.before else []
         only = [trial.name for trial in wanted(given, system)]
         seed = [] if given.shuffle is None else ["--shuffle", str(given.shuffle)]
         async with at_once:
@@ -305,6 +326,7 @@ def _parser() -> argparse.ArgumentParser:
         "--deb", type=Path, help="a package, instead of one made from this checkout"
     )
     parser.add_argument("--newer", type=Path, help="the package to upgrade to, likewise")
+    parser.add_argument("--before", type=Path, help="one whose daemon serves HTTP itself, likewise")
     titles = ", ".join(f"{name} ({system.title})" for name, system in trees.SYSTEMS.items())
     parser.add_argument(
         "--system", action="append", choices=trees.SYSTEMS, default=[], metavar="NAME",

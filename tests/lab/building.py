@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -27,6 +29,26 @@ async def made(name: str, out: Path, compression: str) -> Path:
     return await asyncio.to_thread(
         build, Build(architecture(name), out, cache, compression=compression, quiet=True)
     )
+
+
+def of_commit(commit: str, out: Path) -> Path:
+    """The package of an earlier commit, built by its own code."""
+    tree, made = out / commit, out / f"{commit}-deb"
+    tree.mkdir()
+    archive = subprocess.run(
+        ["git", "archive", commit], cwd=TOP, check=True, stdout=subprocess.PIPE
+    )
+    subprocess.run(["tar", "--extract"], cwd=tree, input=archive.stdout, check=True)
+    options = ["--arch=amd64", f"--out={made}", f"--cache={TOP / 'build' / 'wheels'}", "--fast"]
+    subprocess.run(
+        [sys.executable, "-m", "wadpack", "deb", *options],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": f"{tree / 'packaging'}:{tree}"},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return next(made.glob("*.deb"))
 
 
 async def look(deb: Path) -> list[Figure]:

@@ -45,6 +45,7 @@ class Container:
                     *("systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot"),
                     *("--register=no", "--keep-unit", "--console=read-only", "--machine=wad-lab"),
                     *("--link-journal=no", "--resolv-conf=off", "--timezone=off"),
+                    "--capability=CAP_NET_ADMIN",  # else systemd 257 goes on without PrivateNetwork=
                     # Its own filter of system calls knows no Landlock before version 256.
                     f"--system-call-filter={' '.join(_LANDLOCK)}",
                 ],

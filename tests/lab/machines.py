@@ -15,7 +15,7 @@ from tests.lab.container import a_layer, a_memory, booted
 from tests.lab.figures import Figure
 from tests.lab.trial import Begins, Trial
 from tests.lab.unchanged import forget, look
-from tests.lab.world import INSTALL, NUMBER, OPERATOR, Installed, World
+from tests.lab.world import INSTALL, NUMBER, OPERATOR, Installed, Packages, World
 from tests.whatsapp import WhatsApp
 
 _ROOM: Final = "8g"  # of memory, for all layers; what is not used takes none
@@ -24,12 +24,11 @@ _ROOM: Final = "8g"  # of memory, for all layers; what is not used takes none
 class Machines:
     """The machines of one system, one at a time.  Leave it with `close`."""
 
-    def __init__(self, system: str, tree: Path, deb: Path, newer: Path, work: Path) -> None:
+    def __init__(self, system: str, tree: Path, packages: Packages, work: Path) -> None:
         self.system = system
         self.figures: list[Figure] = []
         self._tree = tree
-        self._deb = deb
-        self._newer = newer
+        self._packages = packages
         self._work = work
         self._kept = ExitStack()
         self._memory = self._kept.enter_context(a_memory(work / "layers", _ROOM))
@@ -108,9 +107,7 @@ class Machines:
             server = await stack.enter_async_context(WhatsApp())
             container = await stack.enter_async_context(booted(layer.root, work / "console.log"))
             installed = Installed(container, work / "client")
-            self._world = World(
-                work, container, server, installed, self._deb, self._newer, self.figures
-            )
+            self._world = World(work, container, server, installed, self._packages, self.figures)
             self._machine = stack.pop_all()
         return self._world
 
@@ -122,7 +119,7 @@ class Machines:
             async with booted(layer.root, self._work / "installed.log") as container:
                 client = Installed(container, self._work / "installed")
                 world = World(
-                    self._work, container, WhatsApp(), client, self._deb, self._newer, self.figures
+                    self._work, container, WhatsApp(), client, self._packages, self.figures
                 )
                 await _prepare(world)
                 await container.run(f"{INSTALL} /root/wad.deb", timeout=300)

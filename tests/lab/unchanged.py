@@ -10,11 +10,12 @@ _LOOK: Final = r"""
 dpkg-query -W -f 'package ${Package} ${Version} ${db:Status-Abbrev}\n'
 getent passwd; getent group
 cut -d' ' -f2,3 /proc/mounts | grep -v ^/run/credentials/ | sort | sed 's/^/mount /'
-for unit in wad.service wad.socket wad-http.socket; do
+for unit in wad.service wad.socket wad-http-rpc.socket wad-http.socket wad-http-port.socket; do
     echo "$unit $(systemctl show -P DropInPaths $unit) $(systemctl show -P ActiveState $unit)" \
         "$(systemctl is-enabled $unit)"
 done
-systemctl list-units --all --no-legend --plain --type=service --state=running,failed | cut -d' ' -f1
+systemctl list-units --all --no-legend --plain --type=service --state=running,failed | cut -d' ' -f1 |
+    grep -v '^wad-http.service$'  # the first connection starts it
 find /etc /root /home /opt /srv -xdev -type f -exec md5sum {} +
 find /etc /root /home /opt /srv -xdev ! -type f -printf '%p %y %l\n'
 find /etc/wad /root /home /opt -xdev -printf '%p %m %u:%g\n'

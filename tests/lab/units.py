@@ -11,7 +11,13 @@ from tests.lab.probing import Probes
 from tests.lab.trial import trial
 from tests.lab.world import OPERATOR, World
 
-UNITS: Final = ("wad.service", "wad.socket", "wad-http.socket")
+UNITS: Final = (
+    "wad.service",
+    "wad.socket",
+    "wad-http-rpc.socket",
+    "wad-http.socket",
+    "wad-http.service",
+)
 _MISTAKE: Final = '# two lines\n\n[http]\nport = "many"\n'
 _AT: Final = "/etc/wad/wad.toml:4: http.port must be a whole number"
 
@@ -43,11 +49,14 @@ async def mistake_under_probes(world: World) -> None:
     known = await starts(world)
     async with Probes("127.0.0.1", 8080, per_second=20) as probes:
         await container.try_run("systemctl restart wad.service")
-        await container.until("systemctl is-failed wad.service wad.socket", "them to fail", 20)
-        refused = len(probes.errors)
-        await container.until("! curl --silent --max-time 1 http://127.0.0.1:8080/health", "no 200")
-        while len(probes.errors) < refused + 40:  # two seconds of probes
+        await container.until(
+            "systemctl is-failed wad.service wad.socket wad-http-rpc.socket", "them to fail", 20
+        )
+        so_far = len(probes.errors) + probes.answered
+        while len(probes.errors) + probes.answered < so_far + 60:  # three seconds of probes
             await container.run("sleep 0.2")
+    told = await container.run("curl --silent --max-time 3 --include http://127.0.0.1:8080/health")
+    assert " 503 " in told.splitlines()[0], told
     assert await starts(world) - known <= 2, await world.log("--lines=40")
     for command in ("wadctl status", "wadctl restart"):
         asked = await container.try_run(f"timeout 10 {command}", user=OPERATOR)
@@ -69,10 +78,10 @@ async def mistake_of_the_unit(world: World) -> None:
     container = world.container
     await world.drop_in("typo", "ExecStart=", "ExecStart=/usr/bin/wad run --no-such-option")
     await container.try_run("systemctl restart wad.service")
-    await container.until("systemctl is-failed wad.service wad.socket wad-http.socket", "them", 20)
+    await container.until("systemctl is-failed wad.service wad.socket", "them to fail", 20)
     asked = await container.try_run("timeout 10 wadctl status", user=OPERATOR)
     assert asked.returncode == 3, asked
-    assert "No such option: --no-such-option" in asked.stderr, asked
+    assert "--no-such-option" in asked.stderr, asked
     await world.no_drop_in("typo")
     await container.run("systemctl restart wad")
     await nobody_is_deaf(world)
@@ -106,11 +115,10 @@ async def what_can_heal(world: World) -> None:
 async def restarts_in_any_order(world: World) -> None:
     """Whatever units are restarted, one, some or all, in whatever order: afterwards everybody is answered."""
     container = world.container
-    for count in (1, 2, 3):
-        for units in permutations(UNITS, count):
-            done = await container.try_run(f"systemctl restart {' '.join(units)}")
-            assert done.returncode == 0, (units, done)
-            await nobody_is_deaf(world)
+    for units in [*permutations(UNITS, 1), *permutations(UNITS, 2), UNITS, UNITS[::-1]]:
+        done = await container.try_run(f"systemctl restart {' '.join(units)}")
+        assert done.returncode == 0, (units, done)
+        await nobody_is_deaf(world)
     together = " & ".join(f"systemctl restart {unit}" for unit in UNITS)
     await container.run(f"{together} & wait")
     await nobody_is_deaf(world)

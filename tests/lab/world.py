@@ -48,6 +48,15 @@ class Installed(Daemon):
         return await super().call(method, **params)
 
 
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """What is installed: the package, the same with a higher version, and one in which the daemon served HTTP."""
+
+    deb: Path
+    newer: Path
+    before: Path | None = None
+
+
 @dataclass
 class World:
     """Everything that a trial may use: one machine, and a WhatsApp of its own.
@@ -59,8 +68,7 @@ class World:
     container: Container
     server: WhatsApp
     wad: Installed
-    deb: Path
-    newer: Path
+    packages: Packages
     figures: list[Figure] = field(default_factory=list)
     account: Account | None = None
     bob: Peer | None = None
@@ -68,6 +76,16 @@ class World:
     def measured(self, measure: str, value: float, unit: str, goal: float) -> None:
         """Note a figure."""
         self.figures.append(Figure(measure, value, unit, goal))
+
+    @property
+    def deb(self) -> Path:
+        """The package that is tried."""
+        return self.packages.deb
+
+    @property
+    def newer(self) -> Path:
+        """One to upgrade to."""
+        return self.packages.newer
 
     @property
     def shop(self) -> Account:
@@ -178,8 +196,8 @@ class World:
 
     async def traces(self) -> str:
         """What helps to find out why a trial failed."""
-        units = "wad.service wad.socket wad-http.socket"
+        units = "wad.service wad.socket wad-http-rpc.socket wad-http.socket wad-http.service"
         shown = await self.container.try_run(
             f"systemctl status --no-pager --full --lines=0 {units}; ls -la /run/wad /var/lib/wad"
         )
-        return f"{shown.stdout}{shown.stderr}\n{await self.log('--lines=60')}"
+        return f"{shown.stdout}{shown.stderr}\n{await self.log('--lines=60 --unit=wad-http')}"

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import click
 
-from wad.activation import started
 from wad.clock import SystemClock
 from wad.core.errors import WadError
+from wad.failed_start import announced
 from wad.http.process import SOCKET, Options, run
 from wad.log import install
-from wad.notify import Notifier
 from wad.streams import run as run_command
 
 
@@ -61,18 +60,20 @@ def http(
     """
     os.umask(0o077)
     install(log_level)
-    notifier = Notifier(os.environ)
-    start = started(os.environ, os.getpid())
     options = Options(path, connected, listen, address, port)
     try:
-        asyncio.run(run(options, start, notifier, SystemClock()))
+        with announced(os.environ, os.getpid(), _complain) as (start, notifier):
+            asyncio.run(run(options, start, notifier, SystemClock()))
     except WadError as error:
+        sys.exit(error.exit_code)
+
+
+def _complain(error: Exception) -> None:
+    """One sentence and a hint; what is no error of wad's has its traceback."""
+    if isinstance(error, WadError):
         click.echo(f"wad http: {error}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
-        sys.exit(error.exit_code)
-    finally:
-        notifier.close()
 
 
 def main() -> None:

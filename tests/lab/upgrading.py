@@ -1,0 +1,111 @@
+"""Trials: what an upgrade restarts and leaves alone, and the package of before, in which the daemon served HTTP."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.lab.probing import Probes
+from tests.lab.trial import Begins, trial
+from tests.lab.units import nobody_is_deaf, states
+from tests.lab.world import INSTALL, World
+
+BEFORE: Final = "ff70fbc"
+"""The last commit of which the daemon served HTTP itself, with databases as they are now."""
+_NEWER: Final = f"{INSTALL} /root/newer.deb"
+_AGAIN: Final = f"{INSTALL} --allow-downgrades /root/wad.deb"
+_BEFORE: Final = f"{INSTALL} --allow-downgrades /root/before.deb"
+_STOPPED: Final = {
+    "all": ("systemctl stop wad.socket wad-http.socket wad", "systemctl start wad"),
+    "the service": ("systemctl stop wad.service", "systemctl start wad"),
+    "masked": (
+        "systemctl mask --now wad.socket wad-http.socket wad",
+        "systemctl unmask wad.socket wad-http.socket wad; systemctl start wad",
+    ),
+    "disabled": (
+        "systemctl disable --now wad.socket wad-http.socket wad",
+        "systemctl enable --now wad.socket wad-http.socket wad",
+    ),
+}
+
+
+@trial(spoils=True)
+async def stopped_stays_stopped(world: World) -> None:
+    """An upgrade and a downgrade start nothing that was stopped, masked or disabled, and change none of that."""
+    await world.copy_in(world.newer, "/root/newer.deb")
+    wrong = []
+    for name, (stop, start) in _STOPPED.items():
+        await world.container.run(f"{stop} 2>/dev/null")
+        for install in (_NEWER, _AGAIN):
+            before = await _standing(world)
+            await world.container.run(install, timeout=300)
+            if (after := await _standing(world)) != before:
+                wrong.append((name, install, before, after))
+        await world.container.run(f"{start} 2>/dev/null")
+        await nobody_is_deaf(world)
+    assert not wrong, wrong
+
+
+async def _standing(world: World) -> dict[str, tuple[str, str]]:
+    """Of each unit whether it runs, and whether it is enabled."""
+    found = {}
+    for unit, state in (await states(world)).items():
+        enabled = await world.container.try_run(f"systemctl is-enabled {unit}")
+        found[unit] = (state, enabled.stdout.strip())
+    return found
+
+
+@trial(spoils=True)
+async def package_of_before(world: World) -> None:
+    """To the package of before and back, twice, while it is probed and receives: no probe fails, nothing is lost."""
+    assert world.packages.before is not None
+    await world.copy_in(world.packages.before, "/root/before.deb")
+    for install in (_BEFORE, _AGAIN, _BEFORE, _AGAIN):
+        async with Probes("127.0.0.1", 8080, per_second=20) as probes:
+            await world.container.run(install, timeout=300)
+            await world.peer.send_text(world.shop, "sent about an upgrade")
+            await world.connected()
+            answered = probes.answered
+            while probes.answered < answered + 40:
+                await world.container.run("sleep 0.2")
+        assert not probes.errors, (install, probes.errors[:5], len(probes.errors))
+        await world.nothing_lost()
+    await nobody_is_deaf(world)
+
+
+@trial(spoils=True)
+async def drop_ins_of_http(world: World) -> None:
+    """PORT on wad.service, and ListenStream= on wad-http.socket, keep their meaning."""
+    container = world.container
+    await world.drop_in("port", "Environment=PORT=9191")
+    await container.run("systemctl restart wad")
+    await container.until("curl --silent --fail http://127.0.0.1:9191/health", "the other port")
+    await nobody_is_deaf(world)
+    await container.run("systemctl restart wad-http.socket")
+    await container.until("curl --silent --fail http://127.0.0.1:9191/health", "it after that")
+    await nobody_is_deaf(world)
+    await world.no_drop_in("port")
+    await container.run("systemctl restart wad")
+    await container.until("! curl --silent http://127.0.0.1:9191/health", "it to be closed")
+    await nobody_is_deaf(world)
+    place = "/etc/systemd/system/wad-http.socket.d"
+    await world.write(
+        f"{place}/override.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:9292\n"
+    )
+    await container.run("systemctl daemon-reload; systemctl restart wad-http.socket")
+    await container.run("curl --silent --fail http://127.0.0.1:9292/health")
+    refused = await container.try_run("curl --silent http://127.0.0.1:8080/health")
+    assert refused.returncode == 7, refused
+    await container.run(
+        f"rm -r {place}; systemctl daemon-reload; systemctl restart wad-http.socket"
+    )
+    await nobody_is_deaf(world)
+
+
+@trial(Begins.INSTALLED, spoils=True)
+async def removed_and_installed(world: World) -> None:
+    """After a removal another installation starts all again, as a first one does."""
+    await world.container.run("apt-get remove --yes --quiet wad", timeout=300)
+    assert set((await states(world)).values()) <= {"inactive", "failed"}, await states(world)
+    await world.container.run(f"{INSTALL} /root/wad.deb", timeout=300)
+    await world.container.run("curl --silent --fail --max-time 20 http://127.0.0.1:8080/health")
+    await world.container.run("timeout 20 wadctl version | grep pid")
