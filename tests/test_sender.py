@@ -358,8 +358,9 @@ async def test_only_the_session_that_was_sending_can_tell(tmp_path: Path, again:
 @pytest.mark.parametrize(
     "error", [Unavailable("no answer"), TimedOut("no answer"), ValueError("ours"), BadInput("no")]
 )
+@pytest.mark.parametrize("woken", [False, True])
 async def test_a_claim_whose_answer_is_lost_lets_nothing_overtake(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, woken: bool
 ) -> None:
     """It was written: what is behind it in its chat waits until it is known that it did not leave."""
     async with a_world(tmp_path) as world, world.leading():
@@ -371,6 +372,8 @@ async def test_a_claim_whose_answer_is_lost_lets_nothing_overtake(
             done = await settle(ident, outcome, epoch=epoch)
             if failing and isinstance(outcome, Claimed):
                 failing = False
+                if woken:  # the outbox is looked at while this message is still in hand
+                    world.outbound.wake(account.id)
                 raise error
             return done
 

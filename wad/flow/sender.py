@@ -98,6 +98,7 @@ class Sender:
         self._in_flight: dict[str, tuple[Entry, asyncio.Task[None]]] = {}
         self._engaged: dict[str, Entry] = {}  # of these, what the engine has now
         self._passed: set[str] = set()  # chats whose next message waits for a lane
+        self._unanswered: set[str] = set()  # entries whose claim may have been written, and its answer was lost
         self._changes = 0
         self._suspect_waits = False
         self._quiet_until = 0.0
@@ -219,6 +220,10 @@ class Sender:
 
     def _done(self, entry: Entry, task: asyncio.Task[None]) -> None:
         self._in_flight.pop(entry.thread, None)
+        if entry.id in self._unanswered:
+            # Only now: what is in flight is not judged.
+            self._unanswered.discard(entry.id)
+            self._look = True
         self._disengage(entry)
         if not task.cancelled() and (error := task.exception()) is not None:
             # A fault of ours; the entry may be in `sending`.
@@ -266,13 +271,13 @@ class Sender:
             return await self._tools.settle(entry.id, claim)
         except _ALL as error:
             self._failed = error
-            self._look = True  # the claim may have been written: only its answer is lost
+            self._unanswered.add(entry.id)
         except (Conflict, NotFound) as error:  # somebody has settled it meanwhile
             log.info("%s", error, extra={"account": entry.account})
             self._pause_chat(entry)
-            self._look = True
+            self._unanswered.add(entry.id)
         except Exception as error:
-            self._look = True
+            self._unanswered.add(entry.id)
             log.warning(
                 "cannot claim %s: %s", entry.id, shown(error), extra={"account": entry.account}
             )
