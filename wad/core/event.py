@@ -132,10 +132,13 @@ def decode(data: bytes) -> Event:
 
 def read_back(event: Event) -> bytes:
     """encode(), of an event that decode() gives back as it was.  Raises InvalidData for any other."""
-    with decoding("an event"):
+    try:
         data = _encoder.encode(event)
-        # This way, since it is done for each message: half the cost of decode() is its context.
         again: Event = _decoder.decode(data)
+    except Exception:
+        # Only now, since it is done for each message: entering decoding() costs as much as the rest.
+        with decoding("an event"):
+            raise
     if again != event:
         raise InvalidData("an event is read back as another one")
     return data

@@ -139,12 +139,11 @@ class Library:
 
     def _log(self, raw: bytes) -> None:
         entry = _class("neonize.LogEntry").FromString(raw)
-        name = exact(entry, "Name")
         if self._on_line is not None:
-            self._on_line(name, unmended(entry, "Message"))
-        if exact(entry, "Level") not in ("DEBUG", "INFO"):
+            self._on_line(unmended(entry, "Name"), unmended(entry, "Message"))
+        if unmended(entry, "Level") not in ("DEBUG", "INFO"):
             text = shown(entry, "Message")
-            log.warning("%s: %s", name, text)
+            log.warning("%s: %s", exact(entry, "Name"), text)
             self.refused_version = refused_version(text) or self.refused_version
 
     def is_connected(self) -> bool:

@@ -72,16 +72,15 @@ def message(event: Any) -> Event | None:
     if content is None:
         return None
     once = event.IsViewOnce or event.IsViewOnceV2 or event.IsViewOnceV2Extension
-    return _received(
-        event.Info,
-        msgspec.structs.replace(
+    revoked = content.kind is MessageKind.REVOKE
+    if once or event.IsEphemeral or revoked:
+        content = msgspec.structs.replace(
             content,
             view_once=content.view_once or once,
             ephemeral=content.ephemeral or event.IsEphemeral,
-            by_admin=content.kind is MessageKind.REVOKE
-            and exact(event.Info, "Edit") == _ADMIN_REVOKE,
-        ),
-    )
+            by_admin=revoked and exact(event.Info, "Edit") == _ADMIN_REVOKE,
+        )
+    return _received(event.Info, content)
 
 
 def undecryptable(event: Any) -> Event | None:

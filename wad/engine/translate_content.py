@@ -140,6 +140,8 @@ def content_of(unwrapped: Unwrapped, *, quoting: bool = True) -> Content | None:
 
 
 def _in_wrappers(content: Content, wrappers: frozenset[str], *, once: bool = False) -> Content:
+    if not (once or wrappers):
+        return content
     once = once or any(name.startswith("viewOnce") for name in wrappers)
     return msgspec.structs.replace(
         content, view_once=once, ephemeral="ephemeralMessage" in wrappers
