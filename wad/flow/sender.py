@@ -98,7 +98,7 @@ class Sender:
         self._in_flight: dict[str, tuple[Entry, asyncio.Task[None]]] = {}
         self._engaged: dict[str, Entry] = {}  # of these, what the engine has now
         self._passed: set[str] = set()  # chats whose next message waits for a lane
-        self._unanswered: set[str] = set()  # entries whose claim may have been written, and its answer was lost
+        self._unanswered: set[str] = set()  # entries whose claim may have been written all the same
         self._changes = 0
         self._suspect_waits = False
         self._quiet_until = 0.0
