@@ -428,7 +428,7 @@ async def test_a_damaged_spool_is_set_aside_and_the_account_goes_on(tmp_path: Pa
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
-        account.inbound.close()
+        await account.inbound.close()
         account.home.spool_db.write_bytes(b"this is no database" * 300)
         for suffix in ("-wal", "-shm"):
             account.home.spool_db.with_name(f"spool.db{suffix}").unlink(missing_ok=True)

@@ -66,7 +66,7 @@ class Road:
         return self._runner.run(work)
 
     def close(self) -> None:
-        self.inbound.close()
+        self.run(self.inbound.close())
         self.spool.close()
         self.run(self.store.close())
         self._runner.close()
@@ -205,5 +205,5 @@ async def test_a_hostile_row_neither_ends_nor_holds_up_the_loop(tmp_path: Path) 
     assert (loops.errors, loops.faults) == (0, 0)
     task.cancel()
     await asyncio.wait([task])
-    inbound.close()
+    await inbound.close()
     await store.close()

@@ -212,3 +212,17 @@ def test_a_session_too_large_for_another_machine(
     monkeypatch.setattr(session, "LARGEST", 4096)
     with pytest.raises(WadError, match="is larger than"):
         session.copy(path)
+
+
+@pytest.mark.parametrize("name", ["spool.db", "session.db"])
+def test_a_log_that_is_too_large_is_not_read(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite would read all of it to open the database, and nothing ends that."""
+    path = a_spool(tmp_path / name)
+    with open(f"{path}-wal", "wb") as log:
+        log.truncate((1 << 30) + 1)  # it takes no room
+    with pytest.raises(Damaged, match=f"{name}-wal has 1024 MB"):
+        Spool.open(path) if name == "spool.db" else session.is_paired(path)
+    with pytest.raises(Damaged):
+        write_back(path)

@@ -195,7 +195,7 @@ async def test_a_cursor_that_cannot_be_read_skips_no_row(
             return await cursor(ident)
 
         monkeypatch.setattr(world.store, "cursor", failing)
-        account.inbound.close()
+        await account.inbound.close()
         for part in account.home.path.glob("spool.db*"):
             part.unlink()
         append(account, text(77))
@@ -216,7 +216,7 @@ async def test_the_spool_is_opened_once_for_all_who_ask(tmp_path: Path) -> None:
             on_recorded=lambda messages: None, on_answer=lambda answer: None, on_damaged=lambda error: None,
         )  # fmt: skip
         await asyncio.gather(inbound.kept(1), inbound.kept(1), inbound.row(1))
-        inbound.close()
+        await inbound.close()
         assert len(opened) == 1
 
 
@@ -239,7 +239,7 @@ async def test_a_spool_that_is_set_aside_while_it_is_opened_is_not_read(
 
         async def closing(ident: str) -> object:
             if len(opened) == 1:
-                inbound.close()
+                await inbound.close()
             return await cursor(ident)
 
         monkeypatch.setattr(world.store, "cursor", closing)
@@ -247,7 +247,7 @@ async def test_a_spool_that_is_set_aside_while_it_is_opened_is_not_read(
         assert len(opened) == 2
         with pytest.raises(Unavailable, match="closed"):
             opened[0].last_seq()
-        inbound.close()
+        await inbound.close()
 
 
 async def test_a_chunk_of_history_is_recorded_whole(tmp_path: Path) -> None:

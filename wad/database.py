@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from wad.core.errors import Damaged, InvalidData, Unavailable, WadError
 from wad.files import unwritable
-from wad.foreign import Declared, Guard, computed, schema_of, shown
+from wad.foreign import Declared, Guard, check_log, computed, schema_of, shown
 
 CHECKED_UP_TO: Final = 64 << 20  # bytes
 LOG_LIMIT: Final = 16 << 20  # bytes that a write-ahead log keeps after a burst
@@ -107,6 +107,8 @@ def open_connection(
     except OSError as error:
         raise unwritable(path, error) from error
     with translated(path):
+        if guard is not None:
+            _check_log(path)
         db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             if guard is not None:
@@ -123,6 +125,13 @@ def open_connection(
             db.close()
             raise
     return db
+
+
+def _check_log(path: Path) -> None:
+    try:
+        check_log(path)
+    except sqlite3.DatabaseError as error:
+        raise Damaged(f"{path} is damaged: {error}") from error
 
 
 def refuse(path: Path, found: str | None) -> None:
@@ -186,6 +195,7 @@ def write_back(path: Path) -> bool:
 
     It cannot while somebody reads what the log had begun with.  Raises Damaged, Unavailable, StateUnwritable.
     """
+    _check_log(path)
     with translated(path), closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
         Guard().watch(db)  # some of them are written by others
         # What holds nobody up comes first, so that what does (TRUNCATE) has next to nothing to write.

@@ -10,13 +10,15 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 MANY: Final = 200  # tables and indexes that are looked at
+LARGEST_LOG: Final = 1 << 30
+"""Bytes of a write-ahead log.  SQLite writes one back at 4 MB; what a reader lets grow is told at 48 MB."""
 LARGEST_VALUE: Final = 128 << 20  # bytes of one text or blob
-_OPENING: Final = (
-    1.0  # seconds of processor time for parsing a schema; the library's takes a thousandth of that
-)
+_OPENING: Final = 1.0
+"""Seconds of processor time for parsing a schema; the library's takes a thousandth of that."""
 _STEP: Final = 20_000  # of SQLite's machine, between two looks at the time
 
 
@@ -33,13 +35,24 @@ Refusal = Callable[[Iterable[Declared]], str | None]
 """What in a schema may not be there, in a few words; None where all of it may."""
 
 
+def check_log(database: Path) -> None:
+    """Raise sqlite3.DatabaseError where its log is larger than any that is left alone: opening it would read it all."""
+    log = database.with_name(f"{database.name}-wal")
+    try:
+        size = log.stat().st_size
+    except OSError:
+        return  # there is none, or opening the database says why
+    if size > LARGEST_LOG:
+        raise sqlite3.DatabaseError(f"{log.name} has {size >> 20} MB")
+
+
 class Guard:
     """What one connection may take: seconds of processor time, and seconds, for each thing that is asked of it.
 
     Processor time, since a busy machine or a slow disk is nobody's fault; the other is far longer.
     """
 
-    def __init__(self, cpu_s: float = 10.0, wall_s: float = 120.0) -> None:
+    def __init__(self, cpu_s: float = 5.0, wall_s: float = 120.0) -> None:
         self._cpu_s = cpu_s
         self._wall_s = wall_s
         self.spent = False

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from wad.core.errors import InvalidData, Unavailable
 from wad.core.event import decode
-from wad.foreign import Guard, computed, schema_of
+from wad.foreign import Guard, check_log, computed, schema_of
 from wad.spool import Salvaged, Spool
 
 _STRIDE: Final = 1024  # rows that are asked for at once
@@ -47,6 +47,7 @@ def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salva
     with suppress(InvalidData):
         done = into.salvaged(damaged.name)
     try:
+        check_log(damaged)
         old = sqlite3.connect(f"file:{quote(str(damaged))}?mode=ro", uri=True)
     except sqlite3.Error as error:
         if damaged.exists():

@@ -93,6 +93,7 @@ _TRIES: Final = (
     6  # probes without an answer after which a worker is replaced, however busy the machine
 )
 _AT_ONCE: Final = 50  # frames that are handled before others have their turn
+_READERS: Final = 4
 _FAREWELL: Final = 5.0  # seconds in which what an ended worker said last is read; in which one that hung up may end
 
 
@@ -100,6 +101,12 @@ _FAREWELL: Final = 5.0  # seconds in which what an ended worker said last is rea
 def _launchers() -> Threads:
     """Where workers are started: one for each that may start at once (wad/flow/turns.py)."""
     return Threads("launch", cores())
+
+
+@cache
+def _readers() -> Threads:
+    """Where sessions are read: their workers write these, and must not hold up what else the daemon does in threads."""
+    return Threads("session", _READERS)
 
 
 class NeonizeEngine:
@@ -408,7 +415,7 @@ class NeonizeWorker:
             return
         if self._damaged.name == self._home.session_db.name:
             try:
-                await asyncio.to_thread(session.check, self._home.session_db)
+                await _readers().run(session.check, self._home.session_db)
             except Damaged:
                 pass
             except WadError as error:
@@ -508,7 +515,7 @@ class NeonizeWorker:
 
     async def _logged_in(self) -> None:
         try:
-            found = await asyncio.to_thread(session.identity, self._home.session_db)
+            found = await _readers().run(session.identity, self._home.session_db)
             identity = notices.identity(*found)
         except WadError as error:
             # Who it is will be read with the next login; that it is logged in is true all the same.
@@ -530,7 +537,7 @@ class NeonizeWorker:
     async def _look(self, for_what: str, look: Callable[[], int | None]) -> None:
         """Look into the session's database; what is found was appended to the spool, up to the row that is returned."""
         try:
-            newest = await asyncio.to_thread(look)
+            newest = await _readers().run(look)
         except WadError as error:  # it is made again the next time
             log.warning("no look for %s: %s", for_what, error, extra={"account": self._home.id})
         except Exception as error:  # the account goes on without it
@@ -647,7 +654,7 @@ class NeonizeWorker:
         if self._broken or self._process.ended.done():
             await asyncio.shield(self.ended)
         try:
-            found = await asyncio.to_thread(session.sent_as, self._home.session_db, secret)
+            found = await _readers().run(session.sent_as, self._home.session_db, secret)
         except NotFound as gone:
             # Only the library's own words may still prove that nothing was written.
             return fate.classify(why, "") if isinstance(why, str) else Unknown("", f"{why}; {gone}")
@@ -708,7 +715,7 @@ class NeonizeWorker:
 
     async def standing(self, group: Jid) -> Standing:
         """What we are in a group."""
-        owner = await asyncio.to_thread(session.identity, self._home.session_db)
+        owner = await _readers().run(session.identity, self._home.session_db)
         me = [Jid.parse(address).user for address in (owner.jid, owner.lid) if address]
         answer = await self._call("standing", str(group), me, timeout=_CALL_TIMEOUT)
         try:

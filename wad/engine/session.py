@@ -18,7 +18,7 @@ from wad.core.errors import BadInput, Damaged, EngineFailure, NotFound, Unavaila
 from wad.core.jid import Jid
 from wad.core.text import is_ident, mended
 from wad.engine.session_schema import LARGEST, unexpected
-from wad.foreign import Guard, schema_of
+from wad.foreign import Guard, check_log, schema_of
 
 _VERSIONS: Final = slice(18, 20)
 """Of a database's head, its format: 1 without a log, 2 with one, which a database in memory cannot have
@@ -42,6 +42,7 @@ class Listed(NamedTuple):
 def _opened(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
     guard = Guard()
     try:
+        check_log(path)
         db = sqlite3.connect(
             f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=10, isolation_level=None
         )
@@ -123,7 +124,7 @@ def check(path: Path) -> None:
 
 def is_paired(path: Path) -> bool:
     """Whether the database holds a device's keys.  Raises Damaged, Unavailable."""
-    return _row(path, "SELECT 1 FROM whatsmeow_device") is not None
+    return _row(path, "SELECT 1 FROM whatsmeow_device LIMIT 1") is not None
 
 
 def copy(path: Path) -> bytes:
@@ -192,7 +193,7 @@ class Owner(NamedTuple):
 
 def identity(path: Path) -> Owner:
     """Of the paired device.  Raises as above."""
-    row = _row(path, "SELECT jid, lid, push_name, noise_key FROM whatsmeow_device")
+    row = _row(path, "SELECT jid, lid, push_name, noise_key FROM whatsmeow_device LIMIT 1")
     if row is None:
         return Owner()
     jid, lid, push_name = (str(value or "") for value in row[:3])
@@ -211,10 +212,12 @@ def sent_as(path: Path, secret: bytes, mark: str = "") -> str | None:
     `mark`: of the session that was sending, where that is known.  Raises as above, and NotFound where no device is
     there any more, or another one is: a logout empties the list, and then it proves nothing.
     """
-    row = _row(path, "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ?", secret)
+    row = _row(
+        path, "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ? LIMIT 1", secret
+    )
     if row is not None:
         return str(row[0])
-    owner = _row(path, "SELECT noise_key FROM whatsmeow_device")
+    owner = _row(path, "SELECT noise_key FROM whatsmeow_device LIMIT 1")
     if owner is None:
         raise NotFound("the session that was sending it is gone, and with it all traces")
     if mark and mark != _mark(owner[0]):

@@ -695,7 +695,7 @@ class Account:
                 )
             )
             return
-        self.inbound.close()
+        await self.inbound.close()
         await self._carry_over()
         self.inbound.wake()
         self.tell(connection.Ended(damaged.why))

@@ -114,7 +114,7 @@ class Accounts:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             for account in self.all():
-                account.inbound.close()
+                await account.inbound.close()
 
     async def _take(self, home: Home) -> Account:
         account = self._make(home, await self._around.threads.run(home.mended_card))
@@ -378,7 +378,7 @@ class Accounts:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        account.inbound.close()
+        await account.inbound.close()
 
     async def _stay(self, account: Account) -> None:
         """It could not be put away: it goes on."""

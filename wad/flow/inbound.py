@@ -46,6 +46,15 @@ def _files() -> Threads:
     return Threads("inbound", cores())
 
 
+async def _let_go(spool: Spool) -> None:
+    """Close it; on a thread, since who closes last writes the whole log back, and the worker wrote that.
+
+    Whoever is cancelled meanwhile need not wait for it, and it is closed all the same.
+    """
+    closing = asyncio.ensure_future(_files().run(spool.close))
+    await asyncio.shield(closing)
+
+
 @dataclass(slots=True)
 class HistoryCount:
     """What the phone's history brought since the start; the last two are of its latest chunk, None before the first."""
@@ -134,7 +143,7 @@ class Inbound:
                     loop.progress()
                 await self._prune()
             except Damaged as error:
-                self.close()
+                await self.close()
                 self._on_damaged(error)
                 raise
             loop.progress()
@@ -147,12 +156,12 @@ class Inbound:
         """Why what has arrived cannot be recorded now; empty while it can."""
         return self._loop.failure if self._loop is not None else ""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of the spool's file; it is opened again when there is something to read."""
         self._closed += 1
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            await _let_go(spool)
 
     async def _record_batch(self) -> bool:
         """Record the next rows; whether there are more."""
@@ -184,10 +193,10 @@ class Inbound:
                 try:
                     known = await self._store.cursor(self._account)
                 except BaseException:
-                    spool.close()
+                    await _let_go(spool)
                     raise
                 if closed != self._closed:  # the file was set aside meanwhile
-                    spool.close()
+                    await _let_go(spool)
                     spool = None
                     continue
                 # Another generation is another file: its rows are numbered anew, and all of them are to be read.
@@ -210,7 +219,7 @@ class Inbound:
             # A thread cannot be cancelled: what it opens after all has to be closed by somebody.
             await asyncio.wait([opening])
             if opening.exception() is None:
-                opening.result().close()
+                await _let_go(opening.result())
             raise
 
     async def _put(self, spool: Spool, found: list[Planned]) -> None:
