@@ -30,7 +30,6 @@ HOSTILE = """
 import json, os, sys
 from pathlib import Path
 from tests.hostile import attempts
-from wad.dumpable import close_to_others
 from wad.engine.confinement import Wants, code_paths, confine
 given, most = json.loads(sys.argv[1]), int(sys.argv[2])
 if most:
@@ -38,7 +37,6 @@ if most:
     found = confine(wants, most)
     assert found.seccomp and found.landlock, found
     assert not found.missing, found
-    close_to_others()
 attempts.main(given)
 """
 BEYOND_DEBIAN_12 = {"connect to another port"}

@@ -139,7 +139,7 @@ def test_a_schema_that_was_written_by_hand(tmp_path: Path) -> None:
 def test_a_row_that_is_huge_takes_no_memory(tmp_path: Path, column: str) -> None:
     """Its number is known, and what it holds is not read: the row is set aside, or the file is."""
     path = a_spool(tmp_path / "spool.db")
-    changed(path, f"UPDATE events SET {column} = zeroblob(900000000) WHERE seq = 1")
+    changed(path, f"UPDATE events SET {column} = zeroblob(140000000) WHERE seq = 1")
     with closing(Spool.open(path)) as spool:
         for ask in (lambda: spool.after(0, 500), lambda: spool.kept(10), lambda: spool.row(1)):
             try:
@@ -175,7 +175,9 @@ def test_who_compares_and_who_reads_names(tmp_path: Path) -> None:
         db.execute(
             "CREATE TABLE whatsmeow_contacts (their_jid TEXT, full_name TEXT, first_name TEXT)"
         )
-        db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
+        db.execute(
+            "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
+        )
     a_spool(home.spool_db)
     comparison, book = Comparison(home, SystemClock()), AddressBook(home, SystemClock())
     with closing(sqlite3.connect(home.session_db, isolation_level=None)) as db:
@@ -208,7 +210,9 @@ def test_a_session_too_large_for_another_machine(
     """It is not copied into memory to find that out."""
     path = tmp_path / "session.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
+        db.execute(
+            "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
+        )
     monkeypatch.setattr(session, "LARGEST", 4096)
     with pytest.raises(WadError, match="is larger than"):
         session.copy(path)

@@ -28,8 +28,12 @@ class Session:
     def __init__(self, directory: Path) -> None:
         self.home = Home(directory)
         self.db = sqlite3.connect(self.home.session_db, isolation_level=None)
-        self.db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
-        self.db.execute("INSERT INTO whatsmeow_device VALUES ('1:5@s.whatsapp.net', '2:5@lid', '')")
+        self.db.execute(
+            "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
+        )
+        self.db.execute(
+            "INSERT INTO whatsmeow_device VALUES ('1:5@s.whatsapp.net', '2:5@lid', '', x'01')"
+        )
         self.db.execute(
             "CREATE TABLE whatsmeow_message_secrets (chat_jid TEXT, sender_jid TEXT, message_id TEXT)"
         )

@@ -88,7 +88,6 @@ class Worker:
         self._changed: list[int] = []
         self._gate = self._guarantee(file)
         self._mute = self._open_the_way(file)
-        close_to_others()  # it closes /proc/self/mem, through which the library was changed
         self._inbox = Inbox(
             spool,
             self._clock,
@@ -451,7 +450,7 @@ def main() -> None:
     permission = Permission(given.until, SystemClock())
     home = Home(given.home)
     try:
-        _work(given, home, link, sock, permission, faults)
+        _work(given, home, link, sock, permission, faults, found)
     except (
         BaseException
     ) as error:  # an interpreter that ends would wait for threads that cannot be joined
@@ -465,6 +464,7 @@ def _work(
     sock: socket.socket,
     permission: Permission,
     faults: Faults,
+    confinement: Confinement,
 ) -> None:
     try:
         lock = lock_account(home)  # held until the process is gone
@@ -478,6 +478,10 @@ def _work(
     except WadError as error:
         link.notice("ending", str(error))
         os._exit(6)
+    if not confinement.landlock:
+        # Nothing else keeps other workers out of this one's memory.  Not earlier: the library was changed through
+        # /proc/self/mem.  And not always: the daemon could not see any more what this process does.
+        close_to_others()
     signal.signal(signal.SIGTERM, lambda *_: worker.leave())
     ear = Ear(sock, permission)
     ear.catch_up()  # the lease may have been renewed while this process was loading
