@@ -127,12 +127,16 @@ def test_blanks_do_not_count_in_the_fingerprint(text: str) -> None:
         (Jid.parse("111222:4@lid"), Jid.parse("40700000001:4@s.whatsapp.net"), {}, ANN),
         (Jid.parse("111222:4@lid"), None, ALIASES, ANN),
         (ANN_LID, ME, ALIASES, ME),
+        (Jid.parse("40700000001:99@hosted"), None, {}, ANN),
+        (Jid.parse("111222:99@hosted.lid"), None, ALIASES, ANN),
+        (Jid.parse("111222:99@hosted.lid"), None, {}, ANN_LID),
+        (Jid.parse("111222:99@hosted.lid"), Jid.parse("40700000001:99@hosted"), {}, ANN),
     ],
 )
 def test_a_person_is_named_by_number_where_it_is_known(
     jid: Jid, alt: Jid | None, aliases: dict[str, str], expected: Jid
 ) -> None:
-    """From the event itself, else from before, else by hidden id; never by device."""
+    """From the event itself, else from before, else by hidden id; never by device, be it in the cloud."""
     assert canonical(jid, alt, aliases) == expected
 
 

@@ -275,6 +275,9 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
          "systemctl edit wad    # [Service] Environment=INSTANCE_ID="),
         ("instance_id", {"configuration": named_by_unit("localhost"), "systemd": False}, W, "other machines",
          "[instance]"),
+        ("instance_id", {"daemon": {**STATUS, "engine": "simulator", "problems": [
+            {"code": "same_name", "account": "", "text": "another machine, there, has it, too"}]}},
+         F, "another machine, there", "[instance]"),
         ("instance_id", {"health": health(instanceId="another")}, F, "another instance answers", "ss -ltnp"),
         ("firestore", {"configuration": settings(store__firestore_credentials="(set)")}, S, "are not used", ""),
         ("firestore", {"configuration": CLOUD, "credentials": Credentials("environment X", problem="not JSON")}, F,

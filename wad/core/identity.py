@@ -43,10 +43,10 @@ def fingerprint(chat: Jid, from_me: bool, sender: Jid | None, at_ms: int, conten
 
 def canonical(jid: Jid, alt: Jid | None, aliases: Aliases) -> Jid:
     """Who this is, by number if that is known from the event itself or from before."""
-    bare = jid.bare()
-    if bare.kind is not JidKind.LID:
-        return bare
+    party = jid.party()
+    if party.kind is not JidKind.LID:
+        return party
     if alt is not None and alt.kind is JidKind.PN:
-        return alt.bare()
-    known = aliases.get(str(bare))
-    return Jid.parse(known) if known else bare
+        return alt.party()
+    known = aliases.get(str(party))
+    return Jid.parse(known) if known else party

@@ -17,6 +17,9 @@ from wad.core.errors import BadInput, BadJid, BadPhone
 
 PN_SERVER, LID_SERVER, GROUP_SERVER = "s.whatsapp.net", "lid", "g.us"
 _LEGACY_SERVERS = {"c.us": PN_SERVER}
+_OWNERS = {"hosted": PN_SERVER, "hosted.lid": LID_SERVER}
+"""Of the addresses of devices in the cloud (whatsmeow types/jid.go): the library gives them as they came in groups and
+in the history."""
 _MAX_LENGTH = 200
 _MAX_USER = 128  # so that the canonical form of a text that was accepted is accepted, too
 _USER = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*")
@@ -92,6 +95,11 @@ class Jid:
     def bare(self) -> Jid:
         """The same party without the device."""
         return replace(self, device=0) if self.device else self
+
+    def party(self) -> Jid:
+        """Whose address it is, without a device.  A business whose device is hosted is nobody else by that."""
+        server = _OWNERS.get(self.server)
+        return self.bare() if server is None else Jid(self.user, server)
 
     @staticmethod
     def of_phone(phone: str) -> Jid:

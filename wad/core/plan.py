@@ -67,7 +67,7 @@ def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) 
     sender = event.sender
     # A one-to-one chat is its other party: where the server named only the sender's number, that is the chat's too.
     chat_alt = event.chat_alt
-    if chat_alt is None and sender is not None and event.chat.bare() == sender.bare():
+    if chat_alt is None and sender is not None and event.chat.party() == sender.party():
         chat_alt = event.sender_alt
     chat = canonical(event.chat, chat_alt, aliases)
     by = None if sender is None else canonical(sender, event.sender_alt, aliases)
@@ -110,7 +110,7 @@ def _amendment(account: str, event: MessageReceived, chat: Jid, by: Jid | None) 
 def _receipt(account: str, event: ReceiptReceived, aliases: Aliases) -> list[Change]:
     told = _aliases((event.chat, event.chat_alt), (event.sender, event.sender_alt))
     chat_alt = event.chat_alt
-    if chat_alt is None and event.chat.bare() == event.sender.bare():
+    if chat_alt is None and event.chat.party() == event.sender.party():
         chat_alt = event.sender_alt
     chat = canonical(event.chat, chat_alt, aliases)
     thread = str(ThreadId.make(account, chat))
@@ -144,7 +144,7 @@ def _aliases(*pairs: tuple[Jid | None, Jid | None]) -> list[PutAlias]:
     found: dict[PutAlias, None] = {}
     for one, other in pairs:
         if one is not None and other is not None:
-            kinds = {one.kind: one.bare(), other.kind: other.bare()}
+            kinds = {one.kind: one.party(), other.kind: other.party()}
             if JidKind.LID in kinds and JidKind.PN in kinds:
                 found[PutAlias(str(kinds[JidKind.LID]), str(kinds[JidKind.PN]))] = None
     return list(found)

@@ -349,6 +349,9 @@ def instance(facts: Facts) -> Finding:
         return check.warned(f"{evidence} looks like a container's id, which changes with it", *fix)
     if bare.lower() in _COMMON:
         return check.warned(f"{evidence} is a name that other machines have, too", *fix)
+    problems = [] if facts.daemon is None else facts.daemon.get("problems", [])
+    if twins := [each["text"] for each in problems if each["code"] == "same_name"]:
+        return check.failed(f"{evidence}; {twins[0]}", *fix)
     health = facts.health.document if facts.health is not None else None
     told = None if health is None else health.get("instanceId")
     if told not in (None, name):
