@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from wad.clock import SystemClock
 from wad.core import wire
-from wad.core.errors import BadInput, Conflict, Refusal, Stopping, TimedOut, WadError
+from wad.core.errors import BadInput, Conflict, Refusal, Stopping, TimedOut, Unavailable, WadError
 from wad.http import daemon
 from wad.http.daemon import Link
 
@@ -251,3 +252,76 @@ async def test_what_the_daemon_would_not_take_is_not_sent(tmp_path: Path, params
             await link.call("x", params, repeatable=True)
         assert await link.call("x", {}, repeatable=True) == "x"
     assert fake.connections == 1
+
+
+async def test_a_refused_sign_of_life_is_one(tmp_path: Path) -> None:
+    """Whatever a daemon answers to a ping, it lives; who waits for something else goes on waiting."""
+
+    async def busy(peer: Peer, request: wire.Request) -> None:
+        if request.method == "probe.healthz":
+            await peer.say(wire.Response(request.id, Unavailable("too many requests"), None))
+        else:
+            asyncio.get_running_loop().call_later(
+                1.0, lambda: peer.writer.write(wire.encode(wire.Response(request.id, None, "done")))
+            )
+
+    fake = FakeDaemon(tmp_path / "s", busy)
+    async with fake.running(), a_link(fake.path) as link:
+        assert await link.call("x", {}, repeatable=False) == "done"
+
+
+async def test_what_was_begun_is_not_asked_again_when_the_daemon_stops(tmp_path: Path) -> None:
+    """A daemon that stops refuses a ping, and still answers what it has begun."""
+
+    async def stops(peer: Peer, request: wire.Request) -> None:
+        if request.method == "probe.healthz":
+            await peer.say(wire.Response(request.id, Stopping("the daemon is stopping"), None))
+            return
+        await peer.say(wire.Notice("stopping", []))
+        asyncio.get_running_loop().call_later(
+            1.0, lambda: peer.writer.write(wire.encode(wire.Response(request.id, None, "done")))
+        )
+
+    fake = FakeDaemon(tmp_path / "s", stops)
+    async with fake.running(), a_link(fake.path) as link:
+        assert await link.call("x", {}, repeatable=False) == "done"
+    assert fake.asked.count("x") == 1
+
+
+async def test_a_daemon_that_takes_nothing_is_sent_nothing_more(tmp_path: Path) -> None:
+    """A stopped process, say: what strangers send meanwhile is not kept for it."""
+    taken = asyncio.Event()
+
+    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(wire.encode(wire.HELLO))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await taken.wait()
+        writer.close()
+
+    server = await asyncio.start_unix_server(attend, str(tmp_path / "s"))
+    async with a_link(tmp_path / "s") as link:
+        body = {"x": "y" * 100_000}
+        tracemalloc.start()
+        try:
+            for _ in range(20):
+                asked = [link.call("x", body, repeatable=True) for _ in range(50)]
+                errors = await asyncio.gather(*asked, return_exceptions=True)
+                assert {getattr(error, "code", error) for error in errors} == {"daemon_unreachable"}
+            now, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            taken.set()
+            server.close()
+        assert now < 16 << 20, f"{now >> 20} MB"
+
+
+async def test_an_error_is_an_answer_too(tmp_path: Path) -> None:
+    """Where all that is asked is refused, the daemon has answered nevertheless."""
+
+    async def refuse(peer: Peer, request: wire.Request) -> None:
+        await peer.say(wire.Response(request.id, Conflict("no"), None))
+
+    fake = FakeDaemon(tmp_path / "s", refuse)
+    async with fake.running(), a_link(fake.path) as link:
+        await refused(link)
+        assert link.answered_ms is not None

@@ -28,6 +28,9 @@ _AGAIN: Final = 0.05  # seconds between two tries to connect
 _OPENING: Final = 60.0  # seconds for which a daemon may start
 _LOOK: Final = 0.5  # seconds between two looks at whether to go on waiting
 _CHUNK: Final = 256 << 10
+_UNTAKEN: Final = (
+    8 << 20
+)  # bytes of requests that a daemon leaves in our memory; then it gets no more of them
 _PING: Final = "probe.healthz"
 
 Connect = Callable[[], Awaitable[socket.socket]]
@@ -38,6 +41,10 @@ Introduce = Callable[["Connection"], Awaitable[None]]
 
 class _Lost(Exception):
     """The connection ended, and with it the answer; whether the daemon had begun is not known."""
+
+
+class _Full(Exception):
+    """The daemon takes nothing of what it is sent; this was not sent."""
 
 
 class Connection:
@@ -56,6 +63,7 @@ class Connection:
         self._clock = clock
         self._ids = itertools.count(1)
         self._unsent: list[bytes] = []
+        self._gathered = 0  # bytes of them
         self._waiting: dict[int, asyncio.Future[wire.Response]] = {}
         self.heard = clock.monotonic()
         self.stopping = False
@@ -65,27 +73,36 @@ class Connection:
         self._task = asyncio.create_task(self._read(), name="answers of the daemon")
 
     async def ask(self, method: str, params: object, within: float | None) -> Any:
-        """The result.  Raises WadError; _Lost when the connection ends; TimeoutError when the daemon is silent.
-
-        `within`: seconds for the answer; None for any number, as long as the daemon gives signs of life.
-        """
-        ident = next(self._ids)
-        data = wire.encode_foreign(wire.Request(ident, method, params))
-        answer: asyncio.Future[wire.Response] = asyncio.get_running_loop().create_future()
-        self._waiting[ident] = answer
-        try:
-            self._write(data)
-            response = await self._answer(answer, within)
-        finally:
-            if self._waiting.pop(ident, None) is not None and self.open:
-                self._write(wire.encode(wire.Notice("cancel", [ident])))
+        """The result.  Raises WadError, and what `exchange` raises."""
+        response = await self.exchange(method, params, within)
         if response.error is not None:
             raise response.error
         return response.result
 
+    async def exchange(self, method: str, params: object, within: float | None) -> wire.Response:
+        """The answer, which may be an error.
+
+        `within`: seconds for it; None for any number, as long as the daemon gives signs of life.  Raises BadInput for
+        parameters that the daemon would not take; _Full; _Lost when the connection ends; TimeoutError when the daemon
+        is silent.
+        """
+        ident = next(self._ids)
+        data = wire.encode_foreign(wire.Request(ident, method, params))
+        if self._writer.transport.get_write_buffer_size() + self._gathered > _UNTAKEN:
+            raise _Full
+        answer: asyncio.Future[wire.Response] = asyncio.get_running_loop().create_future()
+        self._waiting[ident] = answer
+        try:
+            self._write(data)
+            return await self._answer(answer, within)
+        finally:
+            if self._waiting.pop(ident, None) is not None and self.open:
+                self._write(wire.encode(wire.Notice("cancel", [ident])))
+
     def _write(self, data: bytes) -> None:
         """Send, together with what others ask in this turn of the loop: a system call costs as much as a question."""
         self._unsent.append(data)
+        self._gathered += len(data)
         if len(self._unsent) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
@@ -93,6 +110,7 @@ class Connection:
         if self.open:
             self._writer.write(b"".join(self._unsent))
         self._unsent.clear()
+        self._gathered = 0
 
     async def _answer(
         self, answer: asyncio.Future[wire.Response], within: float | None
@@ -104,8 +122,12 @@ class Connection:
             if done:
                 return answer.result()
             if self._clock.monotonic() - self.heard >= SILENCE:
-                # Somebody may well wait long for a phone; the daemon itself answers a ping at once.
-                await self.ask(_PING, [{}, []], SILENCE)
+                # Somebody may well wait long for a phone; the daemon itself answers a ping at once, be it with an
+                # error: also one that stops, or has too many requests, goes on with those that it has begun.
+                try:
+                    await self.exchange(_PING, [{}, []], SILENCE)
+                except _Full:
+                    raise TimeoutError from None
 
     async def _read(self) -> None:
         decoder = wire.Decoder(wire.REPLY, counted=False)
@@ -147,6 +169,10 @@ class Connection:
                 future.set_exception(_Lost())
                 future.exception()  # who waits sees it; nobody may be left to
 
+    def when_ended(self, call: Callable[[Connection], object]) -> None:
+        """Call this with the connection once it has ended."""
+        self._task.add_done_callback(lambda _: call(self))
+
     async def close(self) -> None:
         """Hang up."""
         self._task.cancel()
@@ -169,6 +195,9 @@ class Link:
         self._clock = clock
         self._introduce = introduce
         self._connection: Connection | None = None
+        self._open_ones: set[Connection] = (
+            set()
+        )  # also those to daemons that stop, and still answer
         self._opening: asyncio.Task[Connection] | None = None
         self._stopped: float | None = None  # when the last daemon announced its stop
         self.answered_ms: int | None = None
@@ -188,7 +217,9 @@ class Link:
             connection = None
             try:
                 connection = await self._connected(begun)
-                result = await connection.ask(method, params, within)
+                response = await connection.exchange(method, params, within)
+            except _Full as error:
+                raise self.unreachable() from error
             except (OSError, TimeoutError) as error:
                 if connection is not None and not repeatable:
                     raise TimedOut(
@@ -205,14 +236,16 @@ class Link:
                 if not self._may_wait(begun):
                     raise self.unreachable() from error
                 await asyncio.sleep(_AGAIN)
-            except Stopping:
-                self._note_stop()
-                if not self._may_wait(begun):
-                    raise
-                await asyncio.sleep(_AGAIN)
             else:
                 self.answered_ms = clock.wall_ms()
-                return result
+                if response.error is None:
+                    return response.result
+                if not isinstance(response.error, Stopping):
+                    raise response.error
+                self._note_stop()
+                if not self._may_wait(begun):
+                    raise response.error
+                await asyncio.sleep(_AGAIN)
 
     def unreachable(self) -> Refusal:
         """Nobody answers, and since when."""
@@ -267,6 +300,8 @@ class Link:
             await connection.close()
             raise
         self._connection, self._stopped = connection, None
+        self._open_ones.add(connection)
+        connection.when_ended(self._open_ones.discard)
         return connection
 
     async def close(self) -> None:
@@ -274,6 +309,6 @@ class Link:
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait((self._opening,))
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+        self._connection = None
+        for connection in list(self._open_ones):
+            await connection.close()
