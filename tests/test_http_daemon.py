@@ -42,9 +42,11 @@ class FakeDaemon:
         self.hello = hello
         self.asked: list[str] = []
         self.connections = 0
+        self.open: set[asyncio.StreamWriter] = set()
 
     async def attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open.add(writer)
         peer, decoder = Peer(writer), wire.Decoder()
         if self.hello is not None:
             await peer.say(self.hello)
@@ -57,6 +59,7 @@ class FakeDaemon:
         except ConnectionError:
             pass
         finally:
+            self.open.discard(writer)
             writer.close()
 
     @asynccontextmanager
@@ -66,6 +69,8 @@ class FakeDaemon:
             yield
         finally:
             server.close()
+            for writer in self.open:
+                writer.close()
             self.path.unlink(missing_ok=True)
 
 
@@ -74,6 +79,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds are shorter here."""
     monkeypatch.setattr(daemon, "SILENCE", 0.2)
     monkeypatch.setattr(daemon, "STOPPING", 5.0)
+    monkeypatch.setattr(daemon, "REFUSED", 5.0)
     monkeypatch.setattr(daemon, "_LOOK", 0.02)
 
 
@@ -142,6 +148,31 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     assert isinstance(error, Refusal)
     assert (error.http_status, error.code) == (503, "daemon_unreachable")
     assert error.details["since"] is None
+
+
+async def test_nobody_waits_for_a_daemon_that_cannot_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It announced its stop, and systemd closed its socket: 503 at once; when it is back the next one is answered."""
+
+    async def stop(peer: Peer, request: wire.Request) -> None:
+        await peer.say(wire.Notice("stopping", []))
+        await peer.say(wire.Response(request.id, Stopping("stopping"), None))
+        peer.writer.close()
+
+    monkeypatch.setattr(daemon, "STOPPING", 3600.0)
+    monkeypatch.setattr(daemon, "REFUSED", 0.1)
+    fake = FakeDaemon(tmp_path / "s", stop)
+    async with a_link(fake.path) as link:
+        async with fake.running():
+            waiting = [asyncio.create_task(refused(link)) for _ in range(3)]
+            while not fake.asked:
+                await asyncio.sleep(0.01)
+        errors = await asyncio.wait_for(asyncio.gather(*waiting, refused(link)), 20)
+        assert {error.code for error in errors} == {"daemon_unreachable"}
+        fake.answer = echo
+        async with fake.running():
+            assert await link.call("x", {}, repeatable=True) == "x"
 
 
 async def test_it_says_since_when(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ SILENCE: Final = 2.0
 """Seconds without a sign of life after which a daemon counts as unreachable."""
 STOPPING: Final = 10.0
 """Seconds for which a daemon that announced its stop is waited for."""
+REFUSED: Final = 1.0
+"""Seconds for which anybody is waited for while nobody listens: systemd holds the socket of a daemon that will come,
+and closes that of one that cannot start."""
 _AGAIN: Final = 0.05  # seconds between two tries to connect
 _OPENING: Final = 60.0  # seconds for which a daemon may start
 _LOOK: Final = 0.5  # seconds between two looks at whether to go on waiting
@@ -200,6 +203,7 @@ class Link:
         )  # also those to daemons that stop, and still answer
         self._opening: asyncio.Task[Connection] | None = None
         self._stopped: float | None = None  # when the last daemon announced its stop
+        self._refused: float | None = None  # since when nobody listens
         self.answered_ms: int | None = None
         """When the daemon last answered, ms since 1970; None if it never did."""
 
@@ -225,7 +229,7 @@ class Link:
                     raise TimedOut(
                         "the daemon does not answer; what was asked may or may not happen"
                     ) from error
-                if isinstance(error, TimeoutError) or not self._may_wait(begun):
+                if isinstance(error, TimeoutError) or self._nobody() or not self._may_wait(begun):
                     raise self.unreachable() from error
                 await asyncio.sleep(_AGAIN)
             except _Lost as error:
@@ -263,6 +267,10 @@ class Link:
         announced = self._stopped is not None and now - self._stopped < STOPPING
         return now - begun < (STOPPING if announced else SILENCE)
 
+    def _nobody(self) -> bool:
+        """Whether nobody has listened for so long that nobody will."""
+        return self._refused is not None and self._clock.monotonic() - self._refused >= REFUSED
+
     def _note_stop(self) -> None:
         if self._stopped is None:
             self._stopped = self._clock.monotonic()
@@ -288,7 +296,13 @@ class Link:
 
     async def _open(self) -> Connection:
         """systemd may hold the socket of a daemon that starts: we are connected, and hear HELLO later."""
-        sock = await self._connect()
+        try:
+            sock = await self._connect()
+        except OSError:
+            if self._refused is None:
+                self._refused = self._clock.monotonic()
+            raise
+        self._refused = None
         reader, writer = await asyncio.open_connection(sock=sock, limit=_CHUNK)
         connection = Connection(reader, writer, self._clock, self._lost)
         try:
