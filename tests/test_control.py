@@ -523,9 +523,15 @@ def test_who_counts_as_a_worker(tmp_path: Path) -> None:
         a_process(tmp_path, pid, parent)
     a_process(tmp_path, 50, 1, "/system.slice/wad.service/worker-acc-1")
     a_process(tmp_path, 60, 1, "/user.slice/worker-acc-1/shell")
-    told = {pid: is_worker(pid, {20}, tmp_path) for pid in (0, 1, 10, 20, 30, 31, 40, 50, 60, 70)}
+    a_process(
+        tmp_path, 80, 79
+    )  # a login's shell, whose parent is of another user and cannot be seen
+    told = {
+        pid: is_worker(pid, {20}, tmp_path) for pid in (0, 1, 10, 20, 30, 31, 40, 50, 60, 70, 80)
+    }
     assert told == {
         0: False, 1: False, 10: False, 20: True, 30: True, 31: True, 40: False, 50: True, 60: False, 70: True,
+        80: False,
     }  # fmt: skip
 
 

@@ -82,6 +82,9 @@ async def worker_taken_over(world: World) -> None:
     assert after["worker"]["pid"] == sibling["worker"]["pid"], "it ended another worker"
     assert await world.pid() == targets.daemon, "it ended the daemon"
     assert (await world.container.run(f"cat {targets.victim}")) == "victim\n"
+    await world.container.run(
+        "runuser -u wad -- wadctl status"
+    )  # of the daemon's user, and no worker
     doctor = await world.container.try_run("wadctl doctor --json")
     found = {each["id"]: each for each in json.loads(doctor.stdout)["checks"]}
     assert found["confinement"]["outcome"] == "PASS", found["confinement"]

@@ -74,9 +74,10 @@ def is_worker(pid: int, workers: Collection[int], proc: Path = Path("/proc")) ->
 
     A confined worker cannot come here at all: this is for a kernel or a container that does not filter its system
     calls.  Who is gone already counts as one, as nobody can tell any more; it needs no answer.  Pid 0 is a process that
-    cannot be seen from here, in another container: no worker can hide like that.
+    cannot be seen from here, in another container: no worker can hide like that.  A parent that cannot be seen is of
+    another user (ProtectProc=invisible), and so are its own.
     """
-    for _ in range(_GENERATIONS):
+    for generation in range(_GENERATIONS):
         if pid in workers:
             return True
         if pid <= 1:
@@ -86,7 +87,7 @@ def is_worker(pid: int, workers: Collection[int], proc: Path = Path("/proc")) ->
                 return True
             stat = (proc / str(pid) / "stat").read_text(errors="replace")
         except OSError:
-            return True
+            return not generation
         # Behind the name, which may hold blanks and parentheses (proc(5)).
         pid = int(stat.rpartition(")")[2].split()[1])
     return True

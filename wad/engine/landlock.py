@@ -17,6 +17,7 @@ import stat
 import struct
 from collections.abc import Collection, Iterable
 from enum import IntFlag
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -129,6 +130,7 @@ def _allow(ruleset: int, path: Path, rights: Right) -> None:
         os.close(fd)
 
 
+@cache
 def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
