@@ -17,7 +17,13 @@ import pytest
 
 from tests.daemons import Daemon, a_daemon
 from tests.http_client import Reply, ask
+from wad.activation import started
 from wad.audit.doctor import host
+from wad.clock import SystemClock
+from wad.core import wire
+from wad.http.listening import bind
+from wad.http.process import Options, run
+from wad.notify import Notifier
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -103,6 +109,43 @@ async def test_a_daemon_that_hangs_is_unreachable(tmp_path: Path) -> None:
         async with asyncio.timeout(30):
             while (await ask(daemon.port, "/health")).status != 200:
                 await asyncio.sleep(0.05)
+
+
+async def test_it_greets_the_daemon_on_both_connections_at_once(tmp_path: Path) -> None:
+    """The daemon hangs up on who says nothing, and a probe may come an hour later."""
+    greeted = asyncio.Semaphore(0)
+
+    async def attend(sock: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=sock)
+        writer.write(wire.encode(wire.HELLO))
+        decoder, reply = wire.Decoder(), {"cors_origins": "", "enabled": True}
+        try:
+            while data := await reader.read(1 << 16):
+                for frame in decoder.feed(data):
+                    if isinstance(frame, wire.Request):
+                        writer.write(wire.encode(wire.Response(frame.id, None, reply)))
+                    elif frame == wire.HELLO:
+                        greeted.release()
+        finally:
+            writer.close()
+
+    pairs = [socket.socketpair() for _ in range(2)]
+    for sock in (sock for pair in pairs for sock in pair):
+        sock.setblocking(False)
+    attending = [asyncio.create_task(attend(ours)) for ours, _ in pairs]
+    listening = await bind("127.0.0.1", 0)
+    options = Options(connected=[theirs for _, theirs in pairs], listening=[listening])
+    start = started({}, os.getpid())
+    running = asyncio.create_task(run(options, start, Notifier({}), SystemClock()))
+    try:
+        async with asyncio.timeout(10):
+            for _ in pairs:
+                await greeted.acquire()
+    finally:
+        for task in attending:
+            task.cancel()
+        await asyncio.wait((*attending, running))  # it ends with the daemon
+        listening.close()
 
 
 async def test_a_port_in_use_is_said(tmp_path: Path) -> None:

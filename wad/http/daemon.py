@@ -287,6 +287,8 @@ class Link:
             self._connection = None
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open(), name="connecting to the daemon")
+            # Who waited for it may have given up when it fails.
+            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
         opening = self._opening
         while not opening.done():
             if not self._may_wait(begun):

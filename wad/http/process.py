@@ -121,9 +121,13 @@ class _Process:
         return found
 
     async def introduce(self) -> None:
-        """Where the daemon started us it waits for that; else nobody is asked before somebody asks us."""
+        """Where the daemon started us it waits for that; else nobody is asked before somebody asks us.
+
+        On both connections: the daemon hangs up on one that says nothing, and there is no other.
+        """
         if self._options.connected:
-            await self._daemon.calls.call("http.settings", [self._words(), []], repeatable=True)
+            for link in (self._daemon.calls, self._daemon.probes):
+                await link.call("http.settings", [self._words(), []], repeatable=True)
 
     def _words(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": __version__, "listening": self.listening}
