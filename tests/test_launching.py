@@ -22,7 +22,7 @@ from wad.core import wire
 from wad.core.errors import EngineFailure, WadError
 from wad.engine.link import Permission
 from wad.engine.neonize import NeonizeEngine
-from wad.engine.port import EngineOptions, Report
+from wad.engine.port import EngineOptions, Loaded, Report, Worker
 from wad.engine.process import Process, session_nice, spawn
 from wad.engine.worker import Ear
 from wad.groups import Groups
@@ -182,16 +182,30 @@ def test_what_cannot_be_placed_is_not_left_running() -> None:
     ours.close()
 
 
+async def loaded(engine: NeonizeEngine, home: Home) -> Worker:
+    """A worker that has loaded the library."""
+    over = asyncio.Event()
+    worker = await engine.launch(
+        home, lambda report: over.set() if isinstance(report, Loaded) else None, 60.0
+    )
+    async with asyncio.timeout(30):
+        await over.wait()
+    return worker
+
+
 async def test_a_worker_gives_way_to_the_daemon(home: Home) -> None:
-    """As nice as can be, and its session as nice as hundreds have to be; in a control group by weight."""
+    """Once it has loaded: as nice as can be, and its session as nice as hundreds have to be."""
     media = home.path.parent / "media"
     engine = NeonizeEngine(EngineOptions(media=media, accounts=lambda: 300))
-    worker = await engine.launch(home, lambda report: None, 60.0)
+    worker = await loaded(engine, home)
     assert worker.pid is not None
-    assert os.getpriority(os.PRIO_PROCESS, worker.pid) == 19
-    assert os.getsid(worker.pid) != os.getsid(0), "Ctrl-C is for the daemon"
     weight = Path(f"/proc/{worker.pid}/autogroup")  # of whole sessions, where the kernel has it
-    assert not weight.exists() or weight.read_text().endswith("nice 19\n")
+    async with asyncio.timeout(30):
+        while os.getpriority(os.PRIO_PROCESS, worker.pid) != 19:
+            await asyncio.sleep(0.01)
+        while weight.exists() and not weight.read_text().endswith("nice 19\n"):
+            await asyncio.sleep(0.01)
+    assert os.getsid(worker.pid) != os.getsid(0), "Ctrl-C is for the daemon"
     await worker.stop(0)
 
 
@@ -211,7 +225,7 @@ async def test_a_worker_in_a_group_that_weighs_is_not_niced(home: Home, tmp_path
     base = tmp_path / "wad.service"
     base.mkdir()
     engine = NeonizeEngine(EngineOptions(media=tmp_path / "media", groups=Groups(base, 0)))
-    worker = await engine.launch(home, lambda report: None, 60.0)
+    worker = await loaded(engine, home)
     assert worker.pid is not None
     assert os.getpriority(os.PRIO_PROCESS, worker.pid) == os.getpriority(os.PRIO_PROCESS, 0)
     assert (base / "worker-acc-1" / "cgroup.procs").read_text() == str(worker.pid)

@@ -237,7 +237,7 @@ async def test_what_a_worker_said_last_is_heard(
         assert worker.pid is not None
         worker._writer.write(wire.encode(wire.Request(1, "word", [])))
         os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
-        worker.permit(1)
+        worker.permit(SystemClock().monotonic() + 1)
         assert await worker.ended == "replaced by another client"
         assert reports == [connection.Replaced()]
         assert "lost touch" not in caplog.text

@@ -162,8 +162,14 @@ class NeonizeEngine:
             writer.close()
             started.spare.close()
             raise
+
+        def heard(what: Report) -> None:
+            if isinstance(what, Loaded):  # what it does from now on gives way; few load at a time
+                self._threads.post(self._give_way, home.id, process.pid)
+            report(what)
+
         worker = NeonizeWorker(
-            home, process, reader, writer, report, self._options, started.comparison, started.spare
+            home, process, reader, writer, heard, self._options, started.comparison, started.spare
         )
         worker.resolving = started.resolving
         self._workers.add(worker)
@@ -203,15 +209,19 @@ class NeonizeEngine:
         return _Started(child, ours, spare, comparison, seen)
 
     def _settle(self, account: str, pid: int) -> None:
-        """Put a new process where it has its limits, and gives way to the daemon."""
-        groups = self._options.groups
-        if groups is not None:
+        """Put a new process where it has its limits."""
+        if (groups := self._options.groups) is not None:
             groups.take(account, pid)
-        if groups is None or not groups.weighs:
-            try:
-                give_way(pid, self._options.accounts())
-            except OSError as error:  # the unit's filter of system calls, or it is gone already
-                log.debug("a worker is not niced: %s", error, extra={"account": account})
+
+    def _give_way(self, account: str, pid: int | None) -> None:
+        """Let a process run after the daemon, where no control group weighs it."""
+        groups = self._options.groups
+        if pid is None or (groups is not None and groups.weighs):
+            return
+        try:
+            give_way(pid, self._options.accounts())
+        except OSError as error:  # the unit's filter of system calls, or it is gone already
+            log.debug("a worker is not niced: %s", error, extra={"account": account})
 
     def _prepare(self, home: Home) -> Comparison | None:
         """What is to be done with the session's database before the library has it."""
@@ -598,9 +608,8 @@ class NeonizeWorker:
 
     # --- what it is asked -----------------------------------------------------------------------
 
-    def permit(self, seconds: float) -> None:
-        """It may act for so long from now."""
-        until = SystemClock().monotonic() + seconds
+    def permit(self, until: float) -> None:
+        """It may act until then."""
         self._writer.write(wire.encode(wire.Notice("until", [until])))
 
     async def _call(self, method: str, *params: Any, timeout: float) -> Any:

@@ -173,8 +173,8 @@ class Worker(Protocol):
         """Done when the worker is gone for sure; one sentence says why."""
         ...
 
-    def permit(self, seconds: float) -> None:
-        """It may act for so long from now; without another permit it ends by itself."""
+    def permit(self, until: float) -> None:
+        """It may act until then, in seconds of the clock that it shares with us; then it ends by itself."""
         ...
 
     async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> Fate:

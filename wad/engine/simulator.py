@@ -136,9 +136,9 @@ class SimulatedWorker:
         self.standings: dict[Jid, Standing] = {}
         self.permitted = 0.0
 
-    def permit(self, seconds: float) -> None:
+    def permit(self, until: float) -> None:
         """Remembered for tests."""
-        self.permitted = seconds
+        self.permitted = until
 
     async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> Fate:
         """ "Send" a content: it gets an id and a delivery receipt."""

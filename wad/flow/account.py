@@ -651,10 +651,10 @@ class Account:
             await worker.stop(0)  # whatever went wrong, it must not act on
             raise
 
-    def permit(self, seconds: float) -> None:
-        """The lease was renewed: the worker may go on."""
+    def permit(self, until: float) -> None:
+        """The lease was renewed: the worker may go on until then."""
         if self.worker is not None and self.status.worker:
-            self.worker.permit(seconds)
+            self.worker.permit(until)
 
     def _open_spool(self) -> Spool:
         try:

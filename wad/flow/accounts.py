@@ -261,11 +261,11 @@ class Accounts:
                 killing = account.worker.stop(0)
                 self._around.loops.once("kill", killing, account=account.id)
 
-    def permit(self, seconds: float) -> None:
-        """The lease was renewed."""
+    def permit(self, until: float) -> None:
+        """The lease was renewed: workers may act until then, however long it takes to say so to each."""
         for account in self._accounts.values():
             try:
-                account.permit(seconds)
+                account.permit(until)
             except Exception as error:
                 # That worker's permission runs out; the others, and the lease, have nothing to do with it.
                 self._around.loops.fault("permission", error, account=account.id)

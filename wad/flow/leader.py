@@ -312,7 +312,7 @@ class Leader:
         now, until = self._clock.monotonic(), self._held.valid_until
         # What `tests.chaos.history` reads.
         log.debug("epoch %d: may act from %.3f until %.3f", record.epoch, now, until)
-        self._on_renewed(until - now)
+        self._on_renewed(until)
         return self._held
 
     async def _release(self) -> None:
