@@ -81,7 +81,9 @@ async def test_who_is_told_of_each_account_in_the_metrics() -> None:
         anybody = await ask(port, "/metrics")
         stranger = await ask(port, "/metrics", token="wad_nobody")
         viewer = await ask(port, "/metrics", token=VIEWER)
+        empty = await ask(port, "/metrics", headers={"Authorization": ""})
     assert (anybody.status, stranger.status, viewer.status) == (200, 401, 200)
+    assert (empty.status, b"acc-1" in empty.body) == (200, False)
     assert b"wad_backlog_rows 0.0" in anybody.body
     assert b"acc-1" not in anybody.body
     assert b'wad_account_backlog_rows{account="acc-1"} 0.0' in viewer.body
@@ -275,6 +277,21 @@ async def test_without_origins_no_page_may_ask() -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.parametrize("origins", ["", "https://app.example.org"])
+@pytest.mark.parametrize("origin", [None, "https://app.example.org", "https://evil.example.org"])
+@pytest.mark.parametrize("path", ["/healthz", "/api/whatsapp/send-message", "/nowhere"])
+async def test_options_are_always_answered(origins: str, origin: str | None, path: str) -> None:
+    """As the replaced backend did, also for what is no preflight; only an origin that is named may ask."""
+    async with a_site(cors_origins=origins) as (_, port):
+        answer = await ask(
+            port, path, "OPTIONS", headers={"Origin": origin} if origin is not None else {}
+        )
+    assert answer.status == 204
+    assert "PATCH" in answer.headers["access-control-allow-methods"]
+    wanted = origin if origin == origins else None
+    assert answer.headers.get("access-control-allow-origin") == wanted
+
+
 # --- passive, and what is not there -----------------------------------------------------------------
 
 
@@ -382,9 +399,9 @@ async def test_a_body_that_is_too_large() -> None:
 async def test_paths_are_matched_whole() -> None:
     """No route answers for a longer path, nor for one with a slash more."""
     async with a_site() as (_, port):
-        for more in ("/more", "/"):
-            path = f"/api/whatsapp/accounts/x/health{more}"
-            assert (await ask(port, path, token=ADMIN)).status == 404
+        for more in ("/more", "/", "%0A", "%0A%0A", "%00"):
+            for path in ("/api/whatsapp/accounts/acc-1/health", "/metrics"):
+                assert (await ask(port, path + more, token=ADMIN)).status == 404, path + more
 
 
 @pytest.mark.parametrize(
@@ -402,6 +419,8 @@ async def test_a_body_that_the_daemon_would_not_take(body: dict[str, Any]) -> No
     async with a_site() as (daemon, port):
         answer = await ask(port, "/api/operations/threads.list", "POST", token=ADMIN, content=body)
         assert 400 <= answer.status < 500, answer
+        nobody = await ask(port, "/api/operations/threads.list", "POST", content=body)
+        assert nobody.status == 401, nobody
         after = await ask(port, "/api/whatsapp/accounts", token=ADMIN)
         assert (after.status, daemon.internal_errors) == (200, 0)
 

@@ -20,11 +20,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from wad.api.caller import Origin
 from wad.api.operation import Access, Operation, Route, operations
 from wad.clock import Clock
+from wad.core import wire
 from wad.core.errors import NotFound, WadError
 from wad.http import pictures
 from wad.http.answers import document, failure, raw, refusal
 from wad.http.daemon import SILENCE, Link
-from wad.http.origins import Origins, pattern
+from wad.http.origins import Origins, methods, pattern
 from wad.http.requests import base_url, origin, params, request_id
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,10 @@ class Site:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
+        if scope["path"].endswith(
+            "\n"
+        ):  # which Starlette takes for the path before it: what a proxy hides is open
+            scope["path"] += "\n"
         await self._answering(scope, receive, send)
 
     # --- paths --------------------------------------------------------------------------------
@@ -104,7 +109,7 @@ class Site:
         """Of all accounts together for anybody, of each for who may look at them."""
 
         async def answer(request: Request) -> Response:
-            each = "authorization" in request.headers
+            each = bool(request.headers.get("authorization"))
             name = "metrics.accounts" if each else "metrics.total"
             who = origin(request, "") if each else Origin()
             found = await self._daemon.calls.call(
@@ -140,14 +145,17 @@ class Site:
             )
             try:
                 asked = await params(request, route, body)
+                if "request_id" in fields and body is not None:
+                    asked["request_id"] = ident
+                wire.encode_foreign(
+                    wire.Request(1, operation.name, [asked, who])
+                )  # or the daemon hangs up
             except WadError:
                 # Who may not ask hears that first.
                 await self._daemon.calls.call(
                     "http.admit", [{"operation": operation.name}, who], repeatable=True
                 )
                 raise
-            if "request_id" in fields and body is not None:
-                asked["request_id"] = ident
             reply = await self._daemon.calls.call(
                 operation.name, [asked, who], repeatable=operation.access <= Access.READ
             )
@@ -191,11 +199,13 @@ def _by_method(methods: Mapping[str, Endpoint]) -> Endpoint:
 async def _unrouted(request: Request, error: Exception) -> Response:
     """No such path, or another method."""
     assert isinstance(error, HTTPException)
+    if request.method == "OPTIONS":
+        return methods()
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
         names = ", ".join(sorted(filter(None, allowed.replace(",", " ").split())))
         return failure(
-            405, "method_not_allowed", f"only {names} are answered here", None, {"allow": names}
+            405, "method_not_allowed", f"this path takes {names} only", None, {"allow": names}
         )
     return refusal(NotFound("there is nothing at this path"))
 
