@@ -49,6 +49,8 @@ WRITERS: Final = {
 }
 WRITTEN: Final = {
     "wad/files.py:": "the one place",
+    "wad/failed_start.py:count": "a count in /run, which no reboot outlives; unreadable counts as none",
+    "wad/http_socket.py:main": "a drop-in in /run, which is made again at each boot",
     "wad/api/listening.py:_place": "a socket, which no crash of the machine outlives",
     "wad/database.py:_create": "SQLite's own file, which it syncs itself",
     "wad/engine/builds.py:write": "the process's own memory",
