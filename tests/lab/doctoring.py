@@ -136,7 +136,7 @@ SETUPS: Final = (
         _drop_in("cloud", "Environment=WAD_STORE_KIND=firestore FIREBASE_SERVICE_ACCOUNT_JSON={")
         + " 2>/dev/null",
         "firestore", "FAIL", "store.firestore_credentials: not JSON", ("systemctl edit wad", "wad config check"),
-        (*_SILENT, "configuration", "port", "lock"), _no_drop_in("cloud"),
+        (*_SILENT, "configuration", "port", "lock", "dashboard"), _no_drop_in("cloud"),
     ),
     Broken(
         "the lease cannot be held",
