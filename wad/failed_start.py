@@ -29,6 +29,7 @@ from wad.notify import Notifier
 
 log = logging.getLogger(__name__)
 
+_QUEUE: Final = 1024  # clients that can wait in a socket's queue
 _COUNT: Final = "failed-starts"
 _FORGOTTEN: Final = 180.0  # seconds; longer than from one failed start to the next
 _SLICE: Final = 5.0  # seconds between signs of life, for a watchdog that has begun to wait for them
@@ -149,7 +150,7 @@ def stop_listening(start: Start, why: Failure) -> None:
 def _answer(listening: socket.socket, why: Failure) -> None:
     error = StartFailed(f"wad {why}", hint="mend that, then: sudo systemctl restart wad")
     words = encode(HELLO) + encode(Response(0, error, None))
-    while True:
+    for _ in range(_QUEUE):
         try:
             client, _ = listening.accept()
         except OSError:
