@@ -125,7 +125,7 @@ class FakeAccount:
     async def ended(self) -> None:
         pass
 
-    def pair(self) -> None:
+    async def pair(self) -> None:
         self.orders.append("pair")
 
     async def start(self) -> None:

@@ -52,7 +52,8 @@ async def serve_http(
             links.append(Link(_over(theirs), SystemClock(), introduce if number else None))
 
         site = Site(Daemon(*links), SystemClock())
-        await links[1].call("http.settings", [{}, []], repeatable=True)
+        for link in links:  # the daemon hangs up on one that says nothing
+            await link.call("http.settings", [{}, []], repeatable=True)
         listener = sock or await bind(host, port)
         bound = listener.getsockname()[1]
         serving = asyncio.create_task(
