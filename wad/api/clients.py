@@ -155,6 +155,10 @@ class Backlog:
         """Bytes that wait."""
         return sum(self._waiting.values())
 
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more may wait without anybody being hung up on."""
+        return self.total + size <= self._most
+
     def add(self, hang_up: Callable[[], None], size: int) -> None:
         """So many bytes more (or fewer) wait for the client that `hang_up` ends."""
         left = self._waiting.get(hang_up, 0) + size

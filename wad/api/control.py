@@ -28,7 +28,7 @@ from wad.api.listening import BACKLOG, listening
 from wad.api.operation import Access
 from wad.api.peer import HasOptions, Peer, access_of, is_worker, peer_of
 from wad.core.errors import Denied, Stopping, Unavailable, WadError
-from wad.core.wire import HELLO, Response, encode
+from wad.core.wire import FOREIGN, HELLO, Response, encode
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,12 @@ Take = Callable[[socket.socket], Awaitable[None]]
 """Answer who is at the other end of a connected socket."""
 
 MAX_CLIENTS: Final = 256
+HTTP_CLIENTS: Final = 8
+"""Connections of HTTP processes; each has two, and when it is replaced there are two processes."""
+_HTTP_AT_ONCE: Final = (
+    10  # frames of one of them: eight that ask as fast as they can leave others their turn
+)
+_HTTP_LARGE: Final = 4 << 20  # bytes that their large frames take at once
 _LARGE: Final = 64 << 20  # bytes that large frames of all clients take at once
 _UNREAD: Final = 64 << 20  # bytes of answers that wait for all clients
 _BUFFER: Final = 64 << 10  # bytes that asyncio reads ahead on a connection
@@ -84,7 +90,11 @@ async def serve_http_calls(
 
 
 class _Policy(Protocol):
-    """What clients of one socket may do."""
+    """What clients of one socket may do, and take."""
+
+    def crowd(self) -> Crowd:
+        """What all of them share."""
+        ...
 
     async def asker(self, peer: Peer) -> Asker:
         """Asks for this client."""
@@ -103,6 +113,11 @@ class _ByPeer:
         self._group = group
         # Of its own: a directory service that is slow must not hold up what else the daemon does in threads.
         self._names = ThreadPoolExecutor(2, "peers")
+
+    def crowd(self) -> Crowd:
+        """What all clients share."""
+        now = asyncio.get_running_loop().time
+        return Crowd(Clients(MAX_CLIENTS, now), Budget(_LARGE), Backlog(_UNREAD))
 
     async def asker(self, peer: Peer) -> Asker:
         """Asks for this client.  Raises Denied for a worker, which is of the daemon's user and no administrator."""
@@ -133,6 +148,17 @@ class _Anybody:
     def __init__(self, calls: HttpCalls) -> None:
         self._calls = calls
 
+    def crowd(self) -> Crowd:
+        """What all clients share: less than on the control socket, as who was taken over needs little else."""
+        now = asyncio.get_running_loop().time
+        return Crowd(
+            Clients(HTTP_CLIENTS, now),
+            Budget(2 * _HTTP_LARGE),  # one user has half of it
+            Backlog(_UNREAD),
+            frame=FOREIGN,
+            at_once=_HTTP_AT_ONCE,
+        )
+
     async def asker(self, peer: Peer) -> Asker:
         """Asks for this client, who has no rights of its own."""
         return HttpAsker(self._calls)
@@ -151,9 +177,8 @@ class _Server:
         self._policy = policy
         self._identify = identify
         self._tasks = Tasks(context)
-        now = asyncio.get_running_loop().time
-        self._crowd = Crowd(Clients(MAX_CLIENTS, now), Budget(_LARGE), Backlog(_UNREAD))
-        self._lobby = Clients(MAX_CLIENTS, now)  # who waits for a place
+        self._crowd = policy.crowd()
+        self._lobby = policy.crowd().clients  # who waits for a place
         self._conversations: set[Conversation] = set()
         self._closing = False
 
@@ -249,9 +274,7 @@ class _Server:
 
 
 def _crowded() -> Unavailable:
-    return Unavailable(
-        f"all {MAX_CLIENTS} connections are in use", hint="try again in a moment; see who: ss -xp"
-    )
+    return Unavailable("all connections are in use", hint="try again in a moment; see who: ss -xp")
 
 
 def _stopping() -> Stopping:

@@ -21,9 +21,11 @@ from wad.api.operation import Access, Operation, find
 from wad.core.errors import BadInput, TimedOut, TooLong, Unavailable, WadError
 from wad.core.wire import (
     MAX_FRAME,
+    REQUEST,
     Decoder,
     Frame,
     Item,
+    Limits,
     Notice,
     Request,
     Response,
@@ -43,7 +45,9 @@ SMALL: Final = 64 << 10
 """Bytes of a frame for which every client has room; larger ones wait for room in the budget of all."""
 _CHUNK: Final = 64 << 10
 _HIGH_WATER: Final = 256 << 10  # bytes that may wait for a slow client before senders wait too
-_AT_ONCE: Final = 50  # frames that are handled before others have their turn
+_UNSENT: Final = (
+    1 << 20
+)  # bytes of answers that wait for a client; then it is asked to take them first
 _FAREWELL: Final = 1.0  # seconds in which a client may take its last frames, or a handler end
 
 
@@ -69,6 +73,11 @@ class Tasks:
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             dispatch.internal_error(self._context, task.get_name(), error)
 
+    async def one_ended(self) -> None:
+        """Until one of those that run now has ended."""
+        if self._running:
+            await asyncio.wait(set(self._running), return_when=asyncio.FIRST_COMPLETED)
+
     async def wait(self, timeout: float | None = None) -> None:
         """Until all that run now have ended, or for `timeout` seconds."""
         if self._running:
@@ -89,6 +98,8 @@ class Line:
         self._backlog = backlog
         self._abort = writer.transport.abort  # one object: the backlog knows the client by it
         self._one_at_a_time = asyncio.Lock()
+        self.waiting = 0
+        """Bytes of frames that wait for the client."""
         self._frames: list[bytes] = []
         self._gathered = 0
         writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
@@ -100,6 +111,7 @@ class Line:
         if self._gather(frame):
             return True
         self._backlog.add(self._abort, len(frame))
+        self.waiting += len(frame)
         try:
             async with self._one_at_a_time:
                 if self._writer.is_closing():
@@ -111,6 +123,7 @@ class Line:
                     return False
             return True
         finally:
+            self.waiting -= len(frame)
             if not self._writer.is_closing():
                 self._backlog.add(self._abort, -len(frame))
 
@@ -132,6 +145,15 @@ class Line:
             self._writer.write(b"".join(self._frames))
         self._frames.clear()
         self._gathered = 0
+
+    async def taken(self) -> None:
+        """Until the client has taken what waits for it now, or is gone."""
+        async with self._one_at_a_time:
+            pass
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more may wait, or somebody would be hung up on."""
+        return self._backlog.has_room(size)
 
     @property
     def is_closing(self) -> bool:
@@ -198,6 +220,10 @@ class Crowd:
     clients: Clients
     budget: Budget
     backlog: Backlog
+    frame: Limits = REQUEST
+    """What one request may hold."""
+    at_once: int = 50
+    """Frames of one client that are handled before others have their turn."""
 
 
 class Asker(Protocol):
@@ -207,6 +233,8 @@ class Asker(Protocol):
     """Requests in flight on one connection."""
     farewell: bytes
     """A frame that the client gets when the daemon begins to stop; empty for none."""
+    shared: bool
+    """Whether the client asks for many others: they must not lose the connection by one's large answers."""
 
     async def call(self, name: str, params: object) -> object:
         """The reply.  Raises WadError, and nothing else."""
@@ -226,6 +254,7 @@ class SocketAsker:
 
     most = MAX_REQUESTS
     farewell = b""
+    shared = False
 
     def __init__(self, context: Context, access: Access) -> None:
         self._context = context
@@ -281,7 +310,7 @@ class Conversation:
             await self._tasks.cancel(_FAREWELL)
 
     async def _listen(self) -> None:
-        decoder, now = Decoder(), asyncio.get_running_loop().time
+        decoder, now = Decoder(self._crowd.frame), asyncio.get_running_loop().time
         due: float | None = now() + HELLO_WITHIN
         try:
             async with asyncio.timeout_at(due) as patience:
@@ -309,7 +338,7 @@ class Conversation:
             else:
                 check_hello(frame)
                 self._client.greeted = True
-            if number % _AT_ONCE == 0:
+            if number % self._crowd.at_once == 0:
                 await asyncio.sleep(0)
         return number
 
@@ -344,6 +373,11 @@ class Conversation:
                 raise BadInput("a client sends requests and notices only")
 
     async def _begin(self, request: Request) -> None:
+        # Whoever does not take answers is not listened to: each answer that waits has a task, and its bytes.
+        while self._line.waiting > _UNSENT:
+            await self._line.taken()
+        while len(self._tasks) >= 2 * self._asker.most:
+            await self._tasks.one_ended()
         try:
             self._check_room(request)
             flight = _InFlight(request, find(request.method), self._taken)
@@ -403,6 +437,9 @@ class Conversation:
             response = await self._response(flight)
         finally:
             self._over(flight)
+        if self._asker.shared and len(response) > SMALL and not self._line.has_room(len(response)):
+            crowded = Unavailable("too many large answers at once", hint="try again in a moment")
+            response = encode(Response(flight.request.id, crowded, None))
         await self._line.send(response)
 
     def _over(self, flight: _InFlight) -> None:

@@ -117,6 +117,7 @@ class HttpAsker:
     most = 512
     """Calls in flight: as many as an HTTP process has places."""
     farewell = STOPPING
+    shared = True
 
     def __init__(self, calls: HttpCalls) -> None:
         self._calls = calls

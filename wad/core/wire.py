@@ -47,6 +47,8 @@ class Limits:
 
 REQUEST: Final = Limits()
 """For who answers: what a client or a worker may send.  At most 0.8 MB of Python beside the texts themselves."""
+FOREIGN: Final = Limits(size=512 << 10)
+"""For who answers an HTTP process, whose callers' bodies and heads are smaller."""
 REPLY: Final = Limits(values=1_000_000)
 """For who asked the daemon, whose answers are as long as what was asked for."""
 
@@ -110,11 +112,11 @@ def encode_foreign(request: Request) -> bytes:
     """
     try:
         data = encode(request)
-        _check(data[_LENGTH:], REQUEST)
+        _check(data[_LENGTH:], FOREIGN)
     except (OverflowError, ValueError, TypeError, RecursionError, InvalidData) as error:
         raise BadInput(f"the request cannot be used: {error}") from error
-    if len(data) > MAX_FRAME:
-        raise TooLong(f"a request may have {MAX_FRAME} bytes")
+    if len(data) - _LENGTH > FOREIGN.size:
+        raise TooLong(f"a request may have {FOREIGN.size} bytes")
     return data
 
 

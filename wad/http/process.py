@@ -105,7 +105,9 @@ class _Process:
             ways = [_over(sock) for sock in options.connected]
         probes, calls = ways
         self._daemon = Daemon(
-            Link(probes, clock, lost=lost), Link(calls, clock, self._introduce, lost=lost)
+            # There may be nothing but probes; who started us hears on this one that we cannot begin, too.
+            Link(probes, clock, None if options.connected else self._introduce, lost=lost),
+            Link(calls, clock, self._introduce, lost=lost),
         )
         self.site = Site(self._daemon, clock)
         if not options.connected:
