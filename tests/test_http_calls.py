@@ -27,8 +27,8 @@ async def a_socket(path: Path) -> AsyncIterator[FakeDaemon]:
     listener.bind(str(path))
     listener.listen(1024)
     listener.setblocking(False)
-    calls = HttpCalls(daemon, daemon.http_processes)  # type: ignore[arg-type]
-    async with serve_http_calls(daemon, calls, listener=listener):  # type: ignore[arg-type]
+    calls = HttpCalls(daemon, daemon.http_processes)
+    async with serve_http_calls(daemon, calls, listener=listener):
         yield daemon
 
 
