@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.chaos.history import judge, reigns
-from tests.firestore.daemons import Machine, a_machine, pids_of
+from tests.firestore.daemons import Machine, a_machine, workers_of
 from tests.firestore.proxy import Weather
 from tests.whatsapp import WhatsApp
 from wad.core.errors import WadError
@@ -181,7 +181,7 @@ class Machines:
 def _works(machine: Machine) -> bool:
     """Whether a worker of it is alive."""
     process = machine.daemon.process
-    return process is not None and any(_alive(pid) for pid in pids_of(process.pid)[1:])
+    return process is not None and any(_alive(pid) for pid in workers_of(process.pid))
 
 
 def _alive(pid: int) -> bool:

@@ -82,6 +82,18 @@ def pids_of(pid: int) -> list[int]:
     return found
 
 
+def workers_of(pid: int) -> list[int]:
+    """The processes of a daemon that act for an account: all but the one that answers HTTP."""
+    return [child for child in pids_of(pid)[1:] if not _answers_http(child)]
+
+
+def _answers_http(pid: int) -> bool:
+    try:
+        return b"wad.http" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False  # it has ended
+
+
 @asynccontextmanager
 async def a_machine(
     directory: Path,
