@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,23 @@ async def test_a_daemon_that_hangs_is_unreachable(tmp_path: Path) -> None:
         async with asyncio.timeout(30):
             while (await ask(daemon.port, "/health")).status != 200:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_stopped_one_does_not_keep_the_port(tmp_path: Path) -> None:
+    """It ends with the daemon that started it, whatever state it is in: the next one has the port."""
+    async with a_daemon(tmp_path, engine="simulator") as daemon:
+        http = await process_of(daemon)
+        os.kill(http["pid"], signal.SIGSTOP)
+        try:
+            await daemon.end(signal.SIGKILL)
+            async with asyncio.timeout(30):
+                while daemon.port in {each.port for each in host.listeners(())}:
+                    await asyncio.sleep(0.05)
+            await daemon.start()
+            assert (await answered(daemon.port)).status == 200
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(http["pid"], signal.SIGKILL)
 
 
 async def test_it_greets_the_daemon_on_both_connections_at_once(tmp_path: Path) -> None:

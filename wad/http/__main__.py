@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -16,6 +19,8 @@ from wad.failed_start import announced
 from wad.http.process import SOCKET, Options, run
 from wad.log import install
 from wad.streams import run as run_command
+
+_PR_SET_PDEATHSIG: Final = 1
 
 
 def _sockets(_: click.Context, __: click.Parameter, text: str) -> list[socket.socket]:
@@ -59,6 +64,8 @@ def http(
     Where systemd passes a socket (wad-http.socket) it listens there, else on --address and --port.
     """
     os.umask(0o077)
+    if connected:
+        _die_with_parent()
     install(log_level)
     options = Options(path, connected, listen, address, port)
     try:
@@ -74,6 +81,14 @@ def _complain(error: Exception) -> None:
         click.echo(f"wad http: {error}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
+
+
+def _die_with_parent() -> None:
+    """Whatever state we are in, also a stopped one: the next daemon needs the port.
+
+    Had it died before this line, its sockets are closed, and we end as well.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:
