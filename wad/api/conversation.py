@@ -22,6 +22,7 @@ from wad.core.errors import BadInput, TimedOut, TooLong, Unavailable, WadError
 from wad.core.wire import (
     MAX_FRAME,
     REQUEST,
+    TOGETHER,
     Decoder,
     Frame,
     Item,
@@ -134,10 +135,12 @@ class Line:
         if size > SMALL or self._one_at_a_time.locked() or transport.get_write_buffer_size():
             self._flush()
             return False
-        if not self._frames:
-            asyncio.get_running_loop().call_soon(self._flush)
         self._frames.append(frame)
         self._gathered = size
+        if len(self._frames) >= TOGETHER:
+            self._flush()
+        elif len(self._frames) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
         return True
 
     def _flush(self) -> None:

@@ -30,6 +30,8 @@ MAX_METHOD: Final = 100
 """Characters of a method's name."""
 MAX_WORDS: Final = 2000
 """Characters of a reason that a worker gives, and of an error's text."""
+TOGETHER: Final = 3
+"""Small frames that are sent with one system call at most: a few, that both processes have something to do."""
 PROTOCOL: Final = 1
 """The version; a change that an older side would misread makes it greater."""
 _LENGTH: Final = 4

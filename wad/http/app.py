@@ -97,7 +97,9 @@ class Site:
 
     def _probe(self, name: str) -> Endpoint:
         async def answer(request: Request) -> Response:
-            asked = {"request_id": request_id(request), "base_url": base_url(request)}
+            asked: dict[str, str | None] = {"request_id": request_id(request)}
+            if name == "probe.dashboard":
+                asked["base_url"] = base_url(request)
             found = await self._daemon.probes.call(
                 name, [asked, []], repeatable=True, within=SILENCE
             )

@@ -103,14 +103,19 @@ class Connection:
                 self._write(wire.encode(wire.Notice("cancel", [ident])))
 
     def _write(self, data: bytes) -> None:
-        """Send, together with what others ask in this turn of the loop: a system call costs as much as a question."""
+        """Send, together with what others ask in this turn of the loop: a system call costs as much as a question.
+
+        A few at a time, that the daemon has something to do meanwhile.
+        """
         self._unsent.append(data)
         self._gathered += len(data)
-        if len(self._unsent) == 1:
+        if len(self._unsent) >= wire.TOGETHER:
+            self._flush()
+        elif len(self._unsent) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self.open:
+        if self._unsent and self.open:
             self._writer.write(b"".join(self._unsent))
         self._unsent.clear()
         self._gathered = 0
@@ -119,7 +124,11 @@ class Connection:
         self, answer: asyncio.Future[wire.Response], within: float | None
     ) -> wire.Response:
         if within is not None:
-            return await asyncio.wait_for(answer, within)
+            late = asyncio.get_running_loop().call_later(within, _give_up, answer)
+            try:
+                return await answer
+            finally:
+                late.cancel()
         while True:
             done, _ = await asyncio.wait((answer,), timeout=SILENCE)
             if done:
@@ -180,6 +189,11 @@ class Connection:
         """Hang up."""
         self._task.cancel()
         await asyncio.wait((self._task,))
+
+
+def _give_up(answer: asyncio.Future[wire.Response]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 class Link:
