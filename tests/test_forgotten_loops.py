@@ -25,7 +25,7 @@ KNOWN = {
     ("wad/threads.py", "Threads._work"): HANDED_ON,
     ("wad/api/control.py", "_ByPeer.__init__"): HANDED_ON,
     ("wad/api/conversation.py", "Tasks.start"): "Tasks logs and counts what fails",
-    ("wad/api/http_process.py", "HttpChild._attach"): AWAITED,
+    ("wad/api/http_process.py", "HttpProcess._attach"): AWAITED,
     ("wad/http/daemon.py", "Connection.__init__"): "its end ends the connection, and what waits for an answer",
     ("wad/http/daemon.py", "Connection._answer"): "until the answer, or the daemon gives no sign of life",
     ("wad/http/daemon.py", "Link.call"): "until the answer, or for 10 s",

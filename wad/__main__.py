@@ -16,6 +16,7 @@ from wad.config import Loaded, examine, load
 from wad.config.fresh import HINT, is_new, unfit
 from wad.core.errors import BadConfig, BadInput, WadError
 from wad.failed_start import announced
+from wad.http_child import start_http, wish_of
 from wad.ownership import check_owner
 from wad.signals import Signals
 from wad.streams import run as run_command
@@ -124,10 +125,16 @@ def run(
                 raise BadConfig("; ".join(found), hint=HINT)
             state = loaded.config.state
             check_owner((state.dir, state.sessions), os.geteuid(), _restart_of)
-            # Only now: a mistake in the configuration should show before anything heavy is imported.
-            from wad.daemon import run as run_daemon
+            wish = wish_of(loaded.config, supervisor.start)
+            child = None if wish is None else start_http(wish)
+            try:
+                # Only now: a mistake in the configuration should show before anything heavy is imported.
+                from wad.daemon import run as run_daemon
 
-            code = run_daemon(loaded, supervisor, signals)
+                code = run_daemon(loaded, supervisor, signals, child)
+            finally:
+                if child is not None:
+                    child.abandon()
     except WadError as error:
         ctx.exit(error.exit_code)
     ctx.exit(code)

@@ -21,7 +21,7 @@ from wad import __version__, handles, ownership
 from wad.activation import CONTROL, HTTP, HTTP_CALLS, Start
 from wad.api.control import serve_control, serve_http_calls
 from wad.api.http_calls import HttpCalls, HttpProcesses, publish
-from wad.api.http_process import HttpChild, Wish, spawned
+from wad.api.http_process import HttpProcess
 from wad.api.problems import problems
 from wad.clock import Clock, SystemClock
 from wad.config import Loaded
@@ -47,6 +47,7 @@ from wad.flow.renewal import Renewal
 from wad.flow.tidying import tidy_media
 from wad.groups import Groups, Limits, Undivided, divide
 from wad.home import Homes, StateLock, check_writable
+from wad.http_child import HttpChild
 from wad.log import install, set_level
 from wad.log_stream import LogStream
 from wad.loops import Loop, Loops
@@ -316,8 +317,13 @@ def _account_options(loaded: Loaded) -> AccountOptions:
     )
 
 
-def run(loaded: Loaded, supervisor: Supervisor, signals: Signals) -> int:
-    """Run until a signal or a restart; the exit code.  Raises WadError when it cannot start."""
+def run(
+    loaded: Loaded, supervisor: Supervisor, signals: Signals, child: HttpChild | None = None
+) -> int:
+    """Run until a signal or a restart; the exit code.  Raises WadError when it cannot start.
+
+    `child` is the HTTP process that was started for it, where systemd starts none.
+    """
     os.umask(0o077)
     close_to_others()
     handles.take_all()
@@ -328,7 +334,7 @@ def run(loaded: Loaded, supervisor: Supervisor, signals: Signals) -> int:
     start, notifier = supervisor
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    restarting = asyncio.run(_serve(loaded, notifier, start, signals))
+    restarting = asyncio.run(_serve(loaded, notifier, start, signals, child))
     signals.leave()
     notifier.close()
     if restarting and not start.invocation:
@@ -338,7 +344,9 @@ def run(loaded: Loaded, supervisor: Supervisor, signals: Signals) -> int:
     return 0
 
 
-async def _serve(loaded: Loaded, notifier: Notifier, start: Start, signals: Signals) -> bool:
+async def _serve(
+    loaded: Loaded, notifier: Notifier, start: Start, signals: Signals, child: HttpChild | None
+) -> bool:
     config, boot_id = loaded.config, start.invocation or secrets.token_hex(8)
     for directory in (config.state.dir, config.state.sessions):
         _make_directory(directory)
@@ -347,10 +355,7 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start, signals: Sign
     loops = Loops(clock)
     loops.install()
     with StateLock(config.state.dir, boot_id):
-        async with (
-            _http_child(loaded, start) as child,
-            open_shared(config, boot_id, clock) as shared,
-        ):
+        async with open_shared(config, boot_id, clock) as shared:
             await asyncio.to_thread(_watch_beginning, loaded, clock)
             store = await _open_store(loaded, clock, loops)
             try:
@@ -370,18 +375,6 @@ async def _serve(loaded: Loaded, notifier: Notifier, start: Start, signals: Sign
 
 def _groups(memory_mb: int, start: Start) -> Groups | Undivided:
     return divide(memory_mb) if start.invocation else Undivided("wad was not started by systemd")
-
-
-@asynccontextmanager
-async def _http_child(loaded: Loaded, start: Start) -> AsyncIterator[HttpChild | None]:
-    """The HTTP process where systemd starts none, or passed its port to the daemon itself; None elsewhere."""
-    http, listening = loaded.config.http, start.sockets(HTTP)
-    if not http.enabled or (start.sockets(HTTP_CALLS) and not listening):
-        yield None
-        return
-    wish = Wish(http.address, http.port, listening, loaded.config.log.level)
-    async with spawned(wish) as child:
-        yield child
 
 
 async def _live(daemon: Daemon, notifier: Notifier, start: Start, child: HttpChild | None) -> None:
@@ -462,7 +455,8 @@ async def _serve_http(
         await asyncio.to_thread(publish, config.http, config.control.socket.with_name("http.json"))
     if child is not None:
         take = await doors.enter_async_context(serve_http_calls(daemon, calls))
-        await doors.enter_async_context(child.served(take, daemon.http_processes, daemon.loops))
+        process = HttpProcess(child)
+        await doors.enter_async_context(process.served(take, daemon.http_processes, daemon.loops))
 
 
 async def _pulse(daemon: Daemon, notifier: Notifier, loop: Loop) -> None:

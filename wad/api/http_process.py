@@ -1,7 +1,4 @@
-"""The HTTP process as a child of the daemon, where systemd starts none: started, watched, and stopped before it.
-
-It gets two connected sockets and no secret: nothing of the daemon's environment but what a program needs to run.
-"""
+"""The HTTP process as a child of the daemon, where systemd starts none: answered, watched, and stopped before it."""
 
 from __future__ import annotations
 
@@ -9,14 +6,13 @@ import asyncio
 import logging
 import os
 import signal
-import socket
-import sys
-from collections.abc import AsyncIterator, Sequence
+import subprocess
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wad.core.errors import Unavailable, WadError
+from wad.http_child import HttpChild, start_http
 
 if TYPE_CHECKING:
     from wad.api.control import Take
@@ -25,39 +21,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV")
 _BEGIN_WITHIN: Final = 30.0
 _STOP_WITHIN: Final = 5.0
 
 
-@dataclass(frozen=True)
-class Wish:
-    """Where it listens: on sockets that listen already, else on an address and a port (0: any free one)."""
-
-    address: str
-    port: int
-    sockets: Sequence[socket.socket] = ()
-    level: str = "info"
-
-
-@asynccontextmanager
-async def spawned(wish: Wish) -> AsyncIterator[HttpChild]:
-    """Start it, and stop it when the block ends.  It comes up while the daemon does; then it is `served`."""
-    child = HttpChild(wish)
-    await child.spawn()
-    try:
-        yield child
-    finally:
-        await child.end()
-
-
-class HttpChild:
+class HttpProcess:
     """At most one process."""
 
-    def __init__(self, wish: Wish) -> None:
-        self._wish = wish
-        self._process: asyncio.subprocess.Process | None = None
-        self._ends: list[socket.socket] = []
+    def __init__(self, child: HttpChild) -> None:
+        self._wish = child.wish
+        self._child: HttpChild | None = child
 
     @asynccontextmanager
     async def served(
@@ -67,22 +40,18 @@ class HttpChild:
 
         Raises what it says when it cannot begin: Conflict (the port is in use), BadConfig (the address).
         """
-        await self._attach(take, processes)
+        assert self._child is not None
+        await self._attach(self._child, take, processes)
 
         async def watch(loop: Loop) -> None:
             while True:
-                if self._process is None:
-                    await self.spawn()
-                    await self._attach(take, processes)
+                if self._child is None:
+                    self._child = start_http(self._wish)
+                    await self._attach(self._child, take, processes)
                     log.warning("another HTTP process was started")
                 loop.progress()
-                process, self._process = self._process, None
-                assert process is not None
-                try:
-                    code = await process.wait()
-                except asyncio.CancelledError:
-                    self._process = process
-                    raise
+                code = await _exit(self._child.process)
+                self._child = None
                 raise _ended(code)
 
         watching = loops.start("HTTP process", watch, cap=30)
@@ -93,45 +62,13 @@ class HttpChild:
             await asyncio.wait((watching,))
             await self.end()
 
-    async def spawn(self) -> None:
-        """Start it.  Raises Unavailable."""
-        pairs = [socket.socketpair() for _ in range(2)]
-        passed = [theirs.fileno() for _, theirs in pairs]
-        listening = [sock.fileno() for sock in self._wish.sockets]
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "wad.http",
-                f"--connected={','.join(map(str, passed))}",
-                f"--listen={','.join(map(str, listening))}",
-                f"--address={self._wish.address}",
-                f"--port={self._wish.port}",
-                f"--log-level={self._wish.level}",
-                pass_fds=(*passed, *listening),
-                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError as error:
-            for ours, _ in pairs:
-                ours.close()
-            raise Unavailable(f"the HTTP process cannot be started: {error.strerror}") from error
-        finally:
-            for _, theirs in pairs:
-                theirs.close()
-        for ours, _ in pairs:
-            ours.setblocking(False)
-        self._ends = [ours for ours, _ in pairs]
-
-    async def _attach(self, take: Take, processes: HttpProcesses) -> None:
+    async def _attach(self, child: HttpChild, take: Take, processes: HttpProcesses) -> None:
         """Answer it, and wait until it says where it listens.  Raises WadError."""
-        process = self._process
-        assert process is not None
+        process = child.process
         processes.failure = None
-        while self._ends:
-            await take(self._ends.pop(0))
-        ended = asyncio.create_task(process.wait())
+        while child.ends:
+            await take(child.ends.pop(0))
+        ended = asyncio.create_task(_exit(process))
         try:
             async with asyncio.timeout(_BEGIN_WITHIN):
                 while process.pid not in {one.pid for one in processes.all}:
@@ -151,17 +88,32 @@ class HttpChild:
 
     async def end(self) -> None:
         """Let it answer what it has begun, and stop it."""
-        while self._ends:
-            self._ends.pop().close()
-        if (process := self._process) is None or process.returncode is not None:
+        if (child := self._child) is None or child.process.poll() is not None:
             return
-        process.send_signal(signal.SIGINT)
+        child.abandon()
+        child.process.send_signal(signal.SIGINT)
         try:
             async with asyncio.timeout(_STOP_WITHIN):
-                await process.wait()
+                await _exit(child.process)
         except TimeoutError:
-            process.kill()
-            await process.wait()
+            child.process.kill()
+            await _exit(child.process)
+
+
+async def _exit(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code, once it has ended."""
+    if (code := process.poll()) is not None:
+        return code
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    handle = os.pidfd_open(process.pid)
+    loop.add_reader(handle, over.set)
+    try:
+        await over.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+    return process.wait()
 
 
 def _ended(code: int) -> WadError:

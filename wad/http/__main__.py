@@ -69,7 +69,8 @@ def http(
     install(log_level)
     options = Options(path, connected, listen, address, port)
     try:
-        with announced(os.environ, os.getpid(), _complain) as (start, notifier):
+        complain = _leave_it_to_the_daemon if connected else _complain
+        with announced(os.environ, os.getpid(), complain) as (start, notifier):
             asyncio.run(run(options, start, notifier, SystemClock()))
     except WadError as error:
         sys.exit(error.exit_code)
@@ -81,6 +82,10 @@ def _complain(error: Exception) -> None:
         click.echo(f"wad http: {error}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
+
+
+def _leave_it_to_the_daemon(error: Exception) -> None:
+    """Who started us was told, and says it; or is gone."""
 
 
 def _die_with_parent() -> None:
