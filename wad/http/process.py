@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 SOCKET: Final = Path("/run/wad/http.sock")
 """Where the daemon answers HTTP processes, under systemd."""
+_BACKLOG: Final = 1024  # clients that wait to be let in
 _PUBLIC: Final = 64 << 10  # bytes of the daemon's public settings
 _PULSE: Final = 5.0  # seconds between two signs of life, unless systemd wants more of them
 _FAREWELL: Final = 2.0  # seconds for the daemon to hear why we end
@@ -119,6 +120,8 @@ class _Process:
         found = [*start.sockets(HTTP), *options.listening]
         if not found:
             found.append(await bind(options.address, options.port))
+            # Before anybody hears that we listen: who connects from now on waits, and is not refused.
+            found[0].listen(_BACKLOG)
         self.listening = [_name(sock) for sock in found]
         return found
 
