@@ -40,13 +40,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Loaded]:
     """A daemon that only notes with what it was started, and ends with 42."""
     started: list[Loaded] = []
 
-    def run(loaded: Loaded, _: Supervisor, signals: Signals) -> int:
+    def run(loaded: Loaded, _: Supervisor, signals: Signals, child: object) -> int:
         started.append(loaded)
         return 42
 
     daemon = ModuleType("wad.daemon")
     daemon.__dict__["run"] = run
     monkeypatch.setitem(sys.modules, "wad.daemon", daemon)
+    monkeypatch.setattr("wad.__main__.wish_of", lambda config, start: None)  # nor an HTTP process
     return started
 
 
@@ -107,7 +108,7 @@ def test_bad_configuration_keeps_the_daemon_from_starting(started: list[Loaded])
 def test_error_of_the_daemon_becomes_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A WadError is a sentence, not a traceback."""
 
-    def run(loaded: Loaded, _: Supervisor, signals: Signals) -> int:
+    def run(loaded: Loaded, _: Supervisor, signals: Signals, child: object) -> int:
         raise AnotherDaemon("process 7 already serves /var/lib/wad")
 
     daemon = ModuleType("wad.daemon")

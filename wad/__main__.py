@@ -134,7 +134,7 @@ def run(
                 code = run_daemon(loaded, supervisor, signals, child)
             finally:
                 if child is not None:
-                    child.abandon()
+                    child.kill()
     except WadError as error:
         ctx.exit(error.exit_code)
     ctx.exit(code)

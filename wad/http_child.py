@@ -41,10 +41,17 @@ class HttpChild:
     process: subprocess.Popen[bytes]
     ends: list[socket.socket]
 
-    def abandon(self) -> None:
-        """Nobody answers it: it then ends by itself."""
+    def hang_up(self) -> None:
+        """Close what nobody answers on."""
         while self.ends:
             self.ends.pop().close()
+
+    def kill(self) -> None:
+        """End it, whatever it does, unless it has ended."""
+        self.hang_up()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
 
 def wish_of(config: Config, start: Start) -> Wish | None:

@@ -90,7 +90,7 @@ class HttpProcess:
         """Let it answer what it has begun, and stop it."""
         if (child := self._child) is None or child.process.poll() is not None:
             return
-        child.abandon()
+        child.hang_up()
         child.process.send_signal(signal.SIGINT)
         try:
             async with asyncio.timeout(_STOP_WITHIN):
