@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,22 +88,28 @@ def load(url: str) -> Load:
 
 
 @asynccontextmanager
-async def an_empty_handler() -> AsyncIterator[str]:
-    """The same library with a handler that does nothing."""
+async def running(script: str) -> AsyncIterator[str]:
+    """A server in a process of its own, which is given a port; the address of its handler."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", _EMPTY, str(port)])
+    process = subprocess.Popen([sys.executable, "-c", script, str(port)])
     try:
-        for _ in range(100):
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                break
-            except OSError:
-                await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    break
+                except OSError:
+                    await asyncio.sleep(0.05)
         yield f"http://127.0.0.1:{port}/health"
     finally:
         process.kill()
         process.wait()
+
+
+def an_empty_handler() -> AbstractAsyncContextManager[str]:
+    """The same library with a handler that does nothing."""
+    return running(_EMPTY)
 
 
 @measure("health_rate", "health_p99")

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
-from tests.bench.daemon import load
+from tests.bench.daemon import load, running
 from tests.bench.measure import Figure, measure
-from tests.daemons import free_port
 
 _APP = """
 import asyncio, sys, uvicorn
@@ -38,26 +34,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@asynccontextmanager
-async def running(script: str) -> AsyncIterator[str]:
-    """A server in a process of its own; the address of its handler."""
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", script, str(port)])
-    try:
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    break
-                except OSError:
-                    await asyncio.sleep(0.05)
-        yield f"http://127.0.0.1:{port}/health"
-    finally:
-        process.kill()
-        process.wait()
 
 
 @measure("http_server_rate", "http_server_p99")
