@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.daemons import Daemon
+from tests.support.daemons import Daemon
 from tests.whatsapp import Account, Peer, WhatsApp
 
 ACCOUNTS = {"shop": "15550000001", "support": "15550000002"}

@@ -1,6 +1,6 @@
 """A plugin for pytest: who waits for a condition looks only every half second, as on a machine that is very busy.
 
-    make test PYTEST_ARGS="-p tests.slow_looks tests/test_traps_pairing.py"
+    make test PYTEST_ARGS="-p tests.slow_looks tests/library/test_pairing.py"
 
 A test that waits for a state which passes by itself then waits in vain, each time: it has to wait for an event or a
 counter that stays.  A test that paces what it does by short sleeps takes longer, and may take too long.

@@ -12,14 +12,14 @@ from typing import Any
 import click
 
 from wad import __version__
+from wad.api.http_process.child import start_http, wish_of
 from wad.config import Loaded, examine, load
 from wad.config.fresh import HINT, is_new, unfit
 from wad.core.errors import BadConfig, BadInput, WadError
-from wad.failed_start import announced
-from wad.http_child import start_http, wish_of
-from wad.ownership import check_owner
-from wad.signals import Signals
-from wad.streams import run as run_command
+from wad.lib.signals import Signals
+from wad.lib.streams import run as run_command
+from wad.state.ownership import check_owner
+from wad.systemd.failed_start import announced
 
 _ENDS = ("--help", "-h", "--version")
 
@@ -212,7 +212,7 @@ def check_firestore(ctx: click.Context, file: Path | None) -> None:
     import asyncio
 
     loaded = load(file, os.environ)
-    from wad.store.firestore.check import check as look
+    from wad.store.firestore.client.check import check as look
 
     finding = asyncio.run(look(loaded.config.store, loaded.config.lease.document, os.environ))
     click.echo(f"{finding.verdict}: {finding.why}")

@@ -17,46 +17,48 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from wad import __version__, handles, ownership
-from wad.activation import CONTROL, HTTP, HTTP_CALLS, Start
-from wad.api.control import serve_control, serve_http_calls
-from wad.api.http_calls import HttpCalls, HttpProcesses, publish
-from wad.api.http_process import HttpProcess
-from wad.api.problems import problems
-from wad.clock import Clock, SystemClock
+from wad import __version__
+from wad.api.control.server import serve_control, serve_http_calls
+from wad.api.http_process.calls import HttpCalls, HttpProcesses, publish
+from wad.api.http_process.child import HttpChild
+from wad.api.http_process.supervisor import HttpProcess
+from wad.api.views.problems import problems
 from wad.config import Loaded
 from wad.core.connection import Patience, State
 from wad.core.errors import Damaged, StateUnwritable, WadError
 from wad.core.lease import Terms
 from wad.core.problem import Noticed, Problem
 from wad.core.quarantine import Source
-from wad.dumpable import close_to_others
 from wad.engine import EngineOptions, open_engine
-from wad.failed_start import Supervisor
-from wad.flow.account import AccountOptions, Surroundings
-from wad.flow.accounts import Accounts
-from wad.flow.backfill import Backfills, Pace
-from wad.flow.bus import Bus
-from wad.flow.importing import Imports
-from wad.flow.inspection import Database, Inspection
-from wad.flow.leader import Leader
-from wad.flow.moving import Moving
-from wad.flow.outbound import Outbound
+from wad.flow.accounts.account import AccountOptions, Surroundings
+from wad.flow.accounts.accounts import Accounts
+from wad.flow.accounts.importing import Imports
+from wad.flow.accounts.moving import Moving
+from wad.flow.accounts.worker_renewal import Renewal
+from wad.flow.event_bus import Bus
+from wad.flow.inbound.backfill import Backfills, Pace
+from wad.flow.leadership.leader import Leader
+from wad.flow.outbound.queue import Outbound
+from wad.flow.outbound.tidying import tidy_media
 from wad.flow.quarantine import Quarantine
-from wad.flow.renewal import Renewal
-from wad.flow.tidying import tidy_media
-from wad.groups import Groups, Limits, Undivided, divide
-from wad.home import Homes, StateLock, check_writable
-from wad.http_child import HttpChild
-from wad.log import install, set_level
-from wad.log_stream import LogStream
-from wad.loops import Loop, Loops
-from wad.media import Media
-from wad.notify import Notifier, watchdog_interval
-from wad.signals import STOPPED, Signals
+from wad.flow.self_inspection import Database, Inspection
+from wad.lib import open_files
+from wad.lib.clock import Clock, SystemClock
+from wad.lib.dumpable import close_to_others
+from wad.lib.loops import Loop, Loops
+from wad.lib.signals import STOPPED, Signals
+from wad.lib.threads import Threads
+from wad.state import ownership
+from wad.state.account_dir import Homes, StateLock, check_writable
+from wad.state.outgoing_files import Media
 from wad.store import STORE_FILE, Shared, Store, open_shared, open_store
-from wad.store.beginning import beginning, watch_beginning
-from wad.threads import Threads
+from wad.store.emptied import beginning, watch_beginning
+from wad.systemd.activation import CONTROL, HTTP, HTTP_CALLS, Start
+from wad.systemd.cgroups import Groups, Limits, Undivided, divide
+from wad.systemd.failed_start import Supervisor
+from wad.systemd.log import install, set_level
+from wad.systemd.log_stream import LogStream
+from wad.systemd.notify import Notifier, watchdog_interval
 
 log = logging.getLogger(__name__)
 
@@ -326,7 +328,7 @@ def run(
     """
     os.umask(0o077)
     close_to_others()
-    handles.take_all()
+    open_files.take_all()
     # How long a thread may keep the event loop from running on; Python's own 5 ms add up with each that wants to run.
     sys.setswitchinterval(_SWITCH)
     output = LogStream(sys.stderr)

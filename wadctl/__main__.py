@@ -14,7 +14,7 @@ import click
 import wad
 from wad.api.operation import find, operations
 from wad.core.errors import BadInput, WadError
-from wad.streams import BROKEN_PIPE, drop_output, run
+from wad.lib.streams import BROKEN_PIPE, drop_output, run
 from wadctl.auditing import audit_group
 from wadctl.backfilling import backfill_command
 from wadctl.cloudrun import cloud_run_group

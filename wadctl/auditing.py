@@ -22,7 +22,7 @@ from wadctl.session import Session, session
 
 if TYPE_CHECKING:
     from wad.audit.duplicates import Question
-    from wad.audit.place import Place
+    from wad.audit.installation import Place
     from wad.audit.reports import MessagesReport, ThreadsReport
     from wad.audit.rows import Rows
 
@@ -136,7 +136,7 @@ def _threads(window_hours: float, limit: int, link: bool, file: Path | None, acc
 
 
 def _now_ms() -> int:
-    from wad.clock import SystemClock
+    from wad.lib.clock import SystemClock
 
     return SystemClock().wall_ms()
 
@@ -170,7 +170,7 @@ def _run(
 
 def the_place(file: Path | None) -> Place:
     """The installation that this file configures.  Raises BadConfig."""
-    from wad.audit.place import place_of
+    from wad.audit.installation import place_of
 
     return place_of(file, os.environ)
 
@@ -186,7 +186,7 @@ def no_audit(
     now: Session, error: WadError, place: Place | None, *, link: bool, mode: str = "desc"
 ) -> NoReturn:
     """Say why no audit took place, with the fields of the reference.  Raises Exit."""
-    from wad.audit.failing import failure_of
+    from wad.audit.failure import failure_of
 
     if now.json:
         now.document(failure_of(error, place, os.environ, link=link, mode=mode))

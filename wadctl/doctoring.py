@@ -60,7 +60,7 @@ def _doctor(restart: bool, timeout: float, markdown: bool, full: bool, file: Pat
     from wad.audit.doctor.gathering import Means, gather
     from wad.audit.doctor.report import examine
     from wad.audit.doctor.report import markdown as page
-    from wad.clock import SystemClock
+    from wad.lib.clock import SystemClock
 
     now, clock = session(), SystemClock()
     restarted = restart_and_compare(now, timeout) if restart else None

@@ -13,7 +13,7 @@ import click
 from wad.api.operation import find
 from wad.core.errors import BadInput
 from wad.core.outgoing import PIECE_LIMIT
-from wad.files import sync_directory
+from wad.lib.files import sync_directory
 from wadctl.commands import Command, ask, command_of
 from wadctl.session import session
 

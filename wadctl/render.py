@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from wadctl import conversation
+from wadctl import message_tables
 from wadctl.screen import Screen, duration, local, plain
 
 Renderer = Callable[[Screen, Any], str]
@@ -376,15 +376,15 @@ _RENDERERS: Final[dict[str, Renderer]] = {
     "accounts.remove": _removed,
     "accounts.restore": _account_now,
     "sessions.import": _account_now,
-    "threads.list": conversation.threads,
-    "messages.list": conversation.messages,
-    "messages.show": conversation.message,
-    "messages.send": conversation.sent,
+    "threads.list": message_tables.threads,
+    "messages.list": message_tables.messages,
+    "messages.show": message_tables.message,
+    "messages.send": message_tables.sent,
     "quarantine.list": _quarantined,
     "quarantine.show": _quarantined_item,
     "quarantine.retry": _retried,
     "quarantine.drop": _dropped,
-    "outbox.list": conversation.entries,
-    "outbox.retry": conversation.entry_line,
-    "outbox.cancel": conversation.entry_line,
+    "outbox.list": message_tables.entries,
+    "outbox.retry": message_tables.entry_line,
+    "outbox.cancel": message_tables.entry_line,
 }

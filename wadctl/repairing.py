@@ -18,7 +18,7 @@ from wadctl.commands import config_option, json_option
 from wadctl.session import Session, session
 
 if TYPE_CHECKING:
-    from wad.audit.place import Place
+    from wad.audit.installation import Place
     from wad.audit.reports import Repaired
     from wad.audit.rows import Repairs
 
@@ -97,7 +97,7 @@ def _repair(
 def _tools(place: Place) -> Repairs:
     """What repairs this kind of store.  Raises WadError."""
     from wad.audit import open_repairs
-    from wad.clock import SystemClock
+    from wad.lib.clock import SystemClock
 
     return open_repairs(place.kind, place.state_dir, place.store, place.lease, SystemClock())
 

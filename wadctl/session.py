@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from wad import places
+from wad.core import paths
 from wad.core.errors import WadError
 from wadctl.client import Client
 from wadctl.render import render
@@ -83,5 +83,5 @@ def session() -> Session:
 
 def socket_path(option: str | None, environ: Mapping[str, str]) -> str:
     """Where the daemon listens: the option, else WAD_SOCKET, else the place that belongs to WAD_STATE_DIR."""
-    state_dir = Path(environ.get("WAD_STATE_DIR") or places.STATE_DIR)
-    return option or environ.get("WAD_SOCKET") or str(places.runtime_dir(state_dir) / places.SOCKET)
+    state_dir = Path(environ.get("WAD_STATE_DIR") or paths.STATE_DIR)
+    return option or environ.get("WAD_SOCKET") or str(paths.runtime_dir(state_dir) / paths.SOCKET)

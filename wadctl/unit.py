@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wad import places, systemctl
+from wad.core import paths
 from wad.core.errors import DaemonDown, StartFailed
-from wad.core.startup import parse
+from wad.core.start_failure import parse
+from wad.systemd import systemctl
 
 SERVICE: Final = "wad.service"
 SOCKET: Final = "wad.socket"
@@ -46,7 +47,7 @@ def why_down(path: str) -> DaemonDown | None:
 def _is_units(path: str, listen: str) -> bool:
     """`listen` as systemctl shows it: `/run/wad/control.sock (Stream)`."""
     given = os.path.abspath(path)  # noqa: PTH100, links are none of our business
-    return given in (str(places.RUNTIME_DIR / places.SOCKET), listen.rpartition(" (")[0])
+    return given in (str(paths.RUNTIME_DIR / paths.SOCKET), listen.rpartition(" (")[0])
 
 
 def judge(

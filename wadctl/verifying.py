@@ -21,7 +21,7 @@ from wadctl.doctoring import ask, restart_and_compare
 from wadctl.session import Session, session
 
 if TYPE_CHECKING:
-    from wad.audit.place import Place
+    from wad.audit.installation import Place
     from wad.audit.verify import Audited, Sent, Verification
 
 FAILED: Final = 2
@@ -140,7 +140,7 @@ def _is_true(text: str) -> bool:
 def _audited(place: Place, window_hours: float, limit: int) -> Audited:
     from wad.audit.duplicates import Question, audit_messages, audit_threads
     from wad.audit.verify import Audited
-    from wad.clock import SystemClock
+    from wad.lib.clock import SystemClock
 
     question = Question(SystemClock().wall_ms(), window_hours, limit)
     with closing(rows_of(place)) as rows:
@@ -196,7 +196,7 @@ def _restarts(now: Session, count: int, timeout: float, command: str) -> tuple[s
 
 def _failed(now: Session, step: str, error: WadError, place: Place | None) -> NoReturn:
     """Raises Exit.  What Firestore lacks is named as in the reference."""
-    from wad.audit.failing import failure_of
+    from wad.audit.failure import failure_of
 
     if now.json:
         failure = failure_of(error, place, os.environ, link=True)

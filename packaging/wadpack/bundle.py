@@ -8,7 +8,7 @@ from typing import Final
 EVERYTHING: Final = ("*",)
 
 BUNDLED: Final[dict[str, tuple[str, ...]]] = {
-    # The library itself and its generated protobuf classes; its own Python is not loaded (wad/engine/library.py).
+    # The library itself and its generated protobuf classes; its own Python is not loaded (wad/worker/library.py).
     "neonize": ("neonize/__init__.py", "neonize/proto/*", "neonize/neonize-linux-*.so"),
     "anyio": EVERYTHING,
     "certifi": EVERYTHING,

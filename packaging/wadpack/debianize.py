@@ -16,8 +16,8 @@ from typing import Final
 from click.shell_completion import get_completion_class
 
 from wad.__main__ import cli
-from wad.spool import Spool
-from wad.store.sqlite import SqliteStore
+from wad.state.spool import Spool
+from wad.store.sqlite.store import SqliteStore
 from wadctl.__main__ import root as wadctl
 from wadpack import gobuild, licences, manual, sbom
 from wadpack.bundle import BUNDLED

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.contracts.world import ACC, arrival
 from wad.core.change import Change, PutAlias
-from wad.store.sqlite import SqliteStore
-from wad.store.sqlite_rows import MESSAGE_COLUMNS
+from wad.store.sqlite.rows import MESSAGE_COLUMNS
+from wad.store.sqlite.store import SqliteStore
 
 LID, PN = "111222333@lid", "40700000001@s.whatsapp.net"
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.disks import a_disk
-from wad import systemctl
+from tests.support.disks import a_disk
 from wad.audit import open_rows
 from wad.audit.doctor import host, http, service
 from wad.audit.doctor.facts import SYSTEMD, Configuration, Listener, Setting, Unit
 from wad.audit.doctor.gathering import heard
 from wad.core.errors import Denied
+from wad.systemd import systemctl
 
 MOUNTS = r"""22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
 23 22 0:21 / /tmp rw,nosuid - tmpfs tmpfs rw,size=1024k

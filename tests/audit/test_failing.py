@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from wad.audit.failing import failure_of
-from wad.audit.place import Place, place_of
+from wad.audit.failure import failure_of
+from wad.audit.installation import Place, place_of
 from wad.core.errors import BadConfig, Conflict, Fenced, NotFound, Unavailable, WadError
 
 

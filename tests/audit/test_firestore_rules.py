@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wad.audit.firestore.reading import (
+from wad.audit.firestore.decode import (
     ABSENT,
     Place,
     chat_of,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wad.audit import open_rows
-from wad.audit.place import environment, place_of
+from wad.audit.installation import environment, place_of
 from wad.core.errors import BadConfig
 
 

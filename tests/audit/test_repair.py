@@ -24,18 +24,19 @@ from tests.audit.damage import (
 )
 from tests.contracts.orders import EVENTS
 from tests.contracts.world import ACC, ANN, ANN_THREAD, BOB, GROUP, NOON, arrival, queued, wa_id
-from wad.audit import open_rows, undo
+from wad.audit import open_rows
 from wad.audit.duplicates import Question, audit_messages, audit_threads
-from wad.audit.repair import repair, take_back
-from wad.audit.repair_rules import right_chat, right_status, right_thread
 from wad.audit.reports import Repaired, RepairVerdict, Verdict
 from wad.audit.rows import Range
+from wad.audit.sqlite import undo
+from wad.audit.sqlite.repair import repair, take_back
+from wad.audit.sqlite.rules import right_chat, right_status, right_thread
 from wad.core.change import PutMark
 from wad.core.errors import BadInput, Conflict
 from wad.core.event import Event, Mark
 from wad.core.message import Message, Thread
 from wad.core.plan import plan
-from wad.store.sqlite import SqliteStore
+from wad.store.sqlite.store import SqliteStore
 
 NOW = NOON + 60_000
 

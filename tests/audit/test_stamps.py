@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.audit.stamps import Stamp, stamp_of
-from wad.store.fields import moment
+from wad.store.app_documents import moment
 
 MS = 1_769_000_000_123
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.measure import Figure, measure, pss_mb, python, wall
-from tests.daemons import a_daemon, free_port
+from tests.support.daemons import a_daemon, free_port
 
 _IMPORTS = "import asyncio, uvicorn, httptools, starlette.applications"
 _EMPTY = """

@@ -16,11 +16,11 @@ from pathlib import Path
 from tests.bench.measure import Figure, measure, pss_mb
 from tests.whatsapp import Account, Peer, WhatsApp
 from wad.core import connection
-from wad.engine.binding import dsn
-from wad.engine.neonize import NeonizeEngine
 from wad.engine.port import EngineOptions, Report
 from wad.engine.process import give_way
-from wad.home import Home
+from wad.engine.workers import NeonizeEngine
+from wad.state.account_dir import Home
+from wad.worker.c_interface import dsn
 
 _PLAIN = """
 import sys

@@ -15,13 +15,13 @@ from tests.contracts.world import ACC, arrival
 from tests.firestore.stores import a_store
 from wad.core.change import Change
 from wad.core.jid import Jid
-from wad.store.firestore.access import Access
-from wad.store.firestore.capture import FACTS
-from wad.store.firestore.client import Client, Firestore
-from wad.store.firestore.commit import Write, commit, upsert
-from wad.store.firestore.documents import Told
-from wad.store.firestore.replica import Replica, open_replica
-from wad.store.firestore.teller import BATCH, STAMPS
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.commit import Write, commit, upsert
+from wad.store.firestore.client.database import Client, Firestore
+from wad.store.firestore.documents.build import Told
+from wad.store.firestore.sync.change_log import FACTS
+from wad.store.firestore.sync.push import BATCH, STAMPS
+from wad.store.firestore.sync.replica import Replica, open_replica
 
 _MESSAGES: Final = 2_000
 _TURNS: Final = 9

@@ -19,15 +19,15 @@ from pathlib import Path
 
 from tests.bench.engine import QUIET
 from tests.bench.measure import Figure, measure
-from tests.daemons import Daemon, a_daemon
-from tests.real_world import STEADY, a_real_world
+from tests.support.daemons import Daemon, a_daemon
+from tests.support.real_world import STEADY, a_real_world
 from wad.core.change import Change
 from wad.core.connection import State
 from wad.core.event import Content, MessageKind, MessageReceived
 from wad.core.jid import Jid
 from wad.core.plan import plan
 from wad.store import Store
-from wad.store.sqlite import SqliteStore
+from wad.store.sqlite.store import SqliteStore
 
 _MOST = 1.2
 _FLAT = 1.1
@@ -222,7 +222,7 @@ async def growth_messages() -> Sequence[Figure]:
 
     Of what is recorded it is the mean of series of forty batches, each with the writing back of all that it left in
     SQLite's log.  Forty batches of the large store fill the log to where it is written back by itself, and are twice as
-    many messages as are packed at once (wad/store/sqlite_keys.py): so each series has its share of both.  Meanwhile
+    many messages as are packed at once (wad/store/sqlite/keys.py): so each series has its share of both.  Meanwhile
     the small store grows to five thousand.
     """
     with tempfile.TemporaryDirectory() as name:

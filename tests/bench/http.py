@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench.daemon import an_empty_handler, load
 from tests.bench.measure import Figure, measure
-from tests.daemons import a_daemon
+from tests.support.daemons import a_daemon
 
 _ACCOUNTS = 50
 _GOAL = 1200  # a second; the reference did 163 (/health) and 234 (dashboard) without any account

@@ -20,7 +20,7 @@ from tests.bench.takeover import a_database
 from tests.firestore.counting import a_counter
 from tests.firestore.daemons import Machine, a_machine
 from tests.whatsapp import WhatsApp
-from wad.store.firestore.access import Access
+from wad.store.firestore.client.access import Access
 
 _WINDOW: Final = 330.0  # seconds: each listener is made anew once in them
 _HOUR: Final = 3600.0

@@ -20,7 +20,7 @@ from typing import Any, Final
 from tests.bench.growth import cpu_s
 from tests.bench.measure import Figure, measure
 from tests.bench.world import Answers, Probe, Server, a_server_process, load
-from tests.daemons import Daemon
+from tests.support.daemons import Daemon
 
 _COUNTS: Final = (10, 100, 300)
 _AT_ONCE: Final = 4  # accounts that are paired at the same time

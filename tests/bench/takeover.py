@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.measure import Figure, measure, rss_mb
-from tests.daemons import Daemon
 from tests.firestore.daemons import Machine, a_machine
 from tests.firestore.emulator import an_emulator, find, warm_up
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Client, Firestore
+from tests.support.daemons import Daemon
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Client, Firestore
 
 _ROUNDS: Final = 5
 _TTL: Final = 4.0

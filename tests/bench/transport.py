@@ -26,7 +26,7 @@ uvicorn.run(app, port=port, http="httptools", loop="asyncio", lifespan="off", ac
             log_level="error", server_header=False)
 """
 BOUNDED = f"""{_APP}
-from wad.http.listening import bind
+from wad.http.server.listening import bind
 from wad.http.server import serve
 
 async def main():

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from tests.chaos.scenario import Fault, Kind
 from tests.chaos.system import System
-from tests.disks import fill
+from tests.support.disks import fill
 
 _DEAD = 10.0  # seconds until a killed process is gone, at the most
 

@@ -27,7 +27,7 @@ from tests.firestore.daemons import Machine, a_machine, workers_of
 from tests.firestore.proxy import Weather
 from tests.whatsapp import WhatsApp
 from wad.core.errors import WadError
-from wad.store.firestore.access import Access
+from wad.store.firestore.client.access import Access
 
 _TERMS: Final = {
     "WAD_LEASE_TTL": "3",

@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.chaos.audit import Arrived, Asked, Entry, Evidence, Stored, Written
 from tests.chaos.scenario import Kind, Scenario
-from tests.daemons import Daemon
-from tests.disks import a_disk
+from tests.support.daemons import Daemon
+from tests.support.disks import a_disk
 from tests.whatsapp import Account, Peer, WhatsApp
 from wad.core.errors import WadError
 

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from tests.firestore.emulator import an_emulator, find, warm_up
-from wad.store.firestore.access import Access
+from wad.store.firestore.client.access import Access
 
 _PROJECTS: Final = itertools.count(1)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.daemons import PATIENT, Daemon
 from tests.firestore.proxy import Proxy, a_proxy
-from wad.store.firestore.access import Access
+from tests.support.daemons import PATIENT, Daemon
+from wad.store.firestore.client.access import Access
 
 TERMS: Final = {
     "WAD_LEASE_TTL": "5",

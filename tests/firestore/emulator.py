@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.daemons import free_port
 from tests.missing import EMULATOR, JAVA, Missing, emulator, java
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Client, Firestore, Snapshot
+from tests.support.daemons import free_port
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Client, Firestore, Snapshot
 
 _PATIENT: Final = 60.0
 

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from wad.clock import Clock, SystemClock
-from wad.loops import Loops
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Client, Firestore
+from wad.lib.clock import Clock, SystemClock
+from wad.lib.loops import Loops
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Client, Firestore
 from wad.store.firestore.store import FirestoreStore
 
 LEASE: Final = "wa_metrics/longrun/locks/wa_connection"

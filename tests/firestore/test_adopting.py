@@ -32,13 +32,13 @@ from tests.contracts.world import (
 from tests.firestore.counting import a_counter
 from tests.firestore.stores import Console, Document, a_store
 from tests.firestore.test_telling import MESSAGES, reigning
-from tests.world import until
+from tests.support.small_world import until
 from wad.core.change import PutMessage
 from wad.core.content import Content, Media, MessageKind
 from wad.core.event import Mark
 from wad.core.identity import document_id, stable_key
 from wad.core.jid import ThreadId
-from wad.store.firestore.access import Access
+from wad.store.firestore.client.access import Access
 
 GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
 

@@ -26,9 +26,9 @@ from tests.firestore.test_telling import reigning
 from wad.audit.duplicates import Question, audit_messages, audit_threads
 from wad.audit.firestore.rows import FirestoreRows
 from wad.audit.reports import MessagesReport, ThreadsReport
-from wad.clock import SystemClock
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Firestore
+from wad.lib.clock import SystemClock
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Firestore
 from wadctl.__main__ import root
 
 pytestmark = pytest.mark.timeout(180)

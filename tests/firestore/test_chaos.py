@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.history import Reign, judge, reigns
 from tests.chaos.machines import Strike, Trouble, draw, run
-from wad.store.firestore.access import Access
+from wad.store.firestore.client.access import Access
 
 MAY = "DEBUG epoch {}: may act from {:.3f} until {:.3f}"
 NO_MORE = "DEBUG epoch {}: acts no more since {:.3f}"

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.config.loaded import defaults
-from tests.daemons import free_port
-from wad.store.firestore.access import Access
-from wad.store.firestore.check import Finding, Verdict, check
+from tests.support.daemons import free_port
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.check import Finding, Verdict, check
 
 DOCUMENT = "wa_metrics/longrun/locks/wa_connection"
 
@@ -124,8 +124,8 @@ def test_a_machine_of_googles_gives_credentials(tmp_path: Path) -> None:
         "PATH": os.environ["PATH"], "HOME": str(tmp_path), "GCE_METADATA_HOST": address, "GCE_METADATA_IP": address,
     }  # fmt: skip
     code = (
-        "from wad.store.firestore.access import Access\n"
-        "from wad.store.firestore.client import credentials_of\n"
+        "from wad.store.firestore.client.access import Access\n"
+        "from wad.store.firestore.client.database import credentials_of\n"
         "found, project = credentials_of(Access())\n"
         "print(type(found).__module__, project)\n"
     )
@@ -201,9 +201,9 @@ def test_googles_library_is_loaded_where_it_is_configured(
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from tests.config.loaded import defaults\n"
-        "from wad.clock import SystemClock\n"
+        "from wad.lib.clock import SystemClock\n"
         "import wad.daemon\n"
-        "from wad.loops import Loops\n"
+        "from wad.lib.loops import Loops\n"
         "from wad.store import open_store\n"
         f"config = defaults(WAD_STORE_KIND={kind!r}, STATE_DIRECTORY={str(tmp_path)!r},"
         f" FIRESTORE_EMULATOR_HOST='127.0.0.1:{free_port()}').config\n"

@@ -15,9 +15,9 @@ from tests.firestore.test_telling import reigning
 from wad.core.errors import Conflict, Unavailable
 from wad.core.lease import Record
 from wad.store.firestore import copy as copying
-from wad.store.firestore.access import Access
-from wad.store.firestore.record import document_of
-from wad.store.sqlite import SqliteStore
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.lease.document import document_of
+from wad.store.sqlite.store import SqliteStore
 
 
 async def filled(path: Path, messages: int = 30) -> SqliteStore:
@@ -56,8 +56,8 @@ async def test_a_copy_goes_on_where_it_ended(
     access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was told is not told again, but for the batch that was under way when it was interrupted."""
-    monkeypatch.setattr("wad.store.firestore.teller.BATCH", 10)
-    monkeypatch.setattr("wad.store.firestore.teller.AT_ONCE", 1)
+    monkeypatch.setattr("wad.store.firestore.sync.push.BATCH", 10)
+    monkeypatch.setattr("wad.store.firestore.sync.push.AT_ONCE", 1)
     embedded = await filled(tmp_path / "here.db", 100)
     console = Console(access)
     async with a_store(access, tmp_path) as store:

@@ -9,13 +9,13 @@ import pytest
 
 from tests.firestore.counting import Bill, a_counter
 from tests.firestore.test_lease import PATH, a_record, take, wanted
-from tests.world import until
+from tests.support.small_world import until
 from wad.core import lease
-from wad.core.place import Place
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Firestore
-from wad.store.firestore.fence import SHARDS
-from wad.store.firestore.places import FirestorePlaces
+from wad.core.session_location import Place
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Firestore
+from wad.store.firestore.lease.fence import SHARDS
+from wad.store.firestore.lease.session_registry import FirestorePlaces
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from tests.firestore.left_behind import a_thread, of_m, put
 from tests.firestore.proxy import Weather
 from tests.firestore.refusing import denied, no_index, refusing
 from tests.firestore.stores import Console
-from wad.clock import SystemClock
-from wad.store.firestore.access import Access
+from wad.lib.clock import SystemClock
+from wad.store.firestore.client.access import Access
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -25,16 +25,16 @@ from tests.contracts.world import (
     queued,
     text,
 )
-from wad.core.autoreply import AutoReply
+from wad.core.auto_reply import AutoReply
 from wad.core.change import PutMessage
 from wad.core.connection import State
 from wad.core.errors import BadInput
 from wad.core.event import Content, Media, MessageKind
+from wad.core.history import Backfill, ThreadResult
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Reaction, Thread
 from wad.core.outbox import LEFT, Sent, Unknown, advance
-from wad.core.past import Backfill, ThreadResult
-from wad.store.fields import (
+from wad.store.app_documents import (
     above_floor,
     account_fields,
     auto_reply_of,
@@ -44,7 +44,7 @@ from wad.store.fields import (
     thread_fields,
     ts_sort,
 )
-from wad.store.firestore.outbox_fields import (
+from wad.store.firestore.documents.outbox import (
     claimed_fields,
     entry_fields,
     entry_of,

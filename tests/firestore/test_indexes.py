@@ -15,15 +15,15 @@ from tests.contracts.world import ACC, ANN_THREAD, EPOCH, NOON, arrival, queued,
 from tests.firestore.stores import LEASE, Console, a_store
 from tests.firestore.test_audit import audited
 from tests.firestore.test_lease import a_record
-from tests.world import until
+from tests.support.small_world import until
 from wad.audit.duplicates import Question
 from wad.audit.firestore.repair import FirestoreRepairs
 from wad.audit.rows import Range
-from wad.clock import SystemClock
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Firestore
-from wad.store.firestore.fetcher import COLLECTIONS
-from wad.store.firestore.foreign import ID_FIELDS
+from wad.lib.clock import SystemClock
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Firestore
+from wad.store.firestore.documents.legacy import ID_FIELDS
+from wad.store.firestore.sync.pull import COLLECTIONS
 
 FILE = Path(__file__).parents[2] / "packaging" / "firestore" / "firestore.indexes.json"
 

@@ -13,18 +13,18 @@ from google.cloud import firestore
 
 from tests.firestore.proxy import Weather, a_proxy
 from tests.firestore.reference import Reference
-from tests.test_leader import Reigns, running
-from tests.world import until
-from wad.clock import SystemClock
+from tests.flow.test_leader import Reigns, running
+from tests.support.small_world import until
 from wad.core import lease
 from wad.core.errors import Conflict, NotFound, Unavailable
 from wad.core.lease import Act, Record, Seen, Terms
-from wad.flow.bus import Bus
-from wad.flow.leader import Leader
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Firestore
-from wad.store.firestore.fence import Fence
-from wad.store.firestore.lease import FirestoreLease
+from wad.flow.event_bus import Bus
+from wad.flow.leadership.leader import Leader
+from wad.lib.clock import SystemClock
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Firestore
+from wad.store.firestore.lease.fence import Fence
+from wad.store.firestore.lease.record import FirestoreLease
 
 PATH = "wa_metrics/longrun/locks/wa_connection"
 TERMS = Terms(ttl=5.0, renew_every=0.5, margin=1.0)

@@ -11,8 +11,8 @@ import pytest
 
 from tests.firestore.proxy import Proxy, Weather, a_proxy
 from wad.core.errors import Unavailable
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Client, Firestore, Snapshot
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Client, Firestore, Snapshot
 
 PLACE = "places/here"
 

@@ -14,15 +14,15 @@ import pytest
 
 from tests.contracts.world import ACC, ANN_THREAD, CLAIMED, EPOCH, arrival, queued
 from tests.firestore.stores import LEASE, Console, Document
-from tests.world import until
-from wad.clock import SystemClock
+from tests.support.small_world import until
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claim
-from wad.loops import Loops
-from wad.store.firestore import machines, retired
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Firestore
+from wad.lib.clock import SystemClock
+from wad.lib.loops import Loops
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Firestore
 from wad.store.firestore.store import FirestoreStore
+from wad.store.firestore.sync import machines, retired_machines
 
 NAME = "box"
 
@@ -198,7 +198,7 @@ async def test_a_machine_that_was_not_seen_for_long_is_retired_and_nothing_of_it
         await one.fetch()
         await one.told()
         ident = one.machine
-    monkeypatch.setattr(retired, "AFTER_MS", 0)
+    monkeypatch.setattr(retired_machines, "AFTER_MS", 0)
     async with machine(access, tmp_path / "two.db") as two:
         await two.fetch()
         assert set(await console.all(f"{LEASE}/machines")) == {two.machine, "retired"}
@@ -237,7 +237,7 @@ async def test_a_copy_of_a_retired_machine_is_noticed(
     async with machine(access, tmp_path / "one.db") as one:
         await one.fetch()
         ident = one.machine
-    monkeypatch.setattr(retired, "AFTER_MS", 0)
+    monkeypatch.setattr(retired_machines, "AFTER_MS", 0)
     async with machine(access, tmp_path / "two.db") as two:
         await two.fetch()
     async with machine(access, tmp_path / "image.db") as image:

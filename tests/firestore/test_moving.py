@@ -9,7 +9,7 @@ import pytest
 
 from tests.firestore.daemons import a_machine
 from tests.whatsapp import WhatsApp
-from wad.store.firestore.access import Access
+from wad.store.firestore.client.access import Access
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -15,10 +15,10 @@ from google.auth.exceptions import RefreshError
 from tests.contracts.world import ACC, ANN_THREAD, EPOCH, arrival, one_thread, wa_id
 from tests.firestore.proxy import Proxy, Weather, a_proxy
 from tests.firestore.stores import Console, a_store
-from tests.world import until
+from tests.support.small_world import until
 from wad.core.errors import BadConfig, Unavailable, WadError
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Client, Firestore, pause_after
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Client, Firestore, pause_after
 
 MESSAGES = f"threads/{ANN_THREAD}/messages"
 
@@ -90,7 +90,7 @@ async def test_an_answer_that_is_lost_doubles_nothing(
     access: Access, tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commit arrives, its answer does not: it is told again, which changes nothing."""
-    monkeypatch.setattr("wad.store.firestore.teller.TIMEOUT", 0.5)
+    monkeypatch.setattr("wad.store.firestore.sync.push.TIMEOUT", 0.5)
     through = Access(project=access.project, emulator=proxy.address)
     console = Console(access)
     async with a_store(through, tmp_path) as store:

@@ -8,10 +8,10 @@ import pytest
 
 from tests.firestore.test_lease import PATH, a_record, take
 from wad.core.errors import Fenced
-from wad.core.place import Place
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Firestore
-from wad.store.firestore.places import FirestorePlaces
+from wad.core.session_location import Place
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Firestore
+from wad.store.firestore.lease.session_registry import FirestorePlaces
 
 SHOP = Place(account="acc-1", instance="a", since_ms=7, jid="1:2@s.whatsapp.net", name="Shop")
 

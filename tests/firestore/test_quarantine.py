@@ -16,15 +16,15 @@ from google.cloud.firestore_v1.types import CommitRequest
 from tests.contracts.world import ACC, ANN_THREAD, EPOCH, arrival, queued
 from tests.firestore.stores import LEASE, Console, a_store
 from tests.firestore.values import Value
-from tests.world import until
+from tests.support.small_world import until
 from wad.core.errors import BadInput, Conflict, NotFound
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claim, Claimed
 from wad.core.outgoing import Text
 from wad.core.quarantine import ItemKind
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Client, Firestore
-from wad.store.firestore.reading import get
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Client, Firestore
+from wad.store.firestore.client.decode import get
 from wad.store.firestore.store import FirestoreStore
 
 pytestmark = pytest.mark.timeout(180)

@@ -36,11 +36,11 @@ from wad.audit.duplicates import Question
 from wad.audit.firestore.repair import FirestoreRepairs
 from wad.audit.reports import Repaired, RepairVerdict
 from wad.audit.rows import Range
-from wad.clock import SystemClock
 from wad.core.errors import BadInput, Conflict, Fenced
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Firestore
-from wad.store.firestore.fence import Fence
+from wad.lib.clock import SystemClock
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Firestore
+from wad.store.firestore.lease.fence import Fence
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from wad.store.firestore.access import Access
+from wad.store.firestore.client.access import Access
 
 FILE = Path(__file__).parents[2] / "packaging" / "firestore" / "firestore.rules"
 OWNER = "owner"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.firebase import Signer, a_key_server, user_claims
 from tests.firestore.daemons import a_machine
 from tests.firestore.proxy import Weather
 from tests.firestore.stores import Console, a_store
-from tests.http_client import Reply, ask
-from wad.store.firestore.access import Access
+from tests.support.firebase import Signer, a_key_server, user_claims
+from tests.support.http_client import Reply, ask
+from wad.store.firestore.client.access import Access
 
 pytestmark = pytest.mark.timeout(180)
 

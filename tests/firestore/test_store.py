@@ -17,11 +17,11 @@ from tests.firestore.stores import a_store
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claim, Unknown
 from wad.store import Store
-from wad.store.firestore.access import Access
-from wad.store.firestore.capture import Kind
-from wad.store.firestore.outbox_fields import entry_of, entry_path
-from wad.store.firestore.reading import get
-from wad.store.firestore.replica import Replica, open_replica
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.decode import get
+from wad.store.firestore.documents.outbox import entry_of, entry_path
+from wad.store.firestore.sync.change_log import Kind
+from wad.store.firestore.sync.replica import Replica, open_replica
 
 _NUMBERS = itertools.count()
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from tests.contracts.world import ACC, CLAIMED, EPOCH, NOON, arrival, queued
 from tests.firestore.counting import Bill, a_counter
 from tests.firestore.stores import a_store
-from tests.world import until
+from tests.support.small_world import until
 from wad.core.outbox import Sent
-from wad.store.firestore.access import Access
+from wad.store.firestore.client.access import Access
 from wad.store.firestore.store import FirestoreStore
 
 

@@ -20,7 +20,7 @@ from tests.firestore.stores import Console
 from tests.firestore.test_fields import of_a_function
 from tests.whatsapp import Account, Peer, WhatsApp
 from wad.core.errors import Passive, Unavailable
-from wad.store.firestore.access import Access
+from wad.store.firestore.client.access import Access
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -15,8 +15,8 @@ from tests.firestore.proxy import Weather
 from tests.firestore.stores import Console
 from tests.firestore.test_lease import PATH, a_record
 from tests.whatsapp import WhatsApp
-from wad.store.firestore.access import Access
-from wad.store.firestore.client import Client, Firestore
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.database import Client, Firestore
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -40,22 +40,22 @@ from tests.contracts.world import (
 )
 from tests.firestore.stores import Console, a_store
 from tests.firestore.test_fields import of_a_function
-from tests.world import until
-from wad.core.autoreply import AutoReply
+from tests.support.small_world import until
+from wad.core.auto_reply import AutoReply
 from wad.core.change import PutAlias, PutChat
 from wad.core.errors import Conflict, Fenced, Unavailable
 from wad.core.event import Mark
+from wad.core.history import Backfill
 from wad.core.identity import stable_key
 from wad.core.outbox import Claim, Claimed, Refused, Retry, Sent
 from wad.core.outgoing import Reaction, Target
-from wad.core.past import Backfill
-from wad.store.firestore.access import Access
-from wad.store.firestore.capture import FACTS, Dirty, Kind, put
-from wad.store.firestore.documents import Told
-from wad.store.firestore.intake import Intake
-from wad.store.firestore.reading import Snapshot
+from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.decode import Snapshot
+from wad.store.firestore.documents.build import Told
 from wad.store.firestore.store import FirestoreStore
-from wad.store.sqlite_messages import insert_entry
+from wad.store.firestore.sync.change_log import FACTS, Dirty, Kind, put
+from wad.store.firestore.sync.outbox_listener import Intake
+from wad.store.sqlite.messages import insert_entry
 
 MESSAGES = f"threads/{ANN_THREAD}/messages"
 
@@ -663,7 +663,7 @@ async def test_a_new_replica_is_filled_from_firestore(access: Access, tmp_path: 
 async def test_the_first_machine_fetches_nothing(access: Access, tmp_path: Path) -> None:
     """An installation of one machine needs no index of ours."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("wad.store.firestore.fetcher.page", None)
+        patched.setattr("wad.store.firestore.sync.pull.page", None)
         async with reigning(access, tmp_path) as store:
             await everything(store)
             await store.told()
@@ -684,7 +684,7 @@ async def test_what_cannot_be_fetched_is_said(access: Access, tmp_path: Path) ->
         return work
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("wad.store.firestore.fetcher.page", no_index)
+        patched.setattr("wad.store.firestore.sync.pull.page", no_index)
         async with a_store(access, tmp_path, "there") as store, store.reign(EPOCH + 1, print):
             await until(lambda: "an index is missing" in store.telling.error)
             assert store.telling.warnings

@@ -15,8 +15,8 @@ from tests.firestore.left_behind import a_thread, of_m, put
 from tests.firestore.refusing import LINK, no_descending_index, no_index, refusing
 from tests.firestore.stores import Console
 from tests.firestore.test_system import a_site
-from wad.clock import SystemClock
-from wad.store.firestore.access import Access
+from wad.lib.clock import SystemClock
+from wad.store.firestore.client.access import Access
 
 pytestmark = pytest.mark.timeout(240)
 

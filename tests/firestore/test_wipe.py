@@ -11,10 +11,10 @@ from tests.firestore.stores import Console
 from tests.firestore.test_lease import PATH, a_leader, a_record, take
 from tests.firestore.test_quarantine import write
 from tests.firestore.values import Value
-from tests.test_leader import Reigns, running
-from tests.world import until
+from tests.flow.test_leader import Reigns, running
+from tests.support.small_world import until
 from wad.core import lease
-from wad.store.firestore.access import Access
+from wad.store.firestore.client.access import Access
 
 pytestmark = pytest.mark.timeout(180)
 

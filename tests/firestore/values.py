@@ -8,7 +8,7 @@ from google.cloud.firestore_v1.types import Document as _Document
 from google.cloud.firestore_v1.types import Value as _Value
 from hypothesis import strategies as st
 
-from wad.store.firestore.reading import Snapshot, snapshot_of
+from wad.store.firestore.client.decode import Snapshot, snapshot_of
 
 Value: Final = _Value.pb()
 Document: Final = _Document.pb()

@@ -23,7 +23,7 @@ def _take_over():
     from pathlib import Path
 
     file = Path(__file__).with_name("hostile.json")
-    if not file.exists() or "wad.engine.worker" not in sys.orig_argv:
+    if not file.exists() or "wad.worker.main" not in sys.orig_argv:
         return
     given = json.loads(file.read_text())
     if given["account"] not in sys.orig_argv:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from tests.lab.trial import trial
 from tests.lab.world import World
-from wad.store.sqlite_rows import MESSAGE_COLUMNS
+from wad.store.sqlite.rows import MESSAGE_COLUMNS
 
 _STOP: Final = "systemctl stop wad.service 2>/dev/null"
 _START: Final = (

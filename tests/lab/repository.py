@@ -12,10 +12,10 @@ from typing import Final
 
 from wadpack.repository import Repository
 
-from tests.daemons import free_port
 from tests.lab.pages import commands
 from tests.lab.trial import Begins, trial
 from tests.lab.world import World
+from tests.support.daemons import free_port
 
 _KEY: Final = "lab@example.org"
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.daemons import Daemon
 from tests.lab.container import Container
 from tests.lab.figures import Figure
+from tests.support.daemons import Daemon
 from tests.whatsapp import Account, Peer, WhatsApp
 
 LIBRARY: Final = "/usr/lib/wad/common/neonize/neonize-linux-amd64.so"

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wad.api.http_calls import HttpProcesses
-    from wad.clock import Clock
+    from wad.api.http_process.calls import HttpProcesses
     from wad.config import Loaded
     from wad.core.problem import Noticed, Problem
-    from wad.flow.accounts import Accounts
-    from wad.flow.backfill import Backfills
-    from wad.flow.bus import Bus
-    from wad.flow.importing import Imports
-    from wad.flow.inspection import Inspection
-    from wad.flow.leader import Leader
-    from wad.flow.moving import Moving
-    from wad.flow.outbound import Outbound
+    from wad.flow.accounts.accounts import Accounts
+    from wad.flow.accounts.importing import Imports
+    from wad.flow.accounts.moving import Moving
+    from wad.flow.event_bus import Bus
+    from wad.flow.inbound.backfill import Backfills
+    from wad.flow.leadership.leader import Leader
+    from wad.flow.outbound.queue import Outbound
     from wad.flow.quarantine import Quarantine
-    from wad.groups import Limits
-    from wad.loops import Loops
-    from wad.media import Media
+    from wad.flow.self_inspection import Inspection
+    from wad.lib.clock import Clock
+    from wad.lib.loops import Loops
+    from wad.state.outgoing_files import Media
     from wad.store import Store
+    from wad.systemd.cgroups import Limits
 
 
 class Context(Protocol):

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wad.audit.rows import Repairs, Rows
-    from wad.clock import Clock
     from wad.config.settings import StoreSettings
+    from wad.lib.clock import Clock
 
 
 def open_rows(kind: str, state_dir: Path, store: StoreSettings | None = None) -> Rows:
@@ -29,7 +29,7 @@ def open_rows(kind: str, state_dir: Path, store: StoreSettings | None = None) ->
         from wad.audit.firestore.rows import FirestoreRows
 
         return FirestoreRows.open(store)
-    from wad.audit.sqlite import SqliteRows
+    from wad.audit.sqlite.rows import SqliteRows
 
     return SqliteRows.open(state_dir / "wad.db")
 
@@ -42,6 +42,6 @@ def open_repairs(
         from wad.audit.firestore.repair import FirestoreRepairs
 
         return FirestoreRepairs.open(store, lease, state_dir, clock)
-    from wad.audit.repair import SqliteRepairs
+    from wad.audit.sqlite.repair import SqliteRepairs
 
     return SqliteRepairs(state_dir / "wad.db", clock)

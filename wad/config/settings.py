@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_type_hints
 
-from wad import places
 from wad.config.declaration import (
     SECONDS,
     Check,
@@ -23,7 +22,7 @@ from wad.config.declaration import (
     rows,
     setting,
 )
-from wad.core import token
+from wad.core import paths, token
 from wad.core.networks import networks
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def _runtime_dir(known: Mapping[str, Origin]) -> Path:
     state = known["state.dir"]
     # What systemd names is the package's, wherever it is.
     given = state.source == "environment STATE_DIRECTORY"
-    return places.RUNTIME_DIR if given else places.runtime_dir(state.value)
+    return paths.RUNTIME_DIR if given else paths.runtime_dir(state.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ class StateSettings:
     """Where things lie on the disk."""
 
     dir: Path = setting(
-        places.STATE_DIR,
+        paths.STATE_DIR,
         "Everything that has to survive: the store, the sessions, the lease. Mode 0700.",
         env=("STATE_DIRECTORY",),
     )
@@ -74,9 +73,9 @@ class StateSettings:
         env=("SESSIONS_PATH",),
     )
     runtime_dir: Path = setting(
-        Derived(places.RUNTIME_DIR, _runtime_dir),
-        f"What need not survive a reboot: the control socket. By default {places.RUNTIME_DIR}; state.dir itself where"
-        f" that was set, by you and not by systemd, to another directory than {places.STATE_DIR}.",
+        Derived(paths.RUNTIME_DIR, _runtime_dir),
+        f"What need not survive a reboot: the control socket. By default {paths.RUNTIME_DIR}; state.dir itself where"
+        f" that was set, by you and not by systemd, to another directory than {paths.STATE_DIR}.",
         env=("RUNTIME_DIRECTORY",),
     )
     min_free_mb: int = setting(
@@ -109,8 +108,8 @@ class ControlSettings:
     """The Unix socket that wadctl speaks to."""
 
     socket: Path = setting(
-        f"{{state.runtime_dir}}/{places.SOCKET}",
-        f"The control socket; `{places.SOCKET}` in state.runtime_dir by default.",
+        f"{{state.runtime_dir}}/{paths.SOCKET}",
+        f"The control socket; `{paths.SOCKET}` in state.runtime_dir by default.",
         env=("WAD_SOCKET",),
         check=Check(
             "at most 107 bytes long (a limit of Unix sockets)",

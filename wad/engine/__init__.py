@@ -9,7 +9,7 @@ from wad.engine.port import EngineOptions as EngineOptions
 def open_engine(kind: str, options: EngineOptions) -> Engine:
     """The engine of this kind; its module is imported only now."""
     if kind == "neonize":
-        from wad.engine.neonize import NeonizeEngine
+        from wad.engine.workers import NeonizeEngine
 
         return NeonizeEngine(options)
     if kind == "simulator":

@@ -2,7 +2,8 @@
 
 The phone shares its address book as app state.  The library writes it into the session's database and hands over no
 event that neonize would pass on.  So the table is read from time to time, and each name that is new becomes an event.
-The daemon reads it, as the worker must not (see lost.py).  A name that is taken away stays: no event says that.
+The daemon reads it, as the worker must not (see lost_messages.py).  A name that is taken away stays: no event says
+that.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Final
 
-from wad.clock import Clock
 from wad.core import event as words
 from wad.core.errors import BadJid
 from wad.core.event import ChatReceived
 from wad.core.jid import Jid
-from wad.database import log_of
-from wad.engine import session
-from wad.home import Home
-from wad.spool import Arrival, Spool
+from wad.engine import session_db
+from wad.lib.clock import Clock
+from wad.lib.sqlite_file import log_of
+from wad.state.account_dir import Home
+from wad.state.spool import Arrival, Spool
 
 _SETTLED_NS: Final = 2_000_000_000
 """Two writes of one moment may leave the same time and size behind."""
@@ -41,7 +42,7 @@ class AddressBook:
         state = self._state()
         if state is not None and state == self._looked_at:
             return None
-        names = session.saved_names(self._home.session_db)
+        names = session_db.saved_names(self._home.session_db)
         seen = hash(frozenset(names.items()))
         if seen == self._seen:
             self._looked_at = state

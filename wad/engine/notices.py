@@ -18,6 +18,7 @@ from wad.core import connection
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData
 from wad.core.jid import Jid
+from wad.core.library_errors import LONGEST_BAN
 from wad.core.outbox import Sent
 from wad.core.untrusted import LAST_MS
 from wad.core.wire import MAX_WORDS
@@ -30,7 +31,6 @@ from wad.engine.port import (
     Report,
     Spooled,
 )
-from wad.engine.words import LONGEST_BAN
 
 _LONGEST_CODE: Final = 1000  # characters; a QR code has about 240
 _LONGEST_NAME: Final = 1000

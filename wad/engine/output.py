@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO, Final
 
-from wad.clock import Clock
 from wad.core.rate import Rate
+from wad.lib.clock import Clock
 
 log = logging.getLogger(__name__)
 

@@ -10,22 +10,25 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wad.core import connection
+from wad.core.history import Known
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.core.outgoing import Outgoing, Standing
-from wad.core.past import Known
-from wad.groups import Groups
-from wad.home import Home
-from wad.usage import Usage
+from wad.lib.procfs import Usage
+from wad.state.account_dir import Home
+from wad.systemd.cgroups import Groups
 
 if TYPE_CHECKING:  # a worker needs this module, and no event loop
     from asyncio import Future
 
     from wad.engine.baileys.translation import Carried
-    from wad.loops import Loops
+    from wad.lib.loops import Loops
+
+FAULT: Final = 7
+"""Exit status of a worker that met an error nobody handles; the daemon then logs the end of its output."""
 
 
 class Receipts(StrEnum):
@@ -116,8 +119,8 @@ Fate = Sent | NotSent | Refused | Unknown
 class EngineOptions:
     """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices.
 
-    `media` is the directory of files to send (`wad.media`).  `groups`: where worker processes get their control groups;
-    None for nowhere.  `loops` keeps what runs beside each worker.  `accounts`: how many there are.
+    `media` is the directory of files to send (`wad.state.outgoing_files`).  `groups`: where worker processes get their
+    control groups; None for nowhere.  `loops` keeps what runs beside each worker.  `accounts`: how many there are.
     """
 
     media: Path

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from wad.clock import SystemClock
 from wad.core.errors import EngineFailure
-from wad.engine.faults import FAULT
 from wad.engine.output import Output
-from wad.usage import Meter, Usage
+from wad.engine.port import FAULT
+from wad.lib.clock import SystemClock
+from wad.lib.procfs import Meter, Usage
 
 _NICE: Final = 19
 """As nice as can be: of 300 workers that dial at once, five steps left the daemon two hundredths of a core (seen)."""
@@ -52,7 +52,7 @@ def spawn(
     """Start a process; `child_end` stays open in the child only, `place(pid)` is called before anything else happens.
 
     It blocks until the child runs its program, on a busy machine for a while: it is for a thread, and for one that
-    lives as long as the child may (wad/threads.py).  Raises EngineFailure; then nothing is left of it.
+    lives as long as the child may (wad/lib/threads.py).  Raises EngineFailure; then nothing is left of it.
     """
     try:
         popen = subprocess.Popen(

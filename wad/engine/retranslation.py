@@ -24,7 +24,7 @@ def retranslated(kind: str, raw: bytes, environ: Mapping[str, str]) -> bytes | N
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "wad.engine.retranslate", kind],
+            [sys.executable, "-m", "wad.worker.retranslate", kind],
             env=dict(environ),
             input=raw,
             capture_output=True,

@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from wad.clock import Clock, SystemClock
 from wad.core import connection
 from wad.core import event as words
 from wad.core.errors import NotFound, NotSupported
@@ -28,16 +27,17 @@ from wad.core.event import (
     ReceiptReceived,
     Told,
 )
+from wad.core.history import Known
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Sent
 from wad.core.outgoing import Outgoing, Standing
-from wad.core.past import Known
 from wad.engine.baileys.translation import Carried
 from wad.engine.port import Confinement, Fate, Identity, Receipts, Report, Spooled
-from wad.files import write_file
-from wad.home import Home
-from wad.spool import Spool
-from wad.usage import Usage
+from wad.lib.clock import Clock, SystemClock
+from wad.lib.files import write_file
+from wad.lib.procfs import Usage
+from wad.state.account_dir import Home
+from wad.state.spool import Spool
 
 _SESSION_MARK = b"a simulated session\n"
 

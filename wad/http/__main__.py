@@ -13,12 +13,12 @@ from typing import Final
 
 import click
 
-from wad.clock import SystemClock
 from wad.core.errors import WadError
-from wad.failed_start import announced
 from wad.http.process import SOCKET, Options, run
-from wad.log import install
-from wad.streams import run as run_command
+from wad.lib.clock import SystemClock
+from wad.lib.streams import run as run_command
+from wad.systemd.failed_start import announced
+from wad.systemd.log import install
 
 _PR_SET_PDEATHSIG: Final = 1
 

@@ -19,14 +19,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wad.api.caller import Origin
 from wad.api.operation import Access, Operation, Route, operations
-from wad.clock import Clock
 from wad.core import wire
 from wad.core.errors import NotFound, WadError
-from wad.http import pictures
-from wad.http.answers import document, failure, raw, refusal
-from wad.http.daemon import SILENCE, Link
-from wad.http.origins import Origins, methods, pattern
+from wad.http import qr_image
+from wad.http.cors import Origins, methods, pattern
+from wad.http.daemon_client import SILENCE, Link
 from wad.http.requests import base_url, origin, params, request_id
+from wad.http.responses import document, failure, raw, refusal
+from wad.lib.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -232,8 +232,8 @@ _PROBE_STATUS: Final[Mapping[str, Callable[[Any], int]]] = {
 
 async def _page(reply: Any) -> Response:
     """The page of an account's QR code."""
-    picture = await pictures.data_url(reply["qrCode"]) if reply["qrCode"] else None
-    page = pictures.page(reply["name"], reply["status"], picture)
+    picture = await qr_image.data_url(reply["qrCode"]) if reply["qrCode"] else None
+    page = qr_image.page(reply["name"], reply["status"], picture)
     return raw(page, "text/html; charset=utf-8", headers={"content-security-policy": _POLICY})
 
 
@@ -241,4 +241,4 @@ async def _draw(reply: dict[str, Any]) -> None:
     """Make a picture of each QR code, as the apps show it."""
     for row in (reply, reply.get("account"), *reply.get("accounts", ())):
         if isinstance(row, dict) and isinstance(row.get("qrCode"), str):
-            row["qrCode"] = await pictures.data_url(row["qrCode"])
+            row["qrCode"] = await qr_image.data_url(row["qrCode"])

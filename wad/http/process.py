@@ -20,17 +20,17 @@ from typing import Any, Final
 import msgspec
 
 from wad import __version__
-from wad.activation import HTTP, Start
 from wad.api.operations.http import PublicSettings
-from wad.clock import Clock
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData, WadError
-from wad.files import read_file
 from wad.http.app import Daemon, Site
-from wad.http.daemon import Connect, Connection, Link
-from wad.http.listening import bind
-from wad.http.server import serve
-from wad.notify import Notifier, watchdog_interval
+from wad.http.daemon_client import Connect, Connection, Link
+from wad.http.server.listening import bind
+from wad.http.server.uvicorn_server import serve
+from wad.lib.clock import Clock
+from wad.lib.files import read_file
+from wad.systemd.activation import HTTP, Start
+from wad.systemd.notify import Notifier, watchdog_interval
 
 log = logging.getLogger(__name__)
 

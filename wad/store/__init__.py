@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wad.clock import Clock
 from wad.config import Config
 from wad.core.errors import Conflict
 from wad.core.problem import Problem
-from wad.home import state_lock
-from wad.loops import Loops
+from wad.lib.clock import Clock
+from wad.lib.loops import Loops
+from wad.state.account_dir import state_lock
 from wad.store.lease import FileLease, LeaseRecord
-from wad.store.places import OneMachine, Places
 from wad.store.port import Copying
 from wad.store.port import Store as Store
+from wad.store.session_registry import OneMachine, Places
 
 if TYPE_CHECKING:
     from wad.store.firestore.store import FirestoreStore
@@ -32,15 +32,15 @@ async def open_store(config: Config, clock: Clock, loops: Loops) -> Store:
     Raises Damaged, StateUnwritable, Unavailable, BadConfig.
     """
     if config.store.kind == "sqlite":
-        from wad.store.sqlite import SqliteStore
+        from wad.store.sqlite.store import SqliteStore
 
         return await SqliteStore.open(config.state.dir / STORE_FILE)
     return await _open_firestore(config, clock, loops)
 
 
 async def _open_firestore(config: Config, clock: Clock, loops: Loops) -> FirestoreStore:
-    from wad.store.firestore.access import access_of
-    from wad.store.firestore.client import Firestore
+    from wad.store.firestore.client.access import access_of
+    from wad.store.firestore.client.database import Firestore
     from wad.store.firestore.store import FirestoreStore
 
     return await FirestoreStore.open_at(
@@ -91,10 +91,10 @@ async def open_shared(config: Config, nonce: str, clock: Clock) -> AsyncIterator
         lease = FileLease(config.state.dir / "lease.json", nonce, clock)
         yield Shared(lease, OneMachine(), lease.problems)
         return
-    from wad.store.firestore.access import access_of
-    from wad.store.firestore.client import Firestore
-    from wad.store.firestore.lease import FirestoreLease
-    from wad.store.firestore.places import FirestorePlaces
+    from wad.store.firestore.client.access import access_of
+    from wad.store.firestore.client.database import Firestore
+    from wad.store.firestore.lease.record import FirestoreLease
+    from wad.store.firestore.lease.session_registry import FirestorePlaces
     from wad.store.predecessor import Predecessor
 
     terms = config.lease

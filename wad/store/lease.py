@@ -15,15 +15,15 @@ from typing import Final, Protocol
 
 import msgspec
 
-from wad.clock import Clock, SystemClock, stamp
 from wad.core.decoding import decoding
 from wad.core.errors import Conflict, InvalidData, StateUnwritable
 from wad.core.lease import Record, Seen, Tenure, begun, ended
 from wad.core.problem import Problem
 from wad.core.untrusted import LAST_MS
-from wad.files import damaged_copies, read_file, set_aside, swap_file, write_file
-from wad.store.behind import WriteBehind
-from wad.threads import Threads
+from wad.lib.clock import Clock, SystemClock, stamp
+from wad.lib.files import damaged_copies, read_file, set_aside, swap_file, write_file
+from wad.lib.threads import Threads
+from wad.store.write_behind import WriteBehind
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from wad.core.autoreply import AutoReply
+from wad.core.auto_reply import AutoReply
 from wad.core.change import Change
+from wad.core.history import Backfill
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome
-from wad.core.past import Backfill
 from wad.core.problem import Problem
 from wad.core.quarantine import Source
 

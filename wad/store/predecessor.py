@@ -13,7 +13,7 @@ from typing import Final
 
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData, StateUnwritable
-from wad.files import read_file, write_file
+from wad.lib.files import read_file, write_file
 
 log = logging.getLogger(__name__)
 

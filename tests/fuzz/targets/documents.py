@@ -14,16 +14,18 @@ from google.protobuf.message import DecodeError
 
 from tests.firestore.values import Document
 from tests.fuzz.target import target
-from wad.audit.firestore import reading as audited
+from wad.audit.firestore import decode as audited
 from wad.core.errors import BadInput
 from wad.core.lease import Record, Tenure
 from wad.core.outbox import Entry
 from wad.core.outgoing import Text
-from wad.core.place import Place
-from wad.store.fields import message_fields
-from wad.store.firestore import foreign, outbox_fields, places, record
-from wad.store.firestore.reading import Snapshot, snapshot_of
-from wad.store.firestore.told import read_document
+from wad.core.session_location import Place
+from wad.store.app_documents import message_fields
+from wad.store.firestore.client.decode import Snapshot, snapshot_of
+from wad.store.firestore.documents import legacy, outbox
+from wad.store.firestore.documents.decode import read_document
+from wad.store.firestore.lease import document as record
+from wad.store.firestore.lease import session_registry
 
 _ROOT: Final = "projects/p/databases/(default)/documents/"
 _NOW: Final = 1_700_000_000_000  # ms
@@ -40,7 +42,7 @@ def _seeds() -> Sequence[bytes]:
     tenure = Tenure(epoch=3, holder="a", nonce="n", began_ms=_NOW, reason="x")
     place = Place(account="acc-1", instance="a", since_ms=_NOW, name="Shop")
     written: dict[str, Mapping[str, Any]] = {
-        "outbox/e1": outbox_fields.new_entry_fields(entry),
+        "outbox/e1": outbox.new_entry_fields(entry),
         "outbox/e2": {
             "requestId": "e2", "accountId": "acc-1", "threadId": _THREAD, "toJid": "15550000002@s.whatsapp.net",
             "body": "hi", "payload": {"text": "hi"}, "status": "queued", "createdAt": _TIME, "clientMessageId": "c",
@@ -72,18 +74,18 @@ def _read(snapshot: Snapshot) -> None:
     with suppress(BadInput):
         read_document(snapshot)
     with suppress(BadInput):
-        outbox_fields.entry_of(snapshot.id, fields, _NOW)
+        outbox.entry_of(snapshot.id, fields, _NOW)
     with suppress(BadInput):
         record.tenure_of(fields)
     with suppress(BadInput):
-        places._place_of(snapshot)
+        session_registry._place_of(snapshot)
     record.state_of(fields)
     held = record.record_of(fields, 3.0, _NOW, 5)
     assert held.epoch >= 5
-    foreign.wa_ids(fields)
-    foreign.is_foreign(snapshot.id, fields)
+    legacy.wa_ids(fields)
+    legacy.is_foreign(snapshot.id, fields)
     with suppress(BadInput):
-        message_fields(foreign.message_of(_THREAD, snapshot.id, "3EB0", fields))
+        message_fields(legacy.message_of(_THREAD, snapshot.id, "3EB0", fields))
     place = audited.place_of(snapshot.path)
     if place is not None:
         audited.message_row(place, fields)

@@ -14,18 +14,18 @@ from typing import Any, Final
 import msgspec
 from hypothesis import strategies as st
 
-from tests.fake_daemon import FakeDaemon, http_settings
 from tests.fuzz.target import target
-from tests.serving import serve_http
-from tests.test_rest import ADMIN, TOKENS
-from tests.world import a_world
+from tests.http.test_rest import ADMIN, TOKENS
+from tests.support.fake_daemon import FakeDaemon, http_settings
+from tests.support.serving import serve_http
+from tests.support.small_world import a_world
 from wad.api import dispatch
 from wad.api.operation import Access, Operation, operations
 from wad.config.loading import examine
 from wad.core import wire
 from wad.core.errors import WadError
-from wad.flow.importing import Imports
-from wad.flow.moving import Moving
+from wad.flow.accounts.importing import Imports
+from wad.flow.accounts.moving import Moving
 
 _PATIENCE: Final = 20.0  # seconds after which an answer counts as missing
 _ACCOUNT: Final = "acc-15550000001"

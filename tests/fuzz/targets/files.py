@@ -12,16 +12,16 @@ from typing import Final
 import msgspec
 from hypothesis import strategies as st
 
-from tests import baileys_session
 from tests.fuzz.target import target
-from wad.audit import undo
+from tests.support import baileys_session
 from wad.audit.firestore import undo as firestore_undo
+from wad.audit.sqlite import undo
 from wad.config.loading import examine
 from wad.config.settings import SETTINGS
 from wad.core.errors import BadInput, WadError
 from wad.core.lease import Record
 from wad.engine.baileys.translation import translate
-from wad.home import AccountCard, Home
+from wad.state.account_dir import AccountCard, Home
 from wad.store.lease import FileLease
 from wad.store.predecessor import Predecessor
 

@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tests.firebase import ISSUER, PROJECT, Signer, user_claims
 from tests.fuzz.target import target
-from wad.core import idtoken, jid, wire
+from tests.support.firebase import ISSUER, PROJECT, Signer, user_claims
+from wad.core import id_token, jid, wire
 from wad.core.errors import BadInput
 from wad.core.masking import scrubbed
-from wad.engine.lines import meaning
+from wad.worker.log_lines import meaning
 from wadctl.screen import plain
 
 
@@ -82,12 +82,12 @@ def _tokens() -> Sequence[bytes]:
 @target(weight=30, seeds=_tokens)
 def id_tokens(_directory: Path) -> Iterator[Callable[[bytes], None]]:
     """What somebody gives as a token of Firebase."""
-    expected = idtoken.Expected(PROJECT, ISSUER)
+    expected = id_token.Expected(PROJECT, ISSUER)
 
     def attempt(data: bytes) -> None:
-        with suppress(idtoken.BadToken):
-            token = idtoken.parse(data.decode("latin-1"))
-            idtoken.check(token.claims, expected, 1_700_000_000)
+        with suppress(id_token.BadToken):
+            token = id_token.parse(data.decode("latin-1"))
+            id_token.check(token.claims, expected, 1_700_000_000)
 
     yield attempt
 

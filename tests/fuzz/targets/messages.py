@@ -11,17 +11,17 @@ import msgspec
 from hypothesis import strategies as st
 
 from tests.fuzz.target import target
-from tests.library_events import GROUP, LID, PN, an_event
-from tests.protobufs import Message, pb
-from tests.random_protobufs import field, wire_bytes
-from wad.api.message_view import message_view
+from tests.support.library_events import GROUP, LID, PN, an_event
+from tests.support.protobufs import Message, pb
+from tests.support.random_protobufs import field, wire_bytes
+from wad.api.views.message import message_view
 from wad.core import event
 from wad.core.change import PutAlias, PutMessage
 from wad.core.plan import plan
-from wad.engine.translate import TRANSLATORS
-from wad.engine.translation import translated
-from wad.store.fields import message_fields
-from wadctl.conversation import line
+from wad.store.app_documents import message_fields
+from wad.worker.translate.events import TRANSLATORS
+from wad.worker.translation import translated
+from wadctl.message_tables import line
 
 _NAMES: Final = tuple(sorted(TRANSLATORS))
 _BODY: Final = pb.Message.DESCRIPTOR.fields_by_name["Message"].number

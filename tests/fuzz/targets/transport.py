@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz.target import target
-from tests.http_server import Served, a_server
-from wad.http.limits import Limits
+from tests.support.http_server import Served, a_server
+from wad.http.server.limits import Limits
 
 _PATIENCE: Final = 20.0  # seconds after which an answer counts as missing
 _HOST: Final = b"Host: a\r\n"

@@ -20,7 +20,7 @@ from google.auth.crypt import RSAVerifier
 
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData, Unavailable
-from wad.core.idtoken import decoded
+from wad.core.id_token import decoded
 
 _TIMEOUT: Final = 10.0
 _AGAIN: Final = (

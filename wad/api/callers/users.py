@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from wad.api.caller import Origin
 from wad.api.operation import Access
 from wad.core.errors import Refusal, Unavailable
-from wad.core.idtoken import BadToken, Claims, Expected, check, parse
+from wad.core.id_token import BadToken, Claims, Expected, check, parse
 
 if TYPE_CHECKING:
     from wad.api.callers.keys import Keys

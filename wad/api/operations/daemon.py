@@ -12,8 +12,8 @@ from msgspec import Meta
 import wad
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
-from wad.api.problems import problems
-from wad.api.views import (
+from wad.api.views.problems import problems
+from wad.api.views.status import (
     StatusView,
     account_views,
     http_views,

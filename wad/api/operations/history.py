@@ -13,7 +13,7 @@ from wad.api.operation import Access, Params, operation
 from wad.api.operations.accounts import Named, Ref
 
 if TYPE_CHECKING:
-    from wad.flow.backfill import Run
+    from wad.flow.inbound.backfill import Run
 
 
 class Backfill(Params, frozen=True):
@@ -59,7 +59,7 @@ async def backfill(context: Context, request: Backfill) -> AsyncIterator[Progres
     Those with the newest messages come first. The phone must be switched on. The run goes on when nobody looks on;
     asked again meanwhile, this shows the run that is under way.
     """
-    from wad.flow.backfill import Wish
+    from wad.flow.inbound.backfill import Wish
 
     account = context.accounts.find(request.account)
     run = context.backfills.begin(account, Wish(request.threads, request.messages))

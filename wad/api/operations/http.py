@@ -53,11 +53,11 @@ async def settings(context: Context, request: Introduction) -> PublicSettings:
 async def admit(context: Context, request: Admission, caller: Caller) -> None:
     """Whether the caller may ask an operation: before the caller hears that the request cannot be read.
 
-    `wad.api.http_calls` answers it, which alone knows the proofs.
+    `wad.api.http_process.calls` answers it, which alone knows the proofs.
     """
     raise BadInput("only an HTTP process can ask this")
 
 
 @operation("http.failed", access=Access.ANYBODY, http=Http())
 async def failed(context: Context, request: Failure) -> None:
-    """Hear why an HTTP process cannot begin; `wad.api.http_calls` keeps it for who started that process."""
+    """Hear why an HTTP process cannot begin; `wad.api.http_process.calls` keeps it for who started that process."""

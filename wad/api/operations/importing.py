@@ -9,11 +9,11 @@ from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
-from wad.api.views import AccountView, account_view
+from wad.api.views.status import AccountView, account_view
 from wad.core.baileys import FILE_LIMIT, Wish
 
 if TYPE_CHECKING:
-    from wad.flow.importing import Intent
+    from wad.flow.accounts.importing import Intent
 
 
 class SessionFile(msgspec.Struct, frozen=True):

@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
-from wad.api.message_view import MessageView, message_view, whole_view
 from wad.api.operation import Access, Params, operation
 from wad.api.pages import PAGE_BYTES, fitting
-from wad.api.views import EntryView, entry_view
+from wad.api.views.message import MessageView, message_view, whole_view
+from wad.api.views.status import EntryView, entry_view
 from wad.core.brief import brief_thread
 from wad.core.errors import BadInput, NotFound
 from wad.core.jid import ThreadId, recipient

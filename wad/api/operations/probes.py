@@ -35,7 +35,7 @@ _ANYBODY = Http()
 @operation("probe.health", access=Access.ANYBODY, http=_ANYBODY)
 async def health(context: Context, request: Probe) -> Document:
     """The whole daemon in numbers."""
-    from wad.api import health
+    from wad.api.views import health
 
     return health.health(context, request.request_id)
 
@@ -43,7 +43,7 @@ async def health(context: Context, request: Probe) -> Document:
 @operation("probe.healthz", access=Access.ANYBODY, http=_ANYBODY)
 async def healthz(context: Context, request: Probe) -> Document:
     """The process answers."""
-    from wad.api import health
+    from wad.api.views import health
 
     return health.healthz(context)
 
@@ -51,7 +51,7 @@ async def healthz(context: Context, request: Probe) -> Document:
 @operation("probe.ready", access=Access.ANYBODY, http=_ANYBODY)
 async def ready(context: Context, request: Probe) -> Document:
     """Whether this instance acts."""
-    from wad.api import health
+    from wad.api.views import health
 
     return health.ready(context)
 
@@ -59,7 +59,7 @@ async def ready(context: Context, request: Probe) -> Document:
 @operation("probe.readyz", access=Access.ANYBODY, http=_ANYBODY)
 async def readyz(context: Context, request: Probe) -> Document:
     """Whether to send requests here."""
-    from wad.api import health
+    from wad.api.views import health
 
     return health.readyz(context)
 
@@ -67,7 +67,7 @@ async def readyz(context: Context, request: Probe) -> Document:
 @operation("probe.diag", access=Access.ANYBODY, http=_ANYBODY)
 async def diag(context: Context, request: Probe) -> Document:
     """The lease, and who heard something last."""
-    from wad.api import health
+    from wad.api.views import health
 
     return health.diag(context)
 
@@ -75,7 +75,7 @@ async def diag(context: Context, request: Probe) -> Document:
 @operation("probe.dashboard", access=Access.ANYBODY, http=_ANYBODY)
 async def dashboard(context: Context, request: Probe) -> Document:
     """Every account at a glance."""
-    from wad.api.dashboard import dashboard
+    from wad.api.views.dashboard import dashboard
 
     return dashboard(context, request.base_url)
 
@@ -83,7 +83,7 @@ async def dashboard(context: Context, request: Probe) -> Document:
 @operation("probe.detailed", access=Access.ANYBODY, http=_ANYBODY)
 async def detailed(context: Context, request: Probe) -> Document:
     """Every account's connection."""
-    from wad.api.dashboard import detailed
+    from wad.api.views.dashboard import detailed
 
     return detailed(context)
 
@@ -108,8 +108,8 @@ async def _exposition(context: Context, *, each: bool) -> Exposition:
     import importlib
 
     # The library is loaded when the first scraper comes, on a thread: most daemons have none, and it takes 5 MB.
-    await asyncio.to_thread(importlib.import_module, "wad.api.metrics")
-    from wad.api import metrics
+    await asyncio.to_thread(importlib.import_module, "wad.api.views.metrics")
+    from wad.api.views import metrics
 
     body = await asyncio.to_thread(metrics.exposition, metrics.read(context), each=each)
     return Exposition(metrics.CONTENT_TYPE.decode(), body.decode())

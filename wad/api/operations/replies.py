@@ -10,7 +10,7 @@ from msgspec import Meta
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.operations.accounts import Named, Ref
-from wad.core.autoreply import AutoReply, check
+from wad.core.auto_reply import AutoReply, check
 
 
 class SetReplies(Params, frozen=True):

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
-from wad.api.views import EntryView, entry_view
+from wad.api.views.status import EntryView, entry_view
 from wad.core.errors import NotFound
 from wad.core.jid import Jid, recipient
 from wad.core.outgoing import (
@@ -29,7 +29,7 @@ from wad.core.outgoing import (
 )
 
 if TYPE_CHECKING:
-    from wad.flow.account import Account
+    from wad.flow.accounts.account import Account
 
 AccountRef = Annotated[str, Meta(description="the account that sends (id, name or number)")]
 To = Annotated[str, Meta(description="a number (+15550000002) or a JID")]

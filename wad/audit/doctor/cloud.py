@@ -8,7 +8,7 @@ from typing import Final
 from wad.audit.doctor.facts import Credentials
 from wad.config import Loaded
 from wad.core.errors import BadConfig
-from wad.store.firestore.access import service_account_of
+from wad.store.firestore.client.access import service_account_of
 
 _KEY: Final = "store.firestore_credentials"
 _NEEDED: Final = ("project_id", "client_email", "private_key")

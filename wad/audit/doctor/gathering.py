@@ -30,12 +30,12 @@ from wad.audit.doctor.facts import (
     Setting,
 )
 from wad.audit.duplicates import Question, audit_messages, audit_threads
-from wad.audit.place import environment
-from wad.clock import Clock
+from wad.audit.installation import environment
 from wad.config import Loaded, examine
 from wad.core.errors import WadError
-from wad.engine import session
-from wad.home import Home, Homes
+from wad.engine import session_db
+from wad.lib.clock import Clock
+from wad.state.account_dir import Home, Homes
 
 BURST: Final = 30
 
@@ -191,10 +191,10 @@ def _counted(home: Home) -> SessionCounts:
     aside = tuple(sorted(path.name for path in home.path.glob("*.damaged-*")))
     enabled = home.card().enabled
     try:
-        session.check(home.session_db)
-        counts = session.counts(home.session_db)
+        session_db.check(home.session_db)
+        counts = session_db.counts(home.session_db)
         return SessionCounts(
-            home.id, session.is_paired(home.session_db), enabled, *counts, set_aside=aside
+            home.id, session_db.is_paired(home.session_db), enabled, *counts, set_aside=aside
         )
     except WadError as error:
         return SessionCounts(home.id, enabled=enabled, set_aside=aside, error=str(error))

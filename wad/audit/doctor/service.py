@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Final
 
-from wad import systemctl
 from wad.audit.doctor.facts import Unit
-from wad.core import startup
+from wad.core import start_failure
+from wad.systemd import systemctl
 
 _ASKED: Final = (
     "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "MainPID", "User", "Environment",
@@ -38,7 +38,7 @@ def unit_of(shown: Mapping[str, str]) -> Unit | None:
         restarts=_number(shown.get("NRestarts", "")),
         pid=_number(shown.get("MainPID", "")),
         user=shown.get("User", ""),
-        failure=str(startup.parse(shown.get("StatusText", "")) or ""),
+        failure=str(start_failure.parse(shown.get("StatusText", "")) or ""),
     )
 
 

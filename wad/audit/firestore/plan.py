@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from wad.audit.duplicates import grouped, largest, windowed
-from wad.audit.firestore.reading import (
+from wad.audit.firestore.decode import (
     Place,
     is_kept_up,
     is_marked,
@@ -31,12 +31,12 @@ from wad.audit.firestore.rules import (
     with_receipt,
 )
 from wad.audit.keys import KeyMode, is_hidden
-from wad.audit.mending import SAMPLE, Mended
 from wad.audit.rows import Aliases, Found, MessageRow, Scope
+from wad.audit.sqlite.steps import SAMPLE, Mended
 from wad.core.jid import Jid
 from wad.core.message import PREVIEW_LENGTH, Thread
 from wad.core.untrusted import Fields, text
-from wad.store.fields import moment, redirect_fields, thread_fields
+from wad.store.app_documents import moment, redirect_fields, thread_fields
 
 RECEIPT: Final = "receipt_without_message"
 MOVED: Final = "moved"

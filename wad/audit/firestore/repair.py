@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from wad.audit import undo
 from wad.audit.duplicates import Question
+from wad.audit.firestore.decode import Place, chat_of, is_kept_up, is_marked, is_receipt_alone
 from wad.audit.firestore.plan import (
     Conversation,
     Document,
@@ -26,23 +26,23 @@ from wad.audit.firestore.plan import (
     plan,
     take_receipt,
 )
-from wad.audit.firestore.reading import Place, chat_of, is_kept_up, is_marked, is_receipt_alone
 from wad.audit.firestore.rows import PAGE, TIMEOUT, aliases_of, pages
 from wad.audit.firestore.undo import decode_all, is_plain, restoring, was
 from wad.audit.firestore.writing import Writer
 from wad.audit.keys import parse, short_hash
-from wad.audit.mending import ALL, Mended
-from wad.audit.repair import give_like, make_directory
-from wad.audit.repair_rules import right_thread
 from wad.audit.reports import Repaired, RepairVerdict, Undone
 from wad.audit.rows import Aliases, Range
-from wad.clock import Clock
+from wad.audit.sqlite import undo
+from wad.audit.sqlite.repair import give_like, make_directory
+from wad.audit.sqlite.rules import right_thread
+from wad.audit.sqlite.steps import ALL, Mended
 from wad.config.settings import StoreSettings
 from wad.core.jid import Jid
-from wad.store.fields import redirect_fields, thread_path
-from wad.store.firestore.access import access_of
-from wad.store.firestore.client import Client, Firestore
-from wad.store.firestore.reading import get, get_all
+from wad.lib.clock import Clock
+from wad.store.app_documents import redirect_fields, thread_path
+from wad.store.firestore.client.access import access_of
+from wad.store.firestore.client.database import Client, Firestore
+from wad.store.firestore.client.decode import get, get_all
 
 _AT_ONCE: Final = 300  # documents of one read by name
 

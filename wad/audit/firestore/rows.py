@@ -12,12 +12,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, Generic
 
-from wad.audit.firestore.reading import (
-    message_row,
-    place_of,
-    redirect_of,
-    thread_row,
-)
+from wad.audit.firestore.decode import message_row, place_of, redirect_of, thread_row
 from wad.audit.hints import index_link, is_missing_index, refusal_of
 from wad.audit.keys import parse
 from wad.audit.rows import Aliases, Found, MessageRow, R, Scope, ThreadRow
@@ -25,11 +20,11 @@ from wad.config.settings import StoreSettings
 from wad.core.errors import Unavailable
 from wad.core.jid import JidKind
 from wad.core.untrusted import SECONDS_UP_TO, text
-from wad.store.fields import moment
-from wad.store.firestore.access import access_of
-from wad.store.firestore.client import Client, FieldFilter, Firestore, Query, Snapshot
-from wad.store.firestore.reading import after
-from wad.store.firestore.reading import find as read
+from wad.store.app_documents import moment
+from wad.store.firestore.client.access import access_of
+from wad.store.firestore.client.database import Client, FieldFilter, Firestore, Query, Snapshot
+from wad.store.firestore.client.decode import after
+from wad.store.firestore.client.decode import find as read
 
 TIMEOUT: Final = 30.0  # seconds for one page
 PAGE: Final = 250  # documents, as in the reference's ascending fallback

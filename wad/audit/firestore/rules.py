@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from wad.audit.firestore.reading import is_ours, key_of, time_of
+from wad.audit.firestore.decode import is_ours, key_of, time_of
 from wad.audit.stamps import stamp_of
 from wad.core.message import MessageStatus, further
 from wad.core.untrusted import Fields
-from wad.store.fields import moment
+from wad.store.app_documents import moment
 
 BEFORE: Final = "statusBeforeRepair"
 """The field that keeps a status which was corrected, so that it is corrected once."""

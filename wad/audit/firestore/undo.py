@@ -14,8 +14,8 @@ import msgspec
 
 from wad.audit.firestore.plan import Document, Edit, Unit
 from wad.audit.firestore.rows import TIMEOUT
-from wad.store.firestore.client import Client
-from wad.store.firestore.reading import get_all
+from wad.store.firestore.client.database import Client
+from wad.store.firestore.client.decode import get_all
 
 _AT_ONCE: Final = 300  # documents of one read
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")

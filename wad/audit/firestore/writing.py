@@ -7,12 +7,12 @@ from typing import Final
 
 from wad.audit.firestore.plan import Edit, Unit
 from wad.core.errors import Conflict, Fenced, NotFound
-from wad.store.firestore.client import Client, Firestore, Snapshot
-from wad.store.firestore.commit import Write, commit, if_there, if_unchanged, removal, upsert
-from wad.store.firestore.fence import Fence
-from wad.store.firestore.reading import get
-from wad.store.firestore.record import record_of
-from wad.store.firestore.teller import BATCH_BYTES, TIMEOUT, fencing
+from wad.store.firestore.client.commit import Write, commit, if_there, if_unchanged, removal, upsert
+from wad.store.firestore.client.database import Client, Firestore, Snapshot
+from wad.store.firestore.client.decode import get
+from wad.store.firestore.lease.document import record_of
+from wad.store.firestore.lease.fence import Fence
+from wad.store.firestore.sync.push import BATCH_BYTES, TIMEOUT, fencing
 
 _BATCH: Final = 400  # documents, the fence not counted; Firestore takes 500
 

@@ -24,7 +24,7 @@ from wad.core.baileys import Kind, ident_of
 from wad.core.errors import BadInput
 from wad.engine.baileys import records
 from wad.engine.baileys.device import Device
-from wad.engine.baileys.people import address_of
+from wad.engine.baileys.small_files import address_of
 from wad.engine.baileys.values import KEY, Value, from_base64, typed
 
 Draw = Callable[[int], bytes]

@@ -9,10 +9,10 @@ from typing import Final
 
 from wad.core.baileys import CREDS, LEFT, Kind, kind_of
 from wad.core.errors import BadInput
-from wad.engine.baileys import people, ratchets
+from wad.engine.baileys import ratchets, small_files
 from wad.engine.baileys.device import Device, device_of
-from wad.engine.baileys.people import AppStateKey, Identity, PreKey, Token
 from wad.engine.baileys.ratchets import Draw, SenderKey, Session
+from wad.engine.baileys.small_files import AppStateKey, Identity, PreKey, Token
 
 _NO_SESSION: Final = "no session in it is open: the next message makes a new one"
 _OWN_SENDER_KEY: Final = "the account's own, or empty: wad makes its own and hands them out"
@@ -109,7 +109,7 @@ class _Work:
         carried = self.carried
         match kind:
             case Kind.PRE_KEY:
-                carried.pre_keys.append(people.pre_key(name, data))
+                carried.pre_keys.append(small_files.pre_key(name, data))
             case Kind.SESSION:
                 session = ratchets.session(name, data, carried.device, self._draw)
                 if session is None:
@@ -121,22 +121,22 @@ class _Work:
                     return _OWN_SENDER_KEY
                 carried.sender_keys.append(sender_key)
             case Kind.IDENTITY:
-                carried.identities.append(people.identity(name, data))
+                carried.identities.append(small_files.identity(name, data))
             case Kind.APP_STATE_KEY:
-                carried.app_state_keys.append(people.app_state_key(name, data))
+                carried.app_state_keys.append(small_files.app_state_key(name, data))
             case Kind.TOKEN:
-                token = people.token(name, data)
+                token = small_files.token(name, data)
                 if token is None:
                     return _NO_TOKEN
                 carried.tokens.append(token)
             case Kind.LID_MAPPING:
-                carried.mappings.append(people.mapping(name, data))
+                carried.mappings.append(small_files.mapping(name, data))
         return ""
 
     def done(self) -> Carried:
         """What was carried, each once."""
         carried = self.carried
-        carried.mappings = people.one_to_one(carried.mappings)
+        carried.mappings = small_files.one_to_one(carried.mappings)
         # A session names the identity that it was made with; the file may be missing, or of before.
         known = {one.address: one for one in carried.identities}
         known |= {s.address: Identity(s.address, s.identity) for s in carried.sessions}

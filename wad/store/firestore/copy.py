@@ -13,10 +13,10 @@ from typing import Final
 
 from wad.core.errors import Conflict, Unavailable
 from wad.core.lease import Record
-from wad.store.firestore.client import Client
-from wad.store.firestore.fence import Fence
-from wad.store.firestore.reading import get
-from wad.store.firestore.record import record_of
+from wad.store.firestore.client.database import Client
+from wad.store.firestore.client.decode import get
+from wad.store.firestore.lease.document import record_of
+from wad.store.firestore.lease.fence import Fence
 from wad.store.firestore.store import FirestoreStore
 from wad.store.port import Copying
 

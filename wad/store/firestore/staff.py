@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from wad.store.firestore.client import Client, Firestore
-from wad.store.firestore.paths import is_key
-from wad.store.firestore.reading import get
+from wad.store.firestore.client.database import Client, Firestore
+from wad.store.firestore.client.decode import get
+from wad.store.firestore.client.document_ids import is_key
 
 _TIMEOUT: Final = 5.0  # seconds; a user waits
 

@@ -18,8 +18,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from wad.clock import Clock
-from wad.core.autoreply import AutoReply
+from wad.core.auto_reply import AutoReply
 from wad.core.change import Change
 from wad.core.errors import BadInput, Conflict, Fenced, InvalidData, NotFound, TooLong, WadError
 from wad.core.jid import Jid
@@ -27,40 +26,41 @@ from wad.core.message import MessageStatus
 from wad.core.outbox import Claimed, Entry, Outcome, advance, message_of, same_message
 from wad.core.problem import Problem
 from wad.core.untrusted import text
-from wad.loops import Loop, Loops
-from wad.store.fields import (
+from wad.lib.clock import Clock
+from wad.lib.loops import Loop, Loops
+from wad.store.app_documents import (
     Fields,
     account_path,
     auto_reply_of,
     message_fields,
     message_path,
 )
-from wad.store.firestore.aside import Aside
-from wad.store.firestore.capture import Kind
-from wad.store.firestore.client import Client, Firestore, Snapshot, pause_after
-from wad.store.firestore.commit import commit, if_there, if_unchanged, upsert
-from wad.store.firestore.fence import Fence
-from wad.store.firestore.fetcher import Fetcher
-from wad.store.firestore.intake import Intake
-from wad.store.firestore.keys import use_of
-from wad.store.firestore.lookups import request_fields, request_path
-from wad.store.firestore.machines import EVERY, Machines, sentence
-from wad.store.firestore.outbox_fields import (
+from wad.store.firestore.client.commit import commit, if_there, if_unchanged, upsert
+from wad.store.firestore.client.database import Client, Firestore, Snapshot, pause_after
+from wad.store.firestore.client.decode import get
+from wad.store.firestore.client.document_ids import is_key
+from wad.store.firestore.documents.decode import created_ms
+from wad.store.firestore.documents.lookups import request_fields, request_path
+from wad.store.firestore.documents.outbox import (
     claimed_fields,
     entry_of,
     entry_path,
     is_ours,
     new_entry_fields,
 )
-from wad.store.firestore.paths import is_key
-from wad.store.firestore.quarantine import DocumentQuarantine
-from wad.store.firestore.reading import get
-from wad.store.firestore.replica import Replica, claimed_elsewhere, open_replica
+from wad.store.firestore.lease.fence import Fence
 from wad.store.firestore.staff import StaffProfiles
-from wad.store.firestore.teller import STAMPS, Teller, fencing, late_path, machines_path
-from wad.store.firestore.told import created_ms
+from wad.store.firestore.sync.change_log import Kind
+from wad.store.firestore.sync.idempotency_keys import use_of
+from wad.store.firestore.sync.machines import EVERY, Machines, sentence
+from wad.store.firestore.sync.outbox_listener import Intake
+from wad.store.firestore.sync.pull import Fetcher
+from wad.store.firestore.sync.push import STAMPS, Teller, fencing, late_path, machines_path
+from wad.store.firestore.sync.quarantine import DocumentQuarantine
+from wad.store.firestore.sync.quarantine_rows import Aside
+from wad.store.firestore.sync.replica import Replica, claimed_elsewhere, open_replica
 from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, Telling
-from wad.store.sqlite_keys import WritingConnection
+from wad.store.sqlite.keys import WritingConnection
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Operations, sockets and views."""

@@ -1,0 +1,92 @@
+"""What means an account, and what does not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wad.core.account_reference import Names, Way, clash, number_of, way
+
+SHOP = Names("acc-15550000001", "Shop", "+15550000001")
+
+
+@pytest.mark.parametrize(
+    ("ref", "how"),
+    [
+        ("acc-15550000001", Way.ID),
+        ("Shop", Way.NAME),
+        ("+15550000001", Way.NUMBER),
+        ("15550000001", Way.NUMBER),
+        ("0015550000001", Way.NUMBER),
+        ("+1 (555) 000-0001", Way.NUMBER),
+    ],
+)
+def test_an_account_is_meant_by_id_name_and_whole_number(ref: str, how: Way) -> None:
+    """However the number is written."""
+    assert way(ref, SHOP) is how
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "old_15550000001_copy",  # the digits of its number, and more
+        "acc-1555000000",
+        "ACC-15550000001",
+        "shop",
+        " Shop",
+        "Shop ",
+        "Sho",
+        "5550000001",
+        "155500000011",
+        "015550000001",
+        "++15550000001",
+        "+15550000001x",
+        "+15550000001@s.whatsapp.net",
+        "+١٥٥٥٠٠٠٠٠٠١",
+        "１５５５００００００１",
+        "+1555000000¹",
+        "",
+        "+",
+        "*",
+    ],
+)
+def test_nothing_else_means_it(ref: str) -> None:
+    """No part, no other case, no other digits."""
+    assert way(ref, SHOP) is None
+
+
+@given(st.text(max_size=30))
+def test_an_account_without_a_number_is_meant_by_no_number(ref: str) -> None:
+    """Whatever is given."""
+    assert way(ref, Names("a", "b")) is {"a": Way.ID, "b": Way.NAME}.get(ref)
+
+
+_REF = st.sampled_from(
+    ["a", "b", "a b", "15550000001", "+15550000001", "1 555 000 0001", "15550000002", "x"]
+)
+_NAMES = st.builds(
+    Names,
+    st.sampled_from(["a", "b", "15550000001", "15550000002"]),
+    _REF,
+    st.sampled_from(["", "+15550000001", "+15550000002"]),
+)
+
+
+@given(_NAMES, _NAMES, _REF)
+def test_what_does_not_clash_is_never_ambiguous(one: Names, other: Names, ref: str) -> None:
+    """Whatever means one account means no other that was allowed beside it."""
+    if not clash(one, [other]):
+        assert not (way(ref, one) and way(ref, other))
+
+
+@given(_NAMES, _NAMES)
+def test_what_clashes_does_so_from_both_sides(one: Names, other: Names) -> None:
+    """Whoever came first."""
+    assert bool(clash(one, [other])) == bool(clash(other, [one]))
+
+
+def test_a_number_has_one_form() -> None:
+    """With its plus, or it is none."""
+    assert number_of("00 1 555 000 0001") == "+15550000001"
+    assert number_of("12") == number_of("shop") == number_of("+1555000000٣") == ""

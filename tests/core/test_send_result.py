@@ -1,0 +1,59 @@
+"""What became of a message that the library failed to send."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wad.core.outbox import NotSent, Refused, Sent, Unknown
+from wad.core.send_result import Fate, classify, from_wire, to_wire
+
+
+@pytest.mark.parametrize(
+    ("words", "found", "fate"),
+    [
+        ("no LID found for 1@s.whatsapp.net from server", None, Refused),
+        ("server returned error 463", "WA1", Refused),
+        ("failed to send message node: websocket not connected", "WA1", NotSent),
+        ("failed to get device list: info query timed out", None, NotSent),
+        ("websocket disconnected before message send returned response", "WA1", Unknown),
+        ("message send timed out", "WA1", Unknown),
+        ("something new", None, NotSent),
+        ("something new", "WA1", Unknown),
+    ],
+)
+def test_words_of_the_library(words: str, found: str | None, fate: type[Fate]) -> None:
+    """No trace: it did not leave; a trace: it may have; a refusal is final."""
+    assert isinstance(classify(words, found), fate)
+
+
+@pytest.mark.parametrize(
+    ("words", "innocent"),
+    [
+        ("failed to save cached sessions: transaction: commit: database or disk is full", True),
+        ("failed to get device list: failed to store: database is locked", True),
+        ("failed to send message node: websocket not connected", True),
+        ("failed to get device list: info query timed out", False),
+        ("something new", False),
+    ],
+)
+def test_what_is_not_the_messages_fault(words: str, innocent: bool) -> None:
+    """A disk or a connection that is not there says nothing against the message."""
+    assert classify(words, None) == NotSent(words, innocent=innocent)
+
+
+TEXTS = st.text(max_size=20)
+
+
+@given(
+    st.one_of(
+        st.builds(Sent, TEXTS, st.integers(0, 2**50)),
+        st.builds(NotSent, TEXTS, st.booleans()),
+        st.builds(Refused, TEXTS, TEXTS),
+        st.builds(Unknown, TEXTS, TEXTS),
+    )
+)
+def test_a_fate_survives_the_pipe(fate: Fate) -> None:
+    """From the worker to the daemon."""
+    assert from_wire(to_wire(fate)) == fate

@@ -1,0 +1,168 @@
+"""The phone's names for its contacts: read from the library's table, told once, shown in the thread."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.real_world import a_real_world
+from tests.support.small_world import ShiftedClock
+from wad.core.event import ChatReceived, decode
+from wad.engine import session_db, workers
+from wad.engine.contacts import AddressBook
+from wad.lib.clock import SystemClock
+from wad.state.account_dir import Home
+from wad.state.spool import Spool
+
+BOB = "15550000002@s.whatsapp.net"
+
+
+class Phone:
+    """A session's database with the table of contacts, and the spool beside it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.home = Home(directory)
+        self.db = sqlite3.connect(self.home.session_db, isolation_level=None)
+        self.db.execute(
+            "CREATE TABLE whatsmeow_contacts (their_jid TEXT PRIMARY KEY, first_name TEXT, full_name TEXT)"
+        )
+
+    def save(self, address: str, full: str | None, first: str | None = None) -> None:
+        """The library has read this in the app state."""
+        self.db.execute(
+            "INSERT OR REPLACE INTO whatsmeow_contacts VALUES (?,?,?)", (address, first, full)
+        )
+
+    def book(self) -> AddressBook:
+        """A worker starts."""
+        return AddressBook(self.home, SystemClock())
+
+    def told(self) -> list[tuple[str, str]]:
+        """Address and name of each event so far."""
+        with closing(Spool.open(self.home.spool_db)) as spool:
+            rows = [row.event for row in spool.after(0, 1000)]
+        events = [decode(event) for event in rows if event is not None]
+        assert all(isinstance(event, ChatReceived) and event.name_ms for event in events)
+        return [(str(e.chat), e.name) for e in events if isinstance(e, ChatReceived)]
+
+
+@pytest.fixture
+def phone(tmp_path: Path) -> Iterator[Phone]:
+    """An empty address book."""
+    phone = Phone(tmp_path)
+    yield phone
+    phone.db.close()
+
+
+def test_a_name_is_told_once(phone: Phone) -> None:
+    """Also where another worker looks, with another spool's handle."""
+    phone.save(BOB, "Bob from next door")
+    book = phone.book()
+    assert book.look() == 1
+    assert book.look() is None
+    assert phone.book().look() is None
+    assert phone.told() == [(BOB, "Bob from next door")]
+
+
+def test_a_changed_name_is_told_alone(phone: Phone) -> None:
+    """And not those that stayed."""
+    phone.save(BOB, "Bob")
+    phone.save("9@lid", "Ann")
+    book = phone.book()
+    assert book.look() == 2
+    phone.save(BOB, "Robert")
+    assert book.look() == 3
+    assert phone.told()[-1] == (BOB, "Robert")
+
+
+def test_a_database_that_nobody_wrote_is_not_opened(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds at rest are looked at all the time; what was written just now is looked at once more."""
+    opened: list[Path] = []
+    read = session_db.saved_names
+
+    def reading(path: Path) -> dict[str, str]:
+        opened.append(path)
+        return read(path)
+
+    monkeypatch.setattr(session_db, "saved_names", reading)
+    clock = ShiftedClock()
+    book = AddressBook(phone.home, clock)
+    phone.save(BOB, "Bob")
+    assert book.look() == 1
+    assert book.look() is None
+    assert len(opened) == 2
+    clock.ahead_ms = 60_000
+    for _ in range(3):
+        assert book.look() is None
+    assert len(opened) == 3
+    phone.save(BOB, "Robert")
+    assert book.look() == 2
+    assert phone.told()[-1] == (BOB, "Robert")
+
+
+def test_a_first_name_alone(phone: Phone) -> None:
+    """Serves where the phone has no other."""
+    phone.save(BOB, None, "Bob")
+    phone.book().look()
+    assert phone.told() == [(BOB, "Bob")]
+
+
+def test_what_is_no_person_is_passed_over(phone: Phone) -> None:
+    """As are people whom the phone has no name for."""
+    for address in ("1-2@g.us", "no address", ""):
+        phone.save(address, "Name")
+    phone.save(BOB, "", "")
+    assert phone.book().look() is None
+    assert phone.told() == []
+
+
+def test_before_the_library_has_made_its_tables(tmp_path: Path) -> None:
+    """There is nothing to tell, and no spool is made."""
+    home = Home(tmp_path)
+    assert AddressBook(home, SystemClock()).look() is None
+    assert not home.spool_db.exists()
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("1234"), st.sampled_from("abc")), max_size=8))
+def test_the_last_telling_is_the_book(
+    tmp_path_factory: pytest.TempPathFactory, books: list[dict[str, str]]
+) -> None:
+    """Whatever is changed between two looks, by whichever worker: the newest event has the newest name."""
+    phone = Phone(tmp_path_factory.mktemp("book"))
+    book = phone.book()
+    for number, names in enumerate(books):
+        for user, name in names.items():
+            phone.save(f"{user}@lid", name)
+        if number % 3 == 2:
+            book = phone.book()
+        book.look()
+    told = phone.told()
+    rows = phone.db.execute("SELECT their_jid, full_name FROM whatsmeow_contacts").fetchall()
+    assert dict(told) == dict(rows)
+    phone.db.close()
+
+
+async def test_the_phones_name_for_a_contact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes as app state, names the thread, and changes with the phone."""
+    monkeypatch.setattr(workers, "_NAMES_EVERY", 0.1)
+    async with a_real_world(tmp_path) as world, world.reign():
+        line = await world.line()
+        await line.bob.send_text(line.whatsapp, "hello")
+        for name in ("Bob from next door", "Bob of the bakery"):
+            await line.whatsapp.phone.share_app_state(contacts={line.bob.pn: name})
+            async with asyncio.timeout(30):
+                while [
+                    thread.name for thread in await line.store.threads(line.wad.id, limit=9)
+                ] != [name]:
+                    await asyncio.sleep(0.02)

@@ -1,0 +1,1 @@
+"""What moves: leader, accounts, inbound, outbound."""

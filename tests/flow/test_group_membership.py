@@ -1,0 +1,148 @@
+"""Who may not write to a group is told before anything is queued."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.support.small_world import PATIENT, World, a_world
+from wad.core.errors import BadInput, Conflict, EngineFailure, NotSupported
+from wad.core.jid import Jid
+from wad.core.outbox import Refused
+from wad.core.outgoing import Standing, Text, check, check_recipient
+from wad.engine.simulator import SimulatedWorker
+from wad.flow.accounts.account import Account
+from wad.flow.outbound import group_membership
+
+GROUP = Jid.parse("120363000000000001@g.us")
+
+
+async def refusal(world: World, account: Account, to: Jid = GROUP) -> str:
+    """Why a message to it is not even queued; empty where it is."""
+    try:
+        await world.outbound.enqueue(account.id, to, Text("hello"))
+    except Conflict as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("standing", "why"),
+    [(Standing.NOT_IN, "not in the group"), (Standing.READER, "only admins may write")],
+)
+async def test_a_group_where_the_account_may_not_write_is_refused(
+    tmp_path: Path, standing: Standing, why: str
+) -> None:
+    """Nothing is queued of it; and it is asked again after a while, since somebody may have added it."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        worker = world.worker(account)
+        worker.standings[GROUP] = standing
+        assert why in await refusal(world, account)
+        assert await world.store.entries(account.id) == []
+        del worker.standings[GROUP]
+        assert why in await refusal(world, account)  # believed for a moment
+        world.outbound._standings.forget(account.id, str(GROUP))
+        assert await refusal(world, account) == ""
+
+
+async def test_where_nobody_can_be_asked_it_is_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account is away, or WhatsApp does not answer: its turn will tell."""
+
+    async def fail(worker: SimulatedWorker, group: Jid) -> Standing:
+        raise EngineFailure("info query timed out")
+
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        with monkeypatch.context() as patched:
+            patched.setattr(SimulatedWorker, "standing", fail)
+            assert await refusal(world, account) == ""
+        await account.stop()
+        assert await refusal(world, account) == ""
+
+
+async def test_a_question_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever queues a message gets an answer."""
+
+    async def hang(worker: SimulatedWorker, group: Jid) -> Standing:
+        await asyncio.Event().wait()
+        return Standing.MEMBER
+
+    monkeypatch.setattr(group_membership, "_PATIENCE", 0.05)
+    monkeypatch.setattr(SimulatedWorker, "standing", hang)
+    async with a_world(tmp_path) as world, world.leading():
+        assert await refusal(world, await world.connected()) == ""
+
+
+async def test_a_refusal_by_whatsapp_makes_it_be_asked_again(tmp_path: Path) -> None:
+    """It was a member when it was asked last."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        worker = world.worker(account)
+        worker.fate = Refused("not_in_group", "this account is not in the group")
+        entry = (await world.outbound.enqueue(account.id, GROUP, Text("hello"))).entry
+        assert (await world.outbound.settled(entry.id, timeout=PATIENT)).state == "failed"
+        worker.standings[GROUP] = Standing.NOT_IN
+        assert "not in the group" in await refusal(world, account)
+
+
+async def test_the_same_key_again_is_answered_as_it_is(tmp_path: Path) -> None:
+    """Whatever has become of the group since."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await world.outbound.enqueue(account.id, GROUP, Text("hello"), client_id="k1")
+        world.outbound._standings.forget(account.id, str(GROUP))
+        world.worker(account).standings[GROUP] = Standing.NOT_IN
+        again = await world.outbound.enqueue(account.id, GROUP, Text("hello"), client_id="k1")
+        assert again.duplicate
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "status@broadcast",
+        "1234567@broadcast",
+        "120363000000000001@newsletter",
+        "15550000002@hosted",
+        "111222333@hosted.lid",
+        "13135550002@bot",
+        "1@call",
+        "15550000002@msgr",
+        "2-15550000002@interop",
+    ],
+)
+def test_nothing_is_sent_to_such_an_address(to: str) -> None:
+    """It would only fail later."""
+    with pytest.raises(NotSupported, match="wad sends nothing to"):
+        check(Text("hello"), Jid.parse(to), 0)
+
+
+@pytest.mark.parametrize(
+    "to",
+    ["bob@s.whatsapp.net", "0@s.whatsapp.net", "1@s.whatsapp.net", "1234567890123456@s.whatsapp.net",
+     "bob@lid", "0@lid", "family@g.us", "12-@g.us", "1@g.us", "15550000002-1-2@g.us"],
+)  # fmt: skip
+def test_an_address_that_nobody_can_have_is_refused(to: str) -> None:
+    """Whatever parses as an address is not one yet."""
+    with pytest.raises(BadInput):
+        check_recipient(Jid.parse(to))
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "15550000002@s.whatsapp.net",
+        "111222333@lid",
+        "120363000000000001@g.us",
+        "15550000002-1400000000@g.us",
+    ],
+)
+def test_people_and_groups_are_written_to(to: str) -> None:
+    """In each of their forms."""
+    check_recipient(Jid.parse(to))

@@ -1,0 +1,321 @@
+"""A session of the other backend becomes an account: what is refused, what is left after trouble."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import baileys_session as sample
+from tests.support.small_world import World, a_world, until
+from wad.core.baileys import FILES_LIMIT, Wish
+from wad.core.errors import BadInput, Conflict, EngineFailure, NotFound, Passive, TooLong
+from wad.engine.baileys.translation import Carried
+from wad.flow.accounts.account import Account
+from wad.flow.accounts.importing import Imports
+
+HERE = Wish(directory="account_prod_1")
+
+
+def imports(world: World) -> Imports:
+    """What the daemon has for it."""
+    return Imports(world.accounts, world.homes, world.clock, lambda: "upload", bytes)
+
+
+def brought(world: World, files: dict[str, bytes] | None = None) -> tuple[Imports, str]:
+    """A directory's files have come."""
+    found = imports(world)
+    return found, found.put("", (files or sample.files()).items())
+
+
+def changed(**me: str) -> dict[str, bytes]:
+    """The sample, of somebody else."""
+    creds = sample.creds()
+    creds["me"] |= me
+    return sample.files(sample.documents() | {"creds.json": creds})
+
+
+async def test_a_new_account_starts_at_once(tmp_path: Path) -> None:
+    """It has the directory's name, which with the reference is the account's id, and says who it is."""
+    async with a_world(tmp_path) as world, world.leading():
+        found, upload = brought(world)
+        account, intent = await found.make(upload, HERE)
+        assert (account.id, intent.existing) == ("account_prod_1", None)
+        card = account.home.card()
+        assert (card.name, card.phone, card.enabled) == ("Shop", "+15550000001", True)
+        assert card.jid == "15550000001:7@s.whatsapp.net"
+        await until(lambda: account.status.state == "connected", "connected")
+        assert "imported" in [happening.text for happening in world.bus.past]
+
+
+@pytest.mark.parametrize(
+    ("wish", "ident"),
+    [
+        (Wish(directory=".baileys_auth"), "acc-15550000001"),
+        (Wish(), "acc-15550000001"),
+        (Wish(ident="shop-1", directory="account_prod_1"), "shop-1"),
+    ],
+)
+async def test_the_id(wish: Wish, ident: str, tmp_path: Path) -> None:
+    """What was asked for, else the directory's name if it can be one, else made from the number."""
+    async with a_world(tmp_path) as world, world.leading():
+        found, upload = brought(world)
+        assert (await found.look(upload, wish)).ident == ident
+
+
+async def test_the_name(tmp_path: Path) -> None:
+    """What was asked for, else the push name, else the number; a name is never given twice."""
+    async with a_world(tmp_path) as world, world.leading():
+        found, upload = brought(world)
+        assert (await found.look(upload, Wish(name="Front"))).name == "Front"
+        await world.accounts.add("Shop")
+        assert (await found.look(upload, Wish())).name == "+15550000001"
+        with pytest.raises(Conflict, match="named 'Shop' already"):
+            await found.look(upload, Wish(name="Shop"))
+
+
+async def test_looking_changes_nothing(tmp_path: Path) -> None:
+    """And the files stay for the import."""
+    async with a_world(tmp_path) as world, world.leading():
+        found, upload = brought(world)
+        await found.look(upload, HERE)
+        assert list(world.homes.root.iterdir()) == []
+        await found.make(upload, HERE)
+
+
+# --- an account that is there ---------------------------------------------------------------------
+
+
+async def test_an_account_without_a_session_takes_it(tmp_path: Path) -> None:
+    """It keeps its name, and runs, also when it was stopped."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.accounts.add("Front", phone="+15550000001", ident="account_prod_1")
+        await account.stop()
+        found, upload = brought(world)
+        same, intent = await found.make(upload, HERE)
+        assert same is account
+        assert intent.existing is account
+        assert account.card.name == "Front"
+        await until(lambda: account.status.state == "connected", "connected")
+
+
+async def test_a_session_is_never_replaced(tmp_path: Path) -> None:
+    """An account that is paired, or being paired, is refused, and stays as it is."""
+    async with a_world(tmp_path, auto_pair=False) as world, world.leading():
+        account = await world.accounts.add("shop", ident="account_prod_1")
+        await account.pair()
+        await until(lambda: account.status.qr, "a QR code")
+        found, upload = brought(world)
+        with pytest.raises(Conflict, match="being paired"):
+            await found.look(upload, HERE)
+        world.worker(account).scan()
+        before = account.home.session_db.read_bytes()
+        with pytest.raises(Conflict, match="has a session already"):
+            await found.make(upload, HERE)
+        assert account.home.session_db.read_bytes() == before
+
+
+async def test_a_pairing_that_begins_meanwhile_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked again in the moment of the rename: the worker has the file open."""
+    async with a_world(tmp_path, auto_pair=False) as world, world.leading():
+        account = await world.accounts.add("shop", ident="account_prod_1")
+        found, upload = brought(world)
+        write = world.engine.write_session
+
+        async def and_pair(file: Path, session: Carried) -> None:
+            await write(file, session)
+            await account.pair()
+
+        monkeypatch.setattr(world.engine, "write_session", and_pair)
+        with pytest.raises(Conflict, match="being paired"):
+            await found.make(upload, HERE)
+        assert account.status.state == "awaiting_scan"
+
+
+async def test_one_number_is_one_account(tmp_path: Path) -> None:
+    """Whether the number was given to it, or learnt from its login."""
+    async with a_world(tmp_path) as world, world.leading():
+        await world.accounts.add("front", phone="+15550000001", ident="front")
+        found, upload = brought(world)
+        with pytest.raises(Conflict, match="is account front already"):
+            await found.look(upload, HERE)
+        learnt = await world.connected("other", phone="")
+        number = learnt.card.jid.partition(":")[0]
+        found, upload = brought(world, changed(id=f"{number}:1@s.whatsapp.net"))
+        with pytest.raises(Conflict, match=f"is account {learnt.id} already"):
+            await found.look(upload, HERE)
+
+
+async def test_an_account_of_another_number_takes_no_session(tmp_path: Path) -> None:
+    """The operator named the wrong directory, or the wrong account."""
+    async with a_world(tmp_path) as world, world.leading():
+        await world.accounts.add("front", phone="+15550000009", ident="account_prod_1")
+        found, upload = brought(world)
+        with pytest.raises(Conflict, match=r"is \+15550000009, and this is a session of"):
+            await found.look(upload, HERE)
+
+
+# --- the files ------------------------------------------------------------------------------------
+
+
+async def test_files_come_in_parts_and_are_forgotten(tmp_path: Path) -> None:
+    """An upload that began anew, or was used, is not there any more."""
+    async with a_world(tmp_path) as world, world.leading():
+        found = imports(world)
+        *first, last = sample.files().items()
+        upload = found.put("", first)
+        assert found.put(upload, [last]) == upload
+        await found.make(upload, HERE)
+        for again in (found.look, found.make):
+            with pytest.raises(NotFound, match="not here"):
+                await again(upload, HERE)
+        with pytest.raises(NotFound):
+            found.put("another", first)
+
+
+async def test_more_files_than_a_session_has(tmp_path: Path) -> None:
+    """They fill no memory."""
+    async with a_world(tmp_path) as world, world.leading():
+        found = imports(world)
+        with pytest.raises(TooLong, match="at most"):
+            found.put("", ((str(n), b"") for n in range(FILES_LIMIT + 1)))
+        with pytest.raises(TooLong, match="at most"):
+            found.put("", [(str(n), bytes(1 << 20)) for n in range(257)])
+
+
+async def test_damaged_files_are_refused_unless_left_out(tmp_path: Path) -> None:
+    """Nothing was made by the refusal."""
+    async with a_world(tmp_path) as world, world.leading():
+        found, upload = brought(world, sample.files() | {"pre-key-9.json": b""})
+        with pytest.raises(BadInput, match=r"pre-key-9\.json is empty"):
+            await found.look(upload, HERE)
+        assert world.accounts.all() == []
+        _, intent = await found.make(upload, Wish(directory="account_prod_1", skip_damaged=True))
+        assert intent.carried.damaged == ["pre-key-9.json is empty"]
+
+
+# --- trouble midway -------------------------------------------------------------------------------
+
+
+async def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No directory, no account, and it can be tried again."""
+    async with a_world(tmp_path) as world, world.leading():
+        found, upload = brought(world)
+        write = world.engine.write_session
+
+        async def fail(file: Path, session: Carried) -> None:
+            await write(file, session)
+            raise EngineFailure("the library did not make its tables")
+
+        monkeypatch.setattr(world.engine, "write_session", fail)
+        with pytest.raises(EngineFailure):
+            await found.make(upload, HERE)
+        assert list(world.homes.root.iterdir()) == []
+        assert world.accounts.all() == []
+
+
+async def test_a_lease_that_goes_meanwhile(tmp_path: Path) -> None:
+    """No worker may run any more: nothing is done, also where the account was there before."""
+    async with a_world(tmp_path) as world:
+        async with world.leading():
+            await world.accounts.add("Front", ident="account_prod_1")
+            found, upload = brought(world)
+        with pytest.raises(Passive, match="nothing was done"):
+            await found.make(upload, HERE)
+        (account,) = world.accounts.all()
+        assert not account.home.has_session()
+        assert account.worker is None
+
+
+async def test_a_directory_that_is_no_account_is_left_alone(tmp_path: Path) -> None:
+    """A rename onto it fails, and says what to do."""
+    async with a_world(tmp_path) as world, world.leading():
+        (world.homes.root / "account_prod_1").mkdir()
+        (world.homes.root / "account_prod_1" / "notes").write_text("mine")
+        found, upload = brought(world)
+        with pytest.raises(Conflict, match="is no account"):
+            await found.make(upload, HERE)
+        assert (world.homes.root / "account_prod_1" / "notes").read_text() == "mine"
+        assert not (world.homes.root / ".incoming").exists()
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    with suppress(FileNotFoundError):
+        return file.stat()
+    return None
+
+
+def _copy(source: str, to: str) -> None:
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, to)
+
+
+def snapshots(world: World, to: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Copies of SESSIONS, as a kill would leave it: before and after each call that changes a name there."""
+    taken: list[Path] = []
+
+    def state() -> dict[Path, tuple[int, int]]:
+        files = {file: _stat(file) for file in sorted(world.homes.root.rglob("*"))}
+        return {file: (stat.st_mtime_ns, stat.st_size) for file, stat in files.items() if stat}
+
+    def take() -> None:
+        taken.append(to / str(len(taken)) / "sessions")
+        before = None
+        # The account itself may write meanwhile, and a copy of half of that is nothing that a kill could leave.
+        while before != (before := state()):
+            shutil.rmtree(taken[-1], ignore_errors=True)
+            shutil.copytree(world.homes.root, taken[-1], copy_function=_copy)
+
+    def around(call: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            take()
+            found = call(*args, **kwargs)
+            take()
+            return found
+
+        return watched
+
+    for name in ("rename", "replace", "unlink"):
+        monkeypatch.setattr(Path, name, around(getattr(Path, name)))
+    monkeypatch.setattr(os, "link", around(os.link))
+    return taken
+
+
+@pytest.mark.parametrize("existing", [False, True])
+async def test_a_kill_leaves_an_account_or_none(
+    existing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever it comes: what is there is whole, and what is not there can be imported."""
+    async with a_world(tmp_path / "first") as world, world.leading():
+        if existing:
+            await world.accounts.add("Front", ident="account_prod_1")
+        found, upload = brought(world)
+        with monkeypatch.context() as patched:
+            left = snapshots(world, tmp_path, patched)
+            await found.make(upload, HERE)
+    made = 0
+    for sessions in left:
+        async with a_world(sessions.parent) as world, world.leading():
+            accounts = world.accounts.all()
+            assert len(accounts) == 1 if existing else len(accounts) <= 1
+            paired = [a for a in accounts if world.engine.is_paired(a.home)]
+            assert existing or paired == accounts
+            made += not paired
+            if not paired:
+                found, upload = brought(world)
+                paired = [(await found.make(upload, HERE))[0]]
+            await _connected(paired[0])
+            assert paired[0].card.name == ("Front" if existing else "Shop")
+            assert list(world.homes.root.glob(".incoming/*/session.db")) == []
+    assert 0 < made < len(left)
+
+
+async def _connected(account: Account) -> None:
+    await until(lambda: account.status.state == "connected", "connected")

@@ -1,0 +1,361 @@
+"""A worker that cannot be started: whatever the kernel refuses, it is that account's reason and no one else's."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemons import Daemon
+from tests.whatsapp import WhatsApp
+from wad.core import wire
+from wad.core.errors import EngineFailure, WadError
+from wad.engine.port import EngineOptions, Loaded, Report, Worker
+from wad.engine.process import Process, session_nice, spawn
+from wad.engine.workers import NeonizeEngine
+from wad.state.account_dir import Home
+from wad.systemd.cgroups import Groups
+from wad.worker.link import Permission
+from wad.worker.main import Ear
+
+SCARCE = [errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC]
+
+
+def refuse(number: int) -> Callable[..., Any]:
+    """A call that the kernel refuses."""
+
+    def refused(*_args: object, **_options: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return refused
+
+
+def handles() -> set[str]:
+    """What this process has open, but for what it takes to look."""
+    found = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            found.add(f"{fd.name} {fd.readlink()}")
+        except FileNotFoundError:  # the directory itself
+            continue
+    return found
+
+
+def children() -> set[str]:
+    """The processes that this one has started and not reaped; other tests may have left some, such as an emulator."""
+    tasks = Path("/proc/self/task").iterdir()
+    return {pid for task in tasks for pid in (task / "children").read_text().split()}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """Of an account without a session."""
+    found = Home(tmp_path / "acc-1")
+    found.path.mkdir()
+    return found
+
+
+def no_pidfd(patch: pytest.MonkeyPatch, number: int) -> None:
+    """The process runs, and there is no handle of it."""
+    patch.setattr(os, "pidfd_open", refuse(number))
+
+
+def no_fork(patch: pytest.MonkeyPatch, number: int) -> None:
+    """There is no process, or no pipe to it."""
+    patch.setattr(subprocess, "Popen", refuse(number))
+
+
+def no_socketpair(patch: pytest.MonkeyPatch, number: int) -> None:
+    """There is nothing to talk over."""
+    patch.setattr(socket, "socketpair", refuse(number))
+
+
+def no_second_handle(patch: pytest.MonkeyPatch, number: int) -> None:
+    """One handle is left, and two are needed."""
+    patch.setattr(socket.socket, "dup", refuse(number))
+
+
+def no_watch(patch: pytest.MonkeyPatch, number: int) -> None:
+    """epoll takes no more."""
+    patch.setattr(asyncio.get_running_loop(), "add_reader", refuse(number))
+
+
+def no_stream(patch: pytest.MonkeyPatch, number: int) -> None:
+    """The socket cannot be given to the loop."""
+    patch.setattr(asyncio, "open_connection", refuse(number))
+
+
+POINTS = [no_socketpair, no_second_handle, no_fork, no_pidfd, no_stream, no_watch]
+
+
+@pytest.mark.parametrize("number", SCARCE, ids=[errno.errorcode[number] for number in SCARCE])
+@pytest.mark.parametrize("point", POINTS)
+async def test_whatever_is_refused_is_the_accounts_reason(
+    home: Home, point: Callable[[pytest.MonkeyPatch, int], None], number: int
+) -> None:
+    """A sentence, no process, no handle that is left open; and the next start works."""
+    engine = NeonizeEngine(EngineOptions(media=home.path.parent / "media"))
+    reports: list[Report] = []
+    before, others = handles(), children()
+    with pytest.MonkeyPatch.context() as patch:
+        point(patch, number)
+        with pytest.raises(EngineFailure, match="cannot start a worker") as caught:
+            await engine.launch(home, reports.append, 60.0)
+    if number == errno.EMFILE:
+        assert "LimitNOFILE" in str(caught.value)
+    await asyncio.sleep(0)  # transports close in the next turn of the loop
+    assert children() <= others
+    assert handles() == before
+    worker = await engine.launch(home, reports.append, 60.0)
+    await worker.stop(0)
+    assert reports == []
+
+
+async def test_output_that_cannot_be_read_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that nobody empties would stop it one day, without a word."""
+    monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", refuse(errno.EMFILE))
+    ours, theirs = socket.socketpair()
+    argv = [sys.executable, "-c", "import time; time.sleep(600)"]
+    process = Process.start(argv, {"PATH": "/usr/bin:/bin"}, theirs, lambda line: None)
+    assert await asyncio.wait_for(process.ended, 30) == -signal.SIGKILL
+    await process.drained()
+    ours.close()
+
+
+async def test_who_is_cancelled_while_a_worker_starts_leaves_none(home: Home) -> None:
+    """The thread starts it all the same; then it is ended."""
+    engine = NeonizeEngine(EngineOptions(media=home.path.parent / "media"))
+    before, others = handles(), children()
+    launching = asyncio.create_task(engine.launch(home, lambda report: None, 60.0))
+    await asyncio.sleep(0)
+    launching.cancel()
+    await asyncio.gather(launching, return_exceptions=True)
+    assert children() <= others
+    assert handles() == before
+
+
+async def test_an_end_by_a_signal_without_a_name() -> None:
+    """Real-time signals have only numbers."""
+    ours, theirs = socket.socketpair()
+    code = f"import os; os.kill(os.getpid(), {int(signal.SIGRTMIN) + 1})"
+    argv = [sys.executable, "-c", code]
+    process = Process.start(argv, {"PATH": "/usr/bin:/bin"}, theirs, lambda line: None)
+    await asyncio.wait_for(process.ended, 30)
+    await process.drained()
+    assert process.reason() == f"the worker was killed by signal {int(signal.SIGRTMIN) + 1}"
+    ours.close()
+
+
+async def test_a_grandchild_that_holds_the_pipe_holds_up_nobody() -> None:
+    """Its end is its own; what it still writes is not waited for."""
+    ours, theirs = socket.socketpair()
+    code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1)"
+    argv = [sys.executable, "-c", f"{code}; import os; os._exit(7)"]
+    process = Process.start(argv, {"PATH": "/usr/bin:/bin"}, theirs, lambda line: None)
+    assert await asyncio.wait_for(process.ended, 30) == 7
+    await asyncio.wait_for(process.drained(timeout=0.1), 30)
+    assert process.reason() == "the worker ended with code 7"
+    ours.close()
+
+
+def test_what_cannot_be_placed_is_not_left_running() -> None:
+    """Its place comes before everything else."""
+
+    def fail(_pid: int) -> None:
+        raise ValueError("no place")
+
+    others = children()
+    ours, theirs = socket.socketpair()
+    with pytest.raises(ValueError, match="no place"):
+        spawn([sys.executable, "-c", "input()"], {}, theirs, fail)
+    assert children() <= others
+    ours.close()
+
+
+async def loaded(engine: NeonizeEngine, home: Home) -> Worker:
+    """A worker that has loaded the library."""
+    over = asyncio.Event()
+    worker = await engine.launch(
+        home, lambda report: over.set() if isinstance(report, Loaded) else None, 60.0
+    )
+    async with asyncio.timeout(30):
+        await over.wait()
+    return worker
+
+
+async def test_a_worker_gives_way_to_the_daemon(home: Home) -> None:
+    """Once it has loaded: as nice as can be, and its session as nice as hundreds have to be."""
+    media = home.path.parent / "media"
+    engine = NeonizeEngine(EngineOptions(media=media, accounts=lambda: 300))
+    worker = await loaded(engine, home)
+    assert worker.pid is not None
+    weight = Path(f"/proc/{worker.pid}/autogroup")  # of whole sessions, where the kernel has it
+    async with asyncio.timeout(30):
+        while os.getpriority(os.PRIO_PROCESS, worker.pid) != 19:
+            await asyncio.sleep(0.01)
+        while weight.exists() and not weight.read_text().endswith("nice 19\n"):
+            await asyncio.sleep(0.01)
+    assert os.getsid(worker.pid) != os.getsid(0), "Ctrl-C is for the daemon"
+    await worker.stop(0)
+
+
+def test_workers_together_leave_the_daemon_its_share() -> None:
+    """However many there are; and a few are as fast as anything else on the machine."""
+    nice = [session_nice(together) for together in range(1000)]
+    assert nice[:5] == [0] * 5
+    assert nice == sorted(nice)
+    assert max(nice) == 19
+    for together in range(1, 280):
+        weight = together * 1.25 ** -session_nice(together)
+        assert min(together, 3.2) <= weight <= 4.1
+
+
+async def test_a_worker_in_a_group_that_weighs_is_not_niced(home: Home, tmp_path: Path) -> None:
+    """Once is enough."""
+    base = tmp_path / "wad.service"
+    base.mkdir()
+    engine = NeonizeEngine(EngineOptions(media=tmp_path / "media", groups=Groups(base, 0)))
+    worker = await loaded(engine, home)
+    assert worker.pid is not None
+    assert os.getpriority(os.PRIO_PROCESS, worker.pid) == os.getpriority(os.PRIO_PROCESS, 0)
+    assert (base / "worker-acc-1" / "cgroup.procs").read_text() == str(worker.pid)
+    await worker.stop(0)
+
+
+# --- the daemon on a machine that is short of handles ---------------------------------------------------
+
+_ACCOUNTS = 7
+
+
+@pytest.mark.parametrize(("limit", "some"), [(40, False), (64, True)])
+async def test_a_daemon_without_handles_serves_whom_it_can_and_stops(
+    tmp_path: Path, limit: int, some: bool
+) -> None:
+    """`ulimit -n` and seven accounts: who has no worker says why, the daemon answers, and it ends when told."""
+    async with WhatsApp() as server:
+        daemon = Daemon(tmp_path / "wad", server.environment())
+        await daemon.start()
+        for number in range(_ACCOUNTS):
+            await daemon.call("accounts.add", name=f"a{number}", phone=f"+1555000000{number}")
+        await daemon.end()
+        daemon.command = ["/bin/sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *daemon.command]
+        await daemon.start()
+        try:
+            for number in range(_ACCOUNTS):
+                with suppress(WadError):  # it may not even look whether there is a session
+                    await daemon.call("accounts.pair", account=f"a{number}")
+
+            async def settled() -> bool:
+                shown = await daemon.call("accounts.list")
+                seen[:] = [(one["state"], one["reason"], bool(one["qr"])) for one in shown]
+                refused = [one for one in shown if "LimitNOFILE" in one["reason"]]
+                return bool(refused) and any(one["qr"] for one in shown) >= some
+
+            seen: list[object] = []
+            try:
+                async with asyncio.timeout(60):
+                    while not await settled():
+                        await asyncio.sleep(0.1)
+            except TimeoutError:
+                raise AssertionError(f"{seen}\n{daemon.log.read_text()[-3000:]}") from None
+            assert (await daemon.call("status"))["lease"]["mode"] == "active"
+            assert await daemon.end() == 0
+        finally:
+            if daemon.process is not None:
+                daemon.process.kill()
+                daemon.process.wait()
+
+
+# --- the permission to act, on a machine that is slow --------------------------------------------------
+
+
+class Slow:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def wall_ms(self) -> int:
+        """Nobody asks."""
+        return 0
+
+
+def test_a_renewal_that_came_while_it_loaded_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading took longer than the first permission; the lease was renewed meanwhile."""
+    ended: list[int] = []
+    monkeypatch.setattr("wad.worker.link.os._exit", ended.append)
+    clock = Slow()
+    ours, theirs = socket.socketpair()
+    permission = Permission(1012.0, clock)
+    ear = Ear(theirs, permission)
+    for until in (1017.0, 1022.0, 1027.0):
+        ours.sendall(wire.encode(wire.Notice("until", [until])))
+    ours.sendall(wire.encode(wire.Request(1, "probe", [])))
+    clock.now = 1020.0
+    ear.catch_up()
+    permission.watch()
+    assert ended == []
+    assert next(ear.requests()).method == "probe"
+    for sock in (ours, theirs):
+        sock.close()
+
+
+class Ticking(Slow):
+    """A clock that goes on with each look."""
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        self.now += 0.2
+        return self.now
+
+
+def test_a_renewal_that_nobody_has_read_yet_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the thread that looks at the clock may run before the one that reads; what is asked waits."""
+
+    def end(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("wad.worker.link.os._exit", end)
+    clock = Ticking()
+    ours, theirs = socket.socketpair()
+    permission = Permission(1000.1, clock)
+    ear = Ear(theirs, permission)
+    ours.sendall(wire.encode(wire.Notice("until", [1002.0])))
+    ours.sendall(wire.encode(wire.Request(1, "probe", [])))
+    with pytest.raises(SystemExit):
+        permission._watch(ear.catch_up)
+    assert 1002.0 <= clock.now < 1003.0
+    assert next(ear.requests()).method == "probe"
+    for sock in (ours, theirs):
+        sock.close()
+
+
+def test_a_right_that_ran_out_while_it_loaded_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends before it has acted, however late it is."""
+    ended: list[int] = []
+
+    def end(code: int) -> None:
+        ended.append(code)
+        raise SystemExit(code)
+
+    monkeypatch.setattr("wad.worker.link.os._exit", end)
+    clock = Slow()
+    permission = Permission(1012.0, clock)
+    clock.now = 1012.0
+    with pytest.raises(SystemExit):
+        permission.watch()
+    assert ended == [4]

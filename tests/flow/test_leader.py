@@ -1,0 +1,500 @@
+"""The leader drives the lease: it reigns, renews, steps down in time and lets go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.small_world import PATIENT, until
+from wad.core import lease
+from wad.core.errors import Conflict, Unavailable
+from wad.core.lease import Record, Seen, Tenure, Terms
+from wad.flow.event_bus import Bus
+from wad.flow.leadership.leader import Leader
+from wad.lib.clock import SystemClock
+from wad.lib.loops import Loops
+from wad.store.lease import FileLease, remembered
+
+TERMS = Terms(ttl=0.6, renew_every=0.1, margin=0.2)
+
+
+class Shared:
+    """A record in memory that two leaders share; it can be cut off."""
+
+    where = "memory"
+
+    def __init__(self) -> None:
+        self.tenures: list[Tenure] = []
+        self.lose_answers = 0
+        self.record: Record | None = None
+        self.version = 0
+        self.written = 0.0
+        self.cut = False
+        self.clock = SystemClock()
+
+    async def read(self) -> Seen | None:
+        """The record, aged by one clock."""
+        self._check()
+        if self.record is None:
+            return None
+        return Seen(self.record, self.clock.monotonic() - self.written, str(self.version))
+
+    async def write(self, record: Record, expected: str | None) -> str:
+        """Compare and set."""
+        self._check()
+        if expected != (None if self.record is None else str(self.version)):
+            raise Conflict("somebody else wrote")
+        known, self.record = self.record, record
+        self.version, self.written = self.version + 1, self.clock.monotonic()
+        if known is None or known.epoch != record.epoch or not record.holder:
+            self.tenures = remembered(self.tenures, record)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise Unavailable("the answer was lost")
+        return str(self.version)
+
+    async def history(self, limit: int) -> list[Tenure]:
+        """Everybody who held it."""
+        return self.tenures[-limit:]
+
+    async def changed(self, timeout: float) -> None:
+        """Poll."""
+        await asyncio.sleep(min(timeout, 0.05))
+
+    def _check(self) -> None:
+        if self.cut:
+            raise Unavailable("cut off")
+
+
+class Reigns:
+    """Counts reigns; `acting` is whether one runs."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+        self.acting = False
+
+    @asynccontextmanager
+    async def reign(self, epoch: int) -> AsyncIterator[None]:
+        """As the daemon's."""
+        self.epochs.append(epoch)
+        self.acting = True
+        try:
+            yield
+        finally:
+            self.acting = False
+
+
+def a_leader(
+    record: Shared | FileLease,
+    name: str,
+    on_renewed: Callable[[float], None] = lambda s: None,
+    loops: Loops | None = None,
+) -> Leader:
+    """A leader with short terms."""
+    clock = SystemClock()
+    return Leader(
+        record, name, name, TERMS, clock, Bus(clock), floor=0, on_renewed=on_renewed, loops=loops
+    )
+
+
+@asynccontextmanager
+async def running(leader: Leader, reigns: Reigns) -> AsyncIterator[asyncio.Task[None]]:
+    """Run it, and end it as the daemon does."""
+    task = asyncio.create_task(leader.run(reigns.reign))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_it_reigns_and_renews() -> None:
+    """The right to act lasts beyond one ttl, and each renewal is handed on: until when, not for how long."""
+    shared, reigns, permits = Shared(), Reigns(), list[float]()
+    leader = a_leader(shared, "one", permits.append)
+    begun = SystemClock().monotonic()
+    async with running(leader, reigns):
+        await until(lambda: len(permits) > 8, "renewals")
+        assert leader.valid_for() is not None
+        assert reigns.epochs == [1]
+        assert permits == sorted(permits)
+        assert permits[0] > begun
+        assert permits[-1] <= SystemClock().monotonic() + TERMS.ttl - TERMS.margin
+
+
+async def test_it_is_active_only_once_the_reign_has_begun() -> None:
+    """With the lease in hand but nothing running yet, an order would find nobody to take it."""
+    begin, seen = asyncio.Event(), list[tuple[bool, bool]]()
+    leader = a_leader(Shared(), "one")
+
+    @asynccontextmanager
+    async def reign(epoch: int) -> AsyncIterator[None]:
+        seen.append((leader.valid_for() is not None, leader.active))
+        await begin.wait()
+        yield
+
+    task = asyncio.create_task(leader.run(reign))
+    await until(lambda: seen, "the lease")
+    assert seen == [(True, False)]
+    assert not leader.settled.is_set()
+    begin.set()
+    await until(lambda: leader.active, "the reign")
+    assert leader.settled.is_set()
+    task.cancel()
+    await asyncio.wait([task])
+    assert not leader.active
+
+
+async def test_release_comes_after_the_reign() -> None:
+    """On the way out the reign ends first, then the record is free and keeps its epoch."""
+    shared, reigns = Shared(), Reigns()
+    async with running(a_leader(shared, "one"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+    assert not reigns.acting
+    assert shared.record is not None
+    assert (shared.record.holder, shared.record.epoch, shared.record.previous) == ("", 1, "one")
+
+
+async def test_the_standby_takes_over_with_a_new_epoch() -> None:
+    """One waits while the other reigns, and succeeds it."""
+    shared, first, second = Shared(), Reigns(), Reigns()
+    standby = a_leader(shared, "two")
+    async with running(a_leader(shared, "one"), first):
+        await until(lambda: first.acting, "the first reign")
+        waiting = asyncio.create_task(standby.run(second.reign))
+        await until(lambda: standby.holder == "one", "knowing the holder")
+        assert standby.valid_for() is None
+        assert not second.acting
+    await until(lambda: second.acting, "the second reign")
+    assert second.epochs == [2]
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+
+async def test_cut_off_it_steps_down_and_comes_back() -> None:
+    """It acts for as long as it is sure, no longer; when the record is back, so is it."""
+    shared, reigns = Shared(), Reigns()
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        shared.cut = True
+        await until(lambda: not reigns.acting, "stepping down")
+        assert leader.valid_for() is None
+        assert "cut off" in leader.reason or "not renewed" in leader.reason
+        shared.cut = False
+        await until(lambda: reigns.acting, "another reign")
+        assert reigns.epochs == [1, 2]
+
+
+async def test_a_short_cut_changes_nothing() -> None:
+    """One failed renewal neither demotes nor sticks."""
+    shared, reigns = Shared(), Reigns()
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        shared.cut = True
+        await asyncio.sleep(0.15)
+        shared.cut = False
+        version = shared.version
+        await until(lambda: shared.version > version + 2, "renewals")
+        assert reigns.epochs == [1]
+
+
+async def test_a_taken_lease_ends_the_reign_at_once() -> None:
+    """When somebody else wrote the record, there is no arguing."""
+    shared, reigns = Shared(), Reigns()
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        thief = Record(holder="thief", nonce="t", epoch=9, ttl=60)
+        await shared.write(thief, str(shared.version))
+        await until(lambda: not reigns.acting, "the end of the reign")
+        await until(lambda: leader.holder == "thief", "knowing the thief")
+
+
+async def test_a_file_lease_succeeds_a_dead_process_at_once(tmp_path: Path) -> None:
+    """On one machine the lock has proven that the predecessor is dead."""
+    path = tmp_path / "lease.json"
+    await FileLease(path, "dead").write(Record(holder="me", nonce="dead", epoch=4, ttl=600), None)
+    reigns = Reigns()
+    async with running(a_leader(FileLease(path, "me"), "me"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+        assert reigns.epochs == [5]
+
+
+async def test_a_damaged_lease_file_is_no_obstacle(tmp_path: Path) -> None:
+    """It is written anew."""
+    path = tmp_path / "lease.json"
+    path.write_text("{")
+    reigns = Reigns()
+    async with running(a_leader(FileLease(path, "me"), "me"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+
+
+async def test_a_lost_answer_changes_nothing() -> None:
+    """The renewal was written, its answer was not heard: the next is refused, and the record is still ours."""
+    shared, reigns = Shared(), Reigns()
+    async with running(a_leader(shared, "one"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+        shared.lose_answers = 1
+        await until(lambda: not shared.lose_answers, "a renewal")
+        version = shared.version
+        await until(lambda: shared.version > version + 2, "renewals")
+        assert reigns.epochs == [1]
+
+
+async def test_a_lost_answer_to_an_acquire_is_made_good_at_once() -> None:
+    """The record is ours, but nobody told us; the next epoch begins without waiting for the ttl."""
+    shared, reigns = Shared(), Reigns()
+    shared.lose_answers = 1
+    async with running(a_leader(shared, "one"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+        assert reigns.epochs == [2]
+
+
+async def test_an_acquire_that_is_answered_late_begins_a_reign(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The right that it brought is over; it is renewed before anything begins, in the same epoch."""
+    shared, reigns, clock = Shared(), Reigns(), SystemClock()
+    write = shared.write
+
+    async def late(record: Record, expected: str | None) -> str:
+        version = await write(record, expected)
+        if expected is None:
+            begun = clock.monotonic()
+            await until(lambda: clock.monotonic() - begun > TERMS.ttl, "the end of the right")
+        return version
+
+    monkeypatch.setattr(shared, "write", late)
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        assert leader.valid_for() is not None
+        assert reigns.epochs == [1]
+
+
+async def test_a_reign_that_cannot_begin_leaves_it_passive_and_tries_again() -> None:
+    """The store is away just then: no crash, the reason is told, the record is free for others meanwhile."""
+    shared, reigns, away = Shared(), Reigns(), asyncio.Event()
+    away.set()
+
+    @asynccontextmanager
+    async def reign(epoch: int) -> AsyncIterator[None]:
+        if away.is_set():
+            raise Unavailable("the store is away")
+        async with reigns.reign(epoch):
+            yield
+
+    leader = a_leader(shared, "one")
+    task = asyncio.create_task(leader.run(reign))
+    await until(
+        lambda: (
+            "the store is away" in leader.reason
+            and shared.record is not None
+            and not shared.record.holder
+        ),
+        "the release, with its reason",
+    )
+    away.clear()
+    await until(lambda: reigns.acting, "the reign")
+    assert reigns.epochs[0] > 1
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_person_takes_it_by_force() -> None:
+    """Whoever holds it finds out at the next renewal; the history tells by whose order."""
+    shared, first, second = Shared(), Reigns(), Reigns()
+    standby = a_leader(shared, "two")
+    async with running(a_leader(shared, "one"), first), running(standby, second):
+        await until(lambda: first.acting and standby.holder == "one", "the first reign")
+        with pytest.raises(Conflict):
+            await shared.write(Record(holder="late", nonce="l", epoch=1, ttl=1), "0")
+        standby.take("root", force=True)
+        await until(lambda: second.acting and not first.acting, "the second reign")
+        assert (first.epochs, second.epochs) == ([1], [2])
+        newest, oldest = await standby.history(9)
+        assert newest.reason == oldest.end == "taken from one by force, by order of root"
+        with pytest.raises(Conflict, match="already"):
+            standby.take("root", force=True)
+
+
+async def test_a_person_lets_it_go() -> None:
+    """The reign ends, the record is free, and this instance leaves it to others for a while; unless told otherwise."""
+    shared, reigns = Shared(), Reigns()
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        with pytest.raises(Conflict):
+            leader.let_go("root", 60)
+        await until(lambda: reigns.acting, "the reign")
+        leader.let_go("root", 60)
+        await until(lambda: not reigns.acting and "tries again" in leader.reason, "the end")
+        assert shared.record is not None
+        assert (shared.record.holder, shared.record.reason) == ("", "released by order of root")
+        leader.take("root", force=False)
+        await until(lambda: reigns.acting, "another reign")
+        assert [tenure.end for tenure in await leader.history(9)] == [
+            "",
+            "released by order of root",
+        ]
+
+
+async def test_a_person_wants_it_back_while_the_reign_ends() -> None:
+    """The order counts as soon as it is released; nobody has to try again."""
+    shared, reigns = Shared(), Reigns()
+    leader = a_leader(shared, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        leader.let_go("root", 60)
+        leader.take("root", force=False)
+        await until(lambda: reigns.epochs == [1, 2] and reigns.acting, "another reign")
+        assert [tenure.end for tenure in await leader.history(9)] == [
+            "",
+            "released by order of root",
+        ]
+
+
+async def test_the_file_remembers_its_holders(tmp_path: Path) -> None:
+    """Who, when, why and how it ended; a line that is damaged is left out."""
+    path = tmp_path / "lease.json"
+    reigns = Reigns()
+    async with running(a_leader(FileLease(path, "one"), "one"), reigns):
+        await until(lambda: reigns.acting, "the reign")
+    with (tmp_path / "lease-history.jsonl").open("a") as file:
+        file.write("{\n")
+    leader = a_leader(FileLease(path, "two"), "two")
+    async with running(leader, reigns):
+        await until(lambda: len(reigns.epochs) == 2, "the second reign")
+        newest, oldest = await leader.history(9)
+    assert (oldest.holder, oldest.reason, oldest.end) == (
+        "one",
+        "there is no holder yet",
+        "stopped",
+    )
+    assert (newest.holder, newest.previous, newest.reason) == ("two", "one", "epoch 1 was released")
+
+
+class Broken(Shared):
+    """A record that fails as its `fault` says: `read`, `write` or `changed`, with errors that nobody expects."""
+
+    fault = ""
+
+    async def read(self) -> Seen | None:
+        if self.fault == "read":
+            raise ZeroDivisionError
+        return await super().read()
+
+    async def write(self, record: Record, version: str | None) -> str:
+        if self.fault == "write":
+            raise KeyError("x")
+        return await super().write(record, version)
+
+    async def changed(self, timeout: float) -> None:
+        if self.fault == "changed":
+            raise TypeError
+        await super().changed(timeout)
+
+
+@pytest.mark.parametrize("fault", ["read", "write", "changed"])
+async def test_an_unexpected_error_is_counted_and_tried_again(fault: str) -> None:
+    """It stands by, says why, can be stopped, and reigns once the error is over."""
+    broken, reigns = Broken(), Reigns()
+    if fault == "changed":
+        other = lease.acquired(
+            None, "two", "two", TERMS, SystemClock().wall_ms(), reason="", floor=0
+        )
+        await broken.write(other, None)
+    broken.fault = fault
+    loops = Loops(SystemClock())
+    leader = a_leader(broken, "one", loops=loops)
+    async with running(leader, reigns):
+        await until(lambda: loops.faults >= 1, "the error")
+        assert "an internal error" in leader.reason
+        assert leader.settled.is_set()
+        assert [loop.name for loop in loops.failing] == ["leader"]
+        broken.fault = ""
+        broken.record = None
+        await until(lambda: reigns.acting, "the reign")
+        await until(lambda: not loops.failing, "that all is well")
+    assert not reigns.acting
+
+
+async def test_a_renewal_that_fails_unexpectedly_is_tried_again_within_the_right_to_act() -> None:
+    """Another try follows; the reign ends only with the right, and nothing else does."""
+    broken, reigns = Broken(), Reigns()
+    clock, loops = SystemClock(), Loops(SystemClock())
+    terms = Terms(ttl=60, renew_every=0.1, margin=1)
+    leader = Leader(
+        broken,
+        "one",
+        "one",
+        terms,
+        clock,
+        Bus(clock),
+        floor=0,
+        on_renewed=lambda s: None,
+        loops=loops,
+    )
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        broken.fault = "write"
+        await until(lambda: loops.faults >= 2, "two tries")
+        broken.fault = ""
+        await until(lambda: not loops.failing, "a renewal")
+        assert reigns.epochs == [1]
+
+
+async def test_a_reign_whose_renewals_fail_unexpectedly_ends_with_the_right_to_act() -> None:
+    """And another one begins when they succeed again."""
+    broken, reigns = Broken(), Reigns()
+    leader = a_leader(broken, "one")
+    async with running(leader, reigns):
+        await until(lambda: reigns.acting, "the reign")
+        broken.fault = "write"
+        await until(lambda: not reigns.acting, "the end of the reign")
+        broken.fault = ""
+        await until(lambda: reigns.acting, "another reign")
+
+
+@pytest.mark.parametrize("when", ["begin", "end", "while"])
+async def test_a_reign_that_fails_unexpectedly_is_let_go_of(when: str) -> None:
+    """The record is free for others, and this instance tries again; a stop in that state ends."""
+    shared, tries = Shared(), 0
+    loops = Loops(SystemClock())
+    leader = a_leader(shared, "one", loops=loops)
+
+    @asynccontextmanager
+    async def reign(epoch: int) -> AsyncIterator[None]:
+        nonlocal tries
+        tries += 1
+        if when == "begin":
+            raise ZeroDivisionError
+        if when == "while":
+            leader.let_go("me", 0)
+        try:
+            yield
+        finally:
+            if when == "end":
+                raise KeyError("x")
+            raise ExceptionGroup("x", [KeyError("x")])
+
+    task = asyncio.create_task(leader.run(reign))
+    if when == "end":
+        await until(lambda: leader.active, "the reign")
+    else:
+        await until(
+            lambda: tries >= 2 and "an internal error" in leader.reason, "two tries, and why"
+        )
+        assert loops.stuck or loops.failing
+    task.cancel()
+    async with asyncio.timeout(PATIENT):
+        await asyncio.wait([task])
+    assert task.cancelled()
+    assert loops.faults >= 1
+    assert shared.record is not None
+    assert shared.record.holder == ""

@@ -1,0 +1,220 @@
+"""However a leader ends, and whatever is on its way then, the record is free afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.flow.test_leader import Reigns, Shared, a_leader
+from tests.support.small_world import until
+from wad.core.errors import Unavailable
+from wad.core.lease import Record, Terms
+from wad.flow.leadership.leader import Leader
+
+PATIENT = Terms(ttl=60, renew_every=0.05, margin=20)
+"""So that nothing in these tests depends on the machine's speed: only the renewals are soon."""
+
+
+class Distant(Shared):
+    """A record whose requests and answers can be stopped on the way.  What was sent arrives, whoever waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests, self.answers = asyncio.Event(), asyncio.Event()
+        self.requests.set()
+        self.answers.set()
+        self.under_way = 0
+        self.served = 0
+
+    async def write(self, record: Record, expected: str | None) -> str:
+        """Compare and set, on a thread of its own as it were."""
+        return await asyncio.shield(asyncio.create_task(self._serve(record, expected)))
+
+    async def _serve(self, record: Record, expected: str | None) -> str:
+        self.under_way += 1
+        await self.requests.wait()
+        try:
+            return await super().write(record, expected)
+        finally:
+            self.under_way -= 1
+            self.served += 1
+            await self.answers.wait()
+
+    @property
+    def holder(self) -> str | None:
+        """Whose it is."""
+        return self.record.holder if self.record is not None else None
+
+
+def patient(shared: Shared, name: str = "one") -> Leader:
+    """A leader that renews all the time and waits long for its answers."""
+    leader = a_leader(shared, name)
+    leader._terms = PATIENT
+    return leader
+
+
+async def stopped(task: asyncio.Task[None], *, times: int = 1) -> None:
+    """End it as the daemon does, perhaps more than once."""
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+def let_go(leader: Leader, task: asyncio.Task[None]) -> None:
+    """An operator's order."""
+    leader.let_go("root", 3600)
+
+
+def stop(leader: Leader, task: asyncio.Task[None]) -> None:
+    """SIGINT."""
+    task.cancel()
+
+
+ENDS = pytest.mark.parametrize("end", [let_go, stop])
+End = Callable[[Leader, "asyncio.Task[None]"], None]
+
+
+@ENDS
+@pytest.mark.parametrize("way", ["requests", "answers"])
+async def test_an_end_during_a_renewal_releases(end: End, way: str) -> None:
+    """Whether it is the request or the answer that is still on its way, and by whosever order."""
+    shared, reigns = Distant(), Reigns()
+    leader = patient(shared)
+    task = asyncio.create_task(leader.run(reigns.reign))
+    await until(lambda: reigns.acting and shared.served > 2, "renewals")
+    gate: asyncio.Event = getattr(shared, way)
+    gate.clear()
+    served = shared.served
+    await until(lambda: shared.under_way or shared.served > served, "a renewal under way")
+    end(leader, task)
+    await until(lambda: not reigns.acting, "the end of the reign")
+    gate.set()
+    await until(lambda: shared.holder == "", "the release")
+    task.cancel()
+    await asyncio.wait([task])
+    assert (shared.holder, shared.record and shared.record.epoch) == ("", 1)
+
+
+@pytest.mark.parametrize("way", ["requests", "answers"])
+async def test_an_end_during_an_acquire_releases(way: str) -> None:
+    """It may be ours before we know."""
+    shared, reigns = Distant(), Reigns()
+    gate: asyncio.Event = getattr(shared, way)
+    gate.clear()
+    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    await until(lambda: shared.under_way or shared.served, "the acquire")
+    await stopped(task)
+    gate.set()
+    await asyncio.wait([task])
+    assert shared.holder == ""
+    assert not reigns.epochs
+
+
+async def test_an_end_after_a_lost_answer_releases() -> None:
+    """The last renewal was written, and its sender never heard of it."""
+    shared, reigns = Distant(), Reigns()
+    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    await until(lambda: reigns.acting, "the reign")
+    shared.lose_answers = 1
+    await until(lambda: not shared.lose_answers, "the renewal")
+    await stopped(task)
+    await asyncio.wait([task])
+    assert shared.holder == ""
+
+
+async def test_an_end_after_the_lost_answer_to_an_acquire_releases() -> None:
+    """We stand by, as far as we know."""
+    shared, reigns = Distant(), Reigns()
+    shared.lose_answers = 1
+    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    await until(lambda: shared.record is not None, "the acquire")
+    await stopped(task)
+    await asyncio.wait([task])
+    assert shared.holder == ""
+
+
+async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
+    """Its answer is waited for, but not for all the time there is: then what lies there is freed."""
+    shared, reigns = Distant(), Reigns()
+    leader = patient(shared)
+    leader._terms = Terms(ttl=60, renew_every=0.05, margin=0.5)
+    task = asyncio.create_task(leader.run(reigns.reign))
+    await until(lambda: reigns.acting, "the reign")
+    shared.requests.clear()
+    await until(lambda: shared.under_way, "a renewal under way")
+    await stopped(task)
+    stuck, shared.requests = shared.requests, asyncio.Event()
+    shared.requests.set()  # the next ones come through
+    await asyncio.wait([task])
+    assert shared.holder == ""
+    stuck.set()
+    await until(lambda: not shared.under_way, "the late renewal")
+    assert shared.holder == ""
+
+
+async def test_an_end_that_is_ordered_again_and_again_releases() -> None:
+    """Each cancels what the first began."""
+    shared, reigns = Distant(), Reigns()
+    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    await until(lambda: reigns.acting, "the reign")
+    shared.answers.clear()
+    served = shared.served
+    await until(lambda: shared.served > served, "a renewal")
+    await stopped(task, times=5)
+    assert not task.done()
+    shared.answers.set()
+    await asyncio.wait([task])
+    assert shared.holder == ""
+    assert task.cancelled()
+
+
+async def test_the_release_is_tried_again() -> None:
+    """A keeper that cannot be reached for a moment, and an answer that is lost."""
+    shared, reigns = Distant(), Reigns()
+    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    await until(lambda: reigns.acting, "the reign")
+    shared.cut = True
+    shared.lose_answers = 1
+    await stopped(task)
+    await until(lambda: not reigns.acting, "the end of the reign")
+    shared.cut = False
+    await asyncio.wait([task])
+    assert shared.holder == ""
+    assert shared.lose_answers == 0
+
+
+async def test_what_somebody_else_took_is_theirs() -> None:
+    """The renewal that was under way was refused: nothing of theirs is freed."""
+    shared, reigns = Distant(), Reigns()
+    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    await until(lambda: reigns.acting, "the reign")
+    shared.requests.clear()
+    await until(lambda: shared.under_way, "a renewal under way")
+    thief = Record(holder="thief", nonce="t", epoch=9, ttl=60)
+    await Shared.write(shared, thief, str(shared.version))
+    await stopped(task)
+    shared.requests.set()
+    await asyncio.wait([task])
+    assert shared.holder == "thief"
+
+
+async def test_who_never_held_it_leaves_at_once() -> None:
+    """A standby whose keeper is away has nothing to free, and does not wait for it."""
+    shared, reigns = Distant(), Reigns()
+    await shared.write(Record(holder="other", nonce="o", epoch=1, ttl=600), None)
+    leader = patient(shared)
+    task = asyncio.create_task(leader.run(reigns.reign))
+    await until(lambda: leader.holder == "other", "standing by")
+    read = shared.read
+
+    async def away() -> object:
+        raise Unavailable("away")
+
+    shared.read = away  # type: ignore[assignment,method-assign]
+    await stopped(task)
+    await asyncio.wait([task])
+    shared.read = read  # type: ignore[method-assign]
+    assert shared.holder == "other"

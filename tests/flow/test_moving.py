@@ -1,0 +1,199 @@
+"""A session goes to another machine in one sealed file, and runs in one place only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.flow.test_session_elsewhere import Known, machine
+from tests.support.small_world import PATIENT, World, a_world, until
+from wad.core.errors import BadInput, Conflict, TimedOut, Unavailable
+from wad.core.outgoing import PIECE_LIMIT
+from wad.flow.accounts.account import Account
+from wad.flow.accounts.moving import Moving
+from wad.state.account_dir import Home
+
+SECRET = "correct horse battery"
+
+
+@pytest.fixture
+def known() -> Known:
+    """Nothing is known yet."""
+    return Known()
+
+
+async def exported(world: World, account: Account) -> bytes:
+    """Stop it, and give its session away."""
+    await account.stop()
+    moving = Moving(world.accounts, os.urandom)
+    sealed = await moving.pack(account, SECRET)
+    await moving.give_up(account)
+    return sealed
+
+
+async def imported(world: World, sealed: bytes, secret: str = SECRET) -> Account:
+    """Bring it in two pieces, and take it in."""
+    moving = Moving(world.accounts, os.urandom)
+    half = len(sealed) // 2
+    upload, whole = moving.take_piece("", len(sealed), 0, sealed[:half])
+    assert not whole
+    upload, whole = moving.take_piece(upload, len(sealed), half, sealed[half:])
+    assert whole
+    return await moving.unpack(upload, secret)
+
+
+async def test_it_moves(tmp_path: Path, known: Known) -> None:
+    """It runs where it was imported, and says so where it was before."""
+    async with machine(tmp_path, known, "a") as a:
+        account = await a.connected()
+        await until(lambda: known.places, "that it is known")
+        sealed = await exported(a, account)
+        assert account.status.state == "elsewhere"
+        assert account.status.reason.startswith("its session was exported on 20")
+        assert len(list(account.home.path.glob("session.db.exported-*"))) == 1
+    async with machine(tmp_path, known, "b") as b:
+        there = await imported(b, sealed)
+        await until(lambda: there.status.state == "connected", "connected")
+        assert (there.id, there.card.name) == (account.id, "shop")
+        assert known.places[there.id].instance == "b"
+    async with machine(tmp_path, known, "a") as a:
+        (account,) = a.accounts.all()
+        assert account.status.state == "elsewhere"
+        assert account.status.reason.startswith("its session lies on b")
+
+
+async def test_it_may_come_back(tmp_path: Path, known: Known) -> None:
+    """Imported where it was exported, it runs there again."""
+    async with machine(tmp_path, known, "a") as a:
+        account = await a.connected()
+        sealed = await exported(a, account)
+        assert await imported(a, sealed) is account
+        await until(lambda: account.status.state == "connected", "connected")
+        assert account.card.exported_ms == 0
+
+
+async def test_what_runs_is_not_given_away(tmp_path: Path) -> None:
+    """Stop it first."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        with pytest.raises(Conflict, match="its session is in use") as caught:
+            await Moving(world.accounts, os.urandom).pack(account, SECRET)
+        assert caught.value.hint == f"wadctl account stop {account.id}"
+
+
+async def test_what_has_run_since_is_not_given_away(tmp_path: Path) -> None:
+    """The file holds keys that have moved on."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.stop()
+        moving = Moving(world.accounts, os.urandom)
+        await moving.pack(account, SECRET)
+        account.home.session_db.write_bytes(b"moved on")
+        with pytest.raises(Conflict, match="has changed since"):
+            await moving.give_up(account)
+        assert account.home.session_db.exists()
+
+
+async def test_without_a_session_there_is_nothing_to_give(tmp_path: Path) -> None:
+    """It was never paired."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.accounts.add("shop")
+        with pytest.raises(Conflict, match="has no session here"):
+            await Moving(world.accounts, os.urandom).pack(account, SECRET)
+
+
+async def test_a_session_is_not_written_over_another(tmp_path: Path) -> None:
+    """Neither while it runs nor when it is stopped."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.stop()
+        sealed = await Moving(world.accounts, os.urandom).pack(account, SECRET)
+        with pytest.raises(Conflict, match="has a session here already"):
+            await imported(world, sealed)
+        await account.start()
+        await until(lambda: account.status.state == "connected", "connected")
+        with pytest.raises(Conflict, match="in use"):
+            await imported(world, sealed)
+
+
+async def test_a_wrong_secret_changes_nothing(tmp_path: Path) -> None:
+    """No account appears."""
+    async with a_world(tmp_path / "a") as world, world.leading():
+        sealed = await exported(world, await world.connected())
+    async with a_world(tmp_path / "b") as world, world.leading():
+        with pytest.raises(BadInput, match="secret"):
+            await imported(world, sealed, "another one entirely")
+        assert not world.accounts.all()
+
+
+async def test_nobody_could_be_told(tmp_path: Path, known: Known) -> None:
+    """The session is here, and does not run before the others can know; starting the account tries again."""
+    async with machine(tmp_path, known, "a") as a:
+        account = await a.connected()
+        await until(lambda: known.places, "that it is known")
+        sealed = await exported(a, account)
+    async with machine(tmp_path, known, "b") as b:
+        known.away = True
+        with pytest.raises(Unavailable):
+            await imported(b, sealed)
+        (there,) = b.accounts.all()
+        assert there.status.state == "elsewhere"
+        known.away = False
+        await b.accounts.start(there)
+        await until(lambda: there.status.state == "connected", "connected")
+
+
+async def test_pieces_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    """Of another upload, out of order, too many, too large."""
+    async with a_world(tmp_path) as world:
+        moving = Moving(world.accounts, os.urandom)
+        upload, _ = moving.take_piece("", 10, 0, b"12345")
+        for ident, offset, data in (("x", 5, b"1"), (upload, 4, b"1"), (upload, 5, b"123456")):
+            with pytest.raises(BadInput, match="not the next bytes"):
+                moving.take_piece(ident, 10, offset, data)
+        with pytest.raises(BadInput, match="as a whole"):
+            await moving.unpack(upload, SECRET)
+        with pytest.raises(BadInput, match="at most"):
+            moving.take_piece("", 1 << 40, 0, b"x" * PIECE_LIMIT)
+
+
+async def test_what_was_not_exported_is_not_given_up(tmp_path: Path) -> None:
+    """Not even by somebody who asks for it before there is a session."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.accounts.add("shop")
+        moving = Moving(world.accounts, lambda size: bytes(size))
+        with pytest.raises(Conflict, match="was not exported"):
+            await moving.give_up(account)
+
+
+async def test_an_import_that_outlives_the_reign_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers are down by then, and the lease is let go of; the next reign lets it run."""
+    begun, go = threading.Event(), threading.Event()
+    async with a_world(tmp_path) as world:
+        async with world.leading():
+            account = await world.connected()
+            sealed = await exported(world, account)
+            put = world.engine.put_session
+
+            def slowly(home: Home, session: bytes) -> None:
+                begun.set()
+                go.wait(PATIENT)
+                put(home, session)
+
+            monkeypatch.setattr(world.engine, "put_session", slowly)
+            importing = asyncio.create_task(imported(world, sealed))
+            await asyncio.to_thread(begun.wait, PATIENT)
+        seen = len(world.bus.past)
+        go.set()
+        with pytest.raises(TimedOut, match="the lease is gone"):
+            await importing
+        assert [told.text for told in [*world.bus.past][seen:] if told.kind == "state"] == []
+        assert account.status.state == "passive"
+        async with world.leading():
+            await until(lambda: account.status.state == "connected", "connected")

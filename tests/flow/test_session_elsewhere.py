@@ -1,0 +1,178 @@
+"""An account whose session lies on another machine says so, and never asks for a QR code because of that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.small_world import World, a_world, until
+from wad.api.views.status import account_views
+from wad.core.errors import Conflict, Fenced, Unavailable, UnknownAccount
+from wad.core.session_location import Place
+from wad.flow.accounts.account import Account
+
+
+class Known:
+    """What the machines know of each other, kept in this process.  `away`: it cannot be reached."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, Place] = {}
+        self.epoch = 0
+        self.away = False
+
+    async def all(self) -> dict[str, Place]:
+        """As `Places`."""
+        self._check(self.epoch)
+        return dict(self.places)
+
+    async def put(self, place: Place, *, epoch: int) -> None:
+        """As `Places`."""
+        self._check(epoch)
+        self.places[place.account] = place
+
+    async def forget(self, account: str, *, epoch: int) -> None:
+        """As `Places`."""
+        self._check(epoch)
+        self.places.pop(account, None)
+
+    def _check(self, epoch: int) -> None:
+        if self.away:
+            raise Unavailable("Firestore does not answer")
+        if epoch < self.epoch:
+            raise Fenced(f"epoch {epoch} is over")
+
+
+@pytest.fixture
+def known() -> Known:
+    """Nothing is known yet."""
+    return Known()
+
+
+@asynccontextmanager
+async def machine(directory: Path, known: Known, name: str) -> AsyncIterator[World]:
+    """A machine that acts."""
+    async with (
+        a_world(directory / name, places=known, instance=name, boot=name) as world,
+        world.leading(),
+    ):
+        yield world
+
+
+async def paired_on_a(directory: Path, known: Known) -> None:
+    """Machine `a` pairs an account, and stops."""
+    async with machine(directory, known, "a") as a:
+        account = await a.connected()
+        await until(lambda: known.places, "that it is known")
+        assert known.places[account.id].instance == "a"
+
+
+async def test_another_machine_says_where_it_is(tmp_path: Path, known: Known) -> None:
+    """It shows the account, with the instance and since when; whoever names it is told, too."""
+    await paired_on_a(tmp_path, known)
+    async with machine(tmp_path, known, "b") as b:
+        (view,) = account_views(b.accounts, 0)
+        assert (view.id, view.name, view.state) == ("acc-15550000001", "shop", "elsewhere")
+        assert view.reason.startswith("its session lies on a, since 20")
+        for ref in ("acc-15550000001", "shop", "+15550000001"):
+            with pytest.raises(Conflict, match="elsewhere: its session lies on a"):
+                b.accounts.find(ref)
+        with pytest.raises(UnknownAccount):
+            b.accounts.find("15550000002")
+
+
+async def test_an_account_of_that_id_waits_without_a_code(tmp_path: Path, known: Known) -> None:
+    """It was added on both: where the session is not, nobody is asked to scan anything."""
+    await paired_on_a(tmp_path, known)
+    async with machine(tmp_path, known, "b") as b:
+        account = await b.accounts.add("shop", phone="+15550000001")
+        assert account.status.state == "elsewhere"
+        assert not account.status.qr
+        assert account.worker is None
+        with pytest.raises(Conflict, match="elsewhere"):
+            account.restart()
+        assert len(account_views(b.accounts, 0)) == 1
+
+
+async def test_a_copy_of_a_session_does_not_run(tmp_path: Path, known: Known) -> None:
+    """Two copies move on apart, and each makes the other useless; an operator may say that this one is it."""
+    await paired_on_a(tmp_path, known)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "sessions").rename(tmp_path / "b" / "sessions")
+    async with machine(tmp_path, known, "b") as b:
+        (account,) = b.accounts.all()
+        assert account.status.state == "elsewhere"
+        await b.accounts.start(account)
+        await until(lambda: account.status.state == "connected", "connected")
+        assert known.places[account.id].instance == "b"
+
+
+async def test_a_device_of_its_own_runs(tmp_path: Path, known: Known) -> None:
+    """Both machines were paired with the same phone: the other's session is none of our business."""
+    await paired_on_a(tmp_path, known)
+    async with machine(tmp_path, known, "b") as b:
+        account = await b.accounts.add("shop", phone="+15550000001")
+        await account.pair()
+        await until(lambda: account.status.state == "connected", "connected")
+        await until(lambda: known.places[account.id].instance == "b", "that it is known")
+
+
+async def test_it_comes_back_to_where_it_is(tmp_path: Path, known: Known) -> None:
+    """The machine that has it goes on with it, without a code."""
+    await paired_on_a(tmp_path, known)
+    async with machine(tmp_path, known, "b"):
+        pass
+    async with machine(tmp_path, known, "a") as a:
+        (account,) = a.accounts.all()
+        await until(lambda: account.status.state == "connected", "connected")
+
+
+async def test_who_was_logged_out_lies_nowhere(tmp_path: Path, known: Known) -> None:
+    """Another machine may pair it anew."""
+    async with machine(tmp_path, known, "a") as a:
+        account = await a.connected()
+        await until(lambda: known.places, "that it is known")
+        await account.log_out()
+        await until(lambda: not known.places, "that it is forgotten")
+
+
+async def test_who_was_put_away_is_known_again_when_it_comes_back(
+    tmp_path: Path, known: Known
+) -> None:
+    """Removing it forgets where it is; restoring it tells."""
+    async with machine(tmp_path, known, "a") as a:
+        ident = (await a.connected()).id
+        await until(lambda: known.places, "that it is known")
+        await a.accounts.remove(ident)
+        assert not known.places
+        await a.accounts.restore(ident)
+        await until(lambda: known.places, "that it is known")
+
+
+async def test_what_could_not_be_told_is_told_later(
+    tmp_path: Path, known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account runs meanwhile."""
+    async with machine(tmp_path, known, "a") as a:
+        known.away = True
+        account: Account = await a.connected()
+        known.away = False
+        await until(lambda: account.id in known.places, "that it is known")
+
+
+async def test_a_reign_begins_once_the_places_can_be_read(tmp_path: Path, known: Known) -> None:
+    """Nobody acts without knowing where its sessions are; it says why, and goes on by itself."""
+    known.away = True
+    async with a_world(tmp_path, places=known) as world:
+        task = asyncio.create_task(world.leader.run(world.reign))
+        await until(
+            lambda: "failed: Firestore does not answer" in world.leader.reason, "the reason"
+        )
+        assert not world.leader.active
+        known.away = False
+        await until(lambda: world.leader.active, "the reign")
+        task.cancel()
+        await asyncio.wait([task])

@@ -1,0 +1,116 @@
+"""Whose worker starts next, and the threads on which it is started."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.small_world import until
+from wad.flow.accounts.start_queue import Turn, Turns
+from wad.lib.threads import Threads
+
+
+def nothing() -> None:
+    """Nobody wants to know."""
+
+
+async def test_a_few_at_once_in_the_order_in_which_they_came() -> None:
+    """Who leaves makes room for who has waited longest."""
+    turns, come = Turns(2), list[int]()
+    waiting = [turns.wait(lambda number=number: come.append(number)) for number in range(5)]  # type: ignore[misc]
+    assert come == [0, 1]
+    waiting[1].leave()
+    waiting[0].leave()
+    waiting[0].leave()  # once more makes no more room
+    assert come == [0, 1, 2, 3]
+    assert turns.waiting == 1
+
+
+async def test_who_does_not_want_any_more_is_passed_over() -> None:
+    """An account that was stopped while it waited."""
+    turns = Turns(1)
+    first, second, third = (turns.wait(nothing) for _ in range(3))
+    second.leave()
+    first.leave()
+    assert (second.has_come, third.has_come) == (False, True)
+
+
+async def test_a_person_is_not_kept_waiting() -> None:
+    """Who waits for a code comes before all that only start again."""
+    turns = Turns(1)
+    running, again = turns.wait(nothing), turns.wait(nothing)
+    person = turns.wait(nothing, first=True)
+    running.leave()
+    assert (person.has_come, again.has_come) == (True, False)
+
+
+async def test_a_start_that_says_nothing_gives_way() -> None:
+    """A worker that hangs while it loads holds up nobody for long."""
+    turns = Turns(1, hold=0.01)
+    turns.wait(nothing)
+    next_one = turns.wait(nothing)
+    await until(lambda: next_one.has_come, "the turn")
+
+
+@given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 5))
+def test_nobody_is_forgotten(acts: list[int], width: int) -> None:
+    """However they come and leave: never more than the width, and nobody waits while there is room."""
+
+    async def go() -> None:
+        turns, all_of_them = Turns(width, hold=3600), list[Turn]()
+        gone: set[int] = set()
+        for act in acts:
+            if act < 15 or not all_of_them:
+                all_of_them.append(turns.wait(nothing, first=act % 5 == 0))
+            else:
+                index = act % len(all_of_them)
+                all_of_them[index].leave()
+                gone.add(index)
+            present = [turn for n, turn in enumerate(all_of_them) if n not in gone]
+            starting = sum(turn.has_come for turn in present)
+            assert starting == min(width, len(present))
+            assert turns.waiting == len(present) - starting
+        for turn in all_of_them:
+            turn.leave()
+
+    asyncio.run(go())
+
+
+# --- threads ----------------------------------------------------------------------------------------
+
+
+async def test_work_is_done_aside_and_its_error_is_the_askers() -> None:
+    """The result, the error, and the name of the thread."""
+    threads = Threads("test", 1)
+    assert await threads.run(lambda: threading.current_thread().name) == "test 0"
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(lambda: 1 // 0)
+    assert await threads.run(pow, 2, 10) == 1024
+
+
+async def test_who_is_cancelled_before_his_turn_asks_for_nothing() -> None:
+    """What has not begun never will."""
+    threads, may_end, done = Threads("test", 1), threading.Event(), list[int]()
+    busy = asyncio.create_task(threads.run(may_end.wait))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(threads.run(done.append, 1))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    may_end.set()
+    await busy
+    await threads.run(time.monotonic)
+    assert done == []
+
+
+async def test_what_nobody_waits_for_is_done_too() -> None:
+    """And its error ends no thread."""
+    threads, done = Threads("test", 1), list[int]()
+    threads.post(lambda: 1 // 0)
+    threads.post(done.append, 1)
+    await until(lambda: done, "the second")

@@ -1,0 +1,267 @@
+"""What strangers without a token try: to take memory, places, time or the log from everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import pytest
+
+from tests.support.http_server import PATIENCE, Served, a_server, answers, until
+from wad.http.server import connection
+from wad.http.server.limits import Limits
+
+HOST = b"Host: a\r\n"
+GET = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
+LARGE = b"GET /large?size=100000 HTTP/1.1\r\n" + HOST + b"\r\n"
+CHUNKED = b" HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@contextmanager
+def grows_by_at_most(most: int) -> Iterator[Callable[[], None]]:
+    """Python's own memory, checked when the given function is called and at the end."""
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+
+    def check() -> None:
+        now, _ = tracemalloc.get_traced_memory()
+        assert now - before < most, f"{(now - before) >> 10} kB"
+
+    try:
+        yield check
+        check()
+    finally:
+        tracemalloc.stop()
+
+
+@asynccontextmanager
+async def clients(served: Served, count: int, receive: int = 0) -> AsyncIterator[list[Client]]:
+    """So many connections."""
+    held = [await served.connect(receive) for _ in range(count)]
+    try:
+        yield held
+    finally:
+        for _, writer in held:
+            writer.close()
+
+
+async def pour(served: Served, begin: bytes, piece: bytes, total: int) -> int:
+    """Send pieces until the server hangs up, or so many bytes were sent; how many it took."""
+    _, writer = await served.connect()
+    sent = 0
+    with suppress(ConnectionError):
+        writer.write(begin)
+        while sent < total:
+            writer.write(piece)
+            async with asyncio.timeout(PATIENCE):
+                await writer.drain()
+            sent += len(piece)
+    writer.close()
+    return sent
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+KB64 = b"a" * (64 << 10)
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"POST /refuse" + CHUNKED + b"0\r\n", b"a: b\r\n" * 10_000),
+        (b"POST /echo" + CHUNKED + b"0\r\n", b"a: b\r\n" * 10_000),
+        (b"POST /echo" + CHUNKED + b"0\r\nX: ", KB64),
+        (b"POST /echo" + CHUNKED + b"5;", KB64),
+        (b"POST /echo" + CHUNKED, b"1;" + b"x" * 900 + b"\r\na\r\n"),
+        (b"POST /echo" + CHUNKED + b"0", b"0" * 10_000),
+        (b"POST /refuse" + CHUNKED, b"4000\r\n" + b"a" * 0x4000 + b"\r\n"),
+        (b"POST /refuse HTTP/1.1\r\n" + HOST + b"Content-Length: 100000000\r\n\r\n", KB64),
+        (b"GET /healthz HTTP/1.1\r\n", b"a: b\r\n" * 10_000),
+        (b"GET /healthz HTTP/1.1\r\nX: ", KB64),
+        (b"GET /", KB64),
+        (b"", KB64),
+        (b"", b"\0" * 1000),
+        (b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", KB64),
+        (GET + b"X", KB64),
+    ],
+)
+async def test_what_never_ends_is_cut_off(begin: bytes, piece: bytes) -> None:
+    """Heads, lines, trailers, bodies of whom nobody listens to, and what comes after the last answer."""
+    async with a_server() as served:
+        with grows_by_at_most(2 << 20):
+            assert await pour(served, begin, piece, 64 << 20) < 16 << 20
+        assert await served.probe() == 200
+
+
+async def test_empty_lines_for_ever() -> None:
+    """They are no request, and have its deadline."""
+    async with a_server(Limits(head=0.2)) as served:
+        with grows_by_at_most(1 << 20):
+            reader, writer = await served.connect()
+            with suppress(ConnectionError):
+                async with asyncio.timeout(PATIENCE):
+                    while not reader.at_eof():
+                        writer.write(b"\r\n" * 1000)
+                        await writer.drain()
+                        await asyncio.sleep(0.01)
+            writer.close()
+
+
+@pytest.mark.parametrize("request_", [GET, LARGE, LARGE.replace(b"GET", b"HEAD")])
+async def test_pipelines_that_nobody_reads_take_no_memory(request_: bytes) -> None:
+    """Of many requests in one piece one is looked at."""
+    async with a_server() as served, clients(served, 12, receive=2048) as held:
+        with grows_by_at_most(5 << 20) as check:
+            for _, writer in held:
+                writer.transport.set_write_buffer_limits(high=0)
+                writer.write(request_ * (100_000 // len(request_)))
+            for _ in range(5):
+                assert await served.probe() == 200
+                check()
+        assert served.places.unsent < 12 * 120_000
+
+
+async def test_answers_that_nobody_takes_are_bounded_together() -> None:
+    """Whoever lets most wait is cut off."""
+    async with (
+        a_server(Limits(unsent_bytes=3 << 20)) as served,
+        clients(served, 20, receive=2048) as held,
+    ):
+        for _, writer in held:
+            writer.write(b"GET /large?size=1000000 HTTP/1.1\r\n" + HOST + b"\r\n")
+        await until(lambda: served.places.counters.displaced >= 10)
+        assert served.places.unsent <= 3 << 20
+        assert await served.probe() == 200
+
+
+# --- places ---------------------------------------------------------------------------------------
+
+CROWD = Limits(connections=20, reserve=4)
+
+
+async def everyone(held: list[Client], data: bytes, then: bytes = b"") -> None:
+    """All send the one, and when they have read something the other."""
+    for _, writer in held:
+        writer.write(data)
+    for reader, writer in held:
+        if then:
+            async with asyncio.timeout(PATIENCE):
+                await reader.read(65536)
+            writer.write(then)
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("data", "then"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n", b"x"),
+        (b"POST /refuse" + CHUNKED, b"1"),
+        (GET, b"G"),
+        (GET, b"\r\n"),
+        (GET, b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: "),
+        (b"", b""),
+        (b"G", b""),
+        (b"\r", b""),
+        (b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx", b""),
+        (b"POST /echo" + CHUNKED + b"5\r\nab", b""),
+        (b"POST /upload" + CHUNKED + b"5\r\nab", b""),
+        (LARGE * 100, b""),
+        (b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n", b""),
+        (b"garbage\r\n\r\n", b""),
+    ],
+)
+async def test_nobody_keeps_all_places(data: bytes, then: bytes) -> None:
+    """Another client is answered, whatever it asks, long before a deadline."""
+    async with a_server(CROWD) as served, clients(served, 24, receive=2048) as held:
+        await everyone(held, data, then)
+        async with asyncio.timeout(PATIENCE):
+            while (
+                await served.ask(
+                    b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"
+                )
+            )[0].status != 200:
+                await asyncio.sleep(0.05)
+
+
+async def test_who_is_being_answered_keeps_its_place() -> None:
+    """Others are told to come again, and probes are answered."""
+    async with a_server(CROWD) as served:
+        async with clients(served, 20) as held:
+            await everyone(held, b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            await until(lambda: served.places.taken == 20)
+            assert await served.probe() == 200
+            (busy,) = await served.ask(LARGE)
+            assert (busy.status, busy.headers["retry-after"]) == (503, "1")
+            assert busy.document["error"] == "unavailable"
+            (long,) = await served.ask(GET[:-2] + b"X: " + b"a" * 5000)
+            assert long.status == 503
+            served.app.go_on.set()
+            for reader, _ in held:
+                async with asyncio.timeout(PATIENCE):
+                    assert answers(await reader.read())[0].status == 200
+        await until(lambda: served.places.taken == 0)
+        assert served.places.counters.displaced == 0
+
+
+async def test_silence_in_the_reserve_is_short() -> None:
+    """Whoever comes there asks at once or goes."""
+    async with (
+        a_server(Limits(connections=1, reserve=2, short_head=0.1)) as served,
+        clients(served, 1) as held,
+    ):
+        await everyone(held, b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        await served.app.waiting.wait()
+        assert await served.exchange() == b""
+        assert await served.probe() == 200
+
+
+async def test_a_crowd_in_the_reserve_too() -> None:
+    """There is no third; a probe still gets through."""
+    async with a_server(CROWD) as served:
+        async with clients(served, 20) as held:
+            await everyone(held, b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+            await until(lambda: served.places.taken == 20)
+            async with clients(served, 30):
+                assert await served.probe() == 200
+        assert len(served.places.clients) <= 24
+
+
+# --- the log --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"garbage\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"GET /fail HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+    ],
+)
+async def test_a_flood_does_not_fill_the_log(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A hundred of them are a few lines."""
+    with caplog.at_level(logging.DEBUG):
+        async with a_server() as served:
+            for _ in range(100):
+                await served.exchange(data, eof=True)
+    ours = [record for record in caplog.records if record.name.startswith(("wad", "uvicorn"))]
+    assert len(ours) < 40
+
+
+async def test_a_flood_of_refusals_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """The lines that were not written are said."""
+    with caplog.at_level(logging.INFO):
+        async with a_server() as served:
+            for _ in range(30):
+                await served.exchange(b"garbage\r\n\r\n")
+            assert served.places.counters.refused == 30
+            await until(lambda: any("suppressed" in message for message in caplog.messages))
+    assert connection.log.filters == []

@@ -1,0 +1,64 @@
+"""Open files: some are kept for the daemon's doors."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from wad.lib import open_files
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    """So many more may be opened."""
+    used = len(os.listdir("/proc/self/fd")) - 1
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (used + left, used + left))
+
+
+def test_what_is_left_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that is opened is one less."""
+    limited(monkeypatch, 50)
+    before = open_files.left()
+    with Path("/dev/null").open("rb"):
+        assert open_files.left() == before - 1
+    assert before == 50
+
+
+@pytest.mark.parametrize(
+    ("left", "enough"), [(open_files.KEPT + 3, True), (open_files.KEPT + 2, False), (0, False)]
+)
+def test_the_last_ones_are_kept(monkeypatch: pytest.MonkeyPatch, left: int, enough: bool) -> None:
+    """Whoever comes with an account gets none of them."""
+    limited(monkeypatch, left)
+    if enough:
+        open_files.check_left(3)
+        return
+    with pytest.raises(OSError, match="open files") as caught:
+        open_files.check_left(3)
+    assert caught.value.errno == errno.EMFILE
+
+
+@pytest.mark.parametrize("refusal", [ValueError("above the kernel's"), PermissionError(1, "no")])
+def test_a_limit_that_cannot_be_raised_stays(
+    monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    """The unit's filter of system calls may refuse it."""
+
+    def refused(kind: int, limits: tuple[int, int]) -> None:
+        raise refusal
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 128))
+    monkeypatch.setattr(resource, "setrlimit", refused)
+    open_files.take_all()
+
+
+def test_the_limit_is_raised_as_far_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The soft one to the hard one."""
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 128))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: asked.append(limits))
+    open_files.take_all()
+    assert asked == [(128, 128)]

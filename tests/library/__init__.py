@@ -1,0 +1,1 @@
+"""The library's traps, with the real library against the test server."""

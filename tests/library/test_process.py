@@ -1,0 +1,262 @@
+"""Traps of the library as a guest in a process (engine.md 1 to 3): what it does there, and how it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import logging
+import platform
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.real_world import Line, a_real_world, until
+from tests.whatsapp.golib import library_path
+from wad.core.connection import State
+from wad.core.errors import EngineFailure, WadError
+from wad.core.jid import Jid
+from wad.core.outbox import NotSent
+from wad.core.outgoing import Attachment, AttachmentKind, Text
+from wad.engine.process import Process
+
+pytestmark = pytest.mark.timeout(120)
+_TGKILL, _EPOLL_PWAIT = {"x86_64": (234, 281), "aarch64": (131, 22)}[platform.machine()]
+_OUTSIDE = ("socket.", "subprocess.", "os.fork", "os.system", "os.exec", "os.posix_spawn")
+
+
+def in_a_process(code: str) -> Any:
+    """What a fresh Python prints last, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- what it does in a process ----------------------------------------------------------------
+
+
+def test_loading_it_touches_nothing_outside() -> None:
+    """No network, no other process, no handler of the root logger, no thread of Python."""
+    code = (
+        "import json, logging, sys, threading\n"
+        "seen = []\n"
+        "sys.addaudithook(lambda name, args: seen.append(name))\n"
+        "import wad.worker.main\n"
+        "from wad.worker.c_interface import Functions, shared_object\n"
+        "Functions(shared_object())\n"
+        "print(json.dumps([seen, len(logging.getLogger().handlers), threading.active_count()]))"
+    )
+    seen, handlers, threads = in_a_process(code)
+    assert "ctypes.dlopen" in seen
+    assert [name for name in seen if name.startswith(_OUTSIDE)] == []
+    assert (handlers, threads) == (0, 1)
+
+
+async def test_a_library_that_is_missing_is_not_fetched(tmp_path: Path) -> None:
+    """The account says what is wrong; nothing is downloaded into its place."""
+    package = tmp_path / "build" / "neonize"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "proto").symlink_to(library_path().parent / "proto")
+    async with a_real_world(tmp_path / "wad", python_path=package.parent) as world, world.reign():
+        line = await world.line(paired=False)
+        await line.wad.pair()
+        await until(lambda: "is missing" in line.wad.status.reason, "the reason")
+        assert {path.name for path in package.iterdir()} <= {"__init__.py", "proto", "__pycache__"}
+
+
+async def test_what_it_prints_is_kept_from_stdout(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It goes to the log, where somebody debugs."""
+    caplog.set_level(logging.DEBUG, "wad.engine.workers")
+    async with a_real_world(tmp_path) as world, world.reign():
+        await world.line()
+    printed = [r.levelname for r in caplog.records if "Login event: success" in r.getMessage()]
+    assert printed == ["DEBUG"]
+    assert capfd.readouterr().out == ""
+
+
+async def test_what_a_worker_sees_and_leaves_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing in its environment but what it needs; no file for anybody else to read, though the library makes such."""
+    monkeypatch.setenv("ADMIN_TOKEN", "a secret")
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")  # would take the place of Go's own handlers
+    async with a_real_world(tmp_path) as world, world.reign():
+        line = await world.line()
+        environ = Path(f"/proc/{line.pid}/environ").read_bytes().split(b"\0")
+        assert b"NEONIZE_BOT_TAG=off" in environ
+        names = {entry.partition(b"=")[0] for entry in environ}
+        assert not names & {b"ADMIN_TOKEN", b"PYTHONFAULTHANDLER"}
+        ident = await line.bob.send_text(line.whatsapp, "hello")
+        await line.stored([ident])
+        home = line.wad.home.path
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (home, *home.iterdir())}
+        assert modes.pop(home.name) == 0o700
+        assert {"session.db", "session.db-wal", "spool.db"} <= modes.keys()
+        assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
+
+
+@contextmanager
+def a_busy_neighbour(path: Path) -> Iterator[None]:
+    """Another connection commits into a database all the time."""
+    ended = threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as db:
+            number = 0
+            while not ended.is_set():
+                number = (number + 1) % 1000
+                db.execute(f"PRAGMA user_version = {number}")
+                ended.wait(0.0005)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+async def test_how_it_opens_the_sessions_database(tmp_path: Path) -> None:
+    """With a log, and transactions that others don't spoil; wherever the directory lies."""
+    async with a_real_world(tmp_path / "ä #1?&%20=") as world, world.reign():
+        line = await world.line()
+        path = line.wad.home.session_db
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert db.execute("SELECT count(*) FROM whatsmeow_device").fetchone() == (1,)
+        with a_busy_neighbour(path):
+            idents = [await line.bob.send_text(line.whatsapp, f"text {n}") for n in range(100)]
+            assert await line.stored(idents) == Counter(idents)
+        assert line.wad.restarts == 0  # a worker whose session cannot be saved ends
+
+
+# --- calls that crash, or may -----------------------------------------------------------------
+
+
+def test_calls_before_there_is_a_client() -> None:
+    """What wad calls answers with an error; of the calls that would crash (get_me and its like) it has none."""
+    code = (
+        "import json\n"
+        "from wad.worker.c_interface import Functions, shared_object\n"
+        "go = Functions(shared_object())\n"
+        "go.disconnect(b'nobody')\n"
+        "print(json.dumps([go.is_connected(b'nobody'), len(go.send_message(b'nobody', b'', b'')),\n"
+        "    len(go.upload(b'nobody', b'data', 1)), len(go.is_on_whatsapp(b'nobody', b'+1')),\n"
+        "    go.log_out(b'nobody'), go.stop(b'nobody')]))"
+    )
+    connected, *answers = in_a_process(code)
+    assert connected is False
+    assert all(answers[:4])
+
+
+async def test_calls_before_it_is_paired(tmp_path: Path) -> None:
+    """While a code is shown everything can be asked, and the worker lives on."""
+    async with a_real_world(tmp_path) as world, world.reign():
+        line = await world.line(paired=False)
+        await line.wad.pair()
+        await line.code()
+        pid, worker = line.pid, line.wad.worker
+        assert worker is not None
+        data = b"x"
+        sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+        (tmp_path / "media" / sha256).write_bytes(data)
+        file = Attachment(kind=AttachmentKind.IMAGE, sha256=sha256, size=1, mimetype="image/png")
+        to = Jid.parse(str(line.bob.pn))
+        for content in (Text("hello"), file):
+            fate = await worker.send(to, content, b"s" * 32, 1)
+            assert isinstance(fate, NotSent), fate
+        assert await worker.on_whatsapp([]) == {}
+        with pytest.raises(EngineFailure):
+            await worker.on_whatsapp([line.bob.pn.user])
+        with pytest.raises(EngineFailure):
+            await worker.log_out()
+        assert line.pid == pid
+        await line.whatsapp.phone.scan(line.wad.status.qr)
+        await line.until(State.CONNECTED)
+
+
+async def test_calls_while_it_stops(tmp_path: Path) -> None:
+    """Its maps have no locks, and stopping changes them: whatever that does, the account stops, and starts again."""
+    async with a_real_world(tmp_path) as world, world.reign():
+        line = await world.line()
+        worker = line.wad.worker
+        assert worker is not None
+        calls = [asyncio.create_task(worker.on_whatsapp([line.bob.pn.user])) for _ in range(100)]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        await line.wad.stop()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(answer, dict | WadError) for answer in answers)
+        assert line.wad.status.state is State.STOPPED
+        logins = line.whatsapp.logins
+        await line.wad.start()
+        await line.connected(after=logins)
+
+
+# --- how it dies ------------------------------------------------------------------------------
+
+
+def go_threads(pid: int) -> list[int]:
+    """The threads that are Go's for sure: they wait for the network."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    waits = f"{_EPOLL_PWAIT} "
+    return [int(task.name) for task in tasks if (task / "syscall").read_text().startswith(waits)]
+
+
+async def crash(line: Line) -> None:
+    """Let the library take a fault for one of its own."""
+    await until(lambda: go_threads(line.pid), "a thread in epoll_pwait")
+    thread = go_threads(line.pid)[0]
+    assert ctypes.CDLL(None).syscall(_TGKILL, line.pid, thread, int(signal.SIGSEGV)) == 0
+
+
+async def test_a_crash_is_one_accounts_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The head of Go's report is in the log; the account is back and nothing is lost; the other one runs on."""
+    async with a_real_world(tmp_path) as world, world.reign():
+        line, other = await world.line(), await world.line()
+        pid, others = line.pid, other.pid
+        idents = [await line.bob.send_text(line.whatsapp, f"text {n}") for n in range(50)]
+        await crash(line)
+        await until(lambda: line.wad.worker is not None and line.pid != pid, "another worker")
+        idents += [await line.bob.send_text(line.whatsapp, f"text {n}") for n in range(50, 60)]
+        assert await line.stored(idents) == Counter(idents)
+        assert (other.pid, other.wad.status.state) == (others, State.CONNECTED)
+    (record,) = [r for r in caplog.records if "last words" in r.getMessage()]
+    assert "last words: SIGSEGV: segmentation violation | PC=" in record.getMessage()
+    assert "goroutine" in record.getMessage()
+    assert record.__dict__["account"] == line.wad.id
+    reasons = [h.text for h in world.bus.past if h.text.startswith("reconnecting")]
+    assert "(SIGSEGV: segmentation violation)" in reasons[0]
+
+
+async def test_a_panic_is_named() -> None:
+    """Python cannot catch it; the process is gone, and its reason is Go's."""
+    code = (
+        "from wad.worker.c_interface import Functions, shared_object\n"
+        "Functions(shared_object())._go.GetMe(b'nobody')"
+    )
+    ours, theirs = socket.socketpair()
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    process = Process.start([sys.executable, "-c", code], environ, theirs, lambda line: None)
+    await asyncio.wait_for(process.ended, 20)
+    await process.drained()
+    ours.close()
+    assert process.reason().startswith("the worker was killed by SIG")
+    assert "(panic: runtime error: invalid memory address" in process.reason()

@@ -1,0 +1,139 @@
+"""What WhatsApp says against an account, as the real library tells it (engine.md 3, 9) and wad understands it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.real_world import QUICK, Line, a_real_world, until
+from tests.whatsapp.account import Failure
+from wad.core.connection import State
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def refused(line: Line, failure: Failure, state: State) -> None:
+    """A fresh worker's login is refused; wait until wad has understood, and the worker is gone."""
+    line.whatsapp.login_failure = failure
+    line.wad.restart()
+    await line.until(state)
+    await no_worker(line)
+
+
+async def no_worker(line: Line) -> None:
+    """Wait until the worker is gone."""
+    await until(lambda: line.wad.worker is None and not line.wad.status.worker, "the worker's end")
+
+
+def pause(line: Line) -> float | None:
+    """Seconds until it tries again."""
+    status = line.wad.status
+    return None if status.retry_at is None else status.retry_at - line.wad.clock.monotonic()
+
+
+@pytest.mark.parametrize("reason", [401, 403, 406])
+async def test_logged_out(tmp_path: Path, reason: int) -> None:
+    """The library has deleted the keys: it waits for the operator, who may pair it again."""
+    async with a_real_world(tmp_path) as world, world.reign():
+        line = await world.line()
+        await refused(line, Failure(reason), State.LOGGED_OUT)
+        assert pause(line) is None
+        assert line.wad.status.action == "wadctl account pair ACCOUNT"
+        line.whatsapp.login_failure = None
+        await line.pair()
+
+
+async def test_replaced_is_not_fought(tmp_path: Path) -> None:
+    """It stays away until the operator, or a lease that was won anew, says that the session is ours."""
+    async with a_real_world(tmp_path) as world:
+        async with world.reign():
+            line = await world.line()
+            await line.whatsapp.replace()
+            await line.until(State.REPLACED)
+            await no_worker(line)
+            assert pause(line) is None
+            logins = line.whatsapp.logins
+            await line.wad.start()
+            await line.connected(after=logins)
+            await line.whatsapp.replace()
+            await line.until(State.REPLACED)
+            await no_worker(line)
+            logins = line.whatsapp.logins
+        async with world.reign(2):
+            await line.connected(after=logins)
+
+
+async def test_banned_until(tmp_path: Path) -> None:
+    """It says until when, waits for that, and connects again by itself."""
+    async with a_real_world(tmp_path) as world, world.reign():
+        line = await world.line()
+        begun = datetime.now(UTC)
+        await line.whatsapp.ban(code=104, seconds=3600)
+        await line.until(State.BANNED)
+        await no_worker(line)
+        left = pause(line)
+        assert left is not None
+        assert 3500 < left <= 3600
+        times = [begun + timedelta(hours=1, seconds=n) for n in range(60)]
+        words = "banned until {:%Y-%m-%d %H:%M:%S} UTC (sent_too_many_same_message)"
+        assert line.wad.status.reason in [words.format(time) for time in times]
+        # The operator tries it before its time; WhatsApp says that a second is left.
+        line.whatsapp.login_failure = Failure(402, code=101, expire=1)
+        line.wad.restart()
+        await until(lambda: "too_many_people" in line.wad.status.reason, "the shorter ban")
+        line.whatsapp.login_failure = None
+        await line.until(State.CONNECTED)
+
+
+async def test_a_ban_that_the_library_does_not_know(tmp_path: Path) -> None:
+    """It cannot hand the event over and fails; that is a ban all the same, and no reason to hurry."""
+    async with a_real_world(tmp_path) as world, world.reign():
+        line = await world.line()
+        await refused(line, Failure(402, code=199, expire=60), State.BANNED)
+        left = pause(line)
+        assert left is not None
+        assert 800 < left <= 900
+
+
+async def test_outdated(tmp_path: Path) -> None:
+    """It says which version was refused and what to upgrade, tries again slowly, and then connects."""
+    async with a_real_world(tmp_path) as world, world.reign():
+        line = await world.line()
+        await refused(line, Failure(405), State.OUTDATED)
+        assert "0.5.2, WhatsApp Web 2.3000." in line.wad.status.reason
+        assert "upgrade wad" in line.wad.status.action
+        left = pause(line)
+        assert left is not None
+        assert 1700 < left <= 3600
+        assert line.wad.status.paired
+
+
+async def test_outdated_no_more(tmp_path: Path) -> None:
+    """When WhatsApp takes the version after all, the next slow try connects."""
+    async with (
+        a_real_world(tmp_path, patience=replace(QUICK, outdated=0.1)) as world,
+        world.reign(),
+    ):
+        line = await world.line()
+        line.whatsapp.login_failure = Failure(405)
+        line.wad.restart()
+        await line.until(State.OUTDATED)
+        line.whatsapp.login_failure = None
+        await line.until(State.CONNECTED)
+
+
+async def test_a_login_that_is_refused_for_other_reasons(tmp_path: Path) -> None:
+    """Known to the library or not, passing or not: it is an outage, and nobody is asked to scan."""
+    async with a_real_world(tmp_path) as world, world.reign():
+        line = await world.line()
+        for reason in (400, 409, 415, 503):
+            logins, line.whatsapp.login_failure = line.whatsapp.logins, Failure(reason)
+            line.wad.restart()
+            await line.until(State.RECONNECTING)
+            await until(lambda: "restarting" not in line.wad.status.reason, "the reason")
+            assert line.wad.status.paired
+            line.whatsapp.login_failure = None
+            await line.connected(after=logins)

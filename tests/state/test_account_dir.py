@@ -1,0 +1,483 @@
+"""What lies on the disk for an account: nothing is ever deleted, and no card is worth more than a session."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wad.core.errors import (
+    AnotherDaemon,
+    BadInput,
+    Conflict,
+    StateUnwritable,
+    UnknownAccount,
+)
+from wad.state.account_dir import AccountCard, Home, Homes, StateLock, check_writable, lock_account
+from wad.state.damaged_copies import copies
+
+CARD = AccountCard(
+    id="acc-1", name="Shop", phone="+40700000001", created_ms=5, enabled=False,
+    jid="40700000001:3@s.whatsapp.net", lid="111@lid", push_name="The shop",
+)  # fmt: skip
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Homes:
+    """No accounts yet."""
+    return Homes(tmp_path)
+
+
+def failing(code: int) -> Callable[..., None]:
+    """A system call that fails."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+# --- cards ----------------------------------------------------------------------------------------
+
+
+def test_a_card_comes_back_whole(homes: Homes) -> None:
+    """Every field, and readable for people."""
+    home = homes.create(CARD)
+    assert home.card() == CARD
+    assert json.loads((home.path / "account.json").read_text())["name"] == "Shop"
+
+
+def test_a_home_is_private(homes: Homes) -> None:
+    """Directory 0700, card 0600, whatever the umask."""
+    before = os.umask(0)
+    try:
+        home = homes.create(CARD)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE((home.path / "account.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"id": "acc-1"}', b'{"id":"a","name":"\xff"}', b"[]"]
+)
+def test_a_damaged_card_is_made_anew(homes: Homes, content: bytes) -> None:
+    """The account is still there: the session is what counts."""
+    home = homes.create(CARD)
+    (home.path / "account.json").write_bytes(content)
+    card = homes.get("acc-1").card()
+    assert (card.id, card.name, card.enabled) == ("acc-1", "acc-1", False)
+    assert "could not be read" in card.stopped_why
+
+
+def test_a_damaged_card_is_kept_beside_the_new_one(homes: Homes) -> None:
+    """Writing the card does not delete what an operator may still read."""
+    home = homes.create(CARD)
+    for number in range(2):
+        (home.path / "account.json").write_text(f"half a ca{number}")
+        home.write_card(CARD)
+    assert home.card() == CARD
+    kept = sorted(path.read_text() for path in home.path.glob("account.json.damaged*"))
+    assert kept == ["half a ca0", "half a ca1"]
+
+
+@pytest.mark.parametrize("kind", ["half", "directory", "pipe", "circle"])
+def test_a_damaged_card_is_set_aside_when_the_account_is_opened(homes: Homes, kind: str) -> None:
+    """An operator sees the copy, whoever would have written the card next."""
+    home = homes.create(CARD)
+    file = home.path / "account.json"
+    file.unlink()
+    match kind:
+        case "half":
+            file.write_text('{"id": "acc-1')
+        case "directory":
+            file.mkdir()
+        case "pipe":
+            os.mkfifo(file)
+        case "circle":
+            file.symlink_to(file.name)
+    assert home.mended_card().damage
+    assert home.mended_card() == (home.card(), "", "")
+    assert [copy.path.name for copy in copies(home.path)] == ["account.json.damaged"]
+    assert file.is_file()
+
+
+def test_a_name_that_deceives_is_escaped(homes: Homes) -> None:
+    """A card of before may hold any name: it can be shown, and the file stays as it is until somebody renames it."""
+    home = homes.create(AccountCard(id="shop", name="\x1b[31mShop\n\u202eevil"))
+    before = (home.path / "account.json").read_bytes()
+    assert home.card().name == "\\x1b[31mShop\\n\\u202eevil"
+    assert (home.path / "account.json").read_bytes() == before
+
+
+def test_a_card_of_another_account_does_not_take_its_place(homes: Homes) -> None:
+    """The directory's name is the id."""
+    home = homes.create(CARD)
+    (home.path / "account.json").write_text('{"id": "acc-9", "name": "Copied"}')
+    assert home.card() == AccountCard(id="acc-1", name="Copied")
+    home.write_card(AccountCard(id="acc-9", name="Written"))
+    assert json.loads((home.path / "account.json").read_text())["id"] == "acc-1"
+
+
+def test_a_card_that_cannot_be_written_leaves_the_old_one(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole or not at all."""
+    home = homes.create(CARD)
+    monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC))
+    with pytest.raises(StateUnwritable, match="No space left"):
+        home.write_card(AccountCard(id="acc-1", name="New"))
+    assert home.card() == CARD
+
+
+# --- accounts -------------------------------------------------------------------------------------
+
+
+def test_accounts_are_listed_by_id(homes: Homes) -> None:
+    """Directories with a card; nothing else."""
+    for ident in ("b", "a", "c"):
+        homes.create(AccountCard(id=ident, name=ident))
+    (homes.root / "empty").mkdir()
+    (homes.root / "Not An Id").mkdir()
+    (homes.root / "file").write_text("")
+    homes.remove("c", "20260101T000000Z")
+    assert [home.id for home in homes.all()] == ["a", "b"]
+
+
+def test_a_session_without_a_card_is_an_account(homes: Homes) -> None:
+    """A lost card does not lose a session."""
+    (homes.root / "acc-7").mkdir()
+    (homes.root / "acc-7" / "session.db").write_bytes(b"keys")
+    assert [home.id for home in homes.all()] == ["acc-7"]
+    card = homes.get("acc-7").card()
+    assert (card.name, card.enabled) == ("acc-7", False)
+    assert "missing" in card.stopped_why
+
+
+def test_no_directory_means_no_accounts(tmp_path: Path) -> None:
+    """Before the first start."""
+    homes = Homes(tmp_path / "nowhere")
+    assert homes.all() == []
+    assert homes.removed() == []
+
+
+@pytest.mark.parametrize(("content", "there"), [(None, False), (b"", False), (b"keys", True)])
+def test_a_session_is_a_file_with_something_in_it(
+    homes: Homes, content: bytes | None, there: bool
+) -> None:
+    """An empty file is what an interrupted pairing leaves."""
+    home = homes.create(CARD)
+    if content is not None:
+        home.session_db.write_bytes(content)
+    assert home.has_session() is there
+
+
+@pytest.mark.parametrize("ident", ["nobody", "../etc", "", "A B", ".removed"])
+def test_an_unknown_account_is_an_error_that_names_the_known(homes: Homes, ident: str) -> None:
+    """Also for what cannot be an id; nothing outside the directory is looked at."""
+    homes.create(CARD)
+    with pytest.raises(UnknownAccount) as unknown:
+        homes.get(ident)
+    assert "acc-1" in unknown.value.hint
+
+
+def test_an_id_is_taken_once(homes: Homes) -> None:
+    """Creating never touches an account that is there."""
+    homes.create(CARD)
+    with pytest.raises(Conflict):
+        homes.create(AccountCard(id="acc-1", name="Other"))
+    assert homes.get("acc-1").card() == CARD
+
+
+def test_a_session_without_a_card_is_not_overwritten(homes: Homes) -> None:
+    """It holds its id as well."""
+    (homes.root / "acc-1").mkdir()
+    (homes.root / "acc-1" / "session.db").write_bytes(b"keys")
+    with pytest.raises(Conflict):
+        homes.create(CARD)
+
+
+def test_a_directory_that_a_crash_left_is_used(homes: Homes) -> None:
+    """Killed between making the directory and writing the card: the same command works again."""
+    (homes.root / "acc-1").mkdir(mode=0o755)
+    home = homes.create(CARD)
+    assert home.card() == CARD
+    assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("ident", ["../x", "A", "a__b", ""])
+def test_an_id_must_be_one(homes: Homes, ident: str) -> None:
+    """It names a directory."""
+    with pytest.raises(BadInput):
+        homes.create(AccountCard(id=ident, name="x"))
+
+
+# --- putting away -----------------------------------------------------------------------------------
+
+
+def test_a_removed_account_can_be_brought_back(homes: Homes) -> None:
+    """Removal is a rename, everything in it included."""
+    home = homes.create(CARD)
+    home.session_db.write_bytes(b"keys")
+    path = homes.remove("acc-1", "20260101T000000Z")
+    assert path == homes.root / ".removed" / "acc-1.20260101T000000Z"
+    assert homes.all() == []
+    (removed,) = homes.removed()
+    assert (removed.id, removed.stamp, removed.path) == ("acc-1", "20260101T000000Z", path)
+    assert removed.card == CARD
+    again = homes.restore(removed)
+    assert (again.card(), again.session_db.read_bytes()) == (CARD, b"keys")
+    assert homes.removed() == []
+
+
+def test_the_latest_removal_is_restored(homes: Homes) -> None:
+    """Of several under one id, also within one second."""
+    for number in range(3):
+        homes.create(AccountCard(id="acc-1", name=f"n{number}"))
+        homes.remove("acc-1", "20260101T000000Z")
+    homes.create(AccountCard(id="acc-10", name="other"))
+    homes.remove("acc-10", "20990101T000000Z")
+    assert [removed.card.name for removed in homes.removed()] == ["n0", "n1", "n2", "other"]
+    assert homes.restore(homes.removed()[2]).card().name == "n2"
+
+
+@pytest.mark.parametrize("left", ["account.json", "session.db", "spool.db"])
+def test_restoring_never_replaces_an_account(homes: Homes, left: str) -> None:
+    """Whatever lies under the id now stays there."""
+    homes.create(CARD)
+    homes.remove("acc-1", "20260101T000000Z")
+    (homes.root / "acc-1").mkdir()
+    (homes.root / "acc-1" / left).write_bytes(b"something")
+    with pytest.raises(Conflict):
+        homes.restore(homes.removed()[0])
+    assert (homes.root / "acc-1" / left).read_bytes() == b"something"
+    assert len(homes.removed()) == 1
+
+
+def test_removing_needs_an_account(homes: Homes) -> None:
+    """There must be something to put away."""
+    with pytest.raises(UnknownAccount):
+        homes.remove("acc-1", "20260101T000000Z")
+
+
+def test_a_damaged_database_is_set_aside_with_its_log(homes: Homes) -> None:
+    """Renamed, never deleted; the three files belong together."""
+    home = homes.create(CARD)
+    for suffix in ("", "-wal", "-shm"):
+        home.spool_db.with_name(f"spool.db{suffix}").write_text(f"contents{suffix}")
+    aside = home.set_aside(home.spool_db, "20260101T000000Z")
+    assert aside == home.path / "spool.db.damaged-20260101T000000Z"
+    found = {path.name: path.read_text() for path in home.path.glob("spool.db*")}
+    assert found == {
+        f"{aside.name}{suffix}": f"contents{suffix}" for suffix in ("", "-wal", "-shm")
+    }
+
+
+def test_setting_aside_twice_keeps_both(homes: Homes) -> None:
+    """Also within one second, and also without a log."""
+    home = homes.create(CARD)
+    names = set()
+    for number in range(2):
+        home.session_db.write_text(f"contents {number}")
+        names.add(home.set_aside(home.session_db, "20260101T000000Z"))
+    assert sorted(path.read_text() for path in names) == ["contents 0", "contents 1"]
+    assert not home.session_db.exists()
+
+
+def test_setting_aside_half_way_parts_nothing(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before the old names go: the database still has its log."""
+    home = homes.create(CARD)
+    for suffix in ("", "-wal"):
+        home.spool_db.with_name(f"spool.db{suffix}").write_text(f"contents{suffix}")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", failing(errno.EIO))
+        with pytest.raises(StateUnwritable):
+            home.set_aside(home.spool_db, "s")
+    assert home.spool_db.with_name("spool.db-wal").read_text() == "contents-wal"
+    aside = home.set_aside(home.spool_db, "s")
+    assert aside.with_name(aside.name + "-wal").read_text() == "contents-wal"
+    assert not home.spool_db.exists()
+
+
+# --- locks ----------------------------------------------------------------------------------------
+
+
+def test_one_daemon_has_the_directory(tmp_path: Path) -> None:
+    """The second is told who is there; when the first goes, it may."""
+    with StateLock(tmp_path, "boot-1"):
+        assert (tmp_path / "wad.lock").read_text() == f"{os.getpid()} boot-1\n"
+        with pytest.raises(AnotherDaemon, match=f"pid {os.getpid()}"), StateLock(tmp_path, "b2"):
+            pass
+    with StateLock(tmp_path, "boot-3"):
+        assert "boot-3" in (tmp_path / "wad.lock").read_text()
+
+
+def test_one_worker_has_an_account(homes: Homes) -> None:
+    """Until its descriptor is closed."""
+    home = homes.create(CARD)
+    fd = lock_account(home)
+    with pytest.raises(
+        AnotherDaemon, match=rf"another worker \(pid {os.getpid()}\) has account acc-1"
+    ):
+        lock_account(home)
+    os.close(fd)
+    os.close(lock_account(home))
+
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from wad.state.account_dir import StateLock
+with StateLock(Path(sys.argv[1]), "boot"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
+    """The kernel does it, so that a restarted daemon starts at once."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        with pytest.raises(AnotherDaemon, match=f"pid {child.pid}"), StateLock(tmp_path, "b"):
+            pass
+        child.send_signal(signal.SIGKILL)
+    with StateLock(tmp_path, "b"):
+        pass
+
+
+def test_a_lock_is_not_inherited(tmp_path: Path) -> None:
+    """A worker that outlives the daemon does not hold the daemon's lock."""
+    with StateLock(tmp_path, "b") as lock:
+        assert not os.get_inheritable(lock._fd)
+
+
+def test_a_lock_that_cannot_be_made_is_unwritable(tmp_path: Path) -> None:
+    """The directory is missing."""
+    with pytest.raises(StateUnwritable), StateLock(tmp_path / "nowhere", "b"):
+        pass
+
+
+# --- the disk -------------------------------------------------------------------------------------
+
+
+def test_a_writable_directory_stays_as_it_was(tmp_path: Path) -> None:
+    """The probe leaves nothing."""
+    check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_directory_is_unwritable(tmp_path: Path) -> None:
+    """The hint says what to look at."""
+    with pytest.raises(StateUnwritable, match="nowhere") as refused:
+        check_writable(tmp_path / "nowhere")
+    assert re.search(r"owner.*mode.*space.*ls -ld .*df -h", refused.value.hint)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_disk_that_refuses_is_unwritable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """It is really written and synced, and the probe goes even then."""
+    monkeypatch.setattr(os, "fsync", failing(code))
+    with pytest.raises(StateUnwritable, match=re.escape(os.strerror(code))):
+        check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_on_a_full_disk_is_unwritable(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Creating says so, and can be tried again."""
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing(errno.ENOSPC))
+        with pytest.raises(StateUnwritable):
+            homes.create(CARD)
+    assert homes.create(CARD).card() == CARD
+
+
+def test_a_home_has_its_paths(tmp_path: Path) -> None:
+    """The layout, in one place."""
+    home = Home(tmp_path / "acc-1")
+    assert home.id == "acc-1"
+    names = [path.name for path in (home.session_db, home.spool_db, home.lock_file)]
+    assert names == ["session.db", "spool.db", "worker.lock"]
+
+
+# --- an account that is on its way in -------------------------------------------------------------
+
+
+def test_what_is_incoming_is_no_account_until_it_settles(homes: Homes) -> None:
+    """Then it is one, whole, and nothing of it is left where it was."""
+    with homes.incoming("acc-1") as incoming:
+        incoming.write_card(CARD)
+        incoming.session_db.write_bytes(b"session")
+        assert homes.all() == []
+        home = homes.settle(incoming)
+    assert [found.path for found in homes.all()] == [home.path]
+    assert home.session_db.read_bytes() == b"session"
+    assert [path.name for path in homes.root.iterdir()] == ["acc-1"]
+
+
+def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(homes: Homes) -> None:
+    """It is a copy: the one thing here that is deleted."""
+    left = homes.root / ".incoming" / "acc-1" / "session.db"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half a session")
+    with homes.incoming("acc-1") as incoming:
+        assert list(incoming.path.iterdir()) == []
+        assert stat.S_IMODE(incoming.path.stat().st_mode) == 0o700
+
+
+def test_an_incoming_account_takes_nobodys_place(homes: Homes) -> None:
+    """Neither an account's nor that of other files."""
+    homes.create(CARD)
+    (homes.root / "acc-2").mkdir()
+    (homes.root / "acc-2" / "notes").touch()
+    for ident in ("acc-1", "acc-2"):
+        with homes.incoming(ident) as incoming:
+            incoming.session_db.touch()
+            with pytest.raises(Conflict):
+                homes.settle(incoming)
+
+
+def test_a_file_without_a_session_makes_way_for_one(homes: Homes) -> None:
+    """It is renamed, with its log, and not overwritten."""
+    home = homes.create(CARD)
+    home.session_db.write_bytes(b"tables")
+    home.session_db.with_name("session.db-wal").write_bytes(b"log")
+    (homes.root / "new.db").write_bytes(b"session")
+    home.take_session(homes.root / "new.db", "20260101T000000Z")
+    assert home.session_db.read_bytes() == b"session"
+    assert not home.session_db.with_name("session.db-wal").exists()
+    (aside,) = home.path.glob("session.db.unpaired-*Z")
+    assert aside.read_bytes() == b"tables"
+
+
+def test_a_place_that_cannot_be_written_is_told(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each step of an account's way in."""
+    home = homes.create(CARD)
+    with homes.incoming("acc-2") as incoming, monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", failing(errno.EROFS))
+        with pytest.raises(StateUnwritable):
+            homes.settle(incoming)
+        with pytest.raises(StateUnwritable):
+            home.take_session(incoming.session_db, "20260101T000000Z")
+    monkeypatch.setattr(Path, "mkdir", failing(errno.ENOSPC))
+    with pytest.raises(StateUnwritable), homes.incoming("acc-3"):
+        pass

@@ -1,0 +1,148 @@
+"""An account's card: what of a damaged one can be read is kept, and whether an account should run is never guessed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.small_world import a_world, until
+from wad.api.views.problems import problems_of
+from wad.core.connection import State
+from wad.core.errors import StateUnwritable
+from wad.lib import files
+from wad.state.account_dir import Home
+from wad.state.card import AccountCard, read_card
+
+CARD = AccountCard(
+    id="acc-1", name="Shop", phone="+40700000001", created_ms=5, jid="40700000001:3@s.whatsapp.net"
+)
+
+
+def written(directory: Path, card: AccountCard, **changes: Any) -> Path:
+    """A card's file, with other values in some fields."""
+    file = directory / "account.json"
+    file.write_text(json.dumps({**msgspec.to_builtins(card), **changes}))
+    return file
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("jid", "no address"),
+        ("created_ms", "yesterday"),
+        ("ended", 7),
+        ("name", None),
+        ("phone", "?"),
+    ],
+)
+def test_one_damaged_field_costs_that_field(
+    tmp_path: Path, field: str, value: object, enabled: bool
+) -> None:
+    """All others are as they were, above all whether it should run."""
+    card = msgspec.structs.replace(CARD, enabled=enabled)
+    found = read_card(written(tmp_path, card, **{field: value}), "acc-1")
+    assert found.damage
+    assert (found.card.enabled, found.card.stopped_why) == (enabled, "")
+    usual = {"name": "acc-1"}.get(field, getattr(AccountCard(id="x", name="x"), field))
+    assert found.card == msgspec.structs.replace(card, **{field: usual})
+
+
+@pytest.mark.parametrize("value", [1, "true", None, [], {}])
+def test_whether_it_should_run_is_true_or_not_known(tmp_path: Path, value: object) -> None:
+    """Nothing that merely counts as true."""
+    found = read_card(written(tmp_path, CARD, enabled=value), "acc-1")
+    assert (found.card.enabled, found.card.name) == (False, "Shop")
+    assert found.card.stopped_why
+
+
+@given(cut=st.integers(0, 300), mask=st.integers(0, 255))
+def test_whatever_is_left_of_a_stopped_accounts_card_it_stays_stopped(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, mask: int
+) -> None:
+    """Cut short, or with a byte changed."""
+    file = written(tmp_path_factory.mktemp("card"), msgspec.structs.replace(CARD, enabled=False))
+    data = file.read_bytes()
+    cut %= len(data)
+    for damaged in (data[:cut], data[:cut] + bytes([data[cut] ^ mask]) + data[cut + 1 :]):
+        file.write_bytes(damaged)
+        found = read_card(file, "acc-1")
+        # A changed byte may make another name of the field's: a card without it is one of an earlier wad's.
+        assert not found.card.enabled or (not found.damage and b'"enabled"' not in damaged)
+
+
+@pytest.mark.parametrize("damage", ["", '{"id": "acc-1", "ena', "gone"])
+async def test_a_stopped_account_whose_card_is_lost_stays_stopped(
+    tmp_path: Path, damage: str
+) -> None:
+    """Status says why; an operator's word settles it, and outlives a restart."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.stop()
+        file = account.home.path / "account.json"
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_text(damage)
+    for _ in range(2):
+        async with a_world(tmp_path, boot="again") as world, world.leading():
+            account = world.accounts.find(account.id)
+            await until(lambda: account.status.state is State.STOPPED, "it is stopped")  # noqa: B023
+            assert "account.json" in account.status.reason
+            assert "stopped_unsure" in [one.code for one in problems_of(account)]
+    async with a_world(tmp_path, boot="third") as world, world.leading():
+        account = world.accounts.find(account.id)
+        await account.start()
+        await until(lambda: account.status.state is State.CONNECTED, "it runs")
+        assert "stopped_unsure" not in [one.code for one in problems_of(account)]
+
+
+async def test_a_stopped_account_is_settled_by_stopping_it(tmp_path: Path) -> None:
+    """Then it is an operator's word like any other."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        (account.home.path / "account.json").write_text("{")
+    async with a_world(tmp_path, boot="again") as world, world.leading():
+        account = world.accounts.find(account.id)
+        await account.stop()
+        assert account.status.reason == "stopped by the operator"
+        assert [one.code for one in account.problems if one.code == "stopped_unsure"] == []
+        assert not account.home.card().stopped_why
+
+
+async def test_a_card_that_cannot_be_read_now_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No handle is left, say: nothing is set aside, nothing is written over it, and it counts once it can be read."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        file, before = account.home.path / "account.json", account.home.card()
+
+    without_waiting = files._without_waiting
+
+    def fail(name: str, flags: int) -> int:
+        if Path(name).name == "account.json":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return without_waiting(name, flags)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_without_waiting", fail)
+        async with a_world(tmp_path, boot="short") as world, world.leading():
+            account = world.accounts.find(account.id)
+            assert account.status.state is State.STOPPED
+            assert "Too many open files" in account.status.reason
+            with pytest.raises(StateUnwritable, match="Too many open files"):
+                account.rename("another")
+        assert [path.name for path in file.parent.glob("account.json*")] == ["account.json"]
+    assert Home(file.parent).card() == before
+    async with a_world(tmp_path, boot="again") as world, world.leading():
+        account = world.accounts.find(account.id)
+        await until(lambda: account.status.state is State.CONNECTED, "it runs")

@@ -1,0 +1,1 @@
+"""Stores and leases without a Firestore."""

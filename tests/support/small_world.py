@@ -1,0 +1,184 @@
+"""A small world for the flow's tests: SQLite, the simulator, and everything that the daemon would build."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from wad.core.connection import Patience
+from wad.core.lease import Terms
+from wad.engine.simulator import SimulatedWorker, SimulatorEngine
+from wad.flow.accounts.account import Account, AccountOptions, Surroundings
+from wad.flow.accounts.accounts import Accounts
+from wad.flow.event_bus import Bus
+from wad.flow.inbound.backfill import Backfills, Pace
+from wad.flow.leadership.leader import Leader
+from wad.flow.outbound.queue import Outbound
+from wad.lib.clock import SystemClock
+from wad.lib.loops import Loops
+from wad.state.account_dir import Homes
+from wad.state.outgoing_files import Media
+from wad.store import Store
+from wad.store.lease import FileLease
+from wad.store.session_registry import OneMachine, Places
+from wad.store.sqlite.store import SqliteStore
+
+PATIENT = 30.0  # seconds until a test that waits for something gives up
+
+
+async def until(
+    condition: Callable[[], object], what: str = "the condition", patience: float = PATIENT
+) -> None:
+    """Wait until a condition holds; a test that waits in vain says for what."""
+    try:
+        async with asyncio.timeout(patience):
+            while not condition():
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"waited {patience:g} s in vain for {what}") from None
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clocks, and a wall clock that a test puts forward."""
+
+    ahead_ms = 0
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return super().wall_ms() + self.ahead_ms
+
+
+@dataclass
+class World:
+    """The live objects."""
+
+    engine: SimulatorEngine
+    store: Store
+    bus: Bus
+    homes: Homes
+    accounts: Accounts
+    outbound: Outbound
+    backfills: Backfills
+    leader: Leader
+    media: Media
+    clock: ShiftedClock
+    loops: Loops
+    reigning: bool = False
+    internal_errors: int = 0
+
+    def worker(self, account: Account) -> SimulatedWorker:
+        """The running simulated worker of an account."""
+        return self.engine.workers[account.id]
+
+    @asynccontextmanager
+    async def reign(self, epoch: int) -> AsyncIterator[None]:
+        """As the daemon's."""
+        await self.store.fence(epoch)
+        async with (
+            self.accounts.reign(epoch),
+            self.outbound.reign(epoch),
+            self.backfills.reign(),
+        ):
+            self.reigning = True
+            try:
+                yield
+            finally:
+                self.reigning = False
+
+    @asynccontextmanager
+    async def leading(self) -> AsyncIterator[None]:
+        """With the lease held."""
+        task = asyncio.create_task(self.leader.run(self.reign))
+        try:
+            await until(lambda: self.reigning, "the reign")
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def connected(self, name: str = "shop", phone: str = "+15550000001") -> Account:
+        """A new account that is paired and connected."""
+        account = await self.accounts.add(name, phone=phone)
+        await account.pair()
+        await until(lambda: account.status.state == "connected", "connected")
+        return account
+
+
+@asynccontextmanager
+async def a_world(
+    directory: Path,
+    *,
+    auto_pair: bool = True,
+    patience: Patience | None = None,
+    boot: str = "boot1",
+    instance: str = "me",
+    places: Places | None = None,
+) -> AsyncIterator[World]:
+    """Everything built and running, the lease not yet held."""
+    clock = ShiftedClock()
+    loops = Loops(clock)
+    sessions = directory / "sessions"
+    sessions.mkdir(parents=True, exist_ok=True)
+    store = await SqliteStore.open(directory / "wad.db")
+    engine = SimulatorEngine(auto_pair=auto_pair, clock=clock)
+    bus = Bus(clock)
+    leader: list[Leader] = []
+
+    def permit() -> float:
+        return leader[0].valid_for() or 0.0
+
+    options = AccountOptions(patience or Patience(base=0.01, cap=0.05), stop_timeout=1)
+    around = Surroundings(
+        engine, store, bus, clock, loops, options, permit, instance, places=places or OneMachine()
+    )
+    homes = Homes(sessions)
+    numbers = itertools.count(1)
+    accounts = Accounts(homes, around, lambda: f"{next(numbers):08x}")
+    draws = itertools.count(1)
+    outbound = Outbound(
+        store,
+        accounts,
+        bus,
+        clock,
+        loops,
+        "me",
+        lambda size: next(draws).to_bytes(size, "big"),
+        permit,
+    )
+    media = Media(directory / "media", clock, lambda: f"upload{next(numbers)}")
+    await media.open()
+    leader.append(
+        Leader(
+            FileLease(directory / "lease.json", boot),
+            "me",
+            boot,
+            Terms(),
+            clock,
+            bus,
+            floor=await store.epoch(),
+            on_renewed=accounts.permit,
+            loops=loops,
+        )
+    )
+    try:
+        async with accounts.running():
+            backfills = Backfills(store, bus, Pace(answer=PATIENT, apart=0.0))
+            yield World(
+                engine,
+                store,
+                bus,
+                homes,
+                accounts,
+                outbound,
+                backfills,
+                leader[0],
+                media,
+                clock,
+                loops,
+            )
+    finally:
+        await store.close()

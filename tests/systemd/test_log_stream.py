@@ -1,0 +1,116 @@
+"""Whoever logs waits for nobody: the log's stream may hang, fill up or be gone."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from wad.systemd.log_stream import LogStream
+
+PATIENT = 30.0
+
+
+class Slow(io.StringIO):
+    """A stream that hangs until it is let go on; `begun` once somebody writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.may = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.begun.set()
+        self.may.wait()
+        return super().write(text)
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    """It goes on in the end."""
+    stream = Slow()
+    yield stream
+    stream.may.set()
+
+
+def test_lines_come_in_their_order() -> None:
+    """All of them, whoever logs."""
+    behind = io.StringIO()
+    stream = LogStream(behind)
+    lines = [f"line {number}\n" for number in range(1000)]
+    for line in lines:
+        stream.write(line)
+    assert stream.drain(PATIENT)
+    assert behind.getvalue() == "".join(lines)
+
+
+def test_nobody_waits_for_a_stream_that_hangs(slow: Slow) -> None:
+    """What waits is bounded; what is beyond that is counted, and told where the lines are missing."""
+    stream = LogStream(slow, most=100)
+    stream.write("first\n")
+    assert slow.begun.wait(PATIENT)
+    for number in range(100):
+        stream.write(f"{number:09}\n")
+    assert not stream.drain(0)
+    slow.may.set()
+    assert stream.drain(PATIENT)
+    stream.write("last\n")
+    assert stream.drain(PATIENT)
+    kept = "".join(f"{number:09}\n" for number in range(10))
+    told = "wad.log: 90 records were dropped: what they go to was too slow\n"
+    assert slow.getvalue() == f"first\n{kept}{told}last\n"
+
+
+def test_nobody_waits_for_a_pipe_that_nobody_reads() -> None:
+    """Through logging, with more than any pipe holds."""
+    ours, theirs = os.pipe()
+    with open(theirs, "w", encoding="utf-8") as pipe, open(ours, encoding="utf-8") as reader:
+        stream = LogStream(pipe)
+        handler = logging.StreamHandler(stream)
+        for number in range(2000):
+            handler.handle(logging.makeLogRecord({"msg": f"{number} {'x' * 1000}"}))
+        for number in range(2000):
+            assert reader.readline().startswith(f"{number} x")
+        assert stream.drain(PATIENT)
+
+
+class Gone(io.StringIO):
+    """A stream that nobody reads any more."""
+
+    tries = 0
+
+    def write(self, text: str) -> int:
+        self.tries += 1
+        raise BrokenPipeError
+
+
+def test_a_stream_that_is_gone_ends_nothing() -> None:
+    """What it does not take is lost; the next lines are tried all the same."""
+    gone = Gone()
+    stream = LogStream(gone)
+    for _ in range(3):
+        stream.write("nobody reads this\n")
+        assert stream.drain(PATIENT)
+    assert gone.tries == 3
+
+
+def test_a_process_that_ends_has_written_its_last_words() -> None:
+    """Also those of an error that nobody caught."""
+    script = """
+import sys
+from wad.systemd.log import install
+from wad.systemd.log_stream import LogStream
+install('info', {}, LogStream(sys.stderr))
+raise ValueError('the end')
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "ended by an error that nobody caught" in done.stderr
+    assert "ValueError: the end" in done.stderr

@@ -1,0 +1,414 @@
+"""wadctl against a real control socket: what it prints, asks, refuses, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.support.fake_daemon import FakeDaemon
+from tests.support.wadctl_world import Served, Terminal, ask, run, served, terminals, two_accounts
+from wad.core.connection import State
+from wad.core.message import MessageStatus
+from wad.core.outbox import Entry
+from wad.core.problem import Problem
+from wad.engine.port import Confinement
+from wad.lib.procfs import Usage
+from wad.store.port import Enqueued
+from wad.systemd.cgroups import Limits
+from wadctl.__main__ import root
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Served]:
+    """A daemon with two accounts."""
+    with two_accounts(tmp_path / "wad.sock") as world:
+        yield world
+
+
+@pytest.fixture
+def terminal(world: Served) -> Iterator[Callable[..., Terminal]]:
+    """Starts wadctl on a terminal."""
+    with terminals(world) as start:
+        yield start
+
+
+# --- looking ----------------------------------------------------------------------------------------
+
+
+def test_status_shows_daemon_accounts_and_warnings(world: Served) -> None:
+    """All that an operator needs at a glance."""
+    world.do(lambda d: d.warnings.append("a file was set aside"))
+    out = run(world, "status").stdout
+    assert "wad 0.1.0 on host-a: active" in out
+    assert re.search(r"acc-1 +Shop .* connected .* logged in", out)
+    assert "wadctl account pair acc-2" in out
+    assert "warning: a file was set aside" in out
+
+
+def test_status_shows_each_problem_and_what_to_do(world: Served) -> None:
+    """What degrades the service is a problem; each kind of hint stands once; states stand in the table alone."""
+    text = "spool.db-wal has grown to 331 MB"
+    world.do(
+        lambda d: d.findings.append(
+            Problem(code="log_grown", text=text, account="acc-1", subject="a")
+        )
+    )
+    world.do(
+        lambda d: d.findings.append(Problem(code="log_grown", text="wad.db-wal too", subject="b"))
+    )
+    world.do(lambda d: d.warnings.append("a setting is not known"))
+    out = run(world, "status").stdout
+    assert "problem: acc-1: spool.db-wal has grown to 331 MB\n" in out
+    assert "problem: wad.db-wal too\n" in out
+    assert out.count("what to do: end the program that keeps the database open") == 1
+    assert "problem: acc-2" not in out
+    assert "`wadctl status` shows them" not in out
+    shown = json.loads(run(world, "status", "--json").stdout)
+    assert shown["health"] == "degraded"
+    assert [p["account"] for p in shown["problems"] if p["code"] == "log_grown"] == ["", "acc-1"]
+
+
+def test_status_shows_what_workers_use_and_may_use(world: Served) -> None:
+    """Memory and processor time of each account's worker, and to what all of them are held."""
+    worker = SimpleNamespace(pid=None, usage=Usage(30 << 20, 1.5), receipts=None, confinement=None)
+    world.do(lambda d: setattr(d.accounts.find("acc-1"), "worker", worker))
+    out = run(world, "status").stdout
+    assert "each worker may take 1024 MB of memory and 512 tasks\n" in out
+    assert re.search(r"acc-1 .* connected .* [\d.]+ MB +[\d.]+ s +logged in", out)
+    assert re.search(r"acc-2 .* 0 +- +- ", out)
+
+
+def test_status_says_what_confines_the_workers(world: Served) -> None:
+    """In one line where all of them are held by the same."""
+    confinement = Confinement(2, True)
+    worker = SimpleNamespace(pid=None, usage=None, receipts=None, confinement=confinement)
+    world.do(lambda d: setattr(d.accounts.find("acc-1"), "worker", worker))
+    assert (
+        "\nworkers are confined by Landlock ABI 2, any TCP port, seccomp\n"
+        in run(world, "status").stdout
+    )
+    assert "Landlock ABI 2" in run(world, "account", "show", "acc-1").stdout
+
+
+@pytest.mark.parametrize(
+    ("limits", "line"),
+    [
+        (Limits(why="no controller"), "workers have no limits: no controller"),
+        (Limits(None, 512, "no controller"), "each worker may take 512 tasks: no controller"),
+        (Limits(None, 512), "each worker may take 512 tasks"),
+    ],
+)
+def test_status_says_why_there_is_no_limit(world: Served, limits: Limits, line: str) -> None:
+    """In a line of its own."""
+    world.do(lambda d: setattr(d, "limits", limits))
+    assert f"\n{line}\n" in run(world, "status").stdout
+
+
+def test_status_without_accounts(tmp_path: Path) -> None:
+    """It says how to add one."""
+    with served(tmp_path / "s") as world:
+        assert "wadctl account add NAME --pair" in run(world, "status").stdout
+
+
+def test_status_when_passive(world: Served) -> None:
+    """A passive daemon says who acts."""
+    world.do(lambda d: setattr(d.leader, "valid", None))
+    world.do(lambda d: setattr(d.leader, "reason", "host-b holds epoch 8"))
+    assert "passive (host-b holds epoch 8)" in run(world, "status").stdout
+
+
+def test_json_is_one_document(world: Served) -> None:
+    """What the daemon answered, unchanged."""
+    assert ask(world, "status")["boot_id"] == "b00t"
+
+
+def test_a_pipe_cuts_nothing(world: Served) -> None:
+    """A table in a pipe is whole, however long its rows."""
+    world.do(lambda d: d.accounts.find("acc-1").become(State.FAILED, "x" * 500))
+    assert "x" * 500 in run(world, "status").stdout
+
+
+def test_account_show(world: Served) -> None:
+    """One account in full, by its name."""
+    out = run(world, "account", "show", "Depot").stdout
+    assert re.search(r"^id +acc-2$", out, re.MULTILINE)
+    assert re.search(r"^added +2023-07-2\d \d\d:\d\d:\d\d$", out, re.MULTILINE)
+
+
+def test_what_strangers_wrote_is_harmless(world: Served) -> None:
+    """No control character of a name or reason reaches the terminal."""
+    bad = "\x1b[2J\x07\x9b31m\u202egnp\nnext"
+    world.do(lambda d: d.accounts.find("acc-1").become(State.FAILED, bad))
+    world.do(lambda d: d.bus.publish("state", bad, account="acc-1"))
+    for words in (
+        ["status"],
+        ["account", "show", "acc-1"],
+        ["events"],
+        ["account", "start", "acc-1"],
+    ):
+        out = run(world, *words).stdout
+        assert not set("\x1b\x07\x9b\u202e") & set(out), words
+        assert "\nnext" not in out
+
+
+def test_events_are_lines(world: Served) -> None:
+    """Time, kind, account, text."""
+    world.do(lambda d: d.bus.publish("state", "connected", account="acc-1"))
+    assert re.search(r"^\d{4}-\d\d-\d\d .* state +acc-1 connected$", run(world, "events").stdout)
+
+
+def publish(text: str, daemon: FakeDaemon) -> None:
+    """Something happens."""
+    daemon.bus.publish("state", text)
+
+
+def test_events_as_json_are_lines(world: Served) -> None:
+    """One document a line."""
+    for text in ("one", "two"):
+        world.do(partial(publish, text))
+    lines = run(world, "events", "--json").stdout.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["one", "two"]
+
+
+def test_version_of_both(world: Served) -> None:
+    """The client's and the daemon's."""
+    assert ask(world, "version")["daemon"]["instance"] == "host-a"
+
+
+# --- doing ----------------------------------------------------------------------------------------
+
+
+def test_stop_says_what_became_of_it(world: Served) -> None:
+    """The order arrives, and the answer is one line."""
+    result = run(world, "account", "stop", "acc-1")
+    assert result.stdout.startswith("acc-1: ")
+    assert world.daemon.accounts.find("acc-1").orders == ["stop"]
+
+
+def test_options_reach_the_daemon(world: Served) -> None:
+    """What was given is asked."""
+    assert (
+        ask(world, "account", "add", "Till", "--phone", "+15550000003")["phone"] == "+15550000003"
+    )
+
+
+def test_a_value_out_of_range_is_a_usage_error(world: Served) -> None:
+    """Limits that are declared are checked before anything is asked."""
+    assert run(world, "threads", "--limit", "0").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["logout", "remove"])
+def test_what_cannot_be_undone_needs_a_yes(world: Served, command: str) -> None:
+    """Without a terminal it refuses, and says what to do."""
+    result = run(world, "account", command, "acc-1")
+    assert result.exit_code == 2
+    assert f"hint: wadctl account {command} acc-1 --yes" in result.stderr
+    assert world.daemon.accounts.find("acc-1").orders == []
+
+
+@pytest.mark.parametrize(
+    "words", ["lease release", "lease take --force", "lease release --seconds 5.0"]
+)
+def test_the_hint_is_what_was_typed(world: Served, words: str) -> None:
+    """Options keep their names, and those that were not given do not appear."""
+    assert f"hint: wadctl {words} --yes" in run(world, *words.split()).stderr
+
+
+def test_yes_is_a_yes(world: Served) -> None:
+    """A script can mean it."""
+    out = run(world, "account", "remove", "acc-1", "--yes").stdout
+    assert "wadctl account restore acc-1" in out
+    assert world.daemon.accounts.removed == ["acc-1"]
+
+
+@pytest.mark.parametrize(("key", "code", "gone"), [("y", 0, ["acc-1"]), ("n", 1, [])])
+def test_on_a_terminal_it_asks(
+    world: Served, terminal: Callable[..., Terminal], key: str, code: int, gone: list[str]
+) -> None:
+    """The question names what would happen, and no is the default."""
+    shown = terminal("account", "remove", "acc-1")
+    shown.read_until("account remove acc-1? [y/N]")
+    shown.type(f"{key}\n")
+    assert shown.wait() == code
+    assert world.daemon.accounts.removed == gone
+
+
+def test_ctrl_c_at_the_question(world: Served, terminal: Callable[..., Terminal]) -> None:
+    """130, as everywhere, and nothing is done."""
+    shown = terminal("account", "remove", "acc-1")
+    shown.read_until("[y/N]: ")
+    shown.interrupt()
+    assert shown.wait() == 130
+    assert world.daemon.accounts.removed == []
+
+
+# --- sending ----------------------------------------------------------------------------------------
+
+
+class FakeOutbound:
+    """Queues, and settles as a test says."""
+
+    def __init__(self, state: str, code: str = "", error: str = "") -> None:
+        self.state, self.code, self.error = state, code, error
+
+    async def enqueue(self, account: str, to: Any, content: Any, *, client_id: str) -> Any:
+        """Queued for the first time."""
+        entry = Entry(
+            id="e1", account=account, thread="t", to=str(to), content=content, client_id=client_id,
+            secret=b"", created_ms=1, state=MessageStatus(self.state), error_code=self.code, error=self.error,
+        )  # fmt: skip
+        self.entry = entry
+        return Enqueued(entry, False)
+
+    async def settled(self, ident: str, timeout: float) -> Any:
+        """As it is."""
+        return self.entry
+
+
+@pytest.mark.parametrize(
+    ("outbound", "code"),
+    [
+        (FakeOutbound("sent"), 0),
+        (FakeOutbound("failed", "not_on_whatsapp", "no such number"), 5),
+        (FakeOutbound("failed", "odd", "no idea"), 1),
+        (FakeOutbound("uncertain"), 8),
+    ],
+    ids=["sent", "refused", "failed", "uncertain"],
+)
+def test_the_fate_of_a_message_is_the_exit_code(
+    world: Served, outbound: FakeOutbound, code: int
+) -> None:
+    """Who waits for a message can act on what became of it."""
+    world.do(lambda d: setattr(d, "outbound", outbound))
+    result = run(world, "send", "acc-1", "+15550000009", "hi", "--wait", "1", "--json")
+    assert result.exit_code == code
+    assert json.loads(result.stdout)["message"]["state"] == outbound.state
+
+
+def test_queued_is_enough_without_waiting(world: Served) -> None:
+    """Without --wait the message is only queued, and that is a success."""
+    world.do(lambda d: setattr(d, "outbound", FakeOutbound("queued")))
+    result = run(world, "send", "acc-1", "+15550000009", "hi")
+    assert (result.exit_code, result.stdout) == (0, "e1: queued\n")
+
+
+# --- on a terminal --------------------------------------------------------------------------------------
+
+
+def test_colour_on_a_terminal(terminal: Callable[..., Terminal]) -> None:
+    """A good state is green."""
+    shown = terminal("status")
+    assert shown.wait() == 0
+    assert "\x1b[32mconnected\x1b[0m" in shown.seen
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colour_where_it_is_not_wanted(
+    terminal: Callable[..., Terminal], env: dict[str, str]
+) -> None:
+    """NO_COLOR and dumb terminals."""
+    shown = terminal("status", **env)
+    assert shown.wait() == 0
+    assert "\x1b[" not in shown.seen
+
+
+def test_no_colour_in_a_pipe(world: Served) -> None:
+    """A file gets text."""
+    assert "\x1b" not in run(world, "status").stdout
+
+
+def test_a_table_fits_its_terminal(world: Served, terminal: Callable[..., Terminal]) -> None:
+    """Long texts are cut, and no line breaks."""
+    world.do(lambda d: setattr(d.accounts.find("acc-2").card, "name", "日本語 " * 40))
+    shown = terminal("account", "list", columns=60, NO_COLOR="1")
+    shown.wait()
+    line = next(line for line in shown.seen.splitlines() if line.startswith("acc-2"))
+    assert "…" in line
+    assert sum(2 if ord(char) > 0x2FFF else 1 for char in line) <= 60
+
+
+def test_accounts_can_be_read_at_80_columns(
+    world: Served, terminal: Callable[..., Terminal]
+) -> None:
+    """The state stays whole; the reason and what to do stand below the account."""
+    reason = "the phone removed this device; " * 4
+    world.do(lambda d: d.accounts.find("acc-2").become(State.LOGGED_OUT, reason))
+    shown = terminal("account", "list", columns=80, NO_COLOR="1")
+    shown.wait()
+    lines = shown.seen.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(re.match(r"acc-2 .* logged_out ", line) for line in lines)
+    assert reason.strip() in " ".join(shown.seen.split())
+    assert "  what to do: wadctl account pair acc-2" in lines
+
+
+def test_every_command_is_described_whole() -> None:
+    """No description in a list of commands ends in dots at 80 columns."""
+    left = list(root.commands.values())
+    while left:
+        command = left.pop()
+        assert not command.get_short_help_str(60).endswith("..."), command.name
+        left += getattr(command, "commands", {}).values()
+
+
+# --- restarting -------------------------------------------------------------------------------------------
+
+
+def restarts_as(world: Served, boot_id: str, accounts: int) -> None:
+    """What answers after the restart."""
+
+    def restart(daemon: FakeDaemon) -> None:
+        daemon.boot_id = boot_id
+        while len(daemon.accounts.all()) > accounts:
+            del daemon.accounts._all[daemon.accounts.all()[-1].id]
+
+    world.do(lambda d: setattr(d, "restart", lambda: restart(d)))
+
+
+def test_restart_waits_for_another_process(world: Served) -> None:
+    """It is done when another process knows as many accounts."""
+    restarts_as(world, "next", 2)
+    assert ask(world, "restart") == {
+        "ok": True,
+        "service": "wad",
+        "before": "b00t",
+        "after": "next",
+        "accountsBefore": 2,
+        "accountsAfter": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("boot_id", "accounts", "words"),
+    [("b00t", 2, "the process from before"), ("next", 1, "knows 1 of 2 accounts")],
+)
+def test_restart_that_does_not_come_to_an_end(
+    world: Served, boot_id: str, accounts: int, words: str
+) -> None:
+    """The failure says at which step and what was seen last."""
+    restarts_as(world, boot_id, accounts)
+    result = run(world, "restart", "--timeout", "0.3", "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["ok"], document["step"]) == (8, False, "wait")
+    assert words in document["error"]["message"]
+
+
+def test_restart_without_a_daemon(tmp_path: Path) -> None:
+    """The failure says at which step."""
+    words = ["--socket", str(tmp_path / "none"), "restart", "--json"]
+    result = CliRunner().invoke(root, words)
+    assert (result.exit_code, json.loads(result.stdout)["step"]) == (3, "look")
+
+
+def test_restart_of_one_account(world: Served) -> None:
+    """The daemon stays."""
+    assert run(world, "restart", "acc-1").exit_code == 0
+    assert world.daemon.accounts.find("acc-1").orders == ["restart"]

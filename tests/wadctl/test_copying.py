@@ -1,0 +1,75 @@
+"""`wadctl store copy`: a bar for who looks, lines for a program, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.wadctl_world import Served, Terminal, environment, run, served
+from wad.core.errors import Conflict
+from wad.store.port import Copying
+
+STEPS = [Copying(told=0, waiting=90, refused=0), Copying(told=60, waiting=40, refused=0)]
+LAST = Copying(told=100, waiting=0, refused=2)
+
+
+@pytest.fixture
+def steps() -> list[Copying]:
+    """What the copy tells; more came while it ran."""
+    return [*STEPS, LAST]
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path, steps: list[Copying], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Served]:
+    """A daemon whose copy tells these steps, and refuses where there are none."""
+
+    async def copy(config: Any, clock: Any) -> AsyncIterator[Copying]:
+        if not steps:
+            raise Conflict("b holds the lease of this Firestore")
+        for step in steps:
+            yield step
+
+    monkeypatch.setattr("wad.store.copy_to_firestore", copy)
+    with served(tmp_path / "wad.sock") as world:
+        yield world
+
+
+def test_a_person_gets_one_sentence(world: Served) -> None:
+    """In a pipe, without a bar; what was refused is named."""
+    done = run(world, "store", "copy")
+    assert done.exit_code == 0
+    assert done.stdout == "copied 100 documents; 2 are refused there, see the log\n"
+    assert done.stderr == ""
+
+
+def test_a_program_gets_every_step(world: Served, steps: list[Copying]) -> None:
+    """A line of JSON each."""
+    done = run(world, "store", "copy", "--to", "firestore", "--json")
+    told = [json.loads(line)["told"] for line in done.stdout.splitlines()]
+    assert told == [step.told for step in steps]
+
+
+def test_a_terminal_shows_a_bar(world: Served) -> None:
+    """It reaches its end, though more came meanwhile."""
+    terminal = Terminal("store", "copy", columns=80, lines=24, env=environment(world.socket))
+    try:
+        assert terminal.wait() == 0, terminal.seen
+    finally:
+        terminal.close()
+    assert "copying" in terminal.seen
+    assert "100%" in terminal.seen
+    assert "copied 100 documents" in terminal.seen
+
+
+def test_a_refusal_has_its_exit_code(world: Served, steps: list[Copying]) -> None:
+    """And its sentence on stderr."""
+    steps.clear()
+    done = run(world, "store", "copy")
+    assert done.exit_code == Conflict.exit_code
+    assert "b holds the lease" in done.stderr

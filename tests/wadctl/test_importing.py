@@ -1,0 +1,206 @@
+"""`wadctl account import-baileys`: the directory is read, and only read; what is said of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wadctl.importing as importing
+from tests.support import baileys_session as sample
+from tests.support.wadctl_world import COMMAND, Served, environment, served
+from wad.core.baileys import BATCH_LIMIT, FILE_LIMIT
+from wad.core.errors import BadInput
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A session's directory."""
+    place = tmp_path / "account_prod_1"
+    place.mkdir()
+    for name, data in sample.files().items():
+        (place / name).write_bytes(data)
+    return place
+
+
+def test_each_file_with_its_bytes_where_they_are_of_use(directory: Path) -> None:
+    """Caches are named, not read; directories and links are nothing of Baileys."""
+    (directory / "below").mkdir()
+    (directory / "link.json").symlink_to(directory / "creds.json")
+    (directory / os.fsdecode(b"\xff.json")).write_bytes(b"{}")
+    found = dict(importing.read_directory(directory))
+    assert found == {
+        **sample.files(), "device-list-15550000002.json": b"",
+        "sender-key-memory-120363000000000001@g.us.json": b"", "\ufffd.json": b"",
+    }  # fmt: skip
+
+
+def test_the_directory_is_opened_for_reading_only(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every open says so."""
+    opened: list[int] = []
+    real = os.open
+
+    def spy(path: Any, flags: int, *more: Any) -> int:
+        opened.append(flags)
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", spy)
+    importing.read_directory(directory)
+    assert len(opened) == len(sample.files()) - 2
+    assert {flags & (os.O_ACCMODE | os.O_CREAT | os.O_TRUNC) for flags in opened} == {os.O_RDONLY}
+
+
+def test_somebody_still_works_with_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that changes meanwhile is the other backend's hand."""
+    real = importing._read
+
+    def read(file: Path) -> bytes:
+        if file.name == "creds.json":
+            (directory / "pre-key-9.json").write_bytes(b"{}")
+        return real(file)
+
+    monkeypatch.setattr(importing, "_read", read)
+    with pytest.raises(BadInput, match="the other backend still runs"):
+        importing.read_directory(directory)
+
+
+@pytest.mark.parametrize("what", ["missing", "file", "empty"])
+def test_what_is_no_directory_of_a_session(what: str, tmp_path: Path) -> None:
+    """Is said with its path."""
+    place = tmp_path / what
+    if what == "file":
+        place.touch()
+    if what == "empty":
+        place.mkdir()
+    with pytest.raises(BadInput, match=str(place)):
+        importing.read_directory(place)
+
+
+def test_a_file_that_is_too_large(directory: Path) -> None:
+    """Is not read to its end."""
+    with (directory / "session-1.0.json").open("wb") as opened:
+        opened.truncate(FILE_LIMIT + 1)
+    with pytest.raises(BadInput, match=r"session-1\.0\.json is larger than 3 MiB"):
+        importing.read_directory(directory)
+
+
+def test_files_go_in_batches_that_fit_into_a_frame() -> None:
+    """In order, each once."""
+    files = [(str(n), bytes(size)) for n, size in enumerate([BATCH_LIMIT, 1, 1, FILE_LIMIT, 1])]
+    batches = list(importing._batches(files))
+    assert [len(batch) for batch in batches] == [1, 2, 1, 1]
+    assert [file for batch in batches for file in batch] == files
+    many = [(str(n), b"") for n in range(4001)]
+    assert [len(batch) for batch in importing._batches(many)] == [2000, 2000, 1]
+
+
+# --- the command --------------------------------------------------------------------------------------
+
+
+class FakeImports:
+    """Notes what comes, and what is forgotten."""
+
+    def __init__(self, world: Served) -> None:
+        self._world = world
+        self.files: dict[str, bytes] = {}
+        self.forgotten: list[str] = []
+
+    def put(self, upload: str, files: Any) -> str:
+        assert upload in ("", "upload-1")
+        self.files |= dict(files)
+        return "upload-1"
+
+    async def look(self, upload: str, wish: Any) -> Any:
+        from wad.engine.baileys.translation import translate
+        from wad.flow.accounts.importing import Intent
+
+        carried = translate(self.files, bytes, skip_damaged=wish.skip_damaged)
+        return Intent(carried, wish.ident or wish.directory, wish.name or "Shop", None)
+
+    async def make(self, upload: str, wish: Any) -> Any:
+        intent = await self.look(upload, wish)
+        return self._world.daemon.accounts.have(intent.ident, intent.name), intent
+
+    def forget(self, upload: str) -> None:
+        self.forgotten.append(upload)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Served]:
+    """A daemon that answers."""
+    with served(tmp_path / "control.sock") as world:
+        world.daemon.imports = FakeImports(world)
+        yield world
+
+
+def run(world: Served, directory: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """The real command, without a terminal."""
+    return subprocess.run(
+        [*COMMAND, "account", "import-baileys", str(directory), *more],
+        env=environment(world.socket), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_dry_run_asks_nothing_and_tells_everything(world: Served, directory: Path) -> None:
+    """What is carried, what not and why, and that nothing was changed."""
+    done = run(world, directory, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "15550000001:7@s.whatsapp.net would become account_prod_1 (Shop), a new account",
+        "carried: 1 pre keys, 1 sessions, 1 sender keys, 1 identities, 1 app state keys,"
+        " 1 privacy tokens, 1 lid mappings",
+        "not carried: 1 device-list (WhatsApp is asked again)",
+        "not carried: 1 sender-key-memory (wad hands out its own sender keys anew)",
+        "nothing was changed; without --dry-run it is done",
+    ]
+    assert world.daemon.imports.forgotten == ["upload-1"]
+
+
+def test_the_import_itself_needs_a_yes(world: Served, directory: Path) -> None:
+    """Two clients with one session throw each other out; nothing is even brought before the yes."""
+    done = run(world, directory)
+    assert done.returncode == 2
+    assert "needs a yes" in done.stderr
+    assert world.daemon.imports.files == {}
+
+
+def test_the_import_as_json(world: Served, directory: Path) -> None:
+    """One document, with the account's state."""
+    done = run(world, directory, "--yes", "--json", "--id", "shop-1", "--name", "Front")
+    assert done.returncode == 0, done.stderr
+    reply = json.loads(done.stdout)
+    assert (reply["account"], reply["name"], reply["dry_run"]) == ("shop-1", "Front", False)
+    assert reply["carried"]["sessions"] == 1
+    assert reply["state"]["id"] == "shop-1"
+
+
+def test_a_refusal_names_the_file(world: Served, directory: Path) -> None:
+    """With what to do; as JSON, too."""
+    (directory / "pre-key-3.json").write_bytes(b"")
+    done = run(world, directory, "--dry-run", "--json")
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["message"] == "pre-key-3.json is empty"
+    assert "--skip-damaged" in error["hint"]
+    assert run(world, directory, "--dry-run", "--skip-damaged").returncode == 0
+
+
+def test_a_passive_instance_imports_nothing(world: Served, directory: Path) -> None:
+    """Whoever holds the lease is named: it may be the other backend."""
+
+    def passive(daemon: Any) -> None:
+        daemon.leader.valid, daemon.leader.holder = None, "node-1"
+
+    world.do(passive)
+    done = run(world, directory, "--yes")
+    assert done.returncode == 8
+    assert "node-1 is active" in done.stderr
+    assert world.daemon.imports.files == {}

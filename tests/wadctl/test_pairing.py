@@ -1,0 +1,229 @@
+"""Pairing with wadctl: in a pipe, as JSON, on a terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.fake_daemon import FakeDaemon
+from tests.support.wadctl_world import (
+    COMMAND,
+    Served,
+    Terminal,
+    environment,
+    run,
+    served,
+    terminals,
+    two_accounts,
+)
+from wad.core.connection import State
+
+CODE: Final = "2@" + "abcDEF0123/+=," * 12
+QR_ROW: Final = re.compile(r"^[█▀▄ ]{20,}$", re.MULTILINE)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Served]:
+    """A daemon with two accounts."""
+    with two_accounts(tmp_path / "wad.sock") as world:
+        yield world
+
+
+@pytest.fixture
+def terminal(world: Served) -> Iterator[Callable[..., Terminal]]:
+    """Starts wadctl on a terminal."""
+    with terminals(world) as start:
+        yield start
+
+
+def fresh(world: Served, qr: str = CODE) -> None:
+    """An account that shows a code."""
+
+    def make(daemon: FakeDaemon) -> None:
+        account = daemon.accounts.have("acc-9", "New")
+        until = daemon.clock.now + 600
+        account.become(State.AWAITING_SCAN, "scan the QR code", qr=qr, pair_until=until)
+
+    world.do(make)
+
+
+def change(world: Served, state: State, reason: str, **more: Any) -> None:
+    """Something happens to that account, and the bus says so."""
+
+    def happen(daemon: FakeDaemon) -> None:
+        daemon.accounts.find("acc-9").become(state, reason, **more)
+        daemon.bus.publish("state", reason, account="acc-9")
+
+    world.do(happen)
+
+
+def start(world: Served, *words: str) -> subprocess.Popen[str]:
+    """wadctl in a pipe of its own."""
+    return subprocess.Popen(
+        [*COMMAND, *words], env=environment(world.socket), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """Its next line."""
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code and what it still said."""
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def test_pairing_as_json(world: Served) -> None:
+    """Each new code once, then the number."""
+    fresh(world)
+    process = start(world, "account", "pair", "acc-9", "--json")
+    assert json.loads(line(process)) == {"event": "qr", "code": CODE, "number": 1}
+    change(world, State.AWAITING_SCAN, "scan", qr="2@next", pair_until=9e9)
+    assert json.loads(line(process))["code"] == "2@next"
+    change(world, State.CONNECTED, "logged in")
+    code, out, _ = end(process)
+    assert code == 0
+    assert json.loads(out)["event"] == "connected"
+    assert json.loads(out)["phone"] == "+15550000001"
+    assert world.daemon.accounts.find("acc-9").orders == ["pair"]
+
+
+def test_pairing_in_a_pipe(world: Served) -> None:
+    """The code as text and drawn, once, without anything for terminals."""
+    fresh(world)
+    process = start(world, "account", "pair", "acc-9")
+    assert line(process) == CODE
+    while not line(process).startswith("On the phone: WhatsApp > Linked devices"):
+        pass
+    change(world, State.CONNECTED, "logged in")
+    code, out, _ = end(process)
+    assert code == 0
+    assert out.endswith("acc-9 is connected as +15550000001\n")
+    assert "\x1b" not in out
+
+
+def test_pairing_on_a_terminal(world: Served, terminal: Callable[..., Terminal]) -> None:
+    """The screen is cleared, the code is black on white, and a new one takes its place."""
+    fresh(world)
+    shown = terminal("account", "pair", "acc-9")
+    shown.read_until("This is code 1")
+    assert shown.seen.count("\x1b[2J\x1b[H") == 1
+    assert "\x1b[30;107m" in shown.seen
+    assert CODE not in shown.seen
+    change(world, State.AWAITING_SCAN, "scan", qr="2@next", pair_until=9e9)
+    shown.read_until("This is code 2")
+    assert shown.seen.count("\x1b[2J\x1b[H") == 2
+    change(world, State.CONNECTED, "logged in")
+    assert shown.wait() == 0
+
+
+def test_pairing_without_colour(world: Served, terminal: Callable[..., Terminal]) -> None:
+    """The code is drawn with blocks alone."""
+    fresh(world)
+    shown = terminal("account", "pair", "acc-9", NO_COLOR="1")
+    shown.read_until("This is code 1")
+    assert "\x1b[30" not in shown.seen
+    assert len(QR_ROW.findall(shown.seen.replace("\r\n", "\n"))) > 15
+
+
+def test_a_terminal_too_small(world: Served, terminal: Callable[..., Terminal]) -> None:
+    """A code that cannot be seen whole is told."""
+    fresh(world)
+    shown = terminal("account", "pair", "acc-9", columns=40, lines=10)
+    shown.read_until("The terminal is too small")
+
+
+def test_pairing_that_nobody_scanned(world: Served) -> None:
+    """The end of the window is an error that says how to try again."""
+    fresh(world)
+    process = start(world, "account", "pair", "acc-9", "--json")
+    line(process)
+    change(world, State.AWAITING_SCAN, "nobody scanned the code in time")
+    code, out, err = end(process)
+    assert code == 8
+    assert json.loads(out)["error"]["code"] == "timed_out"
+    assert "hint: wadctl account pair acc-9" in err
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [(State.FAILED, 9), (State.BANNED, 9), (State.PASSIVE, 8)]
+)
+def test_pairing_that_fails(world: Served, state: State, code: int) -> None:
+    """A state that waiting does not mend ends it, with the reason."""
+    fresh(world)
+    process = start(world, "account", "pair", "acc-9")
+    line(process)
+    change(world, state, "it is so")
+    found, _, err = end(process)
+    assert found == code
+    assert f"acc-9 is {state}: it is so" in err
+
+
+def test_pairing_takes_too_long(world: Served) -> None:
+    """--timeout ends the waiting, not the window."""
+    fresh(world)
+    result = run(world, "account", "pair", "acc-9", "--timeout", "0.2")
+    assert result.exit_code == 8
+    assert "the window stays open" in result.stderr
+
+
+def test_pairing_is_interrupted(world: Served) -> None:
+    """Ctrl-C leaves the window open, and says so."""
+    fresh(world)
+    process = start(world, "account", "pair", "acc-9")
+    line(process)
+    process.send_signal(signal.SIGINT)
+    code, _, err = end(process)
+    assert code == 130
+    assert "window stays open" in err
+    assert "Traceback" not in err
+
+
+def test_pairing_while_there_is_no_code_yet(world: Served) -> None:
+    """The wait has a reason."""
+    fresh(world, qr="")
+    process = start(world, "account", "pair", "acc-9", "--json")
+    assert json.loads(line(process)) == {"event": "waiting", "reason": "scan the QR code"}
+    change(world, State.CONNECTED, "logged in")
+    assert end(process)[0] == 0
+
+
+def test_the_daemon_ends_while_pairing(tmp_path: Path) -> None:
+    """It is told, not waited for."""
+    with served(tmp_path / "s") as world:
+        fresh(world)
+        process = start(world, "account", "pair", "acc-9")
+        line(process)
+    code, _, err = end(process)
+    assert code in (3, 8)
+    assert "daemon" in err
+
+
+def test_add_and_pair_in_one(world: Served) -> None:
+    """The new account is paired at once."""
+
+    def add(daemon: FakeDaemon) -> None:
+        have = daemon.accounts.have
+
+        def showing(ident: str, name: str) -> Any:
+            account = have(ident, name)
+            account.become(State.CONNECTED, "logged in")
+            return account
+
+        daemon.accounts.have = showing
+
+    world.do(add)
+    result = run(world, "account", "add", "Till", "--pair", "--json")
+    events = [json.loads(text)["event"] for text in result.stdout.splitlines()]
+    assert (result.exit_code, events) == (0, ["added", "connected"])

@@ -1,0 +1,238 @@
+"""From the library's handler to the spool: order, commits, and what the handler waits for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.protobufs import Message, pb
+from wad.core.errors import Damaged, StateUnwritable
+from wad.lib.clock import SystemClock
+from wad.state.spool import Arrival, Spool
+from wad.worker import inbox as module
+from wad.worker.inbox import Inbox
+from wad.worker.log_lines import message
+
+
+def a_message(ident: str, text: str = "hello", *, from_me: bool = False) -> bytes:
+    """A neonize MessageEv; without a text it carries nothing to keep."""
+    bob = pb.JID(User="9", Server="lid", Device=0, RawAgent=0, Integrator=0, IsEmpty=False)
+    nobody = pb.JID(User="", Server="", Device=0, RawAgent=0, Integrator=0, IsEmpty=True)
+    source = pb.MessageSource(
+        Chat=bob, Sender=bob, IsFromMe=from_me, SenderAlt=nobody, RecipientAlt=nobody
+    )
+    body = Message(conversation=text) if text else Message()
+    info = pb.MessageInfo(ID=ident, MessageSource=source, Timestamp=1_700_000_000)
+    raw: bytes = pb.Message(Info=info, Message=body).SerializePartialToString()
+    return raw
+
+
+class SlowSpool:
+    """A spool whose disk does nothing until it is let."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self.errors: list[BaseException] = []
+        self.batches: list[list[str]] = []
+        self.may = threading.Event()
+        self.may.set()
+
+    def take(self, arrivals: Iterable[Arrival]) -> int:
+        """Store, or fail as the next error says."""
+        self.may.wait(20)
+        if self.errors:
+            raise self.errors.pop(0)
+        batch = list(arrivals)
+        self.batches.append([one.wa_id for one in batch])
+        return self._spool.take(batch)
+
+
+class Box:
+    """An inbox, and what it told."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        patient: bool = True,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.spool = SlowSpool(spool)
+        self.stored: list[int] = []
+        self.done: list[str] = []
+        self.held: list[str] = []
+        self.failed: list[BaseException] = []
+        self.inbox = Inbox(
+            self.spool,  # type: ignore[arg-type]
+            SystemClock(),
+            read_vote=lambda raw: (),
+            patient=patient,
+            on_stored=self.stored.append,
+            on_done=self.done.extend,
+            on_held=self.held.append,
+            on_failed=self.failed.append,
+            pause=pause,
+        )
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    """An empty spool."""
+    with closing(Spool.open(tmp_path / "spool.db")) as spool:
+        yield spool
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for another thread."""
+    for _ in range(10_000):
+        if condition():
+            return
+        time.sleep(0.001)
+    raise AssertionError("waited in vain")
+
+
+def kinds(spool: Spool) -> list[tuple[str, str]]:
+    """What is stored."""
+    return [(row.kind, row.wa_id) for row in spool.after(0, 100)]
+
+
+def test_a_patient_handler_returns_at_once(spool: Spool) -> None:
+    """What comes while the disk is busy is stored together, in order, and told when it is stored."""
+    box = Box(spool)
+    box.spool.may.clear()
+    for number in range(5):
+        box.inbox.take("Message", a_message(f"A{number}"))
+    assert box.done == []
+    box.spool.may.set()
+    assert box.inbox.settle(20)
+    assert [message(ident) for batch in box.spool.batches for ident in batch] == box.done
+    assert box.done == [message(f"A{number}") for number in range(5)]
+    assert len(box.spool.batches) <= 2
+    assert box.stored[-1] == 5
+
+
+def test_a_burst_gathers_between_two_commits(spool: Spool) -> None:
+    """The first event is stored at once, those that follow within the pause in one commit."""
+    over = threading.Event()
+
+    def pause(_seconds: float) -> None:
+        over.wait(20)
+
+    box = Box(spool, pause=pause)
+    box.inbox.take("Message", a_message("A"))
+    assert box.inbox.settle(20)
+    for ident in ("B", "C", "D"):
+        box.inbox.take("Message", a_message(ident))
+    over.set()
+    assert box.inbox.settle(20)
+    assert box.spool.batches == [["A"], ["B", "C", "D"]]
+
+
+def test_an_impatient_one_waits_for_the_commit(spool: Spool) -> None:
+    """To return is to say that there is room for more."""
+    box = Box(spool, patient=False)
+    box.spool.may.clear()
+    handler = threading.Thread(target=box.inbox.take, args=("Message", a_message("A")), daemon=True)
+    handler.start()
+    until(lambda: box.inbox._busy)
+    assert handler.is_alive()
+    box.spool.may.set()
+    handler.join(20)
+    assert kinds(spool) == [("message", "A")]
+
+
+def test_no_more_than_64_wait(spool: Spool) -> None:
+    """The next one makes the library's handler wait, and so its queue fill."""
+    box = Box(spool)
+    box.spool.may.clear()
+    box.inbox.take("Message", a_message("first"))
+    until(lambda: box.inbox._busy)
+    for number in range(64):
+        box.inbox.take("Message", a_message(f"A{number}"))
+    handler = threading.Thread(
+        target=box.inbox.take, args=("Message", a_message("last")), daemon=True
+    )
+    handler.start()
+    assert len(box.inbox._queue) == 64
+    assert handler.is_alive()
+    box.spool.may.set()
+    handler.join(20)
+    assert box.inbox.settle(20)
+    assert box.done[-1] == message("last")
+
+
+def test_an_action_waits_for_what_came_before(spool: Spool) -> None:
+    """Whatever it is, it is done once that is stored, and before what comes after."""
+    box = Box(spool)
+    seen: list[list[tuple[str, str]]] = []
+    box.spool.may.clear()
+    box.inbox.take("Message", a_message("A"))
+    box.inbox.then(lambda: seen.append(kinds(spool)))
+    box.inbox.take("Message", a_message("B"))
+    box.spool.may.set()
+    assert box.inbox.settle(20)
+    assert seen == [[("message", "A")]]
+    assert box.done == [message("A"), "", message("B")]
+
+
+def test_what_carries_nothing_leaves_its_id(spool: Spool) -> None:
+    """Only others' messages: what we wrote is never looked for."""
+    box = Box(spool)
+    box.inbox.take("Message", a_message("A", ""))
+    box.inbox.take("Message", a_message("B", "", from_me=True))
+    assert box.inbox.settle(20)
+    assert kinds(spool) == []
+    assert spool.has_ids(["A", "B"]) == {"A"}
+    assert box.done == [message("A"), message("B")]
+
+
+@pytest.mark.parametrize("name", ["HistorySync", "UndecryptableMessage"])
+def test_what_is_kept_raw(spool: Spool, name: str) -> None:
+    """With the reason why there is no translation."""
+    box = Box(spool)
+    box.inbox.take(name, b"bytes")
+    assert box.inbox.settle(20)
+    (row,) = spool.untranslated_rows(10)
+    assert (row.kind, row.raw) == (name.lower(), b"bytes")
+    assert row.reason
+
+
+def test_what_cannot_be_read_is_kept(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes that are no message are stored as they are."""
+    box = Box(spool)
+    box.inbox.take("Message", b"\xff\xff\xff")
+    assert box.inbox.settle(20)
+    (row,) = spool.untranslated_rows(10)
+    assert row.raw == b"\xff\xff\xff"
+    assert "cannot be parsed" in row.reason
+    assert "a Message cannot be parsed" in caplog.text
+
+
+def test_a_disk_that_refuses_is_tried_again(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For as long as it takes; it is told once for each reason, and when it is over."""
+    monkeypatch.setattr(module, "_DISK_RETRY", 0.001)
+    box = Box(spool)
+    box.spool.errors += [StateUnwritable("full"), StateUnwritable("full"), StateUnwritable("gone")]
+    box.inbox.take("Message", a_message("A"))
+    assert box.inbox.settle(20)
+    first, second, last = box.held
+    assert "full" in first
+    assert "gone" in second
+    assert last == ""
+    assert kinds(spool) == [("message", "A")]
+
+
+def test_anything_else_is_the_end(spool: Spool) -> None:
+    """Nothing is said to be stored, and whoever made the inbox is told."""
+    box = Box(spool)
+    error = Damaged("spool.db is damaged")
+    box.spool.errors.append(error)
+    box.inbox.take("Message", a_message("A"))
+    until(lambda: box.failed)
+    assert box.failed == [error]
+    assert box.done == []

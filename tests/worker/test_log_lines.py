@@ -1,0 +1,220 @@
+"""The library's log: what each line means to the gate."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.protobufs import pb
+from wad.worker.log_lines import (
+    AWAITED,
+    HISTORY,
+    Coming,
+    HistoryComing,
+    HistoryFailed,
+    Leaving,
+    Meaning,
+    Skipped,
+    Unsaved,
+    announced,
+    announcement,
+    meaning,
+    message,
+    receipt_of,
+)
+
+BOB, GROUP, CHANNEL = "9@lid", "120363000000000001@g.us", "1203631@newsletter"
+ENC = '<enc type="msg" v="2"><!-- 200 bytes --></enc>'
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        (f'<message from="{BOB}" id="A" t="17">{ENC}</message>', Coming("mA", 1, True)),
+        (f'<message from="{GROUP}" id="A" t="17">{ENC}{ENC}</message>', Coming("mA", 2, True)),
+        (
+            f'<message from="{CHANNEL}" id="A"><plaintext>0a</plaintext></message>',
+            Coming("mA", 1, True),
+        ),
+        (f'<receipt from="{BOB}" id="A" t="17"/>', Coming("rA", 1, False)),
+        (f'<receipt from="{BOB}" id="A" t="17" type="read"/>', Coming("rA", 1, False)),
+        (
+            f'<receipt from="{BOB}" id="A" type="read"><list><item id="B"/></list></receipt>',
+            Coming("rA", 1, False),
+        ),
+        (
+            f'<receipt from="{GROUP}" id="S"><participants key="A"><user jid="1@lid" t="17"/>'
+            '<user jid="2@lid" t="17"/></participants></receipt>',
+            Coming("rA", 2, False),
+        ),
+    ],
+)
+def test_what_comes_in(text: str, means: Meaning) -> None:
+    """How many events follow, and about what."""
+    assert list(meaning("Client/Recv", text)) == [means]
+
+
+@pytest.mark.parametrize("kind", ["retry", "hist_sync", "server-error", "enc_rekey_retry"])
+def test_other_receipts_that_come_in(kind: str) -> None:
+    """Nothing waits for their events."""
+    assert meaning("Client/Recv", f'<receipt from="{BOB}" id="A" type="{kind}"/>') == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (f'<receipt id="A" to="{BOB}"/>', ("mA",)),
+        (f'<receipt id="A" to="{BOB}" type="inactive"/>', ("mA",)),
+        (f'<receipt id="A" to="{BOB}" type="sender"/>', ("mA",)),
+        (f'<receipt id="A" to="{BOB}" type="peer_msg"/>', ("mA",)),
+        (f'<receipt id="A" to="{BOB}" type="hist_sync"/>', ("mA",)),
+        (f'<receipt id="A" to="{BOB}"><list><item id="B"/></list></receipt>', ("mA", "mB")),
+        (f'<ack class="receipt" id="A" to="{BOB}"/>', ("rA",)),
+        (f'<ack class="receipt" id="A" to="{BOB}" type="read"/>', ("rA",)),
+        (f'<ack class="message" id="A" to="{CHANNEL}"/>', ("mA",)),
+        (f'<ack class="call" id="A" to="{BOB}"/>', ()),
+        (f'<ack class="notification" id="A" to="{GROUP}" type="w:gp2"/>', ()),
+    ],
+)
+def test_what_tells_whatsapp_that_something_arrived(text: str, names: tuple[str, ...]) -> None:
+    """Receipts, and the acknowledgements of what is not receipted."""
+    assert list(meaning("Client/Send", text)) == [Leaving(names)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            f'<receipt id="A" to="{BOB}" type="{kind}"/>'
+            for kind in ("read", "read-self", "played", "retry", "server-error")
+        ),
+        f'<ack class="message" id="A" to="{BOB}"/>',
+        f'<ack class="receipt" id="A" to="{BOB}" type="retry"/>',
+        f'<ack class="receipt" id="A" to="{BOB}" type="server-error"/>',
+        f'<ack class="notification" id="A" to="{BOB}" type="devices"/>',
+        f'<message id="A" to="{BOB}"></message>',
+        "<receipt",
+        "<ack",
+    ],
+)
+def test_what_may_leave_at_once(text: str) -> None:
+    """What we say of what we read or could not read; and what would come again for ever if it were held."""
+    assert meaning("Client/Send", text) == ()
+
+
+def test_what_the_library_ignores() -> None:
+    """A part that was handed over before."""
+    line = "Ignoring message A from 9@lid: received message with old counter 1"
+    assert meaning("Client", line) == (Skipped("mA"),)
+    assert meaning("Client/Recv", line) == ()
+
+
+@pytest.mark.parametrize(
+    ("why", "means"),
+    [
+        (
+            "failed to decrypt normal message: failed to store session: database or disk is full",
+            (Unsaved(),),
+        ),
+        ("failed to save decrypted event to buffer: disk I/O error", (Unsaved(),)),
+        ("failed to decrypt prekey message: database is locked", (Unsaved(),)),
+        ("failed to store session: disk I/O error: no space left on device", (Unsaved(),)),
+        ("failed to decrypt normal message: mismatching MAC in signal message", ()),
+    ],
+)
+def test_a_session_that_cannot_be_saved(why: str, means: tuple[Meaning, ...]) -> None:
+    """What the disk refused is no message that cannot be read."""
+    assert meaning("Client", f"Error decrypting message 3EB0AB from 9@lid in 9@lid: {why}") == means
+
+
+@pytest.mark.parametrize(
+    "ident", ["disk", "A from disk", "A from 9@lid: database is locked", "A: disk I/O error: B"]
+)
+def test_a_stranger_cannot_make_it_look_like_the_disk(ident: str) -> None:
+    """An id is chosen by the sender, and an end of the worker for it would come again with its message, for ever."""
+    why = "failed to decrypt normal message: mismatching MAC in signal message"
+    assert meaning("Client", f"Error decrypting message {ident} from 9@lid in 9@lid: {why}") == ()
+
+
+@pytest.mark.parametrize(
+    ("why", "gone"),
+    [
+        ("download failed with status code 404", True),
+        ("download failed with status code 410", True),
+        ("hash of media ciphertext doesn't match", True),
+        ("failed to refresh media connections: websocket not connected", False),
+        ('Get "https://mmg.whatsapp.net/x": dial tcp: connection refused', False),
+        ("download failed with status code 503", False),
+    ],
+)
+def test_a_part_of_the_history_that_failed(why: str, gone: bool) -> None:
+    """A file that is gone stays gone; the network comes back."""
+    line = f"Failed to download history sync: {why}"
+    assert meaning("Client", line) == (HistoryFailed(gone),)
+
+
+def test_a_part_of_the_history_that_is_here() -> None:
+    """Its event follows."""
+    line = "Received history sync (type FULL, chunk 3, progress 40)"
+    assert meaning("Client", line) == (HistoryComing(),)
+
+
+@given(st.text(), st.text())
+def test_names_do_not_mix(ident: str, other: str) -> None:
+    """Whatever ids strangers choose; what announces a part of the history gives its id back."""
+    names = [message(ident), receipt_of(ident), announced(ident), HISTORY]
+    others = [message(other), receipt_of(other), announced(other), HISTORY]
+    assert all((a == b) <= (i == k) for i, a in enumerate(names) for k, b in enumerate(others))
+    assert [announcement(name) for name in names] == ["", "", ident, ""]
+
+
+def test_the_kinds_of_receipts_that_are_awaited() -> None:
+    """Their numbers are neonize's."""
+    names = {pb.Receipt.ReceiptType.Name(number) for number in AWAITED}
+    assert names == {"DELIVERED", "READ", "READ_SELF", "PLAYED", "INACTIVE"}
+
+
+@given(
+    st.sampled_from(["Client", "Client/Recv", "Client/Send", "Client/Socket"]),
+    st.sampled_from(["", "<message ", "<receipt ", "<ack ", "Ignoring message "]),
+    st.text(),
+)
+def test_any_line_has_a_meaning_or_none(logger: str, start: str, rest: str) -> None:
+    """A log is no protocol: whatever it says is no error."""
+    assert all(isinstance(one, Meaning) for one in meaning(logger, start + rest))
+
+
+_HUGE = 2_000_000  # characters: what takes the square of it does not end before the test does
+
+
+@pytest.mark.parametrize(
+    ("logger", "text"),
+    [
+        ("Client/Recv", '<receipt type="read">' + '<participants key="K">' * (_HUGE // 22)),
+        ("Client/Recv", '<receipt type="read">' + '<participants key="' * (_HUGE // 19)),
+        ("Client/Recv", "<message " + "<enc " * (_HUGE // 5)),
+        ("Client/Send", '<receipt id="' + ' id="' * (_HUGE // 5)),
+        ("Client", "Error decrypting message x: " + "disk " * (_HUGE // 5) + ":" + " x: y"),
+        ("Client", "Error decrypting message " + ": disk " * (_HUGE // 7) + ":"),
+        ("Client", "Error decrypting message " + ": " * (_HUGE // 2) + ":"),
+        ("Client", "Ignoring message " + "x" * _HUGE),
+        ("Client", "Failed to download history sync: " + "status code " * (_HUGE // 12)),
+    ],
+)
+def test_a_huge_line_takes_time_in_proportion(logger: str, text: str) -> None:
+    """A stranger chooses ids and lists of members: no line of theirs holds the library's thread up."""
+    assert not any(isinstance(each, Unsaved) for each in meaning(logger, text))
+
+
+def test_members_of_a_group_are_counted_in_each_list() -> None:
+    """One list that is cut short counts for nothing, and takes none from the others."""
+    user = '<user jid="a"/>'
+    text = (
+        f'<receipt type="read"><participants key="A">{user * 3}</participants>'
+        f'<participants key="B">{user}<participants key="C">{user * 2}</participants></receipt>'
+    )
+    assert meaning("Client/Recv", text) == [
+        Coming(receipt_of("A"), 3, anew=False),
+        Coming(receipt_of("C"), 2, anew=False),
+    ]

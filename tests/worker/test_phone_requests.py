@@ -1,0 +1,118 @@
+"""Questions to our own phone: what is changed in the library for them, and what they say."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.whatsapp.golib import library_path
+from wad.core.change import PutMessage
+from wad.core.content import Call, CallOutcome, Content, MessageKind
+from wad.core.event import MessageReceived
+from wad.core.history import Known, known
+from wad.core.jid import Jid
+from wad.core.message import Message
+from wad.core.plan import plan
+from wad.worker import phone_requests
+from wad.worker.library import blank
+from wad.worker.patching import NotThisBuild
+
+BOB = Jid.parse("15550000012@s.whatsapp.net")
+GROUP = Jid.parse("123-456@g.us")
+
+
+def test_the_places_change_the_field_that_is_read() -> None:
+    """The instruction stays, its offset on the stack becomes that of Integrator; and one instruction sets it."""
+    *tests, ours = [place for place in phone_requests.PLACES if place.before[0] in (0x80, 0x44)]
+    for place in tests:
+        assert place.before.replace(b"\xe0\x03\0\0", b"\xec\x07\0\0") == place.after
+    assert ours.after.startswith(b"\x41\xba" + (1).to_bytes(4, "little"))
+    *tests, ours = phone_requests.PLACES[4:]
+    for place in tests:
+        before, after = (int.from_bytes(code, "little") for code in (place.before, place.after))
+        assert (before >> 10 & 0xFFF, after >> 10 & 0xFFF) == (0x258, 0x754)
+        assert before & ~(0xFFF << 10) == after & ~(0xFFF << 10)
+    assert int.from_bytes(ours.after, "little") == 0x52800000 | 1 << 5 | 14  # movz w14, #1
+    assert all(len(place.before) == len(place.after) for place in phone_requests.PLACES)
+
+
+def test_the_installed_library_is_known() -> None:
+    """Who upgrades neonize finds its places, or nothing can be asked (docs/upstream.md says how)."""
+    digest = hashlib.sha256(library_path().read_bytes()).hexdigest()
+    assert digest in {place.sha256 for place in phone_requests.PLACES}
+
+
+def test_the_places_are_in_the_file() -> None:
+    """What is to be changed is there, before anything is loaded."""
+    data = library_path().read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    for place in (place for place in phone_requests.PLACES if place.sha256 == digest):
+        assert data[place.address : place.address + len(place.before)] == place.before
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    """Nothing is looked up in memory, let alone changed."""
+    file = tmp_path / "neonize-linux-amd64.so"
+    file.write_bytes(b"another build")
+    with pytest.raises(NotThisBuild, match="not known"):
+        phone_requests.open_the_way(file)
+
+
+# --- what is asked --------------------------------------------------------------------------------
+
+
+def test_a_question_for_history() -> None:
+    """Whatsmeow's BuildHistorySyncRequest, field by field; the time in seconds, whatever its name says."""
+    message = blank()
+    phone_requests.ask_history(message, Known(BOB, "A1", True, 1_700_000_000_123), 50)
+    asked = message.protocolMessage
+    request = asked.peerDataOperationRequestMessage
+    assert (asked.type, request.peerDataOperationRequestType) == (16, 3)
+    history = request.historySyncOnDemandRequest
+    assert (history.chatJID, history.oldestMsgID, history.oldestMsgFromMe) == (str(BOB), "A1", True)
+    assert (history.onDemandMsgCount, history.oldestMsgTimestampMS) == (50, 1_700_000_000)
+
+
+def test_a_question_for_messages() -> None:
+    """Whatsmeow's BuildUnavailableMessageRequest; who wrote it is named in a group alone."""
+    message = blank()
+    phone_requests.ask_messages(
+        message,
+        [
+            Known(BOB, "A1", False, 1, BOB),
+            Known(GROUP, "A2", False, 2, BOB),
+            Known(GROUP, "A3", True, 3),
+        ],
+    )
+    request = message.protocolMessage.peerDataOperationRequestMessage
+    assert request.peerDataOperationRequestType == 4
+    keys = [one.messageKey for one in request.placeholderMessageResendRequest]
+    assert [(k.remoteJID, k.ID, k.fromMe, k.participant) for k in keys] == [
+        (str(BOB), "A1", False, ""), (str(GROUP), "A2", False, str(BOB)), (str(GROUP), "A3", True, ""),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("one", [Known(BOB, "A1", True, 5), Known(GROUP, "A2", False, 6, BOB)])
+def test_it_crosses_the_wire(one: Known) -> None:
+    """As it is."""
+    assert Known.from_wire(one.to_wire()) == one
+
+
+def stored(chat: Jid, content: Content, ident: str = "A1") -> Message:
+    """A message as it is stored."""
+    changes = plan("acc", MessageReceived(ident, chat, BOB, 1000, content), {})
+    (put,) = [change for change in changes if isinstance(change, PutMessage)]
+    return put.message
+
+
+def test_what_a_phone_knows() -> None:
+    """Messages of people and groups; no statuses and channels, no calls, nothing that has no id yet."""
+    text = Content(MessageKind.TEXT, "hi")
+    assert known(stored(BOB, text)) == Known(BOB, "A1", False, 1000)
+    assert known(stored(GROUP, text)) == Known(GROUP, "A1", False, 1000, BOB)
+    for chat in ("status@broadcast", "12345@newsletter"):
+        assert known(stored(Jid.parse(chat), text)) is None
+    missed = Content(MessageKind.CALL, call=Call(CallOutcome.MISSED))
+    assert known(stored(BOB, missed)) is None

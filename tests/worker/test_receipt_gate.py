@@ -1,0 +1,377 @@
+"""The gate: which receipts are held, and what lets each go.  The places: which bytes are changed, in which builds."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.whatsapp.golib import library_path
+from wad.worker import receipt_gate
+from wad.worker.log_lines import HISTORY, Leaving, announced, meaning, message, receipt_of
+from wad.worker.patching import NotThisBuild
+from wad.worker.receipt_gate import PLACES, Gate, keep_plaintexts
+
+
+def incoming(ident: str, parts: int = 1) -> str:
+    """How the library logs a message that comes in."""
+    enc = '<enc type="msg" v="2"><!-- 200 bytes --></enc>'
+    return f'<message from="9@lid" id="{ident}" notify="Bob" t="17" type="text">{enc * parts}</message>'
+
+
+def outgoing(ident: str, kind: str = "inactive", more: str = "") -> str:
+    """How it logs a receipt that it is about to write."""
+    type_ = f' type="{kind}"' if kind else ""
+    items = f'<list><item id="{more}"/></list>' if more else ""
+    return f'<receipt id="{ident}" to="9@lid"{type_}>{items}</receipt>'
+
+
+def never() -> None:
+    """No session of these tests fails to be saved."""
+    raise AssertionError("called")
+
+
+class Receipt:
+    """A receipt on a thread of its own, as the library sends it."""
+
+    def __init__(self, gate: Gate, text: str) -> None:
+        self._gate = gate
+        self._names = [
+            name
+            for found in meaning("Client/Send", text)
+            if isinstance(found, Leaving)
+            for name in found.names
+        ]
+        self._thread = threading.Thread(target=gate.note, args=("Client/Send", text), daemon=True)
+        self._thread.start()
+
+    def is_held(self) -> bool:
+        """Whether the gate holds it; asked only once it has arrived there."""
+        if not self._names:
+            return bool(self._gate._waiting)
+        return any(name in self._gate._by_name for name in self._names)
+
+    def is_sent(self) -> bool:
+        """Whether it goes out; waits for that."""
+        self._thread.join(20)
+        return not self._thread.is_alive()
+
+
+def held(gate: Gate, text: str) -> Receipt:
+    """A receipt that has arrived at the gate and waits there."""
+    before = len(gate._waiting)
+    receipt = Receipt(gate, text)
+    until(lambda: len(gate._waiting) > before)
+    return receipt
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for another thread."""
+    for _ in range(10_000):
+        if condition():
+            return
+        time.sleep(0.001)
+    raise AssertionError("waited in vain")
+
+
+def deal_with(gate: Gate, *names: str) -> None:
+    """Events of these names are handed over and stored."""
+    for _ in names:
+        gate.taken()
+    gate.dealt_with(names)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """A gate that has all the time in the world."""
+    monkeypatch.setattr(receipt_gate, "_PATIENCE", 1_000_000)
+    return Gate(never)
+
+
+@pytest.mark.parametrize("kind", ["", "inactive", "sender", "peer_msg", "hist_sync"])
+def test_a_receipt_waits_for_its_message(gate: Gate, kind: str) -> None:
+    """Another message lets it wait on; its own lets it go."""
+    gate.note("Client/Recv", incoming("A"))
+    receipt = held(gate, outgoing("A", kind))
+    deal_with(gate, message("B"))
+    assert receipt.is_held()
+    deal_with(gate, message("A"))
+    assert receipt.is_sent()
+
+
+def test_a_message_that_was_stored_first(gate: Gate) -> None:
+    """Its receipt does not wait at all, however often it is sent."""
+    gate.note("Client/Recv", incoming("A"))
+    deal_with(gate, message("A"))
+    assert Receipt(gate, outgoing("A")).is_sent()
+    assert Receipt(gate, outgoing("A", "peer_msg")).is_sent()
+
+
+def test_nothing_else_is_held(gate: Gate) -> None:
+    """Lines that say nothing about what arrived return at once."""
+    gate.note("Client/Send", outgoing("A", "read"))
+    gate.note("Client/Recv", outgoing("A"))
+    gate.note("Client/Send", '<message id="A" to="9@lid"></message>')
+    assert not gate._waiting
+
+
+def test_a_message_of_two_parts(gate: Gate) -> None:
+    """Keys that carry nothing to keep, then the text: the receipt waits for both."""
+    gate.note("Client/Recv", incoming("A", parts=2))
+    receipt = held(gate, outgoing("A"))
+    deal_with(gate, message("A"))
+    assert receipt.is_held()
+    deal_with(gate, message("A"))
+    assert receipt.is_sent()
+
+
+def test_a_message_that_comes_again_is_counted_anew(gate: Gate) -> None:
+    """What was stored of the first does not stand for what comes with the second."""
+    gate.note("Client/Recv", incoming("A"))
+    deal_with(gate, message("A"))
+    gate.note("Client/Recv", incoming("A"))
+    receipt = held(gate, outgoing("A"))
+    deal_with(gate, message("A"))
+    assert receipt.is_sent()
+
+
+def test_a_receipt_for_several(gate: Gate) -> None:
+    """It waits for the last of them."""
+    receipt = held(gate, outgoing("A", more="B"))
+    deal_with(gate, message("A"))
+    assert receipt.is_held()
+    deal_with(gate, message("B"))
+    assert receipt.is_sent()
+
+
+def test_what_the_library_ignores_has_no_event(gate: Gate) -> None:
+    """It was handed over before; its receipt is to go, as the server sends it for ever else."""
+    gate.note("Client/Recv", incoming("A"))
+    gate.note("Client", "Ignoring message A from 9@lid: received message with old counter 1")
+    assert Receipt(gate, outgoing("A")).is_sent()
+
+
+def test_an_event_that_never_comes_in_a_busy_stream(gate: Gate) -> None:
+    """When all that can have lain in the library's queue is stored, the receipt goes."""
+    receipt = held(gate, outgoing("A"))
+    for number in range(101):
+        deal_with(gate, message(f"B{number}"))
+    assert receipt.is_held()
+    deal_with(gate, "")
+    assert receipt.is_sent()
+
+
+def test_an_event_that_never_comes_in_silence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last resort is taken, and told."""
+    monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
+    gate = Gate(never)
+    assert Receipt(gate, outgoing("A")).is_sent()
+    until(lambda: "1 receipts sent for messages of which no event came" in caplog.text)
+
+
+def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that was handed over and is not stored holds everything, without an end."""
+    waits: list[float] = []
+    monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
+    monkeypatch.setattr(receipt_gate, "_PATIENCE", 3)
+    gate = Gate(never)
+    gate.taken()
+    receipt = held(gate, outgoing("A"))
+    (waiter,) = gate._waiting
+    monkeypatch.setattr(
+        type(waiter),
+        "slices",
+        property(lambda self: 0, lambda self, n: waits.append(n)),
+        raising=True,
+    )
+    until(lambda: len(waits) > 50)
+    assert set(waits) == {0}
+    assert receipt.is_held()
+    gate.dealt_with([message("A")])
+    assert receipt.is_sent()
+
+
+def reading(ident: str) -> str:
+    """A receipt of somebody else's, as it comes in."""
+    return f'<receipt from="9@lid" id="{ident}" t="17" type="read"/>'
+
+
+def knowing(ident: str) -> str:
+    """Its acknowledgement."""
+    return f'<ack class="receipt" id="{ident}" to="9@lid" type="read"/>'
+
+
+def test_an_acknowledgement_waits_for_its_receipt(gate: Gate) -> None:
+    """Two receipts mean one message: both acknowledgements wait for both; the message itself is another thing."""
+    gate.note("Client/Recv", reading("A"))
+    gate.note("Client/Recv", reading("A"))
+    acks = [held(gate, knowing("A")), held(gate, knowing("A"))]
+    deal_with(gate, message("A"), receipt_of("A"))
+    assert all(ack.is_held() for ack in acks)
+    deal_with(gate, receipt_of("A"))
+    assert all(ack.is_sent() for ack in acks)
+
+
+def test_a_receipt_that_never_comes_is_waited_for_once(gate: Gate) -> None:
+    """A connection that broke took it along; the next one's acknowledgement waits for its own only."""
+    gate.note("Client/Recv", reading("A"))
+    ack = held(gate, knowing("A"))
+    deal_with(gate, *[""] * 102)
+    assert ack.is_sent()
+    gate.note("Client/Recv", reading("A"))
+    ack = held(gate, knowing("A"))
+    deal_with(gate, receipt_of("A"))
+    assert ack.is_sent()
+
+
+def test_what_has_no_name_waits_for_all_before_it(gate: Gate) -> None:
+    """The acknowledgement of a call goes when the library's queue must have been stored."""
+    ack = held(gate, '<ack class="call" id="C" to="9@lid"/>')
+    deal_with(gate, *[""] * 101)
+    assert ack.is_held()
+    deal_with(gate, "")
+    assert ack.is_sent()
+
+
+def test_silence_lets_what_has_no_name_go(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And this is not strange."""
+    monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
+    gate = Gate(never)
+    assert Receipt(gate, '<ack class="call" id="C" to="9@lid"/>').is_sent()
+    assert caplog.text == ""
+
+
+def download(gate: Gate, ending: str = "") -> None:
+    """A part of the history was downloaded, or not, with these last words."""
+    if ending:
+        gate.note("Client", f"Failed to download history sync: {ending}")
+    else:
+        gate.note("Client", "Received history sync (type RECENT, chunk 1, progress 7)")
+
+
+def test_a_part_of_the_history_is_waited_for(gate: Gate) -> None:
+    """The receipts of its announcement go when it is stored, however much comes before; one that is late as well."""
+    gate.note("Client/Recv", incoming("H"))
+    receipt = held(gate, outgoing("H", "hist_sync"))
+    deal_with(gate, announced("H"), *[""] * 200)
+    late = Receipt(gate, outgoing("H", "peer_msg"))
+    until(lambda: len(gate._by_name[message("H")]) == 2)
+    assert receipt.is_held()
+    assert late.is_held()
+    download(gate)
+    assert receipt.is_held()
+    deal_with(gate, HISTORY)
+    assert receipt.is_sent()
+    assert late.is_sent()
+
+
+def test_parts_of_the_history_come_in_order(gate: Gate) -> None:
+    """The second announcement does not go with the first part; a part may be there before its announcement is."""
+    receipts_ = [held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2")]
+    download(gate)
+    download(gate)
+    deal_with(gate, HISTORY, announced("H1"), announced("H2"))
+    assert receipts_[0].is_sent()
+    assert receipts_[1].is_held()
+    deal_with(gate, HISTORY)
+    assert receipts_[1].is_sent()
+
+
+def test_a_part_of_the_history_that_is_gone(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    """One that failed is not acknowledged, so that it comes again; one that is gone is, and that is told."""
+    failed, gone = (held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2"))
+    deal_with(gate, announced("H1"), announced("H2"))
+    download(gate, "dial tcp: connection refused")
+    download(gate, "download failed with status code 404")
+    assert gone.is_sent()
+    assert failed.is_held()
+    assert "no longer to be had" in caplog.text
+
+
+def test_a_part_of_the_history_that_fails_behind_one_that_waits_for_the_disk(gate: Gate) -> None:
+    """The failure is told first; it is that of the second all the same, which comes again."""
+    first, second = (held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2"))
+    deal_with(gate, announced("H1"), announced("H2"))
+    download(gate)
+    download(gate, "dial tcp: connection refused")
+    deal_with(gate, HISTORY)
+    assert first.is_sent()
+    assert second.is_held()
+
+
+def test_more_is_expected_than_the_library_has_in_its_queue(gate: Gate) -> None:
+    """A message of two parts waits for both, also behind 2048 receipts that were logged meanwhile."""
+    gate.note("Client/Recv", incoming("A", parts=2))
+    for number in range(2048):
+        gate.note("Client/Recv", reading(f"B{number}"))
+    receipt = held(gate, outgoing("A"))
+    deal_with(gate, message("A"))
+    assert receipt.is_held()
+    deal_with(gate, message("A"))
+    assert receipt.is_sent()
+
+
+@given(st.permutations([f"M{n}" for n in range(8)]), st.permutations([f"M{n}" for n in range(8)]))
+def test_in_any_order(asked: list[str], stored: list[str]) -> None:
+    """Whatever comes first: after each commit exactly the receipts of what is not stored yet are held."""
+    gate = Gate(never)
+    sent = {ident: Receipt(gate, outgoing(ident)) for ident in asked[:4]}
+    until(lambda: len(gate._waiting) == 4)
+    for number, ident in enumerate(stored):
+        deal_with(gate, message(ident))
+        left = {message(ident) for ident in set(asked[:4]) - set(stored[: number + 1])}
+        assert {name for waiter in gate._waiting for name in waiter.names} == left
+    assert all(receipt.is_sent() for receipt in sent.values())
+    assert all(Receipt(gate, outgoing(ident)).is_sent() for ident in asked[4:])
+
+
+# --- kept plaintexts ------------------------------------------------------------------------------
+
+
+def test_the_places_change_one_number() -> None:
+    """0xa9, the switch that nobody can turn, becomes 0x7c, which is always on; the instruction stays what it is."""
+    amd64, arm64 = PLACES
+    assert amd64.before.replace(b"\xa9", b"\x7c") == amd64.after
+    before, after = (int.from_bytes(code, "little") for code in (arm64.before, arm64.after))
+    assert (before >> 10 & 0xFFF, after >> 10 & 0xFFF) == (0xA9, 0x7C)
+    assert before & ~(0xFFF << 10) == after & ~(0xFFF << 10)
+
+
+def test_the_installed_library_is_known() -> None:
+    """Who upgrades neonize finds its places, or the guarantee is gone (docs/upstream.md says how)."""
+    digest = hashlib.sha256(library_path().read_bytes()).hexdigest()
+    assert digest in {place.sha256 for place in PLACES}
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    """Nothing is looked up in memory, let alone changed."""
+    file = tmp_path / "neonize-linux-amd64.so"
+    file.write_bytes(b"another build")
+    with pytest.raises(NotThisBuild, match="not known"):
+        keep_plaintexts(file)
+
+
+def test_a_library_that_is_not_loaded_is_refused(tmp_path: Path) -> None:
+    """The right bytes on the disk are not enough."""
+    file = tmp_path / library_path().name
+    file.write_bytes(library_path().read_bytes())
+    with pytest.raises(NotThisBuild, match="not loaded"):
+        keep_plaintexts(file)
+
+
+def test_a_session_that_cannot_be_saved_is_told() -> None:
+    """Before the library acknowledges the message."""
+    calls: list[None] = []
+    gate = Gate(lambda: calls.append(None))
+    gate.note("Client", "Error decrypting message A from 9@lid in 9@lid: database is locked")
+    assert calls == [None]

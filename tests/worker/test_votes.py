@@ -1,0 +1,59 @@
+"""Sealed votes: which are given to the library, and what becomes of its answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from wad.core.content import Content, MessageKind, Vote
+from wad.core.errors import EngineFailure
+from wad.core.event import Event, MessageReceived
+from wad.core.jid import Jid
+from wad.worker.votes import opened
+
+BOB = Jid("9", "lid")
+
+
+def told(content: Content) -> MessageReceived:
+    """A message with this inside."""
+    return MessageReceived("A", BOB, BOB, 1, content)
+
+
+def sealed(payload: bytes = b"sealed", iv: bytes = bytes(12)) -> MessageReceived:
+    """A vote as it comes."""
+    return told(Content(MessageKind.POLL_VOTE, vote=Vote(payload, iv), told_ms=7))
+
+
+def never() -> tuple[bytes, ...]:
+    """The library is not asked."""
+    raise AssertionError("asked")
+
+
+@pytest.mark.parametrize("options", [(), (b"1", b"2")])
+def test_a_vote_is_opened(options: tuple[bytes, ...]) -> None:
+    """What was voted for takes the place of the seal; nothing was, when the vote was taken back."""
+    content = Content(MessageKind.POLL_VOTE, vote=Vote(options=options), told_ms=7)
+    assert opened(sealed(), lambda: options) == told(content)
+
+
+def test_a_vote_in_an_unknown_poll_stays_sealed() -> None:
+    """Nothing is lost: whoever has the secret can open it."""
+
+    def read() -> tuple[bytes, ...]:
+        raise EngineFailure("original message secret not found")
+
+    assert opened(sealed(), read) == sealed()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        told(Content(MessageKind.TEXT, "hello")),
+        told(Content(MessageKind.POLL_VOTE, vote=Vote(options=(b"1",)))),
+        sealed(payload=b""),
+        *(sealed(iv=bytes(size)) for size in (0, 11, 13, 16)),
+    ],
+)
+def test_the_library_is_not_asked(event: Event | None) -> None:
+    """For what is no sealed vote; and for a seal over which Go would end the process."""
+    assert opened(event, never) == event

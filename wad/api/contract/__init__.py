@@ -1,5 +1,0 @@
-"""The documents of the backend that wad replaces, as its apps read them (reference-backend.md 1.3, 1.4).
-
-The handlers of `wad.api.operations.contract`.  They run in the daemon, read its live objects and know nothing of HTTP;
-a refusal is a `Refusal` with the contract's status and code.
-"""

@@ -1,0 +1,1 @@
+"""The Unix sockets on which the daemon answers requests."""

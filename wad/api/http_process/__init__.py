@@ -1,0 +1,1 @@
+"""The HTTP process as the daemon sees it: started, supervised, answered."""

@@ -1,0 +1,121 @@
+"""The HTTP process as a child of the daemon, where systemd starts none: answered, watched, and stopped before it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from wad.api.http_process.child import HttpChild, start_http
+from wad.core.errors import Unavailable, WadError
+
+if TYPE_CHECKING:
+    from wad.api.control.server import Take
+    from wad.api.http_process.calls import HttpProcesses
+    from wad.lib.loops import Loop, Loops
+
+log = logging.getLogger(__name__)
+
+_BEGIN_WITHIN: Final = 30.0
+_STOP_WITHIN: Final = 5.0
+
+
+class HttpProcess:
+    """At most one process."""
+
+    def __init__(self, child: HttpChild) -> None:
+        self._wish = child.wish
+        self._child: HttpChild | None = child
+
+    @asynccontextmanager
+    async def served(
+        self, take: Take, processes: HttpProcesses, loops: Loops
+    ) -> AsyncIterator[None]:
+        """Answer it, and start another one when it ends, while the block runs.
+
+        Raises what it says when it cannot begin: Conflict (the port is in use), BadConfig (the address).
+        """
+        assert self._child is not None
+        await self._attach(self._child, take, processes)
+
+        async def watch(loop: Loop) -> None:
+            while True:
+                if self._child is None:
+                    self._child = start_http(self._wish)
+                    await self._attach(self._child, take, processes)
+                    log.warning("another HTTP process was started")
+                loop.progress()
+                code = await _exit(self._child.process)
+                self._child = None
+                raise _ended(code)
+
+        watching = loops.start("HTTP process", watch, cap=30)
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.wait((watching,))
+            await self.end()
+
+    async def _attach(self, child: HttpChild, take: Take, processes: HttpProcesses) -> None:
+        """Answer it, and wait until it says where it listens.  Raises WadError."""
+        process = child.process
+        processes.failure = None
+        while child.ends:
+            await take(child.ends.pop(0))
+        ended = asyncio.create_task(_exit(process))
+        try:
+            async with asyncio.timeout(_BEGIN_WITHIN):
+                while process.pid not in {one.pid for one in processes.all}:
+                    processes.changed.clear()
+                    changed = asyncio.create_task(processes.changed.wait())
+                    await asyncio.wait((ended, changed), return_when=asyncio.FIRST_COMPLETED)
+                    changed.cancel()
+                    if (failure := processes.failure) is not None:
+                        raise failure
+                    if ended.done():
+                        raise _ended(ended.result())
+        except TimeoutError:
+            process.kill()
+            raise Unavailable("the HTTP process does not say that it listens") from None
+        finally:
+            ended.cancel()
+
+    async def end(self) -> None:
+        """Let it answer what it has begun, and stop it."""
+        if (child := self._child) is None or child.process.poll() is not None:
+            return
+        child.hang_up()
+        child.process.send_signal(signal.SIGINT)
+        try:
+            async with asyncio.timeout(_STOP_WITHIN):
+                await _exit(child.process)
+        except TimeoutError:
+            child.process.kill()
+            await _exit(child.process)
+
+
+async def _exit(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code, once it has ended."""
+    if (code := process.poll()) is not None:
+        return code
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    handle = os.pidfd_open(process.pid)
+    loop.add_reader(handle, over.set)
+    try:
+        await over.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+    return process.wait()
+
+
+def _ended(code: int) -> WadError:
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    return Unavailable(f"the HTTP process ended {how}; another one is started")

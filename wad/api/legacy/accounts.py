@@ -1,0 +1,269 @@
+"""Accounts, in the form of the replaced backend (reference-backend.md 1.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from wad.api import dispatch
+from wad.api.legacy.vocabulary import Document, iso, mode, status_word, timestamp
+from wad.core.connection import State
+from wad.core.errors import Refusal, UnknownAccount
+from wad.core.names import shown_name
+from wad.core.session_location import Place, told
+from wad.store.app_documents import account_fields
+from wad.store.port import AccountStatus
+
+if TYPE_CHECKING:
+    from wad.api.caller import Caller
+    from wad.api.context import Context
+    from wad.flow.accounts.account import Account
+
+_FRESH_MS: Final = 60_000
+_QUIET: Final = (
+    300_000  # ms without a message after which /health of an account has a word of warning
+)
+_WELL: Final = (State.CONNECTED, State.CONNECTING, State.AWAITING_SCAN, State.PASSIVE)
+
+
+def account_of(context: Context, ident: str) -> Account:
+    """The account of this id.  Raises Refusal 404."""
+    try:
+        return context.accounts.by_id(ident)
+    except UnknownAccount as error:
+        raise Refusal(404, "account_not_found", "Account not found") from error
+
+
+def named(context: Context, ident: str) -> Account:
+    """The same where the query may name none.  Raises Refusal 400, 404."""
+    if not ident:
+        raise Refusal(400, "invalid_request", "accountId is missing")
+    return account_of(context, ident)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An account whose messages can be read here, wherever it runs."""
+
+    id: str
+    name: str
+    jid: str
+
+
+async def known_of(context: Context, ident: str) -> Known:
+    """The account of this id: of this machine, or as another one published it.  Raises Refusal 404."""
+    try:
+        account = account_of(context, ident)
+    except Refusal:
+        for status in await context.store.accounts():
+            if status.account == ident:
+                return Known(status.account, status.name, status.jid)
+        raise
+    return Known(account.id, account.card.name, account.card.jid)
+
+
+def framed(context: Context, caller: Caller, **fields: object) -> Document:
+    """What most answers say besides: who answers, and under which request."""
+    return {
+        "success": True,
+        **fields,
+        "instanceId": context.loaded.config.instance.id,
+        "waMode": mode(context.leader),
+        "requestId": caller.request_id,
+    }
+
+
+# --- looking ----------------------------------------------------------------------------------
+
+
+async def list_(context: Context, caller: Caller, *, with_codes: bool) -> Document:
+    """Every account; a passive instance says what the active one published."""
+    if context.leader.active:
+        codes = with_codes and caller.sees_codes
+        shown = [account_document(account, codes) for account in context.accounts.all()]
+        shown += [_published(_of(place)) for place in context.accounts.elsewhere()]
+    else:
+        why = context.leader.reason
+        shown = [_published(status, why) for status in await context.store.accounts()]
+    reason = context.leader.reason
+    return framed(context, caller, accounts=shown, cached=False, lockReason=reason)
+
+
+def account_document(account: Account, codes: bool) -> Document:
+    """One account.  Its code, which the HTTP process draws, is for who may pair it."""
+    card, status, clock = account.card, account.status, account.clock
+    since_ms = clock.wall_ms() - int((clock.monotonic() - status.since) * 1000)
+    return {
+        "id": account.id,
+        "name": card.name,
+        "phone": card.phone or None,
+        "status": status_word(status),
+        "qrCode": status.qr if status.qr and codes else None,
+        "pairingCode": None,
+        "createdAt": iso(card.created_ms),
+        "lastUpdate": timestamp(max(since_ms, 0)),
+        "lastError": None if status.state in _WELL else status.reason,
+        "passiveModeReason": None,
+    }
+
+
+def _of(place: Place) -> AccountStatus:
+    """What an account that is elsewhere would publish here."""
+    return AccountStatus(
+        account=place.account,
+        name=shown_name(place.name),
+        phone=place.phone,
+        state=State.ELSEWHERE,
+        reason=told(place),
+        since_ms=place.since_ms,
+    )
+
+
+def _published(status: AccountStatus, passive: str | None = None) -> Document:
+    """What is known of an account that has nothing live here; `passive`: why this instance does not act."""
+    return {
+        "id": status.account,
+        "name": status.name,
+        "phone": status.phone or None,
+        "status": account_fields(status)["status"],
+        "qrCode": None,
+        "pairingCode": None,
+        "createdAt": None,
+        "lastUpdate": timestamp(max(status.since_ms, 0)),
+        "lastError": None if status.state in _WELL else status.reason,
+        "passiveModeReason": passive,
+    }
+
+
+def health(account: Account) -> Document:
+    """One account's connection."""
+    last_ms, now_ms = account.inbound.last_message_ms, account.clock.wall_ms()
+    connected = account.status.state is State.CONNECTED
+    silent_ms = None if last_ms is None else now_ms - last_ms
+    warning = None
+    if not connected:
+        warning = account.status.reason
+    elif silent_ms is not None and silent_ms > _QUIET:
+        warning = f"no message for {silent_ms // 60_000} minutes, which may be all there was"
+    return {
+        "success": True,
+        "accountId": account.id,
+        "status": status_word(account.status),
+        "connected": connected,
+        "lastRealMessageMs": last_ms,
+        "timeSinceLastRealMs": silent_ms,
+        "isDegraded": not connected or bool(account.inbound.error),
+        "warning": account.inbound.error or warning,
+    }
+
+
+# --- changing ----------------------------------------------------------------------------------
+
+
+async def add(context: Context, caller: Caller, name: str, phone: str) -> Document:
+    """A new account, and the window in which its codes are shown.  Raises Refusal 429 beyond `http.max_accounts`."""
+    most = context.loaded.config.http.max_accounts
+    there = len(context.accounts.all())
+    if there >= most:
+        raise Refusal(
+            429,
+            "rate_limited",
+            f"there are {there} accounts, and over HTTP at most {most} may be added",
+            {"maxAccounts": most, "currentAccounts": there, "retryAfterSeconds": 60},
+        )
+    added = await ask(context, caller, "accounts.add", name=name, phone=phone)
+    await ask(context, caller, "accounts.pair", account=added["id"])
+    shown = account_document(context.accounts.by_id(added["id"]), caller.sees_codes)
+    names = ("id", "name", "phone", "status", "qrCode", "pairingCode", "createdAt")
+    return framed(context, caller, account={name: shown[name] for name in names})
+
+
+async def regenerate(context: Context, caller: Caller, account: Account) -> Document:
+    """A code, or the one that is there; never at the price of a session.  Raises Refusal 409."""
+    status = account.status
+    if status.state is State.CONNECTING:
+        return _in_progress(context, caller, account, "already_connecting")
+    if status.paired and status.state is not State.LOGGED_OUT:
+        raise Refusal(
+            409,
+            "invalid_state",
+            f"the account is paired ({status.state}); reset it first if its session is of no more use",
+            {"currentStatus": status_word(status)},
+        )
+    asked = status.pair_until is not None
+    await ask(context, caller, "accounts.pair", account=account.id)
+    age_ms = None if account.qr_ms is None else account.clock.wall_ms() - account.qr_ms
+    if status.qr and age_ms is not None and age_ms < _FRESH_MS:
+        return framed(
+            context,
+            caller,
+            message="QR code is still valid",
+            qrCode=status.qr if caller.sees_codes else None,
+            status="qr_ready",
+            ageSeconds=age_ms // 1000,
+            idempotent=True,
+            accountId=account.id,
+        )
+    word = "already_in_progress" if asked else "in_progress"
+    return _in_progress(context, caller, account, word)
+
+
+def _in_progress(context: Context, caller: Caller, account: Account, status: str) -> Document:
+    return framed(context, caller, message="a QR code comes", status=status, accountId=account.id)
+
+
+async def delete(context: Context, caller: Caller, account: Account) -> Document:
+    """Put an account away."""
+    await ask(context, caller, "accounts.remove", account=account.id)
+    return framed(
+        context,
+        caller,
+        message="Account deleted; `wadctl account restore` brings it back",
+        accountId=account.id,
+        deletedFromMemory=True,
+        deletedFromFirestore=context.store.kind == "firestore",
+        status="deleted",
+    )
+
+
+async def rename(context: Context, caller: Caller, account: Account, name: str) -> Document:
+    """Another name."""
+    await ask(context, caller, "accounts.rename", account=account.id, name=name)
+    shown = {
+        "id": account.id,
+        "name": account.card.name,
+        "phone": account.card.phone or None,
+        "status": status_word(account.status),
+    }
+    return framed(context, caller, message="Account renamed", account=shown)
+
+
+async def reset(context: Context, caller: Caller, account: Account) -> Document:
+    """Log out, so that it can be paired anew."""
+    if account.status.paired:
+        await ask(context, caller, "accounts.logout", account=account.id)
+    return framed(
+        context,
+        caller,
+        message="Account is not paired any more",
+        accountId=account.id,
+        status="needs_qr",
+    )
+
+
+async def disconnect(context: Context, caller: Caller, account: Account) -> Document:
+    """Stop it until somebody starts it."""
+    await ask(context, caller, "accounts.stop", account=account.id)
+    return framed(
+        context,
+        caller,
+        accountId=account.id,
+        tsDisconnect=context.clock.wall_ms(),
+        reason="user_disconnect",
+    )
+
+
+async def ask(context: Context, caller: Caller, operation: str, **params: object) -> Any:
+    """The reply of an operation, asked as this caller."""
+    assert caller.access is not None  # nobody else was let in
+    return await dispatch.call(context, operation, params, caller.access, caller)

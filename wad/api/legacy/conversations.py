@@ -1,0 +1,186 @@
+"""Threads and messages, in the form of the replaced backend (reference-backend.md 1.3, 5.1).
+
+Lists go from the newest to the oldest.  `nextCursor` of a page, given as `after`, begins the next one; it is null at
+the end.  Who polls asks for the first page again, and goes on until a message appears that it has.
+"""
+
+from __future__ import annotations
+
+import heapq
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from wad.api.legacy.accounts import Known, known_of
+from wad.api.legacy.vocabulary import Document, timestamp
+from wad.api.operations.messages import next_page, page_of, page_text
+from wad.core.brief import Brief, brief, brief_thread
+from wad.core.errors import BadInput, Refusal
+from wad.core.jid import Jid, JidKind, ThreadId
+from wad.core.message import TEXT_LIMIT
+from wad.store.app_documents import message_fields, thread_fields
+
+if TYPE_CHECKING:
+    from wad.api.context import Context
+    from wad.core.message import Message, Thread
+
+_MOST: Final = 500
+
+
+def limit_of(given: str, usual: int) -> int:
+    """How many are asked for, at most 500.  Raises Refusal 400."""
+    text = given or str(usual)
+    if not (text.isascii() and text.isdecimal()) or int(text[:9]) < 1:
+        raise Refusal(400, "invalid_request", "limit must be a whole number from 1 on")
+    return min(int(text[:9]), _MOST)
+
+
+def shown(fields: dict[str, object]) -> Document:
+    """A document with its times as they come out of JSON."""
+    return {
+        name: timestamp(round(value.timestamp() * 1000)) if isinstance(value, datetime) else value
+        for name, value in fields.items()
+    }
+
+
+def thread_document(account: Known, thread: Thread) -> Document:
+    """A conversation as the apps read it."""
+    return {
+        "id": thread.id,
+        **shown(thread_fields(brief_thread(thread))),
+        "accountName": account.name,
+        "archived": False,
+        "hidden": False,
+    }
+
+
+def message_document(message: Message) -> Document:
+    """A message as the apps read it; one in which something long was cut has the mark `truncated`."""
+    return _brief_document(brief(message, TEXT_LIMIT))
+
+
+def _brief_document(found: Brief) -> Document:
+    mark = {"truncated": True} if found.cut else {}
+    return {"id": found.message.id, **shown(message_fields(found.message)), **mark}
+
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+async def threads(context: Context, ident: str, limit: str, after: str) -> Document:
+    """The account's conversations, without the one with itself."""
+    account, most = await known_of(context, ident), limit_of(limit, 50)
+    found = await context.store.threads(account.id, limit=most, before=page_of(after))
+    own = Jid.parse(account.jid).bare() if account.jid else None
+    shown_threads = [
+        thread_document(account, thread) for thread in found if Jid.parse(thread.chat) != own
+    ]
+    return {
+        "success": True,
+        "threads": shown_threads,
+        "count": len(shown_threads),
+        "nextCursor": page_text(found[-1].last_ms, found[-1].id) if len(found) == most else None,
+    }
+
+
+# --- messages -----------------------------------------------------------------------------------
+
+
+async def messages_or_threads(
+    context: Context, ident: str, thread: str, limit: str, after: str
+) -> Document:
+    """One conversation, or the newest messages of each.  Raises Refusal."""
+    if not ident:
+        raise Refusal(400, "invalid_request", "accountId is missing")
+    if thread:
+        return await messages(context, ident, thread, limit, after)
+    account = await known_of(context, ident)
+    content = []
+    for each in await context.store.threads(account.id, limit=limit_of(limit, 20)):
+        newest = await context.store.messages(each.id, limit=20)
+        content.append(
+            {
+                **thread_document(account, each),
+                "messages": [message_document(message) for message in newest],
+            }
+        )
+    return {"success": True, "threads": content}
+
+
+async def messages(
+    context: Context, account_id: str, ident: str, limit: str, after: str
+) -> Document:
+    """A page of one conversation.  Raises Refusal."""
+    account = await known_of(context, account_id)
+    thread = await _thread(context, account, ident)
+    most, store = limit_of(limit, 50), context.store
+    found = await store.messages(ident, limit=most, before=page_of(after))
+    return {
+        "success": True,
+        "thread": thread_document(account, thread),
+        "messages": [message_document(message) for message in found],
+        "count": len(found),
+        "nextCursor": await next_page(store, ident, found, most) or None,
+    }
+
+
+async def _thread(context: Context, account: Known, ident: str) -> Thread:
+    """The thread of this id.  Raises Refusal 403 (another account's), 404."""
+    try:
+        parsed = ThreadId.parse(ident)
+    except BadInput as error:
+        raise Refusal(404, "thread_not_found", "Thread not found") from error
+    if parsed.account != account.id:
+        raise Refusal(403, "account_mismatch", "the thread belongs to another account")
+    thread = await context.store.thread(ident)
+    if thread is None:
+        raise Refusal(404, "thread_not_found", "Thread not found")
+    return thread
+
+
+# --- the inbox ----------------------------------------------------------------------------------
+
+
+async def inbox(context: Context, ident: str, limit: str) -> Document:
+    """The newest messages of all conversations together."""
+    account = await known_of(context, ident)
+    found = await _newest(context, account, limit_of(limit, 100))
+    totals = await context.store.totals(account.id)
+    return {
+        "success": True,
+        "messages": [_inbox_document(thread, message) for thread, message in found],
+        "count": len(found),
+        "totalMessages": totals.messages,
+    }
+
+
+async def _newest(context: Context, account: Known, limit: int) -> list[tuple[Thread, Brief]]:
+    """The newest messages of an account.  Threads are read until the next one has nothing that is newer."""
+    kept: list[tuple[tuple[int, int, str], Thread, Brief]] = []
+    for thread in await context.store.threads(account.id, limit=limit):
+        if len(kept) == limit and thread.last_ms < kept[0][0][0]:
+            break
+        for message in await context.store.messages(thread.id, limit=limit):
+            # Cut before it is kept: many that are large would fill the memory.
+            short = brief(message, TEXT_LIMIT)
+            row = ((message.at_ms, message.seen, message.id), thread, short)
+            if len(kept) < limit:
+                heapq.heappush(kept, row)
+            elif row[0] > kept[0][0]:
+                heapq.heapreplace(kept, row)
+            else:
+                break
+    kept.sort(key=lambda row: row[0], reverse=True)
+    return [(thread, message) for _, thread, message in kept]
+
+
+def _inbox_document(thread: Thread, found: Brief) -> Document:
+    fields, message = thread_fields(brief_thread(thread)), found.message
+    return {
+        **_brief_document(found),
+        "messageId": message.id,
+        "displayName": fields["displayName"],
+        "contactType": _CONTACTS.get(Jid.parse(message.chat).kind, "phone"),
+    }
+
+
+_CONTACTS: Final = {JidKind.GROUP: "group", JidKind.LID: "linked_device"}

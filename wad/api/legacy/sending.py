@@ -1,0 +1,136 @@
+"""Sending, in the form of the replaced backend (reference-backend.md 1.3, 1.4): into the outbox.
+
+The caller's own id (`clientMessageId`, else the request's) makes asking twice one message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from wad.api.legacy.accounts import account_of, ask
+from wad.api.legacy.vocabulary import Document
+from wad.core.connection import State
+from wad.core.errors import BadInput, Refusal
+from wad.core.jid import ThreadId, recipient
+from wad.core.message import MessageStatus
+from wad.core.outbox import LEFT
+
+if TYPE_CHECKING:
+    from wad.api.caller import Caller
+    from wad.api.context import Context
+    from wad.api.operations.legacy import ProxySend, Send
+    from wad.flow.accounts.account import Account
+
+_WAIT: Final = 10.0  # seconds for which a connected account may take to send
+
+
+async def send(context: Context, request: Send, caller: Caller) -> Document:
+    """Send a text, and answer once its fate is known.  Raises Refusal."""
+    account = account_of(context, request.account_id)
+    reply = await ask(
+        context,
+        caller,
+        "messages.send",
+        account=account.id,
+        to=_to(account, request),
+        text=request.message,
+        client_id=request.client_message_id or request.request_id,
+        wait=_WAIT if account.status.state is State.CONNECTED else 0,
+    )
+    return _outcome(msgspec.convert(reply, _Reply))
+
+
+async def proxy_send(context: Context, request: ProxySend, caller: Caller) -> Document:
+    """Queue a text under the id that the replaced proxy would give it: both sides of a move agree on what was sent.
+
+    Raises Refusal.
+    """
+    account = account_of(context, request.account_id)
+    if not request.client_message_id:
+        raise Refusal(400, "invalid_request", "clientMessageId is missing")
+    to = _same_thread(account.id, request.thread_id, request.to_jid)
+    who = caller.uid or caller.name
+    key = f"{request.thread_id}|{who}|{request.client_message_id}"
+    ident = hashlib.sha256(key.encode()).hexdigest()
+    reply = await ask(
+        context,
+        caller,
+        "messages.send",
+        account=account.id,
+        to=to,
+        text=request.text,
+        client_id=ident,
+    )
+    duplicate = msgspec.convert(reply, _Duplicate).duplicate
+    return {
+        "success": True,
+        "requestId": ident,
+        "duplicate": duplicate,
+        "message": "Message is queued already" if duplicate else "Message queued",
+    }
+
+
+class _Duplicate(msgspec.Struct):
+    duplicate: bool
+
+
+class _Entry(msgspec.Struct):
+    id: str
+    client_id: str
+    state: MessageStatus
+    wa_id: str
+    error_code: str
+    error: str
+
+
+class _Reply(msgspec.Struct):
+    message: _Entry
+    duplicate: bool
+
+
+def _to(account: Account, wanted: Send) -> str:
+    """The recipient.  Raises Refusal 400 where none is named."""
+    if wanted.thread_id:
+        return _same_thread(account.id, wanted.thread_id, wanted.to)
+    if not wanted.to:
+        raise Refusal(400, "invalid_request", "to is missing")
+    return wanted.to
+
+
+def _same_thread(account: str, thread: str, to: str) -> str:
+    """The other party of a thread, which must be the account's, and that of `to` if it is given.
+
+    Raises Refusal 400, 403.
+    """
+    try:
+        parsed = ThreadId.parse(thread)
+    except BadInput as error:
+        raise Refusal(400, "invalid_request", str(error)) from error
+    if parsed.account != account:
+        raise Refusal(403, "account_mismatch", "the thread belongs to another account")
+    if to and recipient(to) != parsed.jid:
+        raise Refusal(400, "invalid_request", "the thread is not that of the recipient")
+    return str(parsed.jid)
+
+
+def _outcome(sent: _Reply) -> Document:
+    """Raises Refusal 502 when it will never be sent."""
+    entry = sent.message
+    left = entry.state in LEFT
+    if entry.state is MessageStatus.FAILED:
+        more: Document = {"messageId": entry.id, "clientMessageId": entry.client_id}
+        status = 422 if entry.error_code == "not_on_whatsapp" else 502
+        raise Refusal(status, entry.error_code or "engine_failure", entry.error, more)
+    content: Document = {"success": True}
+    if sent.duplicate:
+        content |= {"duplicate": True, "queued": not left}
+    elif not left:
+        content["queued"] = True
+    return content | {
+        "messageId": entry.wa_id or entry.id,
+        "status": "sent" if left else str(entry.state),
+        "clientMessageId": entry.client_id,
+    }

@@ -1,0 +1,1 @@
+"""The documents that operations answer with, read from the live objects without I/O."""

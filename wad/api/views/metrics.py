@@ -1,0 +1,330 @@
+"""`GET /metrics`: what there is to draw and to be alarmed about, in Prometheus' text format.
+
+`read` takes the values from the live objects at one moment, in the event loop; `exposition` makes the text of them on a
+thread.  What is known of each account has the label `account` (its whole id, which may hold its number) and a name that
+begins with `wad_account_`; the same for all of them together is `wad_` and no label.  Counters count from the start of
+the process; unknown is left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import filterfalse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+import wad
+from wad.api.views.problems import problems
+from wad.api.views.status import LoopView, loop_views
+from wad.core.connection import State
+from wad.core.problem import KINDS, by_code, degraded
+from wad.engine.port import Receipts
+
+if TYPE_CHECKING:
+    from wad.api.context import Context
+    from wad.engine.port import Worker
+    from wad.flow.accounts.account import Account
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
+_PAGE: Final = os.sysconf("SC_PAGESIZE")
+
+Value = float | None
+Total = Callable[[Iterable[float]], float]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What is told of each account, and (by `total`) of all of them together."""
+
+    name: str
+    text: str
+    value: Callable[[Account, int], Value]
+    counter: bool = False
+    total: Total = sum
+
+
+def _greatest(values: Iterable[float]) -> float:
+    return max(values, default=0.0)
+
+
+def _least(values: Iterable[float]) -> float:
+    return min(values, default=1.0)
+
+
+def _lag(account: Account, now_ms: int) -> Value:
+    oldest_ms = account.inbound.oldest_ms
+    return 0.0 if oldest_ms is None else (now_ms - oldest_ms) / 1000
+
+
+def _after_store(account: Account, now_ms: int) -> Value:
+    receipts = account.worker.receipts if account.worker is not None else None
+    return None if receipts is None else float(receipts is Receipts.AFTER_STORE)
+
+
+def _seconds(ms: int | None) -> Value:
+    return None if ms is None else ms / 1000
+
+
+_ROWS: Final = (
+    _Row("messages_recorded", "Messages stored that were new.", lambda a, _: a.inbound.recorded, counter=True),
+    _Row("messages_known", "Messages that came again.", lambda a, _: a.inbound.duplicates, counter=True),
+    _Row("messages_sent", "Messages that WhatsApp took.", lambda a, _: a.sent, counter=True),
+    _Row("messages_refused", "Messages that could not be sent.", lambda a, _: a.refused, counter=True),
+    _Row("history_messages", "Messages of the phone's history.", lambda a, _: a.inbound.history.recorded, counter=True),
+    _Row("receipts", "Receipts for our messages.", lambda a, _: a.inbound.receipts, counter=True),
+    _Row("messages_lost", "Messages that are known to be lost.", lambda a, _: a.inbound.lost),
+    _Row("untranslated_rows", "Received rows without words of ours.", lambda a, _: a.inbound.untranslated),
+    _Row("set_aside_rows", "Received rows that could not be recorded whole.", lambda a, _: a.inbound.set_aside),
+    _Row("copies", "Copies of damaged files beside the account's.", lambda a, _: len(a.kept.copies)),
+    _Row("backlog_rows", "Received rows that wait to be stored.", lambda a, _: a.inbound.backlog),
+    _Row("lag_seconds", "Age of the oldest row that waits.", _lag, total=_greatest),
+    _Row("store_failing", "1 while what was received cannot be stored.", lambda a, _: bool(a.inbound.error)),
+    _Row("receipts_after_store", "1: WhatsApp is told after the commit.", _after_store, total=_least),
+    _Row("logins", "Times that it connected.", lambda a, _: a.logins, counter=True),
+    _Row("reconnect_attempts", "Failures in a row.", lambda a, _: a.status.attempts, total=_greatest),
+    _Row("worker_restarts", "Times that the worker was started again.", lambda a, _: a.restarts, counter=True),
+    _Row("warnings", "What an operator should look at.", lambda a, _: len(a.warnings)),
+    _Row(
+        "last_message_timestamp_seconds", "Time of the newest message.",
+        lambda a, _: _seconds(a.inbound.last_message_ms), total=_greatest,
+    ),
+    _Row(
+        "last_event_timestamp_seconds", "When something was received last.",
+        lambda a, _: _seconds(a.inbound.last_event_ms), total=_greatest,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _AccountReading:
+    ident: str
+    state: State
+    worker: Worker | None
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Every value, taken at one moment."""
+
+    info: dict[str, str]
+    gauges: dict[str, tuple[str, Value]]
+    internal_errors: int
+    problems: dict[str, Counter[str]]
+    """How many of each kind, by account; the empty one stands for what is no account's."""
+    loops: tuple[LoopView, ...]
+    logs: dict[tuple[str, str], int]
+    """Bytes of each write-ahead log, by account and file."""
+    accounts: tuple[_AccountReading, ...]
+
+
+def read(context: Context) -> Reading:
+    """The values now."""
+    leader, now_ms = context.leader, context.clock.wall_ms()
+    found, files = problems(context), context.inspection.files
+    instance = context.loaded.config.instance
+    return Reading(
+        info={"version": wad.__version__, "instance": instance.id, "commit": instance.commit},
+        gauges={
+            "healthy": ("1 while no problem degrades the service.", not degraded(found)),
+            "uptime_seconds": ("Seconds since the start.", context.uptime),
+            "lease_active": ("1 while this instance acts.", float(leader.active)),
+            "lease_epoch": ("The epoch of our reign.", leader.epoch),
+            "lease_valid_seconds": (
+                "Seconds for which we may act without renewal.",
+                leader.valid_for(),
+            ),
+            "event_loop_lag_seconds": (
+                "For how long the daemon did not turn, at worst within a minute.",
+                context.inspection.lag,
+            ),
+            "open_files": ("Open files of the daemon.", files and files[0]),
+            "open_files_limit": (
+                "How many it may have.",
+                files and files[1],
+            ),
+            "sessions_writable": (
+                "1 while the accounts' directory can be written.",
+                context.sessions_writable,
+            ),
+            "daemon_warnings": (
+                "What an operator should look at, of the daemon itself.",
+                sum(not problem.account for problem in found),
+            ),
+        },
+        internal_errors=context.internal_errors,
+        problems={
+            code: Counter(problem.account for problem in each)
+            for code, each in by_code(found).items()
+        },
+        loops=loop_views(context),
+        logs={
+            (database.account, database.path.name): size
+            for database, size in context.inspection.logs.items()
+        },
+        accounts=tuple(_of(account, now_ms) for account in context.accounts.all()),
+    )
+
+
+def _of(account: Account, now_ms: int) -> _AccountReading:
+    values = tuple(row.value(account, now_ms) for row in _ROWS)
+    return _AccountReading(account.id, account.status.state, account.worker, values)
+
+
+def exposition(reading: Reading, *, each: bool) -> bytes:
+    """The text; `each`: of each account, too.  Asks the system how much memory the processes take."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(reading, each=each))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, reading: Reading, *, each: bool) -> None:
+        self._reading = reading
+        self._each = each
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family that is asked for."""
+        families = self._all()
+        return families if self._each else filterfalse(_is_of_each, families)
+
+    def _all(self) -> Iterator[Metric]:
+        reading = self._reading
+        yield InfoMetricFamily("wad", "What runs.", value=reading.info)
+        for name, (text, value) in reading.gauges.items():
+            yield from _single(f"wad_{name}", text, value)
+        yield CounterMetricFamily(
+            "wad_internal_errors", "Faults of wad's own.", value=reading.internal_errors
+        )
+        yield from _problems(reading)
+        yield from _loops(reading.loops)
+        yield from _logs(reading.logs)
+        yield from _single(
+            "wad_daemon_resident_bytes", "Memory of the daemon.", resident(os.getpid())
+        )
+        yield from _states(reading.accounts)
+        yield from _memory(reading.accounts)
+        for number, row in enumerate(_ROWS):
+            yield from _both(row, {one.ident: one.values[number] for one in reading.accounts})
+
+
+def _is_of_each(family: Metric) -> bool:
+    return family.name.startswith("wad_account_")
+
+
+def _single(name: str, text: str, value: Value) -> Iterator[Metric]:
+    if value is not None:
+        yield GaugeMetricFamily(name, text, value=float(value))
+
+
+def _both(row: _Row, values: dict[str, Value]) -> Iterator[Metric]:
+    known = {ident: float(value) for ident, value in values.items() if value is not None}
+    family = CounterMetricFamily if row.counter else GaugeMetricFamily
+    each = family(f"wad_account_{row.name}", row.text, labels=["account"])
+    for ident, value in known.items():
+        each.add_metric([ident], value)
+    yield each
+    yield family(f"wad_{row.name}", f"{row.text} All accounts.", value=row.total(known.values()))
+
+
+def _problems(reading: Reading) -> Iterator[Metric]:
+    each = GaugeMetricFamily(
+        "wad_account_problem", "Problems of it, by kind.", labels=["account", "code"]
+    )
+    all_of_them = GaugeMetricFamily("wad_problem", "Problems, by kind.", labels=["code"])
+    for code in KINDS:
+        counts = reading.problems.get(code, Counter())
+        all_of_them.add_metric([code], counts.total())
+        for account, count in counts.items():
+            if account:
+                each.add_metric([account, code], count)
+    yield each
+    yield all_of_them
+
+
+def _loops(loops: tuple[LoopView, ...]) -> Iterator[Metric]:
+    yield from _counted(
+        "loop_errors", "Failed turns of a long-lived task.",
+        [(loop.account, loop.name, loop.errors) for loop in loops],
+    )  # fmt: skip
+    yield from _counted(
+        "loop_faults", "Unexpected errors of a long-lived task.",
+        [(loop.account, loop.name, loop.faults) for loop in loops],
+    )  # fmt: skip
+
+
+def _logs(logs: dict[tuple[str, str], int]) -> Iterator[Metric]:
+    text = "Size of a write-ahead log."
+    each = GaugeMetricFamily("wad_account_write_ahead_log_bytes", text, labels=["account", "file"])
+    greatest: dict[str, int] = {}
+    for (account, file), size in logs.items():
+        greatest[file] = max(size, greatest.get(file, 0))
+        if account:
+            each.add_metric([account, file], size)
+    yield each
+    all_of_them = GaugeMetricFamily(
+        "wad_write_ahead_log_bytes", f"{text} The greatest of all accounts.", labels=["file"]
+    )
+    for file, size in greatest.items():
+        all_of_them.add_metric([file], size)
+    yield all_of_them
+
+
+def _counted(name: str, text: str, counts: list[tuple[str, str, int]]) -> Iterator[Metric]:
+    each = CounterMetricFamily(f"wad_account_{name}", text, labels=["account", "loop"])
+    totals: Counter[str] = Counter()
+    for account, loop, count in counts:
+        totals[loop] += count
+        if account:
+            each.add_metric([account, loop], count)
+    yield each
+    all_of_them = CounterMetricFamily(f"wad_{name}", text, labels=["loop"])
+    for loop, total in totals.items():
+        all_of_them.add_metric([loop], total)
+    yield all_of_them
+
+
+def _states(accounts: tuple[_AccountReading, ...]) -> Iterator[Metric]:
+    each = GaugeMetricFamily(
+        "wad_account_state", "1 for the state that it is in.", labels=["account", "state"]
+    )
+    for account in accounts:
+        for state in State:
+            each.add_metric([account.ident, state], float(account.state is state))
+    yield each
+    counts = Counter(account.state for account in accounts)
+    all_of_them = GaugeMetricFamily("wad_accounts", "Accounts in each state.", labels=["state"])
+    for state in State:
+        all_of_them.add_metric([state], counts[state])
+    yield all_of_them
+
+
+def _memory(accounts: tuple[_AccountReading, ...]) -> Iterator[Metric]:
+    each = GaugeMetricFamily(
+        "wad_account_worker_resident_bytes", "Memory of its worker.", labels=["account"]
+    )
+    total = 0.0
+    for account in accounts:
+        usage = account.worker.usage if account.worker is not None else None
+        if usage is not None:
+            each.add_metric([account.ident], usage.memory)
+            total += usage.memory
+    yield each
+    yield GaugeMetricFamily("wad_workers_resident_bytes", "Memory of all workers.", value=total)
+
+
+def resident(pid: int) -> float | None:
+    """Resident bytes of a process; None when it is gone."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except (OSError, IndexError):
+        return None
+    return float(int(pages) * _PAGE)

@@ -1,0 +1,455 @@
+"""The documents that the doors hand out, each read from the live object at the moment of asking, without I/O.
+
+Unknown is None, not zero.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from wad.api.views.problems import problems_of
+from wad.core.brief import LINE, NAME, TEXT
+from wad.core.connection import State, Status
+from wad.core.history import Backfill
+from wad.core.names import shown_name
+from wad.core.outbox import Entry
+from wad.core.problem import STATES
+from wad.core.session_location import Place, told
+from wad.core.text import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wad.api.context import Context
+    from wad.core.problem import Problem
+    from wad.engine.port import Confinement
+    from wad.flow.accounts.account import Account
+    from wad.flow.accounts.accounts import Accounts
+
+
+class InboundView(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the account's spool is recorded.  `backlog` rows wait, the oldest for `oldest_s` seconds.
+
+    `untranslated` rows, and `skipped` items of history since the start, have no words of ours.  `set_aside` rows could
+    not be recorded, or not whole: `wadctl quarantine list`.  `lost` messages are known to be lost; each shows in its
+    thread.
+    """
+
+    backlog: int
+    oldest_s: float | None
+    recorded: int
+    duplicates: int
+    untranslated: int
+    set_aside: int
+    skipped: int
+    lost: int | None
+    error: str
+
+
+class ConfinementView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel holds a worker to.
+
+    `landlock`: the ABI that is in force, 0 for none.  `told`: the same in a few words.  `missing`: what a worker should
+    not be able to do and is; empty where nothing is missing.
+    """
+
+    landlock: int
+    seccomp: bool
+    told: str
+    missing: str
+
+
+class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
+    """The account's process.
+
+    `receipts`: whether WhatsApp is told that a message arrived after it was stored (`after-store`) or before
+    (`early`).  It and `confinement` are None until the worker has said so.  `memory_mb` is resident, `cpu_s` since it
+    started; None for a process that is gone.
+    """
+
+    pid: int | None
+    memory_mb: float | None
+    cpu_s: float | None
+    started_ms: int
+    restarts: int
+    receipts: str | None
+    confinement: ConfinementView | None = None
+
+
+class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of asking the phone for its history, last time: new messages of so many threads; `error` ended it."""
+
+    at_ms: int
+    threads: int
+    messages: int
+    errors: int
+    error: str
+
+
+class AccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """One account as it is now.  `action` is what a person can do about it.
+
+    `pairing_s`: for how many seconds more QR codes are shown; None while nobody asked for them.  `created_ms` is None
+    for one of which only another machine has anything.
+    """
+
+    id: str
+    name: str
+    phone: str
+    jid: str
+    lid: str
+    push_name: str
+    state: str
+    reason: str
+    action: str
+    for_s: float
+    enabled: bool
+    paired: bool
+    qr: str | None
+    pairing_s: float | None
+    retry_in_s: float | None
+    worker: WorkerView | None
+    inbound: InboundView
+    last_event_ms: int | None
+    created_ms: int | None
+    backfill: BackfillView | None
+    warnings: tuple[str, ...]
+
+
+class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may act.  `valid_s`: how long this instance still may, without another renewal."""
+
+    mode: str
+    holder: str | None
+    epoch: int | None
+    valid_s: float | None
+    reason: str
+
+
+class TellingView(msgspec.Struct, frozen=True, kw_only=True):
+    """What Firestore has still to be told.  `waiting` documents of at most `quota`, the oldest for `oldest_s` seconds.
+
+    `refused` documents are such as Firestore does not take.  `error`: why it does not go on; empty while it does.
+    """
+
+    waiting: int
+    oldest_s: float | None
+    quota: int
+    refused: int
+    error: str
+
+
+class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the worker of each account is held to; None for no limit, and `why` there is none where one was wanted."""
+
+    memory_mb: int | None
+    tasks: int | None
+    why: str
+
+
+class ProblemView(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong now, as `/health`, `/metrics` and the doctor know it, too.
+
+    `degrades`: the service is less than it should be; else it is something to know.  `account` is empty for what is no
+    account's.  `hint` says what to do.  `since_ms`: None while that is not known.
+    """
+
+    code: str
+    degrades: bool
+    account: str
+    text: str
+    hint: str
+    since_ms: int | None
+
+
+class LoopView(msgspec.Struct, frozen=True, kw_only=True):
+    """A long-lived task that has failed since the start.  `errors`: failed turns, `faults` of them unexpected.
+
+    `failure`: why it fails now; empty while it works, and for one that has ended.
+    """
+
+    name: str
+    account: str
+    errors: int
+    faults: int
+    failure: str
+
+
+class HttpView(msgspec.Struct, frozen=True):
+    """An HTTP process that is connected: its process id, its version, and where it listens."""
+
+    pid: int
+    version: str
+    listening: tuple[str, ...]
+
+
+def http_views(context: Context) -> tuple[HttpView, ...]:
+    """The HTTP processes that are connected now."""
+    return tuple(
+        HttpView(one.pid, one.version, one.listening) for one in context.http_processes.all
+    )
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole daemon at a glance.  `health`: healthy, or degraded by one of the problems.
+
+    `warnings`: the problems that are no account's, as sentences.
+    """
+
+    service: str
+    version: str
+    instance: str
+    boot_id: str
+    ready: bool
+    pid: int
+    started_ms: int
+    uptime_s: float
+    engine: str
+    receipts: str | None
+    store: str
+    telling: TellingView | None
+    lease: LeaseView
+    limits: LimitsView
+    http: tuple[HttpView, ...]
+    accounts: tuple[AccountView, ...]
+    health: str
+    problems: tuple[ProblemView, ...]
+    loops: tuple[LoopView, ...]
+    warnings: tuple[str, ...]
+
+
+class EntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """One outbox entry, without its secret; `text` is what a person reads of it."""
+
+    id: str
+    account: str
+    thread: str
+    to: str
+    kind: str
+    text: str
+    client_id: str
+    state: str
+    attempts: int
+    created_ms: int
+    sent_ms: int | None
+    wa_id: str
+    error_code: str
+    error: str
+
+
+def account_view(account: Account) -> AccountView:
+    """An account as it is now."""
+    status, card, now = account.status, account.card, account.clock.monotonic()
+    return AccountView(
+        id=account.id,
+        name=card.name,
+        phone=card.phone,
+        jid=card.jid,
+        lid=card.lid,
+        push_name=cut(card.push_name, NAME),
+        state=status.state,
+        reason=cut(status.reason, LINE),
+        action=status.action.replace("ACCOUNT", account.id),
+        for_s=round(now - status.since, 1),
+        enabled=card.enabled,
+        paired=status.paired,
+        qr=status.qr or None,
+        pairing_s=_until(status.pair_until, now),
+        retry_in_s=_until(status.retry_at, now),
+        worker=_worker_view(account),
+        inbound=_inbound_view(account),
+        last_event_ms=account.inbound.last_event_ms,
+        created_ms=card.created_ms,
+        backfill=_backfill_view(card.backfill),
+        warnings=tuple(cut(p.text, LINE) for p in problems_of(account) if p.code not in STATES),
+    )
+
+
+def account_views(accounts: Accounts, now_ms: int) -> list[AccountView]:
+    """Every account: those of this machine, and those of which only the other machines have anything."""
+    found = [account_view(account) for account in accounts.all()]
+    return [*found, *(_elsewhere(place, now_ms) for place in accounts.elsewhere())]
+
+
+def _elsewhere(place: Place, now_ms: int) -> AccountView:
+    return AccountView(
+        id=place.account,
+        name=shown_name(place.name),
+        phone=place.phone,
+        jid=place.jid,
+        lid="",
+        push_name="",
+        state=State.ELSEWHERE,
+        reason=told(place),
+        action=Status(state=State.ELSEWHERE).action.replace("ACCOUNT", place.account),
+        for_s=round(max(0, now_ms - place.since_ms) / 1000, 1),
+        enabled=False,
+        paired=False,
+        qr=None,
+        pairing_s=None,
+        retry_in_s=None,
+        worker=None,
+        inbound=_NOTHING_HERE,
+        last_event_ms=None,
+        created_ms=None,
+        backfill=None,
+        warnings=(),
+    )
+
+
+_NOTHING_HERE: Final = InboundView(
+    backlog=0,
+    oldest_s=None,
+    recorded=0,
+    duplicates=0,
+    untranslated=0,
+    set_aside=0,
+    skipped=0,
+    lost=None,
+    error="",
+)
+
+
+def _worker_view(account: Account) -> WorkerView | None:
+    worker = account.worker
+    if worker is None:
+        return None
+    usage = worker.usage
+    return WorkerView(
+        pid=worker.pid,
+        memory_mb=None if usage is None else round(usage.memory / 1e6, 1),
+        cpu_s=None if usage is None else round(usage.cpu_s, 2),
+        started_ms=account.worker_started_ms,
+        restarts=account.restarts,
+        receipts=worker.receipts,
+        confinement=_confinement_view(worker.confinement),
+    )
+
+
+def _confinement_view(found: Confinement | None) -> ConfinementView | None:
+    if found is None:
+        return None
+    return ConfinementView(
+        landlock=found.landlock, seccomp=found.seccomp, told=found.told, missing=found.missing
+    )
+
+
+def limits_view(context: Context) -> LimitsView:
+    """What workers are held to."""
+    limits = context.limits
+    memory_mb = None if limits.memory is None else limits.memory >> 20
+    return LimitsView(memory_mb=memory_mb, tasks=limits.tasks, why=limits.why)
+
+
+def _backfill_view(done: Backfill | None) -> BackfillView | None:
+    if done is None:
+        return None
+    return BackfillView(
+        at_ms=done.at_ms,
+        threads=done.threads,
+        messages=done.messages,
+        errors=done.errors,
+        error=done.error,
+    )
+
+
+def _until(moment: float | None, now: float) -> float | None:
+    """Seconds until then, on the clock of `now`."""
+    return None if moment is None else round(max(0.0, moment - now), 1)
+
+
+def _inbound_view(account: Account) -> InboundView:
+    inbound = account.inbound
+    oldest = inbound.oldest_ms
+    return InboundView(
+        backlog=inbound.backlog,
+        oldest_s=None if oldest is None else round((account.clock.wall_ms() - oldest) / 1000, 1),
+        recorded=inbound.recorded,
+        duplicates=inbound.duplicates,
+        untranslated=inbound.untranslated,
+        set_aside=inbound.set_aside,
+        skipped=inbound.skipped,
+        lost=inbound.lost,
+        error=inbound.error,
+    )
+
+
+def problem_views(found: Sequence[Problem]) -> tuple[ProblemView, ...]:
+    """Each of these problems."""
+    return tuple(
+        ProblemView(
+            code=problem.code,
+            degrades=problem.kind.degrades,
+            account=problem.account,
+            text=problem.text,
+            hint=problem.kind.hint,
+            since_ms=problem.since_ms,
+        )
+        for problem in found
+    )
+
+
+def loop_views(context: Context) -> tuple[LoopView, ...]:
+    """The loops that have failed since the start."""
+    failing = {(loop.name, loop.account): loop.failure for loop in context.loops.running}
+    return tuple(
+        LoopView(
+            name=name,
+            account=account,
+            errors=count.errors,
+            faults=count.faults,
+            failure=failing.get((name, account), ""),
+        )
+        for (name, account), count in sorted(context.loops.counts.items())
+        if count.errors
+    )
+
+
+def lease_view(context: Context) -> LeaseView:
+    """Who may act now."""
+    leader = context.leader
+    valid = leader.valid_for()
+    return LeaseView(
+        mode="active" if leader.active else "passive",
+        holder=leader.holder or None,
+        epoch=leader.epoch,
+        valid_s=None if valid is None else round(valid, 1),
+        reason=leader.reason,
+    )
+
+
+def telling_view(context: Context) -> TellingView | None:
+    """What Firestore has still to be told; None where the store is this machine's own."""
+    telling = context.store.telling
+    if telling is None:
+        return None
+    since = telling.oldest_ms
+    return TellingView(
+        waiting=telling.waiting,
+        oldest_s=None if since is None else round((context.clock.wall_ms() - since) / 1000, 1),
+        quota=telling.quota,
+        refused=telling.refused,
+        error=telling.error,
+    )
+
+
+def entry_view(entry: Entry) -> EntryView:
+    """An outbox entry as the doors show it."""
+    return EntryView(
+        id=entry.id,
+        account=entry.account,
+        thread=entry.thread,
+        to=entry.to,
+        kind=entry.kind,
+        text=cut(entry.text, TEXT),
+        client_id=entry.client_id,
+        state=entry.state,
+        attempts=entry.attempts,
+        created_ms=entry.created_ms,
+        sent_ms=entry.sent_ms or None,
+        wa_id=entry.wa_id,
+        error_code=entry.error_code,
+        error=cut(entry.error, LINE),
+    )

@@ -1,0 +1,189 @@
+"""What a repair changed in wad.db, kept so that it can be taken back.
+
+Temporary triggers of the repairing connection hand over every row as it was before; the file is on the disk before the
+repair is committed.  It holds whole rows, texts included: mode 0600.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, TypeVar, assert_never
+
+import msgspec
+from msgspec import Meta
+
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, InvalidData
+from wad.lib.files import create_file
+
+_KEYS: Final = {"messages": "number", "threads": "id", "amendments": "number", "outbox": "number"}
+"""The tables that a repair changes, and the column that names a row."""
+_Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Value = object
+"""What a column of SQLite holds: a number, text, bytes or None."""
+
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+
+
+class Act(StrEnum):
+    """What was done to a row."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One row.  `before`: the columns that an update changed, all columns of a row that was deleted."""
+
+    table: str
+    act: Act
+    key: str | _Number
+    before: tuple[tuple[str, Value], ...] = ()
+
+
+_unpack: Final = msgspec.msgpack.Decoder(Change).decode
+_unpack_all: Final = msgspec.msgpack.Decoder(list[Change]).decode
+
+
+class Recorder:
+    """Notes what a connection changes, in a temporary table, so that what is rolled back was never noted."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Note every row that the block changes, in order; ask for `changes` before it ends."""
+        self._db.execute("CREATE TEMP TABLE noted (number INTEGER PRIMARY KEY, change BLOB)")
+        for table in _KEYS:
+            self._watch(table)
+        try:
+            yield
+        finally:
+            self._db.execute("DROP TABLE temp.noted")
+
+    def changes(self) -> list[Change]:
+        """All that was noted and not rolled back."""
+        rows = self._db.execute("SELECT change FROM temp.noted ORDER BY number")
+        return [_unpack(row[0]) for row in rows]
+
+    def _watch(self, table: str) -> None:
+        columns, key = columns_of(self._db, table), _KEYS[table]
+
+        def note(act: str, ident: str | int, *values: Value) -> bytes | None:
+            pairs = list(zip(columns, values[: len(columns)], strict=False))
+            if act == Act.UPDATE:
+                after = values[len(columns) :]
+                pairs = [pair for pair, new in zip(pairs, after, strict=True) if pair[1] != new]
+                if not pairs:
+                    return None
+            return _pack(Change(table, Act(act), ident, tuple(pairs)))
+
+        self._db.create_function(f"note_{table}", -1, note)
+        old, new = (", ".join(f"{row}.{column}" for column in columns) for row in ("OLD", "NEW"))
+        for act, values in (
+            (Act.INSERT, f"NEW.{key}"),
+            (Act.UPDATE, f"OLD.{key}, {old}, {new}"),
+            (Act.DELETE, f"OLD.{key}, {old}"),
+        ):
+            self._db.execute(
+                f"CREATE TEMP TRIGGER note_{table}_{act} AFTER {act} ON main.{table} BEGIN INSERT INTO noted (change)"
+                f" SELECT change FROM (SELECT note_{table}('{act}', {values}) AS change) WHERE change IS NOT NULL; END"
+            )
+
+
+def columns_of(db: sqlite3.Connection, table: str) -> list[str]:
+    """The columns of a table."""
+    return [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
+
+
+def restore(db: sqlite3.Connection, changes: Sequence[Change]) -> set[str]:
+    """Put every row back, the last change first; the threads whose messages were touched.  Raises BadInput."""
+    threads: set[str] = set()
+    for change in reversed(changes):
+        try:
+            threads |= _restore(db, change)
+        except sqlite3.IntegrityError as error:
+            raise BadInput(f"the undo file has a row that cannot be: {error}") from error
+    return threads
+
+
+def _restore(db: sqlite3.Connection, change: Change) -> set[str]:
+    table, key = change.table, _KEYS.get(change.table)
+    names, values = [name for name, _ in change.before], [value for _, value in change.before]
+    if key is None or not {*names} <= {*columns_of(db, table)}:
+        raise BadInput(f"the undo file names {table}, or columns of it, that are not there")
+    threads = _threads(db, change)
+    match change.act:
+        case Act.INSERT:
+            db.execute(f"DELETE FROM {table} WHERE {key} = ?", (change.key,))
+        case Act.UPDATE:
+            pairs = ", ".join(f"{name} = ?" for name in names)
+            db.execute(f"UPDATE {table} SET {pairs} WHERE {key} = ?", (*values, change.key))
+        case Act.DELETE:
+            marks = ",".join("?" * len(names))
+            db.execute(
+                f"INSERT OR REPLACE INTO {table} ({','.join(names)}) VALUES ({marks})", values
+            )
+        case _:
+            assert_never(change.act)
+    return threads
+
+
+def _threads(db: sqlite3.Connection, change: Change) -> set[str]:
+    """The threads that a message lies in, before and after; the thread itself."""
+    if change.table == "threads":
+        return {str(change.key)}
+    if change.table != "messages":
+        return set()
+    rows = db.execute("SELECT thread FROM messages WHERE number = ?", (change.key,))
+    found = [
+        *(row[0] for row in rows),
+        *(value for name, value in change.before if name == "thread"),
+    ]
+    return {str(value) for value in found}
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+
+def write(file: Path, changes: Iterable[msgspec.Struct]) -> None:
+    """A new file, synced: one MessagePack array of changes.  Raises Conflict where one lies there, StateUnwritable."""
+    create_file(file, msgspec.msgpack.encode(list(changes)))
+
+
+def decode_all(data: bytes) -> list[Change]:
+    """The changes of wad.db in a file.  Raises what msgspec raises, and BadInput."""
+    changes = _unpack_all(data)
+    for change in changes:
+        if not all(_fits_a_column(value) for _, value in change.before):
+            raise BadInput("it has a value that no column can hold")
+    return changes
+
+
+def _fits_a_column(value: Value) -> bool:
+    if type(value) is int:
+        return -(2**63) <= value < 2**63
+    return value is None or type(value) in (str, float, bytes)
+
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+
+def read(file: Path, decode: Callable[[bytes], list[C]]) -> list[C]:
+    """The changes in a file.  Raises BadInput."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read {file}: {error.strerror}") from error
+    try:
+        with decoding("its content"):
+            return decode(data)
+    except InvalidData as error:
+        raise BadInput(f"{file} is no undo file of this store: {error}") from error

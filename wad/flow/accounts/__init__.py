@@ -1,0 +1,1 @@
+"""Accounts: one task for each, their workers, imports and moves."""

@@ -1,0 +1,199 @@
+"""What an account keeps for an operator: rows of its spool that are not recorded, and copies of damaged files."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from wad.core.errors import BadInput, NotFound, NotSupported
+from wad.core.problem import Problem
+from wad.core.quarantine import ItemKind, Quarantined
+from wad.lib.protobuf_wire import fields
+from wad.state import damaged_copies
+from wad.state.damaged_copies import Copy
+from wad.state.spool import KeptRow, Row
+
+if TYPE_CHECKING:
+    from wad.engine import Engine
+    from wad.flow.inbound.pipeline import Inbound
+    from wad.state.account_dir import Home
+
+log = logging.getLogger(__name__)
+
+_LISTED: Final = 1000
+"""Rows that are listed, the newest; the count knows of all."""
+_NAMED: Final = 3  # copies
+
+
+class Kept:
+    """`wad.core.quarantine.Source` of one account.  An item's id is ACCOUNT/row/NUMBER or ACCOUNT/file/NAME."""
+
+    def __init__(self, home: Home, engine: Engine, inbound: Inbound) -> None:
+        self._home = home
+        self._engine = engine
+        self._inbound = inbound
+        self.copies: list[Copy] = []
+        """Of damaged files, as they were listed last."""
+        self._unlisted = ""
+
+    async def look(self) -> None:
+        """See which copies lie there now: an operator may have moved some away."""
+        try:
+            self.copies = await asyncio.to_thread(damaged_copies.copies, self._home.path)
+            self._unlisted = ""
+        except OSError as error:
+            if not self._unlisted:
+                log.warning(
+                    "cannot list the copies of damaged files: %s",
+                    error,
+                    extra={"account": self._home.id},
+                )
+            self._unlisted = error.strerror or str(error)
+
+    @property
+    def is_worth_a_look(self) -> bool:
+        """Whether copies lay there when they were listed last, or could not be listed."""
+        return bool(self.copies or self._unlisted)
+
+    def has_copy(self, name: str) -> bool:
+        """Whether a copy of this name lay there when they were listed last."""
+        return any(copy.path.name == name for copy in self.copies)
+
+    @property
+    def count(self) -> int:
+        """How many items there are."""
+        return self._inbound.untranslated + self._inbound.set_aside + len(self.copies)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What an operator should see until nothing is kept any more."""
+        found = []
+        if number := self._inbound.set_aside:
+            text = f"{number} received rows could not be recorded: wadctl quarantine list"
+            found.append(self._problem("quarantine", text, number))
+        if self.copies:
+            names = ", ".join(copy.path.name for copy in self.copies[-_NAMED:])
+            more = len(self.copies) - _NAMED
+            text = (
+                f"copies of files were set aside: {names}{f' and {more} more' if more > 0 else ''}"
+            )
+            found.append(self._problem("set_aside", text, len(self.copies)))
+        if self._unlisted:
+            text = f"it is not known which copies of damaged files lie here: {self._unlisted}"
+            found.append(Problem(code="copies_unknown", account=self._home.id, text=text))
+        return found
+
+    def _problem(self, code: str, text: str, number: int) -> Problem:
+        return Problem(code=code, account=self._home.id, text=text, figures=(number,))
+
+    async def items(self) -> Sequence[Quarantined]:
+        """All copies, and the newest rows."""
+        await self.look()
+        return [
+            *map(self._of_row, await self._inbound.kept(_LISTED)),
+            *map(self._of_copy, self.copies),
+        ]
+
+    def _of_row(self, row: KeptRow) -> Quarantined:
+        return Quarantined(
+            id=f"{self._home.id}/row/{row.seq}",
+            kind=ItemKind.EVENT,
+            account=self._home.id,
+            name=f"row {row.seq}: {row.kind} {row.wa_id}".rstrip(),
+            reason=row.reason,
+            since_ms=row.received_ms,
+            size=row.size,
+        )
+
+    def _of_copy(self, copy: Copy) -> Quarantined:
+        why = "every row of it was saved" if copy.saved else "it may hold what is nowhere else"
+        if copy.is_session:
+            why = "it holds a session's keys; wad never deletes it"
+        return Quarantined(
+            id=f"{self._home.id}/file/{copy.path.name}",
+            kind=ItemKind.FILE,
+            account=self._home.id,
+            name=str(copy.path),
+            reason=why,
+            since_ms=copy.since_ms,
+            size=copy.size,
+        )
+
+    async def show(self, ident: str) -> str:
+        """What an item is; of a row also which fields its protobuf has, and how large.  Raises NotFound."""
+        if (copy := await self._copy(ident)) is not None:
+            return f"{copy.path}, {copy.size} bytes, {_day(copy.since_ms)}"
+        row = await self._row(ident)
+        lines = [f"{row.kind} {row.wa_id}".rstrip(), f"received {_day(row.received_ms)}"]
+        lines.append(f"translation: {'none' if row.event is None else f'{len(row.event)} bytes'}")
+        return "\n".join([*lines, *_shape(row.raw)])
+
+    async def retry(self, ident: str) -> str:
+        """Translate a row with today's code, and record it.  Raises NotFound, BadInput, EngineFailure."""
+        if await self._copy(ident) is not None:
+            raise BadInput("a file is not tried again", hint="what could be saved of it, was saved")
+        row = await self._row(ident)
+        event = await self._event(row)
+        if event is None:
+            await self._inbound.drop(row.seq)
+            return "it carries nothing to keep"
+        new = await self._inbound.record_again(row, event)
+        return f"recorded, with {new} new messages"
+
+    async def _event(self, row: Row) -> bytes | None:
+        try:
+            if row.raw:
+                return await self._engine.translate(row.kind, row.raw)
+        except NotSupported:
+            if row.event is None:
+                raise
+        if row.event is None:
+            raise BadInput("nothing is left of it that could be translated")
+        return row.event
+
+    async def drop(self, ident: str) -> None:
+        """Delete it for good.  Raises NotFound, and Conflict for a session."""
+        if (copy := await self._copy(ident)) is not None:
+            await asyncio.to_thread(damaged_copies.remove, copy)
+            await self.look()
+            return
+        row = await self._row(ident)
+        if not await self._inbound.drop(row.seq):
+            raise NotFound(f"{ident} is not in quarantine any more")
+
+    async def _copy(self, ident: str) -> Copy | None:
+        name = ident.removeprefix(f"{self._home.id}/file/")
+        await self.look()
+        return next((copy for copy in self.copies if copy.path.name == name), None)
+
+    async def _row(self, ident: str) -> Row:
+        number = ident.removeprefix(f"{self._home.id}/row/")
+        row = (
+            await self._inbound.row(int(number))
+            if number.isdecimal() and len(number) < 19
+            else None
+        )
+        if row is None:
+            raise NotFound(f"nothing named {ident!r} is in quarantine")
+        return row
+
+
+def _day(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _shape(raw: bytes) -> list[str]:
+    """Fields of a protobuf by number and size, without what they hold."""
+    lines = [f"as it was received: {len(raw)} bytes"]
+    try:
+        for found in fields(raw):
+            what = "a number" if found.inside is None else f"{found.end - found.inside} bytes"
+            lines.append(f"  field {found.number}: {what}")
+            if len(lines) > 40:
+                return [*lines, "  ..."]
+    except ValueError as error:
+        lines.append(f"  then {error}")
+    return lines

@@ -1,0 +1,1 @@
+"""The inbound pipeline: from the spool to the store."""

@@ -1,0 +1,435 @@
+"""The road in: one account's spool, read after its cursor, planned, recorded in batches.
+
+It runs outside the reign: what was received is a fact, and losing the lease loses none of it.  A batch and its cursor
+are recorded together, so a crash anywhere repeats at most a batch, and repeating changes nothing.  When the store
+fails, the spool keeps what waits, and the error stands in status until it works again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import msgspec
+
+from wad.core.change import Change
+from wad.core.errors import BadInput, Damaged
+from wad.core.message import Message
+from wad.core.untrusted import LATEST_MS
+from wad.flow.event_bus import Bus
+from wad.flow.inbound.planning import ITEM_FAULTS, Planned, planned, reason_of
+from wad.lib.clock import Clock
+from wad.lib.loops import Loop
+from wad.lib.threads import Threads, cores
+from wad.state.spool import Backlog, KeptRow, Row, Spool
+from wad.store import Store
+from wad.store.port import Cursor, Recorded
+
+log = logging.getLogger(__name__)
+
+_TURN: Final = 30.0  # seconds after which it looks even if nobody woke it
+_PRUNE_EVERY: Final = 3600.0
+_PRUNED: Final = 2000  # rows deleted in one transaction, so that the worker never waits long
+_DAY_MS: Final = 86_400_000
+_NOTHING: Final = Recorded((), 0)
+
+
+@cache
+def _files() -> Threads:
+    """Where the spools of all accounts are read: hundreds that are opened at a start hold up nobody else."""
+    return Threads("inbound", cores())
+
+
+async def _let_go(spool: Spool) -> None:
+    """Close it; on a thread, since who closes last writes the whole log back, and the worker wrote that.
+
+    Whoever is cancelled meanwhile need not wait for it, and it is closed all the same.
+    """
+    closing = asyncio.ensure_future(_files().run(spool.close))
+    await asyncio.shield(closing)
+
+
+@dataclass(slots=True)
+class HistoryCount:
+    """What the phone's history brought since the start; the last two are of its latest chunk, None before the first."""
+
+    recorded: int = 0
+    known: int = 0
+    last_ms: int | None = None
+    last_messages: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The phone told of its history what it was asked for: of these threads, so many new messages of each.
+
+    Without threads it says that there is nothing more.
+    """
+
+    threads: frozenset[str]
+    new: Counter[str]
+
+
+class Inbound:
+    """Spool to store for one account.  Its public fields are what status shows."""
+
+    def __init__(
+        self,
+        account: str,
+        open_spool: Callable[[], Spool],
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        *,
+        batch: int,
+        retention_days: float,
+        on_recorded: Callable[[list[Message]], None],
+        on_answer: Callable[[Answer], None],
+        on_damaged: Callable[[Damaged], None],
+    ) -> None:
+        self._account = account
+        self._open_spool = open_spool
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._batch = batch
+        self._retention_days = retention_days
+        self._on_recorded = on_recorded
+        self._on_answer = on_answer
+        self._on_damaged = on_damaged
+        self._spool: Spool | None = None
+        self._opening = asyncio.Lock()
+        self._closed = 0  # how often it was let go of
+        self._cursor = Cursor("", 0)
+        self._seen = 0
+        self._aliases: dict[str, str] | None = None
+        self._news = asyncio.Event()
+        self._pruned_at = clock.monotonic()
+        self._loop: Loop | None = None
+        self._noted = (0, "")
+        self._begun: tuple[tuple[int, int] | None, Recorded] = (None, _NOTHING)
+        """Which row was recorded in parts, and what nobody was told yet of what was recorded."""
+        self.backlog = 0
+        self.oldest_ms: int | None = None
+        self.recorded = 0
+        self.duplicates = 0
+        self.untranslated = 0
+        self.set_aside = 0
+        self.skipped = 0
+        self.receipts = 0
+        self.history = HistoryCount()
+        self.lost: int | None = None
+        self.last_message_ms: int | None = None
+        self.last_event_ms: int | None = None
+
+    def wake(self) -> None:
+        """The spool has news."""
+        self._news.set()
+
+    async def run(self, loop: Loop) -> None:
+        """Record for ever; returns only by cancellation."""
+        self._loop = loop
+        while True:
+            self._news.clear()
+            loop.turn()
+            try:
+                while await self._record_batch():
+                    loop.progress()
+                await self._prune()
+            except Damaged as error:
+                await self.close()
+                self._on_damaged(error)
+                raise
+            loop.progress()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TURN):
+                    await self._news.wait()
+
+    @property
+    def error(self) -> str:
+        """Why what has arrived cannot be recorded now; empty while it can."""
+        return self._loop.failure if self._loop is not None else ""
+
+    async def close(self) -> None:
+        """Let go of the spool's file; it is opened again when there is something to read."""
+        self._closed += 1
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            await _let_go(spool)
+
+    async def _record_batch(self) -> bool:
+        """Record the next rows; whether there are more."""
+        spool = await self._opened()
+        found, waiting = await _files().run(self._next, spool)
+        self.backlog, self.oldest_ms = waiting.rows, waiting.oldest_ms
+        if not found:
+            return False
+        await self._put(spool, found)
+        self.backlog -= len(found)
+        if not self.backlog:
+            self.oldest_ms = None
+        return self.backlog > 0
+
+    def _next(self, spool: Spool) -> tuple[list[Planned], Backlog]:
+        """The next rows, and what waits, these included.  On a thread, and in one visit: there are hundreds of inboxes,
+        and one row may be a chunk of history with thousands of messages.
+        """
+        rows = spool.after(self._cursor.seq, self._batch)
+        return self._plan(rows), spool.backlog(self._cursor.seq) if rows else Backlog(0, None)
+
+    async def _opened(self) -> Spool:
+        # An operator may ask for what is kept while the loop opens it.
+        async with self._opening:
+            spool = self._spool
+            while spool is None:
+                closed = self._closed
+                spool = await self._open()
+                try:
+                    known = await self._store.cursor(self._account)
+                except BaseException:
+                    await _let_go(spool)
+                    raise
+                if closed != self._closed:  # the file was set aside meanwhile
+                    await _let_go(spool)
+                    spool = None
+                    continue
+                # Another generation is another file: its rows are numbered anew, and all of them are to be read.
+                same = known is not None and known.generation == spool.generation
+                self._cursor = known if same and known else Cursor(spool.generation, 0)
+                self._spool = spool
+                await self.recount()
+            if self._aliases is None:
+                self._aliases = await self._store.aliases(self._account)
+                self.lost = (await self._store.totals(self._account)).lost
+                for thread in await self._store.threads(self._account, limit=1):
+                    self.saw_message(thread.last_ms)
+            return spool
+
+    async def _open(self) -> Spool:
+        opening = asyncio.create_task(_files().run(self._open_spool))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: what it opens after all has to be closed by somebody.
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await _let_go(opening.result())
+            raise
+
+    async def _put(self, spool: Spool, found: list[Planned]) -> None:
+        """Record rows and move the cursor.  What the store refuses is halved until the one item stands alone."""
+        cursor = Cursor(spool.generation, found[-1].row.seq)
+        await self._set_aside(spool, found)
+        try:
+            done = await self._store.record(self._account, _changes(found), cursor)
+        except ITEM_FAULTS:
+            if len(found) > 1:
+                middle = len(found) // 2
+                await self._put(spool, found[:middle])
+                await self._put(spool, found[middle:])
+                return
+            if not found[0].items:
+                raise  # it asks for nothing: the fault is the store's own
+            log.exception("a row cannot be recorded whole", extra={"account": self._account})
+            await self._put_items(found[0])
+            done = _NOTHING
+            await self._set_aside(spool, found)
+            await self._store.record(self._account, (), cursor)
+        if (
+            spool is self._spool
+        ):  # else it was let go of meanwhile, and the next one has a cursor of its own
+            self._cursor = cursor
+        if any(one.row.event is None for one in found):
+            await self.recount()
+        self._count(found, done)
+
+    async def _put_items(self, one: Planned) -> None:
+        """Record those items of a row that the store takes; the others are refused.  `_count` tells what was recorded.
+
+        Also where the store fails half-way: when the row is tried again these messages are known, and whoever waits for
+        new ones would not hear of them.
+        """
+        waiting, one.items = [one.items], []
+        done = _NOTHING
+        try:
+            while waiting:
+                items = waiting.pop()
+                changes = [change for item in items for change in item]
+                try:
+                    more = await self._store.record(self._account, changes)
+                except ITEM_FAULTS as error:
+                    if len(items) == 1:
+                        one.refused.append(reason_of(error))
+                    else:
+                        middle = len(items) // 2
+                        waiting += [items[middle:], items[:middle]]
+                    continue
+                one.items += items
+                done = _sum(done, more)
+        finally:
+            row, told = self._begun
+            same = row == self._place(one)
+            self._begun = self._place(one), _again(told, done) if same else done
+
+    def _place(self, one: Planned) -> tuple[int, int]:
+        """Which row of which file it is."""
+        return self._closed, one.row.seq
+
+    async def _set_aside(self, spool: Spool, found: list[Planned]) -> None:
+        """Write down which rows are not recorded whole, before the cursor moves past them."""
+        for one in found:
+            if (reason := one.reason) == one.noted:
+                continue
+            one.noted = reason
+            if self._noted != (one.row.seq, reason):  # unless it is only tried again
+                self._noted = (one.row.seq, reason)
+                extra = {"account": self._account}
+                log.error("row %d of the spool is set aside: %s", one.row.seq, reason, extra=extra)
+            now = self._clock.wall_ms()
+            await _files().run(spool.set_aside, one.row.seq, reason, now)
+            await self.recount()
+
+    async def recount(self) -> None:
+        """Count the rows that an operator is to look at."""
+        if self._spool is not None:
+            self.untranslated, self.set_aside = await _files().run(self._spool.counts)
+
+    def _count(self, found: list[Planned], done: Recorded) -> None:
+        """These rows were recorded, and this is what the store made of them: tell whoever waits for it."""
+        row, told = self._begun
+        if row in [self._place(one) for one in found]:
+            self._begun, done = (None, _NOTHING), _again(told, done)
+        self.recorded += len(done.new)
+        self.duplicates += done.known
+        self.skipped += sum(one.skipped for one in found)
+        self.receipts += sum(one.receipts for one in found)
+        if (received_ms := _received(found[-1].row)) is not None:
+            self.last_event_ms = received_ms
+        self._count_history(found, done.new)
+        for message in done.new:
+            self.saw_message(message.at_ms)
+            self._tell(
+                f"{'sent' if message.from_me else 'received'} a {message.content.kind}", message
+            )
+        for message in done.changed:
+            self._tell(f"a {message.content.kind} changed", message)
+        self._on_recorded(list(done.new))
+        if answers := [one for one in found if one.asked]:
+            ids = {ident for one in found for ident in one.history or ()}
+            new = Counter(message.thread for message in done.new if message.id in ids)
+            self._on_answer(Answer(frozenset().union(*(one.threads for one in answers)), new))
+        self.lost = (self.lost or 0) + done.lost
+
+    # --- rows that were kept for an operator --------------------------------------------------------
+
+    async def kept(self, limit: int) -> list[KeptRow]:
+        """The newest of them."""
+        spool = await self._opened()
+        return await _files().run(spool.kept, limit)
+
+    async def row(self, seq: int) -> Row | None:
+        """One row, whole."""
+        spool = await self._opened()
+        return await _files().run(spool.row, seq)
+
+    async def record_again(self, row: Row, event: bytes) -> int:
+        """Record a kept row as this event; how many messages are new.  Raises BadInput where that fails again."""
+        spool = await self._opened()
+        again = msgspec.structs.replace(row, event=event)
+        (found,) = await _files().run(self._plan, [again])
+        await self._put_items(found)
+        before = self.recorded
+        self._count([found], _NOTHING)
+        if reason := found.reason:
+            raise BadInput(reason)
+        await _files().run(spool.recorded, row.seq, event)
+        await self.recount()
+        return self.recorded - before
+
+    async def drop(self, seq: int) -> bool:
+        """Delete a kept row for good; whether it was there."""
+        spool = await self._opened()
+        found = await _files().run(spool.drop, seq)
+        await self.recount()
+        return found
+
+    def saw_message(self, at_ms: int) -> None:
+        """There is a message of this time."""
+        if at_ms > (self.last_message_ms or 0):
+            self.last_message_ms = at_ms
+
+    def _count_history(self, found: list[Planned], new: tuple[Message, ...]) -> None:
+        chunks = [ids for one in found if (ids := one.history) is not None]
+        if not chunks:
+            return
+        told = set().union(*chunks)
+        recorded = sum(message.id in told for message in new)
+        self.history.recorded += recorded
+        self.history.known += len(told) - recorded
+        self.history.last_ms = self._clock.wall_ms()
+        self.history.last_messages = len(chunks[-1])
+
+    def _plan(self, rows: list[Row]) -> list[Planned]:
+        assert self._aliases is not None
+        found = []
+        for row in rows:
+            self._seen = _seen_after(self._seen, row)
+            found.append(planned(self._account, row, self._aliases, self._seen))
+        return found
+
+    def _tell(self, text: str, message: Message) -> None:
+        self._bus.publish(
+            "message",
+            text,
+            account=self._account,
+            id=message.id,
+            thread=message.thread,
+            wa_id=message.wa_id,
+        )
+
+    async def _prune(self) -> None:
+        now = self._clock.monotonic()
+        if self._spool is None or now - self._pruned_at < _PRUNE_EVERY:
+            return
+        self._pruned_at = now
+        before = self._clock.wall_ms() - int(self._retention_days * _DAY_MS)
+        while await _files().run(self._spool.prune, self._cursor.seq, before, _PRUNED) == _PRUNED:
+            if self._loop is not None:
+                self._loop.turn()
+
+
+def _again(before: Recorded, done: Recorded) -> Recorded:
+    """All that was recorded of a row that was tried again; what was new before is known now."""
+    known = max(0, done.known - len(before.new))
+    return _sum(before, msgspec.structs.replace(done, known=known))
+
+
+def _sum(one: Recorded, more: Recorded) -> Recorded:
+    return Recorded(
+        one.new + more.new, one.known + more.known, one.changed + more.changed, one.lost + more.lost
+    )
+
+
+def _changes(found: list[Planned]) -> list[Change]:
+    return [change for one in found for change in one.changes]
+
+
+def _seen_after(previous: int, row: Row) -> int:
+    """Microseconds since 1970 at which a row was received, later than the row before, as it was.
+
+    The row's number tells rows of one millisecond apart, also for another process that goes on in the middle of one.
+    Where its last three digits begin anew, or the clock was set back, the row before decides.
+    """
+    return max(previous + 1, (_received(row) or 0) * 1000 + row.seq % 1000)
+
+
+def _received(row: Row) -> int | None:
+    """When it was received; None where its row says what cannot be: the rows after it must not come later still."""
+    received_ms = row.received_ms
+    return received_ms if isinstance(received_ms, int) and 0 < received_ms < LATEST_MS else None

@@ -1,0 +1,1 @@
+"""The leader: it holds the lease, and everything exclusive runs inside it."""

@@ -1,0 +1,1 @@
+"""The send queue: from the outbox to the worker."""

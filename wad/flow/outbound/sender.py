@@ -1,0 +1,401 @@
+"""Sends what one account has in the outbox, while the lease is held.
+
+One message of a chat at a time, so that its order is kept; chats take turns (`store.next_entry`), and one whose message
+is refused waits alone.  The library sends one message after the other, so there is one lane for them; files are
+uploaded beside, in lanes of their own, so that an upload that hangs holds up its own chat only.  A message over which
+the worker has died is sent while nothing else is, so that nobody is taken for the cause who was only there.
+
+An entry is claimed (with a fresh secret, saved) before the engine is asked, and settled with what became of it;
+`core.outbox` is the law.  Whatever happens in between, nothing stays in `sending`: what nobody here is sending is
+judged by its traces in the session's database, or by what is remembered of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from wad.core.connection import State
+from wad.core.errors import (
+    Conflict,
+    Fenced,
+    NotFound,
+    StateUnwritable,
+    TimedOut,
+    Unavailable,
+    WadError,
+)
+from wad.core.jid import Jid
+from wad.core.message import MessageStatus
+from wad.core.outbox import (
+    Claim,
+    Claimed,
+    Entry,
+    NotSent,
+    Outcome,
+    Refused,
+    Sent,
+    Unknown,
+    given_up,
+)
+from wad.core.outgoing import Attachment, check
+from wad.engine.port import Engine, Fate, Worker
+from wad.flow.accounts.account import Account
+from wad.flow.outbound.refusals import Refusals
+from wad.lib.clock import Clock
+from wad.lib.loops import Loop, Loops, shown
+from wad.store import Store
+
+log = logging.getLogger(__name__)
+
+SECRET_BYTES: Final = 32  # as WhatsApp's own message secrets (engine.md 6)
+RETRY: Final = 2.0  # seconds before the next try after "not sent"
+LOOK: Final = 30.0  # seconds after which the outbox is looked at even if nobody woke us
+LONGEST: Final = 30.0  # seconds between two tries while the store fails
+FILES: Final = 2
+"""Files that are uploaded at once; a worker answers four calls at a time."""
+_AT_ONCE: Final = 1000  # stranded entries in one look
+_SEND: Final = "messages.send"  # the operation, as the log's field names it
+_ALL: Final = (Unavailable, StateUnwritable, Fenced, TimedOut)
+"""Errors of a claim that say nothing of its message: the next one would meet the same."""
+
+Settle = Callable[[str, Outcome], Awaitable[Entry]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every sender shares.
+
+    `outcomes`: what became of messages and could not be written yet, by entry and secret; it outlives a reign.
+    """
+
+    store: Store
+    engine: Engine
+    clock: Clock
+    loops: Loops
+    holder: str
+    draw: Callable[[int], bytes]
+    settle: Settle
+    outcomes: dict[tuple[str, bytes], Outcome]
+
+
+class Sender:
+    """The road out of one account, for one epoch."""
+
+    def __init__(self, account: Account, tools: Tools, epoch: int) -> None:
+        self._account = account
+        self._tools = tools
+        self._epoch = epoch
+        self._refusals = Refusals(tools.clock, RETRY)
+        self._wake = asyncio.Event()
+        self._look = True
+        self._closing = False
+        self._in_flight: dict[str, tuple[Entry, asyncio.Task[None]]] = {}
+        self._engaged: dict[str, Entry] = {}  # of these, what the engine has now
+        self._passed: set[str] = set()  # chats whose next message waits for a lane
+        self._unanswered: set[str] = set()  # entries whose claim may have been written all the same
+        self._changes = 0
+        self._suspect_waits = False
+        self._quiet_until = 0.0
+        self._failed: Exception | None = None
+
+    # --- what others say ------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something was queued."""
+        self._wake.set()
+
+    def connected(self) -> None:
+        """The account is logged in."""
+        self._quiet_until = 0.0
+        self._wake.set()
+
+    def look(self) -> None:
+        """Others may have left something in `sending`."""
+        self._look = True
+        self._wake.set()
+
+    async def close(self, timeout: float) -> None:
+        """Begin nothing more; what is being sent has `timeout` seconds, and the crash rule judges the rest."""
+        self._closing = True
+        self._wake.set()
+        tasks = [task for _, task in self._in_flight.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    async def run(self, loop: Loop) -> None:
+        """Until it is cancelled.  Raises what the store raises: the supervisor waits and begins it again."""
+        try:
+            while not self._closing:
+                loop.turn()
+                self._wake.clear()
+                turned = self._tools.clock.monotonic()
+                await self._turn()
+                self._account.unsent = ""
+                loop.progress()
+                await self._rest(turned)
+        except asyncio.CancelledError:
+            self._account.unsent = ""
+            raise
+        except Exception as error:
+            self._account.unsent = f"cannot send: {shown(error)}"
+            raise
+
+    async def _turn(self) -> None:
+        if self._failed is not None:
+            error, self._failed = self._failed, None
+            raise error
+        if self._look:
+            await self._judge_stranded()
+        await self._begin_what_can_be()
+
+    async def _rest(self, turned: float) -> None:
+        """Until somebody wakes us, or a pause is over that was not when the turn began, at `turned`."""
+        due = [
+            self._refusals.due(turned),
+            self._quiet_until if self._quiet_until > turned else None,
+        ]
+        now = self._tools.clock.monotonic()
+        pause = min([LOOK, *(max(0.0, at - now) for at in due if at is not None)])
+        try:
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+        except TimeoutError:
+            self._look = self._look or pause == LOOK
+
+    # --- what goes next -------------------------------------------------------------------------
+
+    def _ready(self) -> Worker | None:
+        """The worker, where a message may be sent now."""
+        account = self._account
+        if self._closing or account.status.state is not State.CONNECTED:
+            return None
+        if self._tools.clock.monotonic() < self._quiet_until:
+            return None
+        return account.worker
+
+    async def _begin_what_can_be(self) -> None:
+        # Whatever may have been left in `sending` is judged first: what follows it in its chat must not overtake it.
+        while (worker := self._ready()) is not None and not self._look:
+            if any(entry.deaths for entry in self._engaged.values()):
+                return  # a suspect is sent alone
+            busy, before = {*self._in_flight, *self._passed, *self._refusals.waiting}, self._changes
+            entry = await self._tools.store.next_entry(self._account.id, but=busy)
+            if entry is None or worker is not self._ready():
+                return
+            if before != self._changes:
+                continue  # a lane is free since, and it is somebody else's turn
+            if self._has_room(entry):
+                self._begin(worker, entry)
+            elif entry.deaths or _is_file(entry):
+                self._passed.add(entry.thread)
+            else:
+                return
+
+    def _has_room(self, entry: Entry) -> bool:
+        """Whether a lane is free for it; a suspect needs all of them, and no file begins before it."""
+        if entry.deaths:
+            self._suspect_waits = bool(self._engaged)
+            return not self._engaged
+        of_its_kind = [one for one in self._engaged.values() if _is_file(one) == _is_file(entry)]
+        if _is_file(entry):
+            return len(of_its_kind) < FILES and not self._suspect_waits
+        return not of_its_kind
+
+    def _begin(self, worker: Worker, entry: Entry) -> None:
+        task = asyncio.create_task(self._send(worker, entry), name=f"send {entry.id}")
+        self._in_flight[entry.thread] = (entry, task)
+        self._engaged[entry.thread] = entry
+        task.add_done_callback(partial(self._done, entry))
+
+    def _done(self, entry: Entry, task: asyncio.Task[None]) -> None:
+        self._in_flight.pop(entry.thread, None)
+        if entry.id in self._unanswered:
+            # Only now: what is in flight is not judged.
+            self._unanswered.discard(entry.id)
+            self._look = True
+        self._disengage(entry)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A fault of ours; the entry may be in `sending`.
+            self._tools.loops.fault("sending", error, account=self._account.id)
+            self._pause_chat(entry)
+            self._look = True
+
+    def _disengage(self, entry: Entry) -> None:
+        """The engine is done with it: its lane is free, while its chat may still wait for the store."""
+        self._engaged.pop(entry.thread, None)
+        self._passed.clear()
+        self._changes += 1
+        if not self._engaged:
+            self._suspect_waits = False
+        self._wake.set()
+
+    # --- one message ----------------------------------------------------------------------------
+
+    async def _send(self, worker: Worker, entry: Entry) -> None:
+        claimed = await self._claim(entry)
+        if claimed is None:
+            return
+        fate = await self._try(worker, claimed)
+        if not isinstance(fate, NotSent):
+            self._refusals.forget(claimed)
+        outcome = self._consider(claimed, fate) if isinstance(fate, NotSent) else fate
+        self._disengage(entry)
+        await self._settle_surely(claimed, outcome)
+        _count(self._account, outcome)
+        if isinstance(outcome, Refused):
+            self._log_refusal(claimed, outcome)
+
+    async def _claim(self, entry: Entry) -> Entry | None:
+        """The entry, ours to send; None where it is not to be sent now."""
+        try:
+            # An edit or a revoke may have waited for too long.
+            check(entry.content, Jid.parse(entry.to), self._tools.clock.wall_ms())
+        except Exception as error:
+            code = error.code if isinstance(error, WadError) else "cannot_be_sent"
+            await self._refuse(entry, Refused(code, shown(error)))
+            return None
+        by = Claim(self._tools.holder, self._epoch, self._account.session)
+        claim = Claimed(by, self._tools.draw(SECRET_BYTES))
+        try:
+            return await self._tools.settle(entry.id, claim)
+        except _ALL as error:
+            self._failed = error
+            self._unanswered.add(entry.id)
+        except (Conflict, NotFound) as error:  # somebody has settled it meanwhile
+            log.info("%s", error, extra={"account": entry.account})
+            self._pause_chat(entry)
+            self._unanswered.add(entry.id)
+        except Exception as error:
+            self._unanswered.add(entry.id)
+            log.warning(
+                "cannot claim %s: %s", entry.id, shown(error), extra={"account": entry.account}
+            )
+            if self._pause_chat(entry):
+                await self._refuse(entry, Refused("cannot_be_sent", shown(error)))
+        return None
+
+    async def _refuse(self, entry: Entry, refused: Refused) -> None:
+        """It is not sent at all."""
+        self._disengage(entry)
+        await self._settle_surely(entry, refused)
+        self._refusals.forget(entry)
+        _count(self._account, refused)
+        self._log_refusal(entry, refused)
+
+    def _log_refusal(self, entry: Entry, refused: Refused) -> None:
+        fields = {"account": self._account.id, "operation": _SEND, "code": refused.code}
+        log.warning("message %s has failed: %s", entry.id, refused.code, extra=fields)
+
+    async def _try(self, worker: Worker, entry: Entry) -> Fate:
+        try:
+            return await worker.send(
+                Jid.parse(entry.to), entry.content, entry.secret, entry.created_ms
+            )
+        except Exception as error:
+            # A fault of ours.  It may have left, and must not stay in `sending`.
+            self._tools.loops.fault("sending", error, account=entry.account)
+            return Unknown("", f"a fault of wad's own while it was sent: {type(error).__name__}")
+
+    def _consider(self, entry: Entry, fate: NotSent) -> NotSent | Refused:
+        """It did not leave: whether it waits for another try."""
+        if (end := given_up(entry, fate)) is not None:
+            return end
+        if fate.innocent or fate.died or self._account.status.state is not State.CONNECTED:
+            self._quiet_until = self._tools.clock.monotonic() + RETRY
+            return fate
+        return Refused("not_sent", fate.why) if self._refusals.note(entry) else fate
+
+    def _pause_chat(self, entry: Entry) -> bool:
+        """Let its chat wait; whether it has waited often enough."""
+        return self._refusals.note(entry)
+
+    async def _settle_surely(self, entry: Entry, outcome: Outcome) -> None:
+        """What became of it must be written, however long the store takes; its chat waits meanwhile."""
+        key = (entry.id, entry.secret)
+        self._tools.outcomes[key] = outcome
+
+        async def write(loop: Loop) -> None:
+            loop.turn()
+            try:
+                await self._tools.settle(entry.id, outcome)
+            except (Conflict, NotFound) as error:
+                # Its receipt or echo was recorded first: that evidence is better than ours.
+                log.info("%s", error, extra={"account": entry.account})
+            except (Fenced, TimedOut) as error:
+                # The lease is gone; who has it next asks for what we know.
+                log.warning("%s stays open: %s", entry.id, error, extra={"account": entry.account})
+                return
+            self._tools.outcomes.pop(key, None)
+
+        await self._tools.loops.keep("outcome", write, account=entry.account, cap=LONGEST)
+
+    # --- what nobody sends any more -------------------------------------------------------------
+
+    async def _judge_stranded(self) -> None:
+        """What is in `sending`, and not by us."""
+        ours = {entry.id for entry, _ in self._in_flight.values()}
+        self._look = False
+        try:
+            stranded = await self._tools.store.entries(
+                self._account.id, states=[MessageStatus.SENDING], limit=_AT_ONCE
+            )
+            for entry in stranded:
+                if entry.id not in ours:
+                    await self._judge(entry)
+        except BaseException:
+            self._look = True
+            raise
+        if len(stranded) == _AT_ONCE:
+            self.look()
+
+    async def _judge(self, entry: Entry) -> None:
+        """By what we remember of it, else by the crash rule: its traces in the session's database."""
+        outcome = self._tools.outcomes.get((entry.id, entry.secret))
+        if outcome is None:
+            outcome = await self._crash_rule(entry)
+        with suppress(Conflict, NotFound):
+            await self._tools.settle(entry.id, outcome)
+        self._tools.outcomes.pop((entry.id, entry.secret), None)
+
+    async def _crash_rule(self, entry: Entry) -> Outcome:
+        why = "the process that was sending it ended"
+        try:
+            session = entry.claim.session if entry.claim is not None else ""
+            found = await asyncio.to_thread(
+                self._tools.engine.sent_as, self._account.home, entry.secret, session
+            )
+        except Unavailable:
+            raise
+        except (
+            WadError
+        ) as error:  # a session that is damaged, gone or another one tells nothing, now or later
+            return Unknown("", f"{why}; {error}")
+        ours = entry.claim is not None and entry.claim.holder == self._tools.holder
+        # Of what another machine sent, this machine's session need not know.
+        return NotSent(why) if found is None and ours else Unknown(found or "", why)
+
+
+def _is_file(entry: Entry) -> bool:
+    return isinstance(entry.content, Attachment)
+
+
+def _count(account: Account, outcome: Outcome) -> None:
+    match outcome:
+        case Sent(_, at_ms):
+            account.sent += 1
+            account.sent_lately.note()
+            account.inbound.saw_message(at_ms)
+        case Refused():
+            account.refused += 1
+            account.refused_lately.note()

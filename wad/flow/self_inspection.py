@@ -1,0 +1,192 @@
+"""Looking at this process and its machine from time to time: what no loop would notice, and nobody would be told.
+
+Write-ahead logs that a reader keeps from being written back, open files, the clock, and how long the event loop did not
+turn.  What is found stands in `problems` until a later look finds it over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from wad.core.errors import WadError
+from wad.core.problem import Problem
+from wad.lib import open_files
+from wad.lib.clock import Clock
+from wad.lib.file_locks import Holder, readers
+from wad.lib.loops import Loop
+from wad.lib.sqlite_file import LOG_BOUND, log_of, log_size, write_back
+
+log = logging.getLogger(__name__)
+
+_EVERY: Final = 10.0  # seconds between two looks
+_TURN: Final = 0.5  # seconds between two measurements of the event loop
+_LATE: Final = 0.1  # seconds; what is less is no lag
+_SLOW: Final = 5.0  # seconds without a turn that are worth a word
+_LATELY: Final = 60.0  # seconds for which a lag is told
+_SHORT: Final = 0.8  # of the open files that there may be
+_JUMP_MS: Final = 60_000  # by which the clock may be set, or drift, without a word
+_JUMPED: Final = 600.0  # seconds for which a jump is told
+_TWICE: Final = (
+    0.3  # seconds between two looks for a reader: who reads for a moment holds up nobody
+)
+
+
+class Database(NamedTuple):
+    """A file to look after; `account` is empty for the store."""
+
+    account: str
+    path: Path
+
+
+class Inspection:
+    """`databases` tells which files there are now.  Its public fields are of the last look."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        databases: Callable[[], Iterable[Database]],
+        *,
+        bound: int = LOG_BOUND,
+        every: float = _EVERY,
+    ) -> None:
+        self._clock = clock
+        self._databases = databases
+        self._bound = bound
+        self._every = every
+        self._found: list[Problem] = []
+        self._lags: deque[tuple[float, float]] = deque()  # when, and seconds
+        self._offset_ms = self._offset()
+        self._jump: tuple[float, int] | None = None  # when, and by how many ms
+        self.logs: dict[Database, int] = {}
+        """Bytes of each write-ahead log."""
+        self.files: tuple[int, int] | None = None
+        """Open files, and how many there may be."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is wrong now."""
+        found = list(self._found)
+        now = self._clock.monotonic()
+        if (lag := self.lag) >= _SLOW:
+            text = f"the daemon did not turn for {lag:.1f} s within the last minute"
+            found.append(Problem(code="event_loop_slow", text=text, figures=(lag,)))
+        if self._jump is not None and now - self._jump[0] <= _JUMPED:
+            at, by_ms = self._jump
+            how = "forward" if by_ms > 0 else "back"
+            seconds = abs(by_ms) / 1000
+            since_ms = self._clock.wall_ms() - round((now - at) * 1000)
+            text = f"the clock was set {how} by {seconds:.0f} s"
+            problem = Problem(code="clock_jumped", text=text, figures=(seconds,), since_ms=since_ms)
+            found.append(problem)
+        return found
+
+    @property
+    def lag(self) -> float:
+        """Seconds for which the event loop did not turn, at worst within the last minute."""
+        now = self._clock.monotonic()
+        while self._lags and now - self._lags[0][0] > _LATELY:
+            self._lags.popleft()
+        return max((lag for _, lag in self._lags), default=0.0)
+
+    # --- the loops ------------------------------------------------------------------------------
+
+    async def watch(self, loop: Loop) -> None:
+        """Look for ever."""
+        while True:
+            databases = list(self._databases())
+            await asyncio.to_thread(self.look, databases)
+            loop.progress()
+            await asyncio.sleep(self._every)
+
+    async def measure(self, loop: Loop) -> None:
+        """Measure for ever how late the event loop turns, and whether the clock was set meanwhile."""
+        while True:
+            wanted = self._clock.monotonic() + _TURN
+            await asyncio.sleep(_TURN)
+            self.note_turn(wanted)
+            loop.progress()
+
+    def note_turn(self, wanted: float) -> None:
+        """The event loop turns now; it should have at the time `wanted`."""
+        now = self._clock.monotonic()
+        if now - wanted > _LATE:
+            self._lags.append((now, now - wanted))
+        offset = self._offset()
+        if abs(by_ms := offset - self._offset_ms) > _JUMP_MS:
+            self._jump = (now, by_ms)
+            log.warning("the clock was set by %d s", by_ms / 1000)
+        self._offset_ms = offset
+
+    def _offset(self) -> int:
+        return self._clock.wall_ms() - round(self._clock.monotonic() * 1000)
+
+    # --- a look -----------------------------------------------------------------------------------
+
+    def look(self, databases: Iterable[Database]) -> None:
+        """Look at everything; on a thread, as it may take a while."""
+        logs: dict[Database, int] = {}
+        found = list(self._files())
+        for database in databases:
+            logs[database] = log_size(database.path)
+            if logs[database] > self._bound and (problem := self._grown(database)) is not None:
+                found.append(problem)
+            logs[database] = log_size(database.path)
+        known = {problem.key for problem in self._found}
+        for problem in found:
+            if problem.key not in known:
+                fields = {"account": problem.account} if problem.account else {}
+                log.error("%s", problem.text, extra=fields)
+        for key in known - {problem.key for problem in found}:
+            log.info("%s is over", key[0])
+        self.logs, self._found = logs, found
+
+    def _files(self) -> Iterator[Problem]:
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            used = most - open_files.left()
+        except OSError:
+            used = most  # not even the list of them can be opened
+        self.files = (used, most)
+        if used >= most * _SHORT:
+            text = f"{used} of {most} file descriptors are used"
+            yield Problem(code="files_short", text=text, figures=(used, most))
+
+    def _grown(self, database: Database) -> Problem | None:
+        """What keeps this log from being written back; None where it could be."""
+        path, why = database.path, ""
+        try:
+            if write_back(path):
+                log.info("%s was written back", log_of(path))
+                return None
+        except WadError as error:
+            why = str(error)
+        size = log_size(path)
+        text = f"{log_of(path)} has grown to {size / 1e6:.0f} MB: {why or _who(path)}"
+        return Problem(
+            code="log_grown",
+            text=text,
+            account=database.account,
+            subject=path.name,
+            figures=(size / 1e6,),
+        )
+
+
+def _who(path: Path) -> str:
+    """Who reads it: not for a moment, but still a little later."""
+    found = readers(path)
+    time.sleep(_TWICE)
+    found &= readers(path)
+    if not found:
+        return f"a program that cannot be seen from here reads it (as root: fuser -v {path})"
+    return f"{_and(found)} reads it and keeps it from being written back"
+
+
+def _and(found: set[Holder]) -> str:
+    return " and ".join(map(str, sorted(found)))

@@ -1,0 +1,1 @@
+"""What any program could use: clocks, files, locks, threads, loops, SQLite files.  Nothing here knows WhatsApp."""

@@ -1,0 +1,268 @@
+"""One way to open a SQLite file of ours, and the only place that says what SQLite's errors mean.
+
+Every file is private (mode 0600), in write-ahead-log mode, so that one process reads while another writes, and checked
+when it is opened: `quick_check` reads the whole file, about 2 ms a megabyte, so it is run on files of up to
+`CHECKED_UP_TO` bytes; damage in a larger one shows when the damaged page is read, as the same error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final, TypeVar
+
+from wad.core.errors import Damaged, InvalidData, Unavailable, WadError
+from wad.lib.files import unwritable
+from wad.lib.foreign_sqlite import Declared, Guard, check_log, computed, schema_of, shown
+
+CHECKED_UP_TO: Final = 64 << 20  # bytes
+LOG_LIMIT: Final = 16 << 20  # bytes that a write-ahead log keeps after a burst
+LOG_BOUND: Final = (
+    48 << 20
+)  # bytes beyond which a write-ahead log has grown: nothing of ours lets it get there
+BUSY_S: Final = 10.0  # seconds to wait for another process's lock
+
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_CORRUPTFS")
+_REFUSED: Final = ("SQLITE_TOOBIG", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_RANGE")
+_UNWRITABLE: Final = (
+    "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM", "SQLITE_AUTH",
+)  # fmt: skip
+
+
+def translate_errors(error: sqlite3.Error, path: Path) -> WadError:
+    """What an error of SQLite means for whoever uses the file; InvalidData: it is about a value, not about the file."""
+    code = getattr(error, "sqlite_errorname", "") or ""
+    if code.startswith(_DAMAGED):
+        return Damaged(f"{path} is damaged: {error}")
+    if code.startswith(_UNWRITABLE):
+        return unwritable(path, str(error))
+    if code.startswith(_REFUSED) or isinstance(error, sqlite3.DataError):
+        return InvalidData(f"{path.name} does not take this value: {error}")
+    if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError) and "bind" in str(
+        error
+    ):
+        return InvalidData(f"{path.name} does not take a value of this type: {error}")
+    return Unavailable(f"{path}: {error}")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, and those of Python's values that SQLite cannot hold into InvalidData."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate_errors(error, path) from error
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise InvalidData(f"{path.name} does not take this value: {error}") from error
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """Everything in it or nothing.
+
+    IMMEDIATE waits for the write lock first, so that no statement in it can meet a lock; DEFERRED is for reading.
+    """
+    db.execute(f"BEGIN {kind}")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk makes SQLite roll back by itself
+            db.execute("ROLLBACK")
+        raise
+
+
+C = TypeVar("C", bound=sqlite3.Connection)
+
+
+def open_database(path: Path, steps: Sequence[str]) -> sqlite3.Connection:
+    """`open_connection`, of the usual kind."""
+    return open_connection(path, steps, sqlite3.Connection)
+
+
+def open_foreign(path: Path, steps: Sequence[str], guard: Guard) -> sqlite3.Connection:
+    """`open_connection` of a file that somebody else writes, who may mean harm.
+
+    Raises Damaged also where its schema is not the one that the steps make.
+    """
+    return open_connection(path, steps, sqlite3.Connection, guard)
+
+
+def open_connection(
+    path: Path, steps: Sequence[str], kind: type[C], guard: Guard | None = None
+) -> C:
+    """Open or make a database, check it, and bring its schema up to date.
+
+    `steps` are SQL scripts; the file's `user_version` says how many it has taken.  Every commit is synced to the disk
+    (`synchronous=FULL`: without it a power cut takes back commits that we have answered for).
+    Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
+    """
+    try:
+        _create(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with translated(path):
+        if guard is not None:
+            _check_log(path)
+        db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            if guard is not None:
+                guard.watch(db)
+                refuse(path, computed(schema_of(db)))
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
+            _check(db, path)
+            _migrate(db, path, steps)
+            if guard is not None:
+                refuse(path, other_than(steps, schema_of(db)))
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _check_log(path: Path) -> None:
+    try:
+        check_log(path)
+    except sqlite3.DatabaseError as error:
+        raise Damaged(f"{path} is damaged: {error}") from error
+
+
+def refuse(path: Path, found: str | None) -> None:
+    """Raise Damaged where a schema holds what it should not."""
+    if found:
+        raise Damaged(f"{path} is damaged: it holds {found}, which wad does not make")
+
+
+def other_than(steps: Sequence[str], declared: Iterable[Declared]) -> str | None:
+    """What in a schema is not as these steps make it, in a few words; None where there is nothing of that kind."""
+    known = _made_by(tuple(steps))
+    found = {}
+    for one in declared:
+        if one.sql is not None or not str(one.name).startswith("sqlite_autoindex_"):
+            found[one.name] = (one.kind, _plain(one.sql))
+    for name, made in found.items():
+        if known.get(name) != made:
+            return f"a {shown(made[0])} {shown(name)}"
+    missing = known.keys() - found.keys()
+    return f"no {min(map(shown, missing))}" if missing else None
+
+
+@cache
+def _made_by(steps: tuple[str, ...]) -> dict[object, tuple[object, str]]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for step in steps:
+            db.executescript(step)
+        return {
+            one.name: (one.kind, _plain(one.sql)) for one in schema_of(db) if one.sql is not None
+        }
+
+
+def _plain(sql: object) -> str:
+    """A declaration without its comments, in one line: these may have changed since a file was made."""
+    return " ".join(re.sub(r"--[^\n]*", " ", str(sql)).split())
+
+
+def open_reader(path: Path, kind: type[C]) -> C:
+    """A second connection to an open database, which cannot write.  Raises as above."""
+    with translated(path):
+        db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA query_only=ON")
+    return db
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log of a database."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def log_size(path: Path) -> int:
+    """Bytes of a database's write-ahead log; 0 where there is none."""
+    try:
+        return log_of(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def write_back(path: Path) -> bool:
+    """Write a log back into its database and shorten it, without waiting for anybody; whether all of it could be.
+
+    It cannot while somebody reads what the log had begun with.  Raises Damaged, Unavailable, StateUnwritable.
+    """
+    _check_log(path)
+    with translated(path), closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
+        Guard().watch(db)  # some of them are written by others
+        # What holds nobody up comes first, so that what does (TRUNCATE) has next to nothing to write.
+        _, pages, written = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if written < pages:
+            return False
+        busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+
+def _create(path: Path) -> None:
+    # Never opened when it is there: closing a second descriptor would drop this process's locks on the file.
+    if path.exists():
+        return
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return  # another process made it just now
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size > CHECKED_UP_TO:
+        return
+    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise Damaged(f"{path} is damaged: {verdict}")
+
+
+def _migrate(db: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
+    before = int(db.execute("PRAGMA user_version").fetchone()[0])
+    version = _take_step(db, steps)
+    while version < len(steps):
+        version = _take_step(db, steps)
+    if version != before:
+        # Into the file itself: the package reads the number there before it lets an older wad in.
+        db.execute("PRAGMA wal_checkpoint")
+    if version > len(steps):
+        # Not Damaged: nobody may set such a file aside, an upgrade makes it readable again.
+        raise Unavailable(
+            f"{path} was written by a newer wad (schema {version}, this one knows {len(steps)})",
+            hint="install that version of wad again, or restore the backup made before the upgrade",
+        )
+
+
+def _take_step(db: sqlite3.Connection, steps: Sequence[str]) -> int:
+    """Take the next step, if there is one, in one transaction; the version after it.
+
+    The version is read under the write lock: two processes may open a new file at once.
+    """
+    with transaction(db):
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version >= len(steps):
+            return version
+        for statement in _statements(steps[version]):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version={version + 1}")
+        return version + 1
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one: `executescript` would commit before it begins."""
+    statement = ""
+    for part in script.split(";"):
+        statement += part
+        if sqlite3.complete_statement(statement + ";"):  # no text, comment or trigger was cut
+            if statement.strip():
+                yield statement
+            statement = ""
+        else:
+            statement += ";"

@@ -1,0 +1,1 @@
+"""The state directory: account directories, spools, outgoing files, and who owns them."""

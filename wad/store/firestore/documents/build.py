@@ -1,0 +1,236 @@
+"""From a key of the replica to the document that Firestore should have."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from wad.core.content import Content
+from wad.core.message import Message
+from wad.store.app_documents import (
+    Fields,
+    above_floor,
+    account_fields,
+    account_path,
+    gone_account_fields,
+    message_fields,
+    message_path,
+    redirect_fields,
+    thread_fields,
+    thread_path,
+)
+from wad.store.firestore.client.document_ids import is_key
+from wad.store.firestore.documents.legacy import is_adopted
+from wad.store.firestore.documents.lookups import (
+    contact_fields,
+    contact_path,
+    dedupe_fields,
+    dedupe_path,
+    wa_id_fields,
+    wa_id_path,
+)
+from wad.store.firestore.documents.outbox import entry_fields, entry_path
+from wad.store.firestore.sync.change_log import FACTS, Dirty, Kind
+from wad.store.port import AccountStatus
+from wad.store.sqlite.keys import row_of
+from wad.store.sqlite.outbox import load_entry
+from wad.store.sqlite.rows import (
+    THREAD_COLUMNS,
+    message_at,
+    pack,
+    party,
+    thread_from,
+    thread_of,
+    told_message,
+)
+
+LARGEST: Final = 1_000_000  # bytes; Firestore takes 1 MiB, counted a little otherwise than here
+log = logging.getLogger(__name__)
+
+_KEPT: Final = 50_000  # characters of a text that was too long
+_unpack_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A document to write.  `fields` None: it should not be there; `path` empty: nothing is to be done.
+
+    `fault`: why it cannot be made from the rows.
+    """
+
+    dirty: Dirty
+    path: str
+    fields: Fields | None
+    fault: str = ""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether only the holder of the lease may write it."""
+        return self.dirty.kind not in FACTS
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes: its texts, and what of others' making is packed in it."""
+        fields = self.fields or {}
+        values = (*fields.values(), *(fields.get("wad") or {}).values())
+        return sum(len(value) for value in values if isinstance(value, str | bytes))
+
+
+def document_of(db: sqlite3.Connection, dirty: Dirty) -> Told:
+    """What the rows say now."""
+    try:
+        path, fields = _document(db, dirty)
+    except sqlite3.Error:
+        raise
+    except (
+        Exception
+    ) as error:  # a row that somebody else's document led to must not hold up the others
+        log.exception("no document can be made of %s %s", dirty.kind, dirty.key)
+        return Told(dirty, "", None, fault=f"an internal error: {type(error).__name__}")
+    return Told(dirty, path, fields)
+
+
+def _document(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]:
+    match dirty.kind:
+        case Kind.MESSAGE:
+            return _message(db, dirty.key)
+        case Kind.THREAD:
+            return _thread(db, dirty.key)
+        case Kind.ENTRY:
+            entry = load_entry(db, dirty.key)
+            return entry_path(dirty.key), None if entry is None else entry_fields(entry)
+        case Kind.ACCOUNT:
+            return account_path(dirty.key), _account(db, dirty.key)
+        case Kind.ALIAS:
+            return _alias(db, dirty.key)
+        case Kind.FACT:
+            account = dirty.key.partition("__")[0]
+            return fact_path(dirty.key), {"accountId": account, "payload": dirty.payload}
+        case Kind.WA_ID | Kind.DEDUPE:
+            return _lookup(db, dirty)
+        case Kind.CONTACT:
+            return _contact(db, dirty.key)
+        case _:
+            assert_never(dirty.kind)
+
+
+def fact_path(key: str) -> str:
+    """Where a fact lies that shows in no document."""
+    return f"wad_facts/{key}"
+
+
+def _row(db: sqlite3.Connection, key: str) -> int | None:
+    """The row of the message with this key, THREAD/ID."""
+    thread, _, ident = key.rpartition("/")
+    row = row_of(db, ident)
+    if row is None:
+        return None
+    found = told_message(db, row)
+    if found.account != thread.partition("__")[0]:
+        # Two accounts in one group, and another machine has gone on with the backend's documents of both.
+        query = "SELECT number FROM messages WHERE thread = ? AND id = ?"
+        other = db.execute(query, (thread, ident)).fetchone()
+        return None if other is None else int(other[0])
+    return row if found.thread == thread else None
+
+
+def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
+    thread, _, ident = key.rpartition("/")
+    path = message_path(thread, ident)
+    row = _row(db, key)
+    if row is None:
+        return path, None
+    message = message_at(db, row)
+    # What was sent by the outbox is known from its entry.
+    told = None if message.client_id else pack(told_message(db, row))
+    fields = {**message_fields(message), "wad": {"told": told}}
+    if is_adopted(message):
+        # What that program knew more of stays.
+        fields = {name: value for name, value in fields.items() if value is not None}
+    return path, fields
+
+
+def _lookup(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]:
+    row = _row(db, dirty.key)
+    if row is None:
+        return "", None
+    message = told_message(db, row)
+    if not is_key(message.wa_id):
+        return "", None
+    if dirty.kind is Kind.WA_ID:
+        return wa_id_path(message), wa_id_fields(message)
+    return dedupe_path(message), dedupe_fields(message)
+
+
+def _contact(db: sqlite3.Connection, thread: str) -> tuple[str, Fields | None]:
+    query = "SELECT account, chat, saved_name, push_name FROM threads WHERE id = ?"
+    row = db.execute(query, (thread,)).fetchone()
+    if row is None:
+        return "", None
+    account, chat, saved, told = row
+    return contact_path(account, chat), contact_fields(account, chat, saved, told)
+
+
+def _thread(db: sqlite3.Connection, ident: str) -> tuple[str, Fields | None]:
+    query = f"SELECT {THREAD_COLUMNS}, last_id FROM threads WHERE id = ?"
+    row = db.execute(query, (ident,)).fetchone()
+    if row is None:
+        now = thread_of(db, ident)
+        return (thread_path(ident), redirect_fields(now)) if now != ident else ("", None)
+    thread = thread_from(row[:-1])
+    if not thread.messages:
+        return "", None
+    last = row_of(db, row[-1])
+    fields = thread_fields(thread, "" if last is None else told_message(db, last).push_name)
+    looked = db.execute(
+        "SELECT last_ms, until_ms FROM looked WHERE thread = ?", (ident,)
+    ).fetchone()
+    if looked is not None and looked[1]:
+        last_ms, until_ms = looked
+        fields = above_floor(fields, last_ms) if last_ms else fields
+        fields["wad"] = {"foreign": {"lastMs": last_ms, "untilMs": until_ms}}
+    return thread_path(ident), fields
+
+
+def _account(db: sqlite3.Connection, account: str) -> Fields:
+    row = db.execute("SELECT status FROM accounts WHERE account = ?", (account,)).fetchone()
+    if row is None:
+        return gone_account_fields(account)
+    return {**account_fields(_unpack_status(row[0])), "wad": {"status": row[0]}}
+
+
+def _alias(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
+    account, _, lid = key.partition(" ")
+    fields: dict[str, Any] = {
+        "accountId": account,
+        "rawJid": lid,
+        "canonicalJid": party(db, account, lid),
+        "source": "wad",
+    }
+    return f"jid_aliases/{account}__{lid}", fields
+
+
+def cut(fields: Fields) -> Fields:
+    """A document that Firestore would not take, without what makes it large; the whole stays in the replica."""
+    small = {**fields, "truncated": True}
+    body = fields.get("body")
+    if isinstance(body, str):
+        small["body"] = body[:_KEPT]
+    for name in ("reactions", "media", "wad"):
+        if name in small and len(msgspec.msgpack.encode(small[name])) > LARGEST // 8:
+            small[name] = None
+    ours = fields.get("wad")
+    if small.get("wad") is None and isinstance(ours, dict) and isinstance(ours.get("told"), bytes):
+        small["wad"] = {"told": _short(ours["told"])}
+    return small
+
+
+def _short(told: bytes) -> bytes:
+    """What other machines need of a message whose text is too long: everything but most of the text."""
+    message = msgspec.msgpack.decode(told, type=Message)
+    content = Content(message.content.kind, message.content.text[:_KEPT], detail="cut")
+    return pack(msgspec.structs.replace(message, content=content))

@@ -1,0 +1,142 @@
+"""What a document of another machine says, as it is recorded here.  Pure.
+
+Whoever may write to Firestore may have changed it: what is packed must be of the document that holds it, of accounts
+and threads that can be, and at times that can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from wad.core.change import Change, PutAlias, PutMessage
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, InvalidData
+from wad.core.jid import Jid, JidKind, ThreadId, account_id
+from wad.core.message import Message
+from wad.core.outbox import Entry
+from wad.core.untrusted import LATEST_MS, map_, packed, text, time_ms
+from wad.store.firestore.client.decode import Snapshot
+from wad.store.firestore.client.document_ids import is_key
+from wad.store.firestore.documents.facts import fact_of
+from wad.store.firestore.documents.outbox import entry_of
+from wad.store.firestore.sync.change_log import Kind
+from wad.store.port import AccountStatus
+
+Fields = Mapping[str, Any]
+
+_message: Final = msgspec.msgpack.Decoder(Message).decode
+_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What happened, told of one account; `kind` and `key` name the document."""
+
+    snapshot: Snapshot
+    kind: Kind
+    key: str
+    account: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """An entry of the outbox."""
+
+    snapshot: Snapshot
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An account's status; None once it was withdrawn."""
+
+    snapshot: Snapshot
+    account: str
+    status: AccountStatus | None
+
+
+Told = Facts | Queued | Published
+
+
+def read_document(snapshot: Snapshot) -> Told:
+    """What a document says.  Raises BadInput where it says nothing that can be."""
+    with decoding(f"document {snapshot.path}"):
+        match snapshot.path.split("/"):
+            case ["outbox", ident]:
+                return Queued(snapshot, entry_of(ident, snapshot.fields, created_ms(snapshot)))
+            case ["accounts", account]:
+                return _published(snapshot, account)
+            case ["jid_aliases", _]:
+                return _alias(snapshot)
+            case ["wad_facts", ident]:
+                return _fact(snapshot, ident)
+            case ["threads", thread, "messages", ident]:
+                return _of_message(snapshot, thread, ident)
+    raise InvalidData(f"document {snapshot.path} is of no kind that wad reads")
+
+
+def created_ms(snapshot: Snapshot) -> int:
+    """When a document was created, ms since 1970."""
+    return time_ms(snapshot.create_time) or 0
+
+
+def _published(snapshot: Snapshot, account: str) -> Published:
+    ours = map_(snapshot.fields, "wad")
+    if "status" not in ours:
+        raise BadInput("it has no status of wad's")
+    written = packed(ours, "status")
+    if written is None:
+        return Published(snapshot, account_id(account), None)
+    status = _status(written)
+    if status.account != account_id(account):
+        raise BadInput("its status is of another account")
+    return Published(snapshot, account, status)
+
+
+def _alias(snapshot: Snapshot) -> Facts:
+    account = account_id(text(snapshot.fields, "accountId"))
+    lid = Jid.parse(text(snapshot.fields, "rawJid"))
+    pn = Jid.parse(text(snapshot.fields, "canonicalJid"))
+    if (lid.kind, pn.kind) != (JidKind.LID, JidKind.PN):
+        raise BadInput("it does not name the number of a hidden id")
+    if snapshot.id != f"{account}__{lid}":
+        raise BadInput("it is of another hidden id than its name says")
+    key = f"{account} {lid}"
+    return Facts(snapshot, Kind.ALIAS, key, account, (PutAlias(str(lid), str(pn)),))
+
+
+def _fact(snapshot: Snapshot, ident: str) -> Facts:
+    payload = packed(snapshot.fields, "payload")
+    if payload is None:
+        raise BadInput("it has no payload")
+    account, change = fact_of(payload)
+    if ident.partition("__")[0] != account_id(account):
+        raise BadInput("it is of another account than its name says")
+    if ThreadId.parse(change.thread).account != account:
+        raise BadInput("its thread is another account's")
+    return Facts(snapshot, Kind.FACT, ident, account, (change,))
+
+
+def _of_message(snapshot: Snapshot, thread: str, ident: str) -> Facts:
+    account = ThreadId.parse(thread).account
+    key = f"{thread}/{ident}"
+    ours = map_(snapshot.fields, "wad")
+    if "told" not in ours:
+        raise BadInput("it has nothing of wad's")
+    written = packed(ours, "told")
+    if written is None:
+        return Facts(snapshot, Kind.MESSAGE, key, account, ())  # its entry of the outbox tells it
+    message = _message(written)
+    if (message.id, message.account, message.thread) != (ident, account, thread):
+        raise BadInput("it is another message than its document")
+    if not (
+        is_key(ident) and abs(message.at_ms) < LATEST_MS and abs(message.seen) < LATEST_MS * 1000
+    ):
+        raise BadInput("its time or its id is out of range")
+    Jid.parse(message.chat)
+    return Facts(snapshot, Kind.MESSAGE, key, account, (PutMessage(message),))

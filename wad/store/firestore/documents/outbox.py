@@ -1,0 +1,208 @@
+"""Outbox entries as documents, both ways: ours, and those that the apps' functions write (reference-backend.md 7).
+
+Pure.  The apps know the states queued, processing, sent and failed; `uncertain` is ours.  An entry of ours carries
+itself in the map `wad`; an entry without one was written by a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, InvalidData
+from wad.core.jid import Jid, ThreadId, account_id
+from wad.core.message import MessageStatus, further
+from wad.core.outbox import LEFT, Claim, Entry
+from wad.core.outgoing import Text, check
+from wad.core.untrusted import LATEST_MS, map_, packed, text, time_ms
+from wad.store.app_documents import Fields, moment
+from wad.store.firestore.client.document_ids import is_key
+
+CLAIM_MS: Final = 60_000  # for so long the reference's worker claims an entry (7)
+
+_S: Final = MessageStatus
+_STATUS: Final = {
+    _S.QUEUED: "queued",
+    _S.SENDING: "processing",
+    _S.UNCERTAIN: "uncertain",
+    _S.FAILED: "failed",
+    _S.SENT: "sent",
+    _S.DELIVERED: "sent",
+    _S.READ: "sent",
+    _S.PLAYED: "sent",
+}
+_ERROR: Final = 500  # characters of another program's error
+_NAME: Final = 40  # characters of a field's name
+_NAMES: Final = 5
+_TAKEN: Final = "another program claimed it, and never said what became of it"
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack: Final = msgspec.msgpack.Decoder(Entry).decode
+
+
+def entry_path(ident: str) -> str:
+    """Where an entry lies."""
+    return f"outbox/{ident}"
+
+
+def entry_fields(entry: Entry) -> Fields:
+    """The document of an entry; `payload`, which a function may have filled with more, is left as it is."""
+    sent = entry.state in LEFT
+    return {
+        "requestId": entry.id,
+        "accountId": entry.account,
+        "threadId": entry.thread,
+        "toJid": entry.to,
+        "body": entry.text,
+        "status": _STATUS[entry.state],
+        "statusDetail": entry.state.value,
+        "attemptCount": entry.attempts,
+        "createdAt": moment(entry.created_ms),
+        "clientMessageId": entry.client_id,
+        "providerMessageId": entry.wa_id or None,
+        "sentAt": moment(entry.sent_ms) if entry.sent_ms else None,
+        "success": sent,
+        "lastError": entry.error or None,
+        "claimedBy": entry.claim.holder if entry.claim else None,
+        "claimEpoch": entry.claim.epoch if entry.claim else None,
+        **({} if entry.claim else {"claimedAt": None, "leaseUntil": None}),
+        "wad": {"entry": _pack(entry)},
+    }
+
+
+def new_entry_fields(entry: Entry) -> Fields:
+    """The document of an entry that is queued now."""
+    queued = {"payload": {"text": entry.text}, "nextAttemptAt": moment(entry.created_ms)}
+    return {**entry_fields(entry), **queued}
+
+
+def claimed_fields(entry: Entry, now_ms: int) -> Fields:
+    """The document of an entry that is claimed at `now_ms`; it ends with its epoch."""
+    claim = {"claimedAt": moment(now_ms), "leaseUntil": moment(now_ms + CLAIM_MS)}
+    return {**entry_fields(entry), **claim}
+
+
+def is_ours(document: Mapping[str, Any]) -> bool:
+    """Whether wad wrote this entry, or has taken it."""
+    return packed(map_(document, "wad"), "entry") is not None
+
+
+def entry_of(ident: str, document: Mapping[str, Any], created_ms: int = 0) -> Entry:
+    """The entry in a document; `created_ms`: when the document was, the latest time at which it can have been queued.
+
+    Raises BadInput for one that cannot be sent, saying why; as InvalidData where its fields make no sense.
+    """
+    if not is_key(ident):
+        raise InvalidData("its id is too long")
+    written = packed(map_(document, "wad"), "entry")
+    if written is None:
+        return _of_function(ident, document, created_ms)
+    with decoding("its map wad"):
+        entry = _unpack(written)
+        _check_agreement(entry, ident, document)
+    return _as_shown(entry, document)
+
+
+def _check_agreement(entry: Entry, ident: str, document: Mapping[str, Any]) -> None:
+    """What is packed must be the entry of this document, of an account and a thread that can be.  Raises BadInput."""
+    if entry.id != ident:
+        raise BadInput("it is another entry than its document")
+    if ThreadId.parse(entry.thread).account != account_id(entry.account):
+        raise BadInput("its thread is another account's")
+    Jid.parse(entry.to)
+    told = {"accountId": entry.account, "threadId": entry.thread, "toJid": entry.to}
+    for name, value in told.items():
+        if document.get(name, value) != value:
+            raise BadInput(f"its {name} is not the document's")
+    if not (abs(entry.created_ms) < LATEST_MS and abs(entry.sent_ms) < LATEST_MS):
+        raise BadInput("its time is out of range")
+
+
+def _as_shown(entry: Entry, document: Mapping[str, Any]) -> Entry:
+    """The entry, after what another program has made of it: such a one changes the document's status, not ours.
+
+    Nobody sends what another has taken up, and what left is never queued again.
+    """
+    shown = text(document, "status")
+    if entry.state not in (_S.QUEUED, _S.SENDING) or shown in ("", _STATUS[entry.state], "queued"):
+        return entry
+    change, error = msgspec.structs.replace, text(document, "lastError")[:_ERROR]
+    match shown:
+        case "sent":
+            wa_id = text(document, "providerMessageId")
+            sent_ms = time_ms(document.get("sentAt")) or entry.created_ms
+            return change(entry, state=_S.SENT, claim=None, wa_id=wa_id, sent_ms=sent_ms)
+        case "failed":
+            why = error or "another program gave it up"
+            return change(entry, state=_S.FAILED, claim=None, error=why, error_code="failed")
+    return change(entry, state=_S.UNCERTAIN, claim=None, error=_TAKEN, error_code="uncertain")
+
+
+def _of_function(ident: str, document: Mapping[str, Any], created_ms: int) -> Entry:
+    account = account_id(_text(document, "accountId"))
+    to = Jid.parse(_text(document, "toJid")).bare()
+    created = time_ms(document.get("createdAt")) or created_ms
+    client_id = text(document, "clientMessageId")
+    entry = Entry(
+        id=ident,
+        account=account,
+        thread=str(ThreadId.make(account, to)),
+        to=str(to),
+        content=Text(_words(document)),
+        client_id=client_id if is_key(client_id) else ident,
+        secret=b"",
+        created_ms=min(created, created_ms or created),
+    )
+    check(entry.content, to, entry.created_ms)
+    if document.get("status") == "queued":
+        return entry
+    # A worker of the reference claimed it and ended (7, "No reaper"): it may have been sent.
+    return msgspec.structs.replace(
+        entry, state=_S.UNCERTAIN, attempts=1, error_code="uncertain", error=_TAKEN
+    )
+
+
+def _words(document: Mapping[str, Any]) -> str:
+    payload = map_(document, "payload")
+    if other := set(payload) - {"text"}:
+        names = ", ".join(sorted(name[:_NAME] for name in list(other)[:_NAMES]))
+        raise BadInput(f"its payload has {names}: only text can be sent")
+    words = text(document, "body") or text(payload, "text")
+    if not words:
+        raise BadInput("it has no text (body, or payload.text)")
+    return words
+
+
+def _text(document: Mapping[str, Any], name: str) -> str:
+    value = text(document, name)
+    if not value:
+        raise InvalidData(f"its {name} is no text")
+    return value
+
+
+def reconciled(known: Entry, found: Entry, *, untold: bool, claim: Claim | None = None) -> Entry:
+    """Which of two copies of an entry counts, ours or the one in Firestore.
+
+    What left counts before what did not, and further before less far; else ours while it is `untold`, since only the
+    holder of the lease changes entries, and theirs otherwise, unless it was read before ours was claimed.  `claim`: the
+    one that we make just now: nobody but us takes it back.
+    """
+    if found.state is _S.QUEUED and _was_claimed_since(known, found, claim):
+        return known
+    if (known.state in LEFT) != (found.state in LEFT):
+        return known if known.state in LEFT else found
+    if known.state in LEFT and known.state is not found.state:
+        return known if further(known.state, found.state) is known.state else found
+    return known if untold else found
+
+
+def _was_claimed_since(known: Entry, found: Entry, claim: Claim | None) -> bool:
+    """Whether a copy that waits is older than ours: the watch and the pages of a fetch tell late, a backup later still.
+
+    What has failed or is uncertain keeps the number of its attempts when it is queued again.
+    """
+    if known.state is _S.SENDING:
+        return known.claim is not None and known.claim.is_alike(claim)
+    return known.state in (_S.FAILED, _S.UNCERTAIN) and found.attempts < known.attempts

@@ -1,0 +1,85 @@
+"""Which instance has which session, in documents below the lease's; every write is fenced by the epoch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from wad.core.decoding import decoding
+from wad.core.errors import BadInput, InvalidData, NotFound
+from wad.core.session_location import Place
+from wad.store.firestore.client.database import Batch, Client, Firestore
+from wad.store.firestore.client.decode import Snapshot, find
+from wad.store.firestore.lease.fence import Fence
+
+log = logging.getLogger(__name__)
+
+_MOST: Final = 5000  # sessions
+
+
+class FirestorePlaces:
+    """`wad.store.session_registry.Places`.  `lease`: the path of the lease's document; `timeout`: seconds for one
+    call."""
+
+    def __init__(self, firestore: Firestore, lease: str, *, timeout: float) -> None:
+        self._firestore = firestore
+        self._collection = f"{lease}/sessions"
+        self._fence = Fence(lease)
+        self._timeout = timeout
+
+    async def all(self) -> dict[str, Place]:
+        """Every document; one that cannot be read is left out, and its account runs where its session is."""
+
+        def work(client: Client) -> list[Snapshot]:
+            return find(client.collection(self._collection).limit(_MOST), timeout=self._timeout)
+
+        places = {}
+        for snapshot in await self._firestore.call(work):
+            try:
+                places[snapshot.id] = _place_of(snapshot)
+            except InvalidData as error:
+                log.warning("cannot read where the session of %s lies: %s", snapshot.id, error)
+        return places
+
+    async def put(self, place: Place, *, epoch: int) -> None:
+        """Write the document."""
+        document = msgspec.to_builtins(place)
+        await self._write(
+            place.account,
+            epoch,
+            lambda client, batch: batch.set(client.document(self._path(place.account)), document),
+        )
+
+    async def forget(self, account: str, *, epoch: int) -> None:
+        """Delete the document."""
+        await self._write(
+            account, epoch, lambda client, batch: batch.delete(client.document(self._path(account)))
+        )
+
+    def _path(self, account: str) -> str:
+        return f"{self._collection}/{account}"
+
+    async def _write(self, account: str, epoch: int, add: Callable[[Client, Batch], None]) -> None:
+        def work(client: Client) -> None:
+            batch = client.batch()
+            self._fence.check(client, batch, epoch, account)
+            add(client, batch)
+            batch.commit(retry=None, timeout=self._timeout)
+
+        try:
+            await self._firestore.call(work)
+        except NotFound:
+            # Another epoch has begun, or Firestore was emptied under this one.
+            await self._firestore.call(lambda client: self._fence.ensure(client, epoch))
+            await self._firestore.call(work)
+
+
+def _place_of(snapshot: Snapshot) -> Place:
+    with decoding(f"document {snapshot.path}"):
+        place = msgspec.convert(snapshot.fields, Place)
+        if place.account != snapshot.id:
+            raise BadInput("it is of another account than its name says")
+        return place

@@ -1,0 +1,1 @@
+"""The working copy and Firestore are kept alike: push, pull, the listener on the outbox, quarantine."""

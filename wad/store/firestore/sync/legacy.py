@@ -1,0 +1,205 @@
+"""One message, one document: what the backend before wad has stored is found and gone on with, not stored again.
+
+A thread's document says whether, and until when, another program wrote there (`Look`).  Of messages that are older than
+that, and of those that a receipt or an amendment means and that are not known here, the documents are looked for by
+WhatsApp's id, whatever their own ids are.  In threads that were only ever wad's nothing is looked for.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from wad.core.change import PutAmendment, PutMark
+from wad.core.untrusted import map_, time_ms
+from wad.store.app_documents import thread_path
+from wad.store.firestore.client.database import Client, FieldFilter, Query, Snapshot
+from wad.store.firestore.client.decode import find as read
+from wad.store.firestore.client.decode import get_all
+from wad.store.firestore.documents.build import Told
+from wad.store.firestore.documents.facts import fact_of
+from wad.store.firestore.documents.legacy import ID_FIELDS, is_foreign, is_from_us, joined, wa_ids
+from wad.store.firestore.sync.change_log import Kind
+from wad.store.sqlite.keys import put_id, row_of, rows_of
+from wad.store.sqlite.messages import rewrite
+from wad.store.sqlite.rows import thread_of, told_message
+
+TIMEOUT: Final = 20.0  # seconds for one call
+_AT_ONCE: Final = 30  # values that Firestore takes in one filter
+_SLACK_MS: Final = 300_000  # between WhatsApp's clock and Firestore's
+
+
+class Look(NamedTuple):
+    """What a thread's document says of another program, ms since 1970; 0 for never.
+
+    `last_ms`: of when the last message is that it told; `until_ms`: until when it may have written there.
+    """
+
+    last_ms: int
+    until_ms: int
+
+
+class Wanted(NamedTuple):
+    """A message that may lie in another program's document.  `message`: our id of it, empty where we do not have it."""
+
+    thread: str
+    wa_id: str
+    message: str
+    from_us: bool | None
+
+
+class Found(NamedTuple):
+    """Where it lies."""
+
+    wanted: Wanted
+    ident: str
+    document: Mapping[str, Any]
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+
+def look_at(client: Client, threads: Iterable[str]) -> dict[str, Look]:
+    """What these threads' documents say of other programs."""
+    names = ("lastMessageAt", "lastMessageAtMs", "updatedAt", "wadBy", "wadSyncedAt", "wad")
+    paths = [thread_path(thread) for thread in threads]
+    found = get_all(client, paths, *names, timeout=TIMEOUT)
+    return {snapshot.id: _look(snapshot) for snapshot in found}
+
+
+def _look(snapshot: Snapshot) -> Look:
+    document = snapshot.fields
+    if not snapshot.exists:
+        return Look(0, 0)
+    told = map_(map_(document, "wad"), "foreign")
+    last_ms, until_ms = time_ms(told.get("lastMs")) or 0, time_ms(told.get("untilMs")) or 0
+    if document.get("wadBy") and document.get("updatedAt") == document.get("wadSyncedAt"):
+        return Look(last_ms, until_ms)
+    return Look(max(last_ms, _last_ms(document)), time_ms(snapshot.read_time) or 0)
+
+
+def _last_ms(document: Mapping[str, Any]) -> int:
+    return time_ms(document.get("lastMessageAtMs")) or time_ms(document.get("lastMessageAt")) or 0
+
+
+def threads_of(db: sqlite3.Connection, told: Iterable[Told]) -> list[str]:
+    """The threads of which it has to be known whether others write there, and is not."""
+    known = "SELECT 1 FROM looked WHERE thread = ? AND NOT stale"
+    threads = dict.fromkeys(thread for one in told if (thread := _thread(db, one)))
+    return [thread for thread in threads if not db.execute(known, (thread,)).fetchone()]
+
+
+def _thread(db: sqlite3.Connection, told: Told) -> str:
+    match told.dirty.kind:
+        case Kind.THREAD:
+            return told.dirty.key
+        case Kind.MESSAGE if told.fields is not None:
+            return told.dirty.key.rpartition("/")[0]
+        case Kind.FACT if (meant := _meant(db, told)) is not None:
+            return meant.thread
+    return ""
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def wanted_of(db: sqlite3.Connection, told: Sequence[Told]) -> list[Wanted]:
+    """What of this may lie in another program's document already."""
+    until = {
+        thread: until_ms
+        for thread in dict.fromkeys(_thread(db, one) for one in told)
+        if (until_ms := _until(db, thread))
+    }
+    if not until:
+        return []
+    found = [_wanted(db, one, until) for one in told if _thread(db, one) in until]
+    return [one for one in found if one is not None]
+
+
+def _until(db: sqlite3.Connection, thread: str) -> int:
+    row = db.execute("SELECT until_ms FROM looked WHERE thread = ?", (thread,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _wanted(db: sqlite3.Connection, told: Told, until: Mapping[str, int]) -> Wanted | None:
+    if told.dirty.kind is Kind.FACT:
+        meant = _meant(db, told)
+        return meant if meant is not None and not _is_known(db, meant) else None
+    thread, _, ident = told.dirty.key.rpartition("/")
+    row = row_of(db, ident)
+    if row is None:
+        return None
+    ours = told_message(db, row)
+    if ours.at_ms >= until[thread] + _SLACK_MS or not ours.wa_id or ours.client_id:
+        return None
+    return Wanted(thread, ours.wa_id, ident, ours.from_me)
+
+
+def _meant(db: sqlite3.Connection, told: Told) -> Wanted | None:
+    """The message that a receipt or an amendment means."""
+    assert told.dirty.payload is not None  # a fact has one
+    match fact_of(told.dirty.payload)[1]:
+        case PutMark(thread=thread, wa_id=wa_id):
+            return Wanted(thread_of(db, thread), wa_id, "", True)
+        case PutAmendment(thread=thread, target=wa_id):
+            return Wanted(thread_of(db, thread), wa_id, "", None)
+    return None
+
+
+def _is_known(db: sqlite3.Connection, wanted: Wanted) -> bool:
+    return bool(rows_of(db, wanted.thread.partition("__")[0], wanted.wa_id))
+
+
+def find(client: Client, wanted: Sequence[Wanted]) -> list[Found]:
+    """The documents of these messages, all of one thread, as far as another program made them."""
+    by_id = {one.wa_id: one for one in wanted}
+    ids = list(by_id)
+    candidates: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        for name in ID_FIELDS:
+            asked = having(client, wanted[0].thread, name, ids[start : start + _AT_ONCE])
+            for snapshot in read(asked, timeout=TIMEOUT):
+                document = snapshot.fields
+                for wa_id in wa_ids(document) & by_id.keys():
+                    if _shows(snapshot.id, document, by_id[wa_id]):
+                        candidates.setdefault(wa_id, {})[snapshot.id] = document
+    return [_chosen(by_id[wa_id], documents) for wa_id, documents in candidates.items()]
+
+
+def having(client: Client, thread: str, name: str, values: Sequence[str]) -> Query:
+    """The messages of a thread whose field `name` has one of these values."""
+    found: Query = client.collection(f"{thread_path(thread)}/messages").where(
+        filter=FieldFilter(name, "in", values)
+    )
+    return found
+
+
+def _shows(ident: str, document: Mapping[str, Any], wanted: Wanted) -> bool:
+    """Whether this document is to be gone on with.  One that was marked as a duplicate is not: another one stays."""
+    return (
+        is_foreign(ident, document)
+        and document.get("isDuplicate") is not True
+        and wanted.from_us in (None, is_from_us(document))
+    )
+
+
+def _chosen(wanted: Wanted, documents: Mapping[str, Mapping[str, Any]]) -> Found:
+    """Of several the one that an app waits for under its own id; all instances choose the same."""
+    ident = min(documents, key=lambda one: (not documents[one].get("clientMessageId"), one))
+    return Found(wanted, ident, documents[ident])
+
+
+def take_over(db: sqlite3.Connection, found: Found) -> bool:
+    """Our message lies in that document from now on; whether that is news."""
+    row, there = row_of(db, found.wanted.message), row_of(db, found.ident)
+    if row is None or there not in (None, row):
+        return False
+    known = told_message(db, row)
+    after = joined(known, found.ident, found.document)
+    if after == known:
+        return False
+    db.execute("UPDATE messages SET id = ? WHERE number = ?", (after.id, row))
+    put_id(db, row, after.id)
+    rewrite(db, row, after)
+    return True

@@ -1,0 +1,1 @@
+"""The embedded store: wad.db, one SQLite file."""

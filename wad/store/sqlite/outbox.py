@@ -1,0 +1,167 @@
+"""The rows of the outbox, and the evidence that moves them on: receipts and echoes.
+
+A message of our outbox is known by account and WhatsApp id alone, as is the message that a receipt means: its echo and
+its receipts may spell the chat either way, and ids of messages that we send are random.  Marks therefore lie under
+(account, WhatsApp id), without the thread.
+
+An echo that comes before `settle` told us the WhatsApp id is stored like any message; `settle` then takes it away
+again, since the outbox's own document shows the same message.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from wad.core.change import PutAmendment, PutMark
+from wad.core.errors import Conflict
+from wad.core.event import Mark
+from wad.core.message import Message, MessageStatus, further, status_of
+from wad.core.outbox import Entry, Marked, Sent, advance, amendment_of, message_of
+from wad.store.sqlite.amendments import apply_amendments, put_amendment
+from wad.store.sqlite.keys import put_wa_id, row_of, rows_of
+from wad.store.sqlite.rows import pack, party, unpack_entry
+from wad.store.sqlite.threads import refresh_last, remove_from_thread
+
+# --- entries --------------------------------------------------------------------------------------
+
+
+def load_entry(db: sqlite3.Connection, ident: str) -> Entry | None:
+    """One entry."""
+    row = db.execute("SELECT entry FROM outbox WHERE id = ?", (ident,)).fetchone()
+    return unpack_entry(row[0]) if row else None
+
+
+def _entries_of(db: sqlite3.Connection, account: str, wa_id: str) -> list[Entry]:
+    """The entries that have this WhatsApp id."""
+    query = "SELECT entry FROM outbox WHERE account = ? AND wa_id = ? AND wa_id != ''"
+    return [unpack_entry(row) for (row,) in db.execute(query, (account, wa_id)).fetchall()]
+
+
+def settle_entry(db: sqlite3.Connection, entry: Entry) -> Entry:
+    """Write an entry that has moved on, with what is known already of the WhatsApp id that it may have got by that."""
+    _write_entry(db, entry)
+    if not entry.wa_id:
+        return entry
+    _absorb_echo(db, entry)
+    apply_marks(db, entry.account, entry.wa_id)
+    apply_amendments(db, entry.account, entry.wa_id)
+    return load_entry(db, entry.id) or entry
+
+
+def _write_entry(db: sqlite3.Connection, entry: Entry) -> None:
+    """Write an entry, and its message's status, WhatsApp id and time, or what it did to another message."""
+    db.execute(
+        "UPDATE outbox SET state = ?, wa_id = ?, entry = ? WHERE id = ?",
+        (entry.state, entry.wa_id, pack(entry), entry.id),
+    )
+    if entry.amends:
+        _amend(db, entry)
+        return
+    message = message_of(entry)
+    number = row_of(db, entry.id)
+    if number is None:
+        return
+    query = "SELECT at_ms, thread, wa_id FROM messages WHERE number = ?"
+    at_ms, thread, wa_id = db.execute(query, (number,)).fetchone()
+    db.execute(
+        "UPDATE messages SET status = ?, wa_id = ?, at_ms = ? WHERE number = ?",
+        (message.status, message.wa_id, message.at_ms, number),
+    )
+    if wa_id != message.wa_id:
+        put_wa_id(db, number, message.account, message.wa_id)
+    if at_ms != message.at_ms:
+        refresh_last(db, thread)
+
+
+def _amend(db: sqlite3.Connection, entry: Entry) -> None:
+    """Once it has surely left, an edit, revoke or reaction of ours counts like a received one; once, if echoed, too."""
+    amendment = amendment_of(entry)
+    if amendment is not None and not _told_as_amendment(db, entry):
+        put_amendment(db, entry.account, amendment)
+
+
+# --- receipts -------------------------------------------------------------------------------------
+
+
+def put_mark(db: sqlite3.Connection, account: str, change: PutMark) -> None:
+    """Keep what a receipt said, and let it count if its message is there; the earliest time of each mark stays."""
+    db.execute(
+        "INSERT INTO marks (account, wa_id, party, mark, at_ms) VALUES (?,?,?,?,?)"
+        " ON CONFLICT DO UPDATE SET at_ms = min(at_ms, excluded.at_ms)",
+        (account, change.wa_id, party(db, account, change.by), change.mark, change.at_ms),
+    )
+    apply_marks(db, account, change.wa_id)
+
+
+def apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
+    """Let what receipts said count for the message and its entry, whichever came first."""
+    words = db.execute(
+        "SELECT DISTINCT mark FROM marks WHERE account = ? AND wa_id = ?", (account, wa_id)
+    )
+    marks = [Mark(word) for (word,) in words]
+    if not marks:
+        return
+    # With an entry goes its message; one that amends another message has none of its own.
+    for entry in _entries_of(db, account, wa_id):
+        for mark in marks:
+            entry = _believe(entry, Marked(mark))
+        _write_entry(db, entry)
+    query = (
+        "SELECT status FROM messages WHERE number = ? AND from_me"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.id = messages.id)"
+    )
+    for number in rows_of(db, account, wa_id):
+        for (status,) in db.execute(query, (number,)).fetchall():
+            after = MessageStatus(status)
+            for mark in marks:
+                after = further(after, status_of(mark))
+            db.execute("UPDATE messages SET status = ? WHERE number = ?", (after, number))
+
+
+# --- echoes ---------------------------------------------------------------------------------------
+
+
+def take_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) -> list[Message]:
+    """An amendment is told, maybe the echo of one of ours; the messages that it changed."""
+    changed = put_amendment(db, account, change)
+    if change.from_me:
+        for entry in _entries_of(db, account, change.wa_id):
+            take_echo(db, entry, change.at_ms)
+    return changed
+
+
+def take_echo(db: sqlite3.Connection, entry: Entry, at_ms: int) -> None:
+    """An echo is evidence that the message was sent."""
+    after = _believe(entry, Sent(entry.wa_id, at_ms))
+    if after != entry:
+        settle_entry(db, after)
+
+
+def _absorb_echo(db: sqlite3.Connection, entry: Entry) -> None:
+    """Take away the document that an echo made before the entry had its WhatsApp id: one message, one document."""
+    times = []
+    query = "SELECT thread, at_ms FROM messages WHERE number = ? AND from_me AND id != ?"
+    for number in rows_of(db, entry.account, entry.wa_id):
+        for thread, at_ms in db.execute(query, (number, entry.id)).fetchall():
+            remove_from_thread(db, number, thread)
+            times.append(at_ms)
+    if entry.amends:
+        times += _told_as_amendment(db, entry)
+    if times:
+        take_echo(db, entry, min(times))
+
+
+def _told_as_amendment(db: sqlite3.Connection, entry: Entry) -> list[int]:
+    """The times of the amendments that have this entry's WhatsApp id."""
+    query = (
+        "SELECT at_ms FROM amendments WHERE account = ? AND wa_id = ? AND wa_id != '' AND from_me"
+    )
+    return [at_ms for (at_ms,) in db.execute(query, (entry.account, entry.wa_id))]
+
+
+def _believe(entry: Entry, evidence: Sent | Marked) -> Entry:
+    """The entry after evidence; unchanged where it says nothing new."""
+    try:
+        return advance(entry, evidence)
+    except Conflict:
+        return entry

@@ -1,0 +1,93 @@
+"""The schema of wad.db, as a list of steps; a database's `user_version` says how many it has taken.
+
+A step is never edited once it was released; a new one is appended.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_FIRST: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+
+-- Rows lie in the order of arrival: their ids are hashes, and a table kept in that order would write all over the file.
+-- So would an index: they are found by `keys_*`, which name a row by its number (keys.py).
+-- `content` is what was told, `kind` its kind; `amended` what edits, reactions and so on made of it, NULL for nothing.
+CREATE TABLE messages (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL, account TEXT NOT NULL, thread TEXT NOT NULL, chat TEXT NOT NULL, sender TEXT NOT NULL,
+    from_me INTEGER NOT NULL, at_ms INTEGER NOT NULL, seen INTEGER NOT NULL, wa_id TEXT NOT NULL,
+    status TEXT NOT NULL, push_name TEXT NOT NULL, client_id TEXT NOT NULL, stable_key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL, kind TEXT NOT NULL, content BLOB NOT NULL, amended BLOB,
+    -- What `wadctl audit repair` marked: the document that shows the same message and stays, and when it was marked.
+    duplicate_of TEXT NOT NULL DEFAULT '', duplicate_ms INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX messages_of_thread ON messages (thread, at_ms, seen); -- no id: few are alike in all of these
+CREATE INDEX messages_by_hidden_sender ON messages (account, sender) WHERE sender LIKE '%lid';
+CREATE INDEX messages_placeholders ON messages (account, kind, at_ms) WHERE kind IN ('lost', 'undecryptable');
+
+-- A place is a part of all hashes, and the block of messages with which its keys came.
+CREATE TABLE keys_recent (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);
+CREATE TABLE keys_old (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);
+
+-- A row without messages keeps what was told of a chat before its first message, and is no thread yet.
+CREATE TABLE threads (
+    id TEXT PRIMARY KEY, account TEXT NOT NULL, chat TEXT NOT NULL,
+    saved_name TEXT NOT NULL DEFAULT '', saved_ms INTEGER NOT NULL DEFAULT 0,
+    push_name TEXT NOT NULL DEFAULT '', push_ms INTEGER NOT NULL DEFAULT 0,
+    read_ms INTEGER NOT NULL DEFAULT 0, read_seen INTEGER NOT NULL DEFAULT 0, -- the last place that was read
+    told_unread INTEGER NOT NULL DEFAULT 0, told_ms INTEGER NOT NULL DEFAULT 0, -- what the phone counted up to then
+    expires_s INTEGER NOT NULL DEFAULT 0, expires_ms INTEGER NOT NULL DEFAULT 0,
+    last_ms INTEGER NOT NULL DEFAULT 0, last_seen INTEGER NOT NULL DEFAULT 0, last_id TEXT NOT NULL DEFAULT '',
+    last_text TEXT NOT NULL DEFAULT '', last_from_me INTEGER NOT NULL DEFAULT 0,
+    newer INTEGER NOT NULL DEFAULT 0, older INTEGER NOT NULL DEFAULT 0, -- behind the place read; than told_ms
+    messages INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX threads_of_account ON threads (account, last_ms, id) WHERE messages > 0;
+CREATE INDEX threads_newest ON threads (last_ms, id) WHERE messages > 0;
+
+-- Edits, revokes, reactions and votes, whether or not their target is there; every different telling is kept.
+CREATE TABLE amendments (
+    number INTEGER PRIMARY KEY,
+    account TEXT NOT NULL, target TEXT NOT NULL, thread TEXT NOT NULL, kind TEXT NOT NULL, wa_id TEXT NOT NULL,
+    party TEXT NOT NULL, from_me INTEGER NOT NULL, at_ms INTEGER NOT NULL, content BLOB NOT NULL,
+    digest TEXT NOT NULL -- of the content
+);
+CREATE UNIQUE INDEX amendments_told
+    ON amendments (target, account, thread, kind, party, from_me, wa_id, at_ms, digest);
+CREATE INDEX amendments_by_wa_id ON amendments (account, wa_id) WHERE wa_id != '';
+CREATE INDEX amendments_by_hidden_party ON amendments (account, party) WHERE party LIKE '%lid';
+CREATE INDEX amendments_by_hidden_thread ON amendments (thread) WHERE thread LIKE '%lid';
+
+CREATE TABLE marks (
+    account TEXT NOT NULL, wa_id TEXT NOT NULL, party TEXT NOT NULL, mark TEXT NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY (account, wa_id, party, mark)
+) WITHOUT ROWID;
+
+CREATE TABLE aliases (
+    account TEXT NOT NULL, lid TEXT NOT NULL, pn TEXT NOT NULL, PRIMARY KEY (account, lid)
+) WITHOUT ROWID;
+
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order of enqueuing
+    id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, state TEXT NOT NULL, created_ms INTEGER NOT NULL,
+    wa_id TEXT NOT NULL, entry BLOB NOT NULL
+);
+CREATE INDEX outbox_waiting ON outbox (account, state, number);
+CREATE INDEX outbox_of_account ON outbox (account, created_ms, id, state);
+CREATE INDEX outbox_newest ON outbox (created_ms, id, state);
+CREATE INDEX outbox_by_wa_id ON outbox (account, wa_id) WHERE wa_id != '';
+
+CREATE TABLE cursors (account TEXT PRIMARY KEY, generation TEXT NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE accounts (account TEXT PRIMARY KEY, status BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+# Chats take turns (queue.py): `thread` is the entry's chat, `turn` its place in the account's queue.
+_TURNS: Final = """
+ALTER TABLE outbox ADD COLUMN thread TEXT NOT NULL DEFAULT '';
+ALTER TABLE outbox ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX outbox_turns ON outbox (account, turn, number, thread) WHERE state = 'queued';
+CREATE INDEX outbox_of_chat ON outbox (account, thread, turn);
+"""
+
+STEPS: Final = (_FIRST, _TURNS)

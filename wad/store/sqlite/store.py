@@ -1,0 +1,468 @@
+"""The embedded store: one SQLite file, for an installation on one machine.
+
+One thread writes, another reads (write-ahead log), so that looking never waits for storing.  Every commit is synced
+(`synchronous=FULL`): the cursor moves in the same transaction as the messages, and the spool may prune what lies before
+it; a claim must be on the disk before the message leaves.  A batch costs one sync, so this is cheap.
+What the changes do to the rows is in the modules `sqlite_*`; their functions run inside a transaction of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any, Final, TypeVar, assert_never
+
+import msgspec
+
+from wad.core.auto_reply import AutoReply
+from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
+from wad.core.errors import Fenced, NotFound, Unavailable
+from wad.core.jid import Jid
+from wad.core.message import Message, MessageStatus, Thread
+from wad.core.outbox import Claimed, Entry, Outcome, Retry, advance, same_message
+from wad.core.problem import Problem
+from wad.core.quarantine import Source
+from wad.lib.sqlite_file import open_connection, open_reader, transaction, translated
+from wad.store.port import (
+    PAGE_BYTES,
+    AccountStatus,
+    Cursor,
+    Enqueued,
+    Page,
+    Recorded,
+    Staff,
+    Telling,
+    Totals,
+)
+from wad.store.sqlite import history
+from wad.store.sqlite.aliases import put_alias
+from wad.store.sqlite.keys import ReadingConnection, WritingConnection, row_of, rows_of
+from wad.store.sqlite.messages import insert_entry, put_message
+from wad.store.sqlite.outbox import load_entry, put_mark, settle_entry, take_amendment
+from wad.store.sqlite.queue import name_chats, next_entry, note_claimed, queue_again, readable
+from wad.store.sqlite.rows import (
+    MESSAGE_COLUMNS,
+    PLACEHOLDER,
+    SHOWN,
+    THREAD_COLUMNS,
+    message_at,
+    message_from,
+    pack,
+    thread_from,
+    thread_of,
+)
+from wad.store.sqlite.schema import STEPS
+from wad.store.sqlite.threads import mark_read, put_chat
+
+T = TypeVar("T")
+
+_unpack_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
+
+
+_LOGGED: Final = 3000
+"""Pages in the log after which they are written back into the file, 12 MB.  SQLite's own 1000 come after ten batches of
+messages, and most pages change again in the next ten."""
+
+
+_IN_USE: Final = (
+    "INSERT OR IGNORE INTO meta"
+    " VALUES ('begun_ms', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))"
+)
+"""So that a store in which nothing was stored yet is known from one that was emptied (emptied.py)."""
+
+
+class SqliteStore:
+    """`wad.store.port.Store` in one file."""
+
+    kind = "sqlite"
+
+    def __init__(self, path: Path, writing: WritingConnection, reading: sqlite3.Connection) -> None:
+        self._path = path
+        with translated(path):
+            writing.execute(f"PRAGMA wal_autocheckpoint={_LOGGED}")
+            with transaction(writing):
+                writing.execute(_IN_USE)
+                name_chats(writing)
+        self._writing = writing
+        self._reading = reading
+        self._writer = ThreadPoolExecutor(1, "store-write")
+        self._reader = ThreadPoolExecutor(1, "store-read")
+        self._closed = False
+
+    @staticmethod
+    async def open(path: Path) -> SqliteStore:
+        """Open or make the database.  Raises Damaged, StateUnwritable, Unavailable (a newer wad wrote it)."""
+        return await asyncio.to_thread(SqliteStore._open, path)
+
+    @staticmethod
+    def _open(path: Path) -> SqliteStore:
+        writing = open_connection(path, STEPS, WritingConnection)
+        try:
+            return SqliteStore(path, writing, open_reader(path, ReadingConnection))
+        except BaseException:
+            writing.close()
+            raise
+
+    async def close(self) -> None:
+        """Finish what runs, then close the file.  Idempotent."""
+        self._closed = True
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._writer.shutdown()
+        self._reader.shutdown()
+        self._reading.close()
+        self._writing.close()  # the last to close folds the log into the file
+
+    @property
+    def telling(self) -> Telling | None:
+        """Nothing: all lies here."""
+        return None
+
+    @property
+    def staff(self) -> Staff | None:
+        """Nobody: no app writes here."""
+        return None
+
+    def problems(self) -> Sequence[Problem]:
+        """None: it is one file."""
+        return ()
+
+    @property
+    def quarantine(self) -> Source | None:
+        """None: nobody else writes here."""
+        return None
+
+    # --- threads of execution -------------------------------------------------------------------
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._run(self._reader, self._snapshot, work)
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._run(self._writer, self._commit, work)
+
+    async def _run(
+        self,
+        executor: ThreadPoolExecutor,
+        how: Callable[[Callable[[sqlite3.Connection], T]], T],
+        work: Callable[[sqlite3.Connection], T],
+    ) -> T:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        return await asyncio.get_running_loop().run_in_executor(executor, how, work)
+
+    def _snapshot(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read in one transaction, so that several queries see the same moment."""
+        with translated(self._path), transaction(self._reading, "DEFERRED"):
+            return work(self._reading)
+
+    def _commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with translated(self._path), transaction(self._writing):
+            self._writing.remembered.refresh(self._writing)
+            return work(self._writing)
+
+    # --- received facts -----------------------------------------------------------------------------
+
+    async def record(
+        self, account: str, changes: Sequence[Change], cursor: Cursor | None = None
+    ) -> Recorded:
+        """Apply changes, move the cursor: one transaction."""
+
+        def work(db: sqlite3.Connection) -> Recorded:
+            recorded = self._put(db, account, changes)
+            if cursor is not None:
+                db.execute(
+                    "INSERT OR REPLACE INTO cursors VALUES (?,?,?)",
+                    (account, cursor.generation, cursor.seq),
+                )
+            return recorded
+
+        return await self._write(work)
+
+    def _put(self, db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> Recorded:
+        """Apply changes, inside a transaction."""
+        return _apply(db, account, changes)
+
+    async def cursor(self, account: str) -> Cursor | None:
+        """How far this account's spool was recorded."""
+        query = "SELECT generation, seq FROM cursors WHERE account = ?"
+        row = await self._read(lambda db: db.execute(query, (account,)).fetchone())
+        return Cursor(*row) if row else None
+
+    async def aliases(self, account: str) -> dict[str, str]:
+        """Every known LID -> PN of an account."""
+        query = "SELECT lid, pn FROM aliases WHERE account = ?"
+        return dict(await self._read(lambda db: db.execute(query, (account,)).fetchall()))
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    async def thread(self, thread: str) -> Thread | None:
+        """One thread."""
+        query = f"SELECT {THREAD_COLUMNS} FROM threads WHERE id = ? AND messages > 0"
+        row = await self._read(lambda db: db.execute(query, (thread_of(db, thread),)).fetchone())
+        return thread_from(row) if row else None
+
+    async def threads(
+        self, account: str | None, *, limit: int, before: Page | None = None
+    ) -> list[Thread]:
+        """Threads, newest first."""
+        where, values = _where({"account": account}, "last_ms", before)
+        shown = f"{where} AND messages > 0" if where else "WHERE messages > 0"
+        query = (
+            f"SELECT {THREAD_COLUMNS} FROM threads {shown} ORDER BY last_ms DESC, id DESC LIMIT ?"
+        )
+        rows = await self._read(lambda db: db.execute(query, (*values, limit)).fetchall())
+        return [thread_from(row) for row in rows]
+
+    async def messages(
+        self, thread: str, *, limit: int, before: Page | None = None
+    ) -> list[Message]:
+        """A thread's messages, newest first."""
+        where = f"WHERE thread = ? AND {SHOWN}"
+        values: list[Any] = []
+        if before is not None:
+            where += " AND (at_ms, seen, id) < (?, ?, ?)"
+            values = [before.at_ms, before.seen, before.id]
+        query = (
+            f"SELECT {MESSAGE_COLUMNS} FROM messages {where}"
+            " ORDER BY at_ms DESC, seen DESC, id DESC LIMIT ?"
+        )
+
+        def work(db: sqlite3.Connection) -> list[Message]:
+            found: list[Message] = []
+            size = 0
+            with closing(db.execute(query, (thread_of(db, thread), *values, limit))) as rows:
+                for row in rows:
+                    size += sum(len(value) for value in row if isinstance(value, bytes | str))
+                    if found and size > PAGE_BYTES:
+                        break
+                    found.append(message_from(row))
+            return found
+
+        return await self._read(work)
+
+    async def message(self, ident: str) -> Message | None:
+        """One message."""
+
+        def work(db: sqlite3.Connection) -> Message | None:
+            number = row_of(db, ident)
+            return None if number is None else message_at(db, number)
+
+        return await self._read(work)
+
+    async def oldest(self, thread: str) -> Message | None:
+        """The oldest message that the phone knows."""
+        return await self._read(lambda db: history.oldest(db, thread))
+
+    async def placeholders(self, account: str, *, limit: int) -> list[Message]:
+        """The newest messages of which only their place is known."""
+        return await self._read(lambda db: history.placeholders(db, account, limit))
+
+    async def recount(self, account: str) -> int:
+        """Derive every thread anew."""
+        return await self._write(lambda db: history.recount(db, account))
+
+    async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
+        """Which of these WhatsApp ids are stored."""
+        return await self._read(
+            lambda db: {ident for ident in wa_ids if rows_of(db, account, ident)}
+        )
+
+    async def totals(self, account: str) -> Totals:
+        """Counts of one account."""
+
+        def work(db: sqlite3.Connection) -> Totals:
+            threads, messages = db.execute(
+                "SELECT count(*), coalesce(sum(messages), 0) FROM threads"
+                " WHERE account = ? AND messages > 0",
+                (account,),
+            ).fetchone()
+            states = db.execute(
+                "SELECT state, count(*) FROM outbox WHERE account = ? GROUP BY state", (account,)
+            )
+            oldest = db.execute(
+                "SELECT created_ms FROM outbox WHERE account = ? AND state = 'queued' ORDER BY number LIMIT 1",
+                (account,),
+            ).fetchone()
+            return Totals(
+                threads,
+                messages,
+                {MessageStatus(state): count for state, count in states},
+                _lost(db, account),
+                oldest[0] if oldest else None,
+            )
+
+        return await self._read(work)
+
+    async def mark_read(self, thread: str) -> None:
+        """Set a thread's unread count to zero."""
+        await self._write(lambda db: mark_read(db, thread_of(db, thread)))
+
+    # --- exclusive writes -----------------------------------------------------------------------------
+
+    async def epoch(self) -> int:
+        """The newest epoch that was ever fenced."""
+        return await self._read(known_epoch)
+
+    async def fence(self, epoch: int) -> None:
+        """Refuse older epochs from now on."""
+
+        def work(db: sqlite3.Connection) -> None:
+            _check_epoch(db, epoch)
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
+
+        await self._write(work)
+
+    @asynccontextmanager
+    async def reign(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
+        """Fence; nobody else queues anything here."""
+        await self.fence(epoch)
+        yield
+
+    async def put_account(self, status: AccountStatus, *, epoch: int) -> None:
+        """Publish an account's status."""
+
+        def work(db: sqlite3.Connection) -> None:
+            _check_epoch(db, epoch)
+            db.execute(
+                "INSERT OR REPLACE INTO accounts VALUES (?,?)", (status.account, pack(status))
+            )
+
+        await self._write(work)
+
+    async def accounts(self) -> list[AccountStatus]:
+        """The published status of every account."""
+        query = "SELECT status FROM accounts ORDER BY account"
+        return [
+            _unpack_status(row[0])
+            for row in await self._read(lambda db: db.execute(query).fetchall())
+        ]
+
+    async def auto_reply(self, account: str) -> AutoReply | None:
+        """Nothing: no other program writes here."""
+        return None
+
+    async def forget_account(self, account: str, *, epoch: int) -> None:
+        """Withdraw an account's published status."""
+
+        def work(db: sqlite3.Connection) -> None:
+            _check_epoch(db, epoch)
+            db.execute("DELETE FROM accounts WHERE account = ?", (account,))
+
+        await self._write(work)
+
+    # --- outbox -----------------------------------------------------------------------------------------
+
+    async def enqueue(self, entry: Entry) -> Enqueued:
+        """Queue a message and show it in its thread."""
+
+        def work(db: sqlite3.Connection) -> Enqueued:
+            known = load_entry(db, entry.id)
+            if known is not None:
+                same_message(known, Jid.parse(entry.to), entry.content)
+                return Enqueued(known, duplicate=True)
+            insert_entry(db, entry)
+            return Enqueued(entry, duplicate=False)
+
+        return await self._write(work)
+
+    async def next_entry(self, account: str, *, but: Collection[str] = ()) -> Entry | None:
+        """The queued entry whose turn it is."""
+        return await self._read(lambda db: next_entry(db, account, but))
+
+    async def entry(self, ident: str) -> Entry | None:
+        """One outbox entry."""
+        return await self._read(lambda db: load_entry(db, ident))
+
+    async def entries(
+        self,
+        account: str | None,
+        *,
+        states: Collection[MessageStatus] = (),
+        limit: int = 100,
+        before: Page | None = None,
+    ) -> list[Entry]:
+        """Outbox entries, newest first."""
+        where, values = _where({"account": account}, "created_ms", before)
+        if states:
+            where += (" AND " if where else "WHERE ") + f"state IN ({','.join('?' * len(states))})"
+            values += [str(state) for state in states]
+        query = f"SELECT id, entry FROM outbox {where} ORDER BY created_ms DESC, id DESC LIMIT ?"
+        return await self._read(
+            lambda db: list(readable(db.execute(query, (*values, limit)).fetchall()))
+        )
+
+    async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
+        """Move an entry on, and its message with it."""
+
+        def work(db: sqlite3.Connection) -> Entry:
+            _check_epoch(db, epoch)
+            entry = load_entry(db, ident)
+            if entry is None:
+                raise NotFound(f"there is no message {ident}", hint="wadctl outbox lists them")
+            after = advance(entry, outcome)
+            match outcome:
+                case Claimed():
+                    note_claimed(db, entry)
+                case Retry():
+                    queue_again(db, entry)
+            return settle_entry(db, after)
+
+        return await self._write(work)
+
+
+# --- inside a transaction -------------------------------------------------------------------------
+
+
+def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> Recorded:
+    lost = _lost(db, account)
+    new: list[Message] = []
+    changed: dict[str, Message] = {}
+    known = 0
+    for change in changes:
+        match change:
+            case PutMessage(message):
+                stored = put_message(db, message)
+                known += stored is None
+                if stored is not None:
+                    new.append(stored)
+            case PutAmendment():
+                changed |= {found.id: found for found in take_amendment(db, account, change)}
+            case PutMark():
+                put_mark(db, account, change)
+            case PutChat():
+                put_chat(db, account, thread_of(db, change.thread), change)
+            case PutAlias():
+                put_alias(db, account, change)
+            case _:
+                assert_never(change)
+    return Recorded(tuple(new), known, tuple(changed.values()), _lost(db, account) - lost)
+
+
+def _lost(db: sqlite3.Connection, account: str) -> int:
+    query = f"SELECT count(*) FROM messages WHERE account = ? AND kind = 'lost' AND {PLACEHOLDER}"
+    return int(db.execute(query, (account,)).fetchone()[0])
+
+
+def known_epoch(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _check_epoch(db: sqlite3.Connection, epoch: int) -> None:
+    known = known_epoch(db)
+    if epoch < known:
+        raise Fenced(f"epoch {epoch} is over, epoch {known} has begun")
+
+
+def _where(equal: dict[str, str | None], column: str, before: Page | None) -> tuple[str, list[Any]]:
+    terms = [f"{name} = ?" for name, value in equal.items() if value is not None]
+    values: list[Any] = [value for value in equal.values() if value is not None]
+    if before is not None:
+        terms.append(f"({column}, id) < (?, ?)")
+        values += [before.at_ms, before.id]
+    return (f"WHERE {' AND '.join(terms)}" if terms else ""), values

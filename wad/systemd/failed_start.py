@@ -1,0 +1,160 @@
+"""What a process does that systemd started and that cannot go on: say why, and see to it that nobody waits for it.
+
+A mistake that trying again does not mend ends the listening, too.  systemd holds the sockets, and would start us again
+for each connection that waits in them: 242 times in 40 s with one probe.  A start limit of the unit cannot tell a
+mistake from an operator's ten restarts; the one who knows is this process.  Where it shuts a listening socket down,
+systemd fails that socket unit and closes it (socket_dispatch_io() of systemd), so that clients get an error at once.
+
+What can heal is tried again by systemd, after a pause that grows and that we wait here before we end, since systemd 252
+knows one pause for all.  We end then, instead of trying again in this process: the next one reads the configuration
+anew, and owes nothing to what has failed here.  The sockets stay open, and who asks meanwhile is told by STATUS=.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from wad.core.errors import StartFailed, WadError
+from wad.core.start_failure import LASTED, Failure, failure
+from wad.core.wire import HELLO, Response, encode
+from wad.systemd.activation import CONTROL, Start, started
+from wad.systemd.notify import Notifier
+
+log = logging.getLogger(__name__)
+
+_QUEUE: Final = 1024  # clients that can wait in a socket's queue
+_COUNT: Final = "failed-starts"
+_FORGOTTEN: Final = 180.0  # seconds; longer than from one failed start to the next
+_SLICE: Final = 5.0  # seconds between signs of life, for a watchdog that has begun to wait for them
+_MORE: Final = 10.0  # seconds that systemd is asked for, beside the pause
+
+
+class FailedStarts:
+    """Counts failed starts in a row, in the runtime directory, which systemd keeps from one process to the next."""
+
+    def __init__(self, directory: Path | None, wall: Callable[[], float] = time.time) -> None:
+        self._file = None if directory is None else directory / _COUNT
+        self._wall = wall
+
+    def count(self, *, lasted: bool) -> int:
+        """Note one more, and how many were there before it.  `lasted`: the process ran for so long that none count."""
+        before = 0 if lasted else self._read()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.write_text(f"{before + 1}\n")
+        return before
+
+    def _read(self) -> int:
+        if self._file is None:
+            return 0
+        try:
+            with self._file.open("rb") as file:
+                age = self._wall() - os.fstat(file.fileno()).st_mtime
+                text = file.read(20).strip()
+        except OSError:
+            return 0
+        return int(text) if text.isdigit() and abs(age) < _FORGOTTEN else 0
+
+
+def runtime_directory(environ: Mapping[str, str]) -> Path | None:
+    """The one that systemd made for this unit (RuntimeDirectory=)."""
+    named = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(named) if named else None
+
+
+class Supervisor(NamedTuple):
+    """Who started us, and how it is spoken with."""
+
+    start: Start
+    notifier: Notifier
+
+
+@contextmanager
+def announced(
+    environ: MutableMapping[str, str], pid: int, complain: Callable[[Exception], None]
+) -> Iterator[Supervisor]:
+    """Run the block as what systemd started; whatever ends it is complained of and announced first, then raised."""
+    starts, began = FailedStarts(runtime_directory(environ)), time.monotonic()
+    supervisor = Supervisor(started(environ, pid), Notifier(environ))
+    try:
+        yield supervisor
+    except Exception as error:
+        complain(error)
+        announce(error, supervisor, starts, lasted=time.monotonic() - began)
+        raise
+    finally:
+        supervisor.notifier.close()
+
+
+def announce(
+    error: Exception,
+    supervisor: Supervisor,
+    starts: FailedStarts,
+    *,
+    lasted: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Tell systemd, and whoever waits, why this process ends; then wait as long as the next try has to wait.
+
+    `lasted`: seconds that this process ran.  Does nothing where systemd did not start us.
+    """
+    start, notifier = supervisor
+    if not start.invocation:
+        return
+    exit_code = error.exit_code if isinstance(error, WadError) else WadError.exit_code
+    found = failure(reason_of(error), exit_code, starts.count(lasted=lasted >= LASTED))
+    notifier.status(str(found))
+    if found.pause is None:
+        stop_listening(start, found)
+    elif found.pause:
+        log.error("wad %s", found)
+        _wait(found.pause, notifier, sleep)
+
+
+def reason_of(error: BaseException) -> str:
+    """An error as one sentence; of several at once the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) if isinstance(error, WadError) else f"{type(error).__name__}: {error}"
+
+
+def _wait(seconds: float, notifier: Notifier, sleep: Callable[[float], None]) -> None:
+    """Wait as somebody whom systemd may still stop.  Raises SystemExit when it does."""
+    notifier.extend_timeout(round((seconds + _MORE) * 1e6))
+    try:
+        while seconds > 0:
+            notifier.watchdog()
+            sleep(min(seconds, _SLICE))
+            seconds -= _SLICE
+    except KeyboardInterrupt:
+        raise SystemExit(0) from None
+
+
+def stop_listening(start: Start, why: Failure) -> None:
+    """Answer who waits on the control socket, and let systemd fail the units of all sockets that it passed."""
+    for name, sockets in (start.passed or {}).items():
+        for sock in sockets:
+            if name == CONTROL:
+                _answer(sock, why)
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+def _answer(listening: socket.socket, why: Failure) -> None:
+    error = StartFailed(f"wad {why}", hint="mend that, then: sudo systemctl restart wad")
+    words = encode(HELLO) + encode(Response(0, error, None))
+    for _ in range(_QUEUE):
+        try:
+            client, _ = listening.accept()
+        except OSError:
+            return  # there is nobody else
+        with client, suppress(OSError):
+            client.setblocking(False)
+            client.send(words)

@@ -1,0 +1,1 @@
+"""What a worker gives up before it starts the library: Landlock, seccomp, and the rules for both."""

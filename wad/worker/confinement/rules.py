@@ -1,0 +1,225 @@
+"""What a worker may do, and that it cannot do more: the rules, and the order in which the kernel gets them.
+
+A worker runs a library that parses what strangers send, under the daemon's own user.  So before the library is loaded
+it gives up all rights but those to its account's directory, to files that are sent, to the library and what that needs
+of the system, and to the network.  Landlock holds back files, seccomp holds back system calls: signals, looks into
+other processes, programs, processes, Unix sockets, and what changes a file by its name, which Landlock does not know
+(chmod everywhere, truncate on Linux 6.1).  docs/architecture.md says why these two, and what they cost.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import wad
+from wad.core.errors import EngineFailure
+from wad.engine import resolver_files
+from wad.engine.port import Confinement
+from wad.worker.confinement import landlock, seccomp
+from wad.worker.confinement.landlock import Right, Rule
+from wad.worker.confinement.seccomp import Has, Is, IsNull
+
+_READ: Final = Right.READ_FILE | Right.READ_DIR
+_OWN: Final = _READ | Right.WRITE_FILE | Right.REMOVE_FILE | Right.MAKE_REG | Right.TRUNCATE
+"""Of the account's directory: no links, pipes, sockets or directories are made in it, no program there is run."""
+
+_NAMED: Final = (
+    *resolver_files.PATHS, "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols", "/etc/localtime",
+    "/etc/timezone", "/etc/mime.types", "/etc/ssl/openssl.cnf",
+)  # fmt: skip
+"""Files that are read one by one: beside them lie wad.toml and the secrets of others."""
+
+_SYSTEM: Final = (
+    *resolver_files.DIRECTORIES, "/lib", "/lib32", "/lib64", "/etc/ssl/certs", "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted", "/etc/ca-certificates", "/dev/urandom", "/dev/random",
+    "/sys/kernel/mm/transparent_hugepage", "/sys/devices/system/cpu",
+)  # fmt: skip
+
+_HTTPS, _DNS = 443, 53
+_SCHEMES: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+_PROXIES: Final = (
+    "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy",
+)  # fmt: skip
+
+_INTERNET: Final = (2, 10)  # AF_INET, AF_INET6
+_PROTOCOLS: Final = (0, 6, 17)  # the usual one, TCP, UDP: rules for ports know no others
+_FAST_OPEN: Final = 0x20000000  # MSG_FASTOPEN: connects without being asked for the port
+_CLONE_THREAD: Final = 0x10000
+_SIGNALS_OF_FILES: Final = (8, 10, 15)  # fcntl: F_SETOWN, F_SETSIG, F_SETOWN_EX
+_OWNERS_OF_FILES: Final = (0x8901, 0x8902)  # ioctl: FIOSETOWN, SIOCSPGRP
+_OF_ITS_DEATH: Final = (1, 0x59616D61)  # prctl: PR_SET_PDEATHSIG, PR_SET_PTRACER
+
+_NEVER: Final = (
+    # into other processes
+    "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp", "get_robust_list",
+    "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "perf_event_open", "migrate_pages", "move_pages",
+    # signals, and turns on the processor, of others
+    "tkill", "rt_sigqueueinfo", "setpriority", "ioprio_set", "sched_setaffinity", "sched_setattr", "sched_setparam",
+    "sched_setscheduler",
+    # programs and processes
+    "execve", "execveat", "fork", "vfork", "unshare", "setns", "chroot", "pivot_root",
+    # files by their name, which Landlock leaves alone
+    "truncate", "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "setxattr", "lsetxattr", "setxattrat",
+    "removexattr", "lremovexattr", "removexattrat", "file_setattr", "utime", "utimes", "futimesat",
+    "name_to_handle_at", "open_by_handle_at", "inotify_init", "inotify_init1", "fanotify_init", "mount", "umount2",
+    "mount_setattr", "move_mount", "open_tree", "fsopen", "quotactl", "acct",
+    # what goes round all of this, and what is shared with others
+    "io_uring_setup", "io_uring_enter", "io_uring_register", "io_setup", "bpf", "userfaultfd", "keyctl", "add_key",
+    "request_key", "shmget", "shmat", "msgget", "semget", "mq_open", "socketpair", "listen",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a process is for.
+
+    `home`: the account's directory, None for none.  `media`: files to send, None for none.  `code`: where Python and
+    the library lie.  `environ`: the process's own; its proxies may be reached.
+    """
+
+    home: Path | None
+    media: Path | None
+    code: Sequence[Path]
+    environ: Mapping[str, str]
+    network: bool = True
+
+
+def confine(wants: Wants, most: int = sys.maxsize) -> Confinement:
+    """Give up what this process does not need, for good; what the kernel does not offer is told.
+
+    `most`: the newest ABI of Landlock that is used.  Raises EngineFailure when there are threads already: they would
+    keep their rights.
+    """
+    if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208
+        raise EngineFailure("there are threads before the worker is confined")
+    pid, why = os.getpid(), []
+    level = min(landlock.abi(), most)
+    wanted = list(rules(wants, pid))
+    if not level:
+        why.append("the kernel offers no Landlock, or a container forbids it")
+    else:
+        try:
+            _hold(pid)
+            landlock.restrict(wanted, ports(wants.environ) if wants.network else (), level)
+        except OSError as error:
+            level = 0
+            why.append(f"Landlock: {error.strerror}")
+    filtered = True
+    try:
+        seccomp.install(seccomp.program(calls(pid, network=wants.network), platform.machine()))
+    except (OSError, NotImplementedError) as error:
+        filtered = False
+        why.append(f"seccomp: {error}")
+    return Confinement(level, filtered, tuple(why), exposed(wanted, wants))
+
+
+_held: list[int] = []
+
+
+def _hold(pid: int) -> None:
+    """Keep what a rule for our own directory in /proc names: short of memory, the kernel drops and remakes it."""
+    _held.extend(os.open(f"/proc/{pid}{part}", os.O_PATH | os.O_CLOEXEC) for part in ("", "/mem"))
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def rules(wants: Wants, pid: int) -> Iterator[Rule]:
+    """What may be done with which files."""
+    for place in (*_SYSTEM, *_NAMED):
+        yield Rule(Path(place), _READ)
+    for path in (*wants.code, *_certificates(wants.environ)):
+        yield Rule(path, _READ)
+    yield Rule(Path("/dev/null"), Right.READ_FILE | Right.WRITE_FILE)
+    yield Rule(Path(f"/proc/{pid}"), _READ)
+    # How the loaded library is changed (builds.py); closed to other processes by PR_SET_DUMPABLE.
+    yield Rule(Path(f"/proc/{pid}/mem"), Right.READ_FILE | Right.WRITE_FILE)
+    if wants.media is not None:
+        yield Rule(wants.media, Right.READ_FILE)  # each under its hash, and not to be listed
+    if wants.home is not None:
+        yield Rule(wants.home, _OWN)
+
+
+def _certificates(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Where certificates are looked for beside the system's own places."""
+    if file := environ.get("SSL_CERT_FILE"):
+        yield Path(file)
+    for directory in environ.get("SSL_CERT_DIR", "").split(os.pathsep):
+        if directory:
+            yield Path(directory)
+
+
+def exposed(wanted: Sequence[Rule], wants: Wants) -> str:
+    """A directory that may be listed and below which other accounts lie; empty where there is none."""
+    if wants.home is None:
+        return ""
+    accounts = Path(os.path.realpath(wants.home)).parent
+    for path, rights in wanted:
+        place = Path(os.path.realpath(path))
+        if Right.READ_DIR in rights and accounts.is_relative_to(place):
+            return str(place)
+    return ""
+
+
+def code_paths(environ: Mapping[str, str]) -> list[Path]:
+    """Where Python, wad, the library and what else is imported lie."""
+    spec = importlib.util.find_spec("neonize")
+    library = map(Path, (spec and spec.submodule_search_locations) or ())
+    named = environ.get("PYTHONPATH", "").split(os.pathsep)
+    # Not sys.path: the directory in which the daemon was started is in it, under systemd the root of all.
+    return [
+        Path(sys.prefix), Path(sys.base_prefix), Path(wad.__file__).parent, *library,
+        *(Path(each) for each in named if os.path.isabs(each)),  # noqa: PTH117
+    ]  # fmt: skip
+
+
+# --- the network ------------------------------------------------------------------------------------
+
+
+def ports(environ: Mapping[str, str]) -> set[int]:
+    """The TCP ports of WhatsApp, of the name servers, and of the proxies that the environment names."""
+    found = {_HTTPS, _DNS}
+    for name in _PROXIES:
+        if value := environ.get(name, ""):
+            try:
+                parts = urlsplit(value if "://" in value else f"http://{value}")
+                found.add(parts.port or _SCHEMES.get(parts.scheme, 80))
+            except ValueError:
+                continue  # the library cannot use it either
+    return found
+
+
+# --- system calls -----------------------------------------------------------------------------------
+
+
+def calls(pid: int, *, network: bool) -> Iterator[seccomp.Rule]:
+    """What the process may not ask of the kernel."""
+    for call in ("kill", "tgkill", "rt_tgsigqueueinfo"):
+        yield seccomp.Rule(call, allowed_if=(Is(0, (pid,)),))
+    # No AF_UNIX: the control socket, the service manager's and all others take a worker for the daemon's user.
+    internet = (Is(0, _INTERNET), Is(2, _PROTOCOLS)) if network else ()
+    yield seccomp.Rule("socket", errno.EAFNOSUPPORT, allowed_if=internet)
+    for call, flags in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
+        yield seccomp.Rule(call, errno.EOPNOTSUPP, refused_if=(Has(flags, _FAST_OPEN),))
+    # Threads, and no processes.  clone3 hides its flags behind a pointer; who uses it goes back to clone.
+    yield seccomp.Rule("clone", allowed_if=(Has(0, _CLONE_THREAD),))
+    yield seccomp.Rule("clone3", errno.ENOSYS)
+    # A file that is ready sends whatever signal to whomever it was told to.
+    yield seccomp.Rule("fcntl", refused_if=(Is(1, _SIGNALS_OF_FILES),))
+    yield seccomp.Rule("ioctl", refused_if=(Is(1, _OWNERS_OF_FILES),))
+    yield seccomp.Rule("utimensat", allowed_if=(IsNull(1),))  # then it is about an open file
+    yield seccomp.Rule("prlimit64", allowed_if=(Is(0, (0,)),))  # its own limits
+    # It ends with the daemon, and is never looked into.
+    yield seccomp.Rule("prctl", refused_if=(Is(0, _OF_ITS_DEATH),))
+    # Last, since the kernel remembers by itself that all other calls are allowed whatever their arguments.
+    for call in _NEVER:
+        yield seccomp.Rule(call)

@@ -1,0 +1,278 @@
+"""neonize, tamed: the only module that imports it, used only inside a worker process.
+
+What it hides (facts and measurements: engine.md):
+- of neonize's Python only the descriptions of its messages are imported; its own package would load 22 MB more, start
+  processes and threads, and go to the network where it misses its library (1);
+- the database is one file per account, opened with WAL, immediate transactions and full synchronisation (2);
+- events are taken as raw bytes before any parsing, so that nothing the library hands over can be dropped unseen (4);
+- what goes out is a protobuf of ours, and bytes: a text would be scanned, fetched as a path or as an address (5).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable, Collection
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from wad.core.errors import EngineFailure
+from wad.core.jid import Jid
+from wad.core.library_errors import refused_version
+from wad.core.outgoing import Standing
+from wad.core.send_result import is_not_in
+from wad.worker.c_interface import Functions, dsn, package
+from wad.worker.protobuf import builder, descriptor_pool, message_factory
+from wad.worker.translate.base import exact, ident_or_none, shown, unmended
+
+
+def _descriptions() -> None:
+    """Import neonize's descriptions of its messages, and nothing more; no module of it stays.
+
+    For the time of the import `neonize` is a plain directory: importing from it runs no `neonize/__init__.py`.  The
+    generated modules would make a Python class for each of a thousand messages; without their builders they only
+    describe, and `_class` makes those that are used.
+    """
+    before = dict(sys.modules)
+    spec = importlib.machinery.ModuleSpec("neonize", None, is_package=True)
+    spec.submodule_search_locations = [str(package())]
+    builders = ("BuildMessageAndEnumDescriptors", "BuildTopDescriptorsAndMessages")
+    originals = [getattr(builder, name) for name in builders]
+    try:
+        for name in [name for name in before if name.partition(".")[0] == "neonize"]:
+            del sys.modules[name]
+        sys.modules["neonize"] = importlib.util.module_from_spec(spec)
+        for name in builders:
+            setattr(builder, name, lambda *_arguments: None)
+        importlib.import_module("neonize.proto.Neonize_pb2")
+    finally:
+        for name, original in zip(builders, originals, strict=True):
+            setattr(builder, name, original)
+        for name in sys.modules.keys() - before.keys():
+            if name.partition(".")[0] == "neonize" or (name.startswith("wa") and "_pb2" in name):
+                del sys.modules[name]
+        sys.modules.update(before)
+
+
+_descriptions()
+
+
+@cache
+def _class(name: str) -> Any:
+    """The protobuf class of this full name."""
+    return message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))
+
+
+log = logging.getLogger("wad.whatsmeow")
+
+EVENTS: Final = {
+    3: "Connected", 4: "KeepAliveTimeout", 5: "KeepAliveRestored", 6: "LoggedOut", 7: "StreamReplaced",
+    8: "TemporaryBan", 9: "ConnectFailure", 10: "ClientOutdated", 11: "StreamError", 12: "Disconnected",
+    13: "HistorySync", 17: "Message", 18: "Receipt", 21: "JoinedGroup", 22: "GroupInfoEvent",
+    27: "OfflineSyncCompleted", 36: "CallOffer", 40: "CallOfferNotice", 42: "CallTerminate", 44: "UndecryptableMessage",
+}  # fmt: skip
+"""The events that are asked for, and their numbers (neonize/events.py, EVENT_TO_INT)."""
+
+_DESKTOP: Final = 7  # waCompanionReg.DeviceProps.PlatformType
+
+
+class Library:
+    """One account's client.  All callbacks run on threads of the library.
+
+    `on_event(name, raw)`: names are the protobuf's, `Message`, `Receipt`, `Connected`, ...  `on_line(logger, text)`,
+    where it is given, gets the library's log lines of every level as they are written.  They hold whole stanzas: they
+    must not be kept or logged.
+    """
+
+    def __init__(
+        self,
+        functions: Functions,
+        database: Path,
+        account: str,
+        device_name: str,
+        *,
+        on_event: Callable[[str, bytes], None],
+        on_qr: Callable[[str], None],
+        on_status: Callable[[str], None],
+        on_line: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._functions = functions
+        self._database = database
+        self._uuid = account.encode()
+        self._device_name = device_name
+        self._on_event = on_event
+        self._on_qr = on_qr
+        self._on_status = on_status
+        self._on_line = on_line
+        self.refused_version = ""
+        """The version of WhatsApp Web that WhatsApp refused, once it has."""
+
+    def connect(self) -> None:
+        """Connect and stay; returns only when the client is done for.  Raises EngineFailure."""
+        error = self._functions.run(
+            dsn(self._database),
+            self._uuid,
+            _device_properties(self._device_name),
+            log_level=b"WARN" if self._on_line is None else b"DEBUG",
+            kinds=bytes(EVENTS),
+            on_qr=self._qr,
+            on_status=self._on_status,
+            on_event=self._event,
+            on_log=self._log,
+        )
+        if error:
+            raise EngineFailure(error)
+
+    def _qr(self, code: bytes) -> None:
+        try:
+            self._on_qr(code.decode())
+        except UnicodeDecodeError:  # nobody could scan it; the next one comes in 20 s
+            log.warning("the library made a QR code that is no text")
+
+    def _event(self, kind: int, raw: bytes) -> None:
+        if kind in EVENTS:  # number 0, who we are, comes unasked
+            self._on_event(EVENTS[kind], raw)
+
+    def _log(self, raw: bytes) -> None:
+        entry = _class("neonize.LogEntry").FromString(raw)
+        if self._on_line is not None:
+            self._on_line(unmended(entry, "Name"), unmended(entry, "Message"))
+        if unmended(entry, "Level") not in ("DEBUG", "INFO"):
+            text = shown(entry, "Message")
+            log.warning("%s: %s", exact(entry, "Name"), text)
+            self.refused_version = refused_version(text) or self.refused_version
+
+    def is_connected(self) -> bool:
+        """Whether the socket is open.  May block while the library dials (engine.md 3)."""
+        return self._functions.is_connected(self._uuid)
+
+    def send(self, to: Jid, message: Any) -> tuple[str, int]:
+        """Send a blank() that was filled; gives WhatsApp's id and its time in ms.
+
+        Raises EngineFailure with the library's words.
+        """
+        answer = _class("neonize.SendMessageReturnFunction").FromString(
+            self._functions.send_message(
+                self._uuid, _proto_jid(to).SerializeToString(), message.SerializeToString()
+            )
+        )
+        _check(answer)
+        wa_id = ident_or_none(answer.SendResponse, "ID")
+        if not wa_id:
+            raise EngineFailure("the library gave the message an invalid id")
+        return wa_id, answer.SendResponse.Timestamp * 1000
+
+    def send_to_phone(self, me: Jid, message: Any) -> None:
+        """Send a blank() that was filled to our own phone, whose number is `me`.  Raises EngineFailure.
+
+        Only once `peer.open_the_way` has changed the library: else it would be an ordinary message to ourselves.
+        """
+        phone = _proto_jid(me)
+        phone.Integrator = 1
+        answer = _class("neonize.SendMessageReturnFunction").FromString(
+            self._functions.send_message(
+                self._uuid, phone.SerializeToString(), message.SerializeToString()
+            )
+        )
+        _check(answer)
+
+    def read_vote(self, raw: bytes) -> tuple[bytes, ...]:
+        """The SHA-256 of each option that a Message event votes for.  Raises EngineFailure."""
+        answer = _class("neonize.ReturnFunctionWithError").FromString(
+            self._functions.decrypt_poll_vote(self._uuid, raw)
+        )
+        _check(answer)
+        return tuple(answer.PollVoteMessage.selectedOptions)
+
+    def upload(self, data: bytes, media_type: int) -> Any:
+        """Encrypt a file and put it on WhatsApp's server; an UploadResponse.  May hang.  Raises EngineFailure."""
+        answer = _class("neonize.UploadReturnFunction").FromString(
+            self._functions.upload(self._uuid, data, media_type)
+        )
+        _check(answer)
+        return answer.UploadResponse
+
+    def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
+        """Which of these numbers (digits) have WhatsApp.  Raises EngineFailure."""
+        if not phones:
+            return {}
+        numbers = " ".join(f"+{phone}" for phone in phones)
+        answer = _class("neonize.IsOnWhatsAppReturnFunction").FromString(
+            self._functions.is_on_whatsapp(self._uuid, numbers.encode())
+        )
+        _check(answer)
+        return {
+            exact(one, "Query").lstrip("+"): bool(one.IsIn) for one in answer.IsOnWhatsAppResponse
+        }
+
+    def standing(self, group: Jid, me: Collection[str]) -> Standing:
+        """Whether we, under any of these names (a number, a hidden id), may write in a group.  Raises EngineFailure."""
+        answer = _class("neonize.GetGroupInfoReturnFunction").FromString(
+            self._functions.group_info(self._uuid, _proto_jid(group).SerializeToString())
+        )
+        if is_not_in(shown(answer, "Error")):
+            return Standing.NOT_IN
+        _check(answer)
+        info = answer.GroupInfo
+        ours = [one for one in info.Participants if _names(one) & set(me)]
+        if not ours:
+            return Standing.NOT_IN
+        admin = any(one.IsAdmin or one.IsSuperAdmin for one in ours)
+        return Standing.READER if info.GroupAnnounce.IsAnnounce and not admin else Standing.MEMBER
+
+    def log_out(self) -> None:
+        """Make WhatsApp forget this device.  Raises EngineFailure."""
+        if error := self._functions.log_out(self._uuid):
+            raise EngineFailure(error)
+
+    def disconnect(self) -> None:
+        """Close the socket; events that have arrived are still handed out."""
+        self._functions.disconnect(self._uuid)
+
+    def stop(self) -> None:
+        """Give up the client; events that were not handed out yet are dropped."""
+        if error := self._functions.stop(self._uuid):
+            log.warning("stop: %s", error)
+
+
+def _names(participant: Any) -> set[str]:
+    """The user parts of a participant's addresses."""
+    addresses = (participant.JID, participant.LID, participant.PhoneNumber)
+    return {shown(address, "User") for address in addresses}
+
+
+def _check(answer: Any) -> None:
+    """Raise EngineFailure with the library's words where it refused."""
+    if error := shown(answer, "Error"):
+        raise EngineFailure(error)
+
+
+def blank() -> Any:
+    """An empty waE2E.Message."""
+    return _class("WAWebProtobufsE2E.Message")()
+
+
+def event_class(name: str) -> Any:
+    """The protobuf class of an event."""
+    return _class(f"neonize.{name}")
+
+
+def parse(name: str, raw: bytes) -> Any:
+    """The protobuf object of an event.  Raises google.protobuf.message.DecodeError."""
+    return event_class(name).FromString(raw)
+
+
+def _device_properties(name: str) -> bytes:
+    """A waCompanionReg.DeviceProps: os = 1, platformType = 3.  By hand, since its classes would cost half a MB."""
+    text = name.encode()[:127].decode(errors="ignore").encode()
+    return b"\x0a" + bytes([len(text)]) + text + b"\x18" + bytes([_DESKTOP])
+
+
+def _proto_jid(jid: Jid) -> Any:
+    return _class("neonize.JID")(
+        User=jid.user, Server=jid.server, Device=jid.device, RawAgent=0, Integrator=0, IsEmpty=False
+    )

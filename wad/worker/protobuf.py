@@ -1,0 +1,22 @@
+"""Google's protobuf, without its implementation in Python: 1 MB in each worker, which runs the one in C.
+
+The package imports it in any case.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from google.protobuf.internal import api_implementation
+
+from wad.lib.lazy_imports import emptied
+
+if api_implementation.Type() == "upb":
+    with emptied("google.protobuf.internal.python_message"):
+        importlib.import_module("google.protobuf.internal.builder")
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.internal import builder
+from google.protobuf.message import DecodeError
+
+__all__ = ["DecodeError", "builder", "descriptor_pool", "message_factory"]

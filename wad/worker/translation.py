@@ -1,0 +1,179 @@
+"""From the library's bytes to rows of the spool: an event in our words, or the reason why there is none.
+
+Whatever comes in, nothing is raised and nothing is dropped:
+
+- What is written has been read back once (encode, decode, compare), so that the daemon can read every row.
+- What has no words of ours is kept raw, with a reason.  Where it is a message whose id, chat and sender can be read, an
+  `unknown` is shown in its place, and gives way to the message once a later version can read it.
+- A part of the history is taken item by item.  Those that cannot be translated are kept raw, each in a part of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
+
+from wad.core.errors import InvalidData
+from wad.core.event import Event, MessageReceived, read_back
+from wad.core.text import cut, is_ident, mended
+from wad.state.spool import HEARD, Arrival
+from wad.worker.library import event_class, parse
+from wad.worker.log_lines import AWAITED, HISTORY, announced, message, receipt_of
+from wad.worker.protobuf import DecodeError
+from wad.worker.protobuf_repair import envelope, without_damaged
+from wad.worker.translate.base import unmended, unmended_all
+from wad.worker.translate.events import TRANSLATORS, Untranslatable, stand_in
+from wad.worker.translate.history import Refused, history_and_refused
+from wad.worker.votes import opened
+
+log = logging.getLogger("wad.inbox")
+
+KEPT: Final = frozenset(TRANSLATORS)
+"""The events that go into the spool."""
+
+_HISTORY: Final = "HistorySync"
+_ENVELOPED: Final = frozenset({"Message", "UndecryptableMessage"})
+_INFO: Final = 1  # the number of their field `Info` (Neonize.proto)
+_ITEM_DEPTH: Final = 2  # Data.conversations.messages
+_REASON: Final = 300  # characters
+
+ReadVote = Callable[[bytes], tuple[bytes, ...]]
+"""What a Message event votes for; raises EngineFailure."""
+
+
+class Translated(NamedTuple):
+    """What the event was about, as wad/worker/log_lines.py names it, and what of it is to be stored."""
+
+    about: str
+    rows: tuple[Arrival, ...]
+
+
+def translated(name: str, raw: bytes, read_vote: ReadVote, received_ms: int) -> Translated:
+    """The rows of an event of the library, whatever its bytes are."""
+    if name == _HISTORY:
+        return Translated(HISTORY, _history_rows(raw, received_ms))
+    try:
+        found, reason = _parsed(name, raw)
+        about, wa_id = _about(name, found)
+    except Exception as error:  # whatever it is, the raw event is kept
+        return Translated("", (_untranslated(name, raw, "", _words(name, error), received_ms),))
+    if not reason:
+        try:
+            event = opened(TRANSLATORS[name](found), lambda: read_vote(raw))
+            rows = _event_rows(name, raw, wa_id, event, received_ms, found)
+        except (Untranslatable, InvalidData) as error:
+            reason = str(error)
+        except Exception as error:  # whatever it is, the raw event is kept and counted
+            reason = _words(name, error)
+        else:
+            return Translated(about, rows)
+    return Translated(about, _refused_rows(name, raw, wa_id, reason, received_ms, found))
+
+
+def _parsed(name: str, raw: bytes) -> tuple[Any, str]:
+    """The event; or, with the reason, as much of a message's event as says whose it is.  Raises DecodeError."""
+    try:
+        return parse(name, raw), ""
+    except DecodeError as error:
+        if name not in _ENVELOPED:
+            raise
+        return envelope(event_class(name), raw, _INFO), _words(name, error)
+
+
+def _about(name: str, found: Any) -> tuple[str, str]:
+    """What the event is about, and its WhatsApp id, empty for one that is invalid."""
+    if name == "Message":
+        ident = unmended(found.Info, "ID")
+        wa_id = ident if is_ident(ident) else ""
+        if _announces(found):
+            return announced(ident), wa_id
+        return message(ident), wa_id
+    if name == "Receipt" and found.Type in AWAITED and (ids := unmended_all(found, "MessageIDs")):
+        return receipt_of(ids[0]), ""
+    return "", ""
+
+
+def _announces(found: Any) -> bool:
+    """Whether it is our phone's word that a part of the history is to be downloaded."""
+    ours = found.Info.MessageSource.IsFromMe
+    return bool(ours and found.Message.protocolMessage.HasField("historySyncNotification"))
+
+
+def _words(name: str, error: Exception) -> str:
+    if isinstance(error, DecodeError):
+        log.warning("a %s cannot be parsed", name)
+        return f"cannot be parsed: {error}"
+    log.error("cannot translate a %s", name, exc_info=error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _event_rows(
+    name: str, raw: bytes, wa_id: str, event: Event | None, received_ms: int, found: Any
+) -> tuple[Arrival, ...]:
+    if event is None:
+        heard = name == "Message" and wa_id and not found.Info.MessageSource.IsFromMe
+        return (Arrival(0, HEARD, wa_id),) if heard else ()
+    data = read_back(_dated(event, received_ms))
+    return (Arrival(received_ms, name.lower(), wa_id, raw, data),)
+
+
+def _dated(event: Event, received_ms: int) -> Event:
+    """The event; a message whose time is none came now, so that it is seen: no id is made of a time."""
+    if isinstance(event, MessageReceived) and event.at_ms == 0:
+        return replace(event, at_ms=received_ms)
+    return event
+
+
+def _refused_rows(
+    name: str, raw: bytes, wa_id: str, reason: str, received_ms: int, found: Any
+) -> tuple[Arrival, ...]:
+    row = _untranslated(name, raw, wa_id, reason, received_ms)
+    if name not in _ENVELOPED:
+        return (row,)
+    try:
+        shown = stand_in(found, row.reason)
+        event = None if shown is None else read_back(_dated(shown, received_ms))
+    except Exception as error:  # the raw event is kept in any case
+        _words(name, error)
+        event = None
+    return (
+        (row,) if event is None else (row, Arrival(received_ms, "placeholder", wa_id, b"", event))
+    )
+
+
+def _untranslated(name: str, raw: bytes, wa_id: str, reason: str, received_ms: int) -> Arrival:
+    return Arrival(received_ms, name.lower(), wa_id, raw, None, cut(mended(reason), _REASON))
+
+
+# --- history --------------------------------------------------------------------------------------
+
+
+def _history_rows(raw: bytes, received_ms: int) -> tuple[Arrival, ...]:
+    kind = event_class(_HISTORY)
+    rows: list[Arrival] = []
+    try:
+        try:
+            found = kind.FromString(raw)
+        except DecodeError as error:
+            found, damaged = without_damaged(kind, raw, _ITEM_DEPTH)
+            reason = f"{damaged} items cannot be parsed: {error}"
+            rows.append(_untranslated(_HISTORY, raw, "", reason, received_ms))
+            raw = found.SerializePartialToString()
+        event, refused = history_and_refused(found)
+        rows += [_item(kind, one, received_ms) for one in refused]
+        if event is not None:
+            rows.append(Arrival(received_ms, _HISTORY.lower(), "", raw, read_back(event)))
+        return tuple(rows)
+    except Exception as error:  # whatever it is, the whole part is kept and counted
+        return (_untranslated(_HISTORY, raw, "", _words(_HISTORY, error), received_ms),)
+
+
+def _item(kind: Any, one: Refused, received_ms: int) -> Arrival:
+    """An item that was refused, as a part of the history that holds nothing else."""
+    part = kind()
+    one.put(part.Data)
+    raw = part.SerializePartialToString()
+    return _untranslated(_HISTORY, raw, one.wa_id, one.reason, received_ms)
