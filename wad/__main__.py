@@ -13,7 +13,7 @@ import click
 
 from wad import __version__
 from wad.api.http_process.child import start_http, wish_of
-from wad.config import Loaded, examine, load
+from wad.config import LoadedConfig, examine, load
 from wad.config.fresh import HINT, is_new, unfit
 from wad.core.errors import BadConfig, BadInput, WadError
 from wad.lib.signals import Signals
@@ -219,13 +219,13 @@ def check_firestore(ctx: click.Context, file: Path | None) -> None:
     ctx.exit(finding.verdict.exit_code)
 
 
-def _as_text(loaded: Loaded) -> str:
+def _as_text(loaded: LoadedConfig) -> str:
     rows = [(key, origin.shown, origin.source) for key, origin in loaded.origins.items()]
     keys, values = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f"{key:{keys}}  {value:{values}}  {source}" for key, value, source in rows)
 
 
-def _as_json(loaded: Loaded) -> str:
+def _as_json(loaded: LoadedConfig) -> str:
     import json
 
     document = {

@@ -23,10 +23,10 @@ from wad.api.http_process.calls import HttpCalls, HttpProcesses, publish
 from wad.api.http_process.child import HttpChild
 from wad.api.http_process.supervisor import HttpProcess
 from wad.api.views.problems import problems
-from wad.config import Loaded
-from wad.core.connection import Patience, State
+from wad.config import LoadedConfig
+from wad.core.connection import RetryDelays, State
 from wad.core.errors import Damaged, StateUnwritable, WadError
-from wad.core.lease import Terms
+from wad.core.lease import LeaseTerms
 from wad.core.problem import Noticed, Problem
 from wad.core.quarantine import Source
 from wad.engine import EngineOptions, open_engine
@@ -47,14 +47,14 @@ from wad.lib.clock import Clock, SystemClock
 from wad.lib.dumpable import close_to_others
 from wad.lib.loops import Loop, Loops
 from wad.lib.signals import STOPPED, Signals
-from wad.lib.threads import Threads
+from wad.lib.threads import ThreadPool
 from wad.state import ownership
-from wad.state.account_dir import Homes, StateLock, check_writable
-from wad.state.outgoing_files import Media
+from wad.state.account_dir import AccountDirs, StateLock, check_writable
+from wad.state.outgoing_files import OutgoingFiles
 from wad.store import STORE_FILE, Shared, Store, open_shared, open_store
 from wad.store.emptied import beginning, watch_beginning
 from wad.systemd.activation import CONTROL, HTTP, HTTP_CALLS, Start
-from wad.systemd.cgroups import Groups, Limits, Undivided, divide
+from wad.systemd.cgroups import Groups, Undivided, WorkerLimits, divide
 from wad.systemd.failed_start import Supervisor
 from wad.systemd.log import install, set_level
 from wad.systemd.log_stream import LogStream
@@ -78,7 +78,7 @@ class Daemon:
 
     def __init__(
         self,
-        loaded: Loaded,
+        loaded: LoadedConfig,
         store: Store,
         shared: Shared,
         clock: Clock,
@@ -100,7 +100,7 @@ class Daemon:
         self._warnings = list(loaded.warnings)
         self._refusal = ""
         self._full = ""
-        self._disk = Threads("disk", 1)  # it may hang for as long as a disk does
+        self._disk = ThreadPool("disk", 1)  # it may hang for as long as a disk does
         self._ownership: list[Problem] = []
         self._beginning: Problem | None = None
         self.noticed = Noticed()
@@ -113,7 +113,9 @@ class Daemon:
         self.hurrying = False
         self.restarting = False
         self.bus = Bus(clock)
-        self.media = Media(config.state.dir / "media", clock, partial(secrets.token_hex, 16))
+        self.media = OutgoingFiles(
+            config.state.dir / "media", clock, partial(secrets.token_hex, 16)
+        )
         engine = open_engine(
             config.engine.kind,
             EngineOptions(
@@ -139,7 +141,7 @@ class Daemon:
             lambda: self._refusal,
             shared.places,
         )
-        self.homes = Homes(config.state.sessions)
+        self.homes = AccountDirs(config.state.sessions)
         self.accounts = Accounts(self.homes, around, partial(secrets.token_hex, 8))
         self.moving = Moving(self.accounts, secrets.token_bytes)
         self.imports = Imports(
@@ -163,7 +165,7 @@ class Daemon:
             shared.lease,
             config.instance.id,
             boot_id,
-            Terms(config.lease.ttl, config.lease.renew_every, config.lease.margin),
+            LeaseTerms(config.lease.ttl, config.lease.renew_every, config.lease.margin),
             clock,
             self.bus,
             floor=floor,
@@ -177,7 +179,7 @@ class Daemon:
         return self.clock.monotonic() - self._started
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> WorkerLimits:
         """What the worker of each account is held to."""
         return self._groups.limits
 
@@ -306,10 +308,10 @@ def _full(directories: Sequence[Path], least_mb: int) -> str:
     return ""
 
 
-def _account_options(loaded: Loaded) -> AccountOptions:
+def _account_options(loaded: LoadedConfig) -> AccountOptions:
     engine, inbound = loaded.config.engine, loaded.config.inbound
     return AccountOptions(
-        patience=Patience(
+        patience=RetryDelays(
             base=engine.retry_base, cap=engine.retry_cap, library=engine.connect_timeout
         ),
         pairing_window=engine.pairing_window,
@@ -320,7 +322,7 @@ def _account_options(loaded: Loaded) -> AccountOptions:
 
 
 def run(
-    loaded: Loaded, supervisor: Supervisor, signals: Signals, child: HttpChild | None = None
+    loaded: LoadedConfig, supervisor: Supervisor, signals: Signals, child: HttpChild | None = None
 ) -> int:
     """Run until a signal or a restart; the exit code.  Raises WadError when it cannot start.
 
@@ -347,7 +349,11 @@ def run(
 
 
 async def _serve(
-    loaded: Loaded, notifier: Notifier, start: Start, signals: Signals, child: HttpChild | None
+    loaded: LoadedConfig,
+    notifier: Notifier,
+    start: Start,
+    signals: Signals,
+    child: HttpChild | None,
 ) -> bool:
     config, boot_id = loaded.config, start.invocation or secrets.token_hex(8)
     for directory in (config.state.dir, config.state.sessions):
@@ -550,12 +556,12 @@ def _make_directory(directory: os.PathLike[str]) -> None:
         ) from error
 
 
-def _watch_beginning(loaded: Loaded, clock: Clock) -> None:
+def _watch_beginning(loaded: LoadedConfig, clock: Clock) -> None:
     state = loaded.config.state
-    watch_beginning(state.dir / STORE_FILE, len(Homes(state.sessions).all()), clock)
+    watch_beginning(state.dir / STORE_FILE, len(AccountDirs(state.sessions).all()), clock)
 
 
-async def _open_store(loaded: Loaded, clock: Clock, loops: Loops) -> Store:
+async def _open_store(loaded: LoadedConfig, clock: Clock, loops: Loops) -> Store:
     state = loaded.config.state.dir
     try:
         return await open_store(loaded.config, clock, loops)

@@ -18,7 +18,7 @@ from wad.lib.streams import BROKEN_PIPE, drop_output, run
 from wadctl.auditing import audit_group
 from wadctl.backfilling import backfill_command
 from wadctl.cloudrun import cloud_run_group
-from wadctl.commands import Command, Group, command_of, grow, json_option
+from wadctl.commands import Command, CommandGroup, command_of, grow, json_option
 from wadctl.copying import copy_command
 from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
@@ -28,14 +28,14 @@ from wadctl.pairing import pair
 from wadctl.repairing import repair_command
 from wadctl.restarting import restart_daemon
 from wadctl.sending import judge, takes_wait
-from wadctl.session import Session, session, socket_path
+from wadctl.session import Invocation, session, socket_path
 from wadctl.token import token_group
 from wadctl.verifying import verify_command
 
 INTERRUPTED: Final = 130
 
 
-class Root(Group):
+class Root(CommandGroup):
     """The first word; it turns whatever ends a command into an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -65,7 +65,7 @@ def _not_text(error: UnicodeEncodeError) -> BadInput:
 
 
 def _start(socket: str | None, timeout: float) -> None:
-    click.get_current_context().obj = Session(socket_path(socket, os.environ), timeout)
+    click.get_current_context().obj = Invocation(socket_path(socket, os.environ), timeout)
 
 
 root = Root(
@@ -97,7 +97,7 @@ root = Root(
 def _add() -> Command:
     option = click.Option(["--pair"], is_flag=True, help="Go on with pairing it.")
 
-    def added(now: Session, values: dict[str, Any], reply: Any) -> None:
+    def added(now: Invocation, values: dict[str, Any], reply: Any) -> None:
         if not values["pair"]:
             now.show("accounts.add", reply)
             return

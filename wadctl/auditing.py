@@ -17,12 +17,12 @@ import click
 import msgspec
 
 from wad.core.errors import WadError
-from wadctl.commands import Command, Group, config_option, json_option
-from wadctl.session import Session, session
+from wadctl.commands import Command, CommandGroup, config_option, json_option
+from wadctl.session import Invocation, session
 
 if TYPE_CHECKING:
     from wad.audit.duplicates import Question
-    from wad.audit.installation import Place
+    from wad.audit.installation import Installation
     from wad.audit.reports import MessagesReport, ThreadsReport
     from wad.audit.rows import Rows
 
@@ -71,7 +71,7 @@ class AuditCommand(Command):
 
 def audit_group() -> click.Group:
     """`wadctl audit` and what is below it."""
-    group = Group("audit", help="Look for what should not be in the store.")
+    group = CommandGroup("audit", help="Look for what should not be in the store.")
     account = click.Option(["--account", "--accountId"], default="", help="Only this account (id).")
     thread = click.Option(["--thread", "--threadId"], default="", help="Only this thread (id).")
     mode = click.Option(
@@ -146,7 +146,7 @@ def _run(
     link: bool,
     question: Question,
     audit: Callable[[Rows, Question], Any],
-    show: Callable[[Session, Any], None],
+    show: Callable[[Invocation, Any], None],
 ) -> None:
     """Audit and show.  Raises Exit with the verdict's code."""
     now, place, mode = session(), None, "desc"
@@ -168,14 +168,14 @@ def _run(
     raise click.exceptions.Exit(_CODES[report.verdict])
 
 
-def the_place(file: Path | None) -> Place:
+def the_place(file: Path | None) -> Installation:
     """The installation that this file configures.  Raises BadConfig."""
     from wad.audit.installation import place_of
 
     return place_of(file, os.environ)
 
 
-def rows_of(place: Place) -> Rows:
+def rows_of(place: Installation) -> Rows:
     """Its store, open for reading.  Raises WadError."""
     from wad.audit import open_rows
 
@@ -183,7 +183,7 @@ def rows_of(place: Place) -> Rows:
 
 
 def no_audit(
-    now: Session, error: WadError, place: Place | None, *, link: bool, mode: str = "desc"
+    now: Invocation, error: WadError, place: Installation | None, *, link: bool, mode: str = "desc"
 ) -> NoReturn:
     """Say why no audit took place, with the fields of the reference.  Raises Exit."""
     from wad.audit.failure import failure_of
@@ -197,7 +197,7 @@ def no_audit(
 # --- for people -----------------------------------------------------------------------------------
 
 
-def _show_messages(now: Session, report: MessagesReport) -> None:
+def _show_messages(now: Invocation, report: MessagesReport) -> None:
     rows = [
         ("verdict", _verdict(report, report.duplicates_count_active)),
         (
@@ -214,7 +214,7 @@ def _show_messages(now: Session, report: MessagesReport) -> None:
         now.say(f"{group.size} x {group.key_hash}: keep {group.canonical_hash}, not {others}")
 
 
-def _show_threads(now: Session, report: ThreadsReport) -> None:
+def _show_threads(now: Invocation, report: ThreadsReport) -> None:
     rows = [
         ("verdict", _verdict(report, report.duplicates_count)),
         ("threads", str(report.total_threads)),
@@ -244,7 +244,7 @@ def _window(report: MessagesReport | ThreadsReport) -> list[tuple[str, str]]:
     ]
 
 
-def _show(now: Session, rows: list[tuple[str, str]]) -> None:
+def _show(now: Invocation, rows: list[tuple[str, str]]) -> None:
     click.echo(now.screen.fields(rows), color=now.screen.colour)
 
 

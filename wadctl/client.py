@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from wad.core.errors import BadInput, DaemonDown, Denied, TimedOut, WadError
-from wad.core.wire import HELLO, REPLY, Decoder, Frame, Item, Request, Response, check_hello, encode
+from wad.core.wire import (
+    HELLO,
+    REPLY,
+    Decoder,
+    Frame,
+    Request,
+    Response,
+    StreamItem,
+    check_hello,
+    encode,
+)
 
 _CHUNK: Final = 64 << 10
 _AGAIN: Final = 0.05  # seconds between tries to connect
@@ -77,11 +87,11 @@ class Client:
         """Begin a streamed reply.  This client can do nothing else until it is closed."""
         return Stream(self, self._send(method, params))
 
-    def next_of(self, ident: int, deadline: float | None) -> Item | Response | None:
+    def next_of(self, ident: int, deadline: float | None) -> StreamItem | Response | None:
         """The next frame of a request; None when the deadline passes first."""
         while True:
             frame = self._receive(deadline)
-            if frame is None or (isinstance(frame, Item | Response) and frame.id == ident):
+            if frame is None or (isinstance(frame, StreamItem | Response) and frame.id == ident):
                 return frame
 
     def deadline(self, seconds: float | None) -> float | None:
@@ -206,7 +216,7 @@ class Stream:
             return None
         frame = self._client.next_of(self._ident, self._client.deadline(seconds))
         match frame:
-            case Item(_, item):
+            case StreamItem(_, item):
                 return item
             case Response():
                 self.ended = True

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from wadctl.auditing import AuditCommand
-from wadctl.commands import Group, json_option
+from wadctl.commands import CommandGroup, json_option
 from wadctl.session import session
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def cloud_run_group() -> click.Group:
         callback=_restart,
         help=_HELP,
     )  # fmt: skip
-    group = Group("cloud-run", help="Steer a backend that still runs on Cloud Run.")
+    group = CommandGroup("cloud-run", help="Steer a backend that still runs on Cloud Run.")
     group.add_command(restart)
     return group
 
@@ -60,11 +60,11 @@ def cloud_run_group() -> click.Group:
 def _restart(tries: int, every: float) -> None:
     import secrets
 
-    from wad.audit.cloudrun import Patience, knobs_of, restart
+    from wad.audit.cloudrun import PollTimes, knobs_of, restart
     from wad.audit.doctor.http import get_url
 
     now = session()
-    patience = Patience(tries, lambda: now.sleep(every))
+    patience = PollTimes(tries, lambda: now.sleep(every))
     report = restart(_gcloud, get_url, knobs_of(os.environ), secrets.token_hex(8), patience)
     now.document(report)
     raise click.exceptions.Exit(0 if report.ok else _NOT_DONE)

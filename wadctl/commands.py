@@ -18,7 +18,7 @@ import msgspec
 
 from wad.api.operation import Operation
 from wad.core.errors import BadInput
-from wadctl.session import Session, session
+from wadctl.session import Invocation, session
 
 _TYPES: Final[dict[type, click.ParamType[Any]]] = {
     str: click.STRING,
@@ -26,7 +26,7 @@ _TYPES: Final[dict[type, click.ParamType[Any]]] = {
     float: click.FLOAT,
     bool: click.BOOL,
 }
-Then = Callable[[Session, dict[str, Any], Any], None]
+Then = Callable[[Invocation, dict[str, Any], Any], None]
 """What to do with a reply, given the options of the command."""
 
 JSON_OPTION: Final = "Print one JSON document instead of text."
@@ -44,7 +44,7 @@ class Command(click.Command):
         super().format_options(ctx, formatter)
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Commands that share a first word; alone it may be a command itself."""
 
     arguments: tuple[tuple[str, str], ...] = ()
@@ -89,9 +89,9 @@ def _group(parent: click.Group, word: str) -> click.Group:
     if isinstance(found, click.Group):
         return found
     if found is None:
-        group: click.Group = Group(word, help=f"Commands for {word}s.")
+        group: click.Group = CommandGroup(word, help=f"Commands for {word}s.")
     else:
-        group = Group(
+        group = CommandGroup(
             word, params=found.params, callback=_unless_sub(found.callback), help=found.help,
             short_help=found.short_help, invoke_without_command=True,
         )  # fmt: skip

@@ -14,12 +14,12 @@ import click
 from wad.core.errors import TimedOut, WadError
 from wadctl.auditing import AuditCommand
 from wadctl.commands import config_option, json_option
-from wadctl.restarting import Restart, perform
+from wadctl.restarting import RestartRun, perform
 from wadctl.screen import plain
-from wadctl.session import Session, session
+from wadctl.session import Invocation, session
 
 if TYPE_CHECKING:
-    from wad.audit.doctor.facts import Restarted
+    from wad.audit.doctor.facts import RestartComparison
     from wad.audit.doctor.report import Examination
 
 _CODES: Final = {"healthy": 0, "unhealthy": 2, "attention": 10}
@@ -75,32 +75,32 @@ def _doctor(restart: bool, timeout: float, markdown: bool, full: bool, file: Pat
     raise click.exceptions.Exit(_CODES[examination.verdict])
 
 
-def ask(now: Session, name: str) -> Any:
+def ask(now: Invocation, name: str) -> Any:
     """One operation, on a connection of its own.  Raises WadError."""
     with now.client() as client:
         return client.call(name)
 
 
-def restart_and_compare(now: Session, timeout: float, command: str = "") -> Restarted:
+def restart_and_compare(now: Invocation, timeout: float, command: str = "") -> RestartComparison:
     """Restart, wait until whoever was connected is so again, and tell of the accounts before and after.
 
     `command`: the line of shell that restarts the daemon, instead of asking it.
     """
-    from wad.audit.doctor.facts import Restarted
+    from wad.audit.doctor.facts import RestartComparison
 
     before: tuple[Any, ...] = ()
     after: tuple[Any, ...] = ()
     try:
         before = tuple(ask(now, "status")["accounts"])
         end = now.now() + timeout
-        perform(now, Restart(), timeout, command)
+        perform(now, RestartRun(), timeout, command)
         after = _await_accounts(now, before, end)
     except WadError as error:
-        return Restarted(before, after, str(error))
-    return Restarted(before, after)
+        return RestartComparison(before, after, str(error))
+    return RestartComparison(before, after)
 
 
-def _await_accounts(now: Session, before: tuple[Any, ...], end: float) -> tuple[Any, ...]:
+def _await_accounts(now: Invocation, before: tuple[Any, ...], end: float) -> tuple[Any, ...]:
     """The accounts, once all that were connected are connected.  Raises TimedOut naming those that are not."""
     wanted = {account["id"] for account in before if account["state"] == "connected"}
     while True:
@@ -113,7 +113,7 @@ def _await_accounts(now: Session, before: tuple[Any, ...], end: float) -> tuple[
         now.sleep(_LOOK)
 
 
-def _show(now: Session, examination: Examination) -> None:
+def _show(now: Invocation, examination: Examination) -> None:
     screen = now.screen
     width = max(len(check.title) for check in examination.checks)
     for check in examination.checks:

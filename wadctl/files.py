@@ -18,7 +18,7 @@ from wadctl.client import Client
 from wadctl.commands import Command, command_of, given
 from wadctl.screen import plain
 from wadctl.sending import judge
-from wadctl.session import Session, session
+from wadctl.session import Invocation, session
 
 _LARGE: Final = 4 << 20  # bytes from which on a person wants to see progress
 _TAKEN: Final = ("sha256", "kind", "mimetype")  # what the daemon is told, but nobody has to type
@@ -87,7 +87,7 @@ def guess_kind(mimetype: str) -> AttachmentKind:
     return _KINDS.get(mimetype, AttachmentKind.DOCUMENT)
 
 
-def _bring(now: Session, client: Client, file: Path, kind: AttachmentKind) -> str:
+def _bring(now: Invocation, client: Client, file: Path, kind: AttachmentKind) -> str:
     """Bring a file to the daemon; its hash there.  Raises BadInput, TooLong, and what the daemon says."""
     try:
         with file.open("rb") as opened:

@@ -14,7 +14,7 @@ from wad.core.errors import EngineFailure, Passive, TimedOut, WadError
 from wadctl.client import Stream
 from wadctl.qr import draw
 from wadctl.screen import columns, duration, plain
-from wadctl.session import Session
+from wadctl.session import Invocation
 
 _LOOK: Final = 2.0  # seconds after which the account is looked at even if no event came
 _ENDED: Final = frozenset(
@@ -33,7 +33,7 @@ class _Shown:
     reason: str = ""
 
 
-def pair(session: Session, account: str, timeout: float = 0) -> None:
+def pair(session: Invocation, account: str, timeout: float = 0) -> None:
     """Pair, and return when the account is connected.  `timeout` in seconds; 0: while the window is open.
 
     Raises TimedOut, Conflict, EngineFailure, DaemonDown; KeyboardInterrupt leaves the window open.
@@ -49,7 +49,7 @@ def pair(session: Session, account: str, timeout: float = 0) -> None:
             raise
 
 
-def _follow(session: Session, ident: str, call: Any, happenings: Stream, timeout: float) -> None:
+def _follow(session: Invocation, ident: str, call: Any, happenings: Stream, timeout: float) -> None:
     shown, end = _Shown(), session.now() + timeout
     while True:
         view = call("accounts.show", {"account": ident})
@@ -81,7 +81,7 @@ def _refuse_end(view: Any) -> None:
 # --- what a person sees -----------------------------------------------------------------------------
 
 
-def _show(session: Session, view: Any, shown: _Shown) -> None:
+def _show(session: Invocation, view: Any, shown: _Shown) -> None:
     if view["qr"] and view["qr"] != shown.code:
         shown.code, shown.codes = view["qr"], shown.codes + 1
         if session.json:
@@ -95,7 +95,7 @@ def _show(session: Session, view: Any, shown: _Shown) -> None:
     shown.reason = view["reason"]
 
 
-def _page(session: Session, view: Any, shown: _Shown) -> list[str]:
+def _page(session: Invocation, view: Any, shown: _Shown) -> list[str]:
     """All that is on the screen while a code is valid."""
     screen = session.screen
     lines = draw(shown.code, colour=screen.colour)
@@ -114,7 +114,7 @@ def _page(session: Session, view: Any, shown: _Shown) -> list[str]:
     return page
 
 
-def _connected(session: Session, view: Any) -> None:
+def _connected(session: Invocation, view: Any) -> None:
     if session.json:
         session.document(
             {
@@ -127,7 +127,7 @@ def _connected(session: Session, view: Any) -> None:
     session.say(f"{view['id']} is connected as {view['phone'] or view['jid'] or '?'}")
 
 
-def _interrupted(session: Session, ident: str) -> None:
+def _interrupted(session: Invocation, ident: str) -> None:
     if session.json:
         session.document({"event": "interrupted", "account": ident})
     click.echo(

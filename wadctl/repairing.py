@@ -15,11 +15,11 @@ import click
 from wad.core.errors import WadError
 from wadctl.auditing import CLEAN, DUPLICATES, AuditCommand, no_audit, the_place
 from wadctl.commands import config_option, json_option
-from wadctl.session import Session, session
+from wadctl.session import Invocation, session
 
 if TYPE_CHECKING:
-    from wad.audit.installation import Place
-    from wad.audit.reports import Repaired
+    from wad.audit.installation import Installation
+    from wad.audit.reports import RepairReport
     from wad.audit.rows import Repairs
 
 _CODES: Final = {"clean": CLEAN, "to_repair": DUPLICATES, "repaired": CLEAN}
@@ -94,7 +94,7 @@ def _repair(
     raise click.exceptions.Exit(_CODES[report.verdict])
 
 
-def _tools(place: Place) -> Repairs:
+def _tools(place: Installation) -> Repairs:
     """What repairs this kind of store.  Raises WadError."""
     from wad.audit import open_repairs
     from wad.lib.clock import SystemClock
@@ -106,14 +106,14 @@ def _usual(state_dir: Path) -> Path:
     return state_dir / "repairs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.undo"
 
 
-def _take_back(now: Session, tools: Repairs, undo: Path) -> None:
+def _take_back(now: Invocation, tools: Repairs, undo: Path) -> None:
     report = tools.take_back(undo)
     if now.json:
         now.document(report)
     now.say(f"taken back: {report.rows} rows, {report.threads} threads")
 
 
-def _show(now: Session, report: Repaired) -> None:
+def _show(now: Invocation, report: RepairReport) -> None:
     done = "" if report.dry_run else "done: "
     rows = [
         ("verdict", f"{done}{report.verdict.replace('_', ' ')}, {report.rows_changed} rows"),

@@ -8,14 +8,14 @@ from typing import Any, Final
 import click
 
 from wad.core.errors import DaemonDown, StartFailed, TimedOut, Unavailable, WadError
-from wadctl.session import Session
+from wadctl.session import Invocation
 
 _LOOK: Final = 0.2  # seconds between looks
 _ANSWER: Final = 5.0  # seconds that a daemon which is starting may take to answer one look
 
 
 @dataclass
-class Restart:
+class RestartRun:
     """How far it went; `step` is what failures name."""
 
     step: str = "look"
@@ -35,9 +35,9 @@ class Restart:
         }
 
 
-def restart_daemon(session: Session, timeout: float) -> None:
+def restart_daemon(session: Invocation, timeout: float) -> None:
     """Restart, wait until the next process answers and knows every account, and say so.  Raises Exit on failure."""
-    restart = Restart()
+    restart = RestartRun()
     try:
         perform(session, restart, timeout)
     except WadError as error:
@@ -50,7 +50,7 @@ def restart_daemon(session: Session, timeout: float) -> None:
         session.document({"ok": True, **restart.facts()})
 
 
-def perform(session: Session, restart: Restart, timeout: float, command: str = "") -> None:
+def perform(session: Invocation, restart: RestartRun, timeout: float, command: str = "") -> None:
     """Ask, or run what restarts it, and wait until another process knows every account.  Raises WadError."""
     with session.client() as client:
         status = client.call("status")
@@ -95,7 +95,7 @@ def _run(command: str, timeout: float) -> None:
         raise Unavailable(f"the command to restart ended with {done.returncode}{why}")
 
 
-def _look(session: Session, restart: Restart) -> str:
+def _look(session: Invocation, restart: RestartRun) -> str:
     """Why it is not done yet; empty when it is."""
     with session.client(_ANSWER) as client:
         status = client.call("status")

@@ -9,7 +9,7 @@ import msgspec
 
 from wad.api.operation import Operation
 from wad.core.errors import TimedOut, WadError
-from wadctl.session import Session
+from wadctl.session import Invocation
 
 
 def takes_wait(operation: Operation) -> bool:
@@ -17,7 +17,7 @@ def takes_wait(operation: Operation) -> bool:
     return any(field.name == "wait" for field in msgspec.structs.fields(operation.request))
 
 
-def judge(session: Session, values: dict[str, Any], reply: Any) -> None:
+def judge(session: Invocation, values: dict[str, Any], reply: Any) -> None:
     """Show the message; who waited for it also learns its fate from the exit code.  Raises Exit."""
     session.show("messages.send", reply)
     entry = reply["message"]

@@ -22,7 +22,7 @@ from wadctl.unit import why_down
 
 
 @dataclass
-class Session:
+class Invocation:
     """One call of wadctl.  `json`: one JSON document (a stream: one a line) instead of prose."""
 
     socket: str
@@ -75,9 +75,9 @@ class Session:
             click.echo(f"hint: {error.hint}", err=True)
 
 
-def session() -> Session:
+def session() -> Invocation:
     """The session of the command that runs."""
-    found: Session = click.get_current_context().find_root().obj
+    found: Invocation = click.get_current_context().find_root().obj
     return found
 
 

@@ -7,7 +7,7 @@ import secrets
 import click
 
 from wad.core.token import Role, fresh, named
-from wadctl.commands import Command, Group, json_option
+from wadctl.commands import Command, CommandGroup, json_option
 from wadctl.session import session
 
 
@@ -44,6 +44,6 @@ def token_group() -> click.Group:
         help="Make a token for HTTP.\n\nIt is shown once; the configuration keeps its hash.",
     )
     create.arguments = (("NAME", "a name for it, which logs and limits use"),)
-    group = Group("token", help="Commands for tokens.")
+    group = CommandGroup("token", help="Commands for tokens.")
     group.add_command(create)
     return group

@@ -18,11 +18,11 @@ from wad.core.errors import WadError
 from wadctl.auditing import AuditCommand, rows_of, the_place
 from wadctl.commands import config_option, json_option
 from wadctl.doctoring import ask, restart_and_compare
-from wadctl.session import Session, session
+from wadctl.session import Invocation, session
 
 if TYPE_CHECKING:
-    from wad.audit.installation import Place
-    from wad.audit.verify import Audited, Sent, Verification
+    from wad.audit.installation import Installation
+    from wad.audit.verify import Audited, TestMessage, Verification
 
 FAILED: Final = 2
 _FOR_SENDING: Final = 60.0  # seconds
@@ -137,7 +137,7 @@ def _is_true(text: str) -> bool:
     return text.strip().lower() in ("1", "true", "yes", "on")
 
 
-def _audited(place: Place, window_hours: float, limit: int) -> Audited:
+def _audited(place: Installation, window_hours: float, limit: int) -> Audited:
     from wad.audit.duplicates import Question, audit_messages, audit_threads
     from wad.audit.verify import Audited
     from wad.lib.clock import SystemClock
@@ -147,7 +147,7 @@ def _audited(place: Place, window_hours: float, limit: int) -> Audited:
         return Audited(audit_messages(rows, question), audit_threads(rows, question))
 
 
-def _is_stored(now: Session, place: Place, sent: Sent) -> bool:
+def _is_stored(now: Invocation, place: Installation, sent: TestMessage) -> bool:
     """Whether the store has a message with the WhatsApp id under which it left; Firestore is told of it afterwards."""
     from wad.audit.rows import Scope
 
@@ -162,16 +162,16 @@ def _is_stored(now: Session, place: Place, sent: Sent) -> bool:
         now.sleep(1)
 
 
-def _send(now: Session, account: str, to: str) -> Sent:
+def _send(now: Invocation, account: str, to: str) -> TestMessage:
     """Send a message and wait until it has left; what failed is a word of the reference's."""
     import secrets
 
-    from wad.audit.verify import Sent
+    from wad.audit.verify import TestMessage
 
     accounts = ask(now, "status")["accounts"]
     able = [each["id"] for each in accounts if each["state"] == "connected"]
     if not account and not able:
-        return Sent("", to, error="no_account")
+        return TestMessage("", to, error="no_account")
     who = account or able[0]
     ident = f"verify-{secrets.token_hex(8)}"
     params = {"account": who, "to": to, "text": f"wad {ident}", "client_id": ident}
@@ -180,12 +180,14 @@ def _send(now: Session, account: str, to: str) -> Sent:
         with now.client() as client:
             reply = client.call("messages.send", params | {"wait": _FOR_SENDING}, wait=_FOR_SENDING)
     except WadError as error:
-        return Sent(who, to, error=error.code)
+        return TestMessage(who, to, error=error.code)
     entry: Any = reply["message"]
-    return Sent(who, to, entry["error_code"], entry["state"], entry["wa_id"], entry["thread"])
+    return TestMessage(
+        who, to, entry["error_code"], entry["state"], entry["wa_id"], entry["thread"]
+    )
 
 
-def _restarts(now: Session, count: int, timeout: float, command: str) -> tuple[str, ...]:
+def _restarts(now: Invocation, count: int, timeout: float, command: str) -> tuple[str, ...]:
     """The error of each restart, up to the first that failed."""
     done: list[str] = []
     while len(done) < count and not any(done):
@@ -194,7 +196,7 @@ def _restarts(now: Session, count: int, timeout: float, command: str) -> tuple[s
     return tuple(done)
 
 
-def _failed(now: Session, step: str, error: WadError, place: Place | None) -> NoReturn:
+def _failed(now: Invocation, step: str, error: WadError, place: Installation | None) -> NoReturn:
     """Raises Exit.  What Firestore lacks is named as in the reference."""
     from wad.audit.failure import failure_of
 
@@ -213,7 +215,7 @@ def _failed(now: Session, step: str, error: WadError, place: Place | None) -> No
     raise click.exceptions.Exit(FAILED) from error
 
 
-def _show(now: Session, report: Verification) -> None:
+def _show(now: Invocation, report: Verification) -> None:
     why = "" if report.not_ready_reason is None else report.not_ready_reason.replace("_", " ")
     write = report.quick_write
     rows = [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wad.api.control.clients import Backlog, Budget, Client, Clients
+from wad.api.control.clients import Budget, Clients, ControlClient, UnsentAnswers
 from wad.core.errors import WadError
 
 ROOT, ANA, BOB = 0, 1000, 1001
@@ -25,7 +25,7 @@ class Door:
 
     def enter(
         self, uid: int, name: str, *, greeted: bool = True, busy: bool = False
-    ) -> Client | None:
+    ) -> ControlClient | None:
         """One more, a second later."""
         self.now += 1
 
@@ -145,7 +145,7 @@ async def test_who_gives_up_waiting_takes_nothing() -> None:
 
 def test_who_lets_most_wait_is_hung_up_on() -> None:
     """And what waited for it counts no more."""
-    backlog, gone = Backlog(100), []
+    backlog, gone = UnsentAnswers(100), []
 
     def small() -> None:
         gone.append("small")

@@ -36,10 +36,10 @@ from wad.core.wire import (
     MAX_FRAME,
     Decoder,
     Frame,
-    Item,
     Notice,
     Request,
     Response,
+    StreamItem,
     check_hello,
     encode,
 )
@@ -264,7 +264,10 @@ async def test_a_stream_sends_items_then_a_response(daemon: FakeDaemon, served: 
     async with client(served) as peer:
         peer.ask(5, "events")
         frames = [await peer.receive() for _ in range(3)]
-    assert [frame.item["text"] for frame in frames if isinstance(frame, Item)] == ["one", "two"]
+    assert [frame.item["text"] for frame in frames if isinstance(frame, StreamItem)] == [
+        "one",
+        "two",
+    ]
     assert frames[2] == Response(5, None, None)
 
 
@@ -275,7 +278,7 @@ async def test_a_stream_follows(daemon: FakeDaemon, served: Path) -> None:
         await until(lambda: daemon.bus.followers)
         daemon.bus.publish("state", "later")
         frame = await peer.receive()
-    assert isinstance(frame, Item)
+    assert isinstance(frame, StreamItem)
     assert frame.item["text"] == "later"
 
 
@@ -406,7 +409,7 @@ async def test_cancelling_what_is_not_there(served: Path) -> None:
         b"\0\0\0\1\xc1",
         b"\0\0\0\0",
         encode(Response(1, None, None)),
-        encode(Item(1, None)),
+        encode(StreamItem(1, None)),
     ],
 )
 async def test_garbage_is_told_and_ends_the_connection(served: Path, garbage: bytes) -> None:

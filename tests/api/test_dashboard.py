@@ -11,7 +11,7 @@ from tests.support.fake_daemon import FakeDaemon, FakeHistory
 from wad.api.legacy.vocabulary import Document
 from wad.api.views.dashboard import dashboard
 from wad.core.connection import State
-from wad.core.session_location import Place
+from wad.core.session_location import SessionLocation
 
 
 @pytest.fixture
@@ -152,7 +152,9 @@ def test_stale_is_who_should_be_connected(daemon: FakeDaemon) -> None:
 def test_an_account_that_is_elsewhere_has_a_row(daemon: FakeDaemon) -> None:
     """As /health counts it and wadctl lists it; only its state is known, and its number is masked."""
     daemon.accounts.have("acc-1").become(State.CONNECTED)
-    place = Place(account="acc-15550000009", instance="host-b", since_ms=0, phone="+15550000009")
+    place = SessionLocation(
+        account="acc-15550000009", instance="host-b", since_ms=0, phone="+15550000009"
+    )
     daemon.accounts.places.append(place)
     document = ask(daemon)
     here, there = document["accounts"]

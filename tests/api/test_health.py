@@ -13,8 +13,8 @@ from wad.api.legacy.vocabulary import Document
 from wad.api.views.health import diag, health, healthz, ready, readyz
 from wad.core.connection import State
 from wad.core.problem import Problem
-from wad.core.session_location import Place
-from wad.store.port import Telling
+from wad.core.session_location import SessionLocation
+from wad.store.port import SyncStatus
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_accounts_are_counted(daemon: FakeDaemon) -> None:
 
 def test_an_account_that_is_elsewhere_counts(daemon: FakeDaemon) -> None:
     """Nothing of it lies here, and nobody needs to scan a code."""
-    daemon.accounts.places.append(Place(account="acc-9", instance="host-b", since_ms=0))
+    daemon.accounts.places.append(SessionLocation(account="acc-9", instance="host-b", since_ms=0))
     document = ask(daemon)
     assert (document["accounts_total"], document["connected"], document["needs_qr"]) == (1, 0, 0)
     assert document["reasons"] == ["1 account is elsewhere"]
@@ -136,7 +136,7 @@ def test_a_store_that_refuses(daemon: FakeDaemon) -> None:
 
 def telling(daemon: FakeDaemon, **changes: Any) -> None:
     """The store is on Firestore."""
-    found = Telling(waiting=0, oldest_ms=None, refused=0, quota=100, error="")
+    found = SyncStatus(waiting=0, oldest_ms=None, refused=0, quota=100, error="")
     daemon.store.telling = msgspec.structs.replace(found, **changes)
 
 

@@ -14,14 +14,14 @@ from wad.core.content import (
     CallOutcome,
     Contact,
     Content,
-    Link,
+    LinkPreview,
     Location,
-    Media,
+    MediaContent,
     MessageKind,
     Poll,
     Quote,
 )
-from wad.core.message import Ballot, Message, MessageStatus, Reaction, Version
+from wad.core.message import Ballot, Message, MessageStatus, MessageVersion, Reaction
 from wadctl.message_tables import line
 
 K = MessageKind
@@ -43,7 +43,7 @@ def shown(content: Content, **more: Any) -> str:
 
 def test_no_key_leaves() -> None:
     """What opens an attachment stays in the store."""
-    media = Media("image/png", key=b"KEYKEYKEY", direct_path="/v/path", sha256=b"HASHHASH")
+    media = MediaContent("image/png", key=b"KEYKEYKEY", direct_path="/v/path", sha256=b"HASHHASH")
     document = msgspec.json.encode(message_view(a_message(Content(K.IMAGE, media=media))))
     for secret in (b"key", b"direct_path", b"sha256", b"/v/path"):
         assert secret not in document.lower()
@@ -61,7 +61,9 @@ def test_a_reply_is_whole() -> None:
 def test_what_it_said_before_is_shown() -> None:
     """Every version, with its time."""
     view = message_view(
-        a_message(Content(K.REVOKE), revoked_ms=9, earlier=(Version(Content(K.TEXT, "oh"), 5),))
+        a_message(
+            Content(K.REVOKE), revoked_ms=9, earlier=(MessageVersion(Content(K.TEXT, "oh"), 5),)
+        )
     )
     assert (view.text, view.revoked_ms, view.edited_ms) == ("", 9, None)
     assert view.earlier == (VersionView(kind="text", text="oh", at_ms=5),)
@@ -70,8 +72,8 @@ def test_what_it_said_before_is_shown() -> None:
 def test_every_field_is_told() -> None:
     """A program need not know what a missing one means."""
     content = Content(
-        K.UNKNOWN, link=Link("u"), location=Location(1, 2), contacts=(Contact("n"),), poll=Poll("q"),
-        call=Call(CallOutcome.ENDED), media=Media(),
+        K.UNKNOWN, link=LinkPreview("u"), location=Location(1, 2), contacts=(Contact("n"),), poll=Poll("q"),
+        call=Call(CallOutcome.ENDED), media=MediaContent(),
     )  # fmt: skip
     document = msgspec.json.decode(msgspec.json.encode(message_view(a_message(content))))
     assert document["link"] == {"url": "u", "title": "", "description": ""}
@@ -100,12 +102,12 @@ def test_votes_name_what_was_chosen() -> None:
     [
         (Content(K.TEXT, "hi"), "hi"),
         (Content(K.LOCATION, "Here, 1.0,2.0"), "Here, 1.0,2.0"),
-        (Content(K.IMAGE, "look", media=Media(size=77)), "[image, 77 B] look"),
+        (Content(K.IMAGE, "look", media=MediaContent(size=77)), "[image, 77 B] look"),
         (
-            Content(K.DOCUMENT, media=Media(filename="a.pdf", size=34 << 10)),
+            Content(K.DOCUMENT, media=MediaContent(filename="a.pdf", size=34 << 10)),
             "[document, a.pdf, 34 kB]",
         ),
-        (Content(K.AUDIO, media=Media(voice=True, seconds=4)), "[voice, 4 s]"),
+        (Content(K.AUDIO, media=MediaContent(voice=True, seconds=4)), "[voice, 4 s]"),
         (Content(K.POLL, "Tea?"), "[poll] Tea?"),
         (Content(K.CALL, call=Call(CallOutcome.MISSED, video=True)), "[video call: missed]"),
         (Content(K.CALL, call=Call(CallOutcome.ENDED)), "[call: ended]"),
@@ -144,9 +146,9 @@ BALLOT = Ballot(BOB, 1, "V", options=(b"x" * 32,) * 9999)
     [
         (Content(K.TEXT, HUGE), {}, "text"),
         (Content(K.UNKNOWN, detail=HUGE), {}, "detail"),
-        (Content(K.IMAGE, media=Media(HUGE, HUGE)), {}, "media"),
+        (Content(K.IMAGE, media=MediaContent(HUGE, HUGE)), {}, "media"),
         (Content(K.TEXT, "a", quote=Quote(BOB, HUGE), target="Q"), {}, "quote"),
-        (Content(K.TEXT, "a", link=Link(HUGE, HUGE, HUGE)), {}, "link"),
+        (Content(K.TEXT, "a", link=LinkPreview(HUGE, HUGE, HUGE)), {}, "link"),
         (Content(K.LOCATION, location=Location(1, 1, HUGE, HUGE, HUGE)), {}, "location"),
         (Content(K.CONTACT, contacts=(Contact(HUGE, VCARD),) * 200), {}, "contacts"),
         (Content(K.POLL, poll=Poll(HUGE, (HUGE, "no"))), {}, "poll"),
@@ -154,7 +156,7 @@ BALLOT = Ballot(BOB, 1, "V", options=(b"x" * 32,) * 9999)
         (Content(K.TEXT, "a", mentions=(ANN,) * 100_000), {}, "mentions"),
         (Content(K.TEXT, "a"), {"push_name": HUGE}, "push_name"),
         (Content(K.TEXT, "a"), {"reactions": (Reaction(BOB, HUGE, 1),) * 1000}, "reactions"),
-        (Content(K.TEXT, "a"), {"earlier": (Version(Content(K.TEXT, HUGE), 1),) * 1000}, "earlier"),
+        (Content(K.TEXT, "a"), {"earlier": (MessageVersion(Content(K.TEXT, HUGE), 1),) * 1000}, "earlier"),
         (Content(K.POLL, poll=Poll("Q")), {"votes": (BALLOT,) * 999}, "votes"),
     ],
     ids=[
@@ -179,7 +181,7 @@ def test_what_fits_is_not_cut() -> None:
     digest = hashlib.sha256(b"yes").digest()
     message = a_message(
         content, votes=(Ballot(BOB, 1, "V", options=(digest,)),), reactions=(Reaction(BOB, "!", 1),),
-        earlier=(Version(Content(K.TEXT, "before"), 1),),
+        earlier=(MessageVersion(Content(K.TEXT, "before"), 1),),
     )  # fmt: skip
     assert message_view(message) == whole_view(message)
     assert message_view(message).cut == ()

@@ -15,7 +15,7 @@ from wad.api.dispatch import call
 from wad.api.operation import Access
 from wad.core.errors import BadInput, Conflict, NotFound, TooLong, WadError
 from wad.core.jid import Jid
-from wad.core.outgoing import Attachment, ContactCard, Location, Poll, Reaction, Text
+from wad.core.outgoing import Attachment, ContactCard, NewPoll, OwnReaction, SharedLocation, Text
 
 BOB = "+15550000002"
 BOBS = Jid.parse("15550000002@s.whatsapp.net")
@@ -85,15 +85,15 @@ async def test_each_operation_makes_its_content(tmp_path: Path) -> None:
         assert (content.size, content.caption, content.width, content.height) == (9, "look", 4, 3)
 
         await send(world, "send_location", to=BOB, latitude=1, longitude=-2, name="Shop")
-        assert last_sent(world) == Location(1, -2, "Shop")
+        assert last_sent(world) == SharedLocation(1, -2, "Shop")
         await send(world, "send_contact", to=BOB, name="Ann", phone="+15550000003")
         assert last_sent(world) == ContactCard("Ann", "+15550000003")
         await send(world, "send_poll", to=BOB, question="Tea?", answers=["yes", "no"], selectable=2)
-        assert last_sent(world) == Poll("Tea?", ("yes", "no"), 2)
+        assert last_sent(world) == NewPoll("Tea?", ("yes", "no"), 2)
 
         entry = await send(world, "react", message=question, emoji="👍")
         content = last_sent(world)
-        assert isinstance(content, Reaction)
+        assert isinstance(content, OwnReaction)
         assert (entry["kind"], entry["text"], entry["to"]) == ("reaction", "👍", str(BOBS))
 
 

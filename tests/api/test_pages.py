@@ -11,9 +11,9 @@ import msgspec
 from tests.support.small_world import World, a_world, until
 from wad.api.context import Context
 from wad.api.operations.messages import (
+    ListThreads,
     MessageRef,
     Messages,
-    Threads,
     message,
     messages,
     threads,
@@ -142,6 +142,6 @@ async def test_threads_with_huge_names_fit_on_a_page(tmp_path: Path) -> None:
             events.append(ChatReceived(group, name="G" * HUGE, name_ms=1))
             events.append(told(number, "hi", group))
         await received(world, account, events)
-        page = fits(await threads(context_of(world), Threads(limit=1000)))
+        page = fits(await threads(context_of(world), ListThreads(limit=1000)))
         assert len(page["threads"]) == 10
         assert all(len(thread["name"]) == 256 for thread in page["threads"])

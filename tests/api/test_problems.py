@@ -18,7 +18,7 @@ from tests.api.test_metrics import samples
 from tests.audit.test_doctor_rules import HEALTHY
 from tests.support.fake_daemon import FakeAccount, FakeDaemon
 from tests.support.small_world import PATIENT, until
-from wad.api.operations.daemon import Nothing, status
+from wad.api.operations.daemon import NoParams, status
 from wad.api.views.dashboard import dashboard
 from wad.api.views.health import health
 from wad.api.views.problems import problems
@@ -27,9 +27,9 @@ from wad.audit.doctor.finding import Outcome
 from wad.core.connection import State
 from wad.core.errors import Unavailable
 from wad.core.problem import KINDS, STATES, Noticed, Problem, by_code
-from wad.core.session_location import Place
+from wad.core.session_location import SessionLocation
 from wad.lib.loops import Loop
-from wad.store.port import Telling
+from wad.store.port import SyncStatus
 
 SECRET = "acc-15550000001 Shop /var/lib/wad"
 """What nobody may read who has no token."""
@@ -65,10 +65,12 @@ class World:
         for number in range(draw(st.integers(0, 3))):
             self._account(daemon.accounts.have(f"acc-1555000000{number}"))
         if draw(st.booleans()):
-            place = Place(account="acc-15550000009", instance="host-b", since_ms=0, name="Shop")
+            place = SessionLocation(
+                account="acc-15550000009", instance="host-b", since_ms=0, name="Shop"
+            )
             daemon.accounts.places.append(place)
         if draw(st.booleans()):
-            daemon.store.telling = Telling(
+            daemon.store.telling = SyncStatus(
                 waiting=draw(st.integers(0, 200)),
                 oldest_ms=draw(st.none() | st.integers(0, daemon.clock.wall)),
                 refused=draw(st.integers(0, 2)),
@@ -123,7 +125,7 @@ def test_all_that_look_see_the_same_problems(data: st.DataObject) -> None:
             await world.close()
 
     async def check(daemon: FakeDaemon) -> None:
-        shown = msgspec.to_builtins(await status(daemon, Nothing()))
+        shown = msgspec.to_builtins(await status(daemon, NoParams()))
         public, read = health(daemon, ""), samples(daemon)
         kinds = {code: len(each) for code, each in by_code(problems(daemon)).items()}
         assert {p["code"] for p in shown["problems"]} == set(kinds)

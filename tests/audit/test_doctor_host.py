@@ -13,7 +13,7 @@ import pytest
 from tests.support.disks import a_disk
 from wad.audit import open_rows
 from wad.audit.doctor import host, http, service
-from wad.audit.doctor.facts import SYSTEMD, Configuration, Listener, Setting, Unit
+from wad.audit.doctor.facts import SYSTEMD, Configuration, Listener, SettingValue, Unit
 from wad.audit.doctor.gathering import heard
 from wad.core.errors import Denied
 from wad.systemd import systemctl
@@ -175,7 +175,9 @@ def test_a_socket_of_systemd_is_not_asked_while_the_daemon_does_not_run() -> Non
         port = server.getsockname()[1]
         server.setblocking(False)
         given = {"http.enabled": True, "http.address": "127.0.0.1", "http.port": port}
-        settings = Configuration({key: Setting(value, "") for key, value in given.items()}, False)
+        settings = Configuration(
+            {key: SettingValue(value, "") for key, value in given.items()}, False
+        )
         found = heard(
             settings, [Listener(port, "127.0.0.1", SYSTEMD, "systemd")], (), running=False
         )

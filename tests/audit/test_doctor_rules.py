@@ -9,23 +9,23 @@ import pytest
 
 from wad.audit.doctor import rules_host, rules_live
 from wad.audit.doctor.facts import (
-    Answer,
     Audits,
     Configuration,
     Credentials,
     Directory,
-    Facts,
+    HttpAnswer,
+    InstallationFacts,
     Listener,
     Mount,
-    Restarted,
+    RestartComparison,
     SessionCounts,
-    Setting,
+    SettingValue,
     Unit,
 )
 from wad.audit.doctor.finding import Finding, Outcome
 from wad.audit.doctor.report import CHECKS, examine, markdown
 from wad.audit.duplicates import Question, judge_messages, judge_threads
-from wad.audit.rows import Found, MessageRow, ThreadRow
+from wad.audit.rows import MessageRow, ReadRows, ThreadRow
 from wad.audit.stamps import Stamp
 from wad.core.errors import DaemonDown, Damaged, Denied, NotFound
 
@@ -71,8 +71,8 @@ def audits(*rows: MessageRow) -> Audits:
     question = Question(NOW)
     threads = (ThreadRow(id="t", account="one", chat="1@lid", stamp=Stamp("integer", NOW)),)
     return Audits(
-        judge_messages(Found(rows=rows, types={}), {}, question, "sqlite"),
-        judge_threads(Found(rows=threads, types={}), {}, question, "sqlite"),
+        judge_messages(ReadRows(rows=rows, types={}), {}, question, "sqlite"),
+        judge_threads(ReadRows(rows=threads, types={}), {}, question, "sqlite"),
     )
 
 
@@ -86,16 +86,18 @@ def message(ident: str, wa_id: str) -> MessageRow:
 def settings(**changed: Any) -> Configuration:
     """The configuration; `a__b` stands for `a.b`."""
     given = SETTINGS | {key.replace("__", "."): value for key, value in changed.items()}
-    return Configuration({key: Setting(value, "default") for key, value in given.items()}, True)
+    return Configuration(
+        {key: SettingValue(value, "default") for key, value in given.items()}, True
+    )
 
 
 def named_by_unit(name: str) -> Configuration:
     """The configuration, with a name that the unit's environment gives."""
-    given = Setting(name, "environment INSTANCE_ID")
+    given = SettingValue(name, "environment INSTANCE_ID")
     return Configuration({**settings().settings, "instance.id": given}, True)
 
 
-HEALTHY: Final = Facts(
+HEALTHY: Final = InstallationFacts(
     http={812: "0.1.0"},
     version="0.1.0",
     hostname="box",
@@ -109,12 +111,12 @@ HEALTHY: Final = Facts(
     mounts=(DISK,),
     sessions=Directory("/var/lib/wad/sessions", True, "wad", 0o700),
     accounts=(SessionCounts("acc-15550000001", paired=True, pre_keys=800),),
-    health=Answer(200, HEALTH),
-    ready=Answer(200, {"mode": "active"}),
-    dashboard=Answer(200, {"summary": {"total": 1, "connected": 1}}),
-    burst=(Answer(200, HEALTH, seconds=0.01),) * 30,
+    health=HttpAnswer(200, HEALTH),
+    ready=HttpAnswer(200, {"mode": "active"}),
+    dashboard=HttpAnswer(200, {"summary": {"total": 1, "connected": 1}}),
+    burst=(HttpAnswer(200, HEALTH, seconds=0.01),) * 30,
     audits=audits(message("a", "W")),
-    restarted=Restarted((ACCOUNT,), (ACCOUNT,)),
+    restarted=RestartComparison((ACCOUNT,), (ACCOUNT,)),
 )
 
 
@@ -144,9 +146,9 @@ def lease(**changed: Any) -> dict[str, Any]:
     return status(lease=LEASE | changed)
 
 
-def health(http_status: int = 200, **changed: Any) -> Answer:
+def health(http_status: int = 200, **changed: Any) -> HttpAnswer:
     """An answer of /health."""
-    return Answer(http_status, HEALTH | changed)
+    return HttpAnswer(http_status, HEALTH | changed)
 
 
 def test_a_healthy_installation_passes_every_line() -> None:
@@ -192,7 +194,7 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("port", {"listeners": (Listener(8080, "::", 99, "nginx"),)}, F, "nginx (pid 99)", "kill 99"),
         ("port", {"listeners": (Listener(8080, "::", None, ""),)}, W, "only root", "sudo wadctl doctor"),
         ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),)}, P, "wad-http answers", ""),
-        ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),), "health": Answer(0, error="timed out")}, F,
+        ("port", {"listeners": (Listener(8080, "::", 1, "systemd"),), "health": HttpAnswer(0, error="timed out")}, F,
          "does not answer", "wad-http.service"),
         ("port", {"daemon": None, "listeners": (Listener(8080, "::", 1, "systemd"),)}, S, "daemon does not answer", ""),
         ("port", {"daemon": None, "listeners": ()}, S, "nobody else", ""),
@@ -249,23 +251,24 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("confinement", {"daemon": account(worker=confined(told="no Landlock, seccomp", missing="reads all"))}, W,
          "1 by no Landlock, seccomp: reads all", "lsm=landlock"),
         ("health", {"health": None}, S, "http.enabled", ""),
-        ("health", {"health": Answer(0, error="refused")}, F, "no answer: refused", "curl -si"),
-        ("health", {"health": Answer(0, error="refused"), "daemon": None}, S, "does not answer", ""),
-        ("health", {"health": Answer(502)}, F, "502, and no JSON", "curl -si"),
+        ("health", {"health": HttpAnswer(0, error="refused")}, F, "no answer: refused", "curl -si"),
+        ("health", {"health": HttpAnswer(0, error="refused"), "daemon": None}, S, "does not answer", ""),
+        ("health", {"health": HttpAnswer(502)}, F, "502, and no JSON", "curl -si"),
         ("health", {"health": health(503, ok=False, reasons=["the disk"])}, F, "503: the disk", "curl -si"),
         ("health", {"health": health(accounts_total=3)}, F, "another daemon", "ss -ltnp"),
         ("health", {"health": health(internalErrors=2)}, W, "2 internal errors", "journalctl"),
         ("health", {"health": health(reasons=["1 account is reconnecting"])}, W, "reconnecting", "wadctl status"),
-        ("health", {"health": Answer(200, {"ok": True, "status": "healthy"})}, P, "200, healthy", ""),
+        ("health", {"health": HttpAnswer(200, {"ok": True, "status": "healthy"})}, P, "200, healthy", ""),
         ("burst", {"burst": ()}, S, "does not answer", ""),
-        ("burst", {"burst": (Answer(200),) * 20 + (Answer(429),) * 10}, F, "20 x 200, 10 x 429", "exempt /health"),
-        ("burst", {"burst": (Answer(200), Answer(0, error="timed out"))}, F, "1 x timed out", "curl -si"),
+        ("burst", {"burst": (HttpAnswer(200),) * 20 + (HttpAnswer(429),) * 10}, F, "20 x 200, 10 x 429",
+         "exempt /health"),
+        ("burst", {"burst": (HttpAnswer(200), HttpAnswer(0, error="timed out"))}, F, "1 x timed out", "curl -si"),
         ("dashboard", {"dashboard": None}, S, "does not answer", ""),
-        ("dashboard", {"dashboard": Answer(404, {})}, S, "no dashboard", ""),
-        ("dashboard", {"dashboard": Answer(500, {})}, F, "500", "curl -si"),
-        ("dashboard", {"dashboard": Answer(200, {"summary": {"total": 9}})}, F, "the daemon has 1", "journalctl"),
+        ("dashboard", {"dashboard": HttpAnswer(404, {})}, S, "no dashboard", ""),
+        ("dashboard", {"dashboard": HttpAnswer(500, {})}, F, "500", "curl -si"),
+        ("dashboard", {"dashboard": HttpAnswer(200, {"summary": {"total": 9}})}, F, "the daemon has 1", "journalctl"),
         ("lock", {"daemon": None}, S, "does not answer", ""),
-        ("lock", {"ready": Answer(200, {"mode": "passive"})}, F, "/ready says passive", "wadctl status"),
+        ("lock", {"ready": HttpAnswer(200, {"mode": "passive"})}, F, "/ready says passive", "wadctl status"),
         ("lock", {"daemon": lease(mode="passive", holder="other"), "ready": None}, W, "other acts", "on other"),
         ("lock", {"daemon": lease(mode="passive", holder=None), "ready": None}, F, "nobody acts", "lease.json"),
         ("instance_id", {"configuration": Configuration({}, False)}, S, "cannot be read", ""),
@@ -289,9 +292,9 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("firestore", {"configuration": EMULATED}, W, "mode emulator", "firestore_emulator"),
         ("lock", {"configuration": CLOUD, "daemon": PASSIVE, "ready": None}, F, "nobody acts", "lease history"),
         ("restart", {"restarted": None}, S, "wadctl doctor --restart", ""),
-        ("restart", {"restarted": Restarted((), (), "not back within 60 s")}, F, "not back", "wadctl status"),
-        ("restart", {"restarted": Restarted((ACCOUNT,), ())}, F, "gone: acc-15550000001", "journalctl"),
-        ("restart", {"restarted": Restarted((ACCOUNT,), (ACCOUNT | {"state": "awaiting_scan"},))}, F,
+        ("restart", {"restarted": RestartComparison((), (), "not back within 60 s")}, F, "not back", "wadctl status"),
+        ("restart", {"restarted": RestartComparison((ACCOUNT,), ())}, F, "gone: acc-15550000001", "journalctl"),
+        ("restart", {"restarted": RestartComparison((ACCOUNT,), (ACCOUNT | {"state": "awaiting_scan"},))}, F,
          "no longer signed in", "wadctl account show acc-15550000001"),
         ("duplicates", {"audits": audits(message("a", "W"), message("b", "W"))}, F, "1 among 2", "wadctl audit repair"),
         ("duplicates", {"audits": audits()}, S, "nothing is shown", ""),
@@ -321,7 +324,7 @@ def test_the_verdict_is_that_of_the_worst_line() -> None:
         "attention",
         True,
     )
-    examination = examine(replace(warned, health=Answer(502)), NOW, sanitised=True)
+    examination = examine(replace(warned, health=HttpAnswer(502)), NOW, sanitised=True)
     assert (examination.verdict, examination.ok, examination.counts["FAIL"]) == (
         "unhealthy",
         False,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from wad.audit.duplicates import Question, grouped, judge_messages, judge_threads, windowed
 from wad.audit.keys import KeyMode, Strategy, key_of
-from wad.audit.reports import MessagesReport, ThreadsReport, Verdict
-from wad.audit.rows import Aliases, Found, MessageRow, ThreadRow
+from wad.audit.reports import AuditVerdict, MessagesReport, ThreadsReport
+from wad.audit.rows import Aliases, MessageRow, ReadRows, ThreadRow
 from wad.audit.stamps import Stamp, stamp_of
 
 NOW: Final = 1_769_000_000_000
@@ -36,7 +36,7 @@ def messages(
     """What is made of them."""
     asked = question or Question(NOW)
     return judge_messages(
-        Found(rows=rows, types={"integer": len(rows)}, **found), aliases or {}, asked, "sqlite"
+        ReadRows(rows=rows, types={"integer": len(rows)}, **found), aliases or {}, asked, "sqlite"
     )
 
 
@@ -47,7 +47,7 @@ def test_one_whatsapp_id_in_one_chat_is_one_message() -> None:
     """The document's id says nothing, WhatsApp's does."""
     report = messages(row("a", wa_id="W"), row("b", wa_id="W"), row("c", wa_id="V"))
     assert (report.duplicates_count_active, report.unique_keys) == (1, 2)
-    assert report.verdict is Verdict.DUPLICATES
+    assert report.verdict is AuditVerdict.DUPLICATES
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_one_whatsapp_id_in_one_chat_is_one_message() -> None:
 )
 def test_an_id_counts_only_where_it_is_one(other: MessageRow) -> None:
     """Another chat, account or direction is another message."""
-    assert messages(row("a", wa_id="W"), other).verdict is Verdict.CLEAN
+    assert messages(row("a", wa_id="W"), other).verdict is AuditVerdict.CLEAN
 
 
 def test_in_a_group_the_sender_is_part_of_it() -> None:
@@ -88,7 +88,7 @@ def test_an_echo_and_our_own_document_are_one() -> None:
 
 def test_equal_texts_in_two_chats_are_two_messages() -> None:
     """Not so in the reference, whose fallback key knows no chat."""
-    assert messages(row("a"), row("b", BOB, sender=ANN)).verdict is Verdict.CLEAN
+    assert messages(row("a"), row("b", BOB, sender=ANN)).verdict is AuditVerdict.CLEAN
 
 
 def test_without_an_id_text_time_and_sender_count() -> None:
@@ -101,7 +101,7 @@ def test_without_an_id_text_time_and_sender_count() -> None:
 def test_what_waits_in_the_outbox_twice_was_meant_twice() -> None:
     """The same words queued in one millisecond under two client ids are two messages."""
     report = messages(row("a", from_me=True, client_id="1"), row("b", from_me=True, client_id="2"))
-    assert report.verdict is Verdict.CLEAN
+    assert report.verdict is AuditVerdict.CLEAN
     assert report.key_strategy_used_counts.document == 2
 
 
@@ -131,7 +131,7 @@ def test_what_is_marked_is_settled() -> None:
     """A marked duplicate counts no more, but can be counted."""
     pair = row("a", wa_id="W"), row("b", wa_id="W", marked=True)
     report = messages(*pair)
-    assert (report.verdict, report.marked_docs, report.active_docs) == (Verdict.CLEAN, 1, 1)
+    assert (report.verdict, report.marked_docs, report.active_docs) == (AuditVerdict.CLEAN, 1, 1)
     assert report.duplicates_count_all is None
     question = Question(NOW, exclude_marked=False)
     assert messages(*pair, question=question).duplicates_count_all == 1
@@ -168,7 +168,7 @@ def test_a_report_shows_the_largest_groups() -> None:
 def test_an_empty_window_proves_nothing() -> None:
     """No message, no verdict."""
     report = messages(row("a", at=NOW - 49 * HOUR))
-    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.verdict is AuditVerdict.INCONCLUSIVE
     assert (report.newest_age_seconds, report.skipped.out_of_window) == (None, 1)
 
 
@@ -220,7 +220,7 @@ def test_every_row_is_audited_or_counted_as_skipped(
     """Nothing vanishes: in the window, before it, or without a time; the newest are kept when the limit cuts."""
     rows = tuple(row(str(number), at=at) for number, at in enumerate(times))
     question = Question(NOW, hours, limit)
-    kept, skipped, cut = windowed(Found(rows=rows, types={}), question.scope)
+    kept, skipped, cut = windowed(ReadRows(rows=rows, types={}), question.scope)
     inside = [r for r in rows if r.stamp.ms is not None and r.stamp.ms >= NOW - hours * HOUR]
     assert len(inside) + skipped.out_of_window + skipped.unreadable_time == len(rows)
     assert len(kept) == min(limit, len(inside))
@@ -249,12 +249,12 @@ def thread(
 
 def threads(*rows: ThreadRow, aliases: Aliases | None = None) -> ThreadsReport:
     """What is made of them."""
-    return judge_threads(Found(rows=rows, types={}), aliases or {}, Question(NOW), "sqlite")
+    return judge_threads(ReadRows(rows=rows, types={}), aliases or {}, Question(NOW), "sqlite")
 
 
 def test_a_person_has_one_thread() -> None:
     """By number and by hidden id are two, once it is known who that is; old spellings are, too."""
-    assert threads(thread(ANN), thread(ANN_LID)).verdict is Verdict.CLEAN
+    assert threads(thread(ANN), thread(ANN_LID)).verdict is AuditVerdict.CLEAN
     report = threads(thread(ANN), thread(ANN_LID), aliases=KNOWN)
     assert (report.duplicates_count, report.lid_threads_count, report.canonical_threads_count) == (
         1,
@@ -270,12 +270,12 @@ def test_what_has_no_address_is_counted_apart() -> None:
     report = threads(thread("[object Object]"), thread(ANN, name=""))
     assert (report.object_threads_count, report.canonical_threads_count) == (1, 1)
     assert report.unknown_name_count == 1
-    assert report.verdict is Verdict.CLEAN
+    assert report.verdict is AuditVerdict.CLEAN
 
 
 def test_no_thread_no_verdict() -> None:
     """An empty window proves nothing here either."""
-    assert threads().verdict is Verdict.INCONCLUSIVE
+    assert threads().verdict is AuditVerdict.INCONCLUSIVE
 
 
 def test_a_stamp_is_told_by_its_type() -> None:

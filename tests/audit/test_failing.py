@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from wad.audit.failure import failure_of
-from wad.audit.installation import Place, place_of
+from wad.audit.installation import Installation, place_of
 from wad.core.errors import BadConfig, Conflict, Fenced, NotFound, Unavailable, WadError
 
 
-def place(**environ: str) -> Place:
+def place(**environ: str) -> Installation:
     """Where the daemon would be configured so."""
     return place_of(None, environ)
 
@@ -55,7 +55,7 @@ def answered(number: int, message: str) -> WadError:
         (answered(9, "an index"), CLOUD, ("firestore_query_failed", 9, "missing_index")),
     ],
 )
-def test_what_failed(error: WadError, place: Place | None, told: tuple[Any, ...]) -> None:
+def test_what_failed(error: WadError, place: Installation | None, told: tuple[Any, ...]) -> None:
     """The script's word for it, the code, and the hint."""
     document = failure_of(error, place, {}, link=True)
     assert (document["error"], document["code"], document["hint"]) == told

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wad.audit.firestore.decode import (
     ABSENT,
-    Place,
+    DocumentLocation,
     chat_of,
     is_receipt_alone,
     message_row,
@@ -92,7 +92,7 @@ def test_whose_conversation_a_message_is(thread: str, fields: Any, chat: str) ->
 
 def test_a_document_without_anything() -> None:
     """It is a row all the same, without a time."""
-    row = message_row(Place(f"one__{ANN}", "x"), {})
+    row = message_row(DocumentLocation(f"one__{ANN}", "x"), {})
     assert (row.account, row.chat, row.stamp, row.text) == ("one", ANN, ABSENT, "")
     assert row.id == f"threads/one__{ANN}/messages/x"
 
@@ -100,12 +100,12 @@ def test_a_document_without_anything() -> None:
 @pytest.mark.parametrize(
     ("path", "place"),
     [
-        ("threads/t/messages/m", Place("t", "m")),
+        ("threads/t/messages/m", DocumentLocation("t", "m")),
         ("chats/t/messages/m", None),
         ("threads/t/messages/m/x/y", None),
     ],
 )
-def test_where_a_message_lies(path: str, place: Place | None) -> None:
+def test_where_a_message_lies(path: str, place: DocumentLocation | None) -> None:
     """Other collections of that name hold none of ours."""
     assert place_of(path) == place
 

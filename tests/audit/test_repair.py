@@ -26,14 +26,14 @@ from tests.contracts.orders import EVENTS
 from tests.contracts.world import ACC, ANN, ANN_THREAD, BOB, GROUP, NOON, arrival, queued, wa_id
 from wad.audit import open_rows
 from wad.audit.duplicates import Question, audit_messages, audit_threads
-from wad.audit.reports import Repaired, RepairVerdict, Verdict
+from wad.audit.reports import AuditVerdict, RepairReport, RepairVerdict
 from wad.audit.rows import Range
 from wad.audit.sqlite import undo
 from wad.audit.sqlite.repair import repair, take_back
 from wad.audit.sqlite.rules import right_chat, right_status, right_thread
 from wad.core.change import PutMark
 from wad.core.errors import BadInput, Conflict
-from wad.core.event import Event, Mark
+from wad.core.event import Event, ReceiptMark
 from wad.core.message import Message, Thread
 from wad.core.plan import plan
 from wad.store.sqlite.store import SqliteStore
@@ -51,7 +51,7 @@ def content(file: Path) -> dict[str, list[Any]]:
         }
 
 
-def mended(file: Path, wanted: Range = Range()) -> Repaired:  # noqa: B008, a tuple
+def mended(file: Path, wanted: Range = Range()) -> RepairReport:  # noqa: B008, a tuple
     """The repair is tried, done, and done again: it tells what it does, does it, and leaves nothing to do."""
     before = content(file)
     tried = repair(file, wanted, NOW, None)
@@ -83,7 +83,7 @@ async def shown(file: Path) -> tuple[list[Thread], list[Message]]:
         await store.close()
 
 
-def verdicts(file: Path) -> tuple[Verdict, Verdict]:
+def verdicts(file: Path) -> tuple[AuditVerdict, AuditVerdict]:
     """Of both audits."""
     with closing(open_rows("sqlite", file.parent)) as rows:
         question = Question(NOW)
@@ -104,7 +104,7 @@ async def test_duplicates_are_marked_and_no_longer_shown(tmp_path: Path) -> None
     assert report.sample_groups[0].size == 2
     assert await shown(file) == before
     assert "zz-twin" in ids(file)
-    assert verdicts(file) == (Verdict.CLEAN, Verdict.CLEAN)
+    assert verdicts(file) == (AuditVerdict.CLEAN, AuditVerdict.CLEAN)
 
 
 async def test_a_store_goes_on_after_a_repair(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_doubles_under_a_hidden_id_become_one(tmp_path: Path) -> None:
     )  # fmt: skip
     assert mended(file).addresses_joined == 1
     assert await shown(file) == before
-    assert verdicts(file) == (Verdict.CLEAN, Verdict.CLEAN)
+    assert verdicts(file) == (AuditVerdict.CLEAN, AuditVerdict.CLEAN)
 
 
 async def test_a_hidden_sender_in_a_group_gets_the_number(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ async def test_messages_without_a_thread_get_one(tmp_path: Path) -> None:
 async def test_a_status_is_what_the_receipts_say(tmp_path: Path) -> None:
     """Not one further, as in the reference, and not one short."""
     sent, read = arrival(1, from_me=True), arrival(2, from_me=True)
-    mark = PutMark(ANN_THREAD, wa_id(2), Mark.READ, PN, NOON)
+    mark = PutMark(ANN_THREAD, wa_id(2), ReceiptMark.READ, PN, NOON)
     file = await filled(tmp_path, sent, read, [mark])
     before = await shown(file)
     change_rows(file, "UPDATE messages SET status = 'delivered'")
@@ -336,8 +336,10 @@ def test_what_is_no_undo_file_is_refused(tmp_path: Path) -> None:
 async def test_an_undo_file_of_another_schema_changes_nothing(tmp_path: Path) -> None:
     """It names what is not there."""
     file = await filled(tmp_path, spread(2, NOON))
-    change = undo.Change("messages", undo.Act.UPDATE, ids(file)[0], (("at_ms", 1), ("no_such", 2)))
-    undo.write(tmp_path / "undo", [undo.Change("meta", undo.Act.INSERT, "epoch"), change])
+    change = undo.Change(
+        "messages", undo.RowAction.UPDATE, ids(file)[0], (("at_ms", 1), ("no_such", 2))
+    )
+    undo.write(tmp_path / "undo", [undo.Change("meta", undo.RowAction.INSERT, "epoch"), change])
     before = content(file)
     with pytest.raises(BadInput, match="not there"):
         take_back(file, tmp_path / "undo")

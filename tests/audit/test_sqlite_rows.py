@@ -14,7 +14,7 @@ from tests.audit.damage import ALIAS, LID, PN, change_rows, copy_message, filled
 from tests.contracts.world import ACC, ANN, ANN_LID, ANN_THREAD, BOB, NOON, arrival
 from wad.audit import open_rows
 from wad.audit.duplicates import Question, audit_messages, audit_threads
-from wad.audit.reports import MessagesReport, ThreadsReport, Verdict
+from wad.audit.reports import AuditVerdict, MessagesReport, ThreadsReport
 from wad.core.errors import Damaged, Denied, NotFound, Unavailable
 
 NOW = NOON + 60_000
@@ -35,7 +35,7 @@ def audited_threads(file: Path) -> ThreadsReport:
 async def test_a_store_without_faults_is_clean(tmp_path: Path) -> None:
     """What the store itself wrote has no duplicates, and all of it was looked at."""
     report = audited(await filled(tmp_path, spread(5, NOON), arrival(1, BOB)))
-    assert report.verdict is Verdict.CLEAN
+    assert report.verdict is AuditVerdict.CLEAN
     assert (report.total_docs, report.ts_client_types) == (6, {"integer": 6})
     assert (report.newest_age_seconds, report.key_strategy_used_counts.stableKeyHash) == (59.0, 6)
 
@@ -88,7 +88,7 @@ async def test_only_what_was_asked_for(tmp_path: Path) -> None:
     """One account, one thread."""
     file = await filled(tmp_path, spread(3, NOON), arrival(1, BOB))
     assert audited(file, thread=ANN_THREAD).total_docs == 3
-    assert audited(file, account="nobody").verdict is Verdict.INCONCLUSIVE
+    assert audited(file, account="nobody").verdict is AuditVerdict.INCONCLUSIVE
 
 
 async def test_content_that_cannot_be_read_is_counted(tmp_path: Path) -> None:

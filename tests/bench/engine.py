@@ -19,7 +19,7 @@ from wad.core import connection
 from wad.engine.port import EngineOptions, Report
 from wad.engine.process import give_way
 from wad.engine.workers import NeonizeEngine
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 from wad.worker.c_interface import dsn
 
 _PLAIN = """
@@ -64,7 +64,7 @@ async def a_server() -> AsyncIterator[WhatsApp]:
 async def a_worker(directory: Path, account: Account) -> AsyncIterator[Running]:
     """A worker without a daemon around it, paired and connected."""
     reports: asyncio.Queue[Report] = asyncio.Queue()
-    home = Home(directory / f"acc-{account.pn.user}")
+    home = AccountDir(directory / f"acc-{account.pn.user}")
     home.path.mkdir(parents=True)
     engine = NeonizeEngine(EngineOptions(media=directory / "media"))
     worker = await engine.launch(home, reports.put_nowait, 3600.0)

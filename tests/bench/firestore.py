@@ -15,10 +15,10 @@ from tests.contracts.world import ACC, arrival
 from tests.firestore.stores import a_store
 from wad.core.change import Change
 from wad.core.jid import Jid
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.commit import Write, commit, upsert
 from wad.store.firestore.client.database import Client, Firestore
-from wad.store.firestore.documents.build import Told
+from wad.store.firestore.documents.build import DocumentWrite
 from wad.store.firestore.sync.change_log import FACTS
 from wad.store.firestore.sync.push import BATCH, STAMPS
 from wad.store.firestore.sync.replica import Replica, open_replica
@@ -28,7 +28,7 @@ _TURNS: Final = 9
 _CHATS: Final = 20
 
 
-async def _raw(access: Access, told: Sequence[Told]) -> float:
+async def _raw(access: FirestoreAccess, told: Sequence[DocumentWrite]) -> float:
     """Documents a second that the emulator takes of the same documents, made ready before, one batch after another."""
     firestore = Firestore(access, "raw", 1)
 
@@ -54,7 +54,7 @@ def _changes(count: int) -> list[Change]:
     return [change for number in range(count) for change in arrival(number, chats[number % _CHATS])]
 
 
-async def _backlog(path: Path) -> list[Told]:
+async def _backlog(path: Path) -> list[DocumentWrite]:
     """A replica with a backlog, and what it has to tell."""
     replica = Replica(path, *open_replica(path))
     try:
@@ -66,7 +66,7 @@ async def _backlog(path: Path) -> list[Told]:
         await replica.close()
 
 
-async def _ours(access: Access, directory: Path, count: int) -> float:
+async def _ours(access: FirestoreAccess, directory: Path, count: int) -> float:
     """Documents a second of a replica that has them to tell."""
     begun = time.monotonic()
     async with a_store(access, directory, "here") as store:
@@ -82,7 +82,7 @@ async def firestore_batch() -> Sequence[Figure]:
     async with a_database() as access:
         for number in range(-1, _TURNS):
             databases = [
-                Access(project=f"demo-{name}-{number}", emulator=access.emulator)
+                FirestoreAccess(project=f"demo-{name}-{number}", emulator=access.emulator)
                 for name in ("raw", "ours")
             ]
             with tempfile.TemporaryDirectory() as directory:

@@ -20,7 +20,7 @@ from tests.bench.takeover import a_database
 from tests.firestore.counting import a_counter
 from tests.firestore.daemons import Machine, a_machine
 from tests.whatsapp import WhatsApp
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 _WINDOW: Final = 330.0  # seconds: each listener is made anew once in them
 _HOUR: Final = 3600.0
@@ -38,7 +38,7 @@ async def idle() -> Sequence[Figure]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port = int(access.emulator.rpartition(":")[2])
         address, bill = stack.enter_context(a_counter(port))
-        counted = Access(project=access.project, emulator=address)
+        counted = FirestoreAccess(project=access.project, emulator=address)
         for name, mode in (("a", "active"), ("b", "passive")):
             machine = await stack.enter_async_context(
                 a_machine(directory, counted, name, environ=_SHARED)
@@ -58,7 +58,7 @@ async def idle() -> Sequence[Figure]:
 
 @asynccontextmanager
 async def _shop(
-    directory: Path, access: Access, server: WhatsApp, kind: str
+    directory: Path, access: FirestoreAccess, server: WhatsApp, kind: str
 ) -> AsyncIterator[Machine]:
     """A machine with connected accounts, its lease of this kind."""
     environ: Mapping[str, str] = {**server.environment(), **_DEFAULTS, "WAD_LEASE_KIND": kind}

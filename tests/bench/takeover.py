@@ -19,7 +19,7 @@ from tests.bench.measure import Figure, measure, rss_mb
 from tests.firestore.daemons import Machine, a_machine
 from tests.firestore.emulator import an_emulator, find, warm_up
 from tests.support.daemons import Daemon
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore
 
 _ROUNDS: Final = 5
@@ -32,15 +32,15 @@ _TERMS: Final = {
 
 
 @asynccontextmanager
-async def a_database() -> AsyncIterator[Access]:
+async def a_database() -> AsyncIterator[FirestoreAccess]:
     """An empty one, in an emulator of its own."""
     with an_emulator(find()) as port:
-        access = Access(project="demo-bench", emulator=f"127.0.0.1:{port}")
+        access = FirestoreAccess(project="demo-bench", emulator=f"127.0.0.1:{port}")
         await warm_up(access)
         yield access
 
 
-async def _round_trip(access: Access) -> float:
+async def _round_trip(access: FirestoreAccess) -> float:
     """Seconds for one write, the median of many: the least that any take-over costs."""
     firestore = Firestore(access, "bench", 1)
 
@@ -69,7 +69,7 @@ async def _end(daemon: Daemon, how: signal.Signals) -> None:
     await daemon.end(how)
 
 
-async def _alternate(access: Access, directory: Path, how: signal.Signals) -> list[float]:
+async def _alternate(access: FirestoreAccess, directory: Path, how: signal.Signals) -> list[float]:
     """Seconds from the signal to the other's reign, a and b in turn."""
     times = []
     async with (

@@ -27,7 +27,7 @@ from tests.firestore.daemons import Machine, a_machine, workers_of
 from tests.firestore.proxy import Weather
 from tests.whatsapp import WhatsApp
 from wad.core.errors import WadError
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 _TERMS: Final = {
     "WAD_LEASE_TTL": "3",
@@ -192,7 +192,9 @@ def _alive(pid: int) -> bool:
     return text.rpartition(") ")[2][:1] not in "ZX"
 
 
-async def run(seed: int, strikes: Sequence[Strike], access: Access, parent: Path) -> Outcome:
+async def run(
+    seed: int, strikes: Sequence[Strike], access: FirestoreAccess, parent: Path
+) -> Outcome:
     """Do it and judge it; the directory of one that failed is kept."""
     begun = time.monotonic()
     outcome = Outcome(seed, Counter(str(strike.trouble) for strike in strikes))

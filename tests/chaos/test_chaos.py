@@ -48,7 +48,7 @@ def without(wa_id: str, *instead: Stored) -> Evidence:
 
 
 def settled(client_id: str, state: str, error: str = "") -> Evidence:
-    """The good evidence with another fate of one answer."""
+    """The good evidence with another result of one answer."""
     entries = [one for one in GOOD.entries if one.client_id != client_id]
     return replace(GOOD, entries=[*entries, Entry(client_id, state, error)])
 
@@ -123,7 +123,7 @@ def test_what_came_in_is_judged(evidence: Evidence, found: Findings) -> None:
     ],
 )
 def test_what_went_out_is_judged(evidence: Evidence, found: Findings) -> None:
-    """A missing or double document, a repeat, a reorder, an answer that never came, and every bad fate."""
+    """A missing or double document, a repeat, a reorder, an answer that never came, and every bad result."""
     assert audit(evidence) == found
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from wad.config import Loaded, examine, load
+from wad.config import LoadedConfig, examine, load
 
 NOWHERE: Final = Path("/nowhere/wad.toml")
 
 Write: TypeAlias = Callable[..., Path]
 
 
-def defaults(**environ: str) -> Loaded:
+def defaults(**environ: str) -> LoadedConfig:
     """What a machine without a file runs on, with these variables."""
     return load(None, environ, default_file=NOWHERE, hostname="box")
 

@@ -33,12 +33,12 @@ from wad.core.change import Change
 from wad.core.content import PLACEHOLDERS
 from wad.core.event import Content, MessageKind
 from wad.core.jid import ThreadId
-from wad.core.message import Version
+from wad.core.message import MessageVersion
 from wad.core.outbox import Sent
 from wad.store.port import Store
 
 GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
-ORIGINAL = Version(text("text 1"), NOON + 1000)
+ORIGINAL = MessageVersion(text("text 1"), NOON + 1000)
 
 
 class AmendmentContract(OneStore):

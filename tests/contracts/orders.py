@@ -36,8 +36,8 @@ from wad.core.event import (
     AliasReceived,
     ChatReceived,
     Event,
-    Mark,
     MessageReceived,
+    ReceiptMark,
     ReceiptReceived,
 )
 from wad.core.jid import Jid
@@ -125,7 +125,7 @@ def _receipts(draw: st.DrawFn) -> Event:
         ids=(wa_id(draw(st.integers(1, 3))),),
         chat=chat,
         sender=ME if from_me else chat,
-        mark=draw(st.sampled_from(list(Mark))),
+        mark=draw(st.sampled_from(list(ReceiptMark))),
         at_ms=NOON + draw(st.integers(5, 35)),
         from_me=from_me,
         chat_alt=chat_alt,
@@ -218,8 +218,8 @@ class OrderContract(OneStore):
         """Settling, echo and receipts of one message may come in any order."""
         evidence: dict[str, list[Change]] = {
             "echo": arrival(1, chat, from_me=True),
-            "delivered": [mark(1, Mark.DELIVERED)],
-            "read": [mark(1, Mark.READ, thread=ANN_LID_THREAD)],
+            "delivered": [mark(1, ReceiptMark.DELIVERED)],
+            "read": [mark(1, ReceiptMark.READ, thread=ANN_LID_THREAD)],
         }
         async with fresh() as store:
             await sending(store, queued())

@@ -24,9 +24,9 @@ from tests.contracts.world import (
     sent,
     wa_id,
 )
-from wad.core.event import Mark, MessageKind
+from wad.core.event import MessageKind, ReceiptMark
 from wad.core.outbox import Refused, Retry, Sent, Unknown
-from wad.core.outgoing import Edit, Reaction, Revoke, Target
+from wad.core.outgoing import OwnReaction, Revoke, Target, TextEdit
 from wad.store.port import Store
 
 THEIRS = Target(wa_id(1), str(ANN))
@@ -39,9 +39,9 @@ class OwnAmendmentContract(OneStore):
     async def test_what_amends_a_message_is_none_of_its_own(self, store: Store) -> None:
         """It is in the outbox, and in a thread only in its message."""
         await store.record(ACC, arrival(1))
-        done = await store.enqueue(amending(Reaction(THEIRS, "👍")))
+        done = await store.enqueue(amending(OwnReaction(THEIRS, "👍")))
         assert (done.entry.state, done.duplicate) == (S.QUEUED, False)
-        await sent(store, amending(Reaction(THEIRS, "👍")), "R1")
+        await sent(store, amending(OwnReaction(THEIRS, "👍")), "R1")
         message = await one_message(store)
         assert [(one.text, one.from_me) for one in message.reactions] == [("👍", True)]
         assert (await one_thread(store)).last_text == "text 1"
@@ -52,7 +52,7 @@ class OwnAmendmentContract(OneStore):
         """An empty one takes it away; by the time in which they were asked for."""
         await store.record(ACC, [*arrival(1), reaction(1, "👎")])
         for number, emoji in enumerate(("👍", "🎉")):
-            await sent(store, amending(Reaction(THEIRS, emoji), f"k{number}"), f"R{number}")
+            await sent(store, amending(OwnReaction(THEIRS, emoji), f"k{number}"), f"R{number}")
         # Both were asked for in the same millisecond: WhatsApp's ids decide, as everywhere.
         signs = {(one.text, one.from_me) for one in (await one_message(store)).reactions}
         assert signs == {("👎", False), ("🎉", True)}
@@ -60,7 +60,7 @@ class OwnAmendmentContract(OneStore):
     async def test_an_edit_of_ours_shows_once_it_has_left(self, store: Store) -> None:
         """Not while it waits; in the message and in the line of its thread."""
         await sent(store, queued(), "O1")
-        entry = amending(Edit(OURS, "better"))
+        entry = amending(TextEdit(OURS, "better"))
         await sending(store, entry)
         assert (await one_message(store)).content.text == "hello"
         await store.settle(entry.id, Sent("E1", NOON + 9000), epoch=EPOCH)
@@ -70,34 +70,36 @@ class OwnAmendmentContract(OneStore):
         assert (await one_thread(store)).last_text == "better"
 
     async def test_an_edit_that_failed_changes_nothing(self, store: Store) -> None:
-        """Nor does one whose fate is unknown, until evidence says that it arrived."""
+        """Nor does one whose result is unknown, until evidence says that it arrived."""
         await sent(store, queued(), "O1")
-        entry = amending(Edit(OURS, "better"))
+        entry = amending(TextEdit(OURS, "better"))
         await sending(store, entry)
         await store.settle(entry.id, Refused("no", "never"), epoch=EPOCH)
         await store.settle(entry.id, Retry(), epoch=EPOCH)
         await sending(store, entry)
         await store.settle(entry.id, Unknown(wa_id(5), "crash"), epoch=EPOCH)
         assert (await one_message(store)).content.text == "hello"
-        await store.record(ACC, [mark(5, Mark.DELIVERED)])
+        await store.record(ACC, [mark(5, ReceiptMark.DELIVERED)])
         assert (await one_message(store)).content.text == "better"
 
     async def test_a_receipt_finds_what_amends(self, store: Store) -> None:
         """Before or after WhatsApp's id of it is known."""
-        entry = amending(Reaction(THEIRS, "👍"))
+        entry = amending(OwnReaction(THEIRS, "👍"))
         await sending(store, entry)
         await store.settle(entry.id, Unknown(wa_id(5), "crash"), epoch=EPOCH)
-        await store.record(ACC, [mark(5, Mark.DELIVERED), mark(6, Mark.READ)])
+        await store.record(ACC, [mark(5, ReceiptMark.DELIVERED), mark(6, ReceiptMark.READ)])
         settled = await store.entry(entry.id)
         assert settled is not None
         assert settled.state is S.DELIVERED
-        assert (await sent(store, amending(Reaction(THEIRS, ""), "k3"), wa_id(6))).state is S.READ
+        assert (
+            await sent(store, amending(OwnReaction(THEIRS, ""), "k3"), wa_id(6))
+        ).state is S.READ
 
     @pytest.mark.parametrize("first", [True, False])
     async def test_its_echo_is_evidence_and_counts_once(self, store: Store, first: bool) -> None:
         """Whether it is told before or after the entry is uncertain."""
         await store.record(ACC, arrival(1, from_me=True))
-        entry = amending(Edit(Target(wa_id(1), str(ANN), from_me=True), "new"))
+        entry = amending(TextEdit(Target(wa_id(1), str(ANN), from_me=True), "new"))
         echo = msgspec.structs.replace(edit(1, "new", from_me=True), wa_id="E1")
         await sending(store, entry)
         if first:
@@ -115,7 +117,7 @@ class OwnAmendmentContract(OneStore):
         """Its words are gone; an edit that leaves later does not bring them back."""
         await sent(store, queued(), "O1")
         await sent(store, amending(Revoke(OURS), "k2"), "R1")
-        await sent(store, amending(Edit(OURS, "again"), "k3"), "E1")
+        await sent(store, amending(TextEdit(OURS, "again"), "k3"), "E1")
         message = await one_message(store)
         assert (message.content.kind, message.content.text) == (MessageKind.REVOKE, "")
 

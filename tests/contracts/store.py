@@ -43,13 +43,13 @@ from tests.contracts.world import (
     wa_id,
 )
 from wad.core.change import PutMessage
-from wad.core.content import Call, CallOutcome, Contact, Link, Location, Poll, Quote
+from wad.core.content import Call, CallOutcome, Contact, LinkPreview, Location, Poll, Quote
 from wad.core.errors import Conflict, Fenced, NotFound
-from wad.core.event import Content, Mark, Media, MessageKind
+from wad.core.event import Content, MediaContent, MessageKind, ReceiptMark
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Cancel, Entry, NotSent, Outcome, Refused, Retry, Sent, Unknown
-from wad.store.port import Cursor, Page, Store
+from wad.store.port import Cursor, PagePosition, Store
 
 
 class StoreContract(
@@ -68,8 +68,9 @@ class StoreContract(
     async def test_a_message_is_kept_whole(self, store: Store) -> None:
         """What was put in comes out, every field."""
         content = Content(
-            MessageKind.IMAGE, "look", media=Media("image/png", "a.png", 77, key=b"k", thumbnail=b"t"), target="T",
-            ephemeral=True, mentions=("1@lid",), quote=Quote("2@lid", "before"), link=Link("http://a"),
+            MessageKind.IMAGE, "look", media=MediaContent("image/png", "a.png", 77, key=b"k", thumbnail=b"t"),
+            target="T",
+            ephemeral=True, mentions=("1@lid",), quote=Quote("2@lid", "before"), link=LinkPreview("http://a"),
             location=Location(1.5, -2.5, "Here"), contacts=(Contact("Eve", "BEGIN"),), poll=Poll("?", ("a", "b"), 1),
         )  # fmt: skip
         changes = arrival(1, content=content, push_name="Ann")
@@ -254,10 +255,14 @@ class StoreContract(
 
     @pytest.mark.parametrize(
         ("what", "status"),
-        [(Mark.DELIVERED, S.DELIVERED), (Mark.READ, S.READ), (Mark.PLAYED, S.PLAYED)],
+        [
+            (ReceiptMark.DELIVERED, S.DELIVERED),
+            (ReceiptMark.READ, S.READ),
+            (ReceiptMark.PLAYED, S.PLAYED),
+        ],
     )
     async def test_a_receipt_moves_a_message_on(
-        self, store: Store, what: Mark, status: MessageStatus
+        self, store: Store, what: ReceiptMark, status: MessageStatus
     ) -> None:
         """Delivered, read and played are what they say."""
         await store.record(ACC, [*arrival(1, from_me=True), mark(1, what)])
@@ -265,7 +270,7 @@ class StoreContract(
 
     async def test_a_receipt_may_come_before_its_message(self, store: Store) -> None:
         """It is kept, creates nothing, and counts when the message comes."""
-        await store.record(ACC, [mark(1, Mark.READ)])
+        await store.record(ACC, [mark(1, ReceiptMark.READ)])
         assert await contents(store) == {}
         assert (await store.totals(ACC)).messages == 0
         await store.record(ACC, arrival(1, from_me=True))
@@ -273,21 +278,21 @@ class StoreContract(
 
     async def test_a_receipt_takes_nothing_back(self, store: Store) -> None:
         """`delivered` after `read` changes nothing."""
-        await store.record(ACC, [*arrival(1, from_me=True), mark(1, Mark.READ)])
-        await store.record(ACC, [mark(1, Mark.DELIVERED)])
+        await store.record(ACC, [*arrival(1, from_me=True), mark(1, ReceiptMark.READ)])
+        await store.record(ACC, [mark(1, ReceiptMark.DELIVERED)])
         assert (await one_message(store)).status is S.READ
 
     async def test_a_receipt_finds_its_message_under_either_address(self, store: Store) -> None:
         """The receipt may name the chat by hidden id although the thread is named by number."""
         await store.record(ACC, arrival(1, from_me=True))
-        await store.record(ACC, [mark(1, Mark.READ, thread=ANN_LID_THREAD, by=ANN_LID)])
+        await store.record(ACC, [mark(1, ReceiptMark.READ, thread=ANN_LID_THREAD, by=ANN_LID)])
         assert (await one_message(store)).status is S.READ
 
     async def test_a_receipt_means_what_we_sent(self, store: Store) -> None:
         """An inbound message with the same id, and another account's, stay as they are."""
         await store.record(ACC, [*arrival(1), *arrival(2, from_me=True)])
         await store.record(OTHER, arrival(1, account=OTHER, from_me=True))
-        await store.record(ACC, [mark(1, Mark.READ)])
+        await store.record(ACC, [mark(1, ReceiptMark.READ)])
         found = {m.wa_id: m.status for m in await store.messages(ANN_THREAD, limit=9)}
         assert found == {wa_id(1): S.DELIVERED, wa_id(2): S.SENT}
         elsewhere = await one_message(store, str(ThreadId.make(OTHER, ANN)))
@@ -322,7 +327,9 @@ class StoreContract(
         whole = await store.threads(account, limit=100)
         pages: list[Thread] = []
         while page := await store.threads(
-            account, limit=3, before=Page(pages[-1].last_ms, pages[-1].id) if pages else None
+            account,
+            limit=3,
+            before=PagePosition(pages[-1].last_ms, pages[-1].id) if pages else None,
         ):
             assert len(page) <= 3
             pages += page
@@ -343,7 +350,7 @@ class StoreContract(
         while page := await store.messages(
             ANN_THREAD,
             limit=4,
-            before=Page(pages[-1].at_ms, pages[-1].id, pages[-1].seen) if pages else None,
+            before=PagePosition(pages[-1].at_ms, pages[-1].id, pages[-1].seen) if pages else None,
         ):
             assert len(page) <= 4
             pages += page
@@ -352,7 +359,7 @@ class StoreContract(
 
     async def test_which_ids_are_stored(self, store: Store) -> None:
         """Only those that were asked for, of this account."""
-        await store.record(ACC, [*arrival(1), *arrival(2), mark(7, Mark.READ)])
+        await store.record(ACC, [*arrival(1), *arrival(2), mark(7, ReceiptMark.READ)])
         await store.enqueue(queued())
         await store.record(OTHER, arrival(3, account=OTHER))
         asked = [wa_id(1), wa_id(3), wa_id(7), ""]
@@ -508,7 +515,7 @@ class StoreContract(
             ACC,
             states=states,
             limit=2,
-            before=Page(pages[-1].created_ms, pages[-1].id) if pages else None,
+            before=PagePosition(pages[-1].created_ms, pages[-1].id) if pages else None,
         ):
             pages += page
         assert len(pages) == 7
@@ -586,17 +593,17 @@ class StoreContract(
         """Delivered, then read."""
         await sending(store, queued())
         await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
-        await store.record(ACC, [mark(1, Mark.DELIVERED)])
+        await store.record(ACC, [mark(1, ReceiptMark.DELIVERED)])
         entry = await store.entry(queued().id)
         assert entry is not None
         assert entry.state is S.DELIVERED
-        await store.record(ACC, [mark(1, Mark.READ)])
+        await store.record(ACC, [mark(1, ReceiptMark.READ)])
         assert (await one_message(store)).status is S.READ
 
     async def test_a_receipt_may_come_before_settling(self, store: Store) -> None:
         """It counts as soon as the entry has its WhatsApp id."""
         await sending(store, queued())
-        await store.record(ACC, [mark(1, Mark.DELIVERED)])
+        await store.record(ACC, [mark(1, ReceiptMark.DELIVERED)])
         entry = await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
         assert entry.state is S.DELIVERED
         assert (await one_message(store)).status is S.DELIVERED
@@ -606,10 +613,10 @@ class StoreContract(
         for key, number, early in (("a", 1, True), ("b", 2, False)):
             await sending(store, queued(key))
             if early:
-                await store.record(ACC, [mark(number, Mark.READ)])
+                await store.record(ACC, [mark(number, ReceiptMark.READ)])
             await store.settle(queued(key).id, Unknown(wa_id(number), "crash"), epoch=EPOCH)
             if not early:
-                await store.record(ACC, [mark(number, Mark.READ)])
+                await store.record(ACC, [mark(number, ReceiptMark.READ)])
             entry = await store.entry(queued(key).id)
             assert entry is not None
             assert (entry.state, entry.error) == (S.READ, "")
@@ -644,7 +651,7 @@ class StoreContract(
     ) -> None:
         """Its document goes when the entry's own document turns out to be the same message."""
         await sending(store, queued())
-        await store.record(ACC, [*arrival(1, chat, from_me=True), mark(1, Mark.DELIVERED)])
+        await store.record(ACC, [*arrival(1, chat, from_me=True), mark(1, ReceiptMark.DELIVERED)])
         entry = await store.settle(queued().id, outcome, epoch=EPOCH)
         assert (entry.state, entry.sent_ms) == (S.DELIVERED, NOON + 1000)
         assert [list(messages) for messages in (await contents(store)).values()] == [
@@ -660,7 +667,7 @@ class StoreContract(
         await sending(store, queued())
         await store.settle(queued().id, Unknown(wa_id(1), "crash"), epoch=EPOCH)
         await store.settle(queued().id, Cancel(), epoch=EPOCH)
-        await store.record(ACC, [mark(1, Mark.DELIVERED)])
+        await store.record(ACC, [mark(1, ReceiptMark.DELIVERED)])
         assert (await one_message(store)).status is S.DELIVERED
 
     async def test_what_was_sent_twice_shows_twice(self, store: Store) -> None:
@@ -668,7 +675,7 @@ class StoreContract(
         await sending(store, queued())
         await store.settle(queued().id, Unknown(wa_id(1), "crash"), epoch=EPOCH)
         await store.settle(queued().id, Retry(), epoch=EPOCH)
-        done = await store.record(ACC, [*arrival(1, from_me=True), mark(1, Mark.READ)])
+        done = await store.record(ACC, [*arrival(1, from_me=True), mark(1, ReceiptMark.READ)])
         assert len(done.new) == 1
         assert (await store.entry(queued().id)) is not None
         statuses = {m.id: m.status for m in await store.messages(ANN_THREAD, limit=9)}

@@ -11,12 +11,12 @@ import pytest
 
 from wad.core.change import Change, PutAmendment, PutMark
 from wad.core.content import Vote
-from wad.core.event import Content, Mark, MessageKind, MessageReceived
+from wad.core.event import Content, MessageKind, MessageReceived, ReceiptMark
 from wad.core.identity import Aliases
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Claim, Claimed, Entry, Sent, entry_id
-from wad.core.outgoing import Edit, Reaction, Revoke, Text
+from wad.core.outgoing import OwnReaction, Revoke, Text, TextEdit
 from wad.core.plan import plan
 from wad.store.port import AccountStatus, Store
 
@@ -72,7 +72,7 @@ def wa_id(number: int) -> str:
     return f"3EB0{number:08X}"
 
 
-def mark(number: int, what: Mark, *, thread: str = ANN_THREAD, by: Jid = ANN) -> PutMark:
+def mark(number: int, what: ReceiptMark, *, thread: str = ANN_THREAD, by: Jid = ANN) -> PutMark:
     """A receipt for `arrival(number)`."""
     return PutMark(thread, wa_id(number), what, str(by), NOON + number * 1000)
 
@@ -139,7 +139,7 @@ def queued(
     )
 
 
-def amending(content: Reaction | Edit | Revoke, key: str = "k2") -> Entry:
+def amending(content: OwnReaction | TextEdit | Revoke, key: str = "k2") -> Entry:
     """A new entry of the outbox that changes a message."""
     return msgspec.structs.replace(queued(key), content=content)
 

@@ -17,7 +17,7 @@ from tests.support import baileys_session as sample
 from tests.support.daemons import a_daemon
 from tests.support.http_client import ask
 from tests.support.small_world import a_world, until
-from wad.core.baileys import Wish
+from wad.core.baileys import ImportOptions
 from wad.core.errors import BadInput
 from wad.core.token import Role, named
 from wad.flow.accounts.moving import Parcel
@@ -54,9 +54,9 @@ async def test_an_import_needs_a_good_name(tmp_path: Path) -> None:
         found = imports(world)
         upload = found.put("", sample.files().items())
         with pytest.raises(BadInput, match="control character"):
-            await found.look(upload, Wish(name=EVIL))
+            await found.look(upload, ImportOptions(name=EVIL))
         upload = found.put("", changed(name=EVIL).items())
-        assert (await found.look(upload, Wish())).name == SHOWN
+        assert (await found.look(upload, ImportOptions())).name == SHOWN
 
 
 def sealed(**card: Any) -> bytes:

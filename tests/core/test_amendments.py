@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from wad.core.amendments import amended
 from wad.core.change import PutAmendment
-from wad.core.content import AMENDING, Content, Link, MessageKind, Vote
+from wad.core.content import AMENDING, Content, LinkPreview, MessageKind, Vote
 from wad.core.message import Message, MessageStatus
 
 ANN, BOB = "40700000001@s.whatsapp.net", "40700000002@s.whatsapp.net"
@@ -68,7 +68,9 @@ def test_nothing_makes_nothing() -> None:
 
 def test_an_edit_takes_links_and_mentions_with_it() -> None:
     """They belong to the words."""
-    told = Content(MessageKind.TEXT, "old", mentions=(BOB,), link=Link("http://a"), forwarded=True)
+    told = Content(
+        MessageKind.TEXT, "old", mentions=(BOB,), link=LinkPreview("http://a"), forwarded=True
+    )
     message = Message(
         **{name: getattr(TOLD, name) for name in TOLD.__struct_fields__} | {"content": told}
     )

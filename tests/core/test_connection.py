@@ -24,11 +24,11 @@ from wad.core.connection import (
     Outdated,
     Pair,
     Paired,
-    Patience,
     QrOver,
     QrShown,
     Replaced,
     Restart,
+    RetryDelays,
     State,
     Status,
     StepDown,
@@ -37,7 +37,7 @@ from wad.core.connection import (
 )
 from wad.core.errors import Conflict
 
-PATIENCE = Patience(base=1, cap=60)
+PATIENCE = RetryDelays(base=1, cap=60)
 
 
 def after(*events: Input, status: Status | None = None, now: float = 100.0) -> Status:

@@ -25,23 +25,23 @@ from wad.core.connection import (
     Outdated,
     Pair,
     Paired,
-    Patience,
     QrOver,
     QrShown,
     Replaced,
     Restart,
+    RetryDelays,
     State,
     Status,
     StepDown,
     Stop,
     step,
 )
-from wad.core.end_state import KEPT, Ending, kept, rest
+from wad.core.end_state import KEPT, EndState, kept, rest
 from wad.core.errors import Conflict, StateUnwritable
 from wad.flow.accounts.account import Account
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 
-PATIENCE = Patience(base=1, cap=60)
+PATIENCE = RetryDelays(base=1, cap=60)
 BOOT_MS = 1_769_000_000_000
 VERSION = "1.0"
 
@@ -53,7 +53,7 @@ class Machine:
         self.status = Status()
         self.now = 100.0
         self.wall_ms = BOOT_MS
-        self.on_disk: Ending | None = None
+        self.on_disk: EndState | None = None
         self.paired = False
         self.jid = False
 
@@ -157,7 +157,7 @@ def test_another_version_of_wad_may_be_taken() -> None:
 
 def test_a_clock_that_was_wrong_bans_nobody_for_longer() -> None:
     """Of the time that was left no more is left, however far back the clock was set."""
-    ending = Ending(state="banned", reason="ban", since_ms=BOOT_MS, until_ms=BOOT_MS + 60_000)
+    ending = EndState(state="banned", reason="ban", since_ms=BOOT_MS, until_ms=BOOT_MS + 60_000)
     found = rest(ending, paired=True, was_paired=True, now=0, wall_ms=0, version=VERSION)
     assert found is not None
     assert (found.since, found.retry_at) == (0, 60)
@@ -166,7 +166,7 @@ def test_a_clock_that_was_wrong_bans_nobody_for_longer() -> None:
 @pytest.mark.parametrize("state", ["connected", "novel", ""])
 def test_a_word_that_is_none_of_ours_is_nothing(state: str) -> None:
     """A later version may have written it."""
-    ending = Ending(state=state, reason="?", since_ms=1)
+    ending = EndState(state=state, reason="?", since_ms=1)
     assert rest(ending, paired=True, was_paired=True, now=0, wall_ms=9, version=VERSION) is None
 
 
@@ -274,13 +274,13 @@ async def test_a_disk_that_refuses_hides_no_end(
 ) -> None:
     """It is said now; that it cannot be kept is in the log."""
 
-    def full(home: Home, card: object) -> None:
+    def full(home: AccountDir, card: object) -> None:
         raise StateUnwritable("no space left on device")
 
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         with monkeypatch.context() as patched:
-            patched.setattr(Home, "write_card", full)
+            patched.setattr(AccountDir, "write_card", full)
             account.tell(Replaced())
         assert account.status.state == "replaced"
         assert account.card.ended is None
@@ -289,7 +289,7 @@ async def test_a_disk_that_refuses_hides_no_end(
 
 def test_a_card_of_before_is_read(tmp_path: Path) -> None:
     """Without the new fields."""
-    home = Home(tmp_path / "shop")
+    home = AccountDir(tmp_path / "shop")
     home.path.mkdir()
     (home.path / "account.json").write_bytes(
         msgspec.json.encode({"id": "shop", "name": "Shop", "jid": "1@lid"})

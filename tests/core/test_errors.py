@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.core import errors
-from wad.core.errors import Refusal, WadError
+from wad.core.errors import LegacyRefusal, WadError
 
 
 def every(kind: type[WadError] = WadError) -> list[type[WadError]]:
@@ -19,7 +19,7 @@ def every(kind: type[WadError] = WadError) -> list[type[WadError]]:
     return [kind, *below] if kind.__module__ == errors.__name__ else below
 
 
-CLASSES = [kind for kind in every() if kind is not Refusal]
+CLASSES = [kind for kind in every() if kind is not LegacyRefusal]
 
 
 def documented() -> dict[str, tuple[str, str, int, int]]:
@@ -63,9 +63,9 @@ def test_an_error_crosses_the_wire_as_it_is(kind: type[WadError]) -> None:
 
 def test_a_refusal_crosses_the_wire_as_it_is() -> None:
     """Its status, its code and its details, which no class stands for."""
-    sent = Refusal(429, "rate_limited", "too many", {"retryAfterSeconds": 3})
+    sent = LegacyRefusal(429, "rate_limited", "too many", {"retryAfterSeconds": 3})
     got = WadError.from_wire(sent.to_wire())
-    assert isinstance(got, Refusal)
+    assert isinstance(got, LegacyRefusal)
     assert (got.http_status, got.code, str(got)) == (429, "rate_limited", "too many")
     assert got.details == {"retryAfterSeconds": 3}
     assert "rate_limited" not in WadError.by_code

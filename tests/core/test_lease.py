@@ -6,9 +6,9 @@ import pytest
 
 from wad.core import lease
 from wad.core.errors import BadConfig
-from wad.core.lease import Act, Record, Seen, Terms
+from wad.core.lease import Act, LeaseTerms, Record, Seen
 
-TERMS = Terms(ttl=15, renew_every=5, margin=3)
+TERMS = LeaseTerms(ttl=15, renew_every=5, margin=3)
 
 
 def a_record(holder: str = "other", epoch: int = 7) -> Record:
@@ -22,7 +22,7 @@ def a_record(holder: str = "other", epoch: int = 7) -> Record:
 def test_terms_that_cannot_work_are_refused(ttl: float, every: float, margin: float) -> None:
     """Two lost renewals and the margin must fit into the ttl."""
     with pytest.raises(BadConfig):
-        Terms(ttl, every, margin)
+        LeaseTerms(ttl, every, margin)
 
 
 def test_no_record_is_acquired_at_once() -> None:

@@ -32,9 +32,9 @@ from hypothesis.stateful import (
 )
 
 from wad.core import lease
-from wad.core.lease import Act, Held, Record, Seen, Terms
+from wad.core.lease import Act, Held, LeaseTerms, Record, Seen
 
-TERMS: Final = Terms(ttl=15, renew_every=5, margin=3)
+TERMS: Final = LeaseTerms(ttl=15, renew_every=5, margin=3)
 RENEWED_MS: Final = -1  # marks a renewal, where an acquire carries the wall clock
 DRIFT: Final = 0.03  # how much faster or slower a machine's clock may run
 
@@ -403,11 +403,13 @@ def test_never_two_may_act_and_somebody_does_when_the_network_heals() -> None:
 # --- the model bites ----------------------------------------------------------------------------------
 
 
-def _counts_from_the_answer(record: Record, version: str, sent_at: float, terms: Terms) -> Held:
+def _counts_from_the_answer(
+    record: Record, version: str, sent_at: float, terms: LeaseTerms
+) -> Held:
     return lease.Held(record, version, sent_at + 2.5 + terms.ttl - terms.margin, sent_at)
 
 
-def _no_margin(record: Record, version: str, sent_at: float, terms: Terms) -> Held:
+def _no_margin(record: Record, version: str, sent_at: float, terms: LeaseTerms) -> Held:
     return lease.Held(record, version, sent_at + terms.ttl, sent_at + terms.renew_every)
 
 
@@ -436,7 +438,7 @@ def _epoch_of_the_old(
     seen: Seen | None,
     holder: str,
     nonce: str,
-    terms: Terms,
+    terms: LeaseTerms,
     now_ms: int,
     *,
     reason: str = "",

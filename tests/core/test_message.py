@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.core.content import Call, CallOutcome
-from wad.core.event import Content, Mark, MessageKind
+from wad.core.event import Content, MessageKind, ReceiptMark
 from wad.core.message import (
     PREVIEW_LENGTH,
     Message,
@@ -32,7 +32,7 @@ def test_further_is_a_maximum(a: MessageStatus, b: MessageStatus, c: MessageStat
 
 def test_receipts_are_what_they_say() -> None:
     """The reference was off by one: delivered is delivered, read is read."""
-    assert [status_of(mark) for mark in (Mark.DELIVERED, Mark.READ, Mark.PLAYED)] == [
+    assert [status_of(mark) for mark in (ReceiptMark.DELIVERED, ReceiptMark.READ, ReceiptMark.PLAYED)] == [
         MessageStatus.DELIVERED, MessageStatus.READ, MessageStatus.PLAYED,
     ]  # fmt: skip
 

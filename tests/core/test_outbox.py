@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.core.errors import Conflict
-from wad.core.event import Mark, MessageKind
+from wad.core.event import MessageKind, ReceiptMark
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import MessageStatus, further
 from wad.core.outbox import (
@@ -36,7 +36,7 @@ ANN = Jid.parse("40700000001@s.whatsapp.net")
 CLAIM = Claim("here", 3)
 EACH: tuple[Outcome, ...] = (
     Claimed(CLAIM, b"s"), Sent("ID", 7), NotSent("offline"), Refused("no", "never"), Unknown("ID", "crash"),
-    Marked(Mark.DELIVERED), Retry(), Cancel(),
+    Marked(ReceiptMark.DELIVERED), Retry(), Cancel(),
 )  # fmt: skip
 
 LAW: dict[MessageStatus, dict[type, MessageStatus]] = {
@@ -78,7 +78,7 @@ OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(NotSent, st.text(), st.booleans(), st.booleans()),
     st.builds(Refused, st.text(), st.text()),
     st.builds(Unknown, st.text(), st.text()),
-    st.builds(Marked, st.sampled_from(list(Mark))),
+    st.builds(Marked, st.sampled_from(list(ReceiptMark))),
     st.just(Retry()),
     st.just(Cancel()),
 )
@@ -148,7 +148,7 @@ def test_sending_again_forgets_the_old_id() -> None:
 def test_evidence_wins_over_giving_up() -> None:
     """A cancelled message that did arrive must not be offered for sending again."""
     uncertain = advance(an_entry(S.SENDING), Unknown("ID", "crash"))
-    entry = advance(advance(uncertain, Cancel()), Marked(Mark.READ))
+    entry = advance(advance(uncertain, Cancel()), Marked(ReceiptMark.READ))
     assert (entry.state, entry.error, entry.error_code) == (S.READ, "", "")
     with pytest.raises(Conflict):
         advance(entry, Retry())
@@ -195,8 +195,8 @@ def test_a_refused_outcome_changes_nothing(outcomes: list[Outcome]) -> None:
             assert entry == copy
 
 
-@given(st.permutations([Mark.DELIVERED, Mark.READ, Mark.PLAYED]))
-def test_receipts_in_any_order_end_in_the_furthest(marks: list[Mark]) -> None:
+@given(st.permutations([ReceiptMark.DELIVERED, ReceiptMark.READ, ReceiptMark.PLAYED]))
+def test_receipts_in_any_order_end_in_the_furthest(marks: list[ReceiptMark]) -> None:
     """And never take a message back."""
     entry = an_entry(S.SENT)
     for mark in marks:

@@ -22,14 +22,14 @@ from wad.core.outgoing import (
     Attachment,
     AttachmentKind,
     ContactCard,
-    Edit,
-    Location,
+    NewPoll,
     Outgoing,
-    Poll,
-    Reaction,
+    OwnReaction,
     Revoke,
+    SharedLocation,
     Target,
     Text,
+    TextEdit,
     check,
     decode,
     encode,
@@ -69,11 +69,11 @@ CONTENTS: st.SearchStrategy[Outgoing] = st.one_of(
         mimetype=st.sampled_from(["image/webp", "a/b", "", "audio/ogg; codecs=opus"]), caption=WORDS, filename=WORDS,
         seconds=NUMBERS, width=NUMBERS, height=NUMBERS, reply_to=ANSWERED,
     ),
-    st.builds(Location, st.floats(), st.floats(), WORDS, WORDS, ANSWERED),
+    st.builds(SharedLocation, st.floats(), st.floats(), WORDS, WORDS, ANSWERED),
     st.builds(ContactCard, WORDS, WORDS | st.just("+15550000002"), ANSWERED),
-    st.builds(Poll, WORDS, st.lists(WORDS, max_size=15).map(tuple), st.integers(-1, 15), ANSWERED),
-    st.builds(Reaction, TARGETS, WORDS | st.just("👍")),
-    st.builds(Edit, TARGETS, WORDS),
+    st.builds(NewPoll, WORDS, st.lists(WORDS, max_size=15).map(tuple), st.integers(-1, 15), ANSWERED),
+    st.builds(OwnReaction, TARGETS, WORDS | st.just("👍")),
+    st.builds(TextEdit, TARGETS, WORDS),
     st.builds(Revoke, TARGETS),
 )  # fmt: skip
 
@@ -84,7 +84,9 @@ CONTENTS: st.SearchStrategy[Outgoing] = st.one_of(
 @given(CONTENTS)
 def test_a_content_survives_the_pipe(content: Outgoing) -> None:
     """From the outbox to the worker; NaN is nothing that is sent."""
-    if not (isinstance(content, Location) and math.isnan(content.latitude + content.longitude)):
+    if not (
+        isinstance(content, SharedLocation) and math.isnan(content.latitude + content.longitude)
+    ):
         assert decode(encode(content)) == content
 
 
@@ -134,14 +136,14 @@ GOOD: list[Outgoing] = [
     a_file(AttachmentKind.VOICE, mimetype="audio/ogg; codecs=opus", seconds=3),
     a_file(AttachmentKind.DOCUMENT, caption="the bill", filename="bill 7.pdf"),
     a_file(AttachmentKind.VIDEO, size=SIZE_LIMITS[AttachmentKind.VIDEO]),
-    Location(-90, 180, "the end", "of the world"),
+    SharedLocation(-90, 180, "the end", "of the world"),
     ContactCard("Ann", "+40 700 000 001"),
-    Poll("Tea?", ("yes", "no"), 0),
-    Poll("Which?", tuple(map(str, range(OPTIONS_LIMIT))), OPTIONS_LIMIT),
-    Reaction(THEIRS, "👍🏽"),
-    Reaction(OURS, "1️⃣"),
-    Reaction(THEIRS, ""),
-    Edit(OURS, "hello"),
+    NewPoll("Tea?", ("yes", "no"), 0),
+    NewPoll("Which?", tuple(map(str, range(OPTIONS_LIMIT))), OPTIONS_LIMIT),
+    OwnReaction(THEIRS, "👍🏽"),
+    OwnReaction(OURS, "1️⃣"),
+    OwnReaction(THEIRS, ""),
+    TextEdit(OURS, "hello"),
     Revoke(OURS),
 ]
 
@@ -183,31 +185,31 @@ BAD: list[tuple[Outgoing, type[WadError], str]] = [
     (a_file(filename="x" * 201), TooLong, "the file's name"),
     (a_file(seconds=-1), BadInput, "not negative"),
     (a_file(width=1 << 31), BadInput, "31 bits"),
-    (Location(90.1, 0), BadInput, "latitude"),
-    (Location(0, -180.1), BadInput, "longitude"),
-    (Location(math.nan, 0), BadInput, "latitude"),
-    (Location(0, math.inf), BadInput, "longitude"),
-    (Location(0, 0, "x" * 201), TooLong, "the place's name"),
-    (Location(0, 0, "", "x" * 1001), TooLong, "the address"),
+    (SharedLocation(90.1, 0), BadInput, "latitude"),
+    (SharedLocation(0, -180.1), BadInput, "longitude"),
+    (SharedLocation(math.nan, 0), BadInput, "latitude"),
+    (SharedLocation(0, math.inf), BadInput, "longitude"),
+    (SharedLocation(0, 0, "x" * 201), TooLong, "the place's name"),
+    (SharedLocation(0, 0, "", "x" * 1001), TooLong, "the address"),
     (ContactCard(" ", "+15550000002"), BadInput, "name is empty"),
     (ContactCard("x" * 201, "+15550000002"), TooLong, "name has 201"),
     (ContactCard("Ann", "12"), BadPhone, "phone number"),
-    (Poll(" ", ("a", "b")), BadInput, "no question"),
-    (Poll("x" * 256, ("a", "b")), TooLong, "the question"),
-    (Poll("?", ("a",)), BadInput, "2 to 12"),
-    (Poll("?", tuple("abcdefghijklm")), BadInput, "2 to 12"),
-    (Poll("?", ("a", "a ")), BadInput, "differ"),
-    (Poll("?", ("a", "")), BadInput, "is empty"),
-    (Poll("?", ("a", "x" * 101)), TooLong, "an option"),
-    (Poll("?", ("a", "b"), 3), BadInput, "3 of 2"),
-    (Poll("?", ("a", "b"), -1), BadInput, "-1 of 2"),
-    (Reaction(THEIRS, "ok"), BadInput, "not one emoji"),
-    (Reaction(THEIRS, "👍 👍"), BadInput, "not one emoji"),
-    (Reaction(THEIRS, "👍" * 21), BadInput, "not one emoji"),
-    (Reaction(Target("T1", "77@lid"), "👍"), BadInput, "in the chat 77@lid"),
-    (Edit(THEIRS, "hello"), BadInput, "this account wrote"),
-    (Edit(OURS, " "), BadInput, "no text"),
-    (Edit(msgspec.structs.replace(OURS, kind=MessageKind.IMAGE), "x"), BadInput, "kind image"),
+    (NewPoll(" ", ("a", "b")), BadInput, "no question"),
+    (NewPoll("x" * 256, ("a", "b")), TooLong, "the question"),
+    (NewPoll("?", ("a",)), BadInput, "2 to 12"),
+    (NewPoll("?", tuple("abcdefghijklm")), BadInput, "2 to 12"),
+    (NewPoll("?", ("a", "a ")), BadInput, "differ"),
+    (NewPoll("?", ("a", "")), BadInput, "is empty"),
+    (NewPoll("?", ("a", "x" * 101)), TooLong, "an option"),
+    (NewPoll("?", ("a", "b"), 3), BadInput, "3 of 2"),
+    (NewPoll("?", ("a", "b"), -1), BadInput, "-1 of 2"),
+    (OwnReaction(THEIRS, "ok"), BadInput, "not one emoji"),
+    (OwnReaction(THEIRS, "👍 👍"), BadInput, "not one emoji"),
+    (OwnReaction(THEIRS, "👍" * 21), BadInput, "not one emoji"),
+    (OwnReaction(Target("T1", "77@lid"), "👍"), BadInput, "in the chat 77@lid"),
+    (TextEdit(THEIRS, "hello"), BadInput, "this account wrote"),
+    (TextEdit(OURS, " "), BadInput, "no text"),
+    (TextEdit(msgspec.structs.replace(OURS, kind=MessageKind.IMAGE), "x"), BadInput, "kind image"),
     (Revoke(THEIRS), BadInput, "this account wrote"),
     (Revoke(msgspec.structs.replace(OURS, kind=MessageKind.REVOKE)), Conflict, "already"),
 ]  # fmt: skip
@@ -222,7 +224,8 @@ def test_what_it_does_not_take(content: Outgoing, kind: type[WadError], says: st
 
 
 @pytest.mark.parametrize(
-    ("content", "window_s"), [(Edit(OURS, "hello"), EDIT_WINDOW_S), (Revoke(OURS), REVOKE_WINDOW_S)]
+    ("content", "window_s"),
+    [(TextEdit(OURS, "hello"), EDIT_WINDOW_S), (Revoke(OURS), REVOKE_WINDOW_S)],
 )
 def test_it_can_be_too_late(content: Outgoing, window_s: int) -> None:
     """To the millisecond."""

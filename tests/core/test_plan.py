@@ -21,9 +21,9 @@ from wad.core.event import (
     Content,
     Event,
     HistoryReceived,
-    Mark,
     MessageKind,
     MessageReceived,
+    ReceiptMark,
     ReceiptReceived,
 )
 from wad.core.identity import canonical, document_id, fingerprint, stable_key
@@ -201,20 +201,20 @@ def test_an_event_that_names_both_addresses_tells_an_alias() -> None:
 
 def test_a_receipt_marks_every_message_it_names() -> None:
     """Nothing else: it creates no message."""
-    event = ReceiptReceived(("A", "B"), ANN_LID, Jid.parse("111222:2@lid"), Mark.READ, NOON)
+    event = ReceiptReceived(("A", "B"), ANN_LID, Jid.parse("111222:2@lid"), ReceiptMark.READ, NOON)
     thread = str(ThreadId.make(ACC, ANN))
     assert plan(ACC, event, ALIASES) == [
-        PutMark(thread, "A", Mark.READ, str(ANN), NOON),
-        PutMark(thread, "B", Mark.READ, str(ANN), NOON),
+        PutMark(thread, "A", ReceiptMark.READ, str(ANN), NOON),
+        PutMark(thread, "B", ReceiptMark.READ, str(ANN), NOON),
     ]
 
 
 def test_our_own_receipts_say_what_was_read() -> None:
     """All of the chat up to that time; that our phone got a message says nothing."""
     thread = str(ThreadId.make(ACC, ANN))
-    event = ReceiptReceived(("A",), ANN, ME, Mark.READ, NOON, from_me=True)
+    event = ReceiptReceived(("A",), ANN, ME, ReceiptMark.READ, NOON, from_me=True)
     assert plan(ACC, event, {}) == [PutChat(thread, str(ANN), read_ms=NOON)]
-    event = ReceiptReceived(("A",), ANN, ME, Mark.DELIVERED, NOON, from_me=True)
+    event = ReceiptReceived(("A",), ANN, ME, ReceiptMark.DELIVERED, NOON, from_me=True)
     assert plan(ACC, event, {}) == []
 
 

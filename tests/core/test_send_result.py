@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
-from wad.core.send_result import Fate, classify, from_wire, to_wire
+from wad.core.send_result import SendResult, classify, from_wire, to_wire
 
 
 @pytest.mark.parametrize(
-    ("words", "found", "fate"),
+    ("words", "found", "result"),
     [
         ("no LID found for 1@s.whatsapp.net from server", None, Refused),
         ("server returned error 463", "WA1", Refused),
@@ -23,9 +23,9 @@ from wad.core.send_result import Fate, classify, from_wire, to_wire
         ("something new", "WA1", Unknown),
     ],
 )
-def test_words_of_the_library(words: str, found: str | None, fate: type[Fate]) -> None:
+def test_words_of_the_library(words: str, found: str | None, result: type[SendResult]) -> None:
     """No trace: it did not leave; a trace: it may have; a refusal is final."""
-    assert isinstance(classify(words, found), fate)
+    assert isinstance(classify(words, found), result)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,6 @@ TEXTS = st.text(max_size=20)
         st.builds(Unknown, TEXTS, TEXTS),
     )
 )
-def test_a_fate_survives_the_pipe(fate: Fate) -> None:
+def test_a_result_survives_the_pipe(result: SendResult) -> None:
     """From the worker to the daemon."""
-    assert from_wire(to_wire(fate)) == fate
+    assert from_wire(to_wire(result)) == result

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wad.core.session_location import Place, is_elsewhere, told
+from wad.core.session_location import SessionLocation, is_elsewhere, told
 
 DEVICE = "15550000001:3@s.whatsapp.net"
-THERE = Place(account="acc-1", instance="b", since_ms=1_700_000_000_000, jid=DEVICE)
+THERE = SessionLocation(account="acc-1", instance="b", since_ms=1_700_000_000_000, jid=DEVICE)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,9 @@ THERE = Place(account="acc-1", instance="b", since_ms=1_700_000_000_000, jid=DEV
     ],
     ids=["nobody knows it", "new here", "not here", "a copy", "who knows", "a device of its own"],
 )
-def test_who_leaves_it_alone(place: Place | None, jid: str | None, elsewhere: bool) -> None:
+def test_who_leaves_it_alone(
+    place: SessionLocation | None, jid: str | None, elsewhere: bool
+) -> None:
     """Whoever has no session, or a copy of the one that is there."""
     assert is_elsewhere(place, "a", jid) is elsewhere
 

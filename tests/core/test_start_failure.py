@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.core.errors import BadConfig, BadInput, WadError
-from wad.core.start_failure import FINAL, Failure, failure, parse, pause_after
+from wad.core.start_failure import FINAL, StartFailure, failure, parse, pause_after
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 SENTENCES = st.text(max_size=200).map(lambda text: " ".join(text.split()))
@@ -40,13 +40,13 @@ def test_pauses_grow_to_half_a_minute() -> None:
 @given(SENTENCES, st.none() | st.integers(0, 30))
 def test_what_is_announced_can_be_read(reason: str, pause: int | None) -> None:
     """wadctl finds reason and pause in the line, whatever the reason says."""
-    assert parse(str(Failure(reason, pause))) == Failure(reason, pause)
+    assert parse(str(StartFailure(reason, pause))) == StartFailure(reason, pause)
 
 
 @given(st.text())
 def test_a_line_is_one_line_and_short(reason: str) -> None:
     """systemd takes a line of at most 4 kB."""
-    line = str(Failure(reason * 100, 8))
+    line = str(StartFailure(reason * 100, 8))
     assert "\n" not in line
     assert len(line) < 2000
 

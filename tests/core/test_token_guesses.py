@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fake_daemon import http_settings
-from wad.api.caller import Caller, Origin
-from wad.api.callers.authentication import Gate
-from wad.core.errors import Refusal
+from wad.api.caller import Caller, CallOrigin
+from wad.api.callers.authentication import Authenticator
+from wad.core.errors import LegacyRefusal
 from wad.core.token import Role, named
 from wad.core.token_guesses import ADDRESS, LONGEST, TOTAL, Guesses, network
 
@@ -35,11 +35,11 @@ class Time:
         self.now += seconds
 
 
-async def asked(gate: Gate, token: str, address: str = "192.0.2.1") -> int:
+async def asked(gate: Authenticator, token: str, address: str = "192.0.2.1") -> int:
     """200, or the status of the refusal."""
     try:
-        caller = await gate.caller(Origin(token, address=address))
-    except Refusal as refusal:
+        caller = await gate.caller(CallOrigin(token, address=address))
+    except LegacyRefusal as refusal:
         return refusal.http_status
     assert isinstance(caller, Caller)
     return 200
@@ -154,7 +154,7 @@ def test_what_is_counted_together(address: str, counted: str) -> None:
 async def test_a_valid_token_never_waits() -> None:
     """From the address that guesses, in the middle of it, and when all places are taken."""
     time = Time()
-    gate = Gate(SETTINGS, None, time, time.sleep)
+    gate = Authenticator(SETTINGS, None, time, time.sleep)
     for number in range(300):
         assert await asked(gate, f"guess {number}") == 401
         waited = len(time.waited)
@@ -170,7 +170,7 @@ async def test_guesses_at_once_wait_or_are_refused() -> None:
     async def sleep(_: float) -> None:
         await go.wait()
 
-    gate = Gate(SETTINGS, None, Time(), sleep)
+    gate = Authenticator(SETTINGS, None, Time(), sleep)
     tasks = [asyncio.create_task(asked(gate, f"guess {number}")) for number in range(100)]
     done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     while len(done) < 100 - ADDRESS.places:
@@ -189,7 +189,7 @@ async def test_a_caller_who_goes_away_gives_their_place_back() -> None:
     async def cancelled(_: float) -> None:
         raise asyncio.CancelledError
 
-    gate = Gate(SETTINGS, None, Time(), cancelled)
+    gate = Authenticator(SETTINGS, None, Time(), cancelled)
     for number in range(100):
         try:
             await asked(gate, f"guess {number}")
@@ -201,7 +201,7 @@ async def test_a_caller_who_goes_away_gives_their_place_back() -> None:
 async def test_no_token_is_no_guess() -> None:
     """A browser that was not asked yet, and a scraper without a token, are told so at once."""
     time = Time()
-    gate = Gate(SETTINGS, None, time, time.sleep)
+    gate = Authenticator(SETTINGS, None, time, time.sleep)
     for _ in range(100):
         assert await asked(gate, "") == 401
     assert time.waited == []
@@ -210,7 +210,7 @@ async def test_no_token_is_no_guess() -> None:
 async def test_it_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """How many, and from where most; never the token."""
     time = Time()
-    gate = Gate(SETTINGS, None, time, time.sleep)
+    gate = Authenticator(SETTINGS, None, time, time.sleep)
     with caplog.at_level(logging.WARNING):
         for number in range(60):
             await asked(gate, f"secret-guess-{number}")
@@ -225,7 +225,7 @@ async def test_a_token_that_can_be_guessed_is_named_when_it_is_used(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Once; the configuration knows no more of it than its hash."""
-    gate = Gate(SETTINGS, None, Time())
+    gate = Authenticator(SETTINGS, None, Time())
     with caplog.at_level(logging.WARNING):
         assert [await asked(gate, TOKEN) for _ in range(3)] == [200] * 3
     assert [record.getMessage() for record in caplog.records] == [

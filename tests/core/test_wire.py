@@ -20,11 +20,11 @@ from wad.core.wire import (
     PROTOCOL,
     Decoder,
     Frame,
-    Item,
-    Limits,
+    FrameLimits,
     Notice,
     Request,
     Response,
+    StreamItem,
     check_hello,
     encode,
 )
@@ -40,7 +40,7 @@ _frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Request, _ids, _words, _values),
     st.builds(lambda ident, result: Response(ident, None, result), _ids, _values),
     st.builds(Notice, _words, _values),
-    st.builds(Item, _ids, _values),
+    st.builds(StreamItem, _ids, _values),
 )
 
 
@@ -100,7 +100,7 @@ def test_an_unknown_code_is_a_plain_error() -> None:
 
 def test_a_frame_over_the_limit_is_refused() -> None:
     """Its length is enough: nothing of it is kept."""
-    limits = Limits(size=1000)
+    limits = FrameLimits(size=1000)
     decoder = Decoder(limits)
     assert list(decoder.feed(framed("x" * 900)[:500])) == []
     assert (decoder.waiting, decoder.wanted) == (500, len(framed("x" * 900)))
@@ -177,9 +177,9 @@ def test_what_is_counted_is_what_is_decoded(frames: list[Frame]) -> None:
     for frame in frames:
         data = encode(frame)
         values = count(msgpack.unpackb(data[4:], strict_map_key=True))
-        assert list(Decoder(Limits(values=values)).feed(data)) == [frame]
+        assert list(Decoder(FrameLimits(values=values)).feed(data)) == [frame]
         with pytest.raises(BadInput, match="values"):
-            list(Decoder(Limits(values=values - 1)).feed(data))
+            list(Decoder(FrameLimits(values=values - 1)).feed(data))
 
 
 def count(value: Any) -> int:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support import baileys_session as sample
 from tests.support.baileys_session import GROUP, PEER, key
-from wad.core.baileys import Kind, kind_of
+from wad.core.baileys import BaileysFile, kind_of
 from wad.core.errors import BadInput, Conflict, WadError
 from wad.engine.baileys.ratchets import derive
 from wad.engine.baileys.small_files import one_to_one
@@ -112,8 +112,8 @@ def test_everything_is_accounted_for() -> None:
         "privacy_tokens": 1, "lid_mappings": 1,
     }  # fmt: skip
     assert [(left.kind, left.count) for left in found.left] == [
-        (Kind.DEVICES, 1),
-        (Kind.SENDER_KEY_MEMORY, 1),
+        (BaileysFile.DEVICES, 1),
+        (BaileysFile.SENDER_KEY_MEMORY, 1),
     ]
     assert found.pre_keys == [(3, key("one-time"))]
     assert found.mappings == [("900015550000002", "15550000002")]
@@ -142,16 +142,16 @@ def test_hidden_ids_and_numbers_are_one_to_one() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("creds.json", Kind.CREDS),
-        ("sender-key-memory-1@g.us.json", Kind.SENDER_KEY_MEMORY),
-        ("sender-key-1@g.us--2--0.json", Kind.SENDER_KEY),
-        ("app-state-sync-version-regular.json", Kind.APP_STATE_VERSION),
-        ("session-.json", Kind.OTHER),
-        ("session-1.0.json.bak", Kind.OTHER),
-        ("notes.txt", Kind.OTHER),
+        ("creds.json", BaileysFile.CREDS),
+        ("sender-key-memory-1@g.us.json", BaileysFile.SENDER_KEY_MEMORY),
+        ("sender-key-1@g.us--2--0.json", BaileysFile.SENDER_KEY),
+        ("app-state-sync-version-regular.json", BaileysFile.APP_STATE_VERSION),
+        ("session-.json", BaileysFile.OTHER),
+        ("session-1.0.json.bak", BaileysFile.OTHER),
+        ("notes.txt", BaileysFile.OTHER),
     ],
 )
-def test_what_a_file_holds_by_its_name(name: str, kind: Kind) -> None:
+def test_what_a_file_holds_by_its_name(name: str, kind: BaileysFile) -> None:
     """The longer kind first; what is no key's file is none."""
     assert kind_of(name) is kind
 
@@ -197,7 +197,7 @@ def test_a_record_without_an_open_session_is_left() -> None:
     """There is nothing to go on in."""
     found = carried({SESSION: sample.session(a=sample.session_entry("a", closed=5))})
     assert found.sessions == []
-    assert (Kind.SESSION, 1) in [(left.kind, left.count) for left in found.left]
+    assert (BaileysFile.SESSION, 1) in [(left.kind, left.count) for left in found.left]
 
 
 def test_a_session_that_cannot_send_is_left() -> None:
@@ -349,7 +349,7 @@ def test_whatever_lies_where_something_else_should(data: st.DataObject) -> None:
 @given(st.text(max_size=40))
 def test_whatever_a_file_is_called(name: str) -> None:
     """A name is as untrusted as what is in the file."""
-    for kind in Kind:
+    for kind in BaileysFile:
         clear(f"{kind}-{name}.json", b"{}")
 
 

@@ -18,7 +18,7 @@ from wad.core.event import ChatReceived, decode
 from wad.engine import session_db, workers
 from wad.engine.contacts import AddressBook
 from wad.lib.clock import SystemClock
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 from wad.state.spool import Spool
 
 BOB = "15550000002@s.whatsapp.net"
@@ -28,7 +28,7 @@ class Phone:
     """A session's database with the table of contacts, and the spool beside it."""
 
     def __init__(self, directory: Path) -> None:
-        self.home = Home(directory)
+        self.home = AccountDir(directory)
         self.db = sqlite3.connect(self.home.session_db, isolation_level=None)
         self.db.execute(
             "CREATE TABLE whatsmeow_contacts (their_jid TEXT PRIMARY KEY, first_name TEXT, full_name TEXT)"
@@ -127,7 +127,7 @@ def test_what_is_no_person_is_passed_over(phone: Phone) -> None:
 
 def test_before_the_library_has_made_its_tables(tmp_path: Path) -> None:
     """There is nothing to tell, and no spool is made."""
-    home = Home(tmp_path)
+    home = AccountDir(tmp_path)
     assert AddressBook(home, SystemClock()).look() is None
     assert not home.spool_db.exists()
 

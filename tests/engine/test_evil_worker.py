@@ -31,13 +31,13 @@ from wad.engine.port import (
     EngineOptions,
     FileDamaged,
     Identity,
-    Loaded,
+    LibraryLoaded,
     Report,
     Spooled,
 )
 from wad.engine.process import Process
 from wad.engine.workers import NeonizeWorker
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
 SECRET = b"s" * 32
@@ -80,7 +80,7 @@ async def a_worker(
     process = Process.start(argv, {"PATH": os.environ["PATH"]}, theirs, lambda line: None, "acc-1")
     reader, writer = await asyncio.open_connection(sock=ours)
     options = EngineOptions(directory, probe_every=3600)
-    worker = NeonizeWorker(Home(directory), process, reader, writer, report, options, None)
+    worker = NeonizeWorker(AccountDir(directory), process, reader, writer, report, options, None)
     try:
         yield worker
     finally:
@@ -218,8 +218,8 @@ async def test_an_answer_about_a_message_that_makes_no_sense(
             db.execute("INSERT INTO whatsmeow_message_secrets VALUES ('WA1',?)", (SECRET,))
             db.commit()
     async with a_worker(tmp_path, ANSWERS, framed([1, 1, None, ANSWERED[name]])) as worker:
-        fate = await asyncio.wait_for(worker.send(BOB, Text("hi"), SECRET, 1), WITHIN)
-        assert isinstance(fate, Unknown if left else NotSent)
+        result = await asyncio.wait_for(worker.send(BOB, Text("hi"), SECRET, 1), WITHIN)
+        assert isinstance(result, Unknown if left else NotSent)
         why = await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
         assert why.startswith("the worker sent an invalid frame: the answer to 'send'")
 
@@ -238,8 +238,8 @@ async def test_an_answer_about_a_message_that_makes_no_sense(
 async def test_an_answer_about_a_file_that_makes_no_sense(tmp_path: Path, answer: Any) -> None:
     """Nothing was sent, and the worker goes."""
     async with a_worker(tmp_path, ANSWERS, framed([1, 1, None, answer])) as worker:
-        fate = await asyncio.wait_for(worker.send(BOB, PICTURE, SECRET, 1), WITHIN)
-        assert isinstance(fate, NotSent)
+        result = await asyncio.wait_for(worker.send(BOB, PICTURE, SECRET, 1), WITHIN)
+        assert isinstance(result, NotSent)
         assert "invalid frame" in await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
 
 
@@ -324,7 +324,7 @@ async def test_what_a_worker_says_of_its_confinement_is_kept(tmp_path: Path) -> 
     words += framed([2, "mute", [""]])
     reports: asyncio.Queue[Report] = asyncio.Queue()
     async with a_worker(tmp_path, SAYS, words, reports.put_nowait) as worker:
-        assert await asyncio.wait_for(reports.get(), WITHIN) == Loaded()
+        assert await asyncio.wait_for(reports.get(), WITHIN) == LibraryLoaded()
         assert worker.confinement == Confinement(0, True, ("the kernel offers none",), "")
         assert not worker.is_outdated
 

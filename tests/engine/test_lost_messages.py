@@ -16,7 +16,7 @@ from wad.core.event import Content, MessageKind, MessageReceived, decode
 from wad.core.jid import Jid
 from wad.engine.lost_messages import Comparison, ids_of_history
 from wad.lib.clock import SystemClock
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 from wad.state.spool import Arrival, Spool
 
 BOB = "9@lid"
@@ -26,7 +26,7 @@ class Session:
     """A session's database as the library fills it, and the spool beside it."""
 
     def __init__(self, directory: Path) -> None:
-        self.home = Home(directory)
+        self.home = AccountDir(directory)
         self.db = sqlite3.connect(self.home.session_db, isolation_level=None)
         self.db.execute(
             "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"

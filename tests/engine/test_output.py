@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fake_daemon import FakeClock
-from wad.engine.output import Output
+from wad.engine.output import WorkerOutput
 from wad.engine.process import Process
 
 
-def output(lines: list[str]) -> tuple[Output, FakeClock]:
+def output(lines: list[str]) -> tuple[WorkerOutput, FakeClock]:
     """An output whose lines go there."""
     clock = FakeClock()
-    return Output(lines.append, clock, "acc-1"), clock
+    return WorkerOutput(lines.append, clock, "acc-1"), clock
 
 
 _texts = st.text(st.characters(exclude_characters="\n", codec="utf-8"), max_size=20)

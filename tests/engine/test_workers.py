@@ -26,7 +26,7 @@ from wad.engine.process import Process
 from wad.engine.workers import NeonizeWorker
 from wad.lib.clock import SystemClock
 from wad.lib.loops import Loops
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
 SECRET = b"s" * 32
@@ -75,7 +75,7 @@ async def a_worker(
     process = Process.start(argv, environ, theirs, lambda line: None)
     reader, writer = await asyncio.open_connection(sock=ours)
     worker = NeonizeWorker(
-        Home(directory),
+        AccountDir(directory),
         process,
         reader,
         writer,
@@ -117,21 +117,21 @@ async def test_a_worker_that_fails_over_a_message(tmp_path: Path, act: str, left
     if left:
         note(tmp_path, "WA1")
     async with a_worker(tmp_path, send=act) as worker:
-        fate = await worker.send(BOB, Text("hello"), SECRET, 1)
+        result = await worker.send(BOB, Text("hello"), SECRET, 1)
         if left:
-            assert isinstance(fate, Unknown)
-            assert fate.wa_id == "WA1"
+            assert isinstance(result, Unknown)
+            assert result.wa_id == "WA1"
         else:
-            assert isinstance(fate, NotSent)
+            assert isinstance(result, NotSent)
 
 
 async def test_traces_that_cannot_be_read_prove_nothing(tmp_path: Path) -> None:
     """It is uncertain, and not sent again."""
     (tmp_path / "session.db").write_bytes(b"no database at all" * 100)
     async with a_worker(tmp_path, send="'die'") as worker:
-        fate = await worker.send(BOB, Text("hello"), SECRET, 1)
-        assert isinstance(fate, Unknown)
-        assert "damaged" in fate.why
+        result = await worker.send(BOB, Text("hello"), SECRET, 1)
+        assert isinstance(result, Unknown)
+        assert "damaged" in result.why
 
 
 @pytest.mark.parametrize("wa_id", ["", "WA1"])
@@ -143,9 +143,9 @@ async def test_a_worker_that_hangs_over_a_message(
     if wa_id:
         note(tmp_path, wa_id)
     async with a_worker(tmp_path, send="'hang'") as worker:
-        fate = await worker.send(BOB, Text("hello"), SECRET, 1)
-        assert isinstance(fate, Unknown)
-        assert fate.wa_id == wa_id
+        result = await worker.send(BOB, Text("hello"), SECRET, 1)
+        assert isinstance(result, Unknown)
+        assert result.wa_id == wa_id
 
 
 async def test_an_upload_that_hangs_ends_the_worker(
@@ -154,9 +154,9 @@ async def test_an_upload_that_hangs_ends_the_worker(
     """Nothing else ends it; the message has not left."""
     monkeypatch.setattr(workers, "_UPLOAD_TIMEOUT", 0.05)
     async with a_worker(tmp_path, upload="'hang'") as worker:
-        fate = await worker.send(BOB, FILE, SECRET, 1)
-        assert isinstance(fate, NotSent)
-        assert fate.died
+        result = await worker.send(BOB, FILE, SECRET, 1)
+        assert isinstance(result, NotSent)
+        assert result.died
         assert "upload" in await worker.ended
 
 
@@ -187,9 +187,9 @@ async def test_an_upload_that_fails(tmp_path: Path, act: str, kind: type) -> Non
 async def test_whose_fault_it_was(tmp_path: Path, act: str, innocent: bool) -> None:
     """A worker that is gone, or a disk that refuses, uses up no patience with a message."""
     async with a_worker(tmp_path, upload=act) as worker:
-        fate = await worker.send(BOB, FILE, SECRET, 1)
-        assert isinstance(fate, NotSent)
-        assert fate.innocent == innocent
+        result = await worker.send(BOB, FILE, SECRET, 1)
+        assert isinstance(result, NotSent)
+        assert result.innocent == innocent
 
 
 @pytest.mark.parametrize("what", ["text", "file"])
@@ -198,9 +198,9 @@ async def test_a_death_over_a_message_is_counted(tmp_path: Path, what: str) -> N
     a_device(tmp_path)
     content = FILE if what == "file" else Text("hello")
     async with a_worker(tmp_path, send="'die'", upload="'die'") as worker:
-        fate = await worker.send(BOB, content, SECRET, 1)
-        assert isinstance(fate, NotSent)
-        assert fate.died
+        result = await worker.send(BOB, content, SECRET, 1)
+        assert isinstance(result, NotSent)
+        assert result.died
         again = await worker.send(BOB, content, SECRET, 1)
         assert isinstance(again, NotSent)
         assert not again.died
@@ -215,9 +215,9 @@ async def test_an_end_that_is_nobodys_fault_is_not_counted(tmp_path: Path, act: 
         await until(lambda: worker._waiting, "the call")
         if act == "'hang'":
             await worker.stop(0)
-        fate = await sending
-        assert isinstance(fate, NotSent)
-        assert not fate.died
+        result = await sending
+        assert isinstance(result, NotSent)
+        assert not result.died
 
 
 async def test_a_file_is_uploaded_and_then_sent(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
     def fail() -> None:
         raise ValueError("a fault of ours")
 
-    comparison = Comparison(Home(tmp_path), SystemClock())
+    comparison = Comparison(AccountDir(tmp_path), SystemClock())
     monkeypatch.setattr(comparison, "make", fail)
     async with a_worker(tmp_path, comparison=comparison, word="'synced'") as worker:
         worker._writer.write(wire.encode(wire.Request(1, "word", [])))
@@ -303,7 +303,7 @@ async def test_a_probe_that_fails_unexpectedly_is_made_again(
     reader, writer = await asyncio.open_connection(sock=ours)
     options = EngineOptions(tmp_path, probe_every=0.01, loops=loops)
     worker = NeonizeWorker(
-        Home(tmp_path), process, reader, writer, lambda report: None, options, None
+        AccountDir(tmp_path), process, reader, writer, lambda report: None, options, None
     )
     async with asyncio.timeout(PATIENT):
         assert "did not answer" in await worker.ended

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from tests.firestore.emulator import an_emulator, find, warm_up
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 _PROJECTS: Final = itertools.count(1)
 
@@ -19,11 +19,11 @@ _PROJECTS: Final = itertools.count(1)
 def emulator() -> Iterator[int]:
     """The port of an emulator that all tests share; skipped where there is none."""
     with an_emulator(find()) as port:
-        asyncio.run(warm_up(Access(project="demo-warm", emulator=f"127.0.0.1:{port}")))
+        asyncio.run(warm_up(FirestoreAccess(project="demo-warm", emulator=f"127.0.0.1:{port}")))
         yield port
 
 
 @pytest.fixture
-def access(emulator: int) -> Access:
+def access(emulator: int) -> FirestoreAccess:
     """An empty database of the test's own."""
-    return Access(project=f"demo-{next(_PROJECTS)}", emulator=f"127.0.0.1:{emulator}")
+    return FirestoreAccess(project=f"demo-{next(_PROJECTS)}", emulator=f"127.0.0.1:{emulator}")

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tests.firestore.proxy import Proxy, a_proxy
 from tests.support.daemons import PATIENT, Daemon
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 TERMS: Final = {
     "WAD_LEASE_TTL": "5",
@@ -97,7 +97,7 @@ def _answers_http(pid: int) -> bool:
 @asynccontextmanager
 async def a_machine(
     directory: Path,
-    access: Access,
+    access: FirestoreAccess,
     name: str,
     *,
     engine: str = "simulator",

@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.missing import EMULATOR, JAVA, Missing, emulator, java
 from tests.support.daemons import free_port
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore, Snapshot
 
 _PATIENT: Final = 60.0
@@ -65,7 +65,7 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
     raise AssertionError(f"the emulator did not answer within {_PATIENT:g} s")
 
 
-async def warm_up(access: Access) -> None:
+async def warm_up(access: FirestoreAccess) -> None:
     """Each kind of call once: the first of its kind takes Java seconds, and deadlines in tests are short."""
     firestore = Firestore(access, "warm-up", 1)
 

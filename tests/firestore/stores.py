@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from wad.lib.clock import Clock, SystemClock
 from wad.lib.loops import Loops
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore
 from wad.store.firestore.store import FirestoreStore
 
@@ -20,7 +20,7 @@ Document = dict[str, Any]
 
 @asynccontextmanager
 async def a_store(
-    access: Access,
+    access: FirestoreAccess,
     directory: Path,
     who: str = "here",
     *,
@@ -47,7 +47,7 @@ async def a_store(
 class Console:
     """What a person sees and does in Firestore, without wad."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: FirestoreAccess) -> None:
         self._firestore = Firestore(access, "console", 1)
 
     async def get(self, path: str) -> Document | None:

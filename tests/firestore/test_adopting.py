@@ -34,17 +34,17 @@ from tests.firestore.stores import Console, Document, a_store
 from tests.firestore.test_telling import MESSAGES, reigning
 from tests.support.small_world import until
 from wad.core.change import PutMessage
-from wad.core.content import Content, Media, MessageKind
-from wad.core.event import Mark
+from wad.core.content import Content, MediaContent, MessageKind
+from wad.core.event import ReceiptMark
 from wad.core.identity import document_id, stable_key
 from wad.core.jid import ThreadId
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
 
 
 @pytest.fixture
-def console(access: Access) -> Iterator[Console]:
+def console(access: FirestoreAccess) -> Iterator[Console]:
     """What a person sees."""
     console = Console(access)
     yield console
@@ -106,7 +106,7 @@ OWN_ID = document_id(stable_key(ACC, ANN, wa_id(1), False, None))
     ids=["M", "S", "S, another id"],
 )
 async def test_a_message_that_is_there_is_not_stored_again(
-    access: Access, tmp_path: Path, console: Console, ident: str, document: Document
+    access: FirestoreAccess, tmp_path: Path, console: Console, ident: str, document: Document
 ) -> None:
     """Under whatever id: WhatsApp's, the hash, or another; it has all that ours would have, and keeps what it had."""
     await a_thread(console)
@@ -125,7 +125,7 @@ async def test_a_message_that_is_there_is_not_stored_again(
 
 
 async def test_a_request_that_was_sent_is_not_stored_again(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """The phone's history has it under WhatsApp's id; an app waits for it under its own, and M stored both."""
     await a_thread(console)
@@ -144,12 +144,14 @@ async def test_a_request_that_was_sent_is_not_stored_again(
     assert (await console.there(f"message_ids/{ACC}__{wa_id(1)}"))["docId"] == "r1"
 
 
-async def test_a_file_stays_where_it_is(access: Access, tmp_path: Path, console: Console) -> None:
+async def test_a_file_stays_where_it_is(
+    access: FirestoreAccess, tmp_path: Path, console: Console
+) -> None:
     """That backend has put it somewhere; wad knows its kind and size besides."""
     await a_thread(console)
     media = {"type": "image", "url": "https://x/1", "storagePath": "whatsapp_media/a/b/c.jpg"}
     await console.set(f"{MESSAGES}/{wa_id(1)}", of_m(1, messageType="image", media=media))
-    picture = Content(MessageKind.IMAGE, "look", media=Media("image/jpeg", size=7))
+    picture = Content(MessageKind.IMAGE, "look", media=MediaContent("image/jpeg", size=7))
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1, content=picture))
         await store.told()
@@ -171,13 +173,13 @@ async def test_a_file_stays_where_it_is(access: Access, tmp_path: Path, console:
     ids=["M", "function", "S"],
 )
 async def test_a_receipt_reaches_a_message_of_before(
-    access: Access, tmp_path: Path, console: Console, ident: str, document: Document
+    access: FirestoreAccess, tmp_path: Path, console: Console, ident: str, document: Document
 ) -> None:
     """wad never saw it, and shows it from then on."""
     await a_thread(console)
     await console.set(f"{MESSAGES}/{ident}", document)
     async with reigning(access, tmp_path) as store:
-        await store.record(ACC, [mark(1, Mark.READ)])
+        await store.record(ACC, [mark(1, ReceiptMark.READ)])
         await store.told()
         shown = await one_message(store)
     assert (shown.id, shown.status, shown.at_ms) == (ident, S.READ, NOON + 1000)
@@ -188,7 +190,7 @@ async def test_a_receipt_reaches_a_message_of_before(
 
 
 async def test_an_edit_and_a_reaction_reach_a_message_of_before(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """In a group, too, where its sender has to be the same."""
     await a_thread(console)
@@ -204,7 +206,7 @@ async def test_an_edit_and_a_reaction_reach_a_message_of_before(
 
 
 async def test_a_group_message_of_before_keeps_its_sender(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """The history tells it again; it is one message by that sender."""
     await console.set(f"threads/{GROUP_THREAD}", {"accountId": ACC, "lastMessageAtMs": NOON})
@@ -222,7 +224,7 @@ async def test_a_group_message_of_before_keeps_its_sender(
 
 
 async def test_two_accounts_in_one_group(
-    access: Access, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
+    access: FirestoreAccess, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
 ) -> None:
     """M stored a group's message for each of them under one id: it is shown for one, and holds nothing up."""
     other = "other"
@@ -243,7 +245,7 @@ async def test_two_accounts_in_one_group(
 
 
 async def test_another_accounts_message_of_the_same_id_is_not_removed(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Another machine has gone on with it there; which of the two is found by the id alone must not matter."""
     threads = {account: str(ThreadId.make(account, GROUP)) for account in (ACC, "other")}
@@ -266,14 +268,14 @@ async def test_another_accounts_message_of_the_same_id_is_not_removed(
 
 
 async def test_what_cannot_be_read_is_left_alone(
-    access: Access, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
+    access: FirestoreAccess, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A document without any time, as M made them for receipts: the receipt waits, and nothing is held up."""
     await a_thread(console)
     phantom = {"status": "read", "direction": "outbound", "key": {"id": wa_id(1)}}
     await console.set(f"{MESSAGES}/{wa_id(1)}", phantom)
     async with reigning(access, tmp_path) as store:
-        await store.record(ACC, [mark(1, Mark.READ)])
+        await store.record(ACC, [mark(1, ReceiptMark.READ)])
         await store.told()
         assert await store.messages(ANN_THREAD, limit=1) == []
     assert await console.all(MESSAGES) == {wa_id(1): phantom}
@@ -286,7 +288,7 @@ async def test_what_cannot_be_read_is_left_alone(
     ids=["no number", "a text of ours", "a text within"],
 )
 async def test_a_thread_that_cannot_be_read_holds_nothing_up(
-    access: Access, tmp_path: Path, console: Console, spoilt: Document
+    access: FirestoreAccess, tmp_path: Path, console: Console, spoilt: Document
 ) -> None:
     """A time that is no number, as JavaScript makes them, or what is ours changed by somebody."""
     path = f"threads/{ANN_THREAD}"
@@ -297,20 +299,23 @@ async def test_a_thread_that_cannot_be_read_holds_nothing_up(
     assert (await console.there(path))["lastMessageText"] == "text 1"
 
 
-async def test_a_thread_of_wads_own_is_not_searched(access: Access, tmp_path: Path) -> None:
+async def test_a_thread_of_wads_own_is_not_searched(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     """Nor are new messages of any thread: no other program can have them."""
     port = int(access.emulator.rpartition(":")[2])
     console = Console(access)
     await a_thread(console)
     later = round(datetime.now(UTC).timestamp() * 1000) + 3_600_000
     with a_counter(port) as (address, bill):
-        through = Access(project=access.project, emulator=address)
+        through = FirestoreAccess(project=access.project, emulator=address)
         async with a_store(through, tmp_path) as store:
             # A new machine says that it is there, looks for others, and then says that it has looked.
             await until(lambda: bill.calls["Commit"] >= 2, "the machine's first look")
             bill.clear()
             await store.record(
-                ACC, [*arrival(1, GROUP, sender=ANN), mark(1, Mark.READ, thread=GROUP_THREAD)]
+                ACC,
+                [*arrival(1, GROUP, sender=ANN), mark(1, ReceiptMark.READ, thread=GROUP_THREAD)],
             )
             await store.record(ACC, arrival(2, at_ms=later))
             await store.told()
@@ -322,7 +327,7 @@ async def test_a_thread_of_wads_own_is_not_searched(access: Access, tmp_path: Pa
 
 
 async def test_another_machine_knows_which_document_it_is(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Also one whose worker received the message, too: there is one document, and the name stays."""
     await a_thread(console)
@@ -346,7 +351,7 @@ async def test_another_machine_knows_which_document_it_is(
 
 
 async def test_what_was_stored_while_that_backend_was_back(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """There and back again: the next reign looks anew at threads that it knew."""
     async with reigning(access, tmp_path) as store:

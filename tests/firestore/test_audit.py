@@ -27,7 +27,7 @@ from wad.audit.duplicates import Question, audit_messages, audit_threads
 from wad.audit.firestore.rows import FirestoreRows
 from wad.audit.reports import MessagesReport, ThreadsReport
 from wad.lib.clock import SystemClock
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Firestore
 from wadctl.__main__ import root
 
@@ -38,20 +38,20 @@ HOUR = 3_600_000
 
 
 @pytest.fixture
-def console(access: Access) -> Iterator[Console]:
+def console(access: FirestoreAccess) -> Iterator[Console]:
     """What a person sees."""
     console = Console(access)
     yield console
     console.close()
 
 
-def audited(access: Access, question: Question) -> tuple[MessagesReport, ThreadsReport]:
+def audited(access: FirestoreAccess, question: Question) -> tuple[MessagesReport, ThreadsReport]:
     """Both audits."""
     with closing(FirestoreRows(Firestore(access, "audit", 1))) as rows:
         return audit_messages(rows, question), audit_threads(rows, question)
 
 
-def run(access: Access, directory: Path, *words: str, **environ: str) -> Result:
+def run(access: FirestoreAccess, directory: Path, *words: str, **environ: str) -> Result:
     """wadctl in this process, configured for this Firestore."""
     env = {
         "WAD_STATE_DIR": str(directory), "WAD_STORE_KIND": "firestore", "WAD_CONFIG": None,
@@ -61,7 +61,7 @@ def run(access: Access, directory: Path, *words: str, **environ: str) -> Result:
     return CliRunner().invoke(root, ["audit", *words], env=env, prog_name="wadctl")
 
 
-def ask(access: Access, directory: Path, *words: str, code: int = 0) -> Any:
+def ask(access: FirestoreAccess, directory: Path, *words: str, code: int = 0) -> Any:
     """The JSON document of a command that ends so."""
     result = run(access, directory, *words, "--json")
     assert result.exit_code == code, result.output
@@ -71,7 +71,7 @@ def ask(access: Access, directory: Path, *words: str, code: int = 0) -> Any:
 # --- what is read ---------------------------------------------------------------------------------------
 
 
-async def test_what_wad_tells_is_clean(access: Access, tmp_path: Path) -> None:
+async def test_what_wad_tells_is_clean(access: FirestoreAccess, tmp_path: Path) -> None:
     """Its documents have one time, one id and one thread each."""
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, [*arrival(1), *arrival(2), *arrival(1, BOB)])
@@ -82,7 +82,7 @@ async def test_what_wad_tells_is_clean(access: Access, tmp_path: Path) -> None:
     assert (threads.verdict, threads.total_threads, threads.unknown_name_count) == ("clean", 2, 0)
 
 
-async def test_what_others_left_is_found(access: Access, console: Console) -> None:
+async def test_what_others_left_is_found(access: FirestoreAccess, console: Console) -> None:
     """One message under two ids, another under a hidden id; receipts alone have no time, and are counted."""
     await everything_wrong(console, NOW)
     messages, threads = audited(access, Question(NOW))
@@ -93,7 +93,7 @@ async def test_what_others_left_is_found(access: Access, console: Console) -> No
     assert (threads.lid_threads_count, threads.redirected_threads_count) == (1, 0)
 
 
-async def test_texts_do_not_pass_every_window(access: Access, console: Console) -> None:
+async def test_texts_do_not_pass_every_window(access: FirestoreAccess, console: Console) -> None:
     """In the reference 48 hours, one hour and 15 minutes showed the same documents, those whose time is a text."""
     await put(
         console,
@@ -113,7 +113,7 @@ async def test_texts_do_not_pass_every_window(access: Access, console: Console) 
 
 
 async def test_the_newest_count_whatever_type_their_time_has(
-    access: Access, console: Console
+    access: FirestoreAccess, console: Console
 ) -> None:
     """The limit cuts the oldest, and says so."""
     await put(
@@ -127,7 +127,7 @@ async def test_the_newest_count_whatever_type_their_time_has(
     assert report.skipped.out_of_window == 0
 
 
-async def test_one_account_and_one_thread(access: Access, console: Console) -> None:
+async def test_one_account_and_one_thread(access: FirestoreAccess, console: Console) -> None:
     """Only what was asked for; messages of other collections are none of ours."""
     await put(console, a=of_m("W1", NOW), b=of_m("W2", NOW - 1000, "more"))
     other = of_m("W1", NOW) | {"accountId": "two"}
@@ -143,7 +143,7 @@ async def test_one_account_and_one_thread(access: Access, console: Console) -> N
     assert audited(access, Question(NOW, account="two"))[1].total_threads == 1
 
 
-async def test_marks_and_redirects_count_no_more(access: Access, console: Console) -> None:
+async def test_marks_and_redirects_count_no_more(access: FirestoreAccess, console: Console) -> None:
     """What was marked before is left out, unless it is asked for."""
     await put(console, a=of_m("W1", NOW), b=of_m("W1", NOW) | {"isDuplicate": True})
     await console.set(f"threads/{ANN_THREAD}", a_thread(NOW))
@@ -159,7 +159,7 @@ async def test_marks_and_redirects_count_no_more(access: Access, console: Consol
 
 
 async def test_the_commands_and_their_codes(
-    access: Access, console: Console, tmp_path: Path
+    access: FirestoreAccess, console: Console, tmp_path: Path
 ) -> None:
     """0, 2, 10; the daemon need not run, nor have a working copy."""
     now = SystemClock().wall_ms()
@@ -174,7 +174,7 @@ async def test_the_commands_and_their_codes(
 
 
 async def test_without_the_descending_index(
-    access: Access, console: Console, tmp_path: Path
+    access: FirestoreAccess, console: Console, tmp_path: Path
 ) -> None:
     """The ascending one serves, over several pages; the report says so, and where the index is made."""
     now = SystemClock().wall_ms()
@@ -192,7 +192,7 @@ async def test_without_the_descending_index(
     assert LINK in shown
 
 
-async def test_without_any_index(access: Access, tmp_path: Path) -> None:
+async def test_without_any_index(access: FirestoreAccess, tmp_path: Path) -> None:
     """No audit took place: another code than duplicates, the reason, and the link, which can be left out."""
     with refusing(access.emulator, no_index) as address:
         there = replace(access, emulator=address)
@@ -206,7 +206,7 @@ async def test_without_any_index(access: Access, tmp_path: Path) -> None:
     assert (silent["indexLink"], hidden["indexLink"]) == (LINK, None)
 
 
-async def test_without_permission(access: Access, tmp_path: Path) -> None:
+async def test_without_permission(access: FirestoreAccess, tmp_path: Path) -> None:
     """The hint says which of the two it is."""
     with refusing(access.emulator, denied) as address:
         failure = ask(replace(access, emulator=address), tmp_path, "threads", code=1)
@@ -217,7 +217,7 @@ async def test_without_permission(access: Access, tmp_path: Path) -> None:
 def test_without_credentials(tmp_path: Path) -> None:
     """Nothing was asked; what there is of credentials is told, and none of them."""
     result = run(
-        Access(), tmp_path, "messages", "--json",
+        FirestoreAccess(), tmp_path, "messages", "--json",
         FIREBASE_SERVICE_ACCOUNT_JSON='{"private_key": "secret"}', GOOGLE_CLOUD_PROJECT="demo",
         FIRESTORE_EMULATOR_HOST="", HOME=str(tmp_path),
     )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.history import Reign, judge, reigns
 from tests.chaos.machines import Strike, Trouble, draw, run
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 MAY = "DEBUG epoch {}: may act from {:.3f} until {:.3f}"
 NO_MORE = "DEBUG epoch {}: acts no more since {:.3f}"
@@ -58,7 +58,7 @@ def test_a_draw_is_the_seeds() -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_never_two_may_act(tmp_path: Path, access: Access) -> None:
+async def test_never_two_may_act(tmp_path: Path, access: FirestoreAccess) -> None:
     """A short `make chaos LEASE=1`: two machines with real workers, and each kind of trouble once."""
     strikes = [
         Strike(number % 2, trouble, 0.5, 3.5 if trouble is Trouble.FREEZE else 1.5)

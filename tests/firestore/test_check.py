@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.config.loaded import defaults
 from tests.support.daemons import free_port
-from wad.store.firestore.client.access import Access
-from wad.store.firestore.client.check import Finding, Verdict, check
+from wad.store.firestore.client.access import FirestoreAccess
+from wad.store.firestore.client.check import CheckResult, CheckVerdict, check
 
 DOCUMENT = "wa_metrics/longrun/locks/wa_connection"
 
 
-async def look(environ: Mapping[str, str]) -> Finding:
+async def look(environ: Mapping[str, str]) -> CheckResult:
     """What is found with these variables."""
     settings = defaults(**{"WAD_STORE_KIND": "firestore", **environ}).config.store
     return await check(settings, DOCUMENT, environ)
@@ -45,12 +45,12 @@ def a_service_account() -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def test_an_emulator_is_ok(access: Access) -> None:
+async def test_an_emulator_is_ok(access: FirestoreAccess) -> None:
     """It asks for no credentials."""
     finding = await look(
         {"FIRESTORE_EMULATOR_HOST": access.emulator, "GOOGLE_CLOUD_PROJECT": "demo-x"}
     )
-    assert finding.verdict is Verdict.OK
+    assert finding.verdict is CheckVerdict.OK
     assert str(finding.verdict) == "FIRESTORE_OK"
     assert "demo-x" in finding.why
 
@@ -60,7 +60,7 @@ async def test_no_credentials_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-    assert (await look({})).verdict is Verdict.MISSING
+    assert (await look({})).verdict is CheckVerdict.MISSING
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ async def test_a_file_that_is_not_there_is_missing(
     """Whichever names it."""
     environ = {variable: str(tmp_path / "nothing.json")}
     monkeypatch.setenv(*next(iter(environ.items())))
-    assert (await look(environ)).verdict is Verdict.MISSING
+    assert (await look(environ)).verdict is CheckVerdict.MISSING
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_a_file_of_another_form_is_malformed(
     environ = {variable: str(path)}
     monkeypatch.setenv(variable, str(path))
     finding = await look(environ)
-    assert finding.verdict is Verdict.MALFORMED
+    assert finding.verdict is CheckVerdict.MALFORMED
     assert content == "{" or content not in finding.why
 
 
@@ -96,7 +96,7 @@ async def test_a_credential_of_systemd_is_used(tmp_path: Path) -> None:
     """Before any other source; what it says is then judged."""
     (tmp_path / "firebase-service-account").write_text('{"type": "service_account"}')
     finding = await look({"CREDENTIALS_DIRECTORY": str(tmp_path)})
-    assert finding.verdict is Verdict.MALFORMED
+    assert finding.verdict is CheckVerdict.MALFORMED
 
 
 class Metadata(BaseHTTPRequestHandler):
@@ -140,14 +140,14 @@ def test_a_machine_of_googles_gives_credentials(tmp_path: Path) -> None:
 async def test_a_server_that_is_not_there_is_unreachable() -> None:
     """No answer within the time."""
     finding = await look({"FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{free_port()}"})
-    assert finding.verdict is Verdict.UNREACHABLE
+    assert finding.verdict is CheckVerdict.UNREACHABLE
 
 
 async def test_a_token_server_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
     """The key is well formed, and nobody can be asked about it."""
     environ = {"FIREBASE_SERVICE_ACCOUNT_JSON": json.dumps(a_service_account())}
     finding = await look(environ)
-    assert finding.verdict is Verdict.UNREACHABLE
+    assert finding.verdict is CheckVerdict.UNREACHABLE
     assert "BEGIN PRIVATE KEY" not in finding.why
 
 
@@ -168,21 +168,22 @@ async def test_a_server_that_forbids_has_denied() -> None:
         finding = await look({"FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{port}"})
     finally:
         server.stop(None)
-    assert finding.verdict is Verdict.DENIED
+    assert finding.verdict is CheckVerdict.DENIED
 
 
 @pytest.mark.parametrize(
     ("verdict", "code"),
     [
-        (Verdict.OK, 0), (Verdict.MISSING, 6), (Verdict.MALFORMED, 6), (Verdict.DENIED, 7), (Verdict.UNREACHABLE, 8),
+        (CheckVerdict.OK, 0), (CheckVerdict.MISSING, 6), (CheckVerdict.MALFORMED, 6), (CheckVerdict.DENIED, 7),
+        (CheckVerdict.UNREACHABLE, 8),
     ],
 )  # fmt: skip
-def test_each_verdict_has_its_exit_code(verdict: Verdict, code: int) -> None:
+def test_each_verdict_has_its_exit_code(verdict: CheckVerdict, code: int) -> None:
     """As the errors of the same kind."""
     assert verdict.exit_code == code
 
 
-def test_the_command_says_it(access: Access) -> None:
+def test_the_command_says_it(access: FirestoreAccess) -> None:
     """The word first, so that a script can look for it."""
     environ = {**os.environ, "FIRESTORE_EMULATOR_HOST": access.emulator, "WAD_CONFIG": ""}
     done = subprocess.run(

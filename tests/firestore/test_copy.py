@@ -15,7 +15,7 @@ from tests.firestore.test_telling import reigning
 from wad.core.errors import Conflict, Unavailable
 from wad.core.lease import Record
 from wad.store.firestore import copy as copying
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.lease.document import document_of
 from wad.store.sqlite.store import SqliteStore
 
@@ -29,7 +29,7 @@ async def filled(path: Path, messages: int = 30) -> SqliteStore:
     return store
 
 
-async def test_everything_is_copied_and_then_moved(access: Access, tmp_path: Path) -> None:
+async def test_everything_is_copied_and_then_moved(access: FirestoreAccess, tmp_path: Path) -> None:
     """What is stored meanwhile, too; after the move only what is new is told."""
     embedded = await filled(tmp_path / "here.db")
     async with a_store(access, tmp_path) as store:
@@ -53,7 +53,7 @@ async def test_everything_is_copied_and_then_moved(access: Access, tmp_path: Pat
 
 
 async def test_a_copy_goes_on_where_it_ended(
-    access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    access: FirestoreAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was told is not told again, but for the batch that was under way when it was interrupted."""
     monkeypatch.setattr("wad.store.firestore.sync.push.BATCH", 10)
@@ -78,7 +78,7 @@ async def test_a_copy_goes_on_where_it_ended(
     await embedded.close()
 
 
-async def test_nobody_may_act_there_meanwhile(access: Access, tmp_path: Path) -> None:
+async def test_nobody_may_act_there_meanwhile(access: FirestoreAccess, tmp_path: Path) -> None:
     """A copy is refused while somebody holds the lease, and nothing is written."""
     console = Console(access)
     embedded = await filled(tmp_path / "here.db")
@@ -92,7 +92,7 @@ async def test_nobody_may_act_there_meanwhile(access: Access, tmp_path: Path) ->
     await embedded.close()
 
 
-async def test_the_command(access: Access, tmp_path: Path) -> None:
+async def test_the_command(access: FirestoreAccess, tmp_path: Path) -> None:
     """A daemon on SQLite fills Firestore; the next one is on Firestore, and has it all."""
     environ = {"WAD_LEASE_KIND": "file"}
     async with a_machine(tmp_path, access, "a", environ=environ) as machine:

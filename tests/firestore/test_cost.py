@@ -11,21 +11,21 @@ from tests.firestore.counting import Bill, a_counter
 from tests.firestore.test_lease import PATH, a_record, take, wanted
 from tests.support.small_world import until
 from wad.core import lease
-from wad.core.session_location import Place
-from wad.store.firestore.client.access import Access
+from wad.core.session_location import SessionLocation
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Firestore
 from wad.store.firestore.lease.fence import SHARDS
-from wad.store.firestore.lease.session_registry import FirestorePlaces
+from wad.store.firestore.lease.session_registry import FirestoreSessionRegistry
 
 
 @pytest.fixture
-def counted(access: Access) -> Iterator[tuple[Access, Bill]]:
+def counted(access: FirestoreAccess) -> Iterator[tuple[FirestoreAccess, Bill]]:
     """The database, through what counts."""
     with a_counter(int(access.emulator.rpartition(":")[2])) as (address, bill):
-        yield Access(project=access.project, emulator=address), bill
+        yield FirestoreAccess(project=access.project, emulator=address), bill
 
 
-async def test_what_the_lease_costs(counted: tuple[Access, Bill]) -> None:
+async def test_what_the_lease_costs(counted: tuple[FirestoreAccess, Bill]) -> None:
     """A look is two reads, a renewal one write; an acquire moves the fence, a release ends the entry of the history."""
     access, bill = counted
     async with a_record(access) as record:
@@ -45,20 +45,20 @@ async def test_what_the_lease_costs(counted: tuple[Access, Bill]) -> None:
         assert (bill.reads, bill.writes) == (2, 3 + 2 * SHARDS)
 
 
-async def test_what_an_exclusive_write_costs(counted: tuple[Access, Bill]) -> None:
+async def test_what_an_exclusive_write_costs(counted: tuple[FirestoreAccess, Bill]) -> None:
     """The fence adds one write to it, and no read."""
     access, bill = counted
     async with a_record(access) as record:
         await take(record, "one", 1)
     firestore = Firestore(access, "test", 1)
-    places = FirestorePlaces(firestore, PATH, timeout=5)
+    places = FirestoreSessionRegistry(firestore, PATH, timeout=5)
     bill.clear()
-    await places.put(Place(account="acc-1", instance="a", since_ms=7), epoch=1)
+    await places.put(SessionLocation(account="acc-1", instance="a", since_ms=7), epoch=1)
     assert (bill.reads, bill.writes) == (0, 2)
     firestore.close()
 
 
-async def test_what_standing_by_costs(counted: tuple[Access, Bill]) -> None:
+async def test_what_standing_by_costs(counted: tuple[FirestoreAccess, Bill]) -> None:
     """Who stands by is told each renewal: one read, and nothing is asked for meanwhile."""
     access, bill = counted
     async with a_record(access) as holder, a_record(access) as standby:

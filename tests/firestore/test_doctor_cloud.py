@@ -17,7 +17,7 @@ from tests.firestore.proxy import Weather
 from tests.firestore.refusing import denied, no_index, refusing
 from tests.firestore.stores import Console
 from wad.lib.clock import SystemClock
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -28,7 +28,9 @@ async def examined(machine: Machine) -> dict[str, Any]:
     return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
 
 
-async def test_the_one_that_acts_and_the_one_that_stands_by(tmp_path: Path, access: Access) -> None:
+async def test_the_one_that_acts_and_the_one_that_stands_by(
+    tmp_path: Path, access: FirestoreAccess
+) -> None:
     """An emulator is no place for a lease; a standby is told apart from a fault."""
     async with a_machine(tmp_path, access, "a") as a, a_machine(tmp_path, access, "b") as b:
         await a.daemon.start()
@@ -42,7 +44,7 @@ async def test_the_one_that_acts_and_the_one_that_stands_by(tmp_path: Path, acce
     assert (standby["lock"]["outcome"], standby["lock"]["fix"]) == ("WARN", ["run wadctl on a"])
 
 
-async def test_firestore_cannot_be_reached(tmp_path: Path, access: Access) -> None:
+async def test_firestore_cannot_be_reached(tmp_path: Path, access: FirestoreAccess) -> None:
     """Nobody acts, and the line that says why is the one about Firestore."""
     async with a_machine(tmp_path, access, "a") as machine:
         machine.proxy.weather = Weather.REFUSED
@@ -55,7 +57,7 @@ async def test_firestore_cannot_be_reached(tmp_path: Path, access: Access) -> No
     assert checks["lock"]["outcome"] == "FAIL"
 
 
-async def test_credentials_that_are_none(tmp_path: Path, access: Access) -> None:
+async def test_credentials_that_are_none(tmp_path: Path, access: FirestoreAccess) -> None:
     """The daemon does not start with them; the line says what is wrong, and quotes nothing."""
     environ = {
         "FIREBASE_SERVICE_ACCOUNT_JSON": '{"private_key": "secret"}',
@@ -68,7 +70,7 @@ async def test_credentials_that_are_none(tmp_path: Path, access: Access) -> None
     assert "secret" not in json.dumps(checks)
 
 
-async def test_a_service_account_that_may_nothing(tmp_path: Path, access: Access) -> None:
+async def test_a_service_account_that_may_nothing(tmp_path: Path, access: FirestoreAccess) -> None:
     """The right line says what to grant, and the audits are not called broken as well."""
     with refusing(access.emulator, denied) as address:
         there = replace(access, emulator=address)
@@ -83,7 +85,7 @@ async def test_a_service_account_that_may_nothing(tmp_path: Path, access: Access
     assert checks["duplicates"]["outcome"] == "SKIPPED"
 
 
-async def test_what_lies_in_firestore_is_audited(tmp_path: Path, access: Access) -> None:
+async def test_what_lies_in_firestore_is_audited(tmp_path: Path, access: FirestoreAccess) -> None:
     """Documents that the backend before wad wrote twice are found there; the fix mends them beside the daemon."""
     now = SystemClock().wall_ms()
     with closing(Console(access)) as console:
@@ -101,7 +103,7 @@ async def test_what_lies_in_firestore_is_audited(tmp_path: Path, access: Access)
         assert (await examined(machine))["duplicates"]["outcome"] == "PASS"
 
 
-async def test_an_index_that_is_missing(tmp_path: Path, access: Access) -> None:
+async def test_an_index_that_is_missing(tmp_path: Path, access: FirestoreAccess) -> None:
     """Nothing else is wrong; the fix makes it."""
     with refusing(access.emulator, no_index) as address:
         there = replace(access, emulator=address)

@@ -29,8 +29,8 @@ from wad.core.auto_reply import AutoReply
 from wad.core.change import PutMessage
 from wad.core.connection import State
 from wad.core.errors import BadInput
-from wad.core.event import Content, Media, MessageKind
-from wad.core.history import Backfill, ThreadResult
+from wad.core.event import Content, MediaContent, MessageKind
+from wad.core.history import BackfillResult, ThreadResult
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Reaction, Thread
 from wad.core.outbox import LEFT, Sent, Unknown, advance
@@ -167,7 +167,7 @@ def test_a_message_has_a_type_and_a_body(content: Content, kind: str, body: str 
 
 def test_media_are_spelled_both_ways() -> None:
     """mimetype and mimeType, filename and fileName; the thumbnail in base64."""
-    media = Media("image/png", "a.png", 77, thumbnail=b"tiny")
+    media = MediaContent("image/png", "a.png", 77, thumbnail=b"tiny")
     fields = message_fields(a_message(content=Content(MessageKind.IMAGE, "look", media=media)))
     found = fields["media"]
     assert fields["mediaType"] == found["type"] == "image"
@@ -290,7 +290,7 @@ def test_settings_for_replies_of_another_program(fields: dict[str, Any], found: 
 def test_a_backfill_lies_in_the_account_s_document() -> None:
     """When it began and what it brought, and no more: nothing that could outlive a crash."""
     assert not any("ackfill" in name for name in account_fields(a_status()))
-    done = Backfill(at_ms=NOON)
+    done = BackfillResult(at_ms=NOON)
     for number in range(12):
         why = "no answer" if number == 1 else ""
         done = done.plus(ThreadResult(thread=f"t{number}", messages=number, error=why))

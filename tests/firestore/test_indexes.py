@@ -20,7 +20,7 @@ from wad.audit.duplicates import Question
 from wad.audit.firestore.repair import FirestoreRepairs
 from wad.audit.rows import Range
 from wad.lib.clock import SystemClock
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Firestore
 from wad.store.firestore.documents.legacy import ID_FIELDS
 from wad.store.firestore.sync.pull import COLLECTIONS
@@ -88,7 +88,9 @@ def needs(monkeypatch: pytest.MonkeyPatch) -> set[Need]:
     return found
 
 
-async def test_every_query_has_its_index(access: Access, tmp_path: Path, needs: set[Need]) -> None:
+async def test_every_query_has_its_index(
+    access: FirestoreAccess, tmp_path: Path, needs: set[Need]
+) -> None:
     """What the store and the lease ask, once each, with something to find for all of it."""
     console = Console(access)
     await console.set(f"threads/{ANN_THREAD}", {"lastMessageAtMs": NOON})
@@ -116,7 +118,7 @@ async def test_every_query_has_its_index(access: Access, tmp_path: Path, needs: 
 
 
 async def test_every_question_of_the_audits_has_its_index(
-    access: Access, tmp_path: Path, needs: set[Need]
+    access: FirestoreAccess, tmp_path: Path, needs: set[Need]
 ) -> None:
     """Of everything, of one account, of one thread; and what a repair reads."""
     for account, thread in (("", ""), (ACC, ""), (ACC, ANN_THREAD)):
@@ -127,7 +129,7 @@ async def test_every_question_of_the_audits_has_its_index(
     assert [need for need in sorted(needs, key=repr) if not is_covered(need)] == []
 
 
-async def here_again(access: Access, directory: Path) -> None:
+async def here_again(access: FirestoreAccess, directory: Path) -> None:
     """The first machine tells something more, so that the other has a place to go on from."""
     async with a_store(access, directory, "here") as here:
         await here.record(ACC, arrival(2))

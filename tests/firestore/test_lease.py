@@ -17,21 +17,23 @@ from tests.flow.test_leader import Reigns, running
 from tests.support.small_world import until
 from wad.core import lease
 from wad.core.errors import Conflict, NotFound, Unavailable
-from wad.core.lease import Act, Record, Seen, Terms
+from wad.core.lease import Act, LeaseTerms, Record, Seen
 from wad.flow.event_bus import Bus
 from wad.flow.leadership.leader import Leader
 from wad.lib.clock import SystemClock
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Firestore
 from wad.store.firestore.lease.fence import Fence
 from wad.store.firestore.lease.record import FirestoreLease
 
 PATH = "wa_metrics/longrun/locks/wa_connection"
-TERMS = Terms(ttl=5.0, renew_every=0.5, margin=1.0)
+TERMS = LeaseTerms(ttl=5.0, renew_every=0.5, margin=1.0)
 
 
 @asynccontextmanager
-async def a_record(access: Access, *, timeout: float = 2.0) -> AsyncIterator[FirestoreLease]:
+async def a_record(
+    access: FirestoreAccess, *, timeout: float = 2.0
+) -> AsyncIterator[FirestoreLease]:
     """A connection of its own to the lease."""
     record = FirestoreLease(Firestore(access, "lease", 2), PATH, SystemClock(), timeout=timeout)
     try:
@@ -41,7 +43,7 @@ async def a_record(access: Access, *, timeout: float = 2.0) -> AsyncIterator[Fir
 
 
 @asynccontextmanager
-async def a_leader(access: Access, name: str) -> AsyncIterator[Leader]:
+async def a_leader(access: FirestoreAccess, name: str) -> AsyncIterator[Leader]:
     """A leader with a connection of its own."""
     async with a_record(access, timeout=1.0) as record:
         clock = SystemClock()
@@ -50,7 +52,7 @@ async def a_leader(access: Access, name: str) -> AsyncIterator[Leader]:
         )
 
 
-async def document(access: Access) -> dict[str, Any]:
+async def document(access: FirestoreAccess) -> dict[str, Any]:
     """The lease's document as it lies there; empty where there is none."""
     firestore = Firestore(access, "test", 1)
     try:
@@ -60,7 +62,7 @@ async def document(access: Access) -> dict[str, Any]:
         firestore.close()
 
 
-async def put(access: Access, fields: dict[str, Any] | None) -> None:
+async def put(access: FirestoreAccess, fields: dict[str, Any] | None) -> None:
     """Write the document as the reference does (None: delete it)."""
     firestore = Firestore(access, "test", 1)
     try:
@@ -92,7 +94,7 @@ async def take(record: FirestoreLease, holder: str, epoch: int) -> str:
 # --- compare and set ------------------------------------------------------------------------------
 
 
-async def test_the_first_holder_creates_it(access: Access) -> None:
+async def test_the_first_holder_creates_it(access: FirestoreAccess) -> None:
     """There is none; of two who create it, one is refused."""
     async with a_record(access) as one, a_record(access) as two:
         seen, other = await one.read(), await two.read()
@@ -102,7 +104,7 @@ async def test_the_first_holder_creates_it(access: Access) -> None:
             await two.write(wanted("two", 1), None)
 
 
-async def test_only_the_version_that_was_read_is_replaced(access: Access) -> None:
+async def test_only_the_version_that_was_read_is_replaced(access: FirestoreAccess) -> None:
     """Whoever comes second with the same version is refused, in one round trip."""
     async with a_record(access) as one, a_record(access) as two:
         first = await take(one, "one", 1)
@@ -115,7 +117,7 @@ async def test_only_the_version_that_was_read_is_replaced(access: Access) -> Non
         assert second != first
 
 
-async def test_its_age_is_by_the_servers_clock(access: Access) -> None:
+async def test_its_age_is_by_the_servers_clock(access: FirestoreAccess) -> None:
     """It grows while nobody writes, whatever anybody's own clock says."""
     async with a_record(access) as one, a_record(access) as two:
         await take(one, "one", 1)
@@ -135,7 +137,7 @@ async def until_age(record: FirestoreLease, age: float) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_release_keeps_the_epoch(access: Access) -> None:
+async def test_release_keeps_the_epoch(access: FirestoreAccess) -> None:
     """It is free, and the next holder's epoch is greater; also when the document was deleted meanwhile."""
     async with a_record(access) as one:
         version = await take(one, "one", 5)
@@ -149,7 +151,7 @@ async def test_release_keeps_the_epoch(access: Access) -> None:
         assert (seen.record.holder, seen.record.epoch, seen.version) == ("", 5, None)
 
 
-async def test_an_epoch_that_began_elsewhere_is_not_begun_again(access: Access) -> None:
+async def test_an_epoch_that_began_elsewhere_is_not_begun_again(access: FirestoreAccess) -> None:
     """The record was lost and its reader knows nothing of it: the fence does."""
     async with a_record(access) as one, a_record(access) as two:
         await take(one, "one", 5)
@@ -166,7 +168,7 @@ async def test_an_epoch_that_began_elsewhere_is_not_begun_again(access: Access) 
             await two.write(wanted("two", 6), None)
 
 
-async def test_it_remembers_its_holders(access: Access) -> None:
+async def test_it_remembers_its_holders(access: FirestoreAccess) -> None:
     """Newest first, with why each began and ended."""
     async with a_record(access) as one, a_leader(access, "next") as leader:
         record = wanted("one", 1, acquired_ms=10, reason="there is no holder yet")
@@ -179,11 +181,11 @@ async def test_it_remembers_its_holders(access: Access) -> None:
         assert (oldest.began_ms, oldest.ended_ms, oldest.end) == (10, 20, "stopped")
 
 
-async def test_a_database_that_is_away_is_said_to_be(access: Access) -> None:
+async def test_a_database_that_is_away_is_said_to_be(access: FirestoreAccess) -> None:
     """Refused, and swallowed: both end in time, with a sentence."""
     port = int(access.emulator.rpartition(":")[2])
     with a_proxy(port) as proxy:
-        through = Access(project=access.project, emulator=proxy.address)
+        through = FirestoreAccess(project=access.project, emulator=proxy.address)
         async with a_record(through, timeout=0.5) as record:
             await record.read()
             proxy.weather = Weather.REFUSED
@@ -194,11 +196,11 @@ async def test_a_database_that_is_away_is_said_to_be(access: Access) -> None:
                 await record.read()
 
 
-async def test_a_connection_that_nobody_serves_is_replaced(access: Access) -> None:
+async def test_a_connection_that_nobody_serves_is_replaced(access: FirestoreAccess) -> None:
     """After a call without an answer the next one goes through, though the old connection still hangs."""
     port = int(access.emulator.rpartition(":")[2])
     with a_proxy(port) as proxy:
-        through = Access(project=access.project, emulator=proxy.address)
+        through = FirestoreAccess(project=access.project, emulator=proxy.address)
         async with a_record(through, timeout=0.5) as record:
             await record.read()
             proxy.weather = Weather.SWALLOWED
@@ -224,7 +226,7 @@ async def answered(record: FirestoreLease) -> bool:
 # --- the fence ------------------------------------------------------------------------------------
 
 
-async def exclusive(access: Access, epoch: int, *, account: str = "acc") -> None:
+async def exclusive(access: FirestoreAccess, epoch: int, *, account: str = "acc") -> None:
     """One fenced write."""
     firestore, fence = Firestore(access, "test", 1), Fence(PATH)
 
@@ -240,7 +242,7 @@ async def exclusive(access: Access, epoch: int, *, account: str = "acc") -> None
         firestore.close()
 
 
-async def test_an_old_epoch_writes_nothing(access: Access) -> None:
+async def test_an_old_epoch_writes_nothing(access: FirestoreAccess) -> None:
     """The commit that takes the lease is the one after which the old holder's writes are refused, whole."""
     async with a_record(access) as one:
         await take(one, "one", 1)
@@ -252,7 +254,7 @@ async def test_an_old_epoch_writes_nothing(access: Access) -> None:
             await exclusive(access, 2, account=account)
 
 
-async def test_renewals_do_not_touch_the_fence(access: Access) -> None:
+async def test_renewals_do_not_touch_the_fence(access: FirestoreAccess) -> None:
     """A renewal and an exclusive write never wait for one another."""
     async with a_record(access) as one:
         version = await take(one, "one", 1)
@@ -264,7 +266,7 @@ async def test_renewals_do_not_touch_the_fence(access: Access) -> None:
 # --- the reference backend ----------------------------------------------------------------------------
 
 
-async def test_a_reference_that_holds_it_is_respected(access: Access) -> None:
+async def test_a_reference_that_holds_it_is_respected(access: FirestoreAccess) -> None:
     """As long as its leaseUntil has not passed on the server's clock."""
     await put(access, {"holderInstanceId": "host_node", "leaseUntil": in_ms(90)})
     async with a_record(access) as one:
@@ -274,7 +276,7 @@ async def test_a_reference_that_holds_it_is_respected(access: Access) -> None:
         assert 80 < decision.again_in <= 91
 
 
-async def test_a_reference_that_took_over_from_us_is_respected(access: Access) -> None:
+async def test_a_reference_that_took_over_from_us_is_respected(access: FirestoreAccess) -> None:
     """It updates its own fields and leaves ours: what ours say is over."""
     async with a_record(access) as one:
         version = await take(one, "one", 3)
@@ -294,7 +296,7 @@ async def test_a_reference_that_took_over_from_us_is_respected(access: Access) -
         assert lease.recognised(lease.held(wanted("one", 3), version, 0, TERMS), seen) is None
 
 
-async def test_a_reference_that_let_go_leaves_our_epoch(access: Access) -> None:
+async def test_a_reference_that_let_go_leaves_our_epoch(access: FirestoreAccess) -> None:
     """It deletes the document; our next epoch is greater all the same."""
     async with a_record(access) as one:
         await take(one, "one", 3)
@@ -303,7 +305,7 @@ async def test_a_reference_that_let_go_leaves_our_epoch(access: Access) -> None:
         assert lease.acquired(seen, "one", "one", TERMS, 0).epoch == 4
 
 
-async def test_the_reference_respects_us(access: Access) -> None:
+async def test_the_reference_respects_us(access: FirestoreAccess) -> None:
     """Its own rule: held while leaseUntil has not passed by its clock, unless the name is its own."""
     async with a_record(access) as one:
         version = await take(one, "host_node", 1)
@@ -323,7 +325,7 @@ async def test_the_reference_respects_us(access: Access) -> None:
 
 
 @pytest.fixture
-def database(access: Access, monkeypatch: pytest.MonkeyPatch) -> Any:
+def database(access: FirestoreAccess, monkeypatch: pytest.MonkeyPatch) -> Any:
     """As the reference's own client would open it."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", access.emulator)
     client: Any = firestore.Client(project=access.project)
@@ -332,7 +334,7 @@ def database(access: Access, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def test_the_reference_waits_while_we_act_and_we_wait_for_it(
-    access: Access, database: Any
+    access: FirestoreAccess, database: Any
 ) -> None:
     """Its own algorithm, beside a leader of ours: one acts after the other, however wrong its clock is."""
     reigns = Reigns()
@@ -358,7 +360,7 @@ async def test_the_reference_waits_while_we_act_and_we_wait_for_it(
 # --- the leader on it ---------------------------------------------------------------------------------
 
 
-async def test_the_standby_takes_over_at_once_from_one_that_stops(access: Access) -> None:
+async def test_the_standby_takes_over_at_once_from_one_that_stops(access: FirestoreAccess) -> None:
     """It watches: the release wakes it, long before the ttl."""
     first, second = Reigns(), Reigns()
     async with a_leader(access, "one") as one, a_leader(access, "two") as two:
@@ -375,11 +377,13 @@ async def test_the_standby_takes_over_at_once_from_one_that_stops(access: Access
 
 
 @pytest.mark.parametrize("weather", [Weather.SWALLOWED, Weather.DEAF, Weather.REFUSED])
-async def test_cut_off_it_steps_down_before_another_acts(access: Access, weather: Weather) -> None:
+async def test_cut_off_it_steps_down_before_another_acts(
+    access: FirestoreAccess, weather: Weather
+) -> None:
     """However the network fails; and it stands by again once the network is back."""
     first, second = Reigns(), Reigns()
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
-        through = Access(project=access.project, emulator=proxy.address)
+        through = FirestoreAccess(project=access.project, emulator=proxy.address)
         async with (
             a_leader(through, "one") as one,
             a_leader(access, "two") as two,
@@ -400,12 +404,12 @@ async def test_cut_off_it_steps_down_before_another_acts(access: Access, weather
     assert (first.epochs, second.epochs) == ([1, 3], [2])
 
 
-async def test_a_delay_harms_nobody(access: Access) -> None:
+async def test_a_delay_harms_nobody(access: FirestoreAccess) -> None:
     """Renewals that take their time are renewals."""
     reigns = Reigns()
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         proxy.delay = 0.05
-        through = Access(project=access.project, emulator=proxy.address)
+        through = FirestoreAccess(project=access.project, emulator=proxy.address)
         async with a_leader(through, "one") as one, running(one, reigns):
             await until(lambda: reigns.acting, "the reign")
             held = [one.seen]
@@ -413,12 +417,14 @@ async def test_a_delay_harms_nobody(access: Access) -> None:
             assert reigns.epochs == [1]
 
 
-async def test_out_of_reach_at_the_start_it_is_passive_and_says_why(access: Access) -> None:
+async def test_out_of_reach_at_the_start_it_is_passive_and_says_why(
+    access: FirestoreAccess,
+) -> None:
     """No crash; and active as soon as it can."""
     reigns = Reigns()
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         proxy.weather = Weather.REFUSED
-        through = Access(project=access.project, emulator=proxy.address)
+        through = FirestoreAccess(project=access.project, emulator=proxy.address)
         async with a_leader(through, "one") as one, running(one, reigns):
             await until(lambda: one.settled.is_set(), "knowing where it stands")
             assert one.reason.startswith("cannot read the lease: Firestore is unreachable")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.firestore.proxy import Proxy, Weather, a_proxy
 from wad.core.errors import Unavailable
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore, Snapshot
 
 PLACE = "places/here"
@@ -62,7 +62,7 @@ async def heard() -> Heard:
 
 
 @asynccontextmanager
-async def a_firestore(access: Access) -> AsyncIterator[Firestore]:
+async def a_firestore(access: FirestoreAccess) -> AsyncIterator[Firestore]:
     """A connection of its own."""
     firestore = Firestore(access, "test", 1)
     try:
@@ -72,17 +72,19 @@ async def a_firestore(access: Access) -> AsyncIterator[Firestore]:
 
 
 @asynccontextmanager
-async def a_listener(access: Access, heard: Heard) -> AsyncIterator[tuple[Firestore, Proxy]]:
+async def a_listener(
+    access: FirestoreAccess, heard: Heard
+) -> AsyncIterator[tuple[Firestore, Proxy]]:
     """One that listens to the place, through a proxy."""
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
-        through = Access(project=access.project, emulator=proxy.address)
+        through = FirestoreAccess(project=access.project, emulator=proxy.address)
         async with a_firestore(through) as firestore:
             await firestore.call(lambda client: firestore.watch(PLACE, heard.tell_one, heard.lose))
             assert await heard.next() == {"here": None}
             yield firestore, proxy
 
 
-async def test_each_state_of_a_document_is_told(access: Access, heard: Heard) -> None:
+async def test_each_state_of_a_document_is_told(access: FirestoreAccess, heard: Heard) -> None:
     """Also that it is not there, at the start and later."""
     async with a_listener(access, heard), a_firestore(access) as writer:
         await writer.call(lambda client: client.document(PLACE).set({"n": 1}))
@@ -93,7 +95,7 @@ async def test_each_state_of_a_document_is_told(access: Access, heard: Heard) ->
         assert await heard.next() == {"here": None}
 
 
-async def test_what_a_query_finds_is_told(access: Access, heard: Heard) -> None:
+async def test_what_a_query_finds_is_told(access: FirestoreAccess, heard: Heard) -> None:
     """All of it first; then what is new, other, or does not belong to it any more."""
     async with a_firestore(access) as firestore:
 
@@ -115,7 +117,7 @@ async def test_what_a_query_finds_is_told(access: Access, heard: Heard) -> None:
         end()
 
 
-async def test_a_query_that_finds_nothing_says_so(access: Access, heard: Heard) -> None:
+async def test_a_query_that_finds_nothing_says_so(access: FirestoreAccess, heard: Heard) -> None:
     """Once, so that who listens knows that it listens."""
     async with a_firestore(access) as firestore:
         await firestore.call(
@@ -126,7 +128,9 @@ async def test_a_query_that_finds_nothing_says_so(access: Access, heard: Heard) 
         assert await heard.next() == {}
 
 
-async def test_whoever_ends_it_is_not_told_of_the_end(access: Access, heard: Heard) -> None:
+async def test_whoever_ends_it_is_not_told_of_the_end(
+    access: FirestoreAccess, heard: Heard
+) -> None:
     """And nothing more of the document."""
     async with a_firestore(access) as firestore:
         end = await firestore.call(
@@ -143,14 +147,16 @@ async def test_whoever_ends_it_is_not_told_of_the_end(access: Access, heard: Hea
     assert not heard.lost.is_set()
 
 
-async def test_a_server_that_refuses_ends_it_once_and_for_all(access: Access, heard: Heard) -> None:
+async def test_a_server_that_refuses_ends_it_once_and_for_all(
+    access: FirestoreAccess, heard: Heard
+) -> None:
     """The library's own went on asking for ever, without a pause, where nobody could end it."""
     async with a_listener(access, heard) as (_, proxy):
         proxy.weather = Weather.REFUSED
         await heard.until_lost()
 
 
-async def test_a_connection_that_is_replaced_ends_it(access: Access, heard: Heard) -> None:
+async def test_a_connection_that_is_replaced_ends_it(access: FirestoreAccess, heard: Heard) -> None:
     """Nobody serves it any more: a call found that out."""
     async with a_listener(access, heard) as (firestore, proxy):
         proxy.weather = Weather.SWALLOWED
@@ -160,7 +166,7 @@ async def test_a_connection_that_is_replaced_ends_it(access: Access, heard: Hear
 
 
 async def test_a_listener_that_fails_has_ended(
-    access: Access, heard: Heard, caplog: pytest.LogCaptureFixture
+    access: FirestoreAccess, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A fault of ours is logged, and whoever listens hears that there will be no more."""
 

@@ -19,7 +19,7 @@ from wad.core.message import MessageStatus
 from wad.core.outbox import Claim
 from wad.lib.clock import SystemClock
 from wad.lib.loops import Loops
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Firestore
 from wad.store.firestore.store import FirestoreStore
 from wad.store.firestore.sync import machines, retired_machines
@@ -28,7 +28,7 @@ NAME = "box"
 
 
 @pytest.fixture
-def console(access: Access) -> Iterator[Console]:
+def console(access: FirestoreAccess) -> Iterator[Console]:
     console = Console(access)
     yield console
     console.close()
@@ -36,7 +36,7 @@ def console(access: Access) -> Iterator[Console]:
 
 @asynccontextmanager
 async def machine(
-    access: Access, file: Path, instance: str = NAME
+    access: FirestoreAccess, file: Path, instance: str = NAME
 ) -> AsyncIterator[FirestoreStore]:
     """A machine as the daemon opens it: it draws its id by itself."""
     store = await FirestoreStore.open_at(
@@ -63,7 +63,9 @@ async def numbers(store: FirestoreStore) -> int:
     return len(await store.messages(ANN_THREAD, limit=100))
 
 
-async def test_two_machines_with_one_name_name_each_other(access: Access, tmp_path: Path) -> None:
+async def test_two_machines_with_one_name_name_each_other(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     """Who stands by sees it at once; who acts, as soon as the other has come."""
     async with machine(access, tmp_path / "one.db") as one, one.reign(1, lambda account: None):
         await until(lambda: one._teller.epoch == 1, "the first look")
@@ -75,7 +77,7 @@ async def test_two_machines_with_one_name_name_each_other(access: Access, tmp_pa
             assert NAME in problem.text
 
 
-async def test_other_names_are_no_problem(access: Access, tmp_path: Path) -> None:
+async def test_other_names_are_no_problem(access: FirestoreAccess, tmp_path: Path) -> None:
     async with (
         machine(access, tmp_path / "one.db", "a") as one,
         machine(access, tmp_path / "two.db", "b") as two,
@@ -86,7 +88,7 @@ async def test_other_names_are_no_problem(access: Access, tmp_path: Path) -> Non
 
 
 async def test_after_a_take_over_the_second_has_the_messages_of_the_first(
-    access: Access, tmp_path: Path
+    access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """Again and again, under one name."""
     async with (
@@ -102,7 +104,9 @@ async def test_after_a_take_over_the_second_has_the_messages_of_the_first(
             assert await numbers(standby) == await numbers(active) == epoch
 
 
-async def test_a_machine_keeps_its_id_over_restarts(access: Access, tmp_path: Path) -> None:
+async def test_a_machine_keeps_its_id_over_restarts(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     ids = set()
     for _ in range(3):
         async with machine(access, tmp_path / "one.db") as one:
@@ -113,7 +117,7 @@ async def test_a_machine_keeps_its_id_over_restarts(access: Access, tmp_path: Pa
 
 
 async def test_a_copy_of_the_state_directory_is_noticed_and_loses_nothing(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """A cloned image: both had one id; then each has its own, and what both wrote under the old one is read by both."""
     async with machine(access, tmp_path / "one.db") as one:
@@ -142,7 +146,7 @@ async def test_a_copy_of_the_state_directory_is_noticed_and_loses_nothing(
 
 
 async def test_a_claim_of_a_machine_with_our_name_is_not_ours(
-    access: Access, tmp_path: Path
+    access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """It may have sent the message: no session here knows."""
     claim = msgspec.structs.replace(CLAIMED, claim=Claim(NAME, EPOCH))
@@ -167,7 +171,7 @@ async def test_a_claim_of_a_machine_with_our_name_is_not_ours(
 
 
 async def test_a_start_that_is_cut_off_makes_no_copy(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """It wrote its word and could not note that; the next start did not reach Firestore: the third knows the word."""
     file = tmp_path / "one.db"
@@ -177,7 +181,7 @@ async def test_a_start_that_is_cut_off_makes_no_copy(
     with closing(sqlite3.connect(file)) as db, db:
         # As if it had ended before the answer came.
         db.execute("UPDATE OR REPLACE identity SET name = 'next word' WHERE name = 'word'")
-    nowhere = Access(project=access.project, emulator="127.0.0.1:9")
+    nowhere = FirestoreAccess(project=access.project, emulator="127.0.0.1:9")
     async with machine(nowhere, file) as store:
         await until(lambda: store._machines._word in store._machines._known)
         while store._machines._word not in await store.identity("next word"):
@@ -190,7 +194,7 @@ async def test_a_start_that_is_cut_off_makes_no_copy(
 
 
 async def test_a_machine_that_was_not_seen_for_long_is_retired_and_nothing_of_it_is_lost(
-    access: Access, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+    access: FirestoreAccess, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its document goes; who is new reads what it wrote all the same, once; and it may come back."""
     async with machine(access, tmp_path / "one.db") as one:
@@ -228,7 +232,7 @@ async def test_a_machine_that_was_not_seen_for_long_is_retired_and_nothing_of_it
 
 
 async def test_a_copy_of_a_retired_machine_is_noticed(
-    access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    access: FirestoreAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its word is kept with its id: an old image that is started again has never written it."""
     async with machine(access, tmp_path / "one.db") as one:
@@ -246,7 +250,7 @@ async def test_a_copy_of_a_retired_machine_is_noticed(
 
 
 async def test_however_many_machines_there_are_all_are_read(
-    access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    access: FirestoreAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Page by page."""
     monkeypatch.setattr(machines, "_PAGE", 2)
@@ -265,7 +269,7 @@ async def test_however_many_machines_there_are_all_are_read(
     [{}, {"ids": 7}, {"ids": {"a": 1, "b": {"seen": "x"}, "..": {"seen": 5}, "c": {"seen": -1}}}],
 )
 async def test_a_register_that_somebody_else_wrote_names_nobody(
-    access: Access, tmp_path: Path, console: Console, fields: Document
+    access: FirestoreAccess, tmp_path: Path, console: Console, fields: Document
 ) -> None:
     """What makes no sense in it is left out, and machines go on."""
     await console.set(f"{LEASE}/machines/retired", fields)

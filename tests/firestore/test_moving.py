@@ -9,13 +9,13 @@ import pytest
 
 from tests.firestore.daemons import a_machine
 from tests.whatsapp import WhatsApp
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 pytestmark = pytest.mark.timeout(180)
 
 
 async def test_it_connects_on_the_other_machine_without_a_code(
-    tmp_path: Path, access: Access
+    tmp_path: Path, access: FirestoreAccess
 ) -> None:
     """Exported there, imported here, the phone sees the same device; the first machine says where it is."""
     key, file = tmp_path / "wad.key", tmp_path / "shop.session"

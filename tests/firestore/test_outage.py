@@ -17,14 +17,14 @@ from tests.firestore.proxy import Proxy, Weather, a_proxy
 from tests.firestore.stores import Console, a_store
 from tests.support.small_world import until
 from wad.core.errors import BadConfig, Unavailable, WadError
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore, pause_after
 
 MESSAGES = f"threads/{ANN_THREAD}/messages"
 
 
 @pytest.fixture
-def proxy(access: Access) -> Iterator[Proxy]:
+def proxy(access: FirestoreAccess) -> Iterator[Proxy]:
     """Between the store and the emulator."""
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         yield proxy
@@ -57,10 +57,10 @@ def test_each_kind_of_error_has_its_pause(error: Exception, first: float, last: 
 
 
 async def test_what_cannot_be_told_waits_and_is_told_in_order(
-    access: Access, tmp_path: Path, proxy: Proxy
+    access: FirestoreAccess, tmp_path: Path, proxy: Proxy
 ) -> None:
     """Under load, past its quota, through a restart: everything once, and the thread as it is."""
-    through = Access(project=access.project, emulator=proxy.address)
+    through = FirestoreAccess(project=access.project, emulator=proxy.address)
     count = 1500
     proxy.weather = Weather.REFUSED
     async with a_store(through, tmp_path, quota=1000) as store:
@@ -87,11 +87,11 @@ async def test_what_cannot_be_told_waits_and_is_told_in_order(
 
 
 async def test_an_answer_that_is_lost_doubles_nothing(
-    access: Access, tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    access: FirestoreAccess, tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commit arrives, its answer does not: it is told again, which changes nothing."""
     monkeypatch.setattr("wad.store.firestore.sync.push.TIMEOUT", 0.5)
-    through = Access(project=access.project, emulator=proxy.address)
+    through = FirestoreAccess(project=access.project, emulator=proxy.address)
     console = Console(access)
     async with a_store(through, tmp_path) as store:
         await store.record(ACC, arrival(3))  # what lies in its thread is known from then on
@@ -123,7 +123,9 @@ async def test_a_missing_index_says_which() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    firestore = Firestore(Access(project="demo-x", emulator=f"127.0.0.1:{port}"), "test", 1)
+    firestore = Firestore(
+        FirestoreAccess(project="demo-x", emulator=f"127.0.0.1:{port}"), "test", 1
+    )
 
     def work(client: Client) -> None:
         client.collection("c").get(retry=None, timeout=10)

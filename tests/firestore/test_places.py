@@ -8,16 +8,18 @@ import pytest
 
 from tests.firestore.test_lease import PATH, a_record, take
 from wad.core.errors import Fenced
-from wad.core.session_location import Place
-from wad.store.firestore.client.access import Access
+from wad.core.session_location import SessionLocation
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Firestore
-from wad.store.firestore.lease.session_registry import FirestorePlaces
+from wad.store.firestore.lease.session_registry import FirestoreSessionRegistry
 
-SHOP = Place(account="acc-1", instance="a", since_ms=7, jid="1:2@s.whatsapp.net", name="Shop")
+SHOP = SessionLocation(
+    account="acc-1", instance="a", since_ms=7, jid="1:2@s.whatsapp.net", name="Shop"
+)
 
 
 @pytest.fixture
-async def firestore(access: Access) -> AsyncIterator[Firestore]:
+async def firestore(access: FirestoreAccess) -> AsyncIterator[Firestore]:
     """A connection; epoch 1 has begun."""
     async with a_record(access) as record:
         await take(record, "a", 1)
@@ -27,12 +29,14 @@ async def firestore(access: Access) -> AsyncIterator[Firestore]:
 
 
 @pytest.fixture
-def places(firestore: Firestore) -> FirestorePlaces:
+def places(firestore: Firestore) -> FirestoreSessionRegistry:
     """Nothing is known yet."""
-    return FirestorePlaces(firestore, PATH, timeout=5)
+    return FirestoreSessionRegistry(firestore, PATH, timeout=5)
 
 
-async def test_what_was_put_is_found_until_it_is_forgotten(places: FirestorePlaces) -> None:
+async def test_what_was_put_is_found_until_it_is_forgotten(
+    places: FirestoreSessionRegistry,
+) -> None:
     """The newest word counts, and each may be said twice."""
     assert await places.all() == {}
     await places.put(SHOP, epoch=1)
@@ -43,7 +47,9 @@ async def test_what_was_put_is_found_until_it_is_forgotten(places: FirestorePlac
     assert await places.all() == {}
 
 
-async def test_an_old_epoch_owns_nothing(access: Access, places: FirestorePlaces) -> None:
+async def test_an_old_epoch_owns_nothing(
+    access: FirestoreAccess, places: FirestoreSessionRegistry
+) -> None:
     """Its word is refused by the server."""
     await places.put(SHOP, epoch=1)
     async with a_record(access) as record:
@@ -56,7 +62,7 @@ async def test_an_old_epoch_owns_nothing(access: Access, places: FirestorePlaces
 
 
 async def test_what_cannot_be_read_is_left_out(
-    firestore: Firestore, places: FirestorePlaces
+    firestore: Firestore, places: FirestoreSessionRegistry
 ) -> None:
     """One damaged document keeps nobody from running."""
     await places.put(SHOP, epoch=1)

@@ -22,7 +22,7 @@ from wad.core.message import MessageStatus
 from wad.core.outbox import Claim, Claimed
 from wad.core.outgoing import Text
 from wad.core.quarantine import ItemKind
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore
 from wad.store.firestore.client.decode import get
 from wad.store.firestore.store import FirestoreStore
@@ -35,7 +35,7 @@ _FAR: Final = "projects/other/databases/(default)/documents/users/u1"
 
 
 @pytest.fixture
-def console(access: Access) -> Iterator[Console]:
+def console(access: FirestoreAccess) -> Iterator[Console]:
     console = Console(access)
     yield console
     console.close()
@@ -63,7 +63,7 @@ def mapping(**fields: Any) -> Any:
     return value
 
 
-async def write(access: Access, path: str, fields: dict[str, Any]) -> None:
+async def write(access: FirestoreAccess, path: str, fields: dict[str, Any]) -> None:
     """A document of the wire's own values, whatever the library would make of them."""
     firestore = Firestore(access, "raw", 1)
 
@@ -98,7 +98,7 @@ def entry(**fields: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def reigning(
-    access: Access, directory: Path
+    access: FirestoreAccess, directory: Path
 ) -> AsyncIterator[tuple[FirestoreStore, list[str]]]:
     """A store that reigns, and the accounts for which something was queued."""
     news: list[str] = []
@@ -138,7 +138,7 @@ _REFUSED: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-async def fields_of(access: Access, path: str) -> dict[str, Any]:
+async def fields_of(access: FirestoreAccess, path: str) -> dict[str, Any]:
     """A document, whatever it refers to."""
     firestore = Firestore(access, "raw", 1)
     try:
@@ -148,7 +148,9 @@ async def fields_of(access: Access, path: str) -> dict[str, Any]:
         firestore.close()
 
 
-async def test_odd_entries_hold_up_nobody(access: Access, tmp_path: Path, console: Console) -> None:
+async def test_odd_entries_hold_up_nobody(
+    access: FirestoreAccess, tmp_path: Path, console: Console
+) -> None:
     """Those whose odd field does not matter are sent; those that make no sense have failed, and are named."""
     kinds = {**_HARMLESS, **_SENSELESS, **_REFUSED}
     idents = {kind: f"a{place:02}" for place, kind in enumerate(kinds)}
@@ -175,8 +177,10 @@ async def test_odd_entries_hold_up_nobody(access: Access, tmp_path: Path, consol
         assert "quarantine" in {problem.code for problem in store.problems()}
 
 
-async def test_what_another_program_left_is_told_at_once(access: Access, tmp_path: Path) -> None:
-    """A claim that nobody settled: the app reads that its fate is uncertain, without anything else happening."""
+async def test_what_another_program_left_is_told_at_once(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
+    """A claim that nobody settled: the app reads that its result is uncertain, without anything else happening."""
     foreign = Value(reference_value=_FAR)
     await write(access, "outbox/left", entry(status=text("processing"), createdByRef=foreign))
     async with reigning(access, tmp_path), asyncio.timeout(60):
@@ -185,7 +189,7 @@ async def test_what_another_program_left_is_told_at_once(access: Access, tmp_pat
 
 
 async def test_an_entry_is_retried_once_it_is_mended(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     await write(access, "outbox/bad", entry(toJid=number(7)))
     async with reigning(access, tmp_path) as (store, news):
@@ -207,7 +211,7 @@ async def test_an_entry_is_retried_once_it_is_mended(
 
 
 async def test_what_was_dropped_does_not_come_back_by_itself(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Not over a restart, either; a new version is looked at."""
     path = f"wad_facts/{ACC}__x"
@@ -236,7 +240,7 @@ async def test_what_was_dropped_does_not_come_back_by_itself(
 
 
 async def test_fetching_goes_on_behind_bad_documents(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """In each collection; and a time that is still to come hides nothing that comes after."""
     far, now = datetime(9999, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)
@@ -266,7 +270,7 @@ async def test_fetching_goes_on_behind_bad_documents(
 
 
 async def test_an_entry_without_room_for_a_claim_has_failed(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Its document is nearly as large as one may be: it does not block those behind it."""
     ballast = {"ballast": text("x" * 1_048_200)}
@@ -286,7 +290,7 @@ async def test_an_entry_without_room_for_a_claim_has_failed(
 
 
 async def test_a_row_of_which_no_document_can_be_made_is_set_aside(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """The others are told; it waits again once a person says so."""
     async with a_store(access, tmp_path) as store:
@@ -309,7 +313,7 @@ async def test_a_row_of_which_no_document_can_be_made_is_set_aside(
 
 
 async def test_a_text_too_long_for_firestore_is_refused_at_once(
-    access: Access, tmp_path: Path
+    access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """Before it waits."""
     large = msgspec.structs.replace(queued(), content=Text("x" * 1_100_000))
@@ -320,7 +324,7 @@ async def test_a_text_too_long_for_firestore_is_refused_at_once(
 
 
 async def test_the_fence_is_made_again_where_firestore_lost_it(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Emptied under the reign: what is exclusive goes on, in the same epoch; a newer epoch still ends it."""
     async with reigning(access, tmp_path) as (store, _):

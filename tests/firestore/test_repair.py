@@ -34,11 +34,11 @@ from tests.firestore.test_audit import ask, audited, run
 from tests.firestore.test_telling import reigning
 from wad.audit.duplicates import Question
 from wad.audit.firestore.repair import FirestoreRepairs
-from wad.audit.reports import Repaired, RepairVerdict
+from wad.audit.reports import RepairReport, RepairVerdict
 from wad.audit.rows import Range
 from wad.core.errors import BadInput, Conflict, Fenced
 from wad.lib.clock import SystemClock
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Firestore
 from wad.store.firestore.lease.fence import Fence
 
@@ -54,7 +54,7 @@ class _Clock(SystemClock):
 
 
 @pytest.fixture
-def console(access: Access) -> Iterator[Console]:
+def console(access: FirestoreAccess) -> Iterator[Console]:
     """What a person sees."""
     console = Console(access)
     yield console
@@ -62,7 +62,7 @@ def console(access: Access) -> Iterator[Console]:
 
 
 @pytest.fixture
-def other(access: Access, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def other(access: FirestoreAccess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Google's own client, as another program uses it."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", access.emulator)
     client: Any = firestore.Client(project=access.project)
@@ -73,13 +73,13 @@ def other(access: Access, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 class Bench:
     """A database, and what repairs it."""
 
-    def __init__(self, access: Access, directory: Path, console: Console) -> None:
+    def __init__(self, access: FirestoreAccess, directory: Path, console: Console) -> None:
         self.access = access
         self.console = console
         self.file = directory / "repairs" / "undo"
         self._directory = directory
 
-    def repair(self, wanted: Range = Range(), *, apply: bool, to: str = "") -> Repaired:  # noqa: B008, a tuple
+    def repair(self, wanted: Range = Range(), *, apply: bool, to: str = "") -> RepairReport:  # noqa: B008, a tuple
         """One run; `to`: by way of this address."""
         access = replace(self.access, emulator=to) if to else self.access
         with closing(self._tools(access)) as tools:
@@ -90,7 +90,7 @@ class Bench:
         with closing(self._tools(self.access)) as tools:
             return tools.take_back(self.file).rows
 
-    def _tools(self, access: Access) -> FirestoreRepairs:
+    def _tools(self, access: FirestoreAccess) -> FirestoreRepairs:
         return FirestoreRepairs(Firestore(access, "repair", 1), LEASE, self._directory, _Clock())
 
     async def everything(self) -> dict[str, Document]:
@@ -99,7 +99,7 @@ class Bench:
         found = {f"threads/{ident}": fields for ident, fields in threads.items()}
         return found | await self.console.group("messages")
 
-    async def mended(self, wanted: Range = Range()) -> Repaired:  # noqa: B008, a tuple
+    async def mended(self, wanted: Range = Range()) -> RepairReport:  # noqa: B008, a tuple
         """The repair is tried, done, and done again: it tells what it does, does it, and leaves nothing to do."""
         before = await self.everything()
         tried = self.repair(wanted, apply=False)
@@ -116,7 +116,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(access: Access, tmp_path: Path, console: Console) -> Bench:
+def bench(access: FirestoreAccess, tmp_path: Path, console: Console) -> Bench:
     """An empty database."""
     return Bench(access, tmp_path, console)
 
@@ -124,7 +124,7 @@ def bench(access: Access, tmp_path: Path, console: Console) -> Bench:
 # --- each kind of damage --------------------------------------------------------------------------------
 
 
-async def test_everything_at_once(bench: Bench, access: Access, console: Console) -> None:
+async def test_everything_at_once(bench: Bench, access: FirestoreAccess, console: Console) -> None:
     """Afterwards the audits are clean, and the undo puts every field back."""
     await everything_wrong(console, NOW)
     before = await bench.everything()
@@ -291,7 +291,7 @@ async def test_one_thread_alone(bench: Bench, console: Console) -> None:
 
 
 async def test_what_the_daemon_keeps_up_stays_as_it_is(
-    bench: Bench, console: Console, access: Access, tmp_path: Path
+    bench: Bench, console: Console, access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """Of a message that both have stored wad's document stays, and goes on being written; the other is marked."""
     await put(console, **{"3EB000000001": of_m("3EB000000001", NOON + 1000, "text 1")})
@@ -338,7 +338,7 @@ def at_first_commit(act: Callable[[], None]) -> Callable[[str, bytes], Refusal |
 
 
 async def test_an_epoch_that_is_over(
-    bench: Bench, console: Console, access: Access, other: Any
+    bench: Bench, console: Console, access: FirestoreAccess, other: Any
 ) -> None:
     """Another machine takes the lease while documents are read: the server refuses what was planned before."""
     await put(console, a=of_a_function(AT))
@@ -357,7 +357,7 @@ async def test_an_epoch_that_is_over(
 
 
 async def test_a_document_that_changes_meanwhile(
-    bench: Bench, console: Console, access: Access, other: Any
+    bench: Bench, console: Console, access: FirestoreAccess, other: Any
 ) -> None:
     """It is left as somebody wrote it, and said; all others are mended, and the next run mends this one."""
     await put(console, **{f"m{n}": of_a_function(AT + n, f"text {n}") for n in range(9)})
@@ -402,7 +402,7 @@ def test_a_file_that_is_none(bench: Bench) -> None:
 # --- the command --------------------------------------------------------------------------------------------
 
 
-async def test_the_command(access: Access, console: Console, tmp_path: Path) -> None:
+async def test_the_command(access: FirestoreAccess, console: Console, tmp_path: Path) -> None:
     """2 for what it would do, 0 once it is done, 0 for nothing to do; the undo file lies in the state directory."""
     await put(console, a=of_a_function(AT))
     assert ask(access, tmp_path, "repair", code=2)["timesRewritten"] == 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 FILE = Path(__file__).parents[2] / "packaging" / "firestore" / "firestore.rules"
 OWNER = "owner"
@@ -42,7 +42,7 @@ def token(uid: str, **claims: Any) -> str:
 
 
 @pytest.fixture
-def ask(access: Access) -> Callable[..., int]:
+def ask(access: FirestoreAccess) -> Callable[..., int]:
     """Ask over HTTP, as somebody; the status of the answer.  The rules are loaded, and a document lies at each path."""
 
     def request(who: str, method: str, path: str, body: Any = None) -> int:

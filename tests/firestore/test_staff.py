@@ -12,13 +12,15 @@ from tests.firestore.proxy import Weather
 from tests.firestore.stores import Console, a_store
 from tests.support.firebase import Signer, a_key_server, user_claims
 from tests.support.http_client import Reply, ask
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.mark.parametrize("uid", ["uid-2", "uid-1/more", "uid-1/a/b", ".", "__x__", ""])
-async def test_who_has_no_profile_is_none(access: Access, tmp_path: Path, uid: str) -> None:
+async def test_who_has_no_profile_is_none(
+    access: FirestoreAccess, tmp_path: Path, uid: str
+) -> None:
     """Nor is somebody whose uid is no name of a document, or the path of one."""
     console = Console(access)
     await console.set("staffProfiles/uid-1", {"name": "Anna"})
@@ -29,7 +31,9 @@ async def test_who_has_no_profile_is_none(access: Access, tmp_path: Path, uid: s
     console.close()
 
 
-async def test_the_live_daemon_asks_for_the_profile(access: Access, tmp_path: Path) -> None:
+async def test_the_live_daemon_asks_for_the_profile(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     """An employee may do more than who is only signed in; while Firestore is away nobody is taken for one."""
     console = Console(access)
     await console.set("staffProfiles/uid-1", {"name": "Anna"})

@@ -17,10 +17,10 @@ from tests.firestore.stores import a_store
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claim, Unknown
 from wad.store import Store
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.decode import get
 from wad.store.firestore.documents.outbox import entry_of, entry_path
-from wad.store.firestore.sync.change_log import Kind
+from wad.store.firestore.sync.change_log import KeyKind
 from wad.store.firestore.sync.replica import Replica, open_replica
 
 _NUMBERS = itertools.count()
@@ -30,7 +30,7 @@ class TestFirestoreStore(StoreContract):
     """The contract; each store has a database of its own."""
 
     @pytest.fixture
-    def fresh(self, access: Access, tmp_path: Path) -> Fresh:
+    def fresh(self, access: FirestoreAccess, tmp_path: Path) -> Fresh:
         """An empty database, and an empty replica."""
 
         @asynccontextmanager
@@ -40,7 +40,7 @@ class TestFirestoreStore(StoreContract):
             directory = tmp_path / str(number)
             directory.mkdir()
             async with a_store(
-                Access(project=project, emulator=access.emulator), directory
+                FirestoreAccess(project=project, emulator=access.emulator), directory
             ) as store:
                 yield store
                 await store.told()
@@ -49,7 +49,7 @@ class TestFirestoreStore(StoreContract):
 
 
 async def test_a_late_look_at_a_queued_entry_does_not_take_back_its_claim(
-    access: Access, tmp_path: Path
+    access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """The watch told of it before it was claimed: taken as news it would be sent a second time."""
     async with a_store(access, tmp_path) as store:
@@ -78,7 +78,7 @@ async def test_the_turn_of_an_entry_is_nothing_to_tell(tmp_path: Path) -> None:
     replica = Replica(path, *open_replica(path))
     try:
         await replica.enqueue(queued())
-        await replica.done(await replica.waiting(100, Kind), {})
+        await replica.done(await replica.waiting(100, KeyKind), {})
     finally:
         await replica.close()
     with closing(sqlite3.connect(path)) as db, db:
@@ -92,10 +92,10 @@ async def test_the_turn_of_an_entry_is_nothing_to_tell(tmp_path: Path) -> None:
         db.execute("DELETE FROM dirty")
     replica = Replica(path, *open_replica(path))
     try:
-        assert await replica.waiting(100, Kind) == []
+        assert await replica.waiting(100, KeyKind) == []
         await replica.fence(EPOCH)
         await replica.settle(queued().id, CLAIMED, epoch=EPOCH)
-        kinds = [one.dirty.kind for one in await replica.waiting(100, Kind)]
-        assert Kind.ENTRY in kinds
+        kinds = [one.dirty.kind for one in await replica.waiting(100, KeyKind)]
+        assert KeyKind.ENTRY in kinds
     finally:
         await replica.close()

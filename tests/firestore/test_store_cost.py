@@ -12,16 +12,18 @@ from tests.firestore.counting import Bill, a_counter
 from tests.firestore.stores import a_store
 from tests.support.small_world import until
 from wad.core.outbox import Sent
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.store import FirestoreStore
 
 
 @asynccontextmanager
-async def counted(access: Access, directory: Path) -> AsyncIterator[tuple[FirestoreStore, Bill]]:
+async def counted(
+    access: FirestoreAccess, directory: Path
+) -> AsyncIterator[tuple[FirestoreStore, Bill]]:
     """A store that reigns, listens and has nothing to tell; what it asks from then on."""
     port = int(access.emulator.rpartition(":")[2])
     with a_counter(port) as (address, bill):
-        through = Access(project=access.project, emulator=address)
+        through = FirestoreAccess(project=access.project, emulator=address)
         async with a_store(through, directory) as store, store.reign(EPOCH, lambda account: None):
             await until(lambda: store._teller.epoch == EPOCH)
             await store.told()
@@ -38,7 +40,7 @@ async def quiet(bill: Bill) -> None:
         await asyncio.sleep(1.0)
 
 
-async def test_an_idle_store_asks_for_nothing(access: Access, tmp_path: Path) -> None:
+async def test_an_idle_store_asks_for_nothing(access: FirestoreAccess, tmp_path: Path) -> None:
     """Once it listens, no call is made, however often somebody looks at what is here."""
     async with counted(access, tmp_path) as (store, bill):
         for _ in range(50):
@@ -49,7 +51,7 @@ async def test_an_idle_store_asks_for_nothing(access: Access, tmp_path: Path) ->
         assert (bill.calls, bill.reads, bill.writes) == ({}, 0, 0)
 
 
-async def test_what_a_message_costs(access: Access, tmp_path: Path) -> None:
+async def test_what_a_message_costs(access: FirestoreAccess, tmp_path: Path) -> None:
     """A write for it, one for its thread and one for the fence; the thread is read once for ever."""
     async with counted(access, tmp_path) as (store, bill):
         for number, reads in ((1, 1), (2, 0)):
@@ -59,7 +61,7 @@ async def test_what_a_message_costs(access: Access, tmp_path: Path) -> None:
             assert (bill.reads, bill.writes) == (reads, 3)
 
 
-async def test_what_sending_costs(access: Access, tmp_path: Path) -> None:
+async def test_what_sending_costs(access: FirestoreAccess, tmp_path: Path) -> None:
     """From queued to sent: a look at two keys, a claim that looks first, and what is told of it."""
     async with counted(access, tmp_path) as (store, bill):
         await store.record(ACC, arrival(1))

@@ -20,7 +20,7 @@ from tests.firestore.stores import Console
 from tests.firestore.test_fields import of_a_function
 from tests.whatsapp import Account, Peer, WhatsApp
 from wad.core.errors import Passive, Unavailable
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -61,7 +61,7 @@ class Site:
 
 
 @asynccontextmanager
-async def a_site(access: Access, directory: Path) -> AsyncIterator[Site]:
+async def a_site(access: FirestoreAccess, directory: Path) -> AsyncIterator[Site]:
     """Paired and connected."""
     console = Console(access)
     async with WhatsApp() as server:
@@ -79,7 +79,7 @@ async def a_site(access: Access, directory: Path) -> AsyncIterator[Site]:
 
 
 async def test_what_arrives_and_what_is_sent_is_in_firestore(
-    access: Access, tmp_path: Path
+    access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """The account, the thread, the messages; an entry that a function queued is sent and delivered."""
     async with a_site(access, tmp_path) as site:
@@ -109,7 +109,7 @@ async def test_what_arrives_and_what_is_sent_is_in_firestore(
 
 @pytest.mark.parametrize("weather", [Weather.REFUSED, Weather.SWALLOWED])
 async def test_an_outage_loses_and_doubles_nothing(
-    access: Access, tmp_path: Path, weather: Weather
+    access: FirestoreAccess, tmp_path: Path, weather: Weather
 ) -> None:
     """Longer than the lease, under load: the account steps down, comes back by itself, and all is there in order."""
     async with a_site(access, tmp_path) as site:
@@ -138,7 +138,7 @@ async def test_an_outage_loses_and_doubles_nothing(
 
 
 async def test_what_is_sent_and_receipted_meanwhile_is_so_once(
-    access: Access, tmp_path: Path
+    access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """Sends and receipts are under way when Firestore goes, and come while it is away, past the lease and back.
 

@@ -15,14 +15,14 @@ from tests.firestore.proxy import Weather
 from tests.firestore.stores import Console
 from tests.firestore.test_lease import PATH, a_record
 from tests.whatsapp import WhatsApp
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore
 
 pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-async def a(tmp_path: Path, access: Access) -> AsyncIterator[Machine]:
+async def a(tmp_path: Path, access: FirestoreAccess) -> AsyncIterator[Machine]:
     """The active machine."""
     async with a_machine(tmp_path, access, "a") as machine:
         await machine.daemon.start()
@@ -31,7 +31,7 @@ async def a(tmp_path: Path, access: Access) -> AsyncIterator[Machine]:
 
 
 @pytest.fixture
-async def b(tmp_path: Path, access: Access, a: Machine) -> AsyncIterator[Machine]:
+async def b(tmp_path: Path, access: FirestoreAccess, a: Machine) -> AsyncIterator[Machine]:
     """The machine that stands by."""
     async with a_machine(tmp_path, access, "b") as machine:
         await machine.daemon.start()
@@ -87,7 +87,9 @@ async def test_a_frozen_holder_finds_out(a: Machine, b: Machine) -> None:
     assert (await a.until_mode("active"))["epoch"] == 3
 
 
-async def test_a_frozen_holder_writes_nothing_exclusive(tmp_path: Path, access: Access) -> None:
+async def test_a_frozen_holder_writes_nothing_exclusive(
+    tmp_path: Path, access: FirestoreAccess
+) -> None:
     """SIGSTOP past its ttl with an account's status still to be told; after SIGCONT the new holder's word stands."""
     on_firestore = {"WAD_STORE_KIND": "firestore"}
     console = Console(access)
@@ -115,7 +117,9 @@ async def test_a_frozen_holder_writes_nothing_exclusive(tmp_path: Path, access: 
     console.close()
 
 
-async def test_a_frozen_holder_writes_nothing(a: Machine, b: Machine, access: Access) -> None:
+async def test_a_frozen_holder_writes_nothing(
+    a: Machine, b: Machine, access: FirestoreAccess
+) -> None:
     """It wakes up in the middle of its work, and no document changes but those of the one that acts."""
     await a.daemon.call("accounts.add", name="shop")
     await a.daemon.call("accounts.pair", account="shop")
@@ -164,7 +168,7 @@ async def test_an_operator_takes_it_by_force_and_gives_it_back(a: Machine, b: Ma
     assert (await a.until_mode("active"))["epoch"] == 3
 
 
-async def test_out_of_reach_at_the_start(tmp_path: Path, access: Access) -> None:
+async def test_out_of_reach_at_the_start(tmp_path: Path, access: FirestoreAccess) -> None:
     """READY and passive with the reason; active as soon as it can."""
     async with a_machine(tmp_path, access, "a") as machine:
         machine.proxy.weather = Weather.REFUSED
@@ -185,7 +189,7 @@ async def test_it_ends_though_nobody_answers(a: Machine, weather: Weather) -> No
 
 @pytest.mark.parametrize("weather", [Weather.SWALLOWED, Weather.DEAF, Weather.REFUSED])
 async def test_workers_are_dead_before_the_lease_ends(
-    tmp_path: Path, access: Access, weather: Weather
+    tmp_path: Path, access: FirestoreAccess, weather: Weather
 ) -> None:
     """Cut off, the real worker of a connected account is gone while the record on the server still has time to run."""
     async with WhatsApp() as server, a_record(access) as record:

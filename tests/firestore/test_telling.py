@@ -44,24 +44,24 @@ from tests.support.small_world import until
 from wad.core.auto_reply import AutoReply
 from wad.core.change import PutAlias, PutChat
 from wad.core.errors import Conflict, Fenced, Unavailable
-from wad.core.event import Mark
-from wad.core.history import Backfill
+from wad.core.event import ReceiptMark
+from wad.core.history import BackfillResult
 from wad.core.identity import stable_key
 from wad.core.outbox import Claim, Claimed, Refused, Retry, Sent
-from wad.core.outgoing import Reaction, Target
-from wad.store.firestore.client.access import Access
+from wad.core.outgoing import OwnReaction, Target
+from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.decode import Snapshot
-from wad.store.firestore.documents.build import Told
+from wad.store.firestore.documents.build import DocumentWrite
 from wad.store.firestore.store import FirestoreStore
-from wad.store.firestore.sync.change_log import FACTS, Dirty, Kind, put
-from wad.store.firestore.sync.outbox_listener import Intake
+from wad.store.firestore.sync.change_log import FACTS, Dirty, KeyKind, put
+from wad.store.firestore.sync.outbox_listener import OutboxListener
 from wad.store.sqlite.messages import insert_entry
 
 MESSAGES = f"threads/{ANN_THREAD}/messages"
 
 
 @pytest.fixture
-def console(access: Access) -> Iterator[Console]:
+def console(access: FirestoreAccess) -> Iterator[Console]:
     """What a person sees."""
     console = Console(access)
     yield console
@@ -70,7 +70,7 @@ def console(access: Access) -> Iterator[Console]:
 
 @asynccontextmanager
 async def reigning(
-    access: Access,
+    access: FirestoreAccess,
     directory: Path,
     who: str = "here",
     epoch: int = EPOCH,
@@ -87,7 +87,7 @@ async def reigning(
 
 
 async def test_a_message_is_told_with_its_thread(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Both documents, with the server's times."""
     async with reigning(access, tmp_path) as store:
@@ -102,7 +102,7 @@ async def test_a_message_is_told_with_its_thread(
 
 
 async def test_what_others_wrote_in_a_document_stays(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Fields that are not ours are not touched."""
     await console.set(f"threads/{ANN_THREAD}", {"aiEnabled": True, "archived": False})
@@ -113,7 +113,9 @@ async def test_what_others_wrote_in_a_document_stays(
     assert (thread["aiEnabled"], thread["lastMessageText"]) == (True, "text 1")
 
 
-async def test_a_thread_never_goes_back(access: Access, tmp_path: Path, console: Console) -> None:
+async def test_a_thread_never_goes_back(
+    access: FirestoreAccess, tmp_path: Path, console: Console
+) -> None:
     """Old messages that are told late change nothing; nor does what wad knows less of than who wrote before it."""
     other = f"threads/{ACC}__{BOB}"
     known = {"lastMessageAtMs": NOON + 50_000, "lastMessageText": "newer", "displayName": "Bob"}
@@ -133,7 +135,7 @@ async def test_a_thread_never_goes_back(access: Access, tmp_path: Path, console:
 
 
 async def test_a_hidden_id_that_gets_a_number_redirects(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Its messages move, the old thread names the new one, and the alias is there."""
     async with reigning(access, tmp_path) as store:
@@ -151,7 +153,7 @@ async def test_a_hidden_id_that_gets_a_number_redirects(
 
 
 async def test_what_was_set_of_replies_elsewhere_stays(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """What the backend before has written is not touched until somebody sets something here; then it is replaced."""
     await console.set(
@@ -165,7 +167,7 @@ async def test_what_was_set_of_replies_elsewhere_stays(
         assert (before["autoReplyPrompt"], before["lastBackfillAt"]) == ("old", NOON)
         assert await store.auto_reply(ACC) == AutoReply(enabled=True, prompt="old")
         assert await store.auto_reply("nobody") is None
-        kept, done = AutoReply(enabled=False, prompt="new"), Backfill(at_ms=NOON, threads=2)
+        kept, done = AutoReply(enabled=False, prompt="new"), BackfillResult(at_ms=NOON, threads=2)
         shown = msgspec.structs.replace(a_status(), auto_reply=kept, backfill=done)
         await store.put_account(shown, epoch=EPOCH)
         await store.told()
@@ -177,7 +179,7 @@ async def test_what_was_set_of_replies_elsewhere_stays(
 
 
 async def test_an_account_is_published_and_withdrawn(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Without its QR code; a withdrawn one is marked, since others may have read it."""
     async with reigning(access, tmp_path) as store:
@@ -195,7 +197,7 @@ async def test_an_account_is_published_and_withdrawn(
 
 
 async def test_a_document_that_is_too_large_is_cut(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """With a mark; the whole text stays here."""
     words = "ă" * 700_000
@@ -211,7 +213,7 @@ async def test_a_document_that_is_too_large_is_cut(
 
 
 async def test_a_backlog_of_large_documents_is_read_in_parts(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Who sends many large messages fills the disk's quota, and not the memory."""
     large = [change for n in range(8) for change in arrival(n, content=text("x" * 50_000))]
@@ -225,17 +227,19 @@ async def test_a_backlog_of_large_documents_is_read_in_parts(
 
 
 async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
-    access: Access, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
+    access: FirestoreAccess, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One document of many has no possible path; the others are told."""
     async with reigning(access, tmp_path) as store:
-        await store._write(lambda db: put(db, Kind.ALIAS, "one /not/a/path/"))
+        await store._write(lambda db: put(db, KeyKind.ALIAS, "one /not/a/path/"))
         await store.record(ACC, [*arrival(1), *arrival(2), *arrival(3), *arrival(4)])
         await store.told()
         assert len(await console.all(MESSAGES)) == 4
         assert store.telling.refused == 1
         (item,) = await store.aside_items()
-        await store.done([Told(Dirty(0, Kind.ALIAS, "", 0, 0, None), item.name, {})], {})
+        await store.done(
+            [DocumentWrite(Dirty(0, KeyKind.ALIAS, "", 0, 0, None), item.name, {})], {}
+        )
         assert await store.aside_items() == []  # it was taken after all
     assert "not/a/path" in item.name
     assert item.reason
@@ -246,7 +250,7 @@ async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
 
 
 async def test_an_entry_is_there_before_it_is_answered_for(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Nothing needs to be told first."""
     async with a_store(access, tmp_path) as store:
@@ -257,7 +261,9 @@ async def test_an_entry_is_there_before_it_is_answered_for(
     assert (message["status"], message["clientMessageId"]) == ("queued", "k1")
 
 
-async def test_one_key_is_one_message_for_all_machines(access: Access, tmp_path: Path) -> None:
+async def test_one_key_is_one_message_for_all_machines(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     """Who comes second is answered with what is there, though its replica knows nothing of it."""
     async with (
         a_store(access, tmp_path, "here") as here,
@@ -271,7 +277,7 @@ async def test_one_key_is_one_message_for_all_machines(access: Access, tmp_path:
 
 
 async def test_a_key_of_the_backend_before_is_not_used_again(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """`send_requests` remembers it; for this account only."""
     await console.set("send_requests/k1", {"accountId": ACC, "status": "sent"})
@@ -283,7 +289,7 @@ async def test_a_key_of_the_backend_before_is_not_used_again(
 
 
 async def test_a_request_is_found_by_the_backend_before_us(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """If it goes on after wad it sends nothing again; asking wad again is one message still."""
     async with reigning(access, tmp_path) as store:
@@ -300,7 +306,7 @@ async def test_a_request_is_found_by_the_backend_before_us(
 
 
 async def test_a_request_of_another_account_stays(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Its key was used there and counts there."""
     theirs = {"accountId": "other", "status": "sent"}
@@ -312,7 +318,7 @@ async def test_a_request_of_another_account_stays(
 
 
 async def test_a_key_of_a_functions_entry_is_that_entry(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Its document bears another id; the same key over HTTP is the same message, and never another one's."""
     await a_proxy_send(console)
@@ -325,7 +331,7 @@ async def test_a_key_of_a_functions_entry_is_that_entry(
 
 
 async def test_a_key_that_the_backend_before_has_sent_is_not_used_again(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Its entry is no longer queued, and was never wad's; another account's says nothing."""
     await a_proxy_send(console, status="sent")
@@ -337,7 +343,7 @@ async def test_a_key_that_the_backend_before_has_sent_is_not_used_again(
 
 
 async def test_a_sent_message_is_found_by_its_whatsapp_id(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Its document bears the key's id, which nobody can make from the echo; told once, by who sent it."""
     async with reigning(access, tmp_path, "here") as here:
@@ -356,7 +362,7 @@ async def test_a_sent_message_is_found_by_its_whatsapp_id(
     assert await console.all("message_ids") == {f"{ACC}__W1": found}
 
 
-async def test_names_are_told(access: Access, tmp_path: Path, console: Console) -> None:
+async def test_names_are_told(access: FirestoreAccess, tmp_path: Path, console: Console) -> None:
     """What the phone has saved, and what people call themselves; a group is no person."""
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1, push_name="Ann"))
@@ -373,7 +379,7 @@ async def test_names_are_told(access: Access, tmp_path: Path, console: Console) 
 
 
 async def test_an_entry_is_claimed_in_firestore_and_settled_here(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """The claim is there before anything can leave; the outcome is told."""
     path = f"outbox/{queued().id}"
@@ -401,7 +407,9 @@ async def test_an_entry_is_claimed_in_firestore_and_settled_here(
     assert (message["status"], message["waMessageId"]) == ("sent", "W1")
 
 
-async def test_a_claim_whose_epoch_is_over_is_refused(access: Access, tmp_path: Path) -> None:
+async def test_a_claim_whose_epoch_is_over_is_refused(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     """By the server: the machine itself does not know yet."""
     async with reigning(access, tmp_path, "here") as here:
         await here.enqueue(queued())
@@ -413,7 +421,7 @@ async def test_a_claim_whose_epoch_is_over_is_refused(access: Access, tmp_path: 
 
 
 async def test_an_old_holder_tells_nothing_exclusive(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """What it received is a fact, and told; its threads and accounts wait."""
     async with (
@@ -431,7 +439,9 @@ async def test_an_old_holder_tells_nothing_exclusive(
         assert here.telling.waiting == 0
 
 
-async def test_what_another_claimed_is_not_claimed_again(access: Access, tmp_path: Path) -> None:
+async def test_what_another_claimed_is_not_claimed_again(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     """A replica that has not heard of the claim finds it, and learns it."""
     async with (
         a_store(access, tmp_path, "here") as here,
@@ -447,7 +457,7 @@ async def test_what_another_claimed_is_not_claimed_again(access: Access, tmp_pat
 
 
 async def test_our_own_claim_that_never_came_back_is_claimed_again(
-    access: Access, tmp_path: Path
+    access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """The commit arrived and the answer was lost: nothing was sent under it."""
     async with a_store(access, tmp_path) as store:
@@ -457,7 +467,7 @@ async def test_our_own_claim_that_never_came_back_is_claimed_again(
         assert (await store.settle(queued().id, claimed, epoch=EPOCH)).state is S.SENDING
 
 
-async def test_a_failed_message_can_be_sent_again(access: Access, tmp_path: Path) -> None:
+async def test_a_failed_message_can_be_sent_again(access: FirestoreAccess, tmp_path: Path) -> None:
     """A person retries it before its failure was told."""
     async with a_store(access, tmp_path) as store:
         await sending(store, queued())
@@ -485,7 +495,7 @@ async def a_proxy_send(console: Console, ident: str = "r1", **more: object) -> N
 
 
 async def test_a_functions_entry_is_taken_and_sent(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """It wakes its account's sender; its optimistic message has one Timestamp from then on."""
     heard: list[str] = []
@@ -508,7 +518,7 @@ async def test_a_functions_entry_is_taken_and_sent(
 
 
 async def test_what_was_queued_while_nobody_looked_is_taken_in_order(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """By the time at which it was queued."""
     for number in (2, 1, 3):
@@ -525,7 +535,7 @@ async def test_what_was_queued_while_nobody_looked_is_taken_in_order(
 
 
 async def test_an_entry_that_cannot_be_sent_is_turned_down(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """The reason stands in it, and its message has failed."""
     await a_proxy_send(console, payload={"image": {"url": "http://x"}})
@@ -536,16 +546,16 @@ async def test_an_entry_that_cannot_be_sent_is_turned_down(
 
 
 async def test_an_entry_that_is_mended_while_it_is_turned_down_is_sent(
-    access: Access, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+    access: FirestoreAccess, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read of it is not what lies there any more: nobody writes over that."""
-    turn_down, heard = Intake._turn_down, list[str]()
+    turn_down, heard = OutboxListener._turn_down, list[str]()
 
-    async def late(self: Intake, snapshot: Snapshot, why: str, epoch: int) -> None:
+    async def late(self: OutboxListener, snapshot: Snapshot, why: str, epoch: int) -> None:
         await a_proxy_send(console, snapshot.id)
         await turn_down(self, snapshot, why, epoch)
 
-    monkeypatch.setattr(Intake, "_turn_down", late)
+    monkeypatch.setattr(OutboxListener, "_turn_down", late)
     await a_proxy_send(console, payload={"image": {"url": "http://x"}})
     async with reigning(access, tmp_path, queue=heard) as store:
         await until(lambda: heard == [ACC])
@@ -554,7 +564,7 @@ async def test_an_entry_that_is_mended_while_it_is_turned_down_is_sent(
 
 
 async def test_an_optimistic_message_in_another_thread_goes(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """The function showed it under the hidden id; it is one message, under the number."""
     heard: list[str] = []
@@ -568,7 +578,7 @@ async def test_an_optimistic_message_in_another_thread_goes(
 
 
 async def test_what_an_old_worker_left_behind_is_uncertain(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """It is never sent again by itself, but a person may; a claim that goes on is left alone."""
     now = datetime.now(UTC)
@@ -602,18 +612,18 @@ async def everything(store: FirestoreStore) -> None:
         ACC, [*arrival(1, push_name="Ann"), *arrival(2), edit(1, "better"), reaction(2, "👍")]
     )
     await store.record(
-        ACC, [*arrival(3, from_me=True), mark(3, Mark.READ), mark(77, Mark.DELIVERED)]
+        ACC, [*arrival(3, from_me=True), mark(3, ReceiptMark.READ), mark(77, ReceiptMark.DELIVERED)]
     )
     await store.record(ACC, [PutChat(ANN_THREAD, str(ANN), name="Ann A.", name_ms=NOON)])
     await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN)), *arrival(4, ANN_LID)])
     await sent(store, queued(), "O1")
-    await sent(store, amending(Reaction(Target(wa_id(2), str(ANN)), "🎉")), "R1")
+    await sent(store, amending(OwnReaction(Target(wa_id(2), str(ANN)), "🎉")), "R1")
     await store.enqueue(queued("k9", "waits"))
     await store.put_account(a_status(), epoch=EPOCH)
 
 
 async def test_the_next_holder_knows_what_the_last_one_knew(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Messages, amendments, receipts, names, aliases, the outbox and the accounts; and nothing is told again."""
     async with AsyncExitStack() as stack:
@@ -636,7 +646,7 @@ async def test_the_next_holder_knows_what_the_last_one_knew(
 
 @pytest.mark.parametrize("ours", [None, "x", {}, {"told": 1}])
 async def test_a_document_that_cannot_be_read_holds_nothing_up(
-    access: Access, tmp_path: Path, console: Console, ours: object
+    access: FirestoreAccess, tmp_path: Path, console: Console, ours: object
 ) -> None:
     """Somebody has changed what is ours in it; the other documents are known, and the reign goes on."""
     async with a_store(access, tmp_path, "there") as store:
@@ -649,7 +659,9 @@ async def test_a_document_that_cannot_be_read_holds_nothing_up(
         assert (await one_message(store)).id != spoilt
 
 
-async def test_a_new_replica_is_filled_from_firestore(access: Access, tmp_path: Path) -> None:
+async def test_a_new_replica_is_filled_from_firestore(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     """The machine's disk was lost: what it had told itself comes back."""
     async with reigning(access, tmp_path) as store:
         await everything(store)
@@ -660,7 +672,7 @@ async def test_a_new_replica_is_filled_from_firestore(access: Access, tmp_path: 
         assert await contents(store) == before
 
 
-async def test_the_first_machine_fetches_nothing(access: Access, tmp_path: Path) -> None:
+async def test_the_first_machine_fetches_nothing(access: FirestoreAccess, tmp_path: Path) -> None:
     """An installation of one machine needs no index of ours."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("wad.store.firestore.sync.pull.page", None)
@@ -671,7 +683,7 @@ async def test_the_first_machine_fetches_nothing(access: Access, tmp_path: Path)
             assert store.telling.error == ""
 
 
-async def test_what_cannot_be_fetched_is_said(access: Access, tmp_path: Path) -> None:
+async def test_what_cannot_be_fetched_is_said(access: FirestoreAccess, tmp_path: Path) -> None:
     """Nothing exclusive is told before it is, so an operator must know why."""
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
@@ -690,7 +702,9 @@ async def test_what_cannot_be_fetched_is_said(access: Access, tmp_path: Path) ->
             assert store.telling.warnings
 
 
-async def test_what_we_told_ourselves_is_not_read_again(access: Access, tmp_path: Path) -> None:
+async def test_what_we_told_ourselves_is_not_read_again(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     """A restart reads nothing of it."""
     async with reigning(access, tmp_path) as store:
         await everything(store)
@@ -700,7 +714,7 @@ async def test_what_we_told_ourselves_is_not_read_again(access: Access, tmp_path
 
 
 async def test_what_a_passive_machine_tells_late_reaches_the_holder(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Its spool had a message when the lease went; the holder's thread shows it without waiting for a poll."""
     async with (
@@ -722,7 +736,7 @@ async def last_is(store: FirestoreStore, words: str) -> bool:
 
 
 async def test_an_older_telling_of_a_message_is_mended(
-    access: Access, tmp_path: Path, console: Console
+    access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """A passive machine without the edit tells the message again; the holder's words come back."""
     async with (

@@ -16,12 +16,14 @@ from tests.firestore.refusing import LINK, no_descending_index, no_index, refusi
 from tests.firestore.stores import Console
 from tests.firestore.test_system import a_site
 from wad.lib.clock import SystemClock
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 pytestmark = pytest.mark.timeout(240)
 
 
-async def test_a_message_gets_to_firestore_and_stays_one(access: Access, tmp_path: Path) -> None:
+async def test_a_message_gets_to_firestore_and_stays_one(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     """Sent, told, and after a restart there once."""
     async with a_site(access, tmp_path) as site:
         await site.told([await site.bob.send_text(site.account, "one")])
@@ -34,7 +36,9 @@ async def test_a_message_gets_to_firestore_and_stays_one(access: Access, tmp_pat
         assert len(await site.messages()) == 2
 
 
-async def test_what_firestore_lacks_has_the_references_name(access: Access, tmp_path: Path) -> None:
+async def test_what_firestore_lacks_has_the_references_name(
+    access: FirestoreAccess, tmp_path: Path
+) -> None:
     """No index at all is no audit, and the link is told; one that serves more slowly has to be allowed."""
     now = SystemClock().wall_ms()
     with closing(Console(access)) as console:

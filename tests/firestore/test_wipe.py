@@ -14,7 +14,7 @@ from tests.firestore.values import Value
 from tests.flow.test_leader import Reigns, running
 from tests.support.small_world import until
 from wad.core import lease
-from wad.store.firestore.client.access import Access
+from wad.store.firestore.client.access import FirestoreAccess
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -22,10 +22,10 @@ POINTER: Final = f"{PATH}/wad/epoch"
 OLD: Final = 7
 """Epochs that were before the reign under which it happens."""
 
-Harm = Callable[[Console, Access], Awaitable[None]]
+Harm = Callable[[Console, FirestoreAccess], Awaitable[None]]
 
 
-async def _all(console: Console, access: Access) -> None:
+async def _all(console: Console, access: FirestoreAccess) -> None:
     for collection in ("fences", "history"):
         for ident in await console.all(f"{PATH}/{collection}"):
             await console.delete(f"{PATH}/{collection}/{ident}")
@@ -33,11 +33,11 @@ async def _all(console: Console, access: Access) -> None:
     await console.delete(PATH)
 
 
-async def _lease(console: Console, access: Access) -> None:
+async def _lease(console: Console, access: FirestoreAccess) -> None:
     await console.delete(PATH)
 
 
-async def _backup(console: Console, access: Access) -> None:
+async def _backup(console: Console, access: FirestoreAccess) -> None:
     """The pointer and the fences of an older epoch."""
     await _all(console, access)
     await console.set(POINTER, {"epoch": 2})
@@ -46,14 +46,14 @@ async def _backup(console: Console, access: Access) -> None:
 
 
 def _pointer(value: object) -> Harm:
-    async def harm(console: Console, access: Access) -> None:
+    async def harm(console: Console, access: FirestoreAccess) -> None:
         await console.set(POINTER, {"epoch": value})
         await console.delete(PATH)
 
     return harm
 
 
-async def _reference(console: Console, access: Access) -> None:
+async def _reference(console: Console, access: FirestoreAccess) -> None:
     """In a document that was made anew by an import."""
     foreign = Value(reference_value="projects/other/databases/(default)/documents/a/b")
     await write(access, PATH, {"by": foreign})
@@ -74,7 +74,7 @@ HARMS: Final[dict[str, Harm]] = {
 
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
-async def test_one_reign_more_and_no_epoch_twice(access: Access, harm: Harm) -> None:
+async def test_one_reign_more_and_no_epoch_twice(access: FirestoreAccess, harm: Harm) -> None:
     """The leader that finds it takes the next epoch, whatever Firestore remembers."""
     console, reigns = Console(access), Reigns()
     async with a_record(access) as record:

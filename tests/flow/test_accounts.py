@@ -26,7 +26,7 @@ from wad.core.jid import Jid
 from wad.core.outgoing import Text
 from wad.engine.simulator import SimulatedWorker
 from wad.flow.accounts.account import Account
-from wad.state.account_dir import AccountCard, Home, Homes
+from wad.state.account_dir import AccountCard, AccountDir, AccountDirs
 from wad.store.port import AccountStatus
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
@@ -95,7 +95,7 @@ async def test_an_order_while_it_begins_is_obeyed(
         account = await world.connected()
         await account.step_down()
 
-        def slowly(home: Home) -> bool:
+        def slowly(home: AccountDir) -> bool:
             begun.set()
             return go.wait(PATIENT)
 
@@ -298,12 +298,12 @@ async def test_an_account_that_cannot_be_written_leaves_nothing(
 ) -> None:
     """A full disk: the same order works once there is room."""
 
-    def full(home: Home, card: AccountCard) -> None:
+    def full(home: AccountDir, card: AccountCard) -> None:
         raise StateUnwritable("no space left on device")
 
     async with a_world(tmp_path) as world, world.leading():
         with monkeypatch.context() as patched:
-            patched.setattr(Home, "write_card", full)
+            patched.setattr(AccountDir, "write_card", full)
             with pytest.raises(StateUnwritable):
                 await world.accounts.add("shop", ident="shop-1")
         assert world.accounts.all() == []
@@ -317,7 +317,7 @@ async def test_an_account_that_cannot_be_removed_stays(
 ) -> None:
     """It runs on, sends and receives; the removal can be tried again."""
 
-    def refuse(homes: Homes, ident: str, stamp: str) -> Path:
+    def refuse(homes: AccountDirs, ident: str, stamp: str) -> Path:
         raise StateUnwritable("read-only file system")
 
     async def fail(*_: object) -> None:
@@ -328,7 +328,7 @@ async def test_an_account_that_cannot_be_removed_stays(
         with monkeypatch.context() as patched:
             match fault:
                 case "rename":
-                    patched.setattr(Homes, "remove", refuse)
+                    patched.setattr(AccountDirs, "remove", refuse)
                 case "sender":
                     patched.setattr(world.accounts, "on_gone", fail)
                 case _:

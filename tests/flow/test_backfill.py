@@ -10,10 +10,10 @@ from tests.support.small_world import PATIENT, World, a_world, until
 from wad.core.content import Content, MessageKind
 from wad.core.errors import NotConnected, NotSupported, WadError
 from wad.core.event import MessageReceived
-from wad.core.history import Known
+from wad.core.history import KnownMessage
 from wad.core.jid import Jid
 from wad.flow.accounts.account import Account
-from wad.flow.inbound.backfill import Backfills, Pace, Run, Wish
+from wad.flow.inbound.backfill import BackfillOptions, Backfills, Pace, Run
 
 ANN, BOB = (Jid.parse(f"1555000001{n}@s.whatsapp.net") for n in (1, 2))
 STATUS = Jid.parse("status@broadcast")
@@ -49,7 +49,7 @@ async def test_every_conversation_is_asked_for_once(tmp_path: Path) -> None:
         await received(world, account, ANN, BOB, STATUS)
         worker = world.worker(account)
         worker.past = [*past(ANN, 1000, 2000), *past(BOB, 3000)]
-        run = await finished(world.backfills.begin(account, Wish()))
+        run = await finished(world.backfills.begin(account, BackfillOptions()))
         assert [one.chat for one in worker.asked] == [BOB, ANN]
         assert (run.total, run.done.threads, run.done.messages, run.done.errors) == (2, 2, 3, 0)
         assert account.card.backfill == run.done
@@ -62,7 +62,7 @@ async def test_no_more_than_was_wished(tmp_path: Path) -> None:
         account = await world.connected()
         await received(world, account, ANN, BOB)
         world.worker(account).past = [*past(ANN, 1000), *past(BOB, 1000, 2000, 3000)]
-        run = await finished(world.backfills.begin(account, Wish(threads=1, messages=2)))
+        run = await finished(world.backfills.begin(account, BackfillOptions(threads=1, messages=2)))
         assert (run.done.threads, run.done.messages) == (1, 2)
         assert {m.at_ms for m in await world.store.messages(f"{account.id}__{BOB}", limit=9)} == {
             2000, 3000, 1_000_002,
@@ -74,11 +74,11 @@ async def test_one_run_at_a_time(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await received(world, account, ANN)
-        first = world.backfills.begin(account, Wish())
-        assert world.backfills.begin(account, Wish(threads=3)) is first
+        first = world.backfills.begin(account, BackfillOptions())
+        assert world.backfills.begin(account, BackfillOptions(threads=3)) is first
         await finished(first)
         await until(lambda: world.backfills.running(account) is None, "its end")
-        assert world.backfills.begin(account, Wish()) is not first
+        assert world.backfills.begin(account, BackfillOptions()) is not first
 
 
 async def test_a_phone_that_is_silent_ends_the_run(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ async def test_a_phone_that_is_silent_ends_the_run(tmp_path: Path) -> None:
         await received(world, account, ANN, BOB, Jid.parse("15550000013@s.whatsapp.net"))
         world.worker(account).answers = False
         backfills = Backfills(world.store, world.bus, QUICK)
-        run = await finished(backfills.begin(account, Wish()))
+        run = await finished(backfills.begin(account, BackfillOptions()))
         assert run.failure is not None
         assert "does not answer" in str(run.failure)
         assert (run.done.threads, run.done.errors) == (2, 3)
@@ -104,9 +104,9 @@ async def test_the_answer_to_an_earlier_question_is_no_answer(
         await received(world, account, ANN, BOB)
         worker = world.worker(account)
         worker.past = [*past(ANN, 1000), *past(BOB, 1000, 2000)]
-        answer, late = worker.ask_history, list[Known]()
+        answer, late = worker.ask_history, list[KnownMessage]()
 
-        async def ask(oldest: Known, count: int) -> None:
+        async def ask(oldest: KnownMessage, count: int) -> None:
             if not late:
                 late.append(oldest)
                 return
@@ -115,7 +115,7 @@ async def test_the_answer_to_an_earlier_question_is_no_answer(
             await answer(oldest, count)
 
         monkeypatch.setattr(worker, "ask_history", ask)
-        run = Backfills(world.store, world.bus, QUICK).begin(account, Wish())
+        run = Backfills(world.store, world.bus, QUICK).begin(account, BackfillOptions())
         await finished(run)
         assert [(one.messages, bool(one.error)) for one in run.done.results] == [
             (0, True),
@@ -138,7 +138,7 @@ async def test_who_is_not_connected_asks_nobody(tmp_path: Path) -> None:
 async def refused(world: World, account: Account) -> str:
     """Why no run begins."""
     try:
-        world.backfills.begin(account, Wish())
+        world.backfills.begin(account, BackfillOptions())
     except WadError as error:
         return error.code
     raise AssertionError("it began")
@@ -155,12 +155,12 @@ async def test_a_connection_that_is_lost_ends_the_run(
         worker.past = past(BOB, 1000)
         answer = worker.ask_history
 
-        async def ask(oldest: Known, count: int) -> None:
+        async def ask(oldest: KnownMessage, count: int) -> None:
             await answer(oldest, count)
             await account.stop()
 
         monkeypatch.setattr(worker, "ask_history", ask)
-        run = await finished(world.backfills.begin(account, Wish()))
+        run = await finished(world.backfills.begin(account, BackfillOptions()))
         assert isinstance(run.failure, NotConnected)
         assert (run.done.threads, run.done.messages, run.done.errors) == (1, 1, 1)
 
@@ -172,7 +172,7 @@ async def test_the_end_of_the_reign_ends_the_run(tmp_path: Path) -> None:
             account = await world.connected()
             await received(world, account, ANN)
             world.worker(account).answers = False
-            run = world.backfills.begin(account, Wish())
+            run = world.backfills.begin(account, BackfillOptions())
             await until(lambda: world.worker(account).asked, "the question")
         assert run.over
         assert world.backfills.running(account) is None
@@ -186,7 +186,7 @@ async def test_a_run_that_had_not_begun_ends_with_the_reign(tmp_path: Path) -> N
         account = await world.connected()
         backfills = Backfills(world.store, world.bus, QUICK)
         async with backfills.reign():
-            run = backfills.begin(account, Wish())
+            run = backfills.begin(account, BackfillOptions())
         assert run.over
         assert backfills.running(account) is None
 

@@ -20,15 +20,15 @@ from wad.core.connection import (
     Launched,
     Lost,
     Pair,
-    Patience,
     QrOver,
     QrShown,
+    RetryDelays,
     State,
     Status,
     step,
 )
 
-PATIENCE = Patience()
+PATIENCE = RetryDelays()
 HOUR = 3600.0
 
 Life = Sequence[tuple[float, Input]]

@@ -11,7 +11,7 @@ from tests.support.small_world import PATIENT, World, a_world
 from wad.core.errors import BadInput, Conflict, EngineFailure, NotSupported
 from wad.core.jid import Jid
 from wad.core.outbox import Refused
-from wad.core.outgoing import Standing, Text, check, check_recipient
+from wad.core.outgoing import GroupRole, Text, check, check_recipient
 from wad.engine.simulator import SimulatedWorker
 from wad.flow.accounts.account import Account
 from wad.flow.outbound import group_membership
@@ -30,10 +30,10 @@ async def refusal(world: World, account: Account, to: Jid = GROUP) -> str:
 
 @pytest.mark.parametrize(
     ("standing", "why"),
-    [(Standing.NOT_IN, "not in the group"), (Standing.READER, "only admins may write")],
+    [(GroupRole.NOT_IN, "not in the group"), (GroupRole.READER, "only admins may write")],
 )
 async def test_a_group_where_the_account_may_not_write_is_refused(
-    tmp_path: Path, standing: Standing, why: str
+    tmp_path: Path, standing: GroupRole, why: str
 ) -> None:
     """Nothing is queued of it; and it is asked again after a while, since somebody may have added it."""
     async with a_world(tmp_path) as world, world.leading():
@@ -53,7 +53,7 @@ async def test_where_nobody_can_be_asked_it_is_queued(
 ) -> None:
     """The account is away, or WhatsApp does not answer: its turn will tell."""
 
-    async def fail(worker: SimulatedWorker, group: Jid) -> Standing:
+    async def fail(worker: SimulatedWorker, group: Jid) -> GroupRole:
         raise EngineFailure("info query timed out")
 
     async with a_world(tmp_path) as world, world.leading():
@@ -70,9 +70,9 @@ async def test_a_question_that_hangs_is_not_waited_for(
 ) -> None:
     """Whoever queues a message gets an answer."""
 
-    async def hang(worker: SimulatedWorker, group: Jid) -> Standing:
+    async def hang(worker: SimulatedWorker, group: Jid) -> GroupRole:
         await asyncio.Event().wait()
-        return Standing.MEMBER
+        return GroupRole.MEMBER
 
     monkeypatch.setattr(group_membership, "_PATIENCE", 0.05)
     monkeypatch.setattr(SimulatedWorker, "standing", hang)
@@ -85,10 +85,10 @@ async def test_a_refusal_by_whatsapp_makes_it_be_asked_again(tmp_path: Path) -> 
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         worker = world.worker(account)
-        worker.fate = Refused("not_in_group", "this account is not in the group")
+        worker.result = Refused("not_in_group", "this account is not in the group")
         entry = (await world.outbound.enqueue(account.id, GROUP, Text("hello"))).entry
         assert (await world.outbound.settled(entry.id, timeout=PATIENT)).state == "failed"
-        worker.standings[GROUP] = Standing.NOT_IN
+        worker.standings[GROUP] = GroupRole.NOT_IN
         assert "not in the group" in await refusal(world, account)
 
 
@@ -98,7 +98,7 @@ async def test_the_same_key_again_is_answered_as_it_is(tmp_path: Path) -> None:
         account = await world.connected()
         await world.outbound.enqueue(account.id, GROUP, Text("hello"), client_id="k1")
         world.outbound._standings.forget(account.id, str(GROUP))
-        world.worker(account).standings[GROUP] = Standing.NOT_IN
+        world.worker(account).standings[GROUP] = GroupRole.NOT_IN
         again = await world.outbound.enqueue(account.id, GROUP, Text("hello"), client_id="k1")
         assert again.duplicate
 

@@ -13,13 +13,13 @@ import pytest
 
 from tests.support import baileys_session as sample
 from tests.support.small_world import World, a_world, until
-from wad.core.baileys import FILES_LIMIT, Wish
+from wad.core.baileys import FILES_LIMIT, ImportOptions
 from wad.core.errors import BadInput, Conflict, EngineFailure, NotFound, Passive, TooLong
 from wad.engine.baileys.translation import Carried
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.importing import Imports
 
-HERE = Wish(directory="account_prod_1")
+HERE = ImportOptions(directory="account_prod_1")
 
 
 def imports(world: World) -> Imports:
@@ -56,12 +56,12 @@ async def test_a_new_account_starts_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wish", "ident"),
     [
-        (Wish(directory=".baileys_auth"), "acc-15550000001"),
-        (Wish(), "acc-15550000001"),
-        (Wish(ident="shop-1", directory="account_prod_1"), "shop-1"),
+        (ImportOptions(directory=".baileys_auth"), "acc-15550000001"),
+        (ImportOptions(), "acc-15550000001"),
+        (ImportOptions(ident="shop-1", directory="account_prod_1"), "shop-1"),
     ],
 )
-async def test_the_id(wish: Wish, ident: str, tmp_path: Path) -> None:
+async def test_the_id(wish: ImportOptions, ident: str, tmp_path: Path) -> None:
     """What was asked for, else the directory's name if it can be one, else made from the number."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
@@ -72,11 +72,11 @@ async def test_the_name(tmp_path: Path) -> None:
     """What was asked for, else the push name, else the number; a name is never given twice."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
-        assert (await found.look(upload, Wish(name="Front"))).name == "Front"
+        assert (await found.look(upload, ImportOptions(name="Front"))).name == "Front"
         await world.accounts.add("Shop")
-        assert (await found.look(upload, Wish())).name == "+15550000001"
+        assert (await found.look(upload, ImportOptions())).name == "+15550000001"
         with pytest.raises(Conflict, match="named 'Shop' already"):
-            await found.look(upload, Wish(name="Shop"))
+            await found.look(upload, ImportOptions(name="Shop"))
 
 
 async def test_looking_changes_nothing(tmp_path: Path) -> None:
@@ -197,7 +197,9 @@ async def test_damaged_files_are_refused_unless_left_out(tmp_path: Path) -> None
         with pytest.raises(BadInput, match=r"pre-key-9\.json is empty"):
             await found.look(upload, HERE)
         assert world.accounts.all() == []
-        _, intent = await found.make(upload, Wish(directory="account_prod_1", skip_damaged=True))
+        _, intent = await found.make(
+            upload, ImportOptions(directory="account_prod_1", skip_damaged=True)
+        )
         assert intent.carried.damaged == ["pre-key-9.json is empty"]
 
 

@@ -20,9 +20,9 @@ from wad.core.event import (
     Content,
     Event,
     HistoryReceived,
-    Mark,
     MessageKind,
     MessageReceived,
+    ReceiptMark,
     ReceiptReceived,
     encode,
 )
@@ -320,7 +320,7 @@ async def test_history_is_counted_apart(tmp_path: Path) -> None:
         await until(lambda: inbound.recorded == 2, "the first chunk")
         append(account, HistoryReceived(tuple(told)))
         await until(lambda: inbound.recorded == 3, "the second chunk")
-        append(account, ReceiptReceived(("X",), BOB, BOB, Mark.READ, 5000))
+        append(account, ReceiptReceived(("X",), BOB, BOB, ReceiptMark.READ, 5000))
         await until(lambda: inbound.receipts == 1, "the receipt")
         history = inbound.history
         assert (history.recorded, history.known, history.last_messages) == (3, 2, 3)

@@ -20,13 +20,13 @@ from tests.support.daemons import Daemon
 from tests.whatsapp import WhatsApp
 from wad.core import wire
 from wad.core.errors import EngineFailure, WadError
-from wad.engine.port import EngineOptions, Loaded, Report, Worker
+from wad.engine.port import EngineOptions, LibraryLoaded, Report, Worker
 from wad.engine.process import Process, session_nice, spawn
 from wad.engine.workers import NeonizeEngine
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 from wad.systemd.cgroups import Groups
 from wad.worker.link import Permission
-from wad.worker.main import Ear
+from wad.worker.main import RequestReader
 
 SCARCE = [errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC]
 
@@ -58,9 +58,9 @@ def children() -> set[str]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path) -> AccountDir:
     """Of an account without a session."""
-    found = Home(tmp_path / "acc-1")
+    found = AccountDir(tmp_path / "acc-1")
     found.path.mkdir()
     return found
 
@@ -101,7 +101,7 @@ POINTS = [no_socketpair, no_second_handle, no_fork, no_pidfd, no_stream, no_watc
 @pytest.mark.parametrize("number", SCARCE, ids=[errno.errorcode[number] for number in SCARCE])
 @pytest.mark.parametrize("point", POINTS)
 async def test_whatever_is_refused_is_the_accounts_reason(
-    home: Home, point: Callable[[pytest.MonkeyPatch, int], None], number: int
+    home: AccountDir, point: Callable[[pytest.MonkeyPatch, int], None], number: int
 ) -> None:
     """A sentence, no process, no handle that is left open; and the next start works."""
     engine = NeonizeEngine(EngineOptions(media=home.path.parent / "media"))
@@ -132,7 +132,7 @@ async def test_output_that_cannot_be_read_ends_the_worker(monkeypatch: pytest.Mo
     ours.close()
 
 
-async def test_who_is_cancelled_while_a_worker_starts_leaves_none(home: Home) -> None:
+async def test_who_is_cancelled_while_a_worker_starts_leaves_none(home: AccountDir) -> None:
     """The thread starts it all the same; then it is ended."""
     engine = NeonizeEngine(EngineOptions(media=home.path.parent / "media"))
     before, others = handles(), children()
@@ -182,18 +182,18 @@ def test_what_cannot_be_placed_is_not_left_running() -> None:
     ours.close()
 
 
-async def loaded(engine: NeonizeEngine, home: Home) -> Worker:
+async def loaded(engine: NeonizeEngine, home: AccountDir) -> Worker:
     """A worker that has loaded the library."""
     over = asyncio.Event()
     worker = await engine.launch(
-        home, lambda report: over.set() if isinstance(report, Loaded) else None, 60.0
+        home, lambda report: over.set() if isinstance(report, LibraryLoaded) else None, 60.0
     )
     async with asyncio.timeout(30):
         await over.wait()
     return worker
 
 
-async def test_a_worker_gives_way_to_the_daemon(home: Home) -> None:
+async def test_a_worker_gives_way_to_the_daemon(home: AccountDir) -> None:
     """Once it has loaded: as nice as can be, and its session as nice as hundreds have to be."""
     media = home.path.parent / "media"
     engine = NeonizeEngine(EngineOptions(media=media, accounts=lambda: 300))
@@ -220,7 +220,9 @@ def test_workers_together_leave_the_daemon_its_share() -> None:
         assert min(together, 3.2) <= weight <= 4.1
 
 
-async def test_a_worker_in_a_group_that_weighs_is_not_niced(home: Home, tmp_path: Path) -> None:
+async def test_a_worker_in_a_group_that_weighs_is_not_niced(
+    home: AccountDir, tmp_path: Path
+) -> None:
     """Once is enough."""
     base = tmp_path / "wad.service"
     base.mkdir()
@@ -301,7 +303,7 @@ def test_a_renewal_that_came_while_it_loaded_counts(monkeypatch: pytest.MonkeyPa
     clock = Slow()
     ours, theirs = socket.socketpair()
     permission = Permission(1012.0, clock)
-    ear = Ear(theirs, permission)
+    ear = RequestReader(theirs, permission)
     for until in (1017.0, 1022.0, 1027.0):
         ours.sendall(wire.encode(wire.Notice("until", [until])))
     ours.sendall(wire.encode(wire.Request(1, "probe", [])))
@@ -333,7 +335,7 @@ def test_a_renewal_that_nobody_has_read_yet_counts(monkeypatch: pytest.MonkeyPat
     clock = Ticking()
     ours, theirs = socket.socketpair()
     permission = Permission(1000.1, clock)
-    ear = Ear(theirs, permission)
+    ear = RequestReader(theirs, permission)
     ours.sendall(wire.encode(wire.Notice("until", [1002.0])))
     ours.sendall(wire.encode(wire.Request(1, "probe", [])))
     with pytest.raises(SystemExit):

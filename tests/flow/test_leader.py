@@ -12,14 +12,14 @@ import pytest
 from tests.support.small_world import PATIENT, until
 from wad.core import lease
 from wad.core.errors import Conflict, Unavailable
-from wad.core.lease import Record, Seen, Tenure, Terms
+from wad.core.lease import LeaseTerms, Record, Seen, Tenure
 from wad.flow.event_bus import Bus
 from wad.flow.leadership.leader import Leader
 from wad.lib.clock import SystemClock
 from wad.lib.loops import Loops
 from wad.store.lease import FileLease, remembered
 
-TERMS = Terms(ttl=0.6, renew_every=0.1, margin=0.2)
+TERMS = LeaseTerms(ttl=0.6, renew_every=0.1, margin=0.2)
 
 
 class Shared:
@@ -428,7 +428,7 @@ async def test_a_renewal_that_fails_unexpectedly_is_tried_again_within_the_right
     """Another try follows; the reign ends only with the right, and nothing else does."""
     broken, reigns = Broken(), Reigns()
     clock, loops = SystemClock(), Loops(SystemClock())
-    terms = Terms(ttl=60, renew_every=0.1, margin=1)
+    terms = LeaseTerms(ttl=60, renew_every=0.1, margin=1)
     leader = Leader(
         broken,
         "one",

@@ -10,10 +10,10 @@ import pytest
 from tests.flow.test_leader import Reigns, Shared, a_leader
 from tests.support.small_world import until
 from wad.core.errors import Unavailable
-from wad.core.lease import Record, Terms
+from wad.core.lease import LeaseTerms, Record
 from wad.flow.leadership.leader import Leader
 
-PATIENT = Terms(ttl=60, renew_every=0.05, margin=20)
+PATIENT = LeaseTerms(ttl=60, renew_every=0.05, margin=20)
 """So that nothing in these tests depends on the machine's speed: only the renewals are soon."""
 
 
@@ -140,7 +140,7 @@ async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
     """Its answer is waited for, but not for all the time there is: then what lies there is freed."""
     shared, reigns = Distant(), Reigns()
     leader = patient(shared)
-    leader._terms = Terms(ttl=60, renew_every=0.05, margin=0.5)
+    leader._terms = LeaseTerms(ttl=60, renew_every=0.05, margin=0.5)
     task = asyncio.create_task(leader.run(reigns.reign))
     await until(lambda: reigns.acting, "the reign")
     shared.requests.clear()

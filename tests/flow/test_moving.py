@@ -15,7 +15,7 @@ from wad.core.errors import BadInput, Conflict, TimedOut, Unavailable
 from wad.core.outgoing import PIECE_LIMIT
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.moving import Moving
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 
 SECRET = "correct horse battery"
 
@@ -181,7 +181,7 @@ async def test_an_import_that_outlives_the_reign_starts_nothing(
             sealed = await exported(world, account)
             put = world.engine.put_session
 
-            def slowly(home: Home, session: bytes) -> None:
+            def slowly(home: AccountDir, session: bytes) -> None:
                 begun.set()
                 go.wait(PATIENT)
                 put(home, session)

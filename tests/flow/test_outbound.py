@@ -18,14 +18,14 @@ from wad.core.outgoing import (
     Attachment,
     AttachmentKind,
     ContactCard,
-    Edit,
-    Location,
+    NewPoll,
     Outgoing,
-    Poll,
-    Reaction,
+    OwnReaction,
     Revoke,
+    SharedLocation,
     Target,
     Text,
+    TextEdit,
     target_of,
 )
 from wad.engine.simulator import SimulatedWorker
@@ -110,11 +110,11 @@ async def test_a_refused_message_failed_and_the_next_goes_out(tmp_path: Path) ->
     """A refusal is final for its message alone; a person may send it again."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).fate = Refused("not_on_whatsapp", "this number has no WhatsApp")
+        world.worker(account).result = Refused("not_on_whatsapp", "this number has no WhatsApp")
         first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         entry = await world.outbound.settled(first.id, timeout=PATIENT)
         assert (entry.state, entry.error_code) == ("failed", "not_on_whatsapp")
-        world.worker(account).fate = None
+        world.worker(account).result = None
         second = (await world.outbound.enqueue(account.id, BOB, Text("two"))).entry
         assert (await world.outbound.settled(second.id, timeout=PATIENT)).wa_id
         await world.outbound.retry(first.id)
@@ -127,7 +127,7 @@ async def test_a_failed_message_is_in_the_log(
     """With the operation and the error's code as fields, and not with what it says."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).fate = Refused("not_on_whatsapp", "this number has no WhatsApp")
+        world.worker(account).result = Refused("not_on_whatsapp", "this number has no WhatsApp")
         entry = (await world.outbound.enqueue(account.id, BOB, Text("a secret"))).entry
         await world.outbound.settled(entry.id, timeout=PATIENT)
         text = f"message {entry.id} has failed: not_on_whatsapp"
@@ -143,11 +143,11 @@ async def test_an_uncertain_message_is_not_sent_again_by_itself(tmp_path: Path) 
     """It says uncertain and stays so."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).fate = Unknown("WA1", "no answer")
+        world.worker(account).result = Unknown("WA1", "no answer")
         first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         entry = await world.outbound.settled(first.id, timeout=PATIENT)
         assert entry.state == "uncertain"
-        world.worker(account).fate = None
+        world.worker(account).result = None
         second = (await world.outbound.enqueue(account.id, BOB, Text("two"))).entry
         await world.outbound.settled(second.id, timeout=PATIENT)
         assert texts_sent(world, account) == ["two"]
@@ -157,10 +157,10 @@ async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
     """What certainly did not leave is tried again, and its attempt does not count."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).fate = NotSent("not connected")
+        world.worker(account).result = NotSent("not connected")
         entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         await until(lambda: any(h.text.startswith("queued: not") for h in world.bus.past))
-        world.worker(account).fate = None
+        world.worker(account).result = None
         entry = await world.outbound.settled(entry.id, timeout=PATIENT)
         assert entry.wa_id
         assert entry.attempts == 1
@@ -173,12 +173,12 @@ async def test_refusals_that_are_not_the_messages_own_cost_nothing(
     monkeypatch.setattr(sender, "RETRY", 0.01)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).fate = NotSent("database or disk is full", innocent=True)
+        world.worker(account).result = NotSent("database or disk is full", innocent=True)
         texts = [f"text {n}" for n in range(9)]
         for number, text in enumerate(texts, 1):
             entry = (await world.outbound.enqueue(account.id, BOB, Text(text))).entry
             await refused(world, number)
-        world.worker(account).fate = None
+        world.worker(account).result = None
         assert (await world.outbound.settled(entry.id, timeout=PATIENT)).wa_id
         assert texts_sent(world, account) == texts
 
@@ -187,12 +187,12 @@ async def test_new_messages_use_up_no_patience(tmp_path: Path) -> None:
     """They wake the sender; a chat that waits is not tried because of that."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).fate = NotSent("who knows")
+        world.worker(account).result = NotSent("who knows")
         first = (await world.outbound.enqueue(account.id, BOB, Text("text 0"))).entry
         await refused(world, 1)
         for number in range(1, 9):
             await world.outbound.enqueue(account.id, BOB, Text(f"text {number}"))
-        world.worker(account).fate = None
+        world.worker(account).result = None
         for number in range(3):
             other = await world.outbound.enqueue(account.id, ANN, Text(f"other {number}"))
             assert (await world.outbound.settled(other.entry.id, timeout=PATIENT)).wa_id
@@ -206,7 +206,7 @@ async def test_patience_with_a_message_ends(
     monkeypatch.setattr(sender, "RETRY", 0.01)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).fate = NotSent("who knows")
+        world.worker(account).result = NotSent("who knows")
         first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         entry = await world.outbound.settled(first.id, timeout=PATIENT)
         assert (entry.state, entry.error_code, entry.error) == ("failed", "not_sent", "who knows")
@@ -376,8 +376,8 @@ async def test_every_kind_takes_the_same_road(tmp_path: Path) -> None:
         target = target_of(message)
         contents: list[Outgoing] = [
             Attachment(kind=AttachmentKind.IMAGE, sha256="0" * 64, size=1, mimetype="image/png"),
-            Location(1, 2), ContactCard("Ann", "+15550000003"), Poll("Tea?", ("yes", "no")),
-            Reaction(target, "👍"), Edit(target, "hello"), Revoke(target),
+            SharedLocation(1, 2), ContactCard("Ann", "+15550000003"), NewPoll("Tea?", ("yes", "no")),
+            OwnReaction(target, "👍"), TextEdit(target, "hello"), Revoke(target),
         ]  # fmt: skip
         for content in contents:
             entry = (await world.outbound.enqueue(account.id, BOB, content)).entry
@@ -397,12 +397,14 @@ async def test_an_edit_that_waited_for_too_long_is_not_sent(tmp_path: Path) -> N
         target = Target("O1", str(BOB), from_me=True, at_ms=world.clock.wall_ms() - 10 * 60_000)
         await account.stop()
         queued = await world.outbound.enqueue(
-            account.id, BOB, Edit(target, "hello"), client_id="k1"
+            account.id, BOB, TextEdit(target, "hello"), client_id="k1"
         )
         world.clock.ahead_ms = 11 * 60_000
         with pytest.raises(Conflict, match="21 minutes"):
-            await world.outbound.enqueue(account.id, BOB, Edit(target, "hello"))
-        again = await world.outbound.enqueue(account.id, BOB, Edit(target, "hello"), client_id="k1")
+            await world.outbound.enqueue(account.id, BOB, TextEdit(target, "hello"))
+        again = await world.outbound.enqueue(
+            account.id, BOB, TextEdit(target, "hello"), client_id="k1"
+        )
         assert again.duplicate
         await account.start()
         entry = await world.outbound.settled(queued.entry.id, timeout=PATIENT)

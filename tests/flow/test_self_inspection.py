@@ -21,7 +21,7 @@ from wad.flow import self_inspection as module
 from wad.flow.self_inspection import Database, Inspection
 from wad.lib import open_files
 from wad.lib.clock import SystemClock
-from wad.lib.file_locks import Holder, readers
+from wad.lib.file_locks import LockHolder, readers
 from wad.lib.loops import Loops
 from wad.lib.sqlite_file import log_size, open_database
 
@@ -120,7 +120,7 @@ def test_readers_are_found_by_their_open_files_where_the_locks_are_hidden(
             for one in (pid, os.getpid()):
                 (proc / str(one)).symlink_to(f"/proc/{one}")
             (proc / "1").mkdir()
-            expected = {Holder(pid, Path(f"/proc/{pid}/comm").read_text().strip())}
+            expected = {LockHolder(pid, Path(f"/proc/{pid}/comm").read_text().strip())}
             assert readers(path, proc) == readers(path) == expected
         assert readers(path) == set()
     assert readers(tmp_path / "none.db") == set()
@@ -140,7 +140,7 @@ def test_locks_that_cannot_be_read_are_passed_over(path: Path, tmp_path: Path) -
             f"7: POSIX  ADVISORY  READ 4711 08:01:{inode} 124 124",
         ]  # fmt: skip
         (proc / "locks").write_text("\n".join(lines))
-        assert readers(path, proc) == {Holder(4711, "")}
+        assert readers(path, proc) == {LockHolder(4711, "")}
 
 
 @pytest.mark.parametrize("left", [0, 3, None])

@@ -16,7 +16,7 @@ from wad.core.jid import Jid
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claim, Claimed, Entry, NotSent, Outcome, Refused, Sent, Unknown
 from wad.core.outgoing import Attachment, AttachmentKind, Outgoing, Text
-from wad.engine.port import Fate
+from wad.core.send_result import SendResult
 from wad.engine.simulator import SimulatedWorker
 from wad.flow.accounts.account import Account
 from wad.flow.outbound import sender
@@ -25,7 +25,7 @@ BOB, ANN, EVE = (Jid.of_phone(f"+1555000000{number}") for number in (2, 3, 4))
 PICTURE = Attachment(kind=AttachmentKind.IMAGE, sha256="0" * 64, size=1, mimetype="image/png")
 OPEN = (MessageStatus.QUEUED, MessageStatus.SENDING)
 
-Answer = Callable[[SimulatedWorker, Jid, Outgoing], Awaitable[Fate | None]]
+Answer = Callable[[SimulatedWorker, Jid, Outgoing], Awaitable[SendResult | None]]
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +40,9 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
 
     async def wrapped(
         self: SimulatedWorker, to: Jid, content: Outgoing, secret: bytes, asked_ms: int
-    ) -> Fate:
-        fate = await answer(self, to, content)
-        return await send(self, to, content, secret, asked_ms) if fate is None else fate
+    ) -> SendResult:
+        result = await answer(self, to, content)
+        return await send(self, to, content, secret, asked_ms) if result is None else result
 
     monkeypatch.setattr(SimulatedWorker, "send", wrapped)
 
@@ -71,7 +71,7 @@ async def test_a_chat_that_is_refused_holds_up_itself_alone(
     """The others leave meanwhile; its own order is kept."""
     refusing = True
 
-    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
+    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
         return NotSent("who knows") if refusing and to == BOB else None
 
     monkeypatch.setattr(sender, "RETRY", 2.0)
@@ -98,7 +98,7 @@ async def test_a_pause_that_ends_while_the_store_is_asked_is_over(
     """The chat goes on at once, not when the outbox is looked at anyway."""
     refused = False
 
-    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
+    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
         nonlocal refused
         first, refused = not refused, True
         return NotSent("who knows") if first else None
@@ -126,7 +126,7 @@ async def test_an_upload_that_hangs_holds_up_its_chat_alone(
     """Texts, and another chat's file, go on; what follows in its chat waits, and more files wait for a lane."""
     gate, begun = asyncio.Event(), list[Jid]()
 
-    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
+    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
         begun.append(to)
         if to == BOB:
             await gate.wait()
@@ -154,7 +154,7 @@ async def test_files_have_few_lanes_and_texts_their_own(
     """However many uploads hang, in however many chats, a text goes out."""
     gate, uploading = asyncio.Event(), list[Jid]()
 
-    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
+    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
         if isinstance(content, Attachment):
             uploading.append(to)
             await gate.wait()
@@ -182,7 +182,7 @@ async def test_a_message_that_kills_the_worker_is_given_up(
 
     uploading = asyncio.Event()
 
-    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
+    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
         if to == BOB and content == poison:
             await uploading.wait()
             worker.crash("SIGSEGV")
@@ -233,15 +233,15 @@ async def test_deaths_are_counted_across_restarts_and_the_daemons_own_is_none(
 @pytest.mark.parametrize(
     "error", [ValueError("a fault of ours"), StateUnwritable("full"), BadInput("no"), OSError("no")]
 )
-@pytest.mark.parametrize("fate", [Sent("W1", 5), Refused("no", "never"), Unknown("W2", "?")])
+@pytest.mark.parametrize("result", [Sent("W1", 5), Refused("no", "never"), Unknown("W2", "?")])
 async def test_an_outcome_is_written_whatever_the_store_raises(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, fate: Fate
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, result: SendResult
 ) -> None:
     """Nothing stays in `sending`, and another chat's messages leave meanwhile."""
     failing = True
 
-    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
-        return fate if to == BOB else None
+    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
+        return result if to == BOB else None
 
     answer_with(monkeypatch, answer)
     async with a_world(tmp_path) as world, world.leading():
@@ -249,7 +249,7 @@ async def test_an_outcome_is_written_whatever_the_store_raises(
         settle = world.store.settle
 
         async def fail(ident: str, outcome: Outcome, *, epoch: int) -> Entry:
-            if failing and outcome == fate:
+            if failing and outcome == result:
                 raise error
             return await settle(ident, outcome, epoch=epoch)
 
@@ -316,7 +316,7 @@ async def test_a_send_that_the_end_of_the_reign_cuts_off_is_judged(
     """By its traces: there are none, so that it is sent by the next."""
     monkeypatch.setattr("wad.flow.outbound.queue._DRAIN", 0.05)
 
-    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
+    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
         await asyncio.Event().wait()
         return None
 
@@ -394,19 +394,19 @@ async def test_whatever_fails_every_message_ends_and_none_leaves_twice(
     """A store and an engine that fail at random, and then work again: each chat's messages left in order, once."""
     dice, healthy = random.Random(seed), False
 
-    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> Fate | None:
+    async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
         await asyncio.sleep(0)
         if healthy or dice.random() < 0.6:
             return None
-        fates: list[Any] = [
+        results: list[Any] = [
             NotSent("who knows"),
             NotSent("disk", innocent=True),
             ValueError("ours"),
         ]
-        fate = dice.choice(fates)
-        if isinstance(fate, Exception):
-            raise fate
-        return fate  # type: ignore[no-any-return]
+        result = dice.choice(results)
+        if isinstance(result, Exception):
+            raise result
+        return result  # type: ignore[no-any-return]
 
     answer_with(monkeypatch, answer)
     async with a_world(tmp_path) as world, world.leading():

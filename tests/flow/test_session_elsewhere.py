@@ -12,7 +12,7 @@ import pytest
 from tests.support.small_world import World, a_world, until
 from wad.api.views.status import account_views
 from wad.core.errors import Conflict, Fenced, Unavailable, UnknownAccount
-from wad.core.session_location import Place
+from wad.core.session_location import SessionLocation
 from wad.flow.accounts.account import Account
 
 
@@ -20,16 +20,16 @@ class Known:
     """What the machines know of each other, kept in this process.  `away`: it cannot be reached."""
 
     def __init__(self) -> None:
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, SessionLocation] = {}
         self.epoch = 0
         self.away = False
 
-    async def all(self) -> dict[str, Place]:
+    async def all(self) -> dict[str, SessionLocation]:
         """As `Places`."""
         self._check(self.epoch)
         return dict(self.places)
 
-    async def put(self, place: Place, *, epoch: int) -> None:
+    async def put(self, place: SessionLocation, *, epoch: int) -> None:
         """As `Places`."""
         self._check(epoch)
         self.places[place.account] = place

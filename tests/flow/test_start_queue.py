@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.small_world import until
-from wad.flow.accounts.start_queue import Turn, Turns
-from wad.lib.threads import Threads
+from wad.flow.accounts.start_queue import StartQueue, Turn
+from wad.lib.threads import ThreadPool
 
 
 def nothing() -> None:
@@ -21,7 +21,7 @@ def nothing() -> None:
 
 async def test_a_few_at_once_in_the_order_in_which_they_came() -> None:
     """Who leaves makes room for who has waited longest."""
-    turns, come = Turns(2), list[int]()
+    turns, come = StartQueue(2), list[int]()
     waiting = [turns.wait(lambda number=number: come.append(number)) for number in range(5)]  # type: ignore[misc]
     assert come == [0, 1]
     waiting[1].leave()
@@ -33,7 +33,7 @@ async def test_a_few_at_once_in_the_order_in_which_they_came() -> None:
 
 async def test_who_does_not_want_any_more_is_passed_over() -> None:
     """An account that was stopped while it waited."""
-    turns = Turns(1)
+    turns = StartQueue(1)
     first, second, third = (turns.wait(nothing) for _ in range(3))
     second.leave()
     first.leave()
@@ -42,7 +42,7 @@ async def test_who_does_not_want_any_more_is_passed_over() -> None:
 
 async def test_a_person_is_not_kept_waiting() -> None:
     """Who waits for a code comes before all that only start again."""
-    turns = Turns(1)
+    turns = StartQueue(1)
     running, again = turns.wait(nothing), turns.wait(nothing)
     person = turns.wait(nothing, first=True)
     running.leave()
@@ -51,7 +51,7 @@ async def test_a_person_is_not_kept_waiting() -> None:
 
 async def test_a_start_that_says_nothing_gives_way() -> None:
     """A worker that hangs while it loads holds up nobody for long."""
-    turns = Turns(1, hold=0.01)
+    turns = StartQueue(1, hold=0.01)
     turns.wait(nothing)
     next_one = turns.wait(nothing)
     await until(lambda: next_one.has_come, "the turn")
@@ -62,7 +62,7 @@ def test_nobody_is_forgotten(acts: list[int], width: int) -> None:
     """However they come and leave: never more than the width, and nobody waits while there is room."""
 
     async def go() -> None:
-        turns, all_of_them = Turns(width, hold=3600), list[Turn]()
+        turns, all_of_them = StartQueue(width, hold=3600), list[Turn]()
         gone: set[int] = set()
         for act in acts:
             if act < 15 or not all_of_them:
@@ -86,7 +86,7 @@ def test_nobody_is_forgotten(acts: list[int], width: int) -> None:
 
 async def test_work_is_done_aside_and_its_error_is_the_askers() -> None:
     """The result, the error, and the name of the thread."""
-    threads = Threads("test", 1)
+    threads = ThreadPool("test", 1)
     assert await threads.run(lambda: threading.current_thread().name) == "test 0"
     with pytest.raises(ZeroDivisionError):
         await threads.run(lambda: 1 // 0)
@@ -95,7 +95,7 @@ async def test_work_is_done_aside_and_its_error_is_the_askers() -> None:
 
 async def test_who_is_cancelled_before_his_turn_asks_for_nothing() -> None:
     """What has not begun never will."""
-    threads, may_end, done = Threads("test", 1), threading.Event(), list[int]()
+    threads, may_end, done = ThreadPool("test", 1), threading.Event(), list[int]()
     busy = asyncio.create_task(threads.run(may_end.wait))
     await asyncio.sleep(0)
     waiting = asyncio.create_task(threads.run(done.append, 1))
@@ -110,7 +110,7 @@ async def test_who_is_cancelled_before_his_turn_asks_for_nothing() -> None:
 
 async def test_what_nobody_waits_for_is_done_too() -> None:
     """And its error ends no thread."""
-    threads, done = Threads("test", 1), list[int]()
+    threads, done = ThreadPool("test", 1), list[int]()
     threads.post(lambda: 1 // 0)
     threads.post(done.append, 1)
     await until(lambda: done, "the second")

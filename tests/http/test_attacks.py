@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.http_server import PATIENCE, Served, a_server, answers, until
 from wad.http.server import connection
-from wad.http.server.limits import Limits
+from wad.http.server.limits import HttpLimits
 
 HOST = b"Host: a\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -102,7 +102,7 @@ async def test_what_never_ends_is_cut_off(begin: bytes, piece: bytes) -> None:
 
 async def test_empty_lines_for_ever() -> None:
     """They are no request, and have its deadline."""
-    async with a_server(Limits(head=0.2)) as served:
+    async with a_server(HttpLimits(head=0.2)) as served:
         with grows_by_at_most(1 << 20):
             reader, writer = await served.connect()
             with suppress(ConnectionError):
@@ -131,7 +131,7 @@ async def test_pipelines_that_nobody_reads_take_no_memory(request_: bytes) -> No
 async def test_answers_that_nobody_takes_are_bounded_together() -> None:
     """Whoever lets most wait is cut off."""
     async with (
-        a_server(Limits(unsent_bytes=3 << 20)) as served,
+        a_server(HttpLimits(unsent_bytes=3 << 20)) as served,
         clients(served, 20, receive=2048) as held,
     ):
         for _, writer in held:
@@ -143,7 +143,7 @@ async def test_answers_that_nobody_takes_are_bounded_together() -> None:
 
 # --- places ---------------------------------------------------------------------------------------
 
-CROWD = Limits(connections=20, reserve=4)
+CROWD = HttpLimits(connections=20, reserve=4)
 
 
 async def everyone(held: list[Client], data: bytes, then: bytes = b"") -> None:
@@ -213,7 +213,7 @@ async def test_who_is_being_answered_keeps_its_place() -> None:
 async def test_silence_in_the_reserve_is_short() -> None:
     """Whoever comes there asks at once or goes."""
     async with (
-        a_server(Limits(connections=1, reserve=2, short_head=0.1)) as served,
+        a_server(HttpLimits(connections=1, reserve=2, short_head=0.1)) as served,
         clients(served, 1) as held,
     ):
         await everyone(held, b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")

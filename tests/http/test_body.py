@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wad.http.server.body import Body, Chunked, Counted
-from wad.http.server.head import Refusal
-from wad.http.server.limits import Limits
+from wad.http.server.body import Body, Chunked, FixedLength
+from wad.http.server.head import RefusedRequest
+from wad.http.server.limits import HttpLimits
 
-LIMITS = Limits(body_bytes=1 << 20)
+LIMITS = HttpLimits(body_bytes=1 << 20)
 
 
 def taken(body: Body, data: bytes, cuts: list[int]) -> tuple[bytes, bytes]:
@@ -28,7 +28,7 @@ CUTS = st.lists(st.integers(0, 5000), max_size=6)
 @given(st.binary(min_size=1, max_size=50), st.binary(max_size=50), CUTS)
 def test_a_counted_body(body: bytes, rest: bytes, cuts: list[int]) -> None:
     """It ends after its bytes, however they come."""
-    counted = Counted(len(body), LIMITS)
+    counted = FixedLength(len(body), LIMITS)
     assert taken(counted, body + rest, cuts) == (body, rest)
     assert counted.done
 
@@ -79,7 +79,7 @@ def test_a_chunked_body(
 )
 def test_what_is_no_chunk(data: bytes) -> None:
     """Refused as soon as it is clear, without an end of line to wait for."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RefusedRequest) as caught:
         Chunked(LIMITS).take(data)
     assert caught.value.status == 400
 
@@ -88,7 +88,7 @@ def test_chunks_over_the_limit() -> None:
     """Their sizes are added before their bytes come."""
     chunked = Chunked(LIMITS)
     chunked.take(b"80000\r\n" + b"a" * 0x80000 + b"\r\n")
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RefusedRequest) as caught:
         chunked.take(b"80001\r\n")
     assert caught.value.status == 413
 
@@ -102,7 +102,7 @@ def test_many_small_chunks_are_taken() -> None:
 
 def test_what_is_short() -> None:
     """The rest of a body that may be read for the next request's sake."""
-    long, short = (Counted(LIMITS.rest_bytes + more, LIMITS) for more in (1, 0))
+    long, short = (FixedLength(LIMITS.rest_bytes + more, LIMITS) for more in (1, 0))
     assert (long.short, short.short, Chunked(LIMITS).short) == (False, True, False)
     long.take(b"a")
     assert long.short

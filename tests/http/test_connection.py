@@ -10,15 +10,15 @@ from contextlib import suppress
 import pytest
 
 from tests.support.http_server import PATIENCE, Served, a_server, answers, until
-from wad.http.server.connection import Connection
-from wad.http.server.limits import Limits
+from wad.http.server.connection import HttpConnection
+from wad.http.server.limits import HttpLimits
 
 HOST = b"Host: a\r\n"
 CLOSE = b"Connection: close\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
 LAST = b"GET /healthz HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n"
 
-QUICK = Limits(
+QUICK = HttpLimits(
     idle=0.1, head=0.1, body=0.1, write=0.1, rest=0.1, linger=0.1, half_closed=0.1, short_head=0.1
 )
 """Deadlines that are over soon."""
@@ -226,7 +226,7 @@ async def test_who_goes_on_sending_gets_the_answer(served: Served) -> None:
 
 async def test_it_is_not_read_for_long() -> None:
     """So many bytes, and then no more."""
-    async with a_server(Limits(linger=PATIENCE * 10)) as served:
+    async with a_server(HttpLimits(linger=PATIENCE * 10)) as served:
         _, writer = await served.connect()
         writer.write(chunked(b"/refuse"))
         piece = b"1000\r\n" + b"a" * 0x1000 + b"\r\n"
@@ -285,7 +285,7 @@ async def test_a_body_that_does_not_end_is_408(quick: Served, data: bytes) -> No
 
 async def test_a_body_that_comes_too_slowly_is_408() -> None:
     """Single bytes keep no place."""
-    async with a_server(Limits(body=0.2, rate=1000)) as served:
+    async with a_server(HttpLimits(body=0.2, rate=1000)) as served:
         reader, writer = await served.connect()
         writer.write(post(b"/echo", b"a" * 1000)[:-1000])
         answer = asyncio.create_task(reader.read())
@@ -299,7 +299,7 @@ async def test_a_body_that_comes_too_slowly_is_408() -> None:
 
 async def test_a_body_that_comes_quickly_may_take_its_time() -> None:
     """Each part of it prolongs the deadline."""
-    async with a_server(Limits(body=0.3, rate=10)) as served:
+    async with a_server(HttpLimits(body=0.3, rate=10)) as served:
         served.app.go_on.set()
         data = post(b"/echo", b"a" * 40, CLOSE)
         reader, writer = await served.connect()
@@ -314,7 +314,7 @@ async def test_a_body_that_comes_quickly_may_take_its_time() -> None:
 
 async def test_a_whole_request_has_a_deadline() -> None:
     """However quickly its body comes."""
-    async with a_server(Limits(request=0.3, rate=1)) as served:
+    async with a_server(HttpLimits(request=0.3, rate=1)) as served:
         reader, writer = await served.connect()
         writer.write(chunked(b"/echo"))
         answer = asyncio.create_task(reader.read())
@@ -344,7 +344,7 @@ async def test_who_does_not_read_its_answer_is_ended(quick: Served) -> None:
 
 async def test_who_reads_slowly_gets_all_of_it() -> None:
     """Each part that is taken prolongs the deadline."""
-    async with a_server(Limits(write=0.2, rate=1 << 10)) as served:
+    async with a_server(HttpLimits(write=0.2, rate=1 << 10)) as served:
         reader, writer = await served.connect(receive=4096)
         writer.write(b"GET /large?size=4000000 HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
         data = b""
@@ -395,7 +395,7 @@ async def test_a_body_is_read_as_it_is_taken(served: Served) -> None:
     writer.write(post(b"/upload", body, CLOSE))
     await served.app.waiting.wait()
     (connection,) = served.places.clients
-    assert isinstance(connection, Connection)
+    assert isinstance(connection, HttpConnection)
     await until(lambda: connection.flow.read_paused)
     assert len(connection.cycle.body) < 256 << 10
     assert await served.probe() == 200

@@ -12,9 +12,17 @@ from pathlib import Path
 import pytest
 
 from wad.core import wire
-from wad.core.errors import BadInput, Conflict, Refusal, Stopping, TimedOut, Unavailable, WadError
+from wad.core.errors import (
+    BadInput,
+    Conflict,
+    LegacyRefusal,
+    Stopping,
+    TimedOut,
+    Unavailable,
+    WadError,
+)
 from wad.http import daemon_client
-from wad.http.daemon_client import Link
+from wad.http.daemon_client import DaemonLink
 from wad.lib.clock import SystemClock
 
 Answer = Callable[["Peer", wire.Request], Awaitable[None]]
@@ -84,7 +92,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def a_link(path: Path) -> AsyncIterator[Link]:
+async def a_link(path: Path) -> AsyncIterator[DaemonLink]:
     """A way to the daemon at `path`."""
 
     async def connect() -> socket.socket:
@@ -96,7 +104,7 @@ async def a_link(path: Path) -> AsyncIterator[Link]:
             raise
         return sock
 
-    link = Link(connect, SystemClock())
+    link = DaemonLink(connect, SystemClock())
     try:
         yield link
     finally:
@@ -117,7 +125,7 @@ async def hang_up(peer: Peer, request: wire.Request) -> None:
     peer.writer.close()
 
 
-async def refused(link: Link, *, repeatable: bool = True) -> WadError:
+async def refused(link: DaemonLink, *, repeatable: bool = True) -> WadError:
     """What a question ends with."""
     with pytest.raises(WadError) as caught:
         await link.call("x", {}, repeatable=repeatable)
@@ -145,7 +153,7 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     """503, and since when: null where it never answered."""
     async with a_link(tmp_path / "s") as link:
         error = await refused(link)
-    assert isinstance(error, Refusal)
+    assert isinstance(error, LegacyRefusal)
     assert (error.http_status, error.code) == (503, "daemon_unreachable")
     assert error.details["since"] is None
 
@@ -182,7 +190,7 @@ async def test_it_says_since_when(tmp_path: Path) -> None:
         await link.call("x", {}, repeatable=True)
         fake.answer = silence
         error = await refused(link)
-    assert isinstance(error, Refusal)
+    assert isinstance(error, LegacyRefusal)
     assert str(error.details["since"]).startswith("20")
 
 

@@ -9,22 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.http.server.head import (
-    Refusal,
+    RefusedRequest,
     body_length,
     check_begun,
     check_head,
     is_probe,
     without_empty_lines,
 )
-from wad.http.server.limits import Limits
+from wad.http.server.limits import HttpLimits
 
-LIMITS = Limits()
+LIMITS = HttpLimits()
 HEAD = b'GET /healthz?x=1 HTTP/1.1\r\nHost: a\r\nX-Odd: \xe9 \t,;"\r\nEmpty:\r\n\r\n'
 
 
 def refused(head: bytes) -> int:
     """The status with which it is refused."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RefusedRequest) as caught:
         check_head(head, LIMITS)
     return caught.value.status
 
@@ -90,7 +90,7 @@ def begun(data: bytes, known: int = 0) -> int:
     """The status with which a head that has not ended is refused; 0: it may go on."""
     try:
         check_begun(data, known, LIMITS)
-    except Refusal as refusal:
+    except RefusedRequest as refusal:
         return refusal.status
     return 0
 
@@ -174,7 +174,7 @@ HOST = (b"host", b"a")
 )
 def test_an_end_that_is_not_clear_is_400(headers: Headers) -> None:
     """No Host or two, and whatever two servers could read differently."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RefusedRequest) as caught:
         body_length(headers, "1.1", LIMITS)
     assert caught.value.status == 400
 
@@ -188,7 +188,7 @@ def test_how_long_a_body_is() -> None:
 
 def test_a_body_over_the_limit_is_413() -> None:
     """Before a byte of it was read."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RefusedRequest) as caught:
         body_length([HOST, (b"content-length", b"%d" % (LIMITS.body_bytes + 1))], "1.1", LIMITS)
     assert caught.value.status == 413
 
@@ -197,7 +197,7 @@ def test_http_1_0() -> None:
     """It knows no chunks, and its clients need not name the host."""
     assert body_length([], "1.0", LIMITS) == 0
     for headers in ([HOST, HOST], [(b"transfer-encoding", b"chunked")]):
-        with pytest.raises(Refusal):
+        with pytest.raises(RefusedRequest):
             body_length(headers, "1.0", LIMITS)
 
 
@@ -212,7 +212,9 @@ def test_what_is_a_probe() -> None:
 
 def test_a_refusal_is_read_as_any_error() -> None:
     """JSON, with its length, and the connection ends."""
-    head, _, body = Refusal(503, "unavailable", "no", retry_after=1).response.partition(b"\r\n\r\n")
+    head, _, body = RefusedRequest(503, "unavailable", "no", retry_after=1).response.partition(
+        b"\r\n\r\n"
+    )
     assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"\r\nretry-after: 1\r\n" in head
     assert head.endswith(b"\r\nconnection: close")

@@ -11,10 +11,10 @@ import pytest
 from tests.support.fake_daemon import FakeDaemon, http_settings
 from tests.support.http_client import Reply, ask
 from tests.support.serving import serve_http
-from wad.api.callers.limits import Limits
+from wad.api.callers.limits import CallerLimits
 from wad.api.operation import Access, Limit, Operation, Route
 from wad.core.connection import State
-from wad.core.session_location import Place
+from wad.core.session_location import SessionLocation
 from wad.core.token import Role, named
 from wad.http.openapi import rows
 from wad.store.port import AccountStatus
@@ -49,7 +49,7 @@ async def a_site(**settings: Any) -> AsyncIterator[tuple[FakeDaemon, int]]:
 async def test_an_account_that_is_elsewhere_is_shown() -> None:
     """The apps see it, disconnected, with the reason and without a code."""
     async with a_site() as (daemon, port):
-        place = Place(account="acc-9", instance="host-b", since_ms=1000, name="Shop")
+        place = SessionLocation(account="acc-9", instance="host-b", since_ms=1000, name="Shop")
         daemon.accounts.places.append(place)
         answer = await ask(port, "/api/whatsapp/accounts", token=ADMIN)
     shown = answer.document["accounts"][1]
@@ -227,7 +227,7 @@ async def test_a_limit_is_one_caller_s() -> None:
 def test_full_buckets_are_forgotten() -> None:
     """Memory does not grow with the number of callers."""
     now = [0.0]
-    limits = Limits({Limit.SEND: 60, Limit.ACCOUNTS: 1, Limit.QR: 0}, lambda: now[0])
+    limits = CallerLimits({Limit.SEND: 60, Limit.ACCOUNTS: 1, Limit.QR: 0}, lambda: now[0])
     for number in range(3000):
         limits.take(f"caller {number}", Limit.SEND)
         now[0] += 1

@@ -20,9 +20,9 @@ from uvicorn.server import Server
 from tests.support.http_server import PATIENCE, Served, a_server, answers, until
 from wad.core.errors import BadConfig, Conflict
 from wad.http.server import listening
-from wad.http.server.limits import Limits
+from wad.http.server.limits import HttpLimits
 from wad.http.server.listening import bind
-from wad.http.server.slots import Places
+from wad.http.server.slots import Slots
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -92,7 +92,7 @@ async def test_a_fault_of_the_server_ends_it(monkeypatch: pytest.MonkeyPatch) ->
     served = await server.__aenter__()
     reader, writer = await served.connect()
     await until(lambda: served.places.taken == 1)
-    monkeypatch.setattr(Places, "sweep", fail)
+    monkeypatch.setattr(Slots, "sweep", fail)
     with suppress(ConnectionError):
         async with asyncio.timeout(PATIENCE):
             assert await reader.read() == b""
@@ -160,7 +160,7 @@ async def test_a_request_that_is_being_answered_is_finished(served: Served) -> N
 )
 async def test_nobody_holds_up_the_end(data: bytes) -> None:
     """Silent, slow and endless clients are cut off."""
-    async with a_server(Limits(drain=0.05, finish=0.05)) as served:
+    async with a_server(HttpLimits(drain=0.05, finish=0.05)) as served:
         _, writer = await served.connect(receive=2048)
         writer.write(data)
         await until(lambda: served.places.counters.connections == 1)

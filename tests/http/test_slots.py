@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from wad.http.server.limits import Limits
-from wad.http.server.slots import NEVER, Places
+from wad.http.server.limits import HttpLimits
+from wad.http.server.slots import NEVER, Slots
 
 
 @dataclass(eq=False)
@@ -52,14 +52,17 @@ def turns() -> Soon:
 
 
 @pytest.fixture
-def places(turns: Soon) -> Places:
+def places(turns: Soon) -> Slots:
     """Three, and two in the reserve."""
-    return Places(
-        Limits(connections=3, reserve=2, unsent_bytes=100), frozenset(), lambda: NOW, turns.append
+    return Slots(
+        HttpLimits(connections=3, reserve=2, unsent_bytes=100),
+        frozenset(),
+        lambda: NOW,
+        turns.append,
     )
 
 
-def crowd(places: Places, *since: float) -> list[Guest]:
+def crowd(places: Slots, *since: float) -> list[Guest]:
     """Guests that came one after the other."""
     guests = [Guest(each) for each in since]
     for guest in guests:
@@ -67,7 +70,7 @@ def crowd(places: Places, *since: float) -> list[Guest]:
     return guests
 
 
-def test_whoever_is_longest_without_a_request_goes(places: Places) -> None:
+def test_whoever_is_longest_without_a_request_goes(places: Slots) -> None:
     """Whoever is being answered stays, however long."""
     first, second, third = crowd(places, NEVER, 50, 40)
     (fourth,) = crowd(places, NOW)
@@ -76,7 +79,7 @@ def test_whoever_is_longest_without_a_request_goes(places: Places) -> None:
     assert places.taken == 3
 
 
-def test_a_burst_does_not_push_itself_out(places: Places) -> None:
+def test_a_burst_does_not_push_itself_out(places: Slots) -> None:
     """Whoever has just come has the time of a request; later ones get into the reserve."""
     first = crowd(places, NOW, NOW - 0.5, NEVER)
     (late,) = crowd(places, NOW)
@@ -84,7 +87,7 @@ def test_a_burst_does_not_push_itself_out(places: Places) -> None:
     assert not any(guest.ended for guest in first)
 
 
-def test_the_reserve_is_for_who_asks_at_once(places: Places) -> None:
+def test_the_reserve_is_for_who_asks_at_once(places: Slots) -> None:
     """There the newest comer is preferred; when all in it are being answered there is no more."""
     crowd(places, NEVER, NEVER, NEVER)
     silent, busy = crowd(places, NOW - 0.1, NEVER)
@@ -95,7 +98,7 @@ def test_the_reserve_is_for_who_asks_at_once(places: Places) -> None:
     assert places.counters.displaced == 2
 
 
-def test_a_place_is_free_when_its_client_left(places: Places) -> None:
+def test_a_place_is_free_when_its_client_left(places: Slots) -> None:
     """And all are when the last has."""
     guests = crowd(places, NEVER, NEVER, NEVER, NEVER)
     assert places.is_reserve(guests[3])
@@ -107,7 +110,7 @@ def test_a_place_is_free_when_its_client_left(places: Places) -> None:
     assert places.taken == 0
 
 
-def test_whoever_lets_most_wait_is_cut_off(places: Places) -> None:
+def test_whoever_lets_most_wait_is_cut_off(places: Slots) -> None:
     """When all answers that nobody takes are too much together."""
     little, much, flowing = crowd(places, NEVER, NEVER, NEVER)
     for guest, unsent in ((flowing, 70), (little, 20)):
@@ -122,7 +125,7 @@ def test_whoever_lets_most_wait_is_cut_off(places: Places) -> None:
 
 def test_a_crowd_that_left_is_told_once() -> None:
     """A few that come and go are none."""
-    places = Places(Limits(), frozenset(), lambda: NOW, lambda _: None)
+    places = Slots(HttpLimits(), frozenset(), lambda: NOW, lambda _: None)
     guests = crowd(places, *[NEVER] * 60)
     assert not places.crowd_left()
     for guest in guests[15:]:
@@ -133,7 +136,7 @@ def test_a_crowd_that_left_is_told_once() -> None:
     assert not places.crowd_left()
 
 
-def test_requests_that_came_together_take_turns(places: Places, turns: Soon) -> None:
+def test_requests_that_came_together_take_turns(places: Slots, turns: Soon) -> None:
     """A few in a turn of the loop, in the order in which they came, until all have begun."""
     guests = [Guest(NOW) for _ in range(20)]
     for guest in guests:
@@ -146,7 +149,7 @@ def test_requests_that_came_together_take_turns(places: Places, turns: Soon) -> 
     assert turns == []
 
 
-def test_all_are_told_of_the_end(places: Places) -> None:
+def test_all_are_told_of_the_end(places: Slots) -> None:
     """And whoever comes later can see it."""
     guests = crowd(places, NEVER, 50)
     places.stop()
@@ -154,7 +157,7 @@ def test_all_are_told_of_the_end(places: Places) -> None:
     assert places.stopping
 
 
-def test_the_clock_is_looked_at_for_each(places: Places) -> None:
+def test_the_clock_is_looked_at_for_each(places: Slots) -> None:
     """Those in the reserve, too."""
     guests = crowd(places, NEVER, NEVER, NEVER, NEVER)
     places.sweep()

@@ -16,7 +16,7 @@ from wad.engine.lost_messages import Comparison
 from wad.lib.clock import SystemClock
 from wad.lib.foreign_sqlite import Guard
 from wad.lib.sqlite_file import write_back
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 from wad.state.spool import HEARD, Arrival, Spool
 from wad.state.spool_salvage import salvage
 
@@ -167,7 +167,7 @@ def test_writing_a_log_back_runs_nothing(tmp_path: Path) -> None:
 
 def test_who_compares_and_who_reads_names(tmp_path: Path) -> None:
     """The daemon's looks into both files end in an error that they know."""
-    home = Home(tmp_path)
+    home = AccountDir(tmp_path)
     with closing(sqlite3.connect(home.session_db, isolation_level=None)) as db:
         db.execute(
             "CREATE TABLE whatsmeow_message_secrets (our_jid, chat_jid, sender_jid, message_id, key)"

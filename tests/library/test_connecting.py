@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.real_world import QUICK, STEADY, Line, a_real_world, until
-from wad.core.connection import Patience, State
+from wad.core.connection import RetryDelays, State
 from wad.core.errors import EngineFailure
 from wad.engine.workers import NeonizeWorker
 
@@ -110,7 +110,7 @@ async def test_no_network_is_said_in_a_few_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("patience", [STEADY, QUICK], ids=["one worker", "workers end"])
-async def test_no_stream_error_ends_a_session(tmp_path: Path, patience: Patience) -> None:
+async def test_no_stream_error_ends_a_session(tmp_path: Path, patience: RetryDelays) -> None:
     """Whatever code the stream ends with, it logs in again, and nobody is asked to scan.
 
     None of them ends a worker either; that several short connections in a row do is wad's own rule.

@@ -179,8 +179,8 @@ async def test_calls_before_it_is_paired(tmp_path: Path) -> None:
         file = Attachment(kind=AttachmentKind.IMAGE, sha256=sha256, size=1, mimetype="image/png")
         to = Jid.parse(str(line.bob.pn))
         for content in (Text("hello"), file):
-            fate = await worker.send(to, content, b"s" * 32, 1)
-            assert isinstance(fate, NotSent), fate
+            result = await worker.send(to, content, b"s" * 32, 1)
+            assert isinstance(result, NotSent), result
         assert await worker.on_whatsapp([]) == {}
         with pytest.raises(EngineFailure):
             await worker.on_whatsapp([line.bob.pn.user])

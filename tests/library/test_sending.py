@@ -72,9 +72,9 @@ async def test_a_file_is_known_by_its_hash_alone(tmp_path: Path) -> None:
         assert line.wad.worker is not None
         for name in ("/etc/hostname", "../../etc/hostname", address, ""):
             file = Attachment(kind=AttachmentKind.IMAGE, sha256=name, size=9, mimetype="image/png")
-            fate = await line.wad.worker.send(bob(line), file, b"s" * 32, 1)
-            assert isinstance(fate, Refused)
-            assert fate.code == "not_found"
+            result = await line.wad.worker.send(bob(line), file, b"s" * 32, 1)
+            assert isinstance(result, Refused)
+            assert result.code == "not_found"
         assert visits == []
 
 

@@ -22,7 +22,14 @@ from wad.core.errors import (
     StateUnwritable,
     UnknownAccount,
 )
-from wad.state.account_dir import AccountCard, Home, Homes, StateLock, check_writable, lock_account
+from wad.state.account_dir import (
+    AccountCard,
+    AccountDir,
+    AccountDirs,
+    StateLock,
+    check_writable,
+    lock_account,
+)
 from wad.state.damaged_copies import copies
 
 CARD = AccountCard(
@@ -32,9 +39,9 @@ CARD = AccountCard(
 
 
 @pytest.fixture
-def homes(tmp_path: Path) -> Homes:
+def homes(tmp_path: Path) -> AccountDirs:
     """No accounts yet."""
-    return Homes(tmp_path)
+    return AccountDirs(tmp_path)
 
 
 def failing(code: int) -> Callable[..., None]:
@@ -49,14 +56,14 @@ def failing(code: int) -> Callable[..., None]:
 # --- cards ----------------------------------------------------------------------------------------
 
 
-def test_a_card_comes_back_whole(homes: Homes) -> None:
+def test_a_card_comes_back_whole(homes: AccountDirs) -> None:
     """Every field, and readable for people."""
     home = homes.create(CARD)
     assert home.card() == CARD
     assert json.loads((home.path / "account.json").read_text())["name"] == "Shop"
 
 
-def test_a_home_is_private(homes: Homes) -> None:
+def test_a_home_is_private(homes: AccountDirs) -> None:
     """Directory 0700, card 0600, whatever the umask."""
     before = os.umask(0)
     try:
@@ -70,7 +77,7 @@ def test_a_home_is_private(homes: Homes) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b'{"id": "acc-1"}', b'{"id":"a","name":"\xff"}', b"[]"]
 )
-def test_a_damaged_card_is_made_anew(homes: Homes, content: bytes) -> None:
+def test_a_damaged_card_is_made_anew(homes: AccountDirs, content: bytes) -> None:
     """The account is still there: the session is what counts."""
     home = homes.create(CARD)
     (home.path / "account.json").write_bytes(content)
@@ -79,7 +86,7 @@ def test_a_damaged_card_is_made_anew(homes: Homes, content: bytes) -> None:
     assert "could not be read" in card.stopped_why
 
 
-def test_a_damaged_card_is_kept_beside_the_new_one(homes: Homes) -> None:
+def test_a_damaged_card_is_kept_beside_the_new_one(homes: AccountDirs) -> None:
     """Writing the card does not delete what an operator may still read."""
     home = homes.create(CARD)
     for number in range(2):
@@ -91,7 +98,9 @@ def test_a_damaged_card_is_kept_beside_the_new_one(homes: Homes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["half", "directory", "pipe", "circle"])
-def test_a_damaged_card_is_set_aside_when_the_account_is_opened(homes: Homes, kind: str) -> None:
+def test_a_damaged_card_is_set_aside_when_the_account_is_opened(
+    homes: AccountDirs, kind: str
+) -> None:
     """An operator sees the copy, whoever would have written the card next."""
     home = homes.create(CARD)
     file = home.path / "account.json"
@@ -111,7 +120,7 @@ def test_a_damaged_card_is_set_aside_when_the_account_is_opened(homes: Homes, ki
     assert file.is_file()
 
 
-def test_a_name_that_deceives_is_escaped(homes: Homes) -> None:
+def test_a_name_that_deceives_is_escaped(homes: AccountDirs) -> None:
     """A card of before may hold any name: it can be shown, and the file stays as it is until somebody renames it."""
     home = homes.create(AccountCard(id="shop", name="\x1b[31mShop\n\u202eevil"))
     before = (home.path / "account.json").read_bytes()
@@ -119,7 +128,7 @@ def test_a_name_that_deceives_is_escaped(homes: Homes) -> None:
     assert (home.path / "account.json").read_bytes() == before
 
 
-def test_a_card_of_another_account_does_not_take_its_place(homes: Homes) -> None:
+def test_a_card_of_another_account_does_not_take_its_place(homes: AccountDirs) -> None:
     """The directory's name is the id."""
     home = homes.create(CARD)
     (home.path / "account.json").write_text('{"id": "acc-9", "name": "Copied"}')
@@ -129,7 +138,7 @@ def test_a_card_of_another_account_does_not_take_its_place(homes: Homes) -> None
 
 
 def test_a_card_that_cannot_be_written_leaves_the_old_one(
-    homes: Homes, monkeypatch: pytest.MonkeyPatch
+    homes: AccountDirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole or not at all."""
     home = homes.create(CARD)
@@ -142,7 +151,7 @@ def test_a_card_that_cannot_be_written_leaves_the_old_one(
 # --- accounts -------------------------------------------------------------------------------------
 
 
-def test_accounts_are_listed_by_id(homes: Homes) -> None:
+def test_accounts_are_listed_by_id(homes: AccountDirs) -> None:
     """Directories with a card; nothing else."""
     for ident in ("b", "a", "c"):
         homes.create(AccountCard(id=ident, name=ident))
@@ -153,7 +162,7 @@ def test_accounts_are_listed_by_id(homes: Homes) -> None:
     assert [home.id for home in homes.all()] == ["a", "b"]
 
 
-def test_a_session_without_a_card_is_an_account(homes: Homes) -> None:
+def test_a_session_without_a_card_is_an_account(homes: AccountDirs) -> None:
     """A lost card does not lose a session."""
     (homes.root / "acc-7").mkdir()
     (homes.root / "acc-7" / "session.db").write_bytes(b"keys")
@@ -165,14 +174,14 @@ def test_a_session_without_a_card_is_an_account(homes: Homes) -> None:
 
 def test_no_directory_means_no_accounts(tmp_path: Path) -> None:
     """Before the first start."""
-    homes = Homes(tmp_path / "nowhere")
+    homes = AccountDirs(tmp_path / "nowhere")
     assert homes.all() == []
     assert homes.removed() == []
 
 
 @pytest.mark.parametrize(("content", "there"), [(None, False), (b"", False), (b"keys", True)])
 def test_a_session_is_a_file_with_something_in_it(
-    homes: Homes, content: bytes | None, there: bool
+    homes: AccountDirs, content: bytes | None, there: bool
 ) -> None:
     """An empty file is what an interrupted pairing leaves."""
     home = homes.create(CARD)
@@ -182,7 +191,9 @@ def test_a_session_is_a_file_with_something_in_it(
 
 
 @pytest.mark.parametrize("ident", ["nobody", "../etc", "", "A B", ".removed"])
-def test_an_unknown_account_is_an_error_that_names_the_known(homes: Homes, ident: str) -> None:
+def test_an_unknown_account_is_an_error_that_names_the_known(
+    homes: AccountDirs, ident: str
+) -> None:
     """Also for what cannot be an id; nothing outside the directory is looked at."""
     homes.create(CARD)
     with pytest.raises(UnknownAccount) as unknown:
@@ -190,7 +201,7 @@ def test_an_unknown_account_is_an_error_that_names_the_known(homes: Homes, ident
     assert "acc-1" in unknown.value.hint
 
 
-def test_an_id_is_taken_once(homes: Homes) -> None:
+def test_an_id_is_taken_once(homes: AccountDirs) -> None:
     """Creating never touches an account that is there."""
     homes.create(CARD)
     with pytest.raises(Conflict):
@@ -198,7 +209,7 @@ def test_an_id_is_taken_once(homes: Homes) -> None:
     assert homes.get("acc-1").card() == CARD
 
 
-def test_a_session_without_a_card_is_not_overwritten(homes: Homes) -> None:
+def test_a_session_without_a_card_is_not_overwritten(homes: AccountDirs) -> None:
     """It holds its id as well."""
     (homes.root / "acc-1").mkdir()
     (homes.root / "acc-1" / "session.db").write_bytes(b"keys")
@@ -206,7 +217,7 @@ def test_a_session_without_a_card_is_not_overwritten(homes: Homes) -> None:
         homes.create(CARD)
 
 
-def test_a_directory_that_a_crash_left_is_used(homes: Homes) -> None:
+def test_a_directory_that_a_crash_left_is_used(homes: AccountDirs) -> None:
     """Killed between making the directory and writing the card: the same command works again."""
     (homes.root / "acc-1").mkdir(mode=0o755)
     home = homes.create(CARD)
@@ -215,7 +226,7 @@ def test_a_directory_that_a_crash_left_is_used(homes: Homes) -> None:
 
 
 @pytest.mark.parametrize("ident", ["../x", "A", "a__b", ""])
-def test_an_id_must_be_one(homes: Homes, ident: str) -> None:
+def test_an_id_must_be_one(homes: AccountDirs, ident: str) -> None:
     """It names a directory."""
     with pytest.raises(BadInput):
         homes.create(AccountCard(id=ident, name="x"))
@@ -224,7 +235,7 @@ def test_an_id_must_be_one(homes: Homes, ident: str) -> None:
 # --- putting away -----------------------------------------------------------------------------------
 
 
-def test_a_removed_account_can_be_brought_back(homes: Homes) -> None:
+def test_a_removed_account_can_be_brought_back(homes: AccountDirs) -> None:
     """Removal is a rename, everything in it included."""
     home = homes.create(CARD)
     home.session_db.write_bytes(b"keys")
@@ -239,7 +250,7 @@ def test_a_removed_account_can_be_brought_back(homes: Homes) -> None:
     assert homes.removed() == []
 
 
-def test_the_latest_removal_is_restored(homes: Homes) -> None:
+def test_the_latest_removal_is_restored(homes: AccountDirs) -> None:
     """Of several under one id, also within one second."""
     for number in range(3):
         homes.create(AccountCard(id="acc-1", name=f"n{number}"))
@@ -251,7 +262,7 @@ def test_the_latest_removal_is_restored(homes: Homes) -> None:
 
 
 @pytest.mark.parametrize("left", ["account.json", "session.db", "spool.db"])
-def test_restoring_never_replaces_an_account(homes: Homes, left: str) -> None:
+def test_restoring_never_replaces_an_account(homes: AccountDirs, left: str) -> None:
     """Whatever lies under the id now stays there."""
     homes.create(CARD)
     homes.remove("acc-1", "20260101T000000Z")
@@ -263,13 +274,13 @@ def test_restoring_never_replaces_an_account(homes: Homes, left: str) -> None:
     assert len(homes.removed()) == 1
 
 
-def test_removing_needs_an_account(homes: Homes) -> None:
+def test_removing_needs_an_account(homes: AccountDirs) -> None:
     """There must be something to put away."""
     with pytest.raises(UnknownAccount):
         homes.remove("acc-1", "20260101T000000Z")
 
 
-def test_a_damaged_database_is_set_aside_with_its_log(homes: Homes) -> None:
+def test_a_damaged_database_is_set_aside_with_its_log(homes: AccountDirs) -> None:
     """Renamed, never deleted; the three files belong together."""
     home = homes.create(CARD)
     for suffix in ("", "-wal", "-shm"):
@@ -282,7 +293,7 @@ def test_a_damaged_database_is_set_aside_with_its_log(homes: Homes) -> None:
     }
 
 
-def test_setting_aside_twice_keeps_both(homes: Homes) -> None:
+def test_setting_aside_twice_keeps_both(homes: AccountDirs) -> None:
     """Also within one second, and also without a log."""
     home = homes.create(CARD)
     names = set()
@@ -294,7 +305,7 @@ def test_setting_aside_twice_keeps_both(homes: Homes) -> None:
 
 
 def test_setting_aside_half_way_parts_nothing(
-    homes: Homes, monkeypatch: pytest.MonkeyPatch
+    homes: AccountDirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before the old names go: the database still has its log."""
     home = homes.create(CARD)
@@ -323,7 +334,7 @@ def test_one_daemon_has_the_directory(tmp_path: Path) -> None:
         assert "boot-3" in (tmp_path / "wad.lock").read_text()
 
 
-def test_one_worker_has_an_account(homes: Homes) -> None:
+def test_one_worker_has_an_account(homes: AccountDirs) -> None:
     """Until its descriptor is closed."""
     home = homes.create(CARD)
     fd = lock_account(home)
@@ -400,7 +411,9 @@ def test_a_disk_that_refuses_is_unwritable(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_home_on_a_full_disk_is_unwritable(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_on_a_full_disk_is_unwritable(
+    homes: AccountDirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Creating says so, and can be tried again."""
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", failing(errno.ENOSPC))
@@ -411,7 +424,7 @@ def test_a_home_on_a_full_disk_is_unwritable(homes: Homes, monkeypatch: pytest.M
 
 def test_a_home_has_its_paths(tmp_path: Path) -> None:
     """The layout, in one place."""
-    home = Home(tmp_path / "acc-1")
+    home = AccountDir(tmp_path / "acc-1")
     assert home.id == "acc-1"
     names = [path.name for path in (home.session_db, home.spool_db, home.lock_file)]
     assert names == ["session.db", "spool.db", "worker.lock"]
@@ -420,7 +433,7 @@ def test_a_home_has_its_paths(tmp_path: Path) -> None:
 # --- an account that is on its way in -------------------------------------------------------------
 
 
-def test_what_is_incoming_is_no_account_until_it_settles(homes: Homes) -> None:
+def test_what_is_incoming_is_no_account_until_it_settles(homes: AccountDirs) -> None:
     """Then it is one, whole, and nothing of it is left where it was."""
     with homes.incoming("acc-1") as incoming:
         incoming.write_card(CARD)
@@ -432,7 +445,7 @@ def test_what_is_incoming_is_no_account_until_it_settles(homes: Homes) -> None:
     assert [path.name for path in homes.root.iterdir()] == ["acc-1"]
 
 
-def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(homes: Homes) -> None:
+def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(homes: AccountDirs) -> None:
     """It is a copy: the one thing here that is deleted."""
     left = homes.root / ".incoming" / "acc-1" / "session.db"
     left.parent.mkdir(parents=True)
@@ -442,7 +455,7 @@ def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(homes: Home
         assert stat.S_IMODE(incoming.path.stat().st_mode) == 0o700
 
 
-def test_an_incoming_account_takes_nobodys_place(homes: Homes) -> None:
+def test_an_incoming_account_takes_nobodys_place(homes: AccountDirs) -> None:
     """Neither an account's nor that of other files."""
     homes.create(CARD)
     (homes.root / "acc-2").mkdir()
@@ -454,7 +467,7 @@ def test_an_incoming_account_takes_nobodys_place(homes: Homes) -> None:
                 homes.settle(incoming)
 
 
-def test_a_file_without_a_session_makes_way_for_one(homes: Homes) -> None:
+def test_a_file_without_a_session_makes_way_for_one(homes: AccountDirs) -> None:
     """It is renamed, with its log, and not overwritten."""
     home = homes.create(CARD)
     home.session_db.write_bytes(b"tables")
@@ -468,7 +481,7 @@ def test_a_file_without_a_session_makes_way_for_one(homes: Homes) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_told(
-    homes: Homes, monkeypatch: pytest.MonkeyPatch
+    homes: AccountDirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For each step of an account's way in."""
     home = homes.create(CARD)

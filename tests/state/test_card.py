@@ -18,7 +18,7 @@ from wad.api.views.problems import problems_of
 from wad.core.connection import State
 from wad.core.errors import StateUnwritable
 from wad.lib import files
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 from wad.state.card import AccountCard, read_card
 
 CARD = AccountCard(
@@ -142,7 +142,7 @@ async def test_a_card_that_cannot_be_read_now_is_left_as_it_is(
             with pytest.raises(StateUnwritable, match="Too many open files"):
                 account.rename("another")
         assert [path.name for path in file.parent.glob("account.json*")] == ["account.json"]
-    assert Home(file.parent).card() == before
+    assert AccountDir(file.parent).card() == before
     async with a_world(tmp_path, boot="again") as world, world.leading():
         account = world.accounts.find(account.id)
         await until(lambda: account.status.state is State.CONNECTED, "it runs")

@@ -25,20 +25,20 @@ from wad.core.errors import (
 )
 from wad.core.outgoing import PIECE_LIMIT, AttachmentKind
 from wad.state.outgoing_file import read
-from wad.state.outgoing_files import Media, Progress
+from wad.state.outgoing_files import OutgoingFiles, UploadProgress
 
 IMAGE = AttachmentKind.IMAGE
 
 
-async def opened(root: Path, clock: FakeClock | None = None) -> Media:
+async def opened(root: Path, clock: FakeClock | None = None) -> OutgoingFiles:
     """The directory, ready."""
     numbers = itertools.count(1)
-    media = Media(root, clock or FakeClock(), lambda: f"upload{next(numbers)}")
+    media = OutgoingFiles(root, clock or FakeClock(), lambda: f"upload{next(numbers)}")
     await media.open()
     return media
 
 
-async def put(media: Media, data: bytes, size: int = PIECE_LIMIT) -> str:
+async def put(media: OutgoingFiles, data: bytes, size: int = PIECE_LIMIT) -> str:
     """Bring a whole file in pieces; its hash."""
     upload = media.begin(IMAGE, len(data))
     for offset in range(0, len(data), size):
@@ -70,7 +70,7 @@ async def test_each_piece_says_how_far_it_is(tmp_path: Path) -> None:
     """The hash comes with the last one; until then there is no file."""
     media = await opened(tmp_path)
     upload = media.begin(IMAGE, 5)
-    assert await media.put(upload, 0, b"abc") == Progress(upload, 3)
+    assert await media.put(upload, 0, b"abc") == UploadProgress(upload, 3)
     assert files(tmp_path) == set()
     done = await media.put(upload, 3, b"de")
     assert (done.received, done.sha256) == (5, hashlib.sha256(b"abcde").hexdigest())

@@ -15,7 +15,7 @@ from tests.support.http_client import ask
 from wad.core.errors import Denied, StateUnwritable
 from wad.lib.files import write_file
 from wad.state.account_dir import StateLock
-from wad.state.ownership import Foreign, check_owner, foreign, problems, user_name
+from wad.state.ownership import ForeignFile, check_owner, foreign, problems, user_name
 
 STRANGER = 12345  # a uid that nobody has
 
@@ -135,7 +135,7 @@ def test_a_state_that_is_all_ours(tmp_path: Path) -> None:
     """Nothing to say."""
     state = a_state(tmp_path)
     found = foreign((state / "sessions", state), os.geteuid())
-    assert found == Foreign((), ())
+    assert found == ForeignFile((), ())
     assert list(problems(found, (state / "sessions", state), os.geteuid())) == []
 
 
@@ -169,7 +169,7 @@ def test_a_disk_s_own_directory_is_nobody_s_fault(tmp_path: Path) -> None:
     state = a_state(tmp_path)
     (state / "lost+found").mkdir()
     as_root("chown", "root:", str(state / "lost+found"))
-    assert foreign((state,), os.geteuid()) == Foreign((), ())
+    assert foreign((state,), os.geteuid()) == ForeignFile((), ())
     assert foreign((state,), STRANGER).paths
 
 

@@ -20,7 +20,15 @@ import pytest
 from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable
 from wad.core.event import Content, MessageKind, MessageReceived, encode
 from wad.core.jid import Jid
-from wad.state.spool import Arrival, Backlog, KeptRow, Mark, Row, Salvaged, Spool
+from wad.state.spool import (
+    Arrival,
+    ComparedUpTo,
+    QuarantinedRow,
+    Row,
+    Salvaged,
+    Spool,
+    SpoolBacklog,
+)
 
 ANN = Jid.parse("40700000001@s.whatsapp.net")
 
@@ -108,7 +116,7 @@ def test_salvaged_rows_and_how_far_that_got_are_one_transaction(spool: Spool) ->
 def test_an_empty_spool_says_so(spool: Spool) -> None:
     """No rows, no oldest one: unknown is None, not zero."""
     assert spool.last_seq() == 0
-    assert spool.backlog(0) == Backlog(0, None)
+    assert spool.backlog(0) == SpoolBacklog(0, None)
     assert spool.after(0, 10) == []
     assert spool.counts() == (0, 0)
 
@@ -116,9 +124,9 @@ def test_an_empty_spool_says_so(spool: Spool) -> None:
 def test_the_backlog_is_what_lies_after_the_cursor(spool: Spool) -> None:
     """Rows and the time of the oldest."""
     seqs = [put(spool, number) for number in range(10, 15)]
-    assert spool.backlog(0) == Backlog(5, 10)
-    assert spool.backlog(seqs[2]) == Backlog(2, 13)
-    assert spool.backlog(spool.last_seq()) == Backlog(0, None)
+    assert spool.backlog(0) == SpoolBacklog(5, 10)
+    assert spool.backlog(seqs[2]) == SpoolBacklog(2, 13)
+    assert spool.backlog(spool.last_seq()) == SpoolBacklog(0, None)
 
 
 def test_which_ids_lie_in_the_spool(spool: Spool) -> None:
@@ -190,7 +198,7 @@ def test_an_id_without_anything_to_keep_is_known(spool: Spool) -> None:
     spool.take([Arrival(0, "heard", "EMPTY"), arrival(1), Arrival(0, "heard", "EMPTY2")])
     assert spool.has_ids(["EMPTY", "EMPTY2", "ID1", "X"]) == {"EMPTY", "EMPTY2", "ID1"}
     assert spool.backlog(0).rows == 1
-    spool.compared(Mark(5, 1))
+    spool.compared(ComparedUpTo(5, 1))
     assert spool.has_ids(["EMPTY", "EMPTY2"]) == {"EMPTY2"}
 
 
@@ -198,9 +206,9 @@ def test_how_far_the_comparison_got(path: Path) -> None:
     """Never, at first; then it is remembered, together with the rows that it gave."""
     with closing(Spool.open(path)) as spool:
         assert spool.mark() is None
-        assert spool.compared(Mark(7, 0), [arrival(1)]) == 1
+        assert spool.compared(ComparedUpTo(7, 0), [arrival(1)]) == 1
     with closing(Spool.open(path)) as spool:
-        assert spool.mark() == Mark(7, 0)
+        assert spool.mark() == ComparedUpTo(7, 0)
         assert spool.has_ids(["ID1"]) == {"ID1"}
 
 
@@ -466,8 +474,8 @@ def test_a_row_that_was_set_aside_is_kept_until_an_operator_decides(spool: Spool
     assert spool.prune(seqs[2], 100, 100) == 1
     sizes = [300, 300 + len(event(1))]
     assert spool.kept(10) == [
-        KeptRow(seqs[1], 2, "message", "ID2", "too strange", sizes[0]),
-        KeptRow(seqs[0], 1, "message", "ID1", "it cannot be decoded", sizes[1]),
+        QuarantinedRow(seqs[1], 2, "message", "ID2", "too strange", sizes[0]),
+        QuarantinedRow(seqs[0], 1, "message", "ID1", "it cannot be decoded", sizes[1]),
     ]
     assert spool.drop(seqs[0])
     assert not spool.drop(seqs[0])

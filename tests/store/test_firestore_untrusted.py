@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.firestore.values import Value, document_at, documents
-from wad.audit.firestore.decode import Place, is_receipt_alone, message_row, thread_row
+from wad.audit.firestore.decode import DocumentLocation, is_receipt_alone, message_row, thread_row
 from wad.audit.firestore.rules import right_status, right_times, says_something
 from wad.core.change import PutAlias, PutMessage
 from wad.core.errors import BadInput, InvalidData
@@ -22,7 +22,7 @@ from wad.core.outgoing import Text
 from wad.core.untrusted import LATEST_MS, time_ms
 from wad.store.app_documents import auto_reply_of, message_fields, moment
 from wad.store.firestore.client.decode import GeoPoint, Reference, Snapshot, Unreadable
-from wad.store.firestore.documents.decode import Facts, Queued, read_document
+from wad.store.firestore.documents.decode import DocumentFacts, Queued, read_document
 from wad.store.firestore.documents.legacy import is_foreign, joined, message_of, wa_ids
 from wad.store.firestore.documents.lookups import wa_id_fields
 from wad.store.firestore.documents.outbox import entry_fields, entry_of
@@ -121,7 +121,7 @@ def test_any_lease_is_somebodys_for_a_while_or_free(
 @given(documents(f"threads/{THREAD}/messages/m1", *_MESSAGE))
 def test_audits_read_any_document(document: Snapshot) -> None:
     fields = document.fields
-    assert message_row(Place(THREAD, "m1"), fields).stamp.type
+    assert message_row(DocumentLocation(THREAD, "m1"), fields).stamp.type
     thread_row(THREAD, fields)
     is_receipt_alone(fields)
     right_times(fields)
@@ -284,7 +284,7 @@ def packed(value: object) -> bytes:
 def test_a_packed_message_is_that_of_its_document(changes: dict[str, Any]) -> None:
     path = f"threads/{THREAD}/messages/m1"
     found = read_document(told(path, told=packed(a_message())))
-    assert isinstance(found, Facts)
+    assert isinstance(found, DocumentFacts)
     assert found.changes == (PutMessage(a_message()),)
     with pytest.raises(InvalidData):
         read_document(told(path, told=packed(a_message(**changes))))
@@ -293,7 +293,7 @@ def test_a_packed_message_is_that_of_its_document(changes: dict[str, Any]) -> No
 def test_an_alias_is_that_of_its_document() -> None:
     fields = {"accountId": ACC, "rawJid": "7@lid", "canonicalJid": CHAT}
     found = read_document(Snapshot(f"jid_aliases/{ACC}__7@lid", True, fields))
-    assert isinstance(found, Facts)
+    assert isinstance(found, DocumentFacts)
     assert found.changes == (PutAlias("7@lid", CHAT),)
     wrong: list[tuple[str, dict[str, str]]] = [
         (f"jid_aliases/{ACC}__8@lid", {}),

@@ -21,7 +21,7 @@ from tests.flow.test_leader import TERMS, Reigns, a_leader, running
 from tests.support.fake_daemon import FakeClock
 from tests.support.small_world import PATIENT, until
 from wad.core.errors import Conflict, StateUnwritable
-from wad.core.lease import Record, Terms, acquired
+from wad.core.lease import LeaseTerms, Record, acquired
 from wad.lib.clock import SystemClock
 from wad.lib.files import damaged_copies, swap_file, unwritable
 from wad.store.lease import FileLease
@@ -75,7 +75,7 @@ async def test_a_record_that_cannot_be_read_is_set_aside(tmp_path: Path, name: s
     (problem,) = lease.problems()
     assert problem.code == "set_aside"
     assert str(aside) in problem.text
-    record = acquired(None, "me", "mine", Terms(), 5, floor=7)
+    record = acquired(None, "me", "mine", LeaseTerms(), 5, floor=7)
     await lease.write(record, None)
     seen = await lease.read()
     assert seen is not None

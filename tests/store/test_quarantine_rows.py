@@ -10,9 +10,9 @@ import pytest
 from wad.core.errors import BadInput
 from wad.core.quarantine import Quarantined
 from wad.store.firestore.sync import quarantine_rows
-from wad.store.firestore.sync.change_log import Kind
+from wad.store.firestore.sync.change_log import KeyKind
 from wad.store.firestore.sync.quarantine import DocumentQuarantine
-from wad.store.firestore.sync.quarantine_rows import MORE, Aside, Origin
+from wad.store.firestore.sync.quarantine_rows import MORE, FailedAction, QuarantinedDocument
 from wad.store.firestore.sync.replica import Replica, open_replica
 
 MOST = 5
@@ -39,7 +39,7 @@ async def replica(tmp_path: Path) -> AsyncIterator[Replica]:
 def quarantine(replica: Replica) -> DocumentQuarantine:
     """As operators see it."""
 
-    async def write_again(item: Aside) -> None:
+    async def write_again(item: QuarantinedDocument) -> None:
         await replica.write_again(item)
 
     return DocumentQuarantine(None, replica, write_again, lambda account: None)  # type: ignore[arg-type]
@@ -49,7 +49,11 @@ async def put(replica: Replica, *numbers: int) -> None:
     """Set documents aside, one after the other."""
     for number in numbers:
         await replica.set_aside(
-            [Aside(f"wad_facts/x{number:02}", "acc", "it makes no sense", version="1")]
+            [
+                QuarantinedDocument(
+                    f"wad_facts/x{number:02}", "acc", "it makes no sense", version="1"
+                )
+            ]
         )
 
 
@@ -117,8 +121,14 @@ async def test_bytes_that_are_kept_nowhere_else_are_bounded_and_named(
     """What an item held is not kept: it says so, and cannot be written again as something else."""
     for number in range(3):
         path, content = f"wad_facts/f{number}", bytes([number]) * 60
-        one = Aside(
-            path, "acc", "refused", origin=Origin.WRITE, kind=Kind.FACT, key=path, payload=content
+        one = QuarantinedDocument(
+            path,
+            "acc",
+            "refused",
+            origin=FailedAction.WRITE,
+            kind=KeyKind.FACT,
+            key=path,
+            payload=content,
         )
         await replica.set_aside([one])
     found = quarantine(replica)

@@ -17,13 +17,13 @@ from wad.core.lease import Record, Tenure
 from wad.core.message import Thread
 from wad.core.problem import Noticed, Problem
 from wad.core.quarantine import Source
-from wad.core.session_location import Place
+from wad.core.session_location import SessionLocation
 from wad.flow.inbound.recent import Recent
 from wad.flow.quarantine import Quarantine
 from wad.flow.self_inspection import Inspection
 from wad.lib.loops import Loops
-from wad.store.port import AccountStatus, Staff, Telling
-from wad.systemd.cgroups import Limits
+from wad.store.port import AccountStatus, Staff, SyncStatus
+from wad.systemd.cgroups import WorkerLimits
 
 
 @dataclass
@@ -156,7 +156,7 @@ class FakeAccounts:
         self._clock = clock
         self._all: dict[str, FakeAccount] = {}
         self.removed: list[str] = []
-        self.places: list[Place] = []
+        self.places: list[SessionLocation] = []
 
     def have(self, ident: str, name: str = "Shop") -> FakeAccount:
         account = FakeAccount(ident, self._clock, FakeCard(name))
@@ -177,7 +177,7 @@ class FakeAccounts:
             raise UnknownAccount(f"there is no account {ident!r}", hint="wadctl account list")
         return self._all[ident]
 
-    def elsewhere(self) -> list[Place]:
+    def elsewhere(self) -> list[SessionLocation]:
         return self.places
 
     async def start(self, account: FakeAccount) -> None:
@@ -330,7 +330,7 @@ class FakeStore:
     """No messages; its name, and what others published of their accounts."""
 
     kind = "sqlite"
-    telling: Telling | None = None
+    telling: SyncStatus | None = None
     staff: Staff | None = None
     quarantine: Source | None = None
 
@@ -378,7 +378,7 @@ class FakeDaemon:
         self.noticed = Noticed()
         self.http_processes = HttpProcesses()
         self.inspection = Inspection(self.clock, list)
-        self.limits = Limits(1 << 30, 512)
+        self.limits = WorkerLimits(1 << 30, 512)
         self.internal_errors = 0
         self.sessions_writable: bool | None = True
         self.restarts = 0

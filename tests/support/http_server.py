@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from wad.http.server.limits import Limits
+from wad.http.server.limits import HttpLimits
 from wad.http.server.listening import bind
-from wad.http.server.slots import Places
+from wad.http.server.slots import Slots
 from wad.http.server.uvicorn_server import serve
 
 PATIENCE = 30.0
@@ -120,7 +120,7 @@ class Served:
     """A server that runs."""
 
     port: int
-    places: Places
+    places: Slots
     app: App
     stopping: asyncio.Event
     ended: asyncio.Task[None]
@@ -211,19 +211,19 @@ async def until(condition: Any) -> None:
 
 @asynccontextmanager
 async def a_server(
-    limits: Limits | None = None, sockets: Sequence[socket.socket] = ()
+    limits: HttpLimits | None = None, sockets: Sequence[socket.socket] = ()
 ) -> AsyncIterator[Served]:
     """The server on a free port of this machine, or on these sockets."""
     app, stopping = App(), asyncio.Event()
     listeners = sockets or [await bind("127.0.0.1", 0)]
     port = listeners[0].getsockname()[1]
-    started: asyncio.Future[Places] = asyncio.get_running_loop().create_future()
+    started: asyncio.Future[Slots] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(
         serve(
             app.starlette,
             listeners,
             stopping=stopping,
-            limits=limits or Limits(finish=0.5),
+            limits=limits or HttpLimits(finish=0.5),
             started=started.set_result,
         )
     )

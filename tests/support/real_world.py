@@ -22,7 +22,7 @@ import pytest
 from tests.support import small_world
 from tests.whatsapp import Account as WhatsAppAccount
 from tests.whatsapp import Peer, WhatsApp
-from wad.core.connection import Patience, State
+from wad.core.connection import RetryDelays, State
 from wad.core.message import Message
 from wad.engine import open_engine
 from wad.engine.port import EngineOptions
@@ -32,14 +32,14 @@ from wad.flow.event_bus import Bus
 from wad.flow.outbound.queue import Outbound
 from wad.lib.clock import SystemClock
 from wad.lib.loops import Loops
-from wad.state.account_dir import Homes
+from wad.state.account_dir import AccountDirs
 from wad.store import Store
 from wad.store.sqlite.store import SqliteStore
 
 until = partial(small_world.until, patience=30.0)
 """A worker is a process that loads a library: on a busy machine its start takes seconds."""
 
-QUICK = Patience(base=0.05, cap=0.2)
+QUICK = RetryDelays(base=0.05, cap=0.2)
 """Short pauses between two workers, and all the time that one may take."""
 
 STEADY = replace(QUICK, stable=0.0)
@@ -158,7 +158,7 @@ class RealWorld:
 async def a_real_world(
     directory: Path,
     *,
-    patience: Patience = QUICK,
+    patience: RetryDelays = QUICK,
     stop_timeout: float = 6.0,
     probe_every: float = 10.0,
     probe_timeout: float = 20.0,
@@ -187,7 +187,7 @@ async def a_real_world(
                 AccountOptions(patience, stop_timeout=stop_timeout),
                 lambda: 3600.0, "me",
             )  # fmt: skip
-            accounts = Accounts(Homes(sessions), around, lambda: f"{next(numbers):08x}")
+            accounts = Accounts(AccountDirs(sessions), around, lambda: f"{next(numbers):08x}")
             outbound = Outbound(
                 store, accounts, bus, clock, around.loops, "me", os.urandom, lambda: 3600.0
             )

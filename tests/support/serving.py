@@ -14,8 +14,8 @@ import msgspec
 from wad.api.control.server import serve_http_calls
 from wad.api.http_process.calls import HttpCalls
 from wad.api.operations.http import PublicSettings
-from wad.http.app import Daemon, Site
-from wad.http.daemon_client import Connect, Connection, Link
+from wad.http.app import DaemonLinks, Site
+from wad.http.daemon_client import Connect, DaemonConnection, DaemonLink
 from wad.http.server.listening import bind
 from wad.http.server.uvicorn_server import serve
 from wad.lib.clock import SystemClock
@@ -37,7 +37,7 @@ async def serve_http(
     stopping, up = asyncio.Event(), asyncio.Event()
     async with serve_http_calls(daemon, calls) as take:
 
-        async def introduce(connection: Connection) -> None:
+        async def introduce(connection: DaemonConnection) -> None:
             words = {"pid": os.getpid(), "listening": []}
             found = await connection.ask("http.settings", [words, []], None)
             site.allow(msgspec.convert(found, PublicSettings).cors_origins)
@@ -49,9 +49,9 @@ async def serve_http(
                 each.setblocking(False)
             await take(ours)
             ends.append(theirs)
-            links.append(Link(_over(theirs), SystemClock(), introduce if number else None))
+            links.append(DaemonLink(_over(theirs), SystemClock(), introduce if number else None))
 
-        site = Site(Daemon(*links), SystemClock())
+        site = Site(DaemonLinks(*links), SystemClock())
         for link in links:  # the daemon hangs up on one that says nothing
             await link.call("http.settings", [{}, []], repeatable=True)
         listener = sock or await bind(host, port)

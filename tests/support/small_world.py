@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from wad.core.connection import Patience
-from wad.core.lease import Terms
+from wad.core.connection import RetryDelays
+from wad.core.lease import LeaseTerms
 from wad.engine.simulator import SimulatedWorker, SimulatorEngine
 from wad.flow.accounts.account import Account, AccountOptions, Surroundings
 from wad.flow.accounts.accounts import Accounts
@@ -20,11 +20,11 @@ from wad.flow.leadership.leader import Leader
 from wad.flow.outbound.queue import Outbound
 from wad.lib.clock import SystemClock
 from wad.lib.loops import Loops
-from wad.state.account_dir import Homes
-from wad.state.outgoing_files import Media
+from wad.state.account_dir import AccountDirs
+from wad.state.outgoing_files import OutgoingFiles
 from wad.store import Store
 from wad.store.lease import FileLease
-from wad.store.session_registry import OneMachine, Places
+from wad.store.session_registry import LocalSessionRegistry, SessionRegistry
 from wad.store.sqlite.store import SqliteStore
 
 PATIENT = 30.0  # seconds until a test that waits for something gives up
@@ -59,12 +59,12 @@ class World:
     engine: SimulatorEngine
     store: Store
     bus: Bus
-    homes: Homes
+    homes: AccountDirs
     accounts: Accounts
     outbound: Outbound
     backfills: Backfills
     leader: Leader
-    media: Media
+    media: OutgoingFiles
     clock: ShiftedClock
     loops: Loops
     reigning: bool = False
@@ -113,10 +113,10 @@ async def a_world(
     directory: Path,
     *,
     auto_pair: bool = True,
-    patience: Patience | None = None,
+    patience: RetryDelays | None = None,
     boot: str = "boot1",
     instance: str = "me",
-    places: Places | None = None,
+    places: SessionRegistry | None = None,
 ) -> AsyncIterator[World]:
     """Everything built and running, the lease not yet held."""
     clock = ShiftedClock()
@@ -131,11 +131,19 @@ async def a_world(
     def permit() -> float:
         return leader[0].valid_for() or 0.0
 
-    options = AccountOptions(patience or Patience(base=0.01, cap=0.05), stop_timeout=1)
+    options = AccountOptions(patience or RetryDelays(base=0.01, cap=0.05), stop_timeout=1)
     around = Surroundings(
-        engine, store, bus, clock, loops, options, permit, instance, places=places or OneMachine()
+        engine,
+        store,
+        bus,
+        clock,
+        loops,
+        options,
+        permit,
+        instance,
+        places=places or LocalSessionRegistry(),
     )
-    homes = Homes(sessions)
+    homes = AccountDirs(sessions)
     numbers = itertools.count(1)
     accounts = Accounts(homes, around, lambda: f"{next(numbers):08x}")
     draws = itertools.count(1)
@@ -149,14 +157,14 @@ async def a_world(
         lambda size: next(draws).to_bytes(size, "big"),
         permit,
     )
-    media = Media(directory / "media", clock, lambda: f"upload{next(numbers)}")
+    media = OutgoingFiles(directory / "media", clock, lambda: f"upload{next(numbers)}")
     await media.open()
     leader.append(
         Leader(
             FileLease(directory / "lease.json", boot),
             "me",
             boot,
-            Terms(),
+            LeaseTerms(),
             clock,
             bus,
             floor=await store.epoch(),

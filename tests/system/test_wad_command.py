@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from wad import __version__
 from wad.__main__ import cli
-from wad.config import SETTINGS, Loaded
+from wad.config import SETTINGS, LoadedConfig
 from wad.core.errors import AnotherDaemon
 from wad.lib.signals import Signals
 from wad.systemd.failed_start import Supervisor
@@ -36,11 +36,11 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Loaded]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[LoadedConfig]:
     """A daemon that only notes with what it was started, and ends with 42."""
-    started: list[Loaded] = []
+    started: list[LoadedConfig] = []
 
-    def run(loaded: Loaded, _: Supervisor, signals: Signals, child: object) -> int:
+    def run(loaded: LoadedConfig, _: Supervisor, signals: Signals, child: object) -> int:
         started.append(loaded)
         return 42
 
@@ -60,14 +60,14 @@ def wad(*arguments: str | Path) -> Result:
 
 @pytest.mark.parametrize("arguments", [(), ("run",)])
 def test_daemon_runs_with_and_without_the_command(
-    started: list[Loaded], arguments: tuple[str, ...]
+    started: list[LoadedConfig], arguments: tuple[str, ...]
 ) -> None:
     """`wad` is `wad run`, and its exit code is the daemon's."""
     assert wad(*arguments).exit_code == 42
     assert len(started) == 1
 
 
-def test_options_override_the_configuration(started: list[Loaded], tmp_path: Path) -> None:
+def test_options_override_the_configuration(started: list[LoadedConfig], tmp_path: Path) -> None:
     """Each option reaches its setting, and the origin says so."""
     options = ("--engine", "simulator", "--http-port", "0", "--socket", "/s")
     wad(*options, "--state-dir", tmp_path)
@@ -81,7 +81,7 @@ def test_options_override_the_configuration(started: list[Loaded], tmp_path: Pat
     }
 
 
-def test_config_option_names_the_file(started: list[Loaded], tmp_path: Path) -> None:
+def test_config_option_names_the_file(started: list[LoadedConfig], tmp_path: Path) -> None:
     """--config stands above $WAD_CONFIG."""
     file = tmp_path / "other.toml"
     file.touch()
@@ -89,13 +89,13 @@ def test_config_option_names_the_file(started: list[Loaded], tmp_path: Path) -> 
     assert started[0].read == file
 
 
-def test_relative_path_is_meant_from_here(started: list[Loaded]) -> None:
+def test_relative_path_is_meant_from_here(started: list[LoadedConfig]) -> None:
     """The daemon gets absolute paths alone."""
     wad("--state-dir", "here")
     assert started[0].config.state.dir == Path.cwd() / "here"
 
 
-def test_bad_configuration_keeps_the_daemon_from_starting(started: list[Loaded]) -> None:
+def test_bad_configuration_keeps_the_daemon_from_starting(started: list[LoadedConfig]) -> None:
     """The mistake is one line, with a hint, and the exit code is 6."""
     result = wad("--engine", "magic")
     assert (result.exit_code, started) == (6, [])
@@ -108,7 +108,7 @@ def test_bad_configuration_keeps_the_daemon_from_starting(started: list[Loaded])
 def test_error_of_the_daemon_becomes_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A WadError is a sentence, not a traceback."""
 
-    def run(loaded: Loaded, _: Supervisor, signals: Signals, child: object) -> int:
+    def run(loaded: LoadedConfig, _: Supervisor, signals: Signals, child: object) -> int:
         raise AnotherDaemon("process 7 already serves /var/lib/wad")
 
     daemon = ModuleType("wad.daemon")
@@ -119,7 +119,7 @@ def test_error_of_the_daemon_becomes_its_exit_code(monkeypatch: pytest.MonkeyPat
     assert result.stderr == "wad: process 7 already serves /var/lib/wad\n"
 
 
-def test_unknown_option_is_a_usage_error(started: list[Loaded]) -> None:
+def test_unknown_option_is_a_usage_error(started: list[LoadedConfig]) -> None:
     """Exit 2, and nothing starts."""
     assert wad("--nonsense").exit_code == 2
     assert started == []

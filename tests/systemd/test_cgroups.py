@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wad.systemd.cgroups import Groups, Limits, Undivided, divide
+from wad.systemd.cgroups import Groups, Undivided, WorkerLimits, divide
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_nothing_to_divide(mount: Path, text: str) -> None:
     """In a shell, or where nothing was delegated, workers run as they are."""
     divided = divide(100, own(mount, text), mount)
     assert divided == Undivided("this process is in no group of version 2 of control groups")
-    assert divided.limits == Limits(None, None, divided.why)
+    assert divided.limits == WorkerLimits(None, None, divided.why)
 
 
 def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -82,27 +82,35 @@ def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(
     ("memory", "offered", "limits"),
     [
-        (100, "cpu memory pids", Limits(100 << 20, 512)),
-        (0, "cpu memory pids", Limits(None, 512)),
-        (0, "", Limits(why="this machine gives version 2 of control groups no controller of pids")),
+        (100, "cpu memory pids", WorkerLimits(100 << 20, 512)),
+        (0, "cpu memory pids", WorkerLimits(None, 512)),
+        (
+            0,
+            "",
+            WorkerLimits(
+                why="this machine gives version 2 of control groups no controller of pids"
+            ),
+        ),
         (
             100,
             "cpu pids",
-            Limits(
+            WorkerLimits(
                 None, 512, "this machine gives version 2 of control groups no controller of memory"
             ),
         ),
         (
             100,
             "hugetlb",
-            Limits(
+            WorkerLimits(
                 why="this machine gives version 2 of control groups no controller of memory and pids"
             ),
         ),
     ],
     ids=["all", "none wanted", "none wanted, none there", "no memory", "neither"],
 )
-def test_what_a_worker_is_held_to(mount: Path, memory: int, offered: str, limits: Limits) -> None:
+def test_what_a_worker_is_held_to(
+    mount: Path, memory: int, offered: str, limits: WorkerLimits
+) -> None:
     """As far as the machine counts; what was wanted and cannot be is said."""
     (mount / "system.slice" / "wad.service" / "cgroup.controllers").write_text(f"{offered}\n")
     assert divide(memory, own(mount), mount).limits == limits

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wad.config import Loaded, load
+from wad.config import LoadedConfig, load
 from wad.systemd import http_port
 from wad.systemd.http_port import Address, parse_listen, text, wanted
 
@@ -17,7 +17,7 @@ TOP = Path(__file__).parent.parent.parent
 USUAL = [Address("127.0.0.1", 8080)]
 
 
-def settings(tmp_path: Path, environ: Mapping[str, str], file: str = "") -> Loaded:
+def settings(tmp_path: Path, environ: Mapping[str, str], file: str = "") -> LoadedConfig:
     """What the daemon would read."""
     path = tmp_path / "wad.toml"
     path.write_text(file)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from wad.core.errors import WadError
-from wadctl.session import Session
+from wadctl.session import Invocation
 
 
 @pytest.mark.parametrize("reply", [None, [], {}, "x", {"accounts": 7}])
 def test_an_answer_that_wadctl_does_not_know(reply: object) -> None:
     """It says so, and how to see it all the same."""
     with pytest.raises(WadError, match="cannot be shown") as raised:
-        Session("/none", 1.0).show("status", reply)
+        Invocation("/none", 1.0).show("status", reply)
     assert "--json" in raised.value.hint

@@ -17,7 +17,7 @@ from tests.wadctl_reference import reference
 from wad.api.operation import Access, Operation, Params, operations
 from wad.core.errors import WadError
 from wadctl.__main__ import root
-from wadctl.commands import Group, grow
+from wadctl.commands import CommandGroup, grow
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
 def test_every_command_speaks_json(path: tuple[str, ...]) -> None:
     """All but the script for a shell, and groups that do nothing alone."""
     command = EVERY[path]
-    if path == ("completion",) or (isinstance(command, Group) and not command.callback):
+    if path == ("completion",) or (isinstance(command, CommandGroup) and not command.callback):
         return
     assert "--json" in [option for param in command.params for option in param.opts]
 
@@ -78,7 +78,7 @@ def test_a_new_operation_appears_by_itself(world: Served) -> None:
     async def handler(context: object, request: Ask) -> None:
         """Do something new."""
 
-    group = Group("wadctl")
+    group = CommandGroup("wadctl")
     new = Operation("new", Access.READ, ("new", "thing"), False, Ask, dict, False, handler)
     grow(group, [new], {})
     result = CliRunner().invoke(group, ["new", "thing", "--help"])

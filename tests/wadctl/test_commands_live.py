@@ -22,7 +22,7 @@ from wad.core.problem import Problem
 from wad.engine.port import Confinement
 from wad.lib.procfs import Usage
 from wad.store.port import Enqueued
-from wad.systemd.cgroups import Limits
+from wad.systemd.cgroups import WorkerLimits
 from wadctl.__main__ import root
 
 
@@ -101,12 +101,12 @@ def test_status_says_what_confines_the_workers(world: Served) -> None:
 @pytest.mark.parametrize(
     ("limits", "line"),
     [
-        (Limits(why="no controller"), "workers have no limits: no controller"),
-        (Limits(None, 512, "no controller"), "each worker may take 512 tasks: no controller"),
-        (Limits(None, 512), "each worker may take 512 tasks"),
+        (WorkerLimits(why="no controller"), "workers have no limits: no controller"),
+        (WorkerLimits(None, 512, "no controller"), "each worker may take 512 tasks: no controller"),
+        (WorkerLimits(None, 512), "each worker may take 512 tasks"),
     ],
 )
-def test_status_says_why_there_is_no_limit(world: Served, limits: Limits, line: str) -> None:
+def test_status_says_why_there_is_no_limit(world: Served, limits: WorkerLimits, line: str) -> None:
     """In a line of its own."""
     world.do(lambda d: setattr(d, "limits", limits))
     assert f"\n{line}\n" in run(world, "status").stdout

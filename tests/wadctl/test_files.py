@@ -15,9 +15,9 @@ from tests.support.fake_daemon import FakeClock
 from tests.support.wadctl_world import Served, Terminal, environment, run, served
 from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
-from wad.core.outgoing import Attachment, AttachmentKind, Location, Outgoing, Poll, Text
+from wad.core.outgoing import Attachment, AttachmentKind, NewPoll, Outgoing, SharedLocation, Text
 from wad.state.outgoing_file import read
-from wad.state.outgoing_files import Media
+from wad.state.outgoing_files import OutgoingFiles
 from wad.store.port import Enqueued
 from wadctl.files import guess_kind, guess_mimetype
 
@@ -43,7 +43,7 @@ class Noting:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Served]:
     """A daemon with one account, an outbox and a place for files."""
-    media = Media(tmp_path / "media", FakeClock(), lambda: "upload1")
+    media = OutgoingFiles(tmp_path / "media", FakeClock(), lambda: "upload1")
     asyncio.run(media.open())
     with served(tmp_path / "wad.sock") as world:
         world.do(lambda d: d.accounts.have("acc-1", "Shop"))
@@ -183,13 +183,13 @@ def test_places_below_zero_are_no_options(world: Served) -> None:
     """South and west have a minus."""
     result = run(world, "send-location", "acc-1", "+15550000009", "-33.87", "-151.2", "--name", "x")
     assert result.exit_code == 0, result.output
-    assert content_of(world) == Location(-33.87, -151.2, "x")
+    assert content_of(world) == SharedLocation(-33.87, -151.2, "x")
 
 
 def test_several_answers_and_mentions(world: Served) -> None:
     """The rest of the words are answers; an option may be given again."""
     assert run(world, "send-poll", "acc-1", "+15550000009", "Tea?", "yes", "no").exit_code == 0
-    assert content_of(world) == Poll("Tea?", ("yes", "no"))
+    assert content_of(world) == NewPoll("Tea?", ("yes", "no"))
     words = [
         "@15550000003 @15550000004",
         "--mentions",

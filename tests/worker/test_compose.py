@@ -12,10 +12,10 @@ from wad.core.outgoing import (
     Attachment,
     AttachmentKind,
     ContactCard,
-    Location,
+    NewPoll,
     Outgoing,
-    Poll,
-    Reaction,
+    OwnReaction,
+    SharedLocation,
     Target,
     Text,
     summary,
@@ -87,9 +87,9 @@ def test_an_answer_to_ourselves_names_us() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        Location(1, 2, reply_to=THEIRS),
+        SharedLocation(1, 2, reply_to=THEIRS),
         ContactCard("Ann", "+40700000001", THEIRS),
-        Poll("?", ("a", "b"), 1, THEIRS),
+        NewPoll("?", ("a", "b"), 1, THEIRS),
         *(a_file(kind, reply_to=THEIRS) for kind in AttachmentKind),
     ],
     ids=lambda content: getattr(content, "kind", type(content).__name__),
@@ -144,7 +144,7 @@ def test_a_document_with_words_is_wrapped() -> None:
 
 def test_a_poll_is_as_the_library_builds_it() -> None:
     """BuildPollCreation: the first version of the message, with a count."""
-    part = composed(Poll("Tea?", ("yes", "no"), 0)).pollCreationMessage
+    part = composed(NewPoll("Tea?", ("yes", "no"), 0)).pollCreationMessage
     assert [option.optionName for option in part.options] == ["yes", "no"]
     assert (part.selectableOptionsCount, part.HasField("selectableOptionsCount")) == (0, True)
 
@@ -152,9 +152,9 @@ def test_a_poll_is_as_the_library_builds_it() -> None:
 def test_a_message_in_a_group_is_named_with_its_sender() -> None:
     """In a one-to-one chat, and for our own, that goes without saying."""
     group = Target("T1", "12-34@g.us", sender="77@lid")
-    assert composed(Reaction(group, "👍")).reactionMessage.key.participant == "77@lid"
+    assert composed(OwnReaction(group, "👍")).reactionMessage.key.participant == "77@lid"
     for target in (THEIRS, Target("O1", "12-34@g.us", from_me=True)):
-        assert not composed(Reaction(target, "👍")).reactionMessage.key.HasField("participant")
+        assert not composed(OwnReaction(target, "👍")).reactionMessage.key.HasField("participant")
 
 
 def test_a_card_cannot_be_broken_out_of() -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from wad.core.errors import EngineFailure
 from wad.worker import phone_requests
-from wad.worker.patching import NotThisBuild, Place, apply
+from wad.worker.patching import NotThisBuild, PatchSite, apply
 
 PLACES = [
-    Place("", 10, b"aaaaaaaa", b"AAAAAAAA"),
-    Place("", 30, b"bbbb", b"BBBB"),
-    Place("", 50, b"ccccccccc", b"CCCCCCCCC"),
+    PatchSite("", 10, b"aaaaaaaa", b"AAAAAAAA"),
+    PatchSite("", 30, b"bbbb", b"BBBB"),
+    PatchSite("", 50, b"ccccccccc", b"CCCCCCCCC"),
 ]
 AS_IT_WAS = b"." * 10 + b"aaaaaaaa" + b"." * 12 + b"bbbb" + b"." * 16 + b"ccccccccc" + b"." * 5
 

@@ -11,7 +11,7 @@ from tests.whatsapp.golib import library_path
 from wad.core.change import PutMessage
 from wad.core.content import Call, CallOutcome, Content, MessageKind
 from wad.core.event import MessageReceived
-from wad.core.history import Known, known
+from wad.core.history import KnownMessage, known
 from wad.core.jid import Jid
 from wad.core.message import Message
 from wad.core.plan import plan
@@ -66,7 +66,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 def test_a_question_for_history() -> None:
     """Whatsmeow's BuildHistorySyncRequest, field by field; the time in seconds, whatever its name says."""
     message = blank()
-    phone_requests.ask_history(message, Known(BOB, "A1", True, 1_700_000_000_123), 50)
+    phone_requests.ask_history(message, KnownMessage(BOB, "A1", True, 1_700_000_000_123), 50)
     asked = message.protocolMessage
     request = asked.peerDataOperationRequestMessage
     assert (asked.type, request.peerDataOperationRequestType) == (16, 3)
@@ -81,9 +81,9 @@ def test_a_question_for_messages() -> None:
     phone_requests.ask_messages(
         message,
         [
-            Known(BOB, "A1", False, 1, BOB),
-            Known(GROUP, "A2", False, 2, BOB),
-            Known(GROUP, "A3", True, 3),
+            KnownMessage(BOB, "A1", False, 1, BOB),
+            KnownMessage(GROUP, "A2", False, 2, BOB),
+            KnownMessage(GROUP, "A3", True, 3),
         ],
     )
     request = message.protocolMessage.peerDataOperationRequestMessage
@@ -94,10 +94,12 @@ def test_a_question_for_messages() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("one", [Known(BOB, "A1", True, 5), Known(GROUP, "A2", False, 6, BOB)])
-def test_it_crosses_the_wire(one: Known) -> None:
+@pytest.mark.parametrize(
+    "one", [KnownMessage(BOB, "A1", True, 5), KnownMessage(GROUP, "A2", False, 6, BOB)]
+)
+def test_it_crosses_the_wire(one: KnownMessage) -> None:
     """As it is."""
-    assert Known.from_wire(one.to_wire()) == one
+    assert KnownMessage.from_wire(one.to_wire()) == one
 
 
 def stored(chat: Jid, content: Content, ident: str = "A1") -> Message:
@@ -110,8 +112,8 @@ def stored(chat: Jid, content: Content, ident: str = "A1") -> Message:
 def test_what_a_phone_knows() -> None:
     """Messages of people and groups; no statuses and channels, no calls, nothing that has no id yet."""
     text = Content(MessageKind.TEXT, "hi")
-    assert known(stored(BOB, text)) == Known(BOB, "A1", False, 1000)
-    assert known(stored(GROUP, text)) == Known(GROUP, "A1", False, 1000, BOB)
+    assert known(stored(BOB, text)) == KnownMessage(BOB, "A1", False, 1000)
+    assert known(stored(GROUP, text)) == KnownMessage(GROUP, "A1", False, 1000, BOB)
     for chat in ("status@broadcast", "12345@newsletter"):
         assert known(stored(Jid.parse(chat), text)) is None
     missed = Content(MessageKind.CALL, call=Call(CallOutcome.MISSED))

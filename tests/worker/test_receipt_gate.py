@@ -16,7 +16,7 @@ from tests.whatsapp.golib import library_path
 from wad.worker import receipt_gate
 from wad.worker.log_lines import HISTORY, Leaving, announced, meaning, message, receipt_of
 from wad.worker.patching import NotThisBuild
-from wad.worker.receipt_gate import PLACES, Gate, keep_plaintexts
+from wad.worker.receipt_gate import PLACES, ReceiptGate, keep_plaintexts
 
 
 def incoming(ident: str, parts: int = 1) -> str:
@@ -40,7 +40,7 @@ def never() -> None:
 class Receipt:
     """A receipt on a thread of its own, as the library sends it."""
 
-    def __init__(self, gate: Gate, text: str) -> None:
+    def __init__(self, gate: ReceiptGate, text: str) -> None:
         self._gate = gate
         self._names = [
             name
@@ -63,7 +63,7 @@ class Receipt:
         return not self._thread.is_alive()
 
 
-def held(gate: Gate, text: str) -> Receipt:
+def held(gate: ReceiptGate, text: str) -> Receipt:
     """A receipt that has arrived at the gate and waits there."""
     before = len(gate._waiting)
     receipt = Receipt(gate, text)
@@ -80,7 +80,7 @@ def until(condition: Callable[[], object]) -> None:
     raise AssertionError("waited in vain")
 
 
-def deal_with(gate: Gate, *names: str) -> None:
+def deal_with(gate: ReceiptGate, *names: str) -> None:
     """Events of these names are handed over and stored."""
     for _ in names:
         gate.taken()
@@ -88,14 +88,14 @@ def deal_with(gate: Gate, *names: str) -> None:
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+def gate(monkeypatch: pytest.MonkeyPatch) -> ReceiptGate:
     """A gate that has all the time in the world."""
     monkeypatch.setattr(receipt_gate, "_PATIENCE", 1_000_000)
-    return Gate(never)
+    return ReceiptGate(never)
 
 
 @pytest.mark.parametrize("kind", ["", "inactive", "sender", "peer_msg", "hist_sync"])
-def test_a_receipt_waits_for_its_message(gate: Gate, kind: str) -> None:
+def test_a_receipt_waits_for_its_message(gate: ReceiptGate, kind: str) -> None:
     """Another message lets it wait on; its own lets it go."""
     gate.note("Client/Recv", incoming("A"))
     receipt = held(gate, outgoing("A", kind))
@@ -105,7 +105,7 @@ def test_a_receipt_waits_for_its_message(gate: Gate, kind: str) -> None:
     assert receipt.is_sent()
 
 
-def test_a_message_that_was_stored_first(gate: Gate) -> None:
+def test_a_message_that_was_stored_first(gate: ReceiptGate) -> None:
     """Its receipt does not wait at all, however often it is sent."""
     gate.note("Client/Recv", incoming("A"))
     deal_with(gate, message("A"))
@@ -113,7 +113,7 @@ def test_a_message_that_was_stored_first(gate: Gate) -> None:
     assert Receipt(gate, outgoing("A", "peer_msg")).is_sent()
 
 
-def test_nothing_else_is_held(gate: Gate) -> None:
+def test_nothing_else_is_held(gate: ReceiptGate) -> None:
     """Lines that say nothing about what arrived return at once."""
     gate.note("Client/Send", outgoing("A", "read"))
     gate.note("Client/Recv", outgoing("A"))
@@ -121,7 +121,7 @@ def test_nothing_else_is_held(gate: Gate) -> None:
     assert not gate._waiting
 
 
-def test_a_message_of_two_parts(gate: Gate) -> None:
+def test_a_message_of_two_parts(gate: ReceiptGate) -> None:
     """Keys that carry nothing to keep, then the text: the receipt waits for both."""
     gate.note("Client/Recv", incoming("A", parts=2))
     receipt = held(gate, outgoing("A"))
@@ -131,7 +131,7 @@ def test_a_message_of_two_parts(gate: Gate) -> None:
     assert receipt.is_sent()
 
 
-def test_a_message_that_comes_again_is_counted_anew(gate: Gate) -> None:
+def test_a_message_that_comes_again_is_counted_anew(gate: ReceiptGate) -> None:
     """What was stored of the first does not stand for what comes with the second."""
     gate.note("Client/Recv", incoming("A"))
     deal_with(gate, message("A"))
@@ -141,7 +141,7 @@ def test_a_message_that_comes_again_is_counted_anew(gate: Gate) -> None:
     assert receipt.is_sent()
 
 
-def test_a_receipt_for_several(gate: Gate) -> None:
+def test_a_receipt_for_several(gate: ReceiptGate) -> None:
     """It waits for the last of them."""
     receipt = held(gate, outgoing("A", more="B"))
     deal_with(gate, message("A"))
@@ -150,14 +150,14 @@ def test_a_receipt_for_several(gate: Gate) -> None:
     assert receipt.is_sent()
 
 
-def test_what_the_library_ignores_has_no_event(gate: Gate) -> None:
+def test_what_the_library_ignores_has_no_event(gate: ReceiptGate) -> None:
     """It was handed over before; its receipt is to go, as the server sends it for ever else."""
     gate.note("Client/Recv", incoming("A"))
     gate.note("Client", "Ignoring message A from 9@lid: received message with old counter 1")
     assert Receipt(gate, outgoing("A")).is_sent()
 
 
-def test_an_event_that_never_comes_in_a_busy_stream(gate: Gate) -> None:
+def test_an_event_that_never_comes_in_a_busy_stream(gate: ReceiptGate) -> None:
     """When all that can have lain in the library's queue is stored, the receipt goes."""
     receipt = held(gate, outgoing("A"))
     for number in range(101):
@@ -172,7 +172,7 @@ def test_an_event_that_never_comes_in_silence(
 ) -> None:
     """The last resort is taken, and told."""
     monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
-    gate = Gate(never)
+    gate = ReceiptGate(never)
     assert Receipt(gate, outgoing("A")).is_sent()
     until(lambda: "1 receipts sent for messages of which no event came" in caplog.text)
 
@@ -182,7 +182,7 @@ def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatc
     waits: list[float] = []
     monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
     monkeypatch.setattr(receipt_gate, "_PATIENCE", 3)
-    gate = Gate(never)
+    gate = ReceiptGate(never)
     gate.taken()
     receipt = held(gate, outgoing("A"))
     (waiter,) = gate._waiting
@@ -209,7 +209,7 @@ def knowing(ident: str) -> str:
     return f'<ack class="receipt" id="{ident}" to="9@lid" type="read"/>'
 
 
-def test_an_acknowledgement_waits_for_its_receipt(gate: Gate) -> None:
+def test_an_acknowledgement_waits_for_its_receipt(gate: ReceiptGate) -> None:
     """Two receipts mean one message: both acknowledgements wait for both; the message itself is another thing."""
     gate.note("Client/Recv", reading("A"))
     gate.note("Client/Recv", reading("A"))
@@ -220,7 +220,7 @@ def test_an_acknowledgement_waits_for_its_receipt(gate: Gate) -> None:
     assert all(ack.is_sent() for ack in acks)
 
 
-def test_a_receipt_that_never_comes_is_waited_for_once(gate: Gate) -> None:
+def test_a_receipt_that_never_comes_is_waited_for_once(gate: ReceiptGate) -> None:
     """A connection that broke took it along; the next one's acknowledgement waits for its own only."""
     gate.note("Client/Recv", reading("A"))
     ack = held(gate, knowing("A"))
@@ -232,7 +232,7 @@ def test_a_receipt_that_never_comes_is_waited_for_once(gate: Gate) -> None:
     assert ack.is_sent()
 
 
-def test_what_has_no_name_waits_for_all_before_it(gate: Gate) -> None:
+def test_what_has_no_name_waits_for_all_before_it(gate: ReceiptGate) -> None:
     """The acknowledgement of a call goes when the library's queue must have been stored."""
     ack = held(gate, '<ack class="call" id="C" to="9@lid"/>')
     deal_with(gate, *[""] * 101)
@@ -246,12 +246,12 @@ def test_silence_lets_what_has_no_name_go(
 ) -> None:
     """And this is not strange."""
     monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
-    gate = Gate(never)
+    gate = ReceiptGate(never)
     assert Receipt(gate, '<ack class="call" id="C" to="9@lid"/>').is_sent()
     assert caplog.text == ""
 
 
-def download(gate: Gate, ending: str = "") -> None:
+def download(gate: ReceiptGate, ending: str = "") -> None:
     """A part of the history was downloaded, or not, with these last words."""
     if ending:
         gate.note("Client", f"Failed to download history sync: {ending}")
@@ -259,7 +259,7 @@ def download(gate: Gate, ending: str = "") -> None:
         gate.note("Client", "Received history sync (type RECENT, chunk 1, progress 7)")
 
 
-def test_a_part_of_the_history_is_waited_for(gate: Gate) -> None:
+def test_a_part_of_the_history_is_waited_for(gate: ReceiptGate) -> None:
     """The receipts of its announcement go when it is stored, however much comes before; one that is late as well."""
     gate.note("Client/Recv", incoming("H"))
     receipt = held(gate, outgoing("H", "hist_sync"))
@@ -275,7 +275,7 @@ def test_a_part_of_the_history_is_waited_for(gate: Gate) -> None:
     assert late.is_sent()
 
 
-def test_parts_of_the_history_come_in_order(gate: Gate) -> None:
+def test_parts_of_the_history_come_in_order(gate: ReceiptGate) -> None:
     """The second announcement does not go with the first part; a part may be there before its announcement is."""
     receipts_ = [held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2")]
     download(gate)
@@ -287,7 +287,9 @@ def test_parts_of_the_history_come_in_order(gate: Gate) -> None:
     assert receipts_[1].is_sent()
 
 
-def test_a_part_of_the_history_that_is_gone(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_part_of_the_history_that_is_gone(
+    gate: ReceiptGate, caplog: pytest.LogCaptureFixture
+) -> None:
     """One that failed is not acknowledged, so that it comes again; one that is gone is, and that is told."""
     failed, gone = (held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2"))
     deal_with(gate, announced("H1"), announced("H2"))
@@ -298,7 +300,9 @@ def test_a_part_of_the_history_that_is_gone(gate: Gate, caplog: pytest.LogCaptur
     assert "no longer to be had" in caplog.text
 
 
-def test_a_part_of_the_history_that_fails_behind_one_that_waits_for_the_disk(gate: Gate) -> None:
+def test_a_part_of_the_history_that_fails_behind_one_that_waits_for_the_disk(
+    gate: ReceiptGate,
+) -> None:
     """The failure is told first; it is that of the second all the same, which comes again."""
     first, second = (held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2"))
     deal_with(gate, announced("H1"), announced("H2"))
@@ -309,7 +313,7 @@ def test_a_part_of_the_history_that_fails_behind_one_that_waits_for_the_disk(gat
     assert second.is_held()
 
 
-def test_more_is_expected_than_the_library_has_in_its_queue(gate: Gate) -> None:
+def test_more_is_expected_than_the_library_has_in_its_queue(gate: ReceiptGate) -> None:
     """A message of two parts waits for both, also behind 2048 receipts that were logged meanwhile."""
     gate.note("Client/Recv", incoming("A", parts=2))
     for number in range(2048):
@@ -324,7 +328,7 @@ def test_more_is_expected_than_the_library_has_in_its_queue(gate: Gate) -> None:
 @given(st.permutations([f"M{n}" for n in range(8)]), st.permutations([f"M{n}" for n in range(8)]))
 def test_in_any_order(asked: list[str], stored: list[str]) -> None:
     """Whatever comes first: after each commit exactly the receipts of what is not stored yet are held."""
-    gate = Gate(never)
+    gate = ReceiptGate(never)
     sent = {ident: Receipt(gate, outgoing(ident)) for ident in asked[:4]}
     until(lambda: len(gate._waiting) == 4)
     for number, ident in enumerate(stored):
@@ -372,6 +376,6 @@ def test_a_library_that_is_not_loaded_is_refused(tmp_path: Path) -> None:
 def test_a_session_that_cannot_be_saved_is_told() -> None:
     """Before the library acknowledges the message."""
     calls: list[None] = []
-    gate = Gate(lambda: calls.append(None))
+    gate = ReceiptGate(lambda: calls.append(None))
     gate.note("Client", "Error decrypting message A from 9@lid in 9@lid: database is locked")
     assert calls == [None]

@@ -14,9 +14,9 @@ from wad.core.content import (
     CallOutcome,
     Contact,
     Content,
-    Link,
+    LinkPreview,
     Location,
-    Media,
+    MediaContent,
     MessageKind,
     Poll,
     Quote,
@@ -189,7 +189,7 @@ def test_all_that_a_download_needs() -> None:
             "mediaKeyTimestamp": 1_769_000_000, "JPEGThumbnail": b"jpeg", "gifPlayback": True,
         }
     )  # fmt: skip
-    assert content(body).media == Media(
+    assert content(body).media == MediaContent(
         mimetype="video/mp4", size=2**40, seconds=9, width=640, height=480, animated=True, direct_path="/v/t62",
         key=b"k" * 32, sha256=b"s" * 32, enc_sha256=b"e" * 32, key_ms=1_769_000_000_000, thumbnail=b"jpeg",
     )  # fmt: skip
@@ -200,18 +200,18 @@ def test_each_kind_of_media_has_its_own_facts() -> None:
     document = content(
         Message(documentMessage={"fileName": "a.pdf", "pageCount": 3, "caption": "see"})
     )
-    assert document.media == Media(filename="a.pdf", pages=3)
-    assert content(Message(audioMessage={"PTT": True, "seconds": 2})).media == Media(
+    assert document.media == MediaContent(filename="a.pdf", pages=3)
+    assert content(Message(audioMessage={"PTT": True, "seconds": 2})).media == MediaContent(
         seconds=2, voice=True
     )
     sticker = content(Message(stickerMessage={"pngThumbnail": b"png", "isAnimated": True}))
-    assert sticker.media == Media(animated=True, thumbnail=b"png")
+    assert sticker.media == MediaContent(animated=True, thumbnail=b"png")
 
 
 def test_a_large_thumbnail_is_left_out() -> None:
     """Documents stay small; the picture itself is there for who wants one."""
     large = content(Message(imageMessage={"JPEGThumbnail": b"x" * (THUMBNAIL_LIMIT + 1)}))
-    assert large.media == Media()
+    assert large.media == MediaContent()
 
 
 def test_a_reply_names_what_it_answers() -> None:
@@ -246,7 +246,7 @@ def test_a_comment_is_a_reply() -> None:
 def test_a_link_has_its_preview() -> None:
     """As its sender made it."""
     part = {"text": "see http://a.b", "matchedText": "http://a.b", "title": "A", "description": "B"}
-    assert content(Message(extendedTextMessage=part)).link == Link("http://a.b", "A", "B")
+    assert content(Message(extendedTextMessage=part)).link == LinkPreview("http://a.b", "A", "B")
 
 
 def test_places() -> None:

@@ -23,7 +23,7 @@ from tests.support.library_events import (
 from tests.support.protobufs import Message, pb
 from tests.support.random_protobufs import protobufs
 from wad.core.content import Call, CallOutcome, MessageKind
-from wad.core.event import ChatReceived, Mark, decode, encode
+from wad.core.event import ChatReceived, ReceiptMark, decode, encode
 from wad.core.jid import Jid
 from wad.worker.translate.events import TRANSLATORS, Untranslatable, message, receipt
 
@@ -127,15 +127,15 @@ def a_receipt(word: str, **around: Any) -> Any:
 @pytest.mark.parametrize(
     ("word", "mark", "from_me"),
     [
-        ("DELIVERED", Mark.DELIVERED, False),
-        ("INACTIVE", Mark.DELIVERED, False),
-        ("READ", Mark.READ, False),
-        ("PLAYED", Mark.PLAYED, False),
-        ("READ_SELF", Mark.READ, True),
-        ("PLAYED_SELF", Mark.PLAYED, True),
+        ("DELIVERED", ReceiptMark.DELIVERED, False),
+        ("INACTIVE", ReceiptMark.DELIVERED, False),
+        ("READ", ReceiptMark.READ, False),
+        ("PLAYED", ReceiptMark.PLAYED, False),
+        ("READ_SELF", ReceiptMark.READ, True),
+        ("PLAYED_SELF", ReceiptMark.PLAYED, True),
     ],
 )
-def test_receipts(word: str, mark: Mark, from_me: bool) -> None:
+def test_receipts(word: str, mark: ReceiptMark, from_me: bool) -> None:
     """What another party did with our messages, or our own phone with theirs."""
     found = receipt(a_receipt(word))
     assert found is not None

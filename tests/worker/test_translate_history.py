@@ -16,8 +16,8 @@ from wad.core.event import (
     AliasReceived,
     ChatReceived,
     HistoryReceived,
-    Mark,
     MessageReceived,
+    ReceiptMark,
     ReceiptReceived,
     decode,
     encode,
@@ -134,9 +134,16 @@ def test_who_is_who_comes_first() -> None:
 
 @pytest.mark.parametrize(
     ("status", "mark"),
-    [(0, None), (1, None), (2, None), (3, Mark.DELIVERED), (4, Mark.READ), (5, Mark.PLAYED)],
+    [
+        (0, None),
+        (1, None),
+        (2, None),
+        (3, ReceiptMark.DELIVERED),
+        (4, ReceiptMark.READ),
+        (5, ReceiptMark.PLAYED),
+    ],
 )
-def test_how_far_our_messages_came(status: int, mark: Mark | None) -> None:
+def test_how_far_our_messages_came(status: int, mark: ReceiptMark | None) -> None:
     """2 is sent, 3 delivered, 4 read, 5 played; of theirs it says nothing."""
     items = [one(1, from_me=True, status=status), one(2, status=status)]
     found = history_of(chunk({"ID": PN, "messages": items}))

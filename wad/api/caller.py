@@ -25,7 +25,7 @@ class Caller:
     request_id: str = ""
 
 
-class Origin(msgspec.Struct, frozen=True, array_like=True):
+class CallOrigin(msgspec.Struct, frozen=True, array_like=True):
     """What a call from the HTTP process says of its caller: proofs and an address, none of which is believed as such.
 
     `token` is an API token or the id token of a user: None where no credentials were sent, empty where they hold none.

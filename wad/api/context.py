@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wad.api.http_process.calls import HttpProcesses
-    from wad.config import Loaded
+    from wad.config import LoadedConfig
     from wad.core.problem import Noticed, Problem
     from wad.flow.accounts.accounts import Accounts
     from wad.flow.accounts.importing import Imports
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from wad.flow.self_inspection import Inspection
     from wad.lib.clock import Clock
     from wad.lib.loops import Loops
-    from wad.state.outgoing_files import Media
+    from wad.state.outgoing_files import OutgoingFiles
     from wad.store import Store
-    from wad.systemd.cgroups import Limits
+    from wad.systemd.cgroups import WorkerLimits
 
 
 class Context(Protocol):
@@ -43,7 +43,7 @@ class Context(Protocol):
         ...
 
     @property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> LoadedConfig:
         """The configuration and where each value came from."""
         ...
 
@@ -68,7 +68,7 @@ class Context(Protocol):
         ...
 
     @property
-    def media(self) -> Media:
+    def media(self) -> OutgoingFiles:
         """Files to send."""
         ...
 
@@ -123,7 +123,7 @@ class Context(Protocol):
         ...
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> WorkerLimits:
         """What the worker of each account is held to."""
         ...
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from wad.audit.doctor.facts import Answer
+from wad.audit.doctor.facts import HttpAnswer
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData
 
@@ -30,7 +30,7 @@ class Ran(NamedTuple):
 
 Run = Callable[[Sequence[str]], Ran]
 """Runs gcloud with these words."""
-Probe = Callable[[str], Answer]
+Probe = Callable[[str], HttpAnswer]
 """Asks a URL."""
 
 
@@ -43,7 +43,7 @@ class Knobs(NamedTuple):
     match: str
 
 
-class Patience(NamedTuple):
+class PollTimes(NamedTuple):
     """How often to look, and what to do between two looks."""
 
     tries: int
@@ -58,7 +58,7 @@ class Tried(msgspec.Struct, frozen=True):
     error: str
 
 
-class Restarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class RevisionRestarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """It was restarted, and answers."""
 
     ok: bool = True
@@ -104,8 +104,8 @@ def knobs_of(environ: Mapping[str, str]) -> Knobs:
 
 
 def restart(
-    run: Run, probe: Probe, knobs: Knobs, nonce: str, patience: Patience
-) -> Restarted | NotRestarted:
+    run: Run, probe: Probe, knobs: Knobs, nonce: str, patience: PollTimes
+) -> RevisionRestarted | NotRestarted:
     """Restart the first service that can be, and wait until it is seen to be back."""
     project = knobs.project or _configured(run)
     if not project:
@@ -131,7 +131,7 @@ def restart(
             if failed.performed:  # another one must not be restarted in its stead
                 return _not(project, "unknown", last, tried, performed=True)
             continue
-        return Restarted(
+        return RevisionRestarted(
             project=project, service=service, region=region, before_revision=before, after_revision=after
         )  # fmt: skip
     if not tried:
@@ -199,7 +199,7 @@ class _Service:
         self._name = name
         self._where = [f"--project={project}", f"--region={region}"]
 
-    def restart(self, probe: Probe, nonce: str, patience: Patience) -> tuple[str | None, str]:
+    def restart(self, probe: Probe, nonce: str, patience: PollTimes) -> tuple[str | None, str]:
         """The revisions before and after.  Raises _Failed."""
         document = self._describe()
         if not _image(document):
@@ -224,7 +224,7 @@ class _Service:
         except InvalidData as error:
             raise _Failed("describe_failed", str(error)) from error
 
-    def _await_revision(self, before: str | None, patience: Patience) -> tuple[str, str]:
+    def _await_revision(self, before: str | None, patience: PollTimes) -> tuple[str, str]:
         """The revision that is ready and was not before, and where it answers."""
         why = ""
         for _ in range(patience.tries):
@@ -245,7 +245,7 @@ class _Service:
         raise _Failed("timeout_waiting_ready", why, performed=True)
 
 
-def _await_health(probe: Probe, url: str, booted: object, patience: Patience) -> None:
+def _await_health(probe: Probe, url: str, booted: object, patience: PollTimes) -> None:
     why = "it was not asked"
     for _ in range(patience.tries):
         answer = probe(url)
@@ -259,7 +259,7 @@ def _await_health(probe: Probe, url: str, booted: object, patience: Patience) ->
     raise _Failed("health_check_failed", why, performed=True)
 
 
-def _booted(answer: Answer) -> object:
+def _booted(answer: HttpAnswer) -> object:
     return None if answer.document is None else answer.document.get("bootTimestamp")
 
 

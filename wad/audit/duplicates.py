@@ -12,15 +12,15 @@ from typing import Final, NamedTuple
 
 from wad.audit.keys import Key, KeyMode, Strategy, is_hidden, key_of, parse, short_hash, thread_key
 from wad.audit.reports import (
-    Group,
+    AuditVerdict,
+    DuplicateGroup,
     MessagesReport,
-    Skipped,
+    SkippedRows,
     Strategies,
     ThreadGroup,
     ThreadsReport,
-    Verdict,
 )
-from wad.audit.rows import Aliases, Found, MessageRow, R, Rows, Scope, ThreadRow
+from wad.audit.rows import Aliases, MessageRow, R, ReadRows, Rows, Scope, ThreadRow
 
 _SHOWN: Final = 10  # groups of duplicates in a report
 _SHOWN_EACH: Final = 5  # documents of each
@@ -54,7 +54,7 @@ def audit_messages(store: Rows, question: Question) -> MessagesReport:
 
 
 def judge_messages(
-    found: Found[MessageRow], aliases: Aliases, question: Question, store: str
+    found: ReadRows[MessageRow], aliases: Aliases, question: Question, store: str
 ) -> MessagesReport:
     """What these rows prove."""
     rows, skipped, cut = windowed(found, question.scope)
@@ -115,12 +115,12 @@ def _surplus(groups: Groups) -> int:
     return sum(len(group) - 1 for group in groups.values())
 
 
-def largest(groups: Groups) -> Iterator[Group]:
+def largest(groups: Groups) -> Iterator[DuplicateGroup]:
     """The groups of more than one, as a report shows them, the largest first."""
     double = [(key, group) for key, group in groups.items() if len(group) > 1]
     double.sort(key=lambda item: (-len(item[1]), item[0].value))
     for key, (first, *others) in double[:_SHOWN]:
-        yield Group(
+        yield DuplicateGroup(
             key_hash=key.value[:8],
             size=1 + len(others),
             canonical_hash=short_hash(first.id),
@@ -137,7 +137,7 @@ def audit_threads(store: Rows, question: Question) -> ThreadsReport:
 
 
 def judge_threads(
-    found: Found[ThreadRow], aliases: Aliases, question: Question, store: str
+    found: ReadRows[ThreadRow], aliases: Aliases, question: Question, store: str
 ) -> ThreadsReport:
     """What these rows prove."""
     rows, skipped, cut = windowed(found, question.scope)
@@ -178,13 +178,13 @@ def judge_threads(
 # --- the window ---------------------------------------------------------------------------------
 
 
-def windowed(found: Found[R], scope: Scope) -> tuple[list[R], Skipped, bool]:
+def windowed(found: ReadRows[R], scope: Scope) -> tuple[list[R], SkippedRows, bool]:
     """The rows that lie in the window, newest first; what was skipped; whether the limit cut it."""
     inside = [
         row for row in found.rows if row.stamp.ms is not None and row.stamp.ms >= scope.since_ms
     ]
     timeless = sum(row.stamp.ms is None for row in found.rows)
-    skipped = Skipped(
+    skipped = SkippedRows(
         out_of_window=found.older + len(found.rows) - len(inside) - timeless,
         unreadable_time=found.timeless + timeless,
         unreadable_content=found.unreadable,
@@ -200,7 +200,7 @@ def _ages(rows: Sequence[MessageRow | ThreadRow], now_ms: int) -> tuple[float | 
     return round((now_ms - max(times)) / 1000, 1), round((now_ms - min(times)) / 1000, 1)
 
 
-def _verdict(rows: int, double: int) -> Verdict:
+def _verdict(rows: int, double: int) -> AuditVerdict:
     if double:
-        return Verdict.DUPLICATES
-    return Verdict.CLEAN if rows else Verdict.INCONCLUSIVE
+        return AuditVerdict.DUPLICATES
+    return AuditVerdict.CLEAN if rows else AuditVerdict.INCONCLUSIVE

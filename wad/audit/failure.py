@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from wad.audit.hints import Refusal, hint_of, index_link, refusal_of
-from wad.audit.installation import Place
+from wad.audit.hints import FirestoreRefusal, hint_of, index_link, refusal_of
+from wad.audit.installation import Installation
 from wad.config.settings import StoreSettings
 from wad.core.errors import BadConfig, Unavailable, WadError
 
@@ -16,7 +16,7 @@ _ADC: Final = ".config/gcloud/application_default_credentials.json"
 
 def failure_of(
     error: WadError,
-    place: Place | None,
+    place: Installation | None,
     environ: Mapping[str, str],
     *,
     link: bool,
@@ -24,7 +24,7 @@ def failure_of(
 ) -> dict[str, Any]:
     """`firestore_query_failed` with gRPC's number as code; `firestore_unavailable` where nothing was asked yet."""
     asked = refusal_of(error)
-    refused = asked or Refusal(0, str(error))
+    refused = asked or FirestoreRefusal(0, str(error))
     on_firestore = place is not None and place.kind == "firestore"
     code: int | str = refused.number if asked else error.code
     document: dict[str, Any] = {
@@ -45,7 +45,7 @@ def failure_of(
     return document
 
 
-def _kind(error: WadError, asked: Refusal | None, *, on_firestore: bool) -> str:
+def _kind(error: WadError, asked: FirestoreRefusal | None, *, on_firestore: bool) -> str:
     if on_firestore and asked is not None:
         return "firestore_query_failed"
     if on_firestore and isinstance(error, Unavailable | BadConfig):
@@ -53,7 +53,7 @@ def _kind(error: WadError, asked: Refusal | None, *, on_firestore: bool) -> str:
     return "store_unavailable"
 
 
-def _emulator(place: Place | None, environ: Mapping[str, str]) -> str | None:
+def _emulator(place: Installation | None, environ: Mapping[str, str]) -> str | None:
     told = place.store.firestore_emulator if place is not None else ""
     return told or environ.get("FIRESTORE_EMULATOR_HOST") or None
 

@@ -21,19 +21,19 @@ _WORDS: Final = (
 )  # fmt: skip
 
 
-class Refusal(NamedTuple):
+class FirestoreRefusal(NamedTuple):
     """gRPC's number and whole text of an answer of Firestore's."""
 
     number: int
     message: str
 
 
-def refusal_of(error: WadError) -> Refusal | None:
+def refusal_of(error: WadError) -> FirestoreRefusal | None:
     """What Firestore answered; None for an error that did not come over its wire."""
     status = getattr(error.__cause__, "grpc_status_code", None)
     if status is None:
         return None
-    return Refusal(int(status.value[0]), str(getattr(error.__cause__, "message", error)))
+    return FirestoreRefusal(int(status.value[0]), str(getattr(error.__cause__, "message", error)))
 
 
 def is_missing_index(error: WadError) -> bool:

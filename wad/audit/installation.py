@@ -14,7 +14,7 @@ _CREDENTIALS: Final = Path("/run/credentials/wad.service")
 """Where systemd puts the unit's credentials while the daemon runs (systemd.exec(5)); for root to read."""
 
 
-class Place(NamedTuple):
+class Installation(NamedTuple):
     """The kind of store, how Firestore is reached, the state directory, and the lease's document."""
 
     kind: str
@@ -23,10 +23,10 @@ class Place(NamedTuple):
     lease: str
 
 
-def place_of(file: Path | None, environ: Mapping[str, str]) -> Place:
+def place_of(file: Path | None, environ: Mapping[str, str]) -> Installation:
     """By the same file and environment as the daemon goes by.  Raises BadConfig."""
     config = load(file, environment(environ)).config
-    return Place(config.store.kind, config.store, config.state.dir, config.lease.document)
+    return Installation(config.store.kind, config.store, config.state.dir, config.lease.document)
 
 
 def environment(

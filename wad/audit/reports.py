@@ -11,7 +11,7 @@ from enum import StrEnum
 import msgspec
 
 
-class Verdict(StrEnum):
+class AuditVerdict(StrEnum):
     """What an audit has shown.  `inconclusive`: there was nothing to look at, so nothing is shown."""
 
     CLEAN = "clean"
@@ -23,7 +23,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The base of both reports; ages in seconds, of the rows that were audited."""
 
 
-class Skipped(Report, frozen=True, kw_only=True):
+class SkippedRows(Report, frozen=True, kw_only=True):
     """Rows in the scope that were not audited, and why; `unreadable_content` were, but not by their text."""
 
     out_of_window: int
@@ -40,7 +40,7 @@ class Strategies(msgspec.Struct, frozen=True, kw_only=True):
     document: int = 0
 
 
-class Group(Report, frozen=True, kw_only=True):
+class DuplicateGroup(Report, frozen=True, kw_only=True):
     """Documents that show one message; ids and keys as hashes, so that a report can be passed on."""
 
     key_hash: str
@@ -52,7 +52,7 @@ class Group(Report, frozen=True, kw_only=True):
 class MessagesReport(Report, frozen=True, kw_only=True):
     """`wadctl audit messages`."""
 
-    verdict: Verdict
+    verdict: AuditVerdict
     store: str
     total_docs: int
     marked_docs: int
@@ -74,8 +74,8 @@ class MessagesReport(Report, frozen=True, kw_only=True):
     ts_client_types: dict[str, int]
     newest_age_seconds: float | None
     oldest_age_seconds: float | None
-    skipped: Skipped
-    top_duplicate_groups: tuple[Group, ...]
+    skipped: SkippedRows
+    top_duplicate_groups: tuple[DuplicateGroup, ...]
 
 
 class ThreadGroup(Report, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ class ThreadGroup(Report, frozen=True, kw_only=True):
 class ThreadsReport(Report, frozen=True, kw_only=True):
     """`wadctl audit threads`."""
 
-    verdict: Verdict
+    verdict: AuditVerdict
     store: str
     total_threads: int
     unique_keys: int
@@ -109,7 +109,7 @@ class ThreadsReport(Report, frozen=True, kw_only=True):
     last_message_at_types: dict[str, int]
     newest_age_seconds: float | None
     oldest_age_seconds: float | None
-    skipped: Skipped
+    skipped: SkippedRows
 
 
 class RepairVerdict(StrEnum):
@@ -120,7 +120,7 @@ class RepairVerdict(StrEnum):
     REPAIRED = "repaired"
 
 
-class Repaired(Report, frozen=True, kw_only=True):
+class RepairReport(Report, frozen=True, kw_only=True):
     """`wadctl audit repair`.  `left`: what is wrong, and nothing tells what would be right.
 
     Only Firestore has receipts without a message, and documents that changed while they were repaired.
@@ -137,7 +137,7 @@ class Repaired(Report, frozen=True, kw_only=True):
     duplicates_already_marked: int
     last_message_at_ms_candidate: int | None
     threads_updated: int
-    sample_groups: tuple[Group, ...]
+    sample_groups: tuple[DuplicateGroup, ...]
     window_hours: float | None
     limit: int | None
     times_rewritten: int

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from wad.audit.reports import Repaired, Undone
+from wad.audit.reports import RepairReport, Undone
 from wad.audit.stamps import Stamp
 
 Aliases = Mapping[tuple[str, str], str]
@@ -74,7 +74,7 @@ class ThreadRow(msgspec.Struct, frozen=True, kw_only=True):
 R = TypeVar("R", MessageRow, ThreadRow)
 
 
-class Found(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+class ReadRows(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """What was read, and what the store counted besides.
 
     `types`: how the time of every row in the scope is written, by number of rows.  `rows`: newest first all that may
@@ -111,11 +111,11 @@ class Rows(Protocol):
         """Every hidden id whose number is known."""
         ...
 
-    def messages(self, scope: Scope) -> Found[MessageRow]:
+    def messages(self, scope: Scope) -> ReadRows[MessageRow]:
         """Messages of the scope."""
         ...
 
-    def threads(self, scope: Scope) -> Found[ThreadRow]:
+    def threads(self, scope: Scope) -> ReadRows[ThreadRow]:
         """Threads of the scope."""
         ...
 
@@ -127,7 +127,7 @@ class Rows(Protocol):
 class Repairs(Protocol):
     """One store, open for repair.  Any verb may raise Unavailable, Damaged, Denied, Conflict and StateUnwritable."""
 
-    def repair(self, wanted: Range, undo_file: Path | None) -> Repaired:
+    def repair(self, wanted: Range, undo_file: Path | None) -> RepairReport:
         """Repair, and keep what was before in `undo_file`; without one only tell what would be done."""
         ...
 

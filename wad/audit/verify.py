@@ -40,7 +40,7 @@ class Audited:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class TestMessage:
     """The message that was sent between the audits; `error` is a word, `status` what the outbox says."""
 
     account: str
@@ -64,7 +64,7 @@ class Observed:
     after: Audited
     wanted_restarts: int
     restarts: tuple[str, ...]
-    sent: Sent | None
+    sent: TestMessage | None
     stored: bool
     accounts: int
     connected: int
@@ -72,7 +72,7 @@ class Observed:
     fallback_allowed: bool = False
 
 
-class Counted(Report, frozen=True, kw_only=True):
+class AuditCount(Report, frozen=True, kw_only=True):
     """One audit, in short."""
 
     duplicates_count_active: int
@@ -109,8 +109,8 @@ class Verification(Report, frozen=True, kw_only=True):
     reference_reason: str | None = msgspec.field(name="not_ready_reason")
     duplicates_count_active_before: int
     duplicates_count_active_after: int
-    before: Counted
-    after: Counted
+    before: AuditCount
+    after: AuditCount
     delta: Delta
     used_fallback: bool
     mode_used: str
@@ -192,13 +192,13 @@ def _fell_back(seen: Observed) -> bool:
     return any(each.messages.used_fallback or each.threads.used_fallback for each in audits)
 
 
-def _left(sent: Sent) -> bool:
+def _left(sent: TestMessage) -> bool:
     return sent.status in LEFT
 
 
-def _counted(audited: Audited) -> Counted:
+def _counted(audited: Audited) -> AuditCount:
     messages = audited.messages
-    return Counted(
+    return AuditCount(
         duplicates_count_active=messages.duplicates_count_active,
         duplicate_threads=audited.threads.duplicates_count,
         marked_docs=messages.marked_docs,
@@ -207,7 +207,7 @@ def _counted(audited: Audited) -> Counted:
     )
 
 
-def _written(sent: Sent) -> Written:
+def _written(sent: TestMessage) -> Written:
     return Written(
         account_hash=short_hash(sent.account),
         dest_hash=short_hash(sent.to),

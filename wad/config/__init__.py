@@ -5,8 +5,8 @@ named by `--config` or `$WAD_CONFIG`), the environment, a systemd credential, th
 variable that is empty counts as not set.  The sample file, the reference page and `wad config show` are derived.
 """
 
-from wad.config.loading import Loaded, examine, load
-from wad.config.origin import Origin
+from wad.config.loading import LoadedConfig, examine, load
+from wad.config.origin import ValueOrigin
 from wad.config.settings import SETTINGS, Config
 
-__all__ = ["SETTINGS", "Config", "Loaded", "Origin", "examine", "load"]
+__all__ = ["SETTINGS", "Config", "LoadedConfig", "ValueOrigin", "examine", "load"]

@@ -8,34 +8,34 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 if TYPE_CHECKING:
-    from wad.config.origin import Origin
+    from wad.config.origin import ValueOrigin
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ValueCheck:
     """What a value must be, beyond its type; `text` completes the sentence "it must be ..."."""
 
     text: str
     holds: Callable[[Any], bool]
 
 
-def between(low: int, high: int) -> Check:
+def between(low: int, high: int) -> ValueCheck:
     """A number from `low` to `high`, both included."""
-    return Check(f"from {low} to {high}", lambda value: low <= value <= high)
+    return ValueCheck(f"from {low} to {high}", lambda value: low <= value <= high)
 
 
-def one_of(*choices: str) -> Check:
+def one_of(*choices: str) -> ValueCheck:
     """One of these words."""
     text = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
-    return Check(text, lambda value: value in choices)
+    return ValueCheck(text, lambda value: value in choices)
 
 
-def like(pattern: str, text: str) -> Check:
+def like(pattern: str, text: str) -> ValueCheck:
     """All of the value matches `pattern`."""
-    return Check(text, lambda value: re.fullmatch(pattern, value, re.ASCII) is not None)
+    return ValueCheck(text, lambda value: re.fullmatch(pattern, value, re.ASCII) is not None)
 
 
-SECONDS: Final = Check("more than 0 and at most 86400", lambda value: 0 < value <= 86400)
+SECONDS: Final = ValueCheck("more than 0 and at most 86400", lambda value: 0 < value <= 86400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Derived:
     """
 
     usual: object
-    rule: Callable[[Mapping[str, Origin]], object]
+    rule: Callable[[Mapping[str, ValueOrigin]], object]
 
 
 def setting(
@@ -58,7 +58,7 @@ def setting(
     secret: bool = False,
     has_password: bool = False,
     reload: bool = False,
-    check: Check | None = None,
+    check: ValueCheck | None = None,
 ) -> Any:
     """Declare one setting, as a field of its section.
 
@@ -101,7 +101,7 @@ class Setting:
     credential: str
     secret: bool
     reload: bool
-    check: Check | None
+    check: ValueCheck | None
 
     @property
     def usual(self) -> Any:

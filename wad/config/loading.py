@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
-from wad.config.origin import Origin
-from wad.config.reading import Reading
+from wad.config.origin import ValueOrigin
+from wad.config.reading import ConfigReader
 from wad.config.settings import SECTIONS, SETTINGS, Config
 from wad.core.errors import BadConfig
 
@@ -17,24 +17,24 @@ _DEFAULT_FILE: Final = Path("/etc/wad/wad.toml")
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedConfig:
     """A configuration that can be used, and how it came to be.
 
     `file` is the file that was asked for (None: the usual one), `read` the one that was read (None: there was none).
     """
 
     config: Config
-    origins: Mapping[str, Origin]
+    origins: Mapping[str, ValueOrigin]
     warnings: tuple[str, ...]
     file: Path | None
     read: Path | None
     overrides: Mapping[str, object] = field(repr=False)
 
-    def again(self, environ: Mapping[str, str]) -> Loaded:
+    def again(self, environ: Mapping[str, str]) -> LoadedConfig:
         """Read everything anew, with the same file and command line.  Raises BadConfig."""
         return load(self.file, environ, self.overrides)
 
-    def needs_restart(self, fresh: Loaded) -> tuple[str, ...]:
+    def needs_restart(self, fresh: LoadedConfig) -> tuple[str, ...]:
         """The keys whose values in `fresh` differ, and that only a restart can apply."""
         return tuple(
             key
@@ -50,7 +50,7 @@ def load(
     *,
     default_file: Path = _DEFAULT_FILE,
     hostname: str | None = None,
-) -> Loaded:
+) -> LoadedConfig:
     """The configuration from all its sources.
 
     `file` must exist if it is given (or named by `$WAD_CONFIG`); otherwise `default_file` is read if it exists.
@@ -71,12 +71,12 @@ def examine(
     *,
     default_file: Path = _DEFAULT_FILE,
     hostname: str | None = None,
-) -> tuple[Loaded | None, list[str]]:
+) -> tuple[LoadedConfig | None, list[str]]:
     """Like `load`, but hands the problems back, one sentence each; None if there are any."""
     overrides = dict(overrides or {})
     named = environ.get("WAD_CONFIG")
     path = file or (Path(named) if named else None)
-    reading = Reading()
+    reading = ConfigReader()
     reading.take_defaults()
     reading.take_file(path or default_file, required=path is not None)
     reading.take_environment(environ)
@@ -87,7 +87,7 @@ def examine(
         return None, reading.problems
     origins = {key: reading.origins[key] for key in SETTINGS}
     config = _built({key: origin.value for key, origin in origins.items()})
-    return Loaded(config, origins, tuple(reading.warnings), file, reading.read, overrides), []
+    return LoadedConfig(config, origins, tuple(reading.warnings), file, reading.read, overrides), []
 
 
 def _built(values: Mapping[str, object]) -> Config:

@@ -10,7 +10,7 @@ from wad.config.wording import plain
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ValueOrigin:
     """A setting's value and where it came from.
 
     `source`: `default`, `file /etc/wad/wad.toml:12`, `environment PORT`, `credential admin-token` or `command line`.

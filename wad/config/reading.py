@@ -8,7 +8,7 @@ from typing import Final
 
 from wad.config.declaration import Derived, Relation, Setting, filled
 from wad.config.file import Statement, Unusable, read_file
-from wad.config.origin import Origin
+from wad.config.origin import ValueOrigin
 from wad.config.settings import RELATIONS, SECTIONS, SETTINGS
 from wad.config.values import Wrong, from_text, usable
 from wad.config.wording import nearest
@@ -23,14 +23,14 @@ _COLON_LISTS: Final = frozenset({"STATE_DIRECTORY", "RUNTIME_DIRECTORY"})
 """Variables in which systemd names several directories, separated by colons; the first is ours."""
 
 
-class Reading:
+class ConfigReader:
     """Collects values, problems and warnings; call its methods in the order in which they stand.
 
     `read` is the file that was read.
     """
 
     def __init__(self) -> None:
-        self.origins: dict[str, Origin] = {}
+        self.origins: dict[str, ValueOrigin] = {}
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.read: Path | None = None
@@ -157,7 +157,7 @@ class Reading:
         before = self.origins.get(row.key)
         if before and before.in_file and before.value != value:
             self.warnings.append(f"{before.place}: {row.key} has no effect: {source} overrides it")
-        self.origins[row.key] = Origin(row, value, source)
+        self.origins[row.key] = ValueOrigin(row, value, source)
 
     def _complain(self, key: str, problem: str) -> None:
         self._bad.add(key)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, get_type_hints
 
 from wad.config.declaration import (
     SECONDS,
-    Check,
     Derived,
     Relation,
     Setting,
+    ValueCheck,
     between,
     like,
     one_of,
@@ -26,7 +26,7 @@ from wad.core import paths, token
 from wad.core.networks import networks
 
 if TYPE_CHECKING:
-    from wad.config.origin import Origin
+    from wad.config.origin import ValueOrigin
 
 _RATE: Final = between(0, 100_000)
 
@@ -51,7 +51,7 @@ def _is_origin(text: str) -> bool:
     )
 
 
-def _runtime_dir(known: Mapping[str, Origin]) -> Path:
+def _runtime_dir(known: Mapping[str, ValueOrigin]) -> Path:
     state = known["state.dir"]
     # What systemd names is the package's, wherever it is.
     given = state.source == "environment STATE_DIRECTORY"
@@ -111,7 +111,7 @@ class ControlSettings:
         f"{{state.runtime_dir}}/{paths.SOCKET}",
         f"The control socket; `{paths.SOCKET}` in state.runtime_dir by default.",
         env=("WAD_SOCKET",),
-        check=Check(
+        check=ValueCheck(
             "at most 107 bytes long (a limit of Unix sockets)",
             lambda value: len(os.fsencode(value)) <= 107,
         ),
@@ -146,7 +146,7 @@ class HttpSettings:
         env=("ADMIN_TOKEN",),
         credential="admin-token",
         secret=True,
-        check=Check(
+        check=ValueCheck(
             "ASCII without blanks", lambda value: value.isascii() and not re.search(r"\s", value)
         ),
     )
@@ -156,7 +156,7 @@ class HttpSettings:
         " ends. ROLE is viewer (look), employee (send and steer) or admin (also what cannot be undone).",
         credential="http-tokens",
         secret=True,
-        check=Check("a list of NAME:ROLE:SHA256, no name twice", token.is_list),
+        check=ValueCheck("a list of NAME:ROLE:SHA256, no name twice", token.is_list),
     )
     firebase_project: str = setting(
         "",
@@ -201,7 +201,7 @@ class HttpSettings:
         "",
         "Networks (as 10.1.0.0/16, with commas) from which the list of accounts and a new QR code may be asked for"
         " without a token, as two of the old Functions proxies do; empty for none.",
-        check=Check("networks like 10.1.0.0/16 or fd00::/8, with commas", _are_networks),
+        check=ValueCheck("networks like 10.1.0.0/16 or fd00::/8, with commas", _are_networks),
     )
     headerless_qr: bool = setting(
         False, "Whether they get the QR code, too; without it they see states only."
@@ -209,7 +209,7 @@ class HttpSettings:
     cors_origins: str = setting(
         "",
         "The web origins whose pages may ask, with commas; `https://*.example.org` for all names below one.",
-        check=Check(
+        check=ValueCheck(
             "origins like https://app.example.org or http://localhost:5173, with commas",
             lambda value: all(map(_is_origin, filter(None, re.split(r"[\s,]+", value)))),
         ),
@@ -285,7 +285,7 @@ class EngineSettings:
         "",
         "The proxy to reach WhatsApp through, as a URL; empty for none.",
         has_password=True,
-        check=Check(
+        check=ValueCheck(
             "empty, or a URL that begins with http://, https:// or socks5:// and names a host",
             lambda value: (
                 not value
@@ -296,7 +296,7 @@ class EngineSettings:
     device_name: str = setting(
         "wad",
         "What the phone shows under Linked devices; used when an account is paired.",
-        check=Check("1 to 50 characters", lambda value: 1 <= len(value) <= 50),
+        check=ValueCheck("1 to 50 characters", lambda value: 1 <= len(value) <= 50),
     )
     pairing_window: float = setting(
         600, "For so many seconds new QR codes are shown after pairing began.", check=SECONDS

@@ -16,7 +16,7 @@ import msgspec
 from wad.core.change import PutAmendment
 from wad.core.content import Content, MessageKind, Vote
 from wad.core.jid import Jid, JidKind
-from wad.core.message import Ballot, Message, Reaction, Version
+from wad.core.message import Ballot, Message, MessageVersion, Reaction
 
 VERSIONS_LIMIT: Final = 50
 """How many earlier versions of a message are shown."""
@@ -25,9 +25,9 @@ VERSIONS_LIMIT: Final = 50
 def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
     """The message as it stands, from what was first told of it and all amendments of it."""
     found = sorted(amendments, key=_order)
-    versions = [Version(told.content, told.at_ms)]
+    versions = [MessageVersion(told.content, told.at_ms)]
     versions += [
-        Version(_edited(told.content, edit.content), edit.at_ms)
+        MessageVersion(_edited(told.content, edit.content), edit.at_ms)
         for edit in _of(found, MessageKind.EDIT)
         if _is_author(told, edit)
     ]
@@ -36,7 +36,7 @@ def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
     for revoke in _of(found, MessageKind.REVOKE):
         if _may_revoke(told, revoke):
             revoked_ms, revoked_by = revoke.at_ms, revoke.by
-            versions.append(Version(Content(MessageKind.REVOKE), revoke.at_ms))
+            versions.append(MessageVersion(Content(MessageKind.REVOKE), revoke.at_ms))
             break
     return msgspec.structs.replace(
         told,
@@ -50,7 +50,7 @@ def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
     )
 
 
-def _kept(versions: list[Version]) -> tuple[Version, ...]:
+def _kept(versions: list[MessageVersion]) -> tuple[MessageVersion, ...]:
     """What it said before: the first version and the newest, since somebody may edit without end."""
     if len(versions) <= VERSIONS_LIMIT:
         return tuple(versions)

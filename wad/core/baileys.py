@@ -20,7 +20,7 @@ FILES_LIMIT: Final = 200_000
 TOTAL_LIMIT: Final = 256 << 20
 
 
-class Kind(StrEnum):
+class BaileysFile(StrEnum):
     """What a file holds; the value is how its name begins."""
 
     CREDS = "creds"
@@ -38,16 +38,16 @@ class Kind(StrEnum):
 
 
 LEFT: Final = {
-    Kind.SENDER_KEY_MEMORY: "wad hands out its own sender keys anew",
-    Kind.APP_STATE_VERSION: "contacts and settings are read from WhatsApp again when they next change",
-    Kind.DEVICES: "WhatsApp is asked again",
-    Kind.OTHER: "no file of a session",
+    BaileysFile.SENDER_KEY_MEMORY: "wad hands out its own sender keys anew",
+    BaileysFile.APP_STATE_VERSION: "contacts and settings are read from WhatsApp again when they next change",
+    BaileysFile.DEVICES: "WhatsApp is asked again",
+    BaileysFile.OTHER: "no file of a session",
 }
 """Kinds whose files are never read, and why not."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ImportOptions:
     """What an operator asks for; empty texts where it is left to us.  `directory` is the name of the session's."""
 
     ident: str = ""
@@ -56,19 +56,19 @@ class Wish:
     skip_damaged: bool = False
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> BaileysFile:
     """What the file of this name holds."""
     if name == CREDS:
-        return Kind.CREDS
+        return BaileysFile.CREDS
     if not name.endswith(".json"):
-        return Kind.OTHER
+        return BaileysFile.OTHER
     # The longer name first: `sender-key-memory-...` also begins with `sender-key-`.
-    for kind in sorted(Kind, key=len, reverse=True):
+    for kind in sorted(BaileysFile, key=len, reverse=True):
         if kind and name.startswith(f"{kind}-") and len(name) > len(f"{kind}-.json"):
             return kind
-    return Kind.OTHER
+    return BaileysFile.OTHER
 
 
-def ident_of(name: str, kind: Kind) -> str:
+def ident_of(name: str, kind: BaileysFile) -> str:
     """The part of a file's name that names the key, as it is written in the name."""
     return name.removeprefix(f"{kind}-").removesuffix(".json")

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from wad.core.content import Contact, Content, Poll
-from wad.core.message import Ballot, Message, Reaction, Thread, Version
+from wad.core.message import Ballot, Message, MessageVersion, Reaction, Thread
 from wad.core.text import cut
 
 TEXT: Final = 4096  # characters of a text
@@ -128,5 +128,5 @@ def _ballot(ballot: Ballot) -> Ballot:
     return replace(ballot, options=ballot.options[:_OPTIONS], payload=ballot.payload[:LINE])
 
 
-def _version(version: Version) -> Version:
-    return Version(_content(version.content, LINE), version.at_ms)
+def _version(version: MessageVersion) -> MessageVersion:
+    return MessageVersion(_content(version.content, LINE), version.at_ms)

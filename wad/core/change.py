@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from wad.core.content import Content
-from wad.core.event import Mark
+from wad.core.event import ReceiptMark
 from wad.core.message import Message
 
 
@@ -35,7 +35,7 @@ class PutMark(msgspec.Struct, frozen=True):
 
     thread: str
     wa_id: str
-    mark: Mark
+    mark: ReceiptMark
     by: str
     at_ms: int
 

@@ -256,7 +256,7 @@ WORKING: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryDelays:
     """How long to wait, in seconds.
 
     Between tries `base`, doubled up to `cap`; `outdated` is slow, since only an upgrade helps.  A worker may take
@@ -284,7 +284,7 @@ class Patience:
         return ceiling / 2 + ceiling / 2 * chance
 
 
-def step(status: Status, event: Input, now: float, chance: float, patience: Patience) -> Status:
+def step(status: Status, event: Input, now: float, chance: float, patience: RetryDelays) -> Status:
     """Where the account stands after `event` at `now` (monotonic seconds); `chance` in [0, 1).
 
     Total: an event that means nothing in a state changes nothing.  Raises Conflict for an operator's order that the
@@ -310,7 +310,7 @@ def _says_since(event: Input, state: State) -> bool:
     return False
 
 
-def _step(status: Status, event: Input, now: float, chance: float, patience: Patience) -> Status:
+def _step(status: Status, event: Input, now: float, chance: float, patience: RetryDelays) -> Status:
     match event:
         case StepDown(why):
             return _rest(status, State.PASSIVE, why)
@@ -363,7 +363,7 @@ def _rest(status: Status, state: State, reason: str) -> Status:
     return Status(state=state, reason=reason, since=status.since, paired=status.paired)
 
 
-def _failures(status: Status, now: float, patience: Patience) -> int:
+def _failures(status: Status, now: float, patience: RetryDelays) -> int:
     """Failures in a row before this one: none where the connection had lasted."""
     lasted = status.state is State.CONNECTED and now - status.since >= patience.stable
     return 0 if lasted else status.attempts
@@ -376,7 +376,7 @@ def _refused(
     wait: float,
     now: float,
     chance: float,
-    patience: Patience,
+    patience: RetryDelays,
 ) -> Status:
     """WhatsApp names the wait; one that is too short does not make the account spin."""
     failures = _failures(status, now, patience)
@@ -423,7 +423,7 @@ def _restart(status: Status, now: float) -> Status:
     )
 
 
-def _launched(status: Status, now: float, patience: Patience) -> Status:
+def _launched(status: Status, now: float, patience: RetryDelays) -> Status:
     """The time that it waited for its turn is not the worker's."""
     if not status.worker:
         return status
@@ -431,7 +431,7 @@ def _launched(status: Status, now: float, patience: Patience) -> Status:
     return replace(status, launched_at=now, worker_until=until)
 
 
-def _connected(status: Status, now: float, patience: Patience) -> Status:
+def _connected(status: Status, now: float, patience: RetryDelays) -> Status:
     if status.state is State.CONNECTED:
         return status
     return replace(
@@ -480,7 +480,7 @@ def _qr(status: Status, code: str, worker_until: float) -> Status:
     )  # fmt: skip
 
 
-def _paired(status: Status, now: float, patience: Patience) -> Status:
+def _paired(status: Status, now: float, patience: RetryDelays) -> Status:
     fresh = replace(
         status, state=State.CONNECTING, reason="scanned, logging in", paired=True, qr=""
     )
@@ -490,13 +490,13 @@ def _paired(status: Status, now: float, patience: Patience) -> Status:
     return replace(fresh, retry_at=now, pair_until=None)
 
 
-def _qr_over(status: Status, now: float, patience: Patience) -> Status:
+def _qr_over(status: Status, now: float, patience: RetryDelays) -> Status:
     """The next list is asked for at once; should WhatsApp give none at all, not without a pause."""
     soonest = now if status.launched_at is None else status.launched_at + patience.lists
     return replace(status, qr="", worker=False, worker_until=None, retry_at=max(now, soonest))
 
 
-def _lost(status: Status, why: str, now: float, chance: float, patience: Patience) -> Status:
+def _lost(status: Status, why: str, now: float, chance: float, patience: RetryDelays) -> Status:
     if not status.paired:
         return replace(status, qr="", reason=why)
     if status.state is not State.CONNECTED:
@@ -518,7 +518,7 @@ def _lost(status: Status, why: str, now: float, chance: float, patience: Patienc
     )
 
 
-def _ended(status: Status, why: str, now: float, chance: float, patience: Patience) -> Status:
+def _ended(status: Status, why: str, now: float, chance: float, patience: RetryDelays) -> Status:
     if not status.paired and status.pair_until is None:
         reason = "not paired yet" if status.worker else status.reason
         return _rest(status, State.AWAITING_SCAN, reason)

@@ -47,7 +47,7 @@ AMENDING: Final = frozenset(
 """Kinds that change another message, and are none of their own."""
 
 
-class Media(msgspec.Struct, frozen=True, omit_defaults=True):
+class MediaContent(msgspec.Struct, frozen=True, omit_defaults=True):
     """An attachment as announced; its bytes are fetched elsewhere, with `direct_path`, `key` and the two hashes.
 
     `size` in bytes, `seconds` of sound or film, `width` and `height` in pixels; `sha256` is the file's, `enc_sha256`
@@ -85,7 +85,7 @@ class Quote(msgspec.Struct, frozen=True, omit_defaults=True):
     chat: str = ""
 
 
-class Link(msgspec.Struct, frozen=True, omit_defaults=True):
+class LinkPreview(msgspec.Struct, frozen=True, omit_defaults=True):
     """The address in a text, with the preview that its sender made."""
 
     url: str
@@ -162,7 +162,7 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
 
     kind: MessageKind
     text: str = ""
-    media: Media | None = None
+    media: MediaContent | None = None
     target: str = ""
     view_once: bool = False
     ephemeral: bool = False
@@ -171,7 +171,7 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     forwarded: bool = False
     mentions: tuple[str, ...] = ()
     quote: Quote | None = None
-    link: Link | None = None
+    link: LinkPreview | None = None
     location: Location | None = None
     contacts: tuple[Contact, ...] = ()
     poll: Poll | None = None

@@ -20,7 +20,7 @@ _GONE: Final = "its session is not here any more: it was logged out, or its file
 _SAME_MS: Final = 2000  # between two accounts of one moment, by two clocks
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
+class EndState(msgspec.Struct, frozen=True, kw_only=True):
     """Where an account came to rest, and why.  Times are ms since 1970; `until_ms` 0: until somebody does something.
 
     `state` is a word, since a later version may know others.  `version`: of wad, where only another one helps.
@@ -34,15 +34,15 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kept(
-    known: Ending | None, status: Status, now: float, wall_ms: int, version: str
-) -> Ending | None:
+    known: EndState | None, status: Status, now: float, wall_ms: int, version: str
+) -> EndState | None:
     """What is to be kept of an account that is in this status at `now` (monotonic seconds), which is `wall_ms`."""
     if status.state is State.CONNECTED or status.pair_until is not None:
         return None
     if status.state not in KEPT:
         return known
     until = status.retry_at
-    found = Ending(
+    found = EndState(
         state=status.state,
         reason=status.reason,
         since_ms=wall_ms - round((now - status.since) * 1000),
@@ -52,14 +52,20 @@ def kept(
     return known if known is not None and _alike(known, found) else found
 
 
-def _alike(one: Ending, other: Ending) -> bool:
+def _alike(one: EndState, other: EndState) -> bool:
     words = (one.state, one.reason, one.version) == (other.state, other.reason, other.version)
     times = max(abs(one.since_ms - other.since_ms), abs(one.until_ms - other.until_ms))
     return words and times <= _SAME_MS
 
 
 def rest(
-    known: Ending | None, *, paired: bool, was_paired: bool, now: float, wall_ms: int, version: str
+    known: EndState | None,
+    *,
+    paired: bool,
+    was_paired: bool,
+    now: float,
+    wall_ms: int,
+    version: str,
 ) -> Rest | None:
     """Where the account still stands; None where it may try.
 

@@ -65,7 +65,7 @@ class WadError(Exception):
         if not isinstance(wire, dict):
             return WadError(f"the other side failed: {wire!r}")
         if (status := wire.get("status")) is not None:
-            return Refusal(
+            return LegacyRefusal(
                 status if type(status) is int and 400 <= status < 600 else 500,
                 str(wire.get("code")),
                 str(wire.get("message", "")),
@@ -225,7 +225,7 @@ class Damaged(WadError):
     code, exit_code = "damaged", 9
 
 
-class Refusal(WadError):
+class LegacyRefusal(WadError):
     """A refusal in the words of the HTTP contract: status and code are those that the apps know.
 
     `details` are further fields of the answer, JSON types only.

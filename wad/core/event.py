@@ -13,14 +13,14 @@ from typing import Final
 import msgspec
 
 from wad.core.content import Content as Content
-from wad.core.content import Media as Media
+from wad.core.content import MediaContent as MediaContent
 from wad.core.content import MessageKind as MessageKind
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData
 from wad.core.jid import Jid
 
 
-class Mark(StrEnum):
+class ReceiptMark(StrEnum):
     """What a receipt says of a message."""
 
     DELIVERED = "delivered"
@@ -53,7 +53,7 @@ class ReceiptReceived(msgspec.Struct, frozen=True, tag="receipt", omit_defaults=
     ids: tuple[str, ...]
     chat: Jid
     sender: Jid
-    mark: Mark
+    mark: ReceiptMark
     at_ms: int
     from_me: bool = False
     chat_alt: Jid | None = None

@@ -15,7 +15,7 @@ _NOT_THERE: Final = frozenset({MessageKind.CALL})
 """What has an id here that means no message on the phone."""
 
 
-class Known(msgspec.Struct, frozen=True):
+class KnownMessage(msgspec.Struct, frozen=True):
     """A message by what the phone knows it by.  `sender` is None for our own, and in a chat with one person."""
 
     chat: Jid
@@ -30,10 +30,12 @@ class Known(msgspec.Struct, frozen=True):
         return [str(self.chat), self.wa_id, self.from_me, self.at_ms, sender]
 
     @staticmethod
-    def from_wire(shape: list[Any]) -> Known:
+    def from_wire(shape: list[Any]) -> KnownMessage:
         """The inverse of to_wire()."""
         chat, wa_id, from_me, at_ms, sender = shape
-        return Known(Jid.parse(chat), wa_id, from_me, at_ms, Jid.parse(sender) if sender else None)
+        return KnownMessage(
+            Jid.parse(chat), wa_id, from_me, at_ms, Jid.parse(sender) if sender else None
+        )
 
 
 def can_be_asked(chat: Jid) -> bool:
@@ -41,13 +43,13 @@ def can_be_asked(chat: Jid) -> bool:
     return chat.is_person or chat.kind is JidKind.GROUP
 
 
-def known(message: Message) -> Known | None:
+def known(message: Message) -> KnownMessage | None:
     """How the phone knows a message; None for what it has no message for."""
     chat = Jid.parse(message.chat)
     if not message.wa_id or message.content.kind in _NOT_THERE or not can_be_asked(chat):
         return None
     sender = Jid.parse(message.sender) if message.sender and not chat.is_person else None
-    return Known(chat, message.wa_id, message.from_me, message.at_ms, sender)
+    return KnownMessage(chat, message.wa_id, message.from_me, message.at_ms, sender)
 
 
 class ThreadResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +60,7 @@ class ThreadResult(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class Backfill(msgspec.Struct, frozen=True, kw_only=True):
+class BackfillResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a run brought: of so many threads, so many messages, with so many errors.  `results`: of its first threads.
 
     `error`: what ended it before its end.
@@ -71,7 +73,7 @@ class Backfill(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[ThreadResult, ...] = ()
     error: str = ""
 
-    def plus(self, result: ThreadResult) -> Backfill:
+    def plus(self, result: ThreadResult) -> BackfillResult:
         """The same with one more thread."""
         return msgspec.structs.replace(
             self,
@@ -81,7 +83,7 @@ class Backfill(msgspec.Struct, frozen=True, kw_only=True):
             results=(*self.results, result)[:_TOLD],
         )
 
-    def ended(self, error: str) -> Backfill:
+    def ended(self, error: str) -> BackfillResult:
         """The same of a run that ended so; what ended it early is one more error."""
         if not error:
             return self

@@ -48,7 +48,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class IdToken:
     """A token in its parts; nothing of it is proven yet."""
 
     key: str
@@ -65,7 +65,7 @@ class Expected:
     issuer: str
 
 
-def parse(text: str) -> Token:
+def parse(text: str) -> IdToken:
     """A token in its parts.  Raises BadToken."""
     parts = text.split(".")
     if len(parts) != 3:
@@ -79,7 +79,7 @@ def parse(text: str) -> Token:
         raise BadToken("invalid_token", "the token cannot be read") from error
     if header.alg != ALGORITHM:
         raise BadToken("wrong_algorithm", f"a token must be signed with {ALGORITHM}")
-    return Token(header.kid, claims, f"{parts[0]}.{parts[1]}".encode(), signature)
+    return IdToken(header.kid, claims, f"{parts[0]}.{parts[1]}".encode(), signature)
 
 
 def check(claims: Claims, expected: Expected, now: float) -> None:

@@ -32,7 +32,7 @@ from wad.core.untrusted import LATEST_MS
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LeaseTerms:
     """Durations in seconds.  Raises BadConfig when a lost renewal or two would already end the reign."""
 
     ttl: float = 15.0
@@ -201,7 +201,7 @@ def acquired(
     seen: Seen | None,
     holder: str,
     nonce: str,
-    terms: Terms,
+    terms: LeaseTerms,
     now_ms: int,
     *,
     reason: str = "",
@@ -233,7 +233,7 @@ def released(record: Record, now_ms: int, reason: str = "") -> Record:
     )
 
 
-def held(record: Record, version: str, sent_at: float, terms: Terms) -> Held:
+def held(record: Record, version: str, sent_at: float, terms: LeaseTerms) -> Held:
     """Our right after a write that was *sent* at `sent_at` (CLOCK_BOOTTIME) succeeded."""
     return Held(
         record=record,

@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from wad.core.content import PLACEHOLDERS, CallOutcome, Content, MessageKind
-from wad.core.event import Mark
+from wad.core.event import ReceiptMark
 
 PREVIEW_LENGTH = 100  # characters of a thread's preview (reference-backend.md 6)
 TEXT_LIMIT = 65_536  # characters WhatsApp takes in one text
@@ -28,7 +28,11 @@ class MessageStatus(StrEnum):
 
 _S = MessageStatus
 _RANK = {status: rank for rank, status in enumerate(MessageStatus)}
-_OF_MARK = {Mark.DELIVERED: _S.DELIVERED, Mark.READ: _S.READ, Mark.PLAYED: _S.PLAYED}
+_OF_MARK = {
+    ReceiptMark.DELIVERED: _S.DELIVERED,
+    ReceiptMark.READ: _S.READ,
+    ReceiptMark.PLAYED: _S.PLAYED,
+}
 _CODES = {
     _S.FAILED: 0, _S.QUEUED: 1, _S.SENDING: 1, _S.UNCERTAIN: 1, _S.SENT: 2, _S.DELIVERED: 3, _S.READ: 4, _S.PLAYED: 5,
 }  # fmt: skip
@@ -39,7 +43,7 @@ def further(one: MessageStatus, other: MessageStatus) -> MessageStatus:
     return max(one, other, key=_RANK.__getitem__)
 
 
-def status_of(mark: Mark) -> MessageStatus:
+def status_of(mark: ReceiptMark) -> MessageStatus:
     """What a receipt makes of a message."""
     return _OF_MARK[mark]
 
@@ -73,7 +77,7 @@ class Ballot(msgspec.Struct, frozen=True, omit_defaults=True):
     options: tuple[bytes, ...] = ()
 
 
-class Version(msgspec.Struct, frozen=True):
+class MessageVersion(msgspec.Struct, frozen=True):
     """What a message said from `at_ms` on, until it was edited or revoked."""
 
     content: Content
@@ -107,7 +111,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     revoked_by: str = ""
     reactions: tuple[Reaction, ...] = ()
     votes: tuple[Ballot, ...] = ()
-    earlier: tuple[Version, ...] = ()
+    earlier: tuple[MessageVersion, ...] = ()
 
 
 class Thread(msgspec.Struct, frozen=True, kw_only=True):

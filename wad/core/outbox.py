@@ -25,7 +25,7 @@ import msgspec
 
 from wad.core.change import PutAmendment
 from wad.core.errors import Conflict
-from wad.core.event import Mark, MessageKind
+from wad.core.event import MessageKind, ReceiptMark
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, further, status_of
 from wad.core.outgoing import Amendment, Outgoing, same, summary
@@ -128,7 +128,7 @@ class Unknown(msgspec.Struct, frozen=True):
 class Marked(msgspec.Struct, frozen=True):
     """Evidence that it arrived: a receipt."""
 
-    mark: Mark
+    mark: ReceiptMark
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -143,11 +143,13 @@ DEATHS: Final = 2
 """Deaths of the worker over a message after which it is given up."""
 
 
-def given_up(entry: Entry, fate: NotSent) -> Refused | None:
+def given_up(entry: Entry, result: NotSent) -> Refused | None:
     """The end of a message that is being sent and has now killed the worker once too often; None while it has not."""
-    if not fate.died or entry.deaths + 1 < DEATHS:
+    if not result.died or entry.deaths + 1 < DEATHS:
         return None
-    why = f"WhatsApp's library died over it {entry.deaths + 1} times, and it never left: {fate.why}"
+    why = (
+        f"WhatsApp's library died over it {entry.deaths + 1} times, and it never left: {result.why}"
+    )
     return Refused("kills_the_worker", why)
 
 

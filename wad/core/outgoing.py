@@ -15,7 +15,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from wad.core.content import Contact, Content, Media, MessageKind, Quote
+from wad.core.content import Contact, Content, MediaContent, MessageKind, Quote
 from wad.core.content import Location as Place
 from wad.core.content import Poll as Question
 from wad.core.decoding import decoding
@@ -60,7 +60,7 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True):
     at_ms: int = 0
 
 
-class Standing(StrEnum):
+class GroupRole(StrEnum):
     """What an account is in a group, as far as writing is concerned."""
 
     MEMBER = "member"
@@ -131,7 +131,7 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, 
     reply_to: Target | None = None
 
 
-class Location(msgspec.Struct, frozen=True, omit_defaults=True, tag="location"):
+class SharedLocation(msgspec.Struct, frozen=True, omit_defaults=True, tag="location"):
     """A place, in degrees."""
 
     latitude: float
@@ -149,7 +149,7 @@ class ContactCard(msgspec.Struct, frozen=True, omit_defaults=True, tag="contact"
     reply_to: Target | None = None
 
 
-class Poll(msgspec.Struct, frozen=True, omit_defaults=True, tag="poll"):
+class NewPoll(msgspec.Struct, frozen=True, omit_defaults=True, tag="poll"):
     """A question; `selectable` options may be chosen (0: any number)."""
 
     question: str
@@ -158,14 +158,14 @@ class Poll(msgspec.Struct, frozen=True, omit_defaults=True, tag="poll"):
     reply_to: Target | None = None
 
 
-class Reaction(msgspec.Struct, frozen=True, omit_defaults=True, tag="reaction"):
+class OwnReaction(msgspec.Struct, frozen=True, omit_defaults=True, tag="reaction"):
     """An emoji on a message; an empty one takes ours away."""
 
     target: Target
     emoji: str
 
 
-class Edit(msgspec.Struct, frozen=True, omit_defaults=True, tag="edit"):
+class TextEdit(msgspec.Struct, frozen=True, omit_defaults=True, tag="edit"):
     """Other words for a text of ours."""
 
     target: Target
@@ -178,8 +178,10 @@ class Revoke(msgspec.Struct, frozen=True, omit_defaults=True, tag="revoke"):
     target: Target
 
 
-Amendment = Reaction | Edit | Revoke
-Outgoing = Text | Attachment | Location | ContactCard | Poll | Reaction | Edit | Revoke
+Amendment = OwnReaction | TextEdit | Revoke
+Outgoing = (
+    Text | Attachment | SharedLocation | ContactCard | NewPoll | OwnReaction | TextEdit | Revoke
+)
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Outgoing)
@@ -235,16 +237,16 @@ def check(content: Outgoing, to: Jid, now_ms: int) -> None:
             _check_mentions(content)
         case Attachment():
             _check_attachment(content)
-        case Location():
+        case SharedLocation():
             _check_location(content)
         case ContactCard():
             _check_name(content.name, "the contact's name")
             phone_digits(content.phone)
-        case Poll():
+        case NewPoll():
             _check_poll(content)
-        case Reaction():
+        case OwnReaction():
             _check_emoji(content.emoji)
-        case Edit():
+        case TextEdit():
             _check_words(content.text)
             _check_edit(content.target, now_ms)
         case Revoke():
@@ -279,14 +281,14 @@ def check_recipient(to: Jid) -> None:
         raise BadInput(f"{to} is not a valid address to send to", hint="+15550000001, or a JID")
 
 
-def check_standing(standing: Standing, group: Jid) -> None:
+def check_standing(standing: GroupRole, group: Jid) -> None:
     """Whether an account that is this in a group may write there.  Raises Conflict."""
-    if standing is Standing.NOT_IN:
+    if standing is GroupRole.NOT_IN:
         raise Conflict(
             f"this account is not in the group {group}, or there is no such group",
             hint="somebody in the group has to add it",
         )
-    if standing is Standing.READER:
+    if standing is GroupRole.READER:
         raise Conflict(
             f"only admins may write in the group {group}, and this account is none",
             hint="an admin can change either",
@@ -356,7 +358,7 @@ def check_size(kind: AttachmentKind, size: int) -> None:
         )
 
 
-def _check_location(content: Location) -> None:
+def _check_location(content: SharedLocation) -> None:
     # Written so that NaN is refused, too.
     if not -90 <= content.latitude <= 90:
         raise BadInput(f"a latitude is between -90 and 90 degrees, not {content.latitude:g}")
@@ -366,7 +368,7 @@ def _check_location(content: Location) -> None:
     _check_length(content.address, ADDRESS_LIMIT, "the address")
 
 
-def _check_poll(content: Poll) -> None:
+def _check_poll(content: NewPoll) -> None:
     if not content.question.strip():
         raise BadInput("the poll has no question")
     _check_length(content.question, QUESTION_LIMIT, "the question")
@@ -430,9 +432,9 @@ def _check_place(content: Outgoing, to: Jid) -> None:
 def target_in(content: Outgoing) -> Target | None:
     """The message that a content points to."""
     match content:
-        case Reaction() | Edit() | Revoke():
+        case OwnReaction() | TextEdit() | Revoke():
             return content.target
-        case Text() | Attachment() | Location() | ContactCard() | Poll():
+        case Text() | Attachment() | SharedLocation() | ContactCard() | NewPoll():
             return content.reply_to
         case _:
             assert_never(content)
@@ -449,7 +451,7 @@ def _bare(content: Outgoing) -> Outgoing:
         return content
     named = Target(target.wa_id, "")
     match content:
-        case Reaction() | Edit() | Revoke():
+        case OwnReaction() | TextEdit() | Revoke():
             return msgspec.structs.replace(content, target=named)
         case _:
             return msgspec.structs.replace(content, reply_to=named)
@@ -476,20 +478,20 @@ def _shown(content: Outgoing) -> Content:
             return Content(MessageKind.TEXT, text, mentions=mentions)
         case Attachment():
             return Content(_KIND[content.kind], content.caption, media=_media(content))
-        case Location(latitude, longitude, name, address):
+        case SharedLocation(latitude, longitude, name, address):
             names = [name, address, f"{latitude:.6f},{longitude:.6f}"]
             place = Place(latitude, longitude, name, address)
             return Content(MessageKind.LOCATION, ", ".join(filter(None, names)), location=place)
         case ContactCard(name):
             contact = Contact(name, vcard(content))
             return Content(MessageKind.CONTACT, name, contacts=(contact,))
-        case Poll(question, options, selectable):
+        case NewPoll(question, options, selectable):
             text = "\n".join([question, *(f"- {option}" for option in options)])
             asked = Question(question, options, selectable)
             return Content(MessageKind.POLL, text, poll=asked)
-        case Reaction(_, emoji):
+        case OwnReaction(_, emoji):
             return Content(MessageKind.REACTION, emoji)
-        case Edit(_, text):
+        case TextEdit(_, text):
             return Content(MessageKind.EDIT, text)
         case Revoke():
             return Content(MessageKind.REVOKE)
@@ -497,8 +499,8 @@ def _shown(content: Outgoing) -> Content:
             assert_never(content)
 
 
-def _media(content: Attachment) -> Media:
-    return Media(
+def _media(content: Attachment) -> MediaContent:
+    return MediaContent(
         mimetype=content.mimetype,
         filename=content.filename,
         size=content.size,

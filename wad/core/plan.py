@@ -16,8 +16,8 @@ from wad.core.event import (
     ChatReceived,
     Event,
     HistoryReceived,
-    Mark,
     MessageReceived,
+    ReceiptMark,
     ReceiptReceived,
     Told,
 )
@@ -116,7 +116,7 @@ def _receipt(account: str, event: ReceiptReceived, aliases: Aliases) -> list[Cha
     thread = str(ThreadId.make(account, chat))
     if event.from_me:
         # What our phone did with theirs: it read the chat.
-        read = event.mark in (Mark.READ, Mark.PLAYED)
+        read = event.mark in (ReceiptMark.READ, ReceiptMark.PLAYED)
         return [*told, PutChat(thread, str(chat), read_ms=event.at_ms)] if read else [*told]
     by = str(canonical(event.sender, event.sender_alt, aliases))
     return [*told, *(PutMark(thread, wa_id, event.mark, by, event.at_ms) for wa_id in event.ids)]

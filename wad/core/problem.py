@@ -31,7 +31,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     since_ms: int | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ProblemKind:
         """What is known of all problems with this code."""
         return KINDS[self.code]
 
@@ -42,7 +42,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """`public`: a sentence that may hold `{count}`, `{accounts}` (are or is), and the figures as `{0}`, `{1}`.
 
     `degrades`: whether the service is less than it should be; else it is something to know.
@@ -71,137 +71,137 @@ _ILL: Final = (
     State.FAILED,
 )
 
-KINDS: Final[dict[str, Kind]] = {
-    "same_name": Kind(
+KINDS: Final[dict[str, ProblemKind]] = {
+    "same_name": ProblemKind(
         "another machine has the same instance.id",
         "give each machine an instance.id of its own, and restart it",
     ),
-    "sessions_unwritable": Kind(
+    "sessions_unwritable": ProblemKind(
         "the accounts' directory cannot be written",
         "look at its owner, its mode and the space left; `wadctl doctor` says which",
     ),
-    **{f"account_{state}": Kind(f"{{accounts}} {state}") for state in _ILL},
-    "stopped_unsure": Kind(
+    **{f"account_{state}": ProblemKind(f"{{accounts}} {state}") for state in _ILL},
+    "stopped_unsure": ProblemKind(
         "{accounts} stopped, as nothing says whether it should run",
         "its account.json was lost: `wadctl account start` or `wadctl account stop` decides",
     ),
-    "unstored": Kind(
+    "unstored": ProblemKind(
         "what {count} account(s) received cannot be stored now",
         "it waits in the account's spool; look at the disk, and at the log for the reason",
     ),
-    "slow_store": Kind(
+    "slow_store": ProblemKind(
         "a received message has waited {0} s to be stored",
         "look at the load of the machine and of its disk",
     ),
-    "held": Kind(
+    "held": ProblemKind(
         "what {count} account(s) receive waits, as the disk refuses it",
         "make room on the disk, or look at the rights of the account's directory",
     ),
-    "unsent": Kind(
+    "unsent": ProblemKind(
         "{count} account(s) cannot send now", "what is queued waits; look at the log for the reason"
     ),
-    "firestore_behind": Kind(
+    "firestore_behind": ProblemKind(
         "{0} documents wait for Firestore, the oldest for {1} s",
         "look at the network and at the credentials: `wadctl doctor`",
     ),
-    "firestore_failing": Kind(
+    "firestore_failing": ProblemKind(
         "Firestore cannot be written or read now",
         "look at the network and at the credentials: `wadctl doctor`",
     ),
-    "firestore_quota": Kind(
+    "firestore_quota": ProblemKind(
         "{0} documents wait for Firestore; at {1} accounts stop",
         "look at the network and at the credentials: `wadctl doctor`",
     ),
-    "firestore_refused": Kind(
+    "firestore_refused": ProblemKind(
         "documents that Firestore refuses: {0}",
         "they lie in the working copy only; `wadctl quarantine list` names each of them",
     ),
-    "quarantine": Kind(
+    "quarantine": ProblemKind(
         "items that cannot be handled and are set aside: {0}",
         "`wadctl quarantine list` names them; retry or drop each",
     ),
-    "store_anew": Kind(
+    "store_anew": ProblemKind(
         "the store was empty beside accounts that are older: what it held is missing",
         "restore wad.db from a backup; or delete the note wad.db.began-anew beside it",
     ),
-    "set_aside": Kind(
+    "set_aside": ProblemKind(
         "copies of damaged files: {0}",
         "restore what is missing from a backup, but never the lease; then move the copies away",
     ),
-    "unsaved": Kind(
+    "unsaved": ProblemKind(
         "what damaged inboxes of {count} account(s) still hold could not be carried over yet",
         "make room on the disk, or look at the rights of the account's directory; it is tried again",
     ),
-    "copies_unknown": Kind(
+    "copies_unknown": ProblemKind(
         "the directories of {count} account(s) cannot be listed now",
         "look at the file descriptors that are used, and at the owner and mode of the account's directory",
     ),
-    "unusable_files": Kind(
+    "unusable_files": ProblemKind(
         "files of the state that cannot be read or written: {0}",
         "give them to the daemon's user (of the package: wad): chown -R USER: on the state directory",
     ),
-    "foreign_files": Kind(
+    "foreign_files": ProblemKind(
         "files in the state directory that belong to another user: {0}",
         "give them to the daemon's user (of the package: wad): chown -R USER: on the state directory",
     ),
-    "lease_failing": Kind(
+    "lease_failing": ProblemKind(
         "the lease cannot be read or renewed",
         "no other machine can be excluded meanwhile: look at the file or at Firestore, where the lease lies",
     ),
-    "no_room": Kind(
+    "no_room": ProblemKind(
         "too little room is left for what is received: accounts wait",
         "make room on the disk, or lower state.min_free_mb",
     ),
-    "disk_slow": Kind(
+    "disk_slow": ProblemKind(
         "the disk has not taken a renewal of the lease for {0} s",
         "the lease is held all the same; look at what keeps the disk busy (iostat, iotop), and at its health",
     ),
-    "log_grown": Kind(
+    "log_grown": ProblemKind(
         "the write-ahead log of a database has grown to {0} MB",
         "end the program that keeps the database open, or its transaction; the log then shrinks by itself",
     ),
-    "output_flood": Kind(
+    "output_flood": ProblemKind(
         "the workers of {count} account(s) write more than is read of them",
         "what was dropped is not in the log; restart the account, and report it",
     ),
-    "files_short": Kind(
+    "files_short": ProblemKind(
         "{0} of {1} file descriptors are used",
         "raise LimitNOFILE= of the unit (systemctl edit wad), or the limit of the shell (ulimit -n)",
     ),
-    "clock_jumped": Kind(
+    "clock_jumped": ProblemKind(
         "the clock was set by {0} s", "times of what arrived before are as they were; look at NTP"
     ),
-    "event_loop_slow": Kind(
+    "event_loop_slow": ProblemKind(
         "the daemon did not turn for {0} s",
         "look at the load of the machine; `wadctl status` says what each worker takes",
     ),
-    "loop_failing": Kind(
+    "loop_failing": ProblemKind(
         "tasks of the daemon that fail and are tried again: {count}",
         "look at the log for the reason; what is no trouble of the surroundings, please report",
     ),
-    "loop_stuck": Kind(
+    "loop_stuck": ProblemKind(
         "tasks of the daemon that get nowhere: {count}",
         "look at the log for the reason; what is no trouble of the surroundings, please report",
     ),
-    "loop_hung": Kind(
+    "loop_hung": ProblemKind(
         "tasks of the daemon that do not turn: {count}",
         "systemd restarts wad when this lasts; please report it",
     ),
-    "internal_error": Kind(
+    "internal_error": ProblemKind(
         "internal errors in the last five minutes: {0}",
         "the log has the traceback of each; please report it",
     ),
-    "receipts_early": Kind(
+    "receipts_early": ProblemKind(
         "{count} account(s) acknowledge what arrives before it is stored",
         "install a build of the library that is known (docs/engine-traps.md)",
         degrades=False,
     ),
-    "confined_in_part": Kind(
+    "confined_in_part": ProblemKind(
         "the kernel or a container does not confine the workers of {count} account(s) as it should",
         "a kernel with Landlock (lsm= in its command line), and containers that allow it: docs/security.md",
         degrades=False,
     ),
-    "notice": Kind(
+    "notice": ProblemKind(
         "notices for the operator: {count}", "`wadctl status` shows them", degrades=False
     ),
 }

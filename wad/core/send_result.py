@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 
-Fate = Sent | NotSent | Refused | Unknown
+SendResult = Sent | NotSent | Refused | Unknown
 
 _NOT_WRITTEN: Final = re.compile(
     r"failed to send message node|not connected|not logged in|doesn't contain a device JID"
@@ -35,7 +35,7 @@ _NEVER: Final = re.compile("|".join(map(re.escape, _WHY)))
 _SERVER_ERROR: Final = re.compile(r"server returned error (\d+)")
 
 
-def classify(words: str, found: str | None) -> Fate:
+def classify(words: str, found: str | None) -> SendResult:
     """Whether it left, may have left, or never will."""
     if "no LID found" in words or "is not on WhatsApp" in words:
         return Refused("not_on_whatsapp", "this number has no WhatsApp")
@@ -63,13 +63,13 @@ _KINDS: Final = {"sent": Sent, "not_sent": NotSent, "refused": Refused, "unknown
 _WORDS: Final = {kind: word for word, kind in _KINDS.items()}
 
 
-def to_wire(fate: Fate) -> list[Any]:
-    """A fate as [word, field, field]."""
-    return [_WORDS[type(fate)], *(getattr(fate, name) for name in fate.__struct_fields__)]
+def to_wire(result: SendResult) -> list[Any]:
+    """A result as [word, field, field]."""
+    return [_WORDS[type(result)], *(getattr(result, name) for name in result.__struct_fields__)]
 
 
-def from_wire(shape: list[Any]) -> Fate:
+def from_wire(shape: list[Any]) -> SendResult:
     """The inverse of to_wire()."""
     word, *fields = shape
-    fate: Fate = _KINDS[word](*fields)
-    return fate
+    result: SendResult = _KINDS[word](*fields)
+    return result

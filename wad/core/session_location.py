@@ -14,7 +14,7 @@ import msgspec
 from wad.core.untrusted import LAST_MS
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class SessionLocation(msgspec.Struct, frozen=True, kw_only=True):
     """The instance that has an account's session, and since when, ms since 1970.  `jid`: with its device."""
 
     account: str
@@ -25,7 +25,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     phone: str = ""
 
 
-def is_elsewhere(place: Place | None, instance: str, jid: str | None) -> bool:
+def is_elsewhere(place: SessionLocation | None, instance: str, jid: str | None) -> bool:
     """Whether this instance must leave the account alone.
 
     `jid`: of the session that lies here, empty where that is not known; None: no session lies here.
@@ -35,7 +35,7 @@ def is_elsewhere(place: Place | None, instance: str, jid: str | None) -> bool:
     return jid in (None, "", place.jid)
 
 
-def told(place: Place) -> str:
+def told(place: SessionLocation) -> str:
     """The sentence for whoever asks why the account does not run here."""
     return f"its session lies on {place.instance}, since {day(place.since_ms)}"
 

@@ -20,7 +20,7 @@ _PAUSE: Final = re.compile(r" \(next try in (\d+) s\)$")
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class StartFailure:
     """Why wad does not run.  `pause`: seconds until it tries again; None: it does not."""
 
     reason: str
@@ -34,9 +34,9 @@ class Failure:
         return f"{_AGAIN}{reason} (next try in {self.pause} s)"
 
 
-def failure(reason: str, exit_code: int, failures: int) -> Failure:
+def failure(reason: str, exit_code: int, failures: int) -> StartFailure:
     """What is to be done about a start that failed; `failures` were before it in a row."""
-    return Failure(reason, None if exit_code in FINAL else pause_after(failures))
+    return StartFailure(reason, None if exit_code in FINAL else pause_after(failures))
 
 
 def pause_after(failures: int) -> int:
@@ -44,10 +44,10 @@ def pause_after(failures: int) -> int:
     return round(min(_LONGEST, 2.0 ** min(failures - 1, 16))) if failures > 0 else 0
 
 
-def parse(announced: str) -> Failure | None:
+def parse(announced: str) -> StartFailure | None:
     """The failure that a line announces; None where it announces something else."""
     if announced.startswith(_FINAL):
-        return Failure(announced.removeprefix(_FINAL), None)
+        return StartFailure(announced.removeprefix(_FINAL), None)
     if announced.startswith(_AGAIN) and (found := _PAUSE.search(announced)):
-        return Failure(announced[len(_AGAIN) : found.start()], int(found[1]))
+        return StartFailure(announced[len(_AGAIN) : found.start()], int(found[1]))
     return None

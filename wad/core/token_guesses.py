@@ -16,7 +16,7 @@ from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class GuessLimits:
     """`free`: so many wrong tokens cost nothing; `forgotten`: so many are forgotten a minute, of at most `most`."""
 
     free: int
@@ -25,8 +25,8 @@ class Patience:
     places: int
 
 
-ADDRESS: Final = Patience(free=10, forgotten=10, most=60, places=16)
-TOTAL: Final = Patience(free=200, forgotten=200, most=1200, places=64)
+ADDRESS: Final = GuessLimits(free=10, forgotten=10, most=60, places=16)
+TOTAL: Final = GuessLimits(free=200, forgotten=200, most=1200, places=64)
 LONGEST: Final = 1.5  # seconds; less than a stopping daemon leaves its running requests
 _FIRST: Final = 0.05  # seconds; doubled with each further wrong token
 _KNOWN: Final = 4096  # addresses
@@ -43,7 +43,7 @@ class _Level:
         self.at = 0.0
         self.held = 0
 
-    def add(self, patience: Patience, now: float) -> float:
+    def add(self, patience: GuessLimits, now: float) -> float:
         """One more; seconds that it waits."""
         left = self.number - (now - self.at) * patience.forgotten / 60
         self.number, self.at = min(max(left, 0.0) + 1, patience.most), now

@@ -10,7 +10,7 @@ comes first, so that what is too large is refused before any of it is kept.  On 
 with HELLO, which carries the version of this protocol: a wadctl and a daemon of different packages understand each
 other, or say that they do not.
 
-A frame is counted before it is decoded (`Limits`): a byte of MessagePack may become 72 bytes of Python.
+A frame is counted before it is decoded (`FrameLimits`): a byte of MessagePack may become 72 bytes of Python.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MAX_ID: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FrameLimits:
     """What one frame may hold: bytes, values (lists, maps, keys and all they hold), and lists within lists."""
 
     size: int = MAX_FRAME
@@ -47,11 +47,11 @@ class Limits:
     depth: int = 32
 
 
-REQUEST: Final = Limits()
+REQUEST: Final = FrameLimits()
 """For who answers: what a client or a worker may send.  At most 0.8 MB of Python beside the texts themselves."""
-FOREIGN: Final = Limits(size=512 << 10)
+FOREIGN: Final = FrameLimits(size=512 << 10)
 """For who answers an HTTP process, whose callers' bodies and heads are smaller."""
-REPLY: Final = Limits(values=1_000_000)
+REPLY: Final = FrameLimits(values=1_000_000)
 """For who asked the daemon, whose answers are as long as what was asked for."""
 
 
@@ -82,14 +82,14 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class StreamItem:
     """A part of a streamed reply."""
 
     id: int
     item: Any
 
 
-Frame = Request | Response | Notice | Item
+Frame = Request | Response | Notice | StreamItem
 
 
 def encode(frame: Frame) -> bytes:
@@ -101,7 +101,7 @@ def encode(frame: Frame) -> bytes:
             shape = [1, ident, error.to_wire() if error else None, result]
         case Notice(method, params):
             shape = [2, method, params]
-        case Item(ident, item):
+        case StreamItem(ident, item):
             shape = [3, ident, item]
     data: bytes = msgpack.packb(shape)
     return len(data).to_bytes(_LENGTH, "big") + data
@@ -145,7 +145,7 @@ class Decoder:
     After that it is of no more use: where the next frame begins is not known.
     """
 
-    def __init__(self, limits: Limits = REQUEST, *, counted: bool = True) -> None:
+    def __init__(self, limits: FrameLimits = REQUEST, *, counted: bool = True) -> None:
         """Not `counted` are the values of a frame whose sender is trusted."""
         self._buffer = bytearray()
         self._limits = limits
@@ -200,7 +200,7 @@ _LISTS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 """Lists and maps whose length follows: the bytes of that, and the values for each of it."""
 
 
-def _check(body: bytes, limits: Limits) -> None:
+def _check(body: bytes, limits: FrameLimits) -> None:
     """Raise InvalidData where a body holds more than it may; the work is bounded by the limits, nothing is built."""
     at, found, pending = 0, 0, 1
     outer: list[int] = []
@@ -244,7 +244,7 @@ def _opened(body: bytes, at: int, head: int) -> tuple[int, int]:
     )
 
 
-def _unpacked(body: bytes, limits: Limits | None) -> object:
+def _unpacked(body: bytes, limits: FrameLimits | None) -> object:
     with decoding("a frame"):
         if limits is not None:
             _check(body, limits)
@@ -265,7 +265,7 @@ def _frame(shape: object) -> Frame:
         case [2, str(method), params] if 0 < len(method) <= MAX_METHOD:
             return Notice(method, params)
         case [3, ident, item] if _is_id(ident):
-            return Item(ident, item)
+            return StreamItem(ident, item)
     raise InvalidData("not a frame: none of the known shapes")
 
 

@@ -17,14 +17,14 @@ from wad.core.outgoing import (
     Attachment,
     AttachmentKind,
     ContactCard,
-    Edit,
-    Location,
+    NewPoll,
     Outgoing,
-    Poll,
-    Reaction,
+    OwnReaction,
     Revoke,
+    SharedLocation,
     Target,
     Text,
+    TextEdit,
     quoted,
     vcard,
 )
@@ -106,7 +106,7 @@ def _fill(message: Any, content: Outgoing, envelope: Envelope) -> None:
             _text(message, content, envelope)
         case Attachment():
             _attachment(message, content, envelope)
-        case Location():
+        case SharedLocation():
             part = message.locationMessage
             part.degreesLatitude, part.degreesLongitude = content.latitude, content.longitude
             _put(part, name=content.name, address=content.address)
@@ -115,17 +115,17 @@ def _fill(message: Any, content: Outgoing, envelope: Envelope) -> None:
             part = message.contactMessage
             _put(part, displayName=content.name, vcard=vcard(content))
             _quote(part, content.reply_to, envelope)
-        case Poll():
+        case NewPoll():
             part = message.pollCreationMessage
             part.name, part.selectableOptionsCount = content.question, content.selectable
             for option in content.options:
                 part.options.add(optionName=option)
             _quote(part, content.reply_to, envelope)
-        case Reaction():
+        case OwnReaction():
             part = message.reactionMessage
             _key(part.key, content.target)
             part.text, part.senderTimestampMS = content.emoji, envelope.asked_ms
-        case Edit():
+        case TextEdit():
             part = message.editedMessage.message.protocolMessage
             _key(part.key, content.target)
             part.type, part.timestampMS = _EDIT, envelope.asked_ms

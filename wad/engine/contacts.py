@@ -18,7 +18,7 @@ from wad.core.jid import Jid
 from wad.engine import session_db
 from wad.lib.clock import Clock
 from wad.lib.sqlite_file import log_of
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 from wad.state.spool import Arrival, Spool
 
 _SETTLED_NS: Final = 2_000_000_000
@@ -28,7 +28,7 @@ _SETTLED_NS: Final = 2_000_000_000
 class AddressBook:
     """Of one account.  Not for use from several threads."""
 
-    def __init__(self, home: Home, clock: Clock) -> None:
+    def __init__(self, home: AccountDir, clock: Clock) -> None:
         self._home = home
         self._clock = clock
         self._seen = hash(frozenset())

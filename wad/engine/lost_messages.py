@@ -26,11 +26,11 @@ from wad.core.event import Content, MessageKind, MessageReceived
 from wad.core.jid import Jid
 from wad.core.text import is_ident
 from wad.engine import session_db
-from wad.engine.session_db import Listed
+from wad.engine.session_db import ListedMessage
 from wad.lib.clock import Clock
 from wad.lib.protobuf_wire import fields
-from wad.state.account_dir import Home
-from wad.state.spool import Arrival, Mark, Spool
+from wad.state.account_dir import AccountDir
+from wad.state.spool import Arrival, ComparedUpTo, Spool
 
 log = logging.getLogger("wad.lost")
 
@@ -45,7 +45,7 @@ _PATH_OF_ID: Final = (1, 2, 2, 1, 1, 3)
 class Comparison:
     """For one run of a worker.  Not for use from several threads."""
 
-    def __init__(self, home: Home, clock: Clock) -> None:
+    def __init__(self, home: AccountDir, clock: Clock) -> None:
         """Note where the list ends before the library connects.  Raises Damaged, Unavailable, StateUnwritable."""
         self._home = home
         self._clock = clock
@@ -56,10 +56,10 @@ class Comparison:
                 # The first time, or another session's list: nothing can be said of what came before.
                 spool.compared(self._noted)
 
-    def _note(self, spool: Spool) -> Mark:
+    def _note(self, spool: Spool) -> ComparedUpTo:
         # In this order: whatever is listed after the end of the list has its row after the end of the spool.
         seq = spool.last_seq()
-        return Mark(session_db.newest_secret(self._home.session_db), seq)
+        return ComparedUpTo(session_db.newest_secret(self._home.session_db), seq)
 
     def make(self) -> int | None:
         """Everything that waited has come, and is stored.  Append a row for each message that did not come.
@@ -85,7 +85,7 @@ class Comparison:
         )
         return newest
 
-    def _missing(self, spool: Spool, mark: Mark, up_to: int) -> list[Listed]:
+    def _missing(self, spool: Spool, mark: ComparedUpTo, up_to: int) -> list[ListedMessage]:
         listed = {
             one.wa_id: one
             for one in session_db.messages_listed(self._home.session_db, mark.listed, up_to)
@@ -97,7 +97,7 @@ class Comparison:
                 missing.difference_update(ids_of_history(raw))
         return [one for one in listed.values() if one.wa_id in missing]
 
-    def _row(self, one: Listed) -> Arrival:
+    def _row(self, one: ListedMessage) -> Arrival:
         now = self._clock.wall_ms()
         event = MessageReceived(
             id=one.wa_id,

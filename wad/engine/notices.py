@@ -25,11 +25,11 @@ from wad.core.wire import MAX_WORDS
 from wad.engine.port import (
     Confinement,
     FileDamaged,
-    Held,
     Identity,
     Receipts,
     Report,
     Spooled,
+    StorageBlocked,
 )
 
 _LONGEST_CODE: Final = 1000  # characters; a QR code has about 240
@@ -50,7 +50,7 @@ Reasons = Annotated[tuple[Words, ...], Meta(max_length=_MOST_REASONS)]
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class WorkerEnding:
     """The worker is about to end itself, and says why."""
 
     why: str
@@ -65,7 +65,7 @@ class Guarantee:
 
 
 @dataclass(frozen=True, slots=True)
-class Mute:
+class PhoneRequestsUnsupported:
     """Why its phone cannot be asked for anything; empty where it can."""
 
     why: str
@@ -81,15 +81,17 @@ class Synced:
     """All that waited for this device was handed over."""
 
 
-Notice = Report | Ending | Guarantee | Mute | Confinement | LoggedIn | Synced
+Notice = (
+    Report | WorkerEnding | Guarantee | PhoneRequestsUnsupported | Confinement | LoggedIn | Synced
+)
 
 _File = Literal["session.db", "spool.db"]
 _NOTICES: Final[dict[str, tuple[Any, Callable[..., Notice]]]] = {
     "connected": (tuple[()], LoggedIn),
     "synced": (tuple[()], Synced),
-    "ending": (tuple[Words], Ending),
+    "ending": (tuple[Words], WorkerEnding),
     "receipts": (tuple[Receipts, Words], Guarantee),
-    "mute": (tuple[Words], Mute),
+    "mute": (tuple[Words], PhoneRequestsUnsupported),
     "confined": (tuple[Abi, bool, Reasons, Words], Confinement),
     "qr": (tuple[Code], connection.QrShown),
     "qr_over": (tuple[()], connection.QrOver),
@@ -100,7 +102,7 @@ _NOTICES: Final[dict[str, tuple[Any, Callable[..., Notice]]]] = {
     "banned": (tuple[Duration, Words], connection.Banned),
     "outdated": (tuple[Words], connection.Outdated),
     "spooled": (tuple[Row], Spooled),
-    "held": (tuple[Words], Held),
+    "held": (tuple[Words], StorageBlocked),
     "damaged": (tuple[_File, Words], FileDamaged),
 }
 

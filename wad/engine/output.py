@@ -30,7 +30,7 @@ _CRASH: Final = re.compile(rb"^(?:panic: |fatal error: |SIG[A-Z]+: )", re.MULTIL
 """How the report of a Go runtime that gives up begins; hundreds of lines follow, each thread's stack among them."""
 
 
-class Output:
+class WorkerOutput:
     """The output of one worker; `account` is for the log."""
 
     def __init__(self, on_line: Callable[[str], None], clock: Clock, account: str = "") -> None:

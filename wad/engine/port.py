@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from wad.core import connection
-from wad.core.history import Known
+from wad.core.history import KnownMessage
 from wad.core.jid import Jid
-from wad.core.outbox import NotSent, Refused, Sent, Unknown
-from wad.core.outgoing import Outgoing, Standing
+from wad.core.outgoing import GroupRole, Outgoing
+from wad.core.send_result import SendResult
 from wad.lib.procfs import Usage
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 from wad.systemd.cgroups import Groups
 
 if TYPE_CHECKING:  # a worker needs this module, and no event loop
@@ -72,7 +72,7 @@ class Confinement:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LibraryLoaded:
     """The worker has loaded the library: the dear part of a start is over."""
 
 
@@ -97,7 +97,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class StorageBlocked:
     """What arrives cannot be stored and waits in the worker; an empty `why`: it was stored after all."""
 
     why: str
@@ -111,8 +111,7 @@ class FileDamaged:
     why: str
 
 
-Report = connection.Input | Loaded | Spooled | Identity | Held | FileDamaged
-Fate = Sent | NotSent | Refused | Unknown
+Report = connection.Input | LibraryLoaded | Spooled | Identity | StorageBlocked | FileDamaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +179,7 @@ class Worker(Protocol):
         """It may act until then, in seconds of the clock that it shares with us; then it ends by itself."""
         ...
 
-    async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> Fate:
+    async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> SendResult:
         """Send one content, a file uploaded first; `secret` is saved with WhatsApp's id before a byte leaves.
 
         `asked_ms` is the time that recipients are told of an edit or a reaction.  Never raises for a failed send.
@@ -191,11 +190,11 @@ class Worker(Protocol):
         """Which of these numbers have WhatsApp.  Raises EngineFailure, TimedOut."""
         ...
 
-    async def standing(self, group: Jid) -> Standing:
+    async def standing(self, group: Jid) -> GroupRole:
         """Whether the account may write in this group.  Raises EngineFailure, TimedOut."""
         ...
 
-    async def ask_history(self, oldest: Known, count: int) -> None:
+    async def ask_history(self, oldest: KnownMessage, count: int) -> None:
         """Ask the account's phone for `count` messages before this one, the oldest that is known of its chat.
 
         The phone answers whenever it likes, with a part of the history (`HistoryReceived.asked`).
@@ -204,7 +203,7 @@ class Worker(Protocol):
         """
         ...
 
-    async def ask_messages(self, wanted: Sequence[Known]) -> None:
+    async def ask_messages(self, wanted: Sequence[KnownMessage]) -> None:
         """Ask the phone for these messages themselves; those that it has come like any others.  Raises the same."""
         ...
 
@@ -225,19 +224,21 @@ class Engine(Protocol):
         """Which guarantee every running worker gives; None while none has said so."""
         ...
 
-    async def launch(self, home: Home, report: Callable[[Report], None], permit: float) -> Worker:
+    async def launch(
+        self, home: AccountDir, report: Callable[[Report], None], permit: float
+    ) -> Worker:
         """Start the account's worker, permitted for `permit` seconds.  Raises EngineFailure, AnotherDaemon."""
         ...
 
-    def is_paired(self, home: Home) -> bool:
+    def is_paired(self, home: AccountDir) -> bool:
         """Whether a session lies on the disk.  Raises Damaged."""
         ...
 
-    def copy_session(self, home: Home) -> bytes:
+    def copy_session(self, home: AccountDir) -> bytes:
         """The session, whole.  No worker may have it.  Raises Damaged, Unavailable."""
         ...
 
-    def put_session(self, home: Home, session: bytes) -> None:
+    def put_session(self, home: AccountDir, session: bytes) -> None:
         """Put down what `copy_session` gave; no session may lie there.  Raises BadInput, StateUnwritable."""
         ...
 
@@ -255,7 +256,7 @@ class Engine(Protocol):
         """
         ...
 
-    def sent_as(self, home: Home, secret: bytes, mark: str) -> str | None:
+    def sent_as(self, home: AccountDir, secret: bytes, mark: str) -> str | None:
         """Under which WhatsApp id an attempt with this secret may have left; None: it did not.
 
         `mark`: with which session it was sent, as `Identity.session` has it; empty where that is not known.

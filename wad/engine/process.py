@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wad.core.errors import EngineFailure
-from wad.engine.output import Output
+from wad.engine.output import WorkerOutput
 from wad.engine.port import FAULT
 from wad.lib.clock import SystemClock
 from wad.lib.procfs import Meter, Usage
@@ -144,8 +144,8 @@ class Process:
     """A child that was exec'ed (never forked: Go's threads do not survive that, engine.md 3).
 
     `ended` is done, with the exit status, when the kernel says that it is gone.  Its output goes line by line to
-    `on_line`, as `Output` says; `account` is for the log.  Raises EngineFailure where the kernel gives no more handles;
-    then the child is gone.
+    `on_line`, as `WorkerOutput` says; `account` is for the log.  Raises EngineFailure where the kernel gives no more
+    handles; then the child is gone.
     """
 
     def __init__(self, child: Child, on_line: Callable[[str], None], account: str = "") -> None:
@@ -160,7 +160,7 @@ class Process:
         except OSError as error:
             child.give_up()
             raise cannot_start(error) from error
-        self.output = Output(on_line, SystemClock(), account)
+        self.output = WorkerOutput(on_line, SystemClock(), account)
         self._reading = loop.create_task(self._read(), name=f"output of {self.pid}")
 
     @staticmethod

@@ -30,7 +30,7 @@ _CHECKED: Final = 1 << 30  # bytes of a file that is read whole before each star
 _LONGEST_NAME: Final = 1000  # characters of a push name; WhatsApp's own end at 25
 
 
-class Listed(NamedTuple):
+class ListedMessage(NamedTuple):
     """A message that the library has decrypted, as its own list has it; addresses without devices."""
 
     chat: str
@@ -244,7 +244,7 @@ def newest_secret(path: Path) -> int:
     return int(str(row[0] or 0)) if row else 0
 
 
-def messages_listed(path: Path, after: int, up_to: int) -> list[Listed]:
+def messages_listed(path: Path, after: int, up_to: int) -> list[ListedMessage]:
     """The messages of others in these rows of the list, but for those with an invalid id.  Raises as above.
 
     The library lists a message that carries a secret, as those of current clients do, before it hands it over
@@ -257,7 +257,7 @@ def messages_listed(path: Path, after: int, up_to: int) -> list[Listed]:
         after,
         up_to,
     )
-    listed = [Listed(*map(str, row)) for row in found]
+    listed = [ListedMessage(*map(str, row)) for row in found]
     return [
         one for one in listed if is_ident(one.wa_id) and one.sender.partition("@")[0] not in ours
     ]
@@ -273,7 +273,7 @@ def prune_plaintexts(path: Path, before_ms: int) -> None:
     _rows(path, query, before_ms, mode="rw")
 
 
-class Counts(NamedTuple):
+class SessionDbCounts(NamedTuple):
     """How much of what a session consists of is there."""
 
     pre_keys: int
@@ -282,8 +282,8 @@ class Counts(NamedTuple):
     app_state_versions: int
 
 
-def counts(path: Path) -> Counts:
+def counts(path: Path) -> SessionDbCounts:
     """What lies in the database, by number; all zero where there is none.  Raises as above."""
     tables = ("pre_keys", "sessions", "app_state_sync_keys", "app_state_version")
     found = (_row(path, f"SELECT count(*) FROM whatsmeow_{table}") for table in tables)
-    return Counts(*(int(str(row[0])) if row else 0 for row in found))
+    return SessionDbCounts(*(int(str(row[0])) if row else 0 for row in found))

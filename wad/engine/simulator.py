@@ -21,28 +21,29 @@ from wad.core.event import (
     Content,
     Event,
     HistoryReceived,
-    Mark,
     MessageKind,
     MessageReceived,
+    ReceiptMark,
     ReceiptReceived,
     Told,
 )
-from wad.core.history import Known
+from wad.core.history import KnownMessage
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Sent
-from wad.core.outgoing import Outgoing, Standing
+from wad.core.outgoing import GroupRole, Outgoing
+from wad.core.send_result import SendResult
 from wad.engine.baileys.translation import Carried
-from wad.engine.port import Confinement, Fate, Identity, Receipts, Report, Spooled
+from wad.engine.port import Confinement, Identity, Receipts, Report, Spooled
 from wad.lib.clock import Clock, SystemClock
 from wad.lib.files import write_file
 from wad.lib.procfs import Usage
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 from wad.state.spool import Spool
 
 _SESSION_MARK = b"a simulated session\n"
 
 
-def mark_of(home: Home) -> str:
+def mark_of(home: AccountDir) -> str:
     """Which simulated session it is: each pairing makes another one."""
     try:
         return home.session_db.read_bytes().hex()[-16:]
@@ -63,7 +64,7 @@ class SimulatorEngine:
         self.left: dict[bytes, str] = {}
 
     async def launch(
-        self, home: Home, report: Callable[[Report], None], permit: float
+        self, home: AccountDir, report: Callable[[Report], None], permit: float
     ) -> SimulatedWorker:
         """Start a simulated worker."""
         worker = SimulatedWorker(self, home, report)
@@ -76,15 +77,15 @@ class SimulatorEngine:
                 asyncio.get_running_loop().call_later(0.05, worker.scan)
         return worker
 
-    def is_paired(self, home: Home) -> bool:
+    def is_paired(self, home: AccountDir) -> bool:
         """Whether the simulated session lies on the disk."""
         return home.session_db.exists()
 
-    def copy_session(self, home: Home) -> bytes:
+    def copy_session(self, home: AccountDir) -> bytes:
         """The simulated session."""
         return home.session_db.read_bytes()
 
-    def put_session(self, home: Home, session: bytes) -> None:
+    def put_session(self, home: AccountDir, session: bytes) -> None:
         """As it was read."""
         home.write_session(session)
 
@@ -96,7 +97,7 @@ class SimulatorEngine:
         """What is simulated has no bytes of a library."""
         raise NotSupported("the simulator translates nothing")
 
-    def sent_as(self, home: Home, secret: bytes, mark: str) -> str | None:
+    def sent_as(self, home: AccountDir, secret: bytes, mark: str) -> str | None:
         """Under which id an attempt left."""
         if secret not in self.left and mark and mark != mark_of(home):
             raise NotFound(
@@ -121,7 +122,7 @@ class SimulatedWorker:
     flood = ""
 
     def __init__(
-        self, engine: SimulatorEngine, home: Home, report: Callable[[Report], None]
+        self, engine: SimulatorEngine, home: AccountDir, report: Callable[[Report], None]
     ) -> None:
         self._engine = engine
         self._home = home
@@ -129,39 +130,39 @@ class SimulatedWorker:
         self._spool = Spool.open(home.spool_db)
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.sent: list[tuple[Jid, Outgoing, str]] = []
-        self.fate: Fate | None = None
+        self.result: SendResult | None = None
         self.past: list[MessageReceived] = []
-        self.asked: list[Known] = []
+        self.asked: list[KnownMessage] = []
         self.answers = True
-        self.standings: dict[Jid, Standing] = {}
+        self.standings: dict[Jid, GroupRole] = {}
         self.permitted = 0.0
 
     def permit(self, until: float) -> None:
         """Remembered for tests."""
         self.permitted = until
 
-    async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> Fate:
+    async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> SendResult:
         """ "Send" a content: it gets an id and a delivery receipt."""
-        if self.fate is not None:
-            return self.fate
+        if self.result is not None:
+            return self.result
         if self.ended.done():
             return NotSent("the worker is gone")
         wa_id = self._engine.next_id()
         self._engine.left[secret] = wa_id
         self.sent.append((to, content, wa_id))
         at_ms = self._engine.clock.wall_ms()
-        self._append(ReceiptReceived((wa_id,), to, to, Mark.DELIVERED, at_ms), wa_id, at_ms)
+        self._append(ReceiptReceived((wa_id,), to, to, ReceiptMark.DELIVERED, at_ms), wa_id, at_ms)
         return Sent(wa_id, at_ms)
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
         """Everybody is on the simulated WhatsApp."""
         return dict.fromkeys(phones, True)
 
-    async def standing(self, group: Jid) -> Standing:
+    async def standing(self, group: Jid) -> GroupRole:
         """A member, unless a test says otherwise."""
-        return self.standings.get(group, Standing.MEMBER)
+        return self.standings.get(group, GroupRole.MEMBER)
 
-    async def ask_history(self, oldest: Known, count: int) -> None:
+    async def ask_history(self, oldest: KnownMessage, count: int) -> None:
         """The phone tells what a test has put into `past`, and at once."""
         self.asked.append(oldest)
         if self.answers:
@@ -170,7 +171,7 @@ class SimulatedWorker:
             told: list[Told] = [ChatReceived(oldest.chat), *before[-count:]]
             self._append(HistoryReceived(tuple(told), asked=True), "", oldest.at_ms)
 
-    async def ask_messages(self, wanted: Sequence[Known]) -> None:
+    async def ask_messages(self, wanted: Sequence[KnownMessage]) -> None:
         """The phone tells those that it has in `past`."""
         self.asked += wanted
         idents = {one.wa_id for one in wanted}

@@ -26,12 +26,13 @@ from wad.core.errors import (
     Unavailable,
     WadError,
 )
-from wad.core.history import Known
+from wad.core.history import KnownMessage
 from wad.core.jid import Jid
 from wad.core.masking import masked
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
-from wad.core.outgoing import Attachment, Outgoing, Standing, encode
+from wad.core.outgoing import Attachment, GroupRole, Outgoing, encode
 from wad.core.rate import Rate
+from wad.core.send_result import SendResult
 from wad.engine import notices, resolver_files
 from wad.engine import session_db as session
 from wad.engine.baileys import write
@@ -42,9 +43,8 @@ from wad.engine.lost_messages import Comparison
 from wad.engine.port import (
     Confinement,
     EngineOptions,
-    Fate,
     FileDamaged,
-    Loaded,
+    LibraryLoaded,
     Receipts,
     Report,
     Spooled,
@@ -55,8 +55,8 @@ from wad.lib import open_files
 from wad.lib.clock import SystemClock
 from wad.lib.loops import Loop, Loops
 from wad.lib.procfs import Usage, starved_of
-from wad.lib.threads import Threads, cores
-from wad.state.account_dir import Home
+from wad.lib.threads import ThreadPool, cores
+from wad.state.account_dir import AccountDir
 
 log = logging.getLogger(__name__)
 
@@ -100,15 +100,15 @@ _FAREWELL: Final = 5.0  # seconds in which what an ended worker said last is rea
 
 
 @cache
-def _launchers() -> Threads:
+def _launchers() -> ThreadPool:
     """Where workers are started: one for each that may start at once (wad/flow/accounts/start_queue.py)."""
-    return Threads("launch", cores())
+    return ThreadPool("launch", cores())
 
 
 @cache
-def _readers() -> Threads:
+def _readers() -> ThreadPool:
     """Where sessions are read: their workers write these, and must not hold up what else the daemon does in threads."""
-    return Threads("session", _READERS)
+    return ThreadPool("session", _READERS)
 
 
 class NeonizeEngine:
@@ -128,7 +128,7 @@ class NeonizeEngine:
         return Receipts.EARLY if Receipts.EARLY in said else Receipts.AFTER_STORE
 
     async def launch(
-        self, home: Home, report: Callable[[Report], None], permit: float
+        self, home: AccountDir, report: Callable[[Report], None], permit: float
     ) -> NeonizeWorker:
         """Start a worker; what it has to tell goes to `report`.  Raises EngineFailure.
 
@@ -146,7 +146,7 @@ class NeonizeEngine:
         return await self._watch(home, started, report)
 
     async def _watch(
-        self, home: Home, started: _Started, report: Callable[[Report], None]
+        self, home: AccountDir, started: _Started, report: Callable[[Report], None]
     ) -> NeonizeWorker:
         def on_line(line: str) -> None:
             log.debug("worker: %s", masked(line), extra={"account": home.id})
@@ -166,7 +166,9 @@ class NeonizeEngine:
             raise
 
         def heard(what: Report) -> None:
-            if isinstance(what, Loaded):  # what it does from now on gives way; few load at a time
+            if isinstance(
+                what, LibraryLoaded
+            ):  # what it does from now on gives way; few load at a time
                 self._threads.post(self._give_way, home.id, process.pid)
             report(what)
 
@@ -180,7 +182,7 @@ class NeonizeEngine:
             worker.ended.add_done_callback(lambda _ended: self._threads.post(groups.drop, home.id))
         return worker
 
-    def _spawn(self, home: Home, until: float) -> _Started:
+    def _spawn(self, home: AccountDir, until: float) -> _Started:
         """Look at the session's database, then start the process; on a thread.  Raises EngineFailure."""
         comparison = self._prepare(home)
         seen = resolver_files.signature()
@@ -225,7 +227,7 @@ class NeonizeEngine:
         except OSError as error:  # the unit's filter of system calls, or it is gone already
             log.debug("a worker is not niced: %s", error, extra={"account": account})
 
-    def _prepare(self, home: Home) -> Comparison | None:
+    def _prepare(self, home: AccountDir) -> Comparison | None:
         """What is to be done with the session's database before the library has it."""
         clock = SystemClock()
         try:
@@ -248,15 +250,15 @@ class NeonizeEngine:
             environ |= {"HTTPS_PROXY": self._options.proxy, "https_proxy": self._options.proxy}
         return environ
 
-    def is_paired(self, home: Home) -> bool:
+    def is_paired(self, home: AccountDir) -> bool:
         """Whether a session lies on the disk.  Raises Damaged."""
         return session.is_paired(home.session_db)
 
-    def copy_session(self, home: Home) -> bytes:
+    def copy_session(self, home: AccountDir) -> bytes:
         """The session's database, with what its log holds.  Raises Damaged, Unavailable."""
         return session.copy(home.session_db)
 
-    def put_session(self, home: Home, session_db: bytes) -> None:
+    def put_session(self, home: AccountDir, session_db: bytes) -> None:
         """Put a database down.  Raises BadInput (there is no device in it), StateUnwritable."""
         session.check_copy(session_db)
         home.write_session(session_db)
@@ -269,7 +271,7 @@ class NeonizeEngine:
         """A row's bytes as an encoded event, in a process of its own."""
         return await asyncio.to_thread(retranslated, kind, raw, self._environ())
 
-    def sent_as(self, home: Home, secret: bytes, mark: str) -> str | None:
+    def sent_as(self, home: AccountDir, secret: bytes, mark: str) -> str | None:
         """What the session's database knows of an attempt (only true once the worker is gone)."""
         return session.sent_as(home.session_db, secret, mark)
 
@@ -296,7 +298,7 @@ class NeonizeWorker:
 
     def __init__(
         self,
-        home: Home,
+        home: AccountDir,
         process: Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -498,7 +500,7 @@ class NeonizeWorker:
         if not isinstance(notice, Spooled) and not self._notices.take(SystemClock().monotonic()):
             raise InvalidData(f"it is one of more than {_NOTICES[0]} notices at once")
         match notice:
-            case notices.Ending(why):
+            case notices.WorkerEnding(why):
                 self._last_words = why
             case notices.Guarantee(receipts, why):
                 self.receipts = receipts
@@ -508,9 +510,9 @@ class NeonizeWorker:
                 self.confinement = notice
                 if notice.missing:
                     log.warning("%s", masked(notice.missing), extra={"account": self._home.id})
-            case notices.Mute(why):
+            case notices.PhoneRequestsUnsupported(why):
                 self.mute = why
-                self._report(Loaded())
+                self._report(LibraryLoaded())
             case notices.LoggedIn():
                 await self._logged_in()
             case notices.Synced():
@@ -631,7 +633,7 @@ class NeonizeWorker:
         finally:
             self._waiting.pop(ident, None)
 
-    async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> Fate:
+    async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> SendResult:
         """Send a content; a worker that dies or hangs over it leaves its traces in the session's database."""
         if self._process.ended.done():
             return NotSent("the worker is gone", innocent=True)  # it did not die over this
@@ -660,7 +662,7 @@ class NeonizeWorker:
         self._break_off(why)
         return EngineFailure(why)
 
-    async def _judge(self, secret: bytes, why: WadError | str) -> Fate:
+    async def _judge(self, secret: bytes, why: WadError | str) -> SendResult:
         """By its traces: the library refused it, or the worker died of it, says that it failed, or says nothing."""
         if self._broken or self._process.ended.done():
             await asyncio.shield(self.ended)
@@ -728,22 +730,22 @@ class NeonizeWorker:
             raise self._refuse_answer(error) from error
         return {phone: found[phone] for phone in phones if phone in found}
 
-    async def standing(self, group: Jid) -> Standing:
+    async def standing(self, group: Jid) -> GroupRole:
         """What we are in a group."""
         owner = await _readers().run(session.identity, self._home.session_db)
         me = [Jid.parse(address).user for address in (owner.jid, owner.lid) if address]
         answer = await self._call("standing", str(group), me, timeout=_CALL_TIMEOUT)
         try:
-            found: Standing = notices.convert(answer, Standing, "the answer to 'standing'")
+            found: GroupRole = notices.convert(answer, GroupRole, "the answer to 'standing'")
         except InvalidData as error:
             raise self._refuse_answer(error) from error
         return found
 
-    async def ask_history(self, oldest: Known, count: int) -> None:
+    async def ask_history(self, oldest: KnownMessage, count: int) -> None:
         """Ask the phone for what came before."""
         await self._call("history", self._me, oldest.to_wire(), count, timeout=_CALL_TIMEOUT)
 
-    async def ask_messages(self, wanted: Sequence[Known]) -> None:
+    async def ask_messages(self, wanted: Sequence[KnownMessage]) -> None:
         """Ask the phone for these messages."""
         shapes = [one.to_wire() for one in wanted]
         await self._call("messages", self._me, shapes, timeout=_CALL_TIMEOUT)

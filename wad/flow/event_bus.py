@@ -18,7 +18,7 @@ _WAITING: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class BusEvent:
     """One thing that happened.  `kind`: state, message, outbox, account or daemon; never a message's text."""
 
     at_ms: int
@@ -30,7 +30,7 @@ class Happening:
 
 class _Reader:
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[Happening] = asyncio.Queue(_WAITING)
+        self.queue: asyncio.Queue[BusEvent] = asyncio.Queue(_WAITING)
         self.missed = 0
 
 
@@ -39,7 +39,7 @@ class Bus:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._past: deque[Happening] = deque(maxlen=_REMEMBERED)
+        self._past: deque[BusEvent] = deque(maxlen=_REMEMBERED)
         self._readers: set[_Reader] = set()
 
     def publish(self, kind: str, text: str, *, account: str = "", **detail: Any) -> None:
@@ -48,7 +48,7 @@ class Bus:
             name: cut(value, LINE) if isinstance(value, str) else value
             for name, value in detail.items()
         }
-        happening = Happening(self._clock.wall_ms(), kind, account, cut(text, LINE), detail)
+        happening = BusEvent(self._clock.wall_ms(), kind, account, cut(text, LINE), detail)
         self._past.append(happening)
         for reader in self._readers:
             try:
@@ -57,14 +57,14 @@ class Bus:
                 reader.missed += 1
 
     @property
-    def past(self) -> list[Happening]:
+    def past(self) -> list[BusEvent]:
         """What is remembered, the oldest first."""
         return list(self._past)
 
     @asynccontextmanager
     async def follow(
         self, *, last: int = 0, live: bool = True
-    ) -> AsyncIterator[AsyncIterator[Happening]]:
+    ) -> AsyncIterator[AsyncIterator[BusEvent]]:
         """The `last` happenings, and with `live` all that follow; a slow reader is told how many it missed."""
         reader = _Reader()
         past = self.past[-last:] if last else []
@@ -75,12 +75,12 @@ class Bus:
             self._readers.discard(reader)
 
     async def _read(
-        self, reader: _Reader, past: list[Happening], live: bool
-    ) -> AsyncIterator[Happening]:
+        self, reader: _Reader, past: list[BusEvent], live: bool
+    ) -> AsyncIterator[BusEvent]:
         for happening in past:
             yield happening
         while live:
             if reader.missed and reader.queue.empty():
                 text, reader.missed = f"{reader.missed} events were missed", 0
-                yield Happening(self._clock.wall_ms(), "daemon", "", text)
+                yield BusEvent(self._clock.wall_ms(), "daemon", "", text)
             yield await reader.queue.get()

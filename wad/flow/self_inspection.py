@@ -19,7 +19,7 @@ from wad.core.errors import WadError
 from wad.core.problem import Problem
 from wad.lib import open_files
 from wad.lib.clock import Clock
-from wad.lib.file_locks import Holder, readers
+from wad.lib.file_locks import LockHolder, readers
 from wad.lib.loops import Loop
 from wad.lib.sqlite_file import LOG_BOUND, log_of, log_size, write_back
 
@@ -188,5 +188,5 @@ def _who(path: Path) -> str:
     return f"{_and(found)} reads it and keeps it from being written back"
 
 
-def _and(found: set[Holder]) -> str:
+def _and(found: set[LockHolder]) -> str:
     return " and ".join(map(str, sorted(found)))

@@ -17,13 +17,13 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from wad.api.caller import Origin
+from wad.api.caller import CallOrigin
 from wad.api.operation import Access, Operation, Route, operations
 from wad.core import wire
 from wad.core.errors import NotFound, WadError
 from wad.http import qr_image
 from wad.http.cors import Origins, methods, pattern
-from wad.http.daemon_client import SILENCE, Link
+from wad.http.daemon_client import SILENCE, DaemonLink
 from wad.http.requests import base_url, origin, params, request_id
 from wad.http.responses import document, failure, raw, refusal
 from wad.lib.clock import Clock
@@ -46,17 +46,17 @@ _POLICY: Final = "default-src 'none'; img-src data:; frame-ancestors 'none'"
 
 
 @dataclass(frozen=True, slots=True)
-class Daemon:
+class DaemonLinks:
     """The ways to the daemon: a large answer on the one holds up no probe on the other."""
 
-    probes: Link
-    calls: Link
+    probes: DaemonLink
+    calls: DaemonLink
 
 
 class Site:
     """Answers requests for as long as the process lives."""
 
-    def __init__(self, daemon: Daemon, clock: Clock) -> None:
+    def __init__(self, daemon: DaemonLinks, clock: Clock) -> None:
         self._daemon = daemon
         self._clock = clock
         self._description: Response | None = None
@@ -113,7 +113,7 @@ class Site:
         async def answer(request: Request) -> Response:
             each = bool(request.headers.get("authorization"))
             name = "metrics.accounts" if each else "metrics.total"
-            who = origin(request, "") if each else Origin()
+            who = origin(request, "") if each else CallOrigin()
             found = await self._daemon.calls.call(
                 name, [{}, msgspec.to_builtins(who)], repeatable=True
             )

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from wad.api.legacy.vocabulary import iso_or_null
 from wad.core import wire
-from wad.core.errors import InvalidData, Refusal, Stopping, TimedOut, WadError
+from wad.core.errors import InvalidData, LegacyRefusal, Stopping, TimedOut, WadError
 from wad.lib.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _PING: Final = "probe.healthz"
 
 Connect = Callable[[], Awaitable[socket.socket]]
 """A connected socket.  Raises OSError where nobody listens."""
-Introduce = Callable[["Connection"], Awaitable[None]]
+Introduce = Callable[["DaemonConnection"], Awaitable[None]]
 """What is asked first on each new connection."""
 
 
@@ -50,7 +50,7 @@ class _Full(Exception):
     """The daemon takes nothing of what it is sent; this was not sent."""
 
 
-class Connection:
+class DaemonConnection:
     """One open connection."""
 
     def __init__(
@@ -181,7 +181,7 @@ class Connection:
                 future.set_exception(_Lost())
                 future.exception()  # who waits sees it; nobody may be left to
 
-    def when_ended(self, call: Callable[[Connection], object]) -> None:
+    def when_ended(self, call: Callable[[DaemonConnection], object]) -> None:
         """Call this with the connection once it has ended."""
         self._task.add_done_callback(lambda _: call(self))
 
@@ -196,7 +196,7 @@ def _give_up(answer: asyncio.Future[wire.Response]) -> None:
         answer.set_exception(TimeoutError())
 
 
-class Link:
+class DaemonLink:
     """The way to the daemon: at most one connection at a time, opened when it is needed."""
 
     def __init__(
@@ -211,11 +211,11 @@ class Link:
         self._connect = connect
         self._clock = clock
         self._introduce = introduce
-        self._connection: Connection | None = None
-        self._open_ones: set[Connection] = (
+        self._connection: DaemonConnection | None = None
+        self._open_ones: set[DaemonConnection] = (
             set()
         )  # also those to daemons that stop, and still answer
-        self._opening: asyncio.Task[Connection] | None = None
+        self._opening: asyncio.Task[DaemonConnection] | None = None
         self._stopped: float | None = None  # when the last daemon announced its stop
         self._refused: float | None = None  # since when nobody listens
         self.answered_ms: int | None = None
@@ -265,10 +265,10 @@ class Link:
                     raise response.error
                 await asyncio.sleep(_AGAIN)
 
-    def unreachable(self) -> Refusal:
+    def unreachable(self) -> LegacyRefusal:
         """Nobody answers, and since when."""
         since = iso_or_null(self.answered_ms)
-        return Refusal(
+        return LegacyRefusal(
             503,
             "daemon_unreachable",
             "the daemon does not answer" + (f" since {since}" if since else ""),
@@ -291,7 +291,7 @@ class Link:
         if self._connection is not None and self._connection.stopping:
             self._connection = None  # the next one is another daemon's
 
-    async def _connected(self, begun: float) -> Connection:
+    async def _connected(self, begun: float) -> DaemonConnection:
         """An open connection.  Raises OSError, TimeoutError, _Lost, WadError."""
         if (found := self._connection) is not None:
             if found.open and not found.stopping:
@@ -310,7 +310,7 @@ class Link:
             await asyncio.wait((opening,), timeout=_LOOK)
         return opening.result()
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> DaemonConnection:
         """systemd may hold the socket of a daemon that starts: we are connected, and hear HELLO later."""
         try:
             sock = await self._connect()
@@ -320,7 +320,7 @@ class Link:
             raise
         self._refused = None
         reader, writer = await asyncio.open_connection(sock=sock, limit=_CHUNK)
-        connection = Connection(reader, writer, self._clock, self._lost)
+        connection = DaemonConnection(reader, writer, self._clock, self._lost)
         try:
             async with asyncio.timeout(_OPENING):
                 await connection.greeted

@@ -23,8 +23,8 @@ from wad import __version__
 from wad.api.operations.http import PublicSettings
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData, WadError
-from wad.http.app import Daemon, Site
-from wad.http.daemon_client import Connect, Connection, Link
+from wad.http.app import DaemonLinks, Site
+from wad.http.daemon_client import Connect, DaemonConnection, DaemonLink
 from wad.http.server.listening import bind
 from wad.http.server.uvicorn_server import serve
 from wad.lib.clock import Clock
@@ -105,10 +105,10 @@ class _Process:
         if options.connected:
             ways = [_over(sock) for sock in options.connected]
         probes, calls = ways
-        self._daemon = Daemon(
+        self._daemon = DaemonLinks(
             # There may be nothing but probes; who started us hears on this one that we cannot begin, too.
-            Link(probes, clock, None if options.connected else self._introduce, lost=lost),
-            Link(calls, clock, self._introduce, lost=lost),
+            DaemonLink(probes, clock, None if options.connected else self._introduce, lost=lost),
+            DaemonLink(calls, clock, self._introduce, lost=lost),
         )
         self.site = Site(self._daemon, clock)
         if not options.connected:
@@ -137,7 +137,7 @@ class _Process:
     def _words(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": __version__, "listening": self.listening}
 
-    async def _introduce(self, connection: Connection) -> None:
+    async def _introduce(self, connection: DaemonConnection) -> None:
         """What each connection begins with: the daemon knows us, and we know its settings."""
         found = await connection.ask("http.settings", [self._words(), []], None)
         with decoding("the daemon's settings"):

@@ -9,10 +9,10 @@ from typing import Any, Final
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from wad.api.caller import Origin
+from wad.api.caller import CallOrigin
 from wad.api.operation import Route
 from wad.core.decoding import decoding
-from wad.core.errors import BadInput, InvalidData, Refusal, TooLong
+from wad.core.errors import BadInput, InvalidData, LegacyRefusal, TooLong
 
 BODY_LIMIT: Final = 100 << 10
 """Bytes of a body, as in the replaced backend (reference-backend.md 1.1)."""
@@ -35,7 +35,7 @@ def base_url(request: Request) -> str | None:
 
 def origin(
     request: Request, ident: str, *, browser: bool = False, internal: bool = False
-) -> Origin:
+) -> CallOrigin:
     """What the daemon is told of the caller.
 
     With `browser` the token may also be the password that a browser asks its user for, with `internal` it may stand in
@@ -45,7 +45,7 @@ def origin(
     if internal:
         token = token or request.headers.get("x-internal-token", "")
     sent = "authorization" in request.headers
-    return Origin(
+    return CallOrigin(
         token=token or ("" if sent else None),
         app_check=request.headers.get("x-firebase-appcheck", ""),
         # What a proxy claims besides is not asked.
@@ -97,7 +97,7 @@ async def _content(request: Request, kind: Any) -> Any:
         with decoding("the body"):
             return msgspec.json.decode(body or b"{}", type=kind)
     except InvalidData as error:
-        raise Refusal(400, "invalid_request", str(error)) from error
+        raise LegacyRefusal(400, "invalid_request", str(error)) from error
 
 
 async def _body(request: Request) -> bytes:

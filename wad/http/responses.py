@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from starlette.responses import Response
 
-from wad.core.errors import Refusal, WadError
+from wad.core.errors import LegacyRefusal, WadError
 
 _encode: Final = msgspec.json.Encoder().encode
 _NO_STORE: Final = {"cache-control": "no-store"}
@@ -49,7 +49,7 @@ def refusal(error: WadError, *, browser: bool = False) -> Response:
     """What an error becomes; with `browser` a person is asked for a token."""
     headers: dict[str, str] = {}
     more: Mapping[str, Any] = {"hint": error.hint} if error.hint else {}
-    if isinstance(error, Refusal):
+    if isinstance(error, LegacyRefusal):
         more = error.details
         if type(wait := more.get("retryAfterSeconds")) is int:
             headers["retry-after"] = str(wait)

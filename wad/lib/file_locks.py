@@ -16,7 +16,7 @@ _READ_MARKS: Final = range(123, 128)  # bytes of the -shm file
 _MOST: Final = 20  # holders
 
 
-class Holder(NamedTuple):
+class LockHolder(NamedTuple):
     """A process; `command` is its name, empty where that cannot be seen."""
 
     pid: int
@@ -29,7 +29,7 @@ class Holder(NamedTuple):
         return f"{self.command or 'a process'} (pid {self.pid})"
 
 
-def readers(database: Path, proc: Path = Path("/proc")) -> set[Holder]:
+def readers(database: Path, proc: Path = Path("/proc")) -> set[LockHolder]:
     """The processes that read it at this moment, as far as they can be seen."""
     try:
         # The device is told differently by some file systems (btrfs, overlay).
@@ -42,7 +42,7 @@ def readers(database: Path, proc: Path = Path("/proc")) -> set[Holder]:
         pids = set(_by_files(proc, inode))
     else:
         pids = set(_pids(locks, inode))
-    return {Holder(pid, _command(proc, pid)) for pid in sorted(pids)[:_MOST]}
+    return {LockHolder(pid, _command(proc, pid)) for pid in sorted(pids)[:_MOST]}
 
 
 def _pids(locks: str, inode: int) -> Iterator[int]:

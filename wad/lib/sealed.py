@@ -53,7 +53,7 @@ _COSTS: Final = {b"wad sealed 1\n": Cost(15, 8, 1)}
 """By the heads of files that do not name it themselves."""
 
 
-class _Head(NamedTuple):
+class _SealedHead(NamedTuple):
     cost: Cost
     salt: bytes
     raw: bytes
@@ -80,7 +80,7 @@ def seal(plain: bytes, secret: str, draw: Callable[[int], bytes], cost: Cost = C
     if len(plain) > LIMIT:
         raise BadInput(f"more than {LIMIT >> 20} MB cannot be sealed")
     salt = draw(_SALT)
-    head = _Head(cost, salt, MAGIC + bytes(cost) + salt)
+    head = _SealedHead(cost, salt, MAGIC + bytes(cost) + salt)
     nonce = draw(_NONCE)
     return (
         head.raw + nonce + AESGCM(_key(secret, head)).encrypt(nonce, zlib.compress(plain), head.raw)
@@ -111,7 +111,7 @@ def unseal(sealed: bytes, secret: str) -> bytes:
     return plain
 
 
-def _head(sealed: bytes) -> _Head:
+def _head(sealed: bytes) -> _SealedHead:
     """What a file says of itself.  Raises BadInput, also where opening it would cost too much."""
     magic = sealed[: len(MAGIC)]
     begin = len(MAGIC)
@@ -131,10 +131,10 @@ def _head(sealed: bytes) -> _Head:
             hint="wad does not write such files",
         )
     end = begin + _SALT
-    return _Head(cost, sealed[begin:end], sealed[:end])
+    return _SealedHead(cost, sealed[begin:end], sealed[:end])
 
 
-def _key(secret: str, head: _Head) -> bytes:
+def _key(secret: str, head: _SealedHead) -> bytes:
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
     cost = head.cost

@@ -24,7 +24,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Threads:
+class ThreadPool:
     """`width` threads that do what is asked of them, in the order in which it was asked."""
 
     def __init__(self, name: str, width: int) -> None:

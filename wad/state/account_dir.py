@@ -37,7 +37,7 @@ from wad.core.errors import (
 from wad.core.jid import account_id
 from wad.lib.files import give_to_owner, sync_directory, unwritable, write_file, write_synced
 from wad.state.card import AccountCard as AccountCard
-from wad.state.card import Found, named, read_card
+from wad.state.card import ReadCard, named, read_card
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ _REMOVED: Final = ".removed"
 _INCOMING: Final = ".incoming"
 
 
-class Removed(msgspec.Struct, frozen=True):
+class RemovedAccount(msgspec.Struct, frozen=True):
     """An account that was put away."""
 
     id: str
@@ -55,7 +55,7 @@ class Removed(msgspec.Struct, frozen=True):
     card: AccountCard
 
 
-class Home:
+class AccountDir:
     """One account's directory."""
 
     def __init__(self, path: Path) -> None:
@@ -70,7 +70,7 @@ class Home:
         """Who it is; a card that is missing or damaged is made anew, since the session is what counts."""
         return read_card(self._card_file, self.id).card
 
-    def mended_card(self) -> Found:
+    def mended_card(self) -> ReadCard:
         """The same for who may write here: a damaged card is set aside now, so that an operator sees that it was."""
         found = read_card(self._card_file, self.id)
         if found.damage:
@@ -153,13 +153,13 @@ class Home:
             raise unwritable(self.session_db, error) from error
 
 
-class Homes:
+class AccountDirs:
     """The directory of all accounts."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def all(self) -> list[Home]:
+    def all(self) -> list[AccountDir]:
         """Every account that has a card or a session, by id.  Raises StateUnwritable."""
         try:
             paths = sorted(self.root.iterdir())
@@ -167,10 +167,10 @@ class Homes:
             return []
         except OSError as error:
             raise unwritable(self.root, error) from error
-        found = [Home(path) for path in paths if _is_account(path)]
+        found = [AccountDir(path) for path in paths if _is_account(path)]
         return [home for home in found if home.exists()]
 
-    def get(self, ident: str) -> Home:
+    def get(self, ident: str) -> AccountDir:
         """The home of this account.  Raises UnknownAccount."""
         home = self._home(ident)
         if home is None or not home.exists():
@@ -178,15 +178,15 @@ class Homes:
             raise UnknownAccount(f"there is no account {ident!r}", hint=f"accounts here: {known}")
         return home
 
-    def _home(self, ident: str) -> Home | None:
+    def _home(self, ident: str) -> AccountDir | None:
         try:
-            return Home(self.root / account_id(ident))
+            return AccountDir(self.root / account_id(ident))
         except BadInput:
             return None  # no account can have this id
 
-    def create(self, card: AccountCard) -> Home:
+    def create(self, card: AccountCard) -> AccountDir:
         """Make a home; a directory without card and session is used.  Raises BadInput, Conflict, StateUnwritable."""
-        home = Home(self.root / account_id(card.id))
+        home = AccountDir(self.root / account_id(card.id))
         if home.exists():
             raise Conflict(
                 f"there is an account {card.id!r} already", hint="choose another id, or remove it"
@@ -205,13 +205,13 @@ class Homes:
         return home
 
     @contextmanager
-    def incoming(self, ident: str) -> Iterator[Home]:
+    def incoming(self, ident: str) -> Iterator[AccountDir]:
         """A home that is no account yet, empty, and gone at the end unless `settle` was called.
 
         For one at a time: it also takes away what a crash left.  Raises BadInput, StateUnwritable.
         """
         root = self.root / _INCOMING
-        home = Home(root / account_id(ident))
+        home = AccountDir(root / account_id(ident))
         try:
             if root.exists():
                 shutil.rmtree(root)
@@ -226,9 +226,9 @@ class Homes:
                 root, ignore_errors=True
             )  # what stays is no account, and goes the next time
 
-    def settle(self, incoming: Home) -> Home:
+    def settle(self, incoming: AccountDir) -> AccountDir:
         """Make an incoming home an account: whole, or not at all.  Raises Conflict, StateUnwritable."""
-        home = Home(self.root / incoming.id)
+        home = AccountDir(self.root / incoming.id)
         if home.exists():
             raise Conflict(f"there is an account {home.id!r} already")
         try:
@@ -259,19 +259,21 @@ class Homes:
             raise unwritable(home.path, error) from error
         return target
 
-    def removed(self) -> list[Removed]:
+    def removed(self) -> list[RemovedAccount]:
         """The accounts that were put away, by id and time."""
         directory = self.root / _REMOVED
         found = []
         for path in sorted(directory.iterdir()) if directory.exists() else []:
             ident, dot, stamp = path.name.partition(".")
             if dot and path.is_dir():
-                found.append(Removed(ident, stamp, path, read_card(path / _CARD, ident).card))
+                found.append(
+                    RemovedAccount(ident, stamp, path, read_card(path / _CARD, ident).card)
+                )
         return found
 
-    def restore(self, removed: Removed) -> Home:
+    def restore(self, removed: RemovedAccount) -> AccountDir:
         """Bring a removed account back.  Raises Conflict, StateUnwritable."""
-        target = Home(self.root / account_id(removed.id))
+        target = AccountDir(self.root / account_id(removed.id))
         taken = Conflict(
             f"there is an account {removed.id!r} already", hint="remove that one first"
         )
@@ -340,7 +342,7 @@ class StateLock:
         os.close(self._fd)
 
 
-def lock_account(home: Home) -> int:
+def lock_account(home: AccountDir) -> int:
     """Take an account's lock for as long as the file descriptor lives.  Raises AnotherDaemon, StateUnwritable."""
     return _lock(home.lock_file, "worker", f"account {home.id}", "")
 

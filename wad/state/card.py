@@ -15,9 +15,9 @@ import msgspec
 
 from wad.core.auto_reply import AutoReply
 from wad.core.decoding import decoding
-from wad.core.end_state import Ending
+from wad.core.end_state import EndState
 from wad.core.errors import InvalidData
-from wad.core.history import Backfill
+from wad.core.history import BackfillResult
 from wad.core.jid import Jid, phone_digits
 from wad.core.names import shown_name
 from wad.core.untrusted import LAST_MS
@@ -46,13 +46,13 @@ class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
     push_name: str = ""
     exported_ms: int = 0
     auto_reply: AutoReply | None = None
-    backfill: Backfill | None = None
-    ended: Ending | None = None
+    backfill: BackfillResult | None = None
+    ended: EndState | None = None
     stopped_ms: int = 0
     stopped_why: str = ""
 
 
-class Found(NamedTuple):
+class ReadCard(NamedTuple):
     """A card, and what is wrong with its file, in words; empty where nothing is.
 
     `damage`: it says what no card says.  `unread`: what it says is not known now (no handle is left, it is another
@@ -64,20 +64,20 @@ class Found(NamedTuple):
     unread: str = ""
 
 
-def read_card(file: Path, ident: str) -> Found:
+def read_card(file: Path, ident: str) -> ReadCard:
     """The card in a file; `ident`, the directory's name, is the account's id whatever the file says."""
     try:
         data = read_file(file, LARGEST)
     except FileNotFoundError:
-        return Found(_stand_in(ident, "its account.json is missing"))
+        return ReadCard(_stand_in(ident, "its account.json is missing"))
     except InvalidData as error:
         return _damaged({}, ident, str(error))
     except OSError as error:
         why = error.strerror or str(error)
-        return Found(_stand_in(ident, f"its account.json cannot be read ({why})"), unread=why)
+        return ReadCard(_stand_in(ident, f"its account.json cannot be read ({why})"), unread=why)
     try:
         with decoding(str(file)):
-            return Found(named(_sound(msgspec.json.decode(data, type=AccountCard)), ident))
+            return ReadCard(named(_sound(msgspec.json.decode(data, type=AccountCard)), ident))
     except InvalidData as error:
         return _damaged(_fields(data), ident, str(error))
 
@@ -90,7 +90,7 @@ def _fields(data: bytes) -> dict[str, Any]:
     return {}
 
 
-def _damaged(fields: dict[str, Any], ident: str, damage: str) -> Found:
+def _damaged(fields: dict[str, Any], ident: str, damage: str) -> ReadCard:
     """What a damaged card still says, each field by itself."""
     known: dict[str, Any] = {"id": ident, "name": ident, "enabled": False}
     card = AccountCard(id=ident, name=ident, enabled=False)
@@ -102,7 +102,7 @@ def _damaged(fields: dict[str, Any], ident: str, damage: str) -> Found:
     if not card.enabled and fields.get("enabled") is not False:
         why = _UNSURE.format("its account.json could not be read")
         card = msgspec.structs.replace(card, stopped_why=why)
-    return Found(named(card, ident), damage=damage)
+    return ReadCard(named(card, ident), damage=damage)
 
 
 def _stand_in(ident: str, what: str) -> AccountCard:

@@ -30,7 +30,7 @@ NOTE: Final = ".pending"
 _PARTS: Final = ("", "-wal", "-shm", _MARK, NOTE)
 
 
-class Copy(NamedTuple):
+class DamagedCopy(NamedTuple):
     """One copy; times in ms since 1970, sizes in bytes.  `saved`: nothing is in it that is not elsewhere, too."""
 
     path: Path
@@ -44,21 +44,23 @@ class Copy(NamedTuple):
         return self.path.name.startswith("session.db")
 
 
-def copies(directory: Path) -> list[Copy]:
+def copies(directory: Path) -> list[DamagedCopy]:
     """All copies in an account's directory, the oldest first.  Raises OSError where they cannot be listed now."""
     paths = [path for path in directory.iterdir() if _COPY.fullmatch(path.name)]
     found = [copy for path in paths if (copy := _copy(path)) is not None]
     return sorted(found, key=lambda copy: (copy.since_ms, copy.path.name))
 
 
-def _copy(path: Path) -> Copy | None:
+def _copy(path: Path) -> DamagedCopy | None:
     """None where it went just now."""
     try:
         parts = [part.lstat() for part in _parts(path) if os.path.lexists(part)]
         since_ms = int(path.lstat().st_ctime * 1000)
     except FileNotFoundError:
         return None
-    return Copy(path, since_ms, sum(part.st_size for part in parts), os.path.lexists(_mark(path)))
+    return DamagedCopy(
+        path, since_ms, sum(part.st_size for part in parts), os.path.lexists(_mark(path))
+    )
 
 
 def _parts(path: Path) -> list[Path]:
@@ -83,7 +85,7 @@ def mark_saved(path: Path) -> None:
             _remove(copy.path)
 
 
-def remove(copy: Copy) -> None:
+def remove(copy: DamagedCopy) -> None:
     """Delete a copy, as an operator wants.  Raises Conflict for a session, StateUnwritable."""
     if copy.is_session:
         raise Conflict(

@@ -42,7 +42,7 @@ class _Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class UploadProgress:
     """How far an upload is, in bytes; `sha256` once it is whole."""
 
     upload: str
@@ -50,7 +50,7 @@ class Progress:
     sha256: str = ""
 
 
-class Media:
+class OutgoingFiles:
     """The directory of files to send.  `draw` makes names of uploads that nobody can guess."""
 
     def __init__(self, root: Path, clock: Clock, draw: Callable[[], str]) -> None:
@@ -93,7 +93,7 @@ class Media:
             )
         self._uploads.pop(name).path.unlink(missing_ok=True)
 
-    async def put(self, upload: str, offset: int, data: bytes) -> Progress:
+    async def put(self, upload: str, offset: int, data: bytes) -> UploadProgress:
         """The next piece; the last one makes the file whole.
 
         Raises NotFound (no such upload), Conflict (not the next piece), BadInput (no piece, or too much), and
@@ -101,7 +101,7 @@ class Media:
         """
         return await asyncio.to_thread(self._put, upload, offset, data)
 
-    def _put(self, upload: str, offset: int, data: bytes) -> Progress:
+    def _put(self, upload: str, offset: int, data: bytes) -> UploadProgress:
         with self._lock:
             found = self._uploads.get(upload)
         if found is None:
@@ -111,8 +111,8 @@ class Media:
             try:
                 self._append(found, data)
                 if found.received < found.size:
-                    return Progress(upload, found.received)
-                return Progress(upload, found.received, self._complete(upload, found))
+                    return UploadProgress(upload, found.received)
+                return UploadProgress(upload, found.received, self._complete(upload, found))
             except OSError as error:
                 self._forget(upload)
                 found.path.unlink(missing_ok=True)

@@ -80,14 +80,14 @@ def _owner(directory: Path) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class ForeignFile:
     """Paths that belong to somebody else, and those among them that we cannot use."""
 
     paths: tuple[Path, ...]
     unusable: tuple[Path, ...]
 
 
-def foreign(directories: Iterable[Path], uid: int) -> Foreign:
+def foreign(directories: Iterable[Path], uid: int) -> ForeignFile:
     """What in the state belongs to another user; the directories themselves only where we cannot write there.
 
     Raises OSError where that cannot be seen now, since this process has no handles left.
@@ -109,7 +109,7 @@ def foreign(directories: Iterable[Path], uid: int) -> Foreign:
         paths.append(path)
         if not usable:
             unusable.append(path)
-    return Foreign(tuple(paths), tuple(unusable))
+    return ForeignFile(tuple(paths), tuple(unusable))
 
 
 def _all(directories: Iterable[Path]) -> Iterator[tuple[str, bool]]:
@@ -133,7 +133,7 @@ def _raise_shortage(error: OSError) -> None:
         raise error
 
 
-def problems(found: Foreign, directories: Sequence[Path], uid: int) -> Iterator[Problem]:
+def problems(found: ForeignFile, directories: Sequence[Path], uid: int) -> Iterator[Problem]:
     """What to say of it."""
     tops = [
         each

@@ -116,14 +116,14 @@ class Arrival(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Counts(NamedTuple):
+class UnrecordedCounts(NamedTuple):
     """Rows without a translation, and rows with one that could not be recorded."""
 
     untranslated: int
     set_aside: int
 
 
-class Mark(msgspec.Struct, frozen=True):
+class ComparedUpTo(msgspec.Struct, frozen=True):
     """How far the library's list of messages was compared with the spool: row of the list, row of the spool."""
 
     listed: int
@@ -141,7 +141,7 @@ class Salvaged(msgspec.Struct, frozen=True):
     seq: int = 0
 
 
-class KeptRow(msgspec.Struct, frozen=True):
+class QuarantinedRow(msgspec.Struct, frozen=True):
     """A row that was not recorded, without what it holds; `reason` says why, `size` is in bytes."""
 
     seq: int
@@ -152,7 +152,7 @@ class KeptRow(msgspec.Struct, frozen=True):
     size: int
 
 
-class Backlog(msgspec.Struct, frozen=True):
+class SpoolBacklog(msgspec.Struct, frozen=True):
     """What waits to be recorded; `oldest_ms` is None when nothing does."""
 
     rows: int
@@ -307,7 +307,7 @@ class Spool:
         with self._using() as db:
             db.execute("INSERT OR REPLACE INTO set_aside VALUES (?,?,?)", (seq, now_ms, reason))
 
-    def kept(self, limit: int) -> list[KeptRow]:
+    def kept(self, limit: int) -> list[QuarantinedRow]:
         """The newest rows that have no translation or were set aside."""
         query = (
             f"SELECT e.seq, CAST(e.received_ms AS INTEGER), {_WORD.format('e.kind')}, {_WORD.format('e.wa_id')},"
@@ -318,16 +318,16 @@ class Spool:
             " ORDER BY e.seq DESC LIMIT ?"
         )
         with self._reading() as db:
-            return [KeptRow(*row) for row in db.execute(query, (limit,))]
+            return [QuarantinedRow(*row) for row in db.execute(query, (limit,))]
 
-    def counts(self) -> Counts:
+    def counts(self) -> UnrecordedCounts:
         """How many rows have no translation, and how many have one and were set aside."""
         with self._using() as db:
             untranslated = db.execute("SELECT count(*) FROM events WHERE event IS NULL").fetchone()
             aside = db.execute(
                 "SELECT count(*) FROM set_aside JOIN events USING (seq) WHERE event IS NOT NULL"
             ).fetchone()
-            return Counts(int(untranslated[0]), int(aside[0]))
+            return UnrecordedCounts(int(untranslated[0]), int(aside[0]))
 
     def recorded(self, seq: int, event: bytes) -> None:
         """A row that was kept is recorded now, as this event: it is pruned like any other."""
@@ -353,12 +353,12 @@ class Spool:
         with self._using() as db:
             return _last_number(db)
 
-    def backlog(self, after_seq: int) -> Backlog:
+    def backlog(self, after_seq: int) -> SpoolBacklog:
         """How many rows wait after a cursor, and since when the oldest does."""
         query = "SELECT count(*), min(received_ms) FROM events INDEXED BY waiting WHERE seq > ?"
         with self._using() as db:
             rows, oldest_ms = db.execute(query, (after_seq,)).fetchone()
-            return Backlog(rows, oldest_ms if isinstance(oldest_ms, int) else None)
+            return SpoolBacklog(rows, oldest_ms if isinstance(oldest_ms, int) else None)
 
     def has_ids(self, ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are among the rows, or belonged to messages that carried nothing to keep."""
@@ -371,7 +371,7 @@ class Spool:
 
     # --- the comparison with the library's own list (wad/engine/lost_messages.py) --------------------------
 
-    def mark(self) -> Mark | None:
+    def mark(self) -> ComparedUpTo | None:
         """Up to where the comparison was made; None: never, or it cannot be read."""
         with self._using() as db:
             row = db.execute("SELECT value FROM meta WHERE key = 'compared'").fetchone()
@@ -379,11 +379,11 @@ class Spool:
             return None
         try:
             with decoding("the mark in the spool"):
-                return msgspec.json.decode(row[0], type=Mark)
+                return msgspec.json.decode(row[0], type=ComparedUpTo)
         except InvalidData:
             return None
 
-    def compared(self, mark: Mark, lost: Iterable[Arrival] = ()) -> int:
+    def compared(self, mark: ComparedUpTo, lost: Iterable[Arrival] = ()) -> int:
         """Remember how far the comparison got, together with the messages that it found missing; the newest row.
 
         What carried nothing to keep and came before the mark is of no more use, and goes.

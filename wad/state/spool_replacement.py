@@ -15,7 +15,7 @@ import msgspec
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData
 from wad.lib.files import read_file, sync_directory, unwritable, write_file
-from wad.state.account_dir import Home
+from wad.state.account_dir import AccountDir
 from wad.state.damaged_copies import NOTE, mark_saved
 from wad.state.spool import Salvaged, Spool
 from wad.state.spool_salvage import salvage
@@ -23,21 +23,21 @@ from wad.state.spool_salvage import salvage
 _LARGEST: Final = 4096  # bytes of a note
 
 
-class Due(msgspec.Struct, frozen=True):
+class RecordedUpTo(msgspec.Struct, frozen=True):
     """Up to which row of which spool's file the store had recorded it; an empty `generation`: none of it is known."""
 
     generation: str = ""
     seq: int = 0
 
 
-def set_aside(home: Home, stamp: str, recorded: Due) -> Path:
+def set_aside(home: AccountDir, stamp: str, recorded: RecordedUpTo) -> Path:
     """Rename an account's damaged spool, which nobody may have open; where it lies now.  Raises StateUnwritable."""
     aside = home.aside_path(home.spool_db, stamp)
     write_file(_note(aside), msgspec.json.encode(recorded))
     return home.set_aside(home.spool_db, stamp)
 
 
-def pending(home: Home) -> list[Path]:
+def pending(home: AccountDir) -> list[Path]:
     """The copies that are still to be gone through, the oldest first.  Raises StateUnwritable."""
     try:
         notes = sorted(path for path in home.path.iterdir() if path.name.endswith(NOTE))
@@ -47,7 +47,7 @@ def pending(home: Home) -> list[Path]:
     return [copy for copy in found if copy.exists()]
 
 
-def carry_over(home: Home, copy: Path) -> Salvaged:
+def carry_over(home: AccountDir, copy: Path) -> Salvaged:
     """Copy what it still holds into the account's spool.  Raises StateUnwritable, Unavailable, Damaged."""
     due = _due(copy)
 
@@ -66,17 +66,17 @@ def carry_over(home: Home, copy: Path) -> Salvaged:
     return saved
 
 
-def _due(copy: Path) -> Due:
+def _due(copy: Path) -> RecordedUpTo:
     """What the note says; one that is damaged says nothing, and all is carried over: the store knows what it has."""
     note = _note(copy)
     try:
         with suppress(InvalidData), decoding(str(note)):
-            return msgspec.json.decode(read_file(note, _LARGEST), type=Due)
+            return msgspec.json.decode(read_file(note, _LARGEST), type=RecordedUpTo)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise unwritable(note, error) from error
-    return Due()
+    return RecordedUpTo()
 
 
 def _note(copy: Path) -> Path:

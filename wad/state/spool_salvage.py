@@ -61,7 +61,7 @@ def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salva
         except sqlite3.Error:
             pass  # so damaged that not even that can be told; what can be read is no more than that
         old.text_factory = lambda data: data.decode(errors="replace")
-        reading = _Reading(old, done.complete)
+        reading = _SalvageReader(old, done.complete)
         generation = reading.generation()
         after = 0 if generation is None else recorded(generation)
         kept = reading.kept(after, behind=done.seq)
@@ -71,7 +71,7 @@ def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salva
         return Salvaged(done.rows, reading.complete, done.seq)
 
 
-class _Reading:
+class _SalvageReader:
     """What is read of a damaged file; `complete` until something in it could not be."""
 
     def __init__(self, old: sqlite3.Connection, complete: bool) -> None:

@@ -17,7 +17,7 @@ from wad.state.account_dir import state_lock
 from wad.store.lease import FileLease, LeaseRecord
 from wad.store.port import Copying
 from wad.store.port import Store as Store
-from wad.store.session_registry import OneMachine, Places
+from wad.store.session_registry import LocalSessionRegistry, SessionRegistry
 
 if TYPE_CHECKING:
     from wad.store.firestore.store import FirestoreStore
@@ -79,7 +79,7 @@ class Shared:
     """What the machines of an installation share beside the store."""
 
     lease: LeaseRecord
-    places: Places
+    places: SessionRegistry
     problems: Callable[[], Sequence[Problem]] = lambda: ()
     """What is wrong with where they lie; no I/O."""
 
@@ -89,12 +89,12 @@ async def open_shared(config: Config, nonce: str, clock: Clock) -> AsyncIterator
     """For who has the state directory's lock; reaches for nothing yet.  Raises BadConfig."""
     if config.lease.kind == "file":
         lease = FileLease(config.state.dir / "lease.json", nonce, clock)
-        yield Shared(lease, OneMachine(), lease.problems)
+        yield Shared(lease, LocalSessionRegistry(), lease.problems)
         return
     from wad.store.firestore.client.access import access_of
     from wad.store.firestore.client.database import Firestore
     from wad.store.firestore.lease.record import FirestoreLease
-    from wad.store.firestore.lease.session_registry import FirestorePlaces
+    from wad.store.firestore.lease.session_registry import FirestoreSessionRegistry
     from wad.store.predecessor import Predecessor
 
     terms = config.lease
@@ -107,7 +107,7 @@ async def open_shared(config: Config, nonce: str, clock: Clock) -> AsyncIterator
             FirestoreLease(
                 firestore, terms.document, clock, timeout=timeout, predecessor=predecessor
             ),
-            FirestorePlaces(firestore, terms.document, timeout=timeout),
+            FirestoreSessionRegistry(firestore, terms.document, timeout=timeout),
         )
     finally:
         firestore.close()

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from wad.core.auto_reply import AutoReply
 from wad.core.connection import State
-from wad.core.content import Media, MessageKind
-from wad.core.history import Backfill
+from wad.core.content import MediaContent, MessageKind
+from wad.core.history import BackfillResult
 from wad.core.jid import Jid, JidKind, ThreadId
 from wad.core.message import PREVIEW_LENGTH, Message, MessageStatus, Thread, preview
 from wad.store.port import AccountStatus
@@ -178,7 +178,7 @@ def _key(message: Message, chat: Jid) -> Fields:
     return key
 
 
-def _media(kind: MessageKind, media: Media | None, caption: str) -> Fields:
+def _media(kind: MessageKind, media: MediaContent | None, caption: str) -> Fields:
     if media is None:
         return {"media": None, "mediaType": None}
     small = 0 < len(media.thumbnail) <= _THUMBNAIL
@@ -310,7 +310,7 @@ def auto_reply_of(fields: Fields) -> AutoReply | None:
     return AutoReply(enabled=enabled is True, prompt=prompt if isinstance(prompt, str) else None)
 
 
-def _backfill(done: Backfill | None) -> Fields:
+def _backfill(done: BackfillResult | None) -> Fields:
     return (
         {}
         if done is None
@@ -321,7 +321,7 @@ def _backfill(done: Backfill | None) -> Fields:
     )
 
 
-def backfill_result(done: Backfill) -> Fields:
+def backfill_result(done: BackfillResult) -> Fields:
     """What a run brought, as the apps read it."""
     return {
         "threads": done.threads,

@@ -22,7 +22,7 @@ from wad.core.problem import Problem
 from wad.core.untrusted import LAST_MS
 from wad.lib.clock import Clock, SystemClock, stamp
 from wad.lib.files import damaged_copies, read_file, set_aside, swap_file, write_file
-from wad.lib.threads import Threads
+from wad.lib.threads import ThreadPool
 from wad.store.write_behind import WriteBehind
 
 log = logging.getLogger(__name__)
@@ -65,9 +65,9 @@ class LeaseRecord(Protocol):
 
 
 @cache
-def _thread() -> Threads:
+def _thread() -> ThreadPool:
     """Its own: a renewal must neither hold up the event loop while the disk syncs, nor wait for anybody's files."""
-    return Threads("lease", 1)
+    return ThreadPool("lease", 1)
 
 
 class FileLease:

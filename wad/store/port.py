@@ -15,7 +15,7 @@ import msgspec
 
 from wad.core.auto_reply import AutoReply
 from wad.core.change import Change
-from wad.core.history import Backfill
+from wad.core.history import BackfillResult
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome
 from wad.core.problem import Problem
@@ -72,7 +72,7 @@ class Totals(msgspec.Struct, frozen=True):
     oldest_queued_ms: int | None = None
 
 
-class Page(msgspec.Struct, frozen=True):
+class PagePosition(msgspec.Struct, frozen=True):
     """A place in a list that is sorted newest first: strictly before (`at_ms`, `seen`, `id`).
 
     `seen` counts for messages only.
@@ -99,10 +99,10 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     phone: str = ""
     instance: str = ""
     auto_reply: AutoReply | None = None
-    backfill: Backfill | None = None
+    backfill: BackfillResult | None = None
 
 
-class Telling(msgspec.Struct, frozen=True, kw_only=True):
+class SyncStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a store on another machine has still to be told, of what lies here.
 
     `waiting` documents, of at most `quota`, the oldest since `oldest_ms`; `refused` ones are not taken there at all.
@@ -152,7 +152,7 @@ class Store(Protocol):
         ...
 
     @property
-    def telling(self) -> Telling | None:
+    def telling(self) -> SyncStatus | None:
         """What another machine has still to be told; None where all lies on this one."""
         ...
 
@@ -229,13 +229,13 @@ class Store(Protocol):
         ...
 
     async def threads(
-        self, account: str | None, *, limit: int, before: Page | None = None
+        self, account: str | None, *, limit: int, before: PagePosition | None = None
     ) -> list[Thread]:
         """Threads (of all accounts for None), the one with the newest message first."""
         ...
 
     async def messages(
-        self, thread: str, *, limit: int, before: Page | None = None
+        self, thread: str, *, limit: int, before: PagePosition | None = None
     ) -> list[Message]:
         """A thread's messages, newest first; fewer than `limit` where more would take PAGE_BYTES, but one at least."""
         ...
@@ -302,7 +302,7 @@ class Store(Protocol):
         *,
         states: Collection[MessageStatus] = (),
         limit: int = 100,
-        before: Page | None = None,
+        before: PagePosition | None = None,
     ) -> list[Entry]:
         """Outbox entries (in any state for an empty `states`), newest first by created_ms and id."""
         ...

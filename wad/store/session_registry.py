@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from wad.core.session_location import Place
+from wad.core.session_location import SessionLocation
 
 
-class Places(Protocol):
+class SessionRegistry(Protocol):
     """Which instance has which account's session.  Exclusive writes carry the epoch of the lease."""
 
-    async def all(self) -> dict[str, Place]:
+    async def all(self) -> dict[str, SessionLocation]:
         """What is known, by account.  Raises Unavailable."""
         ...
 
-    async def put(self, place: Place, *, epoch: int) -> None:
+    async def put(self, place: SessionLocation, *, epoch: int) -> None:
         """This instance has it from now on.  Idempotent.  Raises Fenced, Unavailable."""
         ...
 
@@ -27,14 +27,14 @@ class Places(Protocol):
         ...
 
 
-class OneMachine:
+class LocalSessionRegistry:
     """Every session lies here."""
 
-    async def all(self) -> dict[str, Place]:
+    async def all(self) -> dict[str, SessionLocation]:
         """Nothing that another would have to be told."""
         return {}
 
-    async def put(self, place: Place, *, epoch: int) -> None:
+    async def put(self, place: SessionLocation, *, epoch: int) -> None:
         """Nobody asks."""
 
     async def forget(self, account: str, *, epoch: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from wad.lib.clock import Clock
-from wad.lib.threads import Threads
+from wad.lib.threads import ThreadPool
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class WriteBehind(Generic[T]):
     """One value, written by `write` on `threads`, of which there is one: so other work there comes after a write."""
 
-    def __init__(self, threads: Threads, write: Callable[[T], None], clock: Clock) -> None:
+    def __init__(self, threads: ThreadPool, write: Callable[[T], None], clock: Clock) -> None:
         self._threads = threads
         self._write = write
         self._clock = clock

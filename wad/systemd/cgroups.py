@@ -26,7 +26,7 @@ _DAEMON_WEIGHT, _WORKER_WEIGHT = 10_000, 10
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WorkerLimits:
     """What a worker is held to: bytes of memory, tasks; None for no limit.  `why`: where one is missing."""
 
     memory: int | None = None
@@ -41,9 +41,9 @@ class Undivided:
     why: str
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> WorkerLimits:
         """None, and why."""
-        return Limits(why=self.why)
+        return WorkerLimits(why=self.why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class Groups:
         return "cpu" in self.controllers
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> WorkerLimits:
         """What a worker that is put into its group is held to."""
         wanted = {"pids", *(["memory"] if self.memory else [])}
         missing = " and ".join(sorted(wanted - self.controllers))
-        return Limits(
+        return WorkerLimits(
             memory=self.memory if self.memory and "memory" in self.controllers else None,
             tasks=_TASKS if "pids" in self.controllers else None,
             why=f"this machine gives version 2 of control groups no controller of {missing}"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from wad.core.errors import StartFailed, WadError
-from wad.core.start_failure import LASTED, Failure, failure
+from wad.core.start_failure import LASTED, StartFailure, failure
 from wad.core.wire import HELLO, Response, encode
 from wad.systemd.activation import CONTROL, Start, started
 from wad.systemd.notify import Notifier
@@ -137,7 +137,7 @@ def _wait(seconds: float, notifier: Notifier, sleep: Callable[[float], None]) ->
         raise SystemExit(0) from None
 
 
-def stop_listening(start: Start, why: Failure) -> None:
+def stop_listening(start: Start, why: StartFailure) -> None:
     """Answer who waits on the control socket, and let systemd fail the units of all sockets that it passed."""
     for name, sockets in (start.passed or {}).items():
         for sock in sockets:
@@ -147,7 +147,7 @@ def stop_listening(start: Start, why: Failure) -> None:
                 sock.shutdown(socket.SHUT_RDWR)
 
 
-def _answer(listening: socket.socket, why: Failure) -> None:
+def _answer(listening: socket.socket, why: StartFailure) -> None:
     error = StartFailed(f"wad {why}", hint="mend that, then: sudo systemctl restart wad")
     words = encode(HELLO) + encode(Response(0, error, None))
     for _ in range(_QUEUE):

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from wad.config import Loaded, examine
+from wad.config import LoadedConfig, examine
 
 UNIT: Final = "wad-http-port.socket"
 USUAL: Final = "wad-http.socket"
@@ -64,7 +64,7 @@ def parse_listen(shown: str) -> list[Address]:
     return found
 
 
-def wanted(loaded: Loaded, listening: Sequence[Address]) -> list[Address]:
+def wanted(loaded: LoadedConfig, listening: Sequence[Address]) -> list[Address]:
     """What has to be listened on beside these, as the settings say.
 
     A default is no wish, while anything listens: who gives wad-http.socket another address need not repeat it.

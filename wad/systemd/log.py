@@ -60,7 +60,7 @@ class Mask(logging.Filter):
         return True
 
 
-class Line(logging.Formatter):
+class LogFormatter(logging.Formatter):
     """One line.  In the journal a priority stands in front; elsewhere the time, in UTC, and the level."""
 
     def __init__(self, *, journal: bool) -> None:
@@ -111,7 +111,7 @@ def _field(record: logging.LogRecord, name: str) -> str:
     return f" {name}={value}" if re.fullmatch(r"\S+", str(value)) else f" {name}={str(value)!r}"
 
 
-class Output(Protocol):
+class LogOutput(Protocol):
     """What takes lines: a file, or what stands in front of one."""
 
     def write(self, text: str, /) -> object:
@@ -124,7 +124,7 @@ class Output(Protocol):
         """Where they go to in the end.  Raises OSError where that is no file."""
 
 
-class _Stream(logging.StreamHandler[Output]):
+class _Stream(logging.StreamHandler[LogOutput]):
     """stderr.  A record that cannot be written is reported without its contents, which were not masked yet."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, logging's name
@@ -138,7 +138,7 @@ class _Stream(logging.StreamHandler[Output]):
             return  # stderr is gone: there is nowhere left to say so
 
 
-def _is_journal(environ: Mapping[str, str], stream: Output) -> bool:
+def _is_journal(environ: Mapping[str, str], stream: LogOutput) -> bool:
     """Whether `stream` leads to the journal; the variable alone is inherited by whoever we start in a terminal."""
     try:
         stat = os.fstat(stream.fileno())
@@ -150,7 +150,7 @@ def _is_journal(environ: Mapping[str, str], stream: Output) -> bool:
 def install(
     level: str,
     environ: Mapping[str, str] | None = None,
-    stream: Output | None = None,
+    stream: LogOutput | None = None,
     path: str = journal.SOCKET,
 ) -> None:
     """Log to `stream` (stderr) from `level` up, and log what nobody caught, in threads and destructors too.
@@ -161,7 +161,7 @@ def install(
     stream = stream or sys.stderr
     handler: logging.Handler = _Stream(stream)
     to_journal = _is_journal(os.environ if environ is None else environ, stream)
-    handler.setFormatter(Line(journal=to_journal))
+    handler.setFormatter(LogFormatter(journal=to_journal))
     if to_journal:
         handler = journal.Journal(journal_fields, handler, path)
     handler.addFilter(Mask())

@@ -23,7 +23,7 @@ from typing import Any, Final
 from wad.core.errors import EngineFailure
 from wad.core.jid import Jid
 from wad.core.library_errors import refused_version
-from wad.core.outgoing import Standing
+from wad.core.outgoing import GroupRole
 from wad.core.send_result import is_not_in
 from wad.worker.c_interface import Functions, dsn, package
 from wad.worker.protobuf import builder, descriptor_pool, message_factory
@@ -209,20 +209,20 @@ class Library:
             exact(one, "Query").lstrip("+"): bool(one.IsIn) for one in answer.IsOnWhatsAppResponse
         }
 
-    def standing(self, group: Jid, me: Collection[str]) -> Standing:
+    def standing(self, group: Jid, me: Collection[str]) -> GroupRole:
         """Whether we, under any of these names (a number, a hidden id), may write in a group.  Raises EngineFailure."""
         answer = _class("neonize.GetGroupInfoReturnFunction").FromString(
             self._functions.group_info(self._uuid, _proto_jid(group).SerializeToString())
         )
         if is_not_in(shown(answer, "Error")):
-            return Standing.NOT_IN
+            return GroupRole.NOT_IN
         _check(answer)
         info = answer.GroupInfo
         ours = [one for one in info.Participants if _names(one) & set(me)]
         if not ours:
-            return Standing.NOT_IN
+            return GroupRole.NOT_IN
         admin = any(one.IsAdmin or one.IsSuperAdmin for one in ours)
-        return Standing.READER if info.GroupAnnounce.IsAnnounce and not admin else Standing.MEMBER
+        return GroupRole.READER if info.GroupAnnounce.IsAnnounce and not admin else GroupRole.MEMBER
 
     def log_out(self) -> None:
         """Make WhatsApp forget this device.  Raises EngineFailure."""

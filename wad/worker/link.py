@@ -18,7 +18,7 @@ _AT_ONCE: Final = 0.02  # seconds whose news are told together
 _LAST_S: Final = 1.0  # seconds to wait for whoever sends, before the end
 
 
-class Link:
+class DaemonSocket:
     """The daemon's end of the socketpair.  Any thread may send."""
 
     def __init__(self, sock: socket.socket) -> None:

@@ -37,7 +37,7 @@ from typing import Any, Final
 
 from wad.core import send_result, wire
 from wad.core.errors import Damaged, EngineFailure, NotSupported, WadError
-from wad.core.history import Known
+from wad.core.history import KnownMessage
 from wad.core.jid import Jid
 from wad.core.library_errors import ban, ban_seconds, is_ban, why_it_ended
 from wad.core.outbox import Sent
@@ -49,7 +49,7 @@ from wad.lib.clock import SystemClock
 from wad.lib.dumpable import close_to_others
 from wad.lib.signals import ignore_what_is_the_daemons
 from wad.state import outgoing_file
-from wad.state.account_dir import Home, lock_account
+from wad.state.account_dir import AccountDir, lock_account
 from wad.state.spool import Spool
 from wad.worker import memory, phone_requests
 from wad.worker.c_interface import VERSION, Functions, shared_object
@@ -57,10 +57,10 @@ from wad.worker.confinement.rules import Wants, code_paths, confine
 from wad.worker.faults import Faults
 from wad.worker.inbox import KEPT, Inbox
 from wad.worker.library import Library, blank, event_class, parse
-from wad.worker.link import Link, Permission
+from wad.worker.link import DaemonSocket, Permission
 from wad.worker.patching import NotThisBuild
 from wad.worker.protobuf import DecodeError
-from wad.worker.receipt_gate import Gate, keep_plaintexts
+from wad.worker.receipt_gate import ReceiptGate, keep_plaintexts
 from wad.worker.translate.base import exact, shown
 
 log = logging.getLogger("wad.worker")
@@ -74,11 +74,17 @@ _MOMENT: Final = 0.2  # seconds that a thread which reads may take
 _SETTLE: Final = 5.0  # seconds that what has arrived may take to be stored before a worker ends
 
 
-class Worker:
+class WorkerProcess:
     """Ties library, spool and link together."""
 
     def __init__(
-        self, home: Home, media: Path, account: str, device: str, link: Link, spool: Spool
+        self,
+        home: AccountDir,
+        media: Path,
+        account: str,
+        device: str,
+        link: DaemonSocket,
+        spool: Spool,
     ) -> None:
         """Load the library.  Raises EngineFailure, Damaged, Unavailable, StateUnwritable."""
         self._home = home
@@ -111,7 +117,7 @@ class Worker:
             on_line=None if self._gate is None else self._note,
         )
 
-    def _guarantee(self, file: Path) -> Gate | None:
+    def _guarantee(self, file: Path) -> ReceiptGate | None:
         """Have receipts wait for the commit, where this can be had; say what is in force."""
         try:
             self._changed.append(keep_plaintexts(file))
@@ -120,7 +126,9 @@ class Worker:
             self._link.notice("receipts", "early", str(error))
             return None
         self._link.notice("receipts", "after-store", "")
-        return Gate(on_unsaved=lambda: self.end("the session cannot be saved: the disk refuses"))
+        return ReceiptGate(
+            on_unsaved=lambda: self.end("the session cannot be saved: the disk refuses")
+        )
 
     def _open_the_way(self, file: Path) -> str:
         """Have our phone be asked, where this can be had; why it cannot."""
@@ -290,13 +298,14 @@ class Worker:
                 return str(self._library.standing(Jid.parse(group), me))
             case "history", [str(me), list(oldest), int(count)]:
                 return self._ask(
-                    me, lambda m: phone_requests.ask_history(m, Known.from_wire(oldest), count)
+                    me,
+                    lambda m: phone_requests.ask_history(m, KnownMessage.from_wire(oldest), count),
                 )
             case "messages", [str(me), list(wanted)]:
                 return self._ask(
                     me,
                     lambda m: phone_requests.ask_messages(
-                        m, [Known.from_wire(one) for one in wanted]
+                        m, [KnownMessage.from_wire(one) for one in wanted]
                     ),
                 )
             case "log_out", []:
@@ -326,7 +335,7 @@ class Worker:
         return upload.to_wire()
 
     def _send(self, to: Jid, content: Outgoing, envelope: Envelope) -> list[Any]:
-        """A fate, or ["failed", the library's words]: what became of it is in the session's database."""
+        """A result, or ["failed", the library's words]: what became of it is in the session's database."""
         message = blank()
         compose(message, content, envelope)
         try:
@@ -344,7 +353,7 @@ def _word(event: Any, field: str) -> str:
     return str(descriptor.enum_type.values_by_number[getattr(event, field)].name).lower()
 
 
-class Ear:
+class RequestReader:
     """What the daemon says; that the lease was renewed is taken note of at once."""
 
     def __init__(self, sock: socket.socket, permission: Permission) -> None:
@@ -394,7 +403,7 @@ class Ear:
                     log.warning("the daemon sent %s", type(frame).__name__)
 
 
-def serve(worker: Worker, link: Link, ear: Ear, faults: Faults) -> None:
+def serve(worker: WorkerProcess, link: DaemonSocket, ear: RequestReader, faults: Faults) -> None:
     """Answer the daemon until it goes away; never returns."""
     # A probe must never wait behind a call that hangs: it is how the daemon finds out that one does.
     pools = {"probe": ThreadPoolExecutor(1, "probe")}
@@ -450,12 +459,12 @@ def main() -> None:
     found = _confine(given)
     sock = socket.socket(fileno=given.fd)
     os.set_inheritable(given.fd, False)
-    link = Link(sock)
+    link = DaemonSocket(sock)
     faults = Faults(link.last_word)
     faults.install()
     link.notice("confined", found.landlock, found.seccomp, list(found.why), found.exposed)
     permission = Permission(given.until, SystemClock())
-    home = Home(given.home)
+    home = AccountDir(given.home)
     try:
         _work(given, home, link, sock, permission, faults, found)
     except (
@@ -466,8 +475,8 @@ def main() -> None:
 
 def _work(
     given: argparse.Namespace,
-    home: Home,
-    link: Link,
+    home: AccountDir,
+    link: DaemonSocket,
     sock: socket.socket,
     permission: Permission,
     faults: Faults,
@@ -477,7 +486,7 @@ def _work(
         lock = lock_account(home)  # held until the process is gone
         session_db.check(home.session_db)
         spool = Spool.open(home.spool_db)
-        worker = Worker(home, given.media, given.account, given.device, link, spool)
+        worker = WorkerProcess(home, given.media, given.account, given.device, link, spool)
     except Damaged as error:
         file = home.spool_db if str(home.spool_db) in str(error) else home.session_db
         link.notice("damaged", file.name, str(error))
@@ -490,7 +499,7 @@ def _work(
         # /proc/self/mem.  And not always: the daemon could not see any more what this process does.
         close_to_others()
     signal.signal(signal.SIGTERM, lambda *_: worker.leave())
-    ear = Ear(sock, permission)
+    ear = RequestReader(sock, permission)
     ear.catch_up()  # the lease may have been renewed while this process was loading
     permission.watch(ear.catch_up)
     worker.start()

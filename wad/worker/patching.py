@@ -23,7 +23,7 @@ class NotThisBuild(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class PatchSite:
     """An instruction in a build, as it is, and as it is to be."""
 
     sha256: str
@@ -60,7 +60,7 @@ class OwnMemory:
                 address, data = address + written, data[written:]
 
 
-def change(file: Path, places: Iterable[Place]) -> list[int]:
+def change(file: Path, places: Iterable[PatchSite]) -> list[int]:
     """Change the loaded library at those places that are of its build, before it connects; their addresses.
 
     All of them or none.  Raises NotThisBuild: nothing is changed.  Raises EngineFailure: what was changed could not be
@@ -82,7 +82,7 @@ def change(file: Path, places: Iterable[Place]) -> list[int]:
     return [place.address for place in found]
 
 
-def apply(places: Sequence[Place], memory: Memory) -> None:
+def apply(places: Sequence[PatchSite], memory: Memory) -> None:
     """Change the memory at all of these addresses, or at none.  Raises as `change`."""
     if any(memory.read(place.address, len(place.before)) != place.before for place in places):
         raise NotThisBuild("the library in memory is not what it is on the disk")
@@ -101,7 +101,7 @@ def _write(memory: Memory, changes: Iterable[tuple[int, bytes]]) -> None:
             raise OSError(f"the change at {address:#x} was not taken")
 
 
-def _undo(memory: Memory, places: Iterable[Place]) -> None:
+def _undo(memory: Memory, places: Iterable[PatchSite]) -> None:
     """Make all places what they were, also one that was changed in part.  Raises EngineFailure."""
     why = ""
     for place in places:

@@ -17,8 +17,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
-from wad.core.history import Known
-from wad.worker.patching import Place, change
+from wad.core.history import KnownMessage
+from wad.worker.patching import PatchSite, change
 
 _AMD64: Final = "56b0636515068e8f8383e5448b6cfd2516ea923fa6c68ce4a2e516da96ec405d"
 _ARM64: Final = "25ea97e7c7933396a655e00a716f79da9095500cfb1cac053cb3addd82bd453c"
@@ -26,8 +26,8 @@ _PEER: Final = "80bc24e003000000"  # cmp byte ptr [rsp+0x3e0], 0: req.Peer
 _INTEGRATOR: Final = "80bc24ec07000000"  # cmp byte ptr [rsp+0x7ec], 0: to.Integrator
 
 
-def _place(sha256: str, address: int, before: str, after: str) -> Place:
-    return Place(sha256, address, bytes.fromhex(before), bytes.fromhex(after))
+def _place(sha256: str, address: int, before: str, after: str) -> PatchSite:
+    return PatchSite(sha256, address, bytes.fromhex(before), bytes.fromhex(after))
 
 
 PLACES: Final = (
@@ -60,16 +60,16 @@ def open_the_way(file: Path) -> list[int]:
 _REQUEST: Final = 16  # waE2E.ProtocolMessage.Type PEER_DATA_OPERATION_REQUEST_MESSAGE
 
 
-class _Wish(IntEnum):
+class _Request(IntEnum):
     """waE2E.PeerDataOperationRequestType."""
 
     HISTORY = 3
     MESSAGES = 4
 
 
-def ask_history(message: Any, oldest: Known, count: int) -> None:
+def ask_history(message: Any, oldest: KnownMessage, count: int) -> None:
     """Fill an empty waE2E.Message: `count` messages before this one (whatsmeow send.go, BuildHistorySyncRequest)."""
-    request = _request(message, _Wish.HISTORY).historySyncOnDemandRequest
+    request = _request(message, _Request.HISTORY).historySyncOnDemandRequest
     request.chatJID = str(oldest.chat)
     request.oldestMsgID = oldest.wa_id
     request.oldestMsgFromMe = oldest.from_me
@@ -78,9 +78,9 @@ def ask_history(message: Any, oldest: Known, count: int) -> None:
     request.oldestMsgTimestampMS = oldest.at_ms // 1000
 
 
-def ask_messages(message: Any, wanted: Collection[Known]) -> None:
+def ask_messages(message: Any, wanted: Collection[KnownMessage]) -> None:
     """Fill one: these messages themselves (whatsmeow send.go, BuildUnavailableMessageRequest)."""
-    request = _request(message, _Wish.MESSAGES)
+    request = _request(message, _Request.MESSAGES)
     for one in wanted:
         key = request.placeholderMessageResendRequest.add().messageKey
         key.remoteJID, key.ID, key.fromMe = str(one.chat), one.wa_id, one.from_me
@@ -88,7 +88,7 @@ def ask_messages(message: Any, wanted: Collection[Known]) -> None:
             key.participant = str(one.sender)
 
 
-def _request(message: Any, wish: _Wish) -> Any:
+def _request(message: Any, wish: _Request) -> Any:
     message.protocolMessage.type = _REQUEST
     request = message.protocolMessage.peerDataOperationRequestMessage
     request.peerDataOperationRequestType = wish

@@ -38,7 +38,7 @@ from wad.worker.log_lines import (
     meaning,
     message,
 )
-from wad.worker.patching import Place, change
+from wad.worker.patching import PatchSite, change
 
 log = logging.getLogger("wad.receipts")
 
@@ -46,14 +46,14 @@ log = logging.getLogger("wad.receipts")
 
 PLACES: Final = (
     # neonize 0.5.2, amd64: cmp byte ptr [rcx+0xa9], 0
-    Place(
+    PatchSite(
         "56b0636515068e8f8383e5448b6cfd2516ea923fa6c68ce4a2e516da96ec405d",
         0x6C5D7D,
         bytes.fromhex("80b9a900000000"),
         bytes.fromhex("80b97c00000000"),
     ),
     # neonize 0.5.2, arm64: ldrb w2, [x1, #0xa9].  Found by disassembly; never seen to run.
-    Place(
+    PatchSite(
         "25ea97e7c7933396a655e00a716f79da9095500cfb1cac053cb3addd82bd453c",
         0x64EC68,
         bytes.fromhex("22a44239"),
@@ -86,7 +86,7 @@ _SLICE: Final = 0.25  # seconds
 _PATIENCE: Final = 8  # slices without any event after which none is to come
 
 
-class _Part(Enum):
+class _HistoryPart(Enum):
     """What became of a part of the history."""
 
     COMING = auto()  # downloaded; its event is not stored yet
@@ -107,7 +107,7 @@ class _Waiter:
         self.lock.acquire()
 
 
-class Gate:
+class ReceiptGate:
     """Holds back what tells WhatsApp that something arrived, until its events are dealt with.
 
     That is: committed, or found to carry nothing to keep.  Held are receipts, and the acknowledgements of what is not
@@ -143,7 +143,7 @@ class Gate:
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of `until`
         self._by_name: dict[str, list[_Waiter]] = {}
         self._announced: deque[str] = deque()  # messages whose part of the history is on its way
-        self._parts: deque[_Part] = deque()  # in the same order, not matched with those yet
+        self._parts: deque[_HistoryPart] = deque()  # in the same order, not matched with those yet
         self._long: set[str] = set()  # messages for which only the first rule holds
         self._taken = 0
         self._done = 0
@@ -163,11 +163,11 @@ class Gate:
                 case Leaving(names):
                     self._hold(names)
                 case HistoryComing():
-                    self._part_ended(_Part.COMING)
+                    self._part_ended(_HistoryPart.COMING)
                 case HistoryFailed(gone):
                     if gone:
                         log.warning("a part of the history is no longer to be had")
-                    self._part_ended(_Part.DONE if gone else _Part.FAILED)
+                    self._part_ended(_HistoryPart.DONE if gone else _HistoryPart.FAILED)
                 case Unsaved():
                     self._on_unsaved()
                 case _:
@@ -182,7 +182,7 @@ class Gate:
             if coming.events > 1:
                 _add(self._coming, coming.name, coming.events, _EXPECTED)
 
-    def _part_ended(self, how: _Part) -> None:
+    def _part_ended(self, how: _HistoryPart) -> None:
         with self._lock:
             self._parts.append(how)
             self._match_parts()
@@ -229,15 +229,15 @@ class Gate:
         self._match_parts()
 
     def _part_stored(self) -> None:
-        if _Part.COMING in self._parts:
-            self._parts[self._parts.index(_Part.COMING)] = _Part.DONE
+        if _HistoryPart.COMING in self._parts:
+            self._parts[self._parts.index(_HistoryPart.COMING)] = _HistoryPart.DONE
         self._match_parts()
 
     def _match_parts(self) -> None:
         # The library tells at once what became of a part; its event, and what announced it, may wait for the disk.
-        while self._announced and self._parts and self._parts[0] is not _Part.COMING:
+        while self._announced and self._parts and self._parts[0] is not _HistoryPart.COMING:
             name = self._announced.popleft()
-            if self._parts.popleft() is _Part.DONE:
+            if self._parts.popleft() is _HistoryPart.DONE:
                 self._long.discard(name)
                 self._stored(name)
 

@@ -26,7 +26,7 @@ from wad.worker.protobuf import DecodeError
 from wad.worker.protobuf_repair import envelope, without_damaged
 from wad.worker.translate.base import unmended, unmended_all
 from wad.worker.translate.events import TRANSLATORS, Untranslatable, stand_in
-from wad.worker.translate.history import Refused, history_and_refused
+from wad.worker.translate.history import UntranslatedItem, history_and_refused
 from wad.worker.votes import opened
 
 log = logging.getLogger("wad.inbox")
@@ -171,7 +171,7 @@ def _history_rows(raw: bytes, received_ms: int) -> tuple[Arrival, ...]:
         return (_untranslated(_HISTORY, raw, "", _words(_HISTORY, error), received_ms),)
 
 
-def _item(kind: Any, one: Refused, received_ms: int) -> Arrival:
+def _item(kind: Any, one: UntranslatedItem, received_ms: int) -> Arrival:
     """An item that was refused, as a part of the history that holds nothing else."""
     part = kind()
     one.put(part.Data)

@@ -19,7 +19,7 @@ from wad.core.errors import BadInput
 from wad.core.lease import Record, Tenure
 from wad.core.outbox import Entry
 from wad.core.outgoing import Text
-from wad.core.session_location import Place
+from wad.core.session_location import SessionLocation
 from wad.store.app_documents import message_fields
 from wad.store.firestore.client.decode import Snapshot, snapshot_of
 from wad.store.firestore.documents import legacy, outbox
@@ -40,7 +40,7 @@ def _seeds() -> Sequence[bytes]:
     )  # fmt: skip
     held = Record(holder="a", nonce="n", epoch=3, ttl=15.0, acquired_ms=_NOW, renewed_ms=_NOW)
     tenure = Tenure(epoch=3, holder="a", nonce="n", began_ms=_NOW, reason="x")
-    place = Place(account="acc-1", instance="a", since_ms=_NOW, name="Shop")
+    place = SessionLocation(account="acc-1", instance="a", since_ms=_NOW, name="Shop")
     written: dict[str, Mapping[str, Any]] = {
         "outbox/e1": outbox.new_entry_fields(entry),
         "outbox/e2": {

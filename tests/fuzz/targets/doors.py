@@ -164,7 +164,7 @@ def requests(directory: Path) -> Iterator[Callable[[tuple[Operation, Any]], None
         async with asyncio.timeout(_PATIENCE):
             if operation.streaming:
                 async for item in dispatch.stream(daemon, operation.name, params, Access.ADMIN):
-                    wire.encode(wire.Item(1, item))
+                    wire.encode(wire.StreamItem(1, item))
             else:
                 reply = await dispatch.call(daemon, operation.name, params, Access.ADMIN)
                 msgspec.json.encode(reply)

@@ -21,7 +21,7 @@ from wad.config.settings import SETTINGS
 from wad.core.errors import BadInput, WadError
 from wad.core.lease import Record
 from wad.engine.baileys.translation import translate
-from wad.state.account_dir import AccountCard, Home
+from wad.state.account_dir import AccountCard, AccountDir
 from wad.store.lease import FileLease
 from wad.store.predecessor import Predecessor
 
@@ -73,7 +73,7 @@ def environments(directory: Path) -> Iterator[Callable[[dict[str, str]], None]]:
 
 
 def _changes() -> Sequence[bytes]:
-    ours = [undo.Change("messages", undo.Act.UPDATE, 3, (("text", "x"), ("at_ms", 5)))]
+    ours = [undo.Change("messages", undo.RowAction.UPDATE, 3, (("text", "x"), ("at_ms", 5)))]
     theirs = [firestore_undo.Was("threads/a/messages/b", {"a": 1}, {"a": 2})]
     return [msgspec.msgpack.encode(ours), msgspec.msgpack.encode(theirs)]
 
@@ -113,7 +113,7 @@ def _state() -> Sequence[bytes]:
 @target(weight=10, seeds=_state)
 def state_files(directory: Path) -> Iterator[Callable[[bytes], None]]:
     """The lease's record and history, an account's card, the predecessor's note."""
-    home = Home(directory / "acc-1")
+    home = AccountDir(directory / "acc-1")
     home.path.mkdir()
     lock = directory / "lock"
     lock.touch()

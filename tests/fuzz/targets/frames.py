@@ -23,7 +23,7 @@ def _frames() -> Sequence[bytes]:
         wire.Request(1, "messages.send", {"account": "a", "to": "+15550000002", "text": "hi"}),
         wire.Response(7, BadInput("x"), None),
         wire.Response(2, None, [1, 2, 3]),
-        wire.Item(3, {"a": [1, 2.5, b"x"]}),
+        wire.StreamItem(3, {"a": [1, 2.5, b"x"]}),
         wire.Notice("cancel", [3]),
     ]
     return [*map(wire.encode, frames), b"".join(map(wire.encode, frames))]

@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.fuzz.target import target
 from tests.support.http_server import Served, a_server
-from wad.http.server.limits import Limits
+from wad.http.server.limits import HttpLimits
 
 _PATIENCE: Final = 20.0  # seconds after which an answer counts as missing
 _HOST: Final = b"Host: a\r\n"
@@ -64,7 +64,7 @@ def _cut(data: bytes) -> list[bytes]:
 def transport(_: Path) -> Iterator[Callable[[bytes], None]]:
     """Any bytes, cut anywhere, are answered or hung up on, and two parsers agree where each request ends."""
     with asyncio.Runner() as runner:
-        opened = a_server(Limits(half_closed=5))
+        opened = a_server(HttpLimits(half_closed=5))
         served = runner.run(opened.__aenter__())
         served.app.go_on.set()
 

@@ -1,7 +1,7 @@
 """Who asks over HTTP, and what they may do.  Nobody may do anything until a token says who they are.
 
-The daemon decides that.  What the HTTP process says of a caller are proofs to verify (`Origin`); it has no rights by
-being who it is, and none of what it can send gives more than the tokens that pass through it.
+The daemon decides that.  What the HTTP process says of a caller are proofs to verify (`CallOrigin`); it has no rights
+by being who it is, and none of what it can send gives more than the tokens that pass through it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from wad.api.caller import Caller, Origin
+from wad.api.caller import Caller, CallOrigin
 from wad.api.operation import Access
-from wad.core.errors import Refusal
+from wad.core.errors import LegacyRefusal
 from wad.core.networks import is_inside, networks
 from wad.core.token import Role, hashed, parse, weakness
 from wad.core.token_guesses import Guesses
@@ -59,7 +59,7 @@ class Tokens:
         return self._callers.get(hashed(token))
 
 
-class Gate:
+class Authenticator:
     """Finds out who asks."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Gate:
             "a trusted network", min(Access.ADMIN, self._most), settings.headerless_qr
         )
 
-    async def caller(self, origin: Origin, *, headerless: bool = False) -> Caller:
+    async def caller(self, origin: CallOrigin, *, headerless: bool = False) -> Caller:
         """Who asks; over HTTP nobody has more than `http.max_role` allows.
 
         With `headerless` a trusted network needs no token.  Raises Refusal.
@@ -89,10 +89,10 @@ class Gate:
         if not origin.token:
             if headerless and origin.token is None and is_inside(origin.address, self._trusted):
                 return replace(self._headerless, request_id=origin.request_id)
-            raise Refusal(401, "missing_auth_token", "send Authorization: Bearer TOKEN")
+            raise LegacyRefusal(401, "missing_auth_token", "send Authorization: Bearer TOKEN")
         try:
             found = await self._found(origin.token, origin)
-        except Refusal as refusal:
+        except LegacyRefusal as refusal:
             if refusal.details.get("code") in _GUESSED:
                 await self._hold(origin.address)
             raise
@@ -104,7 +104,7 @@ class Gate:
             request_id=origin.request_id,
         )
 
-    async def _found(self, token: str, origin: Origin) -> Caller:
+    async def _found(self, token: str, origin: CallOrigin) -> Caller:
         if len(token) <= _LONGEST:
             if (caller := self._tokens.find(token)) is not None:
                 self._look_at(caller, token)
@@ -112,7 +112,7 @@ class Gate:
             if self._users is not None and token.count(".") == 2:
                 claims, access = await self._users.find(origin)
                 return _known(f"user {claims.sub}", access, claims.sub, claims.email)
-        raise Refusal(
+        raise LegacyRefusal(
             401, "unauthorized", "this token is not known here", {"code": "unknown_token"}
         )
 
@@ -128,7 +128,7 @@ class Gate:
         if (report := self._guesses.report()) is not None:
             log.warning("%s", report, extra={"code": "wrong_tokens"})
         if pause is None:
-            raise Refusal(
+            raise LegacyRefusal(
                 429,
                 "too_many_wrong_tokens",
                 "too many wrong tokens; try again later",
@@ -144,6 +144,6 @@ class Gate:
 def check_access(caller: Caller, wanted: Access) -> None:
     """Raises Refusal when this caller may not."""
     if caller.access is None:
-        raise Refusal(403, "forbidden", "you have no role here; ask an administrator")
+        raise LegacyRefusal(403, "forbidden", "you have no role here; ask an administrator")
     if caller.access < wanted:
-        raise Refusal(403, "forbidden", f"this needs the right to {wanted.name.lower()}")
+        raise LegacyRefusal(403, "forbidden", f"this needs the right to {wanted.name.lower()}")

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from wad.api.operation import Limit
-from wad.core.errors import Refusal
+from wad.core.errors import LegacyRefusal
 
 if TYPE_CHECKING:
     from wad.config.settings import HttpSettings
 
 
-class Limits:
+class CallerLimits:
     """The buckets of all callers.  `now` gives seconds."""
 
     def __init__(self, rates: Mapping[Limit, int], now: Callable[[], float]) -> None:
@@ -62,8 +62,8 @@ def rates_of(settings: HttpSettings) -> dict[Limit, int]:
     }
 
 
-def _too_many(limit: Limit, rate: int, wait: int) -> Refusal:
-    return Refusal(
+def _too_many(limit: Limit, rate: int, wait: int) -> LegacyRefusal:
+    return LegacyRefusal(
         429,
         "rate_limited",
         f"more than {rate} {limit} in a minute; try again in {wait} s",

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wad.api.caller import Origin
+from wad.api.caller import CallOrigin
 from wad.api.operation import Access
-from wad.core.errors import Refusal, Unavailable
+from wad.core.errors import LegacyRefusal, Unavailable
 from wad.core.id_token import BadToken, Claims, Expected, check, parse
 
 if TYPE_CHECKING:
@@ -109,10 +109,10 @@ class Users:
         self._remembered: dict[str, tuple[bool, float]] = {}
         self._verifying = 0
 
-    async def find(self, origin: Origin) -> tuple[Claims, Access | None]:
+    async def find(self, origin: CallOrigin) -> tuple[Claims, Access | None]:
         """Who signed in, and what they may do here (None: nothing).  Raises Refusal."""
         if self._verifying >= _AT_ONCE:
-            raise Refusal(
+            raise LegacyRefusal(
                 503, "auth_busy", "too many tokens are being verified", {"retryAfterSeconds": 1}
             )
         self._verifying += 1
@@ -124,7 +124,9 @@ class Users:
                 await self._claims(self._app_check, origin.app_check, "invalid_app_check")
             return claims, await self._access(claims)
         except Unavailable as error:
-            raise Refusal(503, "auth_unavailable", str(error), {"retryAfterSeconds": 60}) from error
+            raise LegacyRefusal(
+                503, "auth_unavailable", str(error), {"retryAfterSeconds": 60}
+            ) from error
         finally:
             self._verifying -= 1
 
@@ -154,8 +156,8 @@ class Users:
         return found
 
 
-def _refused(error: str, code: str, message: str) -> Refusal:
-    return Refusal(401, error, message, {"code": code})
+def _refused(error: str, code: str, message: str) -> LegacyRefusal:
+    return LegacyRefusal(401, error, message, {"code": code})
 
 
 def users_of(settings: HttpSettings, staff: Staff | None, now: Callable[[], float]) -> Users | None:

@@ -17,7 +17,7 @@ _SLOW_HELLO: Final = 1.0  # seconds after which who has not said HELLO gives way
 
 
 @dataclass(eq=False)
-class Client:
+class ControlClient:
     """A connection.  Times are seconds on the clock of `Clients`."""
 
     uid: int
@@ -36,12 +36,12 @@ class Clients:
     def __init__(self, most: int, now: Callable[[], float]) -> None:
         self._most = most
         self._now = now
-        self._inside: set[Client] = set()
+        self._inside: set[ControlClient] = set()
 
     def __len__(self) -> int:
         return len(self._inside)
 
-    def enter(self, uid: int, leave: Callable[[WadError], None]) -> Client | None:
+    def enter(self, uid: int, leave: Callable[[WadError], None]) -> ControlClient | None:
         """A place; None where all are in use by clients that have as good a right to theirs."""
         if len(self._inside) >= self._most:
             loser = self._loser(uid)
@@ -51,24 +51,24 @@ class Clients:
             loser.leave(
                 Unavailable("hung up: all connections are in use, and this one did nothing")
             )
-        client = Client(uid, self._now(), leave, idle_since=self._now())
+        client = ControlClient(uid, self._now(), leave, idle_since=self._now())
         self._inside.add(client)
         return client
 
-    def left(self, client: Client) -> None:
+    def left(self, client: ControlClient) -> None:
         """Its place is free, if it still had it."""
         self._inside.discard(client)
 
-    def begin(self, client: Client) -> None:
+    def begin(self, client: ControlClient) -> None:
         """A request of it begins."""
         client.requests += 1
 
-    def done(self, client: Client) -> None:
+    def done(self, client: ControlClient) -> None:
         """A request of it has ended."""
         client.requests -= 1
         client.idle_since = self._now()
 
-    def _loser(self, newcomer: int) -> Client | None:
+    def _loser(self, newcomer: int) -> ControlClient | None:
         """Who makes room: of the user with most places, who has not said HELLO, then who is idle, each the longest.
 
         Someone of a user with fewer places may also take the youngest place of that user that is in use.
@@ -143,7 +143,7 @@ class Budget:
                 waiting.admitted.set_result(None)
 
 
-class Backlog:
+class UnsentAnswers:
     """Answers that clients have not taken.  Beyond a limit whoever lets most of them wait is hung up on."""
 
     def __init__(self, most: int) -> None:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from wad.api import dispatch
 from wad.api.context import Context
-from wad.api.control.clients import Backlog, Budget, Client, Clients
+from wad.api.control.clients import Budget, Clients, ControlClient, UnsentAnswers
 from wad.api.operation import Access, Operation, find
 from wad.core.errors import BadInput, TimedOut, TooLong, Unavailable, WadError
 from wad.core.wire import (
@@ -25,11 +25,11 @@ from wad.core.wire import (
     TOGETHER,
     Decoder,
     Frame,
-    Item,
-    Limits,
+    FrameLimits,
     Notice,
     Request,
     Response,
+    StreamItem,
     check_hello,
     encode,
 )
@@ -91,10 +91,10 @@ class Tasks:
         await self.wait(timeout)
 
 
-class Line:
+class FrameWriter:
     """The sending half: whole frames, one after the other, never more in memory than the client takes."""
 
-    def __init__(self, writer: asyncio.StreamWriter, backlog: Backlog) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, backlog: UnsentAnswers) -> None:
         self._writer = writer
         self._backlog = backlog
         self._abort = writer.transport.abort  # one object: the backlog knows the client by it
@@ -217,19 +217,19 @@ class _InFlight:
 
 
 @dataclass
-class Crowd:
+class ClientLimits:
     """What all clients of the socket share."""
 
     clients: Clients
     budget: Budget
-    backlog: Backlog
-    frame: Limits = REQUEST
+    backlog: UnsentAnswers
+    frame: FrameLimits = REQUEST
     """What one request may hold."""
     at_once: int = 50
     """Frames of one client that are handled before others have their turn."""
 
 
-class Asker(Protocol):
+class RequestHandler(Protocol):
     """Asks the operations for a client, as the one that the client is."""
 
     most: int
@@ -252,7 +252,7 @@ class Asker(Protocol):
         ...
 
 
-class SocketAsker:
+class SocketRequestHandler:
     """Asks for a client of the control socket, whose access the kernel's word gives."""
 
     most = MAX_REQUESTS
@@ -275,17 +275,17 @@ class SocketAsker:
         """Nothing is kept of it."""
 
 
-class Conversation:
+class ClientConnection:
     """One client's requests and their answers."""
 
     def __init__(
         self,
         context: Context,
         reader: asyncio.StreamReader,
-        line: Line,
-        asker: Asker,
-        crowd: Crowd,
-        client: Client,
+        line: FrameWriter,
+        asker: RequestHandler,
+        crowd: ClientLimits,
+        client: ControlClient,
     ) -> None:
         self._context = context
         self._reader = reader
@@ -474,7 +474,7 @@ class Conversation:
             return await self._asker.call(name, params)
         async with aclosing(self._asker.stream(name, params)) as items:
             async for item in items:
-                frame = self._encoded(flight, Item(flight.request.id, item))
+                frame = self._encoded(flight, StreamItem(flight.request.id, item))
                 if not await self._line.send(frame):
                     break
         return None

@@ -21,11 +21,18 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from wad.api.context import Context
-from wad.api.control.clients import Backlog, Budget, Client, Clients
-from wad.api.control.connection import Asker, Conversation, Crowd, Line, SocketAsker, Tasks
+from wad.api.control.clients import Budget, Clients, ControlClient, UnsentAnswers
+from wad.api.control.connection import (
+    ClientConnection,
+    ClientLimits,
+    FrameWriter,
+    RequestHandler,
+    SocketRequestHandler,
+    Tasks,
+)
 from wad.api.control.peercred import HasOptions, Peer, access_of, is_worker, peer_of
 from wad.api.control.unix_socket import BACKLOG, listening
-from wad.api.http_process.calls import HttpAsker, HttpCalls
+from wad.api.http_process.calls import HttpCalls, HttpRequestHandler
 from wad.api.operation import Access
 from wad.core.errors import Denied, Stopping, Unavailable, WadError
 from wad.core.wire import FOREIGN, HELLO, Response, encode
@@ -64,7 +71,7 @@ async def serve_control(
     On leaving nothing new is taken; streams end, other requests may finish for `grace` seconds.
     Raises AnotherDaemon, Conflict, BadConfig, StateUnwritable when it cannot begin.
     """
-    server = _Server(context, _ByPeer(context, group), identify)
+    server = _SocketServer(context, _ByPeer(context, group), identify)
     with ExitStack() as made:
         if sock is None:
             sock = made.enter_context(listening(path, group))
@@ -84,7 +91,7 @@ async def serve_http_calls(
     grace: float = 2.0,
 ) -> AsyncIterator[Take]:
     """Answer HTTP processes: those that connect to `listener`, and those whose connections are taken."""
-    server = _Server(context, _Anybody(calls), peer_of)
+    server = _SocketServer(context, _Anybody(calls), peer_of)
     async with server.open_on(listener, grace):
         yield server.take
 
@@ -92,11 +99,11 @@ async def serve_http_calls(
 class _Policy(Protocol):
     """What clients of one socket may do, and take."""
 
-    def crowd(self) -> Crowd:
+    def crowd(self) -> ClientLimits:
         """What all of them share."""
         ...
 
-    async def asker(self, peer: Peer) -> Asker:
+    async def asker(self, peer: Peer) -> RequestHandler:
         """Asks for this client."""
         ...
 
@@ -114,12 +121,12 @@ class _ByPeer:
         # Of its own: a directory service that is slow must not hold up what else the daemon does in threads.
         self._names = ThreadPoolExecutor(2, "peers")
 
-    def crowd(self) -> Crowd:
+    def crowd(self) -> ClientLimits:
         """What all clients share."""
         now = asyncio.get_running_loop().time
-        return Crowd(Clients(MAX_CLIENTS, now), Budget(_LARGE), Backlog(_UNREAD))
+        return ClientLimits(Clients(MAX_CLIENTS, now), Budget(_LARGE), UnsentAnswers(_UNREAD))
 
-    async def asker(self, peer: Peer) -> Asker:
+    async def asker(self, peer: Peer) -> RequestHandler:
         """Asks for this client.  Raises Denied for a worker, which is of the daemon's user and no administrator."""
         if peer.uid == os.getuid() and is_worker(peer.pid, self._workers()):
             raise Denied("a worker has no business here")
@@ -130,7 +137,7 @@ class _ByPeer:
             access = await loop.run_in_executor(
                 self._names, access_of, peer, os.getuid(), self._group
             )
-        return SocketAsker(self._context, access)
+        return SocketRequestHandler(self._context, access)
 
     def _workers(self) -> set[int]:
         """Their processes."""
@@ -148,26 +155,26 @@ class _Anybody:
     def __init__(self, calls: HttpCalls) -> None:
         self._calls = calls
 
-    def crowd(self) -> Crowd:
+    def crowd(self) -> ClientLimits:
         """What all clients share: less than on the control socket, as who was taken over needs little else."""
         now = asyncio.get_running_loop().time
-        return Crowd(
+        return ClientLimits(
             Clients(HTTP_CLIENTS, now),
             Budget(2 * _HTTP_LARGE),  # one user has half of it
-            Backlog(_UNREAD),
+            UnsentAnswers(_UNREAD),
             frame=FOREIGN,
             at_once=_HTTP_AT_ONCE,
         )
 
-    async def asker(self, peer: Peer) -> Asker:
+    async def asker(self, peer: Peer) -> RequestHandler:
         """Asks for this client, who has no rights of its own."""
-        return HttpAsker(self._calls)
+        return HttpRequestHandler(self._calls)
 
     def close(self) -> None:
         """Nothing is kept."""
 
 
-class _Server:
+class _SocketServer:
     """Lets clients in, and knows those who are in."""
 
     def __init__(
@@ -179,7 +186,7 @@ class _Server:
         self._tasks = Tasks(context)
         self._crowd = policy.crowd()
         self._lobby = policy.crowd().clients  # who waits for a place
-        self._conversations: set[Conversation] = set()
+        self._conversations: set[ClientConnection] = set()
         self._closing = False
 
     @asynccontextmanager
@@ -206,7 +213,7 @@ class _Server:
         self._tasks.start(self._attend(reader, writer), "a client of a socket")
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = Line(writer, self._crowd.backlog)
+        line = FrameWriter(writer, self._crowd.backlog)
         try:
             await line.send(encode(HELLO))
             peer = self._peer(writer.get_extra_info("socket"))
@@ -214,7 +221,7 @@ class _Server:
             try:
                 asker = await self._policy.asker(peer)
                 await self._converse(
-                    Conversation(self._context, reader, line, asker, self._crowd, client)
+                    ClientConnection(self._context, reader, line, asker, self._crowd, client)
                 )
             finally:
                 self._crowd.clients.left(client)
@@ -223,7 +230,7 @@ class _Server:
         finally:
             await line.close()
 
-    async def _converse(self, conversation: Conversation) -> None:
+    async def _converse(self, conversation: ClientConnection) -> None:
         self._conversations.add(conversation)
         try:
             await conversation.run()
@@ -239,7 +246,7 @@ class _Server:
         except OSError as error:
             raise Denied(f"the kernel does not say who asks: {error}") from error
 
-    async def _place(self, uid: int, line: Line) -> Client:
+    async def _place(self, uid: int, line: FrameWriter) -> ControlClient:
         """A place for one more, who may wait for it a little.  Raises Unavailable."""
 
         def leave(why: WadError) -> None:

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from wad.api import dispatch
-from wad.api.caller import Caller, Origin
-from wad.api.callers.authentication import Gate, check_access
-from wad.api.callers.limits import Limits, rates_of
+from wad.api.caller import Caller, CallOrigin
+from wad.api.callers.authentication import Authenticator, check_access
+from wad.api.callers.limits import CallerLimits, rates_of
 from wad.api.callers.users import users_of
 from wad.api.legacy.vocabulary import mode
 from wad.api.operation import Access, Operation, find
-from wad.api.operations.http import Admission, Failure, Introduction, PublicSettings
+from wad.api.operations.http import Admission, HttpStartFailure, Introduction, PublicSettings
 from wad.core.decoding import decoding
 from wad.core.errors import (
     BadInput,
     Denied,
     InvalidData,
+    LegacyRefusal,
     Passive,
-    Refusal,
     StateUnwritable,
     WadError,
 )
@@ -75,7 +75,7 @@ class HttpProcesses:
         elif name == "http.failed":
             with decoding("the request"):
                 self.failure = WadError.from_wire(
-                    msgspec.structs.asdict(msgspec.convert(params, Failure))
+                    msgspec.structs.asdict(msgspec.convert(params, HttpStartFailure))
                 )
             self.changed.set()
 
@@ -92,14 +92,14 @@ class HttpCalls:
         http = context.loaded.config.http
         self.context = context
         self.processes = processes
-        self.limits = Limits(rates_of(http), context.clock.monotonic)
-        self.gate = Gate(
+        self.limits = CallerLimits(rates_of(http), context.clock.monotonic)
+        self.gate = Authenticator(
             http,
             users_of(http, context.store.staff, lambda: context.clock.wall_ms() / 1000),
             context.clock.monotonic,
         )
 
-    async def admit(self, operation: Operation, origin: Origin) -> Caller:
+    async def admit(self, operation: Operation, origin: CallOrigin) -> Caller:
         """Who asks, if they may.  Raises Refusal, Denied."""
         rules = operation.http
         if rules is None:
@@ -111,7 +111,7 @@ class HttpCalls:
         return caller
 
 
-class HttpAsker:
+class HttpRequestHandler:
     """One connection of an HTTP process."""
 
     most = 512
@@ -145,7 +145,7 @@ class HttpAsker:
         except Passive as error:
             raise passive(context, origin.request_id) from error
 
-    def _check_active(self, operation: Operation, origin: Origin) -> None:
+    def _check_active(self, operation: Operation, origin: CallOrigin) -> None:
         """Raises Refusal 503 where only the active instance may do it, and another one is active."""
         if operation.leader_only and not self._calls.context.leader.active:
             raise passive(self._calls.context, origin.request_id)
@@ -169,19 +169,19 @@ def publish(settings: HttpSettings, path: Path) -> None:
         log.warning("the public settings were not published: %s", error)
 
 
-def _split(params: object) -> tuple[object, Origin]:
+def _split(params: object) -> tuple[object, CallOrigin]:
     """Parameters and origin of a call.  Raises BadInput."""
     match params:
         case [given, origin]:
             try:
                 with decoding("the origin"):
-                    return given, msgspec.convert(origin, Origin)
+                    return given, msgspec.convert(origin, CallOrigin)
             except InvalidData as error:
                 raise BadInput(str(error.__cause__ or error)) from error
     raise BadInput("a call of an HTTP process is [params, origin]")
 
 
-def passive(context: Context, request_id: str) -> Refusal:
+def passive(context: Context, request_id: str) -> LegacyRefusal:
     """This instance must not act; the answer names the one that does (reference-backend.md 1.2)."""
     leader = context.leader
     more: dict[str, Any] = {
@@ -192,4 +192,4 @@ def passive(context: Context, request_id: str) -> Refusal:
         "waMode": mode(leader),
         "requestId": request_id,
     }
-    return Refusal(503, "instance_passive", f"Backend in PASSIVE mode: {leader.reason}", more)
+    return LegacyRefusal(503, "instance_passive", f"Backend in PASSIVE mode: {leader.reason}", more)

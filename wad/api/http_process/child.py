@@ -24,7 +24,7 @@ _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRT
 
 
 @dataclass(frozen=True)
-class Wish:
+class HttpChildOptions:
     """Where it listens: on sockets that listen already, else on an address and a port (0: any free one)."""
 
     address: str
@@ -37,7 +37,7 @@ class Wish:
 class HttpChild:
     """A started process, and our ends of its connections."""
 
-    wish: Wish
+    wish: HttpChildOptions
     process: subprocess.Popen[bytes]
     ends: list[socket.socket]
 
@@ -54,7 +54,7 @@ class HttpChild:
             self.process.wait()
 
 
-def wish_of(config: Config, start: Start) -> Wish | None:
+def wish_of(config: Config, start: Start) -> HttpChildOptions | None:
     """What is wanted of a process of our own; None where systemd starts one, or there is to be none.
 
     Where systemd passed the HTTP port to the daemon, as units of before did, ours listens there.
@@ -62,10 +62,10 @@ def wish_of(config: Config, start: Start) -> Wish | None:
     listening = start.sockets(HTTP)
     if not config.http.enabled or (start.sockets(HTTP_CALLS) and not listening):
         return None
-    return Wish(config.http.address, config.http.port, listening, config.log.level)
+    return HttpChildOptions(config.http.address, config.http.port, listening, config.log.level)
 
 
-def start_http(wish: Wish) -> HttpChild:
+def start_http(wish: HttpChildOptions) -> HttpChild:
     """Start it.  Raises Unavailable."""
     pairs = [socket.socketpair() for _ in range(2)]
     passed = [theirs.fileno() for _, theirs in pairs]

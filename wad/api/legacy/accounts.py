@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from wad.api import dispatch
 from wad.api.legacy.vocabulary import Document, iso, mode, status_word, timestamp
 from wad.core.connection import State
-from wad.core.errors import Refusal, UnknownAccount
+from wad.core.errors import LegacyRefusal, UnknownAccount
 from wad.core.names import shown_name
-from wad.core.session_location import Place, told
+from wad.core.session_location import SessionLocation, told
 from wad.store.app_documents import account_fields
 from wad.store.port import AccountStatus
 
@@ -31,18 +31,18 @@ def account_of(context: Context, ident: str) -> Account:
     try:
         return context.accounts.by_id(ident)
     except UnknownAccount as error:
-        raise Refusal(404, "account_not_found", "Account not found") from error
+        raise LegacyRefusal(404, "account_not_found", "Account not found") from error
 
 
 def named(context: Context, ident: str) -> Account:
     """The same where the query may name none.  Raises Refusal 400, 404."""
     if not ident:
-        raise Refusal(400, "invalid_request", "accountId is missing")
+        raise LegacyRefusal(400, "invalid_request", "accountId is missing")
     return account_of(context, ident)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ReadableAccount:
     """An account whose messages can be read here, wherever it runs."""
 
     id: str
@@ -50,16 +50,16 @@ class Known:
     jid: str
 
 
-async def known_of(context: Context, ident: str) -> Known:
+async def known_of(context: Context, ident: str) -> ReadableAccount:
     """The account of this id: of this machine, or as another one published it.  Raises Refusal 404."""
     try:
         account = account_of(context, ident)
-    except Refusal:
+    except LegacyRefusal:
         for status in await context.store.accounts():
             if status.account == ident:
-                return Known(status.account, status.name, status.jid)
+                return ReadableAccount(status.account, status.name, status.jid)
         raise
-    return Known(account.id, account.card.name, account.card.jid)
+    return ReadableAccount(account.id, account.card.name, account.card.jid)
 
 
 def framed(context: Context, caller: Caller, **fields: object) -> Document:
@@ -107,7 +107,7 @@ def account_document(account: Account, codes: bool) -> Document:
     }
 
 
-def _of(place: Place) -> AccountStatus:
+def _of(place: SessionLocation) -> AccountStatus:
     """What an account that is elsewhere would publish here."""
     return AccountStatus(
         account=place.account,
@@ -165,7 +165,7 @@ async def add(context: Context, caller: Caller, name: str, phone: str) -> Docume
     most = context.loaded.config.http.max_accounts
     there = len(context.accounts.all())
     if there >= most:
-        raise Refusal(
+        raise LegacyRefusal(
             429,
             "rate_limited",
             f"there are {there} accounts, and over HTTP at most {most} may be added",
@@ -184,7 +184,7 @@ async def regenerate(context: Context, caller: Caller, account: Account) -> Docu
     if status.state is State.CONNECTING:
         return _in_progress(context, caller, account, "already_connecting")
     if status.paired and status.state is not State.LOGGED_OUT:
-        raise Refusal(
+        raise LegacyRefusal(
             409,
             "invalid_state",
             f"the account is paired ({status.state}); reset it first if its session is of no more use",

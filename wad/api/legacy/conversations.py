@@ -10,11 +10,11 @@ import heapq
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from wad.api.legacy.accounts import Known, known_of
+from wad.api.legacy.accounts import ReadableAccount, known_of
 from wad.api.legacy.vocabulary import Document, timestamp
 from wad.api.operations.messages import next_page, page_of, page_text
 from wad.core.brief import Brief, brief, brief_thread
-from wad.core.errors import BadInput, Refusal
+from wad.core.errors import BadInput, LegacyRefusal
 from wad.core.jid import Jid, JidKind, ThreadId
 from wad.core.message import TEXT_LIMIT
 from wad.store.app_documents import message_fields, thread_fields
@@ -30,7 +30,7 @@ def limit_of(given: str, usual: int) -> int:
     """How many are asked for, at most 500.  Raises Refusal 400."""
     text = given or str(usual)
     if not (text.isascii() and text.isdecimal()) or int(text[:9]) < 1:
-        raise Refusal(400, "invalid_request", "limit must be a whole number from 1 on")
+        raise LegacyRefusal(400, "invalid_request", "limit must be a whole number from 1 on")
     return min(int(text[:9]), _MOST)
 
 
@@ -42,7 +42,7 @@ def shown(fields: dict[str, object]) -> Document:
     }
 
 
-def thread_document(account: Known, thread: Thread) -> Document:
+def thread_document(account: ReadableAccount, thread: Thread) -> Document:
     """A conversation as the apps read it."""
     return {
         "id": thread.id,
@@ -90,7 +90,7 @@ async def messages_or_threads(
 ) -> Document:
     """One conversation, or the newest messages of each.  Raises Refusal."""
     if not ident:
-        raise Refusal(400, "invalid_request", "accountId is missing")
+        raise LegacyRefusal(400, "invalid_request", "accountId is missing")
     if thread:
         return await messages(context, ident, thread, limit, after)
     account = await known_of(context, ident)
@@ -123,17 +123,17 @@ async def messages(
     }
 
 
-async def _thread(context: Context, account: Known, ident: str) -> Thread:
+async def _thread(context: Context, account: ReadableAccount, ident: str) -> Thread:
     """The thread of this id.  Raises Refusal 403 (another account's), 404."""
     try:
         parsed = ThreadId.parse(ident)
     except BadInput as error:
-        raise Refusal(404, "thread_not_found", "Thread not found") from error
+        raise LegacyRefusal(404, "thread_not_found", "Thread not found") from error
     if parsed.account != account.id:
-        raise Refusal(403, "account_mismatch", "the thread belongs to another account")
+        raise LegacyRefusal(403, "account_mismatch", "the thread belongs to another account")
     thread = await context.store.thread(ident)
     if thread is None:
-        raise Refusal(404, "thread_not_found", "Thread not found")
+        raise LegacyRefusal(404, "thread_not_found", "Thread not found")
     return thread
 
 
@@ -153,7 +153,9 @@ async def inbox(context: Context, ident: str, limit: str) -> Document:
     }
 
 
-async def _newest(context: Context, account: Known, limit: int) -> list[tuple[Thread, Brief]]:
+async def _newest(
+    context: Context, account: ReadableAccount, limit: int
+) -> list[tuple[Thread, Brief]]:
     """The newest messages of an account.  Threads are read until the next one has nothing that is newer."""
     kept: list[tuple[tuple[int, int, str], Thread, Brief]] = []
     for thread in await context.store.threads(account.id, limit=limit):

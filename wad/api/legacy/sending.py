@@ -13,7 +13,7 @@ import msgspec
 from wad.api.legacy.accounts import account_of, ask
 from wad.api.legacy.vocabulary import Document
 from wad.core.connection import State
-from wad.core.errors import BadInput, Refusal
+from wad.core.errors import BadInput, LegacyRefusal
 from wad.core.jid import ThreadId, recipient
 from wad.core.message import MessageStatus
 from wad.core.outbox import LEFT
@@ -21,14 +21,14 @@ from wad.core.outbox import LEFT
 if TYPE_CHECKING:
     from wad.api.caller import Caller
     from wad.api.context import Context
-    from wad.api.operations.legacy import ProxySend, Send
+    from wad.api.operations.legacy import LegacySend, ProxySend
     from wad.flow.accounts.account import Account
 
 _WAIT: Final = 10.0  # seconds for which a connected account may take to send
 
 
-async def send(context: Context, request: Send, caller: Caller) -> Document:
-    """Send a text, and answer once its fate is known.  Raises Refusal."""
+async def send(context: Context, request: LegacySend, caller: Caller) -> Document:
+    """Send a text, and answer once its result is known.  Raises Refusal."""
     account = account_of(context, request.account_id)
     reply = await ask(
         context,
@@ -50,7 +50,7 @@ async def proxy_send(context: Context, request: ProxySend, caller: Caller) -> Do
     """
     account = account_of(context, request.account_id)
     if not request.client_message_id:
-        raise Refusal(400, "invalid_request", "clientMessageId is missing")
+        raise LegacyRefusal(400, "invalid_request", "clientMessageId is missing")
     to = _same_thread(account.id, request.thread_id, request.to_jid)
     who = caller.uid or caller.name
     key = f"{request.thread_id}|{who}|{request.client_message_id}"
@@ -91,12 +91,12 @@ class _Reply(msgspec.Struct):
     duplicate: bool
 
 
-def _to(account: Account, wanted: Send) -> str:
+def _to(account: Account, wanted: LegacySend) -> str:
     """The recipient.  Raises Refusal 400 where none is named."""
     if wanted.thread_id:
         return _same_thread(account.id, wanted.thread_id, wanted.to)
     if not wanted.to:
-        raise Refusal(400, "invalid_request", "to is missing")
+        raise LegacyRefusal(400, "invalid_request", "to is missing")
     return wanted.to
 
 
@@ -108,11 +108,11 @@ def _same_thread(account: str, thread: str, to: str) -> str:
     try:
         parsed = ThreadId.parse(thread)
     except BadInput as error:
-        raise Refusal(400, "invalid_request", str(error)) from error
+        raise LegacyRefusal(400, "invalid_request", str(error)) from error
     if parsed.account != account:
-        raise Refusal(403, "account_mismatch", "the thread belongs to another account")
+        raise LegacyRefusal(403, "account_mismatch", "the thread belongs to another account")
     if to and recipient(to) != parsed.jid:
-        raise Refusal(400, "invalid_request", "the thread is not that of the recipient")
+        raise LegacyRefusal(400, "invalid_request", "the thread is not that of the recipient")
     return str(parsed.jid)
 
 
@@ -123,7 +123,7 @@ def _outcome(sent: _Reply) -> Document:
     if entry.state is MessageStatus.FAILED:
         more: Document = {"messageId": entry.id, "clientMessageId": entry.client_id}
         status = 422 if entry.error_code == "not_on_whatsapp" else 502
-        raise Refusal(status, entry.error_code or "engine_failure", entry.error, more)
+        raise LegacyRefusal(status, entry.error_code or "engine_failure", entry.error, more)
     content: Document = {"success": True}
     if sent.duplicate:
         content |= {"duplicate": True, "queued": not left}

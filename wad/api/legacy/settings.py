@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from wad.api.legacy.accounts import account_of, ask
 from wad.api.legacy.vocabulary import Document, status_word
 from wad.core.auto_reply import MORE, AutoReply, check
-from wad.core.errors import NotConnected, Refusal
+from wad.core.errors import LegacyRefusal, NotConnected
 
 if TYPE_CHECKING:
     from wad.api.caller import Caller
@@ -32,7 +32,7 @@ async def _kept(context: Context, ident: str) -> AutoReply:
     store = context.store
     try:
         kept = account_of(context, ident).card.auto_reply
-    except Refusal:
+    except LegacyRefusal:
         published = {status.account: status for status in await store.accounts()}
         if ident not in published:
             raise
@@ -65,11 +65,11 @@ def _shown(kept: AutoReply) -> Document:
 
 def backfill(context: Context, account: Account) -> Document:
     """Begin to ask the phone for older messages; the answer does not wait for them.  Raises Refusal 409."""
-    from wad.flow.inbound.backfill import Wish
+    from wad.flow.inbound.backfill import BackfillOptions
 
     running = context.backfills.running(account) is not None
     try:
-        context.backfills.begin(account, Wish())
+        context.backfills.begin(account, BackfillOptions())
     except NotConnected as error:
         raise _not_connected(account, error) from error
     message = "Backfill is under way already" if running else "Backfill started"
@@ -85,6 +85,6 @@ async def repair(context: Context, caller: Caller, account: Account) -> Document
     return {"success": True, "accountId": account.id, "result": result}
 
 
-def _not_connected(account: Account, error: NotConnected) -> Refusal:
+def _not_connected(account: Account, error: NotConnected) -> LegacyRefusal:
     more = {"currentStatus": status_word(account.status), "accountId": account.id}
-    return Refusal(409, "invalid_state", str(error), more)
+    return LegacyRefusal(409, "invalid_state", str(error), more)

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
-from wad.api.operations.daemon import Nothing
+from wad.api.operations.daemon import NoParams
 from wad.api.views.status import AccountView, account_view, account_views
 
 Ref = Annotated[str, Meta(description="the account's id, name or number")]
@@ -36,7 +36,7 @@ class Rename(Params, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=100, description="the new name")]
 
 
-class Removed(msgspec.Struct, frozen=True):
+class RemovedReply(msgspec.Struct, frozen=True):
     """Where its files are now."""
 
     account: str
@@ -50,7 +50,7 @@ class Restore(Params, frozen=True):
 
 
 @operation("accounts.list", access=Access.READ, command="account list")
-async def list_(context: Context, request: Nothing) -> list[AccountView]:
+async def list_(context: Context, request: NoParams) -> list[AccountView]:
     """List the accounts."""
     return account_views(context.accounts, context.clock.wall_ms())
 
@@ -133,10 +133,10 @@ async def logout(context: Context, request: Named) -> AccountView:
     leader_only=True,
     confirm="It stops sending and receiving; `wadctl account restore` brings it back.",
 )
-async def remove(context: Context, request: Named) -> Removed:
+async def remove(context: Context, request: Named) -> RemovedReply:
     """Put an account away: it stops, and its files are renamed, not deleted."""
     account = context.accounts.find(request.account)
-    return Removed(account.id, str(await context.accounts.remove(account.id)))
+    return RemovedReply(account.id, str(await context.accounts.remove(account.id)))
 
 
 @operation("accounts.restore", access=Access.ADMIN, command="account restore", leader_only=True)

@@ -6,7 +6,7 @@ import msgspec
 
 from wad.api.context import Context
 from wad.api.operation import Access, operation
-from wad.api.operations.daemon import Nothing
+from wad.api.operations.daemon import NoParams
 
 
 class SettingView(msgspec.Struct, frozen=True):
@@ -18,7 +18,7 @@ class SettingView(msgspec.Struct, frozen=True):
 
 
 @operation("config", access=Access.READ, command="config")
-async def config(context: Context, request: Nothing) -> list[SettingView]:
+async def config(context: Context, request: NoParams) -> list[SettingView]:
     """Show the settings that the running daemon goes by, and where each came from."""
     origins = context.loaded.origins
     return [SettingView(key, origin.json, origin.source) for key, origin in origins.items()]

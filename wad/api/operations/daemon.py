@@ -26,11 +26,11 @@ from wad.api.views.status import (
 from wad.core.problem import degraded
 
 
-class Nothing(Params, frozen=True):
+class NoParams(Params, frozen=True):
     """An operation that needs no words."""
 
 
-class Version(msgspec.Struct, frozen=True):
+class VersionReply(msgspec.Struct, frozen=True):
     """What runs."""
 
     version: str
@@ -54,7 +54,7 @@ class Follow(Params, frozen=True):
     follow: Annotated[bool, Meta(description="go on until interrupted")] = False
 
 
-class Happening(msgspec.Struct, frozen=True):
+class EventView(msgspec.Struct, frozen=True):
     """One thing that happened.  `kind`: state, message, outbox, account or daemon."""
 
     at_ms: int
@@ -65,7 +65,7 @@ class Happening(msgspec.Struct, frozen=True):
 
 
 @operation("status", access=Access.READ, command="status")
-async def status(context: Context, request: Nothing) -> StatusView:
+async def status(context: Context, request: NoParams) -> StatusView:
     """Show the daemon, its lease and its accounts."""
     config, found = context.loaded.config, problems(context)
     return StatusView(
@@ -93,13 +93,15 @@ async def status(context: Context, request: Nothing) -> StatusView:
 
 
 @operation("version", access=Access.READ)
-async def version(context: Context, request: Nothing) -> Version:
+async def version(context: Context, request: NoParams) -> VersionReply:
     """Show the version of the running daemon."""
-    return Version(wad.__version__, context.loaded.config.instance.id, context.boot_id, os.getpid())
+    return VersionReply(
+        wad.__version__, context.loaded.config.instance.id, context.boot_id, os.getpid()
+    )
 
 
 @operation("restart", access=Access.OPERATE)
-async def restart(context: Context, request: Nothing) -> Restarting:
+async def restart(context: Context, request: NoParams) -> Restarting:
     """Restart the daemon gracefully; its place is taken by a fresh process."""
     answer = Restarting(context.boot_id, os.getpid())
     context.restart()
@@ -107,7 +109,7 @@ async def restart(context: Context, request: Nothing) -> Restarting:
 
 
 @operation("events", access=Access.READ, command="events")
-async def events(context: Context, request: Follow) -> AsyncIterator[Happening]:
+async def events(context: Context, request: Follow) -> AsyncIterator[EventView]:
     """Show what happened lately, and with --follow what happens.
 
     A reader that is too slow is told how many events it missed, and goes on.
@@ -117,7 +119,7 @@ async def events(context: Context, request: Follow) -> AsyncIterator[Happening]:
     async with context.bus.follow(last=last, live=request.follow) as happenings:
         async for happening in happenings:
             if not account or happening.account == account:
-                yield Happening(
+                yield EventView(
                     happening.at_ms,
                     happening.kind,
                     happening.account,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wad.flow.inbound.backfill import Run
 
 
-class Backfill(Params, frozen=True):
+class BackfillRequest(Params, frozen=True):
     """Whose phone is asked, and for how much."""
 
     account: Ref
@@ -24,7 +24,7 @@ class Backfill(Params, frozen=True):
     messages: Annotated[int, Meta(ge=1, le=200, description="how many messages of each")] = 50
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class BackfillProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a run is: of `total` conversations (null before they are counted) so many were asked for.
 
     `messages` are those that were not known; `errors` are conversations of which nothing came, and what ended it early.
@@ -41,7 +41,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-class Repaired(msgspec.Struct, frozen=True, kw_only=True):
+class HistoryRepaired(msgspec.Struct, frozen=True, kw_only=True):
     """What was mended.  `asked`: messages that could not be read or were lost, for which the phone was asked again.
 
     `recounted`: conversations whose last message or counts were wrong.
@@ -53,25 +53,25 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @operation("accounts.backfill", access=Access.OPERATE, command="account backfill", leader_only=True)
-async def backfill(context: Context, request: Backfill) -> AsyncIterator[Progress]:
+async def backfill(context: Context, request: BackfillRequest) -> AsyncIterator[BackfillProgress]:
     """Ask an account's phone for older messages, conversation by conversation.
 
     Those with the newest messages come first. The phone must be switched on. The run goes on when nobody looks on;
     asked again meanwhile, this shows the run that is under way.
     """
-    from wad.flow.inbound.backfill import Wish
+    from wad.flow.inbound.backfill import BackfillOptions
 
     account = context.accounts.find(request.account)
-    run = context.backfills.begin(account, Wish(request.threads, request.messages))
+    run = context.backfills.begin(account, BackfillOptions(request.threads, request.messages))
     async for now in run.follow():
         yield _progress(account.id, now)
     if run.failure is not None:
         raise run.failure
 
 
-def _progress(account: str, run: Run) -> Progress:
+def _progress(account: str, run: Run) -> BackfillProgress:
     done, last = run.done, run.last
-    return Progress(
+    return BackfillProgress(
         account=account,
         total=run.total,
         threads=done.threads,
@@ -84,7 +84,7 @@ def _progress(account: str, run: Run) -> Progress:
 
 
 @operation("accounts.repair", access=Access.ADMIN, command="account repair", leader_only=True)
-async def repair(context: Context, request: Named) -> Repaired:
+async def repair(context: Context, request: Named) -> HistoryRepaired:
     """Ask the phone again for messages that were lost or could not be read, and recount the conversations.
 
     What the phone has takes the place of its placeholder when it comes, which may take a minute.
@@ -92,4 +92,4 @@ async def repair(context: Context, request: Named) -> Repaired:
     account = context.accounts.find(request.account)
     asked = await context.backfills.ask_again(account)
     recounted = await context.store.recount(account.id)
-    return Repaired(account=account.id, asked=len(asked), recounted=recounted)
+    return HistoryRepaired(account=account.id, asked=len(asked), recounted=recounted)

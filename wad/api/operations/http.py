@@ -21,7 +21,7 @@ class Introduction(Params, frozen=True):
     listening: Annotated[tuple[Annotated[str, Meta(max_length=300)], ...], Meta(max_length=16)] = ()
 
 
-class Failure(Params, frozen=True):
+class HttpStartFailure(Params, frozen=True):
     """Why an HTTP process cannot begin, as an error crosses a socket."""
 
     code: Annotated[str, Meta(max_length=100)]
@@ -59,5 +59,5 @@ async def admit(context: Context, request: Admission, caller: Caller) -> None:
 
 
 @operation("http.failed", access=Access.ANYBODY, http=Http())
-async def failed(context: Context, request: Failure) -> None:
+async def failed(context: Context, request: HttpStartFailure) -> None:
     """Hear why an HTTP process cannot begin; `wad.api.http_process.calls` keeps it for who started that process."""

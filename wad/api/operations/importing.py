@@ -10,7 +10,7 @@ from msgspec import Meta
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.views.status import AccountView, account_view
-from wad.core.baileys import FILE_LIMIT, Wish
+from wad.core.baileys import FILE_LIMIT, ImportOptions
 
 if TYPE_CHECKING:
     from wad.flow.accounts.importing import Intent
@@ -38,7 +38,7 @@ class FilesReply(msgspec.Struct, frozen=True):
     upload: str
 
 
-class Import(Params, frozen=True):
+class ImportBaileys(Params, frozen=True):
     """Make an account of the files."""
 
     upload: Annotated[str, Meta(description="the upload of the directory's files")]
@@ -97,13 +97,13 @@ async def files(context: Context, request: Files) -> FilesReply:
     confirm="The other backend must be stopped, and stay stopped: two clients with one session throw each other out,"
     " and lose messages.",
 )
-async def import_baileys(context: Context, request: Import) -> Imported:
+async def import_baileys(context: Context, request: ImportBaileys) -> Imported:
     """Make an account of a Baileys session directory, without a QR code.
 
     The directory is read, never written. What is carried: the device's own keys, one-time keys, Signal sessions,
     sender keys, identities, LID mappings, privacy tokens and app-state keys. The account starts at once.
     """
-    wish = Wish(request.id, request.name, request.directory, request.skip_damaged)
+    wish = ImportOptions(request.id, request.name, request.directory, request.skip_damaged)
     try:
         if request.dry_run:
             return _reply(await context.imports.look(request.upload, wish), None)

@@ -9,14 +9,14 @@ from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
-from wad.api.operations.daemon import Nothing
+from wad.api.operations.daemon import NoParams
 from wad.core.errors import Conflict
 from wad.core.lease import Record
 
 Why = Annotated[str, Meta(max_length=200, description="why, for the history")]
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The lease as this instance sees it.  `valid_s`: how long it still may act, without another renewal.
 
     What the record says is null while it was never read, or where another program wrote it.
@@ -38,13 +38,13 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     where: str
 
 
-class Past(Params, frozen=True):
+class HistoryRequest(Params, frozen=True):
     """How far back."""
 
     limit: Annotated[int, Meta(ge=1, le=200, description="at most so many holders")] = 20
 
 
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
+class HolderView(msgspec.Struct, frozen=True, kw_only=True):
     """One holder's time.  `ended_ms` null: it goes on."""
 
     epoch: int
@@ -73,16 +73,16 @@ class Take(Params, frozen=True):
 
 
 @operation("lease.show", access=Access.READ, command="lease show")
-async def show(context: Context, request: Nothing) -> Standing:
+async def show(context: Context, request: NoParams) -> LeaseStatus:
     """Show who may act, since when and for how long."""
     return standing(context)
 
 
 @operation("lease.history", access=Access.READ, command="lease history")
-async def history(context: Context, request: Past) -> list[Holder]:
+async def history(context: Context, request: HistoryRequest) -> list[HolderView]:
     """List who held the lease, newest first, why each began and how it ended."""
     return [
-        Holder(
+        HolderView(
             epoch=tenure.epoch,
             holder=tenure.holder,
             began_ms=tenure.began_ms,
@@ -100,7 +100,7 @@ async def history(context: Context, request: Past) -> list[Holder]:
     command="lease release",
     confirm="Every account of this machine disconnects, until this or another instance takes the lease.",
 )
-async def release(context: Context, request: Release) -> Standing:
+async def release(context: Context, request: Release) -> LeaseStatus:
     """Let go of the lease, so that another instance takes it; if there is none, this one does later."""
     context.leader.let_go(_who(request.reason), request.seconds)
     return standing(context)
@@ -114,7 +114,7 @@ async def release(context: Context, request: Release) -> Standing:
     " stay connected for up to its ttl beside those of this one, and WhatsApp ends one of two connections. Use it only"
     " if you know that the other machine is dead, or see its daemon stopped.",
 )
-async def take(context: Context, request: Take) -> Standing:
+async def take(context: Context, request: Take) -> LeaseStatus:
     """Take the lease now: at once if it is free, with --force whoever holds it."""
     seen, ours = context.leader.seen, context.loaded.config.instance.id
     if not request.force and seen is not None and seen.holder not in ("", ours):
@@ -130,12 +130,12 @@ def _who(reason: str) -> str:
     return f"an operator ({reason})" if reason else "an operator"
 
 
-def standing(context: Context) -> Standing:
+def standing(context: Context) -> LeaseStatus:
     """The lease as this instance sees it now."""
     leader, settings = context.leader, context.loaded.config.lease
     valid = leader.valid_for()
     record = leader.seen if leader.seen is not None and leader.seen.nonce else None
-    return Standing(
+    return LeaseStatus(
         instance=context.loaded.config.instance.id,
         mode="active" if leader.active else "passive",
         reason=leader.reason,

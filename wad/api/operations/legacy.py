@@ -12,7 +12,7 @@ import msgspec
 from wad.api.caller import Caller
 from wad.api.context import Context
 from wad.api.operation import Access, Http, Limit, Params, Route, operation
-from wad.core.errors import Refusal
+from wad.core.errors import LegacyRefusal
 
 Document = dict[str, Any]
 _STORED: Final = "whatsapp_media/"
@@ -25,7 +25,7 @@ class Asked(Params, frozen=True):
     """Nothing."""
 
 
-class Listed(Params, frozen=True):
+class ListAccounts(Params, frozen=True):
     """Every account; `codes`: with the codes, for who may pair."""
 
     codes: bool = True
@@ -51,7 +51,7 @@ class Renamed(Params, frozen=True):
     name: str
 
 
-class Page(Params, frozen=True):
+class ListRequest(Params, frozen=True):
     """A page of an account's threads or messages; numbers as they stand in the query."""
 
     account: str = ""
@@ -61,7 +61,7 @@ class Page(Params, frozen=True):
     order: str = ""
 
 
-class Send(Params, frozen=True):
+class LegacySend(Params, frozen=True):
     """A text to send; `to` is a number or an address, `request_id` what the caller named the request."""
 
     account_id: str
@@ -166,7 +166,7 @@ _ID: Final = {"accountId": "account"}
     access=Access.READ,
     http=Http(headerless=True, routes=(Route("GET", "/api/whatsapp/accounts"),)),
 )
-async def accounts_(context: Context, request: Listed, caller: Caller) -> Document:
+async def accounts_(context: Context, request: ListAccounts, caller: Caller) -> Document:
     """Every account, as the apps read it."""
     from wad.api.legacy import accounts
 
@@ -180,7 +180,7 @@ async def accounts_(context: Context, request: Listed, caller: Caller) -> Docume
 )
 async def accounts_with_token(context: Context, request: Asked, caller: Caller) -> Document:
     """The same, of which no network gets anything without a token."""
-    return await accounts_(context, Listed(), caller)
+    return await accounts_(context, ListAccounts(), caller)
 
 
 @operation(
@@ -190,7 +190,7 @@ async def accounts_with_token(context: Context, request: Asked, caller: Caller) 
 )
 async def accounts_for_admins(context: Context, request: Asked, caller: Caller) -> Document:
     """The same for administrators alone, as their proxy did."""
-    return await accounts_(context, Listed(), caller)
+    return await accounts_(context, ListAccounts(), caller)
 
 
 @operation(
@@ -200,7 +200,7 @@ async def accounts_for_admins(context: Context, request: Asked, caller: Caller) 
 )
 async def accounts_for_staff(context: Context, request: Asked, caller: Caller) -> Document:
     """The same for who works with messages: never a code, whoever asks."""
-    return await accounts_(context, Listed(codes=False), caller)
+    return await accounts_(context, ListAccounts(codes=False), caller)
 
 
 @operation(
@@ -350,8 +350,8 @@ async def profile_photo(context: Context, request: Photo) -> Document:
 
     accounts.account_of(context, request.account)
     if not request.client:
-        raise Refusal(400, "invalid_request", "clientJid is missing")
-    raise Refusal(501, "not_supported", "wad asks WhatsApp for no profile pictures")
+        raise LegacyRefusal(400, "invalid_request", "clientJid is missing")
+    raise LegacyRefusal(501, "not_supported", "wad asks WhatsApp for no profile pictures")
 
 
 # --- conversations --------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ _THREAD: Final = {**_PAGE, "threadId": "thread"}
     access=Access.READ,
     http=Http(routes=(Route("GET", "/api/whatsapp/threads/{account}", query=_LIST),)),
 )
-async def threads(context: Context, request: Page) -> Document:
+async def threads(context: Context, request: ListRequest) -> Document:
     """An account's conversations, from the newest on."""
     from wad.api.legacy import conversations
 
@@ -378,7 +378,7 @@ async def threads(context: Context, request: Page) -> Document:
     access=Access.OPERATE,
     http=Http(routes=(Route("GET", "/whatsappProxyGetThreads", query=_PAGE),)),
 )
-async def threads_for_staff(context: Context, request: Page) -> Document:
+async def threads_for_staff(context: Context, request: ListRequest) -> Document:
     """The same for who works with messages, as their proxy did."""
     _need_account(request.account)
     return await threads(context, request)
@@ -394,7 +394,7 @@ async def threads_for_staff(context: Context, request: Page) -> Document:
         )
     ),
 )
-async def messages(context: Context, request: Page) -> Document:
+async def messages(context: Context, request: ListRequest) -> Document:
     """One conversation, from the newest message on; without a thread the newest messages of each."""
     from wad.api.legacy import conversations
 
@@ -408,7 +408,7 @@ async def messages(context: Context, request: Page) -> Document:
     access=Access.OPERATE,
     http=Http(routes=(Route("GET", "/whatsappProxyGetMessages", query=_THREAD),)),
 )
-async def messages_for_staff(context: Context, request: Page) -> Document:
+async def messages_for_staff(context: Context, request: ListRequest) -> Document:
     """The same for who works with messages, as their proxy did."""
     return await messages(context, request)
 
@@ -418,7 +418,7 @@ async def messages_for_staff(context: Context, request: Page) -> Document:
     access=Access.READ,
     http=Http(routes=(Route("GET", "/api/whatsapp/inbox/{account}", query={"limit": "limit"}),)),
 )
-async def inbox(context: Context, request: Page) -> Document:
+async def inbox(context: Context, request: ListRequest) -> Document:
     """The newest messages of all of an account's conversations."""
     from wad.api.legacy import conversations
 
@@ -430,7 +430,7 @@ async def inbox(context: Context, request: Page) -> Document:
     access=Access.OPERATE,
     http=Http(routes=(Route("GET", "/whatsappProxyGetInbox", query=_PAGE),)),
 )
-async def inbox_for_staff(context: Context, request: Page) -> Document:
+async def inbox_for_staff(context: Context, request: ListRequest) -> Document:
     """The same for who works with messages, as their proxy did."""
     _need_account(request.account)
     return await inbox(context, request)
@@ -439,7 +439,7 @@ async def inbox_for_staff(context: Context, request: Page) -> Document:
 def _need_account(account: str) -> None:
     """Raises Refusal 400 where the query names none."""
     if not account:
-        raise Refusal(400, "invalid_request", "accountId is missing")
+        raise LegacyRefusal(400, "invalid_request", "accountId is missing")
 
 
 # --- sending --------------------------------------------------------------------------------------
@@ -453,8 +453,8 @@ def _need_account(account: str) -> None:
         limit=Limit.SEND, routes=(Route("POST", "/api/whatsapp/send-message", body=SendBody),)
     ),
 )
-async def send(context: Context, request: Send, caller: Caller) -> Document:
-    """Send a text, and answer once its fate is known."""
+async def send(context: Context, request: LegacySend, caller: Caller) -> Document:
+    """Send a text, and answer once its result is known."""
     from wad.api.legacy import sending
 
     return await sending.send(context, request, caller)
@@ -560,8 +560,8 @@ async def outbox(context: Context, request: Asked) -> Document:
 async def media_url(context: Context, request: Stored) -> Document:
     """Not supported: wad keeps no files in a bucket, and can sign no address of any."""
     if not request.path.startswith(_STORED):
-        raise Refusal(400, "invalid_request", f"storagePath must begin with {_STORED}")
-    raise Refusal(
+        raise LegacyRefusal(400, "invalid_request", f"storagePath must begin with {_STORED}")
+    raise LegacyRefusal(
         501,
         "not_supported",
         "wad keeps no media in Cloud Storage, so it can sign no address of any",

@@ -12,7 +12,7 @@ from wad.api.operation import Access, Params, operation
 from wad.core.outgoing import PIECE_LIMIT, AttachmentKind
 
 
-class Piece(Params, frozen=True):
+class FilePiece(Params, frozen=True):
     """One piece of a file.  The first one names no upload; the reply does."""
 
     kind: Annotated[AttachmentKind, Meta(description="what it will be sent as")]
@@ -31,7 +31,7 @@ class PieceReply(msgspec.Struct, frozen=True):
 
 
 @operation("media.put", http=None, access=Access.OPERATE, leader_only=True)
-async def put(context: Context, request: Piece) -> PieceReply:
+async def put(context: Context, request: FilePiece) -> PieceReply:
     """Take a piece of a file, in order; at most 1 MiB each."""
     media = context.media
     upload = request.upload or media.begin(request.kind, request.size)

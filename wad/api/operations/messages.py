@@ -21,14 +21,14 @@ from wad.core.message import MessageStatus, Thread
 if TYPE_CHECKING:
     from wad.core.message import Message
     from wad.store import Store
-    from wad.store.port import Page
+    from wad.store.port import PagePosition
 
 _PIECE = 400_000  # characters of a text in one reply; four bytes each, at the most
 Limit = Annotated[int, Meta(ge=1, le=1000, description="how many at the most")]
 Before = Annotated[str, Meta(description="the `next` of the page before")]
 
 
-class Threads(Params, frozen=True):
+class ListThreads(Params, frozen=True):
     """Which threads."""
 
     account: Annotated[str, Meta(description="only this account (id, name or number)")] = ""
@@ -103,7 +103,7 @@ class EntryRef(Params, frozen=True):
 
 
 @operation("threads.list", access=Access.READ, command="threads")
-async def threads(context: Context, request: Threads) -> ThreadPage:
+async def threads(context: Context, request: ListThreads) -> ThreadPage:
     """List conversations, the newest message first."""
     account = context.accounts.find(request.account).id if request.account else None
     found = await context.store.threads(
@@ -171,16 +171,16 @@ async def cancel(context: Context, request: EntryRef) -> EntryView:
     return entry_view(await context.outbound.cancel(request.id))
 
 
-def page_of(text: str) -> Page | None:
+def page_of(text: str) -> PagePosition | None:
     """The place named by a `next`.  Raises BadInput."""
     if not text:
         return None
     match = re.fullmatch(r"(\d{1,18})-(\d{1,18})-(.+)", text)
     if match is None:
         raise BadInput(f"{text!r} is no page", hint="give the `next` of the page before")
-    from wad.store.port import Page  # here, so that wadctl does not load it
+    from wad.store.port import PagePosition  # here, so that wadctl does not load it
 
-    return Page(int(match[1]), match[3], int(match[2]))
+    return PagePosition(int(match[1]), match[3], int(match[2]))
 
 
 def page_text(at_ms: int, ident: str, seen: int = 0) -> str:

@@ -25,7 +25,7 @@ class Items(Params, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=1000, description="at most so many")] = 100
 
 
-class Item(Params, frozen=True):
+class QuarantineView(Params, frozen=True):
     """One item."""
 
     item: Ident
@@ -57,14 +57,14 @@ async def items(context: Context, request: Items) -> list[Quarantined]:
 
 
 @operation("quarantine.show", access=Access.READ, command="quarantine show")
-async def show(context: Context, request: Item) -> Shown:
+async def show(context: Context, request: QuarantineView) -> Shown:
     """Show one item: where it is, what is wrong with it, and its fields' types; no message's content."""
     item, detail = await context.quarantine.show(request.item)
     return Shown(item=item, detail=detail)
 
 
 @operation("quarantine.retry", access=Access.OPERATE, command="quarantine retry")
-async def retry(context: Context, request: Item) -> Retried:
+async def retry(context: Context, request: QuarantineView) -> Retried:
     """Handle one item again, as it is now: after its document was mended, or wad was upgraded.
 
     What still cannot be handled stays in quarantine, and the error says why.
@@ -79,7 +79,7 @@ async def retry(context: Context, request: Item) -> Retried:
     command="quarantine drop",
     confirm="A row of a spool and the copy of a damaged file are deleted from this machine.",
 )
-async def drop(context: Context, request: Item) -> Quarantined:
+async def drop(context: Context, request: QuarantineView) -> Quarantined:
     """Forget one item for good; a document in Firestore stays there as it is.
 
     Such a document is not looked at again until somebody writes it; delete it there if you want to.

@@ -16,14 +16,14 @@ from wad.core.outgoing import (
     Attachment,
     AttachmentKind,
     ContactCard,
-    Edit,
-    Location,
+    NewPoll,
     Outgoing,
-    Poll,
-    Reaction,
+    OwnReaction,
     Revoke,
+    SharedLocation,
     Target,
     Text,
+    TextEdit,
     mentioned,
     target_of,
 )
@@ -43,7 +43,7 @@ Wait = Annotated[
 ]
 
 
-class Send(Params, frozen=True):
+class SendText(Params, frozen=True):
     """A text to send."""
 
     account: AccountRef
@@ -157,7 +157,7 @@ class SendReply(msgspec.Struct, frozen=True):
 
 
 @operation("messages.send", access=Access.OPERATE, command="send", leader_only=True)
-async def send(context: Context, request: Send) -> SendReply:
+async def send(context: Context, request: SendText) -> SendReply:
     """Queue a message; it is sent as soon as the account is connected."""
     account = context.accounts.find(request.account)
     content = Text(
@@ -193,7 +193,7 @@ async def send_file(context: Context, request: SendFile) -> SendReply:
 async def send_location(context: Context, request: SendLocation) -> SendReply:
     """Queue a place on the map."""
     account = context.accounts.find(request.account)
-    content = Location(
+    content = SharedLocation(
         request.latitude,
         request.longitude,
         name=request.name,
@@ -217,7 +217,7 @@ async def send_poll(context: Context, request: SendPoll) -> SendReply:
     """Queue a poll."""
     account = context.accounts.find(request.account)
     reply_to = await _answered(context, account, request.reply_to)
-    content = Poll(request.question, request.answers, request.selectable, reply_to)
+    content = NewPoll(request.question, request.answers, request.selectable, reply_to)
     return await _queue(context, account, recipient(request.to), content, request)
 
 
@@ -229,7 +229,7 @@ async def react(context: Context, request: React) -> SendReply:
     """Put an emoji on a message, or take it away."""
     account = context.accounts.find(request.account)
     target = await _target(context, account, request.message)
-    return await _amend(context, account, Reaction(target, request.emoji), request)
+    return await _amend(context, account, OwnReaction(target, request.emoji), request)
 
 
 @operation("messages.edit", access=Access.OPERATE, command="edit", leader_only=True)
@@ -237,7 +237,7 @@ async def edit(context: Context, request: EditText) -> SendReply:
     """Change the words of a text that this account sent, within 20 minutes."""
     account = context.accounts.find(request.account)
     target = await _target(context, account, request.message)
-    return await _amend(context, account, Edit(target, request.text), request)
+    return await _amend(context, account, TextEdit(target, request.text), request)
 
 
 @operation("messages.revoke", access=Access.OPERATE, command="revoke", leader_only=True)
@@ -254,14 +254,14 @@ async def revoke(context: Context, request: RevokeMessage) -> SendReply:
 async def _amend(
     context: Context,
     account: Account,
-    content: Reaction | Edit | Revoke,
+    content: OwnReaction | TextEdit | Revoke,
     request: React | EditText | RevokeMessage,
 ) -> SendReply:
     return await _queue(context, account, Jid.parse(content.target.chat), content, request)
 
 
 _Request = (
-    Send | SendFile | SendLocation | SendContact | SendPoll | React | EditText | RevokeMessage
+    SendText | SendFile | SendLocation | SendContact | SendPoll | React | EditText | RevokeMessage
 )
 
 

@@ -39,7 +39,7 @@ class GivenUp(msgspec.Struct, frozen=True):
     aside: str
 
 
-class Piece(Params, frozen=True):
+class SessionPiece(Params, frozen=True):
     """One piece of a sealed file.  The first one names no upload; the reply does."""
 
     size: Annotated[int, Meta(ge=1, description="bytes of the whole file")]
@@ -55,7 +55,7 @@ class Arrived(msgspec.Struct, frozen=True):
     whole: bool
 
 
-class Import(Params, frozen=True):
+class ImportSession(Params, frozen=True):
     """What has arrived, and what it was sealed with."""
 
     upload: Annotated[str, Meta(description="the upload that is whole")]
@@ -85,7 +85,7 @@ async def give_up(context: Context, request: Named) -> GivenUp:
 
 
 @operation("sessions.put", access=Access.ADMIN, leader_only=True)
-async def put(context: Context, request: Piece) -> Arrived:
+async def put(context: Context, request: SessionPiece) -> Arrived:
     """Take a piece of an encrypted file, in order; at most 1 MiB each."""
     return Arrived(
         *context.moving.take_piece(request.upload, request.size, request.offset, request.data)
@@ -93,7 +93,7 @@ async def put(context: Context, request: Piece) -> Arrived:
 
 
 @operation("sessions.import", access=Access.ADMIN, command="session import", leader_only=True)
-async def import_(context: Context, request: Import) -> AccountView:
+async def import_(context: Context, request: ImportSession) -> AccountView:
     """Take in the session that an encrypted file holds; its account runs here then.
 
     Refused while the account runs here, or has a session here.

@@ -19,13 +19,13 @@ class Destination(StrEnum):
     FIRESTORE = "firestore"
 
 
-class Copy(Params, frozen=True):
+class CopyRequest(Params, frozen=True):
     """Which way."""
 
     to: Annotated[Destination, Meta(description="the store that is filled")] = Destination.FIRESTORE
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class CopyProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far it is, in documents.  `refused`: such as Firestore does not take, named in the log."""
 
     told: int
@@ -34,7 +34,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @operation("store.copy", access=Access.ADMIN, command="store copy")
-async def copy(context: Context, request: Copy) -> AsyncIterator[Progress]:
+async def copy(context: Context, request: CopyRequest) -> AsyncIterator[CopyProgress]:
     """Fill Firestore with everything that is stored here, while wad goes on.
 
     It may be interrupted, and goes on from there; again, it tells only what has changed since. Then set store.kind to
@@ -43,4 +43,4 @@ async def copy(context: Context, request: Copy) -> AsyncIterator[Progress]:
     from wad.store import copy_to_firestore
 
     async for done in copy_to_firestore(context.loaded.config, context.clock):
-        yield Progress(told=done.told, waiting=done.waiting, refused=done.refused)
+        yield CopyProgress(told=done.told, waiting=done.waiting, refused=done.refused)

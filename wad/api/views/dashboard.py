@@ -31,7 +31,7 @@ from wad.core.problem import degraded
 
 if TYPE_CHECKING:
     from wad.api.context import Context
-    from wad.core.session_location import Place
+    from wad.core.session_location import SessionLocation
     from wad.flow.accounts.account import Account
 
 _CONNECTED: Final = State.CONNECTED
@@ -146,7 +146,7 @@ def _row(account: Account, now: _Now, started_ms: int) -> Document:
     }
 
 
-def _elsewhere(place: Place) -> Document:
+def _elsewhere(place: SessionLocation) -> Document:
     """An account of which only another machine has anything."""
     return {
         "accountId": shown_id(place.account, place.phone),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from wad.api.context import Context
     from wad.core.problem import Problem
     from wad.flow.accounts.account import Account
-    from wad.store.port import Telling
+    from wad.store.port import SyncStatus
 
 _CONNECTED: Final = State.CONNECTED
 
@@ -226,7 +226,7 @@ def _problem(code: str, found: Sequence[Problem]) -> Document:
     }
 
 
-def _telling(telling: Telling | None, now_ms: int) -> Document | None:
+def _telling(telling: SyncStatus | None, now_ms: int) -> Document | None:
     """What waits to be told to Firestore, and for how long the oldest does."""
     if telling is None:
         return None

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from wad.core.brief import NAME, brief
-from wad.core.content import Call, Contact, Content, Link, Location, Media, Poll
+from wad.core.content import Call, Contact, Content, LinkPreview, Location, MediaContent, Poll
 from wad.core.message import Ballot, Message, Reaction
 from wad.core.text import cut
 
@@ -39,7 +39,7 @@ class MediaView(msgspec.Struct, frozen=True, kw_only=True):
     animated: bool
 
 
-class LinkView(Link, frozen=True, omit_defaults=False):
+class LinkView(LinkPreview, frozen=True, omit_defaults=False):
     """As in the content; here every field is told."""
 
 
@@ -188,7 +188,7 @@ def _reply(content: Content) -> ReplyView | None:
     )
 
 
-def _media(media: Media) -> MediaView:
+def _media(media: MediaContent) -> MediaView:
     return MediaView(
         mimetype=media.mimetype,
         filename=media.filename,

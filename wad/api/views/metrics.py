@@ -112,7 +112,7 @@ class _AccountReading:
 
 
 @dataclass(frozen=True)
-class Reading:
+class MetricsSnapshot:
     """Every value, taken at one moment."""
 
     info: dict[str, str]
@@ -126,12 +126,12 @@ class Reading:
     accounts: tuple[_AccountReading, ...]
 
 
-def read(context: Context) -> Reading:
+def read(context: Context) -> MetricsSnapshot:
     """The values now."""
     leader, now_ms = context.leader, context.clock.wall_ms()
     found, files = problems(context), context.inspection.files
     instance = context.loaded.config.instance
-    return Reading(
+    return MetricsSnapshot(
         info={"version": wad.__version__, "instance": instance.id, "commit": instance.commit},
         gauges={
             "healthy": ("1 while no problem degrades the service.", not degraded(found)),
@@ -179,7 +179,7 @@ def _of(account: Account, now_ms: int) -> _AccountReading:
     return _AccountReading(account.id, account.status.state, account.worker, values)
 
 
-def exposition(reading: Reading, *, each: bool) -> bytes:
+def exposition(reading: MetricsSnapshot, *, each: bool) -> bytes:
     """The text; `each`: of each account, too.  Asks the system how much memory the processes take."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Families(reading, each=each))
@@ -187,7 +187,7 @@ def exposition(reading: Reading, *, each: bool) -> bytes:
 
 
 class _Families(Collector):
-    def __init__(self, reading: Reading, *, each: bool) -> None:
+    def __init__(self, reading: MetricsSnapshot, *, each: bool) -> None:
         self._reading = reading
         self._each = each
 
@@ -235,7 +235,7 @@ def _both(row: _Row, values: dict[str, Value]) -> Iterator[Metric]:
     yield family(f"wad_{row.name}", f"{row.text} All accounts.", value=row.total(known.values()))
 
 
-def _problems(reading: Reading) -> Iterator[Metric]:
+def _problems(reading: MetricsSnapshot) -> Iterator[Metric]:
     each = GaugeMetricFamily(
         "wad_account_problem", "Problems of it, by kind.", labels=["account", "code"]
     )

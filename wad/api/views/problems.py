@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wad.api.context import Context
     from wad.flow.accounts.account import Account
     from wad.lib.loops import Loop
-    from wad.store.port import Telling
+    from wad.store.port import SyncStatus
 
 _SLOW_S: Final = 60.0  # what waits longer than this is worth a word
 _COVERED: Final = frozenset({"inbound"})
@@ -87,7 +87,7 @@ def _of_store(context: Context) -> Iterator[Problem]:
     yield from _of_quota(telling)
 
 
-def _of_quota(telling: Telling) -> Iterator[Problem]:
+def _of_quota(telling: SyncStatus) -> Iterator[Problem]:
     if telling.waiting * 2 >= telling.quota:
         text = f"{telling.waiting} documents wait to be told; at {telling.quota} accounts stop"
         yield Problem(code="firestore_quota", text=text, figures=(telling.waiting, telling.quota))

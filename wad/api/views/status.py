@@ -12,11 +12,11 @@ import msgspec
 from wad.api.views.problems import problems_of
 from wad.core.brief import LINE, NAME, TEXT
 from wad.core.connection import State, Status
-from wad.core.history import Backfill
+from wad.core.history import BackfillResult
 from wad.core.names import shown_name
 from wad.core.outbox import Entry
 from wad.core.problem import STATES
-from wad.core.session_location import Place, told
+from wad.core.session_location import SessionLocation, told
 from wad.core.text import cut
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class TellingView(msgspec.Struct, frozen=True, kw_only=True):
+class SyncView(msgspec.Struct, frozen=True, kw_only=True):
     """What Firestore has still to be told.  `waiting` documents of at most `quota`, the oldest for `oldest_s` seconds.
 
     `refused` documents are such as Firestore does not take.  `error`: why it does not go on; empty while it does.
@@ -209,7 +209,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     receipts: str | None
     store: str
-    telling: TellingView | None
+    telling: SyncView | None
     lease: LeaseView
     limits: LimitsView
     http: tuple[HttpView, ...]
@@ -273,7 +273,7 @@ def account_views(accounts: Accounts, now_ms: int) -> list[AccountView]:
     return [*found, *(_elsewhere(place, now_ms) for place in accounts.elsewhere())]
 
 
-def _elsewhere(place: Place, now_ms: int) -> AccountView:
+def _elsewhere(place: SessionLocation, now_ms: int) -> AccountView:
     return AccountView(
         id=place.account,
         name=shown_name(place.name),
@@ -343,7 +343,7 @@ def limits_view(context: Context) -> LimitsView:
     return LimitsView(memory_mb=memory_mb, tasks=limits.tasks, why=limits.why)
 
 
-def _backfill_view(done: Backfill | None) -> BackfillView | None:
+def _backfill_view(done: BackfillResult | None) -> BackfillView | None:
     if done is None:
         return None
     return BackfillView(
@@ -420,13 +420,13 @@ def lease_view(context: Context) -> LeaseView:
     )
 
 
-def telling_view(context: Context) -> TellingView | None:
+def telling_view(context: Context) -> SyncView | None:
     """What Firestore has still to be told; None where the store is this machine's own."""
     telling = context.store.telling
     if telling is None:
         return None
     since = telling.oldest_ms
-    return TellingView(
+    return SyncView(
         waiting=telling.waiting,
         oldest_s=None if since is None else round((context.clock.wall_ms() - since) / 1000, 1),
         quota=telling.quota,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from wad.audit.doctor.facts import Credentials
-from wad.config import Loaded
+from wad.config import LoadedConfig
 from wad.core.errors import BadConfig
 from wad.store.firestore.client.access import service_account_of
 
@@ -14,7 +14,7 @@ _KEY: Final = "store.firestore_credentials"
 _NEEDED: Final = ("project_id", "client_email", "private_key")
 
 
-def credentials_of(loaded: Loaded) -> Credentials:
+def credentials_of(loaded: LoadedConfig) -> Credentials:
     """Where they come from, whose project they are for, and what is wrong with them."""
     text, source = str(loaded.origins[_KEY].value), loaded.origins[_KEY].source
     if not text:

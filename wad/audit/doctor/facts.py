@@ -16,7 +16,7 @@ Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SettingValue:
     """A value and where it came from."""
 
     value: str | int | float | bool
@@ -30,7 +30,7 @@ class Configuration:
     `problems` and `warnings` are about what the next start would read.
     """
 
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, SettingValue]
     live: bool
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ class SessionCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """An answer over HTTP.  `status` 0: none came, and `error` says why; `document` None: it was no JSON object."""
 
     status: int
@@ -141,7 +141,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Restarted:
+class RestartComparison:
     """The accounts before and after a restart, as `status` tells them; `error`: it did not come back."""
 
     before: tuple[Document, ...]
@@ -159,7 +159,7 @@ class Audits:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class InstallationFacts:
     """All of it.  `daemon` is its `status`; `daemon_error` says why there is none; `user` is the one it runs as.
 
     `http`: the HTTP processes and their versions, which are empty where the daemon does not say.
@@ -177,12 +177,12 @@ class Facts:
     mounts: tuple[Mount, ...]
     sessions: Directory
     accounts: tuple[SessionCounts, ...]
-    health: Answer | None
-    ready: Answer | None
-    dashboard: Answer | None
-    burst: tuple[Answer, ...] = field(default=())
+    health: HttpAnswer | None
+    ready: HttpAnswer | None
+    dashboard: HttpAnswer | None
+    burst: tuple[HttpAnswer, ...] = field(default=())
     audits: Audits = field(default=Audits())
-    restarted: Restarted | None = None
+    restarted: RestartComparison | None = None
     credentials: Credentials | None = None
     state: Directory | None = None
     http: Mapping[int, str] = field(default_factory=dict)

@@ -26,7 +26,7 @@ class Finding(msgspec.Struct, frozen=True):
     fix: tuple[str, ...] = ()
 
 
-class Check(msgspec.Struct, frozen=True):
+class DoctorCheck(msgspec.Struct, frozen=True):
     """A line's name; makes its findings."""
 
     id: str

@@ -19,23 +19,23 @@ from wad.audit.doctor import host, http, service
 from wad.audit.doctor.cloud import credentials_of
 from wad.audit.doctor.facts import (
     SYSTEMD,
-    Answer,
     Audits,
     Configuration,
     Document,
-    Facts,
+    HttpAnswer,
+    InstallationFacts,
     Listener,
-    Restarted,
+    RestartComparison,
     SessionCounts,
-    Setting,
+    SettingValue,
 )
 from wad.audit.duplicates import Question, audit_messages, audit_threads
 from wad.audit.installation import environment
-from wad.config import Loaded, examine
+from wad.config import LoadedConfig, examine
 from wad.core.errors import WadError
 from wad.engine import session_db
 from wad.lib.clock import Clock
-from wad.state.account_dir import Home, Homes
+from wad.state.account_dir import AccountDir, AccountDirs
 
 BURST: Final = 30
 
@@ -50,7 +50,7 @@ class Means:
     clock: Clock
 
 
-def gather(means: Means, restarted: Restarted | None = None) -> Facts:
+def gather(means: Means, restarted: RestartComparison | None = None) -> InstallationFacts:
     """Look at everything; what is wrong with the installation becomes a fact, not an error."""
     systemd = service.booted()
     shown = service.show() if systemd else {}
@@ -66,7 +66,7 @@ def gather(means: Means, restarted: Restarted | None = None) -> Facts:
         processes |= {one["pid"]: one["version"] for one in daemon.get("http", ())}
     listeners = host.listeners(processes.keys())
     answers = heard(configuration, listeners, processes.keys(), running=daemon is not None)
-    return Facts(
+    return InstallationFacts(
         version=wad.__version__,
         hostname=os.uname().nodename,
         configuration=configuration,
@@ -102,7 +102,7 @@ def _daemon(means: Means) -> tuple[Document | None, WadError | None]:
 
 
 def _configuration(
-    told: Mapping[str, Setting], loaded: Loaded | None, problems: Sequence[str]
+    told: Mapping[str, SettingValue], loaded: LoadedConfig | None, problems: Sequence[str]
 ) -> Configuration:
     """The running daemon's settings, if it tells them; and what is wrong with what the next start would read."""
     warnings = () if loaded is None else loaded.warnings
@@ -111,14 +111,15 @@ def _configuration(
             Path(os.devnull), {}
         )  # the defaults: where to look when nothing else is known
     read = {} if loaded is None else loaded.origins
-    settings = told or {key: Setting(each.json, each.source) for key, each in read.items()}
+    settings = told or {key: SettingValue(each.json, each.source) for key, each in read.items()}
     return Configuration(settings, bool(told), tuple(problems), warnings)
 
 
-def _told(means: Means) -> dict[str, Setting]:
+def _told(means: Means) -> dict[str, SettingValue]:
     try:
         return {
-            each["key"]: Setting(each["value"], each["source"]) for each in means.call("config")
+            each["key"]: SettingValue(each["value"], each["source"])
+            for each in means.call("config")
         }
     except WadError:
         return {}  # an older daemon, or one that has just ended: what it would read is known from here
@@ -142,10 +143,10 @@ def _uid(pid: int | None, user: str, state_dir: Path) -> int | None:
 class Heard(NamedTuple):
     """What the port said; None: it was not asked."""
 
-    health: Answer | None = None
-    ready: Answer | None = None
-    dashboard: Answer | None = None
-    burst: tuple[Answer, ...] = ()
+    health: HttpAnswer | None = None
+    ready: HttpAnswer | None = None
+    dashboard: HttpAnswer | None = None
+    burst: tuple[HttpAnswer, ...] = ()
 
 
 def heard(
@@ -165,7 +166,7 @@ def heard(
     if not port:
         port = next((each.port for each in listeners if each.pid in processes), 0)
     if not running and any(each.port == port and each.pid == SYSTEMD for each in listeners):
-        return Heard(Answer(0, error="systemd listens until the daemon starts"))
+        return Heard(HttpAnswer(0, error="systemd listens until the daemon starts"))
     health = http.get(address, port, "/health")
     if not health.status:
         return Heard(health)
@@ -182,12 +183,12 @@ def heard(
 
 def _accounts(sessions: Path) -> tuple[SessionCounts, ...]:
     try:
-        return tuple(_counted(home) for home in Homes(sessions).all())
+        return tuple(_counted(home) for home in AccountDirs(sessions).all())
     except WadError:
         return ()  # the directory itself cannot be read, which is a finding of its own
 
 
-def _counted(home: Home) -> SessionCounts:
+def _counted(home: AccountDir) -> SessionCounts:
     aside = tuple(sorted(path.name for path in home.path.glob("*.damaged-*")))
     enabled = home.card().enabled
     try:
@@ -200,7 +201,7 @@ def _counted(home: Home) -> SessionCounts:
         return SessionCounts(home.id, enabled=enabled, set_aside=aside, error=str(error))
 
 
-def _audits(settings: Configuration, loaded: Loaded | None, clock: Clock) -> Audits:
+def _audits(settings: Configuration, loaded: LoadedConfig | None, clock: Clock) -> Audits:
     question = Question(clock.wall_ms())
     # The running daemon hides its credentials: Firestore is reached as the next start would.
     store = None if loaded is None else loaded.config.store

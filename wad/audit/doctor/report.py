@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from wad.audit.doctor import rules_host, rules_live
-from wad.audit.doctor.facts import Facts
+from wad.audit.doctor.facts import InstallationFacts
 from wad.audit.doctor.finding import Finding, Outcome
 from wad.audit.keys import short_hash
 from wad.core.masking import masked
@@ -28,7 +28,7 @@ CHECKS: Final = (
 )  # fmt: skip
 
 
-class Verdict(StrEnum):
+class DoctorVerdict(StrEnum):
     """Of the whole installation."""
 
     HEALTHY = "healthy"
@@ -39,7 +39,7 @@ class Verdict(StrEnum):
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
     """What `wadctl doctor --json` prints.  `counts`: findings by outcome; `at` in UTC."""
 
-    verdict: Verdict
+    verdict: DoctorVerdict
     ok: bool
     version: str
     instance: str
@@ -49,7 +49,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[Finding, ...]
 
 
-def examine(facts: Facts, now_ms: int, *, sanitised: bool) -> Examination:
+def examine(facts: InstallationFacts, now_ms: int, *, sanitised: bool) -> Examination:
     """Every check's finding."""
     findings = [check(facts) for check in CHECKS]
     instance = facts.configuration.text("instance.id")
@@ -60,7 +60,7 @@ def examine(facts: Facts, now_ms: int, *, sanitised: bool) -> Examination:
     verdict = _verdict(outcomes)
     return Examination(
         verdict=verdict,
-        ok=verdict is not Verdict.UNHEALTHY,
+        ok=verdict is not DoctorVerdict.UNHEALTHY,
         version=facts.version,
         instance=instance,
         at=f"{datetime.fromtimestamp(now_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -70,10 +70,10 @@ def examine(facts: Facts, now_ms: int, *, sanitised: bool) -> Examination:
     )
 
 
-def _verdict(outcomes: Counter[Outcome]) -> Verdict:
+def _verdict(outcomes: Counter[Outcome]) -> DoctorVerdict:
     if outcomes[Outcome.FAIL]:
-        return Verdict.UNHEALTHY
-    return Verdict.ATTENTION if outcomes[Outcome.WARN] else Verdict.HEALTHY
+        return DoctorVerdict.UNHEALTHY
+    return DoctorVerdict.ATTENTION if outcomes[Outcome.WARN] else DoctorVerdict.HEALTHY
 
 
 # --- what is passed on ------------------------------------------------------------------------------

@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from wad.audit.doctor.facts import SYSTEMD, Document, Facts, Listener, Mount, SessionCounts, Setting
-from wad.audit.doctor.finding import Check, Finding
+from wad.audit.doctor.facts import (
+    SYSTEMD,
+    Document,
+    InstallationFacts,
+    Listener,
+    Mount,
+    SessionCounts,
+    SettingValue,
+)
+from wad.audit.doctor.finding import DoctorCheck, Finding
 from wad.core.errors import Denied
 from wad.core.problem import STATES
 
@@ -25,9 +33,9 @@ _EDIT: Final = "editor /etc/wad/wad.toml"
 _LOG: Final = "journalctl -u wad -n 50"  # only where systemd runs
 
 
-def configuration(facts: Facts) -> Finding:
+def configuration(facts: InstallationFacts) -> Finding:
     """What the next start would read."""
-    check = Check("configuration", "configuration")
+    check = DoctorCheck("configuration", "configuration")
     found = facts.configuration
     if found.problems:
         return check.failed("; ".join(found.problems), "wad config check", _EDIT, facts.restart)
@@ -37,9 +45,9 @@ def configuration(facts: Facts) -> Finding:
     return check.passed(f"no mistake; settings are {whose}")
 
 
-def service(facts: Facts) -> Finding:
+def service(facts: InstallationFacts) -> Finding:
     """The unit."""
-    check = Check("service", "systemd service")
+    check = DoctorCheck("service", "systemd service")
     if not facts.systemd:
         return check.skipped("systemd does not run on this machine")
     unit = facts.unit
@@ -63,9 +71,9 @@ def service(facts: Facts) -> Finding:
     return check.passed(evidence)
 
 
-def daemon(facts: Facts) -> Finding:
+def daemon(facts: InstallationFacts) -> Finding:
     """The process, over its own socket."""
-    check = Check("daemon", "daemon answers")
+    check = DoctorCheck("daemon", "daemon answers")
     error, status = facts.daemon_error, facts.daemon
     if isinstance(error, Denied):
         return check.skipped(f"{error}; {error.hint}")
@@ -98,9 +106,9 @@ def _warnings(status: Document) -> list[str]:
 _RESTART_HTTP: Final = "systemctl restart wad-http.socket wad-http.service"
 
 
-def port(facts: Facts) -> Finding:
+def port(facts: InstallationFacts) -> Finding:
     """Who listens where the probes ask."""
-    check = Check("port", "HTTP port")
+    check = DoctorCheck("port", "HTTP port")
     settings, status = facts.configuration, facts.daemon
     if settings.text("http.enabled") == "False":
         return check.skipped("http.enabled is false")
@@ -123,7 +131,7 @@ def port(facts: Facts) -> Finding:
     return check.failed(f"nobody listens on port {wanted}", show, *facts.log, facts.restart)
 
 
-def _ours(check: Check, listener: Listener, facts: Facts) -> Finding:
+def _ours(check: DoctorCheck, listener: Listener, facts: InstallationFacts) -> Finding:
     where = f"the HTTP process listens on {listener.address} port {listener.port}"
     if facts.daemon is None:
         return check.skipped(f"{where}; the daemon does not answer on its control socket")
@@ -135,7 +143,7 @@ def _ours(check: Check, listener: Listener, facts: Facts) -> Finding:
     return check.passed(where)
 
 
-def _activated(check: Check, facts: Facts) -> Finding:
+def _activated(check: DoctorCheck, facts: InstallationFacts) -> Finding:
     """systemd listens (wad-http.socket), and starts wad-http.service for who asks."""
     wanted = facts.configuration.text("http.port")
     if facts.daemon is None:
@@ -149,7 +157,7 @@ def _activated(check: Check, facts: Facts) -> Finding:
     )
 
 
-def _taken(check: Check, other: Listener, facts: Facts) -> Finding:
+def _taken(check: DoctorCheck, other: Listener, facts: InstallationFacts) -> Finding:
     named = f"{other.command} (pid {other.pid})" if other.pid is not None else "another process"
     return check.failed(
         f"port {other.port} is held by {named}, not by wad",
@@ -159,9 +167,9 @@ def _taken(check: Check, other: Listener, facts: Facts) -> Finding:
     )
 
 
-def persistent(facts: Facts) -> Finding:
+def persistent(facts: InstallationFacts) -> Finding:
     """Whether sessions and messages are still there after a reboot."""
-    check = Check("sessions_persistent", "state survives a reboot")
+    check = DoctorCheck("sessions_persistent", "state survives a reboot")
     if not facts.mounts:
         return check.failed(f"{facts.sessions.path} does not exist", *_move(facts))
     bad = [why for mount in facts.mounts if (why := _volatile(mount))]
@@ -185,7 +193,7 @@ def _volatile(mount: Mount) -> str:
     return f"{mount.path} lies under {under}, which is emptied at boot" if under else ""
 
 
-def _move(facts: Facts) -> Sequence[str]:
+def _move(facts: InstallationFacts) -> Sequence[str]:
     old, user = facts.configuration.text("state.dir"), facts.user or "wad"
     if any(mount.at == old and mount.kind in _IN_MEMORY for mount in facts.mounts):
         kept = f"{old}.kept"
@@ -204,9 +212,9 @@ def _move(facts: Facts) -> Sequence[str]:
     )
 
 
-def writable(facts: Facts) -> Finding:
+def writable(facts: InstallationFacts) -> Finding:
     """Whether the daemon can write its sessions: by its own word, and by owner, mode and file system."""
-    check = Check("sessions_writable", "sessions are writable and owned")
+    check = DoctorCheck("sessions_writable", "sessions are writable and owned")
     sessions, user = facts.sessions, facts.user or "wad"
     if sessions.hidden:
         return check.skipped(f"you may not look at {sessions.path}: sudo wadctl doctor")
@@ -256,9 +264,9 @@ def _few(paths: Sequence[str]) -> str:
     return ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
 
 
-def space(facts: Facts) -> Finding:
+def space(facts: InstallationFacts) -> Finding:
     """Room on the disks."""
-    check = Check("disk", "room on the disk")
+    check = DoctorCheck("disk", "room on the disk")
     least = facts.configuration.number("state.min_free_mb")
     if not facts.mounts:
         return check.skipped("the state directory does not exist")
@@ -272,9 +280,9 @@ def space(facts: Facts) -> Finding:
     return check.passed(evidence)
 
 
-def sessions(facts: Facts) -> Finding:
+def sessions(facts: InstallationFacts) -> Finding:
     """What lies on the disk for each account."""
-    check = Check("sessions", "session files")
+    check = DoctorCheck("sessions", "session files")
     found = facts.accounts
     if facts.sessions.hidden:
         return check.skipped(f"you may not look at {facts.sessions.path}: sudo wadctl doctor")
@@ -328,7 +336,7 @@ def _of_one(account: SessionCounts) -> str:
     return f"{account.account} {paired} {'/'.join(map(str, parts))}"
 
 
-def _rename(setting: Setting, facts: Facts) -> str:
+def _rename(setting: SettingValue, facts: InstallationFacts) -> str:
     """Where another name of this machine has to stand to count: what the unit sets goes before the file."""
     where, _, variable = setting.source.partition("environment ")
     if facts.systemd and not where:
@@ -336,9 +344,9 @@ def _rename(setting: Setting, facts: Facts) -> str:
     return f'{_EDIT}    # [instance] id = "a-name-of-this-machine"'
 
 
-def instance(facts: Facts) -> Finding:
+def instance(facts: InstallationFacts) -> Finding:
     """The name under which this machine holds the lease: stable, and no other machine's."""
-    check = Check("instance_id", "instance id")
+    check = DoctorCheck("instance_id", "instance id")
     found = facts.configuration.settings.get("instance.id")
     if found is None:
         return check.skipped("the configuration cannot be read")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from wad.audit.doctor.facts import Answer, Document, Facts
-from wad.audit.doctor.finding import Check, Finding, Outcome
+from wad.audit.doctor.facts import Document, HttpAnswer, InstallationFacts
+from wad.audit.doctor.finding import DoctorCheck, Finding, Outcome
 from wad.audit.hints import is_missing_index
 from wad.core.errors import Denied, NotFound
 
@@ -26,9 +26,9 @@ _MAKE_INDEXES: Final = (
 _SIGNED_IN: Final = ("connected", "reconnecting", "connecting")
 
 
-def health(facts: Facts) -> Finding:
+def health(facts: InstallationFacts) -> Finding:
     """`/health`, and whether it says the same as the daemon itself."""
-    check = Check("health", "GET /health")
+    check = DoctorCheck("health", "GET /health")
     answer = facts.health
     if answer is None:
         return check.skipped("http.enabled is false")
@@ -56,9 +56,9 @@ def health(facts: Facts) -> Finding:
     return check.passed(evidence)
 
 
-def burst(facts: Facts) -> Finding:
+def burst(facts: InstallationFacts) -> Finding:
     """Thirty requests at once: probes are never refused."""
-    check = Check("burst", "30 x GET /health")
+    check = DoctorCheck("burst", "30 x GET /health")
     if not facts.burst:
         return check.skipped("/health does not answer")
     counts = Counter(str(answer.status or answer.error) for answer in facts.burst)
@@ -74,9 +74,9 @@ def burst(facts: Facts) -> Finding:
     return check.failed(evidence, _curl(facts, "/health"), *facts.log)
 
 
-def dashboard(facts: Facts) -> Finding:
+def dashboard(facts: InstallationFacts) -> Finding:
     """`/api/status/dashboard`, where this version has it."""
-    check = Check("dashboard", "GET /api/status/dashboard")
+    check = DoctorCheck("dashboard", "GET /api/status/dashboard")
     answer = facts.dashboard
     if answer is None:
         return check.skipped("/health does not answer")
@@ -94,9 +94,9 @@ def dashboard(facts: Facts) -> Finding:
     return check.passed(evidence)
 
 
-def lock(facts: Facts) -> Finding:
+def lock(facts: InstallationFacts) -> Finding:
     """Who may act, by the lease itself, and whether `/ready` says the same."""
-    check = Check("lock", "lease")
+    check = DoctorCheck("lock", "lease")
     if facts.daemon is None:
         return check.skipped("the daemon does not answer")
     lease = facts.daemon["lease"]
@@ -117,9 +117,9 @@ def lock(facts: Facts) -> Finding:
     )
 
 
-def accounts(facts: Facts) -> Finding:
+def accounts(facts: InstallationFacts) -> Finding:
     """What a person has to do about each account."""
-    check = Check("accounts", "accounts")
+    check = DoctorCheck("accounts", "accounts")
     if facts.daemon is None:
         return check.skipped("the daemon does not answer")
     found = facts.daemon["accounts"]
@@ -135,9 +135,9 @@ def accounts(facts: Facts) -> Finding:
     return check.warned(evidence, *fix)
 
 
-def limits(facts: Facts) -> Finding:
+def limits(facts: InstallationFacts) -> Finding:
     """Whether one account can take memory and processes from the rest."""
-    check = Check("limits", "limits of workers")
+    check = DoctorCheck("limits", "limits of workers")
     if facts.daemon is None:
         return check.skipped("the daemon does not answer")
     told = facts.daemon.get("limits")
@@ -160,9 +160,9 @@ def limits(facts: Facts) -> Finding:
     )
 
 
-def confinement(facts: Facts) -> Finding:
+def confinement(facts: InstallationFacts) -> Finding:
     """Whether a worker that is taken over reaches more than its account."""
-    check = Check("confinement", "confinement of workers")
+    check = DoctorCheck("confinement", "confinement of workers")
     if facts.daemon is None:
         return check.skipped("the daemon does not answer")
     workers = [account.get("worker") or {} for account in facts.daemon["accounts"]]
@@ -180,9 +180,9 @@ def confinement(facts: Facts) -> Finding:
     return check.passed(evidence)
 
 
-def firestore(facts: Facts) -> Finding:
+def firestore(facts: InstallationFacts) -> Finding:
     """Which Firestore, as whom, and whether it can be reached, where lease or store lie in one."""
-    check = Check("firestore", "Firestore credentials and mode")
+    check = DoctorCheck("firestore", "Firestore credentials and mode")
     settings, found = facts.configuration, facts.credentials
     store, lease = settings.text("store.kind"), settings.text("lease.kind")
     if _FIRESTORE not in (store, lease):
@@ -220,9 +220,9 @@ def firestore(facts: Facts) -> Finding:
     return check.passed(evidence)
 
 
-def restart(facts: Facts) -> Finding:
+def restart(facts: InstallationFacts) -> Finding:
     """Whether every account is what it was, after a restart."""
-    check = Check("restart", "accounts persist after a restart")
+    check = DoctorCheck("restart", "accounts persist after a restart")
     done = facts.restarted
     if done is None:
         return check.skipped("not tried: wadctl doctor --restart")
@@ -247,9 +247,9 @@ def _lost(before: Document, after: Document) -> bool:
     return bool(before["paired"] and not after["paired"])
 
 
-def duplicates(facts: Facts) -> Finding:
+def duplicates(facts: InstallationFacts) -> Finding:
     """The audits of the last 48 hours."""
-    check = Check("duplicates", "duplicates in the store")
+    check = DoctorCheck("duplicates", "duplicates in the store")
     audits = facts.audits
     if audits.messages is None or audits.threads is None:
         error = audits.error
@@ -276,11 +276,11 @@ def duplicates(facts: Facts) -> Finding:
     return check.passed(evidence)
 
 
-def _said(answer: Answer) -> str:
+def _said(answer: HttpAnswer) -> str:
     if not answer.status:
         return f"no answer: {answer.error}"
     return f"{answer.status}" + ("" if answer.document is not None else ", and no JSON")
 
 
-def _curl(facts: Facts, path: str) -> str:
+def _curl(facts: InstallationFacts, path: str) -> str:
     return f"curl -si http://127.0.0.1:{facts.configuration.text('http.port')}{path}"

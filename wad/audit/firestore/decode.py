@@ -25,7 +25,7 @@ _SEEN: Final = ("ingestedAt", "createdAt")
 _SAYS_SOMETHING: Final = ("tsClient", "body", "direction", "messageType", "media")
 
 
-class Place(NamedTuple):
+class DocumentLocation(NamedTuple):
     """Where a message's document lies."""
 
     thread: str
@@ -37,15 +37,15 @@ class Place(NamedTuple):
         return f"threads/{self.thread}/messages/{self.id}"
 
 
-def place_of(path: str) -> Place | None:
+def place_of(path: str) -> DocumentLocation | None:
     """Where a path lies; None for a message of some other collection of that name."""
     match path.split("/"):
         case ["threads", thread, "messages", ident]:
-            return Place(thread, ident)
+            return DocumentLocation(thread, ident)
     return None
 
 
-def message_row(place: Place, fields: Fields) -> MessageRow:
+def message_row(place: DocumentLocation, fields: Fields) -> MessageRow:
     """What the document says; `id` is its path, as one id may lie in several threads."""
     account = text(fields, "accountId") or place.thread.partition("__")[0]
     key = key_of(fields)

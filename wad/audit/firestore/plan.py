@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from wad.audit.duplicates import grouped, largest, windowed
 from wad.audit.firestore.decode import (
-    Place,
+    DocumentLocation,
     is_kept_up,
     is_marked,
     is_receipt_alone,
@@ -31,7 +31,7 @@ from wad.audit.firestore.rules import (
     with_receipt,
 )
 from wad.audit.keys import KeyMode, is_hidden
-from wad.audit.rows import Aliases, Found, MessageRow, Scope
+from wad.audit.rows import Aliases, MessageRow, ReadRows, Scope
 from wad.audit.sqlite.steps import SAMPLE, Mended
 from wad.core.jid import Jid
 from wad.core.message import PREVIEW_LENGTH, Thread
@@ -53,7 +53,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
+class DocumentEdit:
     """What is to be written to one document.  `fields` None: it goes; `gone`: fields that go."""
 
     document: Document
@@ -61,15 +61,15 @@ class Edit:
     gone: tuple[str, ...] = ()
 
 
-Unit = tuple[Edit, ...]
+Unit = tuple[DocumentEdit, ...]
 """Edits that are of use only together."""
 
 
 @dataclass(slots=True, eq=False)
-class Message:
+class MessageDocument:
     """A message's document, what it should say, and where it belongs."""
 
-    place: Place
+    place: DocumentLocation
     document: Document
     right: dict[str, Any] = field(default_factory=dict)
 
@@ -92,11 +92,11 @@ class Conversation:
     chat: Jid
     thread: str
     threads: Mapping[str, Document]
-    messages: Sequence[Message]
+    messages: Sequence[MessageDocument]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class PlanInputs:
     """The moment, the aliases, and which duplicates to look for."""
 
     now_ms: int
@@ -105,7 +105,7 @@ class Terms:
     limit: int
 
 
-def plan(conversation: Conversation, terms: Terms, mended: Mended) -> list[Unit]:
+def plan(conversation: Conversation, terms: PlanInputs, mended: Mended) -> list[Unit]:
     """All edits of a conversation; counts them in `mended`."""
     ours = [each for each in conversation.messages if not is_marked(each.document.fields)]
     mended.duplicates_already_marked += len(conversation.messages) - len(ours)
@@ -118,12 +118,12 @@ def plan(conversation: Conversation, terms: Terms, mended: Mended) -> list[Unit]
     moves = _Moves(conversation, terms, mended)
     units = moves.plan(real)
     changed = [each for each in ours if each.right and each not in moves.moved]
-    units += [(Edit(each.document, each.right),) for each in changed]
+    units += [(DocumentEdit(each.document, each.right),) for each in changed]
     shown = [each for each in real if not is_marked(each.after)] + moves.copies
     return [*units, *_threads(conversation, shown, mended)]
 
 
-def _mend(message: Message, mended: Mended) -> None:
+def _mend(message: MessageDocument, mended: Mended) -> None:
     fields = message.document.fields
     if is_kept_up(fields):
         return
@@ -139,7 +139,7 @@ def _mend(message: Message, mended: Mended) -> None:
         mended.statuses_corrected += 1
 
 
-def _mark(message: Message, original: str | None, why: str, terms: Terms) -> None:
+def _mark(message: MessageDocument, original: str | None, why: str, terms: PlanInputs) -> None:
     """Soft: readers pass over it, and it stays."""
     message.right |= {
         "isDuplicate": True,
@@ -149,7 +149,9 @@ def _mark(message: Message, original: str | None, why: str, terms: Terms) -> Non
     }
 
 
-def take_receipt(receipt: Message, real: Iterable[Message], terms: Terms, mended: Mended) -> None:
+def take_receipt(
+    receipt: MessageDocument, real: Iterable[MessageDocument], terms: PlanInputs, mended: Mended
+) -> None:
     """Its status goes to the message that has this WhatsApp id; then the document is passed over."""
     found = [each for each in real if each.row.wa_id == receipt.place.id]
     mended.receipts_marked += 1
@@ -164,16 +166,16 @@ def take_receipt(receipt: Message, real: Iterable[Message], terms: Terms, mended
 class _Moves:
     """Which document of each message stays, and where it goes."""
 
-    def __init__(self, conversation: Conversation, terms: Terms, mended: Mended) -> None:
+    def __init__(self, conversation: Conversation, terms: PlanInputs, mended: Mended) -> None:
         self._conversation = conversation
         self._terms = terms
         self._mended = mended
         places = [each.place for each in conversation.messages]
         self._there = {place.id for place in places if place.thread == conversation.thread}
-        self.moved: list[Message] = []
-        self.copies: list[Message] = []
+        self.moved: list[MessageDocument] = []
+        self.copies: list[MessageDocument] = []
 
-    def plan(self, messages: Sequence[Message]) -> list[Unit]:
+    def plan(self, messages: Sequence[MessageDocument]) -> list[Unit]:
         """The moves; duplicates are marked on the way."""
         rows = {each.row.id: each for each in messages}
         inside = self._inside([each.row for each in messages])
@@ -205,10 +207,10 @@ class _Moves:
 
     def _inside(self, rows: Sequence[MessageRow]) -> set[str]:
         scope = Scope("", "", self._terms.since_ms, self._terms.limit)
-        found, _, _ = windowed(Found(rows=tuple(rows), types={}), scope)
+        found, _, _ = windowed(ReadRows(rows=tuple(rows), types={}), scope)
         return {row.id for row in found}
 
-    def _double(self, other: Message, first: Message, inside: set[str]) -> None:
+    def _double(self, other: MessageDocument, first: MessageDocument, inside: set[str]) -> None:
         if other.row.id not in inside:
             return
         if is_kept_up(other.document.fields):
@@ -217,7 +219,7 @@ class _Moves:
         _mark(other, first.place.id, DUPLICATE, self._terms)
         self._mended.duplicates_to_mark += 1
 
-    def _move(self, message: Message) -> list[Unit]:
+    def _move(self, message: MessageDocument) -> list[Unit]:
         """A copy where it belongs, and a mark on the first; the daemon moves its own documents itself."""
         if is_kept_up(message.document.fields):
             return []
@@ -225,7 +227,7 @@ class _Moves:
             self._mended.left += 1
             return []
         target = self._conversation.thread
-        place = Place(target, message.place.id)
+        place = DocumentLocation(target, message.place.id)
         chat = str(self._conversation.chat)
         fields = {
             **message.after,
@@ -237,18 +239,22 @@ class _Moves:
         }
         self._there.add(place.id)
         self._mended.messages_moved += 1
-        copy = Message(place, Document(place.path, {}, None), fields)
+        copy = MessageDocument(place, Document(place.path, {}, None), fields)
         message.right = {"movedTo": target}
         _mark(message, message.place.id, MOVED, self._terms)
         self.moved.append(message)
         self.copies.append(copy)
-        return [(Edit(copy.document, fields), Edit(message.document, message.right))]
+        return [
+            (DocumentEdit(copy.document, fields), DocumentEdit(message.document, message.right))
+        ]
 
 
 # --- the conversation's own documents -------------------------------------------------------------------
 
 
-def _threads(conversation: Conversation, messages: Sequence[Message], mended: Mended) -> list[Unit]:
+def _threads(
+    conversation: Conversation, messages: Sequence[MessageDocument], mended: Mended
+) -> list[Unit]:
     units: list[Unit] = []
     for ident, document in conversation.threads.items():
         if ident == conversation.thread or document.version is None:
@@ -260,17 +266,17 @@ def _threads(conversation: Conversation, messages: Sequence[Message], mended: Me
         else:
             mended.addresses_joined += is_hidden(ident.partition("__")[2])
             mended.threads_updated += 1
-            units.append((Edit(document, redirect_fields(conversation.thread)),))
+            units.append((DocumentEdit(document, redirect_fields(conversation.thread)),))
     document = conversation.threads[conversation.thread]
     fields = _summary(conversation, document, messages)
     if fields:
         mended.threads_updated += 1
-        units.append((Edit(document, fields),))
+        units.append((DocumentEdit(document, fields),))
     return units
 
 
 def _summary(
-    conversation: Conversation, document: Document, messages: Sequence[Message]
+    conversation: Conversation, document: Document, messages: Sequence[MessageDocument]
 ) -> Mapping[str, Any]:
     """The fields that are wrong, or all of a document that is missing; the daemon keeps up its own."""
     shown = [each for each in messages if says_something(each.after)]

@@ -15,13 +15,19 @@ from pathlib import Path
 from typing import Final
 
 from wad.audit.duplicates import Question
-from wad.audit.firestore.decode import Place, chat_of, is_kept_up, is_marked, is_receipt_alone
+from wad.audit.firestore.decode import (
+    DocumentLocation,
+    chat_of,
+    is_kept_up,
+    is_marked,
+    is_receipt_alone,
+)
 from wad.audit.firestore.plan import (
     Conversation,
     Document,
-    Edit,
-    Message,
-    Terms,
+    DocumentEdit,
+    MessageDocument,
+    PlanInputs,
     Unit,
     plan,
     take_receipt,
@@ -30,7 +36,7 @@ from wad.audit.firestore.rows import PAGE, TIMEOUT, aliases_of, pages
 from wad.audit.firestore.undo import decode_all, is_plain, restoring, was
 from wad.audit.firestore.writing import Writer
 from wad.audit.keys import parse, short_hash
-from wad.audit.reports import Repaired, RepairVerdict, Undone
+from wad.audit.reports import RepairReport, RepairVerdict, Undone
 from wad.audit.rows import Aliases, Range
 from wad.audit.sqlite import undo
 from wad.audit.sqlite.repair import give_like, make_directory
@@ -71,7 +77,7 @@ class FirestoreRepairs:
         """Hang up."""
         self._firestore.close()
 
-    def repair(self, wanted: Range, undo_file: Path | None) -> Repaired:
+    def repair(self, wanted: Range, undo_file: Path | None) -> RepairReport:
         """Raises Unavailable, BadConfig; Fenced (another machine has begun to act), StateUnwritable; Conflict where
         the backend before wad runs, or the undo file is there already.
         """
@@ -103,8 +109,8 @@ def _report(
     verdict: RepairVerdict,
     written: int,
     undo_file: Path | None = None,
-) -> Repaired:
-    return Repaired(
+) -> RepairReport:
+    return RepairReport(
         ok=True,
         verdict=verdict if units else RepairVerdict.CLEAN,
         store="firestore",
@@ -126,7 +132,7 @@ class _Found:
     """The threads of one conversation, and messages that lie where no address is."""
 
     threads: dict[str, Document] = field(default_factory=dict)
-    strays: list[Message] = field(default_factory=list)
+    strays: list[MessageDocument] = field(default_factory=list)
 
 
 def _planned(client: Client, wanted: Range, now_ms: int, mended: Mended) -> list[Unit]:
@@ -134,7 +140,7 @@ def _planned(client: Client, wanted: Range, now_ms: int, mended: Mended) -> list
     since_ms = 1
     if wanted.window_hours is not None:
         since_ms = Question(now_ms, wanted.window_hours).scope.since_ms
-    terms = Terms(now_ms, aliases, since_ms, wanted.limit or ALL)
+    terms = PlanInputs(now_ms, aliases, since_ms, wanted.limit or ALL)
     found: defaultdict[tuple[str, Jid], _Found] = defaultdict(_Found)
     units: list[Unit] = []
     for ident, document in _threads(client, wanted, aliases):
@@ -189,11 +195,11 @@ def _is_wanted(thread: str, wanted: Range, aliases: Aliases) -> bool:
     )
 
 
-def _messages(client: Client, thread: str) -> list[Message]:
+def _messages(client: Client, thread: str) -> list[MessageDocument]:
     query = client.collection(f"{thread_path(thread)}/messages").order_by("__name__")
     return [
-        Message(
-            Place(thread, snapshot.id),
+        MessageDocument(
+            DocumentLocation(thread, snapshot.id),
             Document(snapshot.path, snapshot.fields, snapshot.version),
         )
         for snapshot in pages(query, PAGE)
@@ -205,7 +211,7 @@ def _scatter(
     thread: str,
     document: Document,
     found: dict[tuple[str, Jid], _Found],
-    terms: Terms,
+    terms: PlanInputs,
     mended: Mended,
 ) -> list[Unit]:
     """The messages of a thread whose name is no address go to their conversations; what is done with itself."""
@@ -222,7 +228,7 @@ def _scatter(
             continue
         elif is_receipt_alone(message.document.fields):
             take_receipt(message, (), terms, mended)
-            units.append((Edit(message.document, message.right),))
+            units.append((DocumentEdit(message.document, message.right),))
         else:
             mended.left += 1
             targets.add(None)
@@ -233,11 +239,11 @@ def _scatter(
     mended.threads_updated += 1
     target = next(iter(targets)) if len(targets) == 1 else None
     fields: Mapping[str, object] = {"hidden": True} if target is None else redirect_fields(target)
-    return [*units, (Edit(document, fields),)]
+    return [*units, (DocumentEdit(document, fields),)]
 
 
 def _conversation(
-    client: Client, account: str, chat: Jid, found: _Found, terms: Terms, mended: Mended
+    client: Client, account: str, chat: Jid, found: _Found, terms: PlanInputs, mended: Mended
 ) -> Sequence[Unit]:
     messages = [message for thread in found.threads for message in _messages(client, thread)]
     messages += found.strays

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic
 from wad.audit.firestore.decode import message_row, place_of, redirect_of, thread_row
 from wad.audit.hints import index_link, is_missing_index, refusal_of
 from wad.audit.keys import parse
-from wad.audit.rows import Aliases, Found, MessageRow, R, Scope, ThreadRow
+from wad.audit.rows import Aliases, MessageRow, R, ReadRows, Scope, ThreadRow
 from wad.config.settings import StoreSettings
 from wad.core.errors import Unavailable
 from wad.core.jid import JidKind
@@ -59,7 +59,7 @@ class FirestoreRows:
         """Every hidden id whose number is known: what wad and S wrote down, and threads that point to a number's."""
         return self._firestore.now(aliases_of)
 
-    def messages(self, scope: Scope) -> Found[MessageRow]:
+    def messages(self, scope: Scope) -> ReadRows[MessageRow]:
         """Messages of the scope."""
 
         def read(snapshot: Snapshot) -> MessageRow | None:
@@ -71,7 +71,7 @@ class FirestoreRows:
 
         return self._found(lambda client: _messages(client, scope), "tsClient", scope, read)
 
-    def threads(self, scope: Scope) -> Found[ThreadRow]:
+    def threads(self, scope: Scope) -> ReadRows[ThreadRow]:
         """Threads of the scope; those that only name another one are counted."""
         redirected: set[str] = set()
 
@@ -82,7 +82,7 @@ class FirestoreRows:
             return row
 
         found = self._found(lambda client: _threads(client, scope), "lastMessageAt", scope, read)
-        return Found(
+        return ReadRows(
             rows=found.rows,
             types=found.types,
             older=found.older,
@@ -94,12 +94,12 @@ class FirestoreRows:
 
     def _found(
         self, base: Callable[[Client], Any], field: str, scope: Scope, read: Read[R]
-    ) -> Found[R]:
+    ) -> ReadRows[R]:
         """Newest first; where the index for that is missing, by the ascending one."""
         self.mode = "desc"
         try:
             return self._firestore.now(
-                lambda client: _Reading(base(client), field, scope, read, "DESCENDING").found(None)
+                lambda client: _Query(base(client), field, scope, read, "DESCENDING").found(None)
             )
         except Unavailable as error:
             refused = refusal_of(error)
@@ -108,7 +108,7 @@ class FirestoreRows:
             link = index_link(refused.message)
         self.mode = "asc_fallback"
         return self._firestore.now(
-            lambda client: _Reading(base(client), field, scope, read, "ASCENDING").found(link)
+            lambda client: _Query(base(client), field, scope, read, "ASCENDING").found(link)
         )
 
 
@@ -128,7 +128,7 @@ def _of_account(base: Any, scope: Scope) -> Any:
     return base.where(filter=FieldFilter("accountId", "==", scope.account))
 
 
-class _Reading(Generic[R]):
+class _Query(Generic[R]):
     """One question to one client: what may lie in the window, in one order."""
 
     def __init__(self, base: Any, field: str, scope: Scope, read: Read[R], direction: str) -> None:
@@ -138,7 +138,7 @@ class _Reading(Generic[R]):
         self._read: Read[R] = read
         self._direction = direction
 
-    def found(self, link: str | None) -> Found[R]:
+    def found(self, link: str | None) -> ReadRows[R]:
         """The rows, and the counts."""
         rows: list[R] = []
         types = {name: self._count(low, None) for name, low in _LOWEST.items()}
@@ -150,7 +150,7 @@ class _Reading(Generic[R]):
         if not self._scope.account or self._scope.thread:
             # Of one account in all threads it would take an index that no other query needs.
             types["absent"] = _counted(self._base) - sum(types.values())
-        return Found(
+        return ReadRows(
             rows=tuple(rows),
             types={name: count for name, count in types.items() if count},
             older=older,

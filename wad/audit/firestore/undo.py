@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wad.audit.firestore.plan import Document, Edit, Unit
+from wad.audit.firestore.plan import Document, DocumentEdit, Unit
 from wad.audit.firestore.rows import TIMEOUT
 from wad.store.firestore.client.database import Client
 from wad.store.firestore.client.decode import get_all
@@ -32,7 +32,7 @@ class Was(msgspec.Struct, frozen=True):
 decode_all: Final = msgspec.msgpack.Decoder(list[Was]).decode
 
 
-def was(edit: Edit) -> Was:
+def was(edit: DocumentEdit) -> Was:
     """What an edit changes."""
     known: dict[str, Any] | None = None
     fields = edit.fields or {}
@@ -42,7 +42,7 @@ def was(edit: Edit) -> Was:
     return Was(edit.document.path, known, {name: _plain(value) for name, value in fields.items()})
 
 
-def is_plain(edit: Edit) -> bool:
+def is_plain(edit: DocumentEdit) -> bool:
     """Whether an edit can be written and kept: no references, no places on the earth, names without dots."""
     before = edit.document.fields
     fields = edit.fields or {}
@@ -97,14 +97,16 @@ def restoring(client: Client, changes: Sequence[Was]) -> Iterator[Unit]:
                 yield (edit,)
 
 
-def _restored(change: Was, now: Document) -> Edit | None:
+def _restored(change: Was, now: Document) -> DocumentEdit | None:
     """What puts one document back; None where nothing of the repair is left in it."""
     if now.version is None:
         return None
     same = [name for name, value in change.after.items() if now.fields.get(name) == value]
     if change.before is None:
         # A copy that somebody has gone on writing is a message of its own by now.
-        return Edit(now, None) if len(same) == len(change.after) == len(now.fields) else None
+        return (
+            DocumentEdit(now, None) if len(same) == len(change.after) == len(now.fields) else None
+        )
     back = {name: change.before[name] for name in same if name in change.before}
     gone = tuple(name for name in same if name not in change.before)
-    return Edit(now, back, gone) if same else None
+    return DocumentEdit(now, back, gone) if same else None

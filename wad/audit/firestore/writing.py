@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from wad.audit.firestore.plan import Edit, Unit
+from wad.audit.firestore.plan import DocumentEdit, Unit
 from wad.core.errors import Conflict, Fenced, NotFound
 from wad.store.firestore.client.commit import Write, commit, if_there, if_unchanged, removal, upsert
 from wad.store.firestore.client.database import Client, Firestore, Snapshot
@@ -79,7 +79,7 @@ class Writer:
         commit(client, [guard, *writes], TIMEOUT)
 
 
-def _write(client: Client, edit: Edit) -> Write:
+def _write(client: Client, edit: DocumentEdit) -> Write:
     path = edit.document.path
     write = removal(client, path) if edit.fields is None else upsert(client, path, edit.fields)
     if edit.gone:
@@ -105,6 +105,6 @@ def _batches(units: Sequence[Unit]) -> Iterator[list[Unit]]:
         yield batch
 
 
-def _weight(edit: Edit) -> int:
+def _weight(edit: DocumentEdit) -> int:
     """About how many bytes."""
     return 200 + len(repr(edit.fields))

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from wad.audit.reports import Repaired, RepairVerdict, Undone
+from wad.audit.reports import RepairReport, RepairVerdict, Undone
 from wad.audit.rows import Range
 from wad.audit.sqlite import undo
 from wad.audit.sqlite.rows import check_there, check_version
@@ -38,7 +38,7 @@ class SqliteRepairs:
         self._file = file
         self._clock = clock
 
-    def repair(self, wanted: Range, undo_file: Path | None) -> Repaired:
+    def repair(self, wanted: Range, undo_file: Path | None) -> RepairReport:
         """As `repair` below."""
         return repair(self._file, wanted, self._clock.wall_ms(), undo_file)
 
@@ -50,7 +50,7 @@ class SqliteRepairs:
         """Nothing is open between two calls."""
 
 
-def repair(file: Path, wanted: Range, now_ms: int, undo_file: Path | None) -> Repaired:
+def repair(file: Path, wanted: Range, now_ms: int, undo_file: Path | None) -> RepairReport:
     """Repair and keep what was changed in `undo_file`; without one only tell what would be done.
 
     Raises NotFound, Denied, Conflict (the undo file is there already), Unavailable, Damaged, StateUnwritable.
@@ -124,8 +124,8 @@ def make_directory(directory: Path, like: Path) -> None:
 
 def _report(
     mended: Mended, wanted: Range, rows: int, undo_file: Path | None, verdict: RepairVerdict
-) -> Repaired:
-    return Repaired(
+) -> RepairReport:
+    return RepairReport(
         ok=True,
         verdict=verdict if rows else RepairVerdict.CLEAN,
         store="sqlite",

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from wad.audit.rows import Aliases, Found, MessageRow, Scope, ThreadRow
+from wad.audit.rows import Aliases, MessageRow, ReadRows, Scope, ThreadRow
 from wad.audit.stamps import stamp_of
 from wad.core.errors import Denied, NotFound, Unavailable
 from wad.lib.sqlite_file import BUSY_S, translated
@@ -66,7 +66,7 @@ class SqliteRows:
         rows = self._rows("SELECT account, lid, pn FROM aliases")
         return {(account, lid): pn for account, lid, pn in rows}
 
-    def messages(self, scope: Scope) -> Found[MessageRow]:
+    def messages(self, scope: Scope) -> ReadRows[MessageRow]:
         """Messages of the scope."""
         where, values = _where(account=scope.account, thread=scope.thread)
         types, older, timeless = self._census("messages", "at_ms", where, values, scope.since_ms)
@@ -75,11 +75,11 @@ class SqliteRows:
             message, readable = _message(row)
             rows.append(message)
             unreadable += not readable
-        return Found(
+        return ReadRows(
             rows=tuple(rows), types=types, older=older, timeless=timeless, unreadable=unreadable
         )
 
-    def threads(self, scope: Scope) -> Found[ThreadRow]:
+    def threads(self, scope: Scope) -> ReadRows[ThreadRow]:
         """Threads of the scope; a row that keeps facts of a chat without messages is none."""
         where, values = _where(account=scope.account, id=scope.thread)
         where += " AND messages > 0"
@@ -91,7 +91,7 @@ class SqliteRows:
             )
             for ident, account, chat, at, name, messages in found
         )  # fmt: skip
-        return Found(rows=rows, types=types, older=older, timeless=timeless)
+        return ReadRows(rows=rows, types=types, older=older, timeless=timeless)
 
     # --- queries ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from wad.audit.keys import parse
 from wad.audit.rows import Aliases
 from wad.core.errors import BadInput
-from wad.core.event import Mark
+from wad.core.event import ReceiptMark
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import MessageStatus, further, status_of
 
@@ -43,5 +43,5 @@ def right_status(marks: Iterable[str]) -> MessageStatus:
     """
     status = MessageStatus.SENT
     for mark in marks:
-        status = further(status, status_of(Mark(mark)))
+        status = further(status, status_of(ReceiptMark(mark)))
     return status

@@ -18,7 +18,7 @@ import msgspec
 
 from wad.audit.duplicates import Question, grouped, largest, windowed
 from wad.audit.keys import KeyMode, short_hash
-from wad.audit.reports import Group
+from wad.audit.reports import DuplicateGroup
 from wad.audit.rows import Aliases, Range, Scope
 from wad.audit.sqlite.rows import SqliteRows
 from wad.audit.sqlite.rules import right_chat, right_status, right_thread
@@ -45,7 +45,7 @@ class Mended(msgspec.Struct):
     duplicates_already_marked: int = 0
     last_message_at_ms_candidate: int | None = None
     threads_updated: int = 0
-    sample_groups: tuple[Group, ...] = ()
+    sample_groups: tuple[DuplicateGroup, ...] = ()
     times_rewritten: int = 0
     addresses_joined: int = 0
     messages_moved: int = 0

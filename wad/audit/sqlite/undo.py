@@ -30,7 +30,7 @@ Value = object
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
-class Act(StrEnum):
+class RowAction(StrEnum):
     """What was done to a row."""
 
     INSERT = "insert"
@@ -42,7 +42,7 @@ class Change(msgspec.Struct, frozen=True):
     """One row.  `before`: the columns that an update changed, all columns of a row that was deleted."""
 
     table: str
-    act: Act
+    act: RowAction
     key: str | _Number
     before: tuple[tuple[str, Value], ...] = ()
 
@@ -78,19 +78,19 @@ class Recorder:
 
         def note(act: str, ident: str | int, *values: Value) -> bytes | None:
             pairs = list(zip(columns, values[: len(columns)], strict=False))
-            if act == Act.UPDATE:
+            if act == RowAction.UPDATE:
                 after = values[len(columns) :]
                 pairs = [pair for pair, new in zip(pairs, after, strict=True) if pair[1] != new]
                 if not pairs:
                     return None
-            return _pack(Change(table, Act(act), ident, tuple(pairs)))
+            return _pack(Change(table, RowAction(act), ident, tuple(pairs)))
 
         self._db.create_function(f"note_{table}", -1, note)
         old, new = (", ".join(f"{row}.{column}" for column in columns) for row in ("OLD", "NEW"))
         for act, values in (
-            (Act.INSERT, f"NEW.{key}"),
-            (Act.UPDATE, f"OLD.{key}, {old}, {new}"),
-            (Act.DELETE, f"OLD.{key}, {old}"),
+            (RowAction.INSERT, f"NEW.{key}"),
+            (RowAction.UPDATE, f"OLD.{key}, {old}, {new}"),
+            (RowAction.DELETE, f"OLD.{key}, {old}"),
         ):
             self._db.execute(
                 f"CREATE TEMP TRIGGER note_{table}_{act} AFTER {act} ON main.{table} BEGIN INSERT INTO noted (change)"
@@ -121,12 +121,12 @@ def _restore(db: sqlite3.Connection, change: Change) -> set[str]:
         raise BadInput(f"the undo file names {table}, or columns of it, that are not there")
     threads = _threads(db, change)
     match change.act:
-        case Act.INSERT:
+        case RowAction.INSERT:
             db.execute(f"DELETE FROM {table} WHERE {key} = ?", (change.key,))
-        case Act.UPDATE:
+        case RowAction.UPDATE:
             pairs = ", ".join(f"{name} = ?" for name in names)
             db.execute(f"UPDATE {table} SET {pairs} WHERE {key} = ?", (*values, change.key))
-        case Act.DELETE:
+        case RowAction.DELETE:
             marks = ",".join("?" * len(names))
             db.execute(
                 f"INSERT OR REPLACE INTO {table} ({','.join(names)}) VALUES ({marks})", values

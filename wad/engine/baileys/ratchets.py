@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from wad.core.baileys import Kind, ident_of
+from wad.core.baileys import BaileysFile, ident_of
 from wad.core.errors import BadInput
 from wad.engine.baileys import records
 from wad.engine.baileys.device import Device
@@ -45,7 +45,7 @@ _SENDER_KEY: Final = re.compile(
 )
 
 
-class Session(NamedTuple):
+class RatchetSessions(NamedTuple):
     """The sessions with one device, and its identity; `address` is USER:DEVICE."""
 
     address: str
@@ -74,9 +74,9 @@ def derive(seed: bytes, info: bytes, size: int) -> bytes:
 # --- sessions -------------------------------------------------------------------------------------
 
 
-def session(name: str, data: bytes, device: Device, draw: Draw) -> Session | None:
+def session(name: str, data: bytes, device: Device, draw: Draw) -> RatchetSessions | None:
     """Of session-USER.DEVICE.json; None where no session in it is open.  Raises BadInput."""
-    value, address = Value.parse(name, data), address_of(name, Kind.SESSION)
+    value, address = Value.parse(name, data), address_of(name, BaileysFile.SESSION)
     if value.get("version").text() != "v1":
         value.get("version").wrong("v1, the only version of a session record that is known")
     entries = [entry for _, entry in value.get("_sessions").items(_STATES)]
@@ -86,8 +86,8 @@ def session(name: str, data: bytes, device: Device, draw: Draw) -> Session | Non
     if current is None:
         return None
     previous = [state for _, state in states if state is not None and state is not current]
-    record = msgspec.json.encode(records.Record(current, previous))
-    return Session(address, record, current.remote_identity_public[1:])
+    record = msgspec.json.encode(records.SessionRecord(current, previous))
+    return RatchetSessions(address, record, current.remote_identity_public[1:])
 
 
 def _last_used(entry: Value) -> int:
@@ -99,7 +99,7 @@ def _is_open(entry: Value) -> bool:
     return entry.get("indexInfo").get("closed").number(_OPEN, _MS) == _OPEN
 
 
-def _state(entry: Value, device: Device, draw: Draw) -> records.State | None:
+def _state(entry: Value, device: Device, draw: Draw) -> records.SessionState | None:
     ratchet, index = entry.get("currentRatchet"), entry.get("indexInfo")
     pair = ratchet.get("ephemeralKeyPair")
     ours = pair.get("pubKey").public_key()
@@ -114,7 +114,7 @@ def _state(entry: Value, device: Device, draw: Draw) -> records.State | None:
     if sending is None:
         return None
     registration = entry.get("registrationId")
-    return records.State(
+    return records.SessionState(
         local_identity_public=typed(device.identity_public),
         local_registration_id=device.registration_id,
         pending_pre_key=_pending(entry.get("pendingPreKey")),
@@ -172,7 +172,7 @@ def _pending(value: Value) -> records.PendingPreKey | None:
 
 def sender_key(name: str, data: bytes) -> SenderKey | None:
     """Of sender-key-GROUP--USER--DEVICE.json; None for an empty one, and for our own.  Raises BadInput."""
-    found = _SENDER_KEY.fullmatch(ident_of(name, Kind.SENDER_KEY))
+    found = _SENDER_KEY.fullmatch(ident_of(name, BaileysFile.SENDER_KEY))
     if found is None or "@" not in found["group"]:
         raise BadInput(f"{name} names no group and sender")
     inner = Value.parse(name, Value.parse(name, data).octets())

@@ -49,7 +49,7 @@ class PendingPreKey(Struct, frozen=True):
     base_key: bytes = field(name="BaseKey")
 
 
-class State(Struct, frozen=True, rename="pascal"):
+class SessionState(Struct, frozen=True, rename="pascal"):
     """One session."""
 
     local_identity_public: bytes
@@ -67,11 +67,11 @@ class State(Struct, frozen=True, rename="pascal"):
     pending_key_exchange: None = None
 
 
-class Record(Struct, frozen=True, rename="pascal"):
+class SessionRecord(Struct, frozen=True, rename="pascal"):
     """The sessions with one device; what arrives late may still belong to an older one."""
 
-    session_state: State
-    previous_states: list[State]
+    session_state: SessionState
+    previous_states: list[SessionState]
 
 
 class SenderChainKey(Struct, frozen=True, rename="pascal"):

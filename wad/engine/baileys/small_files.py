@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from wad.core.baileys import Kind, ident_of
+from wad.core.baileys import BaileysFile, ident_of
 from wad.core.errors import BadInput
 from wad.engine.baileys.values import KEY, Value, from_base64
 
@@ -24,14 +24,14 @@ class PreKey(NamedTuple):
     key: bytes
 
 
-class Identity(NamedTuple):
+class PeerIdentity(NamedTuple):
     """The identity key of somebody's device; `address` is USER:DEVICE, as the library names it."""
 
     address: str
     key: bytes
 
 
-class Token(NamedTuple):
+class PrivacyToken(NamedTuple):
     """What WhatsApp wants to see in a first message to somebody; times in seconds."""
 
     jid: str
@@ -49,7 +49,7 @@ class AppStateKey(NamedTuple):
     fingerprint: bytes
 
 
-def address_of(name: str, kind: Kind) -> str:
+def address_of(name: str, kind: BaileysFile) -> str:
     """USER_DOMAIN.DEVICE of a file's name as libsignal-go's USER_DOMAIN:DEVICE.  Raises BadInput.
 
     Both number the domains alike: none for numbers, 1 for hidden ids (whatsmeow types/jid.go, ActualAgent; Baileys
@@ -63,18 +63,20 @@ def address_of(name: str, kind: Kind) -> str:
 
 def pre_key(name: str, data: bytes) -> PreKey:
     """Of pre-key-N.json.  Raises BadInput."""
-    number = Value(ident_of(name, Kind.PRE_KEY), name, "its name").number(1, 0xFF_FFFF)
+    number = Value(ident_of(name, BaileysFile.PRE_KEY), name, "its name").number(1, 0xFF_FFFF)
     return PreKey(number, Value.parse(name, data).get("private").octets(KEY))
 
 
-def identity(name: str, data: bytes) -> Identity:
+def identity(name: str, data: bytes) -> PeerIdentity:
     """Of identity-key-USER.DEVICE.json.  Raises BadInput."""
-    return Identity(address_of(name, Kind.IDENTITY), Value.parse(name, data).public_key())
+    return PeerIdentity(
+        address_of(name, BaileysFile.IDENTITY), Value.parse(name, data).public_key()
+    )
 
 
 def app_state_key(name: str, data: bytes) -> AppStateKey:
     """Of app-state-sync-key-BASE64.json.  Raises BadInput."""
-    ident = from_base64(ident_of(name, Kind.APP_STATE_KEY).replace("__", "/"))
+    ident = from_base64(ident_of(name, BaileysFile.APP_STATE_KEY).replace("__", "/"))
     if not ident:
         raise BadInput(f"{name} names no key: its name should end in base64")
     value = Value.parse(name, data)
@@ -109,9 +111,9 @@ def _varint(number: int) -> bytes:
     return bytes([*encoded, number])
 
 
-def token(name: str, data: bytes) -> Token | None:
+def token(name: str, data: bytes) -> PrivacyToken | None:
     """Of tctoken-JID.json; None for the list of them, and for one that was used up.  Raises BadInput."""
-    ident = ident_of(name, Kind.TOKEN)
+    ident = ident_of(name, BaileysFile.TOKEN)
     if ident == "__index":
         return None
     user, _, server = ident.partition("@")
@@ -122,7 +124,7 @@ def token(name: str, data: bytes) -> Token | None:
     found = value.get("token")
     if at.missing or found.missing or not found.octets():
         return None
-    return Token(
+    return PrivacyToken(
         jid=ident,
         token=found.octets(),
         at=at.number(0, _SECONDS),
@@ -132,7 +134,7 @@ def token(name: str, data: bytes) -> Token | None:
 
 def mapping(name: str, data: bytes) -> tuple[str, str]:
     """(hidden id, number) of lid-mapping-NUMBER.json or lid-mapping-LID_reverse.json.  Raises BadInput."""
-    ident, value = ident_of(name, Kind.LID_MAPPING), Value.parse(name, data)
+    ident, value = ident_of(name, BaileysFile.LID_MAPPING), Value.parse(name, data)
     key, other = ident.removesuffix(_REVERSE), value.text().partition("@")[0].partition(":")[0]
     if not _USER.fullmatch(key):
         raise BadInput(f"{name} names nobody: its name should be lid-mapping-NUMBER.json")

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from wad.core.baileys import CREDS, LEFT, Kind, kind_of
+from wad.core.baileys import CREDS, LEFT, BaileysFile, kind_of
 from wad.core.errors import BadInput
 from wad.engine.baileys import ratchets, small_files
 from wad.engine.baileys.device import Device, device_of
-from wad.engine.baileys.ratchets import Draw, SenderKey, Session
-from wad.engine.baileys.small_files import AppStateKey, Identity, PreKey, Token
+from wad.engine.baileys.ratchets import Draw, RatchetSessions, SenderKey
+from wad.engine.baileys.small_files import AppStateKey, PeerIdentity, PreKey, PrivacyToken
 
 _NO_SESSION: Final = "no session in it is open: the next message makes a new one"
 _OWN_SENDER_KEY: Final = "the account's own, or empty: wad makes its own and hands them out"
@@ -24,7 +24,7 @@ _DAMAGED: Final = "damaged, and left out as asked"
 class Left:
     """Files of one kind that are not carried, and why not."""
 
-    kind: Kind
+    kind: BaileysFile
     count: int
     why: str
 
@@ -35,11 +35,11 @@ class Carried:
 
     device: Device
     pre_keys: list[PreKey] = field(default_factory=list)
-    sessions: list[Session] = field(default_factory=list)
+    sessions: list[RatchetSessions] = field(default_factory=list)
     sender_keys: list[SenderKey] = field(default_factory=list)
-    identities: list[Identity] = field(default_factory=list)
+    identities: list[PeerIdentity] = field(default_factory=list)
     app_state_keys: list[AppStateKey] = field(default_factory=list)
-    tokens: list[Token] = field(default_factory=list)
+    tokens: list[PrivacyToken] = field(default_factory=list)
     mappings: list[tuple[str, str]] = field(default_factory=list)
     """(hidden id, number)"""
     left: list[Left] = field(default_factory=list)
@@ -91,7 +91,7 @@ class _Work:
     def __init__(self, carried: Carried, draw: Draw) -> None:
         self.carried = carried
         self._draw = draw
-        self._left: Counter[tuple[Kind, str]] = Counter()
+        self._left: Counter[tuple[BaileysFile, str]] = Counter()
 
     def take(self, name: str, data: bytes) -> None:
         """Put one file where it belongs."""
@@ -104,32 +104,32 @@ class _Work:
         if why:
             self._left[kind, why] += 1
 
-    def _carry(self, kind: Kind, name: str, data: bytes) -> str:
+    def _carry(self, kind: BaileysFile, name: str, data: bytes) -> str:
         """Carry what a file holds; why not, where there is nothing to carry.  Raises BadInput."""
         carried = self.carried
         match kind:
-            case Kind.PRE_KEY:
+            case BaileysFile.PRE_KEY:
                 carried.pre_keys.append(small_files.pre_key(name, data))
-            case Kind.SESSION:
+            case BaileysFile.SESSION:
                 session = ratchets.session(name, data, carried.device, self._draw)
                 if session is None:
                     return _NO_SESSION
                 carried.sessions.append(session)
-            case Kind.SENDER_KEY:
+            case BaileysFile.SENDER_KEY:
                 sender_key = ratchets.sender_key(name, data)
                 if sender_key is None:
                     return _OWN_SENDER_KEY
                 carried.sender_keys.append(sender_key)
-            case Kind.IDENTITY:
+            case BaileysFile.IDENTITY:
                 carried.identities.append(small_files.identity(name, data))
-            case Kind.APP_STATE_KEY:
+            case BaileysFile.APP_STATE_KEY:
                 carried.app_state_keys.append(small_files.app_state_key(name, data))
-            case Kind.TOKEN:
+            case BaileysFile.TOKEN:
                 token = small_files.token(name, data)
                 if token is None:
                     return _NO_TOKEN
                 carried.tokens.append(token)
-            case Kind.LID_MAPPING:
+            case BaileysFile.LID_MAPPING:
                 carried.mappings.append(small_files.mapping(name, data))
         return ""
 
@@ -139,7 +139,7 @@ class _Work:
         carried.mappings = small_files.one_to_one(carried.mappings)
         # A session names the identity that it was made with; the file may be missing, or of before.
         known = {one.address: one for one in carried.identities}
-        known |= {s.address: Identity(s.address, s.identity) for s in carried.sessions}
+        known |= {s.address: PeerIdentity(s.address, s.identity) for s in carried.sessions}
         carried.identities = [known[address] for address in sorted(known)]
         carried.left = [Left(kind, count, why) for (kind, why), count in sorted(self._left.items())]
         return carried

@@ -18,7 +18,7 @@ import msgspec
 from wad import __version__
 from wad.core import connection, end_state
 from wad.core.auto_reply import AutoReply
-from wad.core.connection import Patience, State, Status, step
+from wad.core.connection import RetryDelays, State, Status, step
 from wad.core.errors import (
     Conflict,
     Damaged,
@@ -27,39 +27,39 @@ from wad.core.errors import (
     Unavailable,
     WadError,
 )
-from wad.core.history import Backfill
+from wad.core.history import BackfillResult
 from wad.core.jid import Jid
 from wad.core.masking import masked
 from wad.core.message import Message
 from wad.core.problem import Problem
-from wad.core.session_location import Place, day, is_elsewhere, told
+from wad.core.session_location import SessionLocation, day, is_elsewhere, told
 from wad.engine import Engine
 from wad.engine.port import (
     FileDamaged,
-    Held,
     Identity,
-    Loaded,
+    LibraryLoaded,
     Receipts,
     Report,
     Spooled,
+    StorageBlocked,
     Worker,
 )
-from wad.flow.accounts.account_quarantine import Kept
-from wad.flow.accounts.start_queue import Turn, Turns
+from wad.flow.accounts.account_quarantine import AccountQuarantine
+from wad.flow.accounts.start_queue import StartQueue, Turn
 from wad.flow.event_bus import Bus
-from wad.flow.inbound.pipeline import Answer, Inbound
+from wad.flow.inbound.pipeline import HistoryAnswer, Inbound
 from wad.flow.inbound.recent import Recent
 from wad.lib import open_files
 from wad.lib.clock import Clock, stamp
 from wad.lib.loops import Loop, Loops, shown
-from wad.lib.threads import Threads, cores
+from wad.lib.threads import ThreadPool, cores
 from wad.state import spool_replacement
-from wad.state.account_dir import Home
-from wad.state.card import AccountCard, Found
+from wad.state.account_dir import AccountDir
+from wad.state.card import AccountCard, ReadCard
 from wad.state.spool import Spool
 from wad.store import Store
 from wad.store.port import AccountStatus
-from wad.store.session_registry import OneMachine, Places
+from wad.store.session_registry import LocalSessionRegistry, SessionRegistry
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ _SPOOL_HANDLES = 8  # the database, its log, the index of that; and room for the
 class AccountOptions:
     """Times in seconds, sizes in rows."""
 
-    patience: Patience
+    patience: RetryDelays
     pairing_window: float = 600.0
     stop_timeout: float = 6.0
     batch: int = 500
@@ -97,18 +97,20 @@ class Surroundings:
     instance: str
     refusal: Callable[[], str] = lambda: ""
     """Why no worker may run on this machine now (the disk is nearly full); empty when they may."""
-    places: Places = field(default_factory=OneMachine)
+    places: SessionRegistry = field(default_factory=LocalSessionRegistry)
     """Which instance has which session."""
-    turns: Turns = field(default_factory=lambda: Turns(cores()))
+    turns: StartQueue = field(default_factory=lambda: StartQueue(cores()))
     """Whose worker starts next."""
-    threads: Threads = field(default_factory=lambda: Threads("account", cores()))
+    threads: ThreadPool = field(default_factory=lambda: ThreadPool("account", cores()))
     """Where the small files of accounts are read: their workers write these, and none must hold up all others."""
 
 
 class Account:
     """One account: its state, its worker while there is one, its inbound road."""
 
-    def __init__(self, home: Home, card: Found, around: Surroundings, news: asyncio.Event) -> None:
+    def __init__(
+        self, home: AccountDir, card: ReadCard, around: Surroundings, news: asyncio.Event
+    ) -> None:
         self._home = home
         self._news = news
         self._around = around
@@ -129,7 +131,7 @@ class Account:
         self._has_begun = False
         self.held = ""
         self.unsent = ""  # why nothing can be sent now
-        self.place: Place | None = None
+        self.place: SessionLocation | None = None
         self.session = ""
         """Of its worker, as the engine calls it; empty until it is logged in."""
         self.qr_ms: int | None = None
@@ -139,7 +141,7 @@ class Account:
         ] = []  # with the copy that each is about, if it is about one
         self.on_connected: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
-        self.on_answer: Callable[[Answer], None] = lambda answer: None
+        self.on_answer: Callable[[HistoryAnswer], None] = lambda answer: None
         self.whose: Callable[[str], str] = lambda phone: ""
         """The other account that has this number; empty for none."""
         self._changed = asyncio.Event()
@@ -165,10 +167,10 @@ class Account:
             on_damaged=self._spool_damaged,
         )
 
-        self.kept = Kept(home, around.engine, self.inbound)
+        self.kept = AccountQuarantine(home, around.engine, self.inbound)
 
     @property
-    def home(self) -> Home:
+    def home(self) -> AccountDir:
         """Its directory."""
         return self._home
 
@@ -379,7 +381,7 @@ class Account:
         self._write_card(auto_reply=wanted)
         self._news.set()
 
-    def filled(self, done: Backfill) -> None:
+    def filled(self, done: BackfillResult) -> None:
         """The phone was asked for its history.  Raises StateUnwritable."""
         self._write_card(backfill=done)
         self._news.set()
@@ -472,12 +474,12 @@ class Account:
         match report:
             case Spooled():
                 self.inbound.wake()
-            case Loaded():
+            case LibraryLoaded():
                 self._leave_turn()
             case Identity(jid, lid, push_name, session):
                 self.session = session
                 self._identified(jid, lid, push_name)
-            case Held(why):
+            case StorageBlocked(why):
                 self._hold(why)
             case FileDamaged():
                 self._damaged = report
@@ -708,9 +710,9 @@ class Account:
     async def _set_spool_aside(self) -> Path:
         known = await self._around.store.cursor(self.id)
         due = (
-            spool_replacement.Due()
+            spool_replacement.RecordedUpTo()
             if known is None
-            else spool_replacement.Due(known.generation, known.seq)
+            else spool_replacement.RecordedUpTo(known.generation, known.seq)
         )
         return await asyncio.to_thread(spool_replacement.set_aside, self._home, self._stamp(), due)
 

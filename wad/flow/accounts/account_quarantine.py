@@ -13,13 +13,13 @@ from wad.core.problem import Problem
 from wad.core.quarantine import ItemKind, Quarantined
 from wad.lib.protobuf_wire import fields
 from wad.state import damaged_copies
-from wad.state.damaged_copies import Copy
-from wad.state.spool import KeptRow, Row
+from wad.state.damaged_copies import DamagedCopy
+from wad.state.spool import QuarantinedRow, Row
 
 if TYPE_CHECKING:
     from wad.engine import Engine
     from wad.flow.inbound.pipeline import Inbound
-    from wad.state.account_dir import Home
+    from wad.state.account_dir import AccountDir
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,14 @@ _LISTED: Final = 1000
 _NAMED: Final = 3  # copies
 
 
-class Kept:
+class AccountQuarantine:
     """`wad.core.quarantine.Source` of one account.  An item's id is ACCOUNT/row/NUMBER or ACCOUNT/file/NAME."""
 
-    def __init__(self, home: Home, engine: Engine, inbound: Inbound) -> None:
+    def __init__(self, home: AccountDir, engine: Engine, inbound: Inbound) -> None:
         self._home = home
         self._engine = engine
         self._inbound = inbound
-        self.copies: list[Copy] = []
+        self.copies: list[DamagedCopy] = []
         """Of damaged files, as they were listed last."""
         self._unlisted = ""
 
@@ -97,7 +97,7 @@ class Kept:
             *map(self._of_copy, self.copies),
         ]
 
-    def _of_row(self, row: KeptRow) -> Quarantined:
+    def _of_row(self, row: QuarantinedRow) -> Quarantined:
         return Quarantined(
             id=f"{self._home.id}/row/{row.seq}",
             kind=ItemKind.EVENT,
@@ -108,7 +108,7 @@ class Kept:
             size=row.size,
         )
 
-    def _of_copy(self, copy: Copy) -> Quarantined:
+    def _of_copy(self, copy: DamagedCopy) -> Quarantined:
         why = "every row of it was saved" if copy.saved else "it may hold what is nowhere else"
         if copy.is_session:
             why = "it holds a session's keys; wad never deletes it"
@@ -164,7 +164,7 @@ class Kept:
         if not await self._inbound.drop(row.seq):
             raise NotFound(f"{ident} is not in quarantine any more")
 
-    async def _copy(self, ident: str) -> Copy | None:
+    async def _copy(self, ident: str) -> DamagedCopy | None:
         name = ident.removeprefix(f"{self._home.id}/file/")
         await self.look()
         return next((copy for copy in self.copies if copy.path.name == name), None)

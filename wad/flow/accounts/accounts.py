@@ -16,13 +16,13 @@ from wad.core.connection import State
 from wad.core.errors import Conflict, NotFound, TimedOut, UnknownAccount, WadError
 from wad.core.jid import account_id, phone_digits
 from wad.core.names import check_name
-from wad.core.session_location import Place, told
+from wad.core.session_location import SessionLocation, told
 from wad.engine import Engine
 from wad.flow.accounts.account import Account, Surroundings
 from wad.lib.clock import stamp
 from wad.lib.loops import Loop
-from wad.state.account_dir import AccountCard, Home, Homes, Removed
-from wad.state.card import Found
+from wad.state.account_dir import AccountCard, AccountDir, AccountDirs, RemovedAccount
+from wad.state.card import ReadCard
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +36,14 @@ _TURNS: Final = 60.0  # seconds in which what has arrived is looked at again
 class Accounts:
     """Every account whose home lies on this machine."""
 
-    def __init__(self, homes: Homes, around: Surroundings, draw: Callable[[], str]) -> None:
+    def __init__(self, homes: AccountDirs, around: Surroundings, draw: Callable[[], str]) -> None:
         self._homes = homes
         self._around = around
         self._draw = draw
         self._accounts: dict[str, Account] = {}
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         self._epoch: int | None = None
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, SessionLocation] = {}
         self._news = asyncio.Event()
         self._gone: dict[str, Account] = {}
         self.changing = asyncio.Lock()
@@ -64,7 +64,7 @@ class Accounts:
         """The account of this id, if it has a home here."""
         return self._accounts.get(ident)
 
-    def elsewhere(self) -> list[Place]:
+    def elsewhere(self) -> list[SessionLocation]:
         """The accounts of which nothing lies here but what the other machines say, by id; known while we reign."""
         places = sorted(self._places.values(), key=lambda place: place.account)
         return [place for place in places if place.account not in self._accounts]
@@ -116,13 +116,13 @@ class Accounts:
             for account in self.all():
                 await account.inbound.close()
 
-    async def _take(self, home: Home) -> Account:
+    async def _take(self, home: AccountDir) -> Account:
         account = self._make(home, await self._around.threads.run(home.mended_card))
         if self._epoch is not None:
             await self._join_reign(account)
         return account
 
-    def _make(self, home: Home, card: Found) -> Account:
+    def _make(self, home: AccountDir, card: ReadCard) -> Account:
         account = Account(home, card, self._around, self._news)
         account.whose = lambda phone: self._whose(phone, but=account.id)
         self._accounts[account.id] = account
@@ -217,7 +217,7 @@ class Accounts:
         if self._epoch is None:
             raise TimedOut("the lease is gone")
         card = account.card
-        place = Place(
+        place = SessionLocation(
             account=account.id,
             instance=self._around.instance,
             since_ms=self._around.clock.wall_ms(),
@@ -289,7 +289,9 @@ class Accounts:
         )
         return await self.make(card)
 
-    async def make(self, card: AccountCard, fill: Callable[[Home], None] | None = None) -> Account:
+    async def make(
+        self, card: AccountCard, fill: Callable[[AccountDir], None] | None = None
+    ) -> Account:
         """A new account with this card, in whose home `fill` puts what else it has; all of it, or nothing.
 
         Raises BadInput, Conflict, StateUnwritable, and what `fill` raises.
@@ -297,7 +299,7 @@ class Accounts:
         async with self.changing:
             self.check_names(card)
 
-            def work() -> Home:
+            def work() -> AccountDir:
                 if fill is None:
                     return self._homes.create(card)
                 with self._homes.incoming(card.id) as home:
@@ -329,7 +331,7 @@ class Accounts:
     def _new_id(self, phone: str) -> str:
         return f"acc-{phone[1:]}" if phone else f"acc-{self._draw()}"
 
-    async def adopt(self, home: Home) -> Account:
+    async def adopt(self, home: AccountDir) -> Account:
         """An account whose home was made elsewhere, with its session; with `changing` held."""
         account = await self._take(home)
         self._around.bus.publish("account", "imported", account=account.id)
@@ -416,7 +418,7 @@ def names_of(card: AccountCard) -> Names:
     return Names(card.id, card.name, card.phone)
 
 
-def _names_of_place(place: Place) -> Names:
+def _names_of_place(place: SessionLocation) -> Names:
     return Names(place.account, place.name, place.phone)
 
 
@@ -429,7 +431,7 @@ def choose(ref: str, among: Iterable[T], names: Callable[[T], Names]) -> T | Non
     return found[0][0] if found else None
 
 
-def _latest(ref: str, removed: Iterable[Removed]) -> Removed:
+def _latest(ref: str, removed: Iterable[RemovedAccount]) -> RemovedAccount:
     """The removed account that a reference means.  Raises NotFound, Conflict where it means several."""
     latest = {one.id: one for one in removed}  # they come in the order of their removal
     found = latest.get(ref) or choose(ref, latest.values(), lambda one: names_of(one.card))
@@ -441,7 +443,7 @@ def _latest(ref: str, removed: Iterable[Removed]) -> Removed:
     return found
 
 
-def _is_elsewhere(place: Place) -> Conflict:
+def _is_elsewhere(place: SessionLocation) -> Conflict:
     return Conflict(
         f"account {place.account} is elsewhere: {told(place)}",
         hint=f"ask {place.instance}, or move the session: wadctl session export",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wad.core.account_reference import Names, clash
-from wad.core.baileys import FILES_LIMIT, TOTAL_LIMIT, Wish
+from wad.core.baileys import FILES_LIMIT, TOTAL_LIMIT, ImportOptions
 from wad.core.errors import BadInput, Conflict, NotFound, Passive, TooLong, UnknownAccount
 from wad.core.jid import Jid, account_id
 from wad.core.names import check_name, shown_name
@@ -22,7 +22,7 @@ from wad.engine.baileys.translation import Carried, translate
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.accounts import Accounts, names_of
 from wad.lib.clock import Clock
-from wad.state.account_dir import AccountCard, Homes
+from wad.state.account_dir import AccountCard, AccountDirs
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Imports:
     def __init__(
         self,
         accounts: Accounts,
-        homes: Homes,
+        homes: AccountDirs,
         clock: Clock,
         name: Callable[[], str],
         draw: Callable[[int], bytes],
@@ -98,7 +98,7 @@ class Imports:
 
     # --- what becomes of them -------------------------------------------------------------------------
 
-    async def look(self, upload: str, wish: Wish) -> Intent:
+    async def look(self, upload: str, wish: ImportOptions) -> Intent:
         """Check everything, and change nothing.  Raises BadInput, Conflict, NotFound."""
         self._check(upload)
         files = self._files
@@ -134,7 +134,7 @@ class Imports:
             if account.id == ident and theirs not in ("", phone):
                 raise Conflict(f"account {ident} is {theirs}, and this is a session of {phone}")
 
-    def _free_name(self, wish: Wish, carried: Carried, ident: str) -> str:
+    def _free_name(self, wish: ImportOptions, carried: Carried, ident: str) -> str:
         device = carried.device
         others = [names_of(account.card) for account in self._accounts.all()]
 
@@ -147,7 +147,7 @@ class Imports:
         wanted = [wished, shown_name(device.push_name) if device.push_name else ""]
         return next((name for name in wanted if name and not why_not(name)), device.phone)
 
-    async def make(self, upload: str, wish: Wish) -> tuple[Account, Intent]:
+    async def make(self, upload: str, wish: ImportOptions) -> tuple[Account, Intent]:
         """Make the session, put it in its place by a rename, and let the account run.
 
         Raises as above, EngineFailure, Passive, StateUnwritable.

@@ -19,7 +19,7 @@ _HOLD: Final = 10.0  # seconds after which a start that says nothing gives way
 class Turn:
     """One wish to start.  `has_come`: it may, until it has left."""
 
-    def __init__(self, turns: Turns, on_come: Callable[[], None]) -> None:
+    def __init__(self, turns: StartQueue, on_come: Callable[[], None]) -> None:
         self._turns = turns
         self._on_come = on_come
         self._timer: asyncio.TimerHandle | None = None
@@ -38,7 +38,7 @@ class Turn:
         self._turns.left(self)
 
 
-class Turns:
+class StartQueue:
     """`width` places."""
 
     def __init__(self, width: int, hold: float = _HOLD) -> None:

@@ -16,13 +16,13 @@ from typing import Final
 
 from wad.core.connection import State
 from wad.core.errors import NotConnected, NotSupported, TimedOut, Unavailable, WadError
-from wad.core.history import Backfill, Known, ThreadResult, can_be_asked, known
+from wad.core.history import BackfillResult, KnownMessage, ThreadResult, can_be_asked, known
 from wad.core.jid import Jid
 from wad.core.message import Thread
 from wad.engine.port import Worker
 from wad.flow.accounts.account import Account
 from wad.flow.event_bus import Bus
-from wad.flow.inbound.pipeline import Answer
+from wad.flow.inbound.pipeline import HistoryAnswer
 from wad.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class BackfillOptions:
     """How much is asked for: of so many threads, those with the newest messages first, so many messages each."""
 
     threads: int = 50
@@ -52,14 +52,14 @@ class Wish:
 class Run:
     """One run.  `done` grows thread by thread; `total` is None until it is known how many there are."""
 
-    def __init__(self, account: Account, store: Store, wish: Wish, pace: Pace) -> None:
+    def __init__(self, account: Account, store: Store, wish: BackfillOptions, pace: Pace) -> None:
         self._account = account
         self._store = store
         self._wish = wish
         self._pace = pace
-        self._answers: asyncio.Queue[Answer] = asyncio.Queue()
+        self._answers: asyncio.Queue[HistoryAnswer] = asyncio.Queue()
         self._changed = asyncio.Condition()
-        self.done = Backfill(at_ms=account.clock.wall_ms())
+        self.done = BackfillResult(at_ms=account.clock.wall_ms())
         self.total: int | None = None
         self.last: ThreadResult | None = None
         self.failure: WadError | None = None
@@ -198,7 +198,7 @@ class Backfills:
         """The account's run, while there is one."""
         return self._runs.get(account.id)
 
-    def begin(self, account: Account, wish: Wish) -> Run:
+    def begin(self, account: Account, wish: BackfillOptions) -> Run:
         """Begin a run; where one is under way it is that.  Raises NotConnected, NotSupported."""
         if (run := self.running(account)) is not None:
             return run
@@ -220,7 +220,7 @@ class Backfills:
             text = f"{text}; {done.error}" if done.error else text
             self._bus.publish("account", text, account=account.id)
 
-    async def ask_again(self, account: Account) -> list[Known]:
+    async def ask_again(self, account: Account) -> list[KnownMessage]:
         """Ask the phone for messages of which only their place is known; which.
 
         Those that it has replace their placeholders as they come.  Raises NotConnected, NotSupported, EngineFailure,

@@ -26,8 +26,8 @@ from wad.flow.event_bus import Bus
 from wad.flow.inbound.planning import ITEM_FAULTS, Planned, planned, reason_of
 from wad.lib.clock import Clock
 from wad.lib.loops import Loop
-from wad.lib.threads import Threads, cores
-from wad.state.spool import Backlog, KeptRow, Row, Spool
+from wad.lib.threads import ThreadPool, cores
+from wad.state.spool import QuarantinedRow, Row, Spool, SpoolBacklog
 from wad.store import Store
 from wad.store.port import Cursor, Recorded
 
@@ -41,9 +41,9 @@ _NOTHING: Final = Recorded((), 0)
 
 
 @cache
-def _files() -> Threads:
+def _files() -> ThreadPool:
     """Where the spools of all accounts are read: hundreds that are opened at a start hold up nobody else."""
-    return Threads("inbound", cores())
+    return ThreadPool("inbound", cores())
 
 
 async def _let_go(spool: Spool) -> None:
@@ -66,7 +66,7 @@ class HistoryCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HistoryAnswer:
     """The phone told of its history what it was asked for: of these threads, so many new messages of each.
 
     Without threads it says that there is nothing more.
@@ -90,7 +90,7 @@ class Inbound:
         batch: int,
         retention_days: float,
         on_recorded: Callable[[list[Message]], None],
-        on_answer: Callable[[Answer], None],
+        on_answer: Callable[[HistoryAnswer], None],
         on_damaged: Callable[[Damaged], None],
     ) -> None:
         self._account = account
@@ -176,12 +176,12 @@ class Inbound:
             self.oldest_ms = None
         return self.backlog > 0
 
-    def _next(self, spool: Spool) -> tuple[list[Planned], Backlog]:
+    def _next(self, spool: Spool) -> tuple[list[Planned], SpoolBacklog]:
         """The next rows, and what waits, these included.  On a thread, and in one visit: there are hundreds of inboxes,
         and one row may be a chunk of history with thousands of messages.
         """
         rows = spool.after(self._cursor.seq, self._batch)
-        return self._plan(rows), spool.backlog(self._cursor.seq) if rows else Backlog(0, None)
+        return self._plan(rows), spool.backlog(self._cursor.seq) if rows else SpoolBacklog(0, None)
 
     async def _opened(self) -> Spool:
         # An operator may ask for what is kept while the loop opens it.
@@ -323,12 +323,14 @@ class Inbound:
         if answers := [one for one in found if one.asked]:
             ids = {ident for one in found for ident in one.history or ()}
             new = Counter(message.thread for message in done.new if message.id in ids)
-            self._on_answer(Answer(frozenset().union(*(one.threads for one in answers)), new))
+            self._on_answer(
+                HistoryAnswer(frozenset().union(*(one.threads for one in answers)), new)
+            )
         self.lost = (self.lost or 0) + done.lost
 
     # --- rows that were kept for an operator --------------------------------------------------------
 
-    async def kept(self, limit: int) -> list[KeptRow]:
+    async def kept(self, limit: int) -> list[QuarantinedRow]:
         """The newest of them."""
         spool = await self._opened()
         return await _files().run(spool.kept, limit)

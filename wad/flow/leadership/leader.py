@@ -14,7 +14,7 @@ from typing import Final
 
 from wad.core import lease
 from wad.core.errors import Conflict, TimedOut, Unavailable, WadError
-from wad.core.lease import Act, Held, Record, Seen, Tenure, Terms
+from wad.core.lease import Act, Held, LeaseTerms, Record, Seen, Tenure
 from wad.flow.event_bus import Bus
 from wad.flow.leadership.lease_writer import LeaseWriter
 from wad.lib.clock import Clock
@@ -39,7 +39,7 @@ class Leader:
         record: LeaseRecord,
         holder: str,
         nonce: str,
-        terms: Terms,
+        terms: LeaseTerms,
         clock: Clock,
         bus: Bus,
         *,

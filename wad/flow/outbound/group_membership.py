@@ -13,7 +13,7 @@ from typing import Final
 from wad.core.connection import State
 from wad.core.errors import WadError
 from wad.core.jid import Jid, JidKind
-from wad.core.outgoing import Standing, check_standing
+from wad.core.outgoing import GroupRole, check_standing
 from wad.flow.accounts.account import Account
 from wad.lib.clock import Clock
 
@@ -25,12 +25,12 @@ _OTHER_S: Final = 20.0  # the same, that it may not: it may have been added sinc
 _MOST: Final = 10_000  # groups that are remembered
 
 
-class Standings:
+class GroupRoles:
     """The answers, for a while."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._known: dict[tuple[str, str], tuple[Standing, float]] = {}
+        self._known: dict[tuple[str, str], tuple[GroupRole, float]] = {}
 
     async def check(self, account: Account, to: Jid) -> None:
         """Raise Conflict where the account may certainly not write to this group."""
@@ -41,7 +41,7 @@ class Standings:
         """WhatsApp has refused a message to it: ask again."""
         self._known.pop((account, to), None)
 
-    async def _standing(self, account: Account, group: Jid) -> Standing | None:
+    async def _standing(self, account: Account, group: Jid) -> GroupRole | None:
         """None where nobody can say now."""
         key, now = (account.id, str(group)), self._clock.monotonic()
         known = self._known.get(key)
@@ -59,6 +59,6 @@ class Standings:
             return None
         if len(self._known) >= _MOST:
             self._known.clear()
-        lasts = _MEMBER_S if found is Standing.MEMBER else _OTHER_S
+        lasts = _MEMBER_S if found is GroupRole.MEMBER else _OTHER_S
         self._known[key] = (found, now + lasts)
         return found

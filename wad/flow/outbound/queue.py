@@ -20,7 +20,7 @@ from wad.core.outgoing import Outgoing, check
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.accounts import Accounts
 from wad.flow.event_bus import Bus
-from wad.flow.outbound.group_membership import Standings
+from wad.flow.outbound.group_membership import GroupRoles
 from wad.flow.outbound.reaper import Reaper
 from wad.flow.outbound.sender import LONGEST, LOOK, Sender, Tools
 from wad.lib.clock import Clock
@@ -57,7 +57,7 @@ class Outbound:
         self._permit = permit
         self._epoch: int | None = None
         self._senders: dict[str, tuple[Sender, asyncio.Task[None]]] = {}
-        self._standings = Standings(clock)
+        self._standings = GroupRoles(clock)
         self._settling: dict[str, set[asyncio.Future[Entry]]] = {}
         self._tools = Tools(
             store, accounts.engine, clock, loops, holder, draw, self._settle, outcomes={}

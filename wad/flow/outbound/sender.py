@@ -44,7 +44,8 @@ from wad.core.outbox import (
     given_up,
 )
 from wad.core.outgoing import Attachment, check
-from wad.engine.port import Engine, Fate, Worker
+from wad.core.send_result import SendResult
+from wad.engine.port import Engine, Worker
 from wad.flow.accounts.account import Account
 from wad.flow.outbound.refusals import Refusals
 from wad.lib.clock import Clock
@@ -246,10 +247,10 @@ class Sender:
         claimed = await self._claim(entry)
         if claimed is None:
             return
-        fate = await self._try(worker, claimed)
-        if not isinstance(fate, NotSent):
+        result = await self._try(worker, claimed)
+        if not isinstance(result, NotSent):
             self._refusals.forget(claimed)
-        outcome = self._consider(claimed, fate) if isinstance(fate, NotSent) else fate
+        outcome = self._consider(claimed, result) if isinstance(result, NotSent) else result
         self._disengage(entry)
         await self._settle_surely(claimed, outcome)
         _count(self._account, outcome)
@@ -297,7 +298,7 @@ class Sender:
         fields = {"account": self._account.id, "operation": _SEND, "code": refused.code}
         log.warning("message %s has failed: %s", entry.id, refused.code, extra=fields)
 
-    async def _try(self, worker: Worker, entry: Entry) -> Fate:
+    async def _try(self, worker: Worker, entry: Entry) -> SendResult:
         try:
             return await worker.send(
                 Jid.parse(entry.to), entry.content, entry.secret, entry.created_ms
@@ -307,14 +308,14 @@ class Sender:
             self._tools.loops.fault("sending", error, account=entry.account)
             return Unknown("", f"a fault of wad's own while it was sent: {type(error).__name__}")
 
-    def _consider(self, entry: Entry, fate: NotSent) -> NotSent | Refused:
+    def _consider(self, entry: Entry, result: NotSent) -> NotSent | Refused:
         """It did not leave: whether it waits for another try."""
-        if (end := given_up(entry, fate)) is not None:
+        if (end := given_up(entry, result)) is not None:
             return end
-        if fate.innocent or fate.died or self._account.status.state is not State.CONNECTED:
+        if result.innocent or result.died or self._account.status.state is not State.CONNECTED:
             self._quiet_until = self._tools.clock.monotonic() + RETRY
-            return fate
-        return Refused("not_sent", fate.why) if self._refusals.note(entry) else fate
+            return result
+        return Refused("not_sent", result.why) if self._refusals.note(entry) else result
 
     def _pause_chat(self, entry: Entry) -> bool:
         """Let its chat wait; whether it has waited often enough."""

@@ -7,9 +7,9 @@ from typing import Final
 
 from wad.core.message import MessageStatus
 from wad.core.outgoing import Attachment
-from wad.state.outgoing_files import Media
+from wad.state.outgoing_files import OutgoingFiles
 from wad.store import Store
-from wad.store.port import Page
+from wad.store.port import PagePosition
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _WAITING: Final = (MessageStatus.QUEUED, MessageStatus.SENDING)
 _BATCH: Final = 500
 
 
-async def tidy_media(store: Store, media: Media, before_ms: int) -> None:
+async def tidy_media(store: Store, media: OutgoingFiles, before_ms: int) -> None:
     """Delete the files that arrived before then, unless a waiting message needs them.
 
     A message that failed keeps its file for as long as a fresh one: long enough to be sent again.  Raises WadError.
@@ -30,10 +30,10 @@ async def tidy_media(store: Store, media: Media, before_ms: int) -> None:
 async def files_needed(store: Store) -> set[str]:
     """The hashes of all files that waiting messages carry."""
     needed: set[str] = set()
-    before: Page | None = None
+    before: PagePosition | None = None
     while True:
         entries = await store.entries(None, states=_WAITING, limit=_BATCH, before=before)
         needed |= {e.content.sha256 for e in entries if isinstance(e.content, Attachment)}
         if len(entries) < _BATCH:
             return needed
-        before = Page(entries[-1].created_ms, entries[-1].id)
+        before = PagePosition(entries[-1].created_ms, entries[-1].id)

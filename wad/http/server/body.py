@@ -10,7 +10,7 @@ import re
 from typing import Final, Protocol
 
 from wad.http.server.head import invalid, long_body
-from wad.http.server.limits import Limits
+from wad.http.server.limits import HttpLimits
 
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,12})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
@@ -36,10 +36,10 @@ class Body(Protocol):
         ...
 
 
-class Counted:
+class FixedLength:
     """A body with a Content-Length."""
 
-    def __init__(self, length: int, limits: Limits) -> None:
+    def __init__(self, length: int, limits: HttpLimits) -> None:
         self._left = length
         self._short = limits.rest_bytes
 
@@ -66,7 +66,7 @@ class Counted:
 class Chunked:
     """A body in chunks."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
         self._line = b""  # the beginning of one
         self._left = 0  # bytes of this chunk, with the end of line behind them

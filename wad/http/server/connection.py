@@ -18,9 +18,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from wad.http.server import head as heads
-from wad.http.server.body import Body, Chunked, Counted
-from wad.http.server.head import Refusal, busy, check_begun, check_head, invalid, late
-from wad.http.server.slots import NEVER, Places
+from wad.http.server.body import Body, Chunked, FixedLength
+from wad.http.server.head import RefusedRequest, busy, check_begun, check_head, invalid, late
+from wad.http.server.slots import NEVER, Slots
 from wad.http.server.transport import Outgoing
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class _Phase(enum.Enum):
     """The last answer was written; what still comes is dropped."""
 
 
-class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
+class HttpConnection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """One client."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        places: Places,
+        places: Slots,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.since = NEVER
@@ -160,7 +160,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
                     self._take_body()
                 else:
                     break
-        except Refusal as refusal:
+        except RefusedRequest as refusal:
             self._refuse(refusal)
             return
         self._regulate()
@@ -208,7 +208,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if length is None:
             self._body = Chunked(self._limits)
         elif length:
-            self._body = Counted(length, self._limits)
+            self._body = FixedLength(length, self._limits)
         if version == "1.0":
             self.expect_100_continue = False
         super().on_headers_complete()
@@ -238,13 +238,13 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, Refusal):
+            if isinstance(error.__context__, RefusedRequest):
                 raise error.__context__ from None
             raise invalid("the request is not valid HTTP/1.1") from error
         except httptools.HttpParserUpgrade:
             raise self._disagreement() from None
 
-    def _disagreement(self) -> Refusal:
+    def _disagreement(self) -> RefusedRequest:
         """Where two parsers see the end of a request at two places, one of them can be led past the other."""
         self._places.counters.disagreements += 1
         log.error(
@@ -340,7 +340,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._timer = self.loop.call_later(self._limits.linger, self._socket.abort)
         self._regulate()
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: RefusedRequest) -> None:
         """The last answer on this connection, unless the request that it is about has one."""
         self._places.counters.refused += 1
         log.info("%d: %s", refusal.status, refusal)

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from wad.http.server.limits import Limits
+from wad.http.server.limits import HttpLimits
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -43,7 +43,7 @@ _REASONS: Final = {
 }
 
 
-class Refusal(Exception):
+class RefusedRequest(Exception):
     """A request that is not given to the application; the last answer on its connection."""
 
     def __init__(self, status: int, code: str, message: str, *, retry_after: int = 0) -> None:
@@ -68,19 +68,21 @@ class Refusal(Exception):
         ) % (self.status, _REASONS[self.status], retry, len(body), body)
 
 
-def invalid(message: str) -> Refusal:
+def invalid(message: str) -> RefusedRequest:
     """What is no valid HTTP."""
-    return Refusal(400, "bad_input", message)
+    return RefusedRequest(400, "bad_input", message)
 
 
-def busy(connections: int) -> Refusal:
+def busy(connections: int) -> RefusedRequest:
     """All places are taken."""
-    return Refusal(503, "unavailable", f"all {connections} connections are in use", retry_after=1)
+    return RefusedRequest(
+        503, "unavailable", f"all {connections} connections are in use", retry_after=1
+    )
 
 
-def late(message: str) -> Refusal:
+def late(message: str) -> RefusedRequest:
     """What did not come in time."""
-    return Refusal(408, "timed_out", message)
+    return RefusedRequest(408, "timed_out", message)
 
 
 def without_empty_lines(data: bytes) -> bytes:
@@ -89,7 +91,7 @@ def without_empty_lines(data: bytes) -> bytes:
     return data[found.end() :] if found else data
 
 
-def check_begun(data: bytes, known: int, limits: Limits) -> None:
+def check_begun(data: bytes, known: int, limits: HttpLimits) -> None:
     """A head that has not ended yet; its first `known` bytes were checked before.  Raises Refusal."""
     if _FIRST.match(data) is None and data != b"\r":
         raise invalid("a request begins with its method")
@@ -103,7 +105,7 @@ def check_begun(data: bytes, known: int, limits: Limits) -> None:
         raise _large(limits)
 
 
-def check_head(head: bytes, limits: Limits) -> bytes:
+def check_head(head: bytes, limits: HttpLimits) -> bytes:
     """A complete head, as the parser shall see it: without Upgrade, which is not spoken.  Raises Refusal."""
     if len(head) > limits.head_bytes:
         raise _large(limits)
@@ -114,18 +116,22 @@ def check_head(head: bytes, limits: Limits) -> bytes:
     if len(target) > limits.target_bytes:
         raise _long_target(limits)
     if head.count(b"\n") - 2 > limits.headers:
-        raise Refusal(431, "too_long", f"the request has more than {limits.headers} headers")
+        raise RefusedRequest(431, "too_long", f"the request has more than {limits.headers} headers")
     if method == b"CONNECT":
-        raise Refusal(405, "method_not_allowed", "this is no proxy: CONNECT is not supported")
+        raise RefusedRequest(
+            405, "method_not_allowed", "this is no proxy: CONNECT is not supported"
+        )
     return _UPGRADE.sub(b"", head)
 
 
-def _long_target(limits: Limits) -> Refusal:
-    return Refusal(414, "too_long", f"path and query have more than {limits.target_bytes} bytes")
+def _long_target(limits: HttpLimits) -> RefusedRequest:
+    return RefusedRequest(
+        414, "too_long", f"path and query have more than {limits.target_bytes} bytes"
+    )
 
 
-def _large(limits: Limits) -> Refusal:
-    return Refusal(
+def _large(limits: HttpLimits) -> RefusedRequest:
+    return RefusedRequest(
         431, "too_long", f"the head of the request has more than {limits.head_bytes} bytes"
     )
 
@@ -136,7 +142,9 @@ def is_probe(head: bytes, paths: frozenset[bytes]) -> bool:
     return method in (b"GET", b"HEAD") and target.partition(b"?")[0] in paths
 
 
-def body_length(headers: Sequence[tuple[bytes, bytes]], version: str, limits: Limits) -> int | None:
+def body_length(
+    headers: Sequence[tuple[bytes, bytes]], version: str, limits: HttpLimits
+) -> int | None:
     """How long the body is that follows; None: it comes in chunks.  Names are in small letters.  Raises Refusal."""
     names = [name for name, _ in headers]
     hosts = names.count(b"host")
@@ -161,9 +169,9 @@ def body_length(headers: Sequence[tuple[bytes, bytes]], version: str, limits: Li
     return int(value)
 
 
-def long_body(limits: Limits) -> Refusal:
+def long_body(limits: HttpLimits) -> RefusedRequest:
     """A body over the limit."""
-    return Refusal(413, "too_long", f"the body has more than {limits.body_bytes} bytes")
+    return RefusedRequest(413, "too_long", f"the body has more than {limits.body_bytes} bytes")
 
 
 def _value(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes:

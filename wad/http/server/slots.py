@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from wad.http.server.limits import Limits
+from wad.http.server.limits import HttpLimits
 
 NEVER: Final = math.inf
 _READ: Final = 32 << 10  # bytes at a time from a connection
@@ -22,7 +22,7 @@ _CROWD: Final = 50  # clients whose memory is worth to be given back
 _NEW: Final = 1.0  # seconds in which a new connection keeps its place: a burst of clients does not push itself out
 
 
-class Client(Protocol):
+class SlotHolder(Protocol):
     """A connection."""
 
     since: float
@@ -69,12 +69,12 @@ class Counters:
     """Requests whose end the parser below saw elsewhere than we: none, unless a library changed."""
 
 
-class Places:
+class Slots:
     """The places of one server.  `now` gives seconds that never go back, `soon` calls in the next turn of the loop."""
 
     def __init__(
         self,
-        limits: Limits,
+        limits: HttpLimits,
         probes: frozenset[bytes],
         now: Callable[[], float],
         soon: Callable[[Callable[[], object]], object],
@@ -91,10 +91,10 @@ class Places:
         """Nobody is connected."""
         self.empty.set()
         self._most = 0  # clients at once, since there were few
-        self._taken: set[Client] = set()
-        self._reserve: set[Client] = set()
-        self._unsent: set[Client] = set()
-        self._waiting: deque[Client] = deque()
+        self._taken: set[SlotHolder] = set()
+        self._reserve: set[SlotHolder] = set()
+        self._unsent: set[SlotHolder] = set()
+        self._waiting: deque[SlotHolder] = deque()
 
     @property
     def taken(self) -> int:
@@ -102,7 +102,7 @@ class Places:
         return len(self._taken)
 
     @property
-    def clients(self) -> tuple[Client, ...]:
+    def clients(self) -> tuple[SlotHolder, ...]:
         """Who is connected, those in the reserve last."""
         return (*self._taken, *self._reserve)
 
@@ -111,7 +111,7 @@ class Places:
         """Bytes of answers that wait for their clients."""
         return sum(client.unsent for client in self._unsent)
 
-    def enter(self, client: Client) -> bool:
+    def enter(self, client: SlotHolder) -> bool:
         """Whether there is a place for it, perhaps in the reserve."""
         self.counters.connections += 1
         if len(self._taken) >= self.limits.connections:
@@ -129,11 +129,11 @@ class Places:
         self._most = max(self._most, len(self._taken) + len(self._reserve))
         return True
 
-    def is_reserve(self, client: Client) -> bool:
+    def is_reserve(self, client: SlotHolder) -> bool:
         """Whether it came when all places were taken."""
         return client in self._reserve
 
-    def left(self, client: Client) -> None:
+    def left(self, client: SlotHolder) -> None:
         """Its place is free, if it still had it."""
         self._taken.discard(client)
         self._reserve.discard(client)
@@ -141,7 +141,7 @@ class Places:
         if not self._taken and not self._reserve:
             self.empty.set()
 
-    def wait(self, client: Client) -> None:
+    def wait(self, client: SlotHolder) -> None:
         """Its next request came with the one before it: a few of those at a time, first come, first served.
 
         Whoever sends one after the other is answered in between, however many are sent together.
@@ -156,7 +156,7 @@ class Places:
         if self._waiting:
             self._soon(self._go_on)
 
-    def stalled(self, client: Client) -> None:
+    def stalled(self, client: SlotHolder) -> None:
         """It does not take its answer as fast as it comes.  Whoever has most of them waiting goes, beyond the limit."""
         self._unsent.add(client)
         while self._unsent and self.unsent > self.limits.unsent_bytes:
@@ -165,7 +165,7 @@ class Places:
             self.left(worst)
             worst.abort()
 
-    def flows(self, client: Client) -> None:
+    def flows(self, client: SlotHolder) -> None:
         """It has taken everything."""
         self._unsent.discard(client)
 
@@ -194,7 +194,7 @@ class Places:
             self.left(client)
             client.abort()
 
-    def _make_room(self, among: set[Client], before: float) -> None:
+    def _make_room(self, among: set[SlotHolder], before: float) -> None:
         """Close whoever keeps a place longest, of those that came to keep it before that time."""
         loser = min(among, key=lambda client: client.since, default=None)
         if loser is not None and loser.since <= before:

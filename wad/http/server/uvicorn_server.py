@@ -18,11 +18,11 @@ import uvicorn
 from starlette.requests import ClientDisconnect
 
 from wad.http.server import connection, memory
-from wad.http.server.connection import Connection
-from wad.http.server.head import Refusal
-from wad.http.server.limits import Limits
+from wad.http.server.connection import HttpConnection
+from wad.http.server.head import RefusedRequest
+from wad.http.server.limits import HttpLimits
 from wad.http.server.log_rate import Limited, limited
-from wad.http.server.slots import Places
+from wad.http.server.slots import Slots
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -42,11 +42,11 @@ _KERNEL: Final = 32 << 10
 """Bytes of a connection's data in the kernel, for each direction; it takes twice that."""
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        places: Places,
+        places: Slots,
         stopping: asyncio.Event,
         started: Callable[[], object],
         lines: Sequence[tuple[Limited, logging.Logger]],
@@ -98,9 +98,9 @@ async def serve(
     sockets: Sequence[socket.socket],
     *,
     stopping: asyncio.Event,
-    limits: Limits | None = None,
+    limits: HttpLimits | None = None,
     probes: frozenset[bytes] = PROBES,
-    started: Callable[[Places], object] = lambda _: None,
+    started: Callable[[Slots], object] = lambda _: None,
 ) -> None:
     """Answer on these sockets until `stopping` is set and the running requests are answered.
 
@@ -108,7 +108,7 @@ async def serve(
     Closes the sockets.
     """
     loop = asyncio.get_running_loop()
-    places = Places(limits or Limits(), probes, loop.time, loop.call_soon)
+    places = Slots(limits or HttpLimits(), probes, loop.time, loop.call_soon)
     for sock in sockets:  # what it accepts inherits this
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL)
@@ -119,7 +119,7 @@ async def serve(
         limited(log, loop.time) as errors,
         limited(failures, loop.time) as faults,
     ):
-        server = _Server(
+        server = _UvicornServer(
             _config(application, places),
             places,
             stopping,
@@ -134,10 +134,10 @@ async def serve(
             places.end()
 
 
-def _config(application: Application, places: Places) -> uvicorn.Config:
+def _config(application: Application, places: Slots) -> uvicorn.Config:
     return uvicorn.Config(
         cast("Any", _answering(application)),
-        http=cast("Any", functools.partial(Connection, places=places)),
+        http=cast("Any", functools.partial(HttpConnection, places=places)),
         loop="none",
         ws="none",
         lifespan="off",
@@ -156,7 +156,7 @@ def _answering(application: Application) -> Application:
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
-        failure = Refusal(500, "internal", "the request failed by a fault of the server")
+        failure = RefusedRequest(500, "internal", "the request failed by a fault of the server")
 
         async def note(message: Message) -> None:
             nonlocal begun
@@ -170,7 +170,7 @@ def _answering(application: Application) -> Application:
         except ClientDisconnect:
             return
         except asyncio.CancelledError:  # by uvicorn, when it ends: nobody waits for this task
-            failure = Refusal(503, "unavailable", "the server stops", retry_after=1)
+            failure = RefusedRequest(503, "unavailable", "the server stops", retry_after=1)
         except Exception:
             if begun:
                 raise

@@ -50,16 +50,16 @@ from wad.store.firestore.documents.outbox import (
 )
 from wad.store.firestore.lease.fence import Fence
 from wad.store.firestore.staff import StaffProfiles
-from wad.store.firestore.sync.change_log import Kind
+from wad.store.firestore.sync.change_log import KeyKind
 from wad.store.firestore.sync.idempotency_keys import use_of
 from wad.store.firestore.sync.machines import EVERY, Machines, sentence
-from wad.store.firestore.sync.outbox_listener import Intake
-from wad.store.firestore.sync.pull import Fetcher
-from wad.store.firestore.sync.push import STAMPS, Teller, fencing, late_path, machines_path
+from wad.store.firestore.sync.outbox_listener import OutboxListener
+from wad.store.firestore.sync.pull import Puller
+from wad.store.firestore.sync.push import STAMPS, Pusher, fencing, late_path, machines_path
 from wad.store.firestore.sync.quarantine import DocumentQuarantine
-from wad.store.firestore.sync.quarantine_rows import Aside
+from wad.store.firestore.sync.quarantine_rows import QuarantinedDocument
 from wad.store.firestore.sync.replica import Replica, claimed_elsewhere, open_replica
-from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, Telling
+from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, SyncStatus
 from wad.store.sqlite.keys import WritingConnection
 
 log = logging.getLogger(__name__)
@@ -103,10 +103,10 @@ class FirestoreStore(Replica):
         self._quota = quota
         self._loops = loops
         self._machines = Machines(firestore, self, machines_path(lease), instance, host)
-        self._teller = Teller(
+        self._teller = Pusher(
             firestore, self, self._fence, lease, self._machines, self._ensure_fence
         )
-        self._fetcher = Fetcher(firestore, self, self._machines)
+        self._fetcher = Puller(firestore, self, self._machines)
         self._fetching = asyncio.Lock()
         self._look = asyncio.Event()
         self._unfetched = ""
@@ -157,10 +157,10 @@ class FirestoreStore(Replica):
         await super().close()
 
     @property
-    def telling(self) -> Telling:
+    def telling(self) -> SyncStatus:
         """What waits for Firestore."""
         teller = self._teller
-        return Telling(
+        return SyncStatus(
             waiting=teller.waiting,
             oldest_ms=teller.oldest_ms,
             refused=self.refused,
@@ -279,7 +279,7 @@ class FirestoreStore(Replica):
         """Fence, learn what the holder before knew, take in what others queue; and tell what is exclusive."""
         await self.fence(epoch)
         await self.look_again()
-        intake = Intake(
+        intake = OutboxListener(
             self._firestore,
             self,
             self._fence,
@@ -327,7 +327,7 @@ class FirestoreStore(Replica):
         """See to it that the server takes writes of this epoch and of no older one.  Raises Fenced, Unavailable."""
         await self._firestore.call(lambda client: self._fence.ensure(client, epoch))
 
-    async def _write_aside_again(self, item: Aside) -> None:
+    async def _write_aside_again(self, item: QuarantinedDocument) -> None:
         await self.write_again(item)
         self._teller.wake()
 
@@ -403,20 +403,20 @@ class FirestoreStore(Replica):
             write = upsert(client, request_path(entry.client_id), request, ("updatedAt",))
             writes.append(if_there(write, there=False))
         for (kind, key), document in self._as_created(entry).items():
-            path = entry_path(key) if kind is Kind.ENTRY else message_path(*key.split("/"))
+            path = entry_path(key) if kind is KeyKind.ENTRY else message_path(*key.split("/"))
             write = upsert(client, path, {**document, "wadBy": self.machine}, STAMPS)
-            writes.append(if_there(write, there=False) if kind is Kind.ENTRY else write)
+            writes.append(if_there(write, there=False) if kind is KeyKind.ENTRY else write)
         commit(client, writes, _TIMEOUT)
         return None
 
     @staticmethod
-    def _as_created(entry: Entry) -> dict[tuple[Kind, str], Fields]:
+    def _as_created(entry: Entry) -> dict[tuple[KeyKind, str], Fields]:
         """The documents of a new entry."""
-        created = {(Kind.ENTRY, entry.id): new_entry_fields(entry)}
+        created = {(KeyKind.ENTRY, entry.id): new_entry_fields(entry)}
         if not entry.amends:
             message = message_of(entry)
             shown = {**message_fields(message), "wad": {"told": None}}
-            created[Kind.MESSAGE, f"{message.thread}/{message.id}"] = shown
+            created[KeyKind.MESSAGE, f"{message.thread}/{message.id}"] = shown
         return created
 
     async def take_entry(
@@ -429,7 +429,7 @@ class FirestoreStore(Replica):
         if created:
             # Our watch was faster than we: the message need not be told once more.
             documents = self._as_created(entry).items()
-            await self.compare({key: one for key, one in documents if key[0] is Kind.MESSAGE})
+            await self.compare({key: one for key, one in documents if key[0] is KeyKind.MESSAGE})
         return news
 
     async def _fetch_entry(self, ident: str) -> Entry | None:
@@ -452,7 +452,7 @@ class FirestoreStore(Replica):
             async with self._teller.exclusively:
                 claimed = await self._claim(ident, outcome, epoch)
                 settled = await super().settle(ident, outcome, epoch=epoch)
-                await self.compare({(Kind.ENTRY, ident): claimed})
+                await self.compare({(KeyKind.ENTRY, ident): claimed})
         self._teller.wake()
         return settled
 

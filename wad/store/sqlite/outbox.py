@@ -14,7 +14,7 @@ import sqlite3
 
 from wad.core.change import PutAmendment, PutMark
 from wad.core.errors import Conflict
-from wad.core.event import Mark
+from wad.core.event import ReceiptMark
 from wad.core.message import Message, MessageStatus, further, status_of
 from wad.core.outbox import Entry, Marked, Sent, advance, amendment_of, message_of
 from wad.store.sqlite.amendments import apply_amendments, put_amendment
@@ -98,7 +98,7 @@ def apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
     words = db.execute(
         "SELECT DISTINCT mark FROM marks WHERE account = ? AND wa_id = ?", (account, wa_id)
     )
-    marks = [Mark(word) for (word,) in words]
+    marks = [ReceiptMark(word) for (word,) in words]
     if not marks:
         return
     # With an entry goes its message; one that amends another message has none of its own.

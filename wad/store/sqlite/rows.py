@@ -9,7 +9,7 @@ import msgspec
 
 from wad.core.content import Content
 from wad.core.jid import Jid, ThreadId
-from wad.core.message import Ballot, Message, MessageStatus, Reaction, Thread, Version
+from wad.core.message import Ballot, Message, MessageStatus, MessageVersion, Reaction, Thread
 from wad.core.outbox import Entry
 
 MESSAGE_COLUMNS: Final = (
@@ -35,7 +35,7 @@ class Amended(msgspec.Struct, frozen=True, omit_defaults=True):
     revoked_by: str = ""
     reactions: tuple[Reaction, ...] = ()
     votes: tuple[Ballot, ...] = ()
-    earlier: tuple[Version, ...] = ()
+    earlier: tuple[MessageVersion, ...] = ()
 
 
 pack: Final = msgspec.msgpack.Encoder().encode

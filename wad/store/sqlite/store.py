@@ -32,10 +32,10 @@ from wad.store.port import (
     AccountStatus,
     Cursor,
     Enqueued,
-    Page,
+    PagePosition,
     Recorded,
     Staff,
-    Telling,
+    SyncStatus,
     Totals,
 )
 from wad.store.sqlite import history
@@ -119,7 +119,7 @@ class SqliteStore:
         self._writing.close()  # the last to close folds the log into the file
 
     @property
-    def telling(self) -> Telling | None:
+    def telling(self) -> SyncStatus | None:
         """Nothing: all lies here."""
         return None
 
@@ -207,7 +207,7 @@ class SqliteStore:
         return thread_from(row) if row else None
 
     async def threads(
-        self, account: str | None, *, limit: int, before: Page | None = None
+        self, account: str | None, *, limit: int, before: PagePosition | None = None
     ) -> list[Thread]:
         """Threads, newest first."""
         where, values = _where({"account": account}, "last_ms", before)
@@ -219,7 +219,7 @@ class SqliteStore:
         return [thread_from(row) for row in rows]
 
     async def messages(
-        self, thread: str, *, limit: int, before: Page | None = None
+        self, thread: str, *, limit: int, before: PagePosition | None = None
     ) -> list[Message]:
         """A thread's messages, newest first."""
         where = f"WHERE thread = ? AND {SHOWN}"
@@ -384,7 +384,7 @@ class SqliteStore:
         *,
         states: Collection[MessageStatus] = (),
         limit: int = 100,
-        before: Page | None = None,
+        before: PagePosition | None = None,
     ) -> list[Entry]:
         """Outbox entries, newest first."""
         where, values = _where({"account": account}, "created_ms", before)
@@ -459,7 +459,9 @@ def _check_epoch(db: sqlite3.Connection, epoch: int) -> None:
         raise Fenced(f"epoch {epoch} is over, epoch {known} has begun")
 
 
-def _where(equal: dict[str, str | None], column: str, before: Page | None) -> tuple[str, list[Any]]:
+def _where(
+    equal: dict[str, str | None], column: str, before: PagePosition | None
+) -> tuple[str, list[Any]]:
     terms = [f"{name} = ?" for name, value in equal.items() if value is not None]
     values: list[Any] = [value for value in equal.values() if value is not None]
     if before is not None:

@@ -57,7 +57,7 @@ _OF_A_FILE: Final = (
 """The kernel takes no others in a rule for what is no directory."""
 
 
-class Rule(NamedTuple):
+class PathRule(NamedTuple):
     """What may be done with what lies at a path, and below it."""
 
     path: Path
@@ -81,7 +81,7 @@ def handled(level: int) -> Right:
     return found
 
 
-def restrict(rules: Iterable[Rule], ports: Collection[int], level: int) -> None:
+def restrict(rules: Iterable[PathRule], ports: Collection[int], level: int) -> None:
     """Give up all rights but these, for this thread and whatever it starts; there is no way back.
 
     `level`: the ABI, at most what `abi()` says and at least 1.  `ports`: TCP ports that may be connected to.  A rule

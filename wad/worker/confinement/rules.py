@@ -25,7 +25,7 @@ from wad.core.errors import EngineFailure
 from wad.engine import resolver_files
 from wad.engine.port import Confinement
 from wad.worker.confinement import landlock, seccomp
-from wad.worker.confinement.landlock import Right, Rule
+from wad.worker.confinement.landlock import PathRule, Right
 from wad.worker.confinement.seccomp import Has, Is, IsNull
 
 _READ: Final = Right.READ_FILE | Right.READ_DIR
@@ -133,20 +133,20 @@ def _hold(pid: int) -> None:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def rules(wants: Wants, pid: int) -> Iterator[Rule]:
+def rules(wants: Wants, pid: int) -> Iterator[PathRule]:
     """What may be done with which files."""
     for place in (*_SYSTEM, *_NAMED):
-        yield Rule(Path(place), _READ)
+        yield PathRule(Path(place), _READ)
     for path in (*wants.code, *_certificates(wants.environ)):
-        yield Rule(path, _READ)
-    yield Rule(Path("/dev/null"), Right.READ_FILE | Right.WRITE_FILE)
-    yield Rule(Path(f"/proc/{pid}"), _READ)
+        yield PathRule(path, _READ)
+    yield PathRule(Path("/dev/null"), Right.READ_FILE | Right.WRITE_FILE)
+    yield PathRule(Path(f"/proc/{pid}"), _READ)
     # How the loaded library is changed (builds.py); closed to other processes by PR_SET_DUMPABLE.
-    yield Rule(Path(f"/proc/{pid}/mem"), Right.READ_FILE | Right.WRITE_FILE)
+    yield PathRule(Path(f"/proc/{pid}/mem"), Right.READ_FILE | Right.WRITE_FILE)
     if wants.media is not None:
-        yield Rule(wants.media, Right.READ_FILE)  # each under its hash, and not to be listed
+        yield PathRule(wants.media, Right.READ_FILE)  # each under its hash, and not to be listed
     if wants.home is not None:
-        yield Rule(wants.home, _OWN)
+        yield PathRule(wants.home, _OWN)
 
 
 def _certificates(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -158,7 +158,7 @@ def _certificates(environ: Mapping[str, str]) -> Iterator[Path]:
             yield Path(directory)
 
 
-def exposed(wanted: Sequence[Rule], wants: Wants) -> str:
+def exposed(wanted: Sequence[PathRule], wants: Wants) -> str:
     """A directory that may be listed and below which other accounts lie; empty where there is none."""
     if wants.home is None:
         return ""
@@ -201,25 +201,25 @@ def ports(environ: Mapping[str, str]) -> set[int]:
 # --- system calls -----------------------------------------------------------------------------------
 
 
-def calls(pid: int, *, network: bool) -> Iterator[seccomp.Rule]:
+def calls(pid: int, *, network: bool) -> Iterator[seccomp.CallRule]:
     """What the process may not ask of the kernel."""
     for call in ("kill", "tgkill", "rt_tgsigqueueinfo"):
-        yield seccomp.Rule(call, allowed_if=(Is(0, (pid,)),))
+        yield seccomp.CallRule(call, allowed_if=(Is(0, (pid,)),))
     # No AF_UNIX: the control socket, the service manager's and all others take a worker for the daemon's user.
     internet = (Is(0, _INTERNET), Is(2, _PROTOCOLS)) if network else ()
-    yield seccomp.Rule("socket", errno.EAFNOSUPPORT, allowed_if=internet)
+    yield seccomp.CallRule("socket", errno.EAFNOSUPPORT, allowed_if=internet)
     for call, flags in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
-        yield seccomp.Rule(call, errno.EOPNOTSUPP, refused_if=(Has(flags, _FAST_OPEN),))
+        yield seccomp.CallRule(call, errno.EOPNOTSUPP, refused_if=(Has(flags, _FAST_OPEN),))
     # Threads, and no processes.  clone3 hides its flags behind a pointer; who uses it goes back to clone.
-    yield seccomp.Rule("clone", allowed_if=(Has(0, _CLONE_THREAD),))
-    yield seccomp.Rule("clone3", errno.ENOSYS)
+    yield seccomp.CallRule("clone", allowed_if=(Has(0, _CLONE_THREAD),))
+    yield seccomp.CallRule("clone3", errno.ENOSYS)
     # A file that is ready sends whatever signal to whomever it was told to.
-    yield seccomp.Rule("fcntl", refused_if=(Is(1, _SIGNALS_OF_FILES),))
-    yield seccomp.Rule("ioctl", refused_if=(Is(1, _OWNERS_OF_FILES),))
-    yield seccomp.Rule("utimensat", allowed_if=(IsNull(1),))  # then it is about an open file
-    yield seccomp.Rule("prlimit64", allowed_if=(Is(0, (0,)),))  # its own limits
+    yield seccomp.CallRule("fcntl", refused_if=(Is(1, _SIGNALS_OF_FILES),))
+    yield seccomp.CallRule("ioctl", refused_if=(Is(1, _OWNERS_OF_FILES),))
+    yield seccomp.CallRule("utimensat", allowed_if=(IsNull(1),))  # then it is about an open file
+    yield seccomp.CallRule("prlimit64", allowed_if=(Is(0, (0,)),))  # its own limits
     # It ends with the daemon, and is never looked into.
-    yield seccomp.Rule("prctl", refused_if=(Is(0, _OF_ITS_DEATH),))
+    yield seccomp.CallRule("prctl", refused_if=(Is(0, _OF_ITS_DEATH),))
     # Last, since the kernel remembers by itself that all other calls are allowed whatever their arguments.
     for call in _NEVER:
-        yield seccomp.Rule(call)
+        yield seccomp.CallRule(call)

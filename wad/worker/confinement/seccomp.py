@@ -49,7 +49,7 @@ class IsNull:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CallRule:
     """A call that fails with an error.
 
     `allowed_if`: it does not, if all of these hold.  `refused_if`: it does only if one of these holds.  Not both.
@@ -88,7 +88,7 @@ NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
 """x86_64, aarch64; None where a machine has no such call."""
 
 
-def program(rules: Iterable[Rule], machine: str) -> bytes:
+def program(rules: Iterable[CallRule], machine: str) -> bytes:
     """The filter: every call is allowed that no rule names.  Raises NotImplementedError for an unknown machine."""
     if machine not in _MACHINES:
         raise NotImplementedError(f"there is no filter of system calls for {machine}")
@@ -122,7 +122,7 @@ def install(code: bytes) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _body(rule: Rule) -> list[bytes]:
+def _body(rule: CallRule) -> list[bytes]:
     """What is done with a call that is this rule's; it always returns."""
     refuse, allow = _step(_RETURN, _ERRNO | rule.error), _step(_RETURN, _ALLOW)
     if rule.refused_if:

@@ -19,9 +19,9 @@ from wad.core.content import (
     CallOutcome,
     Contact,
     Content,
-    Link,
+    LinkPreview,
     Location,
-    Media,
+    MediaContent,
     MessageKind,
     Poll,
     Quote,
@@ -165,7 +165,7 @@ def _has_more(body: Any) -> bool:
 def _plain(name: str, part: Any, present: list[str]) -> Content:
     if name == "extendedTextMessage":
         url = shown(part, "matchedText")
-        link = Link(url, shown(part, "title"), shown(part, "description")) if url else None
+        link = LinkPreview(url, shown(part, "title"), shown(part, "description")) if url else None
         return Content(MessageKind.TEXT, shown(part, "text"), link=link)
     if name in _MEDIA:
         return Content(_MEDIA[name], shown(part, "caption"), media=_media(part))
@@ -219,10 +219,10 @@ def _bare(found: Jid | None) -> str:
     return str(found.bare()) if found is not None else ""
 
 
-def _media(part: Any) -> Media:
+def _media(part: Any) -> MediaContent:
     # Each kind has some of these fields; what it has not says nothing.
     thumbnail = getattr(part, "JPEGThumbnail", b"") or getattr(part, "pngThumbnail", b"")
-    return Media(
+    return MediaContent(
         mimetype=shown(part, "mimetype"),
         filename=shown(part, "fileName"),
         size=min(part.fileLength, _INT64),

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from wad.core.content import Call, CallOutcome, Content, MessageKind
-from wad.core.event import ChatReceived, Event, Mark, MessageReceived, ReceiptReceived
+from wad.core.event import ChatReceived, Event, MessageReceived, ReceiptMark, ReceiptReceived
 from wad.core.jid import Jid
 from wad.worker.translate.base import (
     Untranslatable,
@@ -39,13 +39,13 @@ _ADMIN_REVOKE: Final = (
 _EXPIRATION: Final = 3  # waE2E.ProtocolMessage.Type EPHEMERAL_SETTING
 _HIDDEN: Final = 2  # DecryptFailMode: WhatsApp's own clients show nothing in its place
 _MARKS: Final = {
-    "DELIVERED": Mark.DELIVERED,
+    "DELIVERED": ReceiptMark.DELIVERED,
     # Delivered to a device whose user is away; the library says so unless presence is sent.
-    "INACTIVE": Mark.DELIVERED,
-    "READ": Mark.READ,
-    "READ_SELF": Mark.READ,
-    "PLAYED": Mark.PLAYED,
-    "PLAYED_SELF": Mark.PLAYED,
+    "INACTIVE": ReceiptMark.DELIVERED,
+    "READ": ReceiptMark.READ,
+    "READ_SELF": ReceiptMark.READ,
+    "PLAYED": ReceiptMark.PLAYED,
+    "PLAYED_SELF": ReceiptMark.PLAYED,
 }
 _ENDINGS: Final = {
     "timeout": CallOutcome.MISSED,
@@ -141,7 +141,7 @@ def receipt(event: Any) -> ReceiptReceived | None:
     if word not in _MARKS or not unmended_all(event, "MessageIDs"):
         return None
     mark, from_me = _MARKS[word], source.IsFromMe or word.endswith("_SELF")
-    if from_me and mark is Mark.DELIVERED:
+    if from_me and mark is ReceiptMark.DELIVERED:
         return None
     chat, chat_alt = _chat(source)
     ids = tuple(idents(event, "MessageIDs"))

@@ -19,8 +19,8 @@ from wad.core.event import (
     AliasReceived,
     ChatReceived,
     HistoryReceived,
-    Mark,
     MessageReceived,
+    ReceiptMark,
     ReceiptReceived,
     Told,
     read_back,
@@ -38,13 +38,17 @@ from wad.worker.translate.content import content_of, sign, unreadable, unwrap
 
 log = logging.getLogger("wad.inbox")
 
-_MARKS: Final = {3: Mark.DELIVERED, 4: Mark.READ, 5: Mark.PLAYED}  # WebMessageInfo.Status
+_MARKS: Final = {
+    3: ReceiptMark.DELIVERED,
+    4: ReceiptMark.READ,
+    5: ReceiptMark.PLAYED,
+}  # WebMessageInfo.Status
 _ON_DEMAND: Final = 6  # HistorySync.HistorySyncType
 _REVOKED, _CIPHERTEXT = 1, 2  # WebMessageInfo.StubType
 _STATUS: Final = Jid("status", "broadcast")
 
 
-class Refused(NamedTuple):
+class UntranslatedItem(NamedTuple):
     """An item that has no words of ours: why, its WhatsApp id (empty where it has none), and how to keep it.
 
     `put` copies it, with what is needed to read it again, into an empty HistorySync.
@@ -63,12 +67,12 @@ def history(event: Any) -> HistoryReceived | None:
     return history_and_refused(event)[0]
 
 
-def history_and_refused(event: Any) -> tuple[HistoryReceived | None, list[Refused]]:
+def history_and_refused(event: Any) -> tuple[HistoryReceived | None, list[UntranslatedItem]]:
     """The same, and the items that could not be translated; a message among them is told as `unknown` if possible."""
     told: list[Told] = []
-    refused: list[Refused] = []
+    refused: list[UntranslatedItem] = []
     for item in _items(event.Data):
-        if isinstance(item, Refused):
+        if isinstance(item, UntranslatedItem):
             refused.append(item)
         else:
             told.append(item)
@@ -78,7 +82,7 @@ def history_and_refused(event: Any) -> tuple[HistoryReceived | None, list[Refuse
     return HistoryReceived(tuple(told), len(refused), asked), refused
 
 
-def _items(data: Any) -> Iterator[Told | Refused]:
+def _items(data: Any) -> Iterator[Told | UntranslatedItem]:
     """Everything in a chunk: who is who first, so that each message finds its thread."""
     for pair in data.phoneNumberToLidMappings:
         yield from _alias(address(pair, "lidJID"), address(pair, "pnJID"))
@@ -99,7 +103,7 @@ def _copy(field: str, item: Any, data: Any) -> None:
 
 def _one_by_one(
     items: Iterator[Told], item: Any, chat: Jid, put: Callable[[Any], None]
-) -> Iterator[Told | Refused]:
+) -> Iterator[Told | UntranslatedItem]:
     """What one message of the history gives, up to what cannot be told; each can be read back from the spool."""
     told = 0
     try:
@@ -116,7 +120,7 @@ def _one_by_one(
         return
     if not told and (instead := _stand_in(item, chat, reason)) is not None:
         yield instead
-    yield Refused(reason, ident_or_none(item.key, "ID"), put)
+    yield UntranslatedItem(reason, ident_or_none(item.key, "ID"), put)
 
 
 def _stand_in(item: Any, chat: Jid, reason: str) -> MessageReceived | None:
@@ -139,16 +143,16 @@ def _alias(lid: Jid | None, pn: Jid | None) -> Iterator[AliasReceived]:
         yield AliasReceived(lid.bare(), pn.bare())
 
 
-def _conversation(conversation: Any) -> Iterator[Told | Refused]:
+def _conversation(conversation: Any) -> Iterator[Told | UntranslatedItem]:
     chat = address(conversation, "ID")
     if chat is None:
-        yield Refused("an invalid chat", "", partial(_copy, "conversations", conversation))
+        yield UntranslatedItem("an invalid chat", "", partial(_copy, "conversations", conversation))
         return
     alt = address(conversation, "lidJID" if chat.kind is JidKind.PN else "pnJID")
     # The phone tells the newest first; of one second its own order tells.
     oldest_first = list(conversation.messages)[::-1]
     oldest_first.sort(key=lambda item: (item.message.messageTimestamp, item.msgOrderID))
-    head = _Head(conversation)
+    head = _ConversationHead(conversation)
     items = [
         found
         for item in oldest_first
@@ -169,7 +173,7 @@ def _conversation(conversation: Any) -> Iterator[Told | Refused]:
     yield from items
 
 
-class _Head:
+class _ConversationHead:
     """A conversation without its messages, copied once however many are put into it."""
 
     def __init__(self, conversation: Any) -> None:
@@ -192,7 +196,7 @@ def _last_ms(conversation: Any) -> int:
     return milliseconds_or_0(last)
 
 
-def _unread_ms(conversation: Any, items: list[Told | Refused]) -> int:
+def _unread_ms(conversation: Any, items: list[Told | UntranslatedItem]) -> int:
     """Up to when the phone's number of unread messages counts.
 
     It is told with the chat, of which a chunk may hold a part; a chunk without it is about messages that were read,

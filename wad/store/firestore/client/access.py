@@ -16,7 +16,7 @@ _LARGEST: Final = 64 << 10  # bytes of a service account's file
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class FirestoreAccess:
     """Which database, and as whom.  `credentials`: JSON, a file's name, or empty for what the environment gives.
 
     `emulator`: HOST:PORT of an emulator, which asks for no credentials; empty for the real one.
@@ -28,11 +28,11 @@ class Access:
     emulator: str = ""
 
 
-def access_of(settings: StoreSettings) -> Access:
+def access_of(settings: StoreSettings) -> FirestoreAccess:
     """What the settings say.  Raises BadConfig for credentials that cannot be used, before anything is reached for."""
     if settings.firestore_credentials and not settings.firestore_emulator:
         service_account_of(settings.firestore_credentials)
-    return Access(
+    return FirestoreAccess(
         credentials=settings.firestore_credentials,
         project=settings.firestore_project,
         database=settings.firestore_database,

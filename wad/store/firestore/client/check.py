@@ -12,7 +12,7 @@ from google.api_core import exceptions as google_errors
 
 from wad.config.settings import StoreSettings
 from wad.core.errors import BadConfig, Denied, Unavailable, WadError
-from wad.store.firestore.client.access import Access, access_of
+from wad.store.firestore.client.access import FirestoreAccess, access_of
 from wad.store.firestore.client.database import Client, Firestore, credentials_of
 from wad.store.firestore.client.decode import get
 
@@ -20,7 +20,7 @@ _TIMEOUT: Final = 10.0  # seconds for the one read
 _ENVIRONMENT: Final = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """What was found."""
 
     OK = "FIRESTORE_OK"
@@ -36,50 +36,52 @@ class Verdict(StrEnum):
 
 
 _EXIT: Final = {
-    Verdict.OK: 0,
-    Verdict.MISSING: BadConfig.exit_code,
-    Verdict.MALFORMED: BadConfig.exit_code,
-    Verdict.DENIED: Denied.exit_code,
-    Verdict.UNREACHABLE: Unavailable.exit_code,
+    CheckVerdict.OK: 0,
+    CheckVerdict.MISSING: BadConfig.exit_code,
+    CheckVerdict.MALFORMED: BadConfig.exit_code,
+    CheckVerdict.DENIED: Denied.exit_code,
+    CheckVerdict.UNREACHABLE: Unavailable.exit_code,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """The verdict, and a sentence that says why; it quotes no secret."""
 
-    verdict: Verdict
+    verdict: CheckVerdict
     why: str
 
 
-async def check(settings: StoreSettings, document: str, environ: Mapping[str, str]) -> Finding:
+async def check(settings: StoreSettings, document: str, environ: Mapping[str, str]) -> CheckResult:
     """Find credentials as the daemon does, and read one document."""
     named = settings.firestore_credentials or environ.get(_ENVIRONMENT, "")
     if named and not settings.firestore_emulator and not _is_there(named):
-        return Finding(Verdict.MISSING, "the file of the service account is not there")
+        return CheckResult(CheckVerdict.MISSING, "the file of the service account is not there")
     try:
         access = access_of(settings)
         project = credentials_of(access)[1]
     except BadConfig as error:
-        return Finding(Verdict.MALFORMED, str(error))
+        return CheckResult(CheckVerdict.MALFORMED, str(error))
     except Unavailable as error:
-        return Finding(Verdict.MALFORMED if named else Verdict.MISSING, str(error))
+        return CheckResult(CheckVerdict.MALFORMED if named else CheckVerdict.MISSING, str(error))
     try:
         await _read(access, document)
     except WadError as error:
         denied = (google_errors.PermissionDenied, google_errors.Unauthenticated)
         # Google's answer to a key that it does not know comes from its token server.
         refused = isinstance(error.__cause__, denied) or "invalid_grant" in str(error)
-        return Finding(Verdict.DENIED if refused else Verdict.UNREACHABLE, str(error))
+        return CheckResult(CheckVerdict.DENIED if refused else CheckVerdict.UNREACHABLE, str(error))
     where = f"the emulator at {access.emulator}" if access.emulator else "Google"
-    return Finding(Verdict.OK, f"project {project}, database {access.database}, at {where}")
+    return CheckResult(
+        CheckVerdict.OK, f"project {project}, database {access.database}, at {where}"
+    )
 
 
 def _is_there(named: str) -> bool:
     return named.lstrip().startswith("{") or Path(named).is_file()
 
 
-async def _read(access: Access, document: str) -> None:
+async def _read(access: FirestoreAccess, document: str) -> None:
     def work(client: Client) -> None:
         get(client, document, timeout=_TIMEOUT)
 

@@ -35,10 +35,10 @@ from google.oauth2 import service_account
 from proto.datetime_helpers import DatetimeWithNanoseconds
 
 from wad.core.errors import BadConfig, BadInput, Conflict, NotFound, Unavailable, WadError
-from wad.store.firestore.client.access import Access, service_account_of
+from wad.store.firestore.client.access import FirestoreAccess, service_account_of
 from wad.store.firestore.client.decode import Snapshot
-from wad.store.firestore.client.listen import Stream, Tell
-from wad.store.firestore.client.threads import Threads
+from wad.store.firestore.client.listen import ListenStream, Tell
+from wad.store.firestore.client.threads import DaemonThreads
 
 __all__ = [
     "DELETE_FIELD",
@@ -66,7 +66,7 @@ _SCOPES: Final = ("https://www.googleapis.com/auth/datastore",)
 class _OwnChannel(_Client):
     """The library's client over a channel of our own making, which is not shared and can be replaced."""
 
-    def __init__(self, access: Access, credentials: Credentials, project: str) -> None:
+    def __init__(self, access: FirestoreAccess, credentials: Credentials, project: str) -> None:
         super().__init__(project=project, credentials=credentials, database=access.database)
         self._emulator_host = access.emulator or None
         options = [
@@ -97,9 +97,9 @@ class _OwnChannel(_Client):
 class Firestore:
     """One database, spoken to from `threads` threads.  Connects when first asked."""
 
-    def __init__(self, access: Access, name: str, threads: int) -> None:
+    def __init__(self, access: FirestoreAccess, name: str, threads: int) -> None:
         self._access = access
-        self._threads = Threads(name, threads)
+        self._threads = DaemonThreads(name, threads)
         self._credentials: tuple[Credentials, str] | None = None
         self._client: _OwnChannel | None = None
 
@@ -158,7 +158,7 @@ class Firestore:
             tell(found[-1] if found else Snapshot(path))
 
         names = Target.DocumentsTarget(documents=[document._document_path])
-        return Stream(client, Target(documents=names), tell_one, lost).end
+        return ListenStream(client, Target(documents=names), tell_one, lost).end
 
     def watch_query(
         self, query: BaseQuery, tell: Tell, lost: Callable[[], None]
@@ -166,7 +166,7 @@ class Firestore:
         """The same for what a query finds: `tell` first gets all of it, then what is new, other or gone."""
         parent, _ = query._parent._parent_info()
         wanted = Target.QueryTarget(parent=parent, structured_query=query._to_protobuf())
-        return Stream(self._open(), Target(query=wanted), tell, lost).end
+        return ListenStream(self._open(), Target(query=wanted), tell, lost).end
 
     def close(self) -> None:
         """Hang up, within `_PARTING` seconds.  Idempotent."""
@@ -264,7 +264,7 @@ def pause_after(error: BaseException, failures: int) -> float:
 # --- credentials --------------------------------------------------------------------------------
 
 
-def credentials_of(access: Access) -> tuple[Credentials, str]:
+def credentials_of(access: FirestoreAccess) -> tuple[Credentials, str]:
     """Whom to speak as, and the project.  Raises BadConfig (malformed), Unavailable (there are none)."""
     if access.emulator:
         return AnonymousCredentials(), access.project or "demo-wad"
@@ -278,7 +278,7 @@ def credentials_of(access: Access) -> tuple[Credentials, str]:
     return found, access.project or str(found.project_id)
 
 
-def _of_environment(access: Access) -> tuple[Credentials, str]:
+def _of_environment(access: FirestoreAccess) -> tuple[Credentials, str]:
     try:
         found, project = google.auth.default(scopes=_SCOPES)
     except auth_errors.DefaultCredentialsError as error:

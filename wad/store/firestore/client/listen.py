@@ -36,7 +36,7 @@ class _Over(Exception):
     """The stream is of no more use; the text says why."""
 
 
-class Stream:
+class ListenStream:
     """Calls `tell` with what changed, each time the server says that all is told up to some moment; `lost` at its end.
 
     The first time everything is told that is there, then what is other than before; what is gone does not `exist`.

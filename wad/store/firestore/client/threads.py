@@ -23,7 +23,7 @@ T = TypeVar("T")
 _Job = Callable[[], None]
 
 
-class Threads:
+class DaemonThreads:
     """`count` threads, started when first needed."""
 
     def __init__(self, name: str, count: int) -> None:

@@ -34,7 +34,7 @@ from wad.store.firestore.documents.lookups import (
     wa_id_path,
 )
 from wad.store.firestore.documents.outbox import entry_fields, entry_path
-from wad.store.firestore.sync.change_log import FACTS, Dirty, Kind
+from wad.store.firestore.sync.change_log import FACTS, Dirty, KeyKind
 from wad.store.port import AccountStatus
 from wad.store.sqlite.keys import row_of
 from wad.store.sqlite.outbox import load_entry
@@ -56,7 +56,7 @@ _unpack_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class DocumentWrite:
     """A document to write.  `fields` None: it should not be there; `path` empty: nothing is to be done.
 
     `fault`: why it cannot be made from the rows.
@@ -80,7 +80,7 @@ class Told:
         return sum(len(value) for value in values if isinstance(value, str | bytes))
 
 
-def document_of(db: sqlite3.Connection, dirty: Dirty) -> Told:
+def document_of(db: sqlite3.Connection, dirty: Dirty) -> DocumentWrite:
     """What the rows say now."""
     try:
         path, fields = _document(db, dirty)
@@ -90,29 +90,29 @@ def document_of(db: sqlite3.Connection, dirty: Dirty) -> Told:
         Exception
     ) as error:  # a row that somebody else's document led to must not hold up the others
         log.exception("no document can be made of %s %s", dirty.kind, dirty.key)
-        return Told(dirty, "", None, fault=f"an internal error: {type(error).__name__}")
-    return Told(dirty, path, fields)
+        return DocumentWrite(dirty, "", None, fault=f"an internal error: {type(error).__name__}")
+    return DocumentWrite(dirty, path, fields)
 
 
 def _document(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]:
     match dirty.kind:
-        case Kind.MESSAGE:
+        case KeyKind.MESSAGE:
             return _message(db, dirty.key)
-        case Kind.THREAD:
+        case KeyKind.THREAD:
             return _thread(db, dirty.key)
-        case Kind.ENTRY:
+        case KeyKind.ENTRY:
             entry = load_entry(db, dirty.key)
             return entry_path(dirty.key), None if entry is None else entry_fields(entry)
-        case Kind.ACCOUNT:
+        case KeyKind.ACCOUNT:
             return account_path(dirty.key), _account(db, dirty.key)
-        case Kind.ALIAS:
+        case KeyKind.ALIAS:
             return _alias(db, dirty.key)
-        case Kind.FACT:
+        case KeyKind.FACT:
             account = dirty.key.partition("__")[0]
             return fact_path(dirty.key), {"accountId": account, "payload": dirty.payload}
-        case Kind.WA_ID | Kind.DEDUPE:
+        case KeyKind.WA_ID | KeyKind.DEDUPE:
             return _lookup(db, dirty)
-        case Kind.CONTACT:
+        case KeyKind.CONTACT:
             return _contact(db, dirty.key)
         case _:
             assert_never(dirty.kind)
@@ -161,7 +161,7 @@ def _lookup(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]:
     message = told_message(db, row)
     if not is_key(message.wa_id):
         return "", None
-    if dirty.kind is Kind.WA_ID:
+    if dirty.kind is KeyKind.WA_ID:
         return wa_id_path(message), wa_id_fields(message)
     return dedupe_path(message), dedupe_fields(message)
 

@@ -23,7 +23,7 @@ from wad.store.firestore.client.decode import Snapshot
 from wad.store.firestore.client.document_ids import is_key
 from wad.store.firestore.documents.facts import fact_of
 from wad.store.firestore.documents.outbox import entry_of
-from wad.store.firestore.sync.change_log import Kind
+from wad.store.firestore.sync.change_log import KeyKind
 from wad.store.port import AccountStatus
 
 Fields = Mapping[str, Any]
@@ -33,11 +33,11 @@ _status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DocumentFacts:
     """What happened, told of one account; `kind` and `key` name the document."""
 
     snapshot: Snapshot
-    kind: Kind
+    kind: KeyKind
     key: str
     account: str
     changes: tuple[Change, ...]
@@ -60,7 +60,7 @@ class Published:
     status: AccountStatus | None
 
 
-Told = Facts | Queued | Published
+Told = DocumentFacts | Queued | Published
 
 
 def read_document(snapshot: Snapshot) -> Told:
@@ -98,7 +98,7 @@ def _published(snapshot: Snapshot, account: str) -> Published:
     return Published(snapshot, account, status)
 
 
-def _alias(snapshot: Snapshot) -> Facts:
+def _alias(snapshot: Snapshot) -> DocumentFacts:
     account = account_id(text(snapshot.fields, "accountId"))
     lid = Jid.parse(text(snapshot.fields, "rawJid"))
     pn = Jid.parse(text(snapshot.fields, "canonicalJid"))
@@ -107,10 +107,10 @@ def _alias(snapshot: Snapshot) -> Facts:
     if snapshot.id != f"{account}__{lid}":
         raise BadInput("it is of another hidden id than its name says")
     key = f"{account} {lid}"
-    return Facts(snapshot, Kind.ALIAS, key, account, (PutAlias(str(lid), str(pn)),))
+    return DocumentFacts(snapshot, KeyKind.ALIAS, key, account, (PutAlias(str(lid), str(pn)),))
 
 
-def _fact(snapshot: Snapshot, ident: str) -> Facts:
+def _fact(snapshot: Snapshot, ident: str) -> DocumentFacts:
     payload = packed(snapshot.fields, "payload")
     if payload is None:
         raise BadInput("it has no payload")
@@ -119,10 +119,10 @@ def _fact(snapshot: Snapshot, ident: str) -> Facts:
         raise BadInput("it is of another account than its name says")
     if ThreadId.parse(change.thread).account != account:
         raise BadInput("its thread is another account's")
-    return Facts(snapshot, Kind.FACT, ident, account, (change,))
+    return DocumentFacts(snapshot, KeyKind.FACT, ident, account, (change,))
 
 
-def _of_message(snapshot: Snapshot, thread: str, ident: str) -> Facts:
+def _of_message(snapshot: Snapshot, thread: str, ident: str) -> DocumentFacts:
     account = ThreadId.parse(thread).account
     key = f"{thread}/{ident}"
     ours = map_(snapshot.fields, "wad")
@@ -130,7 +130,9 @@ def _of_message(snapshot: Snapshot, thread: str, ident: str) -> Facts:
         raise BadInput("it has nothing of wad's")
     written = packed(ours, "told")
     if written is None:
-        return Facts(snapshot, Kind.MESSAGE, key, account, ())  # its entry of the outbox tells it
+        return DocumentFacts(
+            snapshot, KeyKind.MESSAGE, key, account, ()
+        )  # its entry of the outbox tells it
     message = _message(written)
     if (message.id, message.account, message.thread) != (ident, account, thread):
         raise BadInput("it is another message than its document")
@@ -139,4 +141,4 @@ def _of_message(snapshot: Snapshot, thread: str, ident: str) -> Facts:
     ):
         raise BadInput("its time or its id is out of range")
     Jid.parse(message.chat)
-    return Facts(snapshot, Kind.MESSAGE, key, account, (PutMessage(message),))
+    return DocumentFacts(snapshot, KeyKind.MESSAGE, key, account, (PutMessage(message),))

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wad.core.content import Content, Media, MessageKind
+from wad.core.content import Content, MediaContent, MessageKind
 from wad.core.errors import BadInput
 from wad.core.identity import fingerprint, stable_key
 from wad.core.jid import Jid, ThreadId
@@ -109,7 +109,7 @@ def _content(document: Document) -> Content:
         return Content(kind, text(document, "body"))
     media = map_(document, "media")
     size, (url, path) = integer(media, "sizeBytes", low=0), _file(media)
-    found = Media(
+    found = MediaContent(
         mimetype=text(media, "mimetype", "mimeType"),
         filename=text(media, "filename", "fileName"),
         size=size or 0,

@@ -10,7 +10,7 @@ import msgspec
 
 from wad.core.decoding import decoding
 from wad.core.errors import BadInput, InvalidData, NotFound
-from wad.core.session_location import Place
+from wad.core.session_location import SessionLocation
 from wad.store.firestore.client.database import Batch, Client, Firestore
 from wad.store.firestore.client.decode import Snapshot, find
 from wad.store.firestore.lease.fence import Fence
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _MOST: Final = 5000  # sessions
 
 
-class FirestorePlaces:
+class FirestoreSessionRegistry:
     """`wad.store.session_registry.Places`.  `lease`: the path of the lease's document; `timeout`: seconds for one
     call."""
 
@@ -30,7 +30,7 @@ class FirestorePlaces:
         self._fence = Fence(lease)
         self._timeout = timeout
 
-    async def all(self) -> dict[str, Place]:
+    async def all(self) -> dict[str, SessionLocation]:
         """Every document; one that cannot be read is left out, and its account runs where its session is."""
 
         def work(client: Client) -> list[Snapshot]:
@@ -44,7 +44,7 @@ class FirestorePlaces:
                 log.warning("cannot read where the session of %s lies: %s", snapshot.id, error)
         return places
 
-    async def put(self, place: Place, *, epoch: int) -> None:
+    async def put(self, place: SessionLocation, *, epoch: int) -> None:
         """Write the document."""
         document = msgspec.to_builtins(place)
         await self._write(
@@ -77,9 +77,9 @@ class FirestorePlaces:
             await self._firestore.call(work)
 
 
-def _place_of(snapshot: Snapshot) -> Place:
+def _place_of(snapshot: Snapshot) -> SessionLocation:
     with decoding(f"document {snapshot.path}"):
-        place = msgspec.convert(snapshot.fields, Place)
+        place = msgspec.convert(snapshot.fields, SessionLocation)
         if place.account != snapshot.id:
             raise BadInput("it is of another account than its name says")
         return place

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from wad.store.firestore.sync import quarantine_rows
 
 
-class Kind(StrEnum):
+class KeyKind(StrEnum):
     """What a key names."""
 
     MESSAGE = "message"  # THREAD/ID
@@ -28,9 +28,9 @@ class Kind(StrEnum):
     CONTACT = "contact"  # the id of a person's thread
 
 
-FACTS: Final = (Kind.MESSAGE, Kind.ALIAS, Kind.FACT, Kind.WA_ID, Kind.DEDUPE)
+FACTS: Final = (KeyKind.MESSAGE, KeyKind.ALIAS, KeyKind.FACT, KeyKind.WA_ID, KeyKind.DEDUPE)
 """What may be told by whoever knows it."""
-EXCLUSIVE: Final = (Kind.THREAD, Kind.ENTRY, Kind.ACCOUNT, Kind.CONTACT)
+EXCLUSIVE: Final = (KeyKind.THREAD, KeyKind.ENTRY, KeyKind.ACCOUNT, KeyKind.CONTACT)
 """What only the holder of the lease may tell."""
 
 
@@ -38,7 +38,7 @@ class Dirty(NamedTuple):
     """One key.  `since_ms`: since when it waits; `version` grows when it is noted again."""
 
     seq: int
-    kind: Kind
+    kind: KeyKind
     key: str
     since_ms: int
     version: int
@@ -62,28 +62,28 @@ _PUT: Final = (
     f"INSERT INTO dirty (kind, key, since_ms) VALUES ('{{kind}}', {{key}}, {_NOW}) {_AGAIN}"
 )
 _KEYS: Final = {
-    ("messages", Kind.MESSAGE): "{row}.thread || '/' || {row}.id",
-    ("threads", Kind.THREAD): "{row}.id",
-    ("outbox", Kind.ENTRY): "{row}.id",
-    ("accounts", Kind.ACCOUNT): "{row}.account",
-    ("aliases", Kind.ALIAS): "{row}.account || ' ' || {row}.lid",
+    ("messages", KeyKind.MESSAGE): "{row}.thread || '/' || {row}.id",
+    ("threads", KeyKind.THREAD): "{row}.id",
+    ("outbox", KeyKind.ENTRY): "{row}.id",
+    ("accounts", KeyKind.ACCOUNT): "{row}.account",
+    ("aliases", KeyKind.ALIAS): "{row}.account || ' ' || {row}.lid",
 }
 
 _COLUMNS: Final = {"outbox": ("id", "account", "state", "created_ms", "wa_id", "entry")}
 """Those that show in a document, where some do not: an entry's turn is this machine's own."""
 
 
-class _Part(NamedTuple):
+class _RowKind(NamedTuple):
     """A kind that some of the rows of a table have, and that changes with some of their columns."""
 
     table: str
-    kind: Kind
+    kind: KeyKind
     key: str
     where: str
     columns: tuple[str, ...]
 
 
-_MESSAGE_KEY: Final = _KEYS["messages", Kind.MESSAGE]
+_MESSAGE_KEY: Final = _KEYS["messages", KeyKind.MESSAGE]
 _OTHER_ID: Final = "{row}.wa_id != '' AND {row}.id != substr({row}.stable_key, 1, 24)"
 _PLACE: Final = ("id", "thread", "wa_id")
 _NAMED: Final = (
@@ -91,9 +91,9 @@ _NAMED: Final = (
     " AND ({row}.chat LIKE '%@s.whatsapp.net' OR {row}.chat LIKE '%@lid')"
 )
 _PARTS: Final = (
-    _Part("messages", Kind.WA_ID, _MESSAGE_KEY, _OTHER_ID, _PLACE),
-    _Part("messages", Kind.DEDUPE, _MESSAGE_KEY, _OTHER_ID, _PLACE),
-    _Part("threads", Kind.CONTACT, "{row}.id", _NAMED, ("saved_name", "push_name")),
+    _RowKind("messages", KeyKind.WA_ID, _MESSAGE_KEY, _OTHER_ID, _PLACE),
+    _RowKind("messages", KeyKind.DEDUPE, _MESSAGE_KEY, _OTHER_ID, _PLACE),
+    _RowKind("threads", KeyKind.CONTACT, "{row}.id", _NAMED, ("saved_name", "push_name")),
 )
 
 
@@ -130,7 +130,7 @@ def install(db: sqlite3.Connection) -> None:
 
 
 def _everything() -> str:
-    whole = [_Part(table, kind, key, "true", ()) for (table, kind), key in _KEYS.items()]
+    whole = [_RowKind(table, kind, key, "true", ()) for (table, kind), key in _KEYS.items()]
     return "".join(
         f"INSERT INTO dirty (kind, key, since_ms) SELECT '{part.kind}', {part.key.format(row='t')}, {_NOW}"
         f" FROM {part.table} AS t WHERE {part.where.format(row='t')} {_AGAIN};"
@@ -138,7 +138,7 @@ def _everything() -> str:
     )
 
 
-def put(db: sqlite3.Connection, kind: Kind, key: str, payload: bytes | None = None) -> None:
+def put(db: sqlite3.Connection, kind: KeyKind, key: str, payload: bytes | None = None) -> None:
     """Look at this again."""
     db.execute(
         f"INSERT INTO dirty (kind, key, since_ms, payload) VALUES (?,?,{_NOW},?) {_AGAIN}, payload = excluded.payload",
@@ -146,19 +146,19 @@ def put(db: sqlite3.Connection, kind: Kind, key: str, payload: bytes | None = No
     )
 
 
-def waits(db: sqlite3.Connection, kind: Kind, key: str) -> bool:
+def waits(db: sqlite3.Connection, kind: KeyKind, key: str) -> bool:
     """Whether this is still to be told."""
     query = "SELECT 1 FROM dirty WHERE kind = ? AND key = ?"
     return db.execute(query, (kind, key)).fetchone() is not None
 
 
-def drop(db: sqlite3.Connection, kind: Kind, key: str) -> None:
+def drop(db: sqlite3.Connection, kind: KeyKind, key: str) -> None:
     """Somebody else has told it."""
     db.execute("DELETE FROM dirty WHERE kind = ? AND key = ?", (kind, key))
 
 
 def waiting(
-    db: sqlite3.Connection, limit: int, kinds: Iterable[Kind], after: int = 0
+    db: sqlite3.Connection, limit: int, kinds: Iterable[KeyKind], after: int = 0
 ) -> Iterator[Dirty]:
     """The keys that wait longest, behind the number `after`, read one by one: facts are as large as their payloads."""
     chosen = tuple(kinds)
@@ -167,7 +167,7 @@ def waiting(
         f" WHERE kind IN ({','.join('?' * len(chosen))}) AND seq > ? ORDER BY seq LIMIT ?",
         (*chosen, after, limit),
     )
-    return (Dirty(seq, Kind(kind), *rest) for seq, kind, *rest in rows)
+    return (Dirty(seq, KeyKind(kind), *rest) for seq, kind, *rest in rows)
 
 
 def done(db: sqlite3.Connection, told: Iterable[Dirty]) -> None:
@@ -177,7 +177,7 @@ def done(db: sqlite3.Connection, told: Iterable[Dirty]) -> None:
     )
 
 
-def backlog(db: sqlite3.Connection, kinds: Iterable[Kind]) -> tuple[int, int | None]:
+def backlog(db: sqlite3.Connection, kinds: Iterable[KeyKind]) -> tuple[int, int | None]:
     """How many keys of these kinds wait, and since when the oldest does (ms since 1970)."""
     chosen = tuple(kinds)
     where = f"WHERE kind IN ({','.join('?' * len(chosen))})"

@@ -62,6 +62,6 @@ def use_of(client: Client, entry: Entry) -> Use:
 def _refusal(entry: Entry, document: Mapping[str, Any]) -> Conflict:
     return Conflict(
         f"client message id {entry.client_id!r} was used with the backend before wad:"
-        f" {document.get('status', 'its fate is unknown')}",
+        f" {document.get('status', 'its result is unknown')}",
         hint="give every message its own id; the same id means the same message",
     )

@@ -17,10 +17,10 @@ from wad.store.app_documents import thread_path
 from wad.store.firestore.client.database import Client, FieldFilter, Query, Snapshot
 from wad.store.firestore.client.decode import find as read
 from wad.store.firestore.client.decode import get_all
-from wad.store.firestore.documents.build import Told
+from wad.store.firestore.documents.build import DocumentWrite
 from wad.store.firestore.documents.facts import fact_of
 from wad.store.firestore.documents.legacy import ID_FIELDS, is_foreign, is_from_us, joined, wa_ids
-from wad.store.firestore.sync.change_log import Kind
+from wad.store.firestore.sync.change_log import KeyKind
 from wad.store.sqlite.keys import put_id, row_of, rows_of
 from wad.store.sqlite.messages import rewrite
 from wad.store.sqlite.rows import thread_of, told_message
@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
     from_us: bool | None
 
 
-class Found(NamedTuple):
+class LegacyLocation(NamedTuple):
     """Where it lies."""
 
     wanted: Wanted
@@ -83,20 +83,20 @@ def _last_ms(document: Mapping[str, Any]) -> int:
     return time_ms(document.get("lastMessageAtMs")) or time_ms(document.get("lastMessageAt")) or 0
 
 
-def threads_of(db: sqlite3.Connection, told: Iterable[Told]) -> list[str]:
+def threads_of(db: sqlite3.Connection, told: Iterable[DocumentWrite]) -> list[str]:
     """The threads of which it has to be known whether others write there, and is not."""
     known = "SELECT 1 FROM looked WHERE thread = ? AND NOT stale"
     threads = dict.fromkeys(thread for one in told if (thread := _thread(db, one)))
     return [thread for thread in threads if not db.execute(known, (thread,)).fetchone()]
 
 
-def _thread(db: sqlite3.Connection, told: Told) -> str:
+def _thread(db: sqlite3.Connection, told: DocumentWrite) -> str:
     match told.dirty.kind:
-        case Kind.THREAD:
+        case KeyKind.THREAD:
             return told.dirty.key
-        case Kind.MESSAGE if told.fields is not None:
+        case KeyKind.MESSAGE if told.fields is not None:
             return told.dirty.key.rpartition("/")[0]
-        case Kind.FACT if (meant := _meant(db, told)) is not None:
+        case KeyKind.FACT if (meant := _meant(db, told)) is not None:
             return meant.thread
     return ""
 
@@ -104,7 +104,7 @@ def _thread(db: sqlite3.Connection, told: Told) -> str:
 # --- messages -------------------------------------------------------------------------------------
 
 
-def wanted_of(db: sqlite3.Connection, told: Sequence[Told]) -> list[Wanted]:
+def wanted_of(db: sqlite3.Connection, told: Sequence[DocumentWrite]) -> list[Wanted]:
     """What of this may lie in another program's document already."""
     until = {
         thread: until_ms
@@ -122,8 +122,8 @@ def _until(db: sqlite3.Connection, thread: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _wanted(db: sqlite3.Connection, told: Told, until: Mapping[str, int]) -> Wanted | None:
-    if told.dirty.kind is Kind.FACT:
+def _wanted(db: sqlite3.Connection, told: DocumentWrite, until: Mapping[str, int]) -> Wanted | None:
+    if told.dirty.kind is KeyKind.FACT:
         meant = _meant(db, told)
         return meant if meant is not None and not _is_known(db, meant) else None
     thread, _, ident = told.dirty.key.rpartition("/")
@@ -136,7 +136,7 @@ def _wanted(db: sqlite3.Connection, told: Told, until: Mapping[str, int]) -> Wan
     return Wanted(thread, ours.wa_id, ident, ours.from_me)
 
 
-def _meant(db: sqlite3.Connection, told: Told) -> Wanted | None:
+def _meant(db: sqlite3.Connection, told: DocumentWrite) -> Wanted | None:
     """The message that a receipt or an amendment means."""
     assert told.dirty.payload is not None  # a fact has one
     match fact_of(told.dirty.payload)[1]:
@@ -151,7 +151,7 @@ def _is_known(db: sqlite3.Connection, wanted: Wanted) -> bool:
     return bool(rows_of(db, wanted.thread.partition("__")[0], wanted.wa_id))
 
 
-def find(client: Client, wanted: Sequence[Wanted]) -> list[Found]:
+def find(client: Client, wanted: Sequence[Wanted]) -> list[LegacyLocation]:
     """The documents of these messages, all of one thread, as far as another program made them."""
     by_id = {one.wa_id: one for one in wanted}
     ids = list(by_id)
@@ -184,13 +184,13 @@ def _shows(ident: str, document: Mapping[str, Any], wanted: Wanted) -> bool:
     )
 
 
-def _chosen(wanted: Wanted, documents: Mapping[str, Mapping[str, Any]]) -> Found:
+def _chosen(wanted: Wanted, documents: Mapping[str, Mapping[str, Any]]) -> LegacyLocation:
     """Of several the one that an app waits for under its own id; all instances choose the same."""
     ident = min(documents, key=lambda one: (not documents[one].get("clientMessageId"), one))
-    return Found(wanted, ident, documents[ident])
+    return LegacyLocation(wanted, ident, documents[ident])
 
 
-def take_over(db: sqlite3.Connection, found: Found) -> bool:
+def take_over(db: sqlite3.Connection, found: LegacyLocation) -> bool:
     """Our message lies in that document from now on; whether that is news."""
     row, there = row_of(db, found.wanted.message), row_of(db, found.ident)
     if row is None or there not in (None, row):

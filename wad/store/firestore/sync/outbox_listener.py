@@ -59,7 +59,7 @@ _STABLE: Final = 60.0  # seconds of watching after which an end by itself is the
 _WHY: Final = 500  # characters of the reason in the entry's own document
 
 
-class Intake:
+class OutboxListener:
     """Runs while an epoch lasts.  `on_queued` is called with the account of each entry that is news.
 
     `late`: a document that other machines touch when they have told facts late; `on_late` is then called.

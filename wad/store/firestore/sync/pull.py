@@ -29,7 +29,7 @@ from wad.store.firestore.client.database import (
 from wad.store.firestore.client.decode import after, find
 from wad.store.firestore.documents.decode import Told, read_document
 from wad.store.firestore.sync.machines import Machines
-from wad.store.firestore.sync.quarantine_rows import Aside
+from wad.store.firestore.sync.quarantine_rows import QuarantinedDocument
 from wad.store.firestore.sync.replica import Replica
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def _ended(machine: str) -> str:
     return machine + _ENDED
 
 
-class Fetcher:
+class Puller:
     """From Firestore into the replica."""
 
     def __init__(self, firestore: Firestore, replica: Replica, machines: Machines) -> None:
@@ -116,7 +116,7 @@ class Fetcher:
         return count
 
     async def _take(self, found: Sequence[Snapshot]) -> None:
-        aside: list[Aside] = []
+        aside: list[QuarantinedDocument] = []
         told: list[Told] = []
         known = await self._replica.known_aside(found)
         for snapshot in found:
@@ -132,13 +132,13 @@ class Fetcher:
         await self._replica.set_aside(aside)
 
 
-def aside_of(snapshot: Snapshot, error: Exception) -> Aside:
+def aside_of(snapshot: Snapshot, error: Exception) -> QuarantinedDocument:
     """What is set aside of a document that cannot be read."""
     named = (
         str(error) if isinstance(error, WadError) else f"an internal error: {type(error).__name__}"
     )
     account = snapshot.fields.get("accountId")
-    return Aside(
+    return QuarantinedDocument(
         path=snapshot.path,
         account=account[:100] if isinstance(account, str) else "",
         reason=named,

@@ -23,10 +23,10 @@ from wad.store.firestore.client.database import (
     is_fault_of_firestore,
     pause_after,
 )
-from wad.store.firestore.documents.build import LARGEST, Told, cut
+from wad.store.firestore.documents.build import LARGEST, DocumentWrite, cut
 from wad.store.firestore.lease.fence import Fence
-from wad.store.firestore.sync.change_log import EXCLUSIVE, FACTS, Kind
-from wad.store.firestore.sync.legacy import Found, Wanted, find, look_at
+from wad.store.firestore.sync.change_log import EXCLUSIVE, FACTS, KeyKind
+from wad.store.firestore.sync.legacy import LegacyLocation, Wanted, find, look_at
 from wad.store.firestore.sync.machines import Machines
 from wad.store.firestore.sync.replica import Replica
 
@@ -55,7 +55,7 @@ class _Facts:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Teller:
+class Pusher:
     """One loop.  Its public fields are what status shows.
 
     `refence` makes the fence of our epoch anew where Firestore has lost it; it raises Fenced when the epoch is over.
@@ -135,9 +135,9 @@ class Teller:
         """Look at how much waits."""
         self.waiting, self.oldest_ms = await self._replica.backlog(self._kinds())
 
-    def _kinds(self) -> tuple[Kind, ...]:
+    def _kinds(self) -> tuple[KeyKind, ...]:
         """What we may tell; what only the holder may is no backlog of ours while we are passive."""
-        return FACTS if self.epoch is None else tuple(Kind)
+        return FACTS if self.epoch is None else tuple(KeyKind)
 
     # --- one turn -----------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Teller:
             facts.over = True
             raise
 
-    async def _next(self, facts: _Facts) -> list[Told]:
+    async def _next(self, facts: _Facts) -> list[DocumentWrite]:
         """The next batch; none when there were enough of them, so that what is exclusive has its turn."""
         async with facts.lock:
             while not facts.over and facts.read < BATCH * AT_ONCE * _ROUNDS:
@@ -195,12 +195,12 @@ class Teller:
                 return found
         return []
 
-    async def _settle_unmade(self, found: Sequence[Told]) -> None:
+    async def _settle_unmade(self, found: Sequence[DocumentWrite]) -> None:
         """Be done with what needs no document, and set aside what none can be made of."""
         unmade = [one for one in found if not one.path]
         await self._replica.done(unmade, {one.dirty.seq: one.fault for one in unmade if one.fault})
 
-    async def _tell_all(self, told: Sequence[Told], epoch: int | None) -> None:
+    async def _tell_all(self, told: Sequence[DocumentWrite], epoch: int | None) -> None:
         size = BATCH if epoch is not None else BATCH + 1
         batches = [told[start : start + size] for start in range(0, len(told), size)]
         outcomes = await asyncio.gather(
@@ -208,7 +208,7 @@ class Teller:
         )
         _raise(outcomes)
 
-    async def _tell(self, told: Sequence[Told], epoch: int | None) -> None:
+    async def _tell(self, told: Sequence[DocumentWrite], epoch: int | None) -> None:
         try:
             refused = await self._firestore.call(lambda client: self._commit(client, told, epoch))
         except NotFound as error:
@@ -239,10 +239,12 @@ class Teller:
         ]
         commit(client, writes, TIMEOUT)
 
-    def _commit(self, client: Client, told: Sequence[Told], epoch: int | None) -> dict[int, str]:
+    def _commit(
+        self, client: Client, told: Sequence[DocumentWrite], epoch: int | None
+    ) -> dict[int, str]:
         """Write these documents; what Firestore does not take, by number."""
         refused: dict[int, str] = {}
-        writes: list[tuple[Told, Write]] = []
+        writes: list[tuple[DocumentWrite, Write]] = []
         for one in told:
             try:
                 writes.append((one, self._write(client, one)))
@@ -254,7 +256,7 @@ class Teller:
         return refused
 
     def _commit_part(
-        self, client: Client, part: Sequence[tuple[Told, Write]], epoch: int | None
+        self, client: Client, part: Sequence[tuple[DocumentWrite, Write]], epoch: int | None
     ) -> dict[int, str]:
         """All of it, or after a refusal all but the document that is refused."""
         writes = [write for _, write in part]
@@ -281,7 +283,7 @@ class Teller:
         return is_fault_of_firestore(error) and self._failures >= _PATIENCE
 
     def _commit_cut(
-        self, client: Client, told: Told, epoch: int | None, refusal: WadError
+        self, client: Client, told: DocumentWrite, epoch: int | None, refusal: WadError
     ) -> dict[int, str]:
         """Without what makes it large, where anything does."""
         small = cut(told.fields) if told.fields is not None else None
@@ -299,7 +301,7 @@ class Teller:
         log.warning("%s is too large for Firestore, and was cut", told.path)
         return {}
 
-    def _write(self, client: Client, told: Told) -> Write:
+    def _write(self, client: Client, told: DocumentWrite) -> Write:
         """Fields of others stay as they are."""
         if told.fields is None:
             return removal(client, told.path)
@@ -311,14 +313,14 @@ class Teller:
 
     # --- what the backend before us wrote ----------------------------------------------------------------
 
-    async def _look(self, told: Sequence[Told]) -> None:
+    async def _look(self, told: Sequence[DocumentWrite]) -> None:
         """Look once in a reign at each conversation's document, before anything is told of it."""
         threads = await self._replica.not_looked_at(told)
         if threads:
             found = await self._firestore.call(lambda client: look_at(client, threads))
             await self._replica.set_looks(found)
 
-    async def _adopt(self, facts: Sequence[Told]) -> bool:
+    async def _adopt(self, facts: Sequence[DocumentWrite]) -> bool:
         """Go on with the documents that show these messages already; whether there were any."""
         by_thread: dict[str, list[Wanted]] = {}
         for one in await self._replica.wanted(facts):
@@ -326,7 +328,7 @@ class Teller:
         found = await asyncio.gather(*(self._find(wanted) for wanted in by_thread.values()))
         return bool(found) and await self._replica.adopt(itertools.chain.from_iterable(found))
 
-    async def _find(self, wanted: Sequence[Wanted]) -> list[Found]:
+    async def _find(self, wanted: Sequence[Wanted]) -> list[LegacyLocation]:
         return await self._firestore.call(lambda client: find(client, wanted))
 
 
@@ -352,9 +354,11 @@ def fencing(client: Client, fence: Fence, epoch: int, key: str) -> Write:
     return if_there(upsert(client, path, {"account": key}), there=True)
 
 
-def parts(writes: Iterable[tuple[Told, Write]]) -> Iterator[list[tuple[Told, Write]]]:
+def parts(
+    writes: Iterable[tuple[DocumentWrite, Write]],
+) -> Iterator[list[tuple[DocumentWrite, Write]]]:
     """What Firestore takes at once, by size."""
-    part: list[tuple[Told, Write]] = []
+    part: list[tuple[DocumentWrite, Write]] = []
     size = 0
     for told, write in writes:
         own = write.ByteSize()

@@ -14,9 +14,9 @@ from wad.store.firestore.client.commit import commit, if_unchanged, upsert
 from wad.store.firestore.client.database import Client, Firestore, Snapshot
 from wad.store.firestore.client.decode import GeoPoint, Reference, Unreadable, get
 from wad.store.firestore.documents.decode import Queued, read_document
-from wad.store.firestore.sync.change_log import Kind
+from wad.store.firestore.sync.change_log import KeyKind
 from wad.store.firestore.sync.pull import aside_of
-from wad.store.firestore.sync.quarantine_rows import MORE, Aside, Origin
+from wad.store.firestore.sync.quarantine_rows import MORE, FailedAction, QuarantinedDocument
 from wad.store.firestore.sync.replica import Replica
 
 _TIMEOUT: Final = 5.0  # seconds; somebody waits
@@ -35,7 +35,7 @@ class DocumentQuarantine:
         self,
         firestore: Firestore,
         replica: Replica,
-        write_again: Callable[[Aside], Awaitable[None]],
+        write_again: Callable[[QuarantinedDocument], Awaitable[None]],
         on_entry: Callable[[str], None],
     ) -> None:
         self._firestore = firestore
@@ -57,7 +57,7 @@ class DocumentQuarantine:
         if ident == MORE:
             return "each was named in the log; `retry` lets them be read again, once others have made room"
         item = await self._find(ident)
-        if item.origin is Origin.WRITE:
+        if item.origin is FailedAction.WRITE:
             return (
                 f"wad's own {item.kind} {item.key}, which Firestore does not take; here it is whole"
             )
@@ -77,8 +77,8 @@ class DocumentQuarantine:
                 "they are handled again when they are read next, at the latest with the next reign"
             )
         item = await self._find(ident)
-        if item.origin is Origin.WRITE:
-            if item.kind == Kind.FACT and item.payload is None:
+        if item.origin is FailedAction.WRITE:
+            if item.kind == KeyKind.FACT and item.payload is None:
                 raise BadInput("what it held is not kept any more: too much was in quarantine")
             if not item.kind:
                 raise BadInput(f"{item.path} is written again once anything of it changes here")
@@ -129,7 +129,7 @@ class DocumentQuarantine:
             return
         await self._replica.drop_aside((await self._find(ident)).path)
 
-    async def _find(self, ident: str) -> Aside:
+    async def _find(self, ident: str) -> QuarantinedDocument:
         item = await self._replica.aside_item(ident)
         if item is None:
             raise NotFound(f"there is no item {ident} in quarantine")

@@ -56,7 +56,7 @@ class _Place(IntEnum):
     UNLISTED = 2  # there were too many
 
 
-class Origin(StrEnum):
+class FailedAction(StrEnum):
     """What could not be done."""
 
     READ = "read"
@@ -65,7 +65,7 @@ class Origin(StrEnum):
     """Firestore does not take a document of ours, or it cannot be made."""
 
 
-class Aside(NamedTuple):
+class QuarantinedDocument(NamedTuple):
     """One document.  `kind`, `key` and `payload` name what it is made from, where it is ours."""
 
     path: str
@@ -73,13 +73,13 @@ class Aside(NamedTuple):
     reason: str
     size: int = 0
     version: str = ""
-    origin: Origin = Origin.READ
+    origin: FailedAction = FailedAction.READ
     kind: str = ""
     key: str = ""
     payload: bytes | None = None
 
 
-def put(db: sqlite3.Connection, items: Iterable[Aside]) -> None:
+def put(db: sqlite3.Connection, items: Iterable[QuarantinedDocument]) -> None:
     """Set these aside.  Of the oldest, where there are too many, only path and version stay, and they are counted."""
     wanted = list(items)
     if not wanted:
@@ -115,7 +115,7 @@ def _bound_bytes(db: sqlite3.Connection) -> None:
         log.error("what %s held is not kept any more: too much is in quarantine", path)
 
 
-class Counts(NamedTuple):
+class QuarantineCounts(NamedTuple):
     """How many there are, of these how many that Firestore does not take, and how many are not listed any more."""
 
     listed: int
@@ -123,12 +123,12 @@ class Counts(NamedTuple):
     unlisted: int
 
 
-def counts(db: sqlite3.Connection) -> Counts:
+def counts(db: sqlite3.Connection) -> QuarantineCounts:
     """Count them."""
     query = "SELECT count(*), coalesce(sum(origin = 'write'), 0) FROM aside WHERE dropped = ?"
     listed, refused = db.execute(query, (_Place.LISTED,)).fetchone()
     unlisted, _ = db.execute(query, (_Place.UNLISTED,)).fetchone()
-    return Counts(listed, refused, unlisted)
+    return QuarantineCounts(listed, refused, unlisted)
 
 
 def known(db: sqlite3.Connection, versions: Iterable[tuple[str, str]]) -> set[str]:
@@ -161,11 +161,11 @@ def items(db: sqlite3.Connection) -> list[Quarantined]:
     return found
 
 
-def find(db: sqlite3.Connection, ident: str) -> Aside | None:
+def find(db: sqlite3.Connection, ident: str) -> QuarantinedDocument | None:
     """The item of this id."""
     query = f"SELECT {_COLUMNS} FROM aside WHERE id = ? AND NOT dropped"
     row = db.execute(query, (ident,)).fetchone()
-    return None if row is None else Aside(*row)._replace(origin=Origin(row[5]))
+    return None if row is None else QuarantinedDocument(*row)._replace(origin=FailedAction(row[5]))
 
 
 def remove(db: sqlite3.Connection, paths: Collection[str]) -> None:

@@ -29,16 +29,23 @@ from wad.store.app_documents import message_path
 from wad.store.firestore.client.database import version_of
 from wad.store.firestore.client.decode import Snapshot
 from wad.store.firestore.client.document_ids import is_key
-from wad.store.firestore.documents.build import Told, document_of
-from wad.store.firestore.documents.decode import Facts, Published, Queued
+from wad.store.firestore.documents.build import DocumentWrite, document_of
+from wad.store.firestore.documents.decode import DocumentFacts, Published, Queued
 from wad.store.firestore.documents.decode import Told as OfOthers
 from wad.store.firestore.documents.facts import Fact, packed
 from wad.store.firestore.documents.legacy import message_of
 from wad.store.firestore.documents.outbox import reconciled
 from wad.store.firestore.sync import change_log, quarantine_rows
-from wad.store.firestore.sync.change_log import Dirty, Kind
-from wad.store.firestore.sync.legacy import Found, Look, Wanted, take_over, threads_of, wanted_of
-from wad.store.firestore.sync.quarantine_rows import Aside, Origin
+from wad.store.firestore.sync.change_log import Dirty, KeyKind
+from wad.store.firestore.sync.legacy import (
+    LegacyLocation,
+    Look,
+    Wanted,
+    take_over,
+    threads_of,
+    wanted_of,
+)
+from wad.store.firestore.sync.quarantine_rows import FailedAction, QuarantinedDocument
 from wad.store.port import AccountStatus, Recorded
 from wad.store.sqlite.keys import ReadingConnection, WritingConnection, row_of, rows_of
 from wad.store.sqlite.messages import insert_entry
@@ -49,7 +56,7 @@ from wad.store.sqlite.store import SqliteStore, known_epoch
 
 log = logging.getLogger(__name__)
 
-Documents = Mapping[tuple[Kind, str], Mapping[str, Any]]
+Documents = Mapping[tuple[KeyKind, str], Mapping[str, Any]]
 """Documents as they lie in Firestore, by what they are of."""
 
 WAITING_BYTES: Final = 16 << 20
@@ -106,12 +113,12 @@ class Replica(SqliteStore):
         await self._write(lambda db: _note_reading(db, thread_of(db, thread)))
 
     async def waiting(
-        self, limit: int, kinds: Iterable[Kind], *, after: int = 0, size: int = WAITING_BYTES
-    ) -> list[Told]:
+        self, limit: int, kinds: Iterable[KeyKind], *, after: int = 0, size: int = WAITING_BYTES
+    ) -> list[DocumentWrite]:
         """What waits longest, behind the number `after`, as documents: at least one, and of about `size` bytes."""
 
-        def work(db: sqlite3.Connection) -> list[Told]:
-            found: list[Told] = []
+        def work(db: sqlite3.Connection) -> list[DocumentWrite]:
+            found: list[DocumentWrite] = []
             left = size
             for dirty in change_log.waiting(db, limit, kinds, after):
                 one = document_of(db, dirty)
@@ -123,11 +130,11 @@ class Replica(SqliteStore):
 
         return await self._read(work)
 
-    async def backlog(self, kinds: Iterable[Kind]) -> tuple[int, int | None]:
+    async def backlog(self, kinds: Iterable[KeyKind]) -> tuple[int, int | None]:
         """How many documents of these kinds wait to be told, and since when (ms since 1970) the oldest does."""
         return await self._read(lambda db: change_log.backlog(db, kinds))
 
-    async def done(self, told: Iterable[Told], refused: Mapping[int, str]) -> None:
+    async def done(self, told: Iterable[DocumentWrite], refused: Mapping[int, str]) -> None:
         """These were told, but for those that Firestore refuses (number: why); what was noted again meanwhile stays."""
         found = list(told)
 
@@ -161,7 +168,7 @@ class Replica(SqliteStore):
         versions = [(one.path, version_of(one.update_time)) for one in found]
         return await self._read(lambda db: quarantine_rows.known(db, versions))
 
-    async def set_aside(self, items: Sequence[Aside]) -> None:
+    async def set_aside(self, items: Sequence[QuarantinedDocument]) -> None:
         """Put these into quarantine."""
         if items:
             await self._write(lambda db: quarantine_rows.put(db, items))
@@ -192,15 +199,15 @@ class Replica(SqliteStore):
         """All that is in quarantine."""
         return await self._read(quarantine_rows.items)
 
-    async def aside_item(self, ident: str) -> Aside | None:
+    async def aside_item(self, ident: str) -> QuarantinedDocument | None:
         """One item."""
         return await self._read(lambda db: quarantine_rows.find(db, ident))
 
-    async def write_again(self, item: Aside) -> None:
+    async def write_again(self, item: QuarantinedDocument) -> None:
         """Let a document of ours wait to be told again."""
 
         def work(db: sqlite3.Connection) -> None:
-            change_log.put(db, Kind(item.kind), item.key, item.payload)
+            change_log.put(db, KeyKind(item.kind), item.key, item.payload)
             quarantine_rows.remove(db, [item.path])
 
         await self._write(work)
@@ -208,7 +215,7 @@ class Replica(SqliteStore):
 
     # --- what the backend before us has written ---------------------------------------------------
 
-    async def not_looked_at(self, told: Iterable[Told]) -> list[str]:
+    async def not_looked_at(self, told: Iterable[DocumentWrite]) -> list[str]:
         """The threads of these whose documents have to be looked at before anything is told of them."""
         found = list(told)
         return await self._read(lambda db: threads_of(db, found))
@@ -222,11 +229,11 @@ class Replica(SqliteStore):
         """Another program may have held the lease meanwhile."""
         await self._write(lambda db: db.execute("UPDATE looked SET stale = 1"))
 
-    async def wanted(self, told: Sequence[Told]) -> list[Wanted]:
+    async def wanted(self, told: Sequence[DocumentWrite]) -> list[Wanted]:
         """What of this may lie in that backend's documents already."""
         return await self._read(lambda db: wanted_of(db, told))
 
-    async def adopt(self, found: Iterable[Found]) -> bool:
+    async def adopt(self, found: Iterable[LegacyLocation]) -> bool:
         """These messages lie there; whether anything is to be told otherwise by that."""
 
         def work(db: sqlite3.Connection) -> bool:
@@ -237,7 +244,7 @@ class Replica(SqliteStore):
         await self.count_aside()
         return news
 
-    def _adopt(self, db: sqlite3.Connection, found: Found) -> bool:
+    def _adopt(self, db: sqlite3.Connection, found: LegacyLocation) -> bool:
         wanted = found.wanted
         if wanted.message:
             return take_over(db, found)
@@ -245,7 +252,9 @@ class Replica(SqliteStore):
             message = message_of(wanted.thread, found.ident, wanted.wa_id, found.document)
         except BadInput as error:
             path = message_path(wanted.thread, found.ident)
-            quarantine_rows.put(db, [Aside(path, wanted.thread.partition("__")[0], str(error))])
+            quarantine_rows.put(
+                db, [QuarantinedDocument(path, wanted.thread.partition("__")[0], str(error))]
+            )
             return False
         if row_of(db, found.ident) is not None:
             # Two accounts in one group: that backend gave WhatsApp's id to the documents of both.
@@ -281,10 +290,10 @@ class Replica(SqliteStore):
 
     def _take(self, db: sqlite3.Connection, told: Sequence[OfOthers]) -> None:
         facts: dict[str, list[Change]] = {}
-        documents: dict[tuple[Kind, str], Mapping[str, Any]] = {}
+        documents: dict[tuple[KeyKind, str], Mapping[str, Any]] = {}
         for one in told:
             match one:
-                case Facts():
+                case DocumentFacts():
                     documents[one.kind, one.key] = one.snapshot.fields
                     facts.setdefault(one.account, []).extend(one.changes)
                 case Queued():
@@ -372,22 +381,22 @@ def _set_identity(db: sqlite3.Connection, values: Mapping[str, str]) -> None:
     db.executemany("INSERT OR REPLACE INTO identity VALUES (?,?)", values.items())
 
 
-def _unmade(told: Told) -> str:
+def _unmade(told: DocumentWrite) -> str:
     """What a document is called that could not be made."""
     return f"{told.dirty.kind} {told.dirty.key}"
 
 
-def _refused(told: Told, why: str) -> Aside:
+def _refused(told: DocumentWrite, why: str) -> QuarantinedDocument:
     dirty = told.dirty
     account = re.split("__| |/", dirty.key, maxsplit=1)[0]
-    if dirty.kind is Kind.ENTRY:
+    if dirty.kind is KeyKind.ENTRY:
         account = str((told.fields or {}).get("accountId", ""))
-    return Aside(
+    return QuarantinedDocument(
         path=told.path or _unmade(told),
         account=account,
         reason=why,
         size=told.size,
-        origin=Origin.WRITE,
+        origin=FailedAction.WRITE,
         kind=dirty.kind,
         key=dirty.key,
         payload=dirty.payload,
@@ -402,13 +411,13 @@ def _take_entry(
     if known is None:
         insert_entry(db, msgspec.structs.replace(entry, wa_id=""))
     else:
-        untold = not sure and change_log.waits(db, Kind.ENTRY, entry.id)
+        untold = not sure and change_log.waits(db, KeyKind.ENTRY, entry.id)
         after = reconciled(known, entry, untold=untold, claim=claim)
     if after != known:
         settle_entry(db, after)
         _leave_lookups(db, entry.id)
     _note_stray(db, entry, document)
-    _compare(db, {(Kind.ENTRY, entry.id): document})
+    _compare(db, {(KeyKind.ENTRY, entry.id): document})
     return after != known
 
 
@@ -418,7 +427,7 @@ def _take_account(db: sqlite3.Connection, account: str, status: AccountStatus | 
         db.execute("DELETE FROM accounts WHERE account = ?", (account,))
     else:
         db.execute("INSERT OR REPLACE INTO accounts VALUES (?,?)", (account, pack(status)))
-    change_log.drop(db, Kind.ACCOUNT, account)
+    change_log.drop(db, KeyKind.ACCOUNT, account)
 
 
 def _compare(db: sqlite3.Connection, documents: Documents) -> None:
@@ -428,13 +437,13 @@ def _compare(db: sqlite3.Connection, documents: Documents) -> None:
         if told.fields is not None and _alike(told.fields, found):
             change_log.drop(db, kind, key)
         elif (
-            kind is Kind.MESSAGE
+            kind is KeyKind.MESSAGE
             and told.fields is None
             and not packed_in(map_(found, "wad"), "told")
         ):
             # A message of the outbox whose entry is not known here.
             continue
-        elif kind is not Kind.FACT:
+        elif kind is not KeyKind.FACT:
             change_log.put(db, kind, key)
 
 
@@ -444,7 +453,7 @@ def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
 
 def _put_fact(db: sqlite3.Connection, account: str, fact: Fact) -> None:
     payload = packed(account, fact)
-    change_log.put(db, Kind.FACT, f"{account}__{_digest(payload)}", payload)
+    change_log.put(db, KeyKind.FACT, f"{account}__{_digest(payload)}", payload)
 
 
 def _digest(data: bytes) -> str:
@@ -467,7 +476,7 @@ def _leave_lookups(db: sqlite3.Connection, ident: str) -> None:
     """Whoever sent a message tells where it is found."""
     row = row_of(db, ident)
     if row is not None:
-        for kind in (Kind.WA_ID, Kind.DEDUPE):
+        for kind in (KeyKind.WA_ID, KeyKind.DEDUPE):
             change_log.drop(db, kind, f"{told_message(db, row).thread}/{ident}")
 
 
@@ -477,4 +486,4 @@ def _note_stray(db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any
     if number is None or not is_key(thread):
         return
     if told_message(db, number).thread != thread:
-        change_log.put(db, Kind.MESSAGE, f"{thread}/{entry.id}")
+        change_log.put(db, KeyKind.MESSAGE, f"{thread}/{entry.id}")
