@@ -1,8 +1,8 @@
 """`wadctl audit`: looks into the store itself, so that it works whether the daemon runs or not.
 
-Exit codes are those of the scripts that it replaces (reference-backend.md 8), made distinct: 0 clean, 1 no audit took
-place, 2 duplicates, 10 inconclusive; since 2 is taken, a usage error ends with 64 here.
-What audits is imported only when a command runs.
+Exit codes are those of the scripts that it replaces (docs/internals/replaced-backend.md#scripts), made distinct: 0
+clean, 1 no audit took place, 2 duplicates, 10 inconclusive; since 2 is taken, a usage error ends with 64 here.  What
+audits is imported only when a command runs.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def row(daemon: FakeDaemon) -> dict[str, Any]:
 
 
 def test_the_fields_of_the_reference_are_there(daemon: FakeDaemon) -> None:
-    """Every field that its scripts read (reference-backend.md 2.2)."""
+    """Every field that its scripts read (docs/internals/replaced-backend.md#dashboard)."""
     daemon.accounts.have("acc-1")
     document = ask(daemon)
     assert set(document) == {"timestamp", "service", "storage", "accounts", "summary"}

@@ -40,7 +40,7 @@ GOOD: Final = Observed(
     accounts=1,
     connected=1,
 )
-# What run-sync-verification.js prints (reference-backend.md 8).
+# What run-sync-verification.js prints (docs/internals/replaced-backend.md#scripts).
 REFERENCE: Final = {
     "duplicatesCountActiveBefore", "duplicatesCountActiveAfter", "before", "after", "delta", "usedFallback", "modeUsed",
     "restartRequested", "restartPerformed", "restartVerified", "verdict",

@@ -1,8 +1,8 @@
 """What lease and store cost while nothing happens, and how fast everything is there again after a crash.
 
 Documents are counted between the daemons and the emulator.  The peers of the costs are what the backend that wad
-replaces asks for its own lease (reference-backend.md 3.1): the holder renews every 30 s, which reads and writes once,
-and looks every 30 s; who stands by looks every 15 s.
+replaces asks for its own lease (docs/internals/replaced-backend.md#lease): the holder renews every 30 s, which reads
+and writes once, and looks every 30 s; who stands by looks every 15 s.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def parsed(text: str) -> Jid | None:
 @pytest.mark.parametrize(
     ("text", "bare"),
     [
-        # reference-backend.md 5.2
+        # docs/internals/replaced-backend.md#thread-ids
         ("+40700000001@c.us", "40700000001@s.whatsapp.net"),
         ("40700000001:12@s.whatsapp.net", "40700000001@s.whatsapp.net"),
         (" 40700000001@S.WhatsApp.Net ", "40700000001@s.whatsapp.net"),

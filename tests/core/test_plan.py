@@ -71,7 +71,7 @@ def aliases_of(event: Event) -> list[PutAlias]:
 
 
 def test_the_ids_are_the_references() -> None:
-    """The vector of reference-backend.md 5.4, which was run there."""
+    """The vector of docs/internals/replaced-backend.md#message-ids, which was run there."""
     message = put(received(text="  Salut   lume "))
     assert message.id == "a50b36ba146395b2da42bc64"
     assert message.stable_key.startswith("a50b36ba146395b2da42bc64")

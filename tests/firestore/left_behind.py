@@ -1,4 +1,7 @@
-"""Documents as the backend before wad and its functions left them (reference-backend.md 5.1, 6, 7), to the field."""
+"""Documents as the backend before wad and its functions left them, to the field.
+
+See docs/internals/replaced-backend.md#documents.
+"""
 
 from __future__ import annotations
 

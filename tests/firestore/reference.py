@@ -1,7 +1,7 @@
-"""The lock of the backend that wad replaces, as its own rules are told (reference-backend.md 3.1), on the emulator.
+"""The lock of the backend that wad replaces, as its own rules are told, on the emulator.
 
-Read-write transactions, its own clock, its own field names: nothing of wad's is used, so that each side meets the other
-as it would in the field.
+See docs/internals/replaced-backend.md#lease.  Read-write transactions, its own clock, its own field names: nothing of
+wad's is used, so that each side meets the other as it would in the field.
 """
 
 from __future__ import annotations

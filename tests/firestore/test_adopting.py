@@ -379,7 +379,7 @@ async def test_what_was_stored_while_that_backend_was_back(
 
 
 def test_the_shapes_differ_as_the_facts_say() -> None:
-    """Else the tests above would show one case four times (reference-backend.md 5.1)."""
+    """Else the tests above would show one case four times (docs/internals/replaced-backend.md#documents)."""
     assert "stableKeyHash" not in of_m(1)
     assert "key" not in sent_by_a_function(1)
     assert isinstance(sent_by_a_function(1)["tsClient"], str)

@@ -1,4 +1,7 @@
-"""Each query is covered by `packaging/firestore/firestore.indexes.json`: the emulator runs any, Google does not."""
+"""Each query is covered by `packaging/firestore/firestore.indexes.json`: the emulator runs any, Google does not.
+
+See docs/internals/firestore.md#what-the-emulator-does-not-show.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +152,7 @@ async def here_again(access: FirestoreAccess, directory: Path) -> None:
     ],
 )
 def test_what_the_apps_ask_is_covered(need: Need) -> None:
-    """The queries of reference-backend.md 0 and 5.1."""
+    """The queries of docs/internals/replaced-backend.md#documents."""
     assert is_covered(need)
 
 

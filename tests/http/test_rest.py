@@ -297,7 +297,7 @@ async def test_options_are_always_answered(origins: str, origin: str | None, pat
 
 @pytest.mark.parametrize("row", [row for row in ALL if row[0].leader_only], ids=named_row)
 async def test_a_passive_instance_names_who_acts(row: tuple[Operation, Route]) -> None:
-    """503 with the real holder and when to ask again (reference-backend.md 1.2)."""
+    """503 with the real holder and when to ask again (docs/internals/replaced-backend.md#passive-answer)."""
     route = row[1]
     async with a_site() as (daemon, port):
         daemon.leader.valid, daemon.leader.holder = None, "host-b"

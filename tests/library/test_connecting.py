@@ -1,4 +1,7 @@
-"""Traps of the library on the way to a connection, and on one (engine.md 3), as wad meets them."""
+"""Traps of the library on the way to a connection, and on one, as wad meets them.
+
+See docs/internals/library.md#connecting-and-stopping.
+"""
 
 from __future__ import annotations
 

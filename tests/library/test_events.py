@@ -1,4 +1,7 @@
-"""Traps of the library in what it hands over (engine.md 3, 4): nothing that WhatsApp believes delivered is lost."""
+"""Traps of the library in what it hands over: nothing that WhatsApp believes delivered is lost.
+
+See docs/internals/library.md#events.
+"""
 
 from __future__ import annotations
 

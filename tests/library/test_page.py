@@ -7,24 +7,25 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "engine-traps.md").read_text("utf-8")
-NAMED = re.findall(r"`(?:(tests/[\w/]+\.py)|(\w+))::(test_\w+)`", PAGE)
-OURS = sorted(set(ROOT.glob("tests/library/test_*.py")) - {Path(__file__)})
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "internals" / "library.md").read_text("utf-8")
+NAMED = re.findall(r"`([\w/.]+)::(test_\w+)`", PAGE)
+OURS = {
+    path.stem.removeprefix("test_"): path
+    for path in sorted(Path(__file__).parent.glob("test_*.py"))
+    if path != Path(__file__)
+}
 
 
-@pytest.mark.parametrize(
-    ("path", "test"),
-    [(path or f"tests/library/test_{short}.py", test) for path, short, test in NAMED],
-)
-def test_a_test_that_is_named_exists(path: str, test: str) -> None:
-    """Who renames one finds its row."""
-    text = (ROOT / path).read_text("utf-8")
-    assert f"def {test}(" in text
+@pytest.mark.parametrize(("where", "test"), NAMED)
+def test_a_test_that_is_named_exists(where: str, test: str) -> None:
+    """Whoever renames one finds its row."""
+    path = OURS.get(where, ROOT / where)
+    assert f"def {test}(" in path.read_text("utf-8")
 
 
-@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", OURS.values(), ids=OURS)
 def test_each_test_of_a_trap_is_named(path: Path) -> None:
     """Who adds one says for what."""
     defined = set(re.findall(r"def (test_\w+)\(", path.read_text("utf-8")))
-    assert defined <= {test for _, _, test in NAMED}
+    assert defined <= {test for _, test in NAMED}

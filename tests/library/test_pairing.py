@@ -1,4 +1,4 @@
-"""Traps of the library while a QR code is shown (engine.md 3).
+"""Traps of the library while a QR code is shown (docs/internals/library.md#pairing).
 
 Its connect() never returns when the codes run out or the network drops, and its stop does not help.
 """

@@ -1,4 +1,7 @@
-"""Traps of the library as a guest in a process (engine.md 1 to 3): what it does there, and how it dies."""
+"""Traps of the library as a guest in a process: what it does there, and how it dies.
+
+See docs/internals/library.md#loading.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What WhatsApp says against an account, as the real library tells it (engine.md 3, 9) and wad understands it."""
+"""What WhatsApp says against an account, as the real library tells it and wad understands it.
+
+See docs/internals/library.md#refusals.
+"""
 
 from __future__ import annotations
 

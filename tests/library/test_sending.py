@@ -1,4 +1,7 @@
-"""Traps of the library when it sends (engine.md 2, 5): what it would add, scan, fetch or open by itself."""
+"""Traps of the library when it sends: what it would add, scan, fetch or open by itself.
+
+See docs/internals/library.md#sending.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ pytestmark = pytest.mark.timeout(180)
 BOB = "+15550000012"
 BOBS_JID = "15550000012@s.whatsapp.net"
 SHOPS_JID = "15550000001@s.whatsapp.net"
-FILES = {  # kind: name, media type, the field of waE2E.Message, what its keys are made for (whatsapp-protocol.md 5.8)
+# Kind: name, media type, the field of waE2E.Message, what its keys are made for
+# (docs/internals/whatsapp-protocol.md#media).
+FILES = {
     "image": ("photo.jpg", "image/jpeg", "imageMessage", "WhatsApp Image Keys"),
     "video": ("film.mp4", "video/mp4", "videoMessage", "WhatsApp Video Keys"),
     "audio": ("song.mp3", "audio/mpeg", "audioMessage", "WhatsApp Audio Keys"),
@@ -73,7 +75,7 @@ async def put(system: System, kind: str, data: bytes) -> str:
 
 
 def decrypted(system: System, part: Any, words: str) -> bytes:
-    """The file of an attachment, as a recipient reads it (whatsapp-protocol.md 5.8)."""
+    """The file of an attachment, as a recipient reads it (docs/internals/whatsapp-protocol.md#media)."""
     stored = system.server.media.files[part.directPath.partition("?")[0]]
     keys = HKDF(hashes.SHA256(), 112, None, words.encode()).derive(part.mediaKey)
     iv, key, mac = keys[:16], keys[16:48], keys[48:80]

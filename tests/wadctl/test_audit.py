@@ -34,7 +34,7 @@ async def file(tmp_path: Path) -> Path:
     return await filled(tmp_path, spread(5, time.time_ns() // 1_000_000))
 
 
-# What the reference's scripts print (reference-backend.md 8), to the name.
+# What the reference's scripts print (docs/internals/replaced-backend.md#scripts), to the name.
 MESSAGES = {
     "totalDocs", "markedDocs", "activeDocs", "uniqueKeys", "duplicatesCountActive", "duplicatesCountAll",
     "keyStrategyUsedCounts", "windowHours", "limit", "keyMode", "excludeMarked", "dryRun", "usedFallback", "modeUsed",

@@ -19,7 +19,7 @@ Where things are:
     ledger.py    what passed
     driver.py    a process with the bare library, for tests of the server itself
 
-Facts of the protocol and their sources: the docstrings, which name sections of `whatsapp-protocol.md`.
+Facts of the protocol and their sources: the docstrings, which name sections of `docs/internals/whatsapp-protocol.md`.
 `python -m tests.whatsapp` runs one for people.
 """
 

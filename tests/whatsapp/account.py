@@ -23,7 +23,10 @@ _RESTART = 515  # code of a <stream:error>
 
 @dataclass(frozen=True)
 class Failure:
-    """How the next logins are refused: <failure reason=... .../> (whatsapp-protocol.md 7)."""
+    """How the next logins are refused: <failure reason=... .../>.
+
+    See docs/internals/whatsapp-protocol.md#refusals-and-stream-errors.
+    """
 
     reason: int
     code: int | None = None
@@ -45,7 +48,7 @@ class Account:
     These make the server misbehave: `login_failure` refuses logins; `silent` leaves everything on a live connection
     without an answer, `acks_messages` False what the account sends, `answers_queries` False its queries;
     `forgets_receipts` keeps what it receipted in its queue; `ack_delay` is how many seconds the acknowledgement of a
-    message takes, `ack_error` what it says went wrong (463: see whatsapp-protocol.md 5.5).
+    message takes, `ack_error` what it says went wrong (463: see docs/internals/whatsapp-protocol.md#sending).
     """
 
     def __init__(self, server: WhatsApp, pn: Jid, lid: Jid, name: str) -> None:
@@ -175,7 +178,10 @@ class Account:
         )
 
     async def end_stream(self, code: int) -> None:
-        """End every stream with an error (whatsapp-protocol.md 7); after 515 the client itself hangs up."""
+        """End every stream with an error; after 515 the client itself hangs up.
+
+        See docs/internals/whatsapp-protocol.md#refusals-and-stream-errors.
+        """
         ending, error = self._connections(), node("stream:error", code=code)
         if code != _RESTART:
             await self._end(ending, error)

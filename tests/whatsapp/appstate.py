@@ -1,7 +1,7 @@
-"""App state: settings and contacts that a phone shares with its devices (whatsapp-protocol.md 5.7).
+"""App state: settings and contacts that a phone shares with its devices.
 
-Each change of a collection is a patch of encrypted records; a homomorphic hash over all of them (LTHash) makes sure
-that nobody left one out.
+See docs/internals/whatsapp-protocol.md#app-state.  Each change of a collection is a patch of encrypted records; a
+homomorphic hash over all of them (LTHash) makes sure that nobody left one out.
 """
 
 from __future__ import annotations

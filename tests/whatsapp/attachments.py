@@ -1,4 +1,7 @@
-"""Attachments: how a file lies on the media host, and what a message says about it (whatsapp-protocol.md 5.8)."""
+"""Attachments: how a file lies on the media host, and what a message says about it.
+
+See docs/internals/whatsapp-protocol.md#media.
+"""
 
 from __future__ import annotations
 

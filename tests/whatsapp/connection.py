@@ -16,7 +16,8 @@ from tests.whatsapp.wire import SERVER, Node, node
 
 log = logging.getLogger(__name__)
 
-CODES = 6  # exactly six make the first code last 60 s (whatsapp-protocol.md 5.1)
+# Exactly six make the first code last 60 s (docs/internals/whatsapp-protocol.md#pairing-by-qr-code).
+CODES = 6
 _FAREWELL = "farewell"
 _GRACE = 2.0  # seconds for a client to read the last stanza before it is cut off anyway
 _USERNAME, _DEVICE, _PAIRING = 1, 18, 19  # fields of ClientPayload
@@ -87,7 +88,8 @@ class Connection:
         """Say something last; the connection ends once the client has read it.
 
         A client that sees the end of the stream before it has worked through what was said takes it for a network
-        failure (whatsapp-protocol.md 6).  A notification behind the goodbye is acknowledged in turn, and tells.
+        failure (docs/internals/whatsapp-protocol.md#the-end-of-a-connection).  A notification behind the goodbye is
+        acknowledged in turn, and tells.
         """
         try:
             self.send(goodbye)

@@ -1,6 +1,7 @@
 """What messages say: a waE2E.Message by field number for every kind that a person can send.
 
-The numbers are those of the protobuf classes that the library ships (WAWebProtobufsE2E).  Kinds with a file are made by
+See docs/internals/whatsapp-protocol.md#contents.  The numbers are those of the protobuf classes that the library ships
+(WAWebProtobufsE2E).  Kinds with a file are made by
 attachments.py, polls and votes by polls.py.
 """
 

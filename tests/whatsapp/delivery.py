@@ -17,7 +17,7 @@ Copies = list[tuple[Jid, Node]]
 
 
 def deliver(server: WhatsApp, device: Device, message: Node) -> None:
-    """Hand a message on; a frame that comes again is only counted (whatsapp-protocol.md 9.2)."""
+    """Hand a message on; a frame that comes again is only counted (docs/internals/whatsapp-protocol.md#sending)."""
     account, ident, to = device.account, message.get("id"), message.jid("to")
     account.last_message = message
     if account.acks_messages:
@@ -165,7 +165,10 @@ def _to_group(
     phones: Copies,
     devices: Copies,
 ) -> None:
-    """The copies bring the key with which everybody reads the one message (whatsapp-protocol.md 5.5)."""
+    """The copies bring the key with which everybody reads the one message.
+
+    See docs/internals/whatsapp-protocol.md#sending.
+    """
     account, ident = device.account, message.get("id")
     for jid, enc in phones:
         person = _reader(server, device, jid)

@@ -42,7 +42,10 @@ class DeviceKeys:
 
     @classmethod
     def from_registration(cls, noise: bytes, registration: bytes) -> DeviceKeys:
-        """From ClientPayload.devicePairingData (whatsapp-protocol.md 4).  Raises ValueError for a bad signature."""
+        """From ClientPayload.devicePairingData.  Raises ValueError for a bad signature.
+
+        See docs/internals/whatsapp-protocol.md#frames-and-noise.
+        """
         data = pb.decode(registration)
         identity, signed_id, signed, signature = (pb.data(data, n) for n in (3, 4, 5, 6))
         if not verify(identity, b"\x05" + signed, signature):
@@ -114,7 +117,10 @@ class Device:
         self._wanted: dict[str, int] = {}
 
     def log_in(self, connection: Connection) -> None:
-        """Greet it and send what waits, in order (whatsapp-protocol.md 5.2); an older connection is replaced."""
+        """Greet it and send what waits, in order; an older connection is replaced.
+
+        See docs/internals/whatsapp-protocol.md#login.
+        """
         older, self.connection = self.connection, connection
         if older is not None:
             older.end(node("stream:error", node("conflict", type_="replaced")))
@@ -208,9 +214,10 @@ class Device:
         return envelope
 
     def refused(self, ident: str) -> None:
-        """The device acknowledged a message without a receipt: it could not read it (whatsapp-protocol.md 5.6).
+        """The device acknowledged a message without a receipt: it could not read it.
 
-        One that was not encrypted is never receipted: this is all that it does.
+        See docs/internals/whatsapp-protocol.md#receiving.  One that was not encrypted is never receipted: this is all
+        that it does.
         """
         envelope = self.acknowledged(("message", ident, ""))
         if envelope is None:

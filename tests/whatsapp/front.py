@@ -1,7 +1,7 @@
 """The network face: one loopback port that is a CONNECT proxy, a TLS server, a WebSocket server and a media host.
 
 The client believes that it speaks to web.whatsapp.com:443 through a proxy; CONNECT is answered by starting TLS on the
-same socket (whatsapp-protocol.md 3).
+same socket (docs/internals/whatsapp-protocol.md#reaching-the-test-server).
 """
 
 from __future__ import annotations

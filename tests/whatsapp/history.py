@@ -1,6 +1,7 @@
-"""History sync: what a phone tells a device that it links of the time before (whatsapp-protocol.md 5.8).
+"""History sync: what a phone tells a device that it links of the time before.
 
-The numbers are those of WAWebProtobufsHistorySync and WAWebProtobufsWeb.
+See docs/internals/whatsapp-protocol.md#history-sync.  The numbers are those of WAWebProtobufsHistorySync and
+WAWebProtobufsWeb.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How an account's phone links a device: by the QR code that it shows, or by a code of eight characters.
 
-whatsapp-protocol.md 5.1 and 5.9.  Both ways end alike: the account signs the device's identity, and vouches for the
-signature with a secret that only the device and the phone know.
+See docs/internals/whatsapp-protocol.md#pairing-by-qr-code and
+docs/internals/whatsapp-protocol.md#pairing-by-a-code-of-eight-characters.  Both ways end alike: the account signs the
+device's identity, and vouches for the signature with a secret that only the device and the phone know.
 """
 
 from __future__ import annotations

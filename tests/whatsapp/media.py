@@ -1,4 +1,4 @@
-"""The media host: files that clients upload and download over HTTP (whatsapp-protocol.md 5.8)."""
+"""The media host: files that clients upload and download over HTTP (docs/internals/whatsapp-protocol.md#media)."""
 
 from __future__ import annotations
 

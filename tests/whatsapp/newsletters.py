@@ -1,4 +1,7 @@
-"""Newsletters (channels): their messages are plaintext, and acknowledged, not receipted (engine.md 4)."""
+"""Newsletters (channels): their messages are plaintext, and acknowledged, not receipted.
+
+See docs/internals/library.md#events.
+"""
 
 from __future__ import annotations
 

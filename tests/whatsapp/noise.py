@@ -1,6 +1,6 @@
 """The server's side of Noise_XX_25519_AESGCM_SHA256 as WhatsApp frames it, without I/O.
 
-Byte layouts: whatsapp-protocol.md 4.  Feed what arrives, send what comes out.
+Byte layouts: docs/internals/whatsapp-protocol.md#frames-and-noise.  Feed what arrives, send what comes out.
 """
 
 from __future__ import annotations

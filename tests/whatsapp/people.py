@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from tests.whatsapp.server import WhatsApp
 
 RECEIPT_KINDS = ("delivery", "read", "played")
-# Kinds that the library has no name for; each ends its event pump (engine.md 3).
+# Kinds that the library has no name for; each ends its event pump (docs/internals/library.md#events).
 FATAL_RECEIPT_KINDS = ("server-error", "enc_rekey_retry", "unheard-of")
 _REMEMBERED = 1000  # secrets of messages
 
 
 class Addressing(StrEnum):
-    """Under which address a message comes, and whether the other one stands beside it (whatsapp-protocol.md 5.6)."""
+    """Under which address a message comes, and whether the other one stands beside it.
+
+    See docs/internals/whatsapp-protocol.md#receiving.
+    """
 
     LID_WITH_PN = "lid+pn"
     LID = "lid"
@@ -116,7 +119,8 @@ class Person:
         """Send an encoded message to one device, encrypted for it alone."""
 
         def stanza(count: int | None = None) -> Node:
-            if count is not None:  # whatsapp-protocol.md 5.6: a resend begins a new session
+            if count is not None:
+                # A resend begins a new session (docs/internals/whatsapp-protocol.md#receiving).
                 self.keys.begin_session(device)
             word, ciphertext = self.keys.encrypt(device, content)
             enc = enc_node(word, ciphertext, kind, count, garbled=garbled and count is None)

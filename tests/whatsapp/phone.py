@@ -145,7 +145,10 @@ class Phone(Person):
         return await self.write(to, contents.text(text))
 
     async def write(self, to: Peer | Account | Group, content: pb.Message) -> str:
-        """The owner writes on the phone; its devices get a copy (whatsapp-protocol.md 5.6).  The message's id."""
+        """The owner writes on the phone; its devices get a copy.  The message's id.
+
+        See docs/internals/whatsapp-protocol.md#receiving.
+        """
         if isinstance(to, Group):
             return await self.send(to, content)
         account, ident, content = (

@@ -1,4 +1,7 @@
-"""What is answered to a device's <iq>: one function for each kind of query (whatsapp-protocol.md 5)."""
+"""What is answered to a device's <iq>: one function for each kind of query.
+
+See docs/internals/whatsapp-protocol.md#queries.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ if TYPE_CHECKING:
     from tests.whatsapp.device import Device
     from tests.whatsapp.server import WhatsApp
 
-# With "5 or more" a new device makes 50 one-time keys, with none 812 (whatsapp-protocol.md 5.3).
+# With "5 or more" a new device makes 50 one-time keys, with none 812
+# (docs/internals/whatsapp-protocol.md#one-time-keys).
 _ENOUGH_KEYS = 5
 
 

@@ -1,4 +1,6 @@
-"""Sender keys, with which a member of a group encrypts a message once for all (whatsapp-protocol.md 4).
+"""Sender keys, with which a member of a group encrypts a message once for all.
+
+See docs/internals/whatsapp-protocol.md#sender-keys.
 
 distribution  0x33 | pb{1: id, 2: iteration, 3: chain key, 4: signing key}
 message       0x33 | pb{1: id, 2: iteration, 3: ciphertext} | signature over everything before

@@ -224,7 +224,10 @@ class WhatsApp:
             self.news.tell()
 
     async def _pair(self, connection: Connection) -> None:
-        """Offer references for QR codes, and wait until a phone has scanned one (whatsapp-protocol.md 5.1)."""
+        """Offer references for QR codes, and wait until a phone has scanned one.
+
+        See docs/internals/whatsapp-protocol.md#pairing-by-qr-code.
+        """
         if self.pairing_failure is not None:
             await self._refuse(connection, self.pairing_failure)
             return

@@ -1,6 +1,6 @@
 """Signal protocol v3 as libsignal speaks it: X3DH and the double ratchet.  Groups: sender_keys.py.
 
-Byte layouts (whatsapp-protocol.md 4; all public keys on the wire have a leading 0x05):
+Byte layouts (docs/internals/whatsapp-protocol.md#signal-sessions; all public keys on the wire have a leading 0x05):
 
     message     0x33 | pb{1: ratchet key, 2: counter, 3: previous counter, 4: ciphertext}
                 | first 8 bytes of HMAC(mac key, sender id | receiver id | everything before)

@@ -1,7 +1,7 @@
 """WhatsApp's binary XML: one stanza is a Node.
 
 Encoding uses no dictionary tokens (plain strings are legal everywhere); decoding needs the dictionary, because clients
-compress with it.  Byte layouts: whatsapp-protocol.md 4.
+compress with it.  Byte layouts: docs/internals/whatsapp-protocol.md#stanzas.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Restarting a backend that still runs on Cloud Run, while one moves away from there, and seeing that it is back.
 
-Knobs and JSON are those of the reference's restart-backend-gcloud.sh (reference-backend.md 8).  Its health step caught
-every error, so that `restartVerified` never said anything; here it means that a new revision is ready and that its
-`/health` answers 200 and `ok`, from another process than before where it names its start.
+Knobs and JSON are those of the reference's restart-backend-gcloud.sh (docs/internals/replaced-backend.md#scripts).  Its
+health step caught every error, so that `restartVerified` never said anything; here it means that a new revision is
+ready and that its `/health` answers 200 and `ok`, from another process than before where it names its start.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The audits: messages that are there twice, and conversations that are two threads.  Pure but for reading the rows.
 
 A row whose time cannot be told is in no window, and is counted as such: in the reference it passed every window, and
-48 hours, one hour and 15 minutes reported the same 500 documents (reference-backend.md 8).
+48 hours, one hour and 15 minutes reported the same 500 documents
+(docs/internals/replaced-backend.md#what-its-audits-proved).
 """
 
 from __future__ import annotations

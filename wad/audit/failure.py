@@ -1,4 +1,7 @@
-"""Why no audit took place, as a document with the fields of the reference's scripts (reference-backend.md 8)."""
+"""Why no audit took place, as a document with the fields of the reference's scripts.
+
+See docs/internals/replaced-backend.md#scripts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What an error of a store means for an audit, in the words of the reference's scripts (reference-backend.md 8)."""
+"""What an error of a store means for an audit, in the words of the reference's scripts.
+
+See docs/internals/replaced-backend.md#scripts.
+"""
 
 from __future__ import annotations
 

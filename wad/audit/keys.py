@@ -1,8 +1,8 @@
 """When two documents are one message, or two threads one conversation.
 
 The reference's fallback key knew neither account nor chat, so that equal texts in two chats were duplicates
-(reference-backend.md 8, "not evidence" c).  Here every key is within one account and one conversation, and a
-conversation is named by the number wherever that is known.
+(docs/internals/replaced-backend.md#what-its-audits-proved).  Here every key is within one account and one conversation,
+and a conversation is named by the number wherever that is known.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What the audits say: the fields of the reference's scripts, and those that make them evidence.
 
-Fields of the reference (reference-backend.md 8) keep their names and meaning.  Added: `verdict`, `store`, how the times
-are written, the age of what was read, what was skipped and why, whether the limit cut the window.
+Fields of the reference (docs/internals/replaced-backend.md#scripts) keep their names and meaning.  Added: `verdict`,
+`store`, how the times are written, the age of what was read, what was skipped and why, whether the limit cut the
+window.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The time of a stored document, whatever type it was written in.
 
-The reference wrote its field `tsClient` as a Timestamp, an ISO text or a number (reference-backend.md 5.1 and 8): a
-query that sorts by it puts every text above every Timestamp, and a window that lets the unknown pass proves nothing.
+The reference wrote its field `tsClient` as a Timestamp, an ISO text or a number
+(docs/internals/replaced-backend.md#what-its-audits-proved): a query that sorts by it puts every text above every
+Timestamp, and a window that lets the unknown pass proves nothing.
 """
 
 from __future__ import annotations

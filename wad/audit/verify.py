@@ -1,7 +1,7 @@
 """Whether an installation may be relied on: what was seen before and after two restarts, and what that proves.  Pure.
 
-The keys are those of the reference's run-sync-verification.js (reference-backend.md 8).  There a verdict of `false`
-could end with 0; here 0 means verified, and nothing else does.
+The keys are those of the reference's run-sync-verification.js (docs/internals/replaced-backend.md#scripts).  There a
+verdict of `false` could end with 0; here 0 means verified, and nothing else does.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ LIMIT: Final = 32 << 10
 """Bytes of all of it, as JSON: it lies in the account's document, of which Firestore takes 1 MiB."""
 
 MORE: Final = ("logic", "restrictions", "pricing", "faq", "extraction")
-"""What later apps say besides (reference-backend.md 1.3, L); kept as it came, whatever it is."""
+"""What later apps say besides (docs/internals/replaced-backend.md#routes); kept as it came, whatever it is."""
 
 
 class AutoReply(msgspec.Struct, frozen=True, kw_only=True):

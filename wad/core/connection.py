@@ -22,7 +22,8 @@ however often an account logs in before that; the first try after one comes at o
     elsewhere      its session lies on another machine, or is on its way there
     failed         something here is broken that trying again does not mend
 
-Facts of the library behind the transitions: engine.md 3, whatsapp-protocol.md 7.
+What the library does behind the transitions: docs/internals/library.md#connecting-and-stopping and
+docs/internals/whatsapp-protocol.md#refusals-and-stream-errors.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ class MessageReceived(msgspec.Struct, frozen=True, tag="message", omit_defaults=
     """A message arrived, or the account's own phone sent one (`from_me`).
 
     `chat` and `sender` are as the server wrote them, either number or hidden id; `chat_alt` and `sender_alt` are
-    the other address of the same party where the server gave it (whatsapp-protocol.md 5.6).  `sender` is None for our
-    own message where the teller (history) does not say which of our addresses sent it.
+    the other address of the same party where the server gave it (docs/internals/whatsapp-protocol.md#receiving).
+    `sender` is None for our own message where the teller (history) does not say which of our addresses sent it.
     """
 
     id: str

@@ -10,7 +10,8 @@ from wad.core.content import MessageKind
 from wad.core.jid import Jid, JidKind
 from wad.core.message import Message
 
-_TOLD: Final = 10  # threads that are remembered by name (reference-backend.md 5.1, threadResults)
+_TOLD: Final = 10
+"""Threads that are remembered by name (docs/internals/replaced-backend.md#documents)."""
 _NOT_THERE: Final = frozenset({MessageKind.CALL})
 """What has an id here that means no message on the phone."""
 

@@ -3,8 +3,8 @@
 Its id is made from what all tellers agree on (account, canonical chat, WhatsApp's id, direction, sender in groups),
 never from a clock or a random number.  A person is named by the phone number where it is known, else by the hidden id.
 
-The formulas are those of reference-backend.md 5.4, so that ids agree with what the reference wrote; the hashes are
-kept whole there, where the reference cut them to 32 bits and made messages collide.
+The formulas are those of docs/internals/replaced-backend.md#message-ids, so that ids agree with what the reference
+wrote; the hashes are kept whole there, where the reference cut them to 32 bits and made messages collide.
 """
 
 from __future__ import annotations

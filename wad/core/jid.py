@@ -3,7 +3,7 @@
 A JID is `user@server`; an address of one device (AD-JID) is `user:device@server`, written by older
 software as `user.agent:device@server` or `user_agent:device@server`.  A person has a phone-number JID
 (PN, `s.whatsapp.net`) and a hidden id (LID, `lid`).  Formats: whatsmeow types/jid.go; the forms that
-the reference backend accepted: reference-backend.md 5.2.
+the replaced backend accepted: docs/internals/replaced-backend.md#thread-ids.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def account_id(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ThreadId:
-    """The id of a stored conversation: `<accountId>__<jid>` (reference-backend.md 5.2)."""
+    """The id of a stored conversation: `<accountId>__<jid>` (docs/internals/replaced-backend.md#thread-ids)."""
 
     account: str
     jid: Jid

@@ -1,7 +1,7 @@
 """What the library says when it gives up or is refused, in words for an operator: rules over its texts, no I/O.
 
 The texts: whatsmeow's client.go and connectionevents.go, Go's net and tls, and protobuf's complaint about an event that
-neonize could not serialize (engine.md 3); each as neonize 0.5.2 gave it against the test server.
+neonize could not serialize (docs/internals/library.md#refusals); each as neonize 0.5.2 gave it against the test server.
 """
 
 from __future__ import annotations

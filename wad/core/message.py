@@ -9,7 +9,8 @@ import msgspec
 from wad.core.content import PLACEHOLDERS, CallOutcome, Content, MessageKind
 from wad.core.event import ReceiptMark
 
-PREVIEW_LENGTH = 100  # characters of a thread's preview (reference-backend.md 6)
+PREVIEW_LENGTH = 100
+"""Characters of a thread's preview (docs/internals/replaced-backend.md#received-messages)."""
 TEXT_LIMIT = 65_536  # characters WhatsApp takes in one text
 
 
@@ -51,7 +52,8 @@ def status_of(mark: ReceiptMark) -> MessageStatus:
 def status_code(status: MessageStatus) -> int:
     """WhatsApp's number for a status: 0 error, 1 pending, 2 sent, 3 delivered, 4 read, 5 played.
 
-    WAWebProtobufsWeb.WebMessageInfo.Status; the reference read it one too low (reference-backend.md 6, receipts).
+    WAWebProtobufsWeb.WebMessageInfo.Status; the reference read it one too low
+    (docs/internals/replaced-backend.md#received-messages).
     """
     return _CODES[status]
 

@@ -6,7 +6,8 @@
                  |-----> uncertain    (it may have left: never sent again by itself; a receipt or an echo settles it)
 
 The crash rule.  The library chooses WhatsApp's message id, so each attempt carries its own random `secret`, saved
-before the call; the library writes id and secret into the session's database before a byte leaves (engine.md 6).
+before the call; the library writes id and secret into the session's database before a byte leaves
+(docs/internals/library.md#ids-and-secrets).
 After a crash: no such row, it never left, so it is queued again; a row, it may have left under that id, so it is
 uncertain.  Only the session that was sending can tell: where the account was paired anew since, it is uncertain, too.
 A message over which the worker died twice without a trace of it is given up as failed: it would take the

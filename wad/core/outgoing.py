@@ -99,7 +99,7 @@ SIZE_LIMITS: Final = {
     AttachmentKind.STICKER: 1 * _MB,
 }
 """Bytes of one file.  The apps take 16 MiB of media; a document is held in memory several times while it is sent
-(engine.md 5), hence ours."""
+(docs/internals/library.md#calls-and-panics), hence ours."""
 PIECE_LIMIT: Final = 1 << 20
 """Bytes of one piece in which a file comes to the daemon: well below the limit of a frame."""
 _CAPTIONED: Final = frozenset({AttachmentKind.IMAGE, AttachmentKind.VIDEO, AttachmentKind.DOCUMENT})

@@ -193,7 +193,7 @@ KINDS: Final[dict[str, ProblemKind]] = {
     ),
     "receipts_early": ProblemKind(
         "{count} account(s) acknowledge what arrives before it is stored",
-        "install a build of the library that is known (docs/engine-traps.md)",
+        "install a build of the library that is known (docs/upstream.md)",
         degrades=False,
     ),
     "confined_in_part": ProblemKind(

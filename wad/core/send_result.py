@@ -1,7 +1,8 @@
 """What became of a message that the library failed to send: a rule over its words, and the words on the wire.
 
 `found` is WhatsApp's id that the library stored with the attempt's secret before it wrote anything, or None: then it
-did not leave.  The library's messages: whatsmeow send.go; seen against the test server (whatsapp-protocol.md 5.5).
+did not leave.  The library's messages: whatsmeow send.go; seen against the test server
+(docs/internals/whatsapp-protocol.md#sending).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _Key = Annotated[bytes, Meta(max_length=1000)]
 
 
 class Upload(msgspec.Struct, frozen=True, array_like=True):
-    """Where an encrypted file lies at WhatsApp, and its keys (whatsapp-protocol.md 5.8)."""
+    """Where an encrypted file lies at WhatsApp, and its keys (docs/internals/whatsapp-protocol.md#media)."""
 
     url: _Link
     direct_path: _Link

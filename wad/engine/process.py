@@ -141,7 +141,7 @@ def _name(number: int) -> str:
 
 
 class Process:
-    """A child that was exec'ed (never forked: Go's threads do not survive that, engine.md 3).
+    """A child that was exec'ed (never forked: Go's threads do not survive that, docs/internals/library.md#loading).
 
     `ended` is done, with the exit status, when the kernel says that it is gone.  Its output goes line by line to
     `on_line`, as `WorkerOutput` says; `account` is for the log.  Raises EngineFailure where the kernel gives no more

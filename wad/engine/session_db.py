@@ -1,7 +1,8 @@
 """What the library keeps in a session's database, read without the library.
 
-Table and column names: whatsmeow store/sqlstore upgrades, read from databases that neonize 0.5.2 made (engine.md 2, 6).
-The file belongs to the library; wad only reads it, but for one table that the library leaves to grow.
+Table and column names: whatsmeow store/sqlstore upgrades, read from databases that neonize 0.5.2 made
+(docs/internals/library.md#database-and-identity).  The file belongs to the library; wad only reads it, but for one
+table that the library leaves to grow.
 """
 
 from __future__ import annotations

@@ -70,9 +70,8 @@ _INHERITED: Final = frozenset(
 )
 """A worker sees no more of the environment than this: the daemon's secrets are not its business."""
 
-_SEND_TIMEOUT: Final = (
-    240.0  # three of the library's own timeouts of 75 s, and some air (engine.md 5)
-)
+_SEND_TIMEOUT: Final = 240.0
+"""Seconds: more than three of the library's own timeouts of 75 s (docs/internals/library.md#calls-and-panics)."""
 _EARLY: Final = "WhatsApp is told that a message arrived before it is stored (receipts: early): %s"
 _DAYS_14: Final = 14 * 86_400_000  # ms; WhatsApp's server sends nothing again that is older
 _HANDLES: Final = (
@@ -244,7 +243,8 @@ class NeonizeEngine:
         environ = {name: value for name, value in os.environ.items() if name in _INHERITED}
         # A small heap for each of many processes: collected when it has grown by half, few arenas.
         environ |= {"GOGC": "50", "MALLOC_ARENA_MAX": "2"}
-        # Without it the library marks every private message as written by a bot (engine.md 2).
+        # Without it the library marks every private message as written by a bot
+        # (docs/internals/library.md#database-and-identity).
         environ |= {"NEONIZE_BOT_TAG": "off", "PYTHONUNBUFFERED": "1"}
         if self._options.proxy:
             environ |= {"HTTPS_PROXY": self._options.proxy, "https_proxy": self._options.proxy}
@@ -569,7 +569,10 @@ class NeonizeWorker:
             loop.progress()
 
     async def _probe(self, loop: Loop) -> None:
-        """Kill a worker whose library hangs: nothing else ends a stalled dial (engine.md 3)."""
+        """Kill a worker whose library hangs: nothing else ends a stalled dial.
+
+        See docs/internals/library.md#connecting-and-stopping.
+        """
         while True:
             await asyncio.sleep(self._options.probe_every)
             try:
@@ -698,7 +701,7 @@ class NeonizeWorker:
         except (NotFound, Damaged) as error:
             return Refused(error.code, str(error))
         except TimedOut as error:
-            # Nothing else ends an upload that hangs (engine.md 5).
+            # Nothing else ends an upload that hangs (docs/internals/library.md#calls-and-panics).
             self._last_words = str(error)
             self._process.kill()
             await asyncio.shield(self.ended)

@@ -15,7 +15,7 @@ from wad.core.decoding import decoding
 from wad.core.errors import BadInput, InvalidData, LegacyRefusal, TooLong
 
 BODY_LIMIT: Final = 100 << 10
-"""Bytes of a body, as in the replaced backend (reference-backend.md 1.1)."""
+"""Bytes of a body, as in the replaced backend (docs/internals/replaced-backend.md#limits)."""
 _REQUEST_ID: Final = 128  # characters of an X-Request-Id that come back
 _NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9._:/+=-]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")

@@ -1,4 +1,4 @@
-"""Messages, threads and accounts as the apps' documents.  Pure; reference-backend.md 5.1, 0 and "Divergences".
+"""Messages, threads and accounts as the apps' documents.  Pure.  See docs/internals/replaced-backend.md#documents.
 
 What readers rely on: `tsClient` is always a Timestamp, `createdAtMs` and `lastMessageAtMs` are integers, `status` is
 one of the words that the apps know, media carry both spellings of their type and name, every message has `tsSort`.

@@ -1,8 +1,8 @@
 """The library's C interface, as far as wad calls it: nothing of neonize's Python is imported.
 
 Importing `neonize.client` costs 22 MB and brings a download from the network, helper processes, a thread, and a
-configured root logger with it (engine.md 1).  What is declared here is what neonize 0.5.2 declares in `_binder.py`
-and calls in `client.py`.
+configured root logger with it (docs/internals/library.md#loading).  What is declared here is what neonize 0.5.2
+declares in `_binder.py` and calls in `client.py`.
 
 Who frees what: a string or a buffer that a function returns is ours and is given back after copying (`FreeString`,
 `FreeBytesStruct`); what a callback gets is the library's, valid until the callback returns, and is copied at once.
@@ -77,7 +77,8 @@ def shared_object() -> Path:
 
 def dsn(database: Path) -> str:
     """How the library is to open a database: with WAL, immediate transactions, and every commit synced."""
-    # It appends "?_foreign_keys=on" to what it is given; the last parameter takes that up (engine.md 2).
+    # It appends "?_foreign_keys=on" to what it is given; the last parameter takes that up
+    # (docs/internals/library.md#database-and-identity).
     options = "_foreign_keys=on&_journal_mode=WAL&_busy_timeout=10000&_txlock=immediate&_synchronous=FULL&_x="
     return f"{quote(str(database))}?{options}"
 
@@ -170,7 +171,8 @@ class Functions:
     def make_tables(self, database: str) -> str:
         """Make the library's tables in a database that has none, without the network; an error or an empty text.
 
-        Its list of devices does that.  It leaves the database open: the process has to end (engine.md 2).
+        Its list of devices does that.  It leaves the database open: the process has to end
+        (docs/internals/library.md#database-and-identity).
         """
         callback = _Log(lambda _data, _size: None)
         self._kept = (*self._kept, callback)

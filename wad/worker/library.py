@@ -1,11 +1,11 @@
 """neonize, tamed: the only module that imports it, used only inside a worker process.
 
-What it hides (facts and measurements: engine.md):
+What it hides (docs/internals/library.md#loading and the sections after it):
 - of neonize's Python only the descriptions of its messages are imported; its own package would load 22 MB more, start
-  processes and threads, and go to the network where it misses its library (1);
-- the database is one file per account, opened with WAL, immediate transactions and full synchronisation (2);
-- events are taken as raw bytes before any parsing, so that nothing the library hands over can be dropped unseen (4);
-- what goes out is a protobuf of ours, and bytes: a text would be scanned, fetched as a path or as an address (5).
+  processes and threads, and go to the network where it misses its library;
+- the database is one file per account, opened with WAL, immediate transactions and full synchronisation;
+- events are taken as raw bytes before any parsing, so that nothing the library hands over can be dropped unseen;
+- what goes out is a protobuf of ours, and bytes: a text would be scanned, fetched as a path or as an address.
 """
 
 from __future__ import annotations
@@ -147,7 +147,10 @@ class Library:
             self.refused_version = refused_version(text) or self.refused_version
 
     def is_connected(self) -> bool:
-        """Whether the socket is open.  May block while the library dials (engine.md 3)."""
+        """Whether the socket is open.  May block while the library dials.
+
+        See docs/internals/library.md#connecting-and-stopping.
+        """
         return self._functions.is_connected(self._uuid)
 
     def send(self, to: Jid, message: Any) -> tuple[str, int]:

@@ -62,7 +62,7 @@ _RECEIPTS: Final = frozenset({"", "inactive", "sender", "peer_msg", "hist_sync"}
 _MARKS: Final = {"": 1, "read": 4, "read-self": 5, "played": 6, "inactive": 9}
 """Receipts that say something about a message of ours, or that we read one elsewhere, and what neonize calls each
 (Neonize.proto, Receipt.ReceiptType).  The acknowledgement of any other is not held: of `retry` it comes only after the
-answer, and a kind that the library cannot hand over would come again for ever (engine.md 3, fatal receipts)."""
+answer, and a kind that the library cannot hand over would come again for ever (docs/internals/library.md#events)."""
 
 AWAITED: Final = frozenset(_MARKS.values())
 """The types of a neonize Receipt whose acknowledgement waits for it."""

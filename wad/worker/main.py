@@ -14,7 +14,8 @@ It never opens the session's database while the library has it open (wad/engine/
 
 It acts only while it is permitted to (a time on the machine's CLOCK_BOOTTIME that each renewal of the lease moves on),
 dies with the daemon, and never restarts the library in place: whatever ends the connection for good ends the process,
-and a fresh one takes its place.  It always leaves by os._exit: the library's threads cannot be joined (engine.md 3).
+and a fresh one takes its place.  It always leaves by os._exit: the library's threads cannot be joined
+(docs/internals/library.md#loading).
 """
 
 from __future__ import annotations
@@ -178,9 +179,10 @@ class WorkerProcess:
         os._exit(3)
 
     def leave(self) -> None:
-        """The graceful end: close the socket, let all that has arrived be stored, only then stop (engine.md 4).
+        """The graceful end: close the socket, let all that has arrived be stored, only then stop.
 
-        A receipt that still waited cannot be sent any more; WhatsApp sends its message again, and it is known.
+        See docs/internals/library.md#events.  A receipt that still waited cannot be sent any more; WhatsApp sends its
+        message again, and it is known.
         """
         self._library.disconnect()
         closed = self._clock.monotonic()
@@ -243,7 +245,7 @@ class WorkerProcess:
                 notice("lost", "the connection to WhatsApp was lost")
             case "StreamError":
                 notice("lost", f"WhatsApp ended the stream with code {exact(event, 'Code')}")
-            case "KeepAliveTimeout":
+            case "KeepAliveTimeout":  # docs/internals/whatsapp-protocol.md#keepalive
                 notice("lost", "WhatsApp does not answer")
             case "KeepAliveRestored":
                 notice("connected")

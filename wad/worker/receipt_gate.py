@@ -1,7 +1,7 @@
 """Receipts after the commit: WhatsApp is told that a message arrived only once its event is in the spool.
 
 Out of the box the library sends the receipt when the event enters its own queue, so that a killed process loses up to
-102 messages (engine.md 4).  Its C interface offers no way to wait; two things together make one:
+102 messages (docs/internals/library.md#events).  Its C interface offers no way to wait; two things together make one:
 
 - **The gate.**  The library logs each stanza, in the goroutine that sends it, just before the frame is written, and
   the log callback is synchronous.  Receipts have a goroutine of their own, as have the acknowledgements of what is
@@ -75,12 +75,13 @@ def keep_plaintexts(file: Path) -> int:
 
 _AHEAD: Final = 102
 """How many events can be handed over after a receipt was asked for that lay before it: the library's queue of 100,
-one on its way in and one on its way out (engine.md 4)."""
+one on its way in and one on its way out (docs/internals/library.md#events)."""
 
 _REMEMBERED: Final = 1024  # of what was dealt with: ten times what can be on its way
 _EXPECTED: Final = 4096
-"""Names of which events are to come: a stanza is logged before it waits its turn in a queue of 2048 (engine.md 4).
-More than are remembered of the other, so that what is forgotten makes a receipt wait, and does not let one go."""
+"""Names of which events are to come: a stanza is logged before it waits its turn in a queue of 2048
+(docs/internals/library.md#events).  More than are remembered of the other, so that what is forgotten makes a receipt
+wait, and does not let one go."""
 
 _SLICE: Final = 0.25  # seconds
 _PATIENCE: Final = 8  # slices without any event after which none is to come

@@ -1,7 +1,8 @@
 """Make the library's tables in a file that does not exist yet: `python -m wad.worker.schema FILE`.
 
 The library itself makes them, so that they are those of its version.  A process of its own, since two SQLite libraries
-must not open one file in one process, and the library does not close it (engine.md 2).  Nothing goes to the network.
+must not open one file in one process, and the library does not close it
+(docs/internals/library.md#database-and-identity).  Nothing goes to the network.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def main() -> None:
         error = str(failure)
     sys.stderr.write(error)
     sys.stderr.flush()
-    os._exit(1 if error else 0)  # the library's threads cannot be joined (engine.md 3)
+    # The library's threads cannot be joined (docs/internals/library.md#loading).
+    os._exit(1 if error else 0)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ async def linked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scen
 async def test_a_refused_login(
     linked: Scene, tmp_path: Path, failure: Failure, event: str, data: dict[str, object]
 ) -> None:
-    """Each reason is the event that whatsapp-protocol.md 7 names."""
+    """Each reason is the event that docs/internals/whatsapp-protocol.md#refusals-and-stream-errors names."""
     database = tmp_path / "client.db"
     database.write_bytes(linked.database.read_bytes())
     linked.account.login_failure = failure

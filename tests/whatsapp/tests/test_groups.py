@@ -66,7 +66,7 @@ async def test_the_members_are_told_of_their_group(scene: Scene) -> None:
 
 
 async def test_a_senders_first_message_is_two_events(scene: Scene) -> None:
-    """The key and the text come under one id; later only the text (whatsapp-protocol.md 2.10)."""
+    """The key and the text come under one id; later only the text (docs/internals/whatsapp-protocol.md#sender-keys)."""
     group = a_group(scene)
     first = await scene.bob.send_text(group, "first")
     second = await scene.bob.send_text(group, "second")
@@ -227,7 +227,10 @@ async def test_an_address_that_was_never_told_has_another_session(scene: Scene) 
 async def test_addresses_of_a_message(
     scene: Scene, addressing: Addressing, by_number: bool, alternative: bool
 ) -> None:
-    """Chat and sender follow the stanza; the other address is there if it was told (whatsapp-protocol.md 5.6)."""
+    """Chat and sender follow the stanza; the other address is there if it was told.
+
+    See docs/internals/whatsapp-protocol.md#receiving.
+    """
     scene.bob.addressing = addressing
     got = await scene.text("hello")
     here, other = (scene.bob.pn, scene.bob.lid) if by_number else (scene.bob.lid, scene.bob.pn)

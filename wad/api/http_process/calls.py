@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 15
-"""Seconds after which to ask a passive instance again (reference-backend.md 1.2)."""
+"""Seconds after which to ask a passive instance again (docs/internals/replaced-backend.md#passive-answer)."""
 STOPPING: Final = encode(Notice("stopping", []))
 """What a daemon that stops says first: what it refuses from now on can be asked of the next one."""
 _ANYBODY: Final = Caller("anybody", Access.ANYBODY)
@@ -182,7 +182,10 @@ def _split(params: object) -> tuple[object, CallOrigin]:
 
 
 def passive(context: Context, request_id: str) -> LegacyRefusal:
-    """This instance must not act; the answer names the one that does (reference-backend.md 1.2)."""
+    """This instance must not act; the answer names the one that does.
+
+    See docs/internals/replaced-backend.md#passive-answer.
+    """
     leader = context.leader
     more: dict[str, Any] = {
         "mode": "passive",

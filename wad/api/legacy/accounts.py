@@ -1,4 +1,4 @@
-"""Accounts, in the form of the replaced backend (reference-backend.md 1.3)."""
+"""Accounts, in the form of the replaced backend (docs/internals/replaced-backend.md#routes)."""
 
 from __future__ import annotations
 

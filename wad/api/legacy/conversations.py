@@ -1,4 +1,4 @@
-"""Threads and messages, in the form of the replaced backend (reference-backend.md 1.3, 5.1).
+"""Threads and messages, in the form of the replaced backend (docs/internals/replaced-backend.md#routes).
 
 Lists go from the newest to the oldest.  `nextCursor` of a page, given as `after`, begins the next one; it is null at
 the end.  Who polls asks for the first page again, and goes on until a message appears that it has.

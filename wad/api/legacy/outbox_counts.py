@@ -1,4 +1,4 @@
-"""The outbox in numbers, for the replaced backend's observers (reference-backend.md 2.4)."""
+"""The outbox in numbers, for the replaced backend's observers (docs/internals/replaced-backend.md#probes)."""
 
 from __future__ import annotations
 

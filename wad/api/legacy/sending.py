@@ -1,4 +1,4 @@
-"""Sending, in the form of the replaced backend (reference-backend.md 1.3, 1.4): into the outbox.
+"""Sending, in the form of the replaced backend (docs/internals/replaced-backend.md#routes): into the outbox.
 
 The caller's own id (`clientMessageId`, else the request's) makes asking twice one message.
 """

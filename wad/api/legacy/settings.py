@@ -1,4 +1,7 @@
-"""An account's history and its settings for replies, in the form of the replaced backend (reference-backend.md 1.3)."""
+"""An account's history and its settings for replies, in the form of the replaced backend.
+
+See docs/internals/replaced-backend.md#routes.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The words of the backend that wad replaces: how its apps, probes and scripts read what wad knows.
 
-Their meaning is in reference-backend.md (0, 2); a state that it had no word for gets the nearest one.
+See docs/internals/replaced-backend.md#what-readers-rely-on; a state that it had no word for gets the nearest one.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def iso(ms: int) -> str:
 
 
 def timestamp(ms: int) -> dict[str, int]:
-    """As a Firestore Timestamp comes out of JSON (reference-backend.md 0.4)."""
+    """As a Firestore Timestamp comes out of JSON (docs/internals/replaced-backend.md#what-readers-rely-on)."""
     return {"_seconds": ms // 1000, "_nanoseconds": ms % 1000 * 1_000_000}
 
 

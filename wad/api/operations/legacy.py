@@ -1,4 +1,4 @@
-"""What the apps of the replaced backend ask over HTTP, in their own form (reference-backend.md 1.3, 1.4).
+"""What the apps of the replaced backend ask over HTTP, in their own form (docs/internals/replaced-backend.md#routes).
 
 Its Functions proxies are the same operations under other paths, with the account in the query.
 """

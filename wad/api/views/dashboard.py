@@ -1,7 +1,8 @@
-"""`GET /api/status/dashboard` (reference-backend.md 2.2): every account at a glance, without I/O, for anybody.
+"""`GET /api/status/dashboard`: every account at a glance, without I/O, for anybody.
 
-Numbers are masked, also in an account's id.  A quiet account is well: `isStale` means that it should be connected and
-has not been for five minutes.  `summary` counts every account once.
+See docs/internals/replaced-backend.md#dashboard.  Numbers are masked, also in an account's id.  A quiet account is
+well: `isStale` means that it should be connected and has not been for five minutes.  `summary` counts every account
+once.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ def dashboard(context: Context, base_url: str | None) -> Document:
 
 
 def detailed(context: Context) -> Document:
-    """`GET /health/detailed` (reference-backend.md 2.4): what the dashboard says of each account's connection."""
+    """`GET /health/detailed`: what the dashboard says of each account's connection.
+
+    See docs/internals/replaced-backend.md#probes.
+    """
     shown = dashboard(context, None)
     now_ms = context.clock.wall_ms()
     heard = [account.inbound.last_event_ms for account in context.accounts.all()]

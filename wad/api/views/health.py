@@ -1,8 +1,8 @@
 """What probes are told.  Read from the live objects at the moment of asking, without I/O; unknown is null, not zero.
 
-The fields are those of the backend that wad replaces (reference-backend.md 2.1 and 2.3), which its probes and banners
-read; what they never could know is null.  Nothing here names an account or a number: anybody who reaches the port may
-read it.  Probes may ask often: the accounts are gone through once, and the calendar is asked once a second.
+The fields are those of the backend that wad replaces (docs/internals/replaced-backend.md#probes), which its probes and
+banners read; what they never could know is null.  Nothing here names an account or a number: anybody who reaches the
+port may read it.  Probes may ask often: the accounts are gone through once, and the calendar is asked once a second.
 """
 
 from __future__ import annotations

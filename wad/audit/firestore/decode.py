@@ -1,4 +1,7 @@
-"""A document of Firestore as a row of an audit, whichever program wrote it (reference-backend.md 5.1).  Pure."""
+"""A document of Firestore as a row of an audit, whichever program wrote it.  Pure.
+
+See docs/internals/replaced-backend.md#documents.
+"""
 
 from __future__ import annotations
 

@@ -28,8 +28,9 @@ _EVIDENCE: Final = (
 def right_times(fields: Fields) -> dict[str, Any] | None:
     """The fields to write for a time that is no Timestamp; None where nothing tells it.
 
-    Firestore sorts every text above every Timestamp, and the apps ask for the newest by `tsClient`; milliseconds they
-    take as whole numbers only (reference-backend.md 8, 0.5).
+    Firestore sorts every text above every Timestamp (docs/internals/firestore.md#sort-order), and the apps ask for the
+    newest by `tsClient`; milliseconds they take as whole numbers only
+    (docs/internals/replaced-backend.md#what-readers-rely-on).
     """
     stamp = time_of(fields, "tsClient")
     ms = stamp.ms if stamp.ms is not None else _other_time(fields)

@@ -17,8 +17,8 @@ def right_chat(
 ) -> Jid | None:
     """The party that a message's conversation is with; None where nothing tells.
 
-    The reference wrote `[object Object]` where an address belonged (reference-backend.md 5.2): then the thread's own
-    id may still name it, or, of what came in from no group, its sender.
+    The reference wrote `[object Object]` where an address belonged (docs/internals/replaced-backend.md#thread-ids):
+    then the thread's own id may still name it, or, of what came in from no group, its sender.
     """
     told = (chat, thread.partition("__")[2], "" if from_me else sender)
     found = next((jid for text in told if (jid := parse(text)) is not None), None)
@@ -39,7 +39,8 @@ def right_thread(account: str, chat: Jid) -> str | None:
 def right_status(marks: Iterable[str]) -> MessageStatus:
     """The status of a message that another device of ours sent, by what its receipts say.
 
-    The reference read the numbers one too low: sent shown as delivered, delivered as read (reference-backend.md 6).
+    The reference read the numbers one too low: sent shown as delivered, delivered as read
+    (docs/internals/replaced-backend.md#received-messages).
     """
     status = MessageStatus.SENT
     for mark in marks:

@@ -54,7 +54,8 @@ from wad.store import Store
 
 log = logging.getLogger(__name__)
 
-SECRET_BYTES: Final = 32  # as WhatsApp's own message secrets (engine.md 6)
+SECRET_BYTES: Final = 32
+"""As WhatsApp's own message secrets (docs/internals/library.md#ids-and-secrets)."""
 RETRY: Final = 2.0  # seconds before the next try after "not sent"
 LOOK: Final = 30.0  # seconds after which the outbox is looked at even if nobody woke us
 LONGEST: Final = 30.0  # seconds between two tries while the store fails

@@ -1,4 +1,7 @@
-"""Who works here: whoever has a document `staffProfiles/{uid}`, as in the reference (reference-backend.md 1.4)."""
+"""Who works here: whoever has a document `staffProfiles/{uid}`, as in the reference.
+
+See docs/internals/replaced-backend.md#functions-proxies.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ from wad.store.sqlite.rows import (
     told_message,
 )
 
-LARGEST: Final = 1_000_000  # bytes; Firestore takes 1 MiB, counted a little otherwise than here
+LARGEST: Final = 1_000_000
+"""Bytes: Firestore takes 1 MiB (docs/internals/firestore.md#limits), counted a little otherwise than here."""
 log = logging.getLogger(__name__)
 
 _KEPT: Final = 50_000  # characters of a text that was too long

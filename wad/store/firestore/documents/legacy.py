@@ -1,7 +1,8 @@
-"""Messages that the backend before wad has stored, read from its documents (reference-backend.md 5.1, 5.4).
+"""Messages that the backend before wad has stored, read from its documents.
 
-Pure.  It knew four schemes of document ids (WhatsApp's id, a hash, a request's id, a client's id), so that a message
-of its own is found by what is in the document.  A time may be a Timestamp, a text or a number there.
+See docs/internals/replaced-backend.md#message-ids.  Pure.  It knew four schemes of document ids (WhatsApp's id, a hash,
+a request's id, a client's id), so that a message of its own is found by what is in the document.  A time may be a
+Timestamp, a text or a number there.
 """
 
 from __future__ import annotations

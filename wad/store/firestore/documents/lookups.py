@@ -1,7 +1,8 @@
-"""Documents by which a backend of the kind that wad replaces finds something again (reference-backend.md 5.1, 7).
+"""Documents by which a backend of the kind that wad replaces finds something again.
 
-Pure.  No app reads them.  They are written for the way back: who goes on after wad must not send a request again, nor
-store a message again that lies under another id than its own rules give it, and it can't ask WhatsApp for names twice.
+See docs/internals/replaced-backend.md#documents.  Pure.  No app reads them.  They are written for the way back: who
+goes on after wad must not send a request again, nor store a message again that lies under another id than its own rules
+give it, and it can't ask WhatsApp for names twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Outbox entries as documents, both ways: ours, and those that the apps' functions write (reference-backend.md 7).
+"""Outbox entries as documents, both ways: ours, and those that the apps' functions write.
 
-Pure.  The apps know the states queued, processing, sent and failed; `uncertain` is ours.  An entry of ours carries
-itself in the map `wad`; an entry without one was written by a function.
+See docs/internals/replaced-backend.md#outbox.  Pure.  The apps know the states queued, processing, sent and failed;
+`uncertain` is ours.  An entry of ours carries itself in the map `wad`; an entry without one was written by a function.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The lease's document: the reference's fields, and ours beside them.  Pure.
 
-The reference (reference-backend.md 3.1) knows `holderInstanceId` and `leaseUntil`, ms by its own clock; it acquires
-when the document is not there or `leaseUntil` has passed, extends what bears its own name, and deletes on release.
-Ours lie in the map `wad`, with a copy of both: where they differ from the reference's fields, the reference wrote last,
-and what `wad` says is over.
+The reference (docs/internals/replaced-backend.md#lease) knows `holderInstanceId` and `leaseUntil`, ms by its own clock;
+it acquires when the document is not there or `leaseUntil` has passed, extends what bears its own name, and deletes on
+release.  Ours lie in the map `wad`, with a copy of both: where they differ from the reference's fields, the reference
+wrote last, and what `wad` says is over.
 
 - We respect the reference: its `leaseUntil` is compared with the server's clock, and it counts as alive in any case
   until it should have renewed one and a half times, should its own clock be slow; and not for longer than ten minutes

@@ -5,11 +5,11 @@ document that is not there refuses the whole batch.  Who begins an epoch deletes
 commit that takes the lease, so that there is no moment at which both can write.
 
 Measured on the emulator, for two writes and the fence: 2.1 ms, where they take 1.7 ms without, and 7.0 ms where a
-transaction reads the fence instead.  Time was not what decided: a holder that freezes between the read and the commit
-of a transaction keeps its lock on the fence, and the successor's take-over is refused for as long ("Transaction lock
-timeout").  A batch locks nothing between two calls.
-Cost: one document write more for each exclusive batch.  Production takes about one sustained write a second to a
-document, hence several documents, chosen by account.
+transaction reads the fence instead (docs/internals/firestore.md#fences).  Time was not what decided: a holder that
+freezes between the read and the commit of a transaction keeps its lock on the fence, and the successor's take-over is
+refused for as long ("Transaction lock timeout").  A batch locks nothing between two calls.  Cost: one document write
+more for each exclusive batch.  Production takes about one sustained write a second to a document, hence several
+documents, chosen by account.
 
 A document, the pointer, names the newest epoch.  Where it is not there or cannot be read (Firestore was emptied, or
 restored from a backup), the newest epoch is the greatest that the fences and the lease's history still show: an epoch

@@ -1,6 +1,7 @@
 """The lease's record in Firestore: compare-and-set by the document's update time, aged by the server's clock alone.
 
-Never a read-write transaction: two that contend take seconds (firestore.md), and one that is cut off keeps its locks.
+Never a read-write transaction: two that contend take seconds (docs/internals/firestore.md#compare-and-set), and one
+that is cut off keeps its locks.  See also docs/internals/firestore.md#the-servers-clock.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def use_of(client: Client, entry: Entry) -> Use:
     """Whether the key of a new entry was used otherwise.  Raises Conflict where the backend before us sent under it.
 
     A function's entry has the client's key in it, and its own key, which wad takes for the client's, as its id
-    (reference-backend.md 7).  Another account's key is another one.
+    (docs/internals/replaced-backend.md#outbox).  Another account's key is another one.
     """
     key = entry.client_id
     alike: Query = client.collection("outbox").where(

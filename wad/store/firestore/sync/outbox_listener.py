@@ -1,7 +1,9 @@
-"""Takes in what the apps' functions put into the outbox: watched, not polled (reference-backend.md 7).
+"""Takes in what the apps' functions put into the outbox: watched, not polled.
 
-While we reign, a listener on the queued entries hands each new one to the replica, where it waits its turn like one of
-ours.  A listener may die silently, so it is made anew from time to time; on an idle outbox that reads one document.
+See docs/internals/replaced-backend.md#outbox.  While we reign, a listener on the queued entries hands each new one to
+the replica, where it waits its turn like one of ours.  A listener may end without an error
+(docs/internals/firestore.md#listeners), so it is made anew from time to time; on an idle outbox that reads one
+document.
 
 An entry that cannot be sent is turned down in its own document, where the app looks.  One that makes no sense, or
 cannot be turned down, is set aside as well; those behind it go on.

@@ -32,7 +32,8 @@ from wad.store.firestore.sync.replica import Replica
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 499  # documents; Firestore takes 500, and the fence is one
+BATCH: Final = 499
+"""Documents of a commit: Firestore takes 500 (docs/internals/firestore.md#limits), and the fence is one."""
 BATCH_BYTES: Final = 8 << 20  # Firestore takes 10 MiB
 AT_ONCE: Final = 3  # batches under way
 _ROUNDS: Final = (
