@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests import wadctl_reference
+from tests.docs import terminal
 from wad.config.documents import sample, with_table
 
 ROOT = Path(__file__).parent.parent
@@ -17,6 +18,7 @@ def generated() -> dict[Path, str]:
         ROOT / "packaging" / "wad.toml": sample(),
         configuration: with_table(configuration.read_text("utf-8")),
         ROOT / "docs" / "wadctl.md": wadctl_reference.reference(),
+        ROOT / "docs" / "images" / "wadctl.svg": terminal.picture(),
     }
 
 
