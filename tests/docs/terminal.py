@@ -22,21 +22,22 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from tests.fake_daemon import FakeDaemon
+from tests.support.fake_daemon import FakeDaemon
 from wad.api.operations import daemon as about_daemon
 from wad.api.operations import messages as about_messages
 from wad.core.change import PutMessage
 from wad.core.connection import State
 from wad.core.content import Content, Media, MessageKind
 from wad.core.message import Message, MessageStatus
-from wad.store.sqlite import SqliteStore
-from wad.usage import Usage
+from wad.lib.procfs import Usage
+from wad.store.sqlite.store import SqliteStore
 from wadctl.render import render
 from wadctl.screen import Screen
 
 _NOW: Final = 1_772_446_500_000  # 2026-03-02 10:15 UTC
 _MINUTE: Final = 60_000
 _COLUMNS: Final = 100
+_LINES: Final = 40
 _ANA: Final = "15550000011@s.whatsapp.net"
 _SHOP: Final = "acc-15550000001"
 _FONT_FACE: Final = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
@@ -56,7 +57,11 @@ def picture() -> str:
     """The picture, as SVG."""
     with TemporaryDirectory() as directory, _in_utc():
         shown = asyncio.run(_session(Path(directory)))
-    console = Console(record=True, width=_COLUMNS, file=StringIO(), force_terminal=True)
+    # All that rich would otherwise take from the environment.
+    console = Console(
+        record=True, file=StringIO(), width=_COLUMNS, height=_LINES, force_terminal=True, no_color=False,
+        color_system="standard", legacy_windows=False,
+    )  # fmt: skip
     console.print(Text.from_ansi(shown))
     # No font is fetched from the network for a picture; the reader's own monospaced one will do.
     return _FONT_FACE.sub("", console.export_svg(title="wadctl", unique_id="wadctl"))
@@ -73,7 +78,7 @@ async def _session(directory: Path) -> str:
         messages = await about_messages.messages(daemon, asked)
     finally:
         await daemon.store.close()
-    screen = Screen(terminal=True, width=_COLUMNS, height=40, colour=True)
+    screen = Screen(terminal=True, width=_COLUMNS, height=_LINES, colour=True)
     parts = [
         ("wadctl status", render("status", screen, msgspec.to_builtins(status))),
         (
