@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -88,7 +89,12 @@ def _is_there(target: str, folder: Path, page: Path) -> bool:
     file = folder / unquote(path) if path else page
     if not file.exists():
         return False
-    return not anchor or anchor in anchors(file.read_text("utf-8"))
+    return not anchor or anchor in _anchors_of(file)
+
+
+@cache
+def _anchors_of(page: Path) -> set[str]:
+    return anchors(page.read_text("utf-8"))
 
 
 def files(root: Path = ROOT) -> Iterator[str]:

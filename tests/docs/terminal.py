@@ -27,7 +27,7 @@ from wad.api.operations import daemon as about_daemon
 from wad.api.operations import messages as about_messages
 from wad.core.change import PutMessage
 from wad.core.connection import State
-from wad.core.content import Content, Media, MessageKind
+from wad.core.content import Content, MediaContent, MessageKind
 from wad.core.message import Message, MessageStatus
 from wad.lib.procfs import Usage
 from wad.store.sqlite.store import SqliteStore
@@ -72,7 +72,7 @@ async def _session(directory: Path) -> str:
     daemon.store = await SqliteStore.open(directory / "wad.db")
     try:
         await daemon.store.record(_SHOP, [PutMessage(message) for message in _conversation()])
-        status = await about_daemon.status(daemon, about_daemon.Nothing())
+        status = await about_daemon.status(daemon, about_daemon.NoParams())
         status = msgspec.structs.replace(status, version="1.0", pid=1207)
         asked = about_messages.Messages(account="shop", chat="+15550000011")
         messages = await about_messages.messages(daemon, asked)
@@ -110,7 +110,7 @@ def _installation() -> Any:
 def _conversation() -> Iterator[Message]:
     yield _message(1, "Good morning! Is the blue one still there?")
     yield _message(2, "Yes, the last one.", MessageStatus.READ)
-    photo = Media(mimetype="image/jpeg", filename="", size=184_320)
+    photo = MediaContent(mimetype="image/jpeg", filename="", size=184_320)
     yield _message(3, "This one?", content=Content(MessageKind.IMAGE, "This one?", media=photo))
     yield _message(4, "That one. Shall I keep it for you until six?", MessageStatus.DELIVERED)
     yield _message(5, "Yes please, I will be there at five.")
