@@ -217,13 +217,13 @@ class Daemon:
         self.stopping.set()
 
     @asynccontextmanager
-    async def reign(self, epoch: int) -> AsyncIterator[None]:
+    async def lead(self, epoch: int) -> AsyncIterator[None]:
         """Everything exclusive."""
         async with (
-            self.store.reign(epoch, self.outbound.wake),
-            self.accounts.reign(epoch),
-            self.outbound.reign(epoch),
-            self.backfills.reign(),
+            self.store.lead(epoch, self.outbound.wake),
+            self.accounts.lead(epoch),
+            self.outbound.lead(epoch),
+            self.backfills.lead(),
         ):
             yield
 
@@ -391,7 +391,7 @@ async def _live(daemon: Daemon, notifier: Notifier, start: Start, child: HttpChi
         _doors(daemon, start, child),
         _looking(daemon, notifier),
     ):
-        leader = asyncio.create_task(daemon.leader.run(daemon.reign), name="leader")
+        leader = asyncio.create_task(daemon.leader.run(daemon.lead), name="leader")
         await _first_of(daemon.leader.settled, daemon.stopping)
         log.info("wad %s is ready", __version__)
         notifier.ready()

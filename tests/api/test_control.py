@@ -309,7 +309,7 @@ async def test_a_slow_reader_holds_up_its_own_stream_only(daemon: FakeDaemon, se
         daemon.bus.publish("state", "x" * 10_000)
         while True:
             taken += 1
-            yield daemon.bus.past[0]
+            yield daemon.bus.history[0]
 
     @asynccontextmanager
     async def follow(**_: object) -> AsyncIterator[AsyncIterator[Any]]:

@@ -17,7 +17,7 @@ from tests.bench.measure import Figure, measure, pss_mb
 from tests.whatsapp import Account, Peer, WhatsApp
 from wad.core import connection
 from wad.engine.port import EngineOptions, Report
-from wad.engine.process import give_way
+from wad.engine.process import lower_priority
 from wad.engine.workers import NeonizeEngine
 from wad.state.account_dir import AccountDir
 from wad.worker.c_interface import dsn
@@ -96,7 +96,7 @@ async def a_plain_client(
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        give_way(
+        lower_priority(
             process.pid, 1
         )  # as a worker does: on a busy machine it is that which is measured, else
         scanned = False

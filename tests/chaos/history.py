@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _MAY: Final = re.compile(r"epoch (\d+): may act from ([\d.]+) until ([\d.]+)")
-_NO_MORE: Final = re.compile(r"epoch (\d+): acts no more since ([\d.]+)")
+_NO_MORE: Final = re.compile(r"epoch (\d+): stopped acting at ([\d.]+)")
 
 
 @dataclass(frozen=True, order=True)
@@ -50,12 +50,12 @@ def reigns(machine: str, log: Iterable[str], deaths: Sequence[float]) -> list[Re
 
 def judge(histories: Mapping[str, Sequence[Reign]]) -> list[str]:
     """What is wrong: an epoch of two machines, or two that might act at one time."""
-    found = sorted(reign for history in histories.values() for reign in history)
+    found = sorted(lead for history in histories.values() for lead in history)
     wrong = []
     for one, next_ in itertools.pairwise(found):
         if one.epoch == next_.epoch:
             wrong.append(f"epoch {one.epoch} is of {one.machine} and {next_.machine}")
-    for one, other in itertools.combinations(sorted(found, key=lambda reign: reign.begin), 2):
+    for one, other in itertools.combinations(sorted(found, key=lambda lead: lead.begin), 2):
         if other.begin < one.end:
             wrong.append(
                 f"{one.machine} (epoch {one.epoch}) might act until {one.end:.3f}, "

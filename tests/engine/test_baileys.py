@@ -278,7 +278,7 @@ def test_damage_can_be_left_out_and_is_told() -> None:
     found = translate(files, draw, skip_damaged=True)
     assert found.sessions == []
     (damaged,) = found.damaged
-    assert damaged.startswith(f"{SESSION} is no JSON")
+    assert damaged.startswith(f"{SESSION} is not valid JSON")
     with pytest.raises(BadInput, match=r"creds\.json"):
         translate(files | {"creds.json": b"{"}, draw, skip_damaged=True)
 

@@ -65,9 +65,9 @@ def test_a_name_is_told_once(phone: Phone) -> None:
     """Also where another worker looks, with another spool's handle."""
     phone.save(BOB, "Bob from next door")
     book = phone.book()
-    assert book.look() == 1
-    assert book.look() is None
-    assert phone.book().look() is None
+    assert book.check() == 1
+    assert book.check() is None
+    assert phone.book().check() is None
     assert phone.told() == [(BOB, "Bob from next door")]
 
 
@@ -76,9 +76,9 @@ def test_a_changed_name_is_told_alone(phone: Phone) -> None:
     phone.save(BOB, "Bob")
     phone.save("9@lid", "Ann")
     book = phone.book()
-    assert book.look() == 2
+    assert book.check() == 2
     phone.save(BOB, "Robert")
-    assert book.look() == 3
+    assert book.check() == 3
     assert phone.told()[-1] == (BOB, "Robert")
 
 
@@ -97,22 +97,22 @@ def test_a_database_that_nobody_wrote_is_not_opened(
     clock = ShiftedClock()
     book = AddressBook(phone.home, clock)
     phone.save(BOB, "Bob")
-    assert book.look() == 1
-    assert book.look() is None
+    assert book.check() == 1
+    assert book.check() is None
     assert len(opened) == 2
     clock.ahead_ms = 60_000
     for _ in range(3):
-        assert book.look() is None
+        assert book.check() is None
     assert len(opened) == 3
     phone.save(BOB, "Robert")
-    assert book.look() == 2
+    assert book.check() == 2
     assert phone.told()[-1] == (BOB, "Robert")
 
 
 def test_a_first_name_alone(phone: Phone) -> None:
     """Serves where the phone has no other."""
     phone.save(BOB, None, "Bob")
-    phone.book().look()
+    phone.book().check()
     assert phone.told() == [(BOB, "Bob")]
 
 
@@ -121,14 +121,14 @@ def test_what_is_no_person_is_passed_over(phone: Phone) -> None:
     for address in ("1-2@g.us", "no address", ""):
         phone.save(address, "Name")
     phone.save(BOB, "", "")
-    assert phone.book().look() is None
+    assert phone.book().check() is None
     assert phone.told() == []
 
 
 def test_before_the_library_has_made_its_tables(tmp_path: Path) -> None:
     """There is nothing to tell, and no spool is made."""
     home = AccountDir(tmp_path)
-    assert AddressBook(home, SystemClock()).look() is None
+    assert AddressBook(home, SystemClock()).check() is None
     assert not home.spool_db.exists()
 
 
@@ -144,7 +144,7 @@ def test_the_last_telling_is_the_book(
             phone.save(f"{user}@lid", name)
         if number % 3 == 2:
             book = phone.book()
-        book.look()
+        book.check()
     told = phone.told()
     rows = phone.db.execute("SELECT their_jid, full_name FROM whatsmeow_contacts").fetchall()
     assert dict(told) == dict(rows)
@@ -156,7 +156,7 @@ async def test_the_phones_name_for_a_contact(
 ) -> None:
     """It comes as app state, names the thread, and changes with the phone."""
     monkeypatch.setattr(workers, "_NAMES_EVERY", 0.1)
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         await line.bob.send_text(line.whatsapp, "hello")
         for name in ("Bob from next door", "Bob of the bakery"):

@@ -81,7 +81,7 @@ def test_what_is_listed_and_not_stored_was_lost(session: Session) -> None:
     """Its row says who wrote it, where and under which id, and it is found once."""
     session.listed("A", "B", "C", chat="5-6@g.us")
     session.stored(a_row("A"), a_row("C"))
-    assert session.comparison().make() == 3
+    assert session.comparison().run() == 3
     assert session.lost() == ["B"]
     with closing(Spool.open(session.home.spool_db)) as spool:
         (row,) = [row for row in spool.after(0, 10) if row.kind == "lost"]
@@ -92,7 +92,7 @@ def test_what_is_listed_and_not_stored_was_lost(session: Session) -> None:
     assert (event.id, event.chat, event.sender) == ("B", chat, bob)
     assert event.content == Content(MessageKind.LOST)
     assert event.at_ms == row.received_ms
-    assert session.comparison().make() is None
+    assert session.comparison().run() is None
     assert session.lost() == ["B"]
 
 
@@ -100,23 +100,23 @@ def test_what_the_account_wrote_itself_is_not_lost(session: Session) -> None:
     """It is listed, too, and never received."""
     session.listed("A", sender="1@s.whatsapp.net")
     session.listed("B", sender="2@lid")
-    assert session.comparison().make() is None
+    assert session.comparison().run() is None
 
 
 def test_what_carried_nothing_to_keep_is_not_lost(session: Session) -> None:
     """It came."""
     session.listed("A")
     session.stored(Arrival(0, "heard", "A"))
-    assert session.comparison().make() is None
+    assert session.comparison().run() is None
 
 
 def test_what_comes_in_meanwhile_waits_for_the_next_time(session: Session) -> None:
     """It may still be in the library's queue."""
     comparison = session.comparison()
     session.listed("A")
-    assert comparison.make() is None
+    assert comparison.run() is None
     session.listed("B")
-    assert comparison.make() == 1
+    assert comparison.run() == 1
     assert session.lost() == ["A"]
 
 
@@ -124,9 +124,9 @@ def test_a_session_that_is_older_than_the_spool(tmp_path: Path) -> None:
     """Nothing can be said of what came before."""
     session = Session(tmp_path)
     session.listed("OLD")
-    assert session.comparison().make() is None
+    assert session.comparison().run() is None
     session.listed("A")
-    assert session.comparison().make() == 1
+    assert session.comparison().run() == 1
     assert session.lost() == ["A"]
     session.db.close()
 
@@ -136,9 +136,9 @@ def test_rows_that_were_pruned_were_not_lost(session: Session) -> None:
     session.listed("A", "B")
     session.stored(a_row("A"), a_row("B"))
     session.prune()
-    assert session.comparison().make() is None
+    assert session.comparison().run() is None
     session.listed("C")
-    assert session.comparison().make() is not None
+    assert session.comparison().run() is not None
     assert session.lost() == ["C"]
 
 
@@ -146,12 +146,12 @@ def test_a_new_session_begins_a_new_list(session: Session) -> None:
     """After a logout the rows are numbered from 1 again."""
     session.listed(*(f"OLD{n}" for n in range(9)))
     session.stored(*(a_row(f"OLD{n}") for n in range(9)))
-    session.comparison().make()
+    session.comparison().run()
     session.db.execute("DELETE FROM whatsmeow_message_secrets")
     comparison = session.comparison()
     session.listed("A")
-    assert comparison.make() is None
-    assert comparison.make() == 10
+    assert comparison.run() is None
+    assert comparison.run() == 10
     assert session.lost() == ["A"]
 
 
@@ -173,14 +173,14 @@ def test_the_messages_of_a_history_sync_are_not_lost(session: Session) -> None:
     """They are listed without ever being handed over one by one."""
     session.listed("H1", "A", "H2")
     session.stored(Arrival(1, "historysync", "", a_history("H1", "H2")))
-    assert session.comparison().make() == 2
+    assert session.comparison().run() == 2
     assert session.lost() == ["A"]
 
 
 def test_a_history_sync_that_was_itself_lost(session: Session) -> None:
     """More than can get lost otherwise: nobody is told of thousands of messages."""
     session.listed(*(f"H{number}" for number in range(200)))
-    assert session.comparison().make() is None
+    assert session.comparison().run() is None
     assert session.lost() == []
 
 

@@ -36,7 +36,7 @@ def test_lines_survive_any_split(texts: list[str], cuts: list[int]) -> None:
         taken.feed(data[low:high])
     taken.end()
     assert lines == [text.rstrip() for text in texts]
-    assert taken.flood == ""
+    assert taken.dropped_output == ""
 
 
 def test_a_flood_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -47,10 +47,10 @@ def test_a_flood_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> N
         taken.feed(b"y\n" * 1000)
     assert len(lines) == 2000
     assert taken.dropped == 98_000
-    assert taken.flood == "the worker floods its output: 98000 lines were dropped"
+    assert taken.dropped_output == "the worker floods its output: 98000 lines were dropped"
     assert len(caplog.records) == 1
     clock.now += 61
-    assert taken.flood == ""
+    assert taken.dropped_output == ""
     taken.feed(b"quiet again\n")
     assert lines[-1] == "quiet again"
     assert len(caplog.records) == 1
@@ -79,7 +79,7 @@ def test_a_line_without_end_is_cut() -> None:
     assert [len(line) for line in lines] == [4096, 4]
     assert lines[1] == "next"
     assert taken.cut_off == 95_001
-    assert "92 kB of long lines" in taken.flood
+    assert "92 kB of long lines" in taken.dropped_output
 
 
 @pytest.mark.parametrize("words", ["b'y\\n' * 30_000", "b'y' * 30_000"], ids=["lines", "one line"])
@@ -94,7 +94,7 @@ async def test_a_worker_that_only_writes_holds_nothing_up(words: str) -> None:
         lines.append,
     )
     async with asyncio.timeout(60):
-        while not process.output.flood:
+        while not process.output.dropped_output:
             await asyncio.sleep(0.01)
     assert len(lines) < 10_000
     process.kill()

@@ -51,7 +51,7 @@ async def test_a_panic_is_in_the_reason(number: signal.Signals) -> None:
     await asyncio.wait_for(process.ended, 30)
     await process.drained()
     assert process.reason() == f"the worker was killed by {number.name} (panic: oh no)"
-    assert process.last_words()[:2] == ["panic: oh no", "a stack"]
+    assert process.crash_report()[:2] == ["panic: oh no", "a stack"]
     ours.close()
 
 
@@ -69,7 +69,7 @@ async def test_last_words(end: str, words: list[str]) -> None:
     process, ours = start(f"import os; print('hello', flush=True); {end}", [])
     await asyncio.wait_for(process.ended, 30)
     await process.drained()
-    assert list(process.last_words()) == words
+    assert list(process.crash_report()) == words
     ours.close()
 
 

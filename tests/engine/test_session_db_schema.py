@@ -139,12 +139,12 @@ def test_too_many_tables_are_refused(empty: bytes) -> None:
     ("device", "why"),
     [
         (None, "no device"),
-        (("nobody", None, "Shop"), "an address that is none|no WhatsApp address"),
-        ((b"15550000001:3@s.whatsapp.net", None, "Shop"), "an address that is none"),
-        (("123-456@g.us", None, "Shop"), "an address that is none"),
+        (("nobody", None, "Shop"), "an invalid address|no WhatsApp address"),
+        ((b"15550000001:3@s.whatsapp.net", None, "Shop"), "an invalid address"),
+        (("123-456@g.us", None, "Shop"), "an invalid address"),
         (("15550000001:3@s.whatsapp.net", "\x1b[31m", "Shop"), "address"),
-        (("15550000001:3@s.whatsapp.net", None, b"\xff"), "a name that is none"),
-        (("15550000001:3@s.whatsapp.net", None, "x" * 100_000), "a name that is none"),
+        (("15550000001:3@s.whatsapp.net", None, b"\xff"), "an invalid name"),
+        (("15550000001:3@s.whatsapp.net", None, "x" * 100_000), "an invalid name"),
     ],
 )
 def test_a_device_that_is_none_is_refused(

@@ -11,7 +11,7 @@ from tests.chaos.machines import Strike, Trouble, draw, run
 from wad.store.firestore.client.access import FirestoreAccess
 
 MAY = "DEBUG epoch {}: may act from {:.3f} until {:.3f}"
-NO_MORE = "DEBUG epoch {}: acts no more since {:.3f}"
+NO_MORE = "DEBUG epoch {}: stopped acting at {:.3f}"
 
 
 def test_a_history_is_read_from_a_log() -> None:

@@ -98,14 +98,14 @@ async def test_every_query_has_its_index(
     console = Console(access)
     await console.set(f"threads/{ANN_THREAD}", {"lastMessageAtMs": NOON})
     console.close()
-    async with a_store(access, tmp_path, "here") as here, here.reign(EPOCH, lambda account: None):
+    async with a_store(access, tmp_path, "here") as here, here.lead(EPOCH, lambda account: None):
         await here.record(ACC, arrival(1))
         await sent(here, queued(), "W1")
         await until(lambda: here._teller.epoch == EPOCH)
         await here.told()
     async with (
         a_store(access, tmp_path, "there") as there,
-        there.reign(EPOCH + 1, lambda account: None),
+        there.lead(EPOCH + 1, lambda account: None),
     ):
         await until(lambda: there._teller.epoch == EPOCH + 1)
         await here_again(access, tmp_path)

@@ -366,7 +366,7 @@ async def test_the_standby_takes_over_at_once_from_one_that_stops(access: Firest
     async with a_leader(access, "one") as one, a_leader(access, "two") as two:
         async with running(two, second):
             await until(lambda: second.acting, "the first reign")
-            waiting = asyncio.create_task(one.run(first.reign))
+            waiting = asyncio.create_task(one.run(first.lead))
             await until(lambda: one.holder == "two", "knowing the holder")
         await until(lambda: first.acting, "the second reign")
         newest, oldest = await one.history(9)

@@ -67,7 +67,7 @@ async def test_two_machines_with_one_name_name_each_other(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """Who stands by sees it at once; who acts, as soon as the other has come."""
-    async with machine(access, tmp_path / "one.db") as one, one.reign(1, lambda account: None):
+    async with machine(access, tmp_path / "one.db") as one, one.lead(1, lambda account: None):
         await until(lambda: one._teller.epoch == 1, "the first look")
         assert codes(one) == []
         async with machine(access, tmp_path / "two.db") as two:
@@ -96,7 +96,7 @@ async def test_after_a_take_over_the_second_has_the_messages_of_the_first(
         machine(access, tmp_path / "two.db") as two,
     ):
         for epoch, (active, standby) in enumerate([(one, two), (two, one), (one, two)], 1):
-            async with active.reign(epoch, lambda account: None):
+            async with active.lead(epoch, lambda account: None):
                 await until(lambda active=active, epoch=epoch: active._teller.epoch == epoch)  # type: ignore[misc]
                 await active.record(ACC, arrival(epoch))
                 await active.told()
@@ -154,7 +154,7 @@ async def test_a_claim_of_a_machine_with_our_name_is_not_ours(
         machine(access, tmp_path / "one.db") as one,
         machine(access, tmp_path / "two.db") as two,
     ):
-        async with one.reign(EPOCH, lambda account: None):
+        async with one.lead(EPOCH, lambda account: None):
             await one.enqueue(queued())
             await one.settle(queued().id, claim, epoch=EPOCH)
             await until(lambda: one._teller.epoch == EPOCH)

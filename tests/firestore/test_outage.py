@@ -73,7 +73,7 @@ async def test_what_cannot_be_told_waits_and_is_told_in_order(
         assert telling.oldest_ms is not None
         assert (await one_thread(store)).messages == count
     proxy.weather = Weather.CLEAR
-    async with a_store(through, tmp_path, quota=1000) as store, store.reign(EPOCH, print):
+    async with a_store(through, tmp_path, quota=1000) as store, store.lead(EPOCH, print):
         await until(lambda: store._teller.epoch == EPOCH)
         await store.told()
         assert (store.telling.waiting, store.telling.refusal, store.telling.error) == (0, "", "")

@@ -102,7 +102,7 @@ async def reigning(
 ) -> AsyncIterator[tuple[FirestoreStore, list[str]]]:
     """A store that reigns, and the accounts for which something was queued."""
     news: list[str] = []
-    async with a_store(access, directory) as store, store.reign(EPOCH, news.append):
+    async with a_store(access, directory) as store, store.lead(EPOCH, news.append):
         await until(lambda: store._teller.epoch == EPOCH, "the first look")
         yield store, news
 
@@ -299,7 +299,7 @@ async def test_a_row_of_which_no_document_can_be_made_is_set_aside(
         await store._write(
             lambda db: db.execute("INSERT INTO accounts VALUES (?,?)", ("acc-x", b"\xc1"))
         )
-        async with store.reign(EPOCH, lambda account: None):
+        async with store.lead(EPOCH, lambda account: None):
             await store.record(ACC, arrival(2))
             await until(lambda: store.quarantine.count == 1, "the quarantine")
             await store.told()

@@ -24,7 +24,7 @@ async def counted(
     port = int(access.emulator.rpartition(":")[2])
     with a_counter(port) as (address, bill):
         through = FirestoreAccess(project=access.project, emulator=address)
-        async with a_store(through, directory) as store, store.reign(EPOCH, lambda account: None):
+        async with a_store(through, directory) as store, store.lead(EPOCH, lambda account: None):
             await until(lambda: store._teller.epoch == EPOCH)
             await store.told()
             await quiet(bill)

@@ -78,7 +78,7 @@ async def reigning(
 ) -> AsyncIterator[FirestoreStore]:
     """The store of a machine that holds the lease."""
     heard = [] if queue is None else queue
-    async with a_store(access, directory, who) as store, store.reign(epoch, heard.append):
+    async with a_store(access, directory, who) as store, store.lead(epoch, heard.append):
         await until(lambda: store._teller.epoch == epoch)
         yield store
 
@@ -697,7 +697,7 @@ async def test_what_cannot_be_fetched_is_said(access: FirestoreAccess, tmp_path:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("wad.store.firestore.sync.pull.page", no_index)
-        async with a_store(access, tmp_path, "there") as store, store.reign(EPOCH + 1, print):
+        async with a_store(access, tmp_path, "there") as store, store.lead(EPOCH + 1, print):
             await until(lambda: "an index is missing" in store.telling.error)
             assert store.telling.warnings
 

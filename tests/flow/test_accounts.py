@@ -68,7 +68,7 @@ async def test_a_crashed_worker_is_replaced(tmp_path: Path) -> None:
         world.worker(account).crash("boom")
         await until(lambda: account.restarts == 1, "another worker")
         await until(lambda: account.status.state == "connected", "connected again")
-        assert "reconnecting: boom" in [happening.text for happening in world.bus.past]
+        assert "reconnecting: boom" in [happening.text for happening in world.bus.history]
 
 
 async def test_stop_stays_stopped_in_the_next_process(tmp_path: Path) -> None:
@@ -557,7 +557,7 @@ async def test_a_worker_that_floods_its_output_is_shown(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         assert account.problems == []
-        world.worker(account).flood = "the worker floods its output"
+        world.worker(account).dropped_output = "the worker floods its output"
         assert [(each.code, each.account) for each in account.problems] == [
             ("output_flood", account.id)
         ]

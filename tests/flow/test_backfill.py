@@ -48,7 +48,7 @@ async def test_every_conversation_is_asked_for_once(tmp_path: Path) -> None:
         account = await world.connected()
         await received(world, account, ANN, BOB, STATUS)
         worker = world.worker(account)
-        worker.past = [*past(ANN, 1000, 2000), *past(BOB, 3000)]
+        worker.history = [*past(ANN, 1000, 2000), *past(BOB, 3000)]
         run = await finished(world.backfills.begin(account, BackfillOptions()))
         assert [one.chat for one in worker.asked] == [BOB, ANN]
         assert (run.total, run.done.threads, run.done.messages, run.done.errors) == (2, 2, 3, 0)
@@ -61,7 +61,7 @@ async def test_no_more_than_was_wished(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await received(world, account, ANN, BOB)
-        world.worker(account).past = [*past(ANN, 1000), *past(BOB, 1000, 2000, 3000)]
+        world.worker(account).history = [*past(ANN, 1000), *past(BOB, 1000, 2000, 3000)]
         run = await finished(world.backfills.begin(account, BackfillOptions(threads=1, messages=2)))
         assert (run.done.threads, run.done.messages) == (1, 2)
         assert {m.at_ms for m in await world.store.messages(f"{account.id}__{BOB}", limit=9)} == {
@@ -103,7 +103,7 @@ async def test_the_answer_to_an_earlier_question_is_no_answer(
         account = await world.connected()
         await received(world, account, ANN, BOB)
         worker = world.worker(account)
-        worker.past = [*past(ANN, 1000), *past(BOB, 1000, 2000)]
+        worker.history = [*past(ANN, 1000), *past(BOB, 1000, 2000)]
         answer, late = worker.ask_history, list[KnownMessage]()
 
         async def ask(oldest: KnownMessage, count: int) -> None:
@@ -128,7 +128,7 @@ async def test_who_is_not_connected_asks_nobody(tmp_path: Path) -> None:
     """And whose library cannot ask says so, before anything begins."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).mute = "another build"
+        world.worker(account).phone_requests_unsupported = "another build"
         assert await refused(world, account) == NotSupported.code
         await account.stop()
         assert await refused(world, account) == NotConnected.code
@@ -152,7 +152,7 @@ async def test_a_connection_that_is_lost_ends_the_run(
         account = await world.connected()
         await received(world, account, ANN, BOB)
         worker = world.worker(account)
-        worker.past = past(BOB, 1000)
+        worker.history = past(BOB, 1000)
         answer = worker.ask_history
 
         async def ask(oldest: KnownMessage, count: int) -> None:
@@ -185,7 +185,7 @@ async def test_a_run_that_had_not_begun_ends_with_the_reign(tmp_path: Path) -> N
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         backfills = Backfills(world.store, world.bus, QUICK)
-        async with backfills.reign():
+        async with backfills.lead():
             run = backfills.begin(account, BackfillOptions())
         assert run.over
         assert backfills.running(account) is None
@@ -200,7 +200,7 @@ async def test_placeholders_are_asked_for_again(tmp_path: Path) -> None:
         unread = Content(MessageKind.UNDECRYPTABLE, detail="why")
         worker._append(MessageReceived("A", BOB, BOB, 1000, unread), "A", 1000)
         await until(lambda: account.inbound.recorded == 1, "the placeholder")
-        worker.past = [MessageReceived("A", BOB, BOB, 1000, Content(MessageKind.TEXT, "hi"))]
+        worker.history = [MessageReceived("A", BOB, BOB, 1000, Content(MessageKind.TEXT, "hi"))]
         (asked,) = await world.backfills.ask_again(account)
         assert (asked.chat, asked.wa_id) == (BOB, "A")
         await until(lambda: account.inbound.recorded == 2, "the message")

@@ -42,4 +42,4 @@ async def test_only_so_much_is_remembered() -> None:
     bus = Bus(SystemClock())
     for number in range(1200):
         bus.publish("state", str(number))
-    assert [bus.past[0].text, bus.past[-1].text, len(bus.past)] == ["200", "1199", 1000]
+    assert [bus.history[0].text, bus.history[-1].text, len(bus.history)] == ["200", "1199", 1000]

@@ -29,22 +29,22 @@ async def refusal(world: World, account: Account, to: Jid = GROUP) -> str:
 
 
 @pytest.mark.parametrize(
-    ("standing", "why"),
+    ("group_role", "why"),
     [(GroupRole.NOT_IN, "not in the group"), (GroupRole.READER, "only admins may write")],
 )
 async def test_a_group_where_the_account_may_not_write_is_refused(
-    tmp_path: Path, standing: GroupRole, why: str
+    tmp_path: Path, group_role: GroupRole, why: str
 ) -> None:
     """Nothing is queued of it; and it is asked again after a while, since somebody may have added it."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         worker = world.worker(account)
-        worker.standings[GROUP] = standing
+        worker.group_roles[GROUP] = group_role
         assert why in await refusal(world, account)
         assert await world.store.entries(account.id) == []
-        del worker.standings[GROUP]
+        del worker.group_roles[GROUP]
         assert why in await refusal(world, account)  # believed for a moment
-        world.outbound._standings.forget(account.id, str(GROUP))
+        world.outbound._group_roles.forget(account.id, str(GROUP))
         assert await refusal(world, account) == ""
 
 
@@ -59,7 +59,7 @@ async def test_where_nobody_can_be_asked_it_is_queued(
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         with monkeypatch.context() as patched:
-            patched.setattr(SimulatedWorker, "standing", fail)
+            patched.setattr(SimulatedWorker, "group_role", fail)
             assert await refusal(world, account) == ""
         await account.stop()
         assert await refusal(world, account) == ""
@@ -75,7 +75,7 @@ async def test_a_question_that_hangs_is_not_waited_for(
         return GroupRole.MEMBER
 
     monkeypatch.setattr(group_membership, "_PATIENCE", 0.05)
-    monkeypatch.setattr(SimulatedWorker, "standing", hang)
+    monkeypatch.setattr(SimulatedWorker, "group_role", hang)
     async with a_world(tmp_path) as world, world.leading():
         assert await refusal(world, await world.connected()) == ""
 
@@ -88,7 +88,7 @@ async def test_a_refusal_by_whatsapp_makes_it_be_asked_again(tmp_path: Path) -> 
         worker.result = Refused("not_in_group", "this account is not in the group")
         entry = (await world.outbound.enqueue(account.id, GROUP, Text("hello"))).entry
         assert (await world.outbound.settled(entry.id, timeout=PATIENT)).state == "failed"
-        worker.standings[GROUP] = GroupRole.NOT_IN
+        worker.group_roles[GROUP] = GroupRole.NOT_IN
         assert "not in the group" in await refusal(world, account)
 
 
@@ -97,8 +97,8 @@ async def test_the_same_key_again_is_answered_as_it_is(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await world.outbound.enqueue(account.id, GROUP, Text("hello"), client_id="k1")
-        world.outbound._standings.forget(account.id, str(GROUP))
-        world.worker(account).standings[GROUP] = GroupRole.NOT_IN
+        world.outbound._group_roles.forget(account.id, str(GROUP))
+        world.worker(account).group_roles[GROUP] = GroupRole.NOT_IN
         again = await world.outbound.enqueue(account.id, GROUP, Text("hello"), client_id="k1")
         assert again.duplicate
 

@@ -50,7 +50,7 @@ async def test_a_new_account_starts_at_once(tmp_path: Path) -> None:
         assert (card.name, card.phone, card.enabled) == ("Shop", "+15550000001", True)
         assert card.jid == "15550000001:7@s.whatsapp.net"
         await until(lambda: account.status.state == "connected", "connected")
-        assert "imported" in [happening.text for happening in world.bus.past]
+        assert "imported" in [happening.text for happening in world.bus.history]
 
 
 @pytest.mark.parametrize(

@@ -279,8 +279,8 @@ async def test_what_changes_a_message_is_told(tmp_path: Path) -> None:
         wa_id = world.worker(account).receive(BOB, "old")
         edit = Content(MessageKind.EDIT, "secret", target=wa_id)
         append(account, MessageReceived("EDIT", BOB, BOB, 1, edit))
-        await until(lambda: any(h.text == "a text changed" for h in world.bus.past), "the edit")
-        assert not any("secret" in h.text for h in world.bus.past)
+        await until(lambda: any(h.text == "a text changed" for h in world.bus.history), "the edit")
+        assert not any("secret" in h.text for h in world.bus.history)
 
 
 async def test_lost_messages_are_known_to_status(tmp_path: Path) -> None:

@@ -308,7 +308,7 @@ def test_a_renewal_that_came_while_it_loaded_counts(monkeypatch: pytest.MonkeyPa
         ours.sendall(wire.encode(wire.Notice("until", [until])))
     ours.sendall(wire.encode(wire.Request(1, "probe", [])))
     clock.now = 1020.0
-    ear.catch_up()
+    ear.read_pending()
     permission.watch()
     assert ended == []
     assert next(ear.requests()).method == "probe"
@@ -339,7 +339,7 @@ def test_a_renewal_that_nobody_has_read_yet_counts(monkeypatch: pytest.MonkeyPat
     ours.sendall(wire.encode(wire.Notice("until", [1002.0])))
     ours.sendall(wire.encode(wire.Request(1, "probe", [])))
     with pytest.raises(SystemExit):
-        permission._watch(ear.catch_up)
+        permission._watch(ear.read_pending)
     assert 1002.0 <= clock.now < 1003.0
     assert next(ear.requests()).method == "probe"
     for sock in (ours, theirs):

@@ -78,7 +78,7 @@ class Reigns:
         self.acting = False
 
     @asynccontextmanager
-    async def reign(self, epoch: int) -> AsyncIterator[None]:
+    async def lead(self, epoch: int) -> AsyncIterator[None]:
         """As the daemon's."""
         self.epochs.append(epoch)
         self.acting = True
@@ -104,7 +104,7 @@ def a_leader(
 @asynccontextmanager
 async def running(leader: Leader, reigns: Reigns) -> AsyncIterator[asyncio.Task[None]]:
     """Run it, and end it as the daemon does."""
-    task = asyncio.create_task(leader.run(reigns.reign))
+    task = asyncio.create_task(leader.run(reigns.lead))
     try:
         yield task
     finally:
@@ -132,12 +132,12 @@ async def test_it_is_active_only_once_the_reign_has_begun() -> None:
     leader = a_leader(Shared(), "one")
 
     @asynccontextmanager
-    async def reign(epoch: int) -> AsyncIterator[None]:
+    async def lead(epoch: int) -> AsyncIterator[None]:
         seen.append((leader.valid_for() is not None, leader.active))
         await begin.wait()
         yield
 
-    task = asyncio.create_task(leader.run(reign))
+    task = asyncio.create_task(leader.run(lead))
     await until(lambda: seen, "the lease")
     assert seen == [(True, False)]
     assert not leader.settled.is_set()
@@ -165,7 +165,7 @@ async def test_the_standby_takes_over_with_a_new_epoch() -> None:
     standby = a_leader(shared, "two")
     async with running(a_leader(shared, "one"), first):
         await until(lambda: first.acting, "the first reign")
-        waiting = asyncio.create_task(standby.run(second.reign))
+        waiting = asyncio.create_task(standby.run(second.lead))
         await until(lambda: standby.holder == "one", "knowing the holder")
         assert standby.valid_for() is None
         assert not second.acting
@@ -284,14 +284,14 @@ async def test_a_reign_that_cannot_begin_leaves_it_passive_and_tries_again() -> 
     away.set()
 
     @asynccontextmanager
-    async def reign(epoch: int) -> AsyncIterator[None]:
+    async def lead(epoch: int) -> AsyncIterator[None]:
         if away.is_set():
             raise Unavailable("the store is away")
-        async with reigns.reign(epoch):
+        async with reigns.lead(epoch):
             yield
 
     leader = a_leader(shared, "one")
-    task = asyncio.create_task(leader.run(reign))
+    task = asyncio.create_task(leader.run(lead))
     await until(
         lambda: (
             "the store is away" in leader.reason
@@ -469,7 +469,7 @@ async def test_a_reign_that_fails_unexpectedly_is_let_go_of(when: str) -> None:
     leader = a_leader(shared, "one", loops=loops)
 
     @asynccontextmanager
-    async def reign(epoch: int) -> AsyncIterator[None]:
+    async def lead(epoch: int) -> AsyncIterator[None]:
         nonlocal tries
         tries += 1
         if when == "begin":
@@ -483,7 +483,7 @@ async def test_a_reign_that_fails_unexpectedly_is_let_go_of(when: str) -> None:
                 raise KeyError("x")
             raise ExceptionGroup("x", [KeyError("x")])
 
-    task = asyncio.create_task(leader.run(reign))
+    task = asyncio.create_task(leader.run(lead))
     if when == "end":
         await until(lambda: leader.active, "the reign")
     else:

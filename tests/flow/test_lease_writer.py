@@ -83,7 +83,7 @@ async def test_an_end_during_a_renewal_releases(end: End, way: str) -> None:
     """Whether it is the request or the answer that is still on its way, and by whosever order."""
     shared, reigns = Distant(), Reigns()
     leader = patient(shared)
-    task = asyncio.create_task(leader.run(reigns.reign))
+    task = asyncio.create_task(leader.run(reigns.lead))
     await until(lambda: reigns.acting and shared.served > 2, "renewals")
     gate: asyncio.Event = getattr(shared, way)
     gate.clear()
@@ -104,7 +104,7 @@ async def test_an_end_during_an_acquire_releases(way: str) -> None:
     shared, reigns = Distant(), Reigns()
     gate: asyncio.Event = getattr(shared, way)
     gate.clear()
-    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    task = asyncio.create_task(patient(shared).run(reigns.lead))
     await until(lambda: shared.under_way or shared.served, "the acquire")
     await stopped(task)
     gate.set()
@@ -116,7 +116,7 @@ async def test_an_end_during_an_acquire_releases(way: str) -> None:
 async def test_an_end_after_a_lost_answer_releases() -> None:
     """The last renewal was written, and its sender never heard of it."""
     shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    task = asyncio.create_task(patient(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
     shared.lose_answers = 1
     await until(lambda: not shared.lose_answers, "the renewal")
@@ -129,7 +129,7 @@ async def test_an_end_after_the_lost_answer_to_an_acquire_releases() -> None:
     """We stand by, as far as we know."""
     shared, reigns = Distant(), Reigns()
     shared.lose_answers = 1
-    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    task = asyncio.create_task(patient(shared).run(reigns.lead))
     await until(lambda: shared.record is not None, "the acquire")
     await stopped(task)
     await asyncio.wait([task])
@@ -141,7 +141,7 @@ async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
     shared, reigns = Distant(), Reigns()
     leader = patient(shared)
     leader._terms = LeaseTerms(ttl=60, renew_every=0.05, margin=0.5)
-    task = asyncio.create_task(leader.run(reigns.reign))
+    task = asyncio.create_task(leader.run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
     shared.requests.clear()
     await until(lambda: shared.under_way, "a renewal under way")
@@ -158,7 +158,7 @@ async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
 async def test_an_end_that_is_ordered_again_and_again_releases() -> None:
     """Each cancels what the first began."""
     shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    task = asyncio.create_task(patient(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
     shared.answers.clear()
     served = shared.served
@@ -174,7 +174,7 @@ async def test_an_end_that_is_ordered_again_and_again_releases() -> None:
 async def test_the_release_is_tried_again() -> None:
     """A keeper that cannot be reached for a moment, and an answer that is lost."""
     shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    task = asyncio.create_task(patient(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
     shared.cut = True
     shared.lose_answers = 1
@@ -189,7 +189,7 @@ async def test_the_release_is_tried_again() -> None:
 async def test_what_somebody_else_took_is_theirs() -> None:
     """The renewal that was under way was refused: nothing of theirs is freed."""
     shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(patient(shared).run(reigns.reign))
+    task = asyncio.create_task(patient(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
     shared.requests.clear()
     await until(lambda: shared.under_way, "a renewal under way")
@@ -206,7 +206,7 @@ async def test_who_never_held_it_leaves_at_once() -> None:
     shared, reigns = Distant(), Reigns()
     await shared.write(Record(holder="other", nonce="o", epoch=1, ttl=600), None)
     leader = patient(shared)
-    task = asyncio.create_task(leader.run(reigns.reign))
+    task = asyncio.create_task(leader.run(reigns.lead))
     await until(lambda: leader.holder == "other", "standing by")
     read = shared.read
 

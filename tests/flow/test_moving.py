@@ -189,11 +189,11 @@ async def test_an_import_that_outlives_the_reign_starts_nothing(
             monkeypatch.setattr(world.engine, "put_session", slowly)
             importing = asyncio.create_task(imported(world, sealed))
             await asyncio.to_thread(begun.wait, PATIENT)
-        seen = len(world.bus.past)
+        seen = len(world.bus.history)
         go.set()
         with pytest.raises(TimedOut, match="the lease is gone"):
             await importing
-        assert [told.text for told in [*world.bus.past][seen:] if told.kind == "state"] == []
+        assert [told.text for told in [*world.bus.history][seen:] if told.kind == "state"] == []
         assert account.status.state == "passive"
         async with world.leading():
             await until(lambda: account.status.state == "connected", "connected")

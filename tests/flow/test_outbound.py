@@ -45,7 +45,7 @@ def texts_sent(world: World, account: Account) -> list[str]:
 
 async def refused(world: World, times: int) -> None:
     """Wait until a message has gone back to the queue so often."""
-    await until(lambda: sum(h.text.startswith("queued: ") for h in world.bus.past) >= times)
+    await until(lambda: sum(h.text.startswith("queued: ") for h in world.bus.history) >= times)
 
 
 async def test_a_message_is_sent_and_delivered(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ async def test_a_failed_message_is_in_the_log(
         world.worker(account).result = Refused("not_on_whatsapp", "this number has no WhatsApp")
         entry = (await world.outbound.enqueue(account.id, BOB, Text("a secret"))).entry
         await world.outbound.settled(entry.id, timeout=PATIENT)
-        text = f"message {entry.id} has failed: not_on_whatsapp"
+        text = f"message {entry.id} failed: not_on_whatsapp"
         await until(lambda: text in caplog.messages, "the line of the log")
     (record,) = (record for record in caplog.records if record.getMessage() == text)
     fields = {name: getattr(record, name) for name in ("account", "operation", "code")}
@@ -159,7 +159,7 @@ async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
         account = await world.connected()
         world.worker(account).result = NotSent("not connected")
         entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
-        await until(lambda: any(h.text.startswith("queued: not") for h in world.bus.past))
+        await until(lambda: any(h.text.startswith("queued: not") for h in world.bus.history))
         world.worker(account).result = None
         entry = await world.outbound.settled(entry.id, timeout=PATIENT)
         assert entry.wa_id
@@ -339,7 +339,7 @@ async def test_a_send_under_way_is_finished_when_the_reign_ends(
         async with world.leading():
             account = await world.connected()
             entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
-            await until(lambda: any(h.text == "sending" for h in world.bus.past), "sending")
+            await until(lambda: any(h.text == "sending" for h in world.bus.history), "sending")
         found = await world.store.entry(entry.id)
         assert found is not None
         assert found.wa_id

@@ -11,7 +11,7 @@ import pytest
 from tests.contracts.world import ACC, CLAIMED, EPOCH, OTHER, S, queued, sending
 from tests.support.fake_daemon import FakeClock
 from wad.core.outbox import Entry, Sent, Unknown
-from wad.flow.outbound.reaper import PATIENCE, Reaper
+from wad.flow.outbound.reaper import GRACE, Reaper
 from wad.store.sqlite.store import SqliteStore
 
 
@@ -36,7 +36,7 @@ class Scene:
     async def look_after(self, seconds: float) -> None:
         """Time passes, and the reaper looks."""
         self.clock.now += seconds
-        await self.reaper.look()
+        await self.reaper.run()
 
     async def state(self) -> str:
         """Of the entry of the account that lives elsewhere."""
@@ -62,7 +62,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def test_what_another_machine_left_is_uncertain_after_a_while(scene: Scene) -> None:
     """It has time to come back; the entry then says who claimed it."""
     await scene.look_after(0)
-    await scene.look_after(PATIENCE - 1)
+    await scene.look_after(GRACE - 1)
     assert await scene.state() == S.SENDING
     await scene.look_after(1)
     assert await scene.state() == S.UNCERTAIN
@@ -87,7 +87,7 @@ async def test_one_that_cannot_be_settled_does_not_hold_up_the_others(
         patched.setattr(scene.reaper, "_settle", fail_for_one)
         await scene.look_after(0)
         with pytest.raises(ValueError, match="a fault"):
-            await scene.look_after(PATIENCE)
+            await scene.look_after(GRACE)
     assert await scene.state() == S.UNCERTAIN
     await scene.look_after(1)
     found = await scene.store.entry(queued("k4").id)
@@ -100,7 +100,7 @@ async def test_an_account_of_this_machine_is_judged_elsewhere(scene: Scene) -> N
     entry = queued("k2", account=OTHER)
     await sending(scene.store, entry)
     await scene.look_after(0)
-    await scene.look_after(PATIENCE)
+    await scene.look_after(GRACE)
     found = await scene.store.entry(entry.id)
     assert found is not None
     assert found.state is S.SENDING
@@ -110,11 +110,11 @@ async def test_who_comes_back_in_time_is_believed(scene: Scene) -> None:
     """What was settled meanwhile is left alone, and a later claim has its own time."""
     await scene.look_after(0)
     await scene.store.settle(queued().id, Sent("W1", 1), epoch=EPOCH)
-    await scene.look_after(PATIENCE)
+    await scene.look_after(GRACE)
     assert await scene.state() == S.SENT
     await sending(scene.store, queued("k3", account=ACC))
     await scene.look_after(0)
-    await scene.look_after(PATIENCE - 1)
+    await scene.look_after(GRACE - 1)
     found = await scene.store.entry(queued("k3").id)
     assert found is not None
     assert found.state is S.SENDING

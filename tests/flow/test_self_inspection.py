@@ -73,7 +73,7 @@ def test_a_log_that_a_reader_holds_is_named_with_the_reader(path: Path, account:
     with closing(open_database(path, STEPS)) as db:
         with a_reader(path) as pid:
             grow(db)
-            inspection.look(databases)
+            inspection.check(databases)
             (problem,) = inspection.problems
             assert (problem.code, problem.account) == ("log_grown", account)
             megabytes = f"{log_size(path) / 1e6:.0f} MB"
@@ -82,7 +82,7 @@ def test_a_log_that_a_reader_holds_is_named_with_the_reader(path: Path, account:
             assert inspection.logs == {databases[0]: log_size(path)}
             public = problem.kind.sentence([problem])
             assert public == f"the write-ahead log of a database has grown to {megabytes}"
-        inspection.look(databases)
+        inspection.check(databases)
         assert inspection.problems == []
         assert log_size(path) == 0
         assert db.execute("SELECT count(*) FROM t").fetchone() == (2 * BOUND // 4000,)
@@ -95,7 +95,7 @@ def test_a_log_that_nobody_holds_is_written_back(path: Path) -> None:
         db.execute("PRAGMA wal_autocheckpoint=0")
         grow(db)
         assert log_size(path) > BOUND
-        inspection.look([Database("", path)])
+        inspection.check([Database("", path)])
         assert (inspection.problems, log_size(path)) == ([], 0)
 
 
@@ -104,7 +104,7 @@ def test_a_log_of_a_file_that_is_no_database_is_named(path: Path) -> None:
     path.write_bytes(b"no database at all" * 1000)
     path.with_name("wad.db-wal").write_bytes(b"x" * (BOUND + 1))
     inspection = Inspection(FakeClock(), list, bound=BOUND)
-    inspection.look([Database("", path), Database("a", path.with_name("none.db"))])
+    inspection.check([Database("", path), Database("a", path.with_name("none.db"))])
     assert [problem.code for problem in inspection.problems] == ["log_grown"]
 
 
@@ -156,12 +156,12 @@ def test_open_files_that_are_nearly_used_up_are_a_problem(
 
     inspection = Inspection(FakeClock(), list)
     monkeypatch.setattr(open_files, "left", count)
-    inspection.look([])
+    inspection.check([])
     (problem,) = inspection.problems
     assert problem.code == "files_short"
     assert "file descriptors are used" in problem.text
     monkeypatch.undo()
-    inspection.look([])
+    inspection.check([])
     assert inspection.problems == []
 
 

@@ -326,7 +326,7 @@ async def test_a_send_that_the_end_of_the_reign_cuts_off_is_judged(
             async with world.leading():
                 account = await world.connected()
                 entry = await queue(world, account, BOB, "one")
-                await until(lambda: any(h.text == "sending" for h in world.bus.past), "sending")
+                await until(lambda: any(h.text == "sending" for h in world.bus.history), "sending")
         async with world.leading():
             assert (await settled(world, entry)).wa_id
 

@@ -167,7 +167,7 @@ async def test_a_reign_begins_once_the_places_can_be_read(tmp_path: Path, known:
     """Nobody acts without knowing where its sessions are; it says why, and goes on by itself."""
     known.away = True
     async with a_world(tmp_path, places=known) as world:
-        task = asyncio.create_task(world.leader.run(world.reign))
+        task = asyncio.create_task(world.leader.run(world.lead))
         await until(
             lambda: "failed: Firestore does not answer" in world.leader.reason, "the reason"
         )

@@ -28,9 +28,10 @@ def _take_over():
     given = json.loads(file.read_text())
     if given["account"] not in sys.orig_argv:
         return
-    from wad.engine import landlock, link
+    from wad.worker import link
+    from wad.worker.confinement import landlock
 
-    begin, abi = link.Link.__init__, landlock.abi
+    begin, abi = link.DaemonSocket.__init__, landlock.abi
 
     def init(self, sock):
         begin(self, sock)
@@ -43,7 +44,7 @@ def _take_over():
         ]
         Path(targets.home, "tried.json").write_text(json.dumps(tried))
 
-    link.Link.__init__ = init
+    link.DaemonSocket.__init__ = init
     landlock.abi = lambda: min(abi(), given["abi"])
 
 

@@ -185,7 +185,7 @@ def test_who_compares_and_who_reads_names(tmp_path: Path) -> None:
         db.execute("DROP TABLE whatsmeow_contacts")
         db.execute(f"CREATE VIEW whatsmeow_message_secrets AS {ENDLESS}")
         db.execute(f"CREATE VIEW whatsmeow_contacts (their_jid) AS {ENDLESS}")
-    for look in (comparison.make, book.look, lambda: session_db.identity(home.session_db)):
+    for look in (comparison.run, book.check, lambda: session_db.identity(home.session_db)):
         with pytest.raises(WadError, match="is not the library's"):
             look()
 

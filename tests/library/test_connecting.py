@@ -53,7 +53,7 @@ async def test_a_dial_that_hangs_is_ended(tmp_path: Path) -> None:
     """Its own next try, then that of a fresh worker: each is killed, until one connects; nobody scans again."""
     async with (
         a_real_world(tmp_path, probe_every=0.2, probe_timeout=IMPATIENT) as world,
-        world.reign(),
+        world.lead(),
     ):
         line = await world.line()
         pid, world.server.stalling = line.pid, True
@@ -72,7 +72,7 @@ async def test_a_dial_that_hangs_is_ended(tmp_path: Path) -> None:
 async def test_a_dial_that_hangs_can_be_stopped(tmp_path: Path, how: str) -> None:
     """By the operator and by the loss of the lease; the library's own stop would hang with it."""
     async with a_real_world(tmp_path, stop_timeout=0.3) as world:
-        async with world.reign():
+        async with world.lead():
             line = await world.line()
             world.server.stalling = True
             line.wad.restart()
@@ -90,7 +90,7 @@ async def test_a_proxy_that_says_nothing(tmp_path: Path) -> None:
     async with (
         a_mute_proxy() as proxy,
         a_real_world(tmp_path, proxy=proxy, probe_every=0.2, probe_timeout=IMPATIENT) as world,
-        world.reign(),
+        world.lead(),
     ):
         line = await world.line(paired=False)
         await line.wad.pair()
@@ -100,7 +100,7 @@ async def test_a_proxy_that_says_nothing(tmp_path: Path) -> None:
 
 async def test_no_network_is_said_in_a_few_words(tmp_path: Path) -> None:
     """The library gives up at the first failure; wad tries on, in fresh workers, and says what is wrong."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         world.server.refusing = True
         line.wad.restart()
@@ -118,9 +118,9 @@ async def test_no_stream_error_ends_a_session(tmp_path: Path, patience: RetryDel
 
     None of them ends a worker either; that several short connections in a row do is wad's own rule.
     """
-    async with a_real_world(tmp_path, patience=patience) as world, world.reign():
+    async with a_real_world(tmp_path, patience=patience) as world, world.lead():
         line = await world.line()
-        before, restarts = len(world.bus.past), line.wad.restarts
+        before, restarts = len(world.bus.history), line.wad.restarts
         for code in (401, 403, 405, 409, 500, 503, 515):
             logins = line.whatsapp.logins
             await line.whatsapp.end_stream(code)
@@ -129,13 +129,13 @@ async def test_no_stream_error_ends_a_session(tmp_path: Path, patience: RetryDel
             assert (await line.stored([ident]))[ident] == 1
             assert line.wad.status.paired
         assert (line.wad.restarts == restarts) == (patience is STEADY)
-        states = {h.detail["state"] for h in world.bus.past[before:] if h.kind == "state"}
+        states = {h.detail["state"] for h in world.bus.history[before:] if h.kind == "state"}
         assert states == {"connected", "reconnecting"}
 
 
 async def test_reconnects_cost_nothing(tmp_path: Path) -> None:
     """A connect in the same process leaks handles; the library's own reconnects don't, and wad makes no others."""
-    async with a_real_world(tmp_path, patience=STEADY) as world, world.reign():
+    async with a_real_world(tmp_path, patience=STEADY) as world, world.lead():
         line = await world.line()
         pid = line.pid
 
@@ -161,7 +161,7 @@ async def test_reconnects_cost_nothing(tmp_path: Path) -> None:
 
 async def test_a_connection_that_is_up_and_silent(tmp_path: Path) -> None:
     """Its socket is open and nothing answers: it is not called connected, and is again once something does."""
-    async with a_real_world(tmp_path, pings=0.2) as world, world.reign():
+    async with a_real_world(tmp_path, pings=0.2) as world, world.lead():
         line = await world.line()
         line.whatsapp.silent = True
         await until(lambda: line.wad.status.state is State.RECONNECTING, "silence")
@@ -175,7 +175,7 @@ async def test_a_connection_that_is_up_and_silent(tmp_path: Path) -> None:
 async def test_silence_that_lasts_gets_a_fresh_worker(tmp_path: Path) -> None:
     """The library holds on to a dead connection for minutes."""
     patience = replace(QUICK, library=3)
-    async with a_real_world(tmp_path, pings=0.2, patience=patience) as world, world.reign():
+    async with a_real_world(tmp_path, pings=0.2, patience=patience) as world, world.lead():
         line = await world.line()
         pid = line.pid
         line.whatsapp.silent = True
@@ -186,7 +186,7 @@ async def test_silence_that_lasts_gets_a_fresh_worker(tmp_path: Path) -> None:
 
 async def test_queries_that_hang_stop_nothing(tmp_path: Path) -> None:
     """The library waits 75 s for each: the worker still answers probes, receives, and can be stopped."""
-    async with a_real_world(tmp_path, probe_every=0.1) as world, world.reign():
+    async with a_real_world(tmp_path, probe_every=0.1) as world, world.lead():
         line = await world.line()
         pid, worker = line.pid, line.wad.worker
         assert isinstance(worker, NeonizeWorker)

@@ -35,7 +35,7 @@ async def write(line: Line, number: int) -> list[str]:
 
 async def test_receipts_that_kill_the_event_pump(tmp_path: Path) -> None:
     """The library stays connected and acknowledges into a dead queue: a fresh worker, and nothing is lost."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         sent = await world.outbound.enqueue(line.wad.id, Jid.parse(str(line.bob.pn)), Text("hello"))
         wa_id = (await world.outbound.settled(sent.entry.id, 30)).wa_id
@@ -48,7 +48,7 @@ async def test_receipts_that_kill_the_event_pump(tmp_path: Path) -> None:
             await another_worker(line, pid)
             counted = await line.stored([*everything, wa_id])
             assert counted == Counter([*everything, wa_id])
-        reasons = {h.text for h in world.bus.past if h.text.startswith("reconnecting")}
+        reasons = {h.text for h in world.bus.history if h.text.startswith("reconnecting")}
         assert reasons == {
             "reconnecting: WhatsApp sent a kind of receipt that the library does not know"
         }
@@ -59,7 +59,7 @@ async def test_the_first_message_of_a_sender_in_a_group(
 ) -> None:
     """It comes as two events with one id, of which the first carries keys: one message, and one receipt, after both."""
     caplog.set_level(logging.DEBUG, "wad.engine.workers")
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         group = world.server.add_group("Friends", line.bob, line.whatsapp)
         idents = [await line.bob.send_text(group, f"text {n}") for n in range(3)]
@@ -73,7 +73,7 @@ async def test_the_first_message_of_a_sender_in_a_group(
 
 async def test_a_message_that_cannot_be_decrypted_at_first(tmp_path: Path) -> None:
     """A placeholder shows until the library has asked for it again: it is one message."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         ident = await line.bob.send(line.whatsapp, contents.text("secret"), garbled=True)
         await line.stored([ident])
@@ -90,7 +90,7 @@ async def test_a_graceful_stop_in_a_burst(tmp_path: Path) -> None:
     """Disconnect, wait until the handler is idle, stop: even with early receipts what has one is on the disk."""
     (tmp_path / "build").mkdir()
     build = builds.another_build(tmp_path / "build")
-    async with a_real_world(tmp_path / "wad", python_path=build) as world, world.reign():
+    async with a_real_world(tmp_path / "wad", python_path=build) as world, world.lead():
         line = await world.line()
         receipted = world.server.ledger.receipted_by
         with line.stuck():

@@ -41,7 +41,7 @@ async def scanned(line: Line) -> None:
 
 async def test_used_up_codes_are_followed_by_fresh_ones(tmp_path: Path) -> None:
     """WhatsApp gives no more codes: a fresh worker asks for others, at once, and one of those connects."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         world.server.codes = 0
         line = await world.line(paired=False)
         await line.wad.pair()
@@ -55,7 +55,7 @@ async def test_used_up_codes_are_followed_by_fresh_ones(tmp_path: Path) -> None:
 
 async def test_the_network_drops_while_a_code_is_shown(tmp_path: Path) -> None:
     """The library would wait for a scan that cannot come: a fresh worker shows a fresh code."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await a_code(world)
         for _ in range(2):
             pid, code = line.pid, line.wad.status.qr
@@ -66,7 +66,7 @@ async def test_the_network_drops_while_a_code_is_shown(tmp_path: Path) -> None:
 
 async def test_the_network_stays_away_while_a_code_is_asked_for(tmp_path: Path) -> None:
     """The old code is not shown any more; the reason is, until there is a code again."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await a_code(world)
         world.server.refusing = True
         await world.server.drop_unlinked()
@@ -83,7 +83,7 @@ async def test_it_can_be_stopped_while_a_code_is_shown(
 ) -> None:
     """By the operator, the loss of the lease, or the end of the time to scan: no process is left, none was killed."""
     async with a_real_world(tmp_path) as world:
-        async with world.reign():
+        async with world.lead():
             line = await a_code(world)
             pid = line.pid
             if how == "stop":
@@ -99,7 +99,7 @@ async def test_it_can_be_stopped_while_a_code_is_shown(
 
 async def test_a_code_that_is_scanned_before_the_network_drops(tmp_path: Path) -> None:
     """The session is there: it logs in, and asks nobody again."""
-    async with a_real_world(tmp_path, stop_timeout=0.3) as world, world.reign():
+    async with a_real_world(tmp_path, stop_timeout=0.3) as world, world.lead():
         line = await a_code(world)
         world.server.stalling = True  # the connection with which it would log in
         await line.whatsapp.phone.scan(line.wad.status.qr)
@@ -113,7 +113,7 @@ async def test_a_code_that_is_scanned_before_the_network_drops(tmp_path: Path) -
 
 async def test_a_version_that_is_refused_while_pairing(tmp_path: Path) -> None:
     """Outdated, as it would be later."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         world.server.pairing_failure = Failure(405)
         line = await world.line(paired=False)
         await line.wad.pair()
@@ -125,7 +125,7 @@ async def test_a_version_that_is_refused_while_pairing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reason", [400, 503])
 async def test_a_login_that_is_refused_while_pairing(tmp_path: Path, reason: int) -> None:
     """It goes on trying while somebody waits for a code, and then shows one."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         world.server.pairing_failure = Failure(reason)
         line = await world.line(paired=False)
         await line.wad.pair()

@@ -73,7 +73,7 @@ async def test_a_library_that_is_missing_is_not_fetched(tmp_path: Path) -> None:
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "proto").symlink_to(library_path().parent / "proto")
-    async with a_real_world(tmp_path / "wad", python_path=package.parent) as world, world.reign():
+    async with a_real_world(tmp_path / "wad", python_path=package.parent) as world, world.lead():
         line = await world.line(paired=False)
         await line.wad.pair()
         await until(lambda: "is missing" in line.wad.status.reason, "the reason")
@@ -85,7 +85,7 @@ async def test_what_it_prints_is_kept_from_stdout(
 ) -> None:
     """It goes to the log, where somebody debugs."""
     caplog.set_level(logging.DEBUG, "wad.engine.workers")
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         await world.line()
     printed = [r.levelname for r in caplog.records if "Login event: success" in r.getMessage()]
     assert printed == ["DEBUG"]
@@ -98,7 +98,7 @@ async def test_what_a_worker_sees_and_leaves_on_the_disk(
     """Nothing in its environment but what it needs; no file for anybody else to read, though the library makes such."""
     monkeypatch.setenv("ADMIN_TOKEN", "a secret")
     monkeypatch.setenv("PYTHONFAULTHANDLER", "1")  # would take the place of Go's own handlers
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         environ = Path(f"/proc/{line.pid}/environ").read_bytes().split(b"\0")
         assert b"NEONIZE_BOT_TAG=off" in environ
@@ -137,7 +137,7 @@ def a_busy_neighbour(path: Path) -> Iterator[None]:
 
 async def test_how_it_opens_the_sessions_database(tmp_path: Path) -> None:
     """With a log, and transactions that others don't spoil; wherever the directory lies."""
-    async with a_real_world(tmp_path / "ä #1?&%20=") as world, world.reign():
+    async with a_real_world(tmp_path / "ä #1?&%20=") as world, world.lead():
         line = await world.line()
         path = line.wad.home.session_db
         with closing(sqlite3.connect(path)) as db:
@@ -170,7 +170,7 @@ def test_calls_before_there_is_a_client() -> None:
 
 async def test_calls_before_it_is_paired(tmp_path: Path) -> None:
     """While a code is shown everything can be asked, and the worker lives on."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line(paired=False)
         await line.wad.pair()
         await line.code()
@@ -196,7 +196,7 @@ async def test_calls_before_it_is_paired(tmp_path: Path) -> None:
 
 async def test_calls_while_it_stops(tmp_path: Path) -> None:
     """Its maps have no locks, and stopping changes them: whatever that does, the account stops, and starts again."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         worker = line.wad.worker
         assert worker is not None
@@ -232,7 +232,7 @@ async def test_a_crash_is_one_accounts_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The head of Go's report is in the log; the account is back and nothing is lost; the other one runs on."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line, other = await world.line(), await world.line()
         pid, others = line.pid, other.pid
         idents = [await line.bob.send_text(line.whatsapp, f"text {n}") for n in range(50)]
@@ -245,7 +245,7 @@ async def test_a_crash_is_one_accounts_alone(
     assert "last words: SIGSEGV: segmentation violation | PC=" in record.getMessage()
     assert "goroutine" in record.getMessage()
     assert record.__dict__["account"] == line.wad.id
-    reasons = [h.text for h in world.bus.past if h.text.startswith("reconnecting")]
+    reasons = [h.text for h in world.bus.history if h.text.startswith("reconnecting")]
     assert "(SIGSEGV: segmentation violation)" in reasons[0]
 
 

@@ -40,7 +40,7 @@ def pause(line: Line) -> float | None:
 @pytest.mark.parametrize("reason", [401, 403, 406])
 async def test_logged_out(tmp_path: Path, reason: int) -> None:
     """The library has deleted the keys: it waits for the operator, who may pair it again."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         await refused(line, Failure(reason), State.LOGGED_OUT)
         assert pause(line) is None
@@ -52,7 +52,7 @@ async def test_logged_out(tmp_path: Path, reason: int) -> None:
 async def test_replaced_is_not_fought(tmp_path: Path) -> None:
     """It stays away until the operator, or a lease that was won anew, says that the session is ours."""
     async with a_real_world(tmp_path) as world:
-        async with world.reign():
+        async with world.lead():
             line = await world.line()
             await line.whatsapp.replace()
             await line.until(State.REPLACED)
@@ -65,13 +65,13 @@ async def test_replaced_is_not_fought(tmp_path: Path) -> None:
             await line.until(State.REPLACED)
             await no_worker(line)
             logins = line.whatsapp.logins
-        async with world.reign(2):
+        async with world.lead(2):
             await line.connected(after=logins)
 
 
 async def test_banned_until(tmp_path: Path) -> None:
     """It says until when, waits for that, and connects again by itself."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         begun = datetime.now(UTC)
         await line.whatsapp.ban(code=104, seconds=3600)
@@ -93,7 +93,7 @@ async def test_banned_until(tmp_path: Path) -> None:
 
 async def test_a_ban_that_the_library_does_not_know(tmp_path: Path) -> None:
     """It cannot hand the event over and fails; that is a ban all the same, and no reason to hurry."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         await refused(line, Failure(402, code=199, expire=60), State.BANNED)
         left = pause(line)
@@ -103,7 +103,7 @@ async def test_a_ban_that_the_library_does_not_know(tmp_path: Path) -> None:
 
 async def test_outdated(tmp_path: Path) -> None:
     """It says which version was refused and what to upgrade, tries again slowly, and then connects."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         await refused(line, Failure(405), State.OUTDATED)
         assert "0.5.2, WhatsApp Web 2.3000." in line.wad.status.reason
@@ -118,7 +118,7 @@ async def test_outdated_no_more(tmp_path: Path) -> None:
     """When WhatsApp takes the version after all, the next slow try connects."""
     async with (
         a_real_world(tmp_path, patience=replace(QUICK, outdated=0.1)) as world,
-        world.reign(),
+        world.lead(),
     ):
         line = await world.line()
         line.whatsapp.login_failure = Failure(405)
@@ -130,7 +130,7 @@ async def test_outdated_no_more(tmp_path: Path) -> None:
 
 async def test_a_login_that_is_refused_for_other_reasons(tmp_path: Path) -> None:
     """Known to the library or not, passing or not: it is an outage, and nobody is asked to scan."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         for reason in (400, 409, 415, 503):
             logins, line.whatsapp.login_failure = line.whatsapp.logins, Failure(reason)

@@ -54,7 +54,7 @@ async def send(world: RealWorld, line: Line, text: str) -> Entry:
 
 async def test_a_text_is_a_text(tmp_path: Path) -> None:
     """It is not marked as a bot's, not searched for numbers to mention, and no address in it is fetched."""
-    async with a_page() as (address, visits), a_real_world(tmp_path) as world, world.reign():
+    async with a_page() as (address, visits), a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         text = f"@{line.bob.pn.user} see {address}"
         await send(world, line, text)
@@ -68,7 +68,7 @@ async def test_a_text_is_a_text(tmp_path: Path) -> None:
 
 async def test_a_file_is_known_by_its_hash_alone(tmp_path: Path) -> None:
     """The library would open a path and fetch an address; what reaches it is the bytes of a file that was put here."""
-    async with a_page() as (address, visits), a_real_world(tmp_path) as world, world.reign():
+    async with a_page() as (address, visits), a_real_world(tmp_path) as world, world.lead():
         line = await world.line(paired=False)
         await line.wad.pair()
         await line.code()
@@ -83,7 +83,7 @@ async def test_a_file_is_known_by_its_hash_alone(tmp_path: Path) -> None:
 
 async def test_an_upload_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library would wait for ever: its worker ends, and the file is sent once by the next one."""
-    async with a_real_world(tmp_path) as world, world.reign():
+    async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         world.server.stalling = True
         first = line.wad.worker
@@ -112,7 +112,7 @@ async def test_a_disk_that_is_full_costs_no_message(tmp_path: Path) -> None:
     """The library refuses each within milliseconds: they wait, and leave in their order when there is room again."""
     (tmp_path / "sessions").mkdir()
     with a_disk(tmp_path / "sessions", "24m") as disk:
-        async with a_real_world(tmp_path) as world, world.reign():
+        async with a_real_world(tmp_path) as world, world.lead():
             line = await world.line()
             await send(world, line, "before")
             await line.bob.received(line.whatsapp, text="before")
@@ -128,4 +128,4 @@ async def test_a_disk_that_is_full_costs_no_message(tmp_path: Path) -> None:
 
 def refused(world: RealWorld, times: int) -> bool:
     """Whether a message went back to the queue so often."""
-    return sum("disk is full" in happening.text for happening in world.bus.past) >= times
+    return sum("disk is full" in happening.text for happening in world.bus.history) >= times

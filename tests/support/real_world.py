@@ -147,10 +147,10 @@ class RealWorld:
         return line
 
     @asynccontextmanager
-    async def reign(self, epoch: int = 1) -> AsyncIterator[None]:
+    async def lead(self, epoch: int = 1) -> AsyncIterator[None]:
         """With the lease held."""
         await self.store.fence(epoch)
-        async with self.accounts.reign(epoch), self.outbound.reign(epoch):
+        async with self.accounts.lead(epoch), self.outbound.lead(epoch):
             yield
 
 

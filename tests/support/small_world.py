@@ -75,13 +75,13 @@ class World:
         return self.engine.workers[account.id]
 
     @asynccontextmanager
-    async def reign(self, epoch: int) -> AsyncIterator[None]:
+    async def lead(self, epoch: int) -> AsyncIterator[None]:
         """As the daemon's."""
         await self.store.fence(epoch)
         async with (
-            self.accounts.reign(epoch),
-            self.outbound.reign(epoch),
-            self.backfills.reign(),
+            self.accounts.lead(epoch),
+            self.outbound.lead(epoch),
+            self.backfills.lead(),
         ):
             self.reigning = True
             try:
@@ -92,7 +92,7 @@ class World:
     @asynccontextmanager
     async def leading(self) -> AsyncIterator[None]:
         """With the lease held."""
-        task = asyncio.create_task(self.leader.run(self.reign))
+        task = asyncio.create_task(self.leader.run(self.lead))
         try:
             await until(lambda: self.reigning, "the reign")
             yield

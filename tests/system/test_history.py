@@ -203,7 +203,7 @@ async def test_a_build_that_is_not_known_asks_nobody(tmp_path: Path) -> None:
         for route in ("backfill", "repair-sync"):
             refused = await post(site, f"{API}/{route}/{ident}")
             assert (refused.status, refused.document["error"]) == (501, "not_supported")
-            assert "is a build that is not known" in refused.document["message"]
+            assert "is an unknown build" in refused.document["message"]
         run = await site.daemon.wadctl("account", "backfill", "shop")
         assert run.returncode == 9
 

@@ -234,7 +234,7 @@ def test_accounts_below_a_directory_of_the_system_are_told(tmp_path: Path) -> No
 )
 def test_what_is_in_force_is_told(found: Confinement, told: str, missing: str) -> None:
     """In a few words; and what is missing in a sentence."""
-    assert found.told == told
+    assert found.summary == told
     assert missing in found.missing
     assert bool(found.missing) == bool(missing)
 

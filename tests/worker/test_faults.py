@@ -20,15 +20,15 @@ import socket, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import CFUNCTYPE
 from wad.lib.clock import SystemClock
-from wad.engine import link as links, receipts
+from wad.worker import link as links, receipt_gate
 from wad.worker.faults import Faults
-from wad.worker.link import Link, Permission
+from wad.worker.link import DaemonSocket, Permission
 
 def fail(*_):
     raise KeyError("x")
 
-link = Link(socket.socket(fileno=int(sys.argv[1])))
-faults = Faults(link.last_word)
+link = DaemonSocket(socket.socket(fileno=int(sys.argv[1])))
+faults = Faults(link.send_final_notice)
 faults.install()
 {act}
 threading.Event().wait()
@@ -38,9 +38,9 @@ threading.Event().wait()
 @pytest.mark.parametrize(
     ("act", "who"),
     [
-        ("link.notice = fail; link.spooled(1)", "thread announce"),
+        ("link.notice = fail; link.report_spooled(1)", "thread announce"),
         ("links.time.sleep = fail; Permission(1e12, SystemClock()).watch()", "thread permission"),
-        ("receipts.time.sleep = fail; gate = receipts.Gate(fail); gate._news.set()", "thread receipts"),
+        ("receipt_gate.time.sleep = fail; gate = receipt_gate.ReceiptGate(fail); gate._wake.set()", "thread receipts"),
         ("threading.Thread(target=fail, name='rest').start()", "thread rest"),
         ("ThreadPoolExecutor(1).submit(faults.guarded('an answer', fail))", "an answer"),
         ("CFUNCTYPE(None)(fail)()", "a callback of the library"),
@@ -60,4 +60,4 @@ async def test_whatever_fails_in_a_worker_ends_it(act: str, who: str) -> None:
         frames = wire.Decoder().feed(ours.recv(1 << 16))
     words = [frame.params[0] for frame in frames if isinstance(frame, wire.Notice)]
     assert words == ([f"{who} of the worker failed: KeyError"] if who else [])
-    assert "KeyError: 'x'" in process.last_words()
+    assert "KeyError: 'x'" in process.crash_report()

@@ -16,7 +16,7 @@ from wad.lib.clock import SystemClock
 from wad.state.spool import Arrival, Spool
 from wad.worker import inbox as module
 from wad.worker.inbox import Inbox
-from wad.worker.log_lines import message
+from wad.worker.log_lines import message_key
 
 
 def a_message(ident: str, text: str = "hello", *, from_me: bool = False) -> bytes:
@@ -59,7 +59,7 @@ class Box:
         self,
         spool: Spool,
         *,
-        patient: bool = True,
+        batch: bool = True,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.spool = SlowSpool(spool)
@@ -71,7 +71,7 @@ class Box:
             self.spool,  # type: ignore[arg-type]
             SystemClock(),
             read_vote=lambda raw: (),
-            patient=patient,
+            batch=batch,
             on_stored=self.stored.append,
             on_done=self.done.extend,
             on_held=self.held.append,
@@ -109,9 +109,9 @@ def test_a_patient_handler_returns_at_once(spool: Spool) -> None:
         box.inbox.take("Message", a_message(f"A{number}"))
     assert box.done == []
     box.spool.may.set()
-    assert box.inbox.settle(20)
-    assert [message(ident) for batch in box.spool.batches for ident in batch] == box.done
-    assert box.done == [message(f"A{number}") for number in range(5)]
+    assert box.inbox.drain(20)
+    assert [message_key(ident) for batch in box.spool.batches for ident in batch] == box.done
+    assert box.done == [message_key(f"A{number}") for number in range(5)]
     assert len(box.spool.batches) <= 2
     assert box.stored[-1] == 5
 
@@ -125,17 +125,17 @@ def test_a_burst_gathers_between_two_commits(spool: Spool) -> None:
 
     box = Box(spool, pause=pause)
     box.inbox.take("Message", a_message("A"))
-    assert box.inbox.settle(20)
+    assert box.inbox.drain(20)
     for ident in ("B", "C", "D"):
         box.inbox.take("Message", a_message(ident))
     over.set()
-    assert box.inbox.settle(20)
+    assert box.inbox.drain(20)
     assert box.spool.batches == [["A"], ["B", "C", "D"]]
 
 
 def test_an_impatient_one_waits_for_the_commit(spool: Spool) -> None:
     """To return is to say that there is room for more."""
-    box = Box(spool, patient=False)
+    box = Box(spool, batch=False)
     box.spool.may.clear()
     handler = threading.Thread(target=box.inbox.take, args=("Message", a_message("A")), daemon=True)
     handler.start()
@@ -162,8 +162,8 @@ def test_no_more_than_64_wait(spool: Spool) -> None:
     assert handler.is_alive()
     box.spool.may.set()
     handler.join(20)
-    assert box.inbox.settle(20)
-    assert box.done[-1] == message("last")
+    assert box.inbox.drain(20)
+    assert box.done[-1] == message_key("last")
 
 
 def test_an_action_waits_for_what_came_before(spool: Spool) -> None:
@@ -172,12 +172,12 @@ def test_an_action_waits_for_what_came_before(spool: Spool) -> None:
     seen: list[list[tuple[str, str]]] = []
     box.spool.may.clear()
     box.inbox.take("Message", a_message("A"))
-    box.inbox.then(lambda: seen.append(kinds(spool)))
+    box.inbox.run_after(lambda: seen.append(kinds(spool)))
     box.inbox.take("Message", a_message("B"))
     box.spool.may.set()
-    assert box.inbox.settle(20)
+    assert box.inbox.drain(20)
     assert seen == [[("message", "A")]]
-    assert box.done == [message("A"), "", message("B")]
+    assert box.done == [message_key("A"), "", message_key("B")]
 
 
 def test_what_carries_nothing_leaves_its_id(spool: Spool) -> None:
@@ -185,10 +185,10 @@ def test_what_carries_nothing_leaves_its_id(spool: Spool) -> None:
     box = Box(spool)
     box.inbox.take("Message", a_message("A", ""))
     box.inbox.take("Message", a_message("B", "", from_me=True))
-    assert box.inbox.settle(20)
+    assert box.inbox.drain(20)
     assert kinds(spool) == []
     assert spool.has_ids(["A", "B"]) == {"A"}
-    assert box.done == [message("A"), message("B")]
+    assert box.done == [message_key("A"), message_key("B")]
 
 
 @pytest.mark.parametrize("name", ["HistorySync", "UndecryptableMessage"])
@@ -196,7 +196,7 @@ def test_what_is_kept_raw(spool: Spool, name: str) -> None:
     """With the reason why there is no translation."""
     box = Box(spool)
     box.inbox.take(name, b"bytes")
-    assert box.inbox.settle(20)
+    assert box.inbox.drain(20)
     (row,) = spool.untranslated_rows(10)
     assert (row.kind, row.raw) == (name.lower(), b"bytes")
     assert row.reason
@@ -206,7 +206,7 @@ def test_what_cannot_be_read_is_kept(spool: Spool, caplog: pytest.LogCaptureFixt
     """Bytes that are no message are stored as they are."""
     box = Box(spool)
     box.inbox.take("Message", b"\xff\xff\xff")
-    assert box.inbox.settle(20)
+    assert box.inbox.drain(20)
     (row,) = spool.untranslated_rows(10)
     assert row.raw == b"\xff\xff\xff"
     assert "cannot be parsed" in row.reason
@@ -219,7 +219,7 @@ def test_a_disk_that_refuses_is_tried_again(spool: Spool, monkeypatch: pytest.Mo
     box = Box(spool)
     box.spool.errors += [StateUnwritable("full"), StateUnwritable("full"), StateUnwritable("gone")]
     box.inbox.take("Message", a_message("A"))
-    assert box.inbox.settle(20)
+    assert box.inbox.drain(20)
     first, second, last = box.held
     assert "full" in first
     assert "gone" in second

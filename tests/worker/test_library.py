@@ -106,7 +106,7 @@ def test_a_library_that_cannot_be_loaded(tmp_path: Path) -> None:
 def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its C interface may be another one."""
     monkeypatch.setattr(c_interface, "VERSION", "0.4.3")
-    with pytest.raises(EngineFailure, match=r"is 0\.5\.2; wad knows 0\.4\.3"):
+    with pytest.raises(EngineFailure, match=r"is version 0\.5\.2; wad needs 0\.4\.3"):
         c_interface.Functions(c_interface.shared_object())
 
 
@@ -115,10 +115,10 @@ def test_giving_memory_back_keeps_what_was_changed() -> None:
     code = (
         "import ctypes, json, re\n"
         "from pathlib import Path\n"
-        "from wad.engine import binding, memory, peer, receipts\n"
-        "file = binding.shared_object()\n"
-        "functions = binding.Functions(file)\n"
-        "changed = [receipts.keep_plaintexts(file), *peer.open_the_way(file)]\n"
+        "from wad.worker import c_interface, memory, phone_requests, receipt_gate\n"
+        "file = c_interface.shared_object()\n"
+        "functions = c_interface.Functions(file)\n"
+        "changed = [receipt_gate.keep_plaintexts(file), *phone_requests.enable_peer_messages(file)]\n"
         "def rss(): return int(re.search(r'Rss:\\s+(\\d+)', Path('/proc/self/smaps_rollup').read_text())[1])\n"
         "def code(): return [ctypes.string_at(address, 8).hex() for address in changed]\n"
         "before = rss(), code()\n"

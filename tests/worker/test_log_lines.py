@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 
 from tests.support.protobufs import pb
 from wad.worker.log_lines import (
-    AWAITED,
+    HELD_RECEIPT_TYPES,
     HISTORY,
-    Coming,
-    HistoryComing,
+    EventsExpected,
+    HistoryDownloaded,
     HistoryFailed,
-    Leaving,
-    Meaning,
-    Skipped,
-    Unsaved,
-    announced,
-    announcement,
-    meaning,
-    message,
-    receipt_of,
+    Acknowledging,
+    GateSignal,
+    PartSkipped,
+    SessionUnsaved,
+    announcement_key,
+    announced_id,
+    parse_line,
+    message_key,
+    receipt_key,
 )
 
 BOB, GROUP, CHANNEL = "9@lid", "120363000000000001@g.us", "1203631@newsletter"
@@ -31,34 +31,34 @@ ENC = '<enc type="msg" v="2"><!-- 200 bytes --></enc>'
 @pytest.mark.parametrize(
     ("text", "means"),
     [
-        (f'<message from="{BOB}" id="A" t="17">{ENC}</message>', Coming("mA", 1, True)),
-        (f'<message from="{GROUP}" id="A" t="17">{ENC}{ENC}</message>', Coming("mA", 2, True)),
+        (f'<message from="{BOB}" id="A" t="17">{ENC}</message>', EventsExpected("mA", 1, True)),
+        (f'<message from="{GROUP}" id="A" t="17">{ENC}{ENC}</message>', EventsExpected("mA", 2, True)),
         (
             f'<message from="{CHANNEL}" id="A"><plaintext>0a</plaintext></message>',
-            Coming("mA", 1, True),
+            EventsExpected("mA", 1, True),
         ),
-        (f'<receipt from="{BOB}" id="A" t="17"/>', Coming("rA", 1, False)),
-        (f'<receipt from="{BOB}" id="A" t="17" type="read"/>', Coming("rA", 1, False)),
+        (f'<receipt from="{BOB}" id="A" t="17"/>', EventsExpected("rA", 1, False)),
+        (f'<receipt from="{BOB}" id="A" t="17" type="read"/>', EventsExpected("rA", 1, False)),
         (
             f'<receipt from="{BOB}" id="A" type="read"><list><item id="B"/></list></receipt>',
-            Coming("rA", 1, False),
+            EventsExpected("rA", 1, False),
         ),
         (
             f'<receipt from="{GROUP}" id="S"><participants key="A"><user jid="1@lid" t="17"/>'
             '<user jid="2@lid" t="17"/></participants></receipt>',
-            Coming("rA", 2, False),
+            EventsExpected("rA", 2, False),
         ),
     ],
 )
-def test_what_comes_in(text: str, means: Meaning) -> None:
+def test_what_comes_in(text: str, means: GateSignal) -> None:
     """How many events follow, and about what."""
-    assert list(meaning("Client/Recv", text)) == [means]
+    assert list(parse_line("Client/Recv", text)) == [means]
 
 
 @pytest.mark.parametrize("kind", ["retry", "hist_sync", "server-error", "enc_rekey_retry"])
 def test_other_receipts_that_come_in(kind: str) -> None:
     """Nothing waits for their events."""
-    assert meaning("Client/Recv", f'<receipt from="{BOB}" id="A" type="{kind}"/>') == ()
+    assert parse_line("Client/Recv", f'<receipt from="{BOB}" id="A" type="{kind}"/>') == ()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_other_receipts_that_come_in(kind: str) -> None:
 )
 def test_what_tells_whatsapp_that_something_arrived(text: str, names: tuple[str, ...]) -> None:
     """Receipts, and the acknowledgements of what is not receipted."""
-    assert list(meaning("Client/Send", text)) == [Leaving(names)]
+    assert list(parse_line("Client/Send", text)) == [Acknowledging(names)]
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_what_tells_whatsapp_that_something_arrived(text: str, names: tuple[str,
 )
 def test_what_may_leave_at_once(text: str) -> None:
     """What we say of what we read or could not read; and what would come again for ever if it were held."""
-    assert meaning("Client/Send", text) == ()
+    assert parse_line("Client/Send", text) == ()
 
 
 def test_what_the_library_ignores() -> None:
     """A part that was handed over before."""
     line = "Ignoring message A from 9@lid: received message with old counter 1"
-    assert meaning("Client", line) == (Skipped("mA"),)
-    assert meaning("Client/Recv", line) == ()
+    assert parse_line("Client", line) == (PartSkipped("mA"),)
+    assert parse_line("Client/Recv", line) == ()
 
 
 @pytest.mark.parametrize(
@@ -115,17 +115,17 @@ def test_what_the_library_ignores() -> None:
     [
         (
             "failed to decrypt normal message: failed to store session: database or disk is full",
-            (Unsaved(),),
+            (SessionUnsaved(),),
         ),
-        ("failed to save decrypted event to buffer: disk I/O error", (Unsaved(),)),
-        ("failed to decrypt prekey message: database is locked", (Unsaved(),)),
-        ("failed to store session: disk I/O error: no space left on device", (Unsaved(),)),
+        ("failed to save decrypted event to buffer: disk I/O error", (SessionUnsaved(),)),
+        ("failed to decrypt prekey message: database is locked", (SessionUnsaved(),)),
+        ("failed to store session: disk I/O error: no space left on device", (SessionUnsaved(),)),
         ("failed to decrypt normal message: mismatching MAC in signal message", ()),
     ],
 )
-def test_a_session_that_cannot_be_saved(why: str, means: tuple[Meaning, ...]) -> None:
+def test_a_session_that_cannot_be_saved(why: str, means: tuple[GateSignal, ...]) -> None:
     """What the disk refused is no message that cannot be read."""
-    assert meaning("Client", f"Error decrypting message 3EB0AB from 9@lid in 9@lid: {why}") == means
+    assert parse_line("Client", f"Error decrypting message 3EB0AB from 9@lid in 9@lid: {why}") == means
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_session_that_cannot_be_saved(why: str, means: tuple[Meaning, ...]) ->
 def test_a_stranger_cannot_make_it_look_like_the_disk(ident: str) -> None:
     """An id is chosen by the sender, and an end of the worker for it would come again with its message, for ever."""
     why = "failed to decrypt normal message: mismatching MAC in signal message"
-    assert meaning("Client", f"Error decrypting message {ident} from 9@lid in 9@lid: {why}") == ()
+    assert parse_line("Client", f"Error decrypting message {ident} from 9@lid in 9@lid: {why}") == ()
 
 
 @pytest.mark.parametrize(
@@ -151,27 +151,27 @@ def test_a_stranger_cannot_make_it_look_like_the_disk(ident: str) -> None:
 def test_a_part_of_the_history_that_failed(why: str, gone: bool) -> None:
     """A file that is gone stays gone; the network comes back."""
     line = f"Failed to download history sync: {why}"
-    assert meaning("Client", line) == (HistoryFailed(gone),)
+    assert parse_line("Client", line) == (HistoryFailed(gone),)
 
 
 def test_a_part_of_the_history_that_is_here() -> None:
     """Its event follows."""
     line = "Received history sync (type FULL, chunk 3, progress 40)"
-    assert meaning("Client", line) == (HistoryComing(),)
+    assert parse_line("Client", line) == (HistoryDownloaded(),)
 
 
 @given(st.text(), st.text())
 def test_names_do_not_mix(ident: str, other: str) -> None:
     """Whatever ids strangers choose; what announces a part of the history gives its id back."""
-    names = [message(ident), receipt_of(ident), announced(ident), HISTORY]
-    others = [message(other), receipt_of(other), announced(other), HISTORY]
+    names = [message_key(ident), receipt_key(ident), announcement_key(ident), HISTORY]
+    others = [message_key(other), receipt_key(other), announcement_key(other), HISTORY]
     assert all((a == b) <= (i == k) for i, a in enumerate(names) for k, b in enumerate(others))
-    assert [announcement(name) for name in names] == ["", "", ident, ""]
+    assert [announced_id(name) for name in names] == ["", "", ident, ""]
 
 
 def test_the_kinds_of_receipts_that_are_awaited() -> None:
     """Their numbers are neonize's."""
-    names = {pb.Receipt.ReceiptType.Name(number) for number in AWAITED}
+    names = {pb.Receipt.ReceiptType.Name(number) for number in HELD_RECEIPT_TYPES}
     assert names == {"DELIVERED", "READ", "READ_SELF", "PLAYED", "INACTIVE"}
 
 
@@ -182,7 +182,7 @@ def test_the_kinds_of_receipts_that_are_awaited() -> None:
 )
 def test_any_line_has_a_meaning_or_none(logger: str, start: str, rest: str) -> None:
     """A log is no protocol: whatever it says is no error."""
-    assert all(isinstance(one, Meaning) for one in meaning(logger, start + rest))
+    assert all(isinstance(one, GateSignal) for one in parse_line(logger, start + rest))
 
 
 _HUGE = 2_000_000  # characters: what takes the square of it does not end before the test does
@@ -204,7 +204,7 @@ _HUGE = 2_000_000  # characters: what takes the square of it does not end before
 )
 def test_a_huge_line_takes_time_in_proportion(logger: str, text: str) -> None:
     """A stranger chooses ids and lists of members: no line of theirs holds the library's thread up."""
-    assert not any(isinstance(each, Unsaved) for each in meaning(logger, text))
+    assert not any(isinstance(each, SessionUnsaved) for each in parse_line(logger, text))
 
 
 def test_members_of_a_group_are_counted_in_each_list() -> None:
@@ -214,7 +214,7 @@ def test_members_of_a_group_are_counted_in_each_list() -> None:
         f'<receipt type="read"><participants key="A">{user * 3}</participants>'
         f'<participants key="B">{user}<participants key="C">{user * 2}</participants></receipt>'
     )
-    assert meaning("Client/Recv", text) == [
-        Coming(receipt_of("A"), 3, anew=False),
-        Coming(receipt_of("C"), 2, anew=False),
+    assert parse_line("Client/Recv", text) == [
+        EventsExpected(receipt_key("A"), 3, restart=False),
+        EventsExpected(receipt_key("C"), 2, restart=False),
     ]

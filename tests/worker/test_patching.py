@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from wad.core.errors import EngineFailure
 from wad.worker import phone_requests
-from wad.worker.patching import NotThisBuild, PatchSite, apply
+from wad.worker.patching import NotThisBuild, PatchSite, apply_patches
 
-PLACES = [
+PATCH_SITES = [
     PatchSite("", 10, b"aaaaaaaa", b"AAAAAAAA"),
     PatchSite("", 30, b"bbbb", b"BBBB"),
     PatchSite("", 50, b"ccccccccc", b"CCCCCCCCC"),
@@ -45,8 +45,8 @@ class Fragile:
 def test_every_place_is_changed() -> None:
     """Where nothing fails."""
     memory = Fragile(set())
-    apply(PLACES, memory)
-    assert all(memory.read(one.address, len(one.after)) == one.after for one in PLACES)
+    apply_patches(PATCH_SITES, memory)
+    assert all(memory.read(one.address, len(one.after)) == one.after for one in PATCH_SITES)
 
 
 @given(failing=st.sets(st.integers(0, 6)), after=st.integers(0, 9), silent=st.booleans())
@@ -56,30 +56,30 @@ def test_a_change_is_whole_or_undone_or_ends_the_worker(
     """Whichever writes fail, whole or in part, with an error or without one."""
     memory = Fragile(failing, after, silent=silent)
     try:
-        apply(PLACES, memory)
+        apply_patches(PATCH_SITES, memory)
     except NotThisBuild:
         assert memory.data == AS_IT_WAS
     except EngineFailure:
         assert memory.data != AS_IT_WAS
     else:
-        assert all(memory.read(one.address, len(one.after)) == one.after for one in PLACES)
+        assert all(memory.read(one.address, len(one.after)) == one.after for one in PATCH_SITES)
 
 
 def test_memory_that_is_not_what_is_known_is_left_alone() -> None:
     """One place of three differs: nothing is written."""
     memory = Fragile(set())
     memory.data[30] = 0
-    with pytest.raises(NotThisBuild, match="not what it is on the disk"):
-        apply(PLACES, memory)
+    with pytest.raises(NotThisBuild, match="differs from the file on the disk"):
+        apply_patches(PATCH_SITES, memory)
     assert memory.writes == 0
 
 
 _SCRIPT = """
 import ctypes, sys
-from wad.engine import builds, peer
+from wad.worker import patching, phone_requests
 from wad.worker.c_interface import Functions, shared_object
 
-class Memory(builds.OwnMemory):
+class Memory(patching.OwnMemory):
     writes = 0
     def write(self, address, data):
         Memory.writes += 1
@@ -87,17 +87,17 @@ class Memory(builds.OwnMemory):
             raise OSError(12, "Cannot allocate memory")
         super().write(address, data)
 
-builds.OwnMemory = Memory
+patching.OwnMemory = Memory
 file = shared_object()
 Functions(file)
 try:
-    print(len(peer.open_the_way(file)))
-except (builds.NotThisBuild, builds.EngineFailure) as error:
+    print(len(phone_requests.enable_peer_messages(file)))
+except (patching.NotThisBuild, patching.EngineFailure) as error:
     print(type(error).__name__)
-base = builds._base(file)
+base = patching._base(file)
 import hashlib
 digest = hashlib.sha256(file.read_bytes()).hexdigest()
-for place in peer.PLACES:
+for place in phone_requests.PATCH_SITES:
     if place.sha256 == digest:
         now = ctypes.string_at(base + place.address, len(place.before))
         print("changed" if now == place.after else "before" if now == place.before else "neither")

@@ -25,30 +25,30 @@ GROUP = Jid.parse("123-456@g.us")
 
 def test_the_places_change_the_field_that_is_read() -> None:
     """The instruction stays, its offset on the stack becomes that of Integrator; and one instruction sets it."""
-    *tests, ours = [place for place in phone_requests.PLACES if place.before[0] in (0x80, 0x44)]
+    *tests, ours = [place for place in phone_requests.PATCH_SITES if place.before[0] in (0x80, 0x44)]
     for place in tests:
         assert place.before.replace(b"\xe0\x03\0\0", b"\xec\x07\0\0") == place.after
     assert ours.after.startswith(b"\x41\xba" + (1).to_bytes(4, "little"))
-    *tests, ours = phone_requests.PLACES[4:]
+    *tests, ours = phone_requests.PATCH_SITES[4:]
     for place in tests:
         before, after = (int.from_bytes(code, "little") for code in (place.before, place.after))
         assert (before >> 10 & 0xFFF, after >> 10 & 0xFFF) == (0x258, 0x754)
         assert before & ~(0xFFF << 10) == after & ~(0xFFF << 10)
     assert int.from_bytes(ours.after, "little") == 0x52800000 | 1 << 5 | 14  # movz w14, #1
-    assert all(len(place.before) == len(place.after) for place in phone_requests.PLACES)
+    assert all(len(place.before) == len(place.after) for place in phone_requests.PATCH_SITES)
 
 
 def test_the_installed_library_is_known() -> None:
     """Who upgrades neonize finds its places, or nothing can be asked (docs/upstream.md says how)."""
     digest = hashlib.sha256(library_path().read_bytes()).hexdigest()
-    assert digest in {place.sha256 for place in phone_requests.PLACES}
+    assert digest in {place.sha256 for place in phone_requests.PATCH_SITES}
 
 
 def test_the_places_are_in_the_file() -> None:
     """What is to be changed is there, before anything is loaded."""
     data = library_path().read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    for place in (place for place in phone_requests.PLACES if place.sha256 == digest):
+    for place in (place for place in phone_requests.PATCH_SITES if place.sha256 == digest):
         assert data[place.address : place.address + len(place.before)] == place.before
 
 
@@ -57,7 +57,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "neonize-linux-amd64.so"
     file.write_bytes(b"another build")
     with pytest.raises(NotThisBuild, match="not known"):
-        phone_requests.open_the_way(file)
+        phone_requests.enable_peer_messages(file)
 
 
 # --- what is asked --------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.whatsapp.golib import library_path
 from wad.worker import receipt_gate
-from wad.worker.log_lines import HISTORY, Leaving, announced, meaning, message, receipt_of
+from wad.worker.log_lines import HISTORY, Acknowledging, announcement_key, parse_line, message_key, receipt_key
 from wad.worker.patching import NotThisBuild
-from wad.worker.receipt_gate import PLACES, ReceiptGate, keep_plaintexts
+from wad.worker.receipt_gate import PATCH_SITES, ReceiptGate, keep_plaintexts
 
 
 def incoming(ident: str, parts: int = 1) -> str:
@@ -44,11 +44,11 @@ class Receipt:
         self._gate = gate
         self._names = [
             name
-            for found in meaning("Client/Send", text)
-            if isinstance(found, Leaving)
+            for found in parse_line("Client/Send", text)
+            if isinstance(found, Acknowledging)
             for name in found.names
         ]
-        self._thread = threading.Thread(target=gate.note, args=("Client/Send", text), daemon=True)
+        self._thread = threading.Thread(target=gate.on_log_line, args=("Client/Send", text), daemon=True)
         self._thread.start()
 
     def is_held(self) -> bool:
@@ -83,77 +83,77 @@ def until(condition: Callable[[], object]) -> None:
 def deal_with(gate: ReceiptGate, *names: str) -> None:
     """Events of these names are handed over and stored."""
     for _ in names:
-        gate.taken()
-    gate.dealt_with(names)
+        gate.handed_over()
+    gate.processed(names)
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> ReceiptGate:
     """A gate that has all the time in the world."""
-    monkeypatch.setattr(receipt_gate, "_PATIENCE", 1_000_000)
+    monkeypatch.setattr(receipt_gate, "_QUIET_SLICES", 1_000_000)
     return ReceiptGate(never)
 
 
 @pytest.mark.parametrize("kind", ["", "inactive", "sender", "peer_msg", "hist_sync"])
 def test_a_receipt_waits_for_its_message(gate: ReceiptGate, kind: str) -> None:
     """Another message lets it wait on; its own lets it go."""
-    gate.note("Client/Recv", incoming("A"))
+    gate.on_log_line("Client/Recv", incoming("A"))
     receipt = held(gate, outgoing("A", kind))
-    deal_with(gate, message("B"))
+    deal_with(gate, message_key("B"))
     assert receipt.is_held()
-    deal_with(gate, message("A"))
+    deal_with(gate, message_key("A"))
     assert receipt.is_sent()
 
 
 def test_a_message_that_was_stored_first(gate: ReceiptGate) -> None:
     """Its receipt does not wait at all, however often it is sent."""
-    gate.note("Client/Recv", incoming("A"))
-    deal_with(gate, message("A"))
+    gate.on_log_line("Client/Recv", incoming("A"))
+    deal_with(gate, message_key("A"))
     assert Receipt(gate, outgoing("A")).is_sent()
     assert Receipt(gate, outgoing("A", "peer_msg")).is_sent()
 
 
 def test_nothing_else_is_held(gate: ReceiptGate) -> None:
     """Lines that say nothing about what arrived return at once."""
-    gate.note("Client/Send", outgoing("A", "read"))
-    gate.note("Client/Recv", outgoing("A"))
-    gate.note("Client/Send", '<message id="A" to="9@lid"></message>')
+    gate.on_log_line("Client/Send", outgoing("A", "read"))
+    gate.on_log_line("Client/Recv", outgoing("A"))
+    gate.on_log_line("Client/Send", '<message id="A" to="9@lid"></message>')
     assert not gate._waiting
 
 
 def test_a_message_of_two_parts(gate: ReceiptGate) -> None:
     """Keys that carry nothing to keep, then the text: the receipt waits for both."""
-    gate.note("Client/Recv", incoming("A", parts=2))
+    gate.on_log_line("Client/Recv", incoming("A", parts=2))
     receipt = held(gate, outgoing("A"))
-    deal_with(gate, message("A"))
+    deal_with(gate, message_key("A"))
     assert receipt.is_held()
-    deal_with(gate, message("A"))
+    deal_with(gate, message_key("A"))
     assert receipt.is_sent()
 
 
 def test_a_message_that_comes_again_is_counted_anew(gate: ReceiptGate) -> None:
     """What was stored of the first does not stand for what comes with the second."""
-    gate.note("Client/Recv", incoming("A"))
-    deal_with(gate, message("A"))
-    gate.note("Client/Recv", incoming("A"))
+    gate.on_log_line("Client/Recv", incoming("A"))
+    deal_with(gate, message_key("A"))
+    gate.on_log_line("Client/Recv", incoming("A"))
     receipt = held(gate, outgoing("A"))
-    deal_with(gate, message("A"))
+    deal_with(gate, message_key("A"))
     assert receipt.is_sent()
 
 
 def test_a_receipt_for_several(gate: ReceiptGate) -> None:
     """It waits for the last of them."""
     receipt = held(gate, outgoing("A", more="B"))
-    deal_with(gate, message("A"))
+    deal_with(gate, message_key("A"))
     assert receipt.is_held()
-    deal_with(gate, message("B"))
+    deal_with(gate, message_key("B"))
     assert receipt.is_sent()
 
 
 def test_what_the_library_ignores_has_no_event(gate: ReceiptGate) -> None:
     """It was handed over before; its receipt is to go, as the server sends it for ever else."""
-    gate.note("Client/Recv", incoming("A"))
-    gate.note("Client", "Ignoring message A from 9@lid: received message with old counter 1")
+    gate.on_log_line("Client/Recv", incoming("A"))
+    gate.on_log_line("Client", "Ignoring message A from 9@lid: received message with old counter 1")
     assert Receipt(gate, outgoing("A")).is_sent()
 
 
@@ -161,7 +161,7 @@ def test_an_event_that_never_comes_in_a_busy_stream(gate: ReceiptGate) -> None:
     """When all that can have lain in the library's queue is stored, the receipt goes."""
     receipt = held(gate, outgoing("A"))
     for number in range(101):
-        deal_with(gate, message(f"B{number}"))
+        deal_with(gate, message_key(f"B{number}"))
     assert receipt.is_held()
     deal_with(gate, "")
     assert receipt.is_sent()
@@ -181,9 +181,9 @@ def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatc
     """An event that was handed over and is not stored holds everything, without an end."""
     waits: list[float] = []
     monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
-    monkeypatch.setattr(receipt_gate, "_PATIENCE", 3)
+    monkeypatch.setattr(receipt_gate, "_QUIET_SLICES", 3)
     gate = ReceiptGate(never)
-    gate.taken()
+    gate.handed_over()
     receipt = held(gate, outgoing("A"))
     (waiter,) = gate._waiting
     monkeypatch.setattr(
@@ -195,7 +195,7 @@ def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatc
     until(lambda: len(waits) > 50)
     assert set(waits) == {0}
     assert receipt.is_held()
-    gate.dealt_with([message("A")])
+    gate.processed([message_key("A")])
     assert receipt.is_sent()
 
 
@@ -211,24 +211,24 @@ def knowing(ident: str) -> str:
 
 def test_an_acknowledgement_waits_for_its_receipt(gate: ReceiptGate) -> None:
     """Two receipts mean one message: both acknowledgements wait for both; the message itself is another thing."""
-    gate.note("Client/Recv", reading("A"))
-    gate.note("Client/Recv", reading("A"))
+    gate.on_log_line("Client/Recv", reading("A"))
+    gate.on_log_line("Client/Recv", reading("A"))
     acks = [held(gate, knowing("A")), held(gate, knowing("A"))]
-    deal_with(gate, message("A"), receipt_of("A"))
+    deal_with(gate, message_key("A"), receipt_key("A"))
     assert all(ack.is_held() for ack in acks)
-    deal_with(gate, receipt_of("A"))
+    deal_with(gate, receipt_key("A"))
     assert all(ack.is_sent() for ack in acks)
 
 
 def test_a_receipt_that_never_comes_is_waited_for_once(gate: ReceiptGate) -> None:
     """A connection that broke took it along; the next one's acknowledgement waits for its own only."""
-    gate.note("Client/Recv", reading("A"))
+    gate.on_log_line("Client/Recv", reading("A"))
     ack = held(gate, knowing("A"))
     deal_with(gate, *[""] * 102)
     assert ack.is_sent()
-    gate.note("Client/Recv", reading("A"))
+    gate.on_log_line("Client/Recv", reading("A"))
     ack = held(gate, knowing("A"))
-    deal_with(gate, receipt_of("A"))
+    deal_with(gate, receipt_key("A"))
     assert ack.is_sent()
 
 
@@ -254,18 +254,18 @@ def test_silence_lets_what_has_no_name_go(
 def download(gate: ReceiptGate, ending: str = "") -> None:
     """A part of the history was downloaded, or not, with these last words."""
     if ending:
-        gate.note("Client", f"Failed to download history sync: {ending}")
+        gate.on_log_line("Client", f"Failed to download history sync: {ending}")
     else:
-        gate.note("Client", "Received history sync (type RECENT, chunk 1, progress 7)")
+        gate.on_log_line("Client", "Received history sync (type RECENT, chunk 1, progress 7)")
 
 
 def test_a_part_of_the_history_is_waited_for(gate: ReceiptGate) -> None:
     """The receipts of its announcement go when it is stored, however much comes before; one that is late as well."""
-    gate.note("Client/Recv", incoming("H"))
+    gate.on_log_line("Client/Recv", incoming("H"))
     receipt = held(gate, outgoing("H", "hist_sync"))
-    deal_with(gate, announced("H"), *[""] * 200)
+    deal_with(gate, announcement_key("H"), *[""] * 200)
     late = Receipt(gate, outgoing("H", "peer_msg"))
-    until(lambda: len(gate._by_name[message("H")]) == 2)
+    until(lambda: len(gate._by_name[message_key("H")]) == 2)
     assert receipt.is_held()
     assert late.is_held()
     download(gate)
@@ -280,7 +280,7 @@ def test_parts_of_the_history_come_in_order(gate: ReceiptGate) -> None:
     receipts_ = [held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2")]
     download(gate)
     download(gate)
-    deal_with(gate, HISTORY, announced("H1"), announced("H2"))
+    deal_with(gate, HISTORY, announcement_key("H1"), announcement_key("H2"))
     assert receipts_[0].is_sent()
     assert receipts_[1].is_held()
     deal_with(gate, HISTORY)
@@ -292,7 +292,7 @@ def test_a_part_of_the_history_that_is_gone(
 ) -> None:
     """One that failed is not acknowledged, so that it comes again; one that is gone is, and that is told."""
     failed, gone = (held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2"))
-    deal_with(gate, announced("H1"), announced("H2"))
+    deal_with(gate, announcement_key("H1"), announcement_key("H2"))
     download(gate, "dial tcp: connection refused")
     download(gate, "download failed with status code 404")
     assert gone.is_sent()
@@ -305,7 +305,7 @@ def test_a_part_of_the_history_that_fails_behind_one_that_waits_for_the_disk(
 ) -> None:
     """The failure is told first; it is that of the second all the same, which comes again."""
     first, second = (held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2"))
-    deal_with(gate, announced("H1"), announced("H2"))
+    deal_with(gate, announcement_key("H1"), announcement_key("H2"))
     download(gate)
     download(gate, "dial tcp: connection refused")
     deal_with(gate, HISTORY)
@@ -315,13 +315,13 @@ def test_a_part_of_the_history_that_fails_behind_one_that_waits_for_the_disk(
 
 def test_more_is_expected_than_the_library_has_in_its_queue(gate: ReceiptGate) -> None:
     """A message of two parts waits for both, also behind 2048 receipts that were logged meanwhile."""
-    gate.note("Client/Recv", incoming("A", parts=2))
+    gate.on_log_line("Client/Recv", incoming("A", parts=2))
     for number in range(2048):
-        gate.note("Client/Recv", reading(f"B{number}"))
+        gate.on_log_line("Client/Recv", reading(f"B{number}"))
     receipt = held(gate, outgoing("A"))
-    deal_with(gate, message("A"))
+    deal_with(gate, message_key("A"))
     assert receipt.is_held()
-    deal_with(gate, message("A"))
+    deal_with(gate, message_key("A"))
     assert receipt.is_sent()
 
 
@@ -332,8 +332,8 @@ def test_in_any_order(asked: list[str], stored: list[str]) -> None:
     sent = {ident: Receipt(gate, outgoing(ident)) for ident in asked[:4]}
     until(lambda: len(gate._waiting) == 4)
     for number, ident in enumerate(stored):
-        deal_with(gate, message(ident))
-        left = {message(ident) for ident in set(asked[:4]) - set(stored[: number + 1])}
+        deal_with(gate, message_key(ident))
+        left = {message_key(ident) for ident in set(asked[:4]) - set(stored[: number + 1])}
         assert {name for waiter in gate._waiting for name in waiter.names} == left
     assert all(receipt.is_sent() for receipt in sent.values())
     assert all(Receipt(gate, outgoing(ident)).is_sent() for ident in asked[4:])
@@ -344,7 +344,7 @@ def test_in_any_order(asked: list[str], stored: list[str]) -> None:
 
 def test_the_places_change_one_number() -> None:
     """0xa9, the switch that nobody can turn, becomes 0x7c, which is always on; the instruction stays what it is."""
-    amd64, arm64 = PLACES
+    amd64, arm64 = PATCH_SITES
     assert amd64.before.replace(b"\xa9", b"\x7c") == amd64.after
     before, after = (int.from_bytes(code, "little") for code in (arm64.before, arm64.after))
     assert (before >> 10 & 0xFFF, after >> 10 & 0xFFF) == (0xA9, 0x7C)
@@ -354,7 +354,7 @@ def test_the_places_change_one_number() -> None:
 def test_the_installed_library_is_known() -> None:
     """Who upgrades neonize finds its places, or the guarantee is gone (docs/upstream.md says how)."""
     digest = hashlib.sha256(library_path().read_bytes()).hexdigest()
-    assert digest in {place.sha256 for place in PLACES}
+    assert digest in {place.sha256 for place in PATCH_SITES}
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
@@ -377,5 +377,5 @@ def test_a_session_that_cannot_be_saved_is_told() -> None:
     """Before the library acknowledges the message."""
     calls: list[None] = []
     gate = ReceiptGate(lambda: calls.append(None))
-    gate.note("Client", "Error decrypting message A from 9@lid in 9@lid: database is locked")
+    gate.on_log_line("Client", "Error decrypting message A from 9@lid in 9@lid: database is locked")
     assert calls == [None]

@@ -8,7 +8,7 @@ from wad.core.content import Content, MessageKind, Vote
 from wad.core.errors import EngineFailure
 from wad.core.event import Event, MessageReceived
 from wad.core.jid import Jid
-from wad.worker.votes import opened
+from wad.worker.votes import with_decrypted_vote
 
 BOB = Jid("9", "lid")
 
@@ -32,7 +32,7 @@ def never() -> tuple[bytes, ...]:
 def test_a_vote_is_opened(options: tuple[bytes, ...]) -> None:
     """What was voted for takes the place of the seal; nothing was, when the vote was taken back."""
     content = Content(MessageKind.POLL_VOTE, vote=Vote(options=options), told_ms=7)
-    assert opened(sealed(), lambda: options) == told(content)
+    assert with_decrypted_vote(sealed(), lambda: options) == told(content)
 
 
 def test_a_vote_in_an_unknown_poll_stays_sealed() -> None:
@@ -41,7 +41,7 @@ def test_a_vote_in_an_unknown_poll_stays_sealed() -> None:
     def read() -> tuple[bytes, ...]:
         raise EngineFailure("original message secret not found")
 
-    assert opened(sealed(), read) == sealed()
+    assert with_decrypted_vote(sealed(), read) == sealed()
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def test_a_vote_in_an_unknown_poll_stays_sealed() -> None:
 )
 def test_the_library_is_not_asked(event: Event | None) -> None:
     """For what is no sealed vote; and for a seal over which Go would end the process."""
-    assert opened(event, never) == event
+    assert with_decrypted_vote(event, never) == event

@@ -1,4 +1,4 @@
-"""The port to WhatsApp, and the adapters behind it; adapters are named only in `open_engine`."""
+"""The port to WhatsApp; its adapters are named only in `open_engine`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from wad.engine.port import EngineOptions as EngineOptions
 
 
 def open_engine(kind: str, options: EngineOptions) -> Engine:
-    """The engine of this kind; its module is imported only now."""
+    """The engine of this kind; its module is imported on demand."""
     if kind == "neonize":
         from wad.engine.workers import NeonizeEngine
 
@@ -16,4 +16,4 @@ def open_engine(kind: str, options: EngineOptions) -> Engine:
         from wad.engine.simulator import SimulatorEngine
 
         return SimulatorEngine()
-    raise ValueError(f"no engine is named {kind!r}")
+    raise ValueError(f"unknown engine: {kind!r}")

@@ -1,4 +1,4 @@
-"""From a content to the library's protobuf (waE2E.Message).  Pure: it fills the empty message that it is given.
+"""Composition of outgoing messages: a content to the library's protobuf (waE2E.Message).  Pure: it fills its argument.
 
 Layouts are those of whatsmeow: send.go BuildMessageKey, BuildReaction, BuildEdit, BuildRevoke, BuildPollCreation, and
 its documentation of media; a document with a caption is wrapped as the apps do it.  Field names: WAWebProtobufsE2E.
@@ -37,7 +37,7 @@ _Key = Annotated[bytes, Meta(max_length=1000)]
 
 
 class Upload(msgspec.Struct, frozen=True, array_like=True):
-    """Where an encrypted file lies at WhatsApp, and its keys (docs/internals/whatsapp-protocol.md#media)."""
+    """The address of an encrypted file at WhatsApp, and its keys (docs/internals/whatsapp-protocol.md#media)."""
 
     url: _Link
     direct_path: _Link
@@ -67,14 +67,14 @@ MEDIA_TYPE: Final = {
     AttachmentKind.VOICE: 2,
     AttachmentKind.DOCUMENT: 3,
 }
-"""The library's number for the keys and the place of a file (neonize utils/enum.py, MediaType)."""
+"""The library's number for the keys and the path of a file (neonize utils/enum.py, MediaType)."""
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
-    """What a message needs beside its content.
+    """The data of a message beside its content.
 
-    `secret` marks the attempt; `me` is our own JID, `asked_ms` the time that recipients are told of a change;
-    `upload` is where the file of an attachment lies.
+    `secret` identifies the attempt; `me` is our own JID, `asked_ms` the time that recipients see for a change;
+    `upload` is the address of an attachment's file.
     """
 
     secret: bytes
@@ -183,21 +183,21 @@ def _file(part: Any, content: Attachment, upload: Upload) -> None:
 
 
 def _put(part: Any, **values: str | int) -> None:
-    """Set the fields that say something: an empty one that is set is not the same as none."""
+    """Set the non-empty fields: an empty field that is set differs from a missing one."""
     for name, value in values.items():
         if value:
             setattr(part, name, value)
 
 
 def _key(key: Any, target: Target) -> None:
-    """The name of a message; in a one-to-one chat its sender goes without saying."""
+    """The identity of a message; in a one-to-one chat its sender is implied."""
     key.fromMe, key.ID, key.remoteJID = target.from_me, target.wa_id, target.chat
     if not target.from_me and target.sender and not Jid.parse(target.chat).is_person:
         key.participant = target.sender
 
 
 def _quote(part: Any, target: Target | None, envelope: Envelope) -> None:
-    """What a reply shows of the message that it answers, for an app that does not have it."""
+    """The quoted text of a reply, for an app that does not have the original message."""
     if target is None:
         return
     info = part.contextInfo

@@ -1,16 +1,16 @@
-"""Which messages the library has decrypted and wad never got: a comparison of the library's list with the spool.
+"""Detection of lost messages, which the library has decrypted and wad never got: its list compared with the spool.
 
-The library lists each message before it hands it over (session.messages_listed).  What is listed and is neither in the
-spool nor about to be sent again was lost, and gets a row of its own, so that somebody may ask the sender.  With
-receipts after the commit there should be none.
+The library lists each message before it hands it over (session_db.messages_listed).  A message that is listed and is
+neither in the spool nor about to be sent again was lost, and gets a row of its own, so that an operator can ask the
+sender.  With receipts after the commit there should be none.
 
-How far the comparison got is remembered, since the list is for ever and the spool is pruned.  It is made whenever
-WhatsApp has sent all that waited, and up to where the list was the time before: then every message in that part has
-been sent again if it will ever be, and what the library had in its queue has been stored.
+The position of the last comparison is stored, since the list is permanent and the spool is pruned.  It runs whenever
+WhatsApp has sent everything that waited, and covers the list up to its end at the previous run: then every message in
+that part has been sent again if it ever will be, and the library's queue has been stored.
 
-All this is the daemon's work, not the worker's: a worker must not open the session's database while the library has it
-open.  The library brings its own SQLite, and POSIX locks belong to the process: when one of the two closes the file,
-the other's locks are gone; the first that closes deletes the log under the other ("disk I/O error", seen).
+The daemon does all this, not the worker: a worker must not open the session's database while the library has it open.
+The library brings its own SQLite, and POSIX locks belong to the process: when one of the two closes the file, the
+other's locks are gone; the first that closes deletes the log of the other ("disk I/O error", seen).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Final
 
-from wad.core import event as words
+from wad.core import event as event_codec
 from wad.core.errors import BadJid
 from wad.core.event import Content, MessageKind, MessageReceived
 from wad.core.jid import Jid
@@ -34,47 +34,47 @@ from wad.state.spool import Arrival, ComparedUpTo, Spool
 
 log = logging.getLogger("wad.lost")
 
-_MOST: Final = 128
-"""More than that cannot get lost at once, as the library's queue holds 102: it was a history sync, whose messages are
-listed, too, and which was itself lost on its way."""
+_MAX_LOST: Final = 128
+"""More cannot be lost at once, as the library's queue holds 102: they belong to a history sync, whose messages are
+listed, too, and which was itself lost."""
 
 _PATH_OF_ID: Final = (1, 2, 2, 1, 1, 3)
 """Neonize.HistorySync.Data, .conversations, .messages, .message, .key, .ID: field numbers."""
 
 
 class Comparison:
-    """For one run of a worker.  Not for use from several threads."""
+    """The comparison for one run of a worker.  Not for use from several threads."""
 
     def __init__(self, home: AccountDir, clock: Clock) -> None:
-        """Note where the list ends before the library connects.  Raises Damaged, Unavailable, StateUnwritable."""
+        """Record the end of the list before the library connects.  Raises Damaged, Unavailable, StateUnwritable."""
         self._home = home
         self._clock = clock
         with closing(Spool.open(home.spool_db)) as spool:
-            self._noted = self._note(spool)
+            self._end = self._read_end(spool)
             known = spool.mark()
-            if known is None or known.listed > self._noted.listed:
-                # The first time, or another session's list: nothing can be said of what came before.
-                spool.compared(self._noted)
+            if known is None or known.listed > self._end.listed:
+                # The first run, or another session's list: nothing is known about earlier messages.
+                spool.compared(self._end)
 
-    def _note(self, spool: Spool) -> ComparedUpTo:
-        # In this order: whatever is listed after the end of the list has its row after the end of the spool.
+    def _read_end(self, spool: Spool) -> ComparedUpTo:
+        # In this order: a message that is listed later has its row after this end of the spool.
         seq = spool.last_seq()
         return ComparedUpTo(session_db.newest_secret(self._home.session_db), seq)
 
-    def make(self) -> int | None:
-        """Everything that waited has come, and is stored.  Append a row for each message that did not come.
+    def run(self) -> int | None:
+        """Append a row for each lost message, once everything that waited has arrived and is stored.
 
-        The newest row, or None where nothing was lost.  Raises as above.
+        The newest row, or None if nothing was lost.  Raises as above.
         """
         with closing(Spool.open(self._home.spool_db)) as spool:
-            mark, up_to = spool.mark(), self._noted
-            self._noted = self._note(spool)
+            mark, up_to = spool.mark(), self._end
+            self._end = self._read_end(spool)
             if mark is None or up_to.listed <= mark.listed:
                 return None
             lost = [] if spool.pruned_after(mark.seq) else self._missing(spool, mark, up_to.listed)
-            if len(lost) > _MOST:
+            if len(lost) > _MAX_LOST:
                 log.warning(
-                    "%d messages are listed and not stored: taken for a history sync", len(lost)
+                    "%d messages are listed and not stored: assumed to be a history sync", len(lost)
                 )
                 lost = []
             newest = spool.compared(up_to, [self._row(one) for one in lost])
@@ -106,7 +106,7 @@ class Comparison:
             at_ms=now,
             content=Content(MessageKind.LOST),
         )
-        return Arrival(now, "lost", one.wa_id, b"", words.encode(event))
+        return Arrival(now, "lost", one.wa_id, b"", event_codec.encode(event))
 
 
 def _is_address(text: str) -> bool:
@@ -121,9 +121,9 @@ def _is_address(text: str) -> bool:
 
 
 def ids_of_history(raw: bytes) -> set[str]:
-    """The ids of the messages in a neonize HistorySync, read field by field: as objects it would fill the memory.
+    """The ids of the messages in a neonize HistorySync, read field by field: as objects it would need much memory.
 
-    Bytes that are no such message have none, and an id that cannot be read exactly is none.
+    Bytes that are not such a message have none; an id that cannot be read exactly is left out.
     """
     try:
         texts = [bytes(found) for found in _at(memoryview(raw), 0)]

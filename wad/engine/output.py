@@ -51,7 +51,7 @@ class WorkerOutput:
         self._told_at: float | None = None
 
     @property
-    def flood(self) -> str:
+    def dropped_output(self) -> str:
         """How much was dropped because there was too much of it; empty when nothing was in the last minute."""
         if self._dropped_at is None or self._clock.monotonic() - self._dropped_at > _RECENT:
             return ""
@@ -138,7 +138,7 @@ class WorkerOutput:
         """Once a minute."""
         if self._told_at is None or now - self._told_at > _RECENT:
             self._told_at = now
-            log.warning("%s", self.flood, extra={"account": self._account})
+            log.warning("%s", self.dropped_output, extra={"account": self._account})
 
 
 def _text(line: bytes) -> str:

@@ -1,7 +1,7 @@
-"""What wad asks of an engine: one worker per account, which acts only while it is permitted to.
+"""The port `Engine`: one worker per account, which acts only while it has permission.
 
-A worker appends what it receives to the account's spool by itself, committed, and only then says `Spooled`; everything
-else it has to tell are the inputs of `core.connection`.
+A worker itself appends received events to the account's spool, committed, and only then reports `Spooled`; all its
+other reports are the inputs of `core.connection`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:  # a worker needs this module, and no event loop
     from wad.lib.loops import Loops
 
 FAULT: Final = 7
-"""Exit status of a worker that met an error nobody handles; the daemon then logs the end of its output."""
+"""Exit status of a worker after an unhandled error; the daemon then logs the end of its output."""
 
 
 class Receipts(StrEnum):
-    """When WhatsApp is told that a message arrived: once it is on the disk, or before."""
+    """When WhatsApp receives a receipt: once the message is on the disk, or before."""
 
     AFTER_STORE = "after-store"
     EARLY = "early"
@@ -40,32 +40,32 @@ class Receipts(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What is in force.  `landlock`: its ABI, 0 for none; `why`: what the kernel said to what is not."""
+    """The confinement in force.  `landlock`: its ABI, 0 for none; `why`: the kernel's errors for the missing parts."""
 
     landlock: int
     seccomp: bool
     why: tuple[str, ...] = ()
     exposed: str = ""
-    """A directory of the system that is read, and below which the accounts lie."""
+    """A readable directory of the system that contains the account directories."""
 
     @property
     def missing(self) -> str:
-        """What a worker should not be able to do and is, in a sentence; empty where nothing is missing."""
+        """What a worker can do although it should not, in a sentence; empty if the confinement is complete."""
         found = []
         if not self.landlock:
             found.append("read and write the files of other accounts")
         elif self.exposed:
-            found.append(f"read the files of other accounts, which lie below {self.exposed}")
+            found.append(f"read the files of other accounts, which are below {self.exposed}")
         if not self.seccomp:
             found.append("signal other processes and change modes of files")
         if not found:
             return ""
         why = f" ({'; '.join(self.why)})" if self.why else ""
-        return f"whoever takes over a worker can {' and '.join(found)}{why}"
+        return f"an attacker who takes over a worker can {' and '.join(found)}{why}"
 
     @property
-    def told(self) -> str:
-        """In a few words."""
+    def summary(self) -> str:
+        """A short description."""
         ports = ", any TCP port" if self.landlock < 4 else ""
         files = f"Landlock ABI {self.landlock}{ports}" if self.landlock else "no Landlock"
         return f"{files}, {'seccomp' if self.seccomp else 'no seccomp'}"
@@ -73,7 +73,7 @@ class Confinement:
 
 @dataclass(frozen=True, slots=True)
 class LibraryLoaded:
-    """The worker has loaded the library: the dear part of a start is over."""
+    """The worker has loaded the library: the expensive part of a start is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,9 @@ class Spooled:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who the account is, as WhatsApp says after each login.
+    """The identity of the account, as WhatsApp reports it after each login.
 
-    `session`: a word for the keys that it is logged in with; whoever pairs it anew gets another one.
+    `session`: a fingerprint of the session's keys; pairing again gives another one.
     """
 
     jid: str
@@ -98,14 +98,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class StorageBlocked:
-    """What arrives cannot be stored and waits in the worker; an empty `why`: it was stored after all."""
+    """Events that arrive cannot be stored and wait in the worker; an empty `why`: they were stored after all."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class FileDamaged:
-    """A file of the account's home cannot be read; the worker ends and whoever owns the home sets it aside."""
+    """A file in the account directory cannot be read; the worker ends and the daemon quarantines the file."""
 
     name: str
     why: str
@@ -116,10 +116,10 @@ Report = connection.Input | LibraryLoaded | Spooled | Identity | StorageBlocked 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Times in seconds.  `proxy` is a URL or empty; `device_name` is what the phone shows under Linked devices.
+    """Times in seconds.  `proxy` is a URL or empty; `device_name` is shown by the phone under Linked devices.
 
-    `media` is the directory of files to send (`wad.state.outgoing_files`).  `groups`: where worker processes get their
-    control groups; None for nowhere.  `loops` keeps what runs beside each worker.  `accounts`: how many there are.
+    `media` is the directory of files to send (`wad.state.outgoing_files`).  `groups`: the control groups for worker
+    processes; None for none.  `loops` supervises the tasks of each worker.  `accounts`: the number of accounts.
     """
 
     media: Path
@@ -137,129 +137,129 @@ class Worker(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Its process, if it is one."""
+        """Its process id, if it is a process."""
         ...
 
     @property
     def usage(self) -> Usage | None:
-        """What its process uses; None where that is not known."""
+        """What its process uses; None if unknown."""
         ...
 
     @property
     def receipts(self) -> Receipts | None:
-        """Which guarantee is in force; None until it has said so."""
+        """The guarantee in force; None until the worker has reported it."""
         ...
 
     @property
-    def mute(self) -> str | None:
-        """Why it cannot ask its phone for anything; empty when it can, None until it has said so."""
+    def phone_requests_unsupported(self) -> str | None:
+        """Why it cannot send requests to its phone; empty if it can, None until it has reported that."""
         ...
 
     @property
     def confinement(self) -> Confinement | None:
-        """What the kernel holds it to; None until it has said so, or where it is no process."""
+        """Its confinement by the kernel; None until it has reported it, or if it is not a process."""
         ...
 
     @property
     def is_outdated(self) -> bool:
-        """Whether what it may read of the system was replaced meanwhile: a fresh one could read the new files."""
+        """Whether system files that it may read were replaced meanwhile: a new worker could read the new files."""
         ...
 
     @property
-    def flood(self) -> str:
-        """How much of its output was dropped because there was too much of it; empty when nothing was lately."""
+    def dropped_output(self) -> str:
+        """How much of its output was dropped because it was too much; empty if none was dropped recently."""
         ...
 
     @property
     def ended(self) -> Future[str]:
-        """Done when the worker is gone for sure; one sentence says why."""
+        """Done when the worker has certainly ended; one sentence says why."""
         ...
 
     def permit(self, until: float) -> None:
-        """It may act until then, in seconds of the clock that it shares with us; then it ends by itself."""
+        """Permit it to act until this time, in seconds of the shared clock; then it ends by itself."""
         ...
 
     async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> SendResult:
-        """Send one content, a file uploaded first; `secret` is saved with WhatsApp's id before a byte leaves.
+        """Send one content, a file uploaded first; `secret` is saved with WhatsApp's id before anything is sent.
 
-        `asked_ms` is the time that recipients are told of an edit or a reaction.  Never raises for a failed send.
+        `asked_ms` is the time that recipients see for an edit or a reaction.  Never raises for a failed send.
         """
         ...
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
-        """Which of these numbers have WhatsApp.  Raises EngineFailure, TimedOut."""
+        """Which of these phone numbers have WhatsApp.  Raises EngineFailure, TimedOut."""
         ...
 
-    async def standing(self, group: Jid) -> GroupRole:
-        """Whether the account may write in this group.  Raises EngineFailure, TimedOut."""
+    async def group_role(self, group: Jid) -> GroupRole:
+        """The account's role in this group, which decides whether it may write.  Raises EngineFailure, TimedOut."""
         ...
 
     async def ask_history(self, oldest: KnownMessage, count: int) -> None:
-        """Ask the account's phone for `count` messages before this one, the oldest that is known of its chat.
+        """Request `count` messages before this one, the oldest known of its chat, from the account's phone.
 
-        The phone answers whenever it likes, with a part of the history (`HistoryReceived.asked`).
+        The phone answers at any later time, with a part of the history (`HistoryReceived.asked`).
 
         Raises NotSupported, EngineFailure, TimedOut.
         """
         ...
 
     async def ask_messages(self, wanted: Sequence[KnownMessage]) -> None:
-        """Ask the phone for these messages themselves; those that it has come like any others.  Raises the same."""
+        """Request these messages from the phone; those that it has arrive like any others.  Raises the same."""
         ...
 
     async def log_out(self) -> None:
-        """Tell WhatsApp to forget this device.  Raises EngineFailure, TimedOut."""
+        """Remove this device from the account at WhatsApp.  Raises EngineFailure, TimedOut."""
         ...
 
     async def stop(self, timeout: float) -> None:
-        """End: disconnect, store what has arrived, stop; killed after `timeout` seconds.  Returns when it is gone."""
+        """Disconnect, store what has arrived, end; killed after `timeout` seconds.  Returns when it has ended."""
         ...
 
 
 class Engine(Protocol):
-    """Makes workers, and reads what they leave on the disk."""
+    """Starts workers, and reads the files that they leave."""
 
     @property
     def receipts(self) -> Receipts | None:
-        """Which guarantee every running worker gives; None while none has said so."""
+        """The guarantee that every running worker gives; None while none has reported it."""
         ...
 
     async def launch(
         self, home: AccountDir, report: Callable[[Report], None], permit: float
     ) -> Worker:
-        """Start the account's worker, permitted for `permit` seconds.  Raises EngineFailure, AnotherDaemon."""
+        """Start the account's worker, with permission for `permit` seconds.  Raises EngineFailure, AnotherDaemon."""
         ...
 
     def is_paired(self, home: AccountDir) -> bool:
-        """Whether a session lies on the disk.  Raises Damaged."""
+        """Whether there is a session on the disk.  Raises Damaged."""
         ...
 
     def copy_session(self, home: AccountDir) -> bytes:
-        """The session, whole.  No worker may have it.  Raises Damaged, Unavailable."""
+        """The whole session.  No worker may have it open.  Raises Damaged, Unavailable."""
         ...
 
     def put_session(self, home: AccountDir, session: bytes) -> None:
-        """Put down what `copy_session` gave; no session may lie there.  Raises BadInput, StateUnwritable."""
+        """Write a session from `copy_session`; there must be none yet.  Raises BadInput, StateUnwritable."""
         ...
 
     async def write_session(self, file: Path, session: Carried) -> None:
-        """Make a session's file of what another library kept; there is no file yet, and nobody looks for it.
+        """Write a session converted from another library; the file must not exist, and nothing may use it yet.
 
         Raises EngineFailure, StateUnwritable.
         """
         ...
 
     async def translate(self, kind: str, raw: bytes) -> bytes | None:
-        """A row's bytes as an encoded event, with today's code; None where they carry nothing to keep.
+        """Translate a row's bytes into an encoded event, with the current code; None if there is nothing to store.
 
-        Raises BadInput (still not to be translated), NotSupported, EngineFailure.
+        Raises BadInput (still untranslatable), NotSupported, EngineFailure.
         """
         ...
 
     def sent_as(self, home: AccountDir, secret: bytes, mark: str) -> str | None:
-        """Under which WhatsApp id an attempt with this secret may have left; None: it did not.
+        """The WhatsApp id under which an attempt with this secret may have been sent; None: it was not sent.
 
-        `mark`: with which session it was sent, as `Identity.session` has it; empty where that is not known.
-        Only true once the account's worker is gone.  Raises Damaged, Unavailable, NotFound (that session is gone).
+        `mark`: the session that sent it, as in `Identity.session`; empty if unknown.  Valid only once the account's
+        worker has ended.  Raises Damaged, Unavailable, NotFound (that session is gone).
         """
         ...

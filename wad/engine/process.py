@@ -1,4 +1,4 @@
-"""A child process with a socketpair to it, and the certainty of its death."""
+"""A child process with a socketpair, and proof of its end."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from wad.lib.clock import SystemClock
 from wad.lib.procfs import Meter, Usage
 
 _NICE: Final = 19
-"""As nice as can be: of 300 workers that dial at once, five steps left the daemon two hundredths of a core (seen)."""
+"""The maximum: of 300 workers that dial at once, five steps left the daemon two hundredths of a core (seen)."""
 _WEIGHT: Final = 4
-_TRIES: Final = 30
-_APART: Final = 0.1  # seconds
-_ASKED: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
+_ATTEMPTS: Final = 30
+_RETRY_DELAY: Final = 0.1  # seconds
+_REQUESTED: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process that was started, the handle by which the kernel tells of its end, and what it uses."""
+    """A started process, the handle by which the kernel reports its end, and the meter of what it uses."""
 
     popen: subprocess.Popen[bytes]
     pidfd: int
     meter: Meter
 
     def give_up(self) -> None:
-        """Kill it and wait for its end: nobody will watch it."""
+        """Kill it and wait for its end, when nothing will watch it."""
         os.close(self.pidfd)
         self.meter.close()
         _reap(self.popen)
@@ -47,12 +47,12 @@ def spawn(
     argv: Sequence[str],
     environ: Mapping[str, str],
     child_end: socket.socket,
-    place: Callable[[int], None] = lambda pid: None,
+    on_pid: Callable[[int], None] = lambda pid: None,
 ) -> Child:
-    """Start a process; `child_end` stays open in the child only, `place(pid)` is called before anything else happens.
+    """Start a process; `child_end` stays open in the child only, `on_pid(pid)` is called before anything else happens.
 
-    It blocks until the child runs its program, on a busy machine for a while: it is for a thread, and for one that
-    lives as long as the child may (wad/lib/threads.py).  Raises EngineFailure; then nothing is left of it.
+    It blocks until the child runs its program, on a busy machine for a while: call it on a thread, and on one that
+    lives as long as the child may (wad/lib/threads.py).  Raises EngineFailure; then nothing is left of the child.
     """
     try:
         popen = subprocess.Popen(
@@ -62,7 +62,7 @@ def spawn(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=[child_end.fileno()],
-            # Ctrl-C in a terminal is for the daemon, which ends its workers in its own order.
+            # Ctrl-C in a terminal is for the daemon, which stops its workers in its own order.
             start_new_session=True,
         )
     except OSError as error:
@@ -71,7 +71,7 @@ def spawn(
         child_end.close()
     meter = Meter(popen.pid)
     try:
-        place(popen.pid)
+        on_pid(popen.pid)
         return Child(popen, os.pidfd_open(popen.pid), meter)
     except BaseException as error:
         meter.close()
@@ -81,24 +81,24 @@ def spawn(
         raise
 
 
-def give_way(pid: int, together: int) -> None:
-    """Let a process, of a session of its own, run after the daemon where there is not enough CPU.
+def lower_priority(pid: int, together: int) -> None:
+    """Give a process, which has its own session, less CPU than the daemon gets where there is not enough.
 
-    The kernel weighs whole sessions against each other first (autogroup), and then the processes of one by `nice`.  In
-    one session with its workers the daemon would pay for what they take: it was seen to wait for a second.
-    `together`: how many such processes there are.  Raises OSError.
+    The kernel first weighs whole sessions against each other (autogroup), then the processes of one by `nice`.  In one
+    session with its workers the daemon would pay for what they use: it was seen to wait for a second.
+    `together`: the number of such processes.  Raises OSError.
     """
     os.setpriority(os.PRIO_PROCESS, pid, _NICE)
     try:
         weight = os.open(f"/proc/{pid}/autogroup", os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return  # this kernel weighs no sessions
+        return  # this kernel does not weigh sessions
     try:
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             try:
                 os.write(weight, str(session_nice(together)).encode())
-            except BlockingIOError:  # it takes one of these in a tenth of a second, but of root
-                time.sleep(_APART)
+            except BlockingIOError:  # one write per tenth of a second, except for root
+                time.sleep(_RETRY_DELAY)
             else:
                 return
     finally:
@@ -106,16 +106,16 @@ def give_way(pid: int, together: int) -> None:
 
 
 def session_nice(together: int) -> int:
-    """The niceness of each of so many sessions, so that all together weigh about as much as four at 0.
+    """The niceness of each of `together` sessions, so that all of them weigh about as much as four at 0.
 
-    The daemon, which is one at 0, then has a share of each core however many they are, and a few workers are no slower
-    than what else runs on the machine.  A step is a factor of 1.25 (sched(7)).
+    The daemon, which is one session at 0, then has a share of each core however many they are, and a few workers are no
+    slower than other programs on the machine.  A step is a factor of 1.25 (sched(7)).
     """
     return min(_NICE, math.ceil(math.log(max(1.0, together / _WEIGHT), 1.25)))
 
 
 def cannot_start(error: OSError | RuntimeError) -> EngineFailure:
-    """The one account's reason, in words that say what to do."""
+    """The reason for this account, with the limits to raise."""
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EMFILE, errno.ENFILE):
         what = "too many files are open; each account needs about ten (LimitNOFILE=, ulimit -n)"
@@ -141,10 +141,10 @@ def _name(number: int) -> str:
 
 
 class Process:
-    """A child that was exec'ed (never forked: Go's threads do not survive that, docs/internals/library.md#loading).
+    """A child started by exec (never only forked: Go's threads do not survive that, docs/internals/library.md#loading).
 
-    `ended` is done, with the exit status, when the kernel says that it is gone.  Its output goes line by line to
-    `on_line`, as `WorkerOutput` says; `account` is for the log.  Raises EngineFailure where the kernel gives no more
+    `ended` is done, with the exit status, when the kernel reports its end.  Its output is passed line by line to
+    `on_line`, as `WorkerOutput` describes; `account` is for the log.  Raises EngineFailure if the kernel has no more
     handles; then the child is gone.
     """
 
@@ -171,7 +171,7 @@ class Process:
         on_line: Callable[[str], None],
         account: str = "",
     ) -> Process:
-        """Start it here and now; `child_end` stays open in the child only.  Raises EngineFailure."""
+        """Start it on this thread; `child_end` stays open in the child only.  Raises EngineFailure."""
         return Process(spawn(argv, environ, child_end), on_line, account)
 
     @property
@@ -180,7 +180,7 @@ class Process:
         return self._meter.usage()
 
     def terminate(self) -> None:
-        """SIGTERM: it may end in its own order."""
+        """SIGTERM: it may stop gracefully."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -201,7 +201,7 @@ class Process:
         self.ended.set_result(status)
 
     async def drained(self, timeout: float | None = None) -> None:
-        """Until its whole output was read, or for `timeout` seconds: a child of its own may hold the pipe open."""
+        """Wait until its whole output is read, `timeout` seconds at most: a child of its own may hold the pipe open."""
         await asyncio.wait([self._reading], timeout=timeout)
         self._reading.cancel()
 
@@ -209,27 +209,25 @@ class Process:
         assert self._popen.stdout is not None
         try:
             await self.output.read(self._popen.stdout)
-        except OSError as error:  # a pipe that nobody empties would stop it one day
+        except OSError as error:  # a pipe that is not emptied would block it eventually
             self.output.crash.append(str(cannot_start(error)))
             self._popen.stdout.close()
             self.kill()
 
     def reason(self) -> str:
-        """How it ended, in one sentence; ask once `ended` is done and the output is drained."""
+        """How it ended, in one sentence; call it once `ended` is done and the output is drained."""
         status = self.ended.result()
         how = f"was killed by {_name(-status)}" if status < 0 else f"ended with code {status}"
         return f"the worker {how}" + (f" ({self.output.crash[0]})" if self.output.crash else "")
 
-    def last_words(self) -> Sequence[str]:
-        """What it wrote when it crashed: the head of Go's report, else the end of its output (Python's traceback).
+    def crash_report(self) -> Sequence[str]:
+        """Its output about a crash: the head of Go's report, else the end of its output (Python's traceback).
 
-        Ask as for `reason`.
-
-        Empty when it ended by itself or was asked to.  Go ends a crashed process by SIGABRT, or by the SIGQUIT with
-        which it asks its other threads for their stacks: inside of Python nothing handles that.
+        Call it like `reason`.  Empty if it ended by itself or on request.  Go ends a crashed process by SIGABRT, or by
+        the SIGQUIT with which it asks its other threads for their stacks: inside Python nothing handles that.
         """
         if self.output.crash:
             return self.output.crash
         status = self.ended.result()
         by_itself = status >= 0 and status != FAULT
-        return () if by_itself or -status in _ASKED else tuple(self.output.tail)
+        return () if by_itself or -status in _REQUESTED else tuple(self.output.tail)

@@ -1,7 +1,7 @@
-"""Files by which a machine finds others' addresses, and which it replaces while it runs.
+"""The resolver's files, which a machine may replace while it runs.
 
-Who changes networks (a DHCP client, a VPN) writes a new /etc/resolv.conf and renames it into place.  A confined worker
-has a right to the file that was there when it started, and to no other.
+A DHCP client or a VPN writes a new /etc/resolv.conf and renames it.  A confined worker has the right to read the file
+that existed when it started, and no other.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Final
 
 PATHS: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
 DIRECTORIES: Final = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/usr")
-"""To what lies in these a worker has a right whoever replaces it."""
+"""A worker may read every file in these, also one that is replaced."""
 
 Signature = tuple[tuple[str, int, int], ...]
-"""Of each file: where it really lies, and which one it is."""
+"""For each file: its real path, and its device and inode."""
 
 
 def signature(paths: Sequence[str] = PATHS, directories: Sequence[str] = DIRECTORIES) -> Signature:
-    """The same as long as a worker that was started before may read what is there now; a few microseconds."""
+    """A value that stays the same while a worker that was started before may read the current files; microseconds."""
     return tuple(_of(path, directories) for path in paths)
 
 

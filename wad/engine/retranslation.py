@@ -1,6 +1,6 @@
-"""A kept row is translated again, with today's code.
+"""Retranslation of a stored row, with the current code.
 
-The daemon never loads the library's classes, so it asks a short process (retranslate.py).
+The daemon never loads the library's classes, so it runs a short process (retranslate.py).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from wad.core.errors import BadInput, EngineFailure
 
 _TIMEOUT: Final = 60.0
 REFUSED: Final = 1
-"""The exit code that says: it still cannot be translated, for the reason on stderr."""
+"""The exit code for a row that still cannot be translated; the reason is on stderr."""
 
 
 def retranslated(kind: str, raw: bytes, environ: Mapping[str, str]) -> bytes | None:
-    """The encoded event of a row; None where it carries nothing to keep.
+    """The encoded event of a row; None if there is nothing to store.
 
     Raises BadInput (it cannot be translated, and why), EngineFailure.
     """
@@ -35,7 +35,7 @@ def retranslated(kind: str, raw: bytes, environ: Mapping[str, str]) -> bytes | N
         raise EngineFailure(f"the row was not translated: {error}") from error
     if done.returncode == 0:
         return done.stdout or None
-    words = done.stderr.decode(errors="replace").strip()[-300:]
+    text = done.stderr.decode(errors="replace").strip()[-300:]
     if done.returncode == REFUSED:
-        raise BadInput(words)
-    raise EngineFailure(f"the row was not translated: {words or done.returncode}")
+        raise BadInput(text)
+    raise EngineFailure(f"the row was not translated: {text or done.returncode}")

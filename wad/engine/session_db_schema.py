@@ -1,7 +1,7 @@
-"""What a session's database may consist of: plain tables and indexes of the library; nothing that would be computed.
+"""The allowed schema of a session's database: plain tables and indexes of the library; nothing that is computed.
 
-The worker writes it, and some sessions come from elsewhere: `wad.lib.foreign_sqlite` says what else holds for those who
-read it.
+The worker writes it, and some sessions come from elsewhere: `wad.lib.foreign_sqlite` describes the other rules for
+reading it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from wad.lib.foreign_sqlite import MANY, Declared, shown
 
-LARGEST: Final = 1 << 28  # bytes of a session that is taken in
+LARGEST: Final = 1 << 28  # bytes of a session that is accepted
 _LONGEST: Final = 10_000  # characters of one declaration
 
 _TABLE: Final = re.compile(
@@ -29,16 +29,16 @@ _TOKEN: Final = re.compile(
     r"\s+|[A-Za-z_][A-Za-z0-9_]*|[0-9]{1,20}|'[A-Za-z0-9_ .-]*'|[(),]|[<>]=?|="
 )
 _CALLED: Final = frozenset(("check", "key", "length", "unique"))
-"""Words that an opening bracket may follow; the name of a referenced table may as well."""
+"""Keywords that an opening bracket may follow; the name of a referenced table may as well."""
 _COMPUTED: Final = frozenset(
     {"as", "case", "cast", "collate", "current_date", "current_time", "current_timestamp", "exists", "filter",
      "generated", "glob", "in", "is", "like", "match", "over", "raise", "regexp", "select", "using", "virtual", "with"}
 )  # fmt: skip
-"""Words of what would be computed."""
+"""Keywords of computed expressions."""
 
 
 def unexpected(declared: Iterable[Declared]) -> str | None:
-    """What in a schema is not the library's, in a few words; None where there is nothing of that kind."""
+    """A short description of the first unexpected item in a schema; None if there is none."""
     for number, one in enumerate(declared):
         if number >= MANY:
             return f"more than {MANY} tables and indexes"
@@ -67,7 +67,7 @@ def _is_plain(one: Declared) -> bool:
 
 
 def _are_plain(columns: str) -> bool:
-    """Whether columns and constraints compute nothing but a length and comparisons."""
+    """Whether columns and constraints compute nothing except a length and comparisons."""
     words: list[str] = []
     end = 0
     for token in _TOKEN.finditer(columns):
@@ -86,7 +86,7 @@ def _are_plain(columns: str) -> bool:
 
 
 def _may_open(words: list[str]) -> bool:
-    """Whether a bracket after these words calls no function but `length`."""
+    """Whether a bracket after these tokens calls no function except `length`."""
     if not words or not words[-1][0].isalpha() or words[-1] in _CALLED:
         return True
     return words[-2:-1] == ["references"]

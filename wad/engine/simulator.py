@@ -1,8 +1,8 @@
-"""An engine without WhatsApp, for fast tests and for trying wad out: `wad --engine simulator`.
+"""A simulated engine without WhatsApp, for fast tests and for trying wad: `wad --engine simulator`.
 
-Each account pairs as soon as its first QR code has been shown for a moment, logs in, and everything sent to it is
-"delivered".  A worker is an object in the daemon; what it receives goes through the same spool as the real one's.
-It never stands in where the real engine can run.
+Each account pairs shortly after its first QR code, logs in, and everything that is sent to it is "delivered".  A worker
+is an object in the daemon; received events go through the same spool as with the real engine.
+It never replaces the real engine where that can run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from wad.core import connection
-from wad.core import event as words
+from wad.core import event as event_codec
 from wad.core.errors import NotFound, NotSupported
 from wad.core.event import (
     ChatReceived,
@@ -44,7 +44,7 @@ _SESSION_MARK = b"a simulated session\n"
 
 
 def mark_of(home: AccountDir) -> str:
-    """Which simulated session it is: each pairing makes another one."""
+    """The mark of a simulated session: each pairing creates another one."""
     try:
         return home.session_db.read_bytes().hex()[-16:]
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def mark_of(home: AccountDir) -> str:
 
 
 class SimulatorEngine:
-    """Makes simulated workers.  `workers` holds the running ones, for tests to play with."""
+    """Starts simulated workers.  `workers` holds the running ones, for tests to control."""
 
     receipts: Receipts | None = Receipts.AFTER_STORE
 
@@ -78,7 +78,7 @@ class SimulatorEngine:
         return worker
 
     def is_paired(self, home: AccountDir) -> bool:
-        """Whether the simulated session lies on the disk."""
+        """Whether there is a simulated session on the disk."""
         return home.session_db.exists()
 
     def copy_session(self, home: AccountDir) -> bytes:
@@ -86,40 +86,40 @@ class SimulatorEngine:
         return home.session_db.read_bytes()
 
     def put_session(self, home: AccountDir, session: bytes) -> None:
-        """As it was read."""
+        """Write it unchanged."""
         home.write_session(session)
 
     async def write_session(self, file: Path, session: Carried) -> None:
-        """A simulated session has no keys: whoever it was, it is paired."""
+        """Write a simulated session, which has no keys: the account is paired."""
         write_file(file, _SESSION_MARK)
 
     async def translate(self, kind: str, raw: bytes) -> bytes | None:
-        """What is simulated has no bytes of a library."""
+        """Not supported: simulated events have no bytes of the library."""
         raise NotSupported("the simulator translates nothing")
 
     def sent_as(self, home: AccountDir, secret: bytes, mark: str) -> str | None:
-        """Under which id an attempt left."""
+        """The id of a sent attempt."""
         if secret not in self.left and mark and mark != mark_of(home):
             raise NotFound(
-                "the account was paired anew since, and the new session has no trace of it"
+                "the account was paired again since, and the new session has no record of it"
             )
         return self.left.get(secret)
 
     def next_id(self) -> str:
-        """A fresh WhatsApp id."""
+        """A new WhatsApp id."""
         return f"SIM{next(self._numbers):08d}"
 
 
 class SimulatedWorker:
-    """One simulated account.  The methods below `# what a test does` play WhatsApp and the phone."""
+    """One simulated account.  The methods below `# --- for tests` simulate WhatsApp and the phone."""
 
     pid = None
     receipts: Receipts | None = Receipts.AFTER_STORE
-    mute: str | None = ""
+    phone_requests_unsupported: str | None = ""
     usage: Usage | None = None
     confinement: Confinement | None = None
     is_outdated = False
-    flood = ""
+    dropped_output = ""
 
     def __init__(
         self, engine: SimulatorEngine, home: AccountDir, report: Callable[[Report], None]
@@ -131,14 +131,14 @@ class SimulatedWorker:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.sent: list[tuple[Jid, Outgoing, str]] = []
         self.result: SendResult | None = None
-        self.past: list[MessageReceived] = []
+        self.history: list[MessageReceived] = []
         self.asked: list[KnownMessage] = []
         self.answers = True
-        self.standings: dict[Jid, GroupRole] = {}
+        self.group_roles: dict[Jid, GroupRole] = {}
         self.permitted = 0.0
 
     def permit(self, until: float) -> None:
-        """Remembered for tests."""
+        """Record the permission for tests."""
         self.permitted = until
 
     async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> SendResult:
@@ -155,27 +155,27 @@ class SimulatedWorker:
         return Sent(wa_id, at_ms)
 
     async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
-        """Everybody is on the simulated WhatsApp."""
+        """All numbers are on the simulated WhatsApp."""
         return dict.fromkeys(phones, True)
 
-    async def standing(self, group: Jid) -> GroupRole:
-        """A member, unless a test says otherwise."""
-        return self.standings.get(group, GroupRole.MEMBER)
+    async def group_role(self, group: Jid) -> GroupRole:
+        """A member, unless a test sets another role."""
+        return self.group_roles.get(group, GroupRole.MEMBER)
 
     async def ask_history(self, oldest: KnownMessage, count: int) -> None:
-        """The phone tells what a test has put into `past`, and at once."""
+        """The phone sends the messages that a test has put into `history`, at once."""
         self.asked.append(oldest)
         if self.answers:
-            before = [m for m in self.past if m.chat == oldest.chat and m.at_ms < oldest.at_ms]
+            before = [m for m in self.history if m.chat == oldest.chat and m.at_ms < oldest.at_ms]
             before.sort(key=lambda m: m.at_ms)
             told: list[Told] = [ChatReceived(oldest.chat), *before[-count:]]
             self._append(HistoryReceived(tuple(told), asked=True), "", oldest.at_ms)
 
     async def ask_messages(self, wanted: Sequence[KnownMessage]) -> None:
-        """The phone tells those that it has in `past`."""
+        """The phone sends those messages that it has in `history`."""
         self.asked += wanted
         idents = {one.wa_id for one in wanted}
-        for message in [m for m in self.past if m.id in idents and self.answers]:
+        for message in [m for m in self.history if m.id in idents and self.answers]:
             self._append(message, message.id, message.at_ms)
 
     async def log_out(self) -> None:
@@ -186,10 +186,10 @@ class SimulatedWorker:
         """End."""
         self.crash("stopped")
 
-    # --- what a test does ---------------------------------------------------------------------
+    # --- for tests ------------------------------------------------------------------------------
 
     def show_qr(self) -> None:
-        """WhatsApp gives a QR code."""
+        """WhatsApp sends a QR code."""
         if not self.ended.done():
             self._report(connection.QrShown(f"2@simulated-{self._home.id},noise,identity,adv,6"))
 
@@ -201,7 +201,7 @@ class SimulatedWorker:
             self.log_in()
 
     def log_in(self) -> None:
-        """WhatsApp lets it in."""
+        """WhatsApp accepts the login."""
         if not self.ended.done():
             number = self._home.card().phone.lstrip("+") or "15550009999"
             jid, lid = f"{number}:1@s.whatsapp.net", f"9{number}:1@lid"
@@ -209,7 +209,7 @@ class SimulatedWorker:
             self._report(connection.Connected())
 
     def receive(self, sender: Jid, text: str, *, wa_id: str = "", at_ms: int = 0) -> str:
-        """Somebody writes; gives the message's id."""
+        """A message arrives; returns its id."""
         wa_id = wa_id or self._engine.next_id()
         at_ms = at_ms or self._engine.clock.wall_ms()
         content = Content(MessageKind.TEXT, text)
@@ -217,7 +217,7 @@ class SimulatedWorker:
         return wa_id
 
     def crash(self, why: str = "the simulated worker crashed") -> None:
-        """The worker is gone."""
+        """The worker ends."""
         if not self.ended.done():
             self._spool.close()
             self._engine.workers.pop(self._home.id, None)
@@ -229,6 +229,6 @@ class SimulatedWorker:
             kind=type(event).__name__.lower(),
             wa_id=wa_id,
             raw=b"",
-            event=words.encode(event),
+            event=event_codec.encode(event),
         )
         self._report(Spooled(seq))

@@ -49,7 +49,7 @@ from wad.engine.port import (
     Report,
     Spooled,
 )
-from wad.engine.process import Child, Process, cannot_start, give_way, spawn
+from wad.engine.process import Child, Process, cannot_start, lower_priority, spawn
 from wad.engine.retranslation import retranslated
 from wad.lib import open_files
 from wad.lib.clock import SystemClock
@@ -222,7 +222,7 @@ class NeonizeEngine:
         if pid is None or (groups is not None and groups.weighs):
             return
         try:
-            give_way(pid, self._options.accounts())
+            lower_priority(pid, self._options.accounts())
         except OSError as error:  # the unit's filter of system calls, or it is gone already
             log.debug("a worker is not niced: %s", error, extra={"account": account})
 
@@ -329,7 +329,7 @@ class NeonizeWorker:
         now = SystemClock().monotonic()
         self._notices, self._frames = Rate(*_NOTICES, now), Rate(*_FRAMES, now)
         self.receipts: Receipts | None = None
-        self.mute: str | None = None
+        self.phone_requests_unsupported: str | None = None
         self.confinement: Confinement | None = None
         self.resolving: resolver_files.Signature | None = None
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -352,9 +352,9 @@ class NeonizeWorker:
         return confined and self.resolving not in (None, resolver_files.signature())
 
     @property
-    def flood(self) -> str:
+    def dropped_output(self) -> str:
         """How much of its output was dropped."""
-        return self._process.output.flood
+        return self._process.output.dropped_output
 
     # --- its life ---------------------------------------------------------------------------
 
@@ -401,7 +401,7 @@ class NeonizeWorker:
         if self._comparing is not None:
             await asyncio.wait([self._comparing])
         await self._tell_of_damage()
-        if words := self._process.last_words():
+        if words := self._process.crash_report():
             text = masked(" | ".join(words))
             log.error("worker's last words: %s", text, extra={"account": account})
         return why
@@ -511,7 +511,7 @@ class NeonizeWorker:
                 if notice.missing:
                     log.warning("%s", masked(notice.missing), extra={"account": self._home.id})
             case notices.PhoneRequestsUnsupported(why):
-                self.mute = why
+                self.phone_requests_unsupported = why
                 self._report(LibraryLoaded())
             case notices.LoggedIn():
                 await self._logged_in()
@@ -544,7 +544,7 @@ class NeonizeWorker:
         if self._comparison is None:
             return None
         before = SystemClock().wall_ms() - _DAYS_14
-        newest = self._comparison.make()
+        newest = self._comparison.run()
         session.prune_plaintexts(self._home.session_db, before)
         return newest
 
@@ -565,7 +565,7 @@ class NeonizeWorker:
         book = AddressBook(self._home, SystemClock())
         while not self._process.ended.done():
             await asyncio.wait([self._process.ended], timeout=_NAMES_EVERY)
-            await self._look("the contacts' names", book.look)
+            await self._look("the contacts' names", book.check)
             loop.progress()
 
     async def _probe(self, loop: Loop) -> None:
@@ -733,13 +733,13 @@ class NeonizeWorker:
             raise self._refuse_answer(error) from error
         return {phone: found[phone] for phone in phones if phone in found}
 
-    async def standing(self, group: Jid) -> GroupRole:
+    async def group_role(self, group: Jid) -> GroupRole:
         """What we are in a group."""
         owner = await _readers().run(session.identity, self._home.session_db)
         me = [Jid.parse(address).user for address in (owner.jid, owner.lid) if address]
-        answer = await self._call("standing", str(group), me, timeout=_CALL_TIMEOUT)
+        answer = await self._call("group_role", str(group), me, timeout=_CALL_TIMEOUT)
         try:
-            found: GroupRole = notices.convert(answer, GroupRole, "the answer to 'standing'")
+            found: GroupRole = notices.convert(answer, GroupRole, "the answer to 'group_role'")
         except InvalidData as error:
             raise self._refuse_answer(error) from error
         return found

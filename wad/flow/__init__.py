@@ -1,1 +1,1 @@
-"""The moving parts: the lease's reign, one task an account, the road in and the road out."""
+"""The moving parts: leadership, one task per account, the inbound pipeline and the send queue."""

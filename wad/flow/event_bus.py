@@ -1,4 +1,4 @@
-"""What happens, as it happens, for whoever looks on.  Nothing is decided by it, and a slow reader holds up nobody."""
+"""The event bus: events as they happen, for observers.  Nothing depends on it, and a slow reader delays nobody."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from wad.core.brief import LINE
 from wad.core.text import cut
 from wad.lib.clock import Clock
 
-_REMEMBERED: Final = 1000
-_WAITING: Final = 1000
+_KEPT: Final = 1000  # past events
+_PENDING: Final = 1000  # events that wait for a reader
 
 
 @dataclass(frozen=True, slots=True)
 class BusEvent:
-    """One thing that happened.  `kind`: state, message, outbox, account or daemon; never a message's text."""
+    """One event.  `kind`: state, message, outbox, account or daemon; never contains a message's text."""
 
     at_ms: int
     kind: str
@@ -30,55 +30,55 @@ class BusEvent:
 
 class _Reader:
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[BusEvent] = asyncio.Queue(_WAITING)
+        self.queue: asyncio.Queue[BusEvent] = asyncio.Queue(_PENDING)
         self.missed = 0
 
 
 class Bus:
-    """Remembers the latest happenings and hands new ones to every follower."""
+    """Keeps the latest events and delivers new ones to every reader."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._past: deque[BusEvent] = deque(maxlen=_REMEMBERED)
+        self._history: deque[BusEvent] = deque(maxlen=_KEPT)
         self._readers: set[_Reader] = set()
 
     def publish(self, kind: str, text: str, *, account: str = "", **detail: Any) -> None:
-        """Tell everybody who looks on."""
+        """Deliver an event to all readers."""
         detail = {
             name: cut(value, LINE) if isinstance(value, str) else value
             for name, value in detail.items()
         }
-        happening = BusEvent(self._clock.wall_ms(), kind, account, cut(text, LINE), detail)
-        self._past.append(happening)
+        event = BusEvent(self._clock.wall_ms(), kind, account, cut(text, LINE), detail)
+        self._history.append(event)
         for reader in self._readers:
             try:
-                reader.queue.put_nowait(happening)
+                reader.queue.put_nowait(event)
             except asyncio.QueueFull:
                 reader.missed += 1
 
     @property
-    def past(self) -> list[BusEvent]:
-        """What is remembered, the oldest first."""
-        return list(self._past)
+    def history(self) -> list[BusEvent]:
+        """The kept events, the oldest first."""
+        return list(self._history)
 
     @asynccontextmanager
     async def follow(
         self, *, last: int = 0, live: bool = True
     ) -> AsyncIterator[AsyncIterator[BusEvent]]:
-        """The `last` happenings, and with `live` all that follow; a slow reader is told how many it missed."""
+        """The `last` events, and with `live` all that follow; a slow reader gets the number of events it missed."""
         reader = _Reader()
-        past = self.past[-last:] if last else []
+        history = self.history[-last:] if last else []
         self._readers.add(reader)
         try:
-            yield self._read(reader, past, live)
+            yield self._read(reader, history, live)
         finally:
             self._readers.discard(reader)
 
     async def _read(
-        self, reader: _Reader, past: list[BusEvent], live: bool
+        self, reader: _Reader, history: list[BusEvent], live: bool
     ) -> AsyncIterator[BusEvent]:
-        for happening in past:
-            yield happening
+        for event in history:
+            yield event
         while live:
             if reader.missed and reader.queue.empty():
                 text, reader.missed = f"{reader.missed} events were missed", 0

@@ -1,4 +1,4 @@
-"""What was set aside, wherever it is kept: documents and entries of the store, rows and files of each account."""
+"""The quarantine of all sources: documents and entries of the store, rows and files of each account."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _AMBIGUOUS: Final = 3  # ids that an error names
 
 
 class Quarantine:
-    """All items.  `sources` are asked for anew each time, since accounts come and go."""
+    """All quarantined items.  `sources` is called anew each time, since accounts are added and removed."""
 
     def __init__(self, sources: Callable[[], Iterable[Source]]) -> None:
         self._sources = sources
 
     @property
     def count(self) -> int:
-        """How many items there are; no I/O."""
+        """The number of items; no I/O."""
         return sum(source.count for source in self._sources())
 
     async def items(self, account: str = "") -> list[Quarantined]:
@@ -31,38 +31,39 @@ class Quarantine:
         )
 
     async def find(self, ident: str) -> Quarantined:
-        """The item of this id, or of the only id that begins so.  Raises NotFound, Conflict (several do)."""
+        """The item with this id, or with this unique prefix.  Raises NotFound, Conflict (several match)."""
         return (await self._find(ident))[1]
 
     async def show(self, ident: str) -> tuple[Quarantined, str]:
-        """An item and what can be said of it.  Raises as `find`."""
+        """An item and its description.  Raises as `find`."""
         source, item = await self._find(ident)
         return item, await source.show(item.id)
 
     async def retry(self, ident: str) -> tuple[Quarantined, str]:
-        """Handle it again; what became of it.  Raises as `find`, and BadInput where it still cannot be handled."""
+        """Process it again; returns the result.  Raises as `find`, and BadInput if it still cannot be processed."""
         source, item = await self._find(ident)
         return item, await source.retry(item.id)
 
     async def drop(self, ident: str) -> Quarantined:
-        """Forget it.  Raises as `find`."""
+        """Discard it.  Raises as `find`."""
         source, item = await self._find(ident)
         await source.drop(item.id)
         return item
 
     async def _find(self, ident: str) -> tuple[Source, Quarantined]:
-        alike = []
+        matches = []
         for source in self._sources():
             for item in await source.items():
                 if item.id == ident:
                     return source, item
                 if ident and item.id.startswith(ident):
-                    alike.append((source, item))
-        if not alike:
+                    matches.append((source, item))
+        if not matches:
             raise NotFound(
-                f"there is no item {ident} in quarantine", hint="wadctl quarantine list shows them"
+                f"item not found in quarantine: {ident}",
+                hint="list the items: wadctl quarantine list",
             )
-        if len(alike) > 1:
-            names = ", ".join(item.id for _, item in alike[:_AMBIGUOUS])
-            raise Conflict(f"{ident} is the beginning of several items: {names}")
-        return alike[0]
+        if len(matches) > 1:
+            names = ", ".join(item.id for _, item in matches[:_AMBIGUOUS])
+            raise Conflict(f"{ident} is ambiguous: {names}")
+        return matches[0]

@@ -1,7 +1,7 @@
-"""Looking at this process and its machine from time to time: what no loop would notice, and nobody would be told.
+"""Periodic checks of this process and its machine, for faults that no loop would notice.
 
-Write-ahead logs that a reader keeps from being written back, open files, the clock, and how long the event loop did not
-turn.  What is found stands in `problems` until a later look finds it over.
+Write-ahead logs that a reader prevents from being checkpointed, open files, the clock, and how long the event loop was
+blocked.  Faults stay in `problems` until a later check finds them resolved.
 """
 
 from __future__ import annotations
@@ -25,28 +25,26 @@ from wad.lib.sqlite_file import LOG_BOUND, log_of, log_size, write_back
 
 log = logging.getLogger(__name__)
 
-_EVERY: Final = 10.0  # seconds between two looks
+_EVERY: Final = 10.0  # seconds between two checks
 _TURN: Final = 0.5  # seconds between two measurements of the event loop
-_LATE: Final = 0.1  # seconds; what is less is no lag
-_SLOW: Final = 5.0  # seconds without a turn that are worth a word
-_LATELY: Final = 60.0  # seconds for which a lag is told
-_SHORT: Final = 0.8  # of the open files that there may be
-_JUMP_MS: Final = 60_000  # by which the clock may be set, or drift, without a word
-_JUMPED: Final = 600.0  # seconds for which a jump is told
-_TWICE: Final = (
-    0.3  # seconds between two looks for a reader: who reads for a moment holds up nobody
-)
+_LATE: Final = 0.1  # seconds; a shorter delay is not counted as lag
+_SLOW: Final = 5.0  # seconds of lag that are reported
+_LATELY: Final = 60.0  # seconds for which a lag is reported
+_SHORT: Final = 0.8  # of the limit of open files
+_JUMP_MS: Final = 60_000  # a smaller jump or drift of the clock is not reported
+_JUMPED: Final = 600.0  # seconds for which a jump is reported
+_TWICE: Final = 0.3  # seconds between two checks for a reader: a short read blocks nothing
 
 
 class Database(NamedTuple):
-    """A file to look after; `account` is empty for the store."""
+    """A file to check; `account` is empty for the store."""
 
     account: str
     path: Path
 
 
 class Inspection:
-    """`databases` tells which files there are now.  Its public fields are of the last look."""
+    """The checks.  `databases` returns the current files; the public fields are results of the last check."""
 
     def __init__(
         self,
@@ -67,15 +65,15 @@ class Inspection:
         self.logs: dict[Database, int] = {}
         """Bytes of each write-ahead log."""
         self.files: tuple[int, int] | None = None
-        """Open files, and how many there may be."""
+        """Open files, and their limit."""
 
     @property
     def problems(self) -> list[Problem]:
-        """What is wrong now."""
+        """The current problems."""
         found = list(self._found)
         now = self._clock.monotonic()
         if (lag := self.lag) >= _SLOW:
-            text = f"the daemon did not turn for {lag:.1f} s within the last minute"
+            text = f"the daemon's event loop was blocked for {lag:.1f} s within the last minute"
             found.append(Problem(code="event_loop_slow", text=text, figures=(lag,)))
         if self._jump is not None and now - self._jump[0] <= _JUMPED:
             at, by_ms = self._jump
@@ -89,7 +87,7 @@ class Inspection:
 
     @property
     def lag(self) -> float:
-        """Seconds for which the event loop did not turn, at worst within the last minute."""
+        """The longest time in seconds for which the event loop was blocked within the last minute."""
         now = self._clock.monotonic()
         while self._lags and now - self._lags[0][0] > _LATELY:
             self._lags.popleft()
@@ -98,15 +96,15 @@ class Inspection:
     # --- the loops ------------------------------------------------------------------------------
 
     async def watch(self, loop: Loop) -> None:
-        """Look for ever."""
+        """Run the checks forever."""
         while True:
             databases = list(self._databases())
-            await asyncio.to_thread(self.look, databases)
+            await asyncio.to_thread(self.check, databases)
             loop.progress()
             await asyncio.sleep(self._every)
 
     async def measure(self, loop: Loop) -> None:
-        """Measure for ever how late the event loop turns, and whether the clock was set meanwhile."""
+        """Measure the delay of the event loop and jumps of the clock, forever."""
         while True:
             wanted = self._clock.monotonic() + _TURN
             await asyncio.sleep(_TURN)
@@ -114,7 +112,7 @@ class Inspection:
             loop.progress()
 
     def note_turn(self, wanted: float) -> None:
-        """The event loop turns now; it should have at the time `wanted`."""
+        """Record a turn of the event loop, which was due at the time `wanted`."""
         now = self._clock.monotonic()
         if now - wanted > _LATE:
             self._lags.append((now, now - wanted))
@@ -127,10 +125,10 @@ class Inspection:
     def _offset(self) -> int:
         return self._clock.wall_ms() - round(self._clock.monotonic() * 1000)
 
-    # --- a look -----------------------------------------------------------------------------------
+    # --- one check --------------------------------------------------------------------------------
 
-    def look(self, databases: Iterable[Database]) -> None:
-        """Look at everything; on a thread, as it may take a while."""
+    def check(self, databases: Iterable[Database]) -> None:
+        """Check everything; on a thread, as it may take a while."""
         logs: dict[Database, int] = {}
         found = list(self._files())
         for database in databases:
@@ -144,7 +142,7 @@ class Inspection:
                 fields = {"account": problem.account} if problem.account else {}
                 log.error("%s", problem.text, extra=fields)
         for key in known - {problem.key for problem in found}:
-            log.info("%s is over", key[0])
+            log.info("resolved: %s", key[0])
         self.logs, self._found = logs, found
 
     def _files(self) -> Iterator[Problem]:
@@ -152,14 +150,14 @@ class Inspection:
         try:
             used = most - open_files.left()
         except OSError:
-            used = most  # not even the list of them can be opened
+            used = most  # not even the list of open files can be read
         self.files = (used, most)
         if used >= most * _SHORT:
             text = f"{used} of {most} file descriptors are used"
             yield Problem(code="files_short", text=text, figures=(used, most))
 
     def _grown(self, database: Database) -> Problem | None:
-        """What keeps this log from being written back; None where it could be."""
+        """The reason why this log is not checkpointed; None if it could be."""
         path, why = database.path, ""
         try:
             if write_back(path):
@@ -179,13 +177,13 @@ class Inspection:
 
 
 def _who(path: Path) -> str:
-    """Who reads it: not for a moment, but still a little later."""
+    """The programs that read it, both now and a little later."""
     found = readers(path)
     time.sleep(_TWICE)
     found &= readers(path)
     if not found:
-        return f"a program that cannot be seen from here reads it (as root: fuser -v {path})"
-    return f"{_and(found)} reads it and keeps it from being written back"
+        return f"a program that is not visible to the daemon reads it (as root: fuser -v {path})"
+    return f"{_and(found)} reads it and prevents it from being written back"
 
 
 def _and(found: set[LockHolder]) -> str:

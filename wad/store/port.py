@@ -170,7 +170,7 @@ class Store(Protocol):
         """What of another store's documents could not be handled; None where there is no other store."""
         ...
 
-    def reign(
+    def lead(
         self, epoch: int, on_queued: Callable[[str], None]
     ) -> AbstractAsyncContextManager[None]:
         """Fence the epoch; while inside, call `on_queued` with the account of what others queue.

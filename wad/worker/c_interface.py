@@ -1,16 +1,16 @@
-"""The library's C interface, as far as wad calls it: nothing of neonize's Python is imported.
+"""The part of the library's C interface that wad calls: none of neonize's Python is imported.
 
-Importing `neonize.client` costs 22 MB and brings a download from the network, helper processes, a thread, and a
-configured root logger with it (docs/internals/library.md#loading).  What is declared here is what neonize 0.5.2
+Importing `neonize.client` costs 22 MB and includes a download from the network, helper processes, a thread, and a
+configured root logger (docs/internals/library.md#loading).  What is declared here is what neonize 0.5.2
 declares in `_binder.py` and calls in `client.py`.
 
-Who frees what: a string or a buffer that a function returns is ours and is given back after copying (`FreeString`,
-`FreeBytesStruct`); what a callback gets is the library's, valid until the callback returns, and is copied at once.
-Every call lets go of the GIL.  Callbacks run on threads of the library; they and the buffers given to `Neonize` must
-live as long as the process, so `Functions` objects are never collected.
+Memory: a string or a buffer that a function returns belongs to wad and is freed after copying (`FreeString`,
+`FreeBytesStruct`); a callback's arguments belong to the library, are valid until the callback returns, and are copied
+at once.  Every call releases the GIL.  Callbacks run on threads of the library; they and the buffers given to `Neonize`
+must live as long as the process, so `Functions` objects are never collected.
 
-A thread that Python does not know gets a state of Python's for the length of a callback, and with it a stack of its
-own: memory that is mapped, touched and unmapped, several times for each message.  The library has few threads, which
+A thread that Python did not create gets a Python thread state for the length of a callback, and with it a stack:
+memory that is mapped, touched and unmapped, several times for each message.  The library has few threads, and they
 stay; so a callback keeps the state of its thread (`_keep_thread`).
 """
 
@@ -39,7 +39,7 @@ _Log = CFUNCTYPE(None, c_void_p, c_int)  # a LogEntry, its size
 
 
 class _Thread(threading.local):
-    """What is known of the thread that asks."""
+    """What is known about the current thread."""
 
     kept = False
 
@@ -48,7 +48,7 @@ _thread: Final = _Thread()
 
 
 def _keep_thread() -> None:
-    """From now on this thread keeps its Python state: what is ensured once more than released stays."""
+    """Keep the Python state of this thread from now on: one that is ensured once more than released is never freed."""
     if not _thread.kept:
         ctypes.pythonapi.PyGILState_Ensure()
         _thread.kept = True
@@ -76,18 +76,18 @@ def shared_object() -> Path:
 
 
 def dsn(database: Path) -> str:
-    """How the library is to open a database: with WAL, immediate transactions, and every commit synced."""
-    # It appends "?_foreign_keys=on" to what it is given; the last parameter takes that up
+    """The database address for the library: with WAL, immediate transactions, and every commit synced."""
+    # It appends "?_foreign_keys=on" to the address; the last parameter absorbs that
     # (docs/internals/library.md#database-and-identity).
     options = "_foreign_keys=on&_journal_mode=WAL&_busy_timeout=10000&_txlock=immediate&_synchronous=FULL&_x="
     return f"{quote(str(database))}?{options}"
 
 
 class Functions:
-    """The loaded library.  One for each process; it cannot be unloaded."""
+    """The loaded library.  One per process; it cannot be unloaded."""
 
     def __init__(self, file: Path) -> None:
-        """Load it.  Raises EngineFailure for a version whose interface is not known here."""
+        """Load it.  Raises EngineFailure for a version whose interface is unknown."""
         try:
             self._go = ctypes.CDLL(str(file))
         except OSError as error:
@@ -95,7 +95,7 @@ class Functions:
         self._go.GetVersion.restype = c_char_p  # called once; its few bytes are never freed
         version = self._go.GetVersion().decode(errors="replace")
         if version != VERSION:
-            raise EngineFailure(f"the WhatsApp library is {version}; wad knows {VERSION}")
+            raise EngineFailure(f"the WhatsApp library is version {version}; wad needs {VERSION}")
         self._declare()
         self._kept: tuple[object, ...] = ()
 
@@ -142,9 +142,9 @@ class Functions:
         on_event: Callable[[int, bytes], None],
         on_log: Callable[[bytes], None],
     ) -> str:
-        """Connect and stay; returns when the client was stopped or gave up, with its error or an empty text.
+        """Connect and block; returns when the client was stopped or gave up, with its error or an empty text.
 
-        `kinds`: one byte for each kind of event that is wanted.  Call it once.
+        `kinds`: one byte for each requested kind of event.  Call it once.
         """
 
         def event(_uuid: int, data: int, size: int, kind: int) -> None:
@@ -169,9 +169,9 @@ class Functions:
         return self._text(error)
 
     def make_tables(self, database: str) -> str:
-        """Make the library's tables in a database that has none, without the network; an error or an empty text.
+        """Create the library's tables in a database that has none, without the network; an error or an empty text.
 
-        Its list of devices does that.  It leaves the database open: the process has to end
+        Listing the devices does that.  It leaves the database open: the process has to end
         (docs/internals/library.md#database-and-identity).
         """
         callback = _Log(lambda _data, _size: None)
@@ -187,7 +187,7 @@ class Functions:
         self._go.Disconnect(uuid)
 
     def stop(self, uuid: bytes) -> str:
-        """Give the client up; an error or an empty text."""
+        """Stop the client; an error or an empty text."""
         return self._text(self._go.Stop(uuid))
 
     def log_out(self, uuid: bytes) -> str:
@@ -211,7 +211,7 @@ class Functions:
         return self._bytes(self._go.GetGroupInfo(uuid, group, len(group)))
 
     def decrypt_poll_vote(self, uuid: bytes, event: bytes) -> bytes:
-        """A serialized ReturnFunctionWithError; `event` is a Message event as it was handed over."""
+        """A serialized ReturnFunctionWithError; `event` is a Message event as the library handed it over."""
         return self._bytes(self._go.DecryptPollVote(uuid, event, len(event)))
 
     def _text(self, address: int | None) -> str:

@@ -1,7 +1,7 @@
-"""No part of a worker dies alone: an error that nobody handles ends the process, with its traceback and a last word.
+"""Unhandled errors in a worker: an error in any thread ends the process, with its traceback and a final notice.
 
-A worker without its announcing thread, its permission's watch or its receipts' would look alive and do half its work;
-a fresh process does all of it.
+A worker without its reporting thread, its permission check or its receipts' thread would look alive and do half its
+work; a new process does all of it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from wad.engine.port import FAULT
 
 
 class Faults:
-    """`say` tells the daemon the reason, without waiting for anybody."""
+    """Ends the process on an unhandled error.  `report` sends the reason to the daemon, without waiting."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
 
     def install(self) -> None:
-        """Take what nobody catches: in any thread, and in any function that the library calls."""
+        """Install the hooks for unhandled errors: in any thread, and in any callback of the library."""
         threading.excepthook = self._of_thread
         sys.unraisablehook = self._of_callback
 
@@ -42,12 +42,12 @@ class Faults:
             traceback.print_exception(error, file=sys.stderr)
             sys.stderr.flush()
             kind = type(error).__name__ if error is not None else "an unknown error"
-            self._say(f"{what} of the worker failed: {kind}")
+            self._report(f"{what} of the worker failed: {kind}")
         finally:
             os._exit(FAULT)
 
     def guarded(self, what: str, work: Callable[[], None]) -> Callable[[], None]:
-        """Work for a thread of a pool, which would keep an error to itself."""
+        """Wrap work for a pool's thread, which would swallow an error."""
 
         def run() -> None:
             try:

@@ -1,10 +1,10 @@
-"""Library to spool: every event that carries a fact, translated where possible, committed in the order it came.
+"""The inbox of a worker: each event that carries a fact is translated if possible and committed in order of arrival.
 
-The library's handler hands an event in; a thread of its own writes.  While WhatsApp hears of a message only after the
-commit, the handler may return at once (`patient`).  Then commits of a burst begin 10 ms apart, and each takes with it
-whatever has been handed in meanwhile; the first after a pause is made at once.  A commit costs ten times the CPU of a
-row, and it is the library that needs the CPU.  Every commit is synced.  Where WhatsApp hears of a message before, the
-handler waits for its commit, since to return is to make room in a queue whose messages count as delivered.
+The library's handler hands an event over; a separate thread writes.  While WhatsApp receives receipts only after the
+commit, the handler may return at once (`batch`).  Then commits of a burst start 10 ms apart, and each includes what
+was handed over meanwhile; the first after a pause is made at once.  A commit costs ten times the CPU of a row, and the
+library needs the CPU.  Every commit is synced.  Where receipts are sent earlier, the handler waits for its commit:
+returning frees a slot in a queue whose messages count as delivered.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from typing import Final, NamedTuple
 from wad.core.errors import StateUnwritable, Unavailable
 from wad.lib.clock import Clock
 from wad.state.spool import Arrival, Spool
-from wad.worker.translation import KEPT, translated
+from wad.worker.translation import STORED_EVENTS, translated
 
-__all__ = ["KEPT", "Inbox"]
+__all__ = ["STORED_EVENTS", "Inbox"]
 
-_MOST: Final = (
-    64  # events that may wait for the disk; each may hold a thread of the library with its receipt
-)
-_APART: Final = 0.01  # seconds between the beginnings of two commits
-_DISK_RETRY: Final = 0.5  # seconds between tries while the disk refuses
+_MAX_PENDING: Final = 64
+"""Events that may wait for the disk; each may block a thread of the library that sends its receipt."""
+_COMMIT_INTERVAL: Final = 0.01  # seconds between the starts of two commits
+_DISK_RETRY: Final = 0.5  # seconds between attempts while the disk refuses
 
 
 class _Item(NamedTuple):
-    """Something to be done in its turn.  `name` says what the event was about, as wad/worker/log_lines.py names it."""
+    """One queued event or action.  `name`: the key of the event (wad/worker/log_lines.py)."""
 
     name: str
     arrivals: tuple[Arrival, ...]
@@ -38,13 +37,13 @@ class _Item(NamedTuple):
 
 
 class Inbox:
-    """What has arrived and is to be stored.
+    """The queue of events that have arrived and are to be stored.
 
-    `read_vote(raw)` tells what a Message event votes for, or raises EngineFailure (wad/worker/votes.py).
-    All callbacks run on the writing thread: `on_stored(seq)` when there are new rows, `on_done(names)` with what each
-    event that is dealt with was about, in order, `on_held(why)` while the disk refuses and with an empty text when it
-    does no more, `on_failed(error)` for anything else, after which nothing more is written.  `pause(seconds)` is how
-    the writing thread lets a burst gather.
+    `read_vote(raw)` returns what a Message event votes for, or raises EngineFailure (wad/worker/votes.py).
+    All callbacks run on the writing thread: `on_stored(seq)` when there are new rows, `on_done(names)` with the key of
+    each processed event, in order, `on_held(why)` while the disk refuses and with an empty text when it no longer does,
+    `on_failed(error)` for any other error, after which nothing more is written.  `pause(seconds)` delays the writing
+    thread, so that a burst is committed together.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Inbox:
         clock: Clock,
         *,
         read_vote: Callable[[bytes], tuple[bytes, ...]],
-        patient: bool,
+        batch: bool,
         on_stored: Callable[[int], None],
         on_done: Callable[[list[str]], None],
         on_held: Callable[[str], None],
@@ -63,43 +62,43 @@ class Inbox:
         self._spool = spool
         self._clock = clock
         self._read_vote = read_vote
-        self._patient = patient
+        self._batch = batch
         self._on_stored = on_stored
         self._on_done = on_done
         self._on_held = on_held
         self._on_failed = on_failed
         self._pause = pause
         self._queue: deque[_Item] = deque()
-        self._busy = 0  # items that were taken from the queue and are not done
+        self._busy = 0  # items taken from the queue and not yet processed
         self._changed = threading.Condition()
         self.last_event = clock.monotonic()
         threading.Thread(target=self._work, name="inbox", daemon=True).start()
 
-    # --- what arrives, on the library's thread ----------------------------------------------------
+    # --- events that arrive, on the library's thread ------------------------------------------------
 
     def take(self, name: str, raw: bytes) -> None:
-        """An event that is kept.  Waits while too many wait, or until it is stored."""
+        """Store an event.  Waits while the queue is full, or until the event is stored."""
         self._put(_Item(*translated(name, raw, self._read_vote, self._clock.wall_ms())))
-        if not self._patient:
-            self.settle()
+        if not self._batch:
+            self.drain()
 
-    def then(self, action: Callable[[], None]) -> None:
-        """An event that is not kept: do this once everything that came before is stored, on the writing thread."""
+    def run_after(self, action: Callable[[], None]) -> None:
+        """For an event that is not stored: run `action` on the writing thread once all earlier events are stored."""
         self._put(_Item("", (), action))
 
     def _put(self, item: _Item) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: len(self._queue) < _MOST)
+            self._changed.wait_for(lambda: len(self._queue) < _MAX_PENDING)
             self._queue.append(item)
             self.last_event = self._clock.monotonic()
             self._changed.notify_all()
 
-    def settle(self, timeout: float | None = None) -> bool:
-        """Wait until everything is dealt with, `timeout` seconds at most; whether it is."""
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until everything is processed, `timeout` seconds at most; returns whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._queue and not self._busy, timeout)
 
-    # --- what is written, on a thread of its own --------------------------------------------------
+    # --- writing, on a separate thread --------------------------------------------------------------
 
     def _work(self) -> None:
         try:
@@ -107,13 +106,13 @@ class Inbox:
                 batch = self._next()
                 begun = self._clock.monotonic()
                 self._finish(batch)
-                if self._patient:
-                    self._pause(max(0.0, begun + _APART - self._clock.monotonic()))
-        except BaseException as error:  # the process cannot go on: whoever made it ends it
+                if self._batch:
+                    self._pause(max(0.0, begun + _COMMIT_INTERVAL - self._clock.monotonic()))
+        except BaseException as error:  # the process cannot go on: the callback ends it
             self._on_failed(error)
 
     def _next(self) -> list[_Item]:
-        """All that waits, up to the first thing that has something to do."""
+        """All queued items, up to the first one with an action."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue)
             batch: list[_Item] = []
@@ -135,7 +134,7 @@ class Inbox:
             self._changed.notify_all()
 
     def _store(self, arrivals: list[Arrival]) -> int:
-        """Store, however long the disk refuses; the newest row."""
+        """Store, retrying for as long as the disk refuses; returns the newest row."""
         held = ""
         while True:
             try:
@@ -143,7 +142,7 @@ class Inbox:
             except (StateUnwritable, Unavailable) as error:
                 if str(error) != held:
                     held = str(error)
-                    self._on_held(f"what arrives cannot be stored and waits: {held}")
+                    self._on_held(f"events that arrive cannot be stored and wait: {held}")
                 time.sleep(_DISK_RETRY)
                 continue
             if held:

@@ -1,11 +1,11 @@
-"""neonize, tamed: the only module that imports it, used only inside a worker process.
+"""The client of one account: the only module that imports neonize, used only inside a worker process.
 
 What it hides (docs/internals/library.md#loading and the sections after it):
 - of neonize's Python only the descriptions of its messages are imported; its own package would load 22 MB more, start
-  processes and threads, and go to the network where it misses its library;
+  processes and threads, and access the network if its library is missing;
 - the database is one file per account, opened with WAL, immediate transactions and full synchronisation;
-- events are taken as raw bytes before any parsing, so that nothing the library hands over can be dropped unseen;
-- what goes out is a protobuf of ours, and bytes: a text would be scanned, fetched as a path or as an address.
+- events are taken as raw bytes before any parsing, so that nothing that the library hands over is dropped silently;
+- outgoing messages are protobufs made here, and bytes: a text would be scanned, fetched as a path or as an address.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from wad.worker.protobuf import builder, descriptor_pool, message_factory
 from wad.worker.translate.base import exact, ident_or_none, shown, unmended
 
 
-def _descriptions() -> None:
-    """Import neonize's descriptions of its messages, and nothing more; no module of it stays.
+def _import_descriptions() -> None:
+    """Import neonize's descriptions of its messages, and nothing more; none of its modules stays loaded.
 
-    For the time of the import `neonize` is a plain directory: importing from it runs no `neonize/__init__.py`.  The
-    generated modules would make a Python class for each of a thousand messages; without their builders they only
-    describe, and `_class` makes those that are used.
+    During the import `neonize` is a plain directory: importing from it runs no `neonize/__init__.py`.  The generated
+    modules would make a Python class for each of a thousand messages; without their builders they only describe the
+    messages, and `_class` makes the classes that are used.
     """
     before = dict(sys.modules)
     spec = importlib.machinery.ModuleSpec("neonize", None, is_package=True)
@@ -58,7 +58,7 @@ def _descriptions() -> None:
         sys.modules.update(before)
 
 
-_descriptions()
+_import_descriptions()
 
 
 @cache
@@ -75,17 +75,17 @@ EVENTS: Final = {
     13: "HistorySync", 17: "Message", 18: "Receipt", 21: "JoinedGroup", 22: "GroupInfoEvent",
     27: "OfflineSyncCompleted", 36: "CallOffer", 40: "CallOfferNotice", 42: "CallTerminate", 44: "UndecryptableMessage",
 }  # fmt: skip
-"""The events that are asked for, and their numbers (neonize/events.py, EVENT_TO_INT)."""
+"""The requested events, and their numbers (neonize/events.py, EVENT_TO_INT)."""
 
 _DESKTOP: Final = 7  # waCompanionReg.DeviceProps.PlatformType
 
 
 class Library:
-    """One account's client.  All callbacks run on threads of the library.
+    """The client of one account.  All callbacks run on threads of the library.
 
     `on_event(name, raw)`: names are the protobuf's, `Message`, `Receipt`, `Connected`, ...  `on_line(logger, text)`,
-    where it is given, gets the library's log lines of every level as they are written.  They hold whole stanzas: they
-    must not be kept or logged.
+    if given, gets the library's log lines of every level as they are written.  They contain whole stanzas: they
+    must not be stored or logged.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Library:
         """The version of WhatsApp Web that WhatsApp refused, once it has."""
 
     def connect(self) -> None:
-        """Connect and stay; returns only when the client is done for.  Raises EngineFailure."""
+        """Connect and block; returns only when the client has ended.  Raises EngineFailure."""
         error = self._functions.run(
             dsn(self._database),
             self._uuid,
@@ -130,11 +130,11 @@ class Library:
     def _qr(self, code: bytes) -> None:
         try:
             self._on_qr(code.decode())
-        except UnicodeDecodeError:  # nobody could scan it; the next one comes in 20 s
-            log.warning("the library made a QR code that is no text")
+        except UnicodeDecodeError:  # it could not be scanned; the next one follows in 20 s
+            log.warning("the library made a QR code that is not valid text")
 
     def _event(self, kind: int, raw: bytes) -> None:
-        if kind in EVENTS:  # number 0, who we are, comes unasked
+        if kind in EVENTS:  # number 0, the account's identity, is sent without a request
             self._on_event(EVENTS[kind], raw)
 
     def _log(self, raw: bytes) -> None:
@@ -154,9 +154,9 @@ class Library:
         return self._functions.is_connected(self._uuid)
 
     def send(self, to: Jid, message: Any) -> tuple[str, int]:
-        """Send a blank() that was filled; gives WhatsApp's id and its time in ms.
+        """Send a filled blank(); returns WhatsApp's id and its time in ms.
 
-        Raises EngineFailure with the library's words.
+        Raises EngineFailure with the library's error text.
         """
         answer = _class("neonize.SendMessageReturnFunction").FromString(
             self._functions.send_message(
@@ -170,9 +170,9 @@ class Library:
         return wa_id, answer.SendResponse.Timestamp * 1000
 
     def send_to_phone(self, me: Jid, message: Any) -> None:
-        """Send a blank() that was filled to our own phone, whose number is `me`.  Raises EngineFailure.
+        """Send a filled blank() to the account's phone, whose number is `me`.  Raises EngineFailure.
 
-        Only once `peer.open_the_way` has changed the library: else it would be an ordinary message to ourselves.
+        Only after `phone_requests.enable_peer_messages`: otherwise it would be an ordinary message to ourselves.
         """
         phone = _proto_jid(me)
         phone.Integrator = 1
@@ -192,7 +192,7 @@ class Library:
         return tuple(answer.PollVoteMessage.selectedOptions)
 
     def upload(self, data: bytes, media_type: int) -> Any:
-        """Encrypt a file and put it on WhatsApp's server; an UploadResponse.  May hang.  Raises EngineFailure."""
+        """Encrypt a file and upload it to WhatsApp's server; an UploadResponse.  May hang.  Raises EngineFailure."""
         answer = _class("neonize.UploadReturnFunction").FromString(
             self._functions.upload(self._uuid, data, media_type)
         )
@@ -212,8 +212,8 @@ class Library:
             exact(one, "Query").lstrip("+"): bool(one.IsIn) for one in answer.IsOnWhatsAppResponse
         }
 
-    def standing(self, group: Jid, me: Collection[str]) -> GroupRole:
-        """Whether we, under any of these names (a number, a hidden id), may write in a group.  Raises EngineFailure."""
+    def group_role(self, group: Jid, me: Collection[str]) -> GroupRole:
+        """Our role in a group, in which we have these names (a number, a LID).  Raises EngineFailure."""
         answer = _class("neonize.GetGroupInfoReturnFunction").FromString(
             self._functions.group_info(self._uuid, _proto_jid(group).SerializeToString())
         )
@@ -233,11 +233,11 @@ class Library:
             raise EngineFailure(error)
 
     def disconnect(self) -> None:
-        """Close the socket; events that have arrived are still handed out."""
+        """Close the socket; events that have arrived are still handed over."""
         self._functions.disconnect(self._uuid)
 
     def stop(self) -> None:
-        """Give up the client; events that were not handed out yet are dropped."""
+        """Stop the client; events that were not handed over yet are dropped."""
         if error := self._functions.stop(self._uuid):
             log.warning("stop: %s", error)
 
@@ -249,7 +249,7 @@ def _names(participant: Any) -> set[str]:
 
 
 def _check(answer: Any) -> None:
-    """Raise EngineFailure with the library's words where it refused."""
+    """Raise EngineFailure with the library's error text if it refused."""
     if error := shown(answer, "Error"):
         raise EngineFailure(error)
 
@@ -270,7 +270,7 @@ def parse(name: str, raw: bytes) -> Any:
 
 
 def _device_properties(name: str) -> bytes:
-    """A waCompanionReg.DeviceProps: os = 1, platformType = 3.  By hand, since its classes would cost half a MB."""
+    """A waCompanionReg.DeviceProps: os = 1, platformType = 3.  Encoded here, since its classes would cost 0.5 MB."""
     text = name.encode()[:127].decode(errors="ignore").encode()
     return b"\x0a" + bytes([len(text)]) + text + b"\x18" + bytes([_DESKTOP])
 

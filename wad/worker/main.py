@@ -1,20 +1,20 @@
-"""One account's process: the library on one side, the daemon's socketpair on the other, the spool between.
+"""The process of one account: the library, the socketpair to the daemon, and the spool.
 
     python -m wad.worker.main --account ID --home DIR --media DIR --fd N --parent PID --until TIME --device NAME
 
-Law: what the library hands over is committed to the spool before the daemon is told, and before WhatsApp is told
-(`receipts: after-store`, wad/worker/receipt_gate.py).  With a build of the library that is not known the second does
-not hold (`receipts: early`): then what is in the library's queue when the process is killed is lost.  The process says
-which of the two is in force.
+Rule: an event is committed to the spool before the daemon is notified, and before WhatsApp receives the receipt
+(`receipts: after-store`, wad/worker/receipt_gate.py).  With an unknown build of the library the second part does not
+hold (`receipts: early`): events in the library's queue are then lost when the process is killed.  The process reports
+which of the two applies.
 
-Before all else it gives up what it has no need of (wad/worker/confinement/rules.py), and says what the kernel holds it
-to.
+First of all it drops the rights that it does not need (wad/worker/confinement/rules.py), and reports what the kernel
+enforces.
 
 It never opens the session's database while the library has it open (wad/engine/lost_messages.py says why).
 
-It acts only while it is permitted to (a time on the machine's CLOCK_BOOTTIME that each renewal of the lease moves on),
+It acts only while it has permission (a time on the machine's CLOCK_BOOTTIME that each renewal of the lease extends),
 dies with the daemon, and never restarts the library in place: whatever ends the connection for good ends the process,
-and a fresh one takes its place.  It always leaves by os._exit: the library's threads cannot be joined
+and a new process replaces it.  It always exits by os._exit: the library's threads cannot be joined
 (docs/internals/library.md#loading).
 """
 
@@ -56,7 +56,7 @@ from wad.worker import memory, phone_requests
 from wad.worker.c_interface import VERSION, Functions, shared_object
 from wad.worker.confinement.rules import Wants, code_paths, confine
 from wad.worker.faults import Faults
-from wad.worker.inbox import KEPT, Inbox
+from wad.worker.inbox import STORED_EVENTS, Inbox
 from wad.worker.library import Library, blank, event_class, parse
 from wad.worker.link import DaemonSocket, Permission
 from wad.worker.patching import NotThisBuild
@@ -67,16 +67,17 @@ from wad.worker.translate.base import exact, shown
 log = logging.getLogger("wad.worker")
 
 _PR_SET_PDEATHSIG: Final = 1
-_QUIET: Final = (
-    0.3  # seconds without an event after which a disconnected library has handed out all it had
+_QUIET: Final = 0.3
+"""Seconds without an event after which a disconnected library has delivered all its events."""
+_RELEASE_INTERVAL: Final = 5.0  # seconds
+_READ_LOCK_WAIT: Final = 0.2  # seconds that another thread may hold the socket
+_DRAIN_TIMEOUT: Final = (
+    5.0  # seconds for storing the events that have arrived, before a worker ends
 )
-_REST: Final = 5.0  # seconds
-_MOMENT: Final = 0.2  # seconds that a thread which reads may take
-_SETTLE: Final = 5.0  # seconds that what has arrived may take to be stored before a worker ends
 
 
 class WorkerProcess:
-    """Ties library, spool and link together."""
+    """Connects the library, the spool and the daemon's socket."""
 
     def __init__(
         self,
@@ -94,16 +95,16 @@ class WorkerProcess:
         self._clock = SystemClock()
         file = shared_object()
         functions = Functions(file)
-        self._changed: list[int] = []
-        self._gate = self._guarantee(file)
-        self._mute = self._open_the_way(file)
+        self._patched: list[int] = []
+        self._gate = self._install_gate(file)
+        self._phone_requests_unsupported = self._enable_phone_requests(file)
         self._inbox = Inbox(
             spool,
             self._clock,
             read_vote=lambda raw: self._library.read_vote(raw),
-            patient=self._gate is not None,
-            on_stored=link.spooled,
-            on_done=_nothing if self._gate is None else self._gate.dealt_with,
+            batch=self._gate is not None,
+            on_stored=link.report_spooled,
+            on_done=_ignore if self._gate is None else self._gate.processed,
             on_held=lambda why: link.notice("held", why),
             on_failed=self._cannot_store,
         )
@@ -115,13 +116,13 @@ class WorkerProcess:
             on_event=self._on_event,
             on_qr=lambda code: link.notice("qr", code),
             on_status=self._on_status,
-            on_line=None if self._gate is None else self._note,
+            on_line=None if self._gate is None else self._on_log_line,
         )
 
-    def _guarantee(self, file: Path) -> ReceiptGate | None:
-        """Have receipts wait for the commit, where this can be had; say what is in force."""
+    def _install_gate(self, file: Path) -> ReceiptGate | None:
+        """Make receipts wait for the commit, if the build allows it; report which of the two applies."""
         try:
-            self._changed.append(keep_plaintexts(file))
+            self._patched.append(keep_plaintexts(file))
         except NotThisBuild as error:
             log.warning("receipts are sent early: %s", error)
             self._link.notice("receipts", "early", str(error))
@@ -131,21 +132,21 @@ class WorkerProcess:
             on_unsaved=lambda: self.end("the session cannot be saved: the disk refuses")
         )
 
-    def _open_the_way(self, file: Path) -> str:
-        """Have our phone be asked, where this can be had; why it cannot."""
+    def _enable_phone_requests(self, file: Path) -> str:
+        """Enable requests to the account's phone, if the build allows it; returns the reason if it does not."""
         try:
-            self._changed += phone_requests.open_the_way(file)
+            self._patched += phone_requests.enable_peer_messages(file)
         except NotThisBuild as error:
-            log.warning("the phone cannot be asked for anything: %s", error)
+            log.warning("requests to the phone are not supported: %s", error)
             self._link.notice("mute", str(error))
             return str(error)
         self._link.notice("mute", "")
         return ""
 
     def start(self) -> None:
-        """Connect, on a thread of its own."""
+        """Connect, on a separate thread."""
         threading.Thread(target=self._connect, name="connect", daemon=True).start()
-        threading.Thread(target=self._rest, name="rest", daemon=True).start()
+        threading.Thread(target=self._release_memory, name="memory", daemon=True).start()
 
     def _connect(self) -> None:
         why = "the connection ended"
@@ -155,72 +156,70 @@ class WorkerProcess:
             why = why_it_ended(str(error))
             if is_ban(str(error)):
                 self._link.notice("banned", 0, why)
-        except (
-            BaseException
-        ) as error:  # whatever it was, this process is of no more use and says so
+        except BaseException as error:  # the process is of no further use
             log.exception("connect failed")
             why = f"{type(error).__name__}: {error}"
-        self._inbox.settle(_SETTLE)
+        self._inbox.drain(_DRAIN_TIMEOUT)
         self.end(why)
 
-    def _rest(self) -> None:
-        """Give memory back whenever it is quiet after something has happened."""
+    def _release_memory(self) -> None:
+        """Release memory each time the library becomes idle after an event."""
         seen = 0.0
         while True:
-            time.sleep(_REST)
+            time.sleep(_RELEASE_INTERVAL)
             last = self._inbox.last_event
-            if last != seen and self._clock.monotonic() - last > _REST / 2:
+            if last != seen and self._clock.monotonic() - last > _RELEASE_INTERVAL / 2:
                 seen = last
-                memory.release(self._changed)
+                memory.release(self._patched)
 
     def end(self, why: str) -> None:
-        """Leave at once, with a reason.  Left running, the library would go on acknowledging into a dead queue."""
+        """End the process at once, with a reason.  Otherwise the library would acknowledge messages that are lost."""
         self._link.notice("ending", why)
         os._exit(3)
 
-    def leave(self) -> None:
-        """The graceful end: close the socket, let all that has arrived be stored, only then stop.
+    def shut_down(self) -> None:
+        """Stop gracefully: close the socket, store everything that has arrived, only then stop the library.
 
-        See docs/internals/library.md#events.  A receipt that still waited cannot be sent any more; WhatsApp sends its
-        message again, and it is known.
+        See docs/internals/library.md#events.  A receipt that is still held cannot be sent any more; WhatsApp sends
+        its message again, which is then recognised as a duplicate.
         """
         self._library.disconnect()
         closed = self._clock.monotonic()
         while (
-            not self._inbox.settle(_QUIET)
+            not self._inbox.drain(_QUIET)
             or self._clock.monotonic() - max(closed, self._inbox.last_event) < _QUIET
         ):
             time.sleep(0.01)
         self._library.stop()
         os._exit(0)
 
-    # --- what the library tells, on its threads ------------------------------------------------
+    # --- callbacks, on the library's threads ----------------------------------------------------
 
-    def _note(self, logger: str, text: str) -> None:
+    def _on_log_line(self, logger: str, text: str) -> None:
         assert self._gate is not None
         try:
-            self._gate.note(logger, text)
-        except BaseException as error:  # the receipt would go out now, whatever it is about
+            self._gate.on_log_line(logger, text)
+        except BaseException as error:  # without the gate the receipt would be sent now
             log.exception("the gate failed")
             self.end(f"cannot hold receipts: {type(error).__name__}")
 
     def _on_event(self, name: str, raw: bytes) -> None:
         try:
             if self._gate is not None:
-                self._gate.taken()
-            if name in KEPT:
+                self._gate.handed_over()
+            if name in STORED_EVENTS:
                 self._inbox.take(name, raw)
             else:
                 event = self._parsed(name, raw)
-                self._inbox.then(lambda: self._on_connection(name, event))
+                self._inbox.run_after(lambda: self._on_connection(name, event))
         except BaseException as error:
-            # The event was not stored, but WhatsApp may believe that it was: go before more is lost.
+            # The event was not stored, but WhatsApp may count it as delivered: end before more events are lost.
             log.exception("cannot take a %s", name)
             self.end(f"cannot take what arrives: {error}")
 
     @staticmethod
     def _parsed(name: str, raw: bytes) -> Any:
-        """An event of the connection.  That it came says most: one that is damaged counts as one without words."""
+        """An event of the connection.  Its name is the main information: a damaged one counts as one without fields."""
         try:
             return parse(name, raw)
         except DecodeError as error:
@@ -250,32 +249,37 @@ class WorkerProcess:
             case "KeepAliveRestored":
                 notice("connected")
             case "LoggedOut":
-                notice("logged_out", f"WhatsApp removed this device ({_word(event, 'Reason')})")
+                notice(
+                    "logged_out", f"WhatsApp removed this device ({_enum_name(event, 'Reason')})"
+                )
                 self.end("logged out")
             case "StreamReplaced":
                 notice("replaced")
                 self.end("replaced by another client")
             case "TemporaryBan":
                 seconds = ban_seconds(event.Expire)
-                notice("banned", seconds, ban(_word(event, "Code"), seconds, self._clock.wall_ms()))
+                notice(
+                    "banned",
+                    seconds,
+                    ban(_enum_name(event, "Code"), seconds, self._clock.wall_ms()),
+                )
                 self.end("banned")
             case "ClientOutdated":
                 self._outdated()
             case "ConnectFailure":
-                self.end(
-                    f"WhatsApp refused the login ({_word(event, 'Reason')} {shown(event, 'Message')})"
-                )
+                reason = f"{_enum_name(event, 'Reason')} {shown(event, 'Message')}"
+                self.end(f"WhatsApp refused the login ({reason})")
 
-    def _on_status(self, word: str) -> None:
-        if word == "success":
+    def _on_status(self, status: str) -> None:
+        if status == "success":
             self._link.notice("paired")
-        elif word == "timeout":
+        elif status == "timeout":
             self._link.notice("qr_over")
             self.end("nobody scanned the QR code")
-        elif word == "err-client-outdated":
+        elif status == "err-client-outdated":
             self._outdated()
-        elif not word.startswith("code"):
-            self.end(f"pairing ended: {word}")
+        elif not status.startswith("code"):
+            self.end(f"pairing ended: {status}")
 
     def _outdated(self) -> None:
         web = self._library.refused_version
@@ -283,10 +287,10 @@ class WorkerProcess:
         self._link.notice("outdated", f"WhatsApp refuses this version of the library ({version})")
         self.end("outdated")
 
-    # --- what the daemon asks, on threads of ours -----------------------------------------------
+    # --- the daemon's requests, on the worker's threads -------------------------------------------
 
     def answer(self, method: str, params: Any) -> Any:
-        """One request.  Raises WadError."""
+        """Handle one request.  Raises WadError."""
         match method, params:
             case "probe", []:
                 return self._library.is_connected()
@@ -296,15 +300,15 @@ class WorkerProcess:
                 return self._send(Jid.parse(to), decode(content), Envelope.from_wire(envelope))
             case "on_whatsapp", [list(phones)]:
                 return self._library.on_whatsapp(phones)
-            case "standing", [str(group), list(me)]:
-                return str(self._library.standing(Jid.parse(group), me))
+            case "group_role", [str(group), list(me)]:
+                return str(self._library.group_role(Jid.parse(group), me))
             case "history", [str(me), list(oldest), int(count)]:
-                return self._ask(
+                return self._request_from_phone(
                     me,
                     lambda m: phone_requests.ask_history(m, KnownMessage.from_wire(oldest), count),
                 )
             case "messages", [str(me), list(wanted)]:
-                return self._ask(
+                return self._request_from_phone(
                     me,
                     lambda m: phone_requests.ask_messages(
                         m, [KnownMessage.from_wire(one) for one in wanted]
@@ -312,18 +316,18 @@ class WorkerProcess:
                 )
             case "log_out", []:
                 return self._library.log_out()
-        raise EngineFailure(f"a worker does not know {method!r}")
+        raise EngineFailure(f"unknown request to a worker: {method!r}")
 
-    def _ask(self, me: str, fill: Callable[[Any], None]) -> None:
-        """Ask our phone; its answer is an event like any other.  Raises NotSupported, EngineFailure."""
-        if self._mute:
-            raise NotSupported(self._mute)
+    def _request_from_phone(self, me: str, fill: Callable[[Any], None]) -> None:
+        """Send a request to our phone; its answer is an ordinary event.  Raises NotSupported, EngineFailure."""
+        if self._phone_requests_unsupported:
+            raise NotSupported(self._phone_requests_unsupported)
         message = blank()
         fill(message)
         self._library.send_to_phone(Jid.parse(me), message)
 
     def _upload(self, sha256: str, size: int, media_type: int) -> list[Any]:
-        """An Upload on the wire.  Raises NotFound, Damaged, Unavailable, EngineFailure."""
+        """Upload a file; returns an Upload in its wire form.  Raises NotFound, Damaged, Unavailable, EngineFailure."""
         found = self._library.upload(outgoing_file.read(self._media, sha256, size), media_type)
         upload = Upload(
             url=exact(found, "url"),
@@ -337,7 +341,7 @@ class WorkerProcess:
         return upload.to_wire()
 
     def _send(self, to: Jid, content: Outgoing, envelope: Envelope) -> list[Any]:
-        """A result, or ["failed", the library's words]: what became of it is in the session's database."""
+        """Send; a result, or ["failed", the library's error text]: the session's database has the actual result."""
         message = blank()
         compose(message, content, envelope)
         try:
@@ -346,68 +350,68 @@ class WorkerProcess:
             return ["failed", str(error)]
 
 
-def _nothing(_messages: list[str]) -> None:
-    """Nobody waits for them."""
+def _ignore(_messages: list[str]) -> None:
+    """Without a gate no receipt waits."""
 
 
-def _word(event: Any, field: str) -> str:
+def _enum_name(event: Any, field: str) -> str:
     descriptor = event.DESCRIPTOR.fields_by_name[field]
     return str(descriptor.enum_type.values_by_number[getattr(event, field)].name).lower()
 
 
 class RequestReader:
-    """What the daemon says; that the lease was renewed is taken note of at once."""
+    """Reads the daemon's frames; a renewal of the permission takes effect as soon as it is read."""
 
     def __init__(self, sock: socket.socket, permission: Permission) -> None:
         self._socket = sock
         self._permission = permission
         self._decoder = wire.Decoder(wire.REPLY)
         self._reading = threading.Lock()
-        self._asked: list[wire.Request] = []
-        self._is_over = False
+        self._requests: list[wire.Request] = []
+        self._closed = False
 
-    def catch_up(self) -> None:
-        """Take in what was said while this process was busy, and do not wait for more.  From any thread."""
-        if self._reading.acquire(timeout=_MOMENT):
+    def read_pending(self) -> None:
+        """Read all frames that have arrived, without waiting for more.  From any thread."""
+        if self._reading.acquire(timeout=_READ_LOCK_WAIT):
             try:
                 self._read()
             finally:
                 self._reading.release()
 
     def requests(self) -> Iterator[wire.Request]:
-        """What the daemon asks, until it goes away."""
-        said = select.poll()
-        said.register(self._socket, select.POLLIN)
+        """The daemon's requests, until it closes the socket."""
+        readable = select.poll()
+        readable.register(self._socket, select.POLLIN)
         while True:
             with self._reading:
                 self._read()
-                asked, self._asked = self._asked, []
-            yield from asked
-            if self._is_over:
+                requests, self._requests = self._requests, []
+            yield from requests
+            if self._closed:
                 return
-            said.poll()
+            readable.poll()
 
     def _read(self) -> None:
-        """All that lies there."""
+        """Read everything that has arrived."""
         with suppress(BlockingIOError):
             while data := self._socket.recv(1 << 16, socket.MSG_DONTWAIT):
                 self._take(data)
-            self._is_over = True
+            self._closed = True
 
     def _take(self, data: bytes) -> None:
         for frame in self._decoder.feed(data):
             match frame:
                 case wire.Request():
-                    self._asked.append(frame)
+                    self._requests.append(frame)
                 case wire.Notice("until", [float(until) | int(until)]):
                     self._permission.extend(until)
                 case _:
-                    log.warning("the daemon sent %s", type(frame).__name__)
+                    log.warning("unexpected frame from the daemon: %s", type(frame).__name__)
 
 
-def serve(worker: WorkerProcess, link: DaemonSocket, ear: RequestReader, faults: Faults) -> None:
-    """Answer the daemon until it goes away; never returns."""
-    # A probe must never wait behind a call that hangs: it is how the daemon finds out that one does.
+def serve(worker: WorkerProcess, link: DaemonSocket, reader: RequestReader, faults: Faults) -> None:
+    """Handle the daemon's requests until it closes the socket; never returns."""
+    # A probe must never wait behind a call that hangs: with it the daemon detects such a call.
     pools = {"probe": ThreadPoolExecutor(1, "probe")}
     calls = ThreadPoolExecutor(4, "call")
 
@@ -424,7 +428,7 @@ def serve(worker: WorkerProcess, link: DaemonSocket, ear: RequestReader, faults:
                 wire.Response(request.id, EngineFailure(f"{type(error).__name__}: {error}"), None)
             )
 
-    for request in ear.requests():
+    for request in reader.requests():
         pool = pools.get(request.method, calls)
         pool.submit(faults.guarded("an answer", partial(respond, request)))
     os._exit(5)  # the daemon is gone
@@ -437,12 +441,12 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _confine(given: argparse.Namespace) -> Confinement:
-    """Give up what one account's process has no need of; nothing of strangers was read before."""
+    """Drop the rights that a worker does not need, before anything from strangers is read."""
     return confine(Wants(given.home, given.media, code_paths(os.environ), os.environ))
 
 
 def main() -> None:
-    """The process's entry."""
+    """The entry point of the process."""
     parser = argparse.ArgumentParser(
         prog="wad-worker", description="One account of wad; started by the daemon."
     )
@@ -462,16 +466,15 @@ def main() -> None:
     sock = socket.socket(fileno=given.fd)
     os.set_inheritable(given.fd, False)
     link = DaemonSocket(sock)
-    faults = Faults(link.last_word)
+    faults = Faults(link.send_final_notice)
     faults.install()
     link.notice("confined", found.landlock, found.seccomp, list(found.why), found.exposed)
     permission = Permission(given.until, SystemClock())
     home = AccountDir(given.home)
     try:
         _work(given, home, link, sock, permission, faults, found)
-    except (
-        BaseException
-    ) as error:  # an interpreter that ends would wait for threads that cannot be joined
+    except BaseException as error:
+        # An interpreter that exits would wait for threads that cannot be joined.
         faults.end("the main thread", error)
 
 
@@ -497,15 +500,15 @@ def _work(
         link.notice("ending", str(error))
         os._exit(6)
     if not confinement.landlock:
-        # Nothing else keeps other workers out of this one's memory.  Not earlier: the library was changed through
-        # /proc/self/mem.  And not always: the daemon could not see any more what this process does.
+        # Without Landlock, other workers could read this one's memory.  Not earlier: the library was patched through
+        # /proc/self/mem.  Not always: the daemon could no longer see what this process uses.
         close_to_others()
-    signal.signal(signal.SIGTERM, lambda *_: worker.leave())
-    ear = RequestReader(sock, permission)
-    ear.catch_up()  # the lease may have been renewed while this process was loading
-    permission.watch(ear.catch_up)
+    signal.signal(signal.SIGTERM, lambda *_: worker.shut_down())
+    reader = RequestReader(sock, permission)
+    reader.read_pending()  # the lease may have been renewed while this process was loading
+    permission.watch(reader.read_pending)
     worker.start()
-    serve(worker, link, ear, faults)
+    serve(worker, link, reader, faults)
     os.close(lock)
 
 

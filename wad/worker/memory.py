@@ -1,4 +1,4 @@
-"""A worker at rest weighs what it needs: a process for each account is only affordable when each is small."""
+"""Releasing memory of an idle worker: a process per account is only affordable when each is small."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _RANGE: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (r-[x-])p [0-9a-f]+ \S+ [1-
 
 
 def release(changed: Collection[int]) -> None:
-    """Give back what starting, logging in or a burst took.
+    """Release memory that starting, logging in or a burst took.
 
-    - Freed memory that the C library keeps goes back to the system.
-    - Pages of files (code and constants, most of them only of the Go library's start) leave the process; the system
-      has them in its cache, and those that are needed again come back one by one.
+    - Freed memory that the C library keeps is returned to the system.
+    - Pages of files (code and constants, most of them used only when the Go library starts) leave the process; the
+      system has them in its cache, and those that are needed again are loaded one by one.
 
-    Only pages that were not changed: a changed one would become what it is on the disk.  Of mappings that cannot be
-    written that is the whole, as /proc/self/smaps says, but for the pages with the addresses `changed`, which are left
-    alone (builds.change changed them).
+    Only unchanged pages: a changed one would revert to its content on the disk.  Of read-only mappings that is
+    everything, as /proc/self/smaps says, except the pages with the patched addresses `changed`, which are left alone
+    (patching.patch_library).
     """
     gc.collect()
     libc = ctypes.CDLL(None)
@@ -41,11 +41,11 @@ def release(changed: Collection[int]) -> None:
 class _Mapping(NamedTuple):
     start: int
     end: int
-    anonymous: int  # bytes that are not the file's any more
+    anonymous: int  # bytes that are no longer the file's
 
 
 def _mappings() -> Iterator[_Mapping]:
-    """The mappings of files that cannot be written."""
+    """The read-only mappings of files."""
     found: tuple[int, int] | None = None
     with Path("/proc/self/smaps").open() as lines:
         for line in lines:

@@ -1,9 +1,8 @@
-"""Changing numbers in the loaded library, in builds that are known byte by byte.
+"""Patching instructions of the loaded library, in builds that are known byte by byte.
 
-Two things that whatsmeow can do have no switch in neonize (receipt_gate.py, peer.py).  Each is had by making an
-instruction
-of the loaded code read another field: the kernel writes to a private copy of the page, the file stays what it is.
-docs/upstream.md says how the places of a new build are found.
+Two features of whatsmeow have no switch in neonize (receipt_gate.py, phone_requests.py).  Each is enabled by making an
+instruction of the loaded code read another field: the kernel writes to a private copy of the page, the file stays
+unchanged.  docs/upstream.md says how to find the patch sites of a new build.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from wad.core.errors import EngineFailure
 
 
 class NotThisBuild(Exception):
-    """The library cannot be changed, and is as it was; the message says why."""
+    """The library cannot be patched, and is unchanged; the message says why."""
 
 
 @dataclass(frozen=True)
 class PatchSite:
-    """An instruction in a build, as it is, and as it is to be."""
+    """An instruction in a build, before and after the patch."""
 
     sha256: str
     address: int
@@ -33,26 +32,26 @@ class PatchSite:
 
 
 class Memory(Protocol):
-    """The code of the process."""
+    """The memory of the process."""
 
     def read(self, address: int, size: int) -> bytes:
-        """What is there."""
+        """The bytes at an address."""
         ...
 
     def write(self, address: int, data: bytes) -> None:
-        """Replace what is there, all of it or, when it raises OSError, any part of it."""
+        """Replace the bytes at an address: all of them or, when it raises OSError, any part of them."""
         ...
 
 
 class OwnMemory:
-    """This process.  The kernel writes to a private copy of the page; no page becomes writable for the process."""
+    """The memory of this process.  The kernel writes to a private copy of a page; no page becomes writable."""
 
     def read(self, address: int, size: int) -> bytes:
-        """What is there; the process dies where nothing is mapped."""
+        """The bytes at an address; the process dies if nothing is mapped there."""
         return ctypes.string_at(address, size)
 
     def write(self, address: int, data: bytes) -> None:
-        """Replace it.  Raises OSError."""
+        """Replace the bytes.  Raises OSError."""
         with open("/proc/self/mem", "r+b", buffering=0) as memory:  # noqa: PTH123
             while data:
                 memory.seek(address)
@@ -60,65 +59,63 @@ class OwnMemory:
                 address, data = address + written, data[written:]
 
 
-def change(file: Path, places: Iterable[PatchSite]) -> list[int]:
-    """Change the loaded library at those places that are of its build, before it connects; their addresses.
+def patch_library(file: Path, sites: Iterable[PatchSite]) -> list[int]:
+    """Patch the loaded library at the sites that belong to its build, before it connects; returns their addresses.
 
-    All of them or none.  Raises NotThisBuild: nothing is changed.  Raises EngineFailure: what was changed could not be
-    undone, and this process must end.
+    All of them or none.  Raises NotThisBuild: nothing is patched.  Raises EngineFailure: a patch could not be undone,
+    and this process must end.
     """
     try:
         with file.open("rb") as library:
             digest = hashlib.file_digest(library, "sha256").hexdigest()
-        found = [place for place in places if place.sha256 == digest]
+        found = [site for site in sites if site.sha256 == digest]
         if not found:
-            raise NotThisBuild(
-                f"{file.name} is a build that is not known (sha256 {digest[:16]}...)"
-            )
+            raise NotThisBuild(f"{file.name} is an unknown build (sha256 {digest[:16]}...)")
         base = _base(file)
     except OSError as error:
         raise NotThisBuild(f"{file.name} cannot be examined: {error}") from error
-    found = [replace(place, address=base + place.address) for place in found]
-    apply(found, OwnMemory())
-    return [place.address for place in found]
+    found = [replace(site, address=base + site.address) for site in found]
+    apply_patches(found, OwnMemory())
+    return [site.address for site in found]
 
 
-def apply(places: Sequence[PatchSite], memory: Memory) -> None:
-    """Change the memory at all of these addresses, or at none.  Raises as `change`."""
-    if any(memory.read(place.address, len(place.before)) != place.before for place in places):
-        raise NotThisBuild("the library in memory is not what it is on the disk")
+def apply_patches(sites: Sequence[PatchSite], memory: Memory) -> None:
+    """Patch the memory at all of these addresses, or at none.  Raises like `patch_library`."""
+    if any(memory.read(site.address, len(site.before)) != site.before for site in sites):
+        raise NotThisBuild("the library in memory differs from the file on the disk")
     try:
-        _write(memory, [(place.address, place.after) for place in places])
+        _write(memory, [(site.address, site.after) for site in sites])
     except OSError as error:
-        _undo(memory, places)
-        raise NotThisBuild(f"this system does not let it be changed in memory: {error}") from error
+        _undo(memory, sites)
+        raise NotThisBuild(f"this system does not allow patching in memory: {error}") from error
 
 
 def _write(memory: Memory, changes: Iterable[tuple[int, bytes]]) -> None:
-    """Write all, and look whether it is there.  Raises OSError."""
+    """Write all changes and verify them.  Raises OSError."""
     for address, data in changes:
         memory.write(address, data)
         if memory.read(address, len(data)) != data:
-            raise OSError(f"the change at {address:#x} was not taken")
+            raise OSError(f"the change at {address:#x} had no effect")
 
 
-def _undo(memory: Memory, places: Iterable[PatchSite]) -> None:
-    """Make all places what they were, also one that was changed in part.  Raises EngineFailure."""
+def _undo(memory: Memory, sites: Iterable[PatchSite]) -> None:
+    """Restore all sites, also one that was patched in part.  Raises EngineFailure."""
     why = ""
-    for place in places:
-        if memory.read(place.address, len(place.before)) == place.before:
+    for site in sites:
+        if memory.read(site.address, len(site.before)) == site.before:
             continue
         try:
-            memory.write(place.address, place.before)
+            memory.write(site.address, site.before)
         except OSError as error:
             why = str(error)
-        if memory.read(place.address, len(place.before)) != place.before:
+        if memory.read(site.address, len(site.before)) != site.before:
             raise EngineFailure(
-                f"the library was changed in memory in part, and that cannot be undone: {why}"
+                f"the library was patched in memory in part, and that cannot be undone: {why}"
             )
 
 
 def _base(file: Path) -> int:
-    """Where a shared object is loaded."""
+    """The address at which a shared object is loaded."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, _, offset, _, _, *path = line.split(None, 5)
         if path == [str(file)] and int(offset, 16) == 0:

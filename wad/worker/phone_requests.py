@@ -1,13 +1,13 @@
-"""Messages to our own phone: what a linked device may ask it for.
+"""Requests to the account's own phone, which a linked device may send.
 
 whatsmeow can send such a message (`SendPeerMessage`: one stanza of category `peer`, encrypted for the phone alone), and
-does so itself to ask for app-state keys; neonize has no switch for it.  `open_the_way` makes three tests of
+does so itself to request app-state keys; neonize has no switch for it.  `enable_peer_messages` makes three tests of
 `SendRequestExtra.Peer` in whatsmeow's `SendMessage` read another field, the recipient's `Integrator`, which only
-addresses of other networks have and which is written nowhere for ours.  Whatsmeow's own `SendPeerMessage` sets that
-field, too, so that its messages stay what they are.  From then on a recipient with an integrator is our phone
-(`Library.send_to_phone`), and everybody else gets what they got before.
+addresses of other networks have and which is never set for WhatsApp addresses.  whatsmeow's own `SendPeerMessage` is
+made to set that field, too, so that its messages stay the same.  From then on a recipient with an integrator is the
+account's phone (`Library.send_to_phone`), and messages to all others are unchanged.
 
-In a build that is not known here nothing can be asked, and wad says so.
+In an unknown build no requests are possible, and wad reports that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wad.core.history import KnownMessage
-from wad.worker.patching import PatchSite, change
+from wad.worker.patching import PatchSite, patch_library
 
 _AMD64: Final = "56b0636515068e8f8383e5448b6cfd2516ea923fa6c68ce4a2e516da96ec405d"
 _ARM64: Final = "25ea97e7c7933396a655e00a716f79da9095500cfb1cac053cb3addd82bd453c"
@@ -26,36 +26,36 @@ _PEER: Final = "80bc24e003000000"  # cmp byte ptr [rsp+0x3e0], 0: req.Peer
 _INTEGRATOR: Final = "80bc24ec07000000"  # cmp byte ptr [rsp+0x7ec], 0: to.Integrator
 
 
-def _place(sha256: str, address: int, before: str, after: str) -> PatchSite:
+def _site(sha256: str, address: int, before: str, after: str) -> PatchSite:
     return PatchSite(sha256, address, bytes.fromhex(before), bytes.fromhex(after))
 
 
-PLACES: Final = (
-    # neonize 0.5.2, amd64, (*Client).SendMessage: the number is not replaced by the hidden id; the message is not kept
-    # for somebody who cannot read it; sendPeerMessage, not sendDM.
-    _place(_AMD64, 0x6FFA26, _PEER, _INTEGRATOR),
-    _place(_AMD64, 0x7004F6, _PEER, _INTEGRATOR),
-    _place(_AMD64, 0x700AA6, _PEER, _INTEGRATOR),
+PATCH_SITES: Final = (
+    # neonize 0.5.2, amd64, (*Client).SendMessage: the number is not replaced by the LID; the message is not kept for
+    # a recipient that cannot decrypt it; sendPeerMessage, not sendDM.
+    _site(_AMD64, 0x6FFA26, _PEER, _INTEGRATOR),
+    _site(_AMD64, 0x7004F6, _PEER, _INTEGRATOR),
+    _site(_AMD64, 0x700AA6, _PEER, _INTEGRATOR),
     # (*Client).SendPeerMessage: movzx r10d, word ptr [rsp+0x1e4] (our JID's Integrator) -> mov r10d, 1; nop
-    _place(_AMD64, 0x701A26, "440fb79424e4010000", "41ba010000000f1f00"),
+    _site(_AMD64, 0x701A26, "440fb79424e4010000", "41ba010000000f1f00"),
     # neonize 0.5.2, arm64, the same: ldrb w, [sp, #0x258] -> [sp, #0x754]; ldrh w14, [sp, #0x1a4] -> mov w14, #1.
     # Found by disassembly; never seen to run.
-    _place(_ARM64, 0x67CC44, "e3634939", "e3535d39"),
-    _place(_ARM64, 0x67D4E8, "ef634939", "ef535d39"),
-    _place(_ARM64, 0x67D930, "ee634939", "ee535d39"),
-    _place(_ARM64, 0x67E5F8, "ee4b4379", "2e008052"),
+    _site(_ARM64, 0x67CC44, "e3634939", "e3535d39"),
+    _site(_ARM64, 0x67D4E8, "ef634939", "ef535d39"),
+    _site(_ARM64, 0x67D930, "ee634939", "ee535d39"),
+    _site(_ARM64, 0x67E5F8, "ee4b4379", "2e008052"),
 )
 
 
-def open_the_way(file: Path) -> list[int]:
-    """Let the loaded library send to our phone; the addresses that were changed.
+def enable_peer_messages(file: Path) -> list[int]:
+    """Let the loaded library send to the account's phone; returns the patched addresses.
 
-    Raises NotThisBuild, EngineFailure (builds.change).
+    Raises NotThisBuild, EngineFailure (patching.patch_library).
     """
-    return change(file, PLACES)
+    return patch_library(file, PATCH_SITES)
 
 
-# --- what is asked ----------------------------------------------------------------------------------
+# --- the requests -----------------------------------------------------------------------------------
 
 _REQUEST: Final = 16  # waE2E.ProtocolMessage.Type PEER_DATA_OPERATION_REQUEST_MESSAGE
 
@@ -74,12 +74,12 @@ def ask_history(message: Any, oldest: KnownMessage, count: int) -> None:
     request.oldestMsgID = oldest.wa_id
     request.oldestMsgFromMe = oldest.from_me
     request.onDemandMsgCount = count
-    # Seconds, whatever the name says (same place).
+    # Seconds, despite the name (same function).
     request.oldestMsgTimestampMS = oldest.at_ms // 1000
 
 
 def ask_messages(message: Any, wanted: Collection[KnownMessage]) -> None:
-    """Fill one: these messages themselves (whatsmeow send.go, BuildUnavailableMessageRequest)."""
+    """Fill an empty waE2E.Message: request these messages (whatsmeow send.go, BuildUnavailableMessageRequest)."""
     request = _request(message, _Request.MESSAGES)
     for one in wanted:
         key = request.placeholderMessageResendRequest.add().messageKey
@@ -88,8 +88,8 @@ def ask_messages(message: Any, wanted: Collection[KnownMessage]) -> None:
             key.participant = str(one.sender)
 
 
-def _request(message: Any, wish: _Request) -> Any:
+def _request(message: Any, kind: _Request) -> Any:
     message.protocolMessage.type = _REQUEST
     request = message.protocolMessage.peerDataOperationRequestMessage
-    request.peerDataOperationRequestType = wish
+    request.peerDataOperationRequestType = kind
     return request

@@ -1,4 +1,4 @@
-"""Google's protobuf, without its implementation in Python: 1 MB in each worker, which runs the one in C.
+"""Google's protobuf without its Python implementation, which would take 1 MB in each worker; workers use the one in C.
 
 The package imports it in any case.
 """

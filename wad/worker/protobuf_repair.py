@@ -1,4 +1,4 @@
-"""What can be read of a protobuf that cannot be parsed as a whole: one that is nested too deeply, or damaged."""
+"""Partial parsing of a protobuf that cannot be parsed as a whole: one that is nested too deeply, or damaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wad.worker.protobuf import DecodeError
 
 
 def envelope(kind: Any, raw: bytes, keep: int) -> Any:
-    """A message parsed without those that lie in it, but for the field `keep`.  Raises DecodeError."""
+    """A message parsed without its nested messages, except the field `keep`.  Raises DecodeError."""
     known = kind.DESCRIPTOR.fields_by_number
     try:
         pieces = [
@@ -25,10 +25,10 @@ def envelope(kind: Any, raw: bytes, keep: int) -> Any:
 
 
 def without_damaged(kind: Any, raw: bytes, depth: int) -> tuple[Any, int]:
-    """A message parsed without those elements of repeated fields that cannot be parsed, and how many these are.
+    """A message parsed without the elements of repeated fields that cannot be parsed, and the number of these.
 
-    Elements are looked for in fields of fields, `depth` deep.  Raises DecodeError where it is not for such an element
-    that the message cannot be parsed.
+    Elements are looked for in nested fields, up to `depth` levels.  Raises DecodeError if something other than such
+    an element prevents parsing.
     """
     try:
         rest, dropped = _trimmed(
@@ -46,14 +46,14 @@ def _trimmed(
     parse: Callable[[bytes], Any],
     around: Callable[[bytes], bytes],
 ) -> tuple[bytes, int]:
-    """`around` puts bytes where these lie in the whole, since a limit on depth counts from there."""
+    """`around` puts bytes at their position in the whole, since a depth limit counts from the outermost message."""
     pieces: list[bytes] = []
     dropped = 0
     for number, start, inside, end in fields(raw):
         found = kind.fields_by_number.get(number)
         piece = raw[start:end]
         if found is not None and found.message_type is not None and inside is not None:
-            placed = _placing(around, number)
+            nested = _nested(around, number)
             try:
                 parse(around(piece))
             except DecodeError:
@@ -61,7 +61,7 @@ def _trimmed(
                     if depth == 0:
                         raise
                     inner = raw[inside:end]
-                    part, less = _trimmed(found.message_type, inner, depth - 1, parse, placed)
+                    part, less = _trimmed(found.message_type, inner, depth - 1, parse, nested)
                     piece, dropped = field(number, part), dropped + less
                 except (DecodeError, ValueError):
                     if not found.is_repeated:
@@ -74,5 +74,5 @@ def _trimmed(
     return rest, dropped
 
 
-def _placing(around: Callable[[bytes], bytes], number: int) -> Callable[[bytes], bytes]:
+def _nested(around: Callable[[bytes], bytes], number: int) -> Callable[[bytes], bytes]:
     return lambda inside: around(field(number, inside))

@@ -1,18 +1,18 @@
-"""Receipts after the commit: WhatsApp is told that a message arrived only once its event is in the spool.
+"""Receipts after the commit: WhatsApp receives a receipt for a message only once its event is in the spool.
 
-Out of the box the library sends the receipt when the event enters its own queue, so that a killed process loses up to
-102 messages (docs/internals/library.md#events).  Its C interface offers no way to wait; two things together make one:
+By default the library sends the receipt when the event enters its own queue, so that a killed process loses up to
+102 messages (docs/internals/library.md#events).  Its C interface offers no way to wait; two measures together do:
 
 - **The gate.**  The library logs each stanza, in the goroutine that sends it, just before the frame is written, and
-  the log callback is synchronous.  Receipts have a goroutine of their own, as have the acknowledgements of what is
-  handed over and not receipted, so blocking in the callback holds back that one and nothing else.
-- **Kept plaintexts.**  A receipt that never left makes the server send the message again, but the library cannot
+  the log callback is synchronous.  Receipts have their own goroutine, and so have the acknowledgements of stanzas that
+  are handed over without a receipt, so blocking in the callback delays that one and nothing else.
+- **Kept plaintexts.**  A receipt that was not sent makes the server send the message again, but the library cannot
   decrypt the same bytes twice.  It has a buffer for exactly this (whatsmeow's EnableDecryptedEventBuffer: the
-  plaintext is stored in the transaction that moves the ratchet on), which neonize has no switch for.
+  plaintext is stored in the transaction that advances the ratchet), but neonize has no switch for it.
   `keep_plaintexts` makes its one test read another field, EnableAutoReconnect, which neonize always sets.
 
-Without the second the first saves nothing, so a build that is not known here gets neither (`receipts: early`).
-When the library offers both itself (docs/upstream.md), this file goes.
+The first is of no use without the second, so an unknown build gets neither (`receipts: early`).
+When the library offers both itself (docs/upstream.md), this file can be deleted.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from typing import Final, assert_never
 
 from wad.worker.log_lines import (
     HISTORY,
-    Coming,
-    HistoryComing,
+    Acknowledging,
+    EventsExpected,
+    HistoryDownloaded,
     HistoryFailed,
-    Leaving,
-    Skipped,
-    Unsaved,
-    announcement,
-    meaning,
-    message,
+    PartSkipped,
+    SessionUnsaved,
+    announced_id,
+    message_key,
+    parse_line,
 )
-from wad.worker.patching import PatchSite, change
+from wad.worker.patching import PatchSite, patch_library
 
 log = logging.getLogger("wad.receipts")
 
 # --- kept plaintexts ------------------------------------------------------------------------------
 
-PLACES: Final = (
+PATCH_SITES: Final = (
     # neonize 0.5.2, amd64: cmp byte ptr [rcx+0xa9], 0
     PatchSite(
         "56b0636515068e8f8383e5448b6cfd2516ea923fa6c68ce4a2e516da96ec405d",
@@ -64,39 +64,38 @@ PLACES: Final = (
 
 
 def keep_plaintexts(file: Path) -> int:
-    """Turn the buffer on in the loaded library, before it connects; the address that was changed.
+    """Enable the buffer in the loaded library, before it connects; returns the address that was patched.
 
-    Raises NotThisBuild: nothing was changed.  Raises EngineFailure: the process must end.
+    Raises NotThisBuild: nothing was patched.  Raises EngineFailure: the process must end.
     """
-    return change(file, PLACES)[0]
+    return patch_library(file, PATCH_SITES)[0]
 
 
 # --- the gate -------------------------------------------------------------------------------------
 
-_AHEAD: Final = 102
-"""How many events can be handed over after a receipt was asked for that lay before it: the library's queue of 100,
-one on its way in and one on its way out (docs/internals/library.md#events)."""
+_LIBRARY_QUEUE: Final = 102
+"""The number of events that can be handed over after a receipt was requested and that were queued before it: the
+library's queue of 100, one on its way in and one on its way out (docs/internals/library.md#events)."""
 
-_REMEMBERED: Final = 1024  # of what was dealt with: ten times what can be on its way
-_EXPECTED: Final = 4096
-"""Names of which events are to come: a stanza is logged before it waits its turn in a queue of 2048
-(docs/internals/library.md#events).  More than are remembered of the other, so that what is forgotten makes a receipt
-wait, and does not let one go."""
+_MAX_PROCESSED: Final = 1024  # ten times the number of events that can be in progress
+_MAX_EXPECTED: Final = 4096
+"""Keys of expected events: a stanza is logged before it waits in a queue of 2048 (docs/internals/library.md#events).
+The limit is higher than that of processed events, so that a dropped key delays a receipt and never releases one."""
 
 _SLICE: Final = 0.25  # seconds
-_PATIENCE: Final = 8  # slices without any event after which none is to come
+_QUIET_SLICES: Final = 8  # slices without any event after which none is expected any more
 
 
 class _HistoryPart(Enum):
-    """What became of a part of the history."""
+    """The result of a part of the history."""
 
     COMING = auto()  # downloaded; its event is not stored yet
-    DONE = auto()  # stored, or no longer to be had
+    DONE = auto()  # stored, or no longer available
     FAILED = auto()
 
 
 class _Waiter:
-    """A receipt or an acknowledgement that is held, and the library's thread with it."""
+    """A held receipt or acknowledgement, which blocks a thread of the library."""
 
     __slots__ = ("lock", "names", "slices", "until")
 
@@ -109,81 +108,80 @@ class _Waiter:
 
 
 class ReceiptGate:
-    """Holds back what tells WhatsApp that something arrived, until its events are dealt with.
+    """Holds receipts and acknowledgements until their events are processed.
 
-    That is: committed, or found to carry nothing to keep.  Held are receipts, and the acknowledgements of what is not
-    receipted: receipts of others, newsletters' messages, calls, changes of groups (wad/worker/log_lines.py).
+    Processed means: committed, or found to contain nothing to store.  Held are receipts, and the acknowledgements of
+    stanzas without a receipt: receipts of others, newsletters' messages, calls, group changes
+    (wad/worker/log_lines.py).
 
-    `note` is the library's log; whoever stores calls `taken` when an event is handed over and `dealt_with` when
-    it is on the disk, in the same order.  What lets a receipt go, whichever comes first:
+    `on_log_line` gets the library's log; the inbox calls `handed_over` when an event arrives and `processed` when it is
+    on the disk, in the same order.  A receipt is released by whichever comes first:
 
-    1. As many events of its name as were to come were dealt with.
-    2. All events that lay in the library's queue when it asked, and so all of its own, were dealt with: the rule
-       for what brings fewer events than it seemed, or events without a name.
+    1. As many events with its key as were expected are processed.
+    2. All events that were in the library's queue when the receipt was requested, and so all of its own, are processed:
+       the rule for stanzas with fewer events than expected, or with events that have no key.
     3. No event was handed over or waits to be stored for two seconds.  The library's queue is then empty; this is the
-       last resort for what brings no event at all.  For a message or a receipt that is strange, and is logged.
+       last resort for stanzas without any event.  For a message or a receipt that is unexpected, and is logged.
 
-    A message that announces a part of the history is another matter: its receipts wait for that part, which the library
-    downloads after it has handed the message over, in the order of the announcements.  If the download fails they wait
-    on, and with the next login WhatsApp announces it anew; if there is nothing to be had any more they go.
+    A message that announces a part of the history is different: its receipts wait for that part, which the library
+    downloads after it has handed the message over, in the order of the announcements.  If the download fails they keep
+    waiting, and at the next login WhatsApp announces it again; if it is no longer available they are released.
 
-    So a disk that refuses holds receipts for as long as it does, and nothing else holds one for ever.
+    So a disk that refuses holds receipts for as long as it does, and nothing else holds a receipt forever.
 
-    `on_unsaved` is called when the library could not save its session over a message, before it acknowledges it:
-    whoever is called must end the process.
+    `on_unsaved` is called when the library could not save its session while handling a message, before it acknowledges
+    that message: the callback must end the process.
     """
 
     def __init__(self, on_unsaved: Callable[[], None]) -> None:
         self._on_unsaved = on_unsaved
         self._lock = threading.Lock()
-        self._news = threading.Event()
-        self._coming: OrderedDict[str, int] = (
-            OrderedDict()
-        )  # events, where it is not known to be one
-        self._dealt: OrderedDict[str, int] = OrderedDict()  # events
+        self._wake = threading.Event()
+        self._expected: OrderedDict[str, int] = OrderedDict()  # events by key, where not one
+        self._processed: OrderedDict[str, int] = OrderedDict()  # events by key
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of `until`
         self._by_name: dict[str, list[_Waiter]] = {}
-        self._announced: deque[str] = deque()  # messages whose part of the history is on its way
-        self._parts: deque[_HistoryPart] = deque()  # in the same order, not matched with those yet
-        self._long: set[str] = set()  # messages for which only the first rule holds
-        self._taken = 0
+        self._announced: deque[str] = deque()  # messages whose part of the history is pending
+        self._parts: deque[_HistoryPart] = deque()  # in the same order, not matched yet
+        self._until_history: set[str] = set()  # messages to which only the first rule applies
+        self._handed_over = 0
         self._done = 0
         threading.Thread(target=self._watch, name="receipts", daemon=True).start()
 
-    # --- what the library logs ------------------------------------------------------------------
+    # --- the library's log ----------------------------------------------------------------------
 
-    def note(self, logger: str, text: str) -> None:
-        """One line of the library's log.  Returns when what it is about may happen."""
-        for found in meaning(logger, text):
+    def on_log_line(self, logger: str, text: str) -> None:
+        """One line of the library's log.  Returns when the stanza that it describes may be sent."""
+        for found in parse_line(logger, text):
             match found:
-                case Coming():
+                case EventsExpected():
                     self._expect(found)
-                case Skipped(name):
+                case PartSkipped(name):
                     with self._lock:
-                        _add(self._dealt, name, 1, _REMEMBERED)
-                case Leaving(names):
+                        _add(self._processed, name, 1, _MAX_PROCESSED)
+                case Acknowledging(names):
                     self._hold(names)
-                case HistoryComing():
-                    self._part_ended(_HistoryPart.COMING)
+                case HistoryDownloaded():
+                    self._on_history_part(_HistoryPart.COMING)
                 case HistoryFailed(gone):
                     if gone:
-                        log.warning("a part of the history is no longer to be had")
-                    self._part_ended(_HistoryPart.DONE if gone else _HistoryPart.FAILED)
-                case Unsaved():
+                        log.warning("a part of the history is no longer available")
+                    self._on_history_part(_HistoryPart.DONE if gone else _HistoryPart.FAILED)
+                case SessionUnsaved():
                     self._on_unsaved()
                 case _:
                     assert_never(found)
 
-    def _expect(self, coming: Coming) -> None:
+    def _expect(self, expected: EventsExpected) -> None:
         with self._lock:
-            if not coming.anew:
-                _add(self._coming, coming.name, coming.events, _EXPECTED)
+            if not expected.restart:
+                _add(self._expected, expected.name, expected.events, _MAX_EXPECTED)
                 return
-            self._forget(coming.name)
-            if coming.events > 1:
-                _add(self._coming, coming.name, coming.events, _EXPECTED)
+            self._forget(expected.name)
+            if expected.events > 1:
+                _add(self._expected, expected.name, expected.events, _MAX_EXPECTED)
 
-    def _part_ended(self, how: _HistoryPart) -> None:
+    def _on_history_part(self, how: _HistoryPart) -> None:
         with self._lock:
             self._parts.append(how)
             self._match_parts()
@@ -193,38 +191,38 @@ class ReceiptGate:
             left = {name for name in names if not self._complete(name)}
             if names and not left:
                 return
-            waiter = _Waiter(left, self._taken + _AHEAD)
-            if self._long.isdisjoint(left):
+            waiter = _Waiter(left, self._handed_over + _LIBRARY_QUEUE)
+            if self._until_history.isdisjoint(left):
                 self._waiting[waiter] = None
             for name in left:
                 self._by_name.setdefault(name, []).append(waiter)
-            self._news.set()
+            self._wake.set()
         waiter.lock.acquire()
 
-    # --- what becomes of its events ---------------------------------------------------------------
+    # --- the results of events ----------------------------------------------------------------------
 
-    def taken(self) -> None:
+    def handed_over(self) -> None:
         """An event of any kind was handed over."""
         with self._lock:
-            self._taken += 1
+            self._handed_over += 1
 
-    def dealt_with(self, names: Iterable[str]) -> None:
-        """The next events, in order, are dealt with; an empty text stands for one that has no name."""
+    def processed(self, names: Iterable[str]) -> None:
+        """The next events, in order, are processed; an empty text stands for an event without a key."""
         with self._lock:
             for name in names:
                 self._done += 1
                 if name == HISTORY:
                     self._part_stored()
-                elif ident := announcement(name):
-                    self._part_announced(message(ident))
+                elif ident := announced_id(name):
+                    self._part_announced(message_key(ident))
                 elif name:
                     self._stored(name)
             while self._waiting and (first := next(iter(self._waiting))).until <= self._done:
-                self._give_up(first)
+                self._release_incomplete(first)
 
     def _part_announced(self, name: str) -> None:
         self._announced.append(name)
-        self._long.add(name)
+        self._until_history.add(name)
         for waiter in self._by_name.get(name, ()):
             self._waiting.pop(waiter, None)
         self._match_parts()
@@ -235,23 +233,23 @@ class ReceiptGate:
         self._match_parts()
 
     def _match_parts(self) -> None:
-        # The library tells at once what became of a part; its event, and what announced it, may wait for the disk.
+        # The library logs the result of a part at once; its event and its announcement may still wait for the disk.
         while self._announced and self._parts and self._parts[0] is not _HistoryPart.COMING:
             name = self._announced.popleft()
             if self._parts.popleft() is _HistoryPart.DONE:
-                self._long.discard(name)
+                self._until_history.discard(name)
                 self._stored(name)
 
     def _stored(self, name: str) -> None:
-        _add(self._dealt, name, 1, _REMEMBERED)
+        _add(self._processed, name, 1, _MAX_PROCESSED)
         if name not in self._by_name or not self._complete(name):
             return
         for waiter in self._by_name.pop(name):
             waiter.names.discard(name)
             if not waiter.names:
-                self._let_go(waiter)
+                self._release(waiter)
 
-    def _let_go(self, waiter: _Waiter) -> None:
+    def _release(self, waiter: _Waiter) -> None:
         self._waiting.pop(waiter, None)
         for name in waiter.names:
             self._by_name[name].remove(waiter)
@@ -259,45 +257,45 @@ class ReceiptGate:
                 del self._by_name[name]
         waiter.lock.release()
 
-    def _give_up(self, waiter: _Waiter) -> None:
-        """Let go what did not get all its events: the next of the same name does not wait for them too."""
+    def _release_incomplete(self, waiter: _Waiter) -> None:
+        """Release a receipt with missing events: the next one with the same key does not wait for them too."""
         for name in waiter.names:
             self._forget(name)
-        self._let_go(waiter)
+        self._release(waiter)
 
     def _forget(self, name: str) -> None:
-        self._coming.pop(name, None)
-        self._dealt.pop(name, None)
+        self._expected.pop(name, None)
+        self._processed.pop(name, None)
 
     def _complete(self, name: str) -> bool:
-        return self._dealt.get(name, 0) >= self._coming.get(name, 1)
+        return self._processed.get(name, 0) >= self._expected.get(name, 1)
 
     def _watch(self) -> None:
-        """Let receipts go for which no event comes.
+        """Release receipts for which no event arrives.
 
-        Slices are counted, not time: a process that was stopped for a while has not waited.
+        Slices are counted, not time: a process that was suspended for a while has not waited.
         """
         seen = (0, 0)
         while True:
-            self._news.wait()
+            self._wake.wait()
             time.sleep(_SLICE)
             with self._lock:
-                now = (self._taken, self._done)
-                still = now == seen and self._taken == self._done
+                now = (self._handed_over, self._done)
+                still = now == seen and self._handed_over == self._done
                 seen = now
                 for waiter in self._waiting:
                     waiter.slices = waiter.slices + 1 if still else 0
-                gone = [waiter for waiter in self._waiting if waiter.slices >= _PATIENCE]
-                if strange := sum(bool(waiter.names) for waiter in gone):
-                    log.warning("%d receipts sent for messages of which no event came", strange)
+                gone = [waiter for waiter in self._waiting if waiter.slices >= _QUIET_SLICES]
+                if incomplete := sum(bool(waiter.names) for waiter in gone):
+                    log.warning("%d receipts sent for messages without an event", incomplete)
                 for waiter in gone:
-                    self._give_up(waiter)
+                    self._release_incomplete(waiter)
                 if not self._waiting:
-                    self._news.clear()
+                    self._wake.clear()
 
 
-def _add(numbers: OrderedDict[str, int], name: str, number: int, most: int) -> None:
+def _add(numbers: OrderedDict[str, int], name: str, number: int, limit: int) -> None:
     numbers[name] = numbers.get(name, 0) + number
     numbers.move_to_end(name)
-    if len(numbers) > most:
+    if len(numbers) > limit:
         numbers.popitem(last=False)

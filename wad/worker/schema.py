@@ -1,8 +1,8 @@
-"""Make the library's tables in a file that does not exist yet: `python -m wad.worker.schema FILE`.
+"""Create the library's tables in a file that does not exist yet: `python -m wad.worker.schema FILE`.
 
-The library itself makes them, so that they are those of its version.  A process of its own, since two SQLite libraries
+The library itself creates them, so that they match its version.  A separate process, since two SQLite libraries
 must not open one file in one process, and the library does not close it
-(docs/internals/library.md#database-and-identity).  Nothing goes to the network.
+(docs/internals/library.md#database-and-identity).  Nothing is sent to the network.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from wad.worker.confinement.rules import Wants, code_paths, confine
 
 
 def main() -> None:
-    """The process's entry; 0 when the tables are there, else the library's words on stderr."""
+    """The entry point; exit code 0 when the tables exist, otherwise the library's error text on stderr."""
     os.umask(0o077)
     home = Path(sys.argv[1]).absolute().parent
     confine(Wants(home, None, code_paths(os.environ), os.environ, network=False))
     try:
-        # Without WAL: what comes of it is one file, which can be renamed.
+        # Without WAL: the result is one file, which can be renamed.
         error = Functions(shared_object()).make_tables(quote(sys.argv[1]))
     except EngineFailure as failure:
         error = str(failure)
     sys.stderr.write(error)
     sys.stderr.flush()
-    # The library's threads cannot be joined (docs/internals/library.md#loading).
-    os._exit(1 if error else 0)
+    os._exit(1 if error else 0)  # the library's threads cannot be joined
 
 
 if __name__ == "__main__":

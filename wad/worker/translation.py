@@ -1,11 +1,11 @@
-"""From the library's bytes to rows of the spool: an event in our words, or the reason why there is none.
+"""Translation of the library's bytes to rows of the spool: a wad event, or the reason why there is none.
 
-Whatever comes in, nothing is raised and nothing is dropped:
+Whatever the input, nothing is raised and nothing is dropped:
 
-- What is written has been read back once (encode, decode, compare), so that the daemon can read every row.
-- What has no words of ours is kept raw, with a reason.  Where it is a message whose id, chat and sender can be read, an
-  `unknown` is shown in its place, and gives way to the message once a later version can read it.
-- A part of the history is taken item by item.  Those that cannot be translated are kept raw, each in a part of its own.
+- Every written event has been read back once (encode, decode, compare), so that the daemon can read every row.
+- An untranslatable event is stored raw, with a reason.  If it is a message whose id, chat and sender can be read, an
+  `unknown` is shown in its place, and is replaced by the message once a later version can read it.
+- A part of the history is translated item by item.  Untranslatable items are stored raw, each as a separate part.
 """
 
 from __future__ import annotations
@@ -21,18 +21,24 @@ from wad.core.event import Event, MessageReceived, read_back
 from wad.core.text import cut, is_ident, mended
 from wad.state.spool import HEARD, Arrival
 from wad.worker.library import event_class, parse
-from wad.worker.log_lines import AWAITED, HISTORY, announced, message, receipt_of
+from wad.worker.log_lines import (
+    HELD_RECEIPT_TYPES,
+    HISTORY,
+    announcement_key,
+    message_key,
+    receipt_key,
+)
 from wad.worker.protobuf import DecodeError
 from wad.worker.protobuf_repair import envelope, without_damaged
 from wad.worker.translate.base import unmended, unmended_all
-from wad.worker.translate.events import TRANSLATORS, Untranslatable, stand_in
+from wad.worker.translate.events import TRANSLATORS, Untranslatable, placeholder
 from wad.worker.translate.history import UntranslatedItem, history_and_refused
-from wad.worker.votes import opened
+from wad.worker.votes import with_decrypted_vote
 
 log = logging.getLogger("wad.inbox")
 
-KEPT: Final = frozenset(TRANSLATORS)
-"""The events that go into the spool."""
+STORED_EVENTS: Final = frozenset(TRANSLATORS)
+"""The events that are stored in the spool."""
 
 _HISTORY: Final = "HistorySync"
 _ENVELOPED: Final = frozenset({"Message", "UndecryptableMessage"})
@@ -45,64 +51,70 @@ ReadVote = Callable[[bytes], tuple[bytes, ...]]
 
 
 class Translated(NamedTuple):
-    """What the event was about, as wad/worker/log_lines.py names it, and what of it is to be stored."""
+    """The key of an event, as wad/worker/log_lines.py defines it, and the rows to store."""
 
-    about: str
+    key: str
     rows: tuple[Arrival, ...]
 
 
 def translated(name: str, raw: bytes, read_vote: ReadVote, received_ms: int) -> Translated:
-    """The rows of an event of the library, whatever its bytes are."""
+    """The rows for an event of the library, whatever its bytes are."""
     if name == _HISTORY:
         return Translated(HISTORY, _history_rows(raw, received_ms))
     try:
         found, reason = _parsed(name, raw)
-        about, wa_id = _about(name, found)
-    except Exception as error:  # whatever it is, the raw event is kept
-        return Translated("", (_untranslated(name, raw, "", _words(name, error), received_ms),))
+        key, wa_id = _event_key(name, found)
+    except Exception as error:  # any error: the raw event is stored
+        return Translated(
+            "", (_untranslated(name, raw, "", _error_text(name, error), received_ms),)
+        )
     if not reason:
         try:
-            event = opened(TRANSLATORS[name](found), lambda: read_vote(raw))
+            event = with_decrypted_vote(TRANSLATORS[name](found), lambda: read_vote(raw))
             rows = _event_rows(name, raw, wa_id, event, received_ms, found)
         except (Untranslatable, InvalidData) as error:
             reason = str(error)
-        except Exception as error:  # whatever it is, the raw event is kept and counted
-            reason = _words(name, error)
+        except Exception as error:  # any error: the raw event is stored and counted
+            reason = _error_text(name, error)
         else:
-            return Translated(about, rows)
-    return Translated(about, _refused_rows(name, raw, wa_id, reason, received_ms, found))
+            return Translated(key, rows)
+    return Translated(key, _refused_rows(name, raw, wa_id, reason, received_ms, found))
 
 
 def _parsed(name: str, raw: bytes) -> tuple[Any, str]:
-    """The event; or, with the reason, as much of a message's event as says whose it is.  Raises DecodeError."""
+    """The event; or, with the reason, the envelope that identifies a message.  Raises DecodeError."""
     try:
         return parse(name, raw), ""
     except DecodeError as error:
         if name not in _ENVELOPED:
             raise
-        return envelope(event_class(name), raw, _INFO), _words(name, error)
+        return envelope(event_class(name), raw, _INFO), _error_text(name, error)
 
 
-def _about(name: str, found: Any) -> tuple[str, str]:
-    """What the event is about, and its WhatsApp id, empty for one that is invalid."""
+def _event_key(name: str, found: Any) -> tuple[str, str]:
+    """The key of the event, and its WhatsApp id, which is empty if invalid."""
     if name == "Message":
         ident = unmended(found.Info, "ID")
         wa_id = ident if is_ident(ident) else ""
-        if _announces(found):
-            return announced(ident), wa_id
-        return message(ident), wa_id
-    if name == "Receipt" and found.Type in AWAITED and (ids := unmended_all(found, "MessageIDs")):
-        return receipt_of(ids[0]), ""
+        if _announces_history(found):
+            return announcement_key(ident), wa_id
+        return message_key(ident), wa_id
+    if (
+        name == "Receipt"
+        and found.Type in HELD_RECEIPT_TYPES
+        and (ids := unmended_all(found, "MessageIDs"))
+    ):
+        return receipt_key(ids[0]), ""
     return "", ""
 
 
-def _announces(found: Any) -> bool:
-    """Whether it is our phone's word that a part of the history is to be downloaded."""
+def _announces_history(found: Any) -> bool:
+    """Whether it is our phone's announcement that a part of the history can be downloaded."""
     ours = found.Info.MessageSource.IsFromMe
     return bool(ours and found.Message.protocolMessage.HasField("historySyncNotification"))
 
 
-def _words(name: str, error: Exception) -> str:
+def _error_text(name: str, error: Exception) -> str:
     if isinstance(error, DecodeError):
         log.warning("a %s cannot be parsed", name)
         return f"cannot be parsed: {error}"
@@ -121,7 +133,7 @@ def _event_rows(
 
 
 def _dated(event: Event, received_ms: int) -> Event:
-    """The event; a message whose time is none came now, so that it is seen: no id is made of a time."""
+    """The event; a message without a time gets the current one, so that it is visible: no id depends on a time."""
     if isinstance(event, MessageReceived) and event.at_ms == 0:
         return replace(event, at_ms=received_ms)
     return event
@@ -134,10 +146,10 @@ def _refused_rows(
     if name not in _ENVELOPED:
         return (row,)
     try:
-        shown = stand_in(found, row.reason)
+        shown = placeholder(found, row.reason)
         event = None if shown is None else read_back(_dated(shown, received_ms))
-    except Exception as error:  # the raw event is kept in any case
-        _words(name, error)
+    except Exception as error:  # the raw event is stored in any case
+        _error_text(name, error)
         event = None
     return (
         (row,) if event is None else (row, Arrival(received_ms, "placeholder", wa_id, b"", event))
@@ -167,12 +179,12 @@ def _history_rows(raw: bytes, received_ms: int) -> tuple[Arrival, ...]:
         if event is not None:
             rows.append(Arrival(received_ms, _HISTORY.lower(), "", raw, read_back(event)))
         return tuple(rows)
-    except Exception as error:  # whatever it is, the whole part is kept and counted
-        return (_untranslated(_HISTORY, raw, "", _words(_HISTORY, error), received_ms),)
+    except Exception as error:  # any error: the whole part is stored and counted
+        return (_untranslated(_HISTORY, raw, "", _error_text(_HISTORY, error), received_ms),)
 
 
 def _item(kind: Any, one: UntranslatedItem, received_ms: int) -> Arrival:
-    """An item that was refused, as a part of the history that holds nothing else."""
+    """A refused item, as a part of the history that contains nothing else."""
     part = kind()
     one.put(part.Data)
     raw = part.SerializePartialToString()

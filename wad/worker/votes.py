@@ -1,4 +1,4 @@
-"""Votes are sealed with a secret of their poll, which the library keeps: it is asked to open them as they come."""
+"""Decrypting votes: a vote is sealed with a secret of its poll, which the library stores and opens on arrival."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from wad.core.event import Event, MessageReceived
 log = logging.getLogger("wad.inbox")
 
 _IV_BYTES: Final = 12
-"""Go ends the process over any other length (crypto/cipher, GCM), and a stranger chooses it."""
+"""Go panics on any other length (crypto/cipher, GCM), and a stranger chooses it."""
 
 
-def opened(event: Event | None, read: Callable[[], tuple[bytes, ...]]) -> Event | None:
-    """The event, and if it is a sealed vote what was voted for, in place of the seal.
+def with_decrypted_vote(event: Event | None, read: Callable[[], tuple[bytes, ...]]) -> Event | None:
+    """The event; a sealed vote is replaced by the chosen options.
 
-    `read` asks the library (whatsmeow msgsecret.go, DecryptPollVote) and raises EngineFailure, as for a poll that it
-    has not seen: then the vote stays sealed.
+    `read` asks the library (whatsmeow msgsecret.go, DecryptPollVote) and raises EngineFailure, as for an unknown poll:
+    then the vote stays sealed.
     """
     if not isinstance(event, MessageReceived) or event.content.kind is not MessageKind.POLL_VOTE:
         return event

@@ -13,7 +13,7 @@ from tests.support.firebase import ISSUER, PROJECT, Signer, user_claims
 from wad.core import id_token, jid, wire
 from wad.core.errors import BadInput
 from wad.core.masking import scrubbed
-from wad.worker.log_lines import meaning
+from wad.worker.log_lines import parse_line
 from wadctl.screen import plain
 
 
@@ -109,7 +109,7 @@ def log_lines(_directory: Path) -> Iterator[Callable[[bytes], None]]:
 
     def attempt(data: bytes) -> None:
         logger, _, text = data.decode("utf-8", "surrogateescape").partition("\n")
-        meaning(logger, text)
+        parse_line(logger, text)
         scrubbed(text)
         plain(text)
 

@@ -332,7 +332,7 @@ def _confinement_view(found: Confinement | None) -> ConfinementView | None:
     if found is None:
         return None
     return ConfinementView(
-        landlock=found.landlock, seccomp=found.seccomp, told=found.told, missing=found.missing
+        landlock=found.landlock, seccomp=found.seccomp, told=found.summary, missing=found.missing
     )
 
 

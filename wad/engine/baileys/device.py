@@ -1,7 +1,7 @@
-"""creds.json: who the device is, and the keys that are its own.
+"""creds.json: the device's identity, and its own keys.
 
-`registered` in it says nothing: Baileys sets it only when it was linked by a code (seen: false after a QR code).
-A device is linked when it has an address and the account's signature.
+Its field `registered` is useless: Baileys sets it only when it was linked by a code (seen: false after a QR code).
+A device is linked if it has an address and the account's signature.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Device:
 
 
 def device_of(data: bytes) -> Device:
-    """The device of a creds.json.  Raises BadInput where it is malformed, Conflict where it was never linked."""
+    """The device of a creds.json.  Raises BadInput if it is malformed, Conflict if it was never linked."""
     creds = Value.parse(CREDS, data)
     me, account = creds.get("me"), creds.get("account")
     if me.missing or account.missing:
         raise Conflict(
             f"{CREDS}: this session was never linked with a phone",
-            hint="there is nothing to carry: wadctl account add NAME --pair",
+            hint="there is nothing to import: wadctl account add NAME --pair",
         )
     user, number = _address(me)
     signed = creds.get("signedPreKey")
@@ -80,7 +80,7 @@ def device_of(data: bytes) -> Device:
 
 
 def _address(me: Value) -> tuple[str, int]:
-    """The number and the device of `me.id`."""
+    """The phone number and the device number of `me.id`."""
     ident = me.get("id")
     found = _JID.fullmatch(ident.text())
     if found is None:
@@ -92,11 +92,11 @@ def _address(me: Value) -> tuple[str, int]:
 
 
 def _hidden(me: Value, number: int) -> str:
-    """`me.lid` with its device; empty where Baileys did not know it yet: WhatsApp tells it at the next login."""
+    """`me.lid` with its device; empty if Baileys did not know it yet: WhatsApp sends it at the next login."""
     lid = me.get("lid")
     if not lid.text():
         return ""
     found = _LID.fullmatch(lid.text())
     if found is None:
-        lid.wrong("a hidden id, like 123456789012345:7@lid")
+        lid.wrong("a LID, like 123456789012345:7@lid")
     return f"{found['user']}:{number}@lid"

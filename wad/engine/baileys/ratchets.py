@@ -1,14 +1,14 @@
-"""Signal's ratchets, from the form of libsignal-node into that of libsignal-protocol-go.
+"""Signal's ratchets, converted from the form of libsignal-node to that of libsignal-protocol-go.
 
-Both hold the same state of the same protocol.  What differs (libsignal-node 6.0.0 src/session_record.js and
+Both contain the same state of the same protocol.  The differences (libsignal-node 6.0.0 src/session_record.js and
 session_cipher.js, Baileys lib/Signal/Group; libsignal-protocol-go session/SessionCipher.go and state/record):
 
 - node's counter is the number of the last message, -1 before the first; Go's index is that of the next;
-- node keeps the seed of a skipped message, Go the keys that are derived from it;
-- node drops the chain key of a chain that is closed; Go wants one.  It gets random bytes: with bytes that are known
-  anybody could write messages into that chain;
-- Go wants a sending chain; without one there is no session to carry, and the next message makes a new one;
-- sender keys stand with the newest last there, and first here.
+- node stores the seed of a skipped message, Go the keys that are derived from it;
+- node drops the chain key of a closed chain; Go requires one.  It gets random bytes: with known bytes anybody could
+  write messages into that chain;
+- Go requires a sending chain; without one there is no session to convert, and the next message creates a new one;
+- node lists sender keys with the newest last, Go with the newest first.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from wad.engine.baileys.small_files import address_of
 from wad.engine.baileys.values import KEY, Value, from_base64, typed
 
 Draw = Callable[[int], bytes]
-"""So many random bytes."""
+"""A function that returns the given number of random bytes."""
 
 _VERSION: Final = 3
 _STATES: Final = 41
 """Sessions in a record: libsignal-node keeps 40 closed ones, and one is open."""
 _CHAINS: Final = 1000
-_GO_CHAINS: Final = 5  # receiving chains that Go keeps; the oldest go first
+_GO_CHAINS: Final = 5  # receiving chains that Go keeps; the oldest are dropped first
 _SKIPPED: Final = 2001
 _SENDING: Final = 1
 _COUNTER: Final = 0xFFFF_FFFE
@@ -54,7 +54,7 @@ class RatchetSessions(NamedTuple):
 
 
 class SenderKey(NamedTuple):
-    """What a device of a group's member sent as its keys."""
+    """The keys that a device of a group's member has sent."""
 
     group: str
     address: str
@@ -75,10 +75,10 @@ def derive(seed: bytes, info: bytes, size: int) -> bytes:
 
 
 def session(name: str, data: bytes, device: Device, draw: Draw) -> RatchetSessions | None:
-    """Of session-USER.DEVICE.json; None where no session in it is open.  Raises BadInput."""
+    """The sessions in session-USER.DEVICE.json; None if none of them is open.  Raises BadInput."""
     value, address = Value.parse(name, data), address_of(name, BaileysFile.SESSION)
     if value.get("version").text() != "v1":
-        value.get("version").wrong("v1, the only version of a session record that is known")
+        value.get("version").wrong("v1, the only known version of a session record")
     entries = [entry for _, entry in value.get("_sessions").items(_STATES)]
     entries.sort(key=_last_used, reverse=True)
     states = [(_is_open(entry), _state(entry, device, draw)) for entry in entries]
@@ -135,7 +135,7 @@ def _state(entry: Value, device: Device, draw: Draw) -> records.SessionState | N
 
 
 def _receiving(public: bytes, chain: Value, draw: Draw) -> records.Chain | None:
-    """A receiving chain; None for one that is closed and waits for no message."""
+    """A receiving chain; None for a closed one that waits for no message."""
     skipped = [_message_keys(n, seed) for n, seed in chain.get("messageKeys").items(_SKIPPED)]
     key = chain.get("chainKey").get("key")
     if key.missing and not skipped:
@@ -171,10 +171,10 @@ def _pending(value: Value) -> records.PendingPreKey | None:
 
 
 def sender_key(name: str, data: bytes) -> SenderKey | None:
-    """Of sender-key-GROUP--USER--DEVICE.json; None for an empty one, and for our own.  Raises BadInput."""
+    """The key in sender-key-GROUP--USER--DEVICE.json; None for an empty or own one.  Raises BadInput."""
     found = _SENDER_KEY.fullmatch(ident_of(name, BaileysFile.SENDER_KEY))
     if found is None or "@" not in found["group"]:
-        raise BadInput(f"{name} names no group and sender")
+        raise BadInput(f"{name} does not name a group and a sender")
     inner = Value.parse(name, Value.parse(name, data).octets())
     states = [_sender_state(state) for state in inner.elements(_STATES)]
     theirs = [state for state in reversed(states) if state is not None]
@@ -185,7 +185,7 @@ def sender_key(name: str, data: bytes) -> SenderKey | None:
 
 
 def _sender_state(value: Value) -> records.SenderState | None:
-    """One of somebody's keys; None for our own, known by its private half."""
+    """One of another device's keys; None for our own, recognised by its private half."""
     chain, signing = value.get("senderChainKey"), value.get("senderSigningKey")
     private = signing.get("private")
     if not private.missing and private.octets():
@@ -197,7 +197,7 @@ def _sender_state(value: Value) -> records.SenderState | None:
         sender_chain_key=records.SenderChainKey(
             chain.get("iteration").number(0, _COUNTER), chain.get("seed").octets(KEY)
         ),
-        signing_key_private=bytes(KEY),  # what the library writes where it has none
+        signing_key_private=bytes(KEY),  # what the library writes if it has none
         signing_key_public=typed(signing.get("public").public_key()),
     )
 

@@ -17,7 +17,7 @@ class ChainKey(Struct, frozen=True, rename="pascal"):
 
 
 class MessageKeys(Struct, frozen=True, rename="pascal"):
-    """The keys of one message that was skipped."""
+    """The keys of one skipped message."""
 
     cipher_key: bytes
     mac_key: bytes
@@ -26,7 +26,7 @@ class MessageKeys(Struct, frozen=True, rename="pascal"):
 
 
 class Chain(Struct, frozen=True, rename="pascal"):
-    """A sending chain has the private half of its ratchet key, a receiving one has not."""
+    """A sending chain has the private half of its ratchet key, a receiving one does not."""
 
     sender_ratchet_key_public: bytes
     sender_ratchet_key_private: bytes | None
@@ -42,7 +42,7 @@ class OptionalNumber(Struct, frozen=True, rename="pascal"):
 
 
 class PendingPreKey(Struct, frozen=True):
-    """Which keys of theirs the session began with, for as long as they have not answered."""
+    """The keys of the other device with which the session started, until that device has answered."""
 
     pre_key_id: OptionalNumber = field(name="PreKeyID")
     signed_pre_key_id: int = field(name="SignedPreKeyID")
@@ -68,7 +68,7 @@ class SessionState(Struct, frozen=True, rename="pascal"):
 
 
 class SessionRecord(Struct, frozen=True, rename="pascal"):
-    """The sessions with one device; what arrives late may still belong to an older one."""
+    """The sessions with one device; a late message may still belong to an older one."""
 
     session_state: SessionState
     previous_states: list[SessionState]
@@ -82,7 +82,7 @@ class SenderChainKey(Struct, frozen=True, rename="pascal"):
 
 
 class SenderMessageKey(Struct, frozen=True, rename="pascal"):
-    """The keys of one message that was skipped."""
+    """The keys of one skipped message."""
 
     iteration: int
     iv: bytes = field(name="IV")
@@ -101,6 +101,6 @@ class SenderState(Struct, frozen=True, rename="pascal"):
 
 
 class SenderRecord(Struct, frozen=True, rename="pascal"):
-    """What one device has sent to one group as keys, the newest first."""
+    """The keys that one device has sent to one group, the newest first."""
 
     sender_key_states: list[SenderState]

@@ -1,4 +1,4 @@
-"""The small files: one-time keys, identities of others, hidden ids, privacy tokens, keys of the app state."""
+"""The small files: one-time keys, identities of others, LIDs, privacy tokens, keys of the app state."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _SECONDS: Final = 1 << 34
 
 
 class PreKey(NamedTuple):
-    """A one-time key that WhatsApp may have handed out to somebody; its private half."""
+    """A one-time key that WhatsApp may have given to another device; its private half."""
 
     number: int
     key: bytes
 
 
 class PeerIdentity(NamedTuple):
-    """The identity key of somebody's device; `address` is USER:DEVICE, as the library names it."""
+    """The identity key of another device; `address` is USER:DEVICE, as the library writes it."""
 
     address: str
     key: bytes
 
 
 class PrivacyToken(NamedTuple):
-    """What WhatsApp wants to see in a first message to somebody; times in seconds."""
+    """The token that WhatsApp requires in a first message to a contact; times in seconds."""
 
     jid: str
     token: bytes
@@ -41,7 +41,7 @@ class PrivacyToken(NamedTuple):
 
 
 class AppStateKey(NamedTuple):
-    """A key of the account's synchronised settings and contacts; `at` in whatever unit it came (s or ms)."""
+    """A key of the account's synchronised settings and contacts; `at` in its original unit (s or ms)."""
 
     ident: bytes
     key: bytes
@@ -52,33 +52,35 @@ class AppStateKey(NamedTuple):
 def address_of(name: str, kind: BaileysFile) -> str:
     """USER_DOMAIN.DEVICE of a file's name as libsignal-go's USER_DOMAIN:DEVICE.  Raises BadInput.
 
-    Both number the domains alike: none for numbers, 1 for hidden ids (whatsmeow types/jid.go, ActualAgent; Baileys
+    Both number the domains alike: none for phone numbers, 1 for LIDs (whatsmeow types/jid.go, ActualAgent; Baileys
     lib/WABinary, WAJIDDomains).
     """
     found = _ADDRESS.fullmatch(ident_of(name, kind))
     if found is None:
-        raise BadInput(f"{name} names no device", hint="its name should end in USER.DEVICE.json")
+        raise BadInput(
+            f"{name} does not name a device", hint="the name should end in USER.DEVICE.json"
+        )
     return f"{found['user']}:{int(found['device'])}"
 
 
 def pre_key(name: str, data: bytes) -> PreKey:
-    """Of pre-key-N.json.  Raises BadInput."""
+    """The key in pre-key-N.json.  Raises BadInput."""
     number = Value(ident_of(name, BaileysFile.PRE_KEY), name, "its name").number(1, 0xFF_FFFF)
     return PreKey(number, Value.parse(name, data).get("private").octets(KEY))
 
 
 def identity(name: str, data: bytes) -> PeerIdentity:
-    """Of identity-key-USER.DEVICE.json.  Raises BadInput."""
+    """The identity in identity-key-USER.DEVICE.json.  Raises BadInput."""
     return PeerIdentity(
         address_of(name, BaileysFile.IDENTITY), Value.parse(name, data).public_key()
     )
 
 
 def app_state_key(name: str, data: bytes) -> AppStateKey:
-    """Of app-state-sync-key-BASE64.json.  Raises BadInput."""
+    """The key in app-state-sync-key-BASE64.json.  Raises BadInput."""
     ident = from_base64(ident_of(name, BaileysFile.APP_STATE_KEY).replace("__", "/"))
     if not ident:
-        raise BadInput(f"{name} names no key: its name should end in base64")
+        raise BadInput(f"{name} does not name a key: the name should end in base64")
     value = Value.parse(name, data)
     at = value.get("timestamp")
     return AppStateKey(
@@ -112,13 +114,13 @@ def _varint(number: int) -> bytes:
 
 
 def token(name: str, data: bytes) -> PrivacyToken | None:
-    """Of tctoken-JID.json; None for the list of them, and for one that was used up.  Raises BadInput."""
+    """The token in tctoken-JID.json; None for the list of tokens, and for a used one.  Raises BadInput."""
     ident = ident_of(name, BaileysFile.TOKEN)
     if ident == "__index":
         return None
     user, _, server = ident.partition("@")
     if not _USER.fullmatch(user) or server not in ("lid", "s.whatsapp.net"):
-        raise BadInput(f"{name} names nobody: its name should end in USER@SERVER.json")
+        raise BadInput(f"{name} does not name a contact: the name should end in USER@SERVER.json")
     value = Value.parse(name, data)
     at, sender_at = value.get("timestamp"), value.get("senderTimestamp")
     found = value.get("token")
@@ -133,22 +135,24 @@ def token(name: str, data: bytes) -> PrivacyToken | None:
 
 
 def mapping(name: str, data: bytes) -> tuple[str, str]:
-    """(hidden id, number) of lid-mapping-NUMBER.json or lid-mapping-LID_reverse.json.  Raises BadInput."""
+    """(LID, phone number) of lid-mapping-NUMBER.json or lid-mapping-LID_reverse.json.  Raises BadInput."""
     ident, value = ident_of(name, BaileysFile.LID_MAPPING), Value.parse(name, data)
     key, other = ident.removesuffix(_REVERSE), value.text().partition("@")[0].partition(":")[0]
     if not _USER.fullmatch(key):
-        raise BadInput(f"{name} names nobody: its name should be lid-mapping-NUMBER.json")
+        raise BadInput(
+            f"{name} does not name a contact: the name should be lid-mapping-NUMBER.json"
+        )
     if not _USER.fullmatch(other):
-        value.wrong("a number or a hidden id")
+        value.wrong("a phone number or a LID")
     return (key, other) if ident.endswith(_REVERSE) else (other, key)
 
 
 def one_to_one(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Each hidden id and each number once: the library's table takes no others; the first that is told counts."""
-    kept: dict[str, str] = {}
+    """Each LID and each phone number once, as the library's table requires; the first mapping wins."""
+    mapped: dict[str, str] = {}
     numbers: set[str] = set()
     for lid, number in pairs:
-        if lid not in kept and number not in numbers:
-            kept[lid] = number
+        if lid not in mapped and number not in numbers:
+            mapped[lid] = number
             numbers.add(number)
-    return list(kept.items())
+    return list(mapped.items())

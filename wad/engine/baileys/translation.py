@@ -1,4 +1,4 @@
-"""All files of a directory: what of them is carried, what is not, and why."""
+"""Conversion of all files of a directory: what is converted, what is not, and why."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from wad.engine.baileys.device import Device, device_of
 from wad.engine.baileys.ratchets import Draw, RatchetSessions, SenderKey
 from wad.engine.baileys.small_files import AppStateKey, PeerIdentity, PreKey, PrivacyToken
 
-_NO_SESSION: Final = "no session in it is open: the next message makes a new one"
-_OWN_SENDER_KEY: Final = "the account's own, or empty: wad makes its own and hands them out"
-_NO_TOKEN: Final = "used up, or the list of the others"
-_DAMAGED: Final = "damaged, and left out as asked"
+_NO_SESSION: Final = "no session in it is open: the next message creates a new one"
+_OWN_SENDER_KEY: Final = "the account's own, or empty: wad creates and distributes its own"
+_NO_TOKEN: Final = "used, or the list of tokens"
+_DAMAGED: Final = "damaged, and skipped as requested"
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Files of one kind that are not carried, and why not."""
+    """Files of one kind that are not converted, and why not."""
 
     kind: BaileysFile
     count: int
@@ -31,7 +31,7 @@ class Left:
 
 @dataclass(slots=True)
 class Carried:
-    """A session in the library's terms.  `left` says what of the directory is not in it."""
+    """A session in the library's terms.  `left` lists the files that are not in it."""
 
     device: Device
     pre_keys: list[PreKey] = field(default_factory=list)
@@ -41,13 +41,13 @@ class Carried:
     app_state_keys: list[AppStateKey] = field(default_factory=list)
     tokens: list[PrivacyToken] = field(default_factory=list)
     mappings: list[tuple[str, str]] = field(default_factory=list)
-    """(hidden id, number)"""
+    """(LID, phone number)"""
     left: list[Left] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
-    """A sentence for each file that cannot be read; these were left out."""
+    """A sentence for each unreadable file; these were skipped."""
 
     def counts(self) -> dict[str, int]:
-        """How many of each are carried."""
+        """The number of converted items of each kind."""
         return {
             "pre_keys": len(self.pre_keys),
             "sessions": len(self.sessions),
@@ -60,14 +60,14 @@ class Carried:
 
 
 def translate(files: Mapping[str, bytes], draw: Draw, *, skip_damaged: bool = False) -> Carried:
-    """The session of these files, by name.
+    """The session in these files, by file name.
 
-    Raises Conflict where it was never linked, and BadInput for what is malformed; with `skip_damaged` only where
-    that is creds.json, without which there is no session.
+    Raises Conflict if it was never linked, and BadInput for malformed files; with `skip_damaged` only if that is
+    creds.json, without which there is no session.
     """
     if CREDS not in files:
         raise BadInput(
-            f"there is no {CREDS} here",
+            f"{CREDS} not found in this directory",
             hint="name the directory of one session: that of useMultiFileAuthState",
         )
     work = _Work(Carried(device_of(files[CREDS])), draw)
@@ -82,8 +82,8 @@ def _refused(damaged: list[str]) -> BadInput:
     more = f", and {len(damaged) - 1} more files" if len(damaged) > 1 else ""
     return BadInput(
         f"{damaged[0]}{more}",
-        hint="restore them from a backup of the other backend, or leave them out with --skip-damaged: whoever they"
-        " belong to sends one message twice",
+        hint="restore them from a backup of the other backend, or skip them with --skip-damaged: the contacts that they"
+        " belong to then send one message twice",
     )
 
 
@@ -94,7 +94,7 @@ class _Work:
         self._left: Counter[tuple[BaileysFile, str]] = Counter()
 
     def take(self, name: str, data: bytes) -> None:
-        """Put one file where it belongs."""
+        """Convert one file."""
         kind = kind_of(name)
         try:
             why = LEFT[kind] if kind in LEFT else self._carry(kind, name, data)
@@ -105,7 +105,7 @@ class _Work:
             self._left[kind, why] += 1
 
     def _carry(self, kind: BaileysFile, name: str, data: bytes) -> str:
-        """Carry what a file holds; why not, where there is nothing to carry.  Raises BadInput."""
+        """Convert a file; returns why not, if there is nothing to convert.  Raises BadInput."""
         carried = self.carried
         match kind:
             case BaileysFile.PRE_KEY:
@@ -134,10 +134,10 @@ class _Work:
         return ""
 
     def done(self) -> Carried:
-        """What was carried, each once."""
+        """The converted session, without duplicates."""
         carried = self.carried
         carried.mappings = small_files.one_to_one(carried.mappings)
-        # A session names the identity that it was made with; the file may be missing, or of before.
+        # A session names the identity with which it was created; the identity's file may be missing or older.
         known = {one.address: one for one in carried.identities}
         known |= {s.address: PeerIdentity(s.address, s.identity) for s in carried.sessions}
         carried.identities = [known[address] for address in sorted(known)]

@@ -1,4 +1,4 @@
-"""Values of a JSON file, read with bounds: whatever lies in the file, the only error is BadInput that names it."""
+"""Bounded reading of values in a JSON file: whatever the content, the only error is BadInput, which names the value."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ KEY: Final = 32
 """Bytes of a Curve25519 key, a root key, a chain key."""
 SIGNATURE: Final = 64
 _CURVE: Final = b"\x05"
-"""What stands before a public key that is sent or signed (docs/internals/whatsapp-protocol.md#keys-and-signatures)."""
+"""The type byte before a public key that is sent or signed (docs/internals/whatsapp-protocol.md#keys-and-signatures)."""
 _MOST_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value and the place where it was found: the file, and the way through it."""
+    """A value, its file, and its path in the file."""
 
     raw: object
     file: str
@@ -30,31 +30,31 @@ class Value:
 
     @staticmethod
     def parse(file: str, data: bytes) -> Value:
-        """The whole of a file.  Raises BadInput."""
+        """The whole content of a file.  Raises BadInput."""
         try:
             with decoding("its content"):
                 return Value(msgspec.json.decode(data), file)
         except InvalidData as error:
             raise BadInput(
-                f"{file} is no JSON ({error})" if data else f"{file} is empty",
-                hint="it was cut off or written over; restore it from a backup of the other backend",
+                f"{file} is not valid JSON ({error})" if data else f"{file} is empty",
+                hint="it was truncated or overwritten; restore it from a backup of the other backend",
             ) from error
 
     def wrong(self, what: str) -> NoReturn:
-        """Raise BadInput: this is not `what`; the value itself may be a secret and is not told."""
-        place = f"{self.file}: {self.path}" if self.path else self.file
+        """Raise BadInput: this is not `what`; the value itself may be a secret and is not shown."""
+        location = f"{self.file}: {self.path}" if self.path else self.file
         raise BadInput(
-            f"{place} is not {what}",
+            f"{location} is not {what}",
             hint="is this a session directory of Baileys (useMultiFileAuthState)?",
         )
 
     @property
     def missing(self) -> bool:
-        """Whether there is nothing here, or null."""
+        """Whether the value is missing or null."""
         return self.raw is None
 
     def get(self, name: str) -> Value:
-        """A field of an object; missing where there is none.  Raises BadInput where this is no object."""
+        """A field of an object; a missing value if there is none.  Raises BadInput if this is not an object."""
         return Value(self._object().get(name), self.file, f"{self.path}.{name}".lstrip("."))
 
     def _object(self) -> Mapping[str, object]:
@@ -67,12 +67,12 @@ class Value:
         fields = self._object()
         if len(fields) > most:
             self.wrong(f"an object of at most {most} fields")
-        # The names are keys of secrets: a path shows their number.
+        # The names are keys of secrets: a path shows their index.
         named = enumerate(fields.items())
         return [(name, Value(raw, self.file, f"{self.path}[{n}]")) for n, (name, raw) in named]
 
     def elements(self, most: int) -> list[Value]:
-        """The elements of a list; none where it is missing.  Raises BadInput, also for more than `most`."""
+        """The elements of a list; none if it is missing.  Raises BadInput, also for more than `most`."""
         if self.raw is None:
             return []
         if not isinstance(self.raw, list) or len(self.raw) > most:
@@ -80,7 +80,7 @@ class Value:
         return [Value(raw, self.file, f"{self.path}[{n}]") for n, raw in enumerate(self.raw)]
 
     def text(self, most: int = 256) -> str:
-        """A text; empty where it is missing.  Raises BadInput."""
+        """A text; empty if it is missing.  Raises BadInput."""
         if self.raw is None:
             return ""
         if not isinstance(self.raw, str) or len(self.raw) > most or "\0" in self.raw:
@@ -88,16 +88,16 @@ class Value:
         return self.raw
 
     def number(self, least: int, most: int) -> int:
-        """A whole number, also one that is written as a text (protobuf's 64-bit numbers).  Raises BadInput."""
+        """An integer, also one written as text (protobuf's 64-bit numbers).  Raises BadInput."""
         raw = self.raw
         if isinstance(raw, str) and len(raw) < 20 and raw.isascii() and raw.isdecimal():
             raw = int(raw)
         if isinstance(raw, bool) or not isinstance(raw, int) or not least <= raw <= most:
-            self.wrong(f"a whole number from {least} to {most}")
+            self.wrong(f"an integer from {least} to {most}")
         return raw
 
     def octets(self, size: int | None = None) -> bytes:
-        """Bytes, in any of the four forms that Node gives them.  Raises BadInput."""
+        """Bytes, in any of the four forms that Node writes.  Raises BadInput."""
         found = _octets(self.raw)
         if found is None or len(found) > _MOST_BYTES:
             self.wrong("bytes")
@@ -106,11 +106,11 @@ class Value:
         return found
 
     def public_key(self) -> bytes:
-        """The 32 bytes of a public key, which may stand behind its type.  Raises BadInput."""
+        """The 32 bytes of a public key, with or without its type byte.  Raises BadInput."""
         return self.public_key_of(self.octets())
 
     def public_key_of(self, found: bytes) -> bytes:
-        """The same of bytes that were found here."""
+        """The same for bytes that were read from this value."""
         if len(found) == KEY + 1 and found.startswith(_CURVE):
             return found[1:]
         if len(found) != KEY:
@@ -119,12 +119,12 @@ class Value:
 
 
 def typed(key: bytes) -> bytes:
-    """A public key behind its type, as libsignal writes it."""
+    """A public key with its type byte, as libsignal writes it."""
     return _CURVE + key
 
 
 def from_base64(text: str) -> bytes | None:
-    """The bytes of a base64 text; None where it is none."""
+    """The bytes of a base64 text; None if it is invalid."""
     try:
         with decoding("a base64 text"):
             return base64.b64decode(text, validate=True)

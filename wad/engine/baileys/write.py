@@ -1,7 +1,7 @@
-"""A session's database, made of what another library kept.
+"""Writing the database of a session that was converted from another library.
 
-The library makes its tables in a short process of its own (schema.py); then this process fills them, before any worker
-exists for the account.  Tables: whatsmeow store/sqlstore/upgrades/00-latest-schema.sql.
+The library creates its tables in a short separate process (schema.py); then this process fills them, before any worker
+of the account exists.  Tables: whatsmeow store/sqlstore/upgrades/00-latest-schema.sql.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FULL: Final = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOP
 
 
 def write(file: Path, session: Carried, environ: Mapping[str, str]) -> None:
-    """Make the file, mode 0600, synced, without a log beside it.  Raises EngineFailure, StateUnwritable."""
+    """Create the file, mode 0600, synced, without a log.  Raises EngineFailure, StateUnwritable."""
     _make_tables(file, environ)
     try:
         with closing(sqlite3.connect(file, isolation_level=None)) as db:
@@ -39,8 +39,8 @@ def write(file: Path, session: Carried, environ: Mapping[str, str]) -> None:
         if getattr(error, "sqlite_errorname", "").startswith(_FULL):
             raise StateUnwritable(f"cannot write {file}: {error}") from error
         raise EngineFailure(
-            f"the library's tables do not take this session: {error}",
-            hint="is this the version of neonize that wad is made for?",
+            f"the session does not fit the library's tables: {error}",
+            hint="check that the installed neonize is the version that wad requires",
         ) from error
     except OSError as error:
         raise StateUnwritable(f"cannot write {file}: {error.strerror}") from error
@@ -58,10 +58,10 @@ def _make_tables(file: Path, environ: Mapping[str, str]) -> None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineFailure(f"the library did not make its tables: {error}") from error
+        raise EngineFailure(f"the library did not create its tables: {error}") from error
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip()[-300:]
-        raise EngineFailure(f"the library did not make its tables: {last or done.returncode}")
+        raise EngineFailure(f"the library did not create its tables: {last or done.returncode}")
 
 
 def _fill(db: sqlite3.Connection, session: Carried) -> None:

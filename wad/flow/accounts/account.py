@@ -520,8 +520,8 @@ class Account:
         confinement = self.worker.confinement if self.worker is not None else None
         if confinement is not None and confinement.missing:
             found.append(self._problem("confined_in_part", confinement.missing))
-        if self.worker is not None and self.worker.flood:
-            found.append(self._problem("output_flood", self.worker.flood))
+        if self.worker is not None and self.worker.dropped_output:
+            found.append(self._problem("output_flood", self.worker.dropped_output))
         return found
 
     def _problem(self, code: str, text: str, *, subject: str = "") -> Problem:

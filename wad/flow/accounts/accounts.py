@@ -158,7 +158,7 @@ class Accounts:
                 self._around.loops.fault("beginning", error, account=account.id)
 
     @asynccontextmanager
-    async def reign(self, epoch: int) -> AsyncIterator[None]:
+    async def lead(self, epoch: int) -> AsyncIterator[None]:
         """While the lease is held: workers run.  On the way out every worker is dead before this returns."""
         self._places = await self._around.places.all()
         self._epoch = epoch

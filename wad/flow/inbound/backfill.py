@@ -166,8 +166,8 @@ def asking(account: Account) -> Worker:
             f"account {account.id} is {account.status.state}: only a connected one can ask its phone",
             hint=f"wadctl account show {account.id}",
         )
-    if worker.mute:
-        raise NotSupported(f"this installation cannot ask a phone for anything: {worker.mute}")
+    if worker.phone_requests_unsupported:
+        raise NotSupported(f"this installation cannot ask a phone for anything: {worker.phone_requests_unsupported}")
     return worker
 
 
@@ -182,7 +182,7 @@ class Backfills:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def reign(self) -> AsyncIterator[None]:
+    async def lead(self) -> AsyncIterator[None]:
         """While the lease is held: phones can be asked.  On the way out every run has ended."""
         try:
             yield

@@ -1,7 +1,7 @@
-"""Holds the lease, and runs the reign: everything exclusive lives inside it.
+"""The leader: holds the lease, and runs the leadership term, inside which everything exclusive lives.
 
-`core.lease` decides, this drives: it reads and writes the record, hands each renewal on, and when the right to act
-ends, leaves the reign, whose nesting stops outbound first, then the workers, and only then lets go of the record.
+`core.lease` decides, this module acts: it reads and writes the record, reports each renewal, and when the permission to
+act ends, it leaves the term, whose nesting stops outbound first, then the workers, and only then releases the record.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from wad.store.lease import LeaseRecord
 log = logging.getLogger(__name__)
 
 _RETRY: Final = 1.0  # seconds after the record could not be read or written
-_RACE: Final = 0.2  # seconds after somebody else wrote first: of force, perhaps only a renewal
-_TURNS: Final = 60.0  # seconds in which it looks or renews
-_LOOK: Final = 20.0  # seconds between looks at the record, however long its holder has left
+_RACE: Final = 0.2  # seconds after another machine wrote first; with force, perhaps only a renewal
+_TURNS: Final = 60.0  # seconds within which it must read or renew
+_READ_EVERY: Final = 20.0  # seconds between reads of the record, however long its holder has left
 
-Reign = Callable[[int], AbstractAsyncContextManager[None]]
+LeadershipTerm = Callable[[int], AbstractAsyncContextManager[None]]
 
 
 class Leader:
-    """Whether this instance may act, and since when; everybody asks here, there is no second flag."""
+    """Whether this instance may act, and since when; the only source for this, there is no second flag."""
 
     def __init__(
         self,
@@ -59,22 +59,22 @@ class Leader:
         self._held: Held | None = None
         self._seen: Seen | None = None
         self._holder = ""
-        self._reigning = False
+        self._leading = False
         self._forced = ""
         self._abstain_until = 0.0
         self._why_not = ""
         self._end = ""
-        self._failed = False  # the last reign; then another one has to begin before all is well
+        self._failed = False  # the last term; then a new one has to begin before health is good
         self._loops = Loops(clock) if loops is None else loops
         self._ordered = asyncio.Event()
         self.reason = "starting"
         self.settled = asyncio.Event()
-        """Set once it is known for the first time whether this instance acts: it reigns, or stands by."""
+        """Set once it is known for the first time whether this instance acts: active or standby."""
 
-    # --- what everybody asks -------------------------------------------------------------------
+    # --- state -------------------------------------------------------------------------------------
 
     def valid_for(self) -> float | None:
-        """Seconds for which this instance may act without another renewal; None when it may not."""
+        """Seconds for which this instance may act without another renewal; None if it may not."""
         now = self._clock.monotonic()
         if self._held is None or not lease.may_act(self._held, now):
             return None
@@ -82,41 +82,41 @@ class Leader:
 
     @property
     def active(self) -> bool:
-        """Whether this instance acts: the lease is valid, and the reign has begun."""
-        return self._reigning and self.valid_for() is not None
+        """Whether this instance acts: the lease is valid, and the term has begun."""
+        return self._leading and self.valid_for() is not None
 
     @property
     def holder(self) -> str:
-        """Who holds the lease as far as we know; empty when nobody, or unknown."""
+        """The holder of the lease as far as known; empty for none or unknown."""
         return self._holder
 
     @property
     def epoch(self) -> int | None:
-        """The epoch of our reign; None when passive."""
+        """The epoch of our term; None when passive."""
         return self._held.epoch if self._held is not None else None
 
     @property
     def seen(self) -> Record | None:
-        """The record as last read or written; None while it was never read, or there is none."""
+        """The record as last read or written; None while it was never read, or if there is none."""
         if self._held is not None:
             return self._held.record
         return self._seen.record if self._seen is not None else None
 
     @property
     def where(self) -> str:
-        """Where the record lies, for people."""
+        """The location of the record, for display."""
         return self._record.where
 
     async def history(self, limit: int) -> list[Tenure]:
         """The latest holders, newest first.  Raises Unavailable."""
         return lease.told(await self._record.history(limit))
 
-    # --- what a person can order -----------------------------------------------------------------
+    # --- orders of an operator -------------------------------------------------------------------
 
     def take(self, by: str, *, force: bool) -> None:
-        """Try to acquire now; with `force` whoever holds it.  Raises Conflict where it is ours already.
+        """Try to acquire now; with `force` from any holder.  Raises Conflict if it is ours already.
 
-        While our reign ends it is said of the time after that.
+        While our term ends, the order applies to the time after it.
         """
         if self._held is not None and not self._end:
             raise Conflict(f"this instance holds the lease already, epoch {self.epoch}")
@@ -125,7 +125,7 @@ class Leader:
         self._ordered.set()
 
     def let_go(self, by: str, abstain: float) -> None:
-        """End the reign, release, acquire nothing for `abstain` seconds.  Raises Conflict where we don't hold it."""
+        """End the term, release, acquire nothing for `abstain` seconds.  Raises Conflict if we don't hold the lease."""
         if self._held is None:
             raise Conflict(f"this instance does not hold the lease: {self.reason}")
         self._end = f"released by order of {by}"
@@ -134,31 +134,31 @@ class Leader:
 
     # --- the loop ----------------------------------------------------------------------------------
 
-    async def run(self, reign: Reign) -> None:
-        """Stand by, reign, stand by again, for ever.  Cancelling it ends the reign and releases the lease."""
-        await self._loops.keep("leader", lambda loop: self._turn(loop, reign), cap=5, within=_TURNS)
+    async def run(self, lead: LeadershipTerm) -> None:
+        """Alternate between standby and term, forever.  Cancelling it ends the term and releases the lease."""
+        await self._loops.keep("leader", lambda loop: self._turn(loop, lead), cap=5, within=_TURNS)
 
-    async def _turn(self, loop: Loop, reign: Reign) -> None:
+    async def _turn(self, loop: Loop, lead: LeadershipTerm) -> None:
         while True:
             try:
                 held = await self._stand_by(loop)
             except asyncio.CancelledError:
-                # It may be ours by an acquire whose answer was still on its way.
+                # It may be ours by an acquire whose answer was still pending.
                 self._end = "stopped"
-                await _whatever_happens(self._release())
+                await _uncancellable(self._release())
                 raise
             try:
                 async with self._holding():
                     log.info("active: %s", self.reason)
                     self._bus.publish("daemon", f"active, epoch {held.epoch}", epoch=held.epoch)
-                    async with reign(held.epoch):
+                    async with lead(held.epoch):
                         self._failed = False
                         loop.progress()
-                        await self._keep_reigning(loop)
+                        await self._lead(loop)
             except Exception as error:
-                # The lease is let go of, so that another machine may do better.
+                # The lease is released, so that another machine can take over.
                 self._failed = True
-                self.reason = f"the reign of epoch {held.epoch} failed: {shown(error)}"
+                self.reason = f"the leadership term with epoch {held.epoch} failed: {shown(error)}"
                 self.settled.set()
                 await loop.failed(error, _RETRY if isinstance(error, WadError) else None)
             log.warning("passive: %s", self.reason)
@@ -174,27 +174,27 @@ class Leader:
             self._end = "stopped"
             raise
         finally:
-            await _whatever_happens(self._release())
+            await _uncancellable(self._release())
 
     async def _stand_by(self, loop: Loop) -> Held:
         while True:
             loop.turn()
             self._ordered.clear()
             try:
-                held, pause = await self._look()
+                held, pause = await self._check()
                 if held is not None:
                     return held
                 if not self._failed:
                     loop.progress()
                 self.settled.set()
-                await self._either(self._record.changed(min(pause, _LOOK)))
+                await self._either(self._record.changed(min(pause, _READ_EVERY)))
             except Exception as error:
                 self.reason = f"cannot read the lease: {shown(error)}"
                 self.settled.set()
                 await loop.failed(error, _RETRY if isinstance(error, WadError) else None)
 
-    async def _look(self) -> tuple[Held | None, float]:
-        """The lease, if it became ours; else after how many seconds to look again."""
+    async def _check(self) -> tuple[Held | None, float]:
+        """The lease, if it became ours; otherwise the seconds until the next check."""
         try:
             seen = await self._writer.read()
             self._note(seen)
@@ -234,14 +234,14 @@ class Leader:
         held = await self._write(wanted, seen.version if seen is not None else None)
         self._forced = ""
         if not lease.may_act(held, self._clock.monotonic()):
-            # The answer took longer than the right lasts.  Nothing acts yet, and the record is ours unless this is
-            # refused; a reign that began now would end at once, and so on while the keeper is slow.
+            # The answer took longer than the permission lasts.  Nothing acts yet, and the record is ours unless this is
+            # refused; a term that began now would end at once, and again while the record is slow.
             again = lease.renewed(held.record, self._clock.wall_ms())
             held = await self._write(again, held.version)
         return held
 
     async def _either(self, waiting: Coroutine[None, None, None]) -> None:
-        """Wait for this, or for a person's order."""
+        """Wait for this, or for an operator's order."""
         tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._ordered.wait())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -252,16 +252,16 @@ class Leader:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep_reigning(self, loop: Loop) -> None:
-        self._reigning = True
+    async def _lead(self, loop: Loop) -> None:
+        self._leading = True
         self.settled.set()
         try:
             await self._keep(loop)
         finally:
-            self._reigning = False
+            self._leading = False
 
     async def _keep(self, loop: Loop) -> None:
-        """Renew until the right to act is gone, or a person wants it to end."""
+        """Renew until the permission to act is gone, or an operator ends the term."""
         while self._held is not None and not self._end:
             loop.turn()
             now = self._clock.monotonic()
@@ -271,7 +271,7 @@ class Leader:
                 case Act.STEP_DOWN:
                     self._end = decision.reason
                 case Act.RENEW:
-                    # An order need not wait for the answer; the write goes on, and the release knows of it.
+                    # An order does not wait for the answer; the write continues, and the release takes it into account.
                     await self._either(self._renew(loop, self._held, now))
                 case _:
                     await self._either(asyncio.sleep(decision.again_in))
@@ -288,12 +288,12 @@ class Leader:
                     await self._recognise(held, error)
             loop.progress()
         except Exception as error:
-            # Whatever it is: the right to act lasts, and there are more tries until it ends.
+            # Whatever the error: the permission lasts, and there are more attempts until it ends.
             left = max(0.0, held.valid_until - self._clock.monotonic())
             await loop.failed(_unrenewed(error), min(_RETRY, self._terms.renew_every / 5, left))
 
     async def _recognise(self, held: Held, refusal: Conflict) -> None:
-        """A renewal was refused: the record is somebody else's, or ours by a renewal whose answer was lost."""
+        """A renewal was refused: the record is another machine's, or ours by a renewal whose answer was lost."""
         seen = await self._writer.read()
         found = lease.recognised(held, seen)
         if found is None:
@@ -307,10 +307,10 @@ class Leader:
         sent_at = self._clock.monotonic()
         written = await self._writer.write(record, version)
         self._holder = record.holder
-        self._floor = max(self._floor, record.epoch)  # should the record be lost meanwhile
+        self._floor = max(self._floor, record.epoch)  # in case the record is lost meanwhile
         self._held = lease.held(record, written, sent_at, self._terms)
         now, until = self._clock.monotonic(), self._held.valid_until
-        # What `tests.chaos.history` reads.
+        # `tests.chaos.history` reads this line.
         log.debug("epoch %d: may act from %.3f until %.3f", record.epoch, now, until)
         self._on_renewed(until)
         return self._held
@@ -319,20 +319,20 @@ class Leader:
         held, self._held = self._held, None
         if held is not None:
             now = self._clock.monotonic()
-            log.debug("epoch %d: acts no more since %.3f", held.epoch, now)
+            log.debug("epoch %d: stopped acting at %.3f", held.epoch, now)
         try:
             free = await self._writer.free(self._end, self._terms.margin)
         except WadError as error:
-            log.warning("cannot release the lease, it will run out: %s", error)
+            log.warning("cannot release the lease, it will expire: %s", error)
             return
         if not free:
-            log.warning("cannot release the lease, it will run out: no answer in time")
+            log.warning("cannot release the lease, it will expire: no answer in time")
         elif self._holder == self._name:
             self._holder = ""
 
 
 def _unrenewed(error: Exception) -> Exception:
-    """What is wrong, where a renewal has failed."""
+    """The error to report for a failed renewal."""
     if isinstance(error, TimeoutError):
         return TimedOut("the lease cannot be renewed: no answer in time")
     if isinstance(error, WadError):
@@ -340,8 +340,8 @@ def _unrenewed(error: Exception) -> Exception:
     return error
 
 
-async def _whatever_happens(work: Coroutine[None, None, None]) -> None:
-    """Do it to its end, even if whoever waits is cancelled meanwhile, however often."""
+async def _uncancellable(work: Coroutine[None, None, None]) -> None:
+    """Run it to its end, even if the caller is cancelled meanwhile, however often."""
     task, cancelled = asyncio.ensure_future(work), False
     while not task.done():
         try:

@@ -1,7 +1,7 @@
-"""Writes the lease's record, and frees it at the end by whatever write it became ours.
+"""Writing the lease record, and releasing it at the end, whichever write made it ours.
 
-A write whose caller was cancelled, or whose answer was lost, may have been done all the same.  So a write runs to its
-end whoever waits for it, and whoever frees the record waits for the write under way, or reads what is there.
+A write whose caller was cancelled, or whose answer was lost, may have happened.  So a write runs to its end even
+without a caller, and the release waits for the pending write, or reads the current record.
 """
 
 from __future__ import annotations
@@ -16,30 +16,28 @@ from wad.core.lease import Record, Seen
 from wad.lib.clock import Clock
 from wad.store.lease import LeaseRecord
 
-_AGAIN: Final = 0.2  # seconds after the record could not be read or written
+_RETRY: Final = 0.2  # seconds after the record could not be read or written
 
 
 class LeaseWriter:
-    """How one process reads and writes the record, one write at a time."""
+    """Reads and writes the record for one process, one write at a time."""
 
     def __init__(self, record: LeaseRecord, nonce: str, clock: Clock) -> None:
         self._record = record
         self._nonce = nonce
         self._clock = clock
-        self._under_way: asyncio.Task[str] | None = None
+        self._pending: asyncio.Task[str] | None = None
         self._ours: tuple[Record, str] | None = None
-        self._unsure = (
-            False  # whether the record may be ours by a write whose answer we did not get
-        )
+        self._unsure = False  # whether the record may be ours by a write without an answer
 
     async def write(self, record: Record, expected: str | None) -> str:
-        """Replace the version `expected`; the new one.  Goes on if the caller is cancelled.
+        """Replace the version `expected`; returns the new one.  Continues if the caller is cancelled.
 
         Raises Conflict, Unavailable.
         """
-        self._under_way = asyncio.create_task(self._write(record, expected), name="lease write")
-        self._under_way.add_done_callback(_heard)
-        return await asyncio.shield(self._under_way)
+        self._pending = asyncio.create_task(self._write(record, expected), name="lease write")
+        self._pending.add_done_callback(_retrieve_error)
+        return await asyncio.shield(self._pending)
 
     async def _write(self, record: Record, expected: str | None) -> str:
         self._unsure = True
@@ -48,23 +46,23 @@ class LeaseWriter:
         return version
 
     async def read(self) -> Seen | None:
-        """The record as it is now.  Raises Unavailable."""
-        write = self._under_way
+        """The current record.  Raises Unavailable."""
+        write = self._pending
         settled = write is None or write.done()
         seen = await self._record.read()
-        if settled and write is self._under_way:
+        if settled and write is self._pending:
             self._ours, self._unsure = lease.own(seen, self._nonce), False
         return seen
 
     async def free(self, reason: str, timeout: float) -> bool:
-        """Free the record if it is ours, once nobody acts any more; whether it is certainly not ours now.
+        """Release the record if it is ours, once nothing acts any more; returns whether it is certainly not ours now.
 
-        Takes `timeout` seconds at the most.  Raises StateUnwritable.
+        Takes at most `timeout` seconds.  Raises StateUnwritable.
         """
         end = self._clock.monotonic() + timeout
-        if self._under_way is not None:
-            # The rest is for a look at what is there, should the answer not come.
-            await asyncio.wait([self._under_way], timeout=timeout / 2)
+        if self._pending is not None:
+            # The rest of the time is for a read, in case there is no answer.
+            await asyncio.wait([self._pending], timeout=timeout / 2)
         while self._ours is not None or self._unsure:
             if (left := end - self._clock.monotonic()) <= 0:
                 return False
@@ -72,7 +70,7 @@ class LeaseWriter:
                 async with asyncio.timeout(left):
                     await self._try_to_free(reason)
                 continue
-            await asyncio.sleep(min(_AGAIN, max(0.0, end - self._clock.monotonic())))
+            await asyncio.sleep(min(_RETRY, max(0.0, end - self._clock.monotonic())))
         return True
 
     async def _try_to_free(self, reason: str) -> None:
@@ -80,20 +78,20 @@ class LeaseWriter:
         if self._unsure:
             ours = lease.own(await self.read(), self._nonce)
             if ours is None:
-                if self._unsure and self._under_way is not None:
-                    await asyncio.wait([self._under_way])  # it may still make the record ours
+                if self._unsure and self._pending is not None:
+                    await asyncio.wait([self._pending])  # it may still make the record ours
                 return
         assert ours is not None
-        self._unsure = True  # should this be refused or not answered, the next attempt reads first
+        self._unsure = True  # if this is refused or not answered, the next attempt reads first
         await self._record.write(self._freed(ours[0], reason), ours[1])
-        # A write that is still under way names a version that is gone.
+        # A write that is still pending names an outdated version.
         self._ours, self._unsure = None, False
 
     def _freed(self, record: Record, reason: str) -> Record:
         return lease.released(record, self._clock.wall_ms(), reason)
 
 
-def _heard(write: asyncio.Task[str]) -> None:
-    """Nobody may wait for it any more; what it failed of was an answer all the same."""
+def _retrieve_error(write: asyncio.Task[str]) -> None:
+    """Retrieve the error of a write that may have no caller any more, so that asyncio does not report it."""
     if not write.cancelled():
         write.exception()

@@ -1,7 +1,7 @@
-"""The road out: queues messages at any time, and has them sent while the lease is held.
+"""The send queue: accepts messages at any time, and sends them while the lease is held.
 
-It runs inside the reign.  Each account has a `Sender` of its own; what no sender can settle, since its account is not
-here, is the `Reaper`'s.
+It runs inside the leadership term.  Each account has its own `Sender`; entries that no sender can settle, since their
+account is not on this machine, are handled by the `Reaper`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wad.flow.accounts.accounts import Accounts
 from wad.flow.event_bus import Bus
 from wad.flow.outbound.group_membership import GroupRoles
 from wad.flow.outbound.reaper import Reaper
-from wad.flow.outbound.sender import LONGEST, LOOK, Sender, Tools
+from wad.flow.outbound.sender import CHECK_INTERVAL, MAX_PAUSE, Sender, Tools
 from wad.lib.clock import Clock
 from wad.lib.loops import Loop, Loops
 from wad.store import Store
@@ -30,7 +30,7 @@ from wad.store.port import Enqueued
 
 log = logging.getLogger(__name__)
 
-_DRAIN: Final = 4.0  # seconds that a send under way may take when the reign ends
+_DRAIN: Final = 4.0  # seconds that a pending send may take when the term ends
 _OPEN: Final = frozenset({MessageStatus.QUEUED, MessageStatus.SENDING})
 
 
@@ -57,13 +57,13 @@ class Outbound:
         self._permit = permit
         self._epoch: int | None = None
         self._senders: dict[str, tuple[Sender, asyncio.Task[None]]] = {}
-        self._standings = GroupRoles(clock)
+        self._group_roles = GroupRoles(clock)
         self._settling: dict[str, set[asyncio.Future[Entry]]] = {}
         self._tools = Tools(
             store, accounts.engine, clock, loops, holder, draw, self._settle, outcomes={}
         )
 
-    # --- what can be asked ----------------------------------------------------------------------
+    # --- requests -------------------------------------------------------------------------------
 
     async def enqueue(
         self, account: str, to: Jid, content: Outgoing, *, client_id: str = ""
@@ -76,10 +76,12 @@ class Outbound:
         client_id = client_id or self._draw(16).hex()
         ident = entry_id(account, client_id)
         now_ms = self._clock.wall_ms()
-        if await self._store.entry(ident) is None:  # else it is answered as it is, if late
+        if (
+            await self._store.entry(ident) is None
+        ):  # otherwise it is a duplicate, even if too late now
             check(content, to, now_ms)
             if (here := self._accounts.here(account)) is not None:
-                await self._standings.check(here, to)
+                await self._group_roles.check(here, to)
         entry = Entry(
             id=ident,
             account=account,
@@ -92,7 +94,7 @@ class Outbound:
         )
         queued = await self._store.enqueue(entry)
         if not queued.duplicate:
-            self._tell(queued.entry)
+            self._publish(queued.entry)
             self._wake(account)
         return queued
 
@@ -104,7 +106,7 @@ class Outbound:
         try:
             entry = await self._store.entry(ident)
             if entry is None:
-                raise NotFound(f"there is no message {ident}")
+                raise NotFound(f"message not found: {ident}")
             if entry.state not in _OPEN:
                 return entry
             with suppress(TimeoutError):
@@ -127,23 +129,23 @@ class Outbound:
         return await self._settle(ident, Cancel())
 
     def wake(self, account: str) -> None:
-        """Somebody else has queued or claimed something for this account."""
+        """Another process has queued or claimed an entry of this account."""
         if account in self._senders:
-            self._senders[account][0].look()
+            self._senders[account][0].check_stranded()
 
     def _wake(self, account: str) -> None:
         if account in self._senders:
             self._senders[account][0].wake()
 
-    # --- the reign --------------------------------------------------------------------------------
+    # --- the leadership term ----------------------------------------------------------------------
 
     @asynccontextmanager
-    async def reign(self, epoch: int) -> AsyncIterator[None]:
-        """Send while the lease is held; a send under way is finished or left to the crash rule."""
+    async def lead(self, epoch: int) -> AsyncIterator[None]:
+        """Send while the lease is held; a pending send is finished or left to the crash rule."""
         self._epoch = epoch
         self._accounts.on_new = self._join
         self._accounts.on_gone = self._leave
-        reaping = self._loops.start("reaper", self._reap, cap=LONGEST)
+        reaping = self._loops.start("reaper", self._reap, cap=MAX_PAUSE)
         try:
             for account in self._accounts.all():
                 self._join(account)
@@ -158,9 +160,9 @@ class Outbound:
     async def _reap(self, loop: Loop) -> None:
         reaper = Reaper(self._store, self._clock, self._is_here, self._settle)
         while True:
-            await reaper.look()
+            await reaper.run()
             loop.progress()
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(CHECK_INTERVAL)
 
     def _is_here(self, account: str) -> bool:
         return self._accounts.here(account) is not None
@@ -170,14 +172,14 @@ class Outbound:
             return
         sender = Sender(account, self._tools, self._epoch)
         account.on_connected = sender.connected
-        task = self._loops.start("outbound", sender.run, account=account.id, cap=LONGEST)
+        task = self._loops.start("outbound", sender.run, account=account.id, cap=MAX_PAUSE)
         self._senders[account.id] = (sender, task)
 
     async def _leave(self, account: Account) -> None:
         await self._end(account.id)
 
     async def _end(self, account: str) -> None:
-        """Take nothing more; what is being sent may finish for a moment, the crash rule judges the rest."""
+        """Start no more sends; pending ones may finish within a short time, the crash rule settles the rest."""
         if account not in self._senders:
             return
         sender, task = self._senders.pop(account)
@@ -189,16 +191,16 @@ class Outbound:
         if self._epoch is None:
             raise TimedOut("the lease is gone")
         entry = await self._store.settle(ident, outcome, epoch=self._epoch)
-        self._tell(entry)
+        self._publish(entry)
         if entry.state is MessageStatus.FAILED:
-            self._standings.forget(entry.account, entry.to)
+            self._group_roles.forget(entry.account, entry.to)
         if entry.state not in _OPEN:
             for future in self._settling.get(ident, ()):
                 if not future.done():
                     future.set_result(entry)
         return entry
 
-    def _tell(self, entry: Entry) -> None:
+    def _publish(self, entry: Entry) -> None:
         self._bus.publish(
             "outbox", f"{entry.state}" + (f": {entry.error}" if entry.error else ""), account=entry.account,
             id=entry.id, state=str(entry.state), wa_id=entry.wa_id, client_id=entry.client_id,

@@ -1,8 +1,8 @@
-"""Claims that nobody will settle: for accounts of which nothing lies here, or which were put away meanwhile.
+"""Settles stranded claims: those of accounts that are not on this machine, or were removed meanwhile.
 
-What is claimed for an account of this machine is judged by that account's sender.  The rest may
-have been sent, and only the machine that claimed it could tell; when it has not come back for a while, a person has to
-decide, and the entry says `uncertain`.
+The sender of an account settles the claims of this machine's accounts.  The other entries may have been sent, and only
+the machine that claimed them knows; when it has not returned for a while, an operator has to decide, and the entry
+becomes `uncertain`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from wad.core.outbox import Entry, Unknown
 from wad.lib.clock import Clock
 from wad.store import Store
 
-PATIENCE: Final = 600.0  # seconds that another machine has to come back
-_LIMIT: Final = 1000  # entries in one look
+GRACE: Final = 600.0  # seconds that another machine has to return
+_LIMIT: Final = 1000  # entries per run
 
 
 class Reaper:
-    """Looks when it is told to; `is_here` says whether an account is this machine's."""
+    """Runs on request; `is_here` tells whether an account is on this machine."""
 
     def __init__(
         self,
@@ -35,18 +35,18 @@ class Reaper:
         self._settle = settle
         self._since: dict[str, float] = {}
 
-    async def look(self) -> None:
-        """Settle what has been stranded for long enough.  Raises the first error, once all were looked at."""
+    async def run(self) -> None:
+        """Settle entries that have been stranded for long enough.  Raises the first error, after trying all."""
         now = self._clock.monotonic()
         sending = await self._store.entries(None, states=[MessageStatus.SENDING], limit=_LIMIT)
         stranded = {entry.id: entry for entry in sending if not self._is_here(entry.account)}
         self._since = {ident: self._since.get(ident, now) for ident in stranded}
         failed: Exception | None = None
         for ident, since in self._since.items():
-            if now - since >= PATIENCE:
+            if now - since >= GRACE:
                 claim = stranded[ident].claim
                 holder = claim.holder if claim else "another machine"
-                why = f"{holder} claimed it, and has not said since what became of it"
+                why = f"{holder} claimed it, and has not reported a result since"
                 try:
                     await self._settle(ident, Unknown("", why))
                 except Exception as error:

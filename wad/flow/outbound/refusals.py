@@ -1,4 +1,4 @@
-"""Chats whose next message could not be sent: how long each waits, and when the patience with a message ends."""
+"""Back-off of chats whose next message could not be sent, and the limit of attempts for a message."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 from wad.core.outbox import Entry
 from wad.lib.clock import Clock
 
-PATIENCE: Final = 5
+MAX_REFUSALS: Final = 5
 """Refusals after which a message has failed."""
-_LONGEST: Final = 60.0  # seconds
+_MAX_PAUSE: Final = 60.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class _Wait:
 
 
 class Refusals:
-    """What a connected library refuses, by chat.  `first`: seconds of the first pause, which doubles each time.
+    """Refusals of a connected library, by chat.  `first`: seconds of the first pause, which doubles each time.
 
-    A chat waits with all that it has: its order is kept, and others go on.
+    All messages of a chat wait: its order is kept, and other chats go on.
     """
 
     def __init__(self, clock: Clock, first: float) -> None:
@@ -32,30 +32,30 @@ class Refusals:
         self._waits: dict[str, _Wait] = {}
 
     def note(self, entry: Entry) -> bool:
-        """A refusal of this message; whether it was one too many.  Then it is forgotten."""
+        """Count a refusal of this message; returns whether the limit is reached, which resets the count."""
         known = self._waits.get(entry.thread)
         count = known.count + 1 if known is not None and known.entry == entry.id else 1
-        if count >= PATIENCE:
+        if count >= MAX_REFUSALS:
             self.forget(entry)
             return True
-        pause = min(_LONGEST, self._first * 2.0 ** (count - 1))
+        pause = min(_MAX_PAUSE, self._first * 2.0 ** (count - 1))
         self._waits[entry.thread] = _Wait(entry.id, count, self._clock.monotonic() + pause)
         return False
 
     def forget(self, entry: Entry) -> None:
-        """Its chat may go on."""
+        """Let its chat go on."""
         self._waits.pop(entry.thread, None)
 
     @property
     def waiting(self) -> set[str]:
-        """The chats (threads' ids) that wait now."""
+        """The thread ids of the chats that wait now."""
         now = self._clock.monotonic()
         return {thread for thread, wait in self._waits.items() if wait.until > now}
 
     def due(self, after: float) -> float | None:
-        """When the first chat may try again that still waited at `after` (monotonic); None where none did.
+        """The time of the first retry among chats that still waited at `after` (monotonic); None if none did.
 
-        It may be past: who looked at `after` has not seen that this chat may go on.
+        It may have passed: a caller that checked at `after` has not seen that this chat may go on.
         """
         return min(
             (wait.until for wait in self._waits.values() if wait.until > after), default=None

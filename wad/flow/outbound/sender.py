@@ -1,13 +1,13 @@
-"""Sends what one account has in the outbox, while the lease is held.
+"""The sender: sends one account's entries of the outbox, while the lease is held.
 
-One message of a chat at a time, so that its order is kept; chats take turns (`store.next_entry`), and one whose message
+One message per chat at a time, which keeps its order; chats take turns (`store.next_entry`), and a chat whose message
 is refused waits alone.  The library sends one message after the other, so there is one lane for them; files are
-uploaded beside, in lanes of their own, so that an upload that hangs holds up its own chat only.  A message over which
-the worker has died is sent while nothing else is, so that nobody is taken for the cause who was only there.
+uploaded in separate lanes, so that an upload that hangs delays only its own chat.  A message during which the worker
+died is sent while nothing else is, so that no other message is suspected.
 
-An entry is claimed (with a fresh secret, saved) before the engine is asked, and settled with what became of it;
-`core.outbox` is the law.  Whatever happens in between, nothing stays in `sending`: what nobody here is sending is
-judged by its traces in the session's database, or by what is remembered of it.
+An entry is claimed (with a new secret, saved) before the engine is called, and settled with the result; `core.outbox`
+has the rules.  Whatever happens in between, nothing stays in `sending`: an entry that this sender is not sending is
+settled from its traces in the session's database, or from its remembered result.
 """
 
 from __future__ import annotations
@@ -54,26 +54,27 @@ from wad.store import Store
 
 log = logging.getLogger(__name__)
 
-SECRET_BYTES: Final = 32
-"""As WhatsApp's own message secrets (docs/internals/library.md#ids-and-secrets)."""
-RETRY: Final = 2.0  # seconds before the next try after "not sent"
-LOOK: Final = 30.0  # seconds after which the outbox is looked at even if nobody woke us
-LONGEST: Final = 30.0  # seconds between two tries while the store fails
+SECRET_BYTES: Final = (
+    32  # like WhatsApp's own message secrets (docs/internals/library.md#ids-and-secrets)
+)
+RETRY: Final = 2.0  # seconds before the next attempt after "not sent"
+CHECK_INTERVAL: Final = 30.0  # seconds after which the outbox is checked even without a wake-up
+MAX_PAUSE: Final = 30.0  # seconds between two attempts while the store fails
 FILES: Final = 2
-"""Files that are uploaded at once; a worker answers four calls at a time."""
-_AT_ONCE: Final = 1000  # stranded entries in one look
+"""Files that are uploaded at once; a worker handles four requests at a time."""
+_BATCH: Final = 1000  # stranded entries per check
 _SEND: Final = "messages.send"  # the operation, as the log's field names it
 _ALL: Final = (Unavailable, StateUnwritable, Fenced, TimedOut)
-"""Errors of a claim that say nothing of its message: the next one would meet the same."""
+"""Errors of a claim that are unrelated to its message: the next one would meet the same."""
 
 Settle = Callable[[str, Outcome], Awaitable[Entry]]
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What every sender shares.
+    """The dependencies that all senders share.
 
-    `outcomes`: what became of messages and could not be written yet, by entry and secret; it outlives a reign.
+    `outcomes`: results that could not be written yet, by entry and secret; they outlive a leadership term.
     """
 
     store: Store
@@ -87,7 +88,7 @@ class Tools:
 
 
 class Sender:
-    """The road out of one account, for one epoch."""
+    """The send loop of one account, for one epoch."""
 
     def __init__(self, account: Account, tools: Tools, epoch: int) -> None:
         self._account = account
@@ -95,35 +96,35 @@ class Sender:
         self._epoch = epoch
         self._refusals = Refusals(tools.clock, RETRY)
         self._wake = asyncio.Event()
-        self._look = True
+        self._check_stranded = True
         self._closing = False
         self._in_flight: dict[str, tuple[Entry, asyncio.Task[None]]] = {}
-        self._engaged: dict[str, Entry] = {}  # of these, what the engine has now
+        self._engaged: dict[str, Entry] = {}  # those of them that the engine has now
         self._passed: set[str] = set()  # chats whose next message waits for a lane
-        self._unanswered: set[str] = set()  # entries whose claim may have been written all the same
+        self._unanswered: set[str] = set()  # entries whose claim may have been written
         self._changes = 0
         self._suspect_waits = False
         self._quiet_until = 0.0
         self._failed: Exception | None = None
 
-    # --- what others say ------------------------------------------------------------------------
+    # --- notifications --------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Something was queued."""
+        """Call it when an entry was queued."""
         self._wake.set()
 
     def connected(self) -> None:
-        """The account is logged in."""
+        """Call it when the account has logged in."""
         self._quiet_until = 0.0
         self._wake.set()
 
-    def look(self) -> None:
-        """Others may have left something in `sending`."""
-        self._look = True
+    def check_stranded(self) -> None:
+        """Call it when entries may be stranded in `sending`."""
+        self._check_stranded = True
         self._wake.set()
 
     async def close(self, timeout: float) -> None:
-        """Begin nothing more; what is being sent has `timeout` seconds, and the crash rule judges the rest."""
+        """Start no more sends; pending ones have `timeout` seconds, and the crash rule settles the rest."""
         self._closing = True
         self._wake.set()
         tasks = [task for _, task in self._in_flight.values()]
@@ -136,7 +137,7 @@ class Sender:
     # --- the loop -------------------------------------------------------------------------------
 
     async def run(self, loop: Loop) -> None:
-        """Until it is cancelled.  Raises what the store raises: the supervisor waits and begins it again."""
+        """Run until cancelled.  Raises the store's errors: the supervisor waits and starts it again."""
         try:
             while not self._closing:
                 loop.turn()
@@ -145,7 +146,7 @@ class Sender:
                 await self._turn()
                 self._account.unsent = ""
                 loop.progress()
-                await self._rest(turned)
+                await self._sleep(turned)
         except asyncio.CancelledError:
             self._account.unsent = ""
             raise
@@ -157,28 +158,28 @@ class Sender:
         if self._failed is not None:
             error, self._failed = self._failed, None
             raise error
-        if self._look:
-            await self._judge_stranded()
-        await self._begin_what_can_be()
+        if self._check_stranded:
+            await self._settle_all_stranded()
+        await self._start_sends()
 
-    async def _rest(self, turned: float) -> None:
-        """Until somebody wakes us, or a pause is over that was not when the turn began, at `turned`."""
+    async def _sleep(self, turned: float) -> None:
+        """Sleep until woken, or until a pause ends that had not ended when the turn began, at `turned`."""
         due = [
             self._refusals.due(turned),
             self._quiet_until if self._quiet_until > turned else None,
         ]
         now = self._tools.clock.monotonic()
-        pause = min([LOOK, *(max(0.0, at - now) for at in due if at is not None)])
+        pause = min([CHECK_INTERVAL, *(max(0.0, at - now) for at in due if at is not None)])
         try:
             async with asyncio.timeout(pause):
                 await self._wake.wait()
         except TimeoutError:
-            self._look = self._look or pause == LOOK
+            self._check_stranded = self._check_stranded or pause == CHECK_INTERVAL
 
-    # --- what goes next -------------------------------------------------------------------------
+    # --- the next entry -------------------------------------------------------------------------
 
     def _ready(self) -> Worker | None:
-        """The worker, where a message may be sent now."""
+        """The worker, if a message may be sent now."""
         account = self._account
         if self._closing or account.status.state is not State.CONNECTED:
             return None
@@ -186,9 +187,9 @@ class Sender:
             return None
         return account.worker
 
-    async def _begin_what_can_be(self) -> None:
-        # Whatever may have been left in `sending` is judged first: what follows it in its chat must not overtake it.
-        while (worker := self._ready()) is not None and not self._look:
+    async def _start_sends(self) -> None:
+        # Stranded entries are settled first: a later message of their chat must not overtake them.
+        while (worker := self._ready()) is not None and not self._check_stranded:
             if any(entry.deaths for entry in self._engaged.values()):
                 return  # a suspect is sent alone
             busy, before = {*self._in_flight, *self._passed, *self._refusals.waiting}, self._changes
@@ -196,16 +197,16 @@ class Sender:
             if entry is None or worker is not self._ready():
                 return
             if before != self._changes:
-                continue  # a lane is free since, and it is somebody else's turn
+                continue  # a lane was freed meanwhile, and another chat may be next
             if self._has_room(entry):
-                self._begin(worker, entry)
+                self._start_send(worker, entry)
             elif entry.deaths or _is_file(entry):
                 self._passed.add(entry.thread)
             else:
                 return
 
     def _has_room(self, entry: Entry) -> bool:
-        """Whether a lane is free for it; a suspect needs all of them, and no file begins before it."""
+        """Whether a lane is free for it; a suspect needs all lanes, and no file starts before it."""
         if entry.deaths:
             self._suspect_waits = bool(self._engaged)
             return not self._engaged
@@ -214,7 +215,7 @@ class Sender:
             return len(of_its_kind) < FILES and not self._suspect_waits
         return not of_its_kind
 
-    def _begin(self, worker: Worker, entry: Entry) -> None:
+    def _start_send(self, worker: Worker, entry: Entry) -> None:
         task = asyncio.create_task(self._send(worker, entry), name=f"send {entry.id}")
         self._in_flight[entry.thread] = (entry, task)
         self._engaged[entry.thread] = entry
@@ -223,18 +224,18 @@ class Sender:
     def _done(self, entry: Entry, task: asyncio.Task[None]) -> None:
         self._in_flight.pop(entry.thread, None)
         if entry.id in self._unanswered:
-            # Only now: what is in flight is not judged.
+            # Only now: pending entries are not settled as stranded.
             self._unanswered.discard(entry.id)
-            self._look = True
+            self._check_stranded = True
         self._disengage(entry)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A fault of ours; the entry may be in `sending`.
+            # A bug in wad; the entry may be in `sending`.
             self._tools.loops.fault("sending", error, account=self._account.id)
             self._pause_chat(entry)
-            self._look = True
+            self._check_stranded = True
 
     def _disengage(self, entry: Entry) -> None:
-        """The engine is done with it: its lane is free, while its chat may still wait for the store."""
+        """The engine has finished with it: its lane is free, while its chat may still wait for the store."""
         self._engaged.pop(entry.thread, None)
         self._passed.clear()
         self._changes += 1
@@ -248,18 +249,18 @@ class Sender:
         claimed = await self._claim(entry)
         if claimed is None:
             return
-        result = await self._try(worker, claimed)
+        result = await self._call_engine(worker, claimed)
         if not isinstance(result, NotSent):
             self._refusals.forget(claimed)
-        outcome = self._consider(claimed, result) if isinstance(result, NotSent) else result
+        outcome = self._outcome_of(claimed, result) if isinstance(result, NotSent) else result
         self._disengage(entry)
-        await self._settle_surely(claimed, outcome)
+        await self._write_outcome(claimed, outcome)
         _count(self._account, outcome)
         if isinstance(outcome, Refused):
             self._log_refusal(claimed, outcome)
 
     async def _claim(self, entry: Entry) -> Entry | None:
-        """The entry, ours to send; None where it is not to be sent now."""
+        """The claimed entry; None if it is not to be sent now."""
         try:
             # An edit or a revoke may have waited for too long.
             check(entry.content, Jid.parse(entry.to), self._tools.clock.wall_ms())
@@ -274,7 +275,7 @@ class Sender:
         except _ALL as error:
             self._failed = error
             self._unanswered.add(entry.id)
-        except (Conflict, NotFound) as error:  # somebody has settled it meanwhile
+        except (Conflict, NotFound) as error:  # it was settled meanwhile
             log.info("%s", error, extra={"account": entry.account})
             self._pause_chat(entry)
             self._unanswered.add(entry.id)
@@ -288,29 +289,29 @@ class Sender:
         return None
 
     async def _refuse(self, entry: Entry, refused: Refused) -> None:
-        """It is not sent at all."""
+        """Settle an entry that is not sent at all."""
         self._disengage(entry)
-        await self._settle_surely(entry, refused)
+        await self._write_outcome(entry, refused)
         self._refusals.forget(entry)
         _count(self._account, refused)
         self._log_refusal(entry, refused)
 
     def _log_refusal(self, entry: Entry, refused: Refused) -> None:
         fields = {"account": self._account.id, "operation": _SEND, "code": refused.code}
-        log.warning("message %s has failed: %s", entry.id, refused.code, extra=fields)
+        log.warning("message %s failed: %s", entry.id, refused.code, extra=fields)
 
-    async def _try(self, worker: Worker, entry: Entry) -> SendResult:
+    async def _call_engine(self, worker: Worker, entry: Entry) -> SendResult:
         try:
             return await worker.send(
                 Jid.parse(entry.to), entry.content, entry.secret, entry.created_ms
             )
         except Exception as error:
-            # A fault of ours.  It may have left, and must not stay in `sending`.
+            # A bug in wad.  The message may have been sent, and must not stay in `sending`.
             self._tools.loops.fault("sending", error, account=entry.account)
-            return Unknown("", f"a fault of wad's own while it was sent: {type(error).__name__}")
+            return Unknown("", f"internal error while it was sent: {type(error).__name__}")
 
-    def _consider(self, entry: Entry, result: NotSent) -> NotSent | Refused:
-        """It did not leave: whether it waits for another try."""
+    def _outcome_of(self, entry: Entry, result: NotSent) -> NotSent | Refused:
+        """The outcome of a message that was not sent: another attempt, or a refusal."""
         if (end := given_up(entry, result)) is not None:
             return end
         if result.innocent or result.died or self._account.status.state is not State.CONNECTED:
@@ -319,11 +320,11 @@ class Sender:
         return Refused("not_sent", result.why) if self._refusals.note(entry) else result
 
     def _pause_chat(self, entry: Entry) -> bool:
-        """Let its chat wait; whether it has waited often enough."""
+        """Make its chat wait; returns whether the limit of attempts is reached."""
         return self._refusals.note(entry)
 
-    async def _settle_surely(self, entry: Entry, outcome: Outcome) -> None:
-        """What became of it must be written, however long the store takes; its chat waits meanwhile."""
+    async def _write_outcome(self, entry: Entry, outcome: Outcome) -> None:
+        """Write the outcome, however long the store takes; its chat waits meanwhile."""
         key = (entry.id, entry.secret)
         self._tools.outcomes[key] = outcome
 
@@ -332,37 +333,37 @@ class Sender:
             try:
                 await self._tools.settle(entry.id, outcome)
             except (Conflict, NotFound) as error:
-                # Its receipt or echo was recorded first: that evidence is better than ours.
+                # Its receipt or echo was recorded first: that is better evidence.
                 log.info("%s", error, extra={"account": entry.account})
             except (Fenced, TimedOut) as error:
-                # The lease is gone; who has it next asks for what we know.
+                # The lease is gone; the next term settles it from `outcomes`.
                 log.warning("%s stays open: %s", entry.id, error, extra={"account": entry.account})
                 return
             self._tools.outcomes.pop(key, None)
 
-        await self._tools.loops.keep("outcome", write, account=entry.account, cap=LONGEST)
+        await self._tools.loops.keep("outcome", write, account=entry.account, cap=MAX_PAUSE)
 
-    # --- what nobody sends any more -------------------------------------------------------------
+    # --- stranded entries -----------------------------------------------------------------------
 
-    async def _judge_stranded(self) -> None:
-        """What is in `sending`, and not by us."""
+    async def _settle_all_stranded(self) -> None:
+        """Settle entries in `sending` that this sender is not sending."""
         ours = {entry.id for entry, _ in self._in_flight.values()}
-        self._look = False
+        self._check_stranded = False
         try:
             stranded = await self._tools.store.entries(
-                self._account.id, states=[MessageStatus.SENDING], limit=_AT_ONCE
+                self._account.id, states=[MessageStatus.SENDING], limit=_BATCH
             )
             for entry in stranded:
                 if entry.id not in ours:
-                    await self._judge(entry)
+                    await self._settle_stranded(entry)
         except BaseException:
-            self._look = True
+            self._check_stranded = True
             raise
-        if len(stranded) == _AT_ONCE:
-            self.look()
+        if len(stranded) == _BATCH:
+            self.check_stranded()
 
-    async def _judge(self, entry: Entry) -> None:
-        """By what we remember of it, else by the crash rule: its traces in the session's database."""
+    async def _settle_stranded(self, entry: Entry) -> None:
+        """By the remembered outcome, otherwise by the crash rule: its traces in the session's database."""
         outcome = self._tools.outcomes.get((entry.id, entry.secret))
         if outcome is None:
             outcome = await self._crash_rule(entry)
@@ -379,12 +380,11 @@ class Sender:
             )
         except Unavailable:
             raise
-        except (
-            WadError
-        ) as error:  # a session that is damaged, gone or another one tells nothing, now or later
+        except WadError as error:
+            # A session that is damaged, gone or another one proves nothing, now or later.
             return Unknown("", f"{why}; {error}")
         ours = entry.claim is not None and entry.claim.holder == self._tools.holder
-        # Of what another machine sent, this machine's session need not know.
+        # This machine's session has no record of what another machine sent.
         return NotSent(why) if found is None and ours else Unknown(found or "", why)
 
 

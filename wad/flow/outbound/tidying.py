@@ -1,4 +1,4 @@
-"""What goes when nobody needs it any more: files that were sent."""
+"""Deletion of files that were sent and are no longer needed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _BATCH: Final = 500
 
 
 async def tidy_media(store: Store, media: OutgoingFiles, before_ms: int) -> None:
-    """Delete the files that arrived before then, unless a waiting message needs them.
+    """Delete the files that were stored before `before_ms`, unless a waiting message needs them.
 
-    A message that failed keeps its file for as long as a fresh one: long enough to be sent again.  Raises WadError.
+    The file of a failed message is kept as long as a new file: long enough to send it again.  Raises WadError.
     """
     gone = await media.prune(await files_needed(store), before_ms)
     if gone:
-        log.info("%d files that were sent are gone from %s", gone, media.root)
+        log.info("%d sent files were deleted from %s", gone, media.root)
 
 
 async def files_needed(store: Store) -> set[str]:
-    """The hashes of all files that waiting messages carry."""
+    """The hashes of all files of waiting messages."""
     needed: set[str] = set()
     before: PagePosition | None = None
     while True:

@@ -275,7 +275,7 @@ class FirestoreStore(Replica):
             self._teller.wake()
 
     @asynccontextmanager
-    async def reign(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
+    async def lead(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
         """Fence, learn what the holder before knew, take in what others queue; and tell what is exclusive."""
         await self.fence(epoch)
         await self.look_again()

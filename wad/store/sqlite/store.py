@@ -318,7 +318,7 @@ class SqliteStore:
         await self._write(work)
 
     @asynccontextmanager
-    async def reign(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
+    async def lead(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
         """Fence; nobody else queues anything here."""
         await self.fence(epoch)
         yield

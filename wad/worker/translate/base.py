@@ -1,14 +1,14 @@
-"""What the translators share: how a field of a protobuf is read, addresses, times, and the one error.
+"""Common parts of the translators: reading protobuf fields, addresses, times, and the one error.
 
-WhatsApp's protobufs are proto2: a `string` may hold any bytes, and where those are no UTF-8 Python's protobuf hands out
-`bytes`.  So no translator reads a string field by itself; it says what it is with one of these, as a test checks:
+WhatsApp's protobufs are proto2: a `string` may contain any bytes, and for invalid UTF-8 Python's protobuf returns
+`bytes`.  So no translator reads a string field directly; it uses one of these readers, as a test checks:
 
-- `shown`: text for a person, which is mended;
-- `ident`, `exact`: an id, an address, a path, a word of the protocol, which are never mended;
+- `shown`: display text, which is repaired;
+- `ident`, `exact`: an id, an address, a path, a protocol keyword, which are never repaired;
 - `unmended`: bytes that are only compared in memory;
 - `jid`, `jid_or_none`, `address`, `addresses`: an address.
 
-neonize's JIDs and times: Neonize.proto; times come in seconds in some events and in milliseconds in others.
+neonize's JIDs and times: Neonize.proto; times are in seconds in some events and in milliseconds in others.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _LAST_MS: Final = 100_000_000_000_000  # the year 5138
 
 
 class Untranslatable(Exception):
-    """This event has no words of ours; the message says why."""
+    """This event cannot be translated; the message says why."""
 
 
 # --- string fields --------------------------------------------------------------------------------
 
 
 def raw_text(part: Any, field: str) -> Any:
-    """A string field as the library handed it over, `str` or `bytes`; an empty text where there is no such field.
+    """A string field as the library returned it, `str` or `bytes`; an empty text if there is no such field.
 
-    For the readers below, and for nobody else.
+    Only for the readers below.
     """
     return getattr(part, field, "")
 
 
 def shown(part: Any, field: str) -> str:
-    """A text for a person to read: bytes that are no text become U+FFFD.  A field that is not there is empty."""
+    """Display text: invalid bytes become U+FFFD.  A missing field is empty."""
     found = raw_text(part, field)
     if type(found) is str and "\0" not in found:
         return found
@@ -48,19 +48,19 @@ def shown(part: Any, field: str) -> str:
 
 
 def exact(part: Any, field: str) -> str:
-    """A name that may be missing (an id, a path, a word of the protocol); an invalid one is as good as missing."""
+    """A name that may be missing (an id, a path, a protocol keyword); an invalid one counts as missing."""
     found = raw_text(part, field)
     return found if type(found) is str and found.isprintable() else ""
 
 
 def unmended(part: Any, field: str) -> str:
-    """A string field in which invalid bytes stay apart, as lone surrogates: for comparing, never for storing."""
+    """A string field whose invalid bytes are kept as lone surrogates: for comparing, never for storing."""
     found = raw_text(part, field)
     return found if type(found) is str else found.decode(errors="surrogateescape")
 
 
 def ident(part: Any, field: str, what: str) -> str:
-    """An id that must be there.  Raises Untranslatable, also for one that cannot be read exactly."""
+    """A required id.  Raises Untranslatable, also for an id that cannot be read exactly."""
     found = raw_text(part, field)
     if not found:
         raise Untranslatable(f"{what} without an id")
@@ -76,7 +76,7 @@ def ident_or_none(part: Any, field: str) -> str:
 
 
 def unmended_all(part: Any, field: str) -> list[str]:
-    """The same of a repeated field."""
+    """`unmended` for a repeated field."""
     return [
         one if type(one) is str else one.decode(errors="surrogateescape")
         for one in raw_text(part, field)
@@ -92,7 +92,7 @@ def idents(part: Any, field: str) -> Iterator[str]:
 
 
 def jid(value: Any, what: str) -> Jid:
-    """The library's form of an address that must be there.  Raises Untranslatable."""
+    """A required address in the library's form.  Raises Untranslatable."""
     try:
         found = _jid(value)
     except BadJid as error:
@@ -103,7 +103,7 @@ def jid(value: Any, what: str) -> Jid:
 
 
 def jid_or_none(value: Any) -> Jid | None:
-    """An address that may be missing; one that cannot be read is as good as none."""
+    """An optional address; an invalid one counts as missing."""
     try:
         return _jid(value)
     except BadJid:
@@ -111,12 +111,12 @@ def jid_or_none(value: Any) -> Jid | None:
 
 
 def address(part: Any, field: str) -> Jid | None:
-    """An address in a string field that may be missing or anything."""
+    """An address in an optional string field; None if it is invalid."""
     return _parsed(raw_text(part, field))
 
 
 def addresses(part: Any, field: str) -> Iterator[Jid]:
-    """The addresses in a repeated string field that can be read."""
+    """The valid addresses in a repeated string field."""
     return filter(None, map(_parsed, raw_text(part, field)))
 
 
@@ -141,15 +141,15 @@ def _jid(value: Any) -> Jid | None:
 
 
 def milliseconds(timestamp: int) -> int:
-    """A time of WhatsApp in milliseconds since 1970.  Raises Untranslatable for what is no time."""
+    """A WhatsApp time in milliseconds since 1970.  Raises Untranslatable for an invalid time."""
     found = timestamp if timestamp > _FIRST_MS else timestamp * 1000
     if not 0 <= found < _LAST_MS:
-        raise Untranslatable(f"{timestamp} is no time")
+        raise Untranslatable(f"{timestamp} is not a valid time")
     return found
 
 
 def milliseconds_or_0(timestamp: int) -> int:
-    """The same for a time that may be missing or anything."""
+    """The same for an optional time; 0 if it is missing or invalid."""
     try:
         return milliseconds(timestamp)
     except Untranslatable:

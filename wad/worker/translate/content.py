@@ -1,7 +1,7 @@
-"""The inside of a message: waE2E.Message in our own words.
+"""Translation of the content of a message: waE2E.Message to Content.
 
-Pure: it only reads the object that it is given.  Field names: WAWebProtobufsE2E.  A field that is not known here gives
-a content of kind `unknown` that names it, with what words it has.
+Pure: it only reads its argument.  Field names: WAWebProtobufsE2E.  An unknown field gives a content of kind `unknown`
+that names it, with the text that it has.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _WRAPPING: Final = (
     "WAWebProtobufsE2E.FutureProofMessage",
     "WAWebProtobufsE2E.DeviceSentMessage",
 )
-_SILENT: Final = frozenset(
+_NO_CONTENT: Final = frozenset(
     {
         "senderKeyDistributionMessage", "fastRatchetKeySenderKeyDistributionMessage", "messageContextInfo",
         "stickerSyncRmrMessage", "groupRootKeyShare", "rootSecretDistributeMessage",
@@ -77,8 +77,17 @@ _AS_TEXT: Final = {
     "interactiveResponseMessage": ("body.text", "nativeFlowResponseMessage.name"),
     "highlyStructuredMessage": ("hydratedHsm.hydratedTemplate.hydratedContentText",),
 }
-"""Where the words are of what businesses send and people answer: shown as text."""
-_WORDS: Final = ("text", "caption", "title", "name", "body", "description", "message", "groupName")
+"""Text fields of messages by businesses and of the answers to them: shown as text."""
+_TEXT_FIELDS: Final = (
+    "text",
+    "caption",
+    "title",
+    "name",
+    "body",
+    "description",
+    "message",
+    "groupName",
+)
 _OUTCOMES: Final = {
     "CONNECTED": CallOutcome.ENDED,
     "MISSED": CallOutcome.MISSED,
@@ -87,22 +96,22 @@ _OUTCOMES: Final = {
     "ONGOING": CallOutcome.OFFERED,
 }  # waE2E.CallLogMessage.CallOutcome; the rest (silenced, failed) was not answered
 _REASON: Final = 200  # characters
-_SIGN: Final = 64  # characters of a reaction; emoji of a family have ten
-_NOVEL: Final = "newer than the library"
-_WORDS_ALONE: Final = "conversation"
+_REACTION_LIMIT: Final = 64  # characters; emoji of a family have ten
+_NEWER: Final = "newer than the library"
+_PLAIN_TEXT: Final = "conversation"
 _REVOKE, _EDIT = 0, 14  # waE2E.ProtocolMessage.Type
 _INT64: Final = (1 << 63) - 1
 
 
 class Unwrapped(NamedTuple):
-    """The message inside of all wrappers, and the names of those."""
+    """The message inside all wrappers, and the names of the wrappers."""
 
     body: Any
     wrappers: frozenset[str]
 
 
 def unwrap(body: Any) -> Unwrapped:
-    """Take a message out of its wrappers (ephemeral, view-once, device-sent, edited, ...)."""
+    """Remove the wrappers of a message (ephemeral, view-once, device-sent, edited, ...)."""
     wrappers: list[str] = []
     while len(wrappers) < _DEPTH:
         name = next((field.name for field, _ in body.ListFields() if _is_wrapper(field)), None)
@@ -118,20 +127,20 @@ def _is_wrapper(field: Any) -> bool:
 
 
 def content_of(unwrapped: Unwrapped, *, quoting: bool = True) -> Content | None:
-    """What a message says; None where it carries nothing for a person.
+    """The content of a message; None if there is nothing to show.
 
-    With `quoting` also whom it answers and mentions.  Raises Untranslatable for an amendment without a target.
+    With `quoting` also the quoted message and the mentions.  Raises Untranslatable for an amendment without a target.
     """
     body, wrappers = unwrapped
-    present = [field.name for field, _ in body.ListFields() if field.name not in _SILENT]
+    present = [field.name for field, _ in body.ListFields() if field.name not in _NO_CONTENT]
     if not present:
-        return Content(MessageKind.UNKNOWN, detail=_NOVEL) if _has_more(body) else None
+        return Content(MessageKind.UNKNOWN, detail=_NEWER) if _has_more(body) else None
     if "protocolMessage" in present:
         return _protocol(body.protocolMessage)
     if "commentMessage" in present:
         return _comment(body.commentMessage)
-    if present[0] == _WORDS_ALONE:
-        return _in_wrappers(Content(MessageKind.TEXT, shown(body, _WORDS_ALONE)), wrappers)
+    if present[0] == _PLAIN_TEXT:
+        return _in_wrappers(Content(MessageKind.TEXT, shown(body, _PLAIN_TEXT)), wrappers)
     part = getattr(body, present[0])
     content = _plain(present[0], part, present)
     if quoting and hasattr(part, "contextInfo"):
@@ -149,15 +158,15 @@ def _in_wrappers(content: Content, wrappers: frozenset[str], *, once: bool = Fal
 
 
 def unreadable(reason: str) -> Content:
-    """What stands in the place of a message that was received and cannot be read."""
+    """The placeholder for a message that was received and cannot be read."""
     return Content(MessageKind.UNKNOWN, detail=cut(mended(reason), _REASON))
 
 
 def _has_more(body: Any) -> bool:
-    """Whether a message without any field that we know has one that the library does not know either."""
+    """Whether a message without any known field has one that the library does not know either."""
     rest = type(body)()
     rest.CopyFrom(body)
-    for name in _SILENT:
+    for name in _NO_CONTENT:
         rest.ClearField(name)
     return bool(rest.ByteSize())
 
@@ -181,17 +190,17 @@ def _plain(name: str, part: Any, present: list[str]) -> Content:
         return _vote(part)
     if name == "reactionMessage":
         target = _target(part.key, "reaction")
-        told = milliseconds_or_0(part.senderTimestampMS)
-        return Content(MessageKind.REACTION, sign(part), target=target, told_ms=told)
+        at_ms = milliseconds_or_0(part.senderTimestampMS)
+        return Content(MessageKind.REACTION, reaction_text(part), target=target, told_ms=at_ms)
     if name == "callLogMesssage":
         return _call(part)
     if name in _AS_TEXT and (text := _first(part, _AS_TEXT[name])):
         return Content(MessageKind.TEXT, text)
-    return Content(MessageKind.UNKNOWN, _first(part, _WORDS), detail=", ".join(present))
+    return Content(MessageKind.UNKNOWN, _first(part, _TEXT_FIELDS), detail=", ".join(present))
 
 
 def _with_context(content: Content, context: Any) -> Content:
-    """Add what a ContextInfo tells; a reply's target is the message that it quotes."""
+    """Add the data of a ContextInfo; a reply's target is the quoted message."""
     quote = None
     target = ident_or_none(context, "stanzaID")
     if target:
@@ -220,7 +229,7 @@ def _bare(found: Jid | None) -> str:
 
 
 def _media(part: Any) -> MediaContent:
-    # Each kind has some of these fields; what it has not says nothing.
+    # Each kind has some of these fields; a missing one counts as empty.
     thumbnail = getattr(part, "JPEGThumbnail", b"") or getattr(part, "pngThumbnail", b"")
     return MediaContent(
         mimetype=shown(part, "mimetype"),
@@ -244,10 +253,10 @@ def _media(part: Any) -> MediaContent:
 def _location(part: Any, *, live: bool) -> Content:
     names = [shown(part, name) for name in ("name", "address", "comment", "caption")]
     latitude, longitude = part.degreesLatitude, part.degreesLongitude
-    place = None
+    location = None
     if math.isfinite(latitude) and math.isfinite(longitude):
         names.append(f"{latitude:.6f},{longitude:.6f}")
-        place = Location(
+        location = Location(
             latitude,
             longitude,
             shown(part, "name"),
@@ -256,7 +265,7 @@ def _location(part: Any, *, live: bool) -> Content:
             part.accuracyInMeters,
             live or getattr(part, "isLive", False),
         )
-    return Content(MessageKind.LOCATION, ", ".join(filter(None, names)), location=place)
+    return Content(MessageKind.LOCATION, ", ".join(filter(None, names)), location=location)
 
 
 def _contacts(parts: list[Any]) -> Content:
@@ -275,9 +284,9 @@ def _poll(part: Any) -> Content:
     return Content(MessageKind.POLL, text, poll=poll)
 
 
-def sign(reaction: Any) -> str:
-    """What was stuck to a message: an emoji, of a few characters."""
-    return cut(shown(reaction, "text"), _SIGN)
+def reaction_text(reaction: Any) -> str:
+    """The text of a reaction: an emoji, of a few characters."""
+    return cut(shown(reaction, "text"), _REACTION_LIMIT)
 
 
 def _vote(part: Any) -> Content:
@@ -297,7 +306,7 @@ def _call(part: Any) -> Content:
 
 
 def _comment(part: Any) -> Content | None:
-    """A comment is a reply to what it comments on."""
+    """A comment is translated to a reply to its target."""
     content = content_of(unwrap(part.message))
     if content is None:
         return None
@@ -318,7 +327,7 @@ def _protocol(part: Any) -> Content | None:
             link=inner.link,
             told_ms=milliseconds_or_0(part.timestampMS),
         )
-    return None  # history, app state, keys: the library's own business
+    return None  # history, app state, keys: handled by the library itself
 
 
 def _target(key: Any, what: str) -> str:
@@ -328,7 +337,7 @@ def _target(key: Any, what: str) -> str:
 
 
 def _first(part: Any, paths: tuple[str, ...]) -> str:
-    """The first text that is not empty, of the fields that there are."""
+    """The first non-empty text of these fields."""
     for path in paths:
         *outer, name = path.split(".")
         inner = reduce(lambda inner, step: getattr(inner, step, None), outer, part)
@@ -338,7 +347,7 @@ def _first(part: Any, paths: tuple[str, ...]) -> str:
 
 
 def _text_of(part: Any, name: str) -> str:
-    """A field's text, where there is such a field and it is one text."""
+    """A field's text, if there is such a field and it is a single text."""
     descriptor = getattr(part, "DESCRIPTOR", None)
     field = None if descriptor is None else descriptor.fields_by_name.get(name)
     is_text = field is not None and field.type == field.TYPE_STRING and not field.is_repeated

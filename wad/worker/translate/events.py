@@ -1,8 +1,8 @@
-"""The library's events in our own words.  Pure: it only reads the objects that it is given.
+"""Translation of the library's events.  Pure: it only reads its arguments.
 
-Each translator returns the event, or None where there is nothing to keep (key distribution, app-state and history
-notices, a receipt that the library sent itself).  What they cannot put into words raises Untranslatable, and the caller
-keeps the raw bytes.  A message whose time is none has the time 0.  Field names: neonize's Neonize.proto.
+Each translator returns the event, or None if there is nothing to store (key distribution, app-state and history
+notices, a receipt that the library sent itself).  An untranslatable event raises Untranslatable, and the caller
+stores the raw bytes.  A message without a valid time has the time 0.  Field names: neonize's Neonize.proto.
 """
 
 from __future__ import annotations
@@ -33,14 +33,13 @@ from wad.worker.translate.history import history
 
 __all__ = ["TRANSLATORS", "Untranslatable", "message", "receipt"]
 
-_ADMIN_REVOKE: Final = (
-    "8"  # the attribute `edit` of a message stanza; whatsmeow types.EditAttribute
-)
+_ADMIN_REVOKE: Final = "8"
+"""The attribute `edit` of a message stanza (whatsmeow types.EditAttribute)."""
 _EXPIRATION: Final = 3  # waE2E.ProtocolMessage.Type EPHEMERAL_SETTING
-_HIDDEN: Final = 2  # DecryptFailMode: WhatsApp's own clients show nothing in its place
+_HIDDEN: Final = 2  # DecryptFailMode: WhatsApp's own clients show no placeholder
 _MARKS: Final = {
     "DELIVERED": ReceiptMark.DELIVERED,
-    # Delivered to a device whose user is away; the library says so unless presence is sent.
+    # Delivered to a device whose user is away; the library uses it unless presence is sent.
     "INACTIVE": ReceiptMark.DELIVERED,
     "READ": ReceiptMark.READ,
     "READ_SELF": ReceiptMark.READ,
@@ -53,7 +52,7 @@ _ENDINGS: Final = {
     "rejected_elsewhere": CallOutcome.REJECTED,
     "busy": CallOutcome.REJECTED,
     "reject": CallOutcome.REJECTED,
-}  # CallTerminate's reason; others say that the call is over
+}  # CallTerminate's reason; any other means that the call is over
 
 
 def message(event: Any) -> Event | None:
@@ -93,8 +92,8 @@ def undecryptable(event: Any) -> Event | None:
     return _received(event.Info, Content(MessageKind.UNDECRYPTABLE, detail=why))
 
 
-def stand_in(event: Any, reason: str) -> MessageReceived | None:
-    """What is shown in the place of a Message that could not be translated; None where it is unclear whose it was."""
+def placeholder(event: Any, reason: str) -> MessageReceived | None:
+    """The placeholder for a Message that could not be translated; None if its id, chat or sender is invalid."""
     try:
         return _received(event.Info, unreadable(reason))
     except Untranslatable:
@@ -106,7 +105,7 @@ def _received(info: Any, content: Content) -> MessageReceived:
     chat, chat_alt = _chat(source)
     sender, sender_alt = jid(source.Sender, "sender"), jid_or_none(source.SenderAlt)
     if chat.server == "broadcast" and chat.user != "status" and not source.IsFromMe:
-        # From somebody's broadcast list: for its receivers it is a message of the chat with them.
+        # From somebody's broadcast list: for its receivers it is a message in the chat with the sender.
         chat, chat_alt = sender, sender_alt
     return MessageReceived(
         id=ident(info, "ID", "a message"),
@@ -122,7 +121,7 @@ def _received(info: Any, content: Content) -> MessageReceived:
 
 
 def _chat(source: Any) -> tuple[Jid, Jid | None]:
-    """The chat, and its other address: in what we sent the recipient's, else the other party's, who is the sender."""
+    """The chat, and its other address: the recipient's for a sent message, otherwise the sender's in a direct chat."""
     chat = jid(source.Chat, "chat")
     if source.IsFromMe:
         return chat, jid_or_none(source.RecipientAlt)
@@ -163,13 +162,13 @@ def receipt(event: Any) -> ReceiptReceived | None:
 
 
 def call_offer(event: Any) -> MessageReceived:
-    """Translate a neonize CallOffer: somebody calls."""
+    """Translate a neonize CallOffer: an incoming call."""
     video = any(exact(node, "Tag") == "video" for node in event.data.Nodes)
     return _call(event.basicCallMeta, Call(CallOutcome.OFFERED, video))
 
 
 def call_offer_notice(event: Any) -> MessageReceived:
-    """Translate a neonize CallOfferNotice: somebody calls a group."""
+    """Translate a neonize CallOfferNotice: an incoming group call."""
     call = Call(
         CallOutcome.OFFERED, exact(event, "media") == "video", group=exact(event, "type") == "group"
     )
@@ -208,7 +207,7 @@ def joined_group(event: Any) -> ChatReceived:
 
 
 def group_info(event: Any) -> ChatReceived | None:
-    """Translate a neonize GroupInfoEvent: a new subject, or another time after which messages disappear."""
+    """Translate a neonize GroupInfoEvent: a new subject, or a new expiry time of messages."""
     if not event.HasField("Name") and not event.HasField("Ephemeral"):
         return None
     at_ms = milliseconds(event.Timestamp)
@@ -233,4 +232,4 @@ TRANSLATORS: Final[dict[str, Callable[[Any], Event | None]]] = {
     "JoinedGroup": joined_group,
     "GroupInfoEvent": group_info,
 }
-"""By the name of the protobuf, which is the name of the event."""
+"""By the name of the protobuf, which is also the name of the event."""

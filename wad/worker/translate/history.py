@@ -1,7 +1,7 @@
-"""A chunk of the phone's history: one event of the library, many of ours.
+"""Translation of a chunk of the phone's history: one event of the library, many events of wad.
 
-Field names: WAWebProtobufsHistorySync and WAWebProtobufsWeb.  An item that cannot be translated is counted, kept, and
-does not hold up the others.
+Field names: WAWebProtobufsHistorySync and WAWebProtobufsWeb.  An untranslatable item is counted and stored, and does
+not delay the others.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from wad.worker.translate.base import (
     milliseconds_or_0,
     shown,
 )
-from wad.worker.translate.content import content_of, sign, unreadable, unwrap
+from wad.worker.translate.content import content_of, reaction_text, unreadable, unwrap
 
 log = logging.getLogger("wad.inbox")
 
@@ -49,7 +49,7 @@ _STATUS: Final = Jid("status", "broadcast")
 
 
 class UntranslatedItem(NamedTuple):
-    """An item that has no words of ours: why, its WhatsApp id (empty where it has none), and how to keep it.
+    """An untranslatable item: the reason, its WhatsApp id (empty if it has none), and how to store it.
 
     `put` copies it, with what is needed to read it again, into an empty HistorySync.
     """
@@ -60,30 +60,30 @@ class UntranslatedItem(NamedTuple):
 
 
 def history(event: Any) -> HistoryReceived | None:
-    """Translate a neonize HistorySync; None for a chunk without anything of ours (settings, stickers).
+    """Translate a neonize HistorySync; None for a chunk without stored data (settings, stickers).
 
-    The answer to a question of ours is told even when it is empty: the phone has nothing more.
+    The answer to a request of ours is returned even if it is empty: the phone has nothing more.
     """
     return history_and_refused(event)[0]
 
 
 def history_and_refused(event: Any) -> tuple[HistoryReceived | None, list[UntranslatedItem]]:
-    """The same, and the items that could not be translated; a message among them is told as `unknown` if possible."""
-    told: list[Told] = []
+    """The same, and the untranslatable items; a message among them is returned as `unknown` if possible."""
+    translated: list[Told] = []
     refused: list[UntranslatedItem] = []
     for item in _items(event.Data):
         if isinstance(item, UntranslatedItem):
             refused.append(item)
         else:
-            told.append(item)
+            translated.append(item)
     asked = event.Data.syncType == _ON_DEMAND
-    if not told and not refused and not asked:
+    if not translated and not refused and not asked:
         return None, refused
-    return HistoryReceived(tuple(told), len(refused), asked), refused
+    return HistoryReceived(tuple(translated), len(refused), asked), refused
 
 
 def _items(data: Any) -> Iterator[Told | UntranslatedItem]:
-    """Everything in a chunk: who is who first, so that each message finds its thread."""
+    """Everything in a chunk: the aliases first, so that each message finds its thread."""
     for pair in data.phoneNumberToLidMappings:
         yield from _alias(address(pair, "lidJID"), address(pair, "pnJID"))
     for conversation in data.conversations:
@@ -104,27 +104,27 @@ def _copy(field: str, item: Any, data: Any) -> None:
 def _one_by_one(
     items: Iterator[Told], item: Any, chat: Jid, put: Callable[[Any], None]
 ) -> Iterator[Told | UntranslatedItem]:
-    """What one message of the history gives, up to what cannot be told; each can be read back from the spool."""
-    told = 0
+    """The events of one message of the history, up to the first that fails; each can be read back from the spool."""
+    count = 0
     try:
         for found in items:
             read_back(found)
             yield found
-            told += 1
+            count += 1
     except (Untranslatable, InvalidData) as error:
         reason = str(error)
-    except Exception as error:  # whatever it is costs this item, and no other
+    except Exception as error:  # any error affects only this item
         reason = f"{type(error).__name__}: {error}"
         log.exception("cannot translate a message of the history")
     else:
         return
-    if not told and (instead := _stand_in(item, chat, reason)) is not None:
+    if not count and (instead := _placeholder(item, chat, reason)) is not None:
         yield instead
     yield UntranslatedItem(reason, ident_or_none(item.key, "ID"), put)
 
 
-def _stand_in(item: Any, chat: Jid, reason: str) -> MessageReceived | None:
-    """What is shown in the place of a message that cannot be read; None where its id or sender is invalid."""
+def _placeholder(item: Any, chat: Jid, reason: str) -> MessageReceived | None:
+    """The placeholder for a message that cannot be read; None if its id or sender is invalid."""
     try:
         return MessageReceived(
             id=ident(item.key, "ID", "a message"),
@@ -149,7 +149,7 @@ def _conversation(conversation: Any) -> Iterator[Told | UntranslatedItem]:
         yield UntranslatedItem("an invalid chat", "", partial(_copy, "conversations", conversation))
         return
     alt = address(conversation, "lidJID" if chat.kind is JidKind.PN else "pnJID")
-    # The phone tells the newest first; of one second its own order tells.
+    # The phone sends the newest first; within one second its own order applies.
     oldest_first = list(conversation.messages)[::-1]
     oldest_first.sort(key=lambda item: (item.message.messageTimestamp, item.msgOrderID))
     head = _ConversationHead(conversation)
@@ -174,7 +174,7 @@ def _conversation(conversation: Any) -> Iterator[Told | UntranslatedItem]:
 
 
 class _ConversationHead:
-    """A conversation without its messages, copied once however many are put into it."""
+    """A conversation without its messages, copied once for all the messages that are put into it."""
 
     def __init__(self, conversation: Any) -> None:
         self._conversation = conversation
@@ -197,10 +197,10 @@ def _last_ms(conversation: Any) -> int:
 
 
 def _unread_ms(conversation: Any, items: list[Told | UntranslatedItem]) -> int:
-    """Up to when the phone's number of unread messages counts.
+    """The time at which the phone's number of unread messages was valid.
 
-    It is told with the chat, of which a chunk may hold a part; a chunk without it is about messages that were read,
-    and yields to one that has it.
+    It is sent with the chat, of which a chunk may contain a part; a chunk without it is about messages that were read,
+    and is overridden by one that has it.
     """
     newest = max((item.at_ms for item in items if isinstance(item, MessageReceived)), default=0)
     if not conversation.HasField("unreadCount"):
@@ -218,7 +218,7 @@ def _message(item: Any, chat: Jid, alt: Jid | None) -> Iterator[Told]:
     if found is None:
         return
     sender = _sender(item, chat)
-    told = MessageReceived(
+    message = MessageReceived(
         id=ident(key, "ID", "a message"),
         chat=chat,
         sender=sender,
@@ -229,13 +229,15 @@ def _message(item: Any, chat: Jid, alt: Jid | None) -> Iterator[Told]:
         sender_alt=alt if sender is not None and sender.bare() == chat.bare() else None,
         push_name=shown(item, "pushName"),
     )
-    if found.kind is MessageKind.EDIT and found.target == told.id:
-        # The phone keeps the message as it was edited last.
-        yield msgspec.structs.replace(told, content=_as_message(item, found))
-    yield told
+    if found.kind is MessageKind.EDIT and found.target == message.id:
+        # The phone stores the message in its last edited form.
+        yield msgspec.structs.replace(message, content=_as_message(item, found))
+    yield message
     if key.fromMe and item.status in _MARKS:
-        yield ReceiptReceived((told.id,), chat, chat, _MARKS[item.status], told.at_ms, chat_alt=alt)
-    yield from _added(item, told.id, chat, alt)
+        yield ReceiptReceived(
+            (message.id,), chat, chat, _MARKS[item.status], message.at_ms, chat_alt=alt
+        )
+    yield from _amendments(item, message.id, chat, alt)
 
 
 def _sender(item: Any, chat: Jid) -> Jid | None:
@@ -262,7 +264,7 @@ def _content(item: Any) -> Content | None:
     if name.startswith("CALL_MISSED"):
         call = Call(CallOutcome.MISSED, video="VIDEO" in name, group="GROUP" in name)
         return Content(MessageKind.CALL, call=call)
-    return None  # the group was made, somebody joined: no message
+    return None  # the group was created, somebody joined: not a message
 
 
 def _as_message(item: Any, edit: Content) -> Content:
@@ -270,11 +272,13 @@ def _as_message(item: Any, edit: Content) -> Content:
     return inner if inner is not None else Content(MessageKind.TEXT, edit.text)
 
 
-def _added(item: Any, target: str, chat: Jid, alt: Jid | None) -> Iterator[Told]:
-    """What others did with a message, as the phone keeps it beside the message."""
+def _amendments(item: Any, target: str, chat: Jid, alt: Jid | None) -> Iterator[Told]:
+    """Reactions and votes of others, which the phone stores with the message."""
     for reaction in item.reactions:
         at_ms = milliseconds_or_0(reaction.senderTimestampMS)
-        content = Content(MessageKind.REACTION, sign(reaction), target=target, told_ms=at_ms)
+        content = Content(
+            MessageKind.REACTION, reaction_text(reaction), target=target, told_ms=at_ms
+        )
         yield from _amendment(reaction.key, content, chat, alt)
     for update in item.pollUpdates:
         content = Content(
@@ -291,7 +295,7 @@ def _amendment(key: Any, content: Content, chat: Jid, alt: Jid | None) -> Iterat
     if not key.fromMe:
         sender = chat if chat.is_person else address(key, "participant")
         if sender is None:
-            return  # nobody's; whose it is will be told when it changes
+            return  # unknown sender; its next change names it
     yield MessageReceived(
         id=ident_or_none(key, "ID"),
         chat=chat,
