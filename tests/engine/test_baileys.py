@@ -97,7 +97,7 @@ def test_a_hidden_id_may_be_unknown_and_may_lack_its_device() -> None:
 
 def test_a_directory_without_creds() -> None:
     """Is no session's."""
-    with pytest.raises(BadInput, match=r"no creds\.json"):
+    with pytest.raises(BadInput, match=r"creds\.json not found"):
         translate({"pre-key-1.json": b"{}"}, draw)
 
 

@@ -54,12 +54,12 @@ async def test_what_the_tables_refuse_is_an_error_and_no_half_session(tmp_path: 
     """Everything is one transaction."""
     file, twice = tmp_path / "session.db", carried()
     twice.mappings = [("1", "2"), ("3", "2")]
-    with pytest.raises(EngineFailure, match="do not take this session"):
+    with pytest.raises(EngineFailure, match="does not fit the library"):
         await ENGINE.write_session(file, twice)
     assert not session_db.is_paired(file)
 
 
 async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     """Is told in the library's words."""
-    with pytest.raises((EngineFailure, StateUnwritable), match="did not make its tables"):
+    with pytest.raises((EngineFailure, StateUnwritable), match="did not create its tables"):
         await ENGINE.write_session(tmp_path / "missing" / "session.db", carried())

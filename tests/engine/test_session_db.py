@@ -88,7 +88,7 @@ def test_another_session_has_no_say(tmp_path: Path) -> None:
     assert mark != session_db.identity(second).mark
     assert session_db.sent_as(first, b"other", mark) is None
     assert session_db.sent_as(second, b"secret", mark) == "WA1"
-    with pytest.raises(NotFound, match="paired anew"):
+    with pytest.raises(NotFound, match="paired again"):
         session_db.sent_as(second, b"other", mark)
 
 

@@ -252,7 +252,7 @@ async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
         raise ValueError("a fault of ours")
 
     comparison = Comparison(AccountDir(tmp_path), SystemClock())
-    monkeypatch.setattr(comparison, "make", fail)
+    monkeypatch.setattr(comparison, "run", fail)
     async with a_worker(tmp_path, comparison=comparison, word="'synced'") as worker:
         worker._writer.write(wire.encode(wire.Request(1, "word", [])))
         async with asyncio.timeout(30):

@@ -74,7 +74,7 @@ async def test_a_question_that_hangs_is_not_waited_for(
         await asyncio.Event().wait()
         return GroupRole.MEMBER
 
-    monkeypatch.setattr(group_membership, "_PATIENCE", 0.05)
+    monkeypatch.setattr(group_membership, "_TIMEOUT", 0.05)
     monkeypatch.setattr(SimulatedWorker, "group_role", hang)
     async with a_world(tmp_path) as world, world.leading():
         assert await refusal(world, await world.connected()) == ""

@@ -298,7 +298,7 @@ async def test_a_fault_in_the_look_for_stranded_messages_does_not_end_it(
         raise ValueError("a fault of ours")
 
     monkeypatch.setattr(queue, "LOOK", 0.01)
-    monkeypatch.setattr(Reaper, "look", fail)
+    monkeypatch.setattr(Reaper, "run", fail)
     async with a_world(tmp_path) as world, world.leading():
         await until(lambda: len(looks) > 1, "another look")
     assert "reaper failed: an internal error: ValueError" in caplog.text

@@ -104,7 +104,7 @@ async def test_a_pause_that_ends_while_the_store_is_asked_is_over(
         return NotSent("who knows") if first else None
 
     monkeypatch.setattr(sender, "RETRY", 0.5)
-    monkeypatch.setattr(sender, "LOOK", 1000.0)
+    monkeypatch.setattr(sender, "CHECK_INTERVAL", 1000.0)
     answer_with(monkeypatch, answer)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -331,7 +331,7 @@ async def test_a_send_that_the_end_of_the_reign_cuts_off_is_judged(
             assert (await settled(world, entry)).wa_id
 
 
-@pytest.mark.parametrize("again", ["the same session", "paired anew"])
+@pytest.mark.parametrize("again", ["the same session", "paired again"])
 async def test_only_the_session_that_was_sending_can_tell(tmp_path: Path, again: str) -> None:
     """An account that was paired anew has no trace of what the first session sent: nobody knows, nobody repeats it."""
     async with a_world(tmp_path) as world, world.leading():
@@ -341,16 +341,16 @@ async def test_only_the_session_that_was_sending_can_tell(tmp_path: Path, again:
         await account.stop()
         entry, ident = await queue(world, account, BOB, "one"), account.id
         await world.store.settle(entry.id, claim, epoch=world.leader.epoch or 0)
-        if again == "paired anew":
+        if again == "paired again":
             account.home.session_db.unlink()
             await account.pair()
             await until(lambda: account.status.state == "connected", "connected")
     async with a_world(tmp_path, boot="again") as world, world.leading():
         await world.accounts.start(world.accounts.find(ident))
         found = await settled(world, entry)
-        if again == "paired anew":
+        if again == "paired again":
             assert found.state == "uncertain"
-            assert "paired anew" in found.error
+            assert "paired again" in found.error
         else:
             assert found.wa_id
 

@@ -10,17 +10,17 @@ from tests.support.protobufs import pb
 from wad.worker.log_lines import (
     HELD_RECEIPT_TYPES,
     HISTORY,
+    Acknowledging,
     EventsExpected,
+    GateSignal,
     HistoryDownloaded,
     HistoryFailed,
-    Acknowledging,
-    GateSignal,
     PartSkipped,
     SessionUnsaved,
-    announcement_key,
     announced_id,
-    parse_line,
+    announcement_key,
     message_key,
+    parse_line,
     receipt_key,
 )
 
@@ -32,7 +32,10 @@ ENC = '<enc type="msg" v="2"><!-- 200 bytes --></enc>'
     ("text", "means"),
     [
         (f'<message from="{BOB}" id="A" t="17">{ENC}</message>', EventsExpected("mA", 1, True)),
-        (f'<message from="{GROUP}" id="A" t="17">{ENC}{ENC}</message>', EventsExpected("mA", 2, True)),
+        (
+            f'<message from="{GROUP}" id="A" t="17">{ENC}{ENC}</message>',
+            EventsExpected("mA", 2, True),
+        ),
         (
             f'<message from="{CHANNEL}" id="A"><plaintext>0a</plaintext></message>',
             EventsExpected("mA", 1, True),
@@ -125,7 +128,9 @@ def test_what_the_library_ignores() -> None:
 )
 def test_a_session_that_cannot_be_saved(why: str, means: tuple[GateSignal, ...]) -> None:
     """What the disk refused is no message that cannot be read."""
-    assert parse_line("Client", f"Error decrypting message 3EB0AB from 9@lid in 9@lid: {why}") == means
+    assert (
+        parse_line("Client", f"Error decrypting message 3EB0AB from 9@lid in 9@lid: {why}") == means
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +139,9 @@ def test_a_session_that_cannot_be_saved(why: str, means: tuple[GateSignal, ...])
 def test_a_stranger_cannot_make_it_look_like_the_disk(ident: str) -> None:
     """An id is chosen by the sender, and an end of the worker for it would come again with its message, for ever."""
     why = "failed to decrypt normal message: mismatching MAC in signal message"
-    assert parse_line("Client", f"Error decrypting message {ident} from 9@lid in 9@lid: {why}") == ()
+    assert (
+        parse_line("Client", f"Error decrypting message {ident} from 9@lid in 9@lid: {why}") == ()
+    )
 
 
 @pytest.mark.parametrize(

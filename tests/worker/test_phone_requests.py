@@ -25,7 +25,9 @@ GROUP = Jid.parse("123-456@g.us")
 
 def test_the_places_change_the_field_that_is_read() -> None:
     """The instruction stays, its offset on the stack becomes that of Integrator; and one instruction sets it."""
-    *tests, ours = [place for place in phone_requests.PATCH_SITES if place.before[0] in (0x80, 0x44)]
+    *tests, ours = [
+        place for place in phone_requests.PATCH_SITES if place.before[0] in (0x80, 0x44)
+    ]
     for place in tests:
         assert place.before.replace(b"\xe0\x03\0\0", b"\xec\x07\0\0") == place.after
     assert ours.after.startswith(b"\x41\xba" + (1).to_bytes(4, "little"))
@@ -56,7 +58,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     """Nothing is looked up in memory, let alone changed."""
     file = tmp_path / "neonize-linux-amd64.so"
     file.write_bytes(b"another build")
-    with pytest.raises(NotThisBuild, match="not known"):
+    with pytest.raises(NotThisBuild, match="unknown build"):
         phone_requests.enable_peer_messages(file)
 
 

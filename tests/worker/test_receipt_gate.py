@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from tests.whatsapp.golib import library_path
 from wad.worker import receipt_gate
-from wad.worker.log_lines import HISTORY, Acknowledging, announcement_key, parse_line, message_key, receipt_key
+from wad.worker.log_lines import (
+    HISTORY,
+    Acknowledging,
+    announcement_key,
+    message_key,
+    parse_line,
+    receipt_key,
+)
 from wad.worker.patching import NotThisBuild
 from wad.worker.receipt_gate import PATCH_SITES, ReceiptGate, keep_plaintexts
 
@@ -48,7 +55,9 @@ class Receipt:
             if isinstance(found, Acknowledging)
             for name in found.names
         ]
-        self._thread = threading.Thread(target=gate.on_log_line, args=("Client/Send", text), daemon=True)
+        self._thread = threading.Thread(
+            target=gate.on_log_line, args=("Client/Send", text), daemon=True
+        )
         self._thread.start()
 
     def is_held(self) -> bool:
@@ -174,7 +183,7 @@ def test_an_event_that_never_comes_in_silence(
     monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
     gate = ReceiptGate(never)
     assert Receipt(gate, outgoing("A")).is_sent()
-    until(lambda: "1 receipts sent for messages of which no event came" in caplog.text)
+    until(lambda: "1 receipts sent for messages without an event" in caplog.text)
 
 
 def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +306,7 @@ def test_a_part_of_the_history_that_is_gone(
     download(gate, "download failed with status code 404")
     assert gone.is_sent()
     assert failed.is_held()
-    assert "no longer to be had" in caplog.text
+    assert "no longer available" in caplog.text
 
 
 def test_a_part_of_the_history_that_fails_behind_one_that_waits_for_the_disk(
@@ -361,7 +370,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     """Nothing is looked up in memory, let alone changed."""
     file = tmp_path / "neonize-linux-amd64.so"
     file.write_bytes(b"another build")
-    with pytest.raises(NotThisBuild, match="not known"):
+    with pytest.raises(NotThisBuild, match="unknown build"):
         keep_plaintexts(file)
 
 

@@ -73,7 +73,7 @@ class Inspection:
         found = list(self._found)
         now = self._clock.monotonic()
         if (lag := self.lag) >= _SLOW:
-            text = f"the daemon's event loop was blocked for {lag:.1f} s within the last minute"
+            text = f"the daemon's event loop did not run for {lag:.1f} s within the last minute"
             found.append(Problem(code="event_loop_slow", text=text, figures=(lag,)))
         if self._jump is not None and now - self._jump[0] <= _JUMPED:
             at, by_ms = self._jump

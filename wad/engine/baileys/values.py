@@ -16,7 +16,7 @@ KEY: Final = 32
 """Bytes of a Curve25519 key, a root key, a chain key."""
 SIGNATURE: Final = 64
 _CURVE: Final = b"\x05"
-"""The type byte before a public key that is sent or signed (docs/internals/whatsapp-protocol.md#keys-and-signatures)."""
+"""The type byte before a sent or signed public key (docs/internals/whatsapp-protocol.md#keys-and-signatures)."""
 _MOST_BYTES: Final = 1 << 20
 
 

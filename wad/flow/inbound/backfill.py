@@ -167,7 +167,9 @@ def asking(account: Account) -> Worker:
             hint=f"wadctl account show {account.id}",
         )
     if worker.phone_requests_unsupported:
-        raise NotSupported(f"this installation cannot ask a phone for anything: {worker.phone_requests_unsupported}")
+        raise NotSupported(
+            f"this installation cannot ask a phone for anything: {worker.phone_requests_unsupported}"
+        )
     return worker
 
 
