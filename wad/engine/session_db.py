@@ -1,7 +1,8 @@
 """Reading a session's database, without the library.
 
-Table and column names: whatsmeow store/sqlstore upgrades, read from databases that neonize 0.5.2 made (engine.md 2, 6).
-The file belongs to the library; wad only reads it, except for one table that the library lets grow without limit.
+Table and column names: whatsmeow store/sqlstore upgrades, read from databases that neonize 0.5.2 made
+(docs/internals/library.md#database-and-identity).  The file belongs to the library; wad only reads it, except for one
+table that the library lets grow without limit.
 """
 
 from __future__ import annotations

@@ -54,9 +54,8 @@ from wad.store import Store
 
 log = logging.getLogger(__name__)
 
-SECRET_BYTES: Final = (
-    32  # like WhatsApp's own message secrets (docs/internals/library.md#ids-and-secrets)
-)
+SECRET_BYTES: Final = 32
+"""Like WhatsApp's own message secrets (docs/internals/library.md#ids-and-secrets)."""
 RETRY: Final = 2.0  # seconds before the next attempt after "not sent"
 CHECK_INTERVAL: Final = 30.0  # seconds after which the outbox is checked even without a wake-up
 MAX_PAUSE: Final = 30.0  # seconds between two attempts while the store fails
