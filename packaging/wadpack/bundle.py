@@ -30,6 +30,7 @@ BUNDLED: Final[dict[str, tuple[str, ...]]] = {
     "prometheus-client": EVERYTHING,
     "proto-plus": EVERYTHING,
     "protobuf": EVERYTHING,
+    "pyjwt": EVERYTHING,
     "requests": EVERYTHING,
     "sdnotify": EVERYTHING,
     "segno": EVERYTHING,

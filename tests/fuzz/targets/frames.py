@@ -10,6 +10,7 @@ from typing import Final
 
 from tests.fuzz.target import target
 from tests.support.firebase import ISSUER, PROJECT, Signer, user_claims
+from wad.api.callers import signed_tokens
 from wad.core import id_token, jid, wire
 from wad.core.errors import BadInput
 from wad.core.masking import scrubbed
@@ -86,7 +87,7 @@ def id_tokens(_directory: Path) -> Iterator[Callable[[bytes], None]]:
 
     def attempt(data: bytes) -> None:
         with suppress(id_token.BadToken):
-            token = id_token.parse(data.decode("latin-1"))
+            token = signed_tokens.parse(data.decode("latin-1"))
             id_token.check(token.claims, expected, 1_700_000_000)
 
     yield attempt

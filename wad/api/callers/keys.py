@@ -1,7 +1,7 @@
 """The public keys of Google's signers: fetched when they are needed, kept as long as the answer says, fetched again.
 
 While they cannot be fetched the known ones go on for a day; a key that is not known is asked for at most once a minute.
-This module alone imports google.auth (13 MB), and is itself imported with the first token.
+This module imports cryptography and PyJWT, and is itself imported with the first token.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Final
 
+import jwt
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
-from google.auth.crypt import RSAVerifier
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import RSAAlgorithm
 
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData, Unavailable
-from wad.core.id_token import decoded
 
 _TIMEOUT: Final = 10.0
 _AGAIN: Final = (
@@ -61,20 +62,19 @@ class Keys:
         self._url = url
         self._fetch = fetch
         self._now = now
-        self._known: dict[str, RSAVerifier] = {}
+        self._known: dict[str, RSAPublicKey] = {}
         self._until = float("-inf")
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._one_at_a_time = asyncio.Lock()
 
-    async def verify(self, key: str, signed: bytes, signature: bytes) -> bool | None:
-        """Whether the key's owner signed this; None when there is no such key.  Raises Unavailable."""
+    async def find(self, key: str) -> RSAPublicKey | None:
+        """The public key with this id; None if there is none.  Raises Unavailable."""
         if not self._has(key):
             async with self._one_at_a_time:
                 if not self._has(key):
                     await self._refresh()
-        verifier = self._known.get(key)
-        return None if verifier is None else bool(verifier.verify(signed, signature))
+        return self._known.get(key)
 
     def _has(self, key: str) -> bool:
         return key in self._known and self._now() < self._until
@@ -98,7 +98,7 @@ class Keys:
             raise Unavailable(failure)
 
 
-def _read(body: bytes) -> dict[str, RSAVerifier]:
+def _read(body: bytes) -> dict[str, RSAPublicKey]:
     """Certificates by their id, or a JSON Web Key Set.  Raises InvalidData."""
     with decoding("their document"):
         document = msgspec.json.decode(body)
@@ -106,15 +106,24 @@ def _read(body: bytes) -> dict[str, RSAVerifier]:
             keys = msgspec.convert(document, _Jwks).keys
             return {key.kid: _of_jwk(key) for key in keys if key.kty == "RSA"}
         certificates = msgspec.convert(document, dict[str, str])
-        return {kid: RSAVerifier.from_string(pem) for kid, pem in certificates.items()}
+        return {kid: _of_certificate(pem) for kid, pem in certificates.items()}
 
 
-def _of_jwk(key: _Jwk) -> RSAVerifier:
-    return RSAVerifier(RSAPublicNumbers(_number(key.e), _number(key.n)).public_key())
+def _of_jwk(key: _Jwk) -> RSAPublicKey:
+    try:
+        return _rsa(RSAAlgorithm.from_jwk({"kty": key.kty, "n": key.n, "e": key.e}))
+    except jwt.InvalidKeyError as error:
+        raise InvalidData(f"the key {key.kid!r} is invalid") from error
 
 
-def _number(text: str) -> int:
-    return int.from_bytes(decoded(text), "big")
+def _of_certificate(pem: str) -> RSAPublicKey:
+    return _rsa(x509.load_pem_x509_certificate(pem.encode()).public_key())
+
+
+def _rsa(key: object) -> RSAPublicKey:
+    if not isinstance(key, RSAPublicKey):
+        raise InvalidData("this is not an RSA public key")
+    return key
 
 
 async def fetch(url: str) -> Fetched:
