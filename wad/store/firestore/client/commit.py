@@ -14,6 +14,7 @@ from typing import Any, Final
 from google.cloud.firestore_v1.types import CommitRequest
 from google.cloud.firestore_v1.types import Write as _Write
 
+from wad.store.firestore.client import internals
 from wad.store.firestore.client.database import Client, translated
 
 Write = Any
@@ -29,7 +30,7 @@ def upsert(
 ) -> Write:
     """Write these fields; each of `stamps` becomes the server's time of the commit."""
     write = _write()
-    write.update.name = _name(client, path)
+    write.update.name = internals.document_name(client, path)
     # A mask that names nothing keeps what is there.
     write.update_mask.SetInParent()
     into = write.update.fields
@@ -46,7 +47,7 @@ def upsert(
 def removal(client: Client, path: str) -> Write:
     """Take a document away, if it is there."""
     write = _write()
-    write.delete = _name(client, path)
+    write.delete = internals.document_name(client, path)
     return write
 
 
@@ -66,19 +67,15 @@ def if_unchanged(write: Write, update_time: datetime) -> Write:
 
 def commit(client: Client, writes: Sequence[Write], timeout: float) -> None:
     """All of them or none; `timeout` in seconds.  Raises as `Firestore.call`."""
-    request = _request(database=client._database_string)
+    request = _request(database=internals.database_name(client))
     request.writes.extend(writes)
     with translated():
-        client._firestore_api.commit(
+        internals.api(client).commit(
             request=CommitRequest.wrap(request),
-            metadata=client._rpc_metadata,
+            metadata=internals.metadata(client),
             retry=None,
             timeout=timeout,
         )
-
-
-def _name(client: Client, path: str) -> str:
-    return f"{client._database_string}/documents/{path}"
 
 
 def _encode(value: Any, into: Any) -> None:

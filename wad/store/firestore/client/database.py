@@ -35,6 +35,7 @@ from google.oauth2 import service_account
 from proto.datetime_helpers import DatetimeWithNanoseconds
 
 from wad.core.errors import BadConfig, BadInput, Conflict, NotFound, Unavailable, WadError
+from wad.store.firestore.client import internals
 from wad.store.firestore.client.access import FirestoreAccess, service_account_of
 from wad.store.firestore.client.decode import Snapshot
 from wad.store.firestore.client.listen import ListenStream, Tell
@@ -152,20 +153,19 @@ class Firestore:
         `call`.
         """
         client = self._open()
-        document = client.document(path)
 
         def tell_one(found: list[Snapshot]) -> None:
             tell(found[-1] if found else Snapshot(path))
 
-        names = Target.DocumentsTarget(documents=[document._document_path])
+        names = Target.DocumentsTarget(documents=[internals.document_name(client, path)])
         return ListenStream(client, Target(documents=names), tell_one, lost).end
 
     def watch_query(
         self, query: BaseQuery, tell: Tell, lost: Callable[[], None]
     ) -> Callable[[], None]:
         """The same for what a query finds: `tell` first gets all of it, then what is new, other or gone."""
-        parent, _ = query._parent._parent_info()
-        wanted = Target.QueryTarget(parent=parent, structured_query=query._to_protobuf())
+        parent, structured = internals.on_the_wire(query)
+        wanted = Target.QueryTarget(parent=parent, structured_query=structured)
         return ListenStream(self._open(), Target(query=wanted), tell, lost).end
 
     def close(self) -> None:

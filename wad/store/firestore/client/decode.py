@@ -24,6 +24,8 @@ from google.cloud.firestore_v1.types.firestore import (
 )
 from proto.datetime_helpers import DatetimeWithNanoseconds
 
+from wad.store.firestore.client import internals
+
 NEVER: Final = DatetimeWithNanoseconds(1970, 1, 1, tzinfo=UTC)
 """The times of a document that is not there."""
 
@@ -85,13 +87,13 @@ def get(client: Client, path: str, *names: str, timeout: float) -> Snapshot:
 def get_all(client: Client, paths: Sequence[str], *names: str, timeout: float) -> list[Snapshot]:
     """These documents, in this order, as they were at one moment."""
     request = BatchGetDocumentsRequest(
-        database=client._database_string,
-        documents=list(dict.fromkeys(_name(client, path) for path in paths)),
+        database=internals.database_name(client),
+        documents=list(dict.fromkeys(internals.document_name(client, path) for path in paths)),
         mask=DocumentMask(field_paths=names) if names else None,
     )
     found: dict[str, Snapshot] = {}
-    answers: Iterable[Any] = client._firestore_api.batch_get_documents(
-        request=request, metadata=client._rpc_metadata, retry=None, timeout=timeout
+    answers: Iterable[Any] = internals.api(client).batch_get_documents(
+        request=request, metadata=internals.metadata(client), retry=None, timeout=timeout
     )
     for answer in map(BatchGetDocumentsResponse.pb, answers):
         match answer.WhichOneof("result"):
@@ -106,11 +108,11 @@ def get_all(client: Client, paths: Sequence[str], *names: str, timeout: float) -
 
 def find(query: BaseQuery, *, timeout: float) -> list[Snapshot]:
     """What a query finds."""
-    client = query._client
-    parent, _ = query._parent._parent_info()
-    request = RunQueryRequest(parent=parent, structured_query=query._to_protobuf())
-    answers: Iterable[Any] = client._firestore_api.run_query(
-        request=request, metadata=client._rpc_metadata, retry=None, timeout=timeout
+    client = internals.client_of(query)
+    parent, structured = internals.on_the_wire(query)
+    request = RunQueryRequest(parent=parent, structured_query=structured)
+    answers: Iterable[Any] = internals.api(client).run_query(
+        request=request, metadata=internals.metadata(client), retry=None, timeout=timeout
     )
     return [
         snapshot_of(answer.document, time_of(answer.read_time))
@@ -121,9 +123,9 @@ def find(query: BaseQuery, *, timeout: float) -> list[Snapshot]:
 
 def after(query: Any, last: Snapshot) -> Any:
     """The query, from behind a document that it has found on."""
-    names = [order.field.field_path for order in query._orders]
+    names = internals.order_of(query)
     values = {name: last.fields[name] for name in names if name in last.fields}
-    reference = query._client.document(last.path)
+    reference = internals.client_of(query).document(last.path)
     return query.start_after(DocumentSnapshot(reference, values, True, None, None, None))
 
 
@@ -177,7 +179,3 @@ def value_of(value: Any) -> Any:
         case "map_value":
             return {name: value_of(each) for name, each in value.map_value.fields.items()}
     return Unreadable(str(kind))
-
-
-def _name(client: Client, path: str) -> str:
-    return f"{client._database_string}/documents/{path}"

@@ -22,6 +22,7 @@ from google.cloud.firestore_v1.types.firestore import (
     TargetChange,
 )
 
+from wad.store.firestore.client import internals
 from wad.store.firestore.client.decode import Snapshot, path_of, snapshot_of
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,8 @@ class ListenStream:
         self._current = False
         self._begun = False
         target.target_id = _TARGET
-        request = ListenRequest(database=client._database_string, add_target=target)
-        self._call: Any = client._firestore_api._transport.listen(
-            self._asking(request), metadata=client._rpc_metadata
-        )
+        request = ListenRequest(database=internals.database_name(client), add_target=target)
+        self._call: Any = internals.listen(client, self._asking(request))
         threading.Thread(target=self._read, name="listening", daemon=True).start()
 
     def end(self) -> None:
