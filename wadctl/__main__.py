@@ -1,6 +1,6 @@
-"""`wadctl`: the commands, and how they end.
+"""`wadctl`: the commands and the exit codes.
 
-Exit codes: 0 done, 1 declined or an error without a class of its own, 2 usage, 130 Ctrl-C, 141 the reader of our output
+Exit codes: 0 done, 1 declined or an error without a class of its own, 2 usage, 130 Ctrl-C, 141 the reader of the output
 went away, 74 the output cannot be written; all others are the `exit_code` of `wad.core.errors`.
 """
 
@@ -18,17 +18,17 @@ from wad.lib.streams import BROKEN_PIPE, drop_output, run
 from wadctl.auditing import audit_group
 from wadctl.backfilling import backfill_command
 from wadctl.cloudrun import cloud_run_group
-from wadctl.commands import Command, CommandGroup, command_of, grow, json_option
+from wadctl.commands import Command, CommandGroup, add_commands, command_of, json_option
 from wadctl.copying import copy_command
 from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
 from wadctl.importing import import_command
+from wadctl.invocation import Invocation, current_invocation, socket_path
 from wadctl.moving import session_export_command, session_import_command
 from wadctl.pairing import pair
 from wadctl.repairing import repair_command
 from wadctl.restarting import restart_daemon
-from wadctl.sending import judge, takes_wait
-from wadctl.session import Invocation, session, socket_path
+from wadctl.sending import show_result, takes_wait
 from wadctl.token import token_group
 from wadctl.verifying import verify_command
 
@@ -36,18 +36,18 @@ INTERRUPTED: Final = 130
 
 
 class Root(CommandGroup):
-    """The first word; it turns whatever ends a command into an exit code."""
+    """The root command `wadctl`: turns every error into an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.  Raises Exit."""
         try:
             return super().invoke(ctx)
         except WadError as error:
-            ctx.obj.failed(error)
+            ctx.obj.print_failure(error)
             raise click.exceptions.Exit(error.exit_code) from error
         except UnicodeEncodeError as error:
             failure = _not_text(error)
-            ctx.obj.failed(failure)
+            ctx.obj.print_failure(failure)
             raise click.exceptions.Exit(failure.exit_code) from error
         except (KeyboardInterrupt, click.exceptions.Abort) as error:
             raise click.exceptions.Exit(INTERRUPTED) from error
@@ -57,10 +57,10 @@ class Root(CommandGroup):
 
 
 def _not_text(error: UnicodeEncodeError) -> BadInput:
-    """An argument with bytes that are no UTF-8, which Python keeps as halves of characters."""
+    """The error for an argument that is not UTF-8; Python keeps such bytes as surrogates."""
     given = str(error.object).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return BadInput(
-        f"{given[:80]!r} is no UTF-8 text", hint="set the terminal to UTF-8, and type it again"
+        f"{given[:80]!r} is not UTF-8", hint="set the terminal to UTF-8 and type it again"
     )
 
 
@@ -82,35 +82,35 @@ root = Root(
             type=click.FloatRange(0.1, 3600),
             default=30.0,
             show_default=True,
-            help="Wait so many seconds for an answer.",
+            help="Seconds to wait for the daemon's reply.",
         ),
     ],
     callback=_start,
-    help="Look at and steer wad, the daemon that owns WhatsApp accounts.",
+    help="Inspect and control wad, the daemon that owns WhatsApp accounts.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
-# --- made by hand, for what one operation alone does not do --------------------------------------------
+# --- custom commands: those that do more than call one operation ----------------------------------------
 
 
 def _add() -> Command:
-    option = click.Option(["--pair"], is_flag=True, help="Go on with pairing it.")
+    option = click.Option(["--pair"], is_flag=True, help="Pair the account right away.")
 
-    def added(now: Invocation, values: dict[str, Any], reply: Any) -> None:
+    def added(invocation: Invocation, values: dict[str, Any], reply: Any) -> None:
         if not values["pair"]:
-            now.show("accounts.add", reply)
+            invocation.show("accounts.add", reply)
             return
-        now.say(f"added {reply['id']}")
-        if now.json:
-            now.document({"event": "added", "account": reply["id"]})
-        pair(now, reply["id"])
+        invocation.print_line(f"added {reply['id']}")
+        if invocation.json:
+            invocation.print_json({"event": "added", "account": reply["id"]})
+        pair(invocation, reply["id"])
 
     return command_of(find("accounts.add"), added, [option])
 
 
 def _pair() -> Command:
-    """Only its name, help and argument come from the operation; the rest is a conversation."""
+    """`account pair`: the name, help and argument are the operation's, the pairing itself is `pairing.pair`."""
     command = command_of(find("accounts.pair"))
     command.params.insert(
         1,
@@ -118,48 +118,52 @@ def _pair() -> Command:
             ["--timeout"],
             type=click.FloatRange(0),
             default=0,
-            help="Give up after so many seconds [default: when the pairing window closes].",
+            help="Give up after this number of seconds [default: when the pairing window closes].",
         ),
     )
-    command.callback = lambda account, timeout: pair(session(), account, timeout)
+    command.callback = lambda account, timeout: pair(current_invocation(), account, timeout)
     return command
 
 
 def _restart(account: str | None, timeout: float) -> None:
-    now = session()
+    invocation = current_invocation()
     if account is None:
-        restart_daemon(now, timeout)
+        restart_daemon(invocation, timeout)
         return
-    with now.client() as client:
-        now.show("accounts.restart", client.call("accounts.restart", {"account": account}))
+    with invocation.client() as client:
+        invocation.show("accounts.restart", client.call("accounts.restart", {"account": account}))
 
 
 def _version() -> None:
-    now = session()
+    invocation = current_invocation()
     try:
-        with now.client() as client:
-            daemon, why = client.call("version"), ""
+        with invocation.client() as client:
+            daemon, error_text = client.call("version"), ""
     except WadError as error:
-        daemon, why = None, str(error)
-    if now.json:
-        now.document({"client": wad.__version__, "daemon": daemon, "error": why or None})
+        daemon, error_text = None, str(error)
+    if invocation.json:
+        invocation.print_json(
+            {"client": wad.__version__, "daemon": daemon, "error": error_text or None}
+        )
         return
-    now.say(f"wadctl {wad.__version__}")
+    invocation.print_line(f"wadctl {wad.__version__}")
     if daemon is None:
-        now.say(f"wad    not known: {why}")
+        invocation.print_line(f"wad    unknown: {error_text}")
     else:
-        now.say(f"wad    {daemon['version']} on {daemon['instance']}, pid {daemon['pid']}")
+        invocation.print_line(
+            f"wad    {daemon['version']} on {daemon['instance']}, pid {daemon['pid']}"
+        )
 
 
 def _completion(shell: str) -> None:
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)
-    assert kind is not None  # the choice below names only shells that click knows
+    assert kind is not None  # the choice below lists only shells that click supports
     click.echo(kind(root, {}, "wadctl", "_WADCTL_COMPLETE").source())
 
 
-def _by_hand() -> list[click.Command]:
+def _custom_commands() -> list[click.Command]:
     restart = Command(
         "restart",
         params=[
@@ -169,22 +173,24 @@ def _by_hand() -> list[click.Command]:
                 type=click.FloatRange(0),
                 default=60.0,
                 show_default=True,
-                help="Wait so many seconds for the next process.",
+                help="Seconds to wait for the new process.",
             ),
             json_option(),
         ],
         callback=_restart,
-        short_help="Restart the daemon, or give one account a fresh worker process.",
-        help="Restart the daemon, or give one account a fresh worker process.\n\n"
-        "For the daemon it waits until another process answers and knows as many accounts as before.",
+        short_help="Restart the daemon, or the worker process of one account.",
+        help="Restart the daemon, or the worker process of one account.\n\n"
+        "For the daemon, wadctl waits until a new process answers with as many accounts as before.\n\n"
+        "Example: wadctl restart main",
     )
-    restart.arguments = (("[ACCOUNT]", "only this account (id, name or number)"),)
+    restart.arguments = (("[ACCOUNT]", "restart only this account's worker (id, name or number)"),)
     version = Command(
         "version",
         params=[json_option()],
         callback=_version,
-        short_help="Show the versions of wadctl and of the running daemon, which need not answer.",
-        help="Show the versions of wadctl and of the running daemon, which need not answer.",
+        short_help="Show the versions of wadctl and of the running daemon.",
+        help="Show the versions of wadctl and of the running daemon.\n\n"
+        "Without a daemon, the version of wadctl is shown alone; the exit code is 0 in both cases.",
     )
     completion = Command(
         "completion",
@@ -197,17 +203,17 @@ def _by_hand() -> list[click.Command]:
     completion.arguments = (("SHELL", "bash, zsh or fish"),)
     audit = audit_group()
     audit.add_command(repair_command())
-    looking = [audit, doctor_command(), verify_command(), cloud_run_group()]
-    return [restart, version, completion, token_group(), *looking]
+    system = [audit, doctor_command(), verify_command(), cloud_run_group()]
+    return [restart, version, completion, token_group(), *system]
 
 
 def _build() -> None:
-    made: dict[str, click.Command] = {
-        name: command_of(operation, judge)
+    custom: dict[str, click.Command] = {
+        name: command_of(operation, show_result)
         for name, operation in operations().items()
         if takes_wait(operation)
     }
-    made |= {
+    custom |= {
         "accounts.add": _add(),
         "accounts.backfill": backfill_command(),
         "accounts.import_baileys": import_command(),
@@ -217,16 +223,16 @@ def _build() -> None:
         "sessions.export": session_export_command(),
         "sessions.import": session_import_command(),
     }
-    for command in _by_hand():
+    for command in _custom_commands():
         root.add_command(command)
-    grow(root, operations().values(), made)
+    add_commands(root, operations().values(), custom)
 
 
 _build()
 
 
 def main() -> None:
-    """The entry point."""
+    """Run wadctl."""
     run("wadctl", lambda: root.main(prog_name="wadctl"))
 
 

@@ -1,8 +1,8 @@
-"""`wadctl audit`: looks into the store itself, so that it works whether the daemon runs or not.
+"""`wadctl audit`: reads the store itself, so that it works without a daemon.
 
-Exit codes are those of the scripts that it replaces (docs/internals/replaced-backend.md#scripts), made distinct: 0
-clean, 1 no audit took place, 2 duplicates, 10 inconclusive; since 2 is taken, a usage error ends with 64 here.  What
-audits is imported only when a command runs.
+The exit codes are those of the scripts that it replaces (docs/internals/replaced-backend.md#scripts), made distinct:
+0 clean, 1 the audit could not run, 2 duplicates, 10 inconclusive; since 2 is taken, a usage error exits with 64.
+The audit code is imported only when a command runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 
 from wad.core.errors import WadError
 from wadctl.commands import Command, CommandGroup, config_option, json_option
-from wadctl.session import Invocation, session
+from wadctl.invocation import Invocation, current_invocation
 
 if TYPE_CHECKING:
     from wad.audit.duplicates import Question
@@ -34,35 +34,38 @@ USAGE: Final = 64  # EX_USAGE of sysexits.h
 _CODES: Final = {"clean": CLEAN, "duplicates": DUPLICATES, "inconclusive": INCONCLUSIVE}
 
 _EXIT: Final = (
-    "Exit code: 0 no duplicates, 2 duplicates, 10 inconclusive (nothing in the window, so nothing is shown),"
-    " 1 no audit took place, 64 usage."
+    "Exit code: 0 no duplicates, 2 duplicates, 10 inconclusive (no messages in the window),"
+    " 1 the audit could not run, 64 usage."
 )
 _MESSAGES: Final = f"""\
-Look for messages that are stored twice.
+Find messages that are stored twice.
 
-Reads the store itself, also Firestore, and changes nothing; the daemon need not run. Messages are the same when they
-have one WhatsApp id in one conversation; without an id, when their stored keys, or text, time and sender agree.
+Reads SQLite or Firestore directly and changes nothing; the daemon need not run. Two messages are duplicates when they
+have the same WhatsApp id in the same conversation; without an id, when their stored keys, or text, time and sender,
+are equal.
+
+Example: wadctl audit messages --window-hours 24
 
 {_EXIT}"""
 _THREADS: Final = f"""\
-Look for conversations that are stored as two threads.
+Find conversations that are stored as two threads.
 
-A conversation is one by account and number; a hidden id (LID) counts as the number where that is known.
+A conversation is an account and a number; a LID counts as its number where that is known.
 
 {_EXIT}"""
 
 
 class Misused(click.UsageError):
-    """Wrong usage, with an exit code that means nothing else here."""
+    """A usage error with exit code 64."""
 
     exit_code = USAGE
 
 
 class AuditCommand(Command):
-    """A command that does not end with 2 for wrong usage, since that means duplicates here."""
+    """A command whose usage errors exit with 64, since 2 means duplicates here."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """As click does.  Raises Misused."""
+        """Parse the arguments as click does.  Raises Misused."""
         try:
             return super().make_context(*args, **kwargs)
         except click.UsageError as error:
@@ -70,17 +73,17 @@ class AuditCommand(Command):
 
 
 def audit_group() -> click.Group:
-    """`wadctl audit` and what is below it."""
-    group = CommandGroup("audit", help="Look for what should not be in the store.")
+    """The group `wadctl audit` with its commands."""
+    group = CommandGroup("audit", help="Find and repair duplicates and wrong data in the store.")
     account = click.Option(["--account", "--accountId"], default="", help="Only this account (id).")
     thread = click.Option(["--thread", "--threadId"], default="", help="Only this thread (id).")
     mode = click.Option(
         ["--key-mode", "--keyMode", "mode"], type=click.Choice(["stable", "fallback"]), default="stable",
-        show_default=True, help="What makes two messages one: WhatsApp's ids, or text and time alone.",
+        show_default=True, help="How duplicates are found: by WhatsApp's ids, or by text and time alone.",
     )  # fmt: skip
     marked = click.Option(
         ["--exclude-marked/--include-marked", "--excludeMarked/--includeMarked"], default=True, show_default=True,
-        help="Whether what was marked as a duplicate before counts no more.",
+        help="Ignore messages that are marked as duplicates already.",
     )  # fmt: skip
     group.add_command(
         _command("messages", _MESSAGES, _messages, [account, thread, mode, marked, *_shared()])
@@ -93,17 +96,17 @@ def _shared() -> list[click.Parameter]:
     return [
         click.Option(
             ["--window-hours", "--windowHours"], type=click.FloatRange(0, min_open=True), default=48.0,
-            show_default=True, help="Only so many hours back from now.",
+            show_default=True, help="Audit this number of hours back from now.",
         ),
         click.Option(
             ["--limit"], type=click.IntRange(1, 1_000_000), default=500, show_default=True,
-            help="At most so many, the newest first.",
+            help="Audit at most this number of messages, the newest first.",
         ),
         click.Option(
             ["--print-index-link/--no-print-index-link", "--printIndexLink/--no-printIndexLink", "link"],
-            default=True, show_default=True, help="Name the page that creates an index that a query lacks.",
+            default=True, show_default=True, help="Print the link that creates a missing Firestore index.",
         ),
-        # Scripts that call those of the reference give these; an audit never writes, and hides nothing of an error.
+        # Scripts that call the replaced ones pass these; an audit never writes, and shows every error whole.
         click.Option(["--debug"], is_flag=False, flag_value="1", hidden=True, expose_value=False, help="Nothing."),
         click.Option(["--dry-run", "--dryRun"], is_flag=True, hidden=True, expose_value=False, help="Nothing."),
         config_option(),
@@ -148,56 +151,61 @@ def _run(
     audit: Callable[[Rows, Question], Any],
     show: Callable[[Invocation, Any], None],
 ) -> None:
-    """Audit and show.  Raises Exit with the verdict's code."""
-    now, place, mode = session(), None, "desc"
+    """Run an audit and show its report.  Raises Exit with the verdict's code."""
+    invocation, installation, mode = current_invocation(), None, "desc"
     try:
-        place = the_place(file)
-        with closing(rows_of(place)) as rows:
+        installation = load_installation(file)
+        with closing(rows_of(installation)) as rows:
             try:
                 report = audit(rows, question)
             finally:
                 mode = rows.mode
     except WadError as error:
-        no_audit(now, error, place, link=link, mode=mode)
+        no_audit(invocation, error, installation, link=link, mode=mode)
     if not link:
         report = msgspec.structs.replace(report, index_link=None)
-    if now.json:
-        now.document(report)
+    if invocation.json:
+        invocation.print_json(report)
     else:
-        show(now, report)
+        show(invocation, report)
     raise click.exceptions.Exit(_CODES[report.verdict])
 
 
-def the_place(file: Path | None) -> Installation:
-    """The installation that this file configures.  Raises BadConfig."""
+def load_installation(file: Path | None) -> Installation:
+    """The installation that this configuration file describes.  Raises BadConfig."""
     from wad.audit.installation import place_of
 
     return place_of(file, os.environ)
 
 
-def rows_of(place: Installation) -> Rows:
-    """Its store, open for reading.  Raises WadError."""
+def rows_of(installation: Installation) -> Rows:
+    """The installation's store, open for reading.  Raises WadError."""
     from wad.audit import open_rows
 
-    return open_rows(place.kind, place.state_dir, place.store)
+    return open_rows(installation.kind, installation.state_dir, installation.store)
 
 
 def no_audit(
-    now: Invocation, error: WadError, place: Installation | None, *, link: bool, mode: str = "desc"
+    invocation: Invocation,
+    error: WadError,
+    installation: Installation | None,
+    *,
+    link: bool,
+    mode: str = "desc",
 ) -> NoReturn:
-    """Say why no audit took place, with the fields of the reference.  Raises Exit."""
+    """Report why the audit could not run, with the replaced scripts' fields.  Raises Exit."""
     from wad.audit.failure import failure_of
 
-    if now.json:
-        now.document(failure_of(error, place, os.environ, link=link, mode=mode))
-    now.complain(error)
+    if invocation.json:
+        invocation.print_json(failure_of(error, installation, os.environ, link=link, mode=mode))
+    invocation.print_error(error)
     raise click.exceptions.Exit(NO_AUDIT) from error
 
 
-# --- for people -----------------------------------------------------------------------------------
+# --- text output ----------------------------------------------------------------------------------
 
 
-def _show_messages(now: Invocation, report: MessagesReport) -> None:
+def _show_messages(invocation: Invocation, report: MessagesReport) -> None:
     rows = [
         ("verdict", _verdict(report, report.duplicates_count_active)),
         (
@@ -205,28 +213,30 @@ def _show_messages(now: Invocation, report: MessagesReport) -> None:
             f"{report.total_docs}, of which {report.marked_docs} are marked as duplicates",
         ),
         ("identities", str(report.unique_keys)),
-        ("made from", _counts(msgspec.structs.asdict(report.key_strategy_used_counts))),
+        ("keys made from", _counts(msgspec.structs.asdict(report.key_strategy_used_counts))),
         ("times written as", _counts(report.ts_client_types)),
     ]
-    _show(now, [*rows, *_window(report)])
+    _show(invocation, [*rows, *_window(report)])
     for group in report.top_duplicate_groups:
         others = ", ".join(group.duplicate_hashes)
-        now.say(f"{group.size} x {group.key_hash}: keep {group.canonical_hash}, not {others}")
+        invocation.print_line(
+            f"{group.size} x {group.key_hash}: keep {group.canonical_hash}, not {others}"
+        )
 
 
-def _show_threads(now: Invocation, report: ThreadsReport) -> None:
+def _show_threads(invocation: Invocation, report: ThreadsReport) -> None:
     rows = [
         ("verdict", _verdict(report, report.duplicates_count)),
         ("threads", str(report.total_threads)),
         ("conversations", str(report.unique_keys)),
-        ("by hidden id", str(report.lid_threads_count)),
+        ("by LID", str(report.lid_threads_count)),
         ("without an address", str(report.object_threads_count)),
         ("without a name", str(report.unknown_name_count)),
         ("times written as", _counts(report.last_message_at_types)),
     ]
-    _show(now, [*rows, *_window(report)])
+    _show(invocation, [*rows, *_window(report)])
     for group in report.top_duplicate_groups:
-        now.say(f"{group.count} x {group.key_hash}")
+        invocation.print_line(f"{group.count} x {group.key_hash}")
 
 
 def _window(report: MessagesReport | ThreadsReport) -> list[tuple[str, str]]:
@@ -236,7 +246,7 @@ def _window(report: MessagesReport | ThreadsReport) -> list[tuple[str, str]]:
         ("window", f"{report.window_hours:g} h{cut}"),
         ("age", _age(report.newest_age_seconds, report.oldest_age_seconds)),
         (
-            "not looked at",
+            "not audited",
             f"{skipped.out_of_window} older, {skipped.unreadable_time} without a time",
         ),
         ("store", report.store),
@@ -244,16 +254,16 @@ def _window(report: MessagesReport | ThreadsReport) -> list[tuple[str, str]]:
     ]
 
 
-def _show(now: Invocation, rows: list[tuple[str, str]]) -> None:
-    click.echo(now.screen.fields(rows), color=now.screen.colour)
+def _show(invocation: Invocation, rows: list[tuple[str, str]]) -> None:
+    click.echo(invocation.screen.fields(rows), color=invocation.screen.colour)
 
 
-def _verdict(report: MessagesReport | ThreadsReport, double: int) -> str:
+def _verdict(report: MessagesReport | ThreadsReport, duplicates: int) -> str:
     match report.verdict:
         case "duplicates":
-            return f"{double} duplicates; wadctl audit repair shows what can be done"
+            return f"{duplicates} duplicates; wadctl audit repair shows how they would be repaired"
         case "inconclusive":
-            return "inconclusive: nothing lies in the window, so nothing is shown"
+            return "inconclusive: no messages in the window"
     return "clean"
 
 

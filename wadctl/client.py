@@ -1,7 +1,7 @@
 """A blocking client of the control socket.
 
-One connection, one request at a time; a second client follows a stream meanwhile.  Every failure is a WadError that
-says what the person can do: no daemon, no permission, no answer in time.
+One connection, one request at a time; a stream needs a client of its own.  Every failure is a WadError with a hint: no
+daemon, no permission, no reply in time.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from wad.core.wire import (
 )
 
 _CHUNK: Final = 64 << 10
-_AGAIN: Final = 0.05  # seconds between tries to connect
-_LOOK: Final = (
+_RETRY_S: Final = 0.05  # seconds between attempts to connect
+_DOWN_CHECKS: Final = (
     1.0,
     3.0,
-)  # seconds of silence before a first, and before each further look at why nobody answers
+)  # seconds without a byte before the first check of why the daemon is down, and before each later one
 
 
 class Client:
-    """Speaks to the daemon at `path`; connects when first asked.  `timeout` is in seconds.
+    """A client of the daemon's socket at `path`; connects with the first request.  `timeout` is in seconds.
 
-    `why_down` is asked when nobody answers: what it knows is raised at once.
+    `why_down` is called while no reply arrives: the error that it returns is raised at once.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Hang up; the daemon cancels what it may."""
+        """Close the connection; the daemon cancels the requests that can be cancelled."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def call(self, method: str, params: dict[str, Any] | None = None, *, wait: float = 0) -> Any:
-        """The reply; it may take `wait` seconds longer than usual.  Raises WadError."""
+        """Send a request and return the reply, which may take `wait` seconds longer than usual.  Raises WadError."""
         ident = self._send(method, params)
         deadline = self._clock() + self._timeout + wait
         while True:
@@ -77,14 +77,14 @@ class Client:
             if frame is None:
                 self.close()
                 raise TimedOut(
-                    f"the daemon did not answer `{method}` within {self._timeout + wait:g} s",
-                    hint="it may or may not have been done; wadctl --timeout SECONDS waits longer",
+                    f"the daemon did not reply to `{method}` within {self._timeout + wait:g} s",
+                    hint="the request may or may not have been done; wadctl --timeout SECONDS waits longer",
                 )
             if isinstance(frame, Response) and frame.id == ident:
                 return _result(frame)
 
     def stream(self, method: str, params: dict[str, Any] | None = None) -> Stream:
-        """Begin a streamed reply.  This client can do nothing else until it is closed."""
+        """Send a request whose reply is streamed.  The client can send nothing else until it is closed."""
         return Stream(self, self._send(method, params))
 
     def next_of(self, ident: int, deadline: float | None) -> StreamItem | Response | None:
@@ -95,7 +95,7 @@ class Client:
                 return frame
 
     def deadline(self, seconds: float | None) -> float | None:
-        """The moment so many seconds from now."""
+        """The time `seconds` from now on the client's clock; None for no deadline."""
         return None if seconds is None else self._clock() + seconds
 
     # --- bytes ----------------------------------------------------------------------------------
@@ -111,9 +111,9 @@ class Client:
             self._socket.settimeout(self._timeout)
             self._socket.sendall(data + encode(Request(self._last_id, method, params or {})))
         except TimeoutError as error:
-            raise TimedOut("the daemon does not read what it is asked") from error
+            raise TimedOut("the daemon does not read requests") from error
         except ConnectionError:
-            pass  # refused: the frame that says why can still be read
+            pass  # refused: the frame with the reason can still be read
         return self._last_id
 
     def _connect(self) -> socket.socket:
@@ -134,7 +134,7 @@ class Client:
         return known or _unreachable(self.path, error)
 
     def _reach(self, sock: socket.socket) -> None:
-        """Connect.  Where very many come at once the daemon's queue is full, and Linux lets nobody wait in it."""
+        """Connect.  While the daemon's accept queue is full, Linux refuses at once: retry until the timeout."""
         deadline = self._clock() + self._timeout
         while True:
             try:
@@ -142,12 +142,12 @@ class Client:
             except BlockingIOError:
                 if self._clock() > deadline:
                     raise
-                time.sleep(_AGAIN)
+                time.sleep(_RETRY_S)
             else:
                 return
 
     def _receive(self, deadline: float | None) -> Frame | None:
-        """The next frame; None when the deadline passes.  Raises what the daemon says of the connection itself."""
+        """The next frame; None when the deadline passes.  Raises the daemon's error about the connection itself."""
         while not self._frames:
             data = self._read(deadline)
             if data is None:
@@ -165,19 +165,19 @@ class Client:
     def _read(self, deadline: float | None) -> bytes | None:
         if self._socket is None:
             raise DaemonDown("not connected")
-        silence, further = _LOOK
+        first, later = _DOWN_CHECKS
         while True:
             left = None if deadline is None else deadline - self._clock()
             if left is not None and left <= 0:
                 return None
-            # Who has greeted us is there, however long the answer takes.
-            patience = left if self._greeted else min(silence, silence if left is None else left)
+            # After HELLO the daemon is known to run, however long the reply takes.
+            timeout = left if self._greeted else min(first, first if left is None else left)
             try:
-                self._socket.settimeout(patience)
+                self._socket.settimeout(timeout)
                 data = self._socket.recv(_CHUNK)
             except TimeoutError:
                 self._raise_why_down()
-                silence = further
+                first = later
                 continue
             except ConnectionError:
                 data = b""
@@ -192,14 +192,14 @@ class Client:
         return data
 
     def _raise_why_down(self) -> None:
-        """Raise what is known of a daemon that has not greeted us."""
+        """Raise why the daemon is down, where it has not sent HELLO and the reason is known."""
         if not self._greeted and (known := self._why_down(self.path)) is not None:
             self.close()
             raise known
 
 
 class Stream:
-    """A streamed reply."""
+    """The items of a streamed reply."""
 
     def __init__(self, client: Client, ident: int) -> None:
         self._client = client
@@ -211,7 +211,7 @@ class Stream:
             yield item
 
     def next(self, seconds: float | None) -> Any:
-        """The next item; None at the end (`ended`), or when none came within `seconds`.  Raises WadError."""
+        """The next item; None at the end (`ended`), or when none arrived within `seconds`.  Raises WadError."""
         if self.ended:
             return None
         frame = self._client.next_of(self._ident, self._client.deadline(seconds))
@@ -235,13 +235,13 @@ def _unreachable(path: str, error: OSError) -> WadError:
         case FileNotFoundError() | ConnectionRefusedError():
             return DaemonDown(
                 f"no daemon answers on {path}",
-                hint="systemctl status wad, journalctl -u wad; another place: --socket, WAD_SOCKET or WAD_STATE_DIR",
+                hint="systemctl status wad, journalctl -u wad; another socket: --socket, WAD_SOCKET or WAD_STATE_DIR",
             )
         case PermissionError():
             return Denied(
-                f"you may not use {path}",
+                f"permission denied: {path}",
                 hint=f"adduser {os.environ.get('USER', '$USER')} wad, then log in again; or use sudo",
             )
         case TimeoutError() | BlockingIOError():
-            return TimedOut(f"the daemon on {path} takes no connection", hint="journalctl -u wad")
+            return TimedOut(f"the daemon on {path} accepts no connection", hint="journalctl -u wad")
     return BadInput(f"cannot connect to {path}: {error.strerror or error}")

@@ -1,7 +1,7 @@
-"""Commands made from the table of operations: what it declares appears here by itself.
+"""Builds a click command for each declared operation that has a command line.
 
-A field without a default is an argument, one with a default an option; of a field of several texts there may be
-several.  Help comes from docstrings and Meta.
+A request field without a default is an argument, one with a default an option; an option for a tuple can be
+repeated.  Help texts are the docstrings and the `Meta` descriptions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 
 from wad.api.operation import Operation
 from wad.core.errors import BadInput
-from wadctl.session import Invocation, session
+from wadctl.invocation import Invocation, current_invocation
 
 _TYPES: Final[dict[type, click.ParamType[Any]]] = {
     str: click.STRING,
@@ -27,36 +27,44 @@ _TYPES: Final[dict[type, click.ParamType[Any]]] = {
     bool: click.BOOL,
 }
 Then = Callable[[Invocation, dict[str, Any], Any], None]
-"""What to do with a reply, given the options of the command."""
+"""Shows a reply, params_of the values of the command's options."""
 
+_GROUP_HELP: Final = {
+    "account": "Add, pair, start, stop and remove accounts.",
+    "lease": "Show or change the lease.",
+    "quarantine": "List, retry or drop what could not be handled.",
+    "session": "Move the session of an account to another machine.",
+    "store": "Copy the store.",
+}
+"""The help of each group that is not a command itself."""
 JSON_OPTION: Final = "Print one JSON document instead of text."
-LINES_OPTION: Final = "Print JSON, one document a line, instead of text."
+LINES_OPTION: Final = "Print one JSON document per line instead of text."
 
 
 class Command(click.Command):
-    """A command that also explains its arguments."""
+    """A command whose help also describes its arguments."""
 
     arguments: tuple[tuple[str, str], ...] = ()
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The arguments, then the options."""
-        explain(self.arguments, formatter)
+        write_arguments(self.arguments, formatter)
         super().format_options(ctx, formatter)
 
 
 class CommandGroup(click.Group):
-    """Commands that share a first word; alone it may be a command itself."""
+    """A command group, which may also be a command of its own (`wadctl outbox`, `wadctl outbox retry`)."""
 
     arguments: tuple[tuple[str, str], ...] = ()
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The arguments, then the options, then the commands."""
-        explain(self.arguments, formatter)
+        write_arguments(self.arguments, formatter)
         super().format_options(ctx, formatter)
 
 
-def explain(arguments: Iterable[tuple[str, str]], formatter: click.HelpFormatter) -> None:
-    """The section of a help text that click leaves out."""
+def write_arguments(arguments: Iterable[tuple[str, str]], formatter: click.HelpFormatter) -> None:
+    """Write the "Arguments" section, which click's own help does not have."""
     if rows := list(arguments):
         with formatter.section("Arguments"):
             formatter.write_dl(rows)
@@ -65,18 +73,20 @@ def explain(arguments: Iterable[tuple[str, str]], formatter: click.HelpFormatter
 # --- from an operation to a command ---------------------------------------------------------------
 
 
-def grow(
-    root: click.Group, operations: Iterable[Operation], made: Mapping[str, click.Command]
+def add_commands(
+    root: click.Group, operations: Iterable[Operation], custom: Mapping[str, click.Command]
 ) -> None:
-    """Add a command for every operation that has words for one; `made` by hand for these names of operations."""
-    # Shorter ones first: `outbox` is there before `outbox retry` makes a group of it.
-    for operation in sorted(operations, key=lambda found: (len(found.command), found.command)):
+    """Add a command for every operation that declares one; `custom` replaces those of these operation names."""
+    # Shorter command lines first: `outbox` exists before `outbox retry` turns it into a group.
+    for operation in sorted(operations, key=lambda op: (len(op.command), op.command)):
         if operation.command:
-            _plant(root, operation.command, made.get(operation.name) or command_of(operation))
+            _add_command(
+                root, operation.command, custom.get(operation.name) or command_of(operation)
+            )
 
 
-def _plant(root: click.Group, words: Sequence[str], command: click.Command) -> None:
-    *path, command.name = words
+def _add_command(root: click.Group, parts: Sequence[str], command: click.Command) -> None:
+    *path, command.name = parts
     group = root
     for word in path:
         group = _group(group, word)
@@ -84,12 +94,12 @@ def _plant(root: click.Group, words: Sequence[str], command: click.Command) -> N
 
 
 def _group(parent: click.Group, word: str) -> click.Group:
-    """The group of this word; a command that stands there already becomes what the bare group does."""
+    """The group named `word`; an existing command of that name becomes the group's own command."""
     found = parent.commands.get(word)
     if isinstance(found, click.Group):
         return found
     if found is None:
-        group: click.Group = CommandGroup(word, help=f"Commands for {word}s.")
+        group: click.Group = CommandGroup(word, help=_GROUP_HELP.get(word, f"Commands of {word}."))
     else:
         group = CommandGroup(
             word, params=found.params, callback=_unless_sub(found.callback), help=found.help,
@@ -110,11 +120,13 @@ def _unless_sub(callback: Callable[..., Any] | None) -> Callable[..., None]:
 def command_of(
     operation: Operation, then: Then | None = None, extra: Iterable[click.Option] = ()
 ) -> Command:
-    """The command that asks this operation; `then` shows the reply (default: as `render` does)."""
+    """The command that calls this operation; `then` shows the reply (default: `Invocation.show`)."""
     fields = msgspec.structs.fields(operation.request)
     params: list[click.Parameter] = [*map(_param, fields), *extra]
     if operation.confirm:
-        params.append(click.Option(["--yes", "-y"], is_flag=True, help="Do not ask."))
+        params.append(
+            click.Option(["--yes", "-y"], is_flag=True, help="Do not ask for confirmation.")
+        )
     params.append(json_option(lines=operation.streaming))
     command = Command(
         operation.name,
@@ -122,11 +134,11 @@ def command_of(
         callback=lambda **values: _run(operation, values, then),
         help=_help(operation),
         short_help=operation.help,
-        # A number below zero is no option.
+        # So that a negative number is an argument and not an option.
         context_settings={"ignore_unknown_options": _takes_numbers(fields)},
     )
     command.arguments = tuple(
-        (field.name.upper(), _meaning(field.type)) for field in fields if field.required
+        (field.name.upper(), _description(field.type)) for field in fields if field.required
     )
     return command
 
@@ -144,7 +156,7 @@ def _help(operation: Operation) -> str:
 
 
 def json_option(*, lines: bool = False) -> click.Option:
-    """`--json`, which every command has."""
+    """The option `--json` of every command."""
     return click.Option(
         ["--json"],
         is_flag=True,
@@ -156,7 +168,7 @@ def json_option(*, lines: bool = False) -> click.Option:
 
 
 def config_option() -> click.Option:
-    """`--config`, for what looks into an installation itself."""
+    """The option `--config`, for commands that read the installation themselves."""
     return click.Option(
         ["--config", "file"],
         type=click.Path(path_type=Path),
@@ -181,8 +193,8 @@ def _param(field: msgspec.structs.FieldInfo) -> click.Parameter:
             [field.name], type=_click_type(kind, metas), nargs=count, required=True
         )
     flag = f"--{field.name.replace('_', '-')}"
-    meaning = _meaning(field.type)
-    sentence = f"{meaning[:1].upper()}{meaning[1:]}."
+    description = _description(field.type)
+    sentence = f"{description[:1].upper()}{description[1:]}."
     if kind is bool:
         return click.Option([flag, field.name], is_flag=True, default=field.default, help=sentence)
     default = str(field.default) if isinstance(field.default, StrEnum) else field.default
@@ -197,7 +209,7 @@ def _param(field: msgspec.structs.FieldInfo) -> click.Parameter:
 
 
 def _unwrapped(kind: Any) -> tuple[type, list[msgspec.Meta]]:
-    """The bare type of a field (of an optional one: what it may be) and what Meta says of it."""
+    """The type of a field without Annotated and None, and its Meta annotations."""
     metas: list[msgspec.Meta] = []
     while (origin := typing.get_origin(kind)) is not None:
         arguments = typing.get_args(kind)
@@ -209,7 +221,7 @@ def _unwrapped(kind: Any) -> tuple[type, list[msgspec.Meta]]:
     return kind, metas
 
 
-def _meaning(kind: Any) -> str:
+def _description(kind: Any) -> str:
     return next((meta.description for meta in _unwrapped(kind)[1] if meta.description), "")
 
 
@@ -219,7 +231,7 @@ def _click_type(kind: type, metas: list[msgspec.Meta]) -> click.ParamType[Any]:
     try:
         found = _TYPES[kind]
     except KeyError:
-        raise TypeError(f"wadctl has no option for a field of {kind}") from None
+        raise TypeError(f"wadctl has no option type for a field of {kind}") from None
     low = next((meta.ge for meta in metas if meta.ge is not None), None)
     high = next((meta.le for meta in metas if meta.le is not None), None)
     if (low is None and high is None) or kind is str:
@@ -227,28 +239,28 @@ def _click_type(kind: type, metas: list[msgspec.Meta]) -> click.ParamType[Any]:
     return click.IntRange(low, high) if kind is int else click.FloatRange(low, high)  # type: ignore[arg-type]
 
 
-# --- what a command does ----------------------------------------------------------------------------
+# --- running a command -----------------------------------------------------------------------------
 
 
 def _run(operation: Operation, values: dict[str, Any], then: Then | None) -> None:
-    now = session()
+    invocation = current_invocation()
     if operation.confirm and not values["yes"]:
-        ask(operation, values)
-    params = given(operation, values)
-    with now.client() as client:
+        confirm(operation, values)
+    params = params_of(operation, values)
+    with invocation.client() as client:
         if operation.streaming:
             for item in client.stream(operation.name, params):
-                now.show(operation.name, item)
+                invocation.show(operation.name, item)
             return
         reply = client.call(operation.name, params, wait=float(params.get("wait", 0)))
     if then is not None:
-        then(now, values, reply)
+        then(invocation, values, reply)
     else:
-        now.show(operation.name, reply)
+        invocation.show(operation.name, reply)
 
 
-def given(operation: Operation, values: dict[str, Any]) -> dict[str, Any]:
-    """What differs from the defaults: an older daemon may not know a newer field."""
+def params_of(operation: Operation, values: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that differ from the defaults: an older daemon may not know a newer field."""
     fields = msgspec.structs.fields(operation.request)
     return {
         field.name: values[field.name]
@@ -257,27 +269,27 @@ def given(operation: Operation, values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _words(operation: Operation, values: dict[str, Any]) -> list[str]:
-    """What a person types behind the command; options that are as always are left out."""
+def _command_line(operation: Operation, values: dict[str, Any]) -> list[str]:
+    """The arguments and options as a user would type them; options with default values are left out."""
     fields = {field.name: field for field in msgspec.structs.fields(operation.request)}
-    words: list[str] = []
+    parts: list[str] = []
     for name, value in values.items():
         field = fields.get(name)
         if name == "yes" or not value or (field and not field.required and value == field.default):
             continue
         if field and not field.required:
-            words.append(f"--{name.replace('_', '-')}")
+            parts.append(f"--{name.replace('_', '-')}")
         if value is not True:
-            words.append(str(value))
-    return words
+            parts.append(str(value))
+    return parts
 
 
-def ask(operation: Operation, values: dict[str, Any]) -> None:
-    """Make sure that a person means it.  Raises BadInput where nobody can be asked."""
-    what = " ".join([*operation.command, *_words(operation, values)])
+def confirm(operation: Operation, values: dict[str, Any]) -> None:
+    """Ask the user to confirm.  Raises BadInput when stdin is not a terminal, Exit when the user declines."""
+    what = " ".join([*operation.command, *_command_line(operation, values)])
     if not sys.stdin.isatty():
         raise BadInput(
-            f"{what}: this needs a yes, and there is no terminal to ask on",
+            f"{what} needs confirmation and stdin is not a terminal",
             hint=f"wadctl {what} --yes",
         )
     click.echo(f"{operation.help}\n{operation.confirm}", err=True)

@@ -1,4 +1,4 @@
-"""`store copy`: a bar on a terminal, a line of JSON for each look, and one sentence at the end."""
+"""`store copy`: a progress bar on a terminal, with --json a line per step, and a summary."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 import click
 
 from wad.api.operation import find
-from wadctl.commands import Command, command_of, given
-from wadctl.session import session
+from wadctl.commands import Command, command_of, params_of
+from wadctl.invocation import current_invocation
 
 
 def copy_command() -> Command:
-    """The command."""
+    """The command `store copy`."""
     command = command_of(find("store.copy"))
     command.callback = _copy
     return command
 
 
 def _copy(**values: Any) -> None:
-    now, operation = session(), find("store.copy")
-    with now.client() as client:
-        steps = client.stream(operation.name, given(operation, values))
+    invocation, operation = current_invocation(), find("store.copy")
+    with invocation.client() as client:
+        steps = client.stream(operation.name, params_of(operation, values))
         last: Any = {"told": 0, "refused": 0}
-        for last in _shown(iter(steps), bar=not now.json and sys.stderr.isatty()):
-            if now.json:
-                now.document(last)
-    refused = f"; {last['refused']} are refused there, see the log" if last["refused"] else ""
-    now.say(f"copied {last['told']} documents{refused}")
+        for last in _shown(iter(steps), bar=not invocation.json and sys.stderr.isatty()):
+            if invocation.json:
+                invocation.print_json(last)
+    refused = f"; Firestore refused {last['refused']}, see the log" if last["refused"] else ""
+    invocation.print_line(f"copied {last['told']} documents{refused}")
 
 
 def _shown(steps: Iterator[Any], *, bar: bool) -> Iterator[Any]:
-    """The same steps, with a bar on stderr while they come."""
+    """The same steps, with a progress bar on stderr."""
     first = next(steps, None)
     if first is None:
         return
@@ -43,7 +43,7 @@ def _shown(steps: Iterator[Any], *, bar: bool) -> Iterator[Any]:
         return
     with click.progressbar(length=first["waiting"], label="copying", file=sys.stderr) as progress:
         for step in steps:
-            # What arrives meanwhile is copied, too.
+            # Documents that are added meanwhile are copied, too.
             progress.length = max(progress.length or 0, step["told"] + step["waiting"])
             progress.update(step["told"] - progress.pos)
             yield step

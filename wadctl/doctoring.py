@@ -1,6 +1,6 @@
-"""`wadctl doctor`: the whole installation looked at in one go, from outside.
+"""`wadctl doctor`: checks the whole installation from outside.
 
-Exit codes: 0 healthy, 2 something does not work (FAIL), 10 something wants attention (WARN), 64 usage.
+Exit codes: 0 healthy, 2 a check failed (FAIL), 10 a check needs attention (WARN), 64 usage.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import click
 from wad.core.errors import TimedOut, WadError
 from wadctl.auditing import AuditCommand
 from wadctl.commands import config_option, json_option
+from wadctl.invocation import Invocation, current_invocation
 from wadctl.restarting import RestartRun, perform
 from wadctl.screen import plain
-from wadctl.session import Invocation, session
 
 if TYPE_CHECKING:
     from wad.audit.doctor.facts import RestartComparison
@@ -24,30 +24,32 @@ if TYPE_CHECKING:
 
 _CODES: Final = {"healthy": 0, "unhealthy": 2, "attention": 10}
 _COLOURS: Final = {"PASS": "green", "WARN": "yellow", "FAIL": "red", "SKIPPED": "dim"}
-_LOOK: Final = 0.2  # seconds between looks
+_POLL_S: Final = 0.2
 
 _HELP: Final = """\
-Look at the whole installation, and say what to do.
+Check the installation and print how to fix problems.
 
-Each line is PASS, WARN, FAIL or SKIPPED, with what shows it and the commands that mend it. Nothing is changed, but
-for the restart that --restart asks for. Numbers are masked and the machine is named by a hash, so that a report can
-be sent; --full shows all. Run it as root: what others may not look at is skipped.
+Each line is PASS, WARN, FAIL or SKIPPED, with the evidence and the commands that fix it. Nothing is changed; only
+--restart restarts the daemon. Phone numbers are masked and the machine's name is a hash, so that a report can be sent
+to others; --full shows them. Run it as root: checks that need more rights are skipped.
 
-Exit code: 0 healthy, 2 something does not work, 10 something wants attention, 64 usage."""
+Example: sudo wadctl doctor --markdown > report.md
+
+Exit code: 0 healthy, 2 a check failed, 10 a check needs attention, 64 usage."""
 
 
 def doctor_command() -> AuditCommand:
-    """The command."""
+    """The command `doctor`."""
     return AuditCommand(
         "doctor",
         params=[
-            click.Option(["--restart"], is_flag=True, help="Restart the daemon, and see that all accounts come back."),
+            click.Option(["--restart"], is_flag=True, help="Restart the daemon and check that all accounts reconnect."),
             click.Option(
                 ["--timeout"], type=click.FloatRange(0), default=120.0, show_default=True,
-                help="Seconds that the restart may take, until every account is connected again.",
+                help="Seconds to wait after the restart until every account is connected again.",
             ),
-            click.Option(["--markdown"], is_flag=True, help="Print a page of Markdown, for a report to send."),
-            click.Option(["--full"], is_flag=True, help="Mask nothing."),
+            click.Option(["--markdown"], is_flag=True, help="Print a Markdown report, to send to others."),
+            click.Option(["--full"], is_flag=True, help="Show numbers and names unmasked."),
             config_option(),
             json_option(),
         ],
@@ -62,64 +64,66 @@ def _doctor(restart: bool, timeout: float, markdown: bool, full: bool, file: Pat
     from wad.audit.doctor.report import markdown as page
     from wad.lib.clock import SystemClock
 
-    now, clock = session(), SystemClock()
-    restarted = restart_and_compare(now, timeout) if restart else None
-    facts = gather(Means(lambda name: ask(now, name), os.environ, file, clock), restarted)
+    invocation, clock = current_invocation(), SystemClock()
+    restarted = restart_and_compare(invocation, timeout) if restart else None
+    facts = gather(Means(lambda name: call(invocation, name), os.environ, file, clock), restarted)
     examination = examine(facts, clock.wall_ms(), sanitised=not full)
-    if now.json:
-        now.document(examination)
+    if invocation.json:
+        invocation.print_json(examination)
     elif markdown:
         click.echo(page(examination))
     else:
-        _show(now, examination)
+        _show(invocation, examination)
     raise click.exceptions.Exit(_CODES[examination.verdict])
 
 
-def ask(now: Invocation, name: str) -> Any:
-    """One operation, on a connection of its own.  Raises WadError."""
-    with now.client() as client:
+def call(invocation: Invocation, name: str) -> Any:
+    """Call one operation on a new connection.  Raises WadError."""
+    with invocation.client() as client:
         return client.call(name)
 
 
-def restart_and_compare(now: Invocation, timeout: float, command: str = "") -> RestartComparison:
-    """Restart, wait until whoever was connected is so again, and tell of the accounts before and after.
+def restart_and_compare(
+    invocation: Invocation, timeout: float, command: str = ""
+) -> RestartComparison:
+    """Restart, wait until the accounts that were connected are connected again, and compare them.
 
-    `command`: the line of shell that restarts the daemon, instead of asking it.
+    `command`: a shell command that restarts the daemon, instead of a request to it.
     """
     from wad.audit.doctor.facts import RestartComparison
 
     before: tuple[Any, ...] = ()
     after: tuple[Any, ...] = ()
     try:
-        before = tuple(ask(now, "status")["accounts"])
-        end = now.now() + timeout
-        perform(now, RestartRun(), timeout, command)
-        after = _await_accounts(now, before, end)
+        before = tuple(call(invocation, "status")["accounts"])
+        end = invocation.monotonic() + timeout
+        perform(invocation, RestartRun(), timeout, command)
+        after = _await_accounts(invocation, before, end)
     except WadError as error:
         return RestartComparison(before, after, str(error))
     return RestartComparison(before, after)
 
 
-def _await_accounts(now: Invocation, before: tuple[Any, ...], end: float) -> tuple[Any, ...]:
-    """The accounts, once all that were connected are connected.  Raises TimedOut naming those that are not."""
+def _await_accounts(invocation: Invocation, before: tuple[Any, ...], end: float) -> tuple[Any, ...]:
+    """The accounts, once all that were connected are connected.  Raises TimedOut with the ids of the others."""
     wanted = {account["id"] for account in before if account["state"] == "connected"}
     while True:
-        found = ask(now, "status")["accounts"]
+        found = call(invocation, "status")["accounts"]
         missing = wanted - {account["id"] for account in found if account["state"] == "connected"}
         if not missing:
             return tuple(found)
-        if now.now() >= end:
+        if invocation.monotonic() >= end:
             raise TimedOut(f"not connected again in time: {', '.join(sorted(missing))}")
-        now.sleep(_LOOK)
+        invocation.sleep(_POLL_S)
 
 
-def _show(now: Invocation, examination: Examination) -> None:
-    screen = now.screen
+def _show(invocation: Invocation, examination: Examination) -> None:
+    screen = invocation.screen
     width = max(len(check.title) for check in examination.checks)
     for check in examination.checks:
         outcome = screen.paint(f"{check.outcome:7}", _COLOURS[check.outcome])
-        now.say(f"{outcome}  {check.title:{width}}  {plain(check.evidence)}")
+        invocation.print_line(f"{outcome}  {check.title:{width}}  {plain(check.evidence)}")
         for line in check.fix:
-            now.say(f"         {'':{width}}  > {plain(line)}")
+            invocation.print_line(f"         {'':{width}}  > {plain(line)}")
     counts = ", ".join(f"{count} {name}" for name, count in examination.counts.items())
-    now.say(f"\n{examination.verdict}: {counts}")
+    invocation.print_line(f"\n{examination.verdict}: {counts}")

@@ -1,4 +1,4 @@
-"""`account import-baileys DIR`: the directory is read here, as the person who asks, and opened for reading only."""
+"""`account import-baileys DIR`: reads the directory, with the user's own rights, and uploads its files."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from wad.api.operation import find
 from wad.core.baileys import BATCH_LIMIT, FILE_LIMIT, FILES_LIMIT, LEFT, kind_of
 from wad.core.errors import BadInput
 from wadctl.client import Client
-from wadctl.commands import Command, ask, command_of, given
-from wadctl.session import session
+from wadctl.commands import Command, command_of, confirm, params_of
+from wadctl.invocation import current_invocation
 
-_TAKEN: Final = ("upload", "directory")  # what the daemon is told, but nobody has to type
+_DERIVED: Final = ("upload", "directory")  # parameters that wadctl derives from DIR
 _BATCH_FILES: Final = 2000
-_MAKING: Final = 120.0  # seconds more than usual that the daemon may take
-_ARGUMENT: Final = ("DIR", "the session's directory: the one with creds.json in it")
+_IMPORT_TIMEOUT: Final = 120.0  # seconds that the daemon may take longer than usual
+_ARGUMENT: Final = ("DIR", "the session directory, with creds.json in it")
 
 
 def import_command() -> Command:
-    """The command: a DIR instead of an upload, and no question where nothing changes."""
+    """The command `account import-baileys`: takes a DIR; a dry run asks for no confirmation."""
     operation = find("accounts.import_baileys")
     command = command_of(operation)
-    command.params = [param for param in command.params if param.name not in _TAKEN]
+    command.params = [param for param in command.params if param.name not in _DERIVED]
     command.params.insert(
         0, click.Argument(["directory"], type=click.Path(path_type=Path), metavar="DIR")
     )
@@ -38,19 +38,19 @@ def import_command() -> Command:
 
 
 def _import(directory: Path, yes: bool, **values: Any) -> None:
-    now, operation = session(), find("accounts.import_baileys")
+    invocation, operation = current_invocation(), find("accounts.import_baileys")
     values["directory"] = directory.resolve().name
     if not values["dry_run"] and not yes:
-        ask(operation, {"directory": directory, "id": values["id"]})
+        confirm(operation, {"directory": directory, "id": values["id"]})
     files = read_directory(directory)
-    with now.client() as client:
-        values["upload"] = _bring(client, files)
-        reply = client.call(operation.name, given(operation, values), wait=_MAKING)
-    now.show(operation.name, reply)
+    with invocation.client() as client:
+        values["upload"] = _upload(client, files)
+        reply = client.call(operation.name, params_of(operation, values), wait=_IMPORT_TIMEOUT)
+    invocation.show(operation.name, reply)
 
 
-def _bring(client: Client, files: list[tuple[str, bytes]]) -> str:
-    """Bring the files to the daemon; the name of the upload there."""
+def _upload(client: Client, files: list[tuple[str, bytes]]) -> str:
+    """Upload the files to the daemon and return the upload's name."""
     upload = ""
     for batch in _batches(files):
         documents = [{"name": name, "data": data} for name, data in batch]
@@ -76,14 +76,14 @@ def _batches(files: list[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]
 
 
 def read_directory(directory: Path) -> list[tuple[str, bytes]]:
-    """The files, by name; without their bytes those that wad has no use for.
+    """The files by name; those that wad does not need are listed without their bytes.
 
-    Raises BadInput where something cannot be read, and where the directory changes meanwhile: then somebody still
-    works with it.
+    Raises BadInput when something cannot be read, and when the directory changes meanwhile: the other backend still
+    uses it then.
     """
     before = _snapshot(directory)
     if len(before) > FILES_LIMIT:
-        raise BadInput(f"{directory} has {len(before)} files: this is no session's directory")
+        raise BadInput(f"{directory} has {len(before)} files: it is not a session directory")
     if not before:
         raise BadInput(f"{directory} is empty", hint="name the directory with creds.json in it")
     files = [
@@ -92,19 +92,19 @@ def read_directory(directory: Path) -> list[tuple[str, bytes]]:
     ]
     if _snapshot(directory) != before:
         raise BadInput(
-            f"{directory} changes while it is read: the other backend still runs",
+            f"{directory} changed while it was read: the other backend still runs",
             hint="stop it first, then run this again",
         )
     return files
 
 
 def _readable(name: str) -> str:
-    """A name that can be told: what in it is no UTF-8 is replaced."""
+    """The file name as valid UTF-8: invalid bytes are replaced."""
     return os.fsencode(name).decode(errors="replace")
 
 
 def _snapshot(directory: Path) -> dict[str, tuple[int, int]]:
-    """Name, time of change in ns and size of each plain file."""
+    """The modification time in ns and the size of each plain file, by name."""
     try:
         with os.scandir(directory) as entries:
             stats = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
@@ -119,14 +119,14 @@ def _snapshot(directory: Path) -> dict[str, tuple[int, int]]:
 
 def _read(file: Path) -> bytes:
     try:
-        # A pipe or a link that took the file's place is not followed and not waited for.
+        # O_NOFOLLOW and O_NONBLOCK: the file may have been replaced by a link or a pipe.
         fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as opened:  # noqa: PTH123, it was opened with its flags
             data = opened.read(FILE_LIMIT + 1)
     except OSError as error:
         raise _unreadable(file, error) from error
     if len(data) > FILE_LIMIT:
-        raise BadInput(f"{file} is larger than {FILE_LIMIT >> 20} MiB: it is no file of a session")
+        raise BadInput(f"{file} is larger than {FILE_LIMIT >> 20} MiB: it is not a session file")
     return data
 
 

@@ -1,4 +1,4 @@
-"""Conversations as people read them: threads, messages, the outbox, and one line for what a message says."""
+"""Text output for threads, messages and the outbox."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any, Final
 
 from wadctl.screen import Screen, local, plain
 
-_PLAIN: Final = ("text", "location", "contact")  # their text says it all
-_NAMED: Final = 5  # ids under a page
+_PLAIN: Final = ("text", "location", "contact")  # kinds that their text describes fully
+_NAMED: Final = 5  # ids that are listed under a page
 _UNITS: Final = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 
 
 def line(message: Any) -> str:
     """A message in one line: `re "lunch?": yes (edited) [+2 !]`."""
-    parts = [_reply(message["reply_to"]), _what(message), message["text"], _since(message)]
+    parts = [_reply(message["reply_to"]), _kind(message), message["text"], _changes(message)]
     return " ".join(filter(None, parts))
 
 
-def _what(message: Any) -> str:
-    """The kind, where the text alone does not say it."""
+def _kind(message: Any) -> str:
+    """The kind of the message, where the text alone does not show it."""
     kind, media, call = message["kind"], message["media"], message["call"]
     if kind == "revoke":
         return "[deleted]"
@@ -56,15 +56,15 @@ def _reply(reply: Any) -> str:
     return f're "{reply["text"]}":' if reply["text"] else "re:"
 
 
-def _since(message: Any) -> str:
+def _changes(message: Any) -> str:
     """Edits, reactions and votes."""
     marks = []
     if message["edited_ms"] and not message["revoked_ms"]:
         marks.append("(edited)")
     signs = Counter(reaction["text"] for reaction in message["reactions"])
     if signs:
-        told = (f"{sign} {count}" if count > 1 else sign for sign, count in signs.items())
-        marks.append(f"[{', '.join(told)}]")
+        counted = (f"{sign} {count}" if count > 1 else sign for sign, count in signs.items())
+        marks.append(f"[{', '.join(counted)}]")
     if message["votes"]:
         marks.append(f"[votes: {len(message['votes'])}]")
     return " ".join(marks)
@@ -74,7 +74,7 @@ def _since(message: Any) -> str:
 
 
 def threads(screen: Screen, page: Any) -> str:
-    """A page of conversations."""
+    """A page of threads as a table."""
     heads = ["THREAD", "NAME", "LAST", "UNREAD", "MESSAGES", "TEXT"]
     rows = [
         [
@@ -91,7 +91,7 @@ def threads(screen: Screen, page: Any) -> str:
 
 
 def messages(screen: Screen, page: Any) -> str:
-    """A page of one conversation."""
+    """A page of a thread's messages as a table."""
     heads = ["TIME", "FROM", "STATE", "TEXT"]
     rows = [
         [
@@ -106,36 +106,36 @@ def messages(screen: Screen, page: Any) -> str:
     text = screen.table(heads, rows) if rows else "no messages"
     if cut:
         more = f" (and {len(cut) - _NAMED} more)" if len(cut) > _NAMED else ""
-        text += f"\ncut: wadctl message {', '.join(cut[:_NAMED])}{more}"
+        text += f"\nshown in full by: wadctl message {', '.join(cut[:_NAMED])}{more}"
     return _page(text, page)
 
 
 def message(screen: Screen, reply: Any) -> str:
-    """One message, whole."""
+    """One message in full."""
     found = reply["message"]
-    who = "you" if found["direction"] == "outbound" else found["name"] or found["sender"]
+    sender = "you" if found["direction"] == "outbound" else found["name"] or found["sender"]
     facts = {
         "time": local(found["at_ms"]),
-        "from": who,
+        "from": sender,
         "thread": found["thread"],
         "id": f"{found['id']} ({found['wa_id'] or 'not sent yet'})",
         "state": found["status"],
-        "says": line({**found, "text": ""}),
+        "content": line({**found, "text": ""}),
     }
-    lines = [f"{name:<7}{plain(value)}" for name, value in facts.items() if value]
+    lines = [f"{name:<9}{plain(value)}" for name, value in facts.items() if value]
     lines += ["", *map(plain, found["text"].split("\n"))] if found["text"] else []
     for version in found["earlier"]:
-        lines += ["", f"until then, from {local(version['at_ms'])}:"]
+        lines += ["", f"earlier version, from {local(version['at_ms'])}:"]
         lines += map(plain, version["text"].split("\n"))
     if found["cut"]:
-        lines += ["", f"cut: {', '.join(found['cut'])}"]
+        lines += ["", f"shortened: {', '.join(found['cut'])}"]
     if reply["next"] is not None:
         lines.append(f"more: --at {reply['next']}")
     return "\n".join(lines)
 
 
 def entries(screen: Screen, page: Any) -> str:
-    """A page of the outbox."""
+    """A page of the outbox as a table."""
     heads = ["ID", "ACCOUNT", "TO", "STATE", "TRIES", "QUEUED", "TEXT", "ERROR"]
     rows = [
         [
@@ -145,7 +145,7 @@ def entries(screen: Screen, page: Any) -> str:
             entry["state"],
             str(entry["attempts"]),
             local(entry["created_ms"]),
-            _words(entry),
+            _text(entry),
             entry["error"] or "-",
         ]
         for entry in page["entries"]
@@ -153,7 +153,7 @@ def entries(screen: Screen, page: Any) -> str:
     return _page(screen.table(heads, rows) if rows else "the outbox is empty", page)
 
 
-def _words(entry: Any) -> str:
+def _text(entry: Any) -> str:
     kind, text = entry["kind"], str(entry["text"])
     return text if kind == "text" else f"[{kind}] {text}".rstrip()
 
@@ -163,12 +163,12 @@ def _page(text: str, page: Any) -> str:
 
 
 def entry_line(screen: Screen, entry: Any) -> str:
-    """One line after an order about an entry."""
+    """An outbox entry in one line."""
     error = f" ({plain(entry['error'])})" if entry["error"] else ""
     return f"{entry['id']}: {screen.state(entry['state'])}{error}"
 
 
 def sent(screen: Screen, reply: Any) -> str:
-    """One line after something was queued."""
-    known = " (it was queued before: same client id)" if reply["duplicate"] else ""
+    """A queued message in one line."""
+    known = " (already queued: same client id)" if reply["duplicate"] else ""
     return entry_line(screen, reply["message"]) + known

@@ -1,4 +1,4 @@
-"""A QR code in characters: two rows of it in one line of text."""
+"""A QR code as text: two rows of modules per line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ _QUIET: Final = 2  # modules of white around it; the standard says 4, phones rea
 _BLACK_ON_WHITE: Final = "\x1b[30;107m"
 _RESET: Final = "\x1b[0m"
 _WHITE: Final = {(False, False): "█", (False, True): "▀", (True, False): "▄", (True, True): " "}
-"""(upper dark, lower dark) -> a character whose ink is white: for terminals of unknown colours, mostly dark."""
+"""(upper dark, lower dark) -> a character drawn in white: for terminals of unknown, mostly dark, colours."""
 _BLACK: Final = {(False, False): " ", (False, True): "▄", (True, False): "▀", (True, True): "█"}
 
 
 def draw(code: str, *, colour: bool) -> list[str]:
-    """The lines of a QR code.  With `colour` it is black on white whatever the terminal's colours are."""
+    """The lines of a QR code.  With `colour` they are black on white, whatever the terminal's colours are."""
     rows = _modules(code)
     if len(rows) % 2:
         rows.append([False] * len(rows[0]))
@@ -26,7 +26,7 @@ def draw(code: str, *, colour: bool) -> list[str]:
 
 
 def _modules(code: str) -> list[list[bool]]:
-    """Rows of dark modules, with the quiet zone."""
+    """The rows of the code with its quiet zone; True is a dark module."""
     import segno  # only pairing needs it, and it costs 15 ms
 
     symbol = segno.make_qr(code, error="l", boost_error=False)

@@ -1,4 +1,4 @@
-"""How a reply looks to people.  An operation without a renderer of its own is shown by its shape."""
+"""Renders replies as text.  Without a renderer for its operation, a reply is rendered by its shape."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ Renderer = Callable[[Screen, Any], str]
 
 
 def render(name: str, screen: Screen, reply: Any) -> str:
-    """The text for a reply of the operation `name`."""
+    """The reply of the operation `name` as text."""
     return _RENDERERS.get(name, by_shape)(screen, reply)
 
 
 def by_shape(screen: Screen, reply: Any) -> str:
-    """Any reply: a list of documents is a table, a document is a list of its fields."""
+    """Any reply as text: a list of documents as a table, a document as a list of its fields."""
     if isinstance(reply, list) and reply and all(isinstance(row, dict) for row in reply):
         heads = list(reply[0])
-        rows = [[_word(row.get(head)) for head in heads] for row in reply]
+        rows = [[_value(row.get(head)) for head in heads] for row in reply]
         return screen.table([head.upper() for head in heads], rows)
     if isinstance(reply, dict):
-        return screen.fields([(name, _word(value)) for name, value in reply.items()])
-    return plain(_word(reply)) if reply else ""
+        return screen.fields([(name, _value(value)) for name, value in reply.items()])
+    return plain(_value(reply)) if reply else ""
 
 
 def _worker(worker: dict[str, Any]) -> str:
     used = ""
-    if worker.get("memory_mb") is not None:  # an older daemon does not say
+    if worker.get("memory_mb") is not None:  # an older daemon does not send it
         used = f", {worker['memory_mb']:g} MB, {worker['cpu_s']:g} s of processor time"
-    return f"pid {_word(worker['pid'])}, {worker['restarts']} restarts{used}"
+    return f"pid {_value(worker['pid'])}, {worker['restarts']} restarts{used}"
 
 
-def _word(value: Any) -> str:
+def _value(value: Any) -> str:
     match value:
         case None | "" | [] | {}:
             return "-"
         case bool():
             return "yes" if value else "no"
         case list():
-            return ", ".join(map(_word, value))
+            return ", ".join(map(_value, value))
         case dict():
-            return ", ".join(f"{name} {_word(inner)}" for name, inner in value.items())
+            return ", ".join(f"{name} {_value(inner)}" for name, inner in value.items())
     return str(value)
 
 
@@ -59,27 +59,27 @@ def _status(screen: Screen, reply: Any) -> str:
         f"{reply['service']} {reply['version']} on {reply['instance']}: {mode} ({plain(lease['reason'])}{held})",
         f"up {duration(reply['uptime_s'])}, pid {reply['pid']}, engine {reply['engine']}, store {reply['store']},"
         f" receipts {reply['receipts'] or 'unknown'}",
-        *_telling(reply["telling"]),
+        *_sync(reply["telling"]),
         *_limits(reply.get("limits")),
         *_confinement(reply["accounts"]),
         *_http(reply.get("http") or ()),
         "",
         _accounts(screen, reply["accounts"]),
     ]
-    if told := _problems(screen, reply):
-        lines += ["", *told]
+    if found := _problems(screen, reply):
+        lines += ["", *found]
     return "\n".join(lines)
 
 
 def _problems(screen: Screen, reply: Any) -> list[str]:
-    """What is wrong, and what to do about each kind; in which state an account is stands in the table."""
+    """The problems with a hint for each kind.  The table of accounts shows their states, so those are left out."""
     if "problems" not in reply:  # an older daemon
         warnings = list(reply["warnings"])
         for account in reply["accounts"]:
             warnings += [f"{account['id']}: {text}" for text in account["warnings"]]
         return [f"{screen.paint('warning:', 'yellow')} {plain(text)}" for text in warnings]
     lines: list[str] = []
-    hinted = {"notice"}  # to read it here is what there is to do
+    hinted = {"notice"}  # a notice needs no action
     for problem in reply["problems"]:
         if problem["code"].startswith("account_"):
             continue
@@ -94,15 +94,15 @@ def _problems(screen: Screen, reply: Any) -> list[str]:
     return lines
 
 
-def _telling(telling: Any) -> list[str]:
-    if telling is None or not telling["waiting"]:
+def _sync(sync: Any) -> list[str]:
+    if sync is None or not sync["waiting"]:
         return []
-    age = "" if telling["oldest_s"] is None else f", the oldest for {duration(telling['oldest_s'])}"
-    return [f"{telling['waiting']} documents wait to be told to Firestore{age}"]
+    age = "" if sync["oldest_s"] is None else f", the oldest for {duration(sync['oldest_s'])}"
+    return [f"{sync['waiting']} documents wait for upload to Firestore{age}"]
 
 
 def _http(processes: Any) -> list[str]:
-    """Where HTTP is answered.  systemd starts that process when somebody asks."""
+    """The addresses of the HTTP process.  systemd starts it with the first request."""
     return [
         f"HTTP on {', '.join(one['listening'])} (process {one['pid']})"
         for one in processes
@@ -111,26 +111,26 @@ def _http(processes: Any) -> list[str]:
 
 
 def _limits(limits: Any) -> list[str]:
-    if limits is None:  # an older daemon does not say
+    if limits is None:  # an older daemon does not send it
         return []
     memory, tasks, why = limits["memory_mb"], limits["tasks"], limits["why"]
-    held = [f"{memory} MB of memory"] if memory is not None else []
-    held += [f"{tasks} tasks"] if tasks is not None else []
-    line = f"each worker may take {' and '.join(held)}" if held else "workers have no limits"
+    parts = [f"{memory} MB of memory"] if memory is not None else []
+    parts += [f"{tasks} tasks"] if tasks is not None else []
+    line = f"each worker is limited to {' and '.join(parts)}" if parts else "workers have no limits"
     return [f"{line}: {plain(why)}" if why else line]
 
 
 def _confinement(accounts: Any) -> list[str]:
-    """What holds the workers to their own account, those of one kind together."""
-    found = Counter(told for account in accounts if (told := _confined_by(account["worker"])))
+    """How the workers are confined, with a line for each kind of confinement."""
+    found = Counter(text for account in accounts if (text := _confined_by(account["worker"])))
     if len(found) == 1:
-        return [f"workers are confined by {plain(told)}" for told in found]
-    return [f"{count} workers are confined by {plain(told)}" for told, count in found.items()]
+        return [f"workers are confined by {plain(text)}" for text in found]
+    return [f"{count} workers are confined by {plain(text)}" for text, count in found.items()]
 
 
 def _confined_by(worker: Any) -> str:
-    """In a few words; empty while that is not known."""
-    found = (worker or {}).get("confinement")  # an older daemon does not say
+    """A short description of the worker's confinement; empty while it is unknown."""
+    found = (worker or {}).get("confinement")  # an older daemon does not send it
     return str(found["told"]) if found else ""
 
 
@@ -147,7 +147,7 @@ _ACCOUNT_HEADS: Final = (
     "WHAT TO DO",
 )
 _NARROW_HEADS: Final = ("ACCOUNT", "NAME", "STATE", "FOR", "BACKLOG", "MEMORY")
-"""What a terminal of 80 columns has room for; reason and what to do stand below each account there."""
+"""The columns on a terminal of 80 columns; reason and what to do are lines below each account."""
 
 
 def _accounts(screen: Screen, accounts: Any) -> str:
@@ -160,14 +160,14 @@ def _accounts(screen: Screen, accounts: Any) -> str:
         _NARROW_HEADS,
         [[row[_ACCOUNT_HEADS.index(head)] for head in _NARROW_HEADS] for row in rows],
     ).split("\n")
-    told = [heads]
+    text = [heads]
     for account, line in zip(accounts, lines, strict=True):
-        told.append(line)
+        text.append(line)
         if account["state"] != "connected" and account["reason"]:
-            told += screen.paragraph("reason:", "dim", account["reason"], "  ")
+            text += screen.paragraph("reason:", "dim", account["reason"], "  ")
         if account["action"]:
-            told += screen.paragraph("what to do:", "dim", account["action"], "  ")
-    return "\n".join(told)
+            text += screen.paragraph("what to do:", "dim", account["action"], "  ")
+    return "\n".join(text)
 
 
 def _account_row(account: Any) -> list[str]:
@@ -198,24 +198,24 @@ def _account(screen: Screen, account: Any) -> str:
         ("name", account["name"]),
         ("number", account["phone"] or "-"),
         ("JID", account["jid"] or "-"),
-        ("hidden id", account["lid"] or "-"),
+        ("LID", account["lid"] or "-"),
         ("push name", account["push_name"] or "-"),
         ("state", f"{account['state']} for {duration(account['for_s'])}"),
         ("reason", account["reason"] or "-"),
         ("what to do", account["action"] or "-"),
-        ("enabled", _word(account["enabled"])),
-        ("paired", _word(account["paired"])),
+        ("enabled", _value(account["enabled"])),
+        ("paired", _value(account["paired"])),
         ("worker", _worker(worker) if worker else "-"),
         ("receipts", (worker and worker["receipts"]) or "unknown"),
         ("confined by", _confined_by(worker) or "unknown"),
         ("backlog", f"{inbound['backlog']} rows {_age(inbound['oldest_s'])}".rstrip()),
-        ("recorded", f"{inbound['recorded']}, {inbound['duplicates']} were known already"),
-        ("lost", _word(inbound["lost"])),
+        ("stored", f"{inbound['recorded']} messages, {inbound['duplicates']} duplicates"),
+        ("lost", _value(inbound["lost"])),
         ("last event", local(account["last_event_ms"]) or "-"),
         ("added", local(account["created_ms"]) or "-"),
     ]
     if done := account.get("backfill"):
-        pairs.append(("history asked", _backfill(done)))
+        pairs.append(("last backfill", _backfill(done)))
     if account["retry_in_s"] is not None:
         pairs.insert(9, ("next try in", duration(account["retry_in_s"])))
     pairs += [("warning", text) for text in account["warnings"]]
@@ -223,7 +223,7 @@ def _account(screen: Screen, account: Any) -> str:
 
 
 def _backfill(done: Any) -> str:
-    """What came of asking the phone for its history."""
+    """The result of the last backfill."""
     text = f"{local(done['at_ms'])}: {done['messages']} messages, {done['threads']} conversations"
     text += f", {done['errors']} errors" if done["errors"] else ""
     return f"{text}; {done['error']}" if done["error"] else text
@@ -234,7 +234,7 @@ def _age(seconds: float | None) -> str:
 
 
 def _account_now(screen: Screen, account: Any) -> str:
-    """One line after an order."""
+    """The account in one line."""
     todo = f" - {account['action']}" if account["action"] else ""
     reason = plain(account["reason"])
     return f"{account['id']}: {screen.state(account['state'])} ({reason}){todo}"
@@ -242,28 +242,28 @@ def _account_now(screen: Screen, account: Any) -> str:
 
 def _removed(screen: Screen, reply: Any) -> str:
     return (
-        f"{reply['account']} was put away in {reply['path']}\n"
-        f"wadctl account restore {reply['account']} brings it back"
+        f"{reply['account']} was removed; its files are in {reply['path']}\n"
+        f"restore it with: wadctl account restore {reply['account']}"
     )
 
 
 def _imported(screen: Screen, reply: Any) -> str:
-    place = "the account that is there" if reply["existing"] else "a new account"
+    kind = "the existing account" if reply["existing"] else "a new account"
     would = "would become" if reply["dry_run"] else "became"
     lines = [
-        f"{plain(reply['jid'])} {would} {reply['account']} ({plain(reply['name'])}), {place}",
-        "carried: "
+        f"{plain(reply['jid'])} {would} {reply['account']} ({plain(reply['name'])}), {kind}",
+        "included: "
         + ", ".join(
             f"{count} {name.replace('_', ' ')}" for name, count in reply["carried"].items()
         ),
     ]
     lines += [
-        f"not carried: {left['count']} {left['kind']} ({plain(left['why'])})"
+        f"not included: {left['count']} {left['kind']} ({plain(left['why'])})"
         for left in reply["left"]
     ]
     lines += [f"{screen.paint('damaged:', 'yellow')} {plain(text)}" for text in reply["damaged"]]
     if reply["dry_run"]:
-        lines.append("nothing was changed; without --dry-run it is done")
+        lines.append("nothing was changed; run it without --dry-run to import")
     else:
         lines.append(_account_now(screen, reply["state"]))
     return "\n".join(lines)
@@ -275,31 +275,31 @@ def _event(screen: Screen, event: Any) -> str:
     return f"{local(event['at_ms'])}  {kind}{account} {plain(event['text'])}"
 
 
-def _standing(screen: Screen, lease: Any) -> str:
+def _lease(screen: Screen, lease: Any) -> str:
     valid = lease["valid_s"]
     pairs = [
         ("instance", lease["instance"]),
         ("mode", lease["mode"]),
-        ("because", plain(lease["reason"])),
-        ("may act for", "-" if valid is None else f"{valid:g} s without another renewal"),
+        ("reason", plain(lease["reason"])),
+        ("valid for", "-" if valid is None else f"{valid:g} s without another renewal"),
         ("holder", lease["holder"] or "-"),
-        ("epoch", _word(lease["epoch"])),
+        ("epoch", _value(lease["epoch"])),
         ("acquired", local(lease["acquired_ms"]) or "-"),
-        ("why", plain(lease["why"] or "-")),
-        ("holder before", lease["previous"] or "-"),
+        ("acquired by", plain(lease["why"] or "-")),
+        ("previous holder", lease["previous"] or "-"),
         (
-            "terms",
+            "timing",
             f"ttl {lease['ttl_s']:g} s, renewed every {lease['renew_every_s']:g} s, margin {lease['margin_s']:g} s",
         ),
-        ("where", lease["where"]),
+        ("stored in", lease["where"]),
     ]
     return screen.fields(pairs)
 
 
 def _holders(screen: Screen, holders: Any) -> str:
     if not holders:
-        return "nobody has held the lease yet"
-    heads = ["EPOCH", "HOLDER", "BEGAN", "WHY", "ENDED", "HOW"]
+        return "no instance has held the lease yet"
+    heads = ["EPOCH", "HOLDER", "ACQUIRED", "REASON", "ENDED", "END"]
     return screen.table(
         heads,
         [
@@ -318,7 +318,7 @@ def _holders(screen: Screen, holders: Any) -> str:
 
 def _quarantined(screen: Screen, items: Any) -> str:
     if not items:
-        return "nothing is in quarantine"
+        return "the quarantine is empty"
     heads = ["ITEM", "SINCE", "KIND", "ACCOUNT", "NAME", "REASON"]
     return screen.table(
         heads,
@@ -355,17 +355,17 @@ def _retried(screen: Screen, reply: Any) -> str:
 
 
 def _dropped(screen: Screen, item: Any) -> str:
-    return f"{item['id']} ({plain(item['name'])}) is forgotten"
+    return f"{item['id']} ({plain(item['name'])}) was dropped"
 
 
 _RENDERERS: Final[dict[str, Renderer]] = {
     "status": _status,
     "events": _event,
     "accounts.import_baileys": _imported,
-    "lease.show": _standing,
+    "lease.show": _lease,
     "lease.history": _holders,
-    "lease.release": _standing,
-    "lease.take": _standing,
+    "lease.release": _lease,
+    "lease.take": _lease,
     "accounts.list": _accounts,
     "accounts.show": _account,
     "accounts.add": _account_now,

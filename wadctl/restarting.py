@@ -1,4 +1,4 @@
-"""`restart`: a daemon is asked to restart, and is believed to have done so only when another process answers."""
+"""`restart`: requests a restart of the daemon and waits until the new process answers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, Final
 import click
 
 from wad.core.errors import DaemonDown, StartFailed, TimedOut, Unavailable, WadError
-from wadctl.session import Invocation
+from wadctl.invocation import Invocation
 
-_LOOK: Final = 0.2  # seconds between looks
-_ANSWER: Final = 5.0  # seconds that a daemon which is starting may take to answer one look
+_POLL_S: Final = 0.2
+_STATUS_TIMEOUT_S: Final = 5.0  # for one status request to a daemon that may be starting
 
 
 @dataclass
 class RestartRun:
-    """How far it went; `step` is what failures name."""
+    """The progress of a restart; error documents name the `step`."""
 
     step: str = "look"
     before: str | None = None
@@ -25,7 +25,7 @@ class RestartRun:
     accounts_after: int | None = None
 
     def facts(self) -> dict[str, Any]:
-        """As --json shows them."""
+        """The fields of the JSON document."""
         return {
             "service": "wad",
             "before": self.before,
@@ -35,24 +35,24 @@ class RestartRun:
         }
 
 
-def restart_daemon(session: Invocation, timeout: float) -> None:
-    """Restart, wait until the next process answers and knows every account, and say so.  Raises Exit on failure."""
+def restart_daemon(invocation: Invocation, timeout: float) -> None:
+    """Restart, wait until the new process answers with every account, and print it.  Raises Exit on failure."""
     restart = RestartRun()
     try:
-        perform(session, restart, timeout)
+        perform(invocation, restart, timeout)
     except WadError as error:
-        session.failed(error, step=restart.step, **restart.facts())
+        invocation.print_failure(error, step=restart.step, **restart.facts())
         raise click.exceptions.Exit(error.exit_code) from error
-    session.say(
+    invocation.print_line(
         f"restarted: {restart.before} -> {restart.after}, {restart.accounts_after} accounts"
     )
-    if session.json:
-        session.document({"ok": True, **restart.facts()})
+    if invocation.json:
+        invocation.print_json({"ok": True, **restart.facts()})
 
 
-def perform(session: Invocation, restart: RestartRun, timeout: float, command: str = "") -> None:
-    """Ask, or run what restarts it, and wait until another process knows every account.  Raises WadError."""
-    with session.client() as client:
+def perform(invocation: Invocation, restart: RestartRun, timeout: float, command: str = "") -> None:
+    """Request the restart, or run `command`, and wait until a new process has every account.  Raises WadError."""
+    with invocation.client() as client:
         status = client.call("status")
         restart.before, restart.accounts_before = status["boot_id"], len(status["accounts"])
         restart.step = "ask"
@@ -61,17 +61,17 @@ def perform(session: Invocation, restart: RestartRun, timeout: float, command: s
     if command:
         _run(command, timeout)
     restart.step = "wait"
-    session.say("asked; waiting for the next process ...")
-    end, found = session.now() + timeout, "nobody answers"
-    while session.now() < end:
+    invocation.print_line("restart requested; waiting for the new process ...")
+    end, found = invocation.monotonic() + timeout, "no reply"
+    while invocation.monotonic() < end:
         try:
-            if not (found := _look(session, restart)):
+            if not (found := _pending(invocation, restart)):
                 return
         except StartFailed:
-            raise  # no next process comes
+            raise  # no new process will start
         except (DaemonDown, Unavailable, TimedOut) as error:
             found = str(error)
-        session.sleep(_LOOK)
+        invocation.sleep(_POLL_S)
     raise TimedOut(
         f"the daemon was not back within {timeout:g} s: {found}",
         hint="systemctl status wad, journalctl -u wad",
@@ -79,7 +79,7 @@ def perform(session: Invocation, restart: RestartRun, timeout: float, command: s
 
 
 def _run(command: str, timeout: float) -> None:
-    """A line of shell.  Raises Unavailable when it fails, TimedOut."""
+    """Run a shell command.  Raises Unavailable when it fails, TimedOut."""
     import subprocess
 
     try:
@@ -88,21 +88,21 @@ def _run(command: str, timeout: float) -> None:
             timeout=timeout, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise TimedOut(f"the command to restart did not end within {timeout:g} s") from error
+        raise TimedOut(f"the restart command did not finish within {timeout:g} s") from error
     if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        why = f": {said[-1].strip()}" if said else ""
-        raise Unavailable(f"the command to restart ended with {done.returncode}{why}")
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        why = f": {lines[-1].strip()}" if lines else ""
+        raise Unavailable(f"the restart command exited with {done.returncode}{why}")
 
 
-def _look(session: Invocation, restart: RestartRun) -> str:
-    """Why it is not done yet; empty when it is."""
-    with session.client(_ANSWER) as client:
+def _pending(invocation: Invocation, restart: RestartRun) -> str:
+    """Why the restart is not complete yet; empty when it is."""
+    with invocation.client(_STATUS_TIMEOUT_S) as client:
         status = client.call("status")
     if status["boot_id"] == restart.before:
-        return "the process from before still answers"
+        return "the old process still answers"
     if not status.get("ready", True):
-        return "the next process is starting"
+        return "the new process is starting"
     restart.after, restart.accounts_after = status["boot_id"], len(status["accounts"])
-    known, wanted = restart.accounts_after, restart.accounts_before or 0
-    return "" if known >= wanted else f"the next process knows {known} of {wanted} accounts"
+    loaded, expected = restart.accounts_after, restart.accounts_before or 0
+    return "" if loaded >= expected else f"the new process has {loaded} of {expected} accounts"

@@ -1,6 +1,6 @@
-"""What reaches the eye: tables, durations, local times, colour; and what must not (control characters from strangers).
+"""Terminal output: tables, durations, local times and colours, without control characters from messages.
 
-On a terminal tables are cut to its width and states are coloured (unless NO_COLOR is set); in a pipe nothing is cut,
+On a terminal, tables are cut to its width and states are coloured (unless NO_COLOR is set).  In a pipe nothing is cut,
 coloured or cleared.
 """
 
@@ -18,22 +18,22 @@ from wad.core.decoding import decoding
 from wad.core.errors import InvalidData
 
 _GAP: Final = "  "
-_NARROWEST: Final = 8  # columns that a cut cell keeps
+_NARROWEST: Final = 8  # columns to which a cell is cut at most
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _GOOD: Final = frozenset({"connected", "active", "sent", "delivered", "read", "played"})
 _BAD: Final = frozenset(
     {"logged_out", "replaced", "banned", "outdated", "failed", "uncertain", "lost"}
 )
-_FREE: Final = frozenset({"TEXT", "ERROR", "REASON", "WHY", "HOW", "WHAT TO DO", "NAME", "FROM"})
-"""Columns of prose: they are cut before what a person may want to copy."""
-_WHOLE: Final = frozenset({"STATE"})
-"""Columns of words that one must be able to tell apart: they are cut last."""
-_KEPT: Final = "\u200d"  # joins emoji; the other invisible characters can deceive
+_PROSE: Final = frozenset({"TEXT", "ERROR", "REASON", "WHY", "HOW", "WHAT TO DO", "NAME", "FROM"})
+"""Columns of prose: they are cut first, before columns that a user may want to copy."""
+_CUT_LAST: Final = frozenset({"STATE"})
+"""Columns that are cut last, since their values must stay distinguishable."""
+_ALLOWED: Final = "\u200d"  # joins emoji; other invisible characters can deceive
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Where output goes.  `width` 0: nothing is cut."""
+    """The properties of the output stream.  `width` 0: nothing is cut."""
 
     terminal: bool
     width: int
@@ -41,7 +41,7 @@ class Screen:
     colour: bool
 
     def paint(self, text: str, colour: str) -> str:
-        """The text in a colour, where there are colours."""
+        """The text in a colour, where colours are enabled."""
         return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self.colour and text else text
 
     def state(self, word: str) -> str:
@@ -53,14 +53,14 @@ class Screen:
     def table(
         self, heads: Sequence[str], rows: Sequence[Sequence[str]], states: str = "STATE"
     ) -> str:
-        """Rows under heads; prose gives way first, states last.  The column named `states` is coloured."""
+        """Rows under headings; prose columns are cut first, states last.  The column named `states` is coloured."""
         texts = [[plain(cell) for cell in row] for row in rows]
         widths = _widths(heads, texts)
         if self.width:
             room = self.width - len(_GAP) * (len(widths) - 1)
-            free = [index for index, head in enumerate(heads) if head in _FREE]
-            most = [index for index, head in enumerate(heads) if head not in _WHOLE]
-            for among in (free, most, range(len(widths))):
+            prose = [index for index, head in enumerate(heads) if head in _PROSE]
+            others = [index for index, head in enumerate(heads) if head not in _CUT_LAST]
+            for among in (prose, others, range(len(widths))):
                 widths = _narrowed(widths, room, among)
         lines = [self.paint(_line(heads, widths), "dim")]
         coloured = heads.index(states) if states in heads else -1
@@ -73,12 +73,12 @@ class Screen:
         return "\n".join(lines)
 
     def fits(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-        """Whether such a table has room here without a cut."""
+        """Whether this table fits into the width without a cut."""
         widths = _widths(heads, [[plain(cell) for cell in row] for row in rows])
         return not self.width or sum(widths) + len(_GAP) * (len(widths) - 1) <= self.width
 
     def paragraph(self, head: str, colour: str, text: str, indent: str = "") -> list[str]:
-        """A sentence behind a coloured word, broken where the screen ends."""
+        """A coloured word and a sentence, wrapped at the width."""
         whole = f"{head} {plain(text)}"
         if not self.width:
             lines = [indent + whole]
@@ -88,13 +88,13 @@ class Screen:
                 self.width,
                 initial_indent=indent,
                 subsequent_indent=indent + "  ",
-                break_on_hyphens=False,  # a path is copied whole
+                break_on_hyphens=False,  # keep paths whole, to be copied
             )
         lines[0] = lines[0].replace(head, self.paint(head, colour), 1)
         return lines
 
     def fields(self, pairs: Sequence[tuple[str, str]]) -> str:
-        """Names and values, one a line."""
+        """Names and values, one pair per line."""
         width = max((len(name) for name, _ in pairs), default=0)
         return "\n".join(
             f"{self.paint(f'{name:{width}}', 'dim')}{_GAP}{plain(value)}".rstrip()
@@ -103,7 +103,7 @@ class Screen:
 
 
 def screen_of(stream: IO[str], environ: os._Environ[str] | dict[str, str]) -> Screen:
-    """What `stream` can show."""
+    """The properties of `stream`."""
     try:
         terminal = stream.isatty()
         size = os.get_terminal_size(stream.fileno()) if terminal else os.terminal_size((0, 0))
@@ -123,39 +123,39 @@ def screen_of(stream: IO[str], environ: os._Environ[str] | dict[str, str]) -> Sc
 
 
 def plain(text: str) -> str:
-    """The text without anything that moves a cursor, changes a colour or turns the direction of writing."""
+    """The text without characters that move the cursor, change colours or reverse the writing direction."""
     if text.isprintable():
         return text
     return "".join(
-        char if char.isprintable() or char in _KEPT else " " if char.isspace() else "\ufffd"
+        char if char.isprintable() or char in _ALLOWED else " " if char.isspace() else "\ufffd"
         for char in text
     )
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal the text takes."""
+    """The number of terminal columns that the text takes."""
     if text.isascii():
         return len(text)
     return sum(_columns(char) for char in text)
 
 
 def _columns(char: str) -> int:
-    if unicodedata.combining(char) or char in _KEPT:
+    if unicodedata.combining(char) or char in _ALLOWED:
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def cut(text: str, width: int) -> str:
-    """The text in so many columns, with `…` where it was cut."""
+    """The text in at most `width` columns, with `…` where it was cut."""
     if columns(text) <= width:
         return text
-    kept, used = "", 1
+    result, used = "", 1
     for char in text:
         used += _columns(char)
         if used > width:
             break
-        kept += char
-    return kept + "…"
+        result += char
+    return result + "…"
 
 
 def _cell(text: str, width: int) -> str:
@@ -168,12 +168,12 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _widths(heads: Sequence[str], texts: Sequence[Sequence[str]]) -> list[int]:
-    """How many columns each column of a table needs."""
+    """The width that each column of a table needs."""
     return [max(map(columns, column)) for column in zip(heads, *texts, strict=True)]
 
 
 def _narrowed(widths: Sequence[int], room: int, among: Sequence[int]) -> list[int]:
-    """The widths that fit: the widest `among` them gives way, down to a readable rest."""
+    """The widths after the widest columns of `among` were narrowed to fit, each to a readable rest at most."""
     widths = list(widths)
     while among and sum(widths) > room:
         widest = max(among, key=lambda index: widths[index])
@@ -187,7 +187,7 @@ def _narrowed(widths: Sequence[int], room: int, among: Sequence[int]) -> list[in
 
 
 def local(ms: int | None) -> str:
-    """A moment in the local time; empty when unknown."""
+    """A time in the local time zone; empty when unknown."""
     if ms is None:
         return ""
     try:
@@ -198,7 +198,7 @@ def local(ms: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A length of time in its two largest units; empty when unknown."""
+    """A duration in its two largest units; empty when unknown."""
     if seconds is None:
         return ""
     left = max(0, int(seconds))

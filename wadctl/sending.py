@@ -1,4 +1,4 @@
-"""What the exit code of a sending command with `--wait` says: whether the message left."""
+"""The result of a sending command: with `--wait` the exit code shows whether the message was sent."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import msgspec
 
 from wad.api.operation import Operation
 from wad.core.errors import TimedOut, WadError
-from wadctl.session import Invocation
+from wadctl.invocation import Invocation
 
 
 def takes_wait(operation: Operation) -> bool:
-    """Whether it queues a message, for whose fate one can wait."""
+    """Whether the operation queues a message and can wait for its result."""
     return any(field.name == "wait" for field in msgspec.structs.fields(operation.request))
 
 
-def judge(session: Invocation, values: dict[str, Any], reply: Any) -> None:
-    """Show the message; who waited for it also learns its fate from the exit code.  Raises Exit."""
-    session.show("messages.send", reply)
+def show_result(invocation: Invocation, values: dict[str, Any], reply: Any) -> None:
+    """Show the queued message; with --wait, exit with an error unless it was sent.  Raises Exit."""
+    invocation.show("messages.send", reply)
     entry = reply["message"]
     if not values["wait"] or entry["state"] in ("sent", "delivered", "read", "played"):
         return
     error = _failure(entry)
-    session.complain(error)
+    invocation.print_error(error)
     raise click.exceptions.Exit(error.exit_code)
 
 
@@ -32,6 +32,4 @@ def _failure(entry: Any) -> WadError:
     if entry["state"] == "failed":
         why = entry["error"] or "the message failed"
         return WadError.from_wire({"code": entry["error_code"], "message": why})
-    return TimedOut(
-        f"the message is {entry['state']}", hint="wadctl outbox shows what becomes of it"
-    )
+    return TimedOut(f"the message is {entry['state']}", hint="wadctl outbox shows its state")

@@ -1,4 +1,4 @@
-"""`wadctl token create`: a token for HTTP, shown once, and the line of it for the configuration.  Asks no daemon."""
+"""`wadctl token create`: creates a token for HTTP and its line for the configuration, without a daemon."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import click
 
 from wad.core.token import Role, fresh, named
 from wadctl.commands import Command, CommandGroup, json_option
-from wadctl.session import session
+from wadctl.invocation import current_invocation
 
 
 def _create(name: str, role: str) -> None:
-    now = session()
+    invocation = current_invocation()
     token = fresh(secrets.token_bytes)
     line = str(named(name, Role(role), token))
-    if now.json:
-        now.document({"name": name, "role": role, "token": token, "line": line})
+    if invocation.json:
+        invocation.print_json({"name": name, "role": role, "token": token, "line": line})
         return
-    now.say(f"token   {token}")
-    now.say(f"line    {line}")
-    now.say(
-        "The token is shown this once. Add the line to http.tokens, or to the systemd credential"
+    invocation.print_line(f"token   {token}")
+    invocation.print_line(f"line    {line}")
+    invocation.print_line(
+        "The token is shown only once. Add the line to http.tokens, or to the systemd credential"
     )
-    now.say("http-tokens (/etc/credstore/http-tokens), and restart wad.")
+    invocation.print_line("http-tokens (/etc/credstore/http-tokens), and restart wad.")
 
 
 def token_group() -> click.Group:
-    """The commands for tokens."""
+    """The group `wadctl token` with its command."""
     create = Command(
         "create",
         params=[
@@ -36,14 +36,15 @@ def token_group() -> click.Group:
                 ["--role"],
                 type=click.Choice([str(role) for role in Role]),
                 required=True,
-                help="viewer looks, employee sends and steers, admin does also what cannot be undone.",
+                help="viewer: read; employee: also send and control; admin: also what cannot be undone.",
             ),
             json_option(),
         ],
         callback=_create,
-        help="Make a token for HTTP.\n\nIt is shown once; the configuration keeps its hash.",
+        help="Create a token for HTTP.\n\nIt is shown only once; the configuration holds its hash.\n\n"
+        "Example: wadctl token create crm --role employee",
     )
-    create.arguments = (("NAME", "a name for it, which logs and limits use"),)
-    group = CommandGroup("token", help="Commands for tokens.")
+    create.arguments = (("NAME", "a name for the token, used in logs and rate limits"),)
+    group = CommandGroup("token", help="Create tokens for HTTP.")
     group.add_command(create)
     return group

@@ -1,7 +1,7 @@
-"""`wadctl verify`: audit, send, restart twice, audit again; 0 only when all of it was seen to be right.
+"""`wadctl verify`: audits, sends, restarts twice and audits again; exit code 0 only when every step passed.
 
-Exit codes: 0 verified; 2 something failed; 3 duplicates increased; 4 what was sent is not in the store; 10 nothing to
-judge by; 64 usage.
+Exit codes: 0 verified; 2 a step failed; 3 duplicates increased; 4 the sent message is not in the store; 10 no messages
+in the window; 64 usage.
 """
 
 from __future__ import annotations
@@ -15,39 +15,41 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from wad.core.errors import WadError
-from wadctl.auditing import AuditCommand, rows_of, the_place
+from wadctl.auditing import AuditCommand, load_installation, rows_of
 from wadctl.commands import config_option, json_option
-from wadctl.doctoring import ask, restart_and_compare
-from wadctl.session import Invocation, session
+from wadctl.doctoring import call, restart_and_compare
+from wadctl.invocation import Invocation, current_invocation
 
 if TYPE_CHECKING:
     from wad.audit.installation import Installation
     from wad.audit.verify import Audited, TestMessage, Verification
 
 FAILED: Final = 2
-_FOR_SENDING: Final = 60.0  # seconds
-_FOR_TELLING: Final = 120.0  # seconds, as in the reference
-_LACKS: Final = {
+_SEND_TIMEOUT_S: Final = 60.0
+_SYNC_TIMEOUT_S: Final = 120.0  # until a message is in Firestore; as in the replaced script
+_FIRESTORE_ERRORS: Final = {
     "missing_index": "firestore_index_required",
     "missing_credentials": "firestore_credentials_missing",
 }
 RESTARTS: Final = 2
-_NEWEST: Final = 1000  # messages of a thread among which the one that was sent must be
+_NEWEST: Final = 1000  # messages of the thread, among which the sent one must be
 
 _HELP: Final = """\
-Verify that restarts lose and double nothing.
+Verify that restarts lose no messages and store none twice.
 
-Audits the store, sends a message if --to names somebody, restarts the daemon (twice by default) and waits each time
-until every account that was connected is so again, and audits once more. $RESTART_CMD is a line of shell that restarts
-the daemon, instead of asking it. With $ALLOW_FALLBACK_READY=true an audit counts that Firestore answered without the
-index for it.
+Audits the store, sends a message if --to is given, restarts the daemon (twice by default), waits each time until every
+account that was connected is connected again, and audits once more. $RESTART_CMD is a shell command that restarts the
+daemon, instead of a request to it. With $ALLOW_FALLBACK_READY=true an audit counts even if Firestore answered without
+the query's index.
 
-Exit code: 0 verified, and nothing else is 0; 2 something failed; 3 duplicates have increased; 4 the message that was
-sent is not in the store; 10 there was nothing in the window to judge by; 64 usage."""
+Example: wadctl verify --to +15550000001
+
+Exit code: 0 verified, and nothing else is 0; 2 a step failed; 3 duplicates increased; 4 the sent message is not in
+the store; 10 no messages in the window; 64 usage."""
 
 
 def verify_command() -> AuditCommand:
-    """The command."""
+    """The command `verify`."""
     return AuditCommand(
         "verify",
         params=[
@@ -55,22 +57,22 @@ def verify_command() -> AuditCommand:
                 ["--to"], default="", metavar="NUMBER", envvar="DEST_JID",
                 help="Send a short message to this number or JID [default: $DEST_JID].",
             ),
-            click.Option(["--account"], default="", help="Who sends it [default: the first that is connected]."),
+            click.Option(["--account"], default="", help="The sending account [default: the first connected one]."),
             click.Option(
                 ["--restarts"], type=click.IntRange(0, 10),
-                help=f"Restart so often [default: {RESTARTS}, or 0 where $RUN_RESTART is false].",
+                help=f"How many restarts [default: {RESTARTS}, or 0 where $RUN_RESTART is false].",
             ),
             click.Option(
                 ["--timeout"], type=click.FloatRange(0), default=120.0, show_default=True,
-                help="Seconds that each restart may take, until every account is connected again.",
+                help="Seconds to wait after each restart until every account is connected again.",
             ),
             click.Option(
                 ["--window-hours", "--windowHours"], type=click.FloatRange(0, min_open=True), default=0.25,
-                show_default=True, help="Audit so many hours back.",
+                show_default=True, help="Audit this number of hours back.",
             ),
             click.Option(
                 ["--limit"], type=click.IntRange(1, 1_000_000), default=500, show_default=True,
-                help="Audit at most so many messages, the newest first.",
+                help="Audit at most this number of messages, the newest first.",
             ),
             config_option(),
             json_option(),
@@ -91,21 +93,21 @@ def _verify(
 ) -> None:
     from wad.audit.verify import Observed, judge
 
-    now, step, place = session(), "audit_failed_before", None
+    invocation, step, installation = current_invocation(), "audit_failed_before", None
     wanted, skipped = _wanted(restarts, os.environ)
     try:
-        place = the_place(file)
-        before = _audited(place, window_hours, limit)
+        installation = load_installation(file)
+        before = _audited(installation, window_hours, limit)
         step = "quick_write_failed"
-        sent = _send(now, account, to) if to else None
-        done = _restarts(now, wanted, timeout, os.environ.get("RESTART_CMD", ""))
+        sent = _send(invocation, account, to) if to else None
+        done = _restarts(invocation, wanted, timeout, os.environ.get("RESTART_CMD", ""))
         step = "status_failed"
-        accounts = ask(now, "status")["accounts"]
+        accounts = call(invocation, "status")["accounts"]
         step = "audit_failed_after"
-        stored = sent is not None and _is_stored(now, place, sent)
-        after = _audited(place, window_hours, limit)
+        stored = sent is not None and _is_stored(invocation, installation, sent)
+        after = _audited(installation, window_hours, limit)
     except WadError as error:
-        _failed(now, step, error, place)
+        _failed(invocation, step, error, installation)
     connected = sum(each["state"] == "connected" for each in accounts)
     end, report = judge(
         Observed(
@@ -113,123 +115,127 @@ def _verify(
             fallback_allowed=_is_true(os.environ.get("ALLOW_FALLBACK_READY", "")),
         )
     )  # fmt: skip
-    if now.json:
-        now.document(report)
+    if invocation.json:
+        invocation.print_json(report)
     else:
-        _show(now, report)
+        _show(invocation, report)
     raise click.exceptions.Exit(int(end))
 
 
 def _wanted(restarts: int | None, environ: Mapping[str, str]) -> tuple[int, str]:
-    """How many restarts, and why none; the option counts before the reference's variable."""
+    """The number of restarts, and the reason for none; the option overrides the replaced script's variable."""
     if environ.get("RESTART_SSH"):
         click.echo(
-            "wadctl: RESTART_SSH is not used: what is verified is the daemon here; run wadctl verify there, over ssh",
+            "wadctl: RESTART_SSH is ignored: wadctl verifies the daemon of this machine; run it there, over ssh",
             err=True,
         )
     if restarts is not None:
         return restarts, "" if restarts else "--restarts 0"
-    told = environ.get("RUN_RESTART", "")
-    return (RESTARTS, "") if not told or _is_true(told) else (0, f"RUN_RESTART is {told}")
+    value = environ.get("RUN_RESTART", "")
+    return (RESTARTS, "") if not value or _is_true(value) else (0, f"RUN_RESTART is {value}")
 
 
 def _is_true(text: str) -> bool:
     return text.strip().lower() in ("1", "true", "yes", "on")
 
 
-def _audited(place: Installation, window_hours: float, limit: int) -> Audited:
+def _audited(installation: Installation, window_hours: float, limit: int) -> Audited:
     from wad.audit.duplicates import Question, audit_messages, audit_threads
     from wad.audit.verify import Audited
     from wad.lib.clock import SystemClock
 
     question = Question(SystemClock().wall_ms(), window_hours, limit)
-    with closing(rows_of(place)) as rows:
+    with closing(rows_of(installation)) as rows:
         return Audited(audit_messages(rows, question), audit_threads(rows, question))
 
 
-def _is_stored(now: Invocation, place: Installation, sent: TestMessage) -> bool:
-    """Whether the store has a message with the WhatsApp id under which it left; Firestore is told of it afterwards."""
+def _is_stored(invocation: Invocation, installation: Installation, sent: TestMessage) -> bool:
+    """Whether the store has a message with the sent WhatsApp id; Firestore gets it a moment later."""
     from wad.audit.rows import Scope
 
-    end = now.now() + (_FOR_TELLING if place.kind == "firestore" else 0)
+    end = invocation.monotonic() + (_SYNC_TIMEOUT_S if installation.kind == "firestore" else 0)
     while True:
-        with closing(rows_of(place)) as rows:
+        with closing(rows_of(installation)) as rows:
             found = rows.messages(Scope("", sent.thread, 1, _NEWEST)).rows
         if any(row.wa_id == sent.wa_id != "" for row in found):
             return True
-        if now.now() >= end or not sent.wa_id:
+        if invocation.monotonic() >= end or not sent.wa_id:
             return False
-        now.sleep(1)
+        invocation.sleep(1)
 
 
-def _send(now: Invocation, account: str, to: str) -> TestMessage:
-    """Send a message and wait until it has left; what failed is a word of the reference's."""
+def _send(invocation: Invocation, account: str, to: str) -> TestMessage:
+    """Send a message and wait until it is sent; errors are the replaced script's codes."""
     import secrets
 
     from wad.audit.verify import TestMessage
 
-    accounts = ask(now, "status")["accounts"]
+    accounts = call(invocation, "status")["accounts"]
     able = [each["id"] for each in accounts if each["state"] == "connected"]
     if not account and not able:
         return TestMessage("", to, error="no_account")
-    who = account or able[0]
+    sender = account or able[0]
     ident = f"verify-{secrets.token_hex(8)}"
-    params = {"account": who, "to": to, "text": f"wad {ident}", "client_id": ident}
-    now.say("sending ...")
+    params = {"account": sender, "to": to, "text": f"wad {ident}", "client_id": ident}
+    invocation.print_line("sending ...")
     try:
-        with now.client() as client:
-            reply = client.call("messages.send", params | {"wait": _FOR_SENDING}, wait=_FOR_SENDING)
+        with invocation.client() as client:
+            reply = client.call(
+                "messages.send", params | {"wait": _SEND_TIMEOUT_S}, wait=_SEND_TIMEOUT_S
+            )
     except WadError as error:
-        return TestMessage(who, to, error=error.code)
+        return TestMessage(sender, to, error=error.code)
     entry: Any = reply["message"]
     return TestMessage(
-        who, to, entry["error_code"], entry["state"], entry["wa_id"], entry["thread"]
+        sender, to, entry["error_code"], entry["state"], entry["wa_id"], entry["thread"]
     )
 
 
-def _restarts(now: Invocation, count: int, timeout: float, command: str) -> tuple[str, ...]:
-    """The error of each restart, up to the first that failed."""
+def _restarts(invocation: Invocation, count: int, timeout: float, command: str) -> tuple[str, ...]:
+    """The error text of each restart (empty: none), up to the first failure."""
     done: list[str] = []
     while len(done) < count and not any(done):
-        now.say(f"restart {len(done) + 1} of {count} ...")
-        done.append(restart_and_compare(now, timeout, command).error)
+        invocation.print_line(f"restart {len(done) + 1} of {count} ...")
+        done.append(restart_and_compare(invocation, timeout, command).error)
     return tuple(done)
 
 
-def _failed(now: Invocation, step: str, error: WadError, place: Installation | None) -> NoReturn:
-    """Raises Exit.  What Firestore lacks is named as in the reference."""
+def _failed(
+    invocation: Invocation, step: str, error: WadError, installation: Installation | None
+) -> NoReturn:
+    """Report a failed step; a missing index or credentials get the replaced script's codes.  Raises Exit."""
     from wad.audit.failure import failure_of
 
-    if now.json:
-        failure = failure_of(error, place, os.environ, link=True)
+    if invocation.json:
+        failure = failure_of(error, installation, os.environ, link=True)
         named = step
         if failure["error"].startswith("firestore"):
-            named = _LACKS.get(failure["hint"], step)
-        now.document(
+            named = _FIRESTORE_ERRORS.get(failure["hint"], step)
+        invocation.print_json(
             {
                 "verdict": False, "error": named, "step": step, "code": error.code, "message": str(error),
                 "indexLink": failure["indexLink"],
             }
         )  # fmt: skip
-    now.complain(error)
+    invocation.print_error(error)
     raise click.exceptions.Exit(FAILED) from error
 
 
-def _show(now: Invocation, report: Verification) -> None:
+def _show(invocation: Invocation, report: Verification) -> None:
     why = "" if report.not_ready_reason is None else report.not_ready_reason.replace("_", " ")
     write = report.quick_write
     rows = [
         ("verdict", "verified" if report.verdict else f"not verified: {why}"),
         ("restarts", _restarted(report)),
         ("accounts", f"{report.connected} of {report.accounts} connected"),
-        ("message", "none was sent" if write is None else write.error or ("sent" if write.sent else "not sent")),
+        ("message", "none sent" if write is None else write.error or ("sent" if write.sent else "not sent")),
         ("duplicates", f"{report.duplicates_count_active_before} before, {report.duplicates_count_active_after} after,"
          f" among {report.after.active_docs} messages of {report.window_hours:g} h"),
     ]  # fmt: skip
-    click.echo(now.screen.fields(rows), color=now.screen.colour)
+    click.echo(invocation.screen.fields(rows), color=invocation.screen.colour)
 
 
 def _restarted(report: Verification) -> str:
     if report.restart_skipped_reason:
         return f"none ({report.restart_skipped_reason})"
-    return report.restart_error or f"{report.restarts}, every account came back"
+    return report.restart_error or f"{report.restarts}, every account reconnected"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wad.api.control.clients import Budget, Clients, ControlClient, UnsentAnswers
+from wad.api.control.clients import Budget, Clients, ControlClient, UnreadReplies
 from wad.core.errors import WadError
 
 ROOT, ANA, BOB = 0, 1000, 1001
@@ -103,7 +103,7 @@ def test_places_are_bounded_and_fair(comers: list[tuple[int, bool, bool]]) -> No
     inside: Counter[int] = Counter()
     for number, (uid, greeted, busy) in enumerate(comers):
         client = door.enter(uid, str(number), greeted=greeted, busy=busy)
-        inside = Counter(each.uid for each in door.clients._inside)
+        inside = Counter(each.uid for each in door.clients._connected)
         assert len(door.clients) <= 9
         if client is None:
             assert inside[uid] + 1 >= max(inside.values())
@@ -145,7 +145,7 @@ async def test_who_gives_up_waiting_takes_nothing() -> None:
 
 def test_who_lets_most_wait_is_hung_up_on() -> None:
     """And what waited for it counts no more."""
-    backlog, gone = UnsentAnswers(100), []
+    backlog, gone = UnreadReplies(100), []
 
     def small() -> None:
         gone.append("small")

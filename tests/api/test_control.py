@@ -590,7 +590,7 @@ async def test_idle_connections_lock_nobody_out(
         async with client(path) as asking:
             asking.ask(1, "version")
             assert (await asking.response()).error is None
-        assert "did nothing" in str(await idle[0].error())
+        assert "was idle" in str(await idle[0].error())
         assert await idle[0].receive() is None
 
 
@@ -598,7 +598,7 @@ async def test_who_says_no_hello_is_hung_up_on(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while, and with a word."""
-    monkeypatch.setattr(conversation, "HELLO_WITHIN", 0.1)
+    monkeypatch.setattr(conversation, "HELLO_TIMEOUT", 0.1)
     async with client(served, rude=True) as silent:
         assert "no HELLO" in str(await silent.error())
         assert await silent.receive() is None
@@ -608,12 +608,12 @@ async def test_who_does_not_finish_a_frame_is_hung_up_on(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However it drips; who is idle between two frames stays."""
-    monkeypatch.setattr(conversation, "FRAME_WITHIN", 0.3)
+    monkeypatch.setattr(conversation, "FRAME_TIMEOUT", 0.3)
     async with client(served) as idle, client(served) as slow:
         idle.ask(1, "version")
         await idle.response()
         slow.writer.write(b"\0\0\0")
-        assert "not finished" in str(await slow.error())
+        assert "incomplete" in str(await slow.error())
         assert await slow.receive() is None
         idle.ask(2, "version")
         assert (await idle.response()).error is None
@@ -631,7 +631,7 @@ async def test_unfinished_large_frames_are_bounded_together(
     daemon: FakeDaemon, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Most are left in the kernel's queues; a small request is answered all the same, and room comes back."""
-    monkeypatch.setattr(conversation, "FRAME_WITHIN", 2.0)
+    monkeypatch.setattr(conversation, "FRAME_TIMEOUT", 2.0)
     half = struct.pack(">I", MAX_FRAME) + b"x" * (MAX_FRAME - 1)
     async with serve_control(daemon, path, GROUP), AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(client(path)) for _ in range(30)]

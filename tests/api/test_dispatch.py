@@ -231,5 +231,5 @@ async def test_a_stream_cannot_be_called(daemon: FakeDaemon) -> None:
 
 async def test_a_call_cannot_be_streamed(daemon: FakeDaemon) -> None:
     """And the other way round."""
-    with pytest.raises(BadInput, match="one reply"):
+    with pytest.raises(BadInput, match="does not stream"):
         await anext(stream(daemon, "status", {}, Access.READ))

@@ -81,7 +81,9 @@ async def test_too_many_large_answers_lose_nobody_the_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many callers share it: one more page than there is room for is refused, and all the others are answered."""
-    monkeypatch.setattr(connection, "_UNSENT", 1 << 40)  # all are begun before the first is taken
+    monkeypatch.setattr(
+        connection, "_MAX_UNREAD", 1 << 40
+    )  # all are begun before the first is taken
 
     async def large(*_: object) -> str:
         await asyncio.sleep(0)

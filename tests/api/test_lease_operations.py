@@ -40,9 +40,9 @@ def passive(world: Served, seen: Record | None) -> None:
 def test_show_says_who_acts_why_and_for_how_long(world: Served) -> None:
     """All that is known of the lease."""
     out = run(world, "show").stdout
-    assert re.search(r"^may act for +9.5 s without another renewal$", out, re.MULTILINE)
-    assert re.search(r"^why +epoch 6 was released$", out, re.MULTILINE)
-    assert re.search(r"^where +/var/lib/wad/lease.json$", out, re.MULTILINE)
+    assert re.search(r"^valid for +9.5 s without another renewal$", out, re.MULTILINE)
+    assert re.search(r"^acquired by +epoch 6 was released$", out, re.MULTILINE)
+    assert re.search(r"^stored in +/var/lib/wad/lease.json$", out, re.MULTILINE)
 
 
 def test_show_knows_nothing_where_nothing_was_read(world: Served) -> None:
@@ -77,7 +77,7 @@ def test_history_lists_holders(world: Served) -> None:
 
 def test_history_of_nobody(world: Served) -> None:
     """It says so."""
-    assert run(world, "history").stdout == "nobody has held the lease yet\n"
+    assert run(world, "history").stdout == "no instance has held the lease yet\n"
 
 
 def test_release_asks_and_says_for_how_long(world: Served) -> None:
@@ -94,7 +94,9 @@ def test_taking_what_another_holds_needs_force(world: Served) -> None:
     refused = run(world, "take", "--yes")
     assert refused.exit_code == 5
     assert "host-b holds the lease" in refused.output
-    assert "Use it only if you know" in " ".join(run(world, "take", "--help").output.split())
+    assert "Use it only if the other machine is dead" in " ".join(
+        run(world, "take", "--help").output.split()
+    )
     assert run(world, "take", "--force", "--yes").exit_code == 0
     assert world.daemon.leader.orders == ["take for an operator by force"]
 

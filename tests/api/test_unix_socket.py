@@ -85,7 +85,7 @@ def test_a_full_queue_is_a_living_daemon(path: Path) -> None:
 def test_another_kind_of_file_is_left_alone(path: Path) -> None:
     """A file that is no socket is somebody's."""
     path.write_text("mine")
-    with pytest.raises(Conflict, match="in the way"), listening(path, GROUP):
+    with pytest.raises(Conflict, match="is not a socket"), listening(path, GROUP):
         pass
     assert path.read_text() == "mine"
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tests.config.loaded import defaults
 from wad.core import paths
 from wadctl.__main__ import root
-from wadctl.session import socket_path
+from wadctl.invocation import socket_path
 
 
 def test_the_package_has_its_runtime_directory() -> None:

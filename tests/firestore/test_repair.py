@@ -414,4 +414,4 @@ async def test_the_command(access: FirestoreAccess, console: Console, tmp_path: 
     assert (back["ok"], back["rows"]) == (True, 2)
     shown = run(access, tmp_path, "repair")
     assert shown.exit_code == 2
-    assert "wadctl audit repair --apply does it" in shown.stdout
+    assert "apply it with: wadctl audit repair --apply" in shown.stdout

@@ -231,7 +231,7 @@ def test_full_buckets_are_forgotten() -> None:
     for number in range(3000):
         limits.take(f"caller {number}", Limit.SEND)
         now[0] += 1
-    assert limits.kept <= 1002
+    assert limits.size <= 1002
     for _ in range(1000):
         limits.take("caller", Limit.QR)
 

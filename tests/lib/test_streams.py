@@ -92,5 +92,5 @@ async def test_an_argument_that_is_no_text(daemon: Daemon, line: bytes) -> None:
     assert done.returncode == 2, done
     if b"--json" in line:
         assert json.loads(done.stdout)["error"]["code"] == "bad_input"
-    assert b"is no UTF-8 text" in done.stderr + done.stdout
+    assert b"is not UTF-8" in done.stderr + done.stdout
     assert done.stderr.isascii()

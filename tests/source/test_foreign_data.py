@@ -51,7 +51,7 @@ WRITTEN: Final = {
     "wad/lib/files.py:": "the one place",
     "wad/systemd/failed_start.py:count": "a count in /run, which no reboot outlives; unreadable counts as none",
     "wad/systemd/http_port.py:main": "a drop-in in /run, which is made again at each boot",
-    "wad/api/control/unix_socket.py:_place": "a socket, which no crash of the machine outlives",
+    "wad/api/control/unix_socket.py:_create": "a socket, which no crash of the machine outlives",
     "wad/lib/sqlite_file.py:_create": "SQLite's own file, which it syncs itself",
     "wad/worker/patching.py:write": "the process's own memory",
     "wad/engine/simulator.py:scan": "the simulator, for tests",

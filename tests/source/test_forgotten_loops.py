@@ -23,7 +23,7 @@ KNOWN = {
     ("wad/lib/loops.py", "Loops.once"): "the supervisor",
     ("wad/lib/threads.py", "ThreadPool.__init__"): HANDED_ON,
     ("wad/lib/threads.py", "ThreadPool._work"): HANDED_ON,
-    ("wad/api/control/server.py", "_ByPeer.__init__"): HANDED_ON,
+    ("wad/api/control/server.py", "_ControlPolicy.__init__"): HANDED_ON,
     ("wad/api/control/connection.py", "Tasks.start"): "Tasks logs and counts what fails",
     ("wad/api/http_process/supervisor.py", "HttpProcess._attach"): AWAITED,
     ("wad/http/daemon_client.py", "DaemonConnection.__init__"): "its end ends the connection and all its calls",

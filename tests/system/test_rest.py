@@ -389,7 +389,7 @@ async def test_auto_reply_settings(site: System) -> None:
     assert (before["enabled"], before["prompt"], before["writesReplies"]) == (False, "", False)
     on = (await post(site, path, {"enabled": True, "prompt": "Be kind."})).document
     assert (on["success"], on["enabled"], on["prompt"]) == (True, True, "Be kind.")
-    assert "writes none itself" in on["note"]
+    assert "wad itself sends none" in on["note"]
     await site.daemon.end()
     await site.daemon.start()
     assert await get(site, path) == on

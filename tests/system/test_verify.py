@@ -70,7 +70,7 @@ async def test_the_variables_of_the_reference(tmp_path: Path) -> None:
         assert (done.returncode, report["verdict"], report["quickWrite"]["sent"]) == (0, True, True)
         assert (report["restartRequested"], report["restartPerformed"]) == (False, False)
         assert report["restartSkippedReason"] == "RUN_RESTART is false"
-        assert "RESTART_SSH is not used" in done.stderr
+        assert "RESTART_SSH is ignored" in done.stderr
 
         ask = shlex.join([sys.executable, "-m", "wadctl", "restart"])
         command = f"echo x >>{shlex.quote(str(tmp_path))}/asked; exec {ask}"
@@ -84,7 +84,7 @@ async def test_the_variables_of_the_reference(tmp_path: Path) -> None:
         done = await daemon.wadctl("verify", "--json", "--restarts", "1", timeout=60)
         report = json.loads(done.stdout)
         assert (done.returncode, report["not_ready_reason"]) == (2, "restart_not_verified")
-        assert report["restartError"] == "the command to restart ended with 5: no such unit"
+        assert report["restartError"] == "the restart command exited with 5: no such unit"
 
 
 async def test_without_a_daemon_or_a_store(tmp_path: Path) -> None:

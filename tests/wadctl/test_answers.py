@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wad.core.errors import WadError
-from wadctl.session import Invocation
+from wadctl.invocation import Invocation
 
 
 @pytest.mark.parametrize("reply", [None, [], {}, "x", {"accounts": 7}])

@@ -174,7 +174,7 @@ def test_a_repair_is_a_dry_run_first(file: Path) -> None:
     report = ask(file.parent, "repair", code=2)
     assert set(report) > CLEANUP
     assert (report["dryRun"], report["duplicatesToMark"], report["undoFile"]) == (True, 1, None)
-    assert "wadctl audit repair --apply does it" in run(file.parent, "repair").stdout
+    assert "apply it with: wadctl audit repair --apply" in run(file.parent, "repair").stdout
     assert ask(file.parent, "messages", code=2)["duplicatesCountActive"] == 1
 
 
@@ -197,7 +197,7 @@ def test_a_repair_for_people(file: Path) -> None:
     out = run(file.parent, "repair", "--apply", "--undo-file", str(kept)).stdout
     assert "done: repaired" in out
     assert f"wadctl audit repair --undo {kept}" in out
-    assert "taken back" in run(file.parent, "repair", "--undo", str(kept)).stdout
+    assert "undone" in run(file.parent, "repair", "--undo", str(kept)).stdout
 
 
 def test_a_repair_without_a_store_exits_with_1(tmp_path: Path) -> None:

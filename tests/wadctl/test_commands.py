@@ -17,7 +17,7 @@ from tests.wadctl_reference import reference
 from wad.api.operation import Access, Operation, Params, operations
 from wad.core.errors import WadError
 from wadctl.__main__ import root
-from wadctl.commands import CommandGroup, grow
+from wadctl.commands import CommandGroup, add_commands
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_new_operation_appears_by_itself(world: Served) -> None:
 
     group = CommandGroup("wadctl")
     new = Operation("new", Access.READ, ("new", "thing"), False, Ask, dict, False, handler)
-    grow(group, [new], {})
+    add_commands(group, [new], {})
     result = CliRunner().invoke(group, ["new", "thing", "--help"])
     assert "FIRST" in result.stdout
     assert "--many INTEGER" in result.stdout

@@ -81,7 +81,7 @@ def test_status_shows_what_workers_use_and_may_use(world: Served) -> None:
     worker = SimpleNamespace(pid=None, usage=Usage(30 << 20, 1.5), receipts=None, confinement=None)
     world.do(lambda d: setattr(d.accounts.find("acc-1"), "worker", worker))
     out = run(world, "status").stdout
-    assert "each worker may take 1024 MB of memory and 512 tasks\n" in out
+    assert "each worker is limited to 1024 MB of memory and 512 tasks\n" in out
     assert re.search(r"acc-1 .* connected .* [\d.]+ MB +[\d.]+ s +logged in", out)
     assert re.search(r"acc-2 .* 0 +- +- ", out)
 
@@ -102,8 +102,11 @@ def test_status_says_what_confines_the_workers(world: Served) -> None:
     ("limits", "line"),
     [
         (WorkerLimits(why="no controller"), "workers have no limits: no controller"),
-        (WorkerLimits(None, 512, "no controller"), "each worker may take 512 tasks: no controller"),
-        (WorkerLimits(None, 512), "each worker may take 512 tasks"),
+        (
+            WorkerLimits(None, 512, "no controller"),
+            "each worker is limited to 512 tasks: no controller",
+        ),
+        (WorkerLimits(None, 512), "each worker is limited to 512 tasks"),
     ],
 )
 def test_status_says_why_there_is_no_limit(world: Served, limits: WorkerLimits, line: str) -> None:
@@ -388,7 +391,7 @@ def test_restart_waits_for_another_process(world: Served) -> None:
 
 @pytest.mark.parametrize(
     ("boot_id", "accounts", "words"),
-    [("b00t", 2, "the process from before"), ("next", 1, "knows 1 of 2 accounts")],
+    [("b00t", 2, "the old process"), ("next", 1, "has 1 of 2 accounts")],
 )
 def test_restart_that_does_not_come_to_an_end(
     world: Served, boot_id: str, accounts: int, words: str

@@ -44,7 +44,7 @@ def test_a_person_gets_one_sentence(world: Served) -> None:
     """In a pipe, without a bar; what was refused is named."""
     done = run(world, "store", "copy")
     assert done.exit_code == 0
-    assert done.stdout == "copied 100 documents; 2 are refused there, see the log\n"
+    assert done.stdout == "copied 100 documents; Firestore refused 2, see the log\n"
     assert done.stderr == ""
 
 

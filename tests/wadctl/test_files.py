@@ -146,7 +146,7 @@ def test_a_file_that_becomes_shorter(world: Served, tmp_path: Path) -> None:
     world.do(lambda d: setattr(d.media, "put", cutting))
     result = run(world, "send-file", "acc-1", "+15550000009", str(file))
     assert result.exit_code == 2
-    assert "became shorter" in result.stderr
+    assert "shrank" in result.stderr
     assert content_of(world) is None
 
 

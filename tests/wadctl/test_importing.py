@@ -155,11 +155,11 @@ def test_a_dry_run_asks_nothing_and_tells_everything(world: Served, directory: P
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "15550000001:7@s.whatsapp.net would become account_prod_1 (Shop), a new account",
-        "carried: 1 pre keys, 1 sessions, 1 sender keys, 1 identities, 1 app state keys,"
+        "included: 1 pre keys, 1 sessions, 1 sender keys, 1 identities, 1 app state keys,"
         " 1 privacy tokens, 1 lid mappings",
-        "not carried: 1 device-list (WhatsApp is asked again)",
-        "not carried: 1 sender-key-memory (wad hands out its own sender keys anew)",
-        "nothing was changed; without --dry-run it is done",
+        "not included: 1 device-list (WhatsApp is asked again)",
+        "not included: 1 sender-key-memory (wad hands out its own sender keys anew)",
+        "nothing was changed; run it without --dry-run to import",
     ]
     assert world.daemon.imports.forgotten == ["upload-1"]
 
@@ -168,7 +168,7 @@ def test_the_import_itself_needs_a_yes(world: Served, directory: Path) -> None:
     """Two clients with one session throw each other out; nothing is even brought before the yes."""
     done = run(world, directory)
     assert done.returncode == 2
-    assert "needs a yes" in done.stderr
+    assert "needs confirmation" in done.stderr
     assert world.daemon.imports.files == {}
 
 

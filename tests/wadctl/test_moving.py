@@ -81,7 +81,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, key: Path) -> None:
     for words, said in (
         (("import", file, "--key-file", str(key)), f"cannot read {file}"),
         (("import", str(empty), "--key-file", str(key)), "is empty"),
-        (("import", file, "--key-file", str(short)), "less than 16 bytes"),
+        (("import", file, "--key-file", str(short)), "fewer than 16 bytes"),
         (("import", file, "--key-file", f"{short}-not"), "cannot read"),
     ):
         result = run("session", *words)

@@ -175,7 +175,7 @@ def test_pairing_takes_too_long(world: Served) -> None:
     fresh(world)
     result = run(world, "account", "pair", "acc-9", "--timeout", "0.2")
     assert result.exit_code == 8
-    assert "the window stays open" in result.stderr
+    assert "the pairing window stays open" in result.stderr
 
 
 def test_pairing_is_interrupted(world: Served) -> None:

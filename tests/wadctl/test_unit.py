@@ -14,7 +14,7 @@ from wad.core import paths
 from wad.core.errors import StartFailed
 from wad.systemd import systemctl
 from wadctl.__main__ import root
-from wadctl.unit import judge
+from wadctl.unit import diagnose
 
 PATH = "/run/wad/control.sock"
 REASON = "/etc/wad/wad.toml:12: http.port must be a whole number"
@@ -34,18 +34,18 @@ AGAIN = {"ActiveState": "activating", "SubState": "auto-restart", "Result": "exi
         (AGAIN | {"SubState": "start", "StatusText": "cannot start: no room (next try in 8 s)"},
          "wad cannot start: no room (next try in 8 s)", "by itself"),
         (AGAIN | {"StatusText": "cannot start: no room (next try in 0 s)"}, "wad cannot start: no room", "by itself"),
-        (FAILED | {"Result": "start-limit-hit"}, "started too often in a minute", "systemctl restart wad"),
+        (FAILED | {"Result": "start-limit-hit"}, "started too often within a minute", "systemctl restart wad"),
         (FAILED | {"Result": "watchdog"}, "watchdog", "journalctl"),
         (FAILED | {"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, "killed by signal 9", "journalctl"),
         (AGAIN | {"ExecMainStatus": "203"}, "systemd cannot run it (203/EXEC) (systemd tries again)", "journalctl"),
-        (AGAIN | {"ExecMainStatus": "1"}, "exit code 1 (systemd tries again)", "journalctl"),
+        (AGAIN | {"ExecMainStatus": "1"}, "exited with code 1 (systemd tries again)", "journalctl"),
         ({"ActiveState": "inactive", "SubState": "dead"}, "wad is stopped", "systemctl start wad"),
         ({"LoadState": "masked", "ActiveState": "inactive"}, "wad.service is masked", "unmask"),
     ],
 )  # fmt: skip
 def test_the_state_of_the_unit_is_the_reason(changed: dict[str, str], says: str, hint: str) -> None:
     """In words, with what to do."""
-    found = judge(SERVICE | changed, PATH, there=True, log=str)
+    found = diagnose(SERVICE | changed, PATH, exists=True, log=str)
     assert found is not None
     assert says in str(found)
     assert hint in found.hint
@@ -64,12 +64,12 @@ def test_the_state_of_the_unit_is_the_reason(changed: dict[str, str], says: str,
 )
 def test_a_restart_is_waited_for(changed: dict[str, str]) -> None:
     """Nothing is wrong: the next process answers."""
-    assert judge(SERVICE | changed, PATH, there=True, log=str) is None
+    assert diagnose(SERVICE | changed, PATH, exists=True, log=str) is None
 
 
 def test_a_socket_that_is_gone_is_made_again_by_its_unit() -> None:
     """Restarting the service alone does not help: systemd holds a socket without a name."""
-    found = judge(SERVICE, PATH, there=False, log=str)
+    found = diagnose(SERVICE, PATH, exists=False, log=str)
     assert found is not None
     assert (str(found), found.hint.split("  ")[0]) == (
         f"wad runs, but {PATH} is gone",
@@ -80,7 +80,9 @@ def test_a_socket_that_is_gone_is_made_again_by_its_unit() -> None:
 def test_the_log_says_more_where_it_may_be_read() -> None:
     """Of what happens before wad itself runs."""
     shown = SERVICE | AGAIN | {"ExecMainStatus": "243"}
-    found = judge(shown, PATH, there=True, log=lambda: "Failed to set up credentials: No such file")
+    found = diagnose(
+        shown, PATH, exists=True, log=lambda: "Failed to set up credentials: No such file"
+    )
     assert "cannot start: Failed to set up credentials: No such file" in str(found)
 
 

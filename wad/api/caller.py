@@ -1,4 +1,4 @@
-"""Who asks, and what a call from the HTTP process carries besides the request."""
+"""The caller of an operation, and the origin that a call from the HTTP process carries."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from wad.api.operation import Access
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who is known.  `name` is for limits and logs; `access` None: may do nothing.
+    """An authenticated caller.  `name` is for limits and logs; `access` None: no rights.
 
-    `sees_codes`: is shown an account's QR code.  `uid` and `email` are those of a user of the apps; `request_id` is the
-    name that the caller gave this request, or the HTTP process.
+    `sees_codes`: may see the QR codes of accounts.  `uid` and `email` are those of a user of the apps; `request_id` is
+    the request's id, from the caller or else from the HTTP process.
     """
 
     name: str
@@ -26,10 +26,10 @@ class Caller:
 
 
 class CallOrigin(msgspec.Struct, frozen=True, array_like=True):
-    """What a call from the HTTP process says of its caller: proofs and an address, none of which is believed as such.
+    """The credentials and address that the HTTP process forwards with a call; all of them are verified here.
 
-    `token` is an API token or the id token of a user: None where no credentials were sent, empty where they hold none.
-    `app_check` is the proof of the user's app.  The HTTP process sends `[params, origin]` in place of the parameters.
+    `token` is an API token or the id token of a user: None without credentials, empty for credentials without a token.
+    `app_check` is the App Check token of the user's app.  The HTTP process sends `[params, origin]` as the parameters.
     """
 
     token: str | None = None

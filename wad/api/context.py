@@ -1,4 +1,4 @@
-"""What a handler can reach: the live daemon.  Types only, so that declaring operations imports nothing heavy."""
+"""The daemon's live objects that a handler can use.  Types only, so that declaring operations imports little."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 
 
 class Context(Protocol):
-    """The live objects of the daemon; every view is read from them at the moment of asking."""
+    """The live objects of the daemon; views are read from them at the time of the request."""
 
     internal_errors: int
-    """Requests that failed by a fault of ours since the start; `dispatch` counts them."""
+    """The number of requests since the start that failed with an internal error; `dispatch` counts them."""
 
     @property
     def clock(self) -> Clock:
-        """Where times come from."""
+        """The source of times."""
         ...
 
     @property
     def sessions_writable(self) -> bool | None:
-        """Whether the accounts' homes could be written when last tried; None before the first try."""
+        """Whether the accounts' directory could be written at the last check; None before the first one."""
         ...
 
     @property
     def loaded(self) -> LoadedConfig:
-        """The configuration and where each value came from."""
+        """The configuration with the origin of each value."""
         ...
 
     @property
     def store(self) -> Store:
-        """Messages, threads, outbox."""
+        """The store of messages, threads and the outbox."""
         ...
 
     @property
@@ -59,57 +59,57 @@ class Context(Protocol):
 
     @property
     def outbound(self) -> Outbound:
-        """What is to be sent."""
+        """The send queue."""
         ...
 
     @property
     def backfills(self) -> Backfills:
-        """What phones are asked for."""
+        """The running backfills."""
         ...
 
     @property
     def media(self) -> OutgoingFiles:
-        """Files to send."""
+        """The files to send."""
         ...
 
     @property
     def moving(self) -> Moving:
-        """Sessions that go to another machine, or come from one."""
+        """The export and import of sessions between machines."""
         ...
 
     @property
     def imports(self) -> Imports:
-        """Sessions of another backend on their way in."""
+        """The import of sessions from another backend."""
         ...
 
     @property
     def leader(self) -> Leader:
-        """The lease."""
+        """The leader, which holds or watches the lease."""
         ...
 
     @property
     def bus(self) -> Bus:
-        """What happens, as it happens."""
+        """The bus of events."""
         ...
 
     @property
     def loops(self) -> Loops:
-        """The long-lived loops, and which of them fail now."""
+        """The long-lived loops and their failures."""
         ...
 
     @property
     def quarantine(self) -> Quarantine:
-        """What was set aside because it could not be handled."""
+        """The items in quarantine."""
         ...
 
     @property
     def boot_id(self) -> str:
-        """The name of this start: systemd's invocation id where systemd started us, else a random one."""
+        """The id of this process: systemd's invocation id when systemd started it, else a random one."""
         ...
 
     @property
     def ready(self) -> bool:
-        """Whether the start is complete, as systemd was told."""
+        """Whether the start is complete and READY=1 was sent to systemd."""
         ...
 
     @property
@@ -119,37 +119,37 @@ class Context(Protocol):
 
     @property
     def uptime(self) -> float:
-        """Seconds since then, on a clock that is never set."""
+        """Seconds since the start, on the monotonic clock."""
         ...
 
     @property
     def limits(self) -> WorkerLimits:
-        """What the worker of each account is held to."""
+        """The resource limits of each worker."""
         ...
 
     @property
     def warnings(self) -> list[str]:
-        """What an operator should know from the start on, e.g. of the configuration."""
+        """Warnings from the start, e.g. about the configuration."""
         ...
 
     @property
     def findings(self) -> Sequence[Problem]:
-        """What looking at this process and its machine has found, the last time."""
+        """The problems that the last self-inspection of the process and its machine found."""
         ...
 
     @property
     def inspection(self) -> Inspection:
-        """What is measured of this process."""
+        """The measurements of this process."""
         ...
 
     @property
     def http_processes(self) -> HttpProcesses:
-        """The HTTP processes that are connected."""
+        """The connected HTTP processes."""
         ...
 
     @property
     def noticed(self) -> Noticed:
-        """Since when each problem has been there."""
+        """The time since when each problem exists."""
         ...
 
     def restart(self) -> None:

@@ -1,11 +1,12 @@
-"""The one place where a request becomes a reply: whatever the door, the same checks, words and errors.
+"""Dispatches requests to operations, with the same checks and errors for every interface.
 
-A door knows who asks (`access`); everything else is decided here: does the operation exist, may this caller ask it, is
-this the instance that acts, do the parameters fit.  What a handler raises beside a WadError is a fault of ours: it is
-logged with its traceback, counted, and told to the caller as a reference into the log, never with its insides.
+An interface supplies the caller's `access`; everything else is checked here: whether the operation exists, whether the
+caller may use it, whether this instance is active, and whether the parameters are valid.  Any exception of a handler
+that is not a WadError is an internal error: it is logged with its traceback and counted, and the caller gets a
+reference to the log, without details.
 
-The log has a record of what was refused (looking: at `debug`) and of what cannot be undone: operation, account and the
-error's code as fields, and no word of the request itself.
+Refused requests (reads: at `debug`) and changes that cannot be undone are logged with the operation, the account and
+the error's code as fields, without the parameters.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ log = logging.getLogger(__name__)
 async def call(
     context: Context, name: str, params: object, access: Access, caller: Caller | None = None
 ) -> object:
-    """The reply of an operation that gives one.  Raises WadError, and nothing else.
+    """The reply of an operation that does not stream.  Raises only WadError.
 
-    `caller` is who asks, where that is more than somebody with this access.
+    `caller`: the authenticated caller; without one, a client of the control socket with this access.
     """
     with guarded(context, name):
         operation = find(name)
@@ -45,7 +46,7 @@ async def _call(context: Context, operation: Operation, params: object, caller: 
     access = Access.ANYBODY if caller.access is None else caller.access
     request = _admitted(context, operation, params, access)
     if operation.streaming:
-        raise BadInput(f"{operation.name} streams its reply, which cannot be had here")
+        raise BadInput(f"{operation.name} streams its reply, which is not supported here")
     more = (caller,) if operation.wants_caller else ()
     return msgspec.to_builtins(await operation.handler(context, request, *more))
 
@@ -53,22 +54,22 @@ async def _call(context: Context, operation: Operation, params: object, caller: 
 async def stream(
     context: Context, name: str, params: object, access: Access
 ) -> AsyncGenerator[object, None]:
-    """The replies of an operation that streams them.  Raises WadError, and nothing else."""
+    """The items of an operation that streams its reply.  Raises only WadError."""
     with guarded(context, name):
         operation = find(name)
         request = _admitted(context, operation, params, access)
         if not operation.streaming:
-            raise BadInput(f"{name} gives one reply, not a stream")
+            raise BadInput(f"{name} does not stream its reply")
         async with aclosing(operation.handler(context, request)) as items:
             async for item in items:
                 yield msgspec.to_builtins(item)
 
 
 def _admitted(context: Context, operation: Operation, params: object, access: Access) -> Params:
-    """The request, after every check.  Raises Denied, Passive, BadInput."""
+    """Check the request and return its parameters.  Raises Denied, Passive, BadInput."""
     if access < operation.access:
         raise Denied(
-            f"{operation.name} needs the right to {operation.access.name.lower()}",
+            f"{operation.name} requires {operation.access.name.lower()} access",
             hint="run it as root, as the daemon's user, or as a member of its group (control.group)",
         )
     if operation.leader_only and not context.leader.active:
@@ -77,7 +78,7 @@ def _admitted(context: Context, operation: Operation, params: object, access: Ac
         with decoding("the request"):
             return msgspec.convert(params if params is not None else {}, operation.request)
     except InvalidData as error:
-        # What fits and what does not is said by msgspec: the request is somebody's words, not a file's bytes.
+        # msgspec's own text names the invalid field, and may be shown: the caller wrote the request.
         raise BadInput(str(error.__cause__ or error)) from error
 
 
@@ -85,15 +86,15 @@ def _passive(context: Context) -> Passive:
     holder = context.leader.holder
     if not holder:
         return Passive(
-            f"this instance is passive and knows of no active one ({context.leader.reason})",
-            hint="wait a moment and try again; `wadctl status` tells who is active",
+            f"this instance is passive and no active instance is known ({context.leader.reason})",
+            hint="wait a moment and try again; `wadctl status` shows the active instance",
         )
-    return Passive(f"this instance is passive: {holder} is active", hint=f"ask {holder}")
+    return Passive(f"this instance is passive: {holder} is active", hint=f"use {holder}")
 
 
 @contextmanager
 def _recorded(context: Context, operation: Operation, params: object) -> Iterator[None]:
-    """Log how it ended, unless by a fault of ours, which `guarded` logs."""
+    """Log the result of a request; internal errors are logged by `guarded`."""
     name, reads = operation.name, operation.access is Access.READ
     fields = {"operation": name}
     if not reads or log.isEnabledFor(logging.DEBUG):
@@ -109,7 +110,7 @@ def _recorded(context: Context, operation: Operation, params: object) -> Iterato
 
 
 def _account_of(context: Context, params: object) -> str:
-    """The id of the account that is meant; empty where none is, or none that is known here."""
+    """The id of the account in the parameters; empty without one and for an unknown one."""
     ref = params.get("account") if isinstance(params, dict) else None
     if not ref or not isinstance(ref, str):
         return ""
@@ -121,7 +122,7 @@ def _account_of(context: Context, params: object) -> str:
 
 @contextmanager
 def guarded(context: Context, what: str) -> Iterator[None]:
-    """Turn any error that has no class of its own into `internal`, logged and counted."""
+    """Convert every exception that is not a WadError into an `internal` error, logged and counted."""
     try:
         yield
     except WadError:
@@ -131,7 +132,7 @@ def guarded(context: Context, what: str) -> Iterator[None]:
 
 
 def internal_error(context: Context, what: str, error: Exception) -> WadError:
-    """Log and count a fault of ours; the error that a caller may see."""
+    """Log and count an internal error; return the error for the caller."""
     reference = secrets.token_hex(4)
     context.internal_errors += 1
     context.loops.note("requests", error)

@@ -1,10 +1,10 @@
-"""What an operation is: declared once, seen over the socket, in wadctl and over HTTP.
+"""Operations: each is declared once and available on the control socket, in wadctl and over HTTP.
 
-An operation is an async function `(context, request) -> reply` with annotated msgspec Structs; its docstring's
-first line is the help.  A field without a default is an argument of the wadctl command, one with a default an option;
-its meaning stands in `Meta(description=...)`.  A handler that is an async generator streams its replies.  One with a
-third parameter `caller` is told who asks.
-A request derives from `Params`, so that a misspelt field is an answer (bad_input) and never ignored.
+An operation is an async function `(context, request) -> reply` with annotated msgspec Structs; the first line of its
+docstring is the help text.  A request field without a default is an argument of the wadctl command, one with a default
+an option, described by `Meta(description=...)`.  An async generator streams its replies.  A handler with a third
+parameter `caller` gets the caller.
+A request derives from `Params`, so that a misspelt field is an error (bad_input) and never ignored.
 This module imports no flow, store or engine, so that wadctl starts fast.
 """
 
@@ -28,9 +28,9 @@ H = TypeVar("H", bound=Callable[..., Any])
 
 
 class Access(IntEnum):
-    """Who may ask: anybody, or who may look, send and steer, or do what cannot be undone.
+    """The access level that an operation requires: none, reading, sending and controlling, or administration.
 
-    `api.peer` says who has which on the control socket, `api.callers` over HTTP.
+    `api.control.peercred` determines a caller's level on the control socket, `api.callers` over HTTP.
     """
 
     ANYBODY = 0
@@ -40,11 +40,11 @@ class Access(IntEnum):
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The base of every request."""
+    """The base class of every request."""
 
 
 class Limit(StrEnum):
-    """What is counted together when one caller changes something over HTTP."""
+    """The rate limits for one caller over HTTP: requests of one kind are counted together."""
 
     SEND = "messages"
     ACCOUNTS = "changes of accounts"
@@ -53,11 +53,11 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How an operation is asked over HTTP.
+    """An HTTP route of an operation.
 
-    `path` may hold `{name}`, a field of the request; `query` gives the fields by their names behind the question mark;
-    `body` is the type of a JSON body, whose fields are fields of the request.  `browser`: a person may open it, and the
-    token may come as a password; `internal`: it may come as X-Internal-Token.
+    `path` may hold `{name}`, a field of the request; `query` maps the names in the query string to fields; `body` is
+    the type of a JSON body, whose fields are fields of the request.  `browser`: browsers may send the token as a
+    password; `internal`: the token may be sent as X-Internal-Token.
     """
 
     method: str
@@ -70,10 +70,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Http:
-    """Who may ask an operation over HTTP, which the daemon decides whatever the HTTP process says.
+    """The HTTP access rules of an operation, which the daemon enforces.
 
-    `access` is asked where it is more than what the operation asks; `headerless`: the trusted networks of the
-    configuration need no token for it.
+    `access` applies where it is higher than the operation's own; `headerless`: the trusted networks of the
+    configuration need no token.
     """
 
     access: Access = Access.ANYBODY
@@ -84,11 +84,11 @@ class Http:
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing that can be asked.
+    """A declared operation.
 
-    `command` are wadctl's words for it (empty: none); `confirm` is what wadctl asks before it does something that
-    cannot be undone (empty: it does not ask).  `http` is None for what cannot be asked over HTTP.  `wants_caller`: the
-    handler is given the `Caller` besides.
+    `command` is its wadctl command (empty: none); `confirm` is the warning with which wadctl asks for confirmation
+    (empty: it does not ask).  `http` is None for an operation that HTTP does not offer.  `wants_caller`: the handler
+    takes the `Caller` as a third argument.
     """
 
     name: str
@@ -105,14 +105,14 @@ class Operation:
 
     @property
     def http_access(self) -> Access:
-        """Who may ask it over HTTP."""
+        """The access level that it requires over HTTP."""
         return max(self.access, self.http.access if self.http is not None else Access.ADMIN)
 
     @property
     def cancellable(self) -> bool:
-        """Whether it may be cut off when nobody waits for the answer any more.
+        """Whether it may be cancelled when its client disconnects.
 
-        What changes something runs to its end instead: half a removal would be worse than one that nobody saw.
+        An operation that changes something always completes: half a removal would be worse than an unread reply.
         """
         return self.streaming or self.access is Access.READ
 
@@ -141,8 +141,8 @@ def operation(
 ) -> Callable[[H], H]:
     """Declare an operation.
 
-    `leader_only`: the passive instance answers Passive in the handler's stead.  `http` is how it is asked over HTTP:
-    "plain" by `POST /api/operations/NAME`, None not at all.  A stream is never asked over HTTP.
+    `leader_only`: a passive instance raises Passive instead of calling the handler.  `http`: "plain" offers it as
+    `POST /api/operations/NAME`, None does not offer it over HTTP.  Streams are never offered over HTTP.
     """
 
     def register(handler: H) -> H:
@@ -171,15 +171,15 @@ def operation(
     return register
 
 
-_OF_MESSAGES: Final = ("messages.", "threads.", "outbox.")
+_MESSAGE_PREFIXES: Final = ("messages.", "threads.", "outbox.")
 
 
 def _plain(name: str, access: Access, request: type[Params]) -> Http:
-    """What is not about messages is for administrators over HTTP, as the replies about accounts hold their codes."""
-    of_messages = name.startswith(_OF_MESSAGES)
-    limit = Limit.SEND if of_messages else Limit.ACCOUNTS
+    """The default HTTP rules.  Only administrators may use account operations: their replies contain QR codes."""
+    about_messages = name.startswith(_MESSAGE_PREFIXES)
+    limit = Limit.SEND if about_messages else Limit.ACCOUNTS
     return Http(
-        access=Access.READ if of_messages else Access.ADMIN,
+        access=Access.READ if about_messages else Access.ADMIN,
         limit=None if access <= Access.READ else limit,
         routes=(Route("POST", f"/api/operations/{name}", body=request),),
     )
@@ -187,7 +187,7 @@ def _plain(name: str, access: Access, request: type[Params]) -> Http:
 
 @cache
 def operations() -> dict[str, Operation]:
-    """Every operation by name; a new module in `operations/` is found by itself."""
+    """Every operation by name; modules in `operations/` are discovered automatically."""
     package = importlib.import_module("wad.api.operations")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")

@@ -1,4 +1,4 @@
-"""Pages of lists: as many items as were asked for, and as fit into one reply."""
+"""Pages of lists: at most the requested number of items, and no more than fit into one reply."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final, TypeVar
 import msgspec
 
 PAGE_BYTES: Final = 2 << 20
-"""Of the items of one page; a reply of the socket may have twice as much (wad.core.wire.MAX_FRAME)."""
+"""The bytes of the items of one page; a frame may have twice as many (wad.core.wire.MAX_FRAME)."""
 
 T = TypeVar("T")
 
 
 def fitting(items: Iterable[T], size: int = PAGE_BYTES) -> list[T]:
-    """The first items, up to so many encoded bytes; one in any case."""
+    """The first items, with at most `size` encoded bytes together; at least one."""
     found: list[T] = []
     for item in items:
         size -= len(msgspec.msgpack.encode(item))

@@ -1,7 +1,7 @@
-"""Who asks over HTTP, and what they may do.  Nobody may do anything until a token says who they are.
+"""Authentication of HTTP callers by token.  Without a valid token a caller has no rights.
 
-The daemon decides that.  What the HTTP process says of a caller are proofs to verify (`CallOrigin`); it has no rights
-by being who it is, and none of what it can send gives more than the tokens that pass through it.
+The daemon verifies the credentials that the HTTP process forwards (`CallOrigin`).  The HTTP process itself has no
+rights: it can do no more than the tokens that pass through it allow.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _RETRY_S: Final = 10
 _GUESSED: Final = frozenset(
     ("unknown_token", "invalid_token", "wrong_algorithm", "unknown_key", "invalid_signature")
 )
-"""Refusals of what nobody has issued.  A token that has expired is none: its app must learn so at once."""
+"""Error codes for tokens that were never issued.  An expired token is not one: its app must get the reply at once."""
 
 
-def _known(name: str, access: Access | None, uid: str = "", email: str = "") -> Caller:
+def _caller(name: str, access: Access | None, uid: str = "", email: str = "") -> Caller:
     return Caller(name, access, access is Access.ADMIN, uid, email)
 
 
@@ -48,19 +48,19 @@ class Tokens:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._callers = {
-            token.sha256: _known(f"token {token.name}", ACCESS[token.role])
+            token.sha256: _caller(f"token {token.name}", ACCESS[token.role])
             for token in parse(settings.tokens)
         }
         if settings.admin_token:
-            self._callers[hashed(settings.admin_token)] = _known("admin_token", Access.ADMIN)
+            self._callers[hashed(settings.admin_token)] = _caller("admin_token", Access.ADMIN)
 
     def find(self, token: str) -> Caller | None:
-        """Whose token this is.  By its hash: how long the search takes tells nothing of a token."""
+        """The token's caller.  Looked up by hash, so that the time it takes reveals nothing about a token."""
         return self._callers.get(hashed(token))
 
 
 class Authenticator:
-    """Finds out who asks."""
+    """Authenticates the callers of HTTP requests."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Authenticator:
         self._users = users
         self._guesses = Guesses(now)
         self._sleep = sleep
-        self._weak: set[str] = set()  # callers of whom was said that their token is
+        self._weak: set[str] = set()  # callers whose weak token was logged
         self._trusted = networks(settings.headerless_networks)
         self._most = ACCESS[Role(settings.max_role)]
         self._headerless = Caller(
@@ -82,19 +82,19 @@ class Authenticator:
         )
 
     async def caller(self, origin: CallOrigin, *, headerless: bool = False) -> Caller:
-        """Who asks; over HTTP nobody has more than `http.max_role` allows.
+        """The caller, with at most the access of `http.max_role`.
 
-        With `headerless` a trusted network needs no token.  Raises Refusal.
+        With `headerless` a trusted network needs no token.  Raises LegacyRefusal.
         """
         if not origin.token:
             if headerless and origin.token is None and is_inside(origin.address, self._trusted):
                 return replace(self._headerless, request_id=origin.request_id)
             raise LegacyRefusal(401, "missing_auth_token", "send Authorization: Bearer TOKEN")
         try:
-            found = await self._found(origin.token, origin)
+            found = await self._authenticated(origin.token, origin)
         except LegacyRefusal as refusal:
             if refusal.details.get("code") in _GUESSED:
-                await self._hold(origin.address)
+                await self._delay(origin.address)
             raise
         access = None if found.access is None else min(found.access, self._most)
         return replace(
@@ -104,26 +104,24 @@ class Authenticator:
             request_id=origin.request_id,
         )
 
-    async def _found(self, token: str, origin: CallOrigin) -> Caller:
+    async def _authenticated(self, token: str, origin: CallOrigin) -> Caller:
         if len(token) <= _LONGEST:
             if (caller := self._tokens.find(token)) is not None:
-                self._look_at(caller, token)
+                self._warn_if_weak(caller, token)
                 return caller
             if self._users is not None and token.count(".") == 2:
                 claims, access = await self._users.find(origin)
-                return _known(f"user {claims.sub}", access, claims.sub, claims.email)
-        raise LegacyRefusal(
-            401, "unauthorized", "this token is not known here", {"code": "unknown_token"}
-        )
+                return _caller(f"user {claims.sub}", access, claims.sub, claims.email)
+        raise LegacyRefusal(401, "unauthorized", "unknown token", {"code": "unknown_token"})
 
-    def _look_at(self, caller: Caller, token: str) -> None:
-        """Say once of each token that it can be guessed: of http.tokens only the hash is known before it is used."""
+    def _warn_if_weak(self, caller: Caller, token: str) -> None:
+        """Log a weak token once, at its first use: of http.tokens only the hash is known before."""
         if caller.name not in self._weak and (why := weakness(token)):
             self._weak.add(caller.name)
             log.warning("%s %s and can be guessed", caller.name, why, extra={"code": "weak_token"})
 
-    async def _hold(self, address: str) -> None:
-        """Hold the answer to a wrong token back.  Raises Refusal 429 where too many are held."""
+    async def _delay(self, address: str) -> None:
+        """Delay the reply to a wrong token.  Raises LegacyRefusal 429 when too many replies are delayed already."""
         pause = self._guesses.wrong(address)
         if (report := self._guesses.report()) is not None:
             log.warning("%s", report, extra={"code": "wrong_tokens"})
@@ -142,8 +140,8 @@ class Authenticator:
 
 
 def check_access(caller: Caller, wanted: Access) -> None:
-    """Raises Refusal when this caller may not."""
+    """Raise LegacyRefusal when the caller lacks this access."""
     if caller.access is None:
-        raise LegacyRefusal(403, "forbidden", "you have no role here; ask an administrator")
+        raise LegacyRefusal(403, "forbidden", "you have no role; ask an administrator")
     if caller.access < wanted:
-        raise LegacyRefusal(403, "forbidden", f"this needs the right to {wanted.name.lower()}")
+        raise LegacyRefusal(403, "forbidden", f"this requires {wanted.name.lower()} access")

@@ -1,7 +1,7 @@
-"""The public keys of Google's signers: fetched when they are needed, kept as long as the answer says, fetched again.
+"""The public keys of Google's signers: fetched on demand and cached for the max-age of the response.
 
-While they cannot be fetched the known ones go on for a day; a key that is not known is asked for at most once a minute.
-This module imports cryptography and PyJWT, and is itself imported with the first token.
+While they cannot be fetched, the cached keys stay valid for a day; an unknown key causes at most one request a minute.
+This module imports cryptography and PyJWT; it is imported with the first token.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ from wad.core.decoding import decoding
 from wad.core.errors import InvalidData, Unavailable
 
 _TIMEOUT: Final = 10.0
-_AGAIN: Final = (
-    60.0  # seconds between two tries to find a key that is not there, or to reach the server
-)
-_KEPT: Final = 86_400.0  # seconds for which old keys are good while no new ones can be had
+_RETRY_S: Final = 60.0  # seconds between two requests for an unknown key, or after a failed request
+_GRACE: Final = 86_400.0  # seconds for which old keys stay valid while no new ones can be fetched
 _LARGEST: Final = 1 << 20
-_LONGEST: Final = 86_400.0  # seconds for which keys are kept, whatever the answer says
-_USUAL: Final = 3600.0  # seconds to keep keys whose answer does not say
+_MAX_AGE: Final = 86_400.0  # seconds for which keys are cached at most
+_DEFAULT_AGE: Final = 3600.0  # seconds for which keys without max-age are cached
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An answer; `max_age` in seconds, None where it does not say."""
+    """A response; `max_age` in seconds, None without one."""
 
     body: bytes
     max_age: float | None
@@ -56,7 +54,7 @@ class _Jwks(msgspec.Struct):
 
 
 class Keys:
-    """The keys at one address.  `now` gives seconds."""
+    """The keys of one URL.  `now` returns seconds."""
 
     def __init__(self, url: str, fetch: Fetch, now: Callable[[], float]) -> None:
         self._url = url
@@ -66,12 +64,12 @@ class Keys:
         self._until = float("-inf")
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def find(self, key: str) -> RSAPublicKey | None:
         """The public key with this id; None if there is none.  Raises Unavailable."""
         if not self._has(key):
-            async with self._one_at_a_time:
+            async with self._lock:
                 if not self._has(key):
                     await self._refresh()
         return self._known.get(key)
@@ -81,26 +79,26 @@ class Keys:
 
     async def _refresh(self) -> None:
         now = self._now()
-        if now - self._tried_at >= _AGAIN:
+        if now - self._tried_at >= _RETRY_S:
             self._tried_at = now
             try:
                 fetched = await self._fetch(self._url)
                 self._known = _read(fetched.body)
             except (OSError, InvalidData) as error:
-                failure = f"the keys of {self._url} cannot be had: {error}"
+                failure = f"the keys of {self._url} cannot be fetched: {error}"
             else:
                 self._fetched_at = now
-                self._until = now + (_USUAL if fetched.max_age is None else fetched.max_age)
+                self._until = now + (_DEFAULT_AGE if fetched.max_age is None else fetched.max_age)
                 return
         else:
-            failure = f"the keys of {self._url} could not be had a moment ago"
-        if now - self._fetched_at > _KEPT:
+            failure = f"the keys of {self._url} could not be fetched a moment ago"
+        if now - self._fetched_at > _GRACE:
             raise Unavailable(failure)
 
 
 def _read(body: bytes) -> dict[str, RSAPublicKey]:
-    """Certificates by their id, or a JSON Web Key Set.  Raises InvalidData."""
-    with decoding("their document"):
+    """Parse certificates by key id, or a JSON Web Key Set.  Raises InvalidData."""
+    with decoding("the key set"):
         document = msgspec.json.decode(body)
         if isinstance(document, dict) and isinstance(document.get("keys"), list):
             keys = msgspec.convert(document, _Jwks).keys
@@ -127,7 +125,7 @@ def _rsa(key: object) -> RSAPublicKey:
 
 
 async def fetch(url: str) -> Fetched:
-    """Ask the server.  Raises OSError."""
+    """Fetch the keys.  Raises OSError."""
     return await asyncio.to_thread(_fetch, url)
 
 
@@ -137,5 +135,5 @@ def _fetch(url: str) -> Fetched:
             body = answer.read(_LARGEST)
             match = re.search(r"max-age=(\d{1,9})", answer.headers.get("Cache-Control") or "")
     except HTTPException as error:
-        raise OSError(f"no whole answer: {type(error).__name__}") from error
-    return Fetched(body, min(float(match[1]), _LONGEST) if match else None)
+        raise OSError(f"incomplete response: {type(error).__name__}") from error
+    return Fetched(body, min(float(match[1]), _MAX_AGE) if match else None)

@@ -1,6 +1,6 @@
-"""How often one caller may change something.  By token, never by address: many people share one behind a proxy.
+"""Rate limits for one caller's changes.  By token, not by address, since many users share an address behind a proxy.
 
-A bucket holds as many drops as a minute allows and fills evenly; each request takes one.
+Each caller has a token bucket per limit: it holds one minute's requests and refills evenly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class CallerLimits:
-    """The buckets of all callers.  `now` gives seconds."""
+    """The buckets of all callers.  `now` returns seconds."""
 
     def __init__(self, rates: Mapping[Limit, int], now: Callable[[], float]) -> None:
         self._rates = rates
@@ -25,12 +25,12 @@ class CallerLimits:
         self._buckets: dict[tuple[str, Limit], tuple[float, float]] = {}
 
     @property
-    def kept(self) -> int:
-        """How many buckets are not full."""
+    def size(self) -> int:
+        """The number of buckets that are not full."""
         return len(self._buckets)
 
     def take(self, caller: str, limit: Limit) -> None:
-        """Count one request.  Raises Refusal 429 when there were too many."""
+        """Count one request.  Raises LegacyRefusal 429 when the limit is exceeded."""
         rate = self._rates[limit]
         if rate == 0:
             return
@@ -54,7 +54,7 @@ class CallerLimits:
 
 
 def rates_of(settings: HttpSettings) -> dict[Limit, int]:
-    """How many in a minute; 0 for any number."""
+    """The requests per minute for each limit; 0 is unlimited."""
     return {
         Limit.SEND: settings.rate_send,
         Limit.ACCOUNTS: settings.rate_accounts,

@@ -1,7 +1,7 @@
-"""Users of the apps: signed in with Firebase, in an app that App Check knows, with the role that they have here.
+"""Users of the apps: signed in with Firebase, in an app verified by App Check, each with a role.
 
-Roles: the administrators and employees that the configuration names; employees, too, are those whom the store knows as
-such; anybody else who is signed in has `http.user_role`, which is none by default.
+Roles: administrators and employees are listed in the configuration; the store may list more employees; every other
+signed-in user has `http.user_role`, which is none by default.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from wad.config.settings import HttpSettings
     from wad.store.port import Staff
 
-_REMEMBERED: Final = 60.0  # seconds for which it is known whether somebody is an employee
-_MANY: Final = 10_000
-_AT_ONCE: Final = 64  # tokens that wait for keys, or for the store's word
+_CACHED_S: Final = 60.0  # how long the store's reply about an employee is cached
+_CACHE_SIZE: Final = 10_000
+_AT_ONCE: Final = 64  # tokens that may wait for keys or for the store at once
 
 
 class Signer:
-    """Checks tokens of one kind; its keys, and the library for them, come with the first one."""
+    """Verifies tokens of one kind; the keys and their library are loaded with the first token."""
 
     def __init__(
         self, expected: Expected, make_keys: Callable[[], Keys], now: Callable[[], float]
@@ -40,7 +40,7 @@ class Signer:
         self._keys: Keys | None = None
 
     async def claims(self, text: str) -> Claims:
-        """What the token proves.  Raises BadToken, Unavailable."""
+        """The verified claims of a token.  Raises BadToken, Unavailable."""
         if self._keys is None:
             await asyncio.to_thread(importlib.import_module, "wad.api.callers.keys")
             self._keys = self._keys or self._make_keys()
@@ -56,41 +56,41 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True)
-class People:
-    """Some users, by uid or by address, and never by the one where the other is meant.
+class UserList:
+    """A list of users by uid and by email address, which are never confused.
 
-    A uid can be any text where a project makes its own tokens: also somebody else's address.
+    A project that creates its own tokens can use any text as a uid, also another user's address.
     """
 
     uids: frozenset[str]
     addresses: frozenset[str]
 
     @staticmethod
-    def parse(text: str) -> People:
-        """A configured list: a word with an `@` is an address, any other a uid, as is what follows `uid:`."""
+    def parse(text: str) -> UserList:
+        """Parse a configured list: an entry with an `@` is an address, any other, or one after `uid:`, a uid."""
         uids, addresses = set(), set()
         for word in filter(None, re.split(r"[\s,]+", text)):
             explicit = word.removeprefix("uid:")
             if explicit != word or "@" not in word:
                 uids.add(explicit)
             else:
-                addresses.add(_small(word))
-        return People(frozenset(uids - {""}), frozenset(addresses))
+                addresses.add(_lower_ascii(word))
+        return UserList(frozenset(uids - {""}), frozenset(addresses))
 
     def has(self, claims: Claims) -> bool:
-        """Whether this user is one of them; an address counts when it was verified."""
+        """Whether the user is listed; an address counts only when it was verified."""
         return claims.sub in self.uids or (
-            claims.email_verified and _small(claims.email) in self.addresses
+            claims.email_verified and _lower_ascii(claims.email) in self.addresses
         )
 
 
-def _small(address: str) -> str:
-    """In small letters, those of ASCII alone: others may become equal that are not."""
+def _lower_ascii(address: str) -> str:
+    """The address with ASCII letters in lower case; lowering other letters could make different addresses equal."""
     return "".join(char.lower() if char.isascii() else char for char in address)
 
 
 class Users:
-    """Finds out who a user is, and what they may do."""
+    """Authenticates users and determines their access."""
 
     def __init__(
         self,
@@ -100,18 +100,18 @@ class Users:
         staff: Staff | None,
         now: Callable[[], float],
     ) -> None:
-        self._admins = People.parse(settings.admins)
-        self._employees = People.parse(settings.employees)
-        self._else = Access.READ if settings.user_role == "viewer" else None
+        self._admins = UserList.parse(settings.admins)
+        self._employees = UserList.parse(settings.employees)
+        self._default = Access.READ if settings.user_role == "viewer" else None
         self._id_tokens = id_tokens
         self._app_check = app_check
         self._staff = staff
         self._now = now
-        self._remembered: dict[str, tuple[bool, float]] = {}
+        self._cache: dict[str, tuple[bool, float]] = {}
         self._verifying = 0
 
     async def find(self, origin: CallOrigin) -> tuple[Claims, Access | None]:
-        """Who signed in, and what they may do here (None: nothing).  Raises Refusal."""
+        """The user's claims and access (None: no rights).  Raises LegacyRefusal."""
         if self._verifying >= _AT_ONCE:
             raise LegacyRefusal(
                 503, "auth_busy", "too many tokens are being verified", {"retryAfterSeconds": 1}
@@ -142,18 +142,18 @@ class Users:
             return Access.ADMIN
         if self._employees.has(claims) or await self._is_staff(claims.sub):
             return Access.OPERATE
-        return self._else
+        return self._default
 
     async def _is_staff(self, uid: str) -> bool:
         if self._staff is None:
             return False
-        known = self._remembered.get(uid)
+        known = self._cache.get(uid)
         if known is not None and self._now() < known[1]:
             return known[0]
         found = await self._staff.has(uid)
-        if len(self._remembered) >= _MANY:
-            self._remembered.clear()
-        self._remembered[uid] = found, self._now() + _REMEMBERED
+        if len(self._cache) >= _CACHE_SIZE:
+            self._cache.clear()
+        self._cache[uid] = found, self._now() + _CACHED_S
         return found
 
 
@@ -162,7 +162,7 @@ def _refused(error: str, code: str, message: str) -> LegacyRefusal:
 
 
 def users_of(settings: HttpSettings, staff: Staff | None, now: Callable[[], float]) -> Users | None:
-    """The users of the configured project; None where none is configured.  `now`: seconds since 1970."""
+    """The users of the configured project; None without one.  `now`: seconds since 1970."""
     project, number = settings.firebase_project, settings.app_check_project
     if not project:
         return None

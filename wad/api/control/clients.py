@@ -1,6 +1,7 @@
-"""Who may stay on the control socket when it is crowded, and how much all of them together may hold in memory.
+"""Limits for the clients of a socket: the number of connections and the memory of all of them together.
 
-Rules alone: a place is given up by whoever uses it least, and no user takes the places or the memory of another.
+Pure rules.  When all slots are in use, the least active connection is closed, and no user can take the slots or the
+memory of another.
 """
 
 from __future__ import annotations
@@ -13,78 +14,83 @@ from typing import Final
 
 from wad.core.errors import Unavailable, WadError
 
-_SLOW_HELLO: Final = 1.0  # seconds after which who has not said HELLO gives way to others
+_SLOW_HELLO: Final = 1.0  # seconds without HELLO after which a connection may be closed for another
 
 
 @dataclass(eq=False)
 class ControlClient:
-    """A connection.  Times are seconds on the clock of `Clients`."""
+    """A client's connection.  Times are seconds on the clock of `Clients`."""
 
     uid: int
-    came: float
-    leave: Callable[[WadError], None]
-    """Hang up, with this error."""
+    connected_at: float
+    disconnect: Callable[[WadError], None]
+    """Closes the connection with this error."""
     greeted: bool = False
     requests: int = 0
-    """In flight."""
+    """The number of requests in flight."""
     idle_since: float = 0.0
 
 
 class Clients:
-    """The places.  A client that finds none makes another go that uses its own least; `now` gives seconds."""
+    """The connection slots of a socket.  When all are in use, the least active client is disconnected.
 
-    def __init__(self, most: int, now: Callable[[], float]) -> None:
-        self._most = most
+    `now` returns seconds.
+    """
+
+    def __init__(self, limit: int, now: Callable[[], float]) -> None:
+        self._limit = limit
         self._now = now
-        self._inside: set[ControlClient] = set()
+        self._connected: set[ControlClient] = set()
 
     def __len__(self) -> int:
-        return len(self._inside)
+        return len(self._connected)
 
-    def enter(self, uid: int, leave: Callable[[WadError], None]) -> ControlClient | None:
-        """A place; None where all are in use by clients that have as good a right to theirs."""
-        if len(self._inside) >= self._most:
-            loser = self._loser(uid)
-            if loser is None:
+    def enter(self, uid: int, disconnect: Callable[[WadError], None]) -> ControlClient | None:
+        """Take a slot; None when all are in use and no client may be disconnected for this one."""
+        if len(self._connected) >= self._limit:
+            evicted = self._evictable(uid)
+            if evicted is None:
                 return None
-            self._inside.discard(loser)
-            loser.leave(
-                Unavailable("hung up: all connections are in use, and this one did nothing")
+            self._connected.discard(evicted)
+            evicted.disconnect(
+                Unavailable("disconnected: all connections are in use and this one was idle")
             )
-        client = ControlClient(uid, self._now(), leave, idle_since=self._now())
-        self._inside.add(client)
+        client = ControlClient(uid, self._now(), disconnect, idle_since=self._now())
+        self._connected.add(client)
         return client
 
     def left(self, client: ControlClient) -> None:
-        """Its place is free, if it still had it."""
-        self._inside.discard(client)
+        """Free the client's slot, if it still has one."""
+        self._connected.discard(client)
 
     def begin(self, client: ControlClient) -> None:
-        """A request of it begins."""
+        """Count a request that begins."""
         client.requests += 1
 
     def done(self, client: ControlClient) -> None:
-        """A request of it has ended."""
+        """Count a request that has ended."""
         client.requests -= 1
         client.idle_since = self._now()
 
-    def _loser(self, newcomer: int) -> ControlClient | None:
-        """Who makes room: of the user with most places, who has not said HELLO, then who is idle, each the longest.
+    def _evictable(self, newcomer: int) -> ControlClient | None:
+        """The client to disconnect, of the user with most slots: the longest without HELLO, else the longest idle.
 
-        Someone of a user with fewer places may also take the youngest place of that user that is in use.
+        A user with fewer slots may also take the newest busy slot of that user.
         """
-        counts = Counter(client.uid for client in self._inside)
+        counts = Counter(client.uid for client in self._connected)
         most = max(counts.values())
-        heavy = [client for client in self._inside if counts[client.uid] == most]
+        heavy = [client for client in self._connected if counts[client.uid] == most]
         before = self._now() - _SLOW_HELLO
-        silent = [client for client in heavy if not client.greeted and client.came <= before]
+        silent = [
+            client for client in heavy if not client.greeted and client.connected_at <= before
+        ]
         if silent:
-            return min(silent, key=lambda client: client.came)
+            return min(silent, key=lambda client: client.connected_at)
         idle = [client for client in heavy if client.greeted and not client.requests]
         if idle:
             return min(idle, key=lambda client: client.idle_since)
         if counts[newcomer] + 1 < most:
-            return max(heavy, key=lambda client: client.came)
+            return max(heavy, key=lambda client: client.connected_at)
         return None
 
 
@@ -97,7 +103,7 @@ class _Waiting:
 
 @dataclass
 class Budget:
-    """Bytes that large frames of all clients may take at once.  One owner has half of them at most."""
+    """The bytes that large frames of all clients may take at once.  One owner may have at most half of them."""
 
     total: int
     _used: Counter[int] = field(default_factory=Counter)
@@ -105,11 +111,11 @@ class Budget:
 
     @property
     def used(self) -> int:
-        """Bytes in use."""
+        """The number of bytes in use."""
         return self._used.total()
 
     async def take(self, owner: int, size: int) -> None:
-        """Wait until there is room; who came first is first, unless its owner has too much."""
+        """Wait until `size` bytes are free.  First come, first served, except for owners that have too much."""
         waiting = _Waiting(owner, size, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._admit()
@@ -124,7 +130,7 @@ class Budget:
             raise
 
     def give(self, owner: int, size: int) -> None:
-        """So much is free again."""
+        """Give `size` bytes back."""
         self._used[owner] -= size
         if not self._used[owner]:
             del self._used[owner]
@@ -136,41 +142,41 @@ class Budget:
     def _admit(self) -> None:
         for waiting in list(self._queue):
             if waiting.admitted.done():
-                continue  # it gives up, and takes itself out
+                continue  # cancelled: it removes itself
             if self._fits(waiting.owner, waiting.size):
                 self._queue.remove(waiting)
                 self._used[waiting.owner] += waiting.size
                 waiting.admitted.set_result(None)
 
 
-class UnsentAnswers:
-    """Answers that clients have not taken.  Beyond a limit whoever lets most of them wait is hung up on."""
+class UnreadReplies:
+    """The replies that clients have not read.  Beyond a limit, the client with most unread bytes is disconnected."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._waiting: dict[Callable[[], None], int] = {}
 
     @property
     def total(self) -> int:
-        """Bytes that wait."""
+        """The number of unread bytes."""
         return sum(self._waiting.values())
 
     def has_room(self, size: int) -> bool:
-        """Whether so many bytes more may wait without anybody being hung up on."""
-        return self.total + size <= self._most
+        """Whether `size` more bytes fit without disconnecting a client."""
+        return self.total + size <= self._limit
 
     def add(self, hang_up: Callable[[], None], size: int) -> None:
-        """So many bytes more (or fewer) wait for the client that `hang_up` ends."""
+        """Add `size` unread bytes (or subtract them) for the client that `hang_up` disconnects."""
         left = self._waiting.get(hang_up, 0) + size
         if left > 0:
             self._waiting[hang_up] = left
         else:
             self._waiting.pop(hang_up, None)
-        while self._waiting and self.total > self._most:
+        while self._waiting and self.total > self._limit:
             worst = max(self._waiting, key=self._waiting.__getitem__)
             del self._waiting[worst]
             worst()
 
     def forget(self, hang_up: Callable[[], None]) -> None:
-        """Nothing waits for it any more."""
+        """Remove the client."""
         self._waiting.pop(hang_up, None)

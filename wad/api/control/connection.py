@@ -1,8 +1,8 @@
-"""One client of the control socket: frames in, frames out, its requests side by side.
+"""One client connection of the control socket; its requests run concurrently.
 
-Its first frame is HELLO.  A request is answered by one Response with its id; a streamed reply sends Items first.
-Notice("cancel", [id]) cancels a request; so does going away.  Cancelled is only what may be (`Operation.cancellable`):
-what changes something runs to its end, and its reply is dropped when nobody is left to take it.
+The first frame is HELLO.  Each request gets one Response with its id; a streamed reply sends StreamItems first.
+Notice("cancel", [id]) cancels a request, and so does disconnecting.  Only cancellable operations are cancelled
+(`Operation.cancellable`): one that changes something completes, and its reply is dropped if the client is gone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from wad.api import dispatch
 from wad.api.context import Context
-from wad.api.control.clients import Budget, Clients, ControlClient, UnsentAnswers
+from wad.api.control.clients import Budget, Clients, ControlClient, UnreadReplies
 from wad.api.operation import Access, Operation, find
 from wad.core.errors import BadInput, TimedOut, TooLong, Unavailable, WadError
 from wad.core.wire import (
@@ -37,23 +37,25 @@ from wad.core.wire import (
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS: Final = 64
-"""In flight on one connection."""
-HELLO_WITHIN: Final = 5.0
-"""Seconds in which a client says HELLO."""
-FRAME_WITHIN: Final = 10.0
+"""The requests in flight on one connection."""
+HELLO_TIMEOUT: Final = 5.0
+"""Seconds in which a client must send HELLO."""
+FRAME_TIMEOUT: Final = 10.0
 """Seconds from a frame's first byte to its last."""
 SMALL: Final = 64 << 10
-"""Bytes of a frame for which every client has room; larger ones wait for room in the budget of all."""
+"""Bytes; larger frames wait for room in the budget that all clients share."""
 _CHUNK: Final = 64 << 10
-_HIGH_WATER: Final = 256 << 10  # bytes that may wait for a slow client before senders wait too
-_UNSENT: Final = (
+_HIGH_WATER: Final = 256 << 10  # bytes that may wait for a slow client before senders wait, too
+_MAX_UNREAD: Final = (
     1 << 20
-)  # bytes of answers that wait for a client; then it is asked to take them first
-_FAREWELL: Final = 1.0  # seconds in which a client may take its last frames, or a handler end
+)  # unread bytes of replies of one client; beyond it, no more of its requests are read
+_CLOSE_TIMEOUT: Final = (
+    1.0  # seconds in which a client must read its last frames and a handler must end
+)
 
 
 class Tasks:
-    """Tasks that nobody awaits one by one; one that fails is logged and counted."""
+    """Background tasks; failures are logged and counted."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -63,7 +65,7 @@ class Tasks:
         return len(self._running)
 
     def start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        """Run it from now on."""
+        """Start a task."""
         task = asyncio.create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -75,38 +77,40 @@ class Tasks:
             dispatch.internal_error(self._context, task.get_name(), error)
 
     async def one_ended(self) -> None:
-        """Until one of those that run now has ended."""
+        """Wait until one of the running tasks has ended."""
         if self._running:
             await asyncio.wait(set(self._running), return_when=asyncio.FIRST_COMPLETED)
 
     async def wait(self, timeout: float | None = None) -> None:
-        """Until all that run now have ended, or for `timeout` seconds."""
+        """Wait until all running tasks have ended, or for `timeout` seconds."""
         if self._running:
             await asyncio.wait(set(self._running), timeout=timeout)
 
     async def cancel(self, timeout: float | None = None) -> None:
-        """End them all."""
+        """Cancel all tasks."""
         for task in self._running:
             task.cancel()
         await self.wait(timeout)
 
 
 class FrameWriter:
-    """The sending half: whole frames, one after the other, never more in memory than the client takes."""
+    """Sends whole frames in order, and waits while the client does not read."""
 
-    def __init__(self, writer: asyncio.StreamWriter, backlog: UnsentAnswers) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, backlog: UnreadReplies) -> None:
         self._writer = writer
         self._backlog = backlog
-        self._abort = writer.transport.abort  # one object: the backlog knows the client by it
-        self._one_at_a_time = asyncio.Lock()
+        self._abort = (
+            writer.transport.abort
+        )  # one object, which identifies the client in the backlog
+        self._lock = asyncio.Lock()
         self.waiting = 0
-        """Bytes of frames that wait for the client."""
+        """The bytes of frames that wait to be sent."""
         self._frames: list[bytes] = []
         self._gathered = 0
         writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
 
     async def send(self, frame: bytes) -> bool:
-        """Send once the client has taken what came before; False when it is gone."""
+        """Send a frame after the earlier ones; False when the client is gone."""
         if self._writer.is_closing():
             return False
         if self._gather(frame):
@@ -114,7 +118,7 @@ class FrameWriter:
         self._backlog.add(self._abort, len(frame))
         self.waiting += len(frame)
         try:
-            async with self._one_at_a_time:
+            async with self._lock:
                 if self._writer.is_closing():
                     return False
                 self._writer.write(frame)
@@ -129,10 +133,10 @@ class FrameWriter:
                 self._backlog.add(self._abort, -len(frame))
 
     def _gather(self, frame: bytes) -> bool:
-        """Send a small frame together with others of this turn of the loop, while the client takes all it gets."""
+        """Collect small frames of one iteration of the event loop, while nothing waits; False: send it directly."""
         transport = self._writer.transport
         size = self._gathered + len(frame)
-        if size > SMALL or self._one_at_a_time.locked() or transport.get_write_buffer_size():
+        if size > SMALL or self._lock.locked() or transport.get_write_buffer_size():
             self._flush()
             return False
         self._frames.append(frame)
@@ -150,12 +154,12 @@ class FrameWriter:
         self._gathered = 0
 
     async def taken(self) -> None:
-        """Until the client has taken what waits for it now, or is gone."""
-        async with self._one_at_a_time:
+        """Wait until the frames that wait now are sent, or the client is gone."""
+        async with self._lock:
             pass
 
     def has_room(self, size: int) -> bool:
-        """Whether so many bytes more may wait, or somebody would be hung up on."""
+        """Whether `size` more bytes may wait without disconnecting a client."""
         return self._backlog.has_room(size)
 
     @property
@@ -164,53 +168,53 @@ class FrameWriter:
         return self._writer.is_closing()
 
     def note(self, frame: bytes) -> None:
-        """Send a few bytes that nobody waits for."""
+        """Send a small frame without waiting."""
         if not self._writer.is_closing():
             self._flush()
             self._writer.write(frame)
 
     def hang_up(self, frame: bytes) -> None:
-        """Send this last; who does not take it soon does not get it."""
+        """Send a last frame and close; the connection is aborted after a moment."""
         if not self._writer.is_closing():
             self._flush()
             self._writer.write(frame)
             self._writer.close()
-            asyncio.get_running_loop().call_later(_FAREWELL, self._abort)
+            asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT, self._abort)
 
     async def close(self) -> None:
-        """Hand over what was sent, for a moment, and hang up."""
+        """Send the rest, for a moment, and close."""
         try:
             self._flush()
             self._writer.close()
-            async with asyncio.timeout(_FAREWELL):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self._writer.wait_closed()
         except (TimeoutError, ConnectionError) as error:
-            log.debug("a client did not take its last frames: %r", error)
+            log.debug("a client did not read its last frames: %r", error)
         finally:
             self._writer.transport.abort()
             self._backlog.forget(self._abort)
 
 
 class _InFlight:
-    """A request that is being answered."""
+    """A request that is being handled."""
 
     def __init__(self, request: Request, operation: Operation, size: int) -> None:
         self.request = request
         self.operation = operation
-        self.size = size  # of the budget
+        self.size = size  # bytes taken from the budget
         self.task: asyncio.Task[None] | None = None
         self.cut_short: WadError | None = None
         self.over = False
         self._began = False
 
     def begin(self) -> None:
-        """Raises what it was cut short with before its first step."""
+        """Raise the error if the request was ended before its first step."""
         self._began = True
         if self.cut_short is not None:
             raise self.cut_short
 
     def cut(self, why: WadError) -> None:
-        """End it; `why` becomes its answer."""
+        """End the request; `why` becomes its reply."""
         self.cut_short = self.cut_short or why
         if self._began and self.task is not None:
             self.task.cancel()
@@ -218,42 +222,42 @@ class _InFlight:
 
 @dataclass
 class ClientLimits:
-    """What all clients of the socket share."""
+    """The limits that all clients of a socket share."""
 
     clients: Clients
     budget: Budget
-    backlog: UnsentAnswers
+    backlog: UnreadReplies
     frame: FrameLimits = REQUEST
-    """What one request may hold."""
+    """The limits of one request."""
     at_once: int = 50
-    """Frames of one client that are handled before others have their turn."""
+    """The number of frames of one client that are handled before other clients' frames."""
 
 
 class RequestHandler(Protocol):
-    """Asks the operations for a client, as the one that the client is."""
+    """Calls operations on behalf of a client."""
 
     most: int
-    """Requests in flight on one connection."""
+    """The limit of requests in flight on one connection."""
     farewell: bytes
-    """A frame that the client gets when the daemon begins to stop; empty for none."""
+    """The frame that the client gets when the daemon begins to stop; empty for none."""
     shared: bool
-    """Whether the client asks for many others: they must not lose the connection by one's large answers."""
+    """Whether the client serves many callers: a large reply of one must not cost all of them the connection."""
 
     async def call(self, name: str, params: object) -> object:
-        """The reply.  Raises WadError, and nothing else."""
+        """The reply of an operation.  Raises only WadError."""
         ...
 
     def stream(self, name: str, params: object) -> AsyncGenerator[object, None]:
-        """The replies of an operation that streams them.  Raises WadError, and nothing else."""
+        """The items of an operation that streams its reply.  Raises only WadError."""
         ...
 
     def ended(self) -> None:
-        """The client is gone."""
+        """Called when the client has disconnected."""
         ...
 
 
 class SocketRequestHandler:
-    """Asks for a client of the control socket, whose access the kernel's word gives."""
+    """Calls operations for a client of the control socket, whose access follows from its peer credentials."""
 
     most = MAX_REQUESTS
     farewell = b""
@@ -264,76 +268,76 @@ class SocketRequestHandler:
         self._access = access
 
     async def call(self, name: str, params: object) -> object:
-        """The reply.  Raises WadError, and nothing else."""
+        """The reply of an operation.  Raises only WadError."""
         return await dispatch.call(self._context, name, params, self._access)
 
     def stream(self, name: str, params: object) -> AsyncGenerator[object, None]:
-        """The replies of an operation that streams them.  Raises WadError, and nothing else."""
+        """The items of an operation that streams its reply.  Raises only WadError."""
         return dispatch.stream(self._context, name, params, self._access)
 
     def ended(self) -> None:
-        """Nothing is kept of it."""
+        """Nothing to do."""
 
 
 class ClientConnection:
-    """One client's requests and their answers."""
+    """A client's connection: reads its requests and sends the replies."""
 
     def __init__(
         self,
         context: Context,
         reader: asyncio.StreamReader,
-        line: FrameWriter,
-        asker: RequestHandler,
-        crowd: ClientLimits,
+        writer: FrameWriter,
+        handler: RequestHandler,
+        limits: ClientLimits,
         client: ControlClient,
     ) -> None:
         self._context = context
         self._reader = reader
-        self._line = line
-        self._asker = asker
-        self._crowd = crowd
+        self._writer = writer
+        self._handler = handler
+        self._limits = limits
         self._client = client
-        self._taken = 0  # bytes of the budget for the frame that is being read
+        self._taken = 0  # bytes taken from the budget for the frame that is being read
         self._tasks = Tasks(context)
         self._in_flight: dict[int, _InFlight] = {}
         self._refusal: WadError | None = None
 
-    # --- what comes in --------------------------------------------------------------------------
+    # --- requests -------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until the client goes, and what must not be cut off has ended.  Raises BadInput for what is no frame."""
+        """Run until the client has disconnected and its uncancellable requests have ended.  Raises BadInput."""
         try:
             try:
-                await self._listen()
+                await self._read_frames()
             finally:
-                self._cut(TimedOut("the client went away"), only_cancellable=True)
+                self._cut(TimedOut("the client disconnected"), only_cancellable=True)
             await self._tasks.wait()
         finally:
-            self._asker.ended()
-            await self._tasks.cancel(_FAREWELL)
+            self._handler.ended()
+            await self._tasks.cancel(_CLOSE_TIMEOUT)
 
-    async def _listen(self) -> None:
-        decoder, now = Decoder(self._crowd.frame), asyncio.get_running_loop().time
-        due: float | None = now() + HELLO_WITHIN
+    async def _read_frames(self) -> None:
+        decoder, now = Decoder(self._limits.frame), asyncio.get_running_loop().time
+        due: float | None = now() + HELLO_TIMEOUT
         try:
-            async with asyncio.timeout_at(due) as patience:
+            async with asyncio.timeout_at(due) as timeout:
                 while data := await self._receive(decoder):
-                    patience.reschedule(None)
+                    timeout.reschedule(None)
                     if await self._take_all(decoder.feed(data)):
                         self._give_back()
                         due = None
                     if decoder.waiting and due is None:
-                        due = now() + FRAME_WITHIN
-                    patience.reschedule(due)
+                        due = now() + FRAME_TIMEOUT
+                    timeout.reschedule(due)
         except TimeoutError:
-            what = "a frame was not finished" if self._client.greeted else "no HELLO came"
-            within = FRAME_WITHIN if self._client.greeted else HELLO_WITHIN
-            raise BadInput(f"{what} within {within:g} s") from None
+            what = "a frame was incomplete" if self._client.greeted else "no HELLO arrived"
+            within = FRAME_TIMEOUT if self._client.greeted else HELLO_TIMEOUT
+            raise BadInput(f"{what} after {within:g} s") from None
         finally:
             self._give_back()
 
     async def _take_all(self, frames: Iterator[Frame]) -> int:
-        """Handle these; how many they were."""
+        """Handle the frames and return their number."""
         number = 0
         for number, frame in enumerate(frames, 1):
             if self._client.greeted:
@@ -341,17 +345,15 @@ class ClientConnection:
             else:
                 check_hello(frame)
                 self._client.greeted = True
-            if number % self._crowd.at_once == 0:
+            if number % self._limits.at_once == 0:
                 await asyncio.sleep(0)
         return number
 
     async def _receive(self, decoder: Decoder) -> bytes:
         if decoder.wanted > SMALL and not self._taken:
             if not self._client.greeted:
-                raise BadInput(
-                    "the other side does not say which version of the protocol it speaks"
-                )
-            await self._crowd.budget.take(self._client.uid, decoder.wanted)
+                raise BadInput("a HELLO frame with the protocol version must be sent first")
+            await self._limits.budget.take(self._client.uid, decoder.wanted)
             self._taken = decoder.wanted
         try:
             return await self._reader.read(_CHUNK)
@@ -359,9 +361,9 @@ class ClientConnection:
             return b""
 
     def _give_back(self) -> None:
-        """What the frame that was read had of the budget; its request may have taken it over."""
+        """Give back the frame's bytes of the budget, unless its request has taken them over."""
         if self._taken:
-            self._crowd.budget.give(self._client.uid, self._taken)
+            self._limits.budget.give(self._client.uid, self._taken)
             self._taken = 0
 
     async def _take(self, frame: Frame) -> None:
@@ -373,37 +375,37 @@ class ClientConnection:
             case Notice(method, _):
                 log.debug("a client notes %.40r, which means nothing here", method)
             case _:
-                raise BadInput("a client sends requests and notices only")
+                raise BadInput("a client may send only requests and notices")
 
     async def _begin(self, request: Request) -> None:
-        # Whoever does not take answers is not listened to: each answer that waits has a task, and its bytes.
-        while self._line.waiting > _UNSENT:
-            await self._line.taken()
-        while len(self._tasks) >= 2 * self._asker.most:
+        # No requests are read from a client that does not read replies: each unread reply has a task and its bytes.
+        while self._writer.waiting > _MAX_UNREAD:
+            await self._writer.taken()
+        while len(self._tasks) >= 2 * self._handler.most:
             await self._tasks.one_ended()
         try:
             self._check_room(request)
             flight = _InFlight(request, find(request.method), self._taken)
         except WadError as refusal:
-            await self._line.send(encode(Response(request.id, refusal, None)))
+            await self._writer.send(encode(Response(request.id, refusal, None)))
             return
         self._in_flight[request.id] = flight
-        self._taken = 0  # it is the request's now
-        self._crowd.clients.begin(self._client)
+        self._taken = 0  # the request gives them back
+        self._limits.clients.begin(self._client)
         flight.task = self._tasks.start(self._answer(flight), f"request {flight.operation.name}")
-        flight.task.add_done_callback(lambda _: self._over(flight))  # also one that never began
+        flight.task.add_done_callback(lambda _: self._ended(flight))  # also when it never began
 
     def _check_room(self, request: Request) -> None:
         if self._refusal is not None:
             raise self._refusal
         if request.id in self._in_flight:
             raise BadInput(f"request {request.id} is in flight already")
-        if len(self._in_flight) >= self._asker.most:
+        if len(self._in_flight) >= self._handler.most:
             raise Unavailable(
-                f"{self._asker.most} requests are in flight on this connection already"
+                f"{self._handler.most} requests are in flight on this connection already"
             )
 
-    # --- what ends early --------------------------------------------------------------------------
+    # --- cancelling -------------------------------------------------------------------------------
 
     def _cancel(self, ident: int) -> None:
         flight = self._in_flight.get(ident)
@@ -416,10 +418,10 @@ class ClientConnection:
                 flight.cut(why)
 
     def refuse(self, why: WadError) -> None:
-        """Take no more requests, and end the streams, which would not end by themselves."""
+        """Refuse further requests and end the streams, which would not end by themselves."""
         self._refusal = why
-        if self._asker.farewell:
-            self._line.note(self._asker.farewell)
+        if self._handler.farewell:
+            self._writer.note(self._handler.farewell)
         for flight in list(self._in_flight.values()):
             if flight.operation.streaming:
                 flight.cut(why)
@@ -429,31 +431,35 @@ class ClientConnection:
         await self._tasks.wait()
 
     async def cut_off(self, why: WadError) -> None:
-        """End every request; its answer says why."""
+        """End every request with this error."""
         self._cut(why)
-        await self._tasks.wait(_FAREWELL)
+        await self._tasks.wait(_CLOSE_TIMEOUT)
 
-    # --- what goes out ------------------------------------------------------------------------------
+    # --- replies ----------------------------------------------------------------------------------
 
     async def _answer(self, flight: _InFlight) -> None:
         try:
             response = await self._response(flight)
         finally:
-            self._over(flight)
-        if self._asker.shared and len(response) > SMALL and not self._line.has_room(len(response)):
-            crowded = Unavailable("too many large answers at once", hint="try again in a moment")
+            self._ended(flight)
+        if (
+            self._handler.shared
+            and len(response) > SMALL
+            and not self._writer.has_room(len(response))
+        ):
+            crowded = Unavailable("too many large replies at once", hint="try again in a moment")
             response = encode(Response(flight.request.id, crowded, None))
-        await self._line.send(response)
+        await self._writer.send(response)
 
-    def _over(self, flight: _InFlight) -> None:
-        """Nothing is in flight of it any more but its answer."""
+    def _ended(self, flight: _InFlight) -> None:
+        """The request is no longer in flight; only its reply may still wait."""
         if flight.over:
             return
         flight.over = True
         del self._in_flight[flight.request.id]
-        self._crowd.clients.done(self._client)
+        self._limits.clients.done(self._client)
         if flight.size:
-            self._crowd.budget.give(self._client.uid, flight.size)
+            self._limits.budget.give(self._client.uid, flight.size)
 
     async def _response(self, flight: _InFlight) -> bytes:
         ident = flight.request.id
@@ -471,21 +477,21 @@ class ClientConnection:
     async def _run(self, flight: _InFlight) -> object:
         name, params = flight.operation.name, flight.request.params
         if not flight.operation.streaming:
-            return await self._asker.call(name, params)
-        async with aclosing(self._asker.stream(name, params)) as items:
+            return await self._handler.call(name, params)
+        async with aclosing(self._handler.stream(name, params)) as items:
             async for item in items:
                 frame = self._encoded(flight, StreamItem(flight.request.id, item))
-                if not await self._line.send(frame):
+                if not await self._writer.send(frame):
                     break
         return None
 
     def _encoded(self, flight: _InFlight, frame: Frame) -> bytes:
-        """The bytes of an answer.  Raises TooLong: the client would refuse it, and lose the connection."""
+        """Encode a reply.  Raises TooLong, since the client would refuse the frame and lose the connection."""
         with dispatch.guarded(self._context, flight.operation.name):
             data = encode(frame)
         if len(data) > MAX_FRAME:
             raise TooLong(
-                f"the answer of {flight.operation.name} has {len(data)} bytes, a frame takes {MAX_FRAME}",
-                hint="ask for less at once (limit)",
+                f"the reply of {flight.operation.name} has {len(data)} bytes; the limit is {MAX_FRAME}",
+                hint="request fewer items at once (limit)",
             )
         return data

@@ -1,4 +1,4 @@
-"""Who is on the other end of a Unix socket, and what they may do: the kernel says so, nobody can pretend."""
+"""Peer credentials of a Unix socket, as the kernel reports them, and the access that they give."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _UCRED: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _SO_PEERGROUPS: Final = 59  # Linux 4.13; the socket module has no name for it
 _GENERATIONS: Final = 100
 _WORKER_GROUP: Final = re.compile(r"/worker-[^/\n]+$", re.MULTILINE)
-"""As `wad.systemd.cgroups` names them; only in the unit's own tree does one of that name exist."""
+"""The names that `wad.systemd.cgroups` gives; such groups exist only below the unit's own."""
 _LARGEST: Final = 1024  # bytes that Python's getsockopt takes: 256 groups
 
 
 class HasOptions(Protocol):
-    """A socket, or asyncio's view of one."""
+    """A socket, or asyncio's wrapper of one."""
 
     def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes:
-        """As socket.socket.getsockopt."""
+        """The same as socket.socket.getsockopt."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A process, as it was when it connected.  `groups` are its supplementary ones."""
+    """A process at the time when it connected.  `groups` are its supplementary groups."""
 
     pid: int
     uid: int
@@ -42,7 +42,7 @@ class Peer:
 
 
 def peer_of(connection: HasOptions) -> Peer:
-    """The process on the other end.  Raises OSError."""
+    """The process at the other end of a connection.  Raises OSError."""
     ucred = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     pid, uid, gid = _UCRED.unpack(ucred)
     return Peer(pid, uid, gid, _groups(connection))
@@ -54,15 +54,15 @@ def _groups(connection: HasOptions) -> frozenset[int]:
     except OSError as error:
         if error.errno != errno.ERANGE:
             raise
-        return frozenset()  # more than 256: the group's own list of members decides
+        return frozenset()  # more than 256: membership is read from the group database
     return frozenset(struct.unpack(f"={len(raw) // 4}I", raw))
 
 
 def access_of(peer: Peer, owner: int, group: str) -> Access:
-    """What a peer may do; `owner` is the daemon's uid.
+    """The access level of a peer; `owner` is the daemon's uid.
 
-    Root, that user and the members of `group` may do everything; others may look, if the socket's mode let them in.
-    May ask the system's user database (and so a directory service): not for the event loop.
+    Root, the daemon's user and the members of `group` have full access; other users may read, if the socket's mode lets
+    them connect.  It may query the user database, and so a directory service: do not call it in the event loop.
     """
     if peer.uid in (0, owner) or _is_member(peer, group):
         return Access.ADMIN
@@ -70,12 +70,12 @@ def access_of(peer: Peer, owner: int, group: str) -> Access:
 
 
 def is_worker(pid: int, workers: Collection[int], proc: Path = Path("/proc")) -> bool:
-    """Whether a process is a worker, was started by one, or lies in a worker's control group.
+    """Whether a process is a worker, was started by one, or is in a worker's control group.
 
-    A confined worker cannot come here at all: this is for a kernel or a container that does not filter its system
-    calls.  Who is gone already counts as one, as nobody can tell any more; it needs no answer.  Pid 0 is a process that
-    cannot be seen from here, in another container: no worker can hide like that.  A parent that cannot be seen is of
-    another user (ProtectProc=invisible), and so are its own.
+    A confined worker cannot connect at all: this check is for a kernel or a container that does not filter its system
+    calls.  A process that has ended counts as a worker, since nothing is known of it, and needs no reply.  Pid 0 is a
+    process in another container, which a worker cannot be.  A parent that is not visible belongs to another user
+    (ProtectProc=invisible), and so do its own parents.
     """
     for generation in range(_GENERATIONS):
         if pid in workers:
@@ -88,13 +88,13 @@ def is_worker(pid: int, workers: Collection[int], proc: Path = Path("/proc")) ->
             stat = (proc / str(pid) / "stat").read_text(errors="replace")
         except OSError:
             return not generation
-        # Behind the name, which may hold blanks and parentheses (proc(5)).
+        # The fields after the name, which may hold blanks and parentheses (proc(5)).
         pid = int(stat.rpartition(")")[2].split()[1])
     return True
 
 
 def _is_member(peer: Peer, group: str) -> bool:
-    """Also by /etc/group alone: `adduser` helps at once, without a new login."""
+    """Whether the peer is a member; /etc/group counts, too, so that `adduser` works without a new login."""
     try:
         entry = grp.getgrnam(group)
     except KeyError:

@@ -1,11 +1,11 @@
-"""The Unix sockets on which the daemon answers in the frames of `core.wire`: who is let in, and how it all ends.
+"""The Unix socket servers of the daemon, with the frames of `core.wire`: accepting clients and shutting down.
 
-On the control socket, to which `wadctl` speaks, the kernel says who a client is and so what it may do.  On the socket
-of the HTTP process nobody has rights by being who they are (`http_calls`).
+On the control socket, which `wadctl` uses, a client's access follows from its peer credentials.  On the socket of the
+HTTP process a client has no rights of its own (`http_process.calls`).
 
-Both sides begin with HELLO; Response 0 is about the connection itself: refused, not understood, or one too many.
-Nothing grows without limit: a frame that comes in, requests in flight, connections, what all clients send at once, and
-what waits to be read by slow ones (`clients`).
+Both sides begin with HELLO; Response 0 is about the connection itself: refused, invalid, or too many.
+Everything is bounded: the size of a frame, the requests in flight, the connections, what all clients send at once, and
+the unread replies (`clients`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from wad.api.context import Context
-from wad.api.control.clients import Budget, Clients, ControlClient, UnsentAnswers
+from wad.api.control.clients import Budget, Clients, ControlClient, UnreadReplies
 from wad.api.control.connection import (
     ClientConnection,
     ClientLimits,
@@ -40,20 +40,20 @@ from wad.core.wire import FOREIGN, HELLO, Response, encode
 log = logging.getLogger(__name__)
 
 Take = Callable[[socket.socket], Awaitable[None]]
-"""Answer who is at the other end of a connected socket."""
+"""Serves the client at the other end of a connected socket."""
 
 MAX_CLIENTS: Final = 256
 HTTP_CLIENTS: Final = 8
-"""Connections of HTTP processes; each has two, and when it is replaced there are two processes."""
+"""The connections of HTTP processes; each has two, and during a replacement there are two processes."""
 _HTTP_AT_ONCE: Final = (
-    10  # frames of one of them: eight that ask as fast as they can leave others their turn
+    10  # frames of one connection: even eight busy connections disconnect time for others
 )
-_HTTP_LARGE: Final = 4 << 20  # bytes that their large frames take at once
+_HTTP_LARGE: Final = 4 << 20  # bytes that large frames of HTTP processes take at once
 _LARGE: Final = 64 << 20  # bytes that large frames of all clients take at once
-_UNREAD: Final = 64 << 20  # bytes of answers that wait for all clients
+_UNREAD: Final = 64 << 20  # unread bytes of replies to all clients
 _BUFFER: Final = 64 << 10  # bytes that asyncio reads ahead on a connection
-_TRIES: Final = 25  # looks for a place until a client is refused
-_AGAIN: Final = 0.2  # seconds between them
+_TRIES: Final = 25  # attempts to get a slot before a client is refused
+_RETRY_S: Final = 0.2  # between the attempts
 
 
 @asynccontextmanager
@@ -66,18 +66,18 @@ async def serve_control(
     grace: float = 2.0,
     identify: Callable[[HasOptions], Peer] = peer_of,
 ) -> AsyncIterator[None]:
-    """Answer on the socket at `path` (or on `sock`, which listens already) while the block runs.
+    """Serve the socket at `path` (or `sock`, which listens already) while the block runs.
 
-    On leaving nothing new is taken; streams end, other requests may finish for `grace` seconds.
+    On exit new requests are refused, streams end, and other requests may finish for `grace` seconds.
     Raises AnotherDaemon, Conflict, BadConfig, StateUnwritable when it cannot begin.
     """
-    server = _SocketServer(context, _ByPeer(context, group), identify)
-    with ExitStack() as made:
+    server = _SocketServer(context, _ControlPolicy(context, group), identify)
+    with ExitStack() as stack:
         if sock is None:
-            sock = made.enter_context(listening(path, group))
-            log.info("answering on %s", path)
+            sock = stack.enter_context(listening(path, group))
+            log.info("listening on %s", path)
         else:
-            log.info("answering on %s, which systemd holds", path)
+            log.info("listening on %s, which systemd holds", path)
         async with server.open_on(sock, grace):
             yield
 
@@ -90,48 +90,48 @@ async def serve_http_calls(
     listener: socket.socket | None = None,
     grace: float = 2.0,
 ) -> AsyncIterator[Take]:
-    """Answer HTTP processes: those that connect to `listener`, and those whose connections are taken."""
-    server = _SocketServer(context, _Anybody(calls), peer_of)
+    """Serve HTTP processes: those that connect to `listener`, and those whose connections are passed to `Take`."""
+    server = _SocketServer(context, _HttpPolicy(calls), peer_of)
     async with server.open_on(listener, grace):
         yield server.take
 
 
 class _Policy(Protocol):
-    """What clients of one socket may do, and take."""
+    """The rules for the clients of one socket: their limits and rights."""
 
-    def crowd(self) -> ClientLimits:
-        """What all of them share."""
+    def limits(self) -> ClientLimits:
+        """The limits that all clients share."""
         ...
 
-    async def asker(self, peer: Peer) -> RequestHandler:
-        """Asks for this client."""
+    async def handler(self, peer: Peer) -> RequestHandler:
+        """The handler of this client's requests."""
         ...
 
     def close(self) -> None:
-        """Nobody comes any more."""
+        """Release resources; no more clients will connect."""
         ...
 
 
-class _ByPeer:
-    """The control socket: by the user and groups that the kernel names."""
+class _ControlPolicy:
+    """The control socket: access by the peer's user and groups."""
 
     def __init__(self, context: Context, group: str) -> None:
         self._context = context
         self._group = group
-        # Of its own: a directory service that is slow must not hold up what else the daemon does in threads.
+        # A pool of its own: a slow directory service must not block the daemon's other threads.
         self._names = ThreadPoolExecutor(2, "peers")
 
-    def crowd(self) -> ClientLimits:
-        """What all clients share."""
+    def limits(self) -> ClientLimits:
+        """The limits that all clients share."""
         now = asyncio.get_running_loop().time
-        return ClientLimits(Clients(MAX_CLIENTS, now), Budget(_LARGE), UnsentAnswers(_UNREAD))
+        return ClientLimits(Clients(MAX_CLIENTS, now), Budget(_LARGE), UnreadReplies(_UNREAD))
 
-    async def asker(self, peer: Peer) -> RequestHandler:
-        """Asks for this client.  Raises Denied for a worker, which is of the daemon's user and no administrator."""
+    async def handler(self, peer: Peer) -> RequestHandler:
+        """The handler of this client's requests.  Raises Denied for a worker, which runs as the daemon's user."""
         if peer.uid == os.getuid() and is_worker(peer.pid, self._workers()):
-            raise Denied("a worker has no business here")
+            raise Denied("a worker may not use the control socket")
         if peer.uid in (0, os.getuid()):
-            access = Access.ADMIN  # nobody need be asked
+            access = Access.ADMIN  # without a query of the user database
         else:
             loop = asyncio.get_running_loop()
             access = await loop.run_in_executor(
@@ -140,42 +140,42 @@ class _ByPeer:
         return SocketRequestHandler(self._context, access)
 
     def _workers(self) -> set[int]:
-        """Their processes."""
+        """The process ids of the workers."""
         workers = [account.worker for account in self._context.accounts.all()]
         return {worker.pid for worker in workers if worker is not None and worker.pid is not None}
 
     def close(self) -> None:
-        """Nobody comes any more."""
+        """Stop the threads."""
         self._names.shutdown(wait=False, cancel_futures=True)
 
 
-class _Anybody:
-    """The socket of the HTTP process."""
+class _HttpPolicy:
+    """The socket of the HTTP process: its clients have no rights of their own."""
 
     def __init__(self, calls: HttpCalls) -> None:
         self._calls = calls
 
-    def crowd(self) -> ClientLimits:
-        """What all clients share: less than on the control socket, as who was taken over needs little else."""
+    def limits(self) -> ClientLimits:
+        """The limits that all clients share: lower than on the control socket, to limit a compromised process."""
         now = asyncio.get_running_loop().time
         return ClientLimits(
             Clients(HTTP_CLIENTS, now),
-            Budget(2 * _HTTP_LARGE),  # one user has half of it
-            UnsentAnswers(_UNREAD),
+            Budget(2 * _HTTP_LARGE),  # one user gets half of it
+            UnreadReplies(_UNREAD),
             frame=FOREIGN,
             at_once=_HTTP_AT_ONCE,
         )
 
-    async def asker(self, peer: Peer) -> RequestHandler:
-        """Asks for this client, who has no rights of its own."""
+    async def handler(self, peer: Peer) -> RequestHandler:
+        """The handler of this client's calls."""
         return HttpRequestHandler(self._calls)
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Nothing to release."""
 
 
 class _SocketServer:
-    """Lets clients in, and knows those who are in."""
+    """Accepts clients on one socket and keeps track of their connections."""
 
     def __init__(
         self, context: Context, policy: _Policy, identify: Callable[[HasOptions], Peer]
@@ -184,14 +184,14 @@ class _SocketServer:
         self._policy = policy
         self._identify = identify
         self._tasks = Tasks(context)
-        self._crowd = policy.crowd()
-        self._lobby = policy.crowd().clients  # who waits for a place
-        self._conversations: set[ClientConnection] = set()
+        self._limits = policy.limits()
+        self._waiting = policy.limits().clients  # those that wait for a slot
+        self._connections: set[ClientConnection] = set()
         self._closing = False
 
     @asynccontextmanager
     async def open_on(self, sock: socket.socket | None, grace: float) -> AsyncIterator[None]:
-        """Let clients in while the block runs."""
+        """Accept clients while the block runs."""
         server = None
         if sock is not None:
             # Not start_unix_server: from Python 3.13 on it deletes the file of a socket that may be systemd's.
@@ -206,82 +206,84 @@ class _SocketServer:
             await self._close(grace)
 
     async def take(self, connection: socket.socket) -> None:
-        """Let in who is at the other end already."""
+        """Serve a connected client."""
         self._enter(*await asyncio.open_connection(sock=connection, limit=_BUFFER))
 
     def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.start(self._attend(reader, writer), "a client of a socket")
+        self._tasks.start(self._serve(reader, writer), "a client of a socket")
 
-    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = FrameWriter(writer, self._crowd.backlog)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        frames = FrameWriter(writer, self._limits.backlog)
         try:
-            await line.send(encode(HELLO))
+            await frames.send(encode(HELLO))
             peer = self._peer(writer.get_extra_info("socket"))
-            client = await self._place(peer.uid, line)
+            client = await self._slot(peer.uid, frames)
             try:
-                asker = await self._policy.asker(peer)
-                await self._converse(
-                    ClientConnection(self._context, reader, line, asker, self._crowd, client)
+                handler = await self._policy.handler(peer)
+                await self._run(
+                    ClientConnection(self._context, reader, frames, handler, self._limits, client)
                 )
             finally:
-                self._crowd.clients.left(client)
+                self._limits.clients.left(client)
         except WadError as refusal:
-            await line.send(encode(Response(0, refusal, None)))
+            await frames.send(encode(Response(0, refusal, None)))
         finally:
-            await line.close()
+            await frames.close()
 
-    async def _converse(self, conversation: ClientConnection) -> None:
-        self._conversations.add(conversation)
+    async def _run(self, connection: ClientConnection) -> None:
+        self._connections.add(connection)
         try:
-            await conversation.run()
+            await connection.run()
         finally:
-            self._conversations.discard(conversation)
+            self._connections.discard(connection)
 
     def _peer(self, connection: HasOptions) -> Peer:
-        """Raises Denied, Unavailable."""
+        """The client's process.  Raises Denied, Stopping."""
         if self._closing:
             raise _stopping()
         try:
             return self._identify(connection)
         except OSError as error:
-            raise Denied(f"the kernel does not say who asks: {error}") from error
+            raise Denied(f"the peer's credentials cannot be read: {error}") from error
 
-    async def _place(self, uid: int, line: FrameWriter) -> ControlClient:
-        """A place for one more, who may wait for it a little.  Raises Unavailable."""
+    async def _slot(self, uid: int, frames: FrameWriter) -> ControlClient:
+        """A connection slot, after a short wait if necessary.  Raises Unavailable."""
 
-        def leave(why: WadError) -> None:
-            line.hang_up(encode(Response(0, why, None)))
+        def disconnect(why: WadError) -> None:
+            frames.hang_up(encode(Response(0, why, None)))
 
-        waiting = self._lobby.enter(uid, leave)
+        waiting = self._waiting.enter(uid, disconnect)
         if waiting is None:
             raise _crowded()
         try:
             for _ in range(_TRIES):
-                if line.is_closing:
+                if frames.is_closing:
                     break
-                if (client := self._crowd.clients.enter(uid, leave)) is not None:
+                if (client := self._limits.clients.enter(uid, disconnect)) is not None:
                     return client
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY_S)
         finally:
-            self._lobby.left(waiting)
+            self._waiting.left(waiting)
         raise _crowded()
 
     async def _close(self, grace: float) -> None:
         self._closing = True
-        inside = list(self._conversations)
-        for conversation in inside:
-            conversation.refuse(_stopping())
+        open_now = list(self._connections)
+        for connection in open_now:
+            connection.refuse(_stopping())
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                await asyncio.gather(*(conversation.finish() for conversation in inside))
-        late = Unavailable("the daemon is stopping, and had begun this")
-        await asyncio.gather(*(conversation.cut_off(late) for conversation in inside))
+                await asyncio.gather(*(connection.finish() for connection in open_now))
+        late = Unavailable("the daemon is stopping and did not complete the request")
+        await asyncio.gather(*(connection.cut_off(late) for connection in open_now))
         await self._tasks.cancel()
         self._policy.close()
 
 
 def _crowded() -> Unavailable:
-    return Unavailable("all connections are in use", hint="try again in a moment; see who: ss -xp")
+    return Unavailable(
+        "all connections are in use", hint="try again in a moment; `ss -xp` lists the clients"
+    )
 
 
 def _stopping() -> Stopping:

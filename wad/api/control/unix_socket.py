@@ -1,7 +1,7 @@
-"""A Unix socket to listen on, made so that nobody meets it half done.
+"""Creates a listening Unix socket atomically.
 
-It is bound under a temporary name, given its mode and group, set to listen, and only then renamed into place: whoever
-finds the file can connect, and a stale file of a dead daemon is replaced in one step.
+It is bound under a temporary name, gets its mode and group, begins to listen, and is then renamed into place: as soon
+as the file exists, clients can connect, and the stale file of a dead daemon is replaced in one step.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from wad.core.errors import AnotherDaemon, BadConfig, Conflict, StateUnwritable
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 1024  # clients that wait to be let in
+BACKLOG: Final = 1024  # clients that wait to be accepted
 _LONGEST: Final = 107  # bytes of a path in sockaddr_un
 
 
 @contextmanager
 def listening(path: Path, group: str) -> Iterator[socket.socket]:
-    """A socket that listens at `path`, for its owner and `group`; the file goes when the block ends.
+    """A socket that listens at `path`, for its owner and `group`; its file is removed when the block ends.
 
-    Raises AnotherDaemon, Conflict (another kind of file is there), BadConfig, StateUnwritable.
+    Raises AnotherDaemon, Conflict (the path is another kind of file), BadConfig, StateUnwritable.
     """
     if len(os.fsencode(path)) > _LONGEST:
         raise BadConfig(
@@ -38,20 +38,20 @@ def listening(path: Path, group: str) -> Iterator[socket.socket]:
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
         try:
-            ours = _place(sock, path, group)
+            ours = _create(sock, path, group)
         except OSError as error:
             raise StateUnwritable(
-                f"cannot make the control socket {path}: {error.strerror}",
+                f"cannot create the control socket {path}: {error.strerror}",
                 hint="set control.socket to a path in a directory that the daemon's user may write",
             ) from error
         try:
             yield sock
         finally:
-            _forget(path, ours)
+            _remove(path, ours)
 
 
-def _place(sock: socket.socket, path: Path, group: str) -> tuple[int, int]:
-    """Bind, finish, rename; device and inode of the file."""
+def _create(sock: socket.socket, path: Path, group: str) -> tuple[int, int]:
+    """Bind, prepare and rename the socket; return the device and inode of its file."""
     _make_directory(path.parent)
     _refuse_taken(path)
     temporary = _temporary(path)
@@ -70,30 +70,30 @@ def _place(sock: socket.socket, path: Path, group: str) -> tuple[int, int]:
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside it that is no longer, so that the limit of the path is the same."""
+    """A temporary name of the same length, so that the limit of the path is the same."""
     return path.with_name(path.name[:-1] + ("#" if path.name.endswith("~") else "~"))
 
 
 def _make_directory(directory: Path) -> None:
     if not directory.exists():
         directory.mkdir()
-        directory.chmod(0o755)  # whatever the umask: members of the group must reach the socket
+        directory.chmod(0o755)  # whatever the umask is: the group's members must reach the socket
 
 
 def _refuse_taken(path: Path) -> None:
-    """Raises AnotherDaemon when somebody answers at `path`, Conflict when it is no socket."""
+    """Raise AnotherDaemon when a process listens at `path`, Conflict when it is not a socket."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise Conflict(f"{path} is in the way: it is no socket", hint=f"look at it: ls -l {path}")
+        raise Conflict(f"{path} exists and is not a socket", hint=f"check it: ls -l {path}")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         answer = probe.connect_ex(os.fspath(path))
-    # EAGAIN: its queue is full, so somebody listens; anything else but success means that nobody does.
+    # EAGAIN: its queue is full, so a process listens; any other error means that none does.
     if answer in (0, errno.EAGAIN):
         raise AnotherDaemon(
-            f"another daemon answers on {path}",
+            f"another daemon listens on {path}",
             hint="wadctl status shows it; two daemons need two values of control.socket",
         )
 
@@ -101,26 +101,26 @@ def _refuse_taken(path: Path) -> None:
 def _give_to_group(path: Path, group: str) -> None:
     try:
         wanted = grp.getgrnam(group).gr_gid
-        # Under systemd with Group= it has that group already, and the unit's filter refuses any chown.
+        # Under systemd with Group= it has that group already, and the unit's system call filter refuses chown.
         if path.stat().st_gid != wanted:
             os.chown(path, -1, wanted)
     except KeyError:
         log.warning(
-            "there is no group %r: only root and the daemon's user can use wadctl, until addgroup --system %s",
+            "group %r does not exist: only root and the daemon's user can use wadctl, until addgroup --system %s",
             group,
             group,
         )
     except PermissionError:
         log.warning(
-            "the control socket cannot be given to group %r; let the daemon's user be a member of it, or start wad"
+            "the control socket cannot be given to group %r; add the daemon's user to it, or start wad"
             " by systemd with Group=%s",
             group,
             group,
         )
 
 
-def _forget(path: Path, ours: tuple[int, int]) -> None:
-    """Take the file away unless another daemon has put its own there."""
+def _remove(path: Path, ours: tuple[int, int]) -> None:
+    """Remove the socket's file unless another daemon has replaced it."""
     try:
         found = path.lstat()
         if (found.st_dev, found.st_ino) == ours:

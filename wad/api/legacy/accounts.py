@@ -1,4 +1,4 @@
-"""Accounts, in the form of the replaced backend (docs/internals/replaced-backend.md#routes)."""
+"""Accounts in the format of the replaced backend (docs/internals/replaced-backend.md#routes)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,12 @@ if TYPE_CHECKING:
     from wad.flow.accounts.account import Account
 
 _FRESH_MS: Final = 60_000
-_QUIET: Final = (
-    300_000  # ms without a message after which /health of an account has a word of warning
-)
-_WELL: Final = (State.CONNECTED, State.CONNECTING, State.AWAITING_SCAN, State.PASSIVE)
+_QUIET: Final = 300_000  # ms without a message after which /health of an account has a warning
+_HEALTHY: Final = (State.CONNECTED, State.CONNECTING, State.AWAITING_SCAN, State.PASSIVE)
 
 
 def account_of(context: Context, ident: str) -> Account:
-    """The account of this id.  Raises Refusal 404."""
+    """The account with this id.  Raises LegacyRefusal 404."""
     try:
         return context.accounts.by_id(ident)
     except UnknownAccount as error:
@@ -35,7 +33,7 @@ def account_of(context: Context, ident: str) -> Account:
 
 
 def named(context: Context, ident: str) -> Account:
-    """The same where the query may name none.  Raises Refusal 400, 404."""
+    """The account with this id, which may be missing in the query.  Raises LegacyRefusal 400, 404."""
     if not ident:
         raise LegacyRefusal(400, "invalid_request", "accountId is missing")
     return account_of(context, ident)
@@ -43,15 +41,15 @@ def named(context: Context, ident: str) -> Account:
 
 @dataclass(frozen=True, slots=True)
 class ReadableAccount:
-    """An account whose messages can be read here, wherever it runs."""
+    """An account whose messages are stored here, on whichever machine it runs."""
 
     id: str
     name: str
     jid: str
 
 
-async def known_of(context: Context, ident: str) -> ReadableAccount:
-    """The account of this id: of this machine, or as another one published it.  Raises Refusal 404."""
+async def readable_account(context: Context, ident: str) -> ReadableAccount:
+    """The account with this id, of this or another machine.  Raises LegacyRefusal 404."""
     try:
         account = account_of(context, ident)
     except LegacyRefusal:
@@ -62,8 +60,8 @@ async def known_of(context: Context, ident: str) -> ReadableAccount:
     return ReadableAccount(account.id, account.card.name, account.card.jid)
 
 
-def framed(context: Context, caller: Caller, **fields: object) -> Document:
-    """What most answers say besides: who answers, and under which request."""
+def reply_document(context: Context, caller: Caller, **fields: object) -> Document:
+    """A reply with the fields that most replies have: the instance, its mode and the request id."""
     return {
         "success": True,
         **fields,
@@ -73,11 +71,11 @@ def framed(context: Context, caller: Caller, **fields: object) -> Document:
     }
 
 
-# --- looking ----------------------------------------------------------------------------------
+# --- reading -----------------------------------------------------------------------------------
 
 
 async def list_(context: Context, caller: Caller, *, with_codes: bool) -> Document:
-    """Every account; a passive instance says what the active one published."""
+    """Every account; a passive instance returns what the active one published."""
     if context.leader.active:
         codes = with_codes and caller.sees_codes
         shown = [account_document(account, codes) for account in context.accounts.all()]
@@ -86,11 +84,11 @@ async def list_(context: Context, caller: Caller, *, with_codes: bool) -> Docume
         why = context.leader.reason
         shown = [_published(status, why) for status in await context.store.accounts()]
     reason = context.leader.reason
-    return framed(context, caller, accounts=shown, cached=False, lockReason=reason)
+    return reply_document(context, caller, accounts=shown, cached=False, lockReason=reason)
 
 
 def account_document(account: Account, codes: bool) -> Document:
-    """One account.  Its code, which the HTTP process draws, is for who may pair it."""
+    """One account, with its QR code if `codes`; the HTTP process renders the code."""
     card, status, clock = account.card, account.status, account.clock
     since_ms = clock.wall_ms() - int((clock.monotonic() - status.since) * 1000)
     return {
@@ -102,13 +100,13 @@ def account_document(account: Account, codes: bool) -> Document:
         "pairingCode": None,
         "createdAt": iso(card.created_ms),
         "lastUpdate": timestamp(max(since_ms, 0)),
-        "lastError": None if status.state in _WELL else status.reason,
+        "lastError": None if status.state in _HEALTHY else status.reason,
         "passiveModeReason": None,
     }
 
 
 def _of(place: SessionLocation) -> AccountStatus:
-    """What an account that is elsewhere would publish here."""
+    """The status of an account that runs on another machine."""
     return AccountStatus(
         account=place.account,
         name=shown_name(place.name),
@@ -120,7 +118,7 @@ def _of(place: SessionLocation) -> AccountStatus:
 
 
 def _published(status: AccountStatus, passive: str | None = None) -> Document:
-    """What is known of an account that has nothing live here; `passive`: why this instance does not act."""
+    """An account without a live object here; `passive`: why this instance is passive."""
     return {
         "id": status.account,
         "name": status.name,
@@ -130,13 +128,13 @@ def _published(status: AccountStatus, passive: str | None = None) -> Document:
         "pairingCode": None,
         "createdAt": None,
         "lastUpdate": timestamp(max(status.since_ms, 0)),
-        "lastError": None if status.state in _WELL else status.reason,
+        "lastError": None if status.state in _HEALTHY else status.reason,
         "passiveModeReason": passive,
     }
 
 
 def health(account: Account) -> Document:
-    """One account's connection."""
+    """The state of one account's connection."""
     last_ms, now_ms = account.inbound.last_message_ms, account.clock.wall_ms()
     connected = account.status.state is State.CONNECTED
     silent_ms = None if last_ms is None else now_ms - last_ms
@@ -144,7 +142,7 @@ def health(account: Account) -> Document:
     if not connected:
         warning = account.status.reason
     elif silent_ms is not None and silent_ms > _QUIET:
-        warning = f"no message for {silent_ms // 60_000} minutes, which may be all there was"
+        warning = f"no message for {silent_ms // 60_000} minutes, which may be normal"
     return {
         "success": True,
         "accountId": account.id,
@@ -161,25 +159,25 @@ def health(account: Account) -> Document:
 
 
 async def add(context: Context, caller: Caller, name: str, phone: str) -> Document:
-    """A new account, and the window in which its codes are shown.  Raises Refusal 429 beyond `http.max_accounts`."""
-    most = context.loaded.config.http.max_accounts
-    there = len(context.accounts.all())
-    if there >= most:
+    """Add an account and open its pairing window.  Raises LegacyRefusal 429 beyond `http.max_accounts`."""
+    limit = context.loaded.config.http.max_accounts
+    count = len(context.accounts.all())
+    if count >= limit:
         raise LegacyRefusal(
             429,
             "rate_limited",
-            f"there are {there} accounts, and over HTTP at most {most} may be added",
-            {"maxAccounts": most, "currentAccounts": there, "retryAfterSeconds": 60},
+            f"there are {count} accounts, and HTTP may add accounts up to {limit}",
+            {"maxAccounts": limit, "currentAccounts": count, "retryAfterSeconds": 60},
         )
-    added = await ask(context, caller, "accounts.add", name=name, phone=phone)
-    await ask(context, caller, "accounts.pair", account=added["id"])
+    added = await call_as(context, caller, "accounts.add", name=name, phone=phone)
+    await call_as(context, caller, "accounts.pair", account=added["id"])
     shown = account_document(context.accounts.by_id(added["id"]), caller.sees_codes)
     names = ("id", "name", "phone", "status", "qrCode", "pairingCode", "createdAt")
-    return framed(context, caller, account={name: shown[name] for name in names})
+    return reply_document(context, caller, account={name: shown[name] for name in names})
 
 
 async def regenerate(context: Context, caller: Caller, account: Account) -> Document:
-    """A code, or the one that is there; never at the price of a session.  Raises Refusal 409."""
+    """Request a QR code, or return the current one; never ends a session.  Raises LegacyRefusal 409."""
     status = account.status
     if status.state is State.CONNECTING:
         return _in_progress(context, caller, account, "already_connecting")
@@ -187,14 +185,14 @@ async def regenerate(context: Context, caller: Caller, account: Account) -> Docu
         raise LegacyRefusal(
             409,
             "invalid_state",
-            f"the account is paired ({status.state}); reset it first if its session is of no more use",
+            f"the account is paired ({status.state}); reset it first if its session is no longer needed",
             {"currentStatus": status_word(status)},
         )
     asked = status.pair_until is not None
-    await ask(context, caller, "accounts.pair", account=account.id)
+    await call_as(context, caller, "accounts.pair", account=account.id)
     age_ms = None if account.qr_ms is None else account.clock.wall_ms() - account.qr_ms
     if status.qr and age_ms is not None and age_ms < _FRESH_MS:
-        return framed(
+        return reply_document(
             context,
             caller,
             message="QR code is still valid",
@@ -209,16 +207,18 @@ async def regenerate(context: Context, caller: Caller, account: Account) -> Docu
 
 
 def _in_progress(context: Context, caller: Caller, account: Account, status: str) -> Document:
-    return framed(context, caller, message="a QR code comes", status=status, accountId=account.id)
+    return reply_document(
+        context, caller, message="a QR code will follow", status=status, accountId=account.id
+    )
 
 
 async def delete(context: Context, caller: Caller, account: Account) -> Document:
-    """Put an account away."""
-    await ask(context, caller, "accounts.remove", account=account.id)
-    return framed(
+    """Remove an account."""
+    await call_as(context, caller, "accounts.remove", account=account.id)
+    return reply_document(
         context,
         caller,
-        message="Account deleted; `wadctl account restore` brings it back",
+        message="Account deleted; `wadctl account restore` restores it",
         accountId=account.id,
         deletedFromMemory=True,
         deletedFromFirestore=context.store.kind == "firestore",
@@ -227,34 +227,34 @@ async def delete(context: Context, caller: Caller, account: Account) -> Document
 
 
 async def rename(context: Context, caller: Caller, account: Account, name: str) -> Document:
-    """Another name."""
-    await ask(context, caller, "accounts.rename", account=account.id, name=name)
+    """Rename an account."""
+    await call_as(context, caller, "accounts.rename", account=account.id, name=name)
     shown = {
         "id": account.id,
         "name": account.card.name,
         "phone": account.card.phone or None,
         "status": status_word(account.status),
     }
-    return framed(context, caller, message="Account renamed", account=shown)
+    return reply_document(context, caller, message="Account renamed", account=shown)
 
 
 async def reset(context: Context, caller: Caller, account: Account) -> Document:
-    """Log out, so that it can be paired anew."""
+    """Log an account out, so that it can be paired again."""
     if account.status.paired:
-        await ask(context, caller, "accounts.logout", account=account.id)
-    return framed(
+        await call_as(context, caller, "accounts.logout", account=account.id)
+    return reply_document(
         context,
         caller,
-        message="Account is not paired any more",
+        message="Account is no longer paired",
         accountId=account.id,
         status="needs_qr",
     )
 
 
 async def disconnect(context: Context, caller: Caller, account: Account) -> Document:
-    """Stop it until somebody starts it."""
-    await ask(context, caller, "accounts.stop", account=account.id)
-    return framed(
+    """Stop an account until it is started again."""
+    await call_as(context, caller, "accounts.stop", account=account.id)
+    return reply_document(
         context,
         caller,
         accountId=account.id,
@@ -263,7 +263,7 @@ async def disconnect(context: Context, caller: Caller, account: Account) -> Docu
     )
 
 
-async def ask(context: Context, caller: Caller, operation: str, **params: object) -> Any:
-    """The reply of an operation, asked as this caller."""
-    assert caller.access is not None  # nobody else was let in
+async def call_as(context: Context, caller: Caller, operation: str, **params: object) -> Any:
+    """Call an operation as this caller."""
+    assert caller.access is not None  # check_access() refused callers without rights
     return await dispatch.call(context, operation, params, caller.access, caller)

@@ -1,7 +1,7 @@
-"""Threads and messages, in the form of the replaced backend (docs/internals/replaced-backend.md#routes).
+"""Threads and messages in the format of the replaced backend (docs/internals/replaced-backend.md#routes).
 
-Lists go from the newest to the oldest.  `nextCursor` of a page, given as `after`, begins the next one; it is null at
-the end.  Who polls asks for the first page again, and goes on until a message appears that it has.
+Lists are ordered from the newest to the oldest.  `nextCursor` of a page is the `after` of the next one, and null on the
+last page.  To poll, request the first page again, and further pages until a known message appears.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import heapq
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from wad.api.legacy.accounts import ReadableAccount, known_of
+from wad.api.legacy.accounts import ReadableAccount, readable_account
 from wad.api.legacy.vocabulary import Document, timestamp
 from wad.api.operations.messages import next_page, page_of, page_text
 from wad.core.brief import Brief, brief, brief_thread
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from wad.api.context import Context
     from wad.core.message import Message, Thread
 
-_MOST: Final = 500
+_MAX_LIMIT: Final = 500
 
 
-def limit_of(given: str, usual: int) -> int:
-    """How many are asked for, at most 500.  Raises Refusal 400."""
-    text = given or str(usual)
+def limit_of(given: str, default: int) -> int:
+    """The requested number of items, at most 500.  Raises LegacyRefusal 400."""
+    text = given or str(default)
     if not (text.isascii() and text.isdecimal()) or int(text[:9]) < 1:
-        raise LegacyRefusal(400, "invalid_request", "limit must be a whole number from 1 on")
-    return min(int(text[:9]), _MOST)
+        raise LegacyRefusal(400, "invalid_request", "limit must be an integer >= 1")
+    return min(int(text[:9]), _MAX_LIMIT)
 
 
 def shown(fields: dict[str, object]) -> Document:
-    """A document with its times as they come out of JSON."""
+    """A document with its times in the JSON form of Firestore timestamps."""
     return {
         name: timestamp(round(value.timestamp() * 1000)) if isinstance(value, datetime) else value
         for name, value in fields.items()
@@ -43,7 +43,7 @@ def shown(fields: dict[str, object]) -> Document:
 
 
 def thread_document(account: ReadableAccount, thread: Thread) -> Document:
-    """A conversation as the apps read it."""
+    """A thread in the apps' format."""
     return {
         "id": thread.id,
         **shown(thread_fields(brief_thread(thread))),
@@ -54,7 +54,7 @@ def thread_document(account: ReadableAccount, thread: Thread) -> Document:
 
 
 def message_document(message: Message) -> Document:
-    """A message as the apps read it; one in which something long was cut has the mark `truncated`."""
+    """A message in the apps' format; a shortened one has `truncated`."""
     return _brief_document(brief(message, TEXT_LIMIT))
 
 
@@ -67,8 +67,8 @@ def _brief_document(found: Brief) -> Document:
 
 
 async def threads(context: Context, ident: str, limit: str, after: str) -> Document:
-    """The account's conversations, without the one with itself."""
-    account, most = await known_of(context, ident), limit_of(limit, 50)
+    """The account's threads, without the one with its own number."""
+    account, most = await readable_account(context, ident), limit_of(limit, 50)
     found = await context.store.threads(account.id, limit=most, before=page_of(after))
     own = Jid.parse(account.jid).bare() if account.jid else None
     shown_threads = [
@@ -88,12 +88,12 @@ async def threads(context: Context, ident: str, limit: str, after: str) -> Docum
 async def messages_or_threads(
     context: Context, ident: str, thread: str, limit: str, after: str
 ) -> Document:
-    """One conversation, or the newest messages of each.  Raises Refusal."""
+    """The messages of one thread, or the newest messages of each.  Raises LegacyRefusal."""
     if not ident:
         raise LegacyRefusal(400, "invalid_request", "accountId is missing")
     if thread:
         return await messages(context, ident, thread, limit, after)
-    account = await known_of(context, ident)
+    account = await readable_account(context, ident)
     content = []
     for each in await context.store.threads(account.id, limit=limit_of(limit, 20)):
         newest = await context.store.messages(each.id, limit=20)
@@ -109,8 +109,8 @@ async def messages_or_threads(
 async def messages(
     context: Context, account_id: str, ident: str, limit: str, after: str
 ) -> Document:
-    """A page of one conversation.  Raises Refusal."""
-    account = await known_of(context, account_id)
+    """A page of one thread.  Raises LegacyRefusal."""
+    account = await readable_account(context, account_id)
     thread = await _thread(context, account, ident)
     most, store = limit_of(limit, 50), context.store
     found = await store.messages(ident, limit=most, before=page_of(after))
@@ -124,7 +124,7 @@ async def messages(
 
 
 async def _thread(context: Context, account: ReadableAccount, ident: str) -> Thread:
-    """The thread of this id.  Raises Refusal 403 (another account's), 404."""
+    """The thread with this id.  Raises LegacyRefusal 403 (another account's), 404."""
     try:
         parsed = ThreadId.parse(ident)
     except BadInput as error:
@@ -141,8 +141,8 @@ async def _thread(context: Context, account: ReadableAccount, ident: str) -> Thr
 
 
 async def inbox(context: Context, ident: str, limit: str) -> Document:
-    """The newest messages of all conversations together."""
-    account = await known_of(context, ident)
+    """The newest messages of all threads together."""
+    account = await readable_account(context, ident)
     found = await _newest(context, account, limit_of(limit, 100))
     totals = await context.store.totals(account.id)
     return {
@@ -156,23 +156,23 @@ async def inbox(context: Context, ident: str, limit: str) -> Document:
 async def _newest(
     context: Context, account: ReadableAccount, limit: int
 ) -> list[tuple[Thread, Brief]]:
-    """The newest messages of an account.  Threads are read until the next one has nothing that is newer."""
-    kept: list[tuple[tuple[int, int, str], Thread, Brief]] = []
+    """The newest messages of an account.  Threads are read until the next one has no newer message."""
+    newest: list[tuple[tuple[int, int, str], Thread, Brief]] = []
     for thread in await context.store.threads(account.id, limit=limit):
-        if len(kept) == limit and thread.last_ms < kept[0][0][0]:
+        if len(newest) == limit and thread.last_ms < newest[0][0][0]:
             break
         for message in await context.store.messages(thread.id, limit=limit):
-            # Cut before it is kept: many that are large would fill the memory.
+            # Shortened here: many large messages would fill the memory.
             short = brief(message, TEXT_LIMIT)
             row = ((message.at_ms, message.seen, message.id), thread, short)
-            if len(kept) < limit:
-                heapq.heappush(kept, row)
-            elif row[0] > kept[0][0]:
-                heapq.heapreplace(kept, row)
+            if len(newest) < limit:
+                heapq.heappush(newest, row)
+            elif row[0] > newest[0][0]:
+                heapq.heapreplace(newest, row)
             else:
                 break
-    kept.sort(key=lambda row: row[0], reverse=True)
-    return [(thread, message) for _, thread, message in kept]
+    newest.sort(key=lambda row: row[0], reverse=True)
+    return [(thread, message) for _, thread, message in newest]
 
 
 def _inbox_document(thread: Thread, found: Brief) -> Document:

@@ -1,4 +1,4 @@
-"""The outbox in numbers, for the replaced backend's observers (docs/internals/replaced-backend.md#probes)."""
+"""Counts of the outbox for the monitoring of the replaced backend (docs/internals/replaced-backend.md#probes)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OPEN: Final = (MessageStatus.QUEUED, MessageStatus.SENDING)
 
 
 async def outbox(context: Context) -> Document:
-    """The outbox in numbers, of the accounts of this machine; what happened lately counts from the start on."""
+    """The outbox of this machine's accounts in numbers; recent counts begin with the start of the daemon."""
     accounts = context.accounts.all()
     now_ms = context.clock.wall_ms()
     waiting = dict.fromkeys(_OPEN, 0)

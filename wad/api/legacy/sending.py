@@ -1,6 +1,6 @@
-"""Sending, in the form of the replaced backend (docs/internals/replaced-backend.md#routes): into the outbox.
+"""Sending in the format of the replaced backend (docs/internals/replaced-backend.md#routes), through the outbox.
 
-The caller's own id (`clientMessageId`, else the request's) makes asking twice one message.
+The client id (`clientMessageId`, else the request id) makes repeated requests one message.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from wad.api.legacy.accounts import account_of, ask
+from wad.api.legacy.accounts import account_of, call_as
 from wad.api.legacy.vocabulary import Document
 from wad.core.connection import State
 from wad.core.errors import BadInput, LegacyRefusal
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from wad.api.operations.legacy import LegacySend, ProxySend
     from wad.flow.accounts.account import Account
 
-_WAIT: Final = 10.0  # seconds for which a connected account may take to send
+_WAIT: Final = 10.0  # seconds to wait until a connected account has sent the message
 
 
 async def send(context: Context, request: LegacySend, caller: Caller) -> Document:
-    """Send a text, and answer once its result is known.  Raises Refusal."""
+    """Send a text and return its result.  Raises LegacyRefusal."""
     account = account_of(context, request.account_id)
-    reply = await ask(
+    reply = await call_as(
         context,
         caller,
         "messages.send",
@@ -44,9 +44,9 @@ async def send(context: Context, request: LegacySend, caller: Caller) -> Documen
 
 
 async def proxy_send(context: Context, request: ProxySend, caller: Caller) -> Document:
-    """Queue a text under the id that the replaced proxy would give it: both sides of a move agree on what was sent.
+    """Queue a text under the id that the replaced proxy would use, so that a migration sends nothing twice.
 
-    Raises Refusal.
+    Raises LegacyRefusal.
     """
     account = account_of(context, request.account_id)
     if not request.client_message_id:
@@ -55,7 +55,7 @@ async def proxy_send(context: Context, request: ProxySend, caller: Caller) -> Do
     who = caller.uid or caller.name
     key = f"{request.thread_id}|{who}|{request.client_message_id}"
     ident = hashlib.sha256(key.encode()).hexdigest()
-    reply = await ask(
+    reply = await call_as(
         context,
         caller,
         "messages.send",
@@ -92,7 +92,7 @@ class _Reply(msgspec.Struct):
 
 
 def _to(account: Account, wanted: LegacySend) -> str:
-    """The recipient.  Raises Refusal 400 where none is named."""
+    """The recipient.  Raises LegacyRefusal 400 without one."""
     if wanted.thread_id:
         return _same_thread(account.id, wanted.thread_id, wanted.to)
     if not wanted.to:
@@ -101,9 +101,9 @@ def _to(account: Account, wanted: LegacySend) -> str:
 
 
 def _same_thread(account: str, thread: str, to: str) -> str:
-    """The other party of a thread, which must be the account's, and that of `to` if it is given.
+    """The other party of a thread, which must be the account's thread, and with `to` if that is given.
 
-    Raises Refusal 400, 403.
+    Raises LegacyRefusal 400, 403.
     """
     try:
         parsed = ThreadId.parse(thread)
@@ -112,12 +112,12 @@ def _same_thread(account: str, thread: str, to: str) -> str:
     if parsed.account != account:
         raise LegacyRefusal(403, "account_mismatch", "the thread belongs to another account")
     if to and recipient(to) != parsed.jid:
-        raise LegacyRefusal(400, "invalid_request", "the thread is not that of the recipient")
+        raise LegacyRefusal(400, "invalid_request", "the thread belongs to another recipient")
     return str(parsed.jid)
 
 
 def _outcome(sent: _Reply) -> Document:
-    """Raises Refusal 502 when it will never be sent."""
+    """The reply for a sent or queued message.  Raises LegacyRefusal 422 or 502 for a failed one."""
     entry = sent.message
     left = entry.state in LEFT
     if entry.state is MessageStatus.FAILED:

@@ -1,4 +1,4 @@
-"""Accounts: add, pair, look at, stop, start, log out, remove and restore."""
+"""Operations on accounts: add, pair, show, start, stop, log out, remove and restore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Ref = Annotated[str, Meta(description="the account's id, name or number")]
 
 
 class Named(Params, frozen=True):
-    """One account."""
+    """A request about one account."""
 
     account: Ref
 
@@ -24,27 +24,29 @@ class Named(Params, frozen=True):
 class Add(Params, frozen=True):
     """A new account."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=100, description="a name for people")]
-    phone: Annotated[str, Meta(description="its number, for example +15550000001")] = ""
-    id: Annotated[str, Meta(description="its id (default: made from the number, or random)")] = ""
+    name: Annotated[str, Meta(min_length=1, max_length=100, description="its display name")]
+    phone: Annotated[str, Meta(description="its number, e.g. +15550000001")] = ""
+    id: Annotated[
+        str, Meta(description="its id (default: derived from the number, else random)")
+    ] = ""
 
 
 class Rename(Params, frozen=True):
-    """Another name for an account."""
+    """A new name for an account."""
 
     account: Ref
     name: Annotated[str, Meta(min_length=1, max_length=100, description="the new name")]
 
 
 class RemovedReply(msgspec.Struct, frozen=True):
-    """Where its files are now."""
+    """The removed account and the directory of its files."""
 
     account: str
     path: str
 
 
 class Restore(Params, frozen=True):
-    """Bring a removed account back."""
+    """A removed account to restore."""
 
     account: Annotated[str, Meta(description="the id, name or number of the removed account")]
 
@@ -63,14 +65,19 @@ async def show(context: Context, request: Named) -> AccountView:
 
 @operation("accounts.add", access=Access.OPERATE, command="account add", leader_only=True)
 async def add(context: Context, request: Add) -> AccountView:
-    """Add an account; pair it next with `wadctl account pair`."""
+    """Add an account.
+
+    Pair it next with `wadctl account pair`.
+
+    Example: wadctl account add "Front desk" --pair
+    """
     account = await context.accounts.add(request.name, phone=request.phone, ident=request.id)
     return account_view(account)
 
 
 @operation("accounts.rename", access=Access.OPERATE, command="account rename", leader_only=True)
 async def rename(context: Context, request: Rename) -> AccountView:
-    """Give an account another name."""
+    """Rename an account."""
     account = context.accounts.find(request.account)
     await context.accounts.rename(account.id, request.name)
     return account_view(account)
@@ -80,7 +87,7 @@ async def rename(context: Context, request: Rename) -> AccountView:
 async def pair(context: Context, request: Named) -> AccountView:
     """Pair an account with its phone by a QR code.
 
-    Opens the pairing window (engine.pairing_window), or makes it longer; the code is in `qr`, and in the events.
+    Opens the pairing window (engine.pairing_window) or extends it; the code is in `qr` and in the events.
     """
     account = context.accounts.find(request.account)
     await account.ended()
@@ -90,7 +97,7 @@ async def pair(context: Context, request: Named) -> AccountView:
 
 @operation("accounts.start", access=Access.OPERATE, command="account start", leader_only=True)
 async def start(context: Context, request: Named) -> AccountView:
-    """Start an account that was stopped, replaced or failed."""
+    """Start an account that is stopped, replaced or failed."""
     account = context.accounts.find(request.account)
     await context.accounts.start(account)
     return account_view(account)
@@ -98,7 +105,10 @@ async def start(context: Context, request: Named) -> AccountView:
 
 @operation("accounts.stop", access=Access.OPERATE, command="account stop", leader_only=True)
 async def stop(context: Context, request: Named) -> AccountView:
-    """Stop an account; its session stays, and it stays stopped after a restart."""
+    """Stop an account.
+
+    It keeps its session, and stays stopped when the daemon restarts.
+    """
     account = context.accounts.find(request.account)
     await account.stop()
     return account_view(account)
@@ -106,7 +116,7 @@ async def stop(context: Context, request: Named) -> AccountView:
 
 @operation("accounts.restart", access=Access.OPERATE, leader_only=True)
 async def restart(context: Context, request: Named) -> AccountView:
-    """Give an account a fresh worker process."""
+    """Restart the worker process of an account."""
     account = context.accounts.find(request.account)
     account.restart()
     return account_view(account)
@@ -117,10 +127,13 @@ async def restart(context: Context, request: Named) -> AccountView:
     access=Access.ADMIN,
     command="account logout",
     leader_only=True,
-    confirm="Its session ends for good; pairing it again needs the phone and a QR code.",
+    confirm="The session ends for good; pairing again needs the phone and a QR code.",
 )
 async def logout(context: Context, request: Named) -> AccountView:
-    """Log an account out: the phone forgets this device; messages stay."""
+    """Log an account out and unlink this device from the phone.
+
+    Stored messages stay.
+    """
     account = context.accounts.find(request.account)
     await account.log_out()
     return account_view(account)
@@ -131,15 +144,18 @@ async def logout(context: Context, request: Named) -> AccountView:
     access=Access.ADMIN,
     command="account remove",
     leader_only=True,
-    confirm="It stops sending and receiving; `wadctl account restore` brings it back.",
+    confirm="The account stops sending and receiving; `wadctl account restore` restores it.",
 )
 async def remove(context: Context, request: Named) -> RemovedReply:
-    """Put an account away: it stops, and its files are renamed, not deleted."""
+    """Remove an account.
+
+    The account stops; its files are renamed, not deleted.
+    """
     account = context.accounts.find(request.account)
     return RemovedReply(account.id, str(await context.accounts.remove(account.id)))
 
 
 @operation("accounts.restore", access=Access.ADMIN, command="account restore", leader_only=True)
 async def restore(context: Context, request: Restore) -> AccountView:
-    """Bring a removed account back with its session."""
+    """Restore a removed account with its session."""
     return account_view(await context.accounts.restore(request.account))

@@ -1,4 +1,4 @@
-"""The configuration that the running daemon goes by."""
+"""The operation that shows the configuration of the running daemon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wad.api.operations.daemon import NoParams
 
 
 class SettingView(msgspec.Struct, frozen=True):
-    """One setting; `value` of a secret is only whether it is set, `source` as `wad config show` tells it."""
+    """One setting; the `value` of a secret is only whether it is set, `source` is as in `wad config show`."""
 
     key: str
     value: str | int | float | bool
@@ -19,6 +19,6 @@ class SettingView(msgspec.Struct, frozen=True):
 
 @operation("config", access=Access.READ, command="config")
 async def config(context: Context, request: NoParams) -> list[SettingView]:
-    """Show the settings that the running daemon goes by, and where each came from."""
+    """Show the settings of the running daemon and the source of each."""
     origins = context.loaded.origins
     return [SettingView(key, origin.json, origin.source) for key, origin in origins.items()]

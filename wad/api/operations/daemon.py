@@ -1,4 +1,4 @@
-"""The daemon as a whole: status, version, restart, what happens."""
+"""Operations on the daemon: status, version, restart and events."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from wad.api.views.status import (
     limits_view,
     loop_views,
     problem_views,
-    telling_view,
+    sync_view,
 )
 from wad.core.problem import degraded
 
 
 class NoParams(Params, frozen=True):
-    """An operation that needs no words."""
+    """A request without parameters."""
 
 
 class VersionReply(msgspec.Struct, frozen=True):
-    """What runs."""
+    """The version and the process of the running daemon."""
 
     version: str
     instance: str
@@ -47,15 +47,17 @@ class Restarting(msgspec.Struct, frozen=True):
 
 
 class Follow(Params, frozen=True):
-    """What to follow."""
+    """Which events to show."""
 
     account: Annotated[str, Meta(description="only this account (id, name or number)")] = ""
-    last: Annotated[int, Meta(ge=0, le=1000, description="begin with so many earlier events")] = 0
-    follow: Annotated[bool, Meta(description="go on until interrupted")] = False
+    last: Annotated[
+        int, Meta(ge=0, le=1000, description="show this number of earlier events first")
+    ] = 0
+    follow: Annotated[bool, Meta(description="keep showing new events until interrupted")] = False
 
 
 class EventView(msgspec.Struct, frozen=True):
-    """One thing that happened.  `kind`: state, message, outbox, account or daemon."""
+    """One event.  `kind`: state, message, outbox, account or daemon."""
 
     at_ms: int
     kind: str
@@ -66,7 +68,10 @@ class EventView(msgspec.Struct, frozen=True):
 
 @operation("status", access=Access.READ, command="status")
 async def status(context: Context, request: NoParams) -> StatusView:
-    """Show the daemon, its lease and its accounts."""
+    """Show the daemon, its lease, its accounts and its problems.
+
+    Example: watch -n 5 wadctl status
+    """
     config, found = context.loaded.config, problems(context)
     return StatusView(
         service="wad",
@@ -80,7 +85,7 @@ async def status(context: Context, request: NoParams) -> StatusView:
         engine=config.engine.kind,
         receipts=context.accounts.engine.receipts,
         store=context.store.kind,
-        telling=telling_view(context),
+        telling=sync_view(context),
         lease=lease_view(context),
         limits=limits_view(context),
         http=http_views(context),
@@ -102,7 +107,7 @@ async def version(context: Context, request: NoParams) -> VersionReply:
 
 @operation("restart", access=Access.OPERATE)
 async def restart(context: Context, request: NoParams) -> Restarting:
-    """Restart the daemon gracefully; its place is taken by a fresh process."""
+    """Restart the daemon gracefully."""
     answer = Restarting(context.boot_id, os.getpid())
     context.restart()
     return answer
@@ -110,19 +115,21 @@ async def restart(context: Context, request: NoParams) -> Restarting:
 
 @operation("events", access=Access.READ, command="events")
 async def events(context: Context, request: Follow) -> AsyncIterator[EventView]:
-    """Show what happened lately, and with --follow what happens.
+    """Show recent events, and with --follow new ones.
 
-    A reader that is too slow is told how many events it missed, and goes on.
+    A reader that is too slow gets an event with the number of missed events.
+
+    Example: wadctl events --follow --account main
     """
     account = context.accounts.find(request.account).id if request.account else ""
     last = request.last if request.follow else (request.last or 20)
-    async with context.bus.follow(last=last, live=request.follow) as happenings:
-        async for happening in happenings:
-            if not account or happening.account == account:
+    async with context.bus.follow(last=last, live=request.follow) as found:
+        async for event in found:
+            if not account or event.account == account:
                 yield EventView(
-                    happening.at_ms,
-                    happening.kind,
-                    happening.account,
-                    happening.text,
-                    happening.detail,
+                    event.at_ms,
+                    event.kind,
+                    event.account,
+                    event.text,
+                    event.detail,
                 )

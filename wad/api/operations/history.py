@@ -1,4 +1,4 @@
-"""The time before: what an account's phone is asked for."""
+"""Operations on history: backfill and repair of messages with the help of the phone."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 
 
 class BackfillRequest(Params, frozen=True):
-    """Whose phone is asked, and for how much."""
+    """The account, and how much history to request."""
 
     account: Ref
-    threads: Annotated[int, Meta(ge=1, le=500, description="of how many conversations")] = 50
-    messages: Annotated[int, Meta(ge=1, le=200, description="how many messages of each")] = 50
+    threads: Annotated[int, Meta(ge=1, le=500, description="how many conversations")] = 50
+    messages: Annotated[
+        int, Meta(ge=1, le=200, description="how many messages per conversation")
+    ] = 50
 
 
 class BackfillProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run is: of `total` conversations (null before they are counted) so many were asked for.
+    """The progress of a backfill: history was requested for `threads` of `total` conversations (null: not counted yet).
 
-    `messages` are those that were not known; `errors` are conversations of which nothing came, and what ended it early.
-    `thread` was the last, and `error` is what went wrong with it, or ended the run.
+    `messages` counts new messages; `errors` counts conversations without a reply and an early end of the run.
+    `thread` was the last, and `error` is its error or the one that ended the run.
     """
 
     account: str
@@ -42,7 +44,7 @@ class BackfillProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryRepaired(msgspec.Struct, frozen=True, kw_only=True):
-    """What was mended.  `asked`: messages that could not be read or were lost, for which the phone was asked again.
+    """The result of a repair.  `asked`: unreadable or lost messages that were requested from the phone again.
 
     `recounted`: conversations whose last message or counts were wrong.
     """
@@ -54,17 +56,19 @@ class HistoryRepaired(msgspec.Struct, frozen=True, kw_only=True):
 
 @operation("accounts.backfill", access=Access.OPERATE, command="account backfill", leader_only=True)
 async def backfill(context: Context, request: BackfillRequest) -> AsyncIterator[BackfillProgress]:
-    """Ask an account's phone for older messages, conversation by conversation.
+    """Request older messages from an account's phone, conversation by conversation.
 
-    Those with the newest messages come first. The phone must be switched on. The run goes on when nobody looks on;
-    asked again meanwhile, this shows the run that is under way.
+    Conversations with the newest messages come first. The phone must be switched on. The run continues when this
+    command is interrupted; calling it again shows the running backfill.
+
+    Example: wadctl account backfill main --threads 20 --messages 100
     """
     from wad.flow.inbound.backfill import BackfillOptions
 
     account = context.accounts.find(request.account)
     run = context.backfills.begin(account, BackfillOptions(request.threads, request.messages))
-    async for now in run.follow():
-        yield _progress(account.id, now)
+    async for update in run.follow():
+        yield _progress(account.id, update)
     if run.failure is not None:
         raise run.failure
 
@@ -85,9 +89,9 @@ def _progress(account: str, run: Run) -> BackfillProgress:
 
 @operation("accounts.repair", access=Access.ADMIN, command="account repair", leader_only=True)
 async def repair(context: Context, request: Named) -> HistoryRepaired:
-    """Ask the phone again for messages that were lost or could not be read, and recount the conversations.
+    """Request lost and unreadable messages from the phone again, and recount the conversations.
 
-    What the phone has takes the place of its placeholder when it comes, which may take a minute.
+    A message replaces its placeholder when the phone sends it, which may take a minute.
     """
     account = context.accounts.find(request.account)
     asked = await context.backfills.ask_again(account)

@@ -1,4 +1,4 @@
-"""What the HTTP process asks for itself: its settings, and whether a caller would be let in."""
+"""Operations for the HTTP process itself: its settings, and whether a caller has access."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wad.core.errors import BadInput
 
 
 class Introduction(Params, frozen=True):
-    """What an HTTP process says of itself; `listening` are its addresses, as 127.0.0.1:8080."""
+    """The introduction of an HTTP process; `listening` are its addresses, as 127.0.0.1:8080."""
 
     pid: int = 0
     version: Annotated[str, Meta(max_length=100)] = ""
@@ -22,7 +22,7 @@ class Introduction(Params, frozen=True):
 
 
 class HttpStartFailure(Params, frozen=True):
-    """Why an HTTP process cannot begin, as an error crosses a socket."""
+    """Why an HTTP process cannot start, in the form of an error."""
 
     code: Annotated[str, Meta(max_length=100)]
     message: Annotated[str, Meta(max_length=2000)]
@@ -30,34 +30,34 @@ class HttpStartFailure(Params, frozen=True):
 
 
 class PublicSettings(msgspec.Struct, frozen=True):
-    """The settings that an HTTP process needs; none is a secret."""
+    """The settings that an HTTP process needs; none of them is secret."""
 
     cors_origins: str
     enabled: bool
 
 
 class Admission(Params, frozen=True):
-    """The operation that is meant."""
+    """The operation that the caller requests."""
 
     operation: str
 
 
 @operation("http.settings", access=Access.ANYBODY, http=Http())
 async def settings(context: Context, request: Introduction) -> PublicSettings:
-    """Say what an HTTP process needs to know."""
+    """Return the settings of the HTTP process."""
     http = context.loaded.config.http
     return PublicSettings(http.cors_origins, http.enabled)
 
 
 @operation("http.admit", access=Access.ANYBODY, http=Http())
 async def admit(context: Context, request: Admission, caller: Caller) -> None:
-    """Whether the caller may ask an operation: before the caller hears that the request cannot be read.
+    """Check whether the caller has access to an operation, before the request's body is parsed.
 
-    `wad.api.http_process.calls` answers it, which alone knows the proofs.
+    `wad.api.http_process.calls` handles it, since it has the credentials.
     """
-    raise BadInput("only an HTTP process can ask this")
+    raise BadInput("only an HTTP process can use this operation")
 
 
 @operation("http.failed", access=Access.ANYBODY, http=Http())
 async def failed(context: Context, request: HttpStartFailure) -> None:
-    """Hear why an HTTP process cannot begin; `wad.api.http_process.calls` keeps it for who started that process."""
+    """Report why an HTTP process cannot start; `wad.api.http_process.calls` passes it to the supervisor."""

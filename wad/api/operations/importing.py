@@ -1,4 +1,4 @@
-"""Accounts of the backend that wad replaces: their session comes along, and nobody scans a QR code."""
+"""The import of sessions from Baileys, the library of the replaced backend, without a QR code."""
 
 from __future__ import annotations
 
@@ -17,46 +17,44 @@ if TYPE_CHECKING:
 
 
 class SessionFile(msgspec.Struct, frozen=True):
-    """A file of the session's directory; without its bytes where wad has no use for them."""
+    """A file of the session directory; without its bytes if wad does not need them."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     data: Annotated[bytes, Meta(max_length=FILE_LIMIT)] = b""
 
 
 class Files(Params, frozen=True):
-    """Some of the files.  The first of these requests names no upload; the reply does."""
+    """Some of the files.  The first request names no upload; its reply does."""
 
-    files: Annotated[
-        tuple[SessionFile, ...], Meta(description="some of the files of a session's directory")
-    ]
-    upload: Annotated[str, Meta(description="the upload, as the first reply named it")] = ""
+    files: Annotated[tuple[SessionFile, ...], Meta(description="some files of a session directory")]
+    upload: Annotated[str, Meta(description="the upload's name, from the first reply")] = ""
 
 
 class FilesReply(msgspec.Struct, frozen=True):
-    """The upload that the next request, and the import, are to name."""
+    """The upload's name for the next request and the import."""
 
     upload: str
 
 
 class ImportBaileys(Params, frozen=True):
-    """Make an account of the files."""
+    """An import of uploaded files."""
 
-    upload: Annotated[str, Meta(description="the upload of the directory's files")]
+    upload: Annotated[str, Meta(description="the upload's name")]
     directory: Annotated[str, Meta(description="the name of the directory")] = ""
     id: Annotated[
         str, Meta(description="the account's id (default: the directory's name, or the number)")
     ] = ""
     name: Annotated[
-        str, Meta(max_length=100, description="a name for people (default: its push name)")
+        str, Meta(max_length=100, description="its display name (default: its push name)")
     ] = ""
     dry_run: Annotated[
-        bool, Meta(description="check, say what would be carried, change nothing")
+        bool, Meta(description="check and show what would be imported; change nothing")
     ] = False
-    skip_damaged: Annotated[bool, Meta(description="leave out files that cannot be read")] = False
+    skip_damaged: Annotated[bool, Meta(description="skip files that cannot be read")] = False
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """Files of one kind that are not carried, and why not."""
+    """Files of one kind that are not imported, with the reason."""
 
     kind: str
     count: int
@@ -64,7 +62,7 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What was carried, or would be; `state` is null before there is an account."""
+    """The imported items; `state` is null for a dry run."""
 
     account: str
     name: str
@@ -80,34 +78,35 @@ class Imported(msgspec.Struct, frozen=True):
 
 @operation("accounts.import_files", access=Access.ADMIN, leader_only=True)
 async def files(context: Context, request: Files) -> FilesReply:
-    """Take files of a session's directory."""
+    """Upload files of a session directory."""
     named = ((file.name, file.data) for file in request.files)
     return FilesReply(context.imports.put(request.upload, named))
 
 
-# `leader_only` is the check that the other backend holds no lease.  With a lease that both share (Firestore's document,
-# which the reference's Node backend takes, too), a backend that runs makes this instance passive, and the import is
-# refused with its name.  With the lease of the SQLite store, which is a file, nothing here can know of the other one:
-# hence the question.
+# `leader_only` ensures that the other backend does not hold the lease.  With a shared lease (the Firestore document,
+# which the replaced Node backend acquires, too), a running backend makes this instance passive, and the import is
+# refused with its name.  With a lease in a file, a running backend cannot be detected: hence the confirmation.
 @operation(
     "accounts.import_baileys",
     access=Access.ADMIN,
     command="account import-baileys",
     leader_only=True,
-    confirm="The other backend must be stopped, and stay stopped: two clients with one session throw each other out,"
+    confirm="The other backend must be stopped, and stay stopped: two clients with one session disconnect each other"
     " and lose messages.",
 )
 async def import_baileys(context: Context, request: ImportBaileys) -> Imported:
-    """Make an account of a Baileys session directory, without a QR code.
+    """Import a Baileys session directory as an account, without a QR code.
 
-    The directory is read, never written. What is carried: the device's own keys, one-time keys, Signal sessions,
+    The directory is read, never written. These are imported: the device's own keys, one-time keys, Signal sessions,
     sender keys, identities, LID mappings, privacy tokens and app-state keys. The account starts at once.
+
+    Example: wadctl account import-baileys /srv/backend/sessions/main --dry-run
     """
-    wish = ImportOptions(request.id, request.name, request.directory, request.skip_damaged)
+    options = ImportOptions(request.id, request.name, request.directory, request.skip_damaged)
     try:
         if request.dry_run:
-            return _reply(await context.imports.look(request.upload, wish), None)
-        account, intent = await context.imports.make(request.upload, wish)
+            return _reply(await context.imports.look(request.upload, options), None)
+        account, intent = await context.imports.make(request.upload, options)
         return _reply(intent, account_view(account))
     finally:
         context.imports.forget(request.upload)

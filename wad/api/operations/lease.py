@@ -1,4 +1,4 @@
-"""The lease: who may act, who did, and a person's word in it."""
+"""Operations on the lease: show it, list its holders, release it and take it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from wad.api.operations.daemon import NoParams
 from wad.core.errors import Conflict
 from wad.core.lease import Record
 
-Why = Annotated[str, Meta(max_length=200, description="why, for the history")]
+Why = Annotated[str, Meta(max_length=200, description="the reason, for the history")]
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The lease as this instance sees it.  `valid_s`: how long it still may act, without another renewal.
+    """The lease as this instance sees it.  `valid_s`: seconds for which it may act without another renewal.
 
-    What the record says is null while it was never read, or where another program wrote it.
+    Fields of the record are null until it is first read, and when another program wrote it.
     """
 
     instance: str
@@ -39,13 +39,13 @@ class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryRequest(Params, frozen=True):
-    """How far back."""
+    """How many holders to list."""
 
-    limit: Annotated[int, Meta(ge=1, le=200, description="at most so many holders")] = 20
+    limit: Annotated[int, Meta(ge=1, le=200, description="how many holders at most")] = 20
 
 
 class HolderView(msgspec.Struct, frozen=True, kw_only=True):
-    """One holder's time.  `ended_ms` null: it goes on."""
+    """One term of a holder.  `ended_ms` null: it still holds the lease."""
 
     epoch: int
     holder: str
@@ -56,31 +56,31 @@ class HolderView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Release(Params, frozen=True):
-    """Let another have it."""
+    """A release of the lease."""
 
     seconds: Annotated[
         float,
-        Meta(ge=0, le=86400, description="for so many seconds this instance does not take it back"),
+        Meta(ge=0, le=86400, description="seconds for which this instance does not take it back"),
     ] = 60.0
     reason: Why = ""
 
 
 class Take(Params, frozen=True):
-    """Have it."""
+    """A request to take the lease."""
 
-    force: Annotated[bool, Meta(description="even if another holds it")] = False
+    force: Annotated[bool, Meta(description="even if another instance holds it")] = False
     reason: Why = ""
 
 
 @operation("lease.show", access=Access.READ, command="lease show")
 async def show(context: Context, request: NoParams) -> LeaseStatus:
-    """Show who may act, since when and for how long."""
-    return standing(context)
+    """Show the lease: its holder, since when, and for how long."""
+    return lease_status(context)
 
 
 @operation("lease.history", access=Access.READ, command="lease history")
 async def history(context: Context, request: HistoryRequest) -> list[HolderView]:
-    """List who held the lease, newest first, why each began and how it ended."""
+    """List the holders of the lease, newest first, with the reason and the end of each term."""
     return [
         HolderView(
             epoch=tenure.epoch,
@@ -98,24 +98,32 @@ async def history(context: Context, request: HistoryRequest) -> list[HolderView]
     "lease.release",
     access=Access.ADMIN,
     command="lease release",
-    confirm="Every account of this machine disconnects, until this or another instance takes the lease.",
+    confirm="Every account of this machine disconnects until an instance takes the lease again.",
 )
 async def release(context: Context, request: Release) -> LeaseStatus:
-    """Let go of the lease, so that another instance takes it; if there is none, this one does later."""
+    """Release the lease, so that another instance takes it.
+
+    Without another instance, this one takes it back after --seconds.
+
+    Example: wadctl lease release --reason "kernel update"
+    """
     context.leader.let_go(_who(request.reason), request.seconds)
-    return standing(context)
+    return lease_status(context)
 
 
 @operation(
     "lease.take",
     access=Access.ADMIN,
     command="lease take",
-    confirm="With --force the lease is taken from whoever holds it. If that machine is alive and cut off, its accounts"
-    " stay connected for up to its ttl beside those of this one, and WhatsApp ends one of two connections. Use it only"
-    " if you know that the other machine is dead, or see its daemon stopped.",
+    confirm="With --force the lease is taken from its holder. If that machine runs but is cut off, its accounts"
+    " stay connected for up to its ttl in parallel, and WhatsApp ends one of two connections. Use it only"
+    " if the other machine is dead or its daemon is stopped.",
 )
 async def take(context: Context, request: Take) -> LeaseStatus:
-    """Take the lease now: at once if it is free, with --force whoever holds it."""
+    """Take the lease now.
+
+    Without --force this works only while no other instance holds it.
+    """
     seen, ours = context.leader.seen, context.loaded.config.instance.id
     if not request.force and seen is not None and seen.holder not in ("", ours):
         raise Conflict(
@@ -123,14 +131,14 @@ async def take(context: Context, request: Take) -> LeaseStatus:
             hint="stop that daemon or run `wadctl lease release` there; if that machine is dead: --force",
         )
     context.leader.take(_who(request.reason), force=request.force)
-    return standing(context)
+    return lease_status(context)
 
 
 def _who(reason: str) -> str:
     return f"an operator ({reason})" if reason else "an operator"
 
 
-def standing(context: Context) -> LeaseStatus:
+def lease_status(context: Context) -> LeaseStatus:
     """The lease as this instance sees it now."""
     leader, settings = context.leader, context.loaded.config.lease
     valid = leader.valid_for()

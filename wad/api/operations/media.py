@@ -1,4 +1,4 @@
-"""Files to send come to the daemon piece by piece, so that it never opens a path that somebody names."""
+"""The upload of files to send, in pieces, so that the daemon never opens a path that a caller names."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from wad.core.outgoing import PIECE_LIMIT, AttachmentKind
 
 
 class FilePiece(Params, frozen=True):
-    """One piece of a file.  The first one names no upload; the reply does."""
+    """One piece of a file.  The first request names no upload; its reply does."""
 
-    kind: Annotated[AttachmentKind, Meta(description="what it will be sent as")]
-    size: Annotated[int, Meta(description="bytes of the whole file")]
+    kind: Annotated[AttachmentKind, Meta(description="the kind that it will be sent as")]
+    size: Annotated[int, Meta(description="the size of the whole file in bytes")]
     data: Annotated[bytes, Meta(max_length=PIECE_LIMIT, description="the bytes of this piece")]
-    offset: Annotated[int, Meta(ge=0, description="bytes of the file before this piece")] = 0
-    upload: Annotated[str, Meta(description="the upload, as the first reply named it")] = ""
+    offset: Annotated[int, Meta(ge=0, description="the number of bytes before this piece")] = 0
+    upload: Annotated[str, Meta(description="the upload's name, from the first reply")] = ""
 
 
 class PieceReply(msgspec.Struct, frozen=True):
-    """How many bytes of the file have arrived; `sha256`, in hexadecimal, once it is whole."""
+    """The number of received bytes; `sha256`, in hexadecimal, once the file is complete."""
 
     upload: str
     received: int
@@ -32,7 +32,7 @@ class PieceReply(msgspec.Struct, frozen=True):
 
 @operation("media.put", http=None, access=Access.OPERATE, leader_only=True)
 async def put(context: Context, request: FilePiece) -> PieceReply:
-    """Take a piece of a file, in order; at most 1 MiB each."""
+    """Upload one piece of a file, in order, at most 1 MiB."""
     media = context.media
     upload = request.upload or media.begin(request.kind, request.size)
     done = await media.put(upload, request.offset, request.data)

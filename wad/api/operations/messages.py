@@ -1,4 +1,4 @@
-"""Messages: read threads, look at the outbox."""
+"""Operations on stored messages: list threads and messages, list, retry and cancel outbox entries."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from wad.store import Store
     from wad.store.port import PagePosition
 
-_PIECE = 400_000  # characters of a text in one reply; four bytes each, at the most
-Limit = Annotated[int, Meta(ge=1, le=1000, description="how many at the most")]
-Before = Annotated[str, Meta(description="the `next` of the page before")]
+_PIECE = 400_000  # characters of a text in one reply, of at most four bytes each
+Limit = Annotated[int, Meta(ge=1, le=1000, description="how many at most")]
+Before = Annotated[str, Meta(description="the `next` of the previous page")]
 
 
 class ListThreads(Params, frozen=True):
-    """Which threads."""
+    """Which threads to list."""
 
     account: Annotated[str, Meta(description="only this account (id, name or number)")] = ""
     limit: Limit = 50
@@ -37,14 +37,14 @@ class ListThreads(Params, frozen=True):
 
 
 class ThreadPage(msgspec.Struct, frozen=True):
-    """Threads, the one with the newest message first; `next` is empty at the end."""
+    """A page of threads, those with the newest messages first; `next` is empty on the last page."""
 
     threads: list[Thread]
     next: str
 
 
 class Messages(Params, frozen=True):
-    """Which messages."""
+    """Which messages to list."""
 
     account: Annotated[str, Meta(description="the account (id, name or number)")]
     chat: Annotated[str, Meta(description="the other party: a number or a JID")]
@@ -53,7 +53,7 @@ class Messages(Params, frozen=True):
 
 
 class MessagePage(msgspec.Struct, frozen=True):
-    """Messages, newest first; `next` is empty at the end."""
+    """A page of messages, newest first; `next` is empty on the last page."""
 
     thread: str
     messages: list[MessageView]
@@ -61,16 +61,16 @@ class MessagePage(msgspec.Struct, frozen=True):
 
 
 class MessageRef(Params, frozen=True):
-    """One message."""
+    """Which message to show."""
 
-    id: Annotated[str, Meta(description="the message's id, as lists show it with --json")]
-    at: Annotated[int, Meta(ge=0, description="the `next` of the piece before")] = 0
+    id: Annotated[str, Meta(description="the message's id, which lists show with --json")]
+    at: Annotated[int, Meta(ge=0, description="the `next` of the previous piece")] = 0
 
 
 class MessageShown(msgspec.Struct, frozen=True):
-    """A message, whole; or, where that does not fit into a reply, its text from the character `at` on.
+    """A message in full; if that does not fit into a reply, with a piece of its text from the character `at` on.
 
-    `next`: where the next piece of the text begins; None at its end.
+    `next`: where the next piece of the text begins; None for the last piece.
     """
 
     message: MessageView
@@ -79,32 +79,35 @@ class MessageShown(msgspec.Struct, frozen=True):
 
 
 class Outbox(Params, frozen=True):
-    """Which entries."""
+    """Which outbox entries to list."""
 
     account: Annotated[str, Meta(description="only this account (id, name or number)")] = ""
     state: Annotated[
-        str, Meta(description="only these, with commas: queued,sending,uncertain,failed,sent,...")
+        str, Meta(description="only these states: queued,sending,uncertain,failed,sent,...")
     ] = ""
     limit: Limit = 50
     before: Before = ""
 
 
 class EntryPage(msgspec.Struct, frozen=True):
-    """Entries, newest first; `next` is empty at the end."""
+    """A page of outbox entries, newest first; `next` is empty on the last page."""
 
     entries: list[EntryView]
     next: str
 
 
 class EntryRef(Params, frozen=True):
-    """One entry."""
+    """Which outbox entry."""
 
     id: Annotated[str, Meta(description="the entry's id")]
 
 
 @operation("threads.list", access=Access.READ, command="threads")
 async def threads(context: Context, request: ListThreads) -> ThreadPage:
-    """List conversations, the newest message first."""
+    """List conversations, those with the newest messages first.
+
+    Example: wadctl threads --account main --limit 20
+    """
     account = context.accounts.find(request.account).id if request.account else None
     found = await context.store.threads(
         account, limit=request.limit, before=page_of(request.before)
@@ -116,7 +119,10 @@ async def threads(context: Context, request: ListThreads) -> ThreadPage:
 
 @operation("messages.list", access=Access.READ, command="messages")
 async def messages(context: Context, request: Messages) -> MessagePage:
-    """List the messages of a conversation, newest first."""
+    """List the messages of a conversation, newest first.
+
+    Example: wadctl messages main +15550000002
+    """
     account = context.accounts.find(request.account)
     thread = str(ThreadId.make(account.id, recipient(request.chat)))
     if await context.store.thread(thread) is None:
@@ -131,7 +137,10 @@ async def messages(context: Context, request: Messages) -> MessagePage:
 
 @operation("messages.show", access=Access.READ, command="message")
 async def message(context: Context, request: MessageRef) -> MessageShown:
-    """Show one message whole; a text that is too long for one reply comes in pieces."""
+    """Show one message in full.
+
+    A text that is too long for one reply is shown in pieces (--at).
+    """
     found = await context.store.message(request.id)
     if found is None:
         raise NotFound(f"there is no message {request.id!r}", hint="wadctl messages ... --json")
@@ -146,7 +155,10 @@ async def message(context: Context, request: MessageRef) -> MessageShown:
 
 @operation("outbox.list", access=Access.READ, command="outbox")
 async def outbox(context: Context, request: Outbox) -> EntryPage:
-    """List what is queued, was sent, failed or is uncertain."""
+    """List the messages that this machine sent or is to send, with their states.
+
+    Example: wadctl outbox --state failed,uncertain
+    """
     account = context.accounts.find(request.account).id if request.account else None
     found = await context.store.entries(
         account,
@@ -161,37 +173,40 @@ async def outbox(context: Context, request: Outbox) -> EntryPage:
 
 @operation("outbox.retry", access=Access.OPERATE, command="outbox retry", leader_only=True)
 async def retry(context: Context, request: EntryRef) -> EntryView:
-    """Send a failed or uncertain message (again); an uncertain one may then arrive twice."""
+    """Send a failed or uncertain message again.
+
+    An uncertain message may arrive twice.
+    """
     return entry_view(await context.outbound.retry(request.id))
 
 
 @operation("outbox.cancel", access=Access.OPERATE, command="outbox cancel", leader_only=True)
 async def cancel(context: Context, request: EntryRef) -> EntryView:
-    """Do not send a message that waits."""
+    """Cancel a queued message."""
     return entry_view(await context.outbound.cancel(request.id))
 
 
 def page_of(text: str) -> PagePosition | None:
-    """The place named by a `next`.  Raises BadInput."""
+    """The position that a `next` value names.  Raises BadInput."""
     if not text:
         return None
     match = re.fullmatch(r"(\d{1,18})-(\d{1,18})-(.+)", text)
     if match is None:
-        raise BadInput(f"{text!r} is no page", hint="give the `next` of the page before")
+        raise BadInput(f"{text!r} is not a valid page", hint="use the `next` of the previous page")
     from wad.store.port import PagePosition  # here, so that wadctl does not load it
 
     return PagePosition(int(match[1]), match[3], int(match[2]))
 
 
 def page_text(at_ms: int, ident: str, seen: int = 0) -> str:
-    """The inverse of page_of()."""
+    """The `next` value of a position; the inverse of page_of()."""
     return f"{at_ms}-{seen}-{ident}"
 
 
 async def next_page(store: Store, thread: str, shown: list[Message], limit: int) -> str:
-    """The `next` of a page of messages that holds these; empty at the end.
+    """The `next` of a page with these messages; empty on the last page.
 
-    A page may hold fewer than `limit` since they are large, so it is the store that knows whether more follow.
+    A page of large messages may hold fewer than `limit`, so the store is asked whether more follow.
     """
     if not shown:
         return ""
@@ -203,7 +218,7 @@ async def next_page(store: Store, thread: str, shown: list[Message], limit: int)
 
 
 def states_of(text: str) -> list[MessageStatus]:
-    """Outbox states from a list with commas.  Raises BadInput."""
+    """Outbox states from a comma-separated list.  Raises BadInput."""
     try:
         return [MessageStatus(word.strip()) for word in text.split(",") if word.strip()]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What was set aside because it could not be handled, and what becomes of it."""
+"""Operations on the quarantine: list, show, retry and drop items that could not be handled."""
 
 from __future__ import annotations
 
@@ -12,34 +12,32 @@ from wad.api.operation import Access, Params, operation
 from wad.core.quarantine import Quarantined
 
 Ident = Annotated[
-    str, Meta(min_length=1, max_length=200, description="the item's id, or how it begins")
+    str, Meta(min_length=1, max_length=200, description="the item's id or the beginning of it")
 ]
 
 
 class Items(Params, frozen=True):
-    """Which items."""
+    """Which items to list."""
 
-    account: Annotated[
-        str, Meta(description="only those of this account (its id, name or number)")
-    ] = ""
-    limit: Annotated[int, Meta(ge=1, le=1000, description="at most so many")] = 100
+    account: Annotated[str, Meta(description="only this account (id, name or number)")] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000, description="how many at most")] = 100
 
 
-class QuarantineView(Params, frozen=True):
-    """One item."""
+class QuarantineItem(Params, frozen=True):
+    """Which item."""
 
     item: Ident
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """An item, and what can be said of it without its content."""
+    """An item with details, without message contents."""
 
     item: Quarantined
     detail: str
 
 
 class Retried(msgspec.Struct, frozen=True, kw_only=True):
-    """An item that was handled again, and what became of it."""
+    """A retried item with the result."""
 
     item: Quarantined
     result: str
@@ -47,27 +45,30 @@ class Retried(msgspec.Struct, frozen=True, kw_only=True):
 
 @operation("quarantine.list", access=Access.READ, command="quarantine list")
 async def items(context: Context, request: Items) -> list[Quarantined]:
-    """List what was set aside because it could not be handled, the newest first.
+    """List items that could not be handled, the newest first.
 
-    Rows of a spool and documents or outbox entries in Firestore that cannot be read, documents that Firestore refuses,
-    copies of damaged files. Everything else goes on without them.
+    These are unreadable rows of a spool, unreadable documents and outbox entries in Firestore, documents that Firestore
+    refused, and copies of damaged files. All other items are handled as usual.
     """
     account = context.accounts.find(request.account).id if request.account else ""
     return (await context.quarantine.items(account))[: request.limit]
 
 
 @operation("quarantine.show", access=Access.READ, command="quarantine show")
-async def show(context: Context, request: QuarantineView) -> Shown:
-    """Show one item: where it is, what is wrong with it, and its fields' types; no message's content."""
+async def show(context: Context, request: QuarantineItem) -> Shown:
+    """Show one item: its location, the error, and the types of its fields.
+
+    Message contents are not shown.
+    """
     item, detail = await context.quarantine.show(request.item)
     return Shown(item=item, detail=detail)
 
 
 @operation("quarantine.retry", access=Access.OPERATE, command="quarantine retry")
-async def retry(context: Context, request: QuarantineView) -> Retried:
-    """Handle one item again, as it is now: after its document was mended, or wad was upgraded.
+async def retry(context: Context, request: QuarantineItem) -> Retried:
+    """Handle one item again, for example after its document was corrected or wad was upgraded.
 
-    What still cannot be handled stays in quarantine, and the error says why.
+    An item that still cannot be handled stays in quarantine, and the error shows why.
     """
     item, result = await context.quarantine.retry(request.item)
     return Retried(item=item, result=result)
@@ -79,9 +80,9 @@ async def retry(context: Context, request: QuarantineView) -> Retried:
     command="quarantine drop",
     confirm="A row of a spool and the copy of a damaged file are deleted from this machine.",
 )
-async def drop(context: Context, request: QuarantineView) -> Quarantined:
-    """Forget one item for good; a document in Firestore stays there as it is.
+async def drop(context: Context, request: QuarantineItem) -> Quarantined:
+    """Drop one item for good; a document in Firestore stays unchanged.
 
-    Such a document is not looked at again until somebody writes it; delete it there if you want to.
+    Such a document is ignored until it is written again; delete it in Firestore if you want to.
     """
     return await context.quarantine.drop(request.item)

@@ -1,4 +1,4 @@
-"""Settings for whoever writes replies by itself.  wad keeps them and writes no replies."""
+"""The settings for automatic replies.  wad stores them for other programs and sends no replies itself."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from wad.core.auto_reply import AutoReply, check
 
 
 class SetReplies(Params, frozen=True):
-    """What is to be kept."""
+    """The settings to store."""
 
     account: Ref
-    enabled: Annotated[bool, Meta(description="whether to answer by itself")]
-    prompt: Annotated[str, Meta(description="how")] = ""
+    enabled: Annotated[bool, Meta(description="whether to reply automatically")]
+    prompt: Annotated[str, Meta(description="the prompt for the program that writes replies")] = ""
 
 
 class Replies(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept."""
+    """The stored settings."""
 
     account: str
     enabled: bool
@@ -31,13 +31,13 @@ class Replies(msgspec.Struct, frozen=True, kw_only=True):
 
 @operation("accounts.auto_reply", access=Access.READ, command="account auto-reply")
 async def show(context: Context, request: Named) -> Replies:
-    """Show an account's settings for automatic replies; wad itself writes none.
+    """Show an account's settings for automatic replies.
 
-    Until somebody sets them here, those count that another program has written down.
+    wad itself sends no replies. Until the settings are set here, those that another program stored apply.
     """
     account = context.accounts.find(request.account)
-    kept = account.card.auto_reply or await context.store.auto_reply(account.id)
-    return _replies(account.id, kept or AutoReply())
+    stored = account.card.auto_reply or await context.store.auto_reply(account.id)
+    return _replies(account.id, stored or AutoReply())
 
 
 @operation(
@@ -47,9 +47,9 @@ async def show(context: Context, request: Named) -> Replies:
     leader_only=True,
 )
 async def set_(context: Context, request: SetReplies) -> Replies:
-    """Keep an account's settings for automatic replies, for a program that writes them.
+    """Set an account's settings for automatic replies.
 
-    wad itself writes none.
+    They are for another program that writes replies; wad itself sends none.
     """
     account = context.accounts.find(request.account)
     before = account.card.auto_reply or AutoReply()
@@ -60,5 +60,5 @@ async def set_(context: Context, request: SetReplies) -> Replies:
     return _replies(account.id, wanted)
 
 
-def _replies(account: str, kept: AutoReply) -> Replies:
-    return Replies(account=account, enabled=kept.enabled, prompt=kept.prompt)
+def _replies(account: str, stored: AutoReply) -> Replies:
+    return Replies(account=account, enabled=stored.enabled, prompt=stored.prompt)

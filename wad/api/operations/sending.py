@@ -1,4 +1,4 @@
-"""Sending: one operation for each kind of content, all ending in the outbox by the same road."""
+"""Operations that send: one for each kind of content; all of them queue an outbox entry."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 AccountRef = Annotated[str, Meta(description="the account that sends (id, name or number)")]
 To = Annotated[str, Meta(description="a number (+15550000002) or a JID")]
-ReplyTo = Annotated[str, Meta(description="the id of the stored message that this answers")]
+ReplyTo = Annotated[str, Meta(description="the id of the stored message to reply to")]
 MessageRef = Annotated[str, Meta(description="the id of a stored message (wadctl messages --json)")]
 ClientId = Annotated[
-    str, Meta(max_length=200, description="your own id: the same id twice is one message")
+    str, Meta(max_length=200, description="your own id; the same id twice is sent once")
 ]
 Wait = Annotated[
-    float, Meta(ge=0, le=300, description="wait so many seconds until it is sent or failed")
+    float, Meta(ge=0, le=300, description="seconds to wait until it is sent or failed")
 ]
 
 
@@ -52,23 +52,25 @@ class SendText(Params, frozen=True):
     reply_to: ReplyTo = ""
     mentions: Annotated[
         tuple[str, ...],
-        Meta(description="somebody whom the text names as @NUMBER; may be repeated"),
+        Meta(description="a contact that the text names as @NUMBER; may be repeated"),
     ] = ()
     client_id: ClientId = ""
     wait: Wait = 0
 
 
 class SendFile(Params, frozen=True):
-    """A file to send, which `media.put` has brought here."""
+    """A file to send, uploaded before with `media.put`."""
 
     account: AccountRef
     to: To
-    sha256: Annotated[str, Meta(description="the file's SHA-256, as media.put gave it")]
+    sha256: Annotated[str, Meta(description="the file's SHA-256, from media.put")]
     kind: Annotated[AttachmentKind, Meta(description="how the apps show it")]
-    mimetype: Annotated[str, Meta(description="its media type, for example image/jpeg")]
+    mimetype: Annotated[str, Meta(description="its media type, e.g. image/jpeg")]
     caption: Annotated[str, Meta(description="a text below it (image, video, document)")] = ""
-    filename: Annotated[str, Meta(description="the name that a document has there")] = ""
-    seconds: Annotated[int, Meta(ge=0, description="how long it plays")] = 0
+    filename: Annotated[
+        str, Meta(description="the file name that the apps show for a document")
+    ] = ""
+    seconds: Annotated[int, Meta(ge=0, description="its duration in seconds")] = 0
     width: Annotated[int, Meta(ge=0, description="its width in pixels")] = 0
     height: Annotated[int, Meta(ge=0, description="its height in pixels")] = 0
     reply_to: ReplyTo = ""
@@ -77,13 +79,13 @@ class SendFile(Params, frozen=True):
 
 
 class SendLocation(Params, frozen=True):
-    """A place to send."""
+    """A location to send."""
 
     account: AccountRef
     to: To
     latitude: Annotated[float, Meta(ge=-90, le=90, description="degrees north")]
     longitude: Annotated[float, Meta(ge=-180, le=180, description="degrees east")]
-    name: Annotated[str, Meta(description="what the place is called")] = ""
+    name: Annotated[str, Meta(description="the location's name")] = ""
     address: Annotated[str, Meta(description="its address")] = ""
     reply_to: ReplyTo = ""
     client_id: ClientId = ""
@@ -91,7 +93,7 @@ class SendLocation(Params, frozen=True):
 
 
 class SendContact(Params, frozen=True):
-    """A visiting card to send."""
+    """A contact card to send."""
 
     account: AccountRef
     to: To
@@ -118,17 +120,17 @@ class SendPoll(Params, frozen=True):
 
 
 class React(Params, frozen=True):
-    """A reaction."""
+    """A reaction to send."""
 
     account: AccountRef
     message: MessageRef
-    emoji: Annotated[str, Meta(description="one emoji; an empty one takes the reaction away")]
+    emoji: Annotated[str, Meta(description="one emoji; an empty text removes the reaction")]
     client_id: ClientId = ""
     wait: Wait = 0
 
 
 class EditText(Params, frozen=True):
-    """Other words for a text that this account sent."""
+    """A new text for a message that this account sent."""
 
     account: AccountRef
     message: MessageRef
@@ -138,7 +140,7 @@ class EditText(Params, frozen=True):
 
 
 class RevokeMessage(Params, frozen=True):
-    """A message that this account sent, to be deleted for everybody."""
+    """A message that this account sent, to be deleted for everyone."""
 
     account: AccountRef
     message: MessageRef
@@ -147,7 +149,7 @@ class RevokeMessage(Params, frozen=True):
 
 
 class SendReply(msgspec.Struct, frozen=True):
-    """The message as it stands now."""
+    """The queued message; `duplicate`: it was queued before under the same client id."""
 
     message: EntryView
     duplicate: bool
@@ -158,11 +160,14 @@ class SendReply(msgspec.Struct, frozen=True):
 
 @operation("messages.send", access=Access.OPERATE, command="send", leader_only=True)
 async def send(context: Context, request: SendText) -> SendReply:
-    """Queue a message; it is sent as soon as the account is connected."""
+    """Queue a text message; it is sent as soon as the account is connected.
+
+    Example: wadctl send main +15550000002 "we open at 9" --wait 30
+    """
     account = context.accounts.find(request.account)
     content = Text(
         request.text,
-        reply_to=await _answered(context, account, request.reply_to),
+        reply_to=await _reply_target(context, account, request.reply_to),
         mentions=tuple(map(mentioned, request.mentions)),
     )
     return await _queue(context, account, recipient(request.to), content, request)
@@ -170,7 +175,7 @@ async def send(context: Context, request: SendText) -> SendReply:
 
 @operation("messages.send_file", access=Access.OPERATE, command="send-file", leader_only=True)
 async def send_file(context: Context, request: SendFile) -> SendReply:
-    """Queue a file: an image, video, sound, voice note, document or sticker."""
+    """Queue a file: an image, video, audio file, voice note, document or sticker."""
     account = context.accounts.find(request.account)
     content = Attachment(
         kind=request.kind,
@@ -182,7 +187,7 @@ async def send_file(context: Context, request: SendFile) -> SendReply:
         seconds=request.seconds,
         width=request.width,
         height=request.height,
-        reply_to=await _answered(context, account, request.reply_to),
+        reply_to=await _reply_target(context, account, request.reply_to),
     )
     return await _queue(context, account, recipient(request.to), content, request)
 
@@ -191,42 +196,51 @@ async def send_file(context: Context, request: SendFile) -> SendReply:
     "messages.send_location", access=Access.OPERATE, command="send-location", leader_only=True
 )
 async def send_location(context: Context, request: SendLocation) -> SendReply:
-    """Queue a place on the map."""
+    """Queue a location.
+
+    Example: wadctl send-location main +15550000002 52.52 13.405 --name Berlin
+    """
     account = context.accounts.find(request.account)
     content = SharedLocation(
         request.latitude,
         request.longitude,
         name=request.name,
         address=request.address,
-        reply_to=await _answered(context, account, request.reply_to),
+        reply_to=await _reply_target(context, account, request.reply_to),
     )
     return await _queue(context, account, recipient(request.to), content, request)
 
 
 @operation("messages.send_contact", access=Access.OPERATE, command="send-contact", leader_only=True)
 async def send_contact(context: Context, request: SendContact) -> SendReply:
-    """Queue a visiting card."""
+    """Queue a contact card.
+
+    Example: wadctl send-contact main +15550000002 "Ann Lee" +15550000003
+    """
     account = context.accounts.find(request.account)
-    reply_to = await _answered(context, account, request.reply_to)
+    reply_to = await _reply_target(context, account, request.reply_to)
     content = ContactCard(request.name, request.phone, reply_to)
     return await _queue(context, account, recipient(request.to), content, request)
 
 
 @operation("messages.send_poll", access=Access.OPERATE, command="send-poll", leader_only=True)
 async def send_poll(context: Context, request: SendPoll) -> SendReply:
-    """Queue a poll."""
+    """Queue a poll.
+
+    Example: wadctl send-poll main +15550000002 "When?" Monday Tuesday
+    """
     account = context.accounts.find(request.account)
-    reply_to = await _answered(context, account, request.reply_to)
+    reply_to = await _reply_target(context, account, request.reply_to)
     content = NewPoll(request.question, request.answers, request.selectable, reply_to)
     return await _queue(context, account, recipient(request.to), content, request)
 
 
-# --- what changes a message -------------------------------------------------------------------------
+# --- changes to messages ----------------------------------------------------------------------------
 
 
 @operation("messages.react", access=Access.OPERATE, command="react", leader_only=True)
 async def react(context: Context, request: React) -> SendReply:
-    """Put an emoji on a message, or take it away."""
+    """Add a reaction to a message, or remove it."""
     account = context.accounts.find(request.account)
     target = await _target(context, account, request.message)
     return await _amend(context, account, OwnReaction(target, request.emoji), request)
@@ -234,7 +248,7 @@ async def react(context: Context, request: React) -> SendReply:
 
 @operation("messages.edit", access=Access.OPERATE, command="edit", leader_only=True)
 async def edit(context: Context, request: EditText) -> SendReply:
-    """Change the words of a text that this account sent, within 20 minutes."""
+    """Edit a text message that this account sent, within 20 minutes."""
     account = context.accounts.find(request.account)
     target = await _target(context, account, request.message)
     return await _amend(context, account, TextEdit(target, request.text), request)
@@ -242,13 +256,13 @@ async def edit(context: Context, request: EditText) -> SendReply:
 
 @operation("messages.revoke", access=Access.OPERATE, command="revoke", leader_only=True)
 async def revoke(context: Context, request: RevokeMessage) -> SendReply:
-    """Delete a message that this account sent for everybody, within 60 hours."""
+    """Delete a message that this account sent for everyone, within 60 hours."""
     account = context.accounts.find(request.account)
     target = await _target(context, account, request.message)
     return await _amend(context, account, Revoke(target), request)
 
 
-# --- the same for all -------------------------------------------------------------------------------
+# --- shared ------------------------------------------------------------------------------------------
 
 
 async def _amend(
@@ -275,12 +289,12 @@ async def _queue(
     return SendReply(entry_view(entry), queued.duplicate)
 
 
-async def _answered(context: Context, account: Account, ident: str) -> Target | None:
+async def _reply_target(context: Context, account: Account, ident: str) -> Target | None:
     return await _target(context, account, ident) if ident else None
 
 
 async def _target(context: Context, account: Account, ident: str) -> Target:
-    """The stored message of this id.  Raises NotFound, Conflict (it has not left yet)."""
+    """The stored message with this id.  Raises NotFound, Conflict (it was not sent yet)."""
     message = await context.store.message(ident)
     if message is None or message.account != account.id:
         raise NotFound(

@@ -1,4 +1,4 @@
-"""Sessions that move from one machine to another, in one encrypted file."""
+"""Operations that move the session of an account to another machine, in one encrypted file."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from wad.api.operations.accounts import Named, Ref
 from wad.api.views.status import AccountView, account_view
 from wad.core.outgoing import PIECE_LIMIT
 
-Secret = Annotated[str, Meta(description="the passphrase, or what the key file says")]
+Secret = Annotated[str, Meta(description="the passphrase or the key file's content")]
 
 
 class Export(Params, frozen=True):
-    """Whose session, and what it is sealed with."""
+    """The account to export and the secret for the encryption."""
 
     account: Ref
     secret: Secret
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A part of the sealed file, in base64.  `size`: bytes of all of it."""
+    """A part of the encrypted file, in base64.  `size`: bytes of the whole file."""
 
     size: int
     data: str
 
 
 class GivenUp(msgspec.Struct, frozen=True):
-    """What is left here.  `aside`: the name of the session's file now, which nothing reads."""
+    """The account after the export.  `aside`: the new name of its session file, which is no longer used."""
 
     account: AccountView
     aside: str
 
 
 class SessionPiece(Params, frozen=True):
-    """One piece of a sealed file.  The first one names no upload; the reply does."""
+    """One piece of an encrypted file.  The first request names no upload; its reply does."""
 
-    size: Annotated[int, Meta(ge=1, description="bytes of the whole file")]
+    size: Annotated[int, Meta(ge=1, description="the size of the whole file in bytes")]
     data: Annotated[bytes, Meta(max_length=PIECE_LIMIT, description="the bytes of this piece")]
-    offset: Annotated[int, Meta(ge=0, description="bytes of the file before this piece")] = 0
-    upload: Annotated[str, Meta(description="the upload, as the first reply named it")] = ""
+    offset: Annotated[int, Meta(ge=0, description="the number of bytes before this piece")] = 0
+    upload: Annotated[str, Meta(description="the upload's name, from the first reply")] = ""
 
 
 class Arrived(msgspec.Struct, frozen=True):
-    """Which upload it belongs to, and whether the file is whole."""
+    """The upload's name, and whether the file is complete."""
 
     upload: str
     whole: bool
 
 
 class ImportSession(Params, frozen=True):
-    """What has arrived, and what it was sealed with."""
+    """The upload to import and the secret of the encryption."""
 
-    upload: Annotated[str, Meta(description="the upload that is whole")]
+    upload: Annotated[str, Meta(description="the complete upload's name")]
     secret: Secret
 
 
@@ -66,10 +66,13 @@ class ImportSession(Params, frozen=True):
     "sessions.export",
     access=Access.ADMIN,
     command="session export",
-    confirm="The account does not run on this machine any more, until its session is imported here again.",
+    confirm="The account no longer runs on this machine, until its session is imported here again.",
 )
 async def export(context: Context, request: Export) -> AsyncIterator[Part]:
-    """Write the session of an account that does not run to an encrypted file, for another machine."""
+    """Export the session of a stopped account to an encrypted file, for another machine.
+
+    Example: wadctl session export main main.session
+    """
     account = context.accounts.find(request.account)
     sealed = await context.moving.pack(account, request.secret)
     for begin in range(0, len(sealed), PIECE_LIMIT):
@@ -78,7 +81,7 @@ async def export(context: Context, request: Export) -> AsyncIterator[Part]:
 
 @operation("sessions.give_up", access=Access.ADMIN)
 async def give_up(context: Context, request: Named) -> GivenUp:
-    """Set the session aside that was exported; refused if the account has run since."""
+    """Disable the exported session on this machine; refused if the account has run since the export."""
     account = context.accounts.find(request.account)
     aside = await context.moving.give_up(account)
     return GivenUp(account_view(account), aside)
@@ -86,7 +89,7 @@ async def give_up(context: Context, request: Named) -> GivenUp:
 
 @operation("sessions.put", access=Access.ADMIN, leader_only=True)
 async def put(context: Context, request: SessionPiece) -> Arrived:
-    """Take a piece of an encrypted file, in order; at most 1 MiB each."""
+    """Upload one piece of an encrypted file, in order, at most 1 MiB."""
     return Arrived(
         *context.moving.take_piece(request.upload, request.size, request.offset, request.data)
     )
@@ -94,8 +97,10 @@ async def put(context: Context, request: SessionPiece) -> Arrived:
 
 @operation("sessions.import", access=Access.ADMIN, command="session import", leader_only=True)
 async def import_(context: Context, request: ImportSession) -> AccountView:
-    """Take in the session that an encrypted file holds; its account runs here then.
+    """Import a session from an encrypted file; its account then runs on this machine.
 
-    Refused while the account runs here, or has a session here.
+    Refused while the account runs on this machine or has a session here.
+
+    Example: wadctl session import main.session
     """
     return account_view(await context.moving.unpack(request.upload, request.secret))

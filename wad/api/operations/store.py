@@ -1,4 +1,4 @@
-"""The store as a whole."""
+"""Operations on the store: copy it to Firestore."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from wad.api.operation import Access, Params, operation
 
 
 class Destination(StrEnum):
-    """Where to."""
+    """The store to copy to."""
 
     FIRESTORE = "firestore"
 
 
 class CopyRequest(Params, frozen=True):
-    """Which way."""
+    """The destination of the copy."""
 
-    to: Annotated[Destination, Meta(description="the store that is filled")] = Destination.FIRESTORE
+    to: Annotated[Destination, Meta(description="the store to fill")] = Destination.FIRESTORE
 
 
 class CopyProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far it is, in documents.  `refused`: such as Firestore does not take, named in the log."""
+    """The progress in documents: `told` are written, `waiting` are left, `refused` by Firestore (see the log)."""
 
     told: int
     waiting: int
@@ -35,10 +35,10 @@ class CopyProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 @operation("store.copy", access=Access.ADMIN, command="store copy")
 async def copy(context: Context, request: CopyRequest) -> AsyncIterator[CopyProgress]:
-    """Fill Firestore with everything that is stored here, while wad goes on.
+    """Copy everything that is stored on this machine to Firestore, while wad runs.
 
-    It may be interrupted, and goes on from there; again, it tells only what has changed since. Then set store.kind to
-    firestore and restart: the same file is from then on the working copy, and the little that is left is told.
+    An interrupted copy continues where it stopped; a repeated one copies only what has changed. Afterwards set
+    store.kind to firestore and restart: the same file becomes the working copy, and the remaining changes are synced.
     """
     from wad.store import copy_to_firestore
 

@@ -1,7 +1,7 @@
-"""`GET /api/status/dashboard`: every account at a glance, without I/O, for anybody.
+"""`GET /api/status/dashboard`: an overview of all accounts, without I/O, for any caller.
 
-See docs/internals/replaced-backend.md#dashboard.  Numbers are masked, also in an account's id.  A quiet account is
-well: `isStale` means that it should be connected and has not been for five minutes.  `summary` counts every account
+See docs/internals/replaced-backend.md#dashboard.  Numbers are masked, also in account ids.  A quiet account is
+healthy: `isStale` means that it should be connected and has not been for five minutes.  `summary` counts every account
 once.
 """
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 _CONNECTED: Final = State.CONNECTED
 _STALE_MS: Final = 300_000
 _ELSEWHERE: Final = Status(state=State.ELSEWHERE)
-_NOTHING: Final = Tally()
+_EMPTY: Final = Tally()
 _TRYING: Final = (State.CONNECTING, State.RECONNECTING)
 
 
 def dashboard(context: Context, base_url: str | None) -> Document:
-    """The whole document; `base_url` is where the caller reached us."""
-    accounts, places = context.accounts.all(), context.accounts.elsewhere()
-    tally = tally_of(accounts, elsewhere=len(places))
+    """The document; `base_url` is the URL that the caller used."""
+    accounts, locations = context.accounts.all(), context.accounts.elsewhere()
+    tally = tally_of(accounts, elsewhere=len(locations))
     now_ms = context.clock.wall_ms()
     leader = context.leader
     valid = leader.valid_for()
@@ -75,21 +75,21 @@ def dashboard(context: Context, base_url: str | None) -> Document:
         },
         "accounts": [
             *[_row(account, now, context.started_ms) for account in accounts],
-            *map(_elsewhere, places),
+            *map(_elsewhere, locations),
         ],
-        "summary": _summary(accounts, len(places)),
+        "summary": _summary(accounts, len(locations)),
     }
 
 
 def detailed(context: Context) -> Document:
-    """`GET /health/detailed`: what the dashboard says of each account's connection.
+    """`GET /health/detailed`: the dashboard's fields about each account's connection.
 
     See docs/internals/replaced-backend.md#probes.
     """
     shown = dashboard(context, None)
     now_ms = context.clock.wall_ms()
-    heard = [account.inbound.last_event_ms for account in context.accounts.all()]
-    heard += [None] * (len(shown["accounts"]) - len(heard))
+    last_events = [account.inbound.last_event_ms for account in context.accounts.all()]
+    last_events += [None] * (len(shown["accounts"]) - len(last_events))
     return {
         "status": shown["service"]["status"],
         "timestamp": shown["timestamp"],
@@ -100,7 +100,7 @@ def detailed(context: Context) -> Document:
                 **{name: row[name] for name in _CONNECTION},
                 "timeSinceLastEvent": None if last_ms is None else now_ms - last_ms,
             }
-            for row, last_ms in zip(shown["accounts"], heard, strict=True)
+            for row, last_ms in zip(shown["accounts"], last_events, strict=True)
         ],
     }
 
@@ -112,7 +112,7 @@ _CONNECTION: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Now:
-    """What is the same for every account: the moment, and until when workers may act."""
+    """Values shared by all accounts: the time, and the time until which workers may act."""
 
     ms: int
     text: str
@@ -150,11 +150,11 @@ def _row(account: Account, now: _Now, started_ms: int) -> Document:
     }
 
 
-def _elsewhere(place: SessionLocation) -> Document:
-    """An account of which only another machine has anything."""
+def _elsewhere(location: SessionLocation) -> Document:
+    """An account that runs on another machine."""
     return {
-        "accountId": shown_id(place.account, place.phone),
-        "phone": masked_phone(place.phone),
+        "accountId": shown_id(location.account, location.phone),
+        "phone": masked_phone(location.phone),
         "status": status_word(_ELSEWHERE),
         "lastEventAt": None,
         "lastMessageAt": None,
@@ -167,8 +167,8 @@ def _elsewhere(place: SessionLocation) -> Document:
         "leaseUntil": None,
         "lastBackfillAt": None,
         "lastHistorySyncAt": None,
-        "dedupe": _NOTHING.dedupe,
-        "history": _NOTHING.history,
+        "dedupe": _EMPTY.dedupe,
+        "history": _EMPTY.history,
     }
 
 

@@ -1,8 +1,8 @@
-"""What probes are told.  Read from the live objects at the moment of asking, without I/O; unknown is null, not zero.
+"""The documents for probes, read from the live objects without I/O; unknown values are null, not zero.
 
-The fields are those of the backend that wad replaces (docs/internals/replaced-backend.md#probes), which its probes and
-banners read; what they never could know is null.  Nothing here names an account or a number: anybody who reaches the
-port may read it.  Probes may ask often: the accounts are gone through once, and the calendar is asked once a second.
+The fields are those of the replaced backend (docs/internals/replaced-backend.md#probes), for its probes and banners;
+fields that wad has no value for are null.  No account or number is named, since any client may read them.  Probes may
+poll often: the accounts are iterated once, and dates are formatted once a second.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CONNECTED: Final = State.CONNECTED
 
 
 def health(context: Context, request_id: str) -> Document:
-    """The whole document; `request_id` empty: one is made from the time."""
+    """The document of /health; an empty `request_id` is replaced with one made from the time."""
     now_ms = context.clock.wall_ms()
     accounts = context.accounts
     tally = tally_of(accounts.all(), elsewhere=len(accounts.elsewhere()))
@@ -48,7 +48,7 @@ def health(context: Context, request_id: str) -> Document:
     valid = leader.valid_for()
     writable = context.sessions_writable
     oldest_s = None if tally.oldest_ms is None else round((now_ms - tally.oldest_ms) / 1000, 1)
-    telling = context.store.telling
+    sync = context.store.telling
     found = by_code(problems(context))
     reasons = [KINDS[code].sentence(each) for code, each in found.items() if KINDS[code].degrades]
     return {
@@ -78,19 +78,19 @@ def health(context: Context, request_id: str) -> Document:
         "receipts": accounts.engine.receipts,
         "backlog": {"rows": tally.backlog, "oldestSeconds": oldest_s},
         "store": context.store.kind,
-        "telling": _telling(telling, now_ms),
+        "telling": _sync(sync, now_ms),
         "warnings": sum(len(each) for code, each in found.items() if code not in STATES),
         "internalErrors": context.internal_errors,
     }
 
 
 def healthz(context: Context) -> Document:
-    """The process answers; nothing more."""
+    """The document of /healthz: the process responds."""
     return {"status": "ok", "timestamp": iso(context.clock.wall_ms())}
 
 
 def ready(context: Context) -> Document:
-    """Whether this instance acts, for banners; a passive one says why not."""
+    """The document of /ready: whether this instance is active; a passive one includes the reason."""
     leader = context.leader
     active, valid = leader.active, leader.valid_for()
     unusable = _unusable(context)
@@ -111,13 +111,13 @@ def ready(context: Context) -> Document:
 
 
 def _unusable(context: Context) -> str:
-    """What anybody may read of files that the daemon cannot use; empty where there are none."""
+    """The public text about files that the daemon cannot use; empty without such files."""
     found = [each for each in context.findings if each.code == "unusable_files"]
     return found[0].kind.sentence(found) if found else ""
 
 
 def readyz(context: Context) -> Document:
-    """Whether to send requests here: this instance acts, and can write what it gets.  `status` is `ready` then."""
+    """The document of /readyz: `ready` if this instance is active and can store messages."""
     active, writable = context.leader.active, context.sessions_writable
     return {
         "status": "ready"
@@ -133,16 +133,16 @@ def readyz(context: Context) -> Document:
 
 
 def diag(context: Context) -> Document:
-    """The lease, and the accounts that heard something last."""
+    """The document of /diag: the lease, and the accounts with the latest events."""
     leader = context.leader
-    heard = [account for account in context.accounts.all() if account.inbound.last_event_ms]
-    heard.sort(key=lambda account: account.inbound.last_event_ms or 0, reverse=True)
+    latest = [account for account in context.accounts.all() if account.inbound.last_event_ms]
+    latest.sort(key=lambda account: account.inbound.last_event_ms or 0, reverse=True)
     return {
         "ready": leader.active,
         "mode": mode(leader),
         "instanceId": context.loaded.config.instance.id,
         "firestoreConnected": firestore_connected(context.store),
-        "latestRealtime": [_realtime(account) for account in heard[:3]],
+        "latestRealtime": [_realtime(account) for account in latest[:3]],
         "timestamp": iso(context.clock.wall_ms()),
     }
 
@@ -159,7 +159,7 @@ def _realtime(account: Account) -> Document:
 
 @dataclass(slots=True)
 class Tally:
-    """What all accounts have together.  `others` are the states of those that are not connected."""
+    """Totals of all accounts.  `others` are the states of those that are not connected."""
 
     accounts: int = 0
     others: list[State] = field(default_factory=list)
@@ -174,12 +174,12 @@ class Tally:
 
     @property
     def dedupe(self) -> Document:
-        """Since the start.  Nothing is ever taken for known by its looks alone (strongSkipped), only by its id."""
+        """Counts since the start.  Duplicates are found by id only, so `strongSkipped` is always 0."""
         return {"wrote": self.recorded, "skipped": self.known, "strongSkipped": 0}
 
     @property
     def history(self) -> Document:
-        """Since the start; the last two are of the latest chunk."""
+        """Counts since the start; the last two fields are about the latest chunk."""
         return {
             "wrote": self.history_recorded,
             "skipped": self.history_known,
@@ -188,7 +188,7 @@ class Tally:
         }
 
     def add(self, account: Account) -> None:
-        """One more."""
+        """Add an account."""
         self.accounts += 1
         if (state := account.status.state) is not _CONNECTED:
             self.others.append(state)
@@ -208,7 +208,7 @@ class Tally:
 
 
 def tally_of(accounts: Iterable[Account], *, elsewhere: int = 0) -> Tally:
-    """Gone through once; of `elsewhere` others nothing lies here."""
+    """The totals of the accounts and of `elsewhere` others that run on other machines."""
     tally = Tally(elsewhere, [State.ELSEWHERE] * elsewhere)
     for account in accounts:
         tally.add(account)
@@ -216,7 +216,7 @@ def tally_of(accounts: Iterable[Account], *, elsewhere: int = 0) -> Tally:
 
 
 def _problem(code: str, found: Sequence[Problem]) -> Document:
-    """One kind of problem: how many there are, and since when the oldest."""
+    """One kind of problem: their number, and since when the oldest exists."""
     dates = [problem.since_ms for problem in found if problem.since_ms is not None]
     return {
         "code": code,
@@ -226,13 +226,13 @@ def _problem(code: str, found: Sequence[Problem]) -> Document:
     }
 
 
-def _telling(telling: SyncStatus | None, now_ms: int) -> Document | None:
-    """What waits to be told to Firestore, and for how long the oldest does."""
-    if telling is None:
+def _sync(sync: SyncStatus | None, now_ms: int) -> Document | None:
+    """The sync backlog: documents that wait for upload to Firestore, and the age of the oldest."""
+    if sync is None:
         return None
-    oldest_ms = telling.oldest_ms
+    oldest_ms = sync.oldest_ms
     return {
-        "documents": telling.waiting,
+        "documents": sync.waiting,
         "oldestSeconds": None if oldest_ms is None else round((now_ms - oldest_ms) / 1000, 1),
-        "refused": telling.refused,
+        "refused": sync.refused,
     }

@@ -1,4 +1,4 @@
-"""A stored message as the doors show it: all that a person or a program needs, without keys."""
+"""The view of a stored message in replies: everything but the media keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class ReplyView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a message answers: its WhatsApp id, who wrote it, one line of it; `chat` where it is another one."""
+    """The message replied to: its WhatsApp id, sender and first line; `chat` if it is in another chat."""
 
     wa_id: str
     sender: str
@@ -26,7 +26,7 @@ class ReplyView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MediaView(msgspec.Struct, frozen=True, kw_only=True):
-    """An attachment as announced; `size` in bytes, `seconds` of sound or film, `width` and `height` in pixels."""
+    """An attachment as the sender described it; `size` in bytes, `seconds` of audio or video, dimensions in pixels."""
 
     mimetype: str
     filename: str
@@ -40,27 +40,27 @@ class MediaView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinkView(LinkPreview, frozen=True, omit_defaults=False):
-    """As in the content; here every field is told."""
+    """The same fields as in the content; all of them are always present."""
 
 
 class LocationView(Location, frozen=True, omit_defaults=False):
-    """As in the content; here every field is told."""
+    """The same fields as in the content; all of them are always present."""
 
 
 class ContactView(Contact, frozen=True, omit_defaults=False):
-    """As in the content; here every field is told."""
+    """The same fields as in the content; all of them are always present."""
 
 
 class PollView(Poll, frozen=True, omit_defaults=False):
-    """As in the content; here every field is told."""
+    """The same fields as in the content; all of them are always present."""
 
 
 class CallView(Call, frozen=True, omit_defaults=False):
-    """As in the content; here every field is told."""
+    """The same fields as in the content; all of them are always present."""
 
 
 class VoteView(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody's last vote; `chosen` is None while it is encrypted."""
+    """A contact's last vote; `chosen` is None while it is encrypted."""
 
     by: str
     from_me: bool
@@ -69,7 +69,7 @@ class VoteView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a message said from `at_ms` on."""
+    """An earlier version of a message, valid from `at_ms` on."""
 
     kind: str
     text: str
@@ -79,9 +79,9 @@ class VersionView(msgspec.Struct, frozen=True, kw_only=True):
 class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     """One stored message.
 
-    `text` is what it says now, `earlier` what it said before (the oldest first).  `detail` says what was not
-    understood, or why a placeholder is one.  `expires_s`: seconds after which it disappears from the phones.  `cut`
-    names what is longer than a list shows; `messages.show` has it whole.
+    `text` is the current text, `earlier` are its earlier versions (the oldest first).  `detail` describes what could
+    not be interpreted, or why it is a placeholder.  `expires_s`: seconds after which it disappears from the phones.
+    `cut` names the fields that are shortened in lists; `messages.show` returns them in full.
     """
 
     id: str
@@ -117,12 +117,12 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def message_view(message: Message) -> MessageView:
-    """A stored message as lists show it."""
+    """A stored message in lists, with long fields shortened."""
     return _view(*brief(message), message.content.poll)
 
 
 def whole_view(message: Message) -> MessageView:
-    """All of a stored message, however large."""
+    """A stored message in full, however large."""
     return _view(message, (), message.content.poll)
 
 
@@ -154,12 +154,12 @@ def _view(message: Message, shortened: tuple[str, ...], poll: Poll | None) -> Me
         view_once=content.view_once,
         expires_s=content.expires_s,
         media=None if content.media is None else _media(content.media),
-        link=_whole(LinkView, content.link),
-        location=_whole(LocationView, content.location),
+        link=_view_of(LinkView, content.link),
+        location=_view_of(LocationView, content.location),
         contacts=tuple(ContactView(contact.name, contact.vcard) for contact in content.contacts),
-        poll=_whole(PollView, content.poll),
+        poll=_view_of(PollView, content.poll),
         votes=tuple(_vote(ballot, names) for ballot in message.votes),
-        call=_whole(CallView, content.call),
+        call=_view_of(CallView, content.call),
         earlier=tuple(
             VersionView(kind=version.content.kind, text=version.content.text, at_ms=version.at_ms)
             for version in message.earlier
@@ -172,7 +172,7 @@ def _options(message: Message, poll: Poll | None) -> tuple[str, ...]:
     return poll.options if poll is not None and message.votes else ()
 
 
-def _whole(kind: type[T], value: msgspec.Struct | None) -> T | None:
+def _view_of(kind: type[T], value: msgspec.Struct | None) -> T | None:
     return None if value is None else kind(**msgspec.structs.asdict(value))
 
 
@@ -203,7 +203,7 @@ def _media(media: MediaContent) -> MediaView:
 
 
 def _vote(ballot: Ballot, names: Mapping[bytes, str]) -> VoteView:
-    """A vote names its options by the SHA-256 of their texts."""
+    """The view of a vote, which names options by the SHA-256 of their texts."""
     return VoteView(
         by=ballot.by,
         from_me=ballot.from_me,

@@ -1,9 +1,9 @@
-"""`GET /metrics`: what there is to draw and to be alarmed about, in Prometheus' text format.
+"""`GET /metrics`: metrics for graphs and alerts, in Prometheus' text format.
 
-`read` takes the values from the live objects at one moment, in the event loop; `exposition` makes the text of them on a
-thread.  What is known of each account has the label `account` (its whole id, which may hold its number) and a name that
-begins with `wad_account_`; the same for all of them together is `wad_` and no label.  Counters count from the start of
-the process; unknown is left out.
+`read` reads the values from the live objects in the event loop; `exposition` renders them on a thread.  Metrics of each
+account begin with `wad_account_` and have the label `account` (the full id, which may contain a number); metrics of all
+accounts together begin with `wad_` and have no such label.  Counters start with the process; unknown values are
+omitted.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Total = Callable[[Iterable[float]], float]
 
 
 @dataclass(frozen=True)
-class _Row:
-    """What is told of each account, and (by `total`) of all of them together."""
+class _Metric:
+    """A metric of each account, and (combined by `total`) of all accounts together."""
 
     name: str
     text: str
@@ -51,11 +51,11 @@ class _Row:
     total: Total = sum
 
 
-def _greatest(values: Iterable[float]) -> float:
+def _max(values: Iterable[float]) -> float:
     return max(values, default=0.0)
 
 
-def _least(values: Iterable[float]) -> float:
+def _min(values: Iterable[float]) -> float:
     return min(values, default=1.0)
 
 
@@ -73,32 +73,32 @@ def _seconds(ms: int | None) -> Value:
     return None if ms is None else ms / 1000
 
 
-_ROWS: Final = (
-    _Row("messages_recorded", "Messages stored that were new.", lambda a, _: a.inbound.recorded, counter=True),
-    _Row("messages_known", "Messages that came again.", lambda a, _: a.inbound.duplicates, counter=True),
-    _Row("messages_sent", "Messages that WhatsApp took.", lambda a, _: a.sent, counter=True),
-    _Row("messages_refused", "Messages that could not be sent.", lambda a, _: a.refused, counter=True),
-    _Row("history_messages", "Messages of the phone's history.", lambda a, _: a.inbound.history.recorded, counter=True),
-    _Row("receipts", "Receipts for our messages.", lambda a, _: a.inbound.receipts, counter=True),
-    _Row("messages_lost", "Messages that are known to be lost.", lambda a, _: a.inbound.lost),
-    _Row("untranslated_rows", "Received rows without words of ours.", lambda a, _: a.inbound.untranslated),
-    _Row("set_aside_rows", "Received rows that could not be recorded whole.", lambda a, _: a.inbound.set_aside),
-    _Row("copies", "Copies of damaged files beside the account's.", lambda a, _: len(a.kept.copies)),
-    _Row("backlog_rows", "Received rows that wait to be stored.", lambda a, _: a.inbound.backlog),
-    _Row("lag_seconds", "Age of the oldest row that waits.", _lag, total=_greatest),
-    _Row("store_failing", "1 while what was received cannot be stored.", lambda a, _: bool(a.inbound.error)),
-    _Row("receipts_after_store", "1: WhatsApp is told after the commit.", _after_store, total=_least),
-    _Row("logins", "Times that it connected.", lambda a, _: a.logins, counter=True),
-    _Row("reconnect_attempts", "Failures in a row.", lambda a, _: a.status.attempts, total=_greatest),
-    _Row("worker_restarts", "Times that the worker was started again.", lambda a, _: a.restarts, counter=True),
-    _Row("warnings", "What an operator should look at.", lambda a, _: len(a.warnings)),
-    _Row(
+_ACCOUNT_METRICS: Final = (
+    _Metric("messages_recorded", "Messages stored that were new.", lambda a, _: a.inbound.recorded, counter=True),
+    _Metric("messages_known", "Messages that were received again.", lambda a, _: a.inbound.duplicates, counter=True),
+    _Metric("messages_sent", "Messages that WhatsApp accepted.", lambda a, _: a.sent, counter=True),
+    _Metric("messages_refused", "Messages that could not be sent.", lambda a, _: a.refused, counter=True),
+    _Metric("history_messages", "Messages of the history.", lambda a, _: a.inbound.history.recorded, counter=True),
+    _Metric("receipts", "Receipts for our messages.", lambda a, _: a.inbound.receipts, counter=True),
+    _Metric("messages_lost", "Messages that are known to be lost.", lambda a, _: a.inbound.lost),
+    _Metric("untranslated_rows", "Received rows that are not translated.", lambda a, _: a.inbound.untranslated),
+    _Metric("set_aside_rows", "Received rows in quarantine.", lambda a, _: a.inbound.set_aside),
+    _Metric("copies", "Copies of damaged files in the account directory.", lambda a, _: len(a.kept.copies)),
+    _Metric("backlog_rows", "Received rows that wait to be stored.", lambda a, _: a.inbound.backlog),
+    _Metric("lag_seconds", "Age of the oldest row that waits.", _lag, total=_max),
+    _Metric("store_failing", "1 while what was received cannot be stored.", lambda a, _: bool(a.inbound.error)),
+    _Metric("receipts_after_store", "1: receipts are sent after the commit.", _after_store, total=_min),
+    _Metric("logins", "Times that the account connected.", lambda a, _: a.logins, counter=True),
+    _Metric("reconnect_attempts", "Consecutive failed connections.", lambda a, _: a.status.attempts, total=_max),
+    _Metric("worker_restarts", "Restarts of the worker.", lambda a, _: a.restarts, counter=True),
+    _Metric("warnings", "Warnings for the operator.", lambda a, _: len(a.warnings)),
+    _Metric(
         "last_message_timestamp_seconds", "Time of the newest message.",
-        lambda a, _: _seconds(a.inbound.last_message_ms), total=_greatest,
+        lambda a, _: _seconds(a.inbound.last_message_ms), total=_max,
     ),
-    _Row(
-        "last_event_timestamp_seconds", "When something was received last.",
-        lambda a, _: _seconds(a.inbound.last_event_ms), total=_greatest,
+    _Metric(
+        "last_event_timestamp_seconds", "Time of the last received event.",
+        lambda a, _: _seconds(a.inbound.last_event_ms), total=_max,
     ),
 )  # fmt: skip
 
@@ -113,21 +113,21 @@ class _AccountReading:
 
 @dataclass(frozen=True)
 class MetricsSnapshot:
-    """Every value, taken at one moment."""
+    """All values at one point in time."""
 
     info: dict[str, str]
     gauges: dict[str, tuple[str, Value]]
     internal_errors: int
     problems: dict[str, Counter[str]]
-    """How many of each kind, by account; the empty one stands for what is no account's."""
+    """The number of problems of each kind by account; empty for the daemon itself."""
     loops: tuple[LoopView, ...]
     logs: dict[tuple[str, str], int]
-    """Bytes of each write-ahead log, by account and file."""
+    """The bytes of each write-ahead log, by account and file."""
     accounts: tuple[_AccountReading, ...]
 
 
 def read(context: Context) -> MetricsSnapshot:
-    """The values now."""
+    """Read the current values."""
     leader, now_ms = context.leader, context.clock.wall_ms()
     found, files = problems(context), context.inspection.files
     instance = context.loaded.config.instance
@@ -136,19 +136,19 @@ def read(context: Context) -> MetricsSnapshot:
         gauges={
             "healthy": ("1 while no problem degrades the service.", not degraded(found)),
             "uptime_seconds": ("Seconds since the start.", context.uptime),
-            "lease_active": ("1 while this instance acts.", float(leader.active)),
-            "lease_epoch": ("The epoch of our reign.", leader.epoch),
+            "lease_active": ("1 while this instance is active.", float(leader.active)),
+            "lease_epoch": ("The epoch of this instance's leadership.", leader.epoch),
             "lease_valid_seconds": (
-                "Seconds for which we may act without renewal.",
+                "Seconds for which this instance may act without renewal.",
                 leader.valid_for(),
             ),
             "event_loop_lag_seconds": (
-                "For how long the daemon did not turn, at worst within a minute.",
+                "The longest delay of the event loop within the last minute.",
                 context.inspection.lag,
             ),
             "open_files": ("Open files of the daemon.", files and files[0]),
             "open_files_limit": (
-                "How many it may have.",
+                "The limit of open files.",
                 files and files[1],
             ),
             "sessions_writable": (
@@ -156,7 +156,7 @@ def read(context: Context) -> MetricsSnapshot:
                 context.sessions_writable,
             ),
             "daemon_warnings": (
-                "What an operator should look at, of the daemon itself.",
+                "Warnings of the daemon itself.",
                 sum(not problem.account for problem in found),
             ),
         },
@@ -175,12 +175,12 @@ def read(context: Context) -> MetricsSnapshot:
 
 
 def _of(account: Account, now_ms: int) -> _AccountReading:
-    values = tuple(row.value(account, now_ms) for row in _ROWS)
+    values = tuple(row.value(account, now_ms) for row in _ACCOUNT_METRICS)
     return _AccountReading(account.id, account.status.state, account.worker, values)
 
 
 def exposition(reading: MetricsSnapshot, *, each: bool) -> bytes:
-    """The text; `each`: of each account, too.  Asks the system how much memory the processes take."""
+    """The metrics as text; `each`: also those of each account.  Reads the processes' memory use from /proc."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Families(reading, each=each))
     return generate_latest(registry)
@@ -192,17 +192,17 @@ class _Families(Collector):
         self._each = each
 
     def collect(self) -> Iterator[Metric]:
-        """Every family that is asked for."""
+        """The requested metric families."""
         families = self._all()
         return families if self._each else filterfalse(_is_of_each, families)
 
     def _all(self) -> Iterator[Metric]:
         reading = self._reading
-        yield InfoMetricFamily("wad", "What runs.", value=reading.info)
+        yield InfoMetricFamily("wad", "Version and instance.", value=reading.info)
         for name, (text, value) in reading.gauges.items():
             yield from _single(f"wad_{name}", text, value)
         yield CounterMetricFamily(
-            "wad_internal_errors", "Faults of wad's own.", value=reading.internal_errors
+            "wad_internal_errors", "Internal errors.", value=reading.internal_errors
         )
         yield from _problems(reading)
         yield from _loops(reading.loops)
@@ -212,7 +212,7 @@ class _Families(Collector):
         )
         yield from _states(reading.accounts)
         yield from _memory(reading.accounts)
-        for number, row in enumerate(_ROWS):
+        for number, row in enumerate(_ACCOUNT_METRICS):
             yield from _both(row, {one.ident: one.values[number] for one in reading.accounts})
 
 
@@ -225,7 +225,7 @@ def _single(name: str, text: str, value: Value) -> Iterator[Metric]:
         yield GaugeMetricFamily(name, text, value=float(value))
 
 
-def _both(row: _Row, values: dict[str, Value]) -> Iterator[Metric]:
+def _both(row: _Metric, values: dict[str, Value]) -> Iterator[Metric]:
     known = {ident: float(value) for ident, value in values.items() if value is not None}
     family = CounterMetricFamily if row.counter else GaugeMetricFamily
     each = family(f"wad_account_{row.name}", row.text, labels=["account"])
@@ -237,26 +237,26 @@ def _both(row: _Row, values: dict[str, Value]) -> Iterator[Metric]:
 
 def _problems(reading: MetricsSnapshot) -> Iterator[Metric]:
     each = GaugeMetricFamily(
-        "wad_account_problem", "Problems of it, by kind.", labels=["account", "code"]
+        "wad_account_problem", "Problems of the account, by kind.", labels=["account", "code"]
     )
-    all_of_them = GaugeMetricFamily("wad_problem", "Problems, by kind.", labels=["code"])
+    overall = GaugeMetricFamily("wad_problem", "Problems, by kind.", labels=["code"])
     for code in KINDS:
         counts = reading.problems.get(code, Counter())
-        all_of_them.add_metric([code], counts.total())
+        overall.add_metric([code], counts.total())
         for account, count in counts.items():
             if account:
                 each.add_metric([account, code], count)
     yield each
-    yield all_of_them
+    yield overall
 
 
 def _loops(loops: tuple[LoopView, ...]) -> Iterator[Metric]:
     yield from _counted(
-        "loop_errors", "Failed turns of a long-lived task.",
+        "loop_errors", "Failed iterations of a long-lived loop.",
         [(loop.account, loop.name, loop.errors) for loop in loops],
     )  # fmt: skip
     yield from _counted(
-        "loop_faults", "Unexpected errors of a long-lived task.",
+        "loop_faults", "Unexpected errors of a long-lived loop.",
         [(loop.account, loop.name, loop.faults) for loop in loops],
     )  # fmt: skip
 
@@ -270,12 +270,12 @@ def _logs(logs: dict[tuple[str, str], int]) -> Iterator[Metric]:
         if account:
             each.add_metric([account, file], size)
     yield each
-    all_of_them = GaugeMetricFamily(
-        "wad_write_ahead_log_bytes", f"{text} The greatest of all accounts.", labels=["file"]
+    overall = GaugeMetricFamily(
+        "wad_write_ahead_log_bytes", f"{text} The largest of all accounts.", labels=["file"]
     )
     for file, size in greatest.items():
-        all_of_them.add_metric([file], size)
-    yield all_of_them
+        overall.add_metric([file], size)
+    yield overall
 
 
 def _counted(name: str, text: str, counts: list[tuple[str, str, int]]) -> Iterator[Metric]:
@@ -286,30 +286,30 @@ def _counted(name: str, text: str, counts: list[tuple[str, str, int]]) -> Iterat
         if account:
             each.add_metric([account, loop], count)
     yield each
-    all_of_them = CounterMetricFamily(f"wad_{name}", text, labels=["loop"])
+    overall = CounterMetricFamily(f"wad_{name}", text, labels=["loop"])
     for loop, total in totals.items():
-        all_of_them.add_metric([loop], total)
-    yield all_of_them
+        overall.add_metric([loop], total)
+    yield overall
 
 
 def _states(accounts: tuple[_AccountReading, ...]) -> Iterator[Metric]:
     each = GaugeMetricFamily(
-        "wad_account_state", "1 for the state that it is in.", labels=["account", "state"]
+        "wad_account_state", "1 for the account's current state.", labels=["account", "state"]
     )
     for account in accounts:
         for state in State:
             each.add_metric([account.ident, state], float(account.state is state))
     yield each
     counts = Counter(account.state for account in accounts)
-    all_of_them = GaugeMetricFamily("wad_accounts", "Accounts in each state.", labels=["state"])
+    overall = GaugeMetricFamily("wad_accounts", "Accounts in each state.", labels=["state"])
     for state in State:
-        all_of_them.add_metric([state], counts[state])
-    yield all_of_them
+        overall.add_metric([state], counts[state])
+    yield overall
 
 
 def _memory(accounts: tuple[_AccountReading, ...]) -> Iterator[Metric]:
     each = GaugeMetricFamily(
-        "wad_account_worker_resident_bytes", "Memory of its worker.", labels=["account"]
+        "wad_account_worker_resident_bytes", "Memory of the account's worker.", labels=["account"]
     )
     total = 0.0
     for account in accounts:
@@ -322,7 +322,7 @@ def _memory(accounts: tuple[_AccountReading, ...]) -> Iterator[Metric]:
 
 
 def resident(pid: int) -> float | None:
-    """Resident bytes of a process; None when it is gone."""
+    """The resident bytes of a process; None when it has ended."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     except (OSError, IndexError):

@@ -1,6 +1,6 @@
-"""What is wrong now, asked of the live objects at the moment of asking, without I/O.
+"""The current problems, collected from the live objects without I/O.
 
-Status, health, metrics, dashboard and doctor all show this list, so that none of them can know less than another.
+Status, health, metrics, dashboard and doctor all use this list, so that they always agree.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from wad.lib.loops import Loop
     from wad.store.port import SyncStatus
 
-_SLOW_S: Final = 60.0  # what waits longer than this is worth a word
+_SLOW_S: Final = 60.0  # waiting longer than this is a problem
 _COVERED: Final = frozenset({"inbound"})
-"""Loops whose failures the account itself tells."""
+"""Loops whose failures the account itself reports."""
 _SPECIAL: Final = {"leader": "lease_failing"}
 
 
 def problems(context: Context) -> list[Problem]:
-    """All of them, in the order in which they are shown."""
+    """All problems, in the order in which they are shown."""
     found = [*_of_daemon(context), *_of_store(context), *_of_loops(context)]
     for account in context.accounts.all():
         found += problems_of(account)
-    for place in context.accounts.elsewhere():
+    for location in context.accounts.elsewhere():
         code = code_of(State.ELSEWHERE)
         assert code is not None
-        found.append(Problem(code=code, account=place.account, text=told(place)))
+        found.append(Problem(code=code, account=location.account, text=told(location)))
     return [context.noticed.dated(problem) for problem in in_order(found)]
 
 
 def problems_of(account: Account) -> Iterator[Problem]:
-    """What is wrong with an account: its state, what it received, what it tells itself."""
+    """The problems of an account: its state, its inbound pipeline, and those that it reports itself."""
     status, inbound, clock = account.status, account.inbound, account.clock
     now_ms = clock.wall_ms()
     if (code := code_of(status.state)) is not None:
@@ -48,7 +48,7 @@ def problems_of(account: Account) -> Iterator[Problem]:
             since_ms=now_ms - round((clock.monotonic() - status.since) * 1000),
         )
     if inbound.error:
-        text = f"what arrives cannot be stored: {inbound.error}"
+        text = f"received messages cannot be stored: {inbound.error}"
         yield Problem(code="unstored", account=account.id, text=text)
     if inbound.oldest_ms is not None and (waited := (now_ms - inbound.oldest_ms) / 1000) > _SLOW_S:
         text = f"a received message has waited {waited:.0f} s to be stored"
@@ -67,33 +67,33 @@ def _of_daemon(context: Context) -> Iterator[Problem]:
 
 def _of_store(context: Context) -> Iterator[Problem]:
     yield from context.store.problems()
-    telling = context.store.telling
-    if telling is None:
+    sync = context.store.telling
+    if sync is None:
         return
-    why = f": {telling.error}" if telling.error else ""
-    oldest_ms, now_ms = telling.oldest_ms, context.clock.wall_ms()
+    reason = f": {sync.error}" if sync.error else ""
+    oldest_ms, now_ms = sync.oldest_ms, context.clock.wall_ms()
     waited = 0.0 if oldest_ms is None else (now_ms - oldest_ms) / 1000
     if waited > _SLOW_S:
-        text = f"{telling.waiting} documents wait to be told, the oldest for {waited:.0f} s{why}"
+        text = f"{sync.waiting} documents wait for upload, the oldest for {waited:.0f} s{reason}"
         yield Problem(
             code="firestore_behind",
             text=text,
-            figures=(telling.waiting, waited),
+            figures=(sync.waiting, waited),
             since_ms=oldest_ms,
         )
-    elif why:
-        text = f"{telling.waiting} documents wait to be told{why}"
+    elif reason:
+        text = f"{sync.waiting} documents wait for upload{reason}"
         yield Problem(code="firestore_failing", text=text)
-    yield from _of_quota(telling)
+    yield from _of_quota(sync)
 
 
-def _of_quota(telling: SyncStatus) -> Iterator[Problem]:
-    if telling.waiting * 2 >= telling.quota:
-        text = f"{telling.waiting} documents wait to be told; at {telling.quota} accounts stop"
-        yield Problem(code="firestore_quota", text=text, figures=(telling.waiting, telling.quota))
-    if telling.refused:
-        text = f"{telling.refused} documents are refused there, and lie here only: wadctl quarantine list"
-        yield Problem(code="firestore_refused", text=text, figures=(telling.refused,))
+def _of_quota(sync: SyncStatus) -> Iterator[Problem]:
+    if sync.waiting * 2 >= sync.quota:
+        text = f"{sync.waiting} documents wait for upload; at {sync.quota} the accounts stop"
+        yield Problem(code="firestore_quota", text=text, figures=(sync.waiting, sync.quota))
+    if sync.refused:
+        text = f"Firestore refused {sync.refused} documents, which exist only here: wadctl quarantine list"
+        yield Problem(code="firestore_refused", text=text, figures=(sync.refused,))
 
 
 def _of_loops(context: Context) -> Iterator[Problem]:
@@ -101,18 +101,18 @@ def _of_loops(context: Context) -> Iterator[Problem]:
     hung, stuck = set(loops.hung), set(loops.stuck)
     for loop in loops.running:
         if loop in hung:
-            text = f"{loop.name} has not turned for {loop.hung_for() or 0:.0f} s"
+            text = f"{loop.name} has not run for {loop.hung_for() or 0:.0f} s"
             yield _of_loop(context, loop, "loop_hung", text)
         elif loop in stuck and not (loop.failure and loop.name in _COVERED):
-            why = loop.last_failure or "it turns and nothing comes of it"
-            text = f"{loop.name} gets nowhere: {why}"
+            reason = loop.last_failure or "it runs without a result"
+            text = f"{loop.name} makes no progress: {reason}"
             yield _of_loop(context, loop, _SPECIAL.get(loop.name, "loop_stuck"), text)
         elif loop.failure and loop.name not in _COVERED:
             text = f"{loop.name} fails: {loop.failure}"
             yield _of_loop(context, loop, _SPECIAL.get(loop.name, "loop_failing"), text)
     if recent := loops.recent:
         last = recent[-1]
-        text = f"{len(recent)} internal errors lately, the last in {last.name}: {last.text}"
+        text = f"{len(recent)} recent internal errors, the last in {last.name}: {last.text}"
         yield Problem(
             code="internal_error", text=text, figures=(len(recent),),
             since_ms=_wall(context, recent[0].at),
@@ -131,6 +131,6 @@ def _of_loop(context: Context, loop: Loop, code: str, text: str) -> Problem:
 
 
 def _wall(context: Context, moment: float) -> int:
-    """A moment of the monotonic clock as ms since 1970."""
+    """A time of the monotonic clock as ms since 1970."""
     clock = context.clock
     return clock.wall_ms() - round((clock.monotonic() - moment) * 1000)

@@ -1,6 +1,6 @@
-"""The documents that the doors hand out, each read from the live object at the moment of asking, without I/O.
+"""The views of accounts, the daemon and the outbox in replies, read from the live objects without I/O.
 
-Unknown is None, not zero.
+Unknown values are None, not zero.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 class InboundView(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the account's spool is recorded.  `backlog` rows wait, the oldest for `oldest_s` seconds.
+    """The account's inbound pipeline.  `backlog` rows of the spool wait, the oldest for `oldest_s` seconds.
 
-    `untranslated` rows, and `skipped` items of history since the start, have no words of ours.  `set_aside` rows could
-    not be recorded, or not whole: `wadctl quarantine list`.  `lost` messages are known to be lost; each shows in its
-    thread.
+    `untranslated` rows, and `skipped` items of history since the start, could not be translated.  `set_aside` rows
+    could not be stored, or not completely: `wadctl quarantine list`.  `lost` messages are known to be lost; each has a
+    placeholder in its thread.
     """
 
     backlog: int
@@ -49,10 +49,10 @@ class InboundView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfinementView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the kernel holds a worker to.
+    """The confinement of a worker by the kernel.
 
-    `landlock`: the ABI that is in force, 0 for none.  `told`: the same in a few words.  `missing`: what a worker should
-    not be able to do and is; empty where nothing is missing.
+    `landlock`: the ABI in force, 0 for none.  `told`: a short description.  `missing`: what a worker should not be able
+    to do but can; empty for full confinement.
     """
 
     landlock: int
@@ -62,11 +62,11 @@ class ConfinementView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
-    """The account's process.
+    """The account's worker process.
 
-    `receipts`: whether WhatsApp is told that a message arrived after it was stored (`after-store`) or before
-    (`early`).  It and `confinement` are None until the worker has said so.  `memory_mb` is resident, `cpu_s` since it
-    started; None for a process that is gone.
+    `receipts`: whether delivery receipts are sent after a message is stored (`after-store`) or before (`early`).
+    `receipts` and `confinement` are None until the worker has reported them.  `memory_mb` is resident memory, `cpu_s`
+    the processor time since its start; None for a process that has ended.
     """
 
     pid: int | None
@@ -79,7 +79,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of asking the phone for its history, last time: new messages of so many threads; `error` ended it."""
+    """The result of the last backfill: new messages in a number of threads; `error` is why it ended early."""
 
     at_ms: int
     threads: int
@@ -89,10 +89,10 @@ class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
-    """One account as it is now.  `action` is what a person can do about it.
+    """One account.  `action` is what the operator can do about its state.
 
-    `pairing_s`: for how many seconds more QR codes are shown; None while nobody asked for them.  `created_ms` is None
-    for one of which only another machine has anything.
+    `pairing_s`: seconds until the pairing window closes; None while it is closed.  `created_ms` is None for an account
+    that runs on another machine.
     """
 
     id: str
@@ -119,7 +119,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may act.  `valid_s`: how long this instance still may, without another renewal."""
+    """The lease.  `valid_s`: seconds for which this instance may act without another renewal."""
 
     mode: str
     holder: str | None
@@ -129,9 +129,9 @@ class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SyncView(msgspec.Struct, frozen=True, kw_only=True):
-    """What Firestore has still to be told.  `waiting` documents of at most `quota`, the oldest for `oldest_s` seconds.
+    """The sync to Firestore: `waiting` documents of at most `quota`, the oldest for `oldest_s` seconds.
 
-    `refused` documents are such as Firestore does not take.  `error`: why it does not go on; empty while it does.
+    `refused`: documents that Firestore refused.  `error`: why the sync fails; empty while it works.
     """
 
     waiting: int
@@ -142,7 +142,7 @@ class SyncView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the worker of each account is held to; None for no limit, and `why` there is none where one was wanted."""
+    """The resource limits of each worker; None for no limit, and `why` a configured limit is missing."""
 
     memory_mb: int | None
     tasks: int | None
@@ -150,10 +150,10 @@ class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProblemView(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong now, as `/health`, `/metrics` and the doctor know it, too.
+    """One current problem; `/health`, `/metrics` and the doctor show the same ones.
 
-    `degrades`: the service is less than it should be; else it is something to know.  `account` is empty for what is no
-    account's.  `hint` says what to do.  `since_ms`: None while that is not known.
+    `degrades`: it degrades the service; otherwise it is a warning.  `account` is empty for a problem of the daemon.
+    `hint` is what to do.  `since_ms`: None if unknown.
     """
 
     code: str
@@ -165,9 +165,9 @@ class ProblemView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoopView(msgspec.Struct, frozen=True, kw_only=True):
-    """A long-lived task that has failed since the start.  `errors`: failed turns, `faults` of them unexpected.
+    """A long-lived loop that has failed since the start.  `errors`: failed iterations, `faults` of them unexpected.
 
-    `failure`: why it fails now; empty while it works, and for one that has ended.
+    `failure`: why it fails now; empty while it works and after it has ended.
     """
 
     name: str
@@ -178,7 +178,7 @@ class LoopView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpView(msgspec.Struct, frozen=True):
-    """An HTTP process that is connected: its process id, its version, and where it listens."""
+    """A connected HTTP process: its process id, its version and its addresses."""
 
     pid: int
     version: str
@@ -186,16 +186,16 @@ class HttpView(msgspec.Struct, frozen=True):
 
 
 def http_views(context: Context) -> tuple[HttpView, ...]:
-    """The HTTP processes that are connected now."""
+    """The connected HTTP processes."""
     return tuple(
         HttpView(one.pid, one.version, one.listening) for one in context.http_processes.all
     )
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole daemon at a glance.  `health`: healthy, or degraded by one of the problems.
+    """The status of the daemon.  `health`: healthy, or degraded by a problem.
 
-    `warnings`: the problems that are no account's, as sentences.
+    `warnings`: the texts of the problems of the daemon itself.
     """
 
     service: str
@@ -221,7 +221,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntryView(msgspec.Struct, frozen=True, kw_only=True):
-    """One outbox entry, without its secret; `text` is what a person reads of it."""
+    """One outbox entry without its secret; `text` is its readable text."""
 
     id: str
     account: str
@@ -240,7 +240,7 @@ class EntryView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def account_view(account: Account) -> AccountView:
-    """An account as it is now."""
+    """The view of an account of this machine."""
     status, card, now = account.status, account.card, account.clock.monotonic()
     return AccountView(
         id=account.id,
@@ -268,30 +268,30 @@ def account_view(account: Account) -> AccountView:
 
 
 def account_views(accounts: Accounts, now_ms: int) -> list[AccountView]:
-    """Every account: those of this machine, and those of which only the other machines have anything."""
+    """The views of all accounts: those of this machine and those of other machines."""
     found = [account_view(account) for account in accounts.all()]
-    return [*found, *(_elsewhere(place, now_ms) for place in accounts.elsewhere())]
+    return [*found, *(_elsewhere(location, now_ms) for location in accounts.elsewhere())]
 
 
-def _elsewhere(place: SessionLocation, now_ms: int) -> AccountView:
+def _elsewhere(location: SessionLocation, now_ms: int) -> AccountView:
     return AccountView(
-        id=place.account,
-        name=shown_name(place.name),
-        phone=place.phone,
-        jid=place.jid,
+        id=location.account,
+        name=shown_name(location.name),
+        phone=location.phone,
+        jid=location.jid,
         lid="",
         push_name="",
         state=State.ELSEWHERE,
-        reason=told(place),
-        action=Status(state=State.ELSEWHERE).action.replace("ACCOUNT", place.account),
-        for_s=round(max(0, now_ms - place.since_ms) / 1000, 1),
+        reason=told(location),
+        action=Status(state=State.ELSEWHERE).action.replace("ACCOUNT", location.account),
+        for_s=round(max(0, now_ms - location.since_ms) / 1000, 1),
         enabled=False,
         paired=False,
         qr=None,
         pairing_s=None,
         retry_in_s=None,
         worker=None,
-        inbound=_NOTHING_HERE,
+        inbound=_NO_INBOUND,
         last_event_ms=None,
         created_ms=None,
         backfill=None,
@@ -299,7 +299,7 @@ def _elsewhere(place: SessionLocation, now_ms: int) -> AccountView:
     )
 
 
-_NOTHING_HERE: Final = InboundView(
+_NO_INBOUND: Final = InboundView(
     backlog=0,
     oldest_s=None,
     recorded=0,
@@ -337,7 +337,7 @@ def _confinement_view(found: Confinement | None) -> ConfinementView | None:
 
 
 def limits_view(context: Context) -> LimitsView:
-    """What workers are held to."""
+    """The resource limits of each worker."""
     limits = context.limits
     memory_mb = None if limits.memory is None else limits.memory >> 20
     return LimitsView(memory_mb=memory_mb, tasks=limits.tasks, why=limits.why)
@@ -356,7 +356,7 @@ def _backfill_view(done: BackfillResult | None) -> BackfillView | None:
 
 
 def _until(moment: float | None, now: float) -> float | None:
-    """Seconds until then, on the clock of `now`."""
+    """Seconds from `now` until a time on the same clock."""
     return None if moment is None else round(max(0.0, moment - now), 1)
 
 
@@ -377,7 +377,7 @@ def _inbound_view(account: Account) -> InboundView:
 
 
 def problem_views(found: Sequence[Problem]) -> tuple[ProblemView, ...]:
-    """Each of these problems."""
+    """The views of these problems."""
     return tuple(
         ProblemView(
             code=problem.code,
@@ -408,7 +408,7 @@ def loop_views(context: Context) -> tuple[LoopView, ...]:
 
 
 def lease_view(context: Context) -> LeaseView:
-    """Who may act now."""
+    """The view of the lease."""
     leader = context.leader
     valid = leader.valid_for()
     return LeaseView(
@@ -420,23 +420,23 @@ def lease_view(context: Context) -> LeaseView:
     )
 
 
-def telling_view(context: Context) -> SyncView | None:
-    """What Firestore has still to be told; None where the store is this machine's own."""
-    telling = context.store.telling
-    if telling is None:
+def sync_view(context: Context) -> SyncView | None:
+    """The view of the sync to Firestore; None for a local store."""
+    sync = context.store.telling
+    if sync is None:
         return None
-    since = telling.oldest_ms
+    since = sync.oldest_ms
     return SyncView(
-        waiting=telling.waiting,
+        waiting=sync.waiting,
         oldest_s=None if since is None else round((context.clock.wall_ms() - since) / 1000, 1),
-        quota=telling.quota,
-        refused=telling.refused,
-        error=telling.error,
+        quota=sync.quota,
+        refused=sync.refused,
+        error=sync.error,
     )
 
 
 def entry_view(entry: Entry) -> EntryView:
-    """An outbox entry as the doors show it."""
+    """The view of an outbox entry."""
     return EntryView(
         id=entry.id,
         account=entry.account,
