@@ -92,7 +92,7 @@ def test_sessions_that_cannot_be_written(daemon: FakeDaemon) -> None:
     daemon.sessions_writable = False
     document = ask(daemon)
     assert (document["ok"], document["status"]) == (False, "degraded")
-    assert document["reasons"] == ["the accounts' directory cannot be written"]
+    assert document["reasons"] == ["the accounts' directory is not writable"]
 
 
 def test_sessions_that_were_not_tried(daemon: FakeDaemon) -> None:
@@ -131,7 +131,7 @@ def test_an_empty_backlog_has_no_age(daemon: FakeDaemon) -> None:
 def test_a_store_that_refuses(daemon: FakeDaemon) -> None:
     """What was received and cannot be stored degrades it."""
     daemon.accounts.have("a").inbound.error = "the disk is full"
-    assert ask(daemon)["reasons"] == ["what 1 account(s) received cannot be stored now"]
+    assert ask(daemon)["reasons"] == ["received messages of 1 account(s) cannot be stored now"]
 
 
 def telling(daemon: FakeDaemon, **changes: Any) -> None:
@@ -156,7 +156,9 @@ def test_what_waits_for_firestore(daemon: FakeDaemon) -> None:
     telling(daemon, waiting=9, oldest_ms=daemon.clock.wall - 90_000, error="unreachable")
     document = ask(daemon)
     assert document["firestore"] == "disconnected"
-    assert document["reasons"] == ["9 documents wait for Firestore, the oldest for 90 s"]
+    assert document["reasons"] == [
+        "9 documents wait for their upload to Firestore, the oldest for 90 s"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_files_that_cannot_be_used_are_not_ready(daemon: FakeDaemon) -> None:
     assert readyz(daemon)["status"] == "not_ready"
     document = ready(daemon)
     assert document["ready"] is False
-    assert document["reason"] == "files of the state that cannot be read or written: 2"
+    assert document["reason"] == "state files that cannot be read or written: 2"
     assert health(daemon, "")["status"] == "degraded"
 
 

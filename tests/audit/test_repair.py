@@ -319,7 +319,7 @@ async def test_the_undo_file_is_private_and_never_overwritten(tmp_path: Path) ->
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
     change_rows(file, "UPDATE messages SET duplicate_of = ''")
     before = content(file)
-    with pytest.raises(Conflict, match="is there already"):
+    with pytest.raises(Conflict, match="already exists"):
         repair(file, Range(), NOW, kept)
     assert content(file) == before
 

@@ -87,7 +87,7 @@ def test_the_pairing_window_closes() -> None:
     status = after(Due(), status=status, now=501)
     assert (status.state, status.worker, status.qr) == (State.AWAITING_SCAN, False, "")
     status = after(Ended("stopped"), status=status)
-    assert status.reason == "nobody scanned the code in time"
+    assert status.reason == "the code was not scanned in time"
 
 
 def test_a_scan_in_the_last_moment_counts() -> None:

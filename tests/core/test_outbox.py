@@ -126,7 +126,10 @@ def test_a_message_that_kills_the_worker_twice_is_given_up() -> None:
     assert given_up(again, NotSent("offline")) is None
     refused = given_up(again, died)
     assert refused is not None
-    assert "died over it 2 times, and it never left: SIGSEGV" in refused.why
+    assert (
+        "the worker died 2 times while it was sending this, and it never left: SIGSEGV"
+        in refused.why
+    )
     failed = advance(again, refused)
     assert failed.state is S.FAILED
     assert advance(failed, Retry()).deaths == 0

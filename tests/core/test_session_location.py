@@ -39,4 +39,4 @@ def test_it_is_never_elsewhere_where_it_is(jid: str | None) -> None:
 
 def test_it_says_where_and_since_when() -> None:
     """For the person who asks why the account does not run."""
-    assert told(THERE) == "its session lies on b, since 2023-11-14 22:13 UTC"
+    assert told(THERE) == "its session is on b, since 2023-11-14 22:13 UTC"

@@ -44,7 +44,7 @@ async def test_it_connects_on_the_other_machine_without_a_code(
             await b.until_mode("active")
             (shown,) = await b.daemon.call("accounts.list")
             assert (shown["state"], shown["qr"]) == ("elsewhere", None)
-            assert shown["reason"].startswith("its session lies on a, since ")
+            assert shown["reason"].startswith("its session is on a, since ")
 
             await a.daemon.wait_state("shop", "passive")
             done = await a.daemon.wadctl(*words)
@@ -59,4 +59,4 @@ async def test_it_connects_on_the_other_machine_without_a_code(
             await a.daemon.call("lease.take")
             await a.until_mode("active")
             shown = await a.daemon.wait_state("shop", "elsewhere")
-            assert shown["reason"].startswith("its session lies on b, since ")
+            assert shown["reason"].startswith("its session is on b, since ")

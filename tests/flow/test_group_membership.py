@@ -119,7 +119,7 @@ async def test_the_same_key_again_is_answered_as_it_is(tmp_path: Path) -> None:
 )
 def test_nothing_is_sent_to_such_an_address(to: str) -> None:
     """It would only fail later."""
-    with pytest.raises(NotSupported, match="wad sends nothing to"):
+    with pytest.raises(NotSupported, match="wad does not send to"):
         check(Text("hello"), Jid.parse(to), 0)
 
 

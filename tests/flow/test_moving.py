@@ -63,7 +63,7 @@ async def test_it_moves(tmp_path: Path, known: Known) -> None:
     async with machine(tmp_path, known, "a") as a:
         (account,) = a.accounts.all()
         assert account.status.state == "elsewhere"
-        assert account.status.reason.startswith("its session lies on b")
+        assert account.status.reason.startswith("its session is on b")
 
 
 async def test_it_may_come_back(tmp_path: Path, known: Known) -> None:

@@ -76,9 +76,9 @@ async def test_another_machine_says_where_it_is(tmp_path: Path, known: Known) ->
     async with machine(tmp_path, known, "b") as b:
         (view,) = account_views(b.accounts, 0)
         assert (view.id, view.name, view.state) == ("acc-15550000001", "shop", "elsewhere")
-        assert view.reason.startswith("its session lies on a, since 20")
+        assert view.reason.startswith("its session is on a, since 20")
         for ref in ("acc-15550000001", "shop", "+15550000001"):
-            with pytest.raises(Conflict, match="elsewhere: its session lies on a"):
+            with pytest.raises(Conflict, match="elsewhere: its session is on a"):
                 b.accounts.find(ref)
         with pytest.raises(UnknownAccount):
             b.accounts.find("15550000002")

@@ -55,7 +55,7 @@ async def test_an_account_that_is_elsewhere_is_shown() -> None:
     shown = answer.document["accounts"][1]
     assert (shown["id"], shown["name"], shown["status"]) == ("acc-9", "Shop", "disconnected")
     assert shown["qrCode"] is None
-    assert shown["lastError"].startswith("its session lies on host-b, since ")
+    assert shown["lastError"].startswith("its session is on host-b, since ")
     assert shown["passiveModeReason"] is None
 
 

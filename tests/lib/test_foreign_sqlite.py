@@ -87,7 +87,7 @@ def test_a_spool_that_is_changed_while_it_is_open(tmp_path: Path, question: int)
     path = a_spool(tmp_path / "spool.db")
     with closing(Spool.open(path)) as spool:
         changed(path, *[statement for table in TABLES for statement in in_place_of(table)])
-        with pytest.raises(Damaged, match="which wad does not make"):
+        with pytest.raises(Damaged, match="which wad does not create"):
             QUESTIONS[question](spool)
 
 

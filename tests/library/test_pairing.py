@@ -91,7 +91,7 @@ async def test_it_can_be_stopped_while_a_code_is_shown(
             elif how == "window":
                 line.wad.tell(Pair(line.wad.clock.monotonic(), paired=False))
                 await until(lambda: line.wad.worker is None, "the worker's end")
-                assert line.wad.status.reason == "nobody scanned the code in time"
+                assert line.wad.status.reason == "the code was not scanned in time"
         assert not Path(f"/proc/{pid}/cmdline").exists()
         assert line.wad.status.qr == ""
     assert "killed" not in caplog.text

@@ -316,7 +316,9 @@ def test_a_newer_file_is_refused_and_left_alone(path: Path) -> None:
     Spool.open(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version=77")
-    with pytest.raises(Unavailable, match=r"newer wad \(schema 77, this one knows 4\)") as refused:
+    with pytest.raises(
+        Unavailable, match=r"newer wad \(schema 77, this version has 4\)"
+    ) as refused:
         Spool.open(path)
     assert "install that version" in refused.value.hint
 

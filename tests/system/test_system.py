@@ -350,8 +350,8 @@ async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None
     ("words", "code", "says"),
     [
         (["account", "show", "nobody"], 4, "there is no account 'nobody'"),
-        (["account", "add", "x", "--phone", "12"], 2, "no international phone number"),
-        (["send", "shop", "not a number", "hi"], 2, "no international phone number"),
+        (["account", "add", "x", "--phone", "12"], 2, "not an international phone number"),
+        (["send", "shop", "not a number", "hi"], 2, "not an international phone number"),
         (["send", "shop", "+15550000012", ""], 2, "no text"),
         (["send", "shop", "+15550000012", "x" * 70_000], 2, "WhatsApp takes 65536"),
         (["messages", "shop", "+15550000012"], 4, "there is no thread"),

@@ -66,7 +66,7 @@ def test_beside_version_1(mount: Path, tmp_path: Path) -> None:
 def test_nothing_to_divide(mount: Path, text: str) -> None:
     """In a shell, or where nothing was delegated, workers run as they are."""
     divided = divide(100, own(mount, text), mount)
-    assert divided == Undivided("this process is in no group of version 2 of control groups")
+    assert divided == Undivided("this process is not in a control group of version 2")
     assert divided.limits == WorkerLimits(None, None, divided.why)
 
 
@@ -76,7 +76,7 @@ def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.WARNING):
         divided = divide(100, own(mount), mount)
     assert "without control groups" in caplog.text
-    assert divided.limits.why.startswith("its control group cannot be divided: ")
+    assert divided.limits.why.startswith("the control group cannot be divided: ")
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,7 @@ def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFix
         (
             0,
             "",
-            WorkerLimits(
-                why="this machine gives version 2 of control groups no controller of pids"
-            ),
+            WorkerLimits(why="version 2 of control groups has no pids controller on this machine"),
         ),
         (
             100,

@@ -185,7 +185,7 @@ def test_debug_lines_of_libraries_stay_out(stream: io.StringIO) -> None:
 
 def test_unknown_level_is_refused() -> None:
     """The message lists those that there are."""
-    with pytest.raises(BadInput, match="'loud' is no log level"):
+    with pytest.raises(BadInput, match="unknown log level 'loud'"):
         set_level("loud")
 
 
@@ -215,7 +215,7 @@ def test_error_of_a_thread_is_logged(stream: io.StringIO) -> None:
     thread.start()
     thread.join()
     (line,) = lines(stream)
-    assert "ERROR wad: handler ended by an error that nobody caught | Traceback" in line
+    assert "ERROR wad: handler ended by an uncaught error | Traceback" in line
 
 
 def test_error_of_a_task_that_nobody_awaits_is_logged(stream: io.StringIO) -> None:
@@ -266,7 +266,7 @@ def test_error_that_ends_the_process_is_logged() -> None:
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
-    assert " CRITICAL wad: ended by an error that nobody caught | Traceback" in line
+    assert " CRITICAL wad: ended by an uncaught error | Traceback" in line
     assert line.endswith("ValueError: 4071****78")
 
 

@@ -62,7 +62,7 @@ def test_nobody_waits_for_a_stream_that_hangs(slow: Slow) -> None:
     stream.write("last\n")
     assert stream.drain(PATIENT)
     kept = "".join(f"{number:09}\n" for number in range(10))
-    told = "wad.log: 90 records were dropped: what they go to was too slow\n"
+    told = "wad.log: 90 records were dropped: the log's output was too slow\n"
     assert slow.getvalue() == f"first\n{kept}{told}last\n"
 
 
@@ -112,5 +112,5 @@ raise ValueError('the end')
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "ended by an error that nobody caught" in done.stderr
+    assert "ended by an uncaught error" in done.stderr
     assert "ValueError: the end" in done.stderr

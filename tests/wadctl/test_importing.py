@@ -157,8 +157,8 @@ def test_a_dry_run_asks_nothing_and_tells_everything(world: Served, directory: P
         "15550000001:7@s.whatsapp.net would become account_prod_1 (Shop), a new account",
         "included: 1 pre keys, 1 sessions, 1 sender keys, 1 identities, 1 app state keys,"
         " 1 privacy tokens, 1 lid mappings",
-        "not included: 1 device-list (WhatsApp is asked again)",
-        "not included: 1 sender-key-memory (wad hands out its own sender keys anew)",
+        "not included: 1 device-list (wad requests the device list from WhatsApp again)",
+        "not included: 1 sender-key-memory (wad distributes its own sender keys again)",
         "nothing was changed; run it without --dry-run to import",
     ]
     assert world.daemon.imports.forgotten == ["upload-1"]

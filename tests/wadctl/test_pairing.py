@@ -149,7 +149,7 @@ def test_pairing_that_nobody_scanned(world: Served) -> None:
     fresh(world)
     process = start(world, "account", "pair", "acc-9", "--json")
     line(process)
-    change(world, State.AWAITING_SCAN, "nobody scanned the code in time")
+    change(world, State.AWAITING_SCAN, "the code was not scanned in time")
     code, out, err = end(process)
     assert code == 8
     assert json.loads(out)["error"]["code"] == "timed_out"

@@ -1,1 +1,1 @@
-"""The pure heart: no I/O, no clock, no asyncio.  Everything else imports from here, never back."""
+"""Domain rules: no I/O, no clock, no asyncio.  Every other package may import them; they import none of the others."""

@@ -1,8 +1,8 @@
-"""What an account is called by: its id, its name, or its whole number.  Pure.
+"""A reference to an account: its id, its name, or its whole phone number.  Pure.
 
 A reference is compared exactly: no part of a name or a number, no other case, nothing stripped.  A number may be
 written in any usual way (`jid.phone_digits`: ASCII digits, `+` or `00`, blanks, brackets, hyphens) but is always the
-whole international number.  What means two accounts is refused, when it is given as a name and when it is used.
+whole international number.  A reference that matches two accounts is refused, both as a new name and in use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wad.core.jid import phone_digits
 
 
 class Way(StrEnum):
-    """By which of its names an account is meant."""
+    """Which of an account's names a reference is."""
 
     ID = "id"
     NAME = "name"
@@ -25,7 +25,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What an account is called by; `phone` with a leading `+`, or empty."""
+    """All names of an account; `phone` with a leading `+`, or empty."""
 
     id: str
     name: str
@@ -33,7 +33,7 @@ class Names:
 
 
 def number_of(ref: str) -> str:
-    """The number that a reference is, with a leading `+`; empty where it is none."""
+    """The phone number in a reference, with a leading `+`; empty if the reference is not a number."""
     try:
         return f"+{phone_digits(ref)}"
     except BadPhone:
@@ -41,7 +41,7 @@ def number_of(ref: str) -> str:
 
 
 def way(ref: str, names: Names) -> Way | None:
-    """How a reference means this account; None where it does not."""
+    """Which name of this account the reference is; None if it does not match."""
     if ref == names.id:
         return Way.ID
     if ref == names.name:
@@ -52,16 +52,16 @@ def way(ref: str, names: Names) -> Way | None:
 
 
 def clash(new: Names, others: Iterable[Names]) -> str:
-    """Why an account cannot be called so beside the others; empty where it can."""
+    """Why these names conflict with other accounts; empty if they do not."""
     for other in others:
         if new.phone and new.phone == other.phone:
-            return f"{new.phone} is account {other.id} already"
+            return f"account {other.id} already has the number {new.phone}"
         if new.name == other.name:
-            return f"an account is named {new.name!r} already: {other.id}"
+            return f"account {other.id} already has the name {new.name!r}"
         for ref in filter(None, (new.id, new.name, new.phone)):
             if (how := way(ref, other)) is not None:
-                return f"{ref!r} is the {how} of account {other.id} already"
+                return f"{ref!r} is already the {how} of account {other.id}"
         for ref in (other.id, other.name):
             if (how := way(ref, new)) is not None:
-                return f"{new.phone if how is Way.NUMBER else ref!r} is what account {other.id} is called already"
+                return f"{new.phone if how is Way.NUMBER else ref!r} already refers to account {other.id}"
     return ""

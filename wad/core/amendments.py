@@ -1,9 +1,9 @@
-"""What edits, revokes, reactions and votes make of a message.
+"""How edits, revokes, reactions and votes change a message.
 
-Pure, and independent of order and repetition: the newest edit counts, by the time its sender gave it; a revoke counts
-more than any edit; of each person the newest reaction and the newest vote count, and an empty reaction takes theirs
-away.  Only its author may edit a message; its author, or a group's admin, may revoke it.
-What is not guaranteed: whether who revokes somebody else's message is an admin, we believe WhatsApp's server.
+Pure, and independent of order and repetition: the newest edit counts, by the time that its sender gave it; a revoke
+outranks every edit; of each person the newest reaction and the newest vote count, and an empty reaction removes theirs.
+Only its author may edit a message; its author, or a group's admin, may revoke it.
+Not verified here: whether the sender of a revoke of another person's message is an admin; we trust WhatsApp's server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VERSIONS_LIMIT: Final = 50
 
 
 def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
-    """The message as it stands, from what was first told of it and all amendments of it."""
+    """The present message: `original` with all its amendments applied."""
     found = sorted(amendments, key=_order)
     versions = [MessageVersion(told.content, told.at_ms)]
     versions += [
@@ -51,7 +51,7 @@ def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
 
 
 def _kept(versions: list[MessageVersion]) -> tuple[MessageVersion, ...]:
-    """What it said before: the first version and the newest, since somebody may edit without end."""
+    """The stored earlier versions: the first and the newest ones, since a sender may edit without end."""
     if len(versions) <= VERSIONS_LIMIT:
         return tuple(versions)
     return (versions[0], *versions[1 - VERSIONS_LIMIT :])
@@ -79,7 +79,7 @@ def _may_revoke(told: Message, revoke: PutAmendment) -> bool:
 
 
 def _edited(told: Content, edit: Content) -> Content:
-    # Only words can be edited: a picture stays, its caption changes.
+    # Only text can be edited: a picture stays, its caption changes.
     return msgspec.structs.replace(told, text=edit.text, mentions=edit.mentions, link=edit.link)
 
 
@@ -98,7 +98,7 @@ def _votes(found: list[PutAmendment]) -> tuple[Ballot, ...]:
         key, vote = (one.from_me, one.by), one.content.vote or Vote()
         before = newest.get(key)
         if before is not None and (before.at_ms, before.wa_id) == (one.at_ms, one.wa_id):
-            # The same vote, told encrypted and in clear.
+            # The same vote, once encrypted and once in clear.
             told = Vote(before.payload, before.iv, before.options)
             vote = min(vote, told, key=lambda v: (bool(v.payload), v.payload, v.iv, v.options))
         newest[key] = Ballot(

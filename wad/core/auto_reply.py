@@ -1,4 +1,4 @@
-"""What whoever writes replies for an account is told to do.  wad keeps it, and writes no replies itself."""
+"""The settings of an account's automatic replies.  wad stores them for the apps and sends no replies itself."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import msgspec
 from wad.core.errors import BadInput, TooLong
 
 LIMIT: Final = 32 << 10
-"""Bytes of all of it, as JSON: it lies in the account's document, of which Firestore takes 1 MiB."""
+"""Bytes of the settings as JSON: they are part of the account's document, and Firestore allows 1 MiB for it."""
 
 MORE: Final = ("logic", "restrictions", "pricing", "faq", "extraction")
-"""What later apps say besides (docs/internals/replaced-backend.md#routes); kept as it came, whatever it is."""
+"""Further fields of later apps (docs/internals/replaced-backend.md#routes); stored unchanged, whatever they contain."""
 
 
 class AutoReply(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether to answer by itself, and how.  `more`: what of MORE was said."""
+    """Whether to reply automatically, and how.  `more`: the fields of MORE that are set."""
 
     enabled: bool = False
     prompt: str | None = None
@@ -24,11 +24,15 @@ class AutoReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(wanted: AutoReply) -> AutoReply:
-    """The same.  Raises TooLong, BadInput (a text that is none)."""
+    """Return the settings unchanged.  Raises TooLong, BadInput (a text with a surrogate)."""
     try:
         size = len(msgspec.json.encode(wanted))
     except UnicodeEncodeError as error:
-        raise BadInput("a text holds half a character") from error
+        raise BadInput(
+            "a text contains half of a surrogate pair", hint="send valid Unicode text"
+        ) from error
     if size > LIMIT:
-        raise TooLong(f"settings for replies may have {LIMIT} bytes; these have {size}")
+        raise TooLong(
+            f"reply settings may have {LIMIT} bytes; these have {size}", hint="shorten the texts"
+        )
     return wanted

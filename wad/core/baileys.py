@@ -1,6 +1,6 @@
-"""The files of a Baileys session directory, by their names: what each holds, and whether wad has a use for it.
+"""The files of a Baileys session directory: what each contains, by its name, and whether wad reads it.
 
-Baileys' `useMultiFileAuthState` writes one file a key, KIND-ID.json, with `/` written as `__` and `:` as `-`
+Baileys' `useMultiFileAuthState` writes one file per key, KIND-ID.json, with `/` written as `__` and `:` as `-`
 (Baileys 7.0.0-rc14, lib/Utils/use-multi-file-auth-state.js; kinds: lib/Types/Auth.d.ts).
 """
 
@@ -21,7 +21,7 @@ TOTAL_LIMIT: Final = 256 << 20
 
 
 class BaileysFile(StrEnum):
-    """What a file holds; the value is how its name begins."""
+    """What a file contains; the value is the beginning of its name."""
 
     CREDS = "creds"
     PRE_KEY = "pre-key"
@@ -38,17 +38,17 @@ class BaileysFile(StrEnum):
 
 
 LEFT: Final = {
-    BaileysFile.SENDER_KEY_MEMORY: "wad hands out its own sender keys anew",
+    BaileysFile.SENDER_KEY_MEMORY: "wad distributes its own sender keys again",
     BaileysFile.APP_STATE_VERSION: "contacts and settings are read from WhatsApp again when they next change",
-    BaileysFile.DEVICES: "WhatsApp is asked again",
-    BaileysFile.OTHER: "no file of a session",
+    BaileysFile.DEVICES: "wad requests the device list from WhatsApp again",
+    BaileysFile.OTHER: "not a session file",
 }
-"""Kinds whose files are never read, and why not."""
+"""Kinds whose files are never read, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What an operator asks for; empty texts where it is left to us.  `directory` is the name of the session's."""
+    """An operator's options for an import; an empty text leaves the choice to wad.  `directory`: its name."""
 
     ident: str = ""
     name: str = ""
@@ -57,7 +57,7 @@ class ImportOptions:
 
 
 def kind_of(name: str) -> BaileysFile:
-    """What the file of this name holds."""
+    """What the file with this name contains."""
     if name == CREDS:
         return BaileysFile.CREDS
     if not name.endswith(".json"):

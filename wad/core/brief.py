@@ -1,7 +1,7 @@
-"""A message, a thread or an outbox entry as lists show it: nothing in it is longer than a list can bear.
+"""Messages, threads and outbox entries for lists: everything long is cut.
 
-Whoever writes to the account chooses how long a text, a name or a list of contacts is.  Here each is cut, and says so,
-so that a page of them always fits into a reply.  Pure.
+The sender of a message chooses the length of its text, its names and its contacts.  Here each is cut, and the cut is
+noted, so that a page of messages always fits into a reply.  Pure.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Brief(NamedTuple):
-    """The message with what is long cut, and the names of what was cut."""
+    """A message with long fields cut, and the names of those fields."""
 
     message: Message
     cut: tuple[str, ...]
 
 
 def brief(message: Message, text: int = TEXT) -> Brief:
-    """A message for a list; `text`: characters that stay of its text."""
+    """The message for a list; `text`: characters of its text that remain."""
     if _is_short(message):
         return Brief(message, ())
     content = _content(message.content, text)
@@ -57,7 +57,7 @@ def brief(message: Message, text: int = TEXT) -> Brief:
 
 
 def _is_short(message: Message) -> bool:
-    """Whether nothing can be too long: most messages are a text and no more."""
+    """Whether no field can be too long: most messages are a plain text."""
     said = message.content
     parts = (
         said.mentions, said.quote, said.link, said.location, said.contacts, said.poll, said.media, said.vote,
@@ -100,7 +100,7 @@ def _mapped(change: Callable[[Any], Any], value: T | None) -> T | None:
 
 
 def _texts(value: T | None, limit: int) -> T | None:
-    """A struct with all its texts cut."""
+    """A struct with all its text fields cut."""
     if value is None:
         return None
     texts = {

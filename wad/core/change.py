@@ -1,4 +1,4 @@
-"""What an event asks of the store: facts that may be put in any order, and again."""
+"""Changes to the store that an event causes: they may be applied in any order, and more than once."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from wad.core.message import Message
 
 
 class PutMessage(msgspec.Struct, frozen=True):
-    """Store this message unless it is known, and move its thread forward."""
+    """Store this message unless it is stored already, and update its thread."""
 
     message: Message
 
 
 class PutAmendment(msgspec.Struct, frozen=True):
-    """An edit, revoke, reaction or vote (`content`) for the message `target` of a thread; it may come before it.
+    """An edit, revoke, reaction or vote (`content`) of the message `target`; it may arrive before its target.
 
-    `wa_id` is its own id.  `by` is empty when we did it (`from_me`).  `at_ms` orders those of one sender.
+    `wa_id` is its own id.  `by` is empty for our own (`from_me`).  `at_ms` orders the amendments of one sender.
     """
 
     thread: str
@@ -31,7 +31,7 @@ class PutAmendment(msgspec.Struct, frozen=True):
 
 
 class PutMark(msgspec.Struct, frozen=True):
-    """Remember what `by` did with a message that we sent; creates no message, and may come before it."""
+    """Record a receipt of `by` for a message that we sent; creates no message, and may arrive before it."""
 
     thread: str
     wa_id: str
@@ -41,7 +41,7 @@ class PutMark(msgspec.Struct, frozen=True):
 
 
 class PutChat(msgspec.Struct, frozen=True):
-    """Something about a chat, as in `event.ChatReceived`; creates no thread, and may come before its first message."""
+    """Update a chat, as in `event.ChatReceived`; creates no thread, and may arrive before its first message."""
 
     thread: str
     chat: str
@@ -56,7 +56,7 @@ class PutChat(msgspec.Struct, frozen=True):
 
 
 class PutAlias(msgspec.Struct, frozen=True):
-    """A hidden id and a phone number are one person."""
+    """A LID and a phone number belong to one person."""
 
     lid: str
     pn: str

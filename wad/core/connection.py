@@ -1,28 +1,28 @@
-"""The state of one account's connection to WhatsApp, and what to do next: a pure state machine.
+"""The state machine of one account's connection to WhatsApp.  Pure: it decides the state and what to do next.
 
-Rule 1: everything that decides whether a worker should run, and what an operator is told, lives in this file.
-Rule 2: an outage of any length is `reconnecting`; only WhatsApp's own word (logged out) or an operator ends a session,
-and nothing in here removes one.
-Rule 3: a QR code is shown only while somebody asked for it (the pairing window), and never because of an outage.
-Rule 4: a worker that gets nowhere is replaced.  The library may dial, wait or show an old code for ever without a word,
-and its own pauses between tries grow without bound.
-Rule 5: a login is no success until it has lasted.  Failures in a row are forgotten after a stable minute of connection,
-however often an account logs in before that; the first try after one comes at once.
+Rule 1: this file alone decides whether a worker should run, and what the operator sees of the connection.
+Rule 2: an outage of any length is `reconnecting`; only WhatsApp (logged out) or an operator ends a session, and nothing
+in here removes one.
+Rule 3: a QR code is shown only in a pairing window that an operator has opened, and never because of an outage.
+Rule 4: a worker that makes no progress is replaced.  The library may dial, wait or show an old code for ever without
+any event, and its own pauses between attempts grow without bound.
+Rule 5: a login counts as a success only after it has lasted.  The number of failures in a row is reset after a stable
+minute of connection, however often an account logs in before that; the first attempt after a reset starts at once.
 
     passive        this instance does not hold the lease; no worker
-    connecting     a worker runs and has not connected yet
+    connecting     a worker runs but has not connected yet
     awaiting_scan  not paired; a QR code is shown while the pairing window is open
     connected      logged in
-    reconnecting   was connected, or could not connect, and goes on trying
-    logged_out     the phone or the operator removed this device; the session is of no more use
-    replaced       another client took over this session; fighting it would log both out
+    reconnecting   was connected, or could not connect, and keeps trying
+    logged_out     the phone or the operator removed this device; the session is invalid
+    replaced       another client took over this session; competing for it would log both out
     banned         WhatsApp refuses the account until a time
     outdated       WhatsApp refuses the library's version
     stopped        the operator stopped it
-    elsewhere      its session lies on another machine, or is on its way there
-    failed         something here is broken that trying again does not mend
+    elsewhere      its session is stored on another machine, or is being moved there
+    failed         a local fault that a retry does not fix
 
-What the library does behind the transitions: docs/internals/library.md#connecting-and-stopping and
+The library's behaviour behind the transitions: docs/internals/library.md#connecting-and-stopping and
 docs/internals/whatsapp-protocol.md#refusals-and-stream-errors.
 """
 
@@ -37,7 +37,7 @@ from wad.core.errors import Conflict
 
 
 class State(StrEnum):
-    """Where an account stands; the module's head says what each means."""
+    """The state of an account's connection; the module's docstring describes each."""
 
     PASSIVE = "passive"
     CONNECTING = "connecting"
@@ -53,14 +53,14 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-# --- what happens to an account ---------------------------------------------------------------
+# --- events of an account ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Where an account came to rest before, and still stands.  Times are monotonic seconds, `since` in the past.
+    """A state that lasts from an earlier process or leadership term.  Times are monotonic seconds, `since` in the past.
 
-    `retry_at`: when it tries again by itself; None: not at all.
+    `retry_at`: when the account tries again by itself; None: not at all.
     """
 
     state: State
@@ -71,10 +71,11 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The lease is ours, or the operator wants it to run.  `paired`: a session lies on the disk.
+    """The account may start: this instance holds the lease, or the operator starts it.
 
-    `elsewhere`: why it must not run here all the same; empty where it may.  `rest`: how it ended before this process,
-    or before the lease was lost (`core.ending`); None where it may try.
+    `paired`: a session is stored on this disk.  `elsewhere`: why the account must not run here; empty if it may.
+    `rest`: the state that lasts from before this process, or from before the lease was lost (`core.end_state`); None if
+    the account may connect.
     """
 
     paired: bool
@@ -87,16 +88,16 @@ NO_LEASE: Final = "this instance does not hold the lease"
 
 @dataclass(frozen=True, slots=True)
 class StepDown:
-    """No worker may act: the lease is gone, or the account is."""
+    """No worker may act: the lease is lost, or the account was removed."""
 
     why: str = NO_LEASE
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The operator stops the account, or has stopped it at `since` (monotonic seconds; None: now).
+    """The operator stops the account, or stopped it at `since` (monotonic seconds; None: now).
 
-    `why`: empty, or why it is stopped although no operator said so.
+    `why`: why the account is stopped without an operator's command; empty if an operator stopped it.
     """
 
     since: float | None = None
@@ -105,7 +106,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The operator asks for a QR code until `until` (monotonic seconds).  `paired`: a session lies on the disk."""
+    """The operator requests QR codes until `until` (monotonic seconds).  `paired`: a session is on this disk."""
 
     until: float
     paired: bool
@@ -113,24 +114,24 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """Its worker process was started; until then it may have waited for its turn."""
+    """The worker process was started, possibly after a wait in the start queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The operator wants a fresh worker."""
+    """The operator requests a new worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class QrShown:
-    """WhatsApp gave a QR code; it replaces the one before."""
+    """WhatsApp sent a QR code, which replaces the previous one."""
 
     code: str
 
 
 @dataclass(frozen=True, slots=True)
 class QrOver:
-    """WhatsApp gives no more QR codes on this connection."""
+    """WhatsApp sends no more QR codes on this connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +146,14 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The connection went; the library tries again by itself."""
+    """The connection was lost; the library tries again by itself."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The worker process is gone; `why` is one sentence."""
+    """The worker process has ended; `why` is one sentence."""
 
     why: str
 
@@ -171,7 +172,7 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Banned:
-    """WhatsApp refuses the account for `seconds` (0: it did not say)."""
+    """WhatsApp refuses the account for `seconds` (0: unknown)."""
 
     seconds: float
     why: str
@@ -179,21 +180,21 @@ class Banned:
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """WhatsApp refuses the version of the library."""
+    """WhatsApp refuses the library's version."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Something on this machine is broken, e.g. a damaged session file that was set aside."""
+    """A fault on this machine, for example a damaged session file that was set aside."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The time of `retry_at`, `worker_until` or `settles_at`, or the end of the pairing window, has come."""
+    """A timer has expired: `retry_at`, `worker_until`, `settles_at` or the end of the pairing window."""
 
 
 Input = (
@@ -201,16 +202,16 @@ Input = (
     | LoggedOut | Replaced | Banned | Outdated | Broken | Due
 )  # fmt: skip
 
-# --- where it stands, and the rules -------------------------------------------------------------
+# --- the status, and the rules ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where an account stands.  Times are monotonic seconds.
+    """The status of an account's connection.  Times are monotonic seconds.
 
-    `worker`: a worker process should run now.  `launched_at`: when it was started, None while it waits for its turn.
-    `worker_until`: when it is replaced, unless it gets further before.  `retry_at`: when to start the next one.
-    `attempts`: failures in a row.  `settles_at`: when they are forgotten, if the connection lasts until then.
+    `worker`: a worker process should run now.  `launched_at`: when it was started, None while it waits in the start
+    queue.  `worker_until`: when it is replaced, unless it makes progress before.  `retry_at`: when to start the next
+    one.  `attempts`: failures in a row.  `settles_at`: when they are reset, if the connection lasts until then.
     """
 
     state: State = State.PASSIVE
@@ -228,7 +229,7 @@ class Status:
 
     @property
     def action(self) -> str:
-        """What a person can do now, or an empty text when there is nothing to do."""
+        """What the operator can do now; empty if there is nothing to do."""
         if self.state is State.AWAITING_SCAN and not self.qr:
             return "wadctl account pair ACCOUNT" if self.pair_until is None else "wait for the code"
         return _ACTIONS.get(self.state, "")
@@ -241,14 +242,14 @@ _ACTIONS: Final = {
     State.BANNED: "wait; open WhatsApp on the phone to see why",
     State.OUTDATED: "upgrade wad (apt install --only-upgrade wad)",
     State.STOPPED: "wadctl account start ACCOUNT",
-    State.ELSEWHERE: "wadctl session export ACCOUNT there, import it here; or let that machine be active",
+    State.ELSEWHERE: "wadctl session export ACCOUNT there, import it here; or make that machine active",
     State.FAILED: "see the reason; wadctl account start ACCOUNT tries again",
 }
 
 ENDED: Final = frozenset(
     {State.LOGGED_OUT, State.REPLACED, State.STOPPED, State.ELSEWHERE, State.FAILED}
 )
-"""States that only an operator ends (`replaced` and `elsewhere` are looked at when the lease is won anew)."""
+"""States that only an operator ends (`replaced` and `elsewhere` are checked again when the lease is acquired)."""
 
 WORKING: Final = frozenset(
     {State.CONNECTING, State.AWAITING_SCAN, State.CONNECTED, State.RECONNECTING}
@@ -258,15 +259,16 @@ WORKING: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RetryDelays:
-    """How long to wait, in seconds.
+    """The delays and timeouts of a connection, in seconds.
 
-    Between tries `base`, doubled up to `cap`; `outdated` is slow, since only an upgrade helps.  A worker may take
-    `library` to connect, or to connect again, by itself.  A code is followed by the next one within `code` (the library
-    changes it after 60 s at most), and a list of codes is asked for `lists` after the one before at the earliest.
+    `base`: the delay between attempts, doubled up to `cap`; `outdated` is long, since only an upgrade helps.
+    `library`: how long a worker may take to connect, or to reconnect, by itself.  `code`: the next QR code must follow
+    within it (the library changes the code after 60 s at most).  `lists`: the least time between two requests for a
+    list of codes.
 
-    A connection that was kept for `stable` is a success.  After a shorter one the library reconnects by itself, and at
-    once; after `losses` of these in a row (a number) the worker is ended, and the next one waits as after a failure,
-    `stable` at most.
+    A connection that lasted for `stable` is a success.  After a shorter one the library reconnects by itself, at once;
+    after `losses` (a number) of these in a row the worker is ended, and the next one waits as after a failure, `stable`
+    at most.
     """
 
     base: float = 1.0
@@ -280,15 +282,15 @@ class RetryDelays:
     losses: int = 3
 
     def delay(self, attempts: int, chance: float) -> float:
-        """Capped exponential delay before try number `attempts`; `chance` in [0, 1) is the jitter."""
+        """The capped exponential delay before attempt number `attempts`; `chance` in [0, 1) is the jitter."""
         ceiling = min(self.cap, self.base * 2.0 ** min(attempts, 30))
         return ceiling / 2 + ceiling / 2 * chance
 
 
 def step(status: Status, event: Input, now: float, chance: float, patience: RetryDelays) -> Status:
-    """Where the account stands after `event` at `now` (monotonic seconds); `chance` in [0, 1).
+    """The status of the account after `event` at `now` (monotonic seconds); `chance` in [0, 1).
 
-    Total: an event that means nothing in a state changes nothing.  Raises Conflict for an operator's order that the
+    Total: an event that does not apply to a state changes nothing.  Raises Conflict for an operator's command that the
     state does not allow.
     """
     after = _step(status, event, now, chance, patience)
@@ -302,7 +304,7 @@ def step(status: Status, event: Input, now: float, chance: float, patience: Retr
 
 
 def _says_since(event: Input, state: State) -> bool:
-    """Whether it led to a state that lasts since before."""
+    """Whether the event carries the beginning of the state."""
     match event:
         case Begin(rest=Rest(was)):
             return was is state
@@ -329,7 +331,7 @@ def _step(status: Status, event: Input, now: float, chance: float, patience: Ret
         case Launched():
             return _launched(status, now, patience)
         case _ if status.state not in WORKING:
-            return status  # a late word of a worker that is being ended
+            return status  # a late event of a worker that is being ended
         case QrShown() | QrOver() | Connected() | Lost() if not status.worker:
             return status  # likewise
         case QrShown(code):
@@ -365,7 +367,7 @@ def _rest(status: Status, state: State, reason: str) -> Status:
 
 
 def _failures(status: Status, now: float, patience: RetryDelays) -> int:
-    """Failures in a row before this one: none where the connection had lasted."""
+    """Failures in a row before this one: none if the connection had lasted."""
     lasted = status.state is State.CONNECTED and now - status.since >= patience.stable
     return 0 if lasted else status.attempts
 
@@ -379,7 +381,7 @@ def _refused(
     chance: float,
     patience: RetryDelays,
 ) -> Status:
-    """WhatsApp names the wait; one that is too short does not make the account spin."""
+    """WhatsApp gives the wait; a wait that is too short is raised, so that the account does not spin."""
     failures = _failures(status, now, patience)
     wait = max(wait, patience.delay(failures, chance))
     return replace(_rest(status, state, why), retry_at=now + wait, attempts=failures + 1)
@@ -402,30 +404,32 @@ def _begin(status: Status, elsewhere: str, rest: Rest | None, worker_until: floa
 
 def _pair(status: Status, until: float, worker_until: float) -> Status:
     if status.state is State.PASSIVE:
-        raise Conflict("cannot pair: this instance is passive", hint="ask the active instance")
+        raise Conflict("cannot pair: this instance is passive", hint="pair on the active instance")
     if status.paired:
         raise Conflict(
-            f"the account is paired already ({status.state})",
-            hint="wadctl account logout ACCOUNT ends the present pairing first",
+            f"the account is already paired ({status.state})",
+            hint="end the present pairing first: wadctl account logout ACCOUNT",
         )
     if status.worker and status.pair_until is not None:
         return replace(status, pair_until=until)
-    fresh = _rest(status, State.AWAITING_SCAN, "asking WhatsApp for a QR code")
+    fresh = _rest(status, State.AWAITING_SCAN, "requesting a QR code from WhatsApp")
     return replace(fresh, worker=True, worker_until=worker_until, pair_until=until)
 
 
 def _restart(status: Status, now: float) -> Status:
     if status.state is State.PASSIVE:
-        raise Conflict("cannot restart: this instance is passive", hint="ask the active instance")
+        raise Conflict(
+            "cannot restart: this instance is passive", hint="restart on the active instance"
+        )
     if status.state in ENDED:
-        raise Conflict(f"the account is {status.state}: nothing runs", hint=status.action)
+        raise Conflict(f"cannot restart: the account is {status.state}", hint=status.action)
     return replace(
         status, reason="restarting", worker=False, worker_until=None, retry_at=now, attempts=0
     )
 
 
 def _launched(status: Status, now: float, patience: RetryDelays) -> Status:
-    """The time that it waited for its turn is not the worker's."""
+    """The worker's timeout begins now: the wait in the start queue does not count."""
     if not status.worker:
         return status
     until = None if status.worker_until is None else now + patience.library
@@ -444,7 +448,7 @@ def _connected(status: Status, now: float, patience: RetryDelays) -> Status:
 
 def _due(status: Status, now: float, worker_until: float) -> Status:
     if status.pair_until is not None and now >= status.pair_until and not status.paired:
-        return _rest(status, State.AWAITING_SCAN, "nobody scanned the code in time")
+        return _rest(status, State.AWAITING_SCAN, "the code was not scanned in time")
     if status.settles_at is not None and now >= status.settles_at:
         status = replace(status, attempts=0, settles_at=None)
     if status.worker:
@@ -457,13 +461,13 @@ def _due(status: Status, now: float, worker_until: float) -> Status:
 
 
 def _give_up(status: Status, now: float) -> Status:
-    """Replace a worker that got nowhere."""
+    """Replace a worker that has made no progress in time."""
     if status.worker_until is None or now < status.worker_until:
         return status
     return replace(
         status,
         state=State.RECONNECTING if status.paired else status.state,
-        reason="the library got nowhere by itself: taking a fresh worker",
+        reason="the library made no progress: starting a new worker",
         qr="",
         worker=False,
         worker_until=None,
@@ -473,7 +477,7 @@ def _give_up(status: Status, now: float) -> Status:
 
 def _qr(status: Status, code: str, worker_until: float) -> Status:
     if status.pair_until is None:
-        # The session on the disk was no session after all: say so, and do not show codes to nobody.
+        # The session on the disk was not valid: report that, and show no codes without a pairing window.
         return _rest(replace(status, paired=False), State.AWAITING_SCAN, "not paired")
     return replace(
         status, state=State.AWAITING_SCAN, reason="scan the QR code", qr=code,
@@ -487,12 +491,12 @@ def _paired(status: Status, now: float, patience: RetryDelays) -> Status:
     )
     if status.worker:
         return replace(fresh, worker_until=now + patience.library)
-    # Scanned in the moment in which its worker was told to end: the session is there, the next worker logs in.
+    # Scanned at the moment when its worker was stopped: the session exists, and the next worker logs in.
     return replace(fresh, retry_at=now, pair_until=None)
 
 
 def _qr_over(status: Status, now: float, patience: RetryDelays) -> Status:
-    """The next list is asked for at once; should WhatsApp give none at all, not without a pause."""
+    """Request the next list at once, but with a pause in case WhatsApp sends none at all."""
     soonest = now if status.launched_at is None else status.launched_at + patience.lists
     return replace(status, qr="", worker=False, worker_until=None, retry_at=max(now, soonest))
 
@@ -501,7 +505,7 @@ def _lost(status: Status, why: str, now: float, chance: float, patience: RetryDe
     if not status.paired:
         return replace(status, qr="", reason=why)
     if status.state is not State.CONNECTED:
-        # Counted from the first loss: the library tells of some of its tries, and not of others.
+        # Counted from the first loss: the library reports some of its attempts only.
         until = status.worker_until if status.worker_until is not None else now + patience.library
         return replace(status, state=State.RECONNECTING, reason=why, worker_until=until)
     lost = replace(status, state=State.RECONNECTING, reason=why)
@@ -523,7 +527,7 @@ def _ended(status: Status, why: str, now: float, chance: float, patience: RetryD
     if not status.paired and status.pair_until is None:
         reason = "not paired yet" if status.worker else status.reason
         return _rest(status, State.AWAITING_SCAN, reason)
-    # An end that was asked for (restart, a used-up list of codes) already has its time and is no failure.
+    # A planned end (restart, a used-up list of codes) already has its time and is not a failure.
     planned = status.retry_at if not status.worker else None
     state = State.RECONNECTING if status.paired else status.state
     ended = replace(status, state=state, qr="", worker=False, worker_until=None)

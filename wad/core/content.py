@@ -1,7 +1,7 @@
-"""The inside of a message: what it is, and all of it that a reader or a later download needs.
+"""The content of a message: its kind, and everything that a reader or a later download needs.
 
-Field names are ours; what they are made from is waE2E.Message.  Everything that a kind does not have is left out, so
-that a plain text stays small in the spool and in the store.
+The fields are derived from waE2E.Message.  Fields that a kind does not have are omitted, so that a plain text stays
+small in the spool and in the store.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Final
 
 import msgspec
 
-THUMBNAIL_LIMIT: Final = 64 << 10  # bytes; a larger one is left out
+THUMBNAIL_LIMIT: Final = 64 << 10  # bytes; a larger one is omitted
 VCARD_LIMIT: Final = 64 << 10  # characters; a longer one is cut
 
 
 class MessageKind(StrEnum):
-    """What a message is; `unknown` is kept and shown as such.
+    """The kind of a message; an `unknown` one is stored and shown as such.
 
-    `undecryptable` and `lost` are placeholders: they stand where a message was, and give way if it comes after all.
+    `undecryptable` and `lost` are placeholders for a message, and are replaced if the message arrives later.
     """
 
     TEXT = "text"
@@ -44,15 +44,15 @@ PLACEHOLDERS: Final = frozenset({MessageKind.UNDECRYPTABLE, MessageKind.LOST})
 AMENDING: Final = frozenset(
     {MessageKind.EDIT, MessageKind.REVOKE, MessageKind.REACTION, MessageKind.POLL_VOTE}
 )
-"""Kinds that change another message, and are none of their own."""
+"""Kinds that change another message and are not messages themselves."""
 
 
 class MediaContent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An attachment as announced; its bytes are fetched elsewhere, with `direct_path`, `key` and the two hashes.
+    """An attachment as announced; its bytes are downloaded elsewhere, with `direct_path`, `key` and the two hashes.
 
-    `size` in bytes, `seconds` of sound or film, `width` and `height` in pixels; `sha256` is the file's, `enc_sha256`
-    that of what lies on WhatsApp's server.  `voice`: recorded in the chat (WhatsApp's word is ptt).  `url` and
-    `storage_path`: where another program has put the bytes, if one has.
+    `size` in bytes, `seconds` of audio or video, `width` and `height` in pixels; `sha256` is the hash of the file,
+    `enc_sha256` that of the encrypted file on WhatsApp's server.  `voice`: recorded in the chat (WhatsApp's ptt).
+    `url` and `storage_path`: where another program has stored the bytes, if one has.
     """
 
     mimetype: str = ""
@@ -75,9 +75,9 @@ class MediaContent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Quote(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a reply shows of the message that it answers: who wrote it, and one line of it.
+    """The quoted message in a reply: its author, and one line of it.
 
-    `chat` is set where that message is in another chat (an answer in private, or to a status).
+    `chat` is set if the quoted message is in another chat (a private reply, or a reply to a status).
     """
 
     by: str = ""
@@ -86,7 +86,7 @@ class Quote(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LinkPreview(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The address in a text, with the preview that its sender made."""
+    """A link in a text, with the preview that the sender generated."""
 
     url: str
     title: str = ""
@@ -94,7 +94,7 @@ class LinkPreview(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Location(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A place; degrees, metres.  `live`: its sender goes on telling where they are."""
+    """A location; degrees, metres.  `live`: the sender keeps sending updates of it."""
 
     latitude: float
     longitude: float
@@ -106,7 +106,7 @@ class Location(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Contact(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One visiting card."""
+    """One contact card."""
 
     name: str
     vcard: str = ""
@@ -121,9 +121,9 @@ class Poll(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Vote(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was voted for: SHA-256 of the options' names, none when the vote was taken back.
+    """A vote in a poll: SHA-256 of the names of the selected options, none if the vote was withdrawn.
 
-    A vote that could not be opened has the `payload` and `iv` that it came with instead.
+    A vote that could not be decrypted has its encrypted `payload` and `iv` instead.
     """
 
     payload: bytes = b""
@@ -132,7 +132,7 @@ class Vote(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CallOutcome(StrEnum):
-    """How a call went; `offered` until somebody says how it ended."""
+    """The outcome of a call; `offered` until its end is known."""
 
     OFFERED = "offered"
     ACCEPTED = "accepted"
@@ -142,7 +142,7 @@ class CallOutcome(StrEnum):
 
 
 class Call(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A call; `seconds` it lasted, where that is told."""
+    """A call; `seconds`: its duration, if known."""
 
     outcome: CallOutcome
     video: bool = False
@@ -151,13 +151,13 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Content(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The inside of a message.
+    """The content of a message.
 
     `text` is the text or the caption.  `target` is the WhatsApp id of the message that a reply, reaction,
-    edit, revoke or vote points to; `told_ms` is the time that the sender of an edit, reaction or vote gave it, which
-    orders theirs among themselves; `by_admin` is a revoke of somebody else's message.  `expires_s`: seconds after which
-    it disappears from the phones.  `mentions` are JIDs.  `detail` says what was not understood (for `unknown`), or why
-    a placeholder is one.
+    edit, revoke or vote points to; `told_ms` is the time that the sender gave an edit, reaction or vote, which orders
+    the amendments of one sender; `by_admin`: a revoke of another person's message.  `expires_s`: seconds after which
+    the message disappears from the phones.  `mentions` are JIDs.  `detail`: what was not understood (for `unknown`), or
+    the reason for a placeholder.
     """
 
     kind: MessageKind

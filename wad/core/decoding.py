@@ -1,8 +1,8 @@
-"""Decode what somebody else may have written: another program, an older wad, a half-written file, a stranger.
+"""Decoding of untrusted data: from another program, an older wad, a half-written file, a stranger.
 
-msgspec, json, msgpack, tomllib, datetime and int each fail with errors of their own, and with UnicodeDecodeError,
-RecursionError and OverflowError beside those that they document.  Here all of them become one: InvalidData.  Whoever
-calls decides what that means: an input that is refused, an item for the quarantine, a file to set aside.
+msgspec, json, msgpack, tomllib, datetime and int each raise errors of their own, and UnicodeDecodeError,
+RecursionError and OverflowError beside those that they document.  Here all of them become one: InvalidData.  The caller
+decides what follows: the input is refused, the item is quarantined, or the file is set aside.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from wad.core.errors import BadInput, InvalidData
 
-_LONGEST: Final = 300  # characters of the decoder's own message that are kept
+_LONGEST: Final = 300  # characters of the decoder's message that are kept
 
 _DECODERS: Final = (
     msgspec.MsgspecError,
@@ -30,9 +30,9 @@ _DECODERS: Final = (
 
 @contextmanager
 def decoding(what: str) -> Iterator[None]:
-    """Turn every error of a decoder into InvalidData that names `what` was decoded.
+    """Turn every decoding error into InvalidData that names `what` was decoded.
 
-    A WadError other than BadInput passes; so does what shows a fault of our own (TypeError, KeyError, AttributeError).
+    A WadError other than BadInput passes unchanged; so do errors that show a bug (TypeError, KeyError, AttributeError).
     """
     try:
         yield
@@ -41,7 +41,7 @@ def decoding(what: str) -> Iterator[None]:
     except BadInput as error:
         raise InvalidData(f"{what} is invalid: {str(error)[:_LONGEST]}", hint=error.hint) from error
     except OSError as error:
-        if error.errno != errno.EOVERFLOW:  # datetime's word for a time out of its range
+        if error.errno != errno.EOVERFLOW:  # datetime raises it for a time out of its range
             raise
         raise InvalidData(f"{what} is invalid: a time out of range") from error
     except _DECODERS as error:

@@ -1,7 +1,8 @@
-"""How an account stood when it came to rest, kept on the disk so that a restart does not change what is said of it.
+"""The end state of an account, stored on the disk so that a restart of the daemon does not change it.  Pure.
 
-Pure.  Kept is what WhatsApp or a damaged file has brought about; that it was stopped, or lies elsewhere, is known from
-elsewhere.  It is forgotten when the account is connected, or is being paired anew, or an operator starts it.
+Only states that WhatsApp or a damaged file has caused are stored; that an account was stopped, or is on another
+machine, is recorded elsewhere.  The end state is deleted when the account is connected, when it is being paired again,
+or when an operator starts it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from wad.core.connection import Rest, State, Status
 KEPT: Final = frozenset(
     {State.LOGGED_OUT, State.REPLACED, State.BANNED, State.OUTDATED, State.FAILED}
 )
-"""What is kept."""
-_GONE: Final = "its session is not here any more: it was logged out, or its file was taken away"
-_SAME_MS: Final = 2000  # between two accounts of one moment, by two clocks
+"""The states that are stored."""
+_GONE: Final = "its session does not exist any more: the account was logged out, or the session file was removed"
+_SAME_MS: Final = 2000  # between two readings of the same moment on two clocks
 
 
 class EndState(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an account came to rest, and why.  Times are ms since 1970; `until_ms` 0: until somebody does something.
+    """The end state of an account, and its reason.  Times are ms since 1970; `until_ms` 0: until an operator acts.
 
-    `state` is a word, since a later version may know others.  `version`: of wad, where only another one helps.
+    `state` is a plain text, since a later version may have other states.  `version`: wad's own, if only another version
+    helps.
     """
 
     state: str
@@ -36,7 +38,7 @@ class EndState(msgspec.Struct, frozen=True, kw_only=True):
 def kept(
     known: EndState | None, status: Status, now: float, wall_ms: int, version: str
 ) -> EndState | None:
-    """What is to be kept of an account that is in this status at `now` (monotonic seconds), which is `wall_ms`."""
+    """The end state to store for an account with this status at `now` (monotonic seconds), which is `wall_ms`."""
     if status.state is State.CONNECTED or status.pair_until is not None:
         return None
     if status.state not in KEPT:
@@ -67,18 +69,19 @@ def rest(
     wall_ms: int,
     version: str,
 ) -> Rest | None:
-    """Where the account still stands; None where it may try.
+    """The state that still applies to the account; None if it may connect.
 
-    `paired`: a session lies on the disk; `was_paired`: it was logged in once, and nobody has begun to pair it anew.
+    `paired`: a session is stored on this disk; `was_paired`: the account was logged in once and has not been paired
+    again since.
     """
     if known is None or known.state not in KEPT:
         return Rest(State.LOGGED_OUT, _GONE, now, None) if was_paired and not paired else None
     state = State(known.state)
     left_ms = min(known.until_ms - wall_ms, known.until_ms - known.since_ms)
     if known.until_ms and left_ms <= 0:
-        return None  # its time is over
+        return None  # it has expired
     if state is State.OUTDATED and known.version != version:
-        return None  # this version may be taken
+        return None  # WhatsApp may accept this version
     if state is State.FAILED and paired:
         return None  # the file that was missing is back
     ago = max(0, wall_ms - known.since_ms) / 1000

@@ -1,4 +1,4 @@
-"""Every error that may leave a function of wad, and what the doors make of it.
+"""The error types of wad, with the code, the HTTP status and the exit code of each.
 
     WadError                    code                    HTTP  exit
     ├── BadInput                bad_input                400     2
@@ -27,9 +27,9 @@
     ├── NotSupported            not_supported            501     9
     └── Damaged                 damaged                  500     9
 
-The code travels over the socket and HTTP; a client rebuilds the same class from it.  A Refusal has the code and the
-status that it was made with.  `hint` says what the person who reads it can do.  Exit 1 is an error without a class of
-its own (`internal`).
+The code crosses the socket and HTTP, and a client rebuilds the same class from it.  A LegacyRefusal carries the code
+and the status that it was made with.  `hint` says what the reader can do.  Exit 1 means an error without a class of its
+own (`internal`).
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class WadError(Exception):
             WadError.by_code[cls.code] = cls
 
     def to_wire(self) -> dict[str, Any]:
-        """The form in which the error crosses a socket."""
+        """The error as it crosses a socket."""
         return {"code": self.code, "message": str(self), "hint": self.hint}
 
     @staticmethod
     def from_wire(wire: object) -> WadError:
-        """Rebuild the error that the other side raised; an unknown code gives a plain WadError."""
+        """Rebuild the error that the peer raised; an unknown code gives a plain WadError."""
         if not isinstance(wire, dict):
-            return WadError(f"the other side failed: {wire!r}")
+            return WadError(f"the peer sent an invalid error: {wire!r}")
         if (status := wire.get("status")) is not None:
             return LegacyRefusal(
                 status if type(status) is int and 400 <= status < 600 else 500,
@@ -76,43 +76,43 @@ class WadError(Exception):
 
 
 class BadInput(WadError):
-    """What the caller gave cannot be used."""
+    """The caller's input is invalid."""
 
     code, http_status, exit_code = "bad_input", 400, 2
 
 
 class BadJid(BadInput):
-    """A text is no WhatsApp address."""
+    """The text is not a WhatsApp address."""
 
     code = "bad_jid"
 
 
 class BadPhone(BadInput):
-    """A text is no international phone number."""
+    """The text is not an international phone number."""
 
     code = "bad_phone"
 
 
 class InvalidData(BadInput):
-    """Bytes that somebody else wrote cannot be decoded."""
+    """Data from outside of wad cannot be decoded."""
 
     code = "invalid_data"
 
 
 class TooLong(BadInput):
-    """A text is longer than WhatsApp takes."""
+    """The input is longer than WhatsApp or wad accepts."""
 
     code, http_status = "too_long", 413
 
 
 class BadConfig(WadError):
-    """The configuration cannot be used; the message names file and line, or the variable."""
+    """The configuration is invalid; the message names the file and the line, or the variable."""
 
     code, exit_code = "bad_config", 6
 
 
 class NotFound(WadError):
-    """What was named does not exist."""
+    """The object that the caller named does not exist."""
 
     code, http_status, exit_code = "not_found", 404, 4
 
@@ -130,19 +130,19 @@ class UnknownOperation(NotFound):
 
 
 class Conflict(WadError):
-    """The request does not fit the present state."""
+    """The request conflicts with the present state."""
 
     code, http_status, exit_code = "conflict", 409, 5
 
 
 class Denied(WadError):
-    """The caller may not do this."""
+    """The caller lacks the permission."""
 
     code, http_status, exit_code = "denied", 403, 7
 
 
 class NotConnected(WadError):
-    """The account has no connection to WhatsApp now."""
+    """The account is not connected to WhatsApp now."""
 
     code, http_status, exit_code = "not_connected", 409, 5
 
@@ -160,37 +160,37 @@ class Passive(WadError):
 
 
 class Fenced(WadError):
-    """The store refused an exclusive write that carried an old epoch."""
+    """The store refused an exclusive write because its epoch is outdated."""
 
     code, http_status, exit_code = "fenced", 503, 8
 
 
 class Unavailable(WadError):
-    """Something that is needed can't be reached now; trying again later may help."""
+    """Something that the request needs is unreachable now; a later retry may succeed."""
 
     code, http_status, exit_code = "unavailable", 503, 8
 
 
 class DaemonDown(Unavailable):
-    """Nobody answers on the control socket."""
+    """No daemon answers on the control socket."""
 
     code, exit_code = "daemon_down", 3
 
 
 class StartFailed(DaemonDown):
-    """The daemon does not run and is not tried again: somebody has to mend what the message names."""
+    """The daemon does not run and is not retried: an operator has to fix the fault that the message names."""
 
     code = "start_failed"
 
 
 class Stopping(Unavailable):
-    """The daemon stops, and has not begun what was asked: the next one can be asked the same."""
+    """The daemon is stopping and has not begun the request: a client may send it to the next daemon."""
 
     code = "stopping"
 
 
 class StateUnwritable(Unavailable):
-    """The state directory cannot be written (mode, owner, read-only or full disk)."""
+    """The state directory is not writable (mode, owner, read-only or full disk)."""
 
     code = "state_unwritable"
 
@@ -202,33 +202,33 @@ class AnotherDaemon(Unavailable):
 
 
 class EngineFailure(WadError):
-    """WhatsApp, or the library that speaks to it, refused or failed."""
+    """WhatsApp, or the library that connects to it, refused or failed."""
 
     code, http_status, exit_code = "engine_failure", 502, 9
 
 
 class TimedOut(WadError):
-    """No answer came in time; what was asked may or may not have happened."""
+    """No answer arrived in time; the request may or may not have taken effect."""
 
     code, http_status, exit_code = "timed_out", 504, 8
 
 
 class NotSupported(WadError):
-    """This build of the library, or this engine, cannot do it."""
+    """This engine, or this build of the library, does not support the request."""
 
     code, http_status, exit_code = "not_supported", 501, 9
 
 
 class Damaged(WadError):
-    """A file of ours cannot be read; it was set aside, not deleted."""
+    """A file of wad cannot be read; it was set aside, not deleted."""
 
     code, exit_code = "damaged", 9
 
 
 class LegacyRefusal(WadError):
-    """A refusal in the words of the HTTP contract: status and code are those that the apps know.
+    """A refusal with a status and a code of the legacy HTTP contract, which the apps depend on.
 
-    `details` are further fields of the answer, JSON types only.
+    `details`: further fields of the answer, JSON types only.
     """
 
     exit_code = 9
@@ -242,5 +242,5 @@ class LegacyRefusal(WadError):
         self.details = dict(details or {})
 
     def to_wire(self) -> dict[str, Any]:
-        """As any error, with its status and the details."""
+        """The error as it crosses a socket, with the status and the details."""
         return {**super().to_wire(), "status": self.http_status, "details": self.details}

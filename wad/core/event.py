@@ -1,6 +1,6 @@
-"""What WhatsApp tells us, in our own words: frozen values that cross the spool and the sockets.
+"""Events from WhatsApp: frozen values that are stored in the spool and cross the sockets.
 
-An engine translates its library's objects into these; nothing above the engine sees a protobuf.
+An engine translates its library's objects into these; no protobuf leaves the engine.
 Times are integers, milliseconds since 1970 as WhatsApp's server gave them.
 """
 
@@ -21,7 +21,7 @@ from wad.core.jid import Jid
 
 
 class ReceiptMark(StrEnum):
-    """What a receipt says of a message."""
+    """What a receipt reports about a message."""
 
     DELIVERED = "delivered"
     READ = "read"
@@ -31,9 +31,9 @@ class ReceiptMark(StrEnum):
 class MessageReceived(msgspec.Struct, frozen=True, tag="message", omit_defaults=True):
     """A message arrived, or the account's own phone sent one (`from_me`).
 
-    `chat` and `sender` are as the server wrote them, either number or hidden id; `chat_alt` and `sender_alt` are
-    the other address of the same party where the server gave it (docs/internals/whatsapp-protocol.md#receiving).
-    `sender` is None for our own message where the teller (history) does not say which of our addresses sent it.
+    `chat` and `sender` are as the server wrote them, either number or LID; `chat_alt` and `sender_alt` are the other
+    address of the same party if the server gave it (docs/internals/whatsapp-protocol.md#receiving).  `sender` is None
+    for our own message if its source (history) does not give the address that sent it.
     """
 
     id: str
@@ -48,7 +48,7 @@ class MessageReceived(msgspec.Struct, frozen=True, tag="message", omit_defaults=
 
 
 class ReceiptReceived(msgspec.Struct, frozen=True, tag="receipt", omit_defaults=True):
-    """A party got, read or played messages that we (or our phone) sent; `from_me`: our phone did so with theirs."""
+    """A party received, read or played messages that we (or our phone) sent; `from_me`: our phone did with theirs."""
 
     ids: tuple[str, ...]
     chat: Jid
@@ -61,10 +61,10 @@ class ReceiptReceived(msgspec.Struct, frozen=True, tag="receipt", omit_defaults=
 
 
 class ChatReceived(msgspec.Struct, frozen=True, tag="chat", omit_defaults=True):
-    """Something about a chat itself; what is empty or 0 says nothing.
+    """An update of a chat; an empty field, or 0, means that nothing was reported.
 
-    `name` is a group's subject or the phone's name for a contact, `push_name` what a person calls themselves, both as
-    of `name_ms`.  All messages up to `read_ms` were read on the phone; of those up to `unread_ms`, all but the newest
+    `name` is a group's subject or the phone's name for a contact, `push_name` the name that a person chose, both as of
+    `name_ms`.  All messages up to `read_ms` were read on the phone; of those up to `unread_ms`, all but the newest
     `unread`.  Since `expires_ms`, new messages disappear after `expires_s` seconds (0: they stay).
     """
 
@@ -81,7 +81,7 @@ class ChatReceived(msgspec.Struct, frozen=True, tag="chat", omit_defaults=True):
 
 
 class AliasReceived(msgspec.Struct, frozen=True, tag="alias"):
-    """A hidden id and a number are one person."""
+    """A LID and a number belong to one person."""
 
     lid: Jid
     pn: Jid
@@ -93,7 +93,7 @@ Told = MessageReceived | ReceiptReceived | ChatReceived | AliasReceived
 class HistoryReceived(msgspec.Struct, frozen=True, tag="history", omit_defaults=True):
     """A chunk of the phone's history: many events, aliases first, the messages of each chat oldest first.
 
-    `skipped` is how many of its items had no words of ours; `asked`: it answers a question of ours.
+    `skipped`: the number of items that could not be translated; `asked`: it answers a request of ours.
     """
 
     events: tuple[Told, ...]
@@ -119,7 +119,7 @@ _chunk_decoder: Final = msgspec.msgpack.Decoder(_Chunk)
 
 
 def encode(event: Event) -> bytes:
-    """The form in which an event lies in the spool."""
+    """The form in which an event is stored in the spool."""
     return _encoder.encode(event)
 
 
@@ -131,23 +131,23 @@ def decode(data: bytes) -> Event:
 
 
 def read_back(event: Event) -> bytes:
-    """encode(), of an event that decode() gives back as it was.  Raises InvalidData for any other."""
+    """encode(), checked: decode() must return the same event.  Raises InvalidData if it does not."""
     try:
         data = _encoder.encode(event)
         again: Event = _decoder.decode(data)
     except Exception:
-        # Only now, since it is done for each message: entering decoding() costs as much as the rest.
+        # Entered on failure only: this runs for each message, and entering decoding() costs as much as the rest.
         with decoding("an event"):
             raise
     if again != event:
-        raise InvalidData("an event is read back as another one")
+        raise InvalidData("the encoded event does not decode to the same event")
     return data
 
 
 def decode_leniently(data: bytes) -> tuple[Event, int]:
-    """decode(), of a chunk of history without those of its events that cannot be decoded; and how many those are.
+    """decode(), but a chunk of history is returned without its invalid events, with the number of these.
 
-    Raises InvalidData where nothing can be decoded.
+    Raises InvalidData if nothing can be decoded.
     """
     try:
         return decode(data), 0

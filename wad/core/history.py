@@ -1,4 +1,4 @@
-"""The time before: what an account's phone can be asked for, and what came of asking."""
+"""History backfill: which messages an account's phone can be asked for, and the result."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from wad.core.jid import Jid, JidKind
 from wad.core.message import Message
 
 _TOLD: Final = 10
-"""Threads that are remembered by name (docs/internals/replaced-backend.md#documents)."""
+"""Threads whose results are stored one by one (docs/internals/replaced-backend.md#documents)."""
 _NOT_THERE: Final = frozenset({MessageKind.CALL})
-"""What has an id here that means no message on the phone."""
+"""Kinds whose id does not name a message on the phone."""
 
 
 class KnownMessage(msgspec.Struct, frozen=True):
-    """A message by what the phone knows it by.  `sender` is None for our own, and in a chat with one person."""
+    """The key of a message on the phone.  `sender` is None for our own, and in a chat with one person."""
 
     chat: Jid
     wa_id: str
@@ -26,7 +26,7 @@ class KnownMessage(msgspec.Struct, frozen=True):
     sender: Jid | None = None
 
     def to_wire(self) -> list[Any]:
-        """As a list, for a frame."""
+        """The key as a list, for a frame."""
         sender = "" if self.sender is None else str(self.sender)
         return [str(self.chat), self.wa_id, self.from_me, self.at_ms, sender]
 
@@ -40,12 +40,12 @@ class KnownMessage(msgspec.Struct, frozen=True):
 
 
 def can_be_asked(chat: Jid) -> bool:
-    """Whether the phone has a past of this chat to tell: not of statuses, broadcasts and channels."""
+    """Whether the phone can send history of this chat: not of statuses, broadcasts and channels."""
     return chat.is_person or chat.kind is JidKind.GROUP
 
 
 def known(message: Message) -> KnownMessage | None:
-    """How the phone knows a message; None for what it has no message for."""
+    """The message's key on the phone; None if the phone has no such message."""
     chat = Jid.parse(message.chat)
     if not message.wa_id or message.content.kind in _NOT_THERE or not can_be_asked(chat):
         return None
@@ -54,7 +54,7 @@ def known(message: Message) -> KnownMessage | None:
 
 
 class ThreadResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of asking about one thread: so many messages that were not known, or why none came."""
+    """The result of one thread's backfill: the number of new messages, or why none arrived."""
 
     thread: str
     messages: int = 0
@@ -62,9 +62,9 @@ class ThreadResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackfillResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run brought: of so many threads, so many messages, with so many errors.  `results`: of its first threads.
+    """The result of a backfill run: the numbers of threads, new messages and errors.
 
-    `error`: what ended it before its end.
+    `results`: those of the first threads.  `error`: why the run ended early, if it did.
     """
 
     at_ms: int
@@ -75,7 +75,7 @@ class BackfillResult(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
     def plus(self, result: ThreadResult) -> BackfillResult:
-        """The same with one more thread."""
+        """The result with one more thread."""
         return msgspec.structs.replace(
             self,
             threads=self.threads + 1,
@@ -85,7 +85,7 @@ class BackfillResult(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def ended(self, error: str) -> BackfillResult:
-        """The same of a run that ended so; what ended it early is one more error."""
+        """The result of a run that ended with this error, which is counted; an empty text: it was complete."""
         if not error:
             return self
         return msgspec.structs.replace(self, errors=self.errors + 1, error=error)

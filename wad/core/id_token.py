@@ -1,7 +1,7 @@
-"""Rules for the claims of Firebase's tokens: a user's id token and App Check's.  Pure.
+"""Rules for the claims of Firebase's tokens: a user's ID token and App Check's.  Pure.
 
 The signature is checked elsewhere (wad/api/callers/signed_tokens.py).  Rules: Firebase's pages "Verify ID Tokens" and
-"Verify App Check tokens from a custom backend".  A token that is refused says why by its code.
+"Verify App Check tokens from a custom backend".  Each refusal has a code that gives the reason.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""WhatsApp addresses: the only parser, and the identifiers made from them.
+"""WhatsApp addresses (JIDs): the only parser, and the identifiers made from them.
 
 A JID is `user@server`; an address of one device (AD-JID) is `user:device@server`, written by older
 software as `user.agent:device@server` or `user_agent:device@server`.  A person has a phone-number JID
-(PN, `s.whatsapp.net`) and a hidden id (LID, `lid`).  Formats: whatsmeow types/jid.go; the forms that
-the replaced backend accepted: docs/internals/replaced-backend.md#thread-ids.
+(PN, `s.whatsapp.net`) and a LID (`lid`), which hides the number.  Formats: whatsmeow types/jid.go; the
+forms that the replaced backend accepted: docs/internals/replaced-backend.md#thread-ids.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from wad.core.errors import BadInput, BadJid, BadPhone
 PN_SERVER, LID_SERVER, GROUP_SERVER = "s.whatsapp.net", "lid", "g.us"
 _LEGACY_SERVERS = {"c.us": PN_SERVER}
 _OWNERS = {"hosted": PN_SERVER, "hosted.lid": LID_SERVER}
-"""Of the addresses of devices in the cloud (whatsmeow types/jid.go): the library gives them as they came in groups and
-in the history."""
+"""Servers of cloud-hosted devices (whatsmeow types/jid.go), with the owner's server: the library passes their addresses
+on unchanged in groups and in the history."""
 _MAX_LENGTH = 200
-_MAX_USER = 128  # so that the canonical form of a text that was accepted is accepted, too
+_MAX_USER = 128  # so that the canonical form of an accepted text is accepted, too
 _USER = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*")
 _ADDRESS = re.compile(r"(?P<name>[^:@]*)(?::(?P<device>[a-z0-9]+))?@(?P<server>[a-z.]+)")
 
 
 class JidKind(StrEnum):
-    """What kind of party an address names."""
+    """The kind of party that an address names."""
 
     PN = "pn"
     LID = "lid"
@@ -55,7 +55,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Jid:
-    """An address.  `device` 0 is the phone itself or "no device named"."""
+    """An address.  `device` 0: the phone itself, or no device is given."""
 
     user: str
     server: str
@@ -63,14 +63,14 @@ class Jid:
 
     def __post_init__(self) -> None:
         if self.server not in _KINDS:
-            raise BadJid(f"{self.server!r} is no server of WhatsApp")
+            raise BadJid(f"{self.server!r} is not a WhatsApp server")
 
     @staticmethod
     def parse(text: str) -> Jid:
-        """Read any spelling of an address.
+        """Parse any spelling of an address.
 
-        Case and surrounding blanks don't matter, a leading `+` of a number is dropped, `c.us` is the
-        old name of `s.whatsapp.net`.  Raises BadJid.
+        Case and surrounding blanks are ignored, a leading `+` of a number is dropped, `c.us` is the
+        former name of `s.whatsapp.net`.  Raises BadJid.
         """
         if not isinstance(text, str):
             raise BadJid(f"a JID is a text, not {type(text).__name__}")
@@ -82,14 +82,14 @@ class Jid:
 
     @property
     def kind(self) -> JidKind:
-        """What this address names."""
+        """The kind of party that this address names."""
         if self.user == "status" and self.server == "broadcast":
             return JidKind.STATUS
         return _KINDS[self.server]
 
     @property
     def is_person(self) -> bool:
-        """Whether it names one person (by number or hidden id)."""
+        """Whether it names one person (by number or LID)."""
         return self.kind in (JidKind.PN, JidKind.LID)
 
     def bare(self) -> Jid:
@@ -97,7 +97,7 @@ class Jid:
         return replace(self, device=0) if self.device else self
 
     def party(self) -> Jid:
-        """Whose address it is, without a device.  A business whose device is hosted is nobody else by that."""
+        """The owner's address, without a device.  A business with a hosted device is the same party."""
         server = _OWNERS.get(self.server)
         return self.bare() if server is None else Jid(self.user, server)
 
@@ -107,25 +107,25 @@ class Jid:
         return Jid(phone_digits(phone), PN_SERVER)
 
 
-@lru_cache(1024)  # the same few addresses come again and again, several times in each message
+@lru_cache(1024)  # the same few addresses occur again and again, several times in each message
 def _parse(text: str) -> Jid:
     if len(text) > _MAX_LENGTH:
-        raise BadJid("a JID of more than 200 characters")
+        raise BadJid(f"a JID has at most {_MAX_LENGTH} characters, not {len(text)}")
     # ASCII only: to fold the case of other letters would make two addresses one.
     match = _ADDRESS.fullmatch(text.strip().lower()) if text.isascii() else None
     if match is None:
         raise BadJid(
-            f"{text!r} is no WhatsApp address",
+            f"{text!r} is not a WhatsApp address",
             hint="write user@server, for example 15550000001@s.whatsapp.net",
         )
     name, device, server = match["name"], match["device"], match["server"]
     server = _LEGACY_SERVERS.get(server, server)
     if server not in _KINDS:
-        raise BadJid(f"{text!r}: {server!r} is no server of WhatsApp")
+        raise BadJid(f"{text!r}: {server!r} is not a WhatsApp server")
     if name.startswith("+") and name[1:].isdecimal():
         name = name[1:]
     if _KINDS[server] in (JidKind.PN, JidKind.LID):
-        # An agent (the old word for a domain) tells nothing that the server does not.
+        # An agent (the former name of a domain) adds nothing to the server.
         name = re.sub(r"(?:[._][0-9]+)+$", "", name)
     if len(name) > _MAX_USER or not _USER.fullmatch(name):
         raise BadJid(f"{text!r} has no valid user part")
@@ -141,19 +141,19 @@ def phone_digits(phone: str) -> str:
     7 to 15 digits as in ITU-T E.164, never a leading zero.  Raises BadPhone.
     """
     if len(phone) > _MAX_LENGTH:
-        raise BadPhone("a phone number of more than 200 characters")
+        raise BadPhone(f"a phone number has at most {_MAX_LENGTH} characters, not {len(phone)}")
     digits = re.sub(r"[\s().\-]", "", phone)
     digits = digits[1:] if digits.startswith("+") else digits.removeprefix("00")
     if not re.fullmatch(r"[1-9][0-9]{6,14}", digits, re.ASCII):
         raise BadPhone(
-            f"{phone!r} is no international phone number",
+            f"{phone!r} is not an international phone number",
             hint="write the country code and the number, for example +15550000001",
         )
     return digits
 
 
 def recipient(text: str) -> Jid:
-    """Whom a person means by `text`: an address, or a phone number.  Raises BadJid or BadPhone."""
+    """The recipient that `text` names: an address, or a phone number.  Raises BadJid or BadPhone."""
     return Jid.parse(text).bare() if "@" in text else Jid.of_phone(text)
 
 
@@ -161,13 +161,13 @@ _ACCOUNT_ID = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")
 
 
 def account_id(text: str) -> str:
-    """Check the form of an account's id; it names a directory and documents.  Raises BadInput.
+    """Check an account id, which also names a directory and documents, and return it.  Raises BadInput.
 
-    `__` is refused because it parts account and JID in a thread's id.
+    `__` is refused because it separates the account from the JID in a thread id.
     """
     if not _ACCOUNT_ID.fullmatch(text) or "__" in text or text.endswith("_"):
         raise BadInput(
-            f"{text!r} is no account id",
+            f"{text!r} is not a valid account id",
             hint="1 to 64 of a-z 0-9 - _, starting with a letter or digit, without a double _",
         )
     return text
@@ -182,7 +182,7 @@ class ThreadId:
 
     @staticmethod
     def make(account: str, jid: Jid) -> ThreadId:
-        """The thread of an account with a party; the device is dropped.  Raises on anything else."""
+        """The thread of an account with a party, without the device.  Raises BadJid or BadInput."""
         if not isinstance(jid, Jid):
             raise BadJid(f"a thread needs a JID, not {type(jid).__name__}")
         return ThreadId(account_id(account), jid.bare())
@@ -192,7 +192,7 @@ class ThreadId:
         """The inverse of `str()`.  Raises BadInput."""
         account, separator, jid = text.partition("__")
         if not separator:
-            raise BadInput(f"{text!r} is no thread id", hint="a thread id is ACCOUNT__JID")
+            raise BadInput(f"{text!r} is not a thread id", hint="a thread id is ACCOUNT__JID")
         return ThreadId.make(account, Jid.parse(jid))
 
     def __str__(self) -> str:

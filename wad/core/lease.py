@@ -1,20 +1,20 @@
-"""The lease: who may act.  Pure: facts in, one act and its reason out.
+"""The rules of the lease, which decides which instance may act.  Pure: facts in, one act and its reason out.
 
 A lease is a deadline, not a flag.  The holder may act until `valid_until`, counted on its own CLOCK_BOOTTIME from
 *before* it sent the last renewal that succeeded, and gives up `margin` seconds earlier, so that its workers are dead
-before the record's time runs out for the others.  No client's clock is compared with another's: the age of somebody
-else's record is measured by one clock, the record keeper's (or by our own watching of an unchanged record).
+before the record expires for the other instances.  No two clocks of clients are compared: one clock measures the age of
+another holder's record, that of the store (or our own, while we watch an unchanged record).
 
     passive --acquire--> held --renew--> held --(no renewal in time | lost)--> passive
-                          `--release--> passive (the record says it is free; its epoch stays)
+                          `--release--> passive (the record is free; its epoch stays)
 
-An answer that was lost leaves a record that is ours without our knowing: a holder whose renewal is refused reads the
-record and goes on where it is its own (`recognised`, which prolongs nothing); who does not hold, and finds a record of
-its own process, takes it anew with the next epoch.
+If the response to a write is lost, the record may be ours although we do not hold the lease.  A holder whose renewal is
+refused reads the record and continues if the record is its own (`recognised`, which does not extend the deadline); a
+standby that finds a record of its own process acquires the lease again with the next epoch.
 
-`epoch` grows by one at every acquire and survives release: it is the fencing token that the store checks.
-What is not guaranteed: that a holder whose process is frozen beyond its deadline notices in time.  That is what the
-epoch and the workers' own permission (a duration, counted on their clocks) are for.
+`epoch` grows by one at every acquire and survives a release: it is the fencing token that the store checks.
+Not guaranteed: that a holder whose process is frozen beyond its deadline notices in time.  The epoch and the workers'
+own permission (a duration, counted on their clocks) cover that case.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from wad.core.untrusted import LATEST_MS
 
 @dataclass(frozen=True, slots=True)
 class LeaseTerms:
-    """Durations in seconds.  Raises BadConfig when a lost renewal or two would already end the reign."""
+    """Durations in seconds.  Raises BadConfig if one or two lost renewals would already end a leadership term."""
 
     ttl: float = 15.0
     renew_every: float = 5.0
@@ -50,18 +50,18 @@ class LeaseTerms:
 
 
 NEWEST_EPOCH: Final = 10**12 - 1
-"""No installation gets so far: a larger number in a document is a mistake."""
+"""No installation reaches this number: a larger one in a document is an error."""
 LONGEST_TTL: Final = 86_400.0
-"""Seconds: a record that claims to hold the lease for longer without a renewal is a mistake."""
+"""Seconds: a record that holds the lease for longer without a renewal is an error."""
 
 
 _LONGEST_TEXT: Final = 2000  # characters
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What the record keeper stores.  `holder` empty: free.  Times for people only, ms since 1970.
+    """The lease record as the store keeps it.  `holder` empty: free.  Times are for display only, ms since 1970.
 
-    `reason`: why it was taken, or let go.  A holder without a nonce is another program that knows the record, too.
+    `reason`: why the lease was acquired or released.  A holder without a nonce is another program that uses the record.
     """
 
     holder: str
@@ -75,11 +75,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_sound(record: Record) -> bool:
-    """Whether a record that somebody else may have written says something that a holder can mean."""
+    """Whether all values of an untrusted record are possible."""
     longest_ttl = LONGEST_TTL if record.holder else math.inf
     texts = (record.holder, record.nonce, record.previous, record.reason)
     return (
-        0 <= record.ttl <= longest_ttl  # nor is it NaN
+        0 <= record.ttl <= longest_ttl  # False for NaN, too
         and 0 <= record.epoch <= NEWEST_EPOCH
         and all(0 <= ms < LATEST_MS for ms in (record.acquired_ms, record.renewed_ms))
         and all(len(text) <= _LONGEST_TEXT for text in texts)
@@ -87,7 +87,7 @@ def is_sound(record: Record) -> bool:
 
 
 class Tenure(msgspec.Struct, frozen=True, kw_only=True):
-    """One holder's time, for the history.  `ended_ms` 0: it goes on, or nobody has told its end."""
+    """One holder's term, for the lease history.  `ended_ms` 0: it lasts, or its end was not recorded."""
 
     epoch: int
     holder: str
@@ -101,9 +101,9 @@ class Tenure(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A record as it was read: `age` seconds by one clock, `version` what a compare-and-set must name.
+    """A record as it was read: `age` seconds by one clock, `version` for a compare-and-set.
 
-    `version` None: no record is there, only the newest epoch is known.  `dead`: the holder is proven dead (its lock on
+    `version` None: there is no record, only the newest epoch is known.  `dead`: the holder is proven dead (its lock on
     our own disk is free).
     """
 
@@ -115,7 +115,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """We hold it: act until `valid_until` (CLOCK_BOOTTIME seconds, margin already taken off)."""
+    """The lease while we hold it: we may act until `valid_until` (CLOCK_BOOTTIME seconds, margin subtracted)."""
 
     record: Record
     version: str
@@ -124,7 +124,7 @@ class Held:
 
     @property
     def epoch(self) -> int:
-        """The fencing token of our right."""
+        """The fencing token of our lease."""
         return self.record.epoch
 
 
@@ -139,23 +139,23 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One act, when to look again (seconds from now), and the sentence for log and status."""
+    """One act, its reason for log and status, and when to decide again (seconds from now)."""
 
     act: Act
     reason: str
     again_in: float = 0.0
 
 
-_SOON: Final = 0.05  # seconds: two clocks may disagree by a tick about when something has run out
+_SOON: Final = 0.05  # seconds: two clocks may differ by a tick about an expiry
 
 
 def may_act(held: Held | None, now: float) -> bool:
-    """Whether we may act at `now`: the only question that anything else asks."""
+    """Whether we may act at `now`."""
     return held is not None and now < held.valid_until
 
 
 def decide_as_holder(held: Held, now: float) -> Decision:
-    """What to do while we hold it."""
+    """What to do while we hold the lease."""
     if now >= held.valid_until:
         return Decision(Act.STEP_DOWN, f"epoch {held.epoch} was not renewed in time")
     if now >= held.renew_at:
@@ -166,9 +166,9 @@ def decide_as_holder(held: Held, now: float) -> Decision:
 
 
 def decide_as_standby(seen: Seen | None, holder: str, nonce: str, *, forced: str = "") -> Decision:
-    """What to do while we do not, given the record as just read (None: there is none).
+    """What to do while we do not hold the lease, given the record as just read (None: there is none).
 
-    `forced`: who ordered to take it whatever the record says; empty when nobody did.
+    `forced`: the operator who ordered to acquire it regardless of the record; empty if nobody did.
     """
     if seen is None:
         return Decision(Act.ACQUIRE, "there is no holder yet")
@@ -176,8 +176,8 @@ def decide_as_standby(seen: Seen | None, holder: str, nonce: str, *, forced: str
     if not record.holder:
         return Decision(Act.ACQUIRE, f"epoch {record.epoch} was released")
     if record.nonce == nonce:
-        # Nobody else has this nonce, and this process does not act on it.
-        return Decision(Act.ACQUIRE, f"the answer to our write of epoch {record.epoch} was lost")
+        # The nonce is this process's own, and this process does not act on the record.
+        return Decision(Act.ACQUIRE, f"the response to our write of epoch {record.epoch} was lost")
     if seen.dead:
         return Decision(Act.ACQUIRE, f"{record.holder} is dead: its lock on this machine is free")
     if forced:
@@ -207,7 +207,7 @@ def acquired(
     reason: str = "",
     floor: int = 0,
 ) -> Record:
-    """The record that takes the lease.  `floor`: the newest epoch the store has seen, should the record be lost."""
+    """The record that acquires the lease.  `floor`: the newest epoch of the store, in case the record was lost."""
     old = seen.record if seen is not None else None
     return Record(
         holder=holder,
@@ -222,19 +222,19 @@ def acquired(
 
 
 def renewed(record: Record, now_ms: int) -> Record:
-    """The record that keeps it."""
+    """The record that renews the lease."""
     return msgspec.structs.replace(record, renewed_ms=now_ms)
 
 
 def released(record: Record, now_ms: int, reason: str = "") -> Record:
-    """The record that frees it; the epoch stays."""
+    """The record that releases the lease; the epoch stays."""
     return msgspec.structs.replace(
         record, holder="", nonce="", renewed_ms=now_ms, previous=record.holder, reason=reason
     )
 
 
 def held(record: Record, version: str, sent_at: float, terms: LeaseTerms) -> Held:
-    """Our right after a write that was *sent* at `sent_at` (CLOCK_BOOTTIME) succeeded."""
+    """Our lease after a successful write that was *sent* at `sent_at` (CLOCK_BOOTTIME)."""
     return Held(
         record=record,
         version=version,
@@ -244,10 +244,10 @@ def held(record: Record, version: str, sent_at: float, terms: LeaseTerms) -> Hel
 
 
 def recognised(held: Held, seen: Seen | None) -> Held | None:
-    """Our right after a renewal was refused, given the record as read since; None when it is not ours any more.
+    """Our lease after a renewal was refused, given the record as read since; None if it is not ours any more.
 
-    It may still be: then the answer to an earlier renewal was lost, and only the version is news.  The deadline stays,
-    since nobody knows when that renewal was sent; the next one follows at once.
+    It may still be ours: then the response to an earlier renewal was lost, and only the version changes.  The deadline
+    stays, since the time at which that renewal was sent is unknown; the next renewal follows at once.
     """
     if seen is None or seen.version is None:
         return None
@@ -258,9 +258,9 @@ def recognised(held: Held, seen: Seen | None) -> Held | None:
 
 
 def own(seen: Seen | None, nonce: str) -> tuple[Record, str] | None:
-    """The record and its version where it is this process's, whichever write made it so; None where it is not.
+    """The record and its version if it belongs to this process; None if it does not.
 
-    What a process that ends has to free: it may hold the lease by a write whose answer it never heard.
+    A process releases it at its end: it may hold the lease by a write whose response was lost.
     """
     if seen is None or seen.version is None or not seen.record.holder:
         return None
@@ -268,7 +268,7 @@ def own(seen: Seen | None, nonce: str) -> tuple[Record, str] | None:
 
 
 def begun(record: Record) -> Tenure:
-    """The entry of the history that an acquire begins."""
+    """The history entry of an acquired lease."""
     return Tenure(
         epoch=record.epoch,
         holder=record.holder,
@@ -280,12 +280,12 @@ def begun(record: Record) -> Tenure:
 
 
 def ended(tenure: Tenure, record: Record) -> Tenure:
-    """The entry once its holder has released."""
+    """The history entry of a released lease."""
     return msgspec.structs.replace(tenure, ended_ms=record.renewed_ms, end=record.reason)
 
 
 def told(tenures: Iterable[Tenure]) -> list[Tenure]:
-    """The history with each end told, newest first: who did not tell its own end was ended by its successor."""
+    """The history with the end of each term, newest first: a successor ends a term that was not released."""
     found: list[Tenure] = []
     for tenure in sorted(tenures, key=lambda tenure: tenure.epoch, reverse=True):
         if not tenure.ended_ms and found:

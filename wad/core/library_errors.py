@@ -1,7 +1,8 @@
-"""What the library says when it gives up or is refused, in words for an operator: rules over its texts, no I/O.
+"""The library's error texts, translated into sentences for operators.  Pure.
 
-The texts: whatsmeow's client.go and connectionevents.go, Go's net and tls, and protobuf's complaint about an event that
-neonize could not serialize (docs/internals/library.md#refusals); each as neonize 0.5.2 gave it against the test server.
+Sources of the texts: whatsmeow's client.go and connectionevents.go, Go's net and tls, and protobuf's error about an
+event that neonize could not serialize (docs/internals/library.md#refusals); each as neonize 0.5.2 returned it against
+the test server.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 LONGEST_BAN: Final = 10 * 366 * 86_400
-"""Seconds; what is longer is as good as for ever, and its end has no date."""
+"""Seconds; a longer ban counts as permanent, and its end may not fit into a date."""
 _DIAL: Final = re.compile(r"failed to dial whatsapp web websocket: (?:.*: )?(.+)", re.DOTALL)
 _PROXY: Final = re.compile(r"\bproxyconnect\b|\bsocks connect\b")
 _BROKEN_OFF: Final = frozenset({"EOF", "unexpected EOF"})
@@ -21,12 +22,12 @@ _UNKNOWN_EVENTS: Final = {
     "Receipt": "WhatsApp sent a kind of receipt that the library does not know",
     "TemporaryBan": "banned for a time, for a reason that the library does not know",
 }
-_LONGEST_LINE: Final = 2000  # characters of a line that are looked at
+_LONGEST_LINE: Final = 2000  # characters of a line that are parsed
 _WEB_VERSION: Final = re.compile(r"Client outdated \(405\).*\(client version: ([\d.]+)\)")
 
 
 def why_it_ended(words: str) -> str:
-    """One sentence for the error with which the library's connect() came back."""
+    """One sentence for an error text that the library's connect() returned."""
     if dial := _DIAL.fullmatch(words):
         what = "the proxy" if _PROXY.search(words) else "WhatsApp"
         why = "the connection broke off" if dial[1] in _BROKEN_OFF else dial[1]
@@ -39,7 +40,7 @@ def why_it_ended(words: str) -> str:
 
 
 def ban(code: str, seconds: int, now_ms: int) -> str:
-    """One sentence for a ban of so many seconds from now (0: WhatsApp did not say)."""
+    """One sentence for a ban that ends in `seconds` (0: unknown)."""
     if not seconds:
         return f"banned for a time ({code})"
     end = datetime.fromtimestamp(now_ms // 1000 + seconds, UTC)
@@ -47,17 +48,17 @@ def ban(code: str, seconds: int, now_ms: int) -> str:
 
 
 def ban_seconds(given: int) -> int:
-    """How long a ban lasts, of which WhatsApp says `given` seconds."""
+    """The length of a ban, in seconds, for which WhatsApp gave `given` seconds."""
     return min(max(0, given), LONGEST_BAN)
 
 
 def is_ban(words: str) -> bool:
-    """Whether connect() came back because of a ban with a code that the library does not know."""
+    """Whether connect() failed because of a ban with a code that the library does not know."""
     unknown = _UNKNOWN.search(words)
     return unknown is not None and unknown[1] == "TemporaryBan"
 
 
 def refused_version(line: str) -> str:
-    """The version of WhatsApp Web that a line of the library's log says was refused; empty for other lines."""
+    """The refused version of WhatsApp Web in a line of the library's log; empty for other lines."""
     found = _WEB_VERSION.search(line[:_LONGEST_LINE])
     return found[1] if found else ""

@@ -1,7 +1,7 @@
-"""Numbers and addresses in a text for a log, a report or a health document.
+"""Masking of phone numbers and addresses in texts for a log, a report or a health document.
 
-Every run of seven digits may be somebody's number and is shortened, but for what says what else it is: a time in the
-form of our files' names, a message's id, the last part of WhatsApp's version, a number that a word like `pid` names.
+Every run of seven digits may be a phone number and is shortened.  Exceptions are recognised by their form: a time as in
+our file names, a message id, the last part of WhatsApp's version, a number after a word like `pid`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 _READABLE: Final = re.compile(
     r"(?<![0-9A-Za-z])(?:"
-    # A message's id, or a random name of ours: hexadecimal, with a letter, so that no number is one.
+    # A message id, or a random name of ours: hexadecimal with a letter, so that it cannot be a phone number.
     r"(?=\d*[A-Fa-f])[0-9A-Fa-f]{16,64}"
     r"|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
     # 20261125T101010Z, 20261125-101010: in names of files that were set aside.
@@ -29,7 +29,7 @@ _SPACED: Final = re.compile(r"\+\d[\d ().\-]{5,18}\d")
 
 
 def masked(text: str) -> str:
-    """The text with the first 4 and last 2 digits of each number or address; what is surely none stays as it is."""
+    """The text with only the first 4 and last 2 digits of each possible phone number or address."""
     parts, end = [], 0
     for found in _READABLE.finditer(text):
         parts += [_shortened(text[end : found.start()]), found[0]]
@@ -38,7 +38,7 @@ def masked(text: str) -> str:
 
 
 def scrubbed(text: str) -> str:
-    """The same, and numbers that are written with blanks, brackets, dots or dashes after a `+`."""
+    """masked(), also for numbers that are written with blanks, brackets, dots or dashes after a `+`."""
     return masked(_SPACED.sub(lambda found: "+" + re.sub(r"\D", "", found[0]), text))
 
 

@@ -1,4 +1,4 @@
-"""Messages and conversations as they are stored, and how far a message has come."""
+"""Messages and threads as they are stored, and the status of a message."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wad.core.event import ReceiptMark
 
 PREVIEW_LENGTH = 100
 """Characters of a thread's preview (docs/internals/replaced-backend.md#received-messages)."""
-TEXT_LIMIT = 65_536  # characters WhatsApp takes in one text
+TEXT_LIMIT = 65_536  # characters that WhatsApp accepts in one text
 
 
 class MessageStatus(StrEnum):
-    """How far a message has come; `queued` to `uncertain` are for our own only."""
+    """The status of a message; `queued` to `uncertain` apply to our own only."""
 
     QUEUED = "queued"
     SENDING = "sending"
@@ -40,26 +40,26 @@ _CODES = {
 
 
 def further(one: MessageStatus, other: MessageStatus) -> MessageStatus:
-    """The status that is further on: receipts arrive in any order and never take a message back."""
+    """The later of two statuses: receipts arrive in any order and never move a message back."""
     return max(one, other, key=_RANK.__getitem__)
 
 
 def status_of(mark: ReceiptMark) -> MessageStatus:
-    """What a receipt makes of a message."""
+    """The status that a receipt gives a message."""
     return _OF_MARK[mark]
 
 
 def status_code(status: MessageStatus) -> int:
-    """WhatsApp's number for a status: 0 error, 1 pending, 2 sent, 3 delivered, 4 read, 5 played.
+    """WhatsApp's code for a status: 0 error, 1 pending, 2 sent, 3 delivered, 4 read, 5 played.
 
-    WAWebProtobufsWeb.WebMessageInfo.Status; the reference read it one too low
+    WAWebProtobufsWeb.WebMessageInfo.Status; the replaced backend read it one too low
     (docs/internals/replaced-backend.md#received-messages).
     """
     return _CODES[status]
 
 
 class Reaction(msgspec.Struct, frozen=True):
-    """What somebody stuck to a message; `by` is empty when that were we (`from_me`)."""
+    """A reaction to a message; `by` is empty for our own (`from_me`)."""
 
     by: str
     text: str
@@ -68,7 +68,7 @@ class Reaction(msgspec.Struct, frozen=True):
 
 
 class Ballot(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Somebody's last vote in a poll; see `content.Vote` for what it holds."""
+    """A person's last vote in a poll, with the fields of `content.Vote`."""
 
     by: str
     at_ms: int
@@ -80,17 +80,18 @@ class Ballot(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MessageVersion(msgspec.Struct, frozen=True):
-    """What a message said from `at_ms` on, until it was edited or revoked."""
+    """An earlier content of a message, valid from `at_ms` until an edit or a revoke."""
 
     content: Content
     at_ms: int
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored message.  `at_ms` is WhatsApp's time (our own until it was sent).
+    """One stored message.  `at_ms` is WhatsApp's time (our own until it is sent).
 
-    WhatsApp tells whole seconds; `seen` (microseconds since 1970, when we first saw it) orders what shares one.
-    `content` is what it says now; what it said before an edit or a revoke is in `earlier`, the oldest first.
+    WhatsApp's times are whole seconds; `seen` (microseconds since 1970, when we first received it) orders messages of
+    the same second.  `content` is the present content; `earlier` has the versions before each edit or revoke, the
+    oldest first.
     """
 
     id: str
@@ -117,9 +118,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Thread(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored conversation.  `last_ms` and the preview belong to its newest message, whenever it was stored.
+    """One stored thread.  `last_ms` and the preview belong to its newest message, whenever that was stored.
 
-    `expires_s`: seconds after which new messages disappear from the phones, 0 for never.
+    `expires_s`: seconds after which new messages disappear from the phones; 0: never.
     """
 
     id: str
@@ -135,7 +136,7 @@ class Thread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def preview(content: Content) -> str:
-    """The line that a list of threads shows."""
+    """The preview line for a list of threads."""
     if content.text:
         return content.text[:PREVIEW_LENGTH]
     match content.kind:
@@ -151,12 +152,12 @@ def preview(content: Content) -> str:
 
 
 def merged(known: Message, again: Message) -> Message:
-    """One message out of two tellings of it, with the identity of the first.
+    """Merge two copies of one message, with the identity of the first.
 
-    The telling that says more wins: a placeholder gives way to the message, what was not understood to what is by now
-    (sent again, or translated again), an offered call to how it went.  The
-    earliest time counts: a message that could not be read comes again with a later one (seen against the test server),
-    and belongs where it was written.  Order and repetition do not matter.
+    The more complete content wins: the message replaces a placeholder, a translated message replaces an unknown one
+    (sent again, or translated again), the outcome of a call replaces its offer.  The earliest time counts: a message
+    that could not be decrypted arrives again with a later time (seen against the test server), but belongs where it was
+    written.  Order and repetition do not matter.
     """
     better, other = (again, known) if _says(again) > _says(known) else (known, again)
     return msgspec.structs.replace(
@@ -172,7 +173,7 @@ def merged(known: Message, again: Message) -> Message:
 
 
 def _says(message: Message) -> int:
-    """How much a telling says."""
+    """How complete a copy's content is."""
     content = message.content
     if content.kind in PLACEHOLDERS:
         return 0 if content.kind is MessageKind.LOST else 1

@@ -1,8 +1,8 @@
-"""The name that people give an account.  Pure.
+"""Rules for account names.  Pure.
 
-It stands in tables, pages, log lines and commands, beside the names of other accounts.  So it is one line of visible
-text: nothing that moves a cursor, turns the direction of writing or cannot be seen, and nothing that a command line
-takes for an option.
+A name is shown in tables, pages, log lines and commands, beside the names of other accounts.  So it is one line of
+visible text: no character moves a cursor, changes the writing direction or is invisible, and a command line does not
+take the name for an option.
 """
 
 from __future__ import annotations
@@ -13,46 +13,46 @@ from typing import Final
 from wad.core.errors import BadInput
 
 LONGEST: Final = 100  # characters
-_MARKS: Final = 4  # combining marks in a row: more cover the lines above and below
+_MARKS: Final = 4  # combining marks in a row: more would cover the lines above and below
 _JOINER: Final = "\u200d"
 _KINDS: Final = {
     "Cc": "a control character",
     "Cf": "an invisible character",
-    "Cn": "a character that does not exist",
-    "Co": "a character of private use",
-    "Cs": "half of a character",
-    "Zl": "a line end",
-    "Zp": "a line end",
-    "Zs": "a blank that is no ordinary one",
+    "Cn": "an unassigned character",
+    "Co": "a private-use character",
+    "Cs": "half of a surrogate pair",
+    "Zl": "a line separator",
+    "Zp": "a paragraph separator",
+    "Zs": "a blank other than the ordinary space",
 }
 _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols that cannot be seen."""
+"""Invisible letters and symbols."""
 
 
 def check_name(name: str) -> str:
-    """The name in its composed form (NFC).  Raises BadInput that says what is wrong with it."""
+    """Check a name and return its composed form (NFC).  Raises BadInput with the reason."""
     if len(name) > LONGEST:
         raise BadInput(f"a name has at most {LONGEST} characters, not {len(name)}")
     try:
         name = unicodedata.normalize("NFC", name)
     except UnicodeError as error:
-        raise _wrong(name, "holds half of a character") from error
+        raise _wrong(name, "contains half of a surrogate pair") from error
     if len(name) > LONGEST:
         raise BadInput(f"a name has at most {LONGEST} characters, not {len(name)}")
     if not name.strip():
         raise BadInput("a name has at least one character")
     for at in range(len(name)):
         if (why := _unfit(name, at)) is not None:
-            raise _wrong(name, f"holds {why}")
+            raise _wrong(name, f"contains {why}")
     if name != name.strip():
         raise _wrong(name, "begins or ends with a blank")
     if name.startswith("-"):
-        raise _wrong(name, "begins with a dash, as options do")
+        raise _wrong(name, "begins with a dash, like an option")
     return name
 
 
 def shown_name(name: str) -> str:
-    """A name that is there already, for people: what `check_name` refuses is escaped, as in `\\u202e`, and cut."""
+    """A stored name for display: characters that `check_name` refuses are escaped, as in `\\u202e`, and it is cut."""
     try:
         return check_name(name)
     except BadInput:
@@ -76,12 +76,12 @@ def escaped(text: str) -> str:
 
 
 def _unfit(name: str, at: int) -> str | None:
-    """Why the character at this place cannot stand there."""
+    """Why the character at this position is not allowed; None if it is."""
     char = name[at]
     if char == " " or (char.isascii() and char.isprintable()):
         return None
     if char in _BLANK:
-        return "a character that cannot be seen"
+        return "an invisible character"
     kind = unicodedata.category(char)
     if char == _JOINER and _joins(name, at):
         return None
@@ -89,21 +89,21 @@ def _unfit(name: str, at: int) -> str | None:
         return _KINDS[kind]
     if kind[0] == "M" and _is_piled(name, at):
         return (
-            "a mark that belongs to no letter"
+            "a combining mark without a letter"
             if at == 0
-            else f"more than {_MARKS} marks on one letter"
+            else f"more than {_MARKS} combining marks on one letter"
         )
     return None
 
 
 def _is_piled(name: str, at: int) -> bool:
-    """Whether only marks stand before this one, or too many."""
+    """Whether only combining marks precede this one, or too many."""
     before = name[max(at - _MARKS, 0) : at]
     return all(unicodedata.category(char)[0] == "M" for char in before)
 
 
 def _joins(name: str, at: int) -> bool:
-    """Whether a joiner makes one picture of two, as in the emoji of a family."""
+    """Whether a joiner combines two symbols, as in the emoji of a family."""
     if not 0 < at < len(name) - 1:
         return False
     return all(

@@ -1,4 +1,4 @@
-"""Networks that a configuration names."""
+"""IP networks in settings: parsing, and membership of an address."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ Network = IPv4Network | IPv6Network
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Networks with commas or blanks between.  Raises ValueError."""
+    """Parse networks that are separated by commas or blanks.  Raises ValueError."""
     return tuple(map(ip_network, filter(None, re.split(r"[\s,]+", text))))
 
 
 def is_inside(address: str, inside: tuple[Network, ...]) -> bool:
-    """Whether an address is in one of them; an IPv4 address that IPv6 wraps counts as what it is."""
+    """Whether an address is in one of the networks; an IPv4-mapped IPv6 address counts as its IPv4 address."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:

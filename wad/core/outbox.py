@@ -1,20 +1,19 @@
-"""The life of a message that we send.
+"""The state machine of an outbox entry, a message that we send.
 
     queued -> sending -> sent -> delivered -> read -> played
-       ^         |-----> failed       (refused: by us, or by WhatsApp; will not be tried again by itself)
-       |---------|                    (it certainly did not leave: waits its turn again, which costs nothing)
-                 |-----> uncertain    (it may have left: never sent again by itself; a receipt or an echo settles it)
+       ^         |-----> failed       (refused, by us or by WhatsApp: not retried automatically)
+       |---------|                    (it certainly did not leave: queued again, which does not count as an attempt)
+                 |-----> uncertain    (it may have left: not retried automatically; a receipt or an echo resolves it)
 
 The crash rule.  The library chooses WhatsApp's message id, so each attempt carries its own random `secret`, saved
 before the call; the library writes id and secret into the session's database before a byte leaves
-(docs/internals/library.md#ids-and-secrets).
-After a crash: no such row, it never left, so it is queued again; a row, it may have left under that id, so it is
-uncertain.  Only the session that was sending can tell: where the account was paired anew since, it is uncertain, too.
-A message over which the worker died twice without a trace of it is given up as failed: it would take the
-account down again and again.  Only deaths of the worker while it had this message count, not the daemon's own.
-Evidence under an entry's own WhatsApp id settles `failed`, too: who cancelled an uncertain message must
-not be told to send it again when it did arrive.
-What is not guaranteed: that a `failed` message was not delivered where WhatsApp's refusal itself was wrong.
+(docs/internals/library.md#ids-and-secrets).  After a crash: without such a row the message never left, and is queued
+again; with a row it may have left under that id, and is uncertain.  Only the session that was sending has that row: if the account was paired again since, the
+message is uncertain, too.  If the worker died twice while it was sending a message that never left, the message fails:
+it would crash the account again and again.  Only deaths of the worker during that message count, not the daemon's own.
+A receipt under an entry's own WhatsApp id resolves `failed`, too: if an operator cancelled an uncertain message that
+did arrive, the status must not suggest to send it again.
+Not guaranteed: that a `failed` message was not delivered, if WhatsApp's refusal itself was wrong.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from wad.core.outgoing import Amendment, Outgoing, same, summary
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Who is sending an entry: an instance in an epoch of the lease.
+    """The instance that is sending an entry, and its epoch of the lease.
 
-    `session`: with which of the account's sessions (`engine.port.Identity`), empty where that is not known.
+    `session`: which of the account's sessions it uses (`engine.port.Identity`), empty if unknown.
     """
 
     holder: str
@@ -43,14 +42,14 @@ class Claim(msgspec.Struct, frozen=True):
     session: str = ""
 
     def is_alike(self, other: Claim | None) -> bool:
-        """Whether the same instance made both in the same epoch."""
+        """Whether both claims are of the same instance in the same epoch."""
         return other is not None and (self.holder, self.epoch) == (other.holder, other.epoch)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One message to send.  Times are ms since 1970; `attempts` counts calls to WhatsApp, not waiting.
 
-    `deaths`: how often the worker died while it was sending this, and it had not left.
+    `deaths`: how often the worker died while it was sending this message, before the message left.
     """
 
     id: str
@@ -72,29 +71,29 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """What a person reads of it."""
+        """The text, for display."""
         return summary(self.content).text
 
     @property
     def kind(self) -> MessageKind:
-        """What it is."""
+        """The kind of the message."""
         return summary(self.content).kind
 
     @property
     def amends(self) -> bool:
-        """Whether it changes another message, and so is none of its own in the thread."""
+        """Whether it changes another message, and is not a message of its own in the thread."""
         return isinstance(self.content, Amendment)
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """Somebody is about to send it, under a secret of this attempt alone (empty: the entry's own)."""
+    """An instance is about to send it, with a secret for this attempt only (empty: the entry's own)."""
 
     claim: Claim
     secret: bytes = b""
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """WhatsApp's server has it, under this id."""
+    """WhatsApp's server accepted it, under this id."""
 
     wa_id: str
     at_ms: int
@@ -103,8 +102,8 @@ class Sent(msgspec.Struct, frozen=True):
 class NotSent(msgspec.Struct, frozen=True):
     """It certainly did not leave.
 
-    `innocent`: the message had no part in it (a full disk, no connection), so that no patience with it is used up.
-    `died`: the worker died over it, and nobody had told it to.
+    `innocent`: the cause is not the message (a full disk, no connection), so that this does not count against it.
+    `died`: the worker died while it was sending the message, without a request to stop.
     """
 
     why: str
@@ -113,51 +112,49 @@ class NotSent(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """It will never be sent like this."""
+    """It is refused for good in this form."""
 
     code: str
     why: str
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """It may have left, as `wa_id` where that is known."""
+    """It may have left, as `wa_id` if that is known."""
 
     wa_id: str
     why: str
 
 
 class Marked(msgspec.Struct, frozen=True):
-    """Evidence that it arrived: a receipt."""
+    """A receipt: evidence that it arrived."""
 
     mark: ReceiptMark
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """A person decided to send it (again)."""
+    """An operator or a client orders to send it (again)."""
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """A person decided not to send it."""
+    """An operator or a client cancels it."""
 
 
 DEATHS: Final = 2
-"""Deaths of the worker over a message after which it is given up."""
+"""Deaths of the worker during one message after which the message fails."""
 
 
 def given_up(entry: Entry, result: NotSent) -> Refused | None:
-    """The end of a message that is being sent and has now killed the worker once too often; None while it has not."""
+    """The refusal of a message during which the worker died too often; None if it may be tried again."""
     if not result.died or entry.deaths + 1 < DEATHS:
         return None
-    why = (
-        f"WhatsApp's library died over it {entry.deaths + 1} times, and it never left: {result.why}"
-    )
+    why = f"the worker died {entry.deaths + 1} times while it was sending this, and it never left: {result.why}"
     return Refused("kills_the_worker", why)
 
 
 LEFT: Final = frozenset(
     {MessageStatus.SENT, MessageStatus.DELIVERED, MessageStatus.READ, MessageStatus.PLAYED}
 )
-"""States of what surely reached WhatsApp."""
+"""States of messages that WhatsApp certainly received."""
 
 Outcome = Claimed | Sent | NotSent | Refused | Unknown | Marked | Retry | Cancel
 
@@ -174,11 +171,11 @@ _FROM: dict[type[Outcome], frozenset[MessageStatus]] = {
     Retry: frozenset({_S.FAILED, _S.UNCERTAIN}),
     Cancel: frozenset({_S.QUEUED, _S.FAILED, _S.UNCERTAIN}),
 }
-"""From which states an outcome is possible: the whole law, the rest below is bookkeeping."""
+"""The states in which each outcome is possible.  These are all the rules; the rest below is bookkeeping."""
 
 
 def advance(entry: Entry, outcome: Outcome) -> Entry:
-    """The entry after `outcome`.  Raises Conflict where the table above forbids it; nothing changes then."""
+    """The entry after `outcome`.  Raises Conflict if the table above does not allow it; nothing changes then."""
     if entry.state not in _FROM[type(outcome)]:
         raise Conflict(
             f"message {entry.id} is {entry.state}: {type(outcome).__name__.lower()} is not possible"
@@ -243,7 +240,7 @@ def advance(entry: Entry, outcome: Outcome) -> Entry:
 
 
 def entry_id(account: str, client_id: str) -> str:
-    """The id of the entry, and of its message's document: the same key twice is one message."""
+    """The id of the entry and of its message's document: the same client id twice is one message."""
     return hashlib.sha256(f"{account}|{client_id}".encode()).hexdigest()[:40]
 
 
@@ -266,9 +263,9 @@ def message_of(entry: Entry) -> Message:
 
 
 def amendment_of(entry: Entry) -> PutAmendment | None:
-    """What an entry did to another message; None while it has not surely left, and for a message of its own.
+    """The entry's change of another message; None until it has certainly left, and for a message of its own.
 
-    It is ordered by the time that its recipients were told.
+    It is ordered by the time that was sent to its recipients.
     """
     if not isinstance(entry.content, Amendment) or entry.state not in LEFT:
         return None
@@ -285,9 +282,9 @@ def amendment_of(entry: Entry) -> PutAmendment | None:
 
 
 def same_message(entry: Entry, to: Jid, content: Outgoing) -> None:
-    """Refuse a key that was used for something else.  Raises Conflict."""
+    """Refuse a client id that was used for a different message.  Raises Conflict."""
     if entry.to != str(to) or not same(entry.content, content):
         raise Conflict(
-            f"client message id {entry.client_id!r} was used for another message",
-            hint="give every message its own id; the same id means the same message",
+            f"the client message id {entry.client_id!r} was used for a different message",
+            hint="use a new id for each message; the same id means the same message",
         )

@@ -1,10 +1,10 @@
-"""What can be sent: one closed union of contents, the rules that WhatsApp has for them, and what each looks like here.
+"""Outgoing contents: one closed union, WhatsApp's rules for each, and the content that is stored and shown.
 
 Pure.  A content names the message that it answers, changes or reacts to with a `Target`, taken from the store when it
-is queued, so that nothing has to be looked up when it is sent.  Reactions, edits and revokes (`Amendment`) are no
-messages of their own: they change their target.
-Where the limits come from stands beside each; what only WhatsApp's apps enforce is refused here, since the other side
-would silently ignore it.
+is queued, so that no look-up is needed when it is sent.  Reactions, edits and revokes (`Amendment`) are not messages of
+their own: they change their target.
+The source of each limit is beside it; limits that only WhatsApp's apps enforce are checked here, too, since the
+recipient's app would silently ignore such a message.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from wad.core.content import Contact, Content, MediaContent, MessageKind, Quote
-from wad.core.content import Location as Place
-from wad.core.content import Poll as Question
+from wad.core.content import Contact, Content, Location, MediaContent, MessageKind, Poll, Quote
 from wad.core.decoding import decoding
 from wad.core.errors import BadInput, Conflict, NotSupported, TooLong
 from wad.core.jid import GROUP_SERVER, LID_SERVER, PN_SERVER, Jid, JidKind, phone_digits
@@ -27,15 +25,15 @@ EDIT_WINDOW_S: Final = 20 * 60
 """Seconds in which a message may be edited: whatsmeow send.go, EditWindow (the apps offer it for 15 minutes)."""
 REVOKE_WINDOW_S: Final = 60 * 3600
 """Seconds in which a message may be deleted for everybody: "a little over two days", WhatsApp in August 2022; the apps
-offer it for 60 hours.  The library has no such limit; a recipient ignores what comes later."""
+offer it for 60 hours.  The library has no such limit; the recipient's app ignores a later revoke."""
 MENTIONS_LIMIT: Final = 256
-NAME_LIMIT: Final = 200  # characters of a place's or a contact's name: ours
-ADDRESS_LIMIT: Final = 1000  # characters: ours
+NAME_LIMIT: Final = 200  # characters of a location's or a contact's name: our limit
+ADDRESS_LIMIT: Final = 1000  # characters: our limit
 QUESTION_LIMIT: Final = 255  # characters of a poll's question in the apps
 OPTION_LIMIT: Final = 100  # characters of each answer in the apps
 OPTIONS_LIMIT: Final = 12  # answers in the apps
 EMOJI_LIMIT: Final = 20  # code points: the longest families and flags have 14
-QUOTE_LIMIT: Final = 1000  # characters of a quoted text that go out again
+QUOTE_LIMIT: Final = 1000  # characters of a quoted text that are sent again
 
 _MB: Final = 1 << 20
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -48,7 +46,7 @@ _MIMETYPE: Final = re.compile(
 class Target(msgspec.Struct, frozen=True, omit_defaults=True):
     """The stored message that a reply, reaction, edit or revoke points to.
 
-    `sender` is a JID, empty where we wrote it ourselves; `at_ms` is WhatsApp's time of it; a reply shows `text`.
+    `sender` is a JID, empty for our own message; `at_ms` is WhatsApp's time of it; a reply shows `text`.
     """
 
     wa_id: str
@@ -61,14 +59,14 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class GroupRole(StrEnum):
-    """What an account is in a group, as far as writing is concerned."""
+    """An account's role in a group, as far as sending is concerned."""
 
     MEMBER = "member"
     """It may write."""
     NOT_IN = "not_in"
-    """There is no such group, or the account is not in it."""
+    """The group does not exist, or the account is not in it."""
     READER = "reader"
-    """Only admins may write, and it is none."""
+    """Only admins may write, and the account is not an admin."""
 
 
 class AttachmentKind(StrEnum):
@@ -98,15 +96,15 @@ SIZE_LIMITS: Final = {
     AttachmentKind.DOCUMENT: 64 * _MB,
     AttachmentKind.STICKER: 1 * _MB,
 }
-"""Bytes of one file.  The apps take 16 MiB of media; a document is held in memory several times while it is sent
-(docs/internals/library.md#calls-and-panics), hence ours."""
+"""Bytes of one file.  The apps accept 16 MiB of media; a document is held in memory several times while it is sent
+(docs/internals/library.md#calls-and-panics), hence our own limit."""
 PIECE_LIMIT: Final = 1 << 20
-"""Bytes of one piece in which a file comes to the daemon: well below the limit of a frame."""
+"""Bytes of one chunk of a file that is sent to the daemon: well below the limit of a frame."""
 _CAPTIONED: Final = frozenset({AttachmentKind.IMAGE, AttachmentKind.VIDEO, AttachmentKind.DOCUMENT})
 
 
 class Text(msgspec.Struct, frozen=True, omit_defaults=True, tag="text"):
-    """Words.  `mentions` are JIDs of persons; each is named in the text as @USER."""
+    """A text message.  `mentions` are JIDs of persons; each appears in the text as @USER."""
 
     text: str
     reply_to: Target | None = None
@@ -114,9 +112,9 @@ class Text(msgspec.Struct, frozen=True, omit_defaults=True, tag="text"):
 
 
 class Attachment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="attachment"):
-    """A file that lies in the media directory under its hash (hexadecimal); it is never looked into.
+    """A file that is stored in the media directory under its hash (hexadecimal); wad never parses it.
 
-    `size` in bytes; `seconds` of sound or film, `width` and `height` in pixels where the caller knows them.
+    `size` in bytes; `seconds` of audio or video, `width` and `height` in pixels if the caller gives them.
     """
 
     kind: AttachmentKind
@@ -132,7 +130,7 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, 
 
 
 class SharedLocation(msgspec.Struct, frozen=True, omit_defaults=True, tag="location"):
-    """A place, in degrees."""
+    """A location, in degrees."""
 
     latitude: float
     longitude: float
@@ -142,7 +140,7 @@ class SharedLocation(msgspec.Struct, frozen=True, omit_defaults=True, tag="locat
 
 
 class ContactCard(msgspec.Struct, frozen=True, omit_defaults=True, tag="contact"):
-    """A visiting card: a name and an international number."""
+    """A contact card: a name and an international number."""
 
     name: str
     phone: str
@@ -159,21 +157,21 @@ class NewPoll(msgspec.Struct, frozen=True, omit_defaults=True, tag="poll"):
 
 
 class OwnReaction(msgspec.Struct, frozen=True, omit_defaults=True, tag="reaction"):
-    """An emoji on a message; an empty one takes ours away."""
+    """Our reaction to a message; an empty emoji removes it."""
 
     target: Target
     emoji: str
 
 
 class TextEdit(msgspec.Struct, frozen=True, omit_defaults=True, tag="edit"):
-    """Other words for a text of ours."""
+    """A new text for a text message of ours."""
 
     target: Target
     text: str
 
 
 class Revoke(msgspec.Struct, frozen=True, omit_defaults=True, tag="revoke"):
-    """A message of ours is deleted for everybody."""
+    """The deletion of a message of ours for everybody."""
 
     target: Target
 
@@ -188,7 +186,7 @@ _decoder: Final = msgspec.msgpack.Decoder(Outgoing)
 
 
 def encode(content: Outgoing) -> bytes:
-    """The form in which a content crosses to a worker."""
+    """Encode a content for a worker."""
     return _encoder.encode(content)
 
 
@@ -200,11 +198,11 @@ def decode(data: bytes) -> Outgoing:
 
 
 def target_of(message: Message) -> Target:
-    """What a stored message is to whoever points to it.  Raises Conflict where WhatsApp does not know it (yet)."""
+    """The target for a stored message.  Raises Conflict if WhatsApp has not accepted it (yet)."""
     if not message.wa_id:
         raise Conflict(
-            f"message {message.id} has no id of WhatsApp's: it is {message.status}",
-            hint="what waits in the outbox can be cancelled: wadctl outbox cancel ID",
+            f"message {message.id} has no WhatsApp id yet: it is {message.status}",
+            hint="wait until it is sent, or cancel it: wadctl outbox cancel ID",
         )
     return Target(
         wa_id=message.wa_id,
@@ -218,10 +216,10 @@ def target_of(message: Message) -> Target:
 
 
 def mentioned(text: str) -> str:
-    """The JID of somebody to mention, given as a number or a JID.  Raises BadInput."""
+    """The JID of a person to mention, given as a number or a JID.  Raises BadInput."""
     jid = Jid.parse(text).bare() if "@" in text else Jid.of_phone(text)
     if not jid.is_person:
-        raise BadInput(f"{text!r} is no person who can be mentioned")
+        raise BadInput(f"{text!r} cannot be mentioned", hint="mention a person, not a group")
     return str(jid)
 
 
@@ -229,7 +227,7 @@ def mentioned(text: str) -> str:
 
 
 def check(content: Outgoing, to: Jid, now_ms: int) -> None:
-    """Whether WhatsApp takes this, sent to `to` now.  Raises BadInput, TooLong, Conflict, NotSupported."""
+    """Check that WhatsApp accepts this for `to` now.  Raises BadInput, TooLong, Conflict, NotSupported."""
     check_recipient(to)
     match content:
         case Text():
@@ -261,7 +259,7 @@ _FORMS: Final = {
     JidKind.LID: re.compile(r"[1-9][0-9]{0,19}"),
     JidKind.GROUP: re.compile(r"[0-9]{5,30}(-[0-9]{1,20})?"),
 }
-"""The user part of each address that something can be sent to."""
+"""The valid user parts of addresses that messages can be sent to."""
 _NOT_TO: Final = {
     JidKind.STATUS: ("a status (status@broadcast)", "reply to its author instead"),
     JidKind.BROADCAST: ("a broadcast list", "write to each person"),
@@ -270,40 +268,40 @@ _NOT_TO: Final = {
 
 
 def check_recipient(to: Jid) -> None:
-    """Whether anything can be sent to such an address.  Raises BadInput, NotSupported."""
+    """Check that messages can be sent to this address.  Raises BadInput, NotSupported."""
     if to.kind in _NOT_TO:
         what, hint = _NOT_TO[to.kind]
-        raise NotSupported(f"wad sends nothing to {what}: {to}", hint=hint)
+        raise NotSupported(f"wad does not send to {what}: {to}", hint=hint)
     if to.kind not in _FORMS or to.server not in (PN_SERVER, LID_SERVER, GROUP_SERVER):
         hint = "write to the number of the person or business" if to.is_person else ""
-        raise NotSupported(f"wad sends nothing to an address at {to.server}: {to}", hint=hint)
+        raise NotSupported(f"wad does not send to addresses at {to.server}: {to}", hint=hint)
     if not _FORMS[to.kind].fullmatch(to.user):
         raise BadInput(f"{to} is not a valid address to send to", hint="+15550000001, or a JID")
 
 
 def check_standing(standing: GroupRole, group: Jid) -> None:
-    """Whether an account that is this in a group may write there.  Raises Conflict."""
+    """Check that an account with this role in a group may write there.  Raises Conflict."""
     if standing is GroupRole.NOT_IN:
         raise Conflict(
-            f"this account is not in the group {group}, or there is no such group",
-            hint="somebody in the group has to add it",
+            f"this account is not in the group {group}, or the group does not exist",
+            hint="a member of the group has to add the account",
         )
     if standing is GroupRole.READER:
         raise Conflict(
-            f"only admins may write in the group {group}, and this account is none",
-            hint="an admin can change either",
+            f"only admins may write in the group {group}, and this account is not an admin",
+            hint="an admin can make it an admin, or let all members write",
         )
 
 
 def _check_words(text: str) -> None:
     if not text.strip():
-        raise BadInput("there is no text to send")
+        raise BadInput("the text is empty")
     _check_length(text, TEXT_LIMIT, "the text", "send it in parts, or as a document")
 
 
 def _check_length(text: str, limit: int, what: str, hint: str = "") -> None:
     if len(text) > limit:
-        raise TooLong(f"{what} has {len(text)} characters, WhatsApp takes {limit}", hint=hint)
+        raise TooLong(f"{what} has {len(text)} characters, the limit is {limit}", hint=hint)
 
 
 def _check_name(name: str, what: str) -> None:
@@ -314,57 +312,63 @@ def _check_name(name: str, what: str) -> None:
 
 def _check_mentions(content: Text) -> None:
     if len(content.mentions) > MENTIONS_LIMIT:
-        raise TooLong(f"{len(content.mentions)} mentions; {MENTIONS_LIMIT} are taken")
+        raise TooLong(f"a text may have {MENTIONS_LIMIT} mentions, not {len(content.mentions)}")
     for mention in content.mentions:
         jid = Jid.parse(mention)
         if not jid.is_person:
-            raise BadInput(f"{mention!r} is no person who can be mentioned")
+            raise BadInput(f"{mention!r} cannot be mentioned", hint="mention a person, not a group")
         if f"@{jid.user}" not in content.text:
             raise BadInput(
-                f"the text does not name @{jid.user}, who is mentioned",
-                hint=f"write @{jid.user} where their name should stand",
+                f"the text does not contain the mention @{jid.user}",
+                hint=f"write @{jid.user} where the name should appear",
             )
 
 
 def _check_attachment(content: Attachment) -> None:
     if not _SHA256.fullmatch(content.sha256):
-        raise BadInput(f"{content.sha256!r} is no SHA-256 of a file (64 hexadecimal digits)")
+        raise BadInput(f"{content.sha256!r} is not a SHA-256 (64 hexadecimal digits)")
     if not _MIMETYPE.fullmatch(content.mimetype):
-        raise BadInput(f"{content.mimetype!r} is no media type", hint="for example image/jpeg")
+        raise BadInput(f"invalid media type: {content.mimetype!r}", hint="for example image/jpeg")
     check_size(content.kind, content.size)
     if content.kind is AttachmentKind.STICKER and content.mimetype != "image/webp":
-        raise BadInput(f"a sticker is an image/webp, not {content.mimetype}")
+        raise BadInput(f"a sticker must be image/webp, not {content.mimetype}")
     if content.caption and content.kind not in _CAPTIONED:
         raise BadInput(f"WhatsApp shows no caption with a file of kind {content.kind}")
     _check_length(content.caption, TEXT_LIMIT, "the caption")
     _check_length(content.filename, NAME_LIMIT, "the file's name")
     if "/" in content.filename or not content.filename.isprintable():
-        raise BadInput(f"{content.filename!r} is no name of a file")
+        raise BadInput(
+            f"invalid file name: {content.filename!r}", hint="printable, without a slash"
+        )
     if min(content.seconds, content.width, content.height) < 0:
-        raise BadInput("seconds, width and height are not negative")
+        raise BadInput("seconds, width and height must not be negative")
     if max(content.seconds, content.width, content.height) >= 1 << 31:
-        raise BadInput("seconds, width and height have 31 bits")
+        raise BadInput("seconds, width and height must be less than 2147483648")
 
 
 def check_size(kind: AttachmentKind, size: int) -> None:
-    """Whether a file of so many bytes may be sent as this.  Raises BadInput, TooLong."""
+    """Check that a file of this kind and size (bytes) may be sent.  Raises BadInput, TooLong."""
     if size <= 0:
         raise BadInput("the file is empty")
     limit = SIZE_LIMITS[kind]
     if size > limit:
         raise TooLong(
             f"the file has {size} bytes, a file of kind {kind} may have {limit}",
-            hint="" if kind is AttachmentKind.DOCUMENT else "as a document it may be larger",
+            hint=""
+            if kind is AttachmentKind.DOCUMENT
+            else "send it as a document, which may be larger",
         )
 
 
 def _check_location(content: SharedLocation) -> None:
     # Written so that NaN is refused, too.
     if not -90 <= content.latitude <= 90:
-        raise BadInput(f"a latitude is between -90 and 90 degrees, not {content.latitude:g}")
+        raise BadInput(f"a latitude must be between -90 and 90 degrees, not {content.latitude:g}")
     if not -180 <= content.longitude <= 180:
-        raise BadInput(f"a longitude is between -180 and 180 degrees, not {content.longitude:g}")
-    _check_length(content.name, NAME_LIMIT, "the place's name")
+        raise BadInput(
+            f"a longitude must be between -180 and 180 degrees, not {content.longitude:g}"
+        )
+    _check_length(content.name, NAME_LIMIT, "the location's name")
     _check_length(content.address, ADDRESS_LIMIT, "the address")
 
 
@@ -374,9 +378,9 @@ def _check_poll(content: NewPoll) -> None:
     _check_length(content.question, QUESTION_LIMIT, "the question")
     count = len(content.options)
     if not 2 <= count <= OPTIONS_LIMIT:
-        raise BadInput(f"a poll has 2 to {OPTIONS_LIMIT} options, not {count}")
+        raise BadInput(f"a poll must have 2 to {OPTIONS_LIMIT} options, not {count}")
     if len({option.strip() for option in content.options}) != count:
-        raise BadInput("a poll's options differ from each other")
+        raise BadInput("a poll's options must differ from each other")
     for option in content.options:
         if not option.strip():
             raise BadInput("an option of the poll is empty")
@@ -392,14 +396,14 @@ def _check_emoji(emoji: str) -> None:
     if not emoji:
         return
     if len(emoji) > EMOJI_LIMIT or emoji.isascii() or any(map(str.isspace, emoji)):
-        raise BadInput(f"{emoji!r} is not one emoji", hint="an empty text takes a reaction away")
+        raise BadInput(f"{emoji!r} is not one emoji", hint="an empty text removes a reaction")
 
 
 def _check_edit(target: Target, now_ms: int) -> None:
     if not target.from_me:
         raise BadInput("only a message that this account wrote can be edited")
     if target.kind is not MessageKind.TEXT:
-        raise BadInput(f"only a text can be edited, this message is of kind {target.kind}")
+        raise BadInput(f"only a text can be edited, but this message is of kind {target.kind}")
     _check_age(target, now_ms, EDIT_WINDOW_S, "edited within 20 minutes")
 
 
@@ -407,7 +411,7 @@ def _check_revoke(target: Target, now_ms: int) -> None:
     if not target.from_me:
         raise BadInput("only a message that this account wrote can be deleted for everybody")
     if target.kind is MessageKind.REVOKE:
-        raise Conflict("the message was deleted already")
+        raise Conflict("the message is already deleted")
     _check_age(target, now_ms, REVOKE_WINDOW_S, "deleted for everybody within 60 hours")
 
 
@@ -415,8 +419,8 @@ def _check_age(target: Target, now_ms: int, window_s: int, what: str) -> None:
     minutes = (now_ms - target.at_ms) // 60_000
     if now_ms - target.at_ms > window_s * 1000:
         raise Conflict(
-            f"a message can be {what}, this one is {minutes} minutes old",
-            hint="the recipients' apps ignore what comes later",
+            f"a message can be {what}, but this one is {minutes} minutes old",
+            hint="the recipients' apps would ignore the change; send a new message instead",
         )
 
 
@@ -425,7 +429,7 @@ def _check_place(content: Outgoing, to: Jid) -> None:
     if target is not None and Jid.parse(target.chat) != to:
         raise BadInput(
             f"message {target.wa_id} is in the chat {target.chat}, not in {to}",
-            hint="a reply, reaction, edit or deletion goes to the chat of its message",
+            hint="send a reply, reaction, edit or deletion to the chat of its message",
         )
 
 
@@ -441,7 +445,7 @@ def target_in(content: Outgoing) -> Target | None:
 
 
 def same(one: Outgoing, other: Outgoing) -> bool:
-    """Whether two contents say the same; what is known of their target may have changed in between."""
+    """Whether two contents are the same; the stored data of their target may have changed in between."""
     return _bare(one) == _bare(other)
 
 
@@ -457,11 +461,11 @@ def _bare(content: Outgoing) -> Outgoing:
             return msgspec.structs.replace(content, reply_to=named)
 
 
-# --- what it looks like ---------------------------------------------------------------------------
+# --- the stored content ----------------------------------------------------------------------------
 
 
 def summary(content: Outgoing) -> Content:
-    """What is stored of a content that was checked, and shown in its thread: the same as for one that is received."""
+    """The stored form of a checked content, which its thread shows: the same as for a received message."""
     shown = _shown(content)
     target = target_in(content)
     if target is None:
@@ -480,15 +484,15 @@ def _shown(content: Outgoing) -> Content:
             return Content(_KIND[content.kind], content.caption, media=_media(content))
         case SharedLocation(latitude, longitude, name, address):
             names = [name, address, f"{latitude:.6f},{longitude:.6f}"]
-            place = Place(latitude, longitude, name, address)
-            return Content(MessageKind.LOCATION, ", ".join(filter(None, names)), location=place)
+            location = Location(latitude, longitude, name, address)
+            return Content(MessageKind.LOCATION, ", ".join(filter(None, names)), location=location)
         case ContactCard(name):
             contact = Contact(name, vcard(content))
             return Content(MessageKind.CONTACT, name, contacts=(contact,))
         case NewPoll(question, options, selectable):
             text = "\n".join([question, *(f"- {option}" for option in options)])
-            asked = Question(question, options, selectable)
-            return Content(MessageKind.POLL, text, poll=asked)
+            poll = Poll(question, options, selectable)
+            return Content(MessageKind.POLL, text, poll=poll)
         case OwnReaction(_, emoji):
             return Content(MessageKind.REACTION, emoji)
         case TextEdit(_, text):
@@ -518,7 +522,7 @@ def quoted(target: Target) -> str:
 
 
 def vcard(card: ContactCard) -> str:
-    """A visiting card (RFC 2426) with the number in the apps' own field, so that it can be written to."""
+    """A contact card (RFC 2426) with the number in the apps' own field, so that the recipient can write to it."""
     digits = phone_digits(card.phone)
     name = card.name.translate(_ESCAPED)
     return (

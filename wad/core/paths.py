@@ -1,4 +1,4 @@
-"""Where daemon and wadctl meet when nothing else was said.  Both go by this; the settings are in `wad.config`."""
+"""The default paths that the daemon and wadctl share; the settings are in `wad.config`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOCKET: Final = "control.sock"
 def runtime_dir(state_dir: Path) -> Path:
     """The runtime directory that belongs to a state directory.
 
-    Another state directory than the package's is that of a developer, who may not write to /run: there all is in one
-    place, and two daemons do not meet.
+    With a state directory other than the package's, as a developer uses it without write access to /run, it is the
+    state directory itself, so that two daemons do not collide.
     """
     return RUNTIME_DIR if state_dir == STATE_DIR else state_dir

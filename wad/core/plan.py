@@ -1,7 +1,7 @@
-"""What an event changes in the store.
+"""The changes to the store that an event causes.
 
-`plan` is total and pure: the same event gives the same changes, and applying changes twice, or in another order, ends
-in the same store.
+`plan` is total and pure: the same event gives the same changes, and applying changes twice, or in another order, leads
+to the same store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wad.core.message import Message, MessageStatus
 
 
 def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Change]:
-    """The changes that an event asks of the store; `seen` is when it came, in microseconds since 1970."""
+    """The changes to the store that an event causes; `seen` is its arrival, in microseconds since 1970."""
     match event:
         case MessageReceived():
             return _message(account, event, aliases, seen)
@@ -44,7 +44,7 @@ def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Ch
 
 
 def parts(event: Event, seen: int) -> Iterator[tuple[Told, int]]:
-    """The items of a chunk of history, or the event itself, each with the time at which it counts as seen."""
+    """The items of a chunk of history, or the event itself, each with its time of arrival for ordering."""
     if not isinstance(event, HistoryReceived):
         yield event, seen
         return
@@ -52,7 +52,7 @@ def parts(event: Event, seen: int) -> Iterator[tuple[Told, int]]:
 
 
 def _history(account: str, event: HistoryReceived, aliases: Aliases, seen: int) -> list[Change]:
-    """Its events in their order, all of them seen before whatever comes next."""
+    """The changes of a history chunk's events in order, all of them before later events."""
     known = dict(aliases)
     changes: list[Change] = []
     for part, number in parts(event, seen):
@@ -65,7 +65,7 @@ def _history(account: str, event: HistoryReceived, aliases: Aliases, seen: int) 
 
 def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) -> list[Change]:
     sender = event.sender
-    # A one-to-one chat is its other party: where the server named only the sender's number, that is the chat's too.
+    # A one-to-one chat is its other party: if the server gave only the sender's number, it is the chat's, too.
     chat_alt = event.chat_alt
     if chat_alt is None and sender is not None and event.chat.party() == sender.party():
         chat_alt = event.sender_alt
@@ -115,7 +115,7 @@ def _receipt(account: str, event: ReceiptReceived, aliases: Aliases) -> list[Cha
     chat = canonical(event.chat, chat_alt, aliases)
     thread = str(ThreadId.make(account, chat))
     if event.from_me:
-        # What our phone did with theirs: it read the chat.
+        # Our phone read messages of the chat.
         read = event.mark in (ReceiptMark.READ, ReceiptMark.PLAYED)
         return [*told, PutChat(thread, str(chat), read_ms=event.at_ms)] if read else [*told]
     by = str(canonical(event.sender, event.sender_alt, aliases))

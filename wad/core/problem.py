@@ -1,7 +1,7 @@
-"""What is wrong now: one list, which `wadctl status`, `/health`, `/metrics` and the doctor all read.
+"""The present problems of the service: one list for `wadctl status`, `/health`, `/metrics` and the doctor.
 
-A problem's `code` says which kind it is; `KINDS` says what anybody may read of that kind, and what to do.  What
-`/health` shows is made of a kind's sentence and of numbers alone, so that it cannot name an account, a file or a host.
+A problem's `code` names its kind; `KINDS` has the public sentence of each kind, and what to do.  `/health` is public:
+it shows the sentence of the kind and numbers only, never an account, a file or a host.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from wad.core.connection import State
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong.
+    """One problem.
 
-    `text` is for operators.  `subject`: which of several (a loop, a file), where one account or the daemon may have the
-    same problem more than once.  `figures`: the numbers of the kind's public sentence.  `since_ms`: None while that is
-    not known.
+    `text` is for operators.  `subject`: the loop or the file that has the problem, where one account or the daemon may
+    have the same problem more than once.  `figures`: the numbers of the kind's public sentence.  `since_ms`: when it
+    began, None if unknown.
     """
 
     code: str
@@ -32,20 +32,21 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kind(self) -> ProblemKind:
-        """What is known of all problems with this code."""
+        """The kind that this code names."""
         return KINDS[self.code]
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """The same for the same problem at another time."""
+        """What identifies a problem over time."""
         return self.code, self.account, self.subject
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """`public`: a sentence that may hold `{count}`, `{accounts}` (are or is), and the figures as `{0}`, `{1}`.
+    """A kind of problem: its public sentence, a hint, and whether it degrades the service.
 
-    `degrades`: whether the service is less than it should be; else it is something to know.
+    `public` may contain `{count}`, `{accounts}` (with is or are), and the figures as `{0}`, `{1}`.  A kind that does
+    not degrade the service is for information only.
     """
 
     public: str
@@ -53,7 +54,7 @@ class ProblemKind:
     degrades: bool = True
 
     def sentence(self, problems: Sequence[Problem]) -> str:
-        """What anybody may read of these, which are all of this kind; the figures are those of the worst."""
+        """The public sentence for these problems, all of this kind; the figures are those of the worst one."""
         count = len(problems)
         accounts = "1 account is" if count == 1 else f"{count} accounts are"
         worst = max(problems, key=lambda problem: problem.figures)
@@ -73,153 +74,154 @@ _ILL: Final = (
 
 KINDS: Final[dict[str, ProblemKind]] = {
     "same_name": ProblemKind(
-        "another machine has the same instance.id",
-        "give each machine an instance.id of its own, and restart it",
+        "another machine uses the same instance.id",
+        "set a different instance.id on each machine, and restart it",
     ),
     "sessions_unwritable": ProblemKind(
-        "the accounts' directory cannot be written",
-        "look at its owner, its mode and the space left; `wadctl doctor` says which",
+        "the accounts' directory is not writable",
+        "check its owner, its mode and the free space; `wadctl doctor` says which of them is wrong",
     ),
     **{f"account_{state}": ProblemKind(f"{{accounts}} {state}") for state in _ILL},
     "stopped_unsure": ProblemKind(
-        "{accounts} stopped, as nothing says whether it should run",
-        "its account.json was lost: `wadctl account start` or `wadctl account stop` decides",
+        "{accounts} stopped because account.json was lost",
+        "decide whether it runs: `wadctl account start ACCOUNT` or `wadctl account stop ACCOUNT`",
     ),
     "unstored": ProblemKind(
-        "what {count} account(s) received cannot be stored now",
-        "it waits in the account's spool; look at the disk, and at the log for the reason",
+        "received messages of {count} account(s) cannot be stored now",
+        "they wait in the account's spool; check the disk, and read the log for the reason",
     ),
     "slow_store": ProblemKind(
         "a received message has waited {0} s to be stored",
-        "look at the load of the machine and of its disk",
+        "check the load of the machine and of its disk",
     ),
     "held": ProblemKind(
-        "what {count} account(s) receive waits, as the disk refuses it",
-        "make room on the disk, or look at the rights of the account's directory",
+        "received messages of {count} account(s) wait because the disk refuses them",
+        "free space on the disk, or check the permissions of the account's directory",
     ),
     "unsent": ProblemKind(
-        "{count} account(s) cannot send now", "what is queued waits; look at the log for the reason"
+        "{count} account(s) cannot send now", "queued messages wait; read the log for the reason"
     ),
     "firestore_behind": ProblemKind(
-        "{0} documents wait for Firestore, the oldest for {1} s",
-        "look at the network and at the credentials: `wadctl doctor`",
+        "{0} documents wait for their upload to Firestore, the oldest for {1} s",
+        "check the network and the credentials: `wadctl doctor`",
     ),
     "firestore_failing": ProblemKind(
         "Firestore cannot be written or read now",
-        "look at the network and at the credentials: `wadctl doctor`",
+        "check the network and the credentials: `wadctl doctor`",
     ),
     "firestore_quota": ProblemKind(
-        "{0} documents wait for Firestore; at {1} accounts stop",
-        "look at the network and at the credentials: `wadctl doctor`",
+        "{0} documents wait for their upload to Firestore; the accounts stop at {1}",
+        "check the network and the credentials: `wadctl doctor`",
     ),
     "firestore_refused": ProblemKind(
         "documents that Firestore refuses: {0}",
-        "they lie in the working copy only; `wadctl quarantine list` names each of them",
+        "they exist in the local working copy only; `wadctl quarantine list` lists them",
     ),
     "quarantine": ProblemKind(
-        "items that cannot be handled and are set aside: {0}",
-        "`wadctl quarantine list` names them; retry or drop each",
+        "items in quarantine: {0}",
+        "`wadctl quarantine list` lists them; retry or drop each",
     ),
     "store_anew": ProblemKind(
-        "the store was empty beside accounts that are older: what it held is missing",
-        "restore wad.db from a backup; or delete the note wad.db.began-anew beside it",
+        "the store was empty although older accounts exist: its earlier contents are missing",
+        "restore wad.db from a backup, or accept the loss: delete the file wad.db.began-anew beside it",
     ),
     "set_aside": ProblemKind(
         "copies of damaged files: {0}",
-        "restore what is missing from a backup, but never the lease; then move the copies away",
+        "restore missing data from a backup, but never the lease; then move the copies away",
     ),
     "unsaved": ProblemKind(
-        "what damaged inboxes of {count} account(s) still hold could not be carried over yet",
-        "make room on the disk, or look at the rights of the account's directory; it is tried again",
+        "messages in damaged spools of {count} account(s) are not recovered yet",
+        "free space on the disk, or check the permissions of the account's directory; wad retries",
     ),
     "copies_unknown": ProblemKind(
         "the directories of {count} account(s) cannot be listed now",
-        "look at the file descriptors that are used, and at the owner and mode of the account's directory",
+        "check the number of open file descriptors, and the owner and mode of the account's directory",
     ),
     "unusable_files": ProblemKind(
-        "files of the state that cannot be read or written: {0}",
-        "give them to the daemon's user (of the package: wad): chown -R USER: on the state directory",
+        "state files that cannot be read or written: {0}",
+        "make the daemon's user (of the package: wad) their owner: chown -R USER: on the state directory",
     ),
     "foreign_files": ProblemKind(
         "files in the state directory that belong to another user: {0}",
-        "give them to the daemon's user (of the package: wad): chown -R USER: on the state directory",
+        "make the daemon's user (of the package: wad) their owner: chown -R USER: on the state directory",
     ),
     "lease_failing": ProblemKind(
         "the lease cannot be read or renewed",
-        "no other machine can be excluded meanwhile: look at the file or at Firestore, where the lease lies",
+        "until then wad cannot exclude another machine: check the file or Firestore, where the lease is stored",
     ),
     "no_room": ProblemKind(
-        "too little room is left for what is received: accounts wait",
-        "make room on the disk, or lower state.min_free_mb",
+        "too little disk space is free for received messages: accounts wait",
+        "free space on the disk, or lower state.min_free_mb",
     ),
     "disk_slow": ProblemKind(
-        "the disk has not taken a renewal of the lease for {0} s",
-        "the lease is held all the same; look at what keeps the disk busy (iostat, iotop), and at its health",
+        "the disk has not stored a renewal of the lease for {0} s",
+        "the lease is still held; check what keeps the disk busy (iostat, iotop), and the health of the disk",
     ),
     "log_grown": ProblemKind(
         "the write-ahead log of a database has grown to {0} MB",
         "end the program that keeps the database open, or its transaction; the log then shrinks by itself",
     ),
     "output_flood": ProblemKind(
-        "the workers of {count} account(s) write more than is read of them",
-        "what was dropped is not in the log; restart the account, and report it",
+        "the workers of {count} account(s) write more output than the daemon reads",
+        "the dropped lines are not in the log; restart the account, and report the problem",
     ),
     "files_short": ProblemKind(
         "{0} of {1} file descriptors are used",
-        "raise LimitNOFILE= of the unit (systemctl edit wad), or the limit of the shell (ulimit -n)",
+        "raise LimitNOFILE= of the unit (systemctl edit wad), or the shell's limit (ulimit -n)",
     ),
     "clock_jumped": ProblemKind(
-        "the clock was set by {0} s", "times of what arrived before are as they were; look at NTP"
+        "the clock was set by {0} s",
+        "earlier messages keep the times that were recorded; check NTP",
     ),
     "event_loop_slow": ProblemKind(
-        "the daemon did not turn for {0} s",
-        "look at the load of the machine; `wadctl status` says what each worker takes",
+        "the daemon's event loop did not run for {0} s",
+        "check the load of the machine; `wadctl status` shows the resources of each worker",
     ),
     "loop_failing": ProblemKind(
-        "tasks of the daemon that fail and are tried again: {count}",
-        "look at the log for the reason; what is no trouble of the surroundings, please report",
+        "background tasks of the daemon that fail and are retried: {count}",
+        "read the log for the reason; please report it if the cause is not the machine or the network",
     ),
     "loop_stuck": ProblemKind(
-        "tasks of the daemon that get nowhere: {count}",
-        "look at the log for the reason; what is no trouble of the surroundings, please report",
+        "background tasks of the daemon that make no progress: {count}",
+        "read the log for the reason; please report it if the cause is not the machine or the network",
     ),
     "loop_hung": ProblemKind(
-        "tasks of the daemon that do not turn: {count}",
-        "systemd restarts wad when this lasts; please report it",
+        "background tasks of the daemon that hang: {count}",
+        "systemd restarts wad if this lasts; please report it",
     ),
     "internal_error": ProblemKind(
         "internal errors in the last five minutes: {0}",
         "the log has the traceback of each; please report it",
     ),
     "receipts_early": ProblemKind(
-        "{count} account(s) acknowledge what arrives before it is stored",
-        "install a build of the library that is known (docs/upstream.md)",
+        "{count} account(s) acknowledge messages before they are stored",
+        "install a supported build of the library (docs/upstream.md)",
         degrades=False,
     ),
     "confined_in_part": ProblemKind(
-        "the kernel or a container does not confine the workers of {count} account(s) as it should",
-        "a kernel with Landlock (lsm= in its command line), and containers that allow it: docs/security.md",
+        "the kernel or the container confines the workers of {count} account(s) only in part",
+        "use a kernel with Landlock (lsm= on its command line), and a container that allows it: docs/security.md",
         degrades=False,
     ),
     "notice": ProblemKind(
         "notices for the operator: {count}", "`wadctl status` shows them", degrades=False
     ),
 }
-"""Every kind of problem, in the order in which they are shown."""
+"""Every kind of problem, in display order."""
 
 STATES: Final = frozenset(f"account_{state}" for state in _ILL)
-"""The kinds that say in which state an account is."""
+"""The kinds that report the state of an account."""
 
 _ORDER: Final = {code: number for number, code in enumerate(KINDS)}
 
 
 def code_of(state: State) -> str | None:
-    """The kind of problem that an account in this state has; None where it has none."""
+    """The kind of problem that an account in this state has; None if the state is not a problem."""
     return f"account_{state}" if state in _ILL else None
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """As they are shown: by kind, then by account."""
+    """The problems in display order: by kind, then by account."""
     return sorted(problems, key=lambda problem: (_ORDER[problem.code], *problem.key))
 
 
@@ -232,22 +234,22 @@ def by_code(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
 
 
 def degraded(problems: Iterable[Problem]) -> bool:
-    """Whether the service is less than it should be."""
+    """Whether any of these problems degrades the service."""
     return any(problem.kind.degrades for problem in problems)
 
 
 class Noticed:
-    """Since when each problem has been there, for those that cannot tell themselves."""
+    """When each problem began, for problems without a time of their own."""
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, str, str], int] = {}
 
     def look(self, problems: Iterable[Problem], now_ms: int) -> None:
-        """These are there now; all others are over."""
+        """Note the present problems; forget all others."""
         self._since = {problem.key: self._since.get(problem.key, now_ms) for problem in problems}
 
     def dated(self, problem: Problem) -> Problem:
-        """The problem, and since when it has been there, as far as that is known."""
+        """The problem with the time at which it began, if that is known."""
         if problem.since_ms is not None:
             return problem
         return msgspec.structs.replace(problem, since_ms=self._since.get(problem.key))

@@ -1,4 +1,4 @@
-"""One item that could not be handled and was set aside by name, so that the rest goes on; and who keeps such items."""
+"""Quarantined items, and the interface of their sources: an item that cannot be handled does not stop the rest."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 
 
 class ItemKind(StrEnum):
-    """What an item is."""
+    """The kind of an item."""
 
     EVENT = "event"
-    """A row of an account's spool: something that WhatsApp sent."""
+    """A row of an account's spool: an event from WhatsApp."""
     DOCUMENT = "document"
-    """A document in Firestore that cannot be read, or that Firestore does not take."""
+    """A Firestore document that cannot be read, or that Firestore refuses."""
     ENTRY = "entry"
     """An entry of the outbox that cannot be read or handled."""
     FILE = "file"
@@ -23,50 +23,50 @@ class ItemKind(StrEnum):
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
-    """An item in quarantine.  `id` names it for a person's order; it never holds a message's content."""
+    """An item in quarantine.  `id` is its name in an operator's command; it never contains a message's content."""
 
     id: str
     kind: ItemKind
     account: str = ""
-    """The account that it belongs to; empty where none can be read."""
+    """The account that it belongs to; empty if unknown."""
     name: str
-    """What it is called where it is stored: a document's path, a row's number and WhatsApp id, a file's name."""
+    """Its name in its store: a document's path, a row's number and WhatsApp id, a file's name."""
     reason: str
     since_ms: int
-    """When it was set aside, ms since 1970; 0 where that is unknown."""
+    """When it was quarantined, ms since 1970; 0 if unknown."""
     size: int = 0
     """Bytes."""
 
 
 class Source(Protocol):
-    """Who sets items aside and keeps them: the store, an account.  Each source bounds their number and size.
+    """A source of quarantined items: the store, an account.  Each source bounds their number and size.
 
-    `items`, `show`, `retry` and `drop` may raise Unavailable and StateUnwritable beside what they say.
+    `items`, `show`, `retry` and `drop` may raise Unavailable and StateUnwritable beside the errors that they name.
     """
 
     @property
     def count(self) -> int:
-        """How many items there are; known without I/O, since health asks."""
+        """The number of items; needs no I/O, since health checks read it."""
         ...
 
     async def items(self) -> Sequence[Quarantined]:
-        """All of them, in any order."""
+        """All items, in any order."""
         ...
 
     async def show(self, ident: str) -> str:
-        """What an operator needs to mend it: its fields and their types, never a message's content.
+        """What an operator needs to repair it: its fields and their types, never a message's content.
 
         Raises NotFound.
         """
         ...
 
     async def retry(self, ident: str) -> str:
-        """Handle it again as it is now; what became of it, in one sentence.
+        """Handle it again in its present form; return the result in one sentence.
 
-        Raises NotFound, and what is still wrong with it as BadInput: it stays in quarantine then.
+        Raises NotFound, and BadInput if it is still invalid: then it stays in quarantine.
         """
         ...
 
     async def drop(self, ident: str) -> None:
-        """Forget it for good.  What another program wrote stays where that program has put it.  Raises NotFound."""
+        """Delete it for good.  Data of another program stays where that program wrote it.  Raises NotFound."""
         ...

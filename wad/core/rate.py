@@ -1,10 +1,10 @@
-"""How often something may happen: a bucket that is full at first, fills evenly, and gives one for each time."""
+"""A rate limiter: a token bucket that is full at first and fills evenly."""
 
 from __future__ import annotations
 
 
 class Rate:
-    """`burst` at once, `per_second` in the long run.  `now`: seconds of any clock that never goes back."""
+    """A token bucket: `burst` at once, `per_second` in the long run.  `now`: seconds of a monotonic clock."""
 
     def __init__(self, burst: float, per_second: float, now: float) -> None:
         self._burst = burst
@@ -13,7 +13,7 @@ class Rate:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Whether it may happen once more at `now`; then it is counted."""
+        """Take one token at `now`; False if there is none."""
         filled = (now - self._at) * self._per_second
         self._left, self._at = min(self._burst, self._left + max(0.0, filled)), now
         if self._left < 1:

@@ -1,8 +1,7 @@
-"""What became of a message that the library failed to send: a rule over its words, and the words on the wire.
+"""The result of a send: how the library's error texts are classified, and its form on the wire.
 
-`found` is WhatsApp's id that the library stored with the attempt's secret before it wrote anything, or None: then it
-did not leave.  The library's messages: whatsmeow send.go; seen against the test server
-(docs/internals/whatsapp-protocol.md#sending).
+`found` is the WhatsApp id that the library stored with the attempt's secret before it wrote anything, or None: then the
+message did not leave.  The texts: whatsmeow send.go; see docs/internals/whatsapp-protocol.md#sending.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ _NOT_WRITTEN: Final = re.compile(
 _NOT_ITS_FAULT: Final = re.compile(
     r"\b(?:database|disk)\b|not connected|not logged in|client is nil"
 )
-"""SQLite's words, with which the library fails to save its keys over it; and a library that is not ready."""
+"""Errors that are not caused by the message: SQLite cannot save the keys, or the library is not ready."""
 _WHY: Final = {
     "that group does not exist": (
-        "not_in_group", "there is no such group, or this account is not in it",
+        "not_in_group", "the group does not exist, or this account is not in it",
     ),
     "you're not participating in that group": ("not_in_group", "this account is not in the group"),
-    "non-status broadcast lists": ("not_supported", "nothing can be sent to a broadcast list"),
+    "non-status broadcast lists": ("not_supported", "wad does not send to broadcast lists"),
     "can't send message to unknown server": (
         "not_supported", "WhatsApp's library does not send to such an address",
     ),
 }  # fmt: skip
-"""What the library says, before anything leaves, of what it will never send (whatsmeow errors.go)."""
+"""Texts with which the library refuses a message for good, before anything leaves (whatsmeow errors.go)."""
 _NEVER: Final = re.compile("|".join(map(re.escape, _WHY)))
 _SERVER_ERROR: Final = re.compile(r"server returned error (\d+)")
 
 
 def classify(words: str, found: str | None) -> SendResult:
-    """Whether it left, may have left, or never will."""
+    """Classify an error: whether the message left, may have left, or never will."""
     if "no LID found" in words or "is not on WhatsApp" in words:
-        return Refused("not_on_whatsapp", "this number has no WhatsApp")
+        return Refused("not_on_whatsapp", "this number has no WhatsApp account")
     if found is None and (match := _NEVER.search(words)):
         return Refused(*_WHY[match[0]])
     if match := _SERVER_ERROR.search(words):
@@ -50,13 +49,13 @@ def classify(words: str, found: str | None) -> SendResult:
 
 
 def is_not_in(words: str) -> bool:
-    """Whether the library says that there is no such group, or that the account is not in it."""
+    """Whether the error means that the group does not exist, or that the account is not in it."""
     match = _NEVER.search(words)
     return match is not None and _WHY[match[0]][0] == "not_in_group"
 
 
 def is_innocent(words: str) -> bool:
-    """Whether the message had no part in what the library says went wrong."""
+    """Whether the cause of the error is something else than the message."""
     return _NOT_ITS_FAULT.search(words) is not None
 
 
@@ -65,7 +64,7 @@ _WORDS: Final = {kind: word for word, kind in _KINDS.items()}
 
 
 def to_wire(result: SendResult) -> list[Any]:
-    """A result as [word, field, field]."""
+    """A result as [name, field, field]."""
     return [_WORDS[type(result)], *(getattr(result, name) for name in result.__struct_fields__)]
 
 

@@ -1,8 +1,9 @@
-"""Where an account's session lies: on one machine, or on several as devices of their own.  Pure.
+"""The location of an account's session: the instance that has it.  Pure.
 
-A session's keys move on with every message, so that two copies of one are worse than none.  Which instance has it is
-written down by the holder of the lease; whoever has none, or a copy of what was moved away, leaves the account alone
-and says where it is.  A device that was paired here by itself is another session, and runs.
+A session's keys change with every message, so two copies of one session are worse than none.  The holder of the lease
+records which instance has the session; an instance without it, or with a copy of a session that was moved away, does
+not run the account and reports the location.  A device that was paired on this instance is a different session, and
+runs.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class SessionLocation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_elsewhere(place: SessionLocation | None, instance: str, jid: str | None) -> bool:
-    """Whether this instance must leave the account alone.
+    """Whether this instance must not run the account.
 
-    `jid`: of the session that lies here, empty where that is not known; None: no session lies here.
+    `jid`: of the session on this machine, empty if unknown; None: there is no session on this machine.
     """
     if place is None or place.instance == instance:
         return False
@@ -36,10 +37,10 @@ def is_elsewhere(place: SessionLocation | None, instance: str, jid: str | None) 
 
 
 def told(place: SessionLocation) -> str:
-    """The sentence for whoever asks why the account does not run here."""
-    return f"its session lies on {place.instance}, since {day(place.since_ms)}"
+    """The reason why the account does not run here."""
+    return f"its session is on {place.instance}, since {day(place.since_ms)}"
 
 
 def day(ms: int) -> str:
-    """A time for people, to the minute."""
+    """A time for display, to the minute."""
     return f"{datetime.fromtimestamp(min(max(ms, 0), LAST_MS) / 1000, UTC):%Y-%m-%d %H:%M} UTC"

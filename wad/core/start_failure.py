@@ -1,4 +1,4 @@
-"""How a start that failed is judged, and how that is said in the line that `systemctl status` shows.  Pure."""
+"""A failed start: whether it is retried, and the status line that `systemctl status` shows.  Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 from wad.core.errors import BadConfig, BadInput
 
 FINAL: Final = frozenset({BadInput.exit_code, BadConfig.exit_code})
-"""Exit codes of mistakes that trying again does not mend (RestartPreventExitStatus= of the units)."""
+"""Exit codes of errors that a retry does not fix (RestartPreventExitStatus= of the units)."""
 LASTED: Final = 60.0
-"""Seconds after which a process that fails was no failed start: failures in a row are counted anew."""
+"""Seconds after which a process counts as started: if it fails later, failures in a row are counted from zero."""
 _LONGEST: Final = 30.0  # seconds
 _LONGEST_REASON: Final = 1500  # characters; systemd takes 4096 bytes
 _FINAL: Final = "does not start: "
@@ -21,13 +21,13 @@ _PAUSE: Final = re.compile(r" \(next try in (\d+) s\)$")
 
 @dataclass(frozen=True, slots=True)
 class StartFailure:
-    """Why wad does not run.  `pause`: seconds until it tries again; None: it does not."""
+    """Why wad does not run.  `pause`: seconds until the next try; None: there is none."""
 
     reason: str
     pause: int | None
 
     def __str__(self) -> str:
-        """As it is announced, on one line."""
+        """The status line."""
         reason = " ".join(self.reason.split())[:_LONGEST_REASON]
         if self.pause is None:
             return f"{_FINAL}{reason}"
@@ -35,7 +35,7 @@ class StartFailure:
 
 
 def failure(reason: str, exit_code: int, failures: int) -> StartFailure:
-    """What is to be done about a start that failed; `failures` were before it in a row."""
+    """How a failed start is handled; `failures`: the number of failures in a row before it."""
     return StartFailure(reason, None if exit_code in FINAL else pause_after(failures))
 
 
@@ -45,7 +45,7 @@ def pause_after(failures: int) -> int:
 
 
 def parse(announced: str) -> StartFailure | None:
-    """The failure that a line announces; None where it announces something else."""
+    """Parse a status line; None if it does not report a failure."""
     if announced.startswith(_FINAL):
         return StartFailure(announced.removeprefix(_FINAL), None)
     if announced.startswith(_AGAIN) and (found := _PAUSE.search(announced)):

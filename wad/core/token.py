@@ -1,6 +1,6 @@
-"""Static API tokens: what a caller is given once, and what the configuration keeps of it.
+"""Static API tokens: the token for the caller, and its hash for the configuration.
 
-A token has 256 random bits, so a plain SHA-256 of it tells nobody anything, and no slow hash is needed.
+A token has 256 random bits, so its plain SHA-256 reveals nothing, and no slow hash is needed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _PREFIX: Final = "wad_"
 _BYTES: Final = 32
 _LINE: Final = re.compile(r"([A-Za-z0-9._-]{1,64}):([a-z]+):([0-9a-f]{64})")
 SHORTEST: Final = 20
-"""Characters of a token that somebody thought of; those that `fresh` makes have 47."""
+"""The least length of a token that a person chose; those that `fresh` generates have 47 characters."""
 _DIFFERENT: Final = 8
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Role(StrEnum):
-    """Who somebody is over HTTP: may look; may send and steer; may do what cannot be undone."""
+    """The role of an HTTP caller: viewer reads; employee also sends and controls; admin may do everything."""
 
     VIEWER = "viewer"
     EMPLOYEE = "employee"
@@ -34,7 +34,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StaticToken:
-    """A token as it is configured; `sha256` in hexadecimal."""
+    """A token as configured; `sha256` in hexadecimal."""
 
     name: str
     role: Role
@@ -45,7 +45,7 @@ class StaticToken:
 
 
 def weakness(token: str) -> str:
-    """What makes a token easy to guess, to follow a name; empty where nothing does."""
+    """Why a token is easy to guess, as a predicate for its name; empty if it is not."""
     if len(token) < SHORTEST:
         return f"has fewer than {SHORTEST} characters"
     if len(set(token)) < _DIFFERENT:
@@ -54,24 +54,24 @@ def weakness(token: str) -> str:
 
 
 def fresh(draw: Callable[[int], bytes]) -> str:
-    """A new token; `draw` gives so many random bytes."""
+    """A new token; `draw` returns the given number of random bytes."""
     return _PREFIX + base64.urlsafe_b64encode(draw(_BYTES)).rstrip(b"=").decode()
 
 
 def hashed(token: str) -> str:
-    """What the configuration keeps of a token."""
+    """The hash of a token for the configuration."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def named(name: str, role: Role, token: str) -> StaticToken:
-    """A token with its name.  Raises BadInput."""
+    """The configured form of a token.  Raises BadInput."""
     if not NAME.fullmatch(name):
-        raise BadInput(f"{name!r} is no name of a token", hint="1 to 64 of A-Z a-z 0-9 . _ -")
+        raise BadInput(f"{name!r} is not a valid token name", hint="1 to 64 of A-Z a-z 0-9 . _ -")
     return StaticToken(name, role, hashed(token))
 
 
 def parse(text: str) -> tuple[StaticToken, ...]:
-    """The tokens of a configuration, parted by blanks, line ends or commas.  Raises BadInput, without the text."""
+    """Parse configured tokens, separated by blanks, line ends or commas.  Raises BadInput without the text."""
     found = []
     for number, word in enumerate(re.split(r"[\s,]+", text.strip(" \t\r\n,")) if text else (), 1):
         match = _LINE.fullmatch(word)
@@ -80,12 +80,12 @@ def parse(text: str) -> tuple[StaticToken, ...]:
         found.append(StaticToken(match[1], Role(match[2]), match[3]))
     names = [token.name for token in found]
     if len(set(names)) != len(names) or len({token.sha256 for token in found}) != len(found):
-        raise BadInput("a token, or the name of one, is there twice")
+        raise BadInput("duplicate token, or duplicate token name")
     return tuple(found)
 
 
 def is_list(text: str) -> bool:
-    """Whether `parse` takes it."""
+    """Whether `parse` accepts it."""
     try:
         parse(text)
     except BadInput:

@@ -1,9 +1,9 @@
-"""How long the answer to a wrong token is held back: who guesses waits, who has a valid token never does.
+"""The delay of responses to wrong tokens: guessing is slow, a valid token is never delayed.
 
-A valid token is looked up first and answered at once, whatever others do and from whatever address; this rule hears of
-wrong ones only.  They are counted by address and in total, and forgotten with time.  Few cost nothing: an app whose
-token was replaced must learn so.  Places in which an answer is held are few, so that guessing takes no memory; without
-one the answer is "too many", at once, on a connection that is then closed.
+A valid token is looked up first and answered at once, whatever others do and from whatever address; this rule applies
+to wrong ones only.  They are counted by address and in total, and forgotten with time.  The first ones are free: an app
+whose token was replaced must learn so at once.  The number of delayed responses is bounded, so that guessing takes no
+memory; beyond it the response is "too many", at once, and the connection is closed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class GuessLimits:
-    """`free`: so many wrong tokens cost nothing; `forgotten`: so many are forgotten a minute, of at most `most`."""
+    """Limits for wrong tokens: `free` without a delay, `forgotten` per minute, `most` counted, `places` delayed."""
 
     free: int
     forgotten: int
@@ -27,14 +27,14 @@ class GuessLimits:
 
 ADDRESS: Final = GuessLimits(free=10, forgotten=10, most=60, places=16)
 TOTAL: Final = GuessLimits(free=200, forgotten=200, most=1200, places=64)
-LONGEST: Final = 1.5  # seconds; less than a stopping daemon leaves its running requests
+LONGEST: Final = 1.5  # seconds; less than a stopping daemon grants its running requests
 _FIRST: Final = 0.05  # seconds; doubled with each further wrong token
 _KNOWN: Final = 4096  # addresses
 _REPORT: Final = 60.0  # seconds between two reports
 
 
 class _Level:
-    """Wrong tokens that are not forgotten yet."""
+    """A counter of wrong tokens, which decreases with time."""
 
     __slots__ = ("at", "held", "number")
 
@@ -44,7 +44,7 @@ class _Level:
         self.held = 0
 
     def add(self, patience: GuessLimits, now: float) -> float:
-        """One more; seconds that it waits."""
+        """Count one more wrong token; the delay of its response in seconds."""
         left = self.number - (now - self.at) * patience.forgotten / 60
         self.number, self.at = min(max(left, 0.0) + 1, patience.most), now
         over = self.number - patience.free
@@ -52,7 +52,7 @@ class _Level:
 
 
 class Guesses:
-    """Wrong tokens, by address and in total.  `now` gives seconds."""
+    """The wrong tokens, by address and in total.  `now` returns seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -63,18 +63,18 @@ class Guesses:
 
     @property
     def held(self) -> int:
-        """Answers that are held back now."""
+        """The number of responses that are delayed now."""
         return self._total.held
 
     @property
     def known(self) -> int:
-        """Addresses that are remembered."""
+        """The number of addresses that are remembered."""
         return len(self._addresses)
 
     def wrong(self, address: str) -> float | None:
-        """Count a wrong token; seconds to hold its answer, None where there is no place to hold it.
+        """Count a wrong token; return the delay of its response in seconds, None if too many are delayed already.
 
-        After more than 0 seconds call `answered`.
+        After a delay of more than 0 seconds call `answered`.
         """
         name, now = network(address), self._now()
         one = self._addresses.setdefault(name, _Level())
@@ -92,32 +92,32 @@ class Guesses:
         return pause
 
     def answered(self, address: str) -> None:
-        """The answer that was held has left."""
+        """A delayed response was sent."""
         self._total.held -= 1
         if (one := self._addresses.get(network(address))) is not None:
             one.held -= 1
 
     def report(self) -> str | None:
-        """What to tell an operator, at most once a minute and only while answers are held back."""
+        """A log message for the operator, at most once a minute and only while responses are delayed."""
         now = self._now()
         if not self._unreported or now - self._reported < _REPORT:
             return None
         number, (worst, most) = self._unreported.total(), self._unreported.most_common(1)[0]
         self._reported = now
         self._unreported.clear()
-        return f"{number} wrong tokens were answered late, {most} of them from {worst}"
+        return f"responses to {number} wrong tokens were delayed, {most} of them from {worst}"
 
     def _forget(self) -> None:
         while len(self._addresses) > _KNOWN:
-            # The one that has been quiet longest, and whose answers are not held.
+            # The one without a wrong token for the longest time, and without a delayed response.
             quiet = next((name for name, one in self._addresses.items() if one.held == 0), None)
             if quiet is None:
-                return  # at most as many as there are places
+                return  # no more than there are slots
             del self._addresses[quiet]
 
 
 def network(address: str) -> str:
-    """What is counted together: an IPv4 address, the 64 bits of an IPv6 network that one customer has."""
+    """The unit of counting: an IPv4 address, or the 64-bit IPv6 network of one customer."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:

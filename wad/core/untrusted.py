@@ -1,7 +1,4 @@
-"""Fields of documents that another program may have written: each is read as what it should be, else it is absent.
-
-A field of the wrong type costs that field and nothing else.  Nothing here raises.
-"""
+"""Typed access to fields of untrusted documents: a field of the wrong type counts as absent.  Nothing here raises."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ from typing import Any, Final
 Fields = Mapping[str, Any]
 
 LATEST_MS: Final = 32_503_680_000_000
-"""The year 3000: a later time is a mistake, and would be last in every list for ever."""
+"""The year 3000: a later time is an error, and would be last in every list for ever."""
 LAST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999: what Python and RFC 3339 can still write as a date."""
+"""The end of the year 9999: the last date in Python and RFC 3339."""
 SECONDS_UP_TO: Final = 100_000_000_000
-"""A number below this counts seconds, above it milliseconds: 1973 in the one, the year 5138 in the other."""
+"""A number below this is in seconds, above it in milliseconds: the year 5138 in the one, 1973 in the other."""
 _INTEGERS: Final = 1 << 63
 _MAPS: Final = (("_seconds", "_nanoseconds"), ("seconds", "nanoseconds"), ("seconds", "nanos"))
 _DIGITS: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -26,7 +23,7 @@ _LONGEST_TIME: Final = 64  # characters
 
 
 def text(fields: Fields, *names: str) -> str:
-    """The first of these fields that is a text and not empty; empty for none."""
+    """The first of these fields that is a text and not empty; an empty text if there is none."""
     for name in names:
         value = fields.get(name)
         if isinstance(value, str) and value:
@@ -35,26 +32,26 @@ def text(fields: Fields, *names: str) -> str:
 
 
 def map_(fields: Fields, name: str) -> Fields:
-    """A map; empty for anything else."""
+    """A map; an empty one if the field is not a map."""
     value = fields.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
 def packed(fields: Fields, name: str) -> bytes | None:
-    """Bytes."""
+    """Bytes; None if the field is not bytes."""
     value = fields.get(name)
     return value if isinstance(value, bytes) else None
 
 
 def flag(fields: Fields, name: str) -> bool:
-    """Whether it is true, and nothing that merely counts as true."""
+    """Whether the field is exactly true; a truthy value is not enough."""
     return fields.get(name) is True
 
 
 def integer(
     fields: Fields, name: str, *, low: int = -_INTEGERS, high: int = _INTEGERS - 1
 ) -> int | None:
-    """A whole number from `low` to `high`; of any of Firestore's two kinds of numbers."""
+    """A whole number from `low` to `high`, of either of Firestore's number types; else None."""
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -64,9 +61,9 @@ def integer(
 
 
 def time_ms(value: object) -> int | None:
-    """A time in whatever type it was written, in ms since 1970; None where it is none, or outside of 1970 to 3000.
+    """A time of any type in ms since 1970; None if it is invalid, or outside of 1970 to 3000.
 
-    A number counts seconds, milliseconds, microseconds or nanoseconds, by its size.
+    A number is in seconds, milliseconds, microseconds or nanoseconds, according to its size.
     """
     match value:
         case bool():

@@ -1,16 +1,17 @@
-"""Frames between two processes of wad, without I/O: four bytes of length (big-endian), then MessagePack.
+"""The frames between two processes of wad, without I/O: four bytes of length (big-endian), then MessagePack.
 
     [0, id, method, params]    request
     [1, id, error, result]     response; error is nil or {code, message, hint}
-    [2, method, params]        notice, nobody answers
+    [2, method, params]        notice, without a response
     [3, id, item]              one item of a streamed reply; a response ends the stream
 
 The shapes are those of MessagePack-RPC.  Both the control socket and a worker's socketpair carry them.  The length
-comes first, so that what is too large is refused before any of it is kept.  On the control socket each side begins
-with HELLO, which carries the version of this protocol: a wadctl and a daemon of different packages understand each
-other, or say that they do not.
+is first, so that a frame that is too large is refused before any of it is stored.  On the control socket each side
+begins with HELLO, which carries the version of this protocol: a wadctl and a daemon of different packages either work
+together or report the mismatch.
 
-A frame is counted before it is decoded (`FrameLimits`): a byte of MessagePack may become 72 bytes of Python.
+The values of a frame are counted before it is decoded (`FrameLimits`): a byte of MessagePack may become 72 bytes of
+Python.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ MAX_FRAME: Final = 4 << 20
 MAX_METHOD: Final = 100
 """Characters of a method's name."""
 MAX_WORDS: Final = 2000
-"""Characters of a reason that a worker gives, and of an error's text."""
+"""Characters of a worker's reason, and of an error's text."""
 TOGETHER: Final = 3
-"""Small frames that are sent with one system call at most: a few, that both processes have something to do."""
+"""The largest number of small frames in one system call: few, so that both processes can work in parallel."""
 PROTOCOL: Final = 1
-"""The version; a change that an older side would misread makes it greater."""
+"""The version; a change that an older peer would misread increments it."""
 _LENGTH: Final = 4
 _MAX_ID: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class FrameLimits:
-    """What one frame may hold: bytes, values (lists, maps, keys and all they hold), and lists within lists."""
+    """The limits of one frame: bytes, values (lists, maps, keys and everything in them), and nested lists."""
 
     size: int = MAX_FRAME
     values: int = 10_000
@@ -48,16 +49,16 @@ class FrameLimits:
 
 
 REQUEST: Final = FrameLimits()
-"""For who answers: what a client or a worker may send.  At most 0.8 MB of Python beside the texts themselves."""
+"""For a server: the limits of a client's or a worker's frame.  At most 0.8 MB of Python beside the texts themselves."""
 FOREIGN: Final = FrameLimits(size=512 << 10)
-"""For who answers an HTTP process, whose callers' bodies and heads are smaller."""
+"""For the server of an HTTP process, whose callers' bodies and heads are smaller."""
 REPLY: Final = FrameLimits(values=1_000_000)
-"""For who asked the daemon, whose answers are as long as what was asked for."""
+"""For a client of the daemon, whose responses are as long as the requested data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody asks; the answer must carry the same id."""
+    """A request; its response carries the same id."""
 
     id: int
     method: str
@@ -66,7 +67,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer: an error, or a result.  Id 0 is about the connection itself."""
+    """A response: an error, or a result.  Id 0 concerns the connection itself."""
 
     id: int
     error: WadError | None
@@ -75,7 +76,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something happened."""
+    """A notice, which has no response."""
 
     method: str
     params: Any
@@ -83,7 +84,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class StreamItem:
-    """A part of a streamed reply."""
+    """One item of a streamed reply."""
 
     id: int
     item: Any
@@ -108,17 +109,17 @@ def encode(frame: Frame) -> bytes:
 
 
 def encode_foreign(request: Request) -> bytes:
-    """The bytes of a request whose parameters somebody else wrote.
+    """The bytes of a request with untrusted parameters.
 
-    Raises BadInput where the other side would not take it: it would hang up, on all who share the connection.
+    Raises BadInput if the peer would refuse it: the peer would close the connection, which many callers share.
     """
     try:
         data = encode(request)
         _check(data[_LENGTH:], FOREIGN)
     except (OverflowError, ValueError, TypeError, RecursionError, InvalidData) as error:
-        raise BadInput(f"the request cannot be used: {error}") from error
+        raise BadInput(f"invalid request: {error}") from error
     if len(data) - _LENGTH > FOREIGN.size:
-        raise TooLong(f"a request may have {FOREIGN.size} bytes")
+        raise TooLong(f"a request may have at most {FOREIGN.size} bytes")
     return data
 
 
@@ -127,54 +128,54 @@ HELLO: Final = Notice("hello", [PROTOCOL])
 
 
 def check_hello(frame: Frame) -> None:
-    """Raise BadInput unless this is the HELLO of a side that speaks our version."""
+    """Raise BadInput unless this is a HELLO with our version."""
     match frame:
         case Notice("hello", [version, *_]) if type(version) is int:
             if version != PROTOCOL:
                 raise BadInput(
-                    f"the other side speaks version {version} of the protocol, this one {PROTOCOL}",
+                    f"the peer uses version {version} of the protocol, this process {PROTOCOL}",
                     hint="wad and wadctl belong to one package: restart the daemon after an upgrade",
                 )
         case _:
-            raise BadInput("the other side does not say which version of the protocol it speaks")
+            raise BadInput("the peer did not send its version of the protocol")
 
 
 class Decoder:
-    """Turns received bytes into frames.  Raises InvalidData for anything that is no frame, or too large.
+    """A decoder from received bytes to frames.  Raises InvalidData for an invalid or too large frame.
 
-    After that it is of no more use: where the next frame begins is not known.
+    After an error it is unusable: the beginning of the next frame is unknown.
     """
 
     def __init__(self, limits: FrameLimits = REQUEST, *, counted: bool = True) -> None:
-        """Not `counted` are the values of a frame whose sender is trusted."""
+        """`counted`: whether values are counted; False for a trusted sender."""
         self._buffer = bytearray()
         self._limits = limits
         self._counted = counted
 
     @property
     def waiting(self) -> int:
-        """Bytes kept of a frame that is not whole."""
+        """Bytes of an incomplete frame in the buffer."""
         return len(self._buffer)
 
     @property
     def wanted(self) -> int:
-        """Bytes of the frame that is not whole, its length included; 0 where that is not known yet."""
+        """Bytes of the whole frame that is incomplete, its length included; 0 if not known yet."""
         if len(self._buffer) < _LENGTH:
             return 0
         return _LENGTH + int.from_bytes(self._buffer[:_LENGTH], "big")
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are whole now."""
+        """The frames that are complete now."""
         self._buffer += data
         while (end := self.wanted) > 0:
             if end - _LENGTH > self._limits.size:
                 raise InvalidData(
-                    f"not a frame, or one of {end - _LENGTH} bytes; {self._limits.size} are taken"
+                    f"not a frame, or one of {end - _LENGTH} bytes; the limit is {self._limits.size}"
                 )
             if len(self._buffer) < end:
                 return
             body = bytes(memoryview(self._buffer)[_LENGTH:end])
-            del self._buffer[:end]  # moves nothing: a bytearray begins further on
+            del self._buffer[:end]  # copies nothing: a bytearray only moves its start
             yield _frame(_unpacked(body, self._limits if self._counted else None))
 
 
@@ -185,7 +186,7 @@ _EXTENSIONS: Final = frozenset((*range(0xC7, 0xCA), *range(0xD4, 0xD9)))
 
 
 def _scalar(head: int) -> int:
-    """Bytes of a value with this first byte; 0 where more must be looked at."""
+    """Bytes of a value with this first byte; 0 if more bytes decide."""
     if head < 0x80 or head >= 0xE0 or head in (0xC0, 0xC2, 0xC3):
         return 1
     if 0xA0 <= head < 0xC0:
@@ -195,19 +196,19 @@ def _scalar(head: int) -> int:
 
 _SCALARS: Final = tuple(map(_scalar, range(256)))
 _TEXTS: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-"""Texts and bytes whose length follows, and how many bytes that has."""
+"""Texts and bytes whose length follows, and the number of bytes of that length."""
 _LISTS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
-"""Lists and maps whose length follows: the bytes of that, and the values for each of it."""
+"""Lists and maps whose length follows: the bytes of that length, and the values per element."""
 
 
 def _check(body: bytes, limits: FrameLimits) -> None:
-    """Raise InvalidData where a body holds more than it may; the work is bounded by the limits, nothing is built."""
+    """Raise InvalidData if a body exceeds the limits, which also bound the work; nothing is built."""
     at, found, pending = 0, 0, 1
     outer: list[int] = []
     while True:
         while not pending:
             if not outer:
-                return  # what follows is the decoder's to refuse
+                return  # the decoder refuses anything that follows
             pending = outer.pop()
         if at >= len(body):
             raise InvalidData("a frame is cut short")
@@ -221,17 +222,17 @@ def _check(body: bytes, limits: FrameLimits) -> None:
         else:
             at, inside = _opened(body, at, head)
             if inside > limits.values - found:
-                raise InvalidData(f"a frame holds more than {limits.values} values")
+                raise InvalidData(f"a frame has more than {limits.values} values")
             if len(outer) >= limits.depth:
-                raise InvalidData(f"a frame is nested more than {limits.depth} deep")
+                raise InvalidData(f"a frame is nested deeper than {limits.depth} levels")
             outer.append(pending)
             pending = inside
         if found > limits.values:
-            raise InvalidData(f"a frame holds more than {limits.values} values")
+            raise InvalidData(f"a frame has more than {limits.values} values")
 
 
 def _opened(body: bytes, at: int, head: int) -> tuple[int, int]:
-    """Where what is in a list or a map begins, and how many values that is."""
+    """The offset of the first value in a list or a map, and the number of its values."""
     if 0x80 <= head < 0x90:
         return at + 1, 2 * (head - 0x80)
     if 0x90 <= head < 0xA0:
@@ -240,7 +241,7 @@ def _opened(body: bytes, at: int, head: int) -> tuple[int, int]:
         width, each = _LISTS[head]
         return at + 1 + width, each * int.from_bytes(body[at + 1 : at + 1 + width], "big")
     raise InvalidData(
-        "a frame holds an extension of MessagePack" if head in _EXTENSIONS else "not MessagePack"
+        "a frame contains a MessagePack extension" if head in _EXTENSIONS else "not MessagePack"
     )
 
 
@@ -266,7 +267,7 @@ def _frame(shape: object) -> Frame:
             return Notice(method, params)
         case [3, ident, item] if _is_id(ident):
             return StreamItem(ident, item)
-    raise InvalidData("not a frame: none of the known shapes")
+    raise InvalidData("not a frame: unknown shape")
 
 
 def _is_id(value: object, least: int = 1) -> TypeGuard[int]:
@@ -276,6 +277,6 @@ def _is_id(value: object, least: int = 1) -> TypeGuard[int]:
 def _error(wire: dict[Any, Any]) -> WadError:
     texts = {name: wire.get(name, "") for name in ("code", "message", "hint")}
     if not all(isinstance(text, str) for text in texts.values()):
-        raise InvalidData("not a frame: an error without words")
+        raise InvalidData("not a frame: an error without texts")
     more = {name: wire[name] for name in ("status", "details") if name in wire}
     return WadError.from_wire({**{name: text[:MAX_WORDS] for name, text in texts.items()}, **more})

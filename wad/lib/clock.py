@@ -1,6 +1,6 @@
-"""The clocks, as one value that is passed in.
+"""The clocks of the machine, as one value that is passed in.
 
-BOOTTIME counts on while the machine sleeps; a lease and a worker's permission must not outlive a suspended laptop.
+BOOTTIME advances while the machine sleeps; a lease and a worker's permission must not outlive a suspended laptop.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where times come from."""
+    """The interface of a clock."""
 
     def monotonic(self) -> float:
-        """Seconds on CLOCK_BOOTTIME: never set, goes on in suspend."""
+        """Seconds on CLOCK_BOOTTIME: never set, advances in suspend."""
         ...
 
     def wall_ms(self) -> int:
-        """Milliseconds since 1970, for people."""
+        """Milliseconds since 1970, for display."""
         ...
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of this machine."""
 
     def monotonic(self) -> float:
         """Seconds since boot."""
@@ -35,5 +35,5 @@ class SystemClock:
 
 
 def stamp(clock: Clock) -> str:
-    """The time as part of a file's name; it sorts."""
+    """The time in sortable form, for a file name."""
     return datetime.fromtimestamp(clock.wall_ms() / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")

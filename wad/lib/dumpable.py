@@ -1,4 +1,4 @@
-"""Other processes of the same user may not look into this one: its memory, its environment, its open files."""
+"""Protection of this process's memory, environment and open files from other processes of the same user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _PR_SET_DUMPABLE: Final = 4
 
 
 def close_to_others() -> None:
-    """From now on /proc shows this process's insides to root alone, and there is no core dump of it.
+    """Make this process not dumpable: only root can read its internals in /proc, and it leaves no core dump.
 
     Its own /proc/self/mem is closed as well, unless it is root.
     """

@@ -1,8 +1,8 @@
-"""Who reads a SQLite database just now, by the locks that the kernel knows.
+"""The present readers of a SQLite database, from the kernel's file locks.
 
 A reader of a database with a write-ahead log holds a read lock on one of some bytes of the `-shm` file (SQLite's
-walformat.html, 2.3), for as long as its transaction lasts.  `/proc/locks` names the holders of all users; where a unit
-hides it (ProcSubset=pid), the processes that we may look into say it of each of their files.
+walformat.html, 2.3), for as long as its transaction lasts.  `/proc/locks` lists the holders of all users; if a unit
+hides it (ProcSubset=pid), the `fdinfo` of the processes that we may inspect has the same lines.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ _MOST: Final = 20  # holders
 
 
 class LockHolder(NamedTuple):
-    """A process; `command` is its name, empty where that cannot be seen."""
+    """A process that holds a lock; `command` is its name, empty if unknown."""
 
     pid: int
     command: str
 
     def __str__(self) -> str:
-        """For people."""
+        """The process, for display."""
         if self.pid == os.getpid():
             return f"wad itself (pid {self.pid})"
         return f"{self.command or 'a process'} (pid {self.pid})"
 
 
 def readers(database: Path, proc: Path = Path("/proc")) -> set[LockHolder]:
-    """The processes that read it at this moment, as far as they can be seen."""
+    """The processes that read the database at this moment, as far as they are visible."""
     try:
-        # The device is told differently by some file systems (btrfs, overlay).
+        # Some file systems (btrfs, overlay) report the device differently.
         inode = database.with_name(f"{database.name}-shm").stat().st_ino
     except OSError:
         return set()
@@ -46,7 +46,7 @@ def readers(database: Path, proc: Path = Path("/proc")) -> set[LockHolder]:
 
 
 def _pids(locks: str, inode: int) -> Iterator[int]:
-    """Of lines like `1: POSIX  ADVISORY  READ 4711 08:01:1234 124 124`; in fdinfo they begin with `lock:`."""
+    """Parse lines like `1: POSIX  ADVISORY  READ 4711 08:01:1234 124 124`; in fdinfo they begin with `lock:`."""
     for line in locks.splitlines():
         words = line.removeprefix("lock:").split()
         if len(words) < 8 or words[1] != "POSIX" or words[3] != "READ":
@@ -65,7 +65,7 @@ def _by_files(proc: Path, inode: int) -> Iterator[int]:
             try:
                 for handle in (process / "fd").iterdir():
                     yield from _of_file(process, handle, inode)
-            except OSError:  # another user's, or gone
+            except OSError:  # another user's, or ended
                 continue
 
 

@@ -1,4 +1,4 @@
-"""State files: written whole or not at all, even through a power cut."""
+"""State files, written whole or not at all, even through a power cut."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_file(file: Path, data: bytes) -> None:
     """Replace a private file (mode 0600) by rename, synced before and after.  Raises StateUnwritable."""
     temporary = file.with_name(file.name + ".new")
     try:
-        temporary.unlink(missing_ok=True)  # a link there would lead elsewhere, a pipe hold us up
+        temporary.unlink(missing_ok=True)  # a link would lead elsewhere, a pipe would block
         write_synced(temporary, data, os.O_EXCL)
         temporary.replace(file)
         sync_directory(file.parent)
@@ -34,9 +34,9 @@ def write_file(file: Path, data: bytes) -> None:
 
 
 def swap_file(file: Path, data: bytes) -> None:
-    """The same without syncing: whole or not at all while the machine runs; a power cut may leave what was before.
+    """write_file() without syncing: whole or not at all while the machine runs; a power cut may leave the old file.
 
-    For what is worth nothing after a power cut, and must not wait for a disk that is busy.  Raises StateUnwritable.
+    For data that is worthless after a power cut, and must not wait for a busy disk.  Raises StateUnwritable.
     """
     temporary = file.with_name(file.name + ".new")
     try:
@@ -50,26 +50,26 @@ def swap_file(file: Path, data: bytes) -> None:
 
 
 def create_file(file: Path, data: bytes) -> None:
-    """Write a private file that is not there yet, synced.  Raises Conflict where one is, StateUnwritable."""
+    """Write a new private file, synced.  Raises Conflict if the file exists, StateUnwritable."""
     try:
         write_synced(file, data, os.O_EXCL)
         sync_directory(file.parent)
     except FileExistsError as error:
-        raise Conflict(f"{file} is there already", hint="name another file") from error
+        raise Conflict(f"{file} already exists", hint="choose another file name") from error
     except OSError as error:
         raise unwritable(file, error) from error
 
 
 def read_file(file: Path, most: int) -> bytes:
-    """A whole file of at most so many bytes.  Raises OSError, InvalidData where it is larger, or no file at all."""
+    """Read a whole file of at most `most` bytes.  Raises OSError, InvalidData if it is larger or not a regular file."""
     try:
         with open(file, "rb", opener=_without_waiting) as stream:
             if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
-                raise InvalidData(f"{file} is no file, but a pipe")
+                raise InvalidData(f"{file} is not a regular file, but a pipe")
             data = stream.read(most + 1)
     except OSError as error:
         if error.errno in _NO_FILE:
-            raise InvalidData(f"{file} is no file: {error.strerror}") from error
+            raise InvalidData(f"{file} is not a regular file: {error.strerror}") from error
         raise
     if len(data) > most:
         raise InvalidData(f"{file} is larger than {most} bytes")
@@ -77,14 +77,14 @@ def read_file(file: Path, most: int) -> bytes:
 
 
 def _without_waiting(file: str, flags: int) -> int:
-    """A pipe that nobody writes to would hold up whoever opens it, for ever."""
+    """Open without blocking: opening a pipe without a writer would block for ever."""
     return os.open(file, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def set_aside(file: Path, stamp: str) -> Path:
-    """Rename a file that cannot be read to NAME.damaged-STAMP; where it lies now.
+    """Rename a damaged file to NAME.damaged-STAMP; return its new path.
 
-    The newest copies stay, an operator may want them; older ones go.  Raises StateUnwritable.
+    The newest copies stay for the operator; older ones are deleted.  Raises StateUnwritable.
     """
     aside = file.with_name(f"{file.name}{_DAMAGED}{stamp}")
     try:
@@ -105,7 +105,7 @@ def _remove(path: Path) -> None:
 
 
 def damaged_copies(file: Path) -> list[Path]:
-    """What was set aside of this file, the oldest first."""
+    """The copies of this file that were set aside, the oldest first."""
     return sorted(file.parent.glob(glob.escape(file.name + _DAMAGED) + "*"))
 
 
@@ -120,14 +120,14 @@ def write_synced(file: Path, data: bytes, flags: int = os.O_TRUNC) -> None:
 
 
 def give_to_owner(fd: int, directory: Path) -> None:
-    """A file that root makes in somebody's directory belongs to that somebody, who has to read it.  Raises OSError."""
+    """Give a file that root created to the owner of its directory, who has to read it.  Raises OSError."""
     if os.geteuid() == 0:
         owner = directory.stat()
         os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def sync_file(file: Path) -> None:
-    """Make what was written to it survive a power cut.  Raises OSError."""
+    """Sync a file's contents, so that they survive a power cut.  Raises OSError."""
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -136,7 +136,7 @@ def sync_file(file: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make renames and new names in it survive a power cut.  Raises OSError."""
+    """Sync a directory, so that renames and new files in it survive a power cut.  Raises OSError."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -145,9 +145,9 @@ def sync_directory(directory: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError | str) -> StateUnwritable:
-    """The error of a path that the disk or its owner refuses; `error` may be somebody else's words for it."""
+    """The error for a path that is not writable; `error` may be a text of another library."""
     why = error if isinstance(error, str) else error.strerror or str(error)
     return StateUnwritable(
         f"cannot write {path}: {why}",
-        hint=f"look at its owner, its mode and the space left: ls -ld {path.parent} {path}; df -h {path.parent}",
+        hint=f"check its owner, its mode and the free space: ls -ld {path.parent} {path}; df -h {path.parent}",
     )

@@ -1,8 +1,9 @@
-"""SQLite databases that somebody else may write, a worker that was taken over for one: nothing in them runs, all ends.
+"""Untrusted SQLite databases, for example of a compromised worker: no code in them runs, and every query ends.
 
-Opening a database runs what its schema says: a view in the place of a table, a trigger, a virtual table, an expression
-in a column or an index.  And a query over plain tables may not end.  So whoever reads such a file puts a `Guard` on the
-connection first.  What remains: a reader shares SQLite's index of the log (`-shm`) with whoever else has the file open.
+Opening a database runs code in its schema: a view instead of a table, a trigger, a virtual table, an expression in a
+column or an index.  And a query over plain tables may be endless.  So every reader of such a file puts a `Guard` on its
+connection first.  Not covered: a reader shares SQLite's index of the log (`-shm`) with every process that has the file
+open.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-MANY: Final = 200  # tables and indexes that are looked at
+MANY: Final = 200  # tables and indexes that are checked
 LARGEST_LOG: Final = 1 << 30
-"""Bytes of a write-ahead log.  SQLite writes one back at 4 MB; what a reader lets grow is told at 48 MB."""
+"""Bytes of a write-ahead log.  SQLite writes one back at 4 MB; a log that a reader lets grow is reported at 48 MB."""
 LARGEST_VALUE: Final = 128 << 20  # bytes of one text or blob
 _OPENING: Final = 1.0
 """Seconds of processor time for parsing a schema; the library's takes a thousandth of that."""
-_STEP: Final = 20_000  # of SQLite's machine, between two looks at the time
+_STEP: Final = 20_000  # instructions of SQLite's machine between two checks of the time
 
 
 class Declared(NamedTuple):
-    """A row of sqlite_schema; nothing is known of the types."""
+    """A row of sqlite_schema; the types are untrusted."""
 
     kind: object
     name: object
@@ -32,24 +33,24 @@ class Declared(NamedTuple):
 
 
 Refusal = Callable[[Iterable[Declared]], str | None]
-"""What in a schema may not be there, in a few words; None where all of it may."""
+"""A rule that names a forbidden object of a schema, in a few words; None if there is none."""
 
 
 def check_log(database: Path) -> None:
-    """Raise sqlite3.DatabaseError where its log is larger than any that is left alone: opening it would read it all."""
+    """Raise sqlite3.DatabaseError if the log is larger than a normal one: opening the database would read all of it."""
     log = database.with_name(f"{database.name}-wal")
     try:
         size = log.stat().st_size
     except OSError:
-        return  # there is none, or opening the database says why
+        return  # there is none, or opening the database reports the error
     if size > LARGEST_LOG:
         raise sqlite3.DatabaseError(f"{log.name} has {size >> 20} MB")
 
 
 class Guard:
-    """What one connection may take: seconds of processor time, and seconds, for each thing that is asked of it.
+    """The limits of one connection: seconds of processor time, and of elapsed time, for each query.
 
-    Processor time, since a busy machine or a slow disk is nobody's fault; the other is far longer.
+    Processor time is the stricter limit, since a busy machine or a slow disk must not end a query.
     """
 
     def __init__(self, cpu_s: float = 5.0, wall_s: float = 120.0) -> None:
@@ -60,15 +61,15 @@ class Guard:
         self.begin()
 
     def begin(self, cpu_s: float | None = None) -> None:
-        """Something else is asked, by this thread."""
+        """Reset the limits for the next query, which this thread runs."""
         self.spent = False
         self._cpu_until = time.thread_time() + (self._cpu_s if cpu_s is None else cpu_s)
         self._until = time.monotonic() + self._wall_s
 
     def watch(self, db: sqlite3.Connection) -> None:
-        """From now on every query of this connection ends, and runs nothing that stands in the schema.
+        """Limit every query of this connection, and refuse code in the schema.
 
-        Raises sqlite3.Error, also for a schema so large that it is none.
+        Raises sqlite3.Error, also for a schema that is too large.
         """
         self.begin(_OPENING)
         db.set_progress_handler(self._look, _STEP)
@@ -82,7 +83,7 @@ class Guard:
         self.begin()
 
     def _look(self) -> int:
-        """Called by SQLite; other than 0 ends the query."""
+        """SQLite's progress handler; a result other than 0 ends the query."""
         self.spent = time.thread_time() > self._cpu_until or time.monotonic() > self._until
         return int(self.spent)
 
@@ -90,18 +91,18 @@ class Guard:
 def _only_what_was_asked(
     _action: int, _one: str | None, _two: str | None, _schema: str | None, inside: Any
 ) -> int:
-    """`inside` names the view or trigger on whose behalf something would be done, also when it came in later."""
+    """SQLite's authorizer; `inside` names the view or trigger that would run, also one that was created later."""
     return sqlite3.SQLITE_OK if inside is None else sqlite3.SQLITE_DENY
 
 
 def schema_of(db: sqlite3.Connection) -> list[Declared]:
-    """All that a database declares, a little more than is looked at."""
+    """The objects of a database, up to one more than are checked."""
     query = "SELECT type, name, rootpage, sql FROM sqlite_master LIMIT ?"
     return [Declared(*row) for row in db.execute(query, (MANY + 1,))]
 
 
 def computed(declared: Iterable[Declared]) -> str | None:
-    """What is neither a table nor an index, in a few words; None where there is nothing of that kind."""
+    """The first object that is neither a table nor an index, in a few words; None if there is none."""
     for one in declared:
         if one.kind not in ("table", "index") or not one.page:
             return f"a {shown(one.kind)} {shown(one.name)}"
@@ -109,5 +110,5 @@ def computed(declared: Iterable[Declared]) -> str | None:
 
 
 def shown(value: object) -> str:
-    """A name out of a schema, for people."""
+    """A name from a schema, for display."""
     return ascii(value)[:80].strip("'")

@@ -1,6 +1,6 @@
-"""Importing a package without parts that it loads in any case and that we never run: every process pays for them.
+"""Imports of a package without the parts that it loads but we never run, which would cost memory in every process.
 
-Only the import does without; whoever needs such a part later gets it.
+Only the import omits them; a part that is needed later is imported as usual.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from types import ModuleType
 
 @contextmanager
 def emptied(*names: str) -> Iterator[None]:
-    """Meanwhile an empty module stands in the place of each of these that is not loaded yet."""
+    """Replace each of these modules that is not loaded yet by an empty module."""
     with _instead({name: ModuleType(name) for name in names}):
         yield
 
 
 @contextmanager
 def missing(*names: str) -> Iterator[None]:
-    """Meanwhile these are not installed, for who can do without; those that are loaded already stay."""
+    """Let these modules appear not installed, for optional imports; those that are loaded already stay."""
     with _instead(dict.fromkeys(names)):
         yield
 

@@ -1,13 +1,13 @@
-"""The daemon's long-lived loops, and what keeps each of them alive.
+"""The supervisor of the daemon's long-lived loops: it restarts each loop after an error, and reports its health.
 
 A loop is a coroutine that should run until it is cancelled.  `Loops.keep` runs it: an unexpected error is logged once
-with its traceback, counted, and the loop begins again after a pause that grows.  While that lasts, the loop is
-`failing`, and health, status and metrics show why.  A loop says `turn()` when it begins a turn and `progress()` when a
-turn has succeeded; one that turns for a minute without progress, or fails again and again, is `stuck`, and one that
-promised to turn within some seconds and did not is `hung`.
+with its traceback, counted, and the loop starts again after a growing pause.  Meanwhile the loop is `failing`, and
+health, status and metrics show why.  A loop calls `turn()` when it begins an iteration and `progress()` when one has
+succeeded; a loop that iterates for a minute without progress, or fails again and again, is `stuck`, and a loop that
+exceeds the time between iterations that it has declared is `hung`.
 
-Work that ends by itself is run by `Loops.once`, and `Loops.install` takes what nobody catches: errors of callbacks, of
-forgotten tasks and of threads.  These are `recent` for some minutes.
+`Loops.once` runs work that ends by itself, and `Loops.install` handles uncaught errors: of callbacks, of tasks without
+an awaiter and of threads.  These are `recent` for some minutes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from wad.lib.clock import Clock
 log = logging.getLogger(__name__)
 
 _FIRST: Final = 0.5  # seconds of pause after the first error
-_DOUBLINGS: Final = 16  # after which the pause is at its cap for any cap that makes sense
-_STABLE: Final = 60.0  # seconds without an error after which the pauses begin anew
-_STUCK: Final = 60.0  # seconds without progress after which a loop that turns is stuck
-_AGAIN: Final = 5  # failures without a stable minute between them that make a loop stuck, whatever else succeeds
+_DOUBLINGS: Final = 16  # after which the pause reaches any sensible cap
+_STABLE: Final = 60.0  # seconds without an error after which the pauses start from the first again
+_STUCK: Final = 60.0  # seconds without progress after which an iterating loop is stuck
+_AGAIN: Final = (
+    5  # failures without a stable minute in between that make a loop stuck, even if others succeed
+)
 _LONGEST: Final = 300  # characters of an error that are shown
 _RECENT: Final = 300.0  # seconds for which an error outside of loops is shown
 _REMEMBERED: Final = 100  # such errors
@@ -40,7 +42,7 @@ Body = Callable[["Loop"], Coroutine[Any, Any, None]]
 
 
 class Loop:
-    """One loop, as others see it, and as it reports on itself."""
+    """One loop: its state, and the methods with which its body reports."""
 
     def __init__(
         self,
@@ -55,63 +57,63 @@ class Loop:
         self.name = name
         self.account = account
         self.last_failure = ""
-        """Why a turn failed last; empty while none ever did."""
+        """Why an iteration last failed; empty if none ever did."""
         self.failing_since: float | None = None
-        """When what lasts now began, on the clock's monotonic time; None while the loop is well."""
+        """When the present failure began, on the clock's monotonic time; None while the loop is healthy."""
         self.last_turn = clock.monotonic()
         self.leaving = False
-        """Whether it was cancelled: then an error is no reason to begin again."""
+        """Whether it was cancelled: then it does not start again after an error."""
         self._clock = clock
         self._sleep = sleep
         self._cap = cap
         self._within = within
         self._count = count
         self._errors, self._faults = count.errors, count.faults
-        self._failures = 0  # in a row: what the pause depends on
+        self._failures = 0  # in a row; they determine the pause
         self._resumed_at: float | None = None  # after the pause of the last failure
-        self._turned_at: float | None = None  # the first turn without progress
+        self._turned_at: float | None = None  # the first iteration without progress
         self._logged = ""
         self._resting: asyncio.Future[None] | None = None
 
     @property
     def errors(self) -> int:
-        """Failed turns since it began, expected errors included."""
+        """Failed iterations since the loop began, expected errors included."""
         return self._count.errors - self._errors
 
     @property
     def faults(self) -> int:
-        """Of these, the unexpected ones."""
+        """Unexpected errors among these."""
         return self._count.faults - self._faults
 
     @property
     def failure(self) -> str:
-        """Why the last turn failed; empty once a turn has succeeded, or none has failed for a minute."""
+        """Why the last iteration failed; empty after a success, or a minute without a failure."""
         if self.failing_since is None or self._is_over():
             return ""
         return self.last_failure
 
     def _is_over(self) -> bool:
-        """Whether the loop has run for long since its last failure, and is one that does not say how it goes."""
+        """Whether a loop that does not report progress has run for long since its last failure."""
         return self.last_turn == self._resumed_at and self._since_failure() > _STABLE
 
     def turn(self) -> None:
-        """A turn begins: the loop is alive."""
+        """Report the beginning of an iteration: the loop is alive."""
         self.last_turn = self._clock.monotonic()
         if self._turned_at is None:
             self._turned_at = self.last_turn
 
     def progress(self) -> None:
-        """A turn has succeeded; what failed before is over."""
+        """Report a successful iteration, which ends an earlier failure."""
         self.turn()
         if self.failing_since is not None:
             log.info("%s works again", self.name, extra=self._fields())
         self.failing_since, self._logged, self._turned_at = None, "", None
 
     async def failed(self, error: Exception, pause: float | None = None) -> None:
-        """A turn failed: log it once, count it, and sleep before the next; longer with each failure in a row.
+        """Handle a failed iteration: log it once, count it, and sleep, longer with each failure in a row.
 
-        `pause`: seconds, where the kind of the error says for how long.  A loop that failed on its way out, when it was
-        cancelled, goes on its way: this raises CancelledError.
+        `pause`: seconds, if the kind of the error determines them.  If the loop was cancelled already, this raises
+        CancelledError, so that the loop ends.
         """
         if self._since_failure() > _STABLE:
             self._failures = 0
@@ -140,7 +142,7 @@ class Loop:
         self._resumed_at = self.last_turn
 
     async def _rest(self, seconds: float) -> None:
-        """Sleep, unless somebody is in a hurry."""
+        """Sleep until the time is over, or `hurry` is called."""
         self._resting = asyncio.ensure_future(self._sleep(seconds))
         try:
             await asyncio.wait([self._resting])
@@ -149,7 +151,7 @@ class Loop:
             self._resting = None
 
     def hurry(self) -> None:
-        """Let it try again now, where it pauses after a failure: somebody waits for it."""
+        """End the pause after a failure, since a caller waits for the loop."""
         if self._resting is not None:
             self._resting.cancel()
 
@@ -157,7 +159,7 @@ class Loop:
         return min(self._cap, _FIRST * 2.0 ** (self._failures - 1)) if self._failures else 0.0
 
     def _since_failure(self) -> float:
-        """Seconds since the pause after the last failure was over; without end where there was none."""
+        """Seconds since the pause after the last failure ended; infinite if there was no failure."""
         if self._resting is not None:
             return 0.0
         if self._resumed_at is None:
@@ -165,14 +167,14 @@ class Loop:
         return self._clock.monotonic() - self._resumed_at
 
     def hung_for(self) -> float | None:
-        """Seconds since the last turn, where that is longer than the loop promised; else None."""
+        """Seconds since the last iteration, if they exceed the declared time; else None."""
         if self._within is None or self._resting is not None:
             return None
         silent = self._clock.monotonic() - self.last_turn
         return silent if silent > self._within else None
 
     def stuck_for(self) -> float | None:
-        """Seconds without progress, where it turns all the same for too long or too often; else None."""
+        """Seconds without progress, if it has iterated in vain for too long or too often; else None."""
         now = self._clock.monotonic()
         if self.failing_since is None and self._failures >= _AGAIN:
             since = self._since_failure()
@@ -187,7 +189,7 @@ class Loop:
 
 @dataclass(slots=True)
 class Count:
-    """Failed turns since the start of the process, and those of them that were unexpected."""
+    """The numbers of failed iterations and of unexpected errors since the start of the process."""
 
     errors: int = 0
     faults: int = 0
@@ -204,7 +206,7 @@ class Fault:
 
 
 class Loops:
-    """All loops that run now, and what went wrong beside them."""
+    """All running loops, and the recent errors outside of them."""
 
     def __init__(self, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
         self._clock = clock
@@ -224,9 +226,9 @@ class Loops:
         cap: float = 60.0,
         within: float | None = None,
     ) -> None:
-        """Run `body` until it returns or is cancelled, and begin it again after each error.
+        """Run `body` until it returns or is cancelled, and start it again after each error.
 
-        `cap`: seconds of the longest pause.  `within`: seconds in which it promises to say `turn()`.
+        `cap`: the longest pause in seconds.  `within`: the seconds within which it must call `turn()` again.
         """
         count = self._counted(name, account)
         loop = Loop(name, account, self._clock, self._sleep, cap, within, count)
@@ -239,10 +241,10 @@ class Loops:
 
     @staticmethod
     async def _tried(loop: Loop, body: Body) -> bool:
-        """Whether the body has returned; else it failed, and the pause is over.
+        """Run the body once; True if it has returned, False if it failed and the pause is over.
 
-        It runs in a task of its own, as nothing else tells for sure who is cancelled: what the body waits for, or the
-        loop (a TaskGroup that fails leaves `Task.cancelling` wrong behind in Python 3.11).
+        It runs in a task of its own, since nothing else shows reliably what was cancelled: something that the body
+        awaits, or the loop (in Python 3.11 a failed TaskGroup leaves a wrong `Task.cancelling`).
         """
         attempt = asyncio.ensure_future(body(loop))
         while not attempt.done():
@@ -252,11 +254,11 @@ class Loops:
                 loop.leaving = True
                 attempt.cancel()
         if attempt.cancelled() and not loop.leaving:
-            # What it waited for was cancelled: its end would be a silent one.
-            await loop.failed(_Interrupted("what it waited for was cancelled"))
+            # Something that it awaited was cancelled: without this the loop would end silently.
+            await loop.failed(_Interrupted("something that it awaited was cancelled"))
             return False
         error = None if attempt.cancelled() else attempt.exception()
-        if isinstance(error, Exception):  # whatever it is, the loop must outlive it
+        if isinstance(error, Exception):  # the loop must survive every error
             await loop.failed(error)
             return False
         if error is not None:
@@ -274,14 +276,14 @@ class Loops:
         cap: float = 60.0,
         within: float | None = None,
     ) -> asyncio.Task[None]:
-        """`keep` as a task, which whoever starts it cancels."""
+        """Run `keep` as a task, which the caller has to cancel."""
         kept = self.keep(name, body, account=account, cap=cap, within=within)
         return asyncio.create_task(kept, name=f"{name} {account}".rstrip())
 
     def once(
         self, name: str, work: Coroutine[Any, Any, None], *, account: str = ""
     ) -> asyncio.Task[None]:
-        """Work that ends by itself, as a task; an unexpected error of it is logged, counted and shown for a while."""
+        """Run work that ends by itself as a task; an unexpected error is logged, counted and shown for some minutes."""
         task = asyncio.create_task(
             self._guarded(name, work, account), name=f"{name} {account}".rstrip()
         )
@@ -298,7 +300,7 @@ class Loops:
     # --- errors outside of loops ----------------------------------------------------------------
 
     def fault(self, name: str, error: BaseException, *, account: str = "") -> None:
-        """Log an error that nothing handles, with its traceback, and count it."""
+        """Log an unhandled error with its traceback, and count it."""
         fields = {"account": account} if account else {}
         log.error("%s failed: %s", name, shown(error), exc_info=error, extra=fields)
         self.note(name, error, account=account)
@@ -311,7 +313,7 @@ class Loops:
         self._recent.append(Fault(name, account, shown(error), self._clock.monotonic()))
 
     def install(self) -> None:
-        """Take the errors that end in no hands: of callbacks and forgotten tasks of this event loop, and of threads."""
+        """Handle uncaught errors of callbacks and of tasks without an awaiter on this event loop, and of threads."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unhandled)
 
@@ -330,37 +332,37 @@ class Loops:
             return
         self.fault("event loop", error or RuntimeError(message))
 
-    # --- what others see --------------------------------------------------------------------------
+    # --- for health, status and metrics ------------------------------------------------------------
 
     @property
     def running(self) -> tuple[Loop, ...]:
-        """Every loop, in the order of their beginnings."""
+        """Every loop, in the order of starting."""
         return tuple(self._running)
 
     @property
     def failing(self) -> list[Loop]:
-        """Those whose last turn failed."""
+        """Loops whose last iteration failed."""
         return [loop for loop in self._running if loop.failure]
 
     @property
     def stuck(self) -> list[Loop]:
-        """Those that turn and get nowhere."""
+        """Loops that iterate without progress."""
         return [loop for loop in self._running if loop.stuck_for() is not None]
 
     @property
     def hung(self) -> list[Loop]:
-        """Those that have not turned for longer than they promised."""
+        """Loops that have not iterated within the time that they declared."""
         return [loop for loop in self._running if loop.hung_for() is not None]
 
     @property
     def recent(self) -> list[Fault]:
-        """The unexpected errors outside of loops that are not long ago, the oldest first."""
+        """The recent unexpected errors outside of loops, the oldest first."""
         now = self._clock.monotonic()
         return [fault for fault in self._recent if now - fault.at <= _RECENT]
 
     @property
     def errors(self) -> int:
-        """Failed turns of all loops since the start."""
+        """Failed iterations of all loops since the start."""
         return sum(count.errors for count in self.counts.values())
 
     @property
@@ -373,11 +375,11 @@ class Loops:
 
 
 class _Interrupted(Exception):
-    """Something that a loop waited for was cancelled by somebody else."""
+    """Something that a loop awaited was cancelled from elsewhere."""
 
 
 def shown(error: BaseException) -> str:
-    """An error in one sentence; of an unexpected one only its kind, since its text may hold anything."""
+    """An error in one sentence; for an unexpected one only its type, since its text may contain private data."""
     if isinstance(error, WadError):
         return str(error)[:_LONGEST]
     return f"an internal error: {_named(error)}"
@@ -392,5 +394,5 @@ def _named(error: BaseException) -> str:
 
 
 def _kind(thread: str) -> str:
-    """The name of a thread without its number: one kind is one label."""
+    """The name of a thread without its number: one label for each kind of thread."""
     return thread.rstrip("0123456789-_ ") or thread

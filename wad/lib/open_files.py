@@ -1,7 +1,7 @@
-"""Open files: how many this process may have, and that some are kept for its doors.
+"""File descriptors: the limit of this process, and a reserve for its listeners.
 
-A process that has used up its handles takes no connection, so nobody can ask it what is wrong.  Whatever comes with the
-number of accounts (inboxes, workers) asks here first, and leaves the last ones alone.
+A process without free descriptors cannot accept connections, so an operator cannot query what is wrong.  Everything
+that grows with the number of accounts (spools, workers) checks here first, and leaves the reserve alone.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import os
 import resource
 from typing import Final
 
-KEPT: Final = 6  # for the doors, the lease and the store's own files
+KEPT: Final = 6  # for the listeners, the lease and the store's own files
 
 
 def take_all() -> None:
-    """Raise the limit of this process as far as it may; the usual 1,024 are enough for a hundred accounts only."""
+    """Raise the soft limit of this process to the hard limit; the usual 1,024 suffice for a hundred accounts only."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
@@ -28,13 +28,13 @@ def take_all() -> None:
 
 
 def left() -> int:
-    """How many more this process may open.  Raises OSError where it may open none."""
+    """The number of files that this process may still open.  Raises OSError if it may open none."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208, the listing's own among them
+    used = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208, one is the listing's own
     return soft - used
 
 
 def check_left(wanted: int) -> None:
-    """Raise OSError (EMFILE) unless so many may be opened, and those that are kept."""
+    """Raise OSError (EMFILE) unless this number may be opened beside the reserve."""
     if left() < wanted + KEPT:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

@@ -1,4 +1,4 @@
-"""What a process uses, as the kernel counts it."""
+"""Memory and processor time of a process, from /proc."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Usage:
 
 
 class Meter:
-    """Of one process, from when it starts: opened later, its files may be closed to us (`wad.lib.dumpable`).
+    """A meter of one process, opened when the process starts: later its files may be closed to us (`wad.lib.dumpable`).
 
-    It takes two handles, and never tells of another process that has got the same number since.
+    It takes two file descriptors, and never reports another process that was given the same pid later.
     """
 
     def __init__(self, pid: int, proc: Path = Path("/proc")) -> None:
@@ -34,26 +34,26 @@ class Meter:
                 self._files.append(os.open(proc / str(pid) / name, os.O_RDONLY | os.O_CLOEXEC))
 
     def usage(self) -> Usage | None:
-        """What it uses now; None when that cannot be known, or it is gone.  It reads the kernel's memory, no disk."""
+        """The present usage; None if it is unknown, or the process has ended.  It reads kernel memory, not the disk."""
         try:
             statm, stat = (os.pread(file, _LONGEST, 0) for file in self._files)
             pages = int(statm.split()[1])
-            # Behind the name, which may hold blanks and parentheses (proc(5)).
+            # After the name, which may contain blanks and parentheses (proc(5)).
             fields = stat.rpartition(b")")[2].split()
             return Usage(pages * _PAGE, (int(fields[11]) + int(fields[12])) / _TICK)
         except (OSError, IndexError, ValueError):
             return None
 
     def close(self) -> None:
-        """Let go of it.  Idempotent."""
+        """Close the files.  Idempotent."""
         while self._files:
             os.close(self._files.pop())
 
 
 def starved_of(pid: int, proc: Path = Path("/proc")) -> float:
-    """Seconds for which the threads of a process, all together, could have run and waited for a processor so far.
+    """Seconds for which the runnable threads of a process, all together, have waited for a processor so far.
 
-    0 where it is gone, or the kernel does not count.  It reads the kernel's memory, no disk.
+    0 if the process has ended, or the kernel does not count this.  It reads kernel memory, not the disk.
     """
     waited_ns = 0
     try:

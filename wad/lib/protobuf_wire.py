@@ -1,6 +1,6 @@
-"""Protobufs as bytes, read field by field without their classes: for what is too large, too deep or damaged.
+"""A reader of protobuf fields without classes: for messages that are too large, too deep or damaged.
 
-The daemon reads some this way, which never imports the library's classes.
+The daemon, which never imports the library's classes, reads some protobufs this way.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 _VARINT: Final = 10  # bytes of the longest number
-_LENGTH: Final = 2  # the wire type of what has a length
+_LENGTH: Final = 2  # the wire type of fields with a length
 
 
 class Field(NamedTuple):
-    """One field: its number, where its bytes begin (the tag), where what it holds begins, and where it ends.
+    """One field: its number, and the offsets of its tag (`start`), of its content (`inside`) and of its end.
 
-    `inside` is None for a number, which holds no other fields.
+    `inside` is None for a number, which contains no other fields.
     """
 
     number: int
@@ -25,7 +25,7 @@ class Field(NamedTuple):
 
 
 def fields(part: bytes | memoryview) -> Iterator[Field]:
-    """The fields of a message, in order.  Raises ValueError where the bytes are none."""
+    """The fields of a message, in order.  Raises ValueError if the bytes are not a message."""
     at, size = 0, len(part)
     while at < size:
         start = at
@@ -44,7 +44,7 @@ def fields(part: bytes | memoryview) -> Iterator[Field]:
             case kind:
                 raise ValueError(f"a field of wire type {kind}")
         if at > size:
-            raise ValueError("a field that ends behind its message")
+            raise ValueError("a field that ends after its message")
         yield Field(key >> 3, start, inside, at)
 
 
@@ -58,7 +58,7 @@ def _number(part: bytes | memoryview, at: int) -> tuple[int, int]:
 
 
 def field(number: int, inside: bytes) -> bytes:
-    """A field that has a length."""
+    """Encode a field with a length."""
     return _varint(number << 3 | _LENGTH) + _varint(len(inside)) + inside
 
 

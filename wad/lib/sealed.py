@@ -1,12 +1,12 @@
-"""Bytes sealed with a secret: one file that only who knows the secret can open, and in which nothing can be changed.
+"""Sealed files: encrypted with a secret, and authenticated, so that a change is detected.
 
     magic 2 | log2 of N, r, p (a byte each) | salt (16) | nonce (12) | AES-256-GCM of the compressed bytes
     magic 1 | salt (16) | nonce (12) | the same, N = 2^15, r = 8, p = 1: written until 2026, still read
 
-All that stands before the nonce is authenticated with the bytes.  The key is made from the secret by scrypt with what
-OWASP's Password Storage Cheat Sheet names first, N = 2^17, r = 8, p = 1 (128 MB, some 0.5 s), so that a passphrase
-cannot be guessed quickly.  The parameters of a file are bounded before they are used: whoever made it chose them.
-The only module that knows the library for it, which is imported when it is needed.
+Everything before the nonce is authenticated with the bytes.  scrypt derives the key from the secret, with the first
+parameters of OWASP's Password Storage Cheat Sheet, N = 2^17, r = 8, p = 1 (128 MB, some 0.5 s), so that a passphrase
+cannot be guessed quickly.  The parameters of a file are bounded before they are used, since its author chose them.
+This is the only module that uses the library for it, and imports it when it is needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHORTEST: Final = 12  # characters of a secret
 
 
 class Cost(NamedTuple):
-    """What it takes to make a key of a secret, as scrypt names it: N is 2 to the power of `log_n`."""
+    """The parameters of scrypt: N is 2 to the power of `log_n`."""
 
     log_n: int
     r: int
@@ -32,13 +32,13 @@ class Cost(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """Bytes."""
+        """Bytes of memory that scrypt needs."""
         return 128 * self.r << self.log_n
 
     @property
     def is_bearable(self) -> bool:
-        """Whether a file may ask for it: at most twice the memory and four times the time of our own."""
-        # r and log_n first: a number of 2^255 bytes is none to compute with.
+        """Whether a file may require it: at most twice the memory and four times the time of our own."""
+        # r and log_n first: with a log_n of 255 the memory would be too large a number.
         return (
             1 <= self.log_n <= 20
             and 1 <= self.r <= 32
@@ -50,29 +50,29 @@ class Cost(NamedTuple):
 
 COST: Final = Cost(17, 8, 1)
 _COSTS: Final = {b"wad sealed 1\n": Cost(15, 8, 1)}
-"""By the heads of files that do not name it themselves."""
+"""The costs by the magic of files that do not contain them."""
 
 
 class _SealedHead(NamedTuple):
     cost: Cost
     salt: bytes
     raw: bytes
-    """All of it, magic included."""
+    """The whole head, magic included."""
 
 
 def check_secret(secret: str) -> None:
-    """Raise BadInput for one that is soon guessed."""
+    """Raise BadInput for a secret that is easily guessed."""
     if len(secret) < _SHORTEST:
         raise BadInput(
             f"the secret must have at least {_SHORTEST} characters",
-            hint="make a key file: head -c 32 /dev/urandom > wad.key",
+            hint="create a key file: head -c 32 /dev/urandom > wad.key",
         )
 
 
 def seal(plain: bytes, secret: str, draw: Callable[[int], bytes], cost: Cost = COST) -> bytes:
-    """The sealed bytes; `draw` gives random ones.  Takes a while: not for an event loop.
+    """Seal bytes; `draw` returns random ones.  It takes about half a second: not for an event loop.
 
-    Raises BadInput, and Unavailable where there is no memory for it.
+    Raises BadInput, and Unavailable if there is not enough memory.
     """
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -88,9 +88,9 @@ def seal(plain: bytes, secret: str, draw: Callable[[int], bytes], cost: Cost = C
 
 
 def unseal(sealed: bytes, secret: str) -> bytes:
-    """What was sealed.  Takes a while.
+    """Open sealed bytes.  It takes about half a second.
 
-    Raises BadInput: not ours, another secret, or damaged; Unavailable: there is no memory for it.
+    Raises BadInput: not a sealed file, wrong secret, or damaged; Unavailable: not enough memory.
     """
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -100,34 +100,34 @@ def unseal(sealed: bytes, secret: str) -> bytes:
     try:
         packed = AESGCM(_key(secret, head)).decrypt(rest[:_NONCE], rest[_NONCE:], head.raw)
     except (InvalidTag, ValueError) as error:
-        raise BadInput("the secret is another one, or the file is damaged") from error
+        raise BadInput("the secret is wrong, or the file is damaged") from error
     unpacker = zlib.decompressobj()
     try:
         plain = unpacker.decompress(packed, LIMIT)
     except zlib.error as error:
-        raise BadInput("the file holds nothing that wad has packed") from error
+        raise BadInput("the file does not contain data that wad has compressed") from error
     if not unpacker.eof:
-        raise BadInput(f"the file holds more than {LIMIT >> 20} MB")
+        raise BadInput(f"the file contains more than {LIMIT >> 20} MB")
     return plain
 
 
 def _head(sealed: bytes) -> _SealedHead:
-    """What a file says of itself.  Raises BadInput, also where opening it would cost too much."""
+    """Parse the head of a file.  Raises BadInput, also if opening the file would cost too much."""
     magic = sealed[: len(MAGIC)]
     begin = len(MAGIC)
     if magic == MAGIC:
         begin += len(COST)
         fields = sealed[len(MAGIC) : begin]
         if len(fields) < len(COST):
-            raise BadInput("the file is cut off")
+            raise BadInput("the file is truncated", hint="copy it again")
         cost = Cost(*fields)
     elif magic in _COSTS:
         cost = _COSTS[magic]
     else:
-        raise BadInput("this is no file that wad has sealed")
+        raise BadInput("the file was not sealed by wad")
     if not cost.is_bearable:
         raise BadInput(
-            f"opening the file would take too much: scrypt with N = 2^{cost.log_n}, r = {cost.r}, p = {cost.p}",
+            f"opening the file would cost too much: scrypt with N = 2^{cost.log_n}, r = {cost.r}, p = {cost.p}",
             hint="wad does not write such files",
         )
     end = begin + _SALT
@@ -144,5 +144,6 @@ def _key(secret: str, head: _SealedHead) -> bytes:
         )
     except MemoryError as error:
         raise Unavailable(
-            f"there are no {cost.memory >> 20} MB of memory to make a key of the secret"
+            f"{cost.memory >> 20} MB of memory are needed to derive a key from the secret, and are not free",
+            hint="free memory, and try again",
         ) from error

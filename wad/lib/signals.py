@@ -1,7 +1,8 @@
-"""What signals mean to the daemon: stop, read the configuration again, or nothing; none ends it by default.
+"""The daemon's signal handlers: a signal stops it, reloads the configuration, or is ignored.
 
-Handlers are set before anything else is done and stay to the end of the process, so that a signal means the same in
-every phase.  Left alone are those that report a fault (SIGSEGV), ask for a core dump (SIGQUIT, SIGABRT) or end nothing.
+The handlers are set before anything else and stay until the end of the process, so that a signal has the same effect in
+every phase.  Signals keep their default if they report a fault (SIGSEGV), request a core dump (SIGQUIT, SIGABRT) or do
+not end a process.
 """
 
 from __future__ import annotations
@@ -14,40 +15,38 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
-if (
-    TYPE_CHECKING
-):  # a command that only looks at the configuration, and a worker, need no event loop
+if TYPE_CHECKING:
+    # Not imported at run time: commands that only read the configuration, and workers, need no event loop.
     from asyncio import AbstractEventLoop
 
 log = logging.getLogger(__name__)
 
-STOPPED: Final = (
-    130  # the exit code after the second signal, or the third: as a shell has it for SIGINT
-)
+STOPPED: Final = 130
+"""The exit code after a second or a third signal, as shells use it for SIGINT."""
 
 STOP: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU)
 RELOAD: Final = signal.SIGHUP
 _LEFT_ALONE: Final = frozenset(
     {
-        # Nobody can handle them.
+        # They cannot be handled.
         signal.SIGKILL, signal.SIGSTOP,
-        # They report a fault, or ask for a core dump.
+        # They report a fault, or request a core dump.
         signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP, signal.SIGABRT,
         signal.SIGQUIT,
-        # Their default ends nothing, or Python handles them.
+        # Their default does not end a process, or Python handles them.
         signal.SIGCHLD, signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, signal.SIGURG,
         signal.SIGPIPE, signal.SIGXFSZ,
     }
 )  # fmt: skip
 MEANINGLESS: Final = tuple(sorted(signal.valid_signals() - _LEFT_ALONE - {*STOP, RELOAD}))
-"""Those that would end a process that does not handle them, and mean nothing here: SIGUSR1, SIGALRM and so on."""
+"""Signals that would end a process without a handler, and have no use here: SIGUSR1, SIGALRM and so on."""
 
 
 class Orders(Protocol):
-    """Who is told."""
+    """The receiver of signals."""
 
     def stop(self) -> None:
-        """End in order, or sooner where that was said before."""
+        """Stop gracefully; faster on each further call."""
         ...
 
     def reload(self) -> None:
@@ -56,7 +55,7 @@ class Orders(Protocol):
 
 
 class Signals:
-    """Set once, on the main thread, before the event loop runs."""
+    """The signal handlers of the process, set once on the main thread before the event loop runs."""
 
     def __init__(self) -> None:
         self._loop: AbstractEventLoop | None = None
@@ -70,7 +69,7 @@ class Signals:
             signal.signal(number, self._on_meaningless)
 
     def obey(self, orders: Orders) -> None:
-        """From now on these orders are given, on the running event loop; what was said before is not forgotten."""
+        """Deliver signals to `orders` on the running event loop from now on; an earlier stop is delivered at once."""
         from asyncio import get_running_loop
 
         self._loop, self._orders = get_running_loop(), orders
@@ -79,9 +78,10 @@ class Signals:
 
     @staticmethod
     def leave() -> None:
-        """All is done: Python takes its handlers away before it ends, or the same process runs its program anew.
+        """Ignore all signals but those that stop, at the end of the program.
 
-        Until then, and until that sets its own, what would not stop it is ignored.
+        Python removes its handlers before the process ends, or the process executes the program again; until that
+        program sets its handlers, no other signal may end it.
         """
         for number in (RELOAD, *MEANINGLESS):
             signal.signal(number, signal.SIG_IGN)
@@ -95,25 +95,23 @@ class Signals:
             self._stop = True
 
     def _on_reload(self, number: int, _frame: FrameType | None) -> None:
-        # Before there is anybody to be told, the configuration was only just read.
+        # Without a receiver the daemon is starting, and has just read the configuration.
         if self._orders is not None:
             self._soon(self._orders.reload)
 
     def _on_meaningless(self, number: int, _frame: FrameType | None) -> None:
         if number not in self._said:
             self._said.add(number)
-            self._soon(
-                lambda: log.warning("%s means nothing to wad, and is ignored", _name(number))
-            )
+            self._soon(lambda: log.warning("ignored signal %s: wad does not use it", _name(number)))
 
     def _soon(self, act: Callable[[], None]) -> None:
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended, and the process is about to
+            with suppress(RuntimeError):  # the loop has ended, and the process ends soon
                 self._loop.call_soon_threadsafe(act)
 
 
 def ignore_what_is_the_daemons() -> None:
-    """In a worker: whoever signals all processes of the service means the daemon, which ends its workers in order."""
+    """Ignore the daemon's signals in a worker: the daemon stops its workers itself, gracefully."""
     for number in (signal.SIGINT, RELOAD, *MEANINGLESS):
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,8 +1,8 @@
-"""One way to open a SQLite file of ours, and the only place that says what SQLite's errors mean.
+"""Opening of wad's SQLite files, and the translation of SQLite's errors.
 
 Every file is private (mode 0600), in write-ahead-log mode, so that one process reads while another writes, and checked
 when it is opened: `quick_check` reads the whole file, about 2 ms a megabyte, so it is run on files of up to
-`CHECKED_UP_TO` bytes; damage in a larger one shows when the damaged page is read, as the same error.
+`CHECKED_UP_TO` bytes; damage in a larger file is found when the damaged page is read, and raises the same error.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from wad.lib.foreign_sqlite import Declared, Guard, check_log, computed, schema_
 
 CHECKED_UP_TO: Final = 64 << 20  # bytes
 LOG_LIMIT: Final = 16 << 20  # bytes that a write-ahead log keeps after a burst
-LOG_BOUND: Final = (
-    48 << 20
-)  # bytes beyond which a write-ahead log has grown: nothing of ours lets it get there
+LOG_BOUND: Final = 48 << 20
+"""Bytes above which a write-ahead log is too large; wad itself never lets it grow so far."""
 BUSY_S: Final = 10.0  # seconds to wait for another process's lock
 
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_CORRUPTFS")
@@ -35,37 +34,38 @@ _UNWRITABLE: Final = (
 
 
 def translate_errors(error: sqlite3.Error, path: Path) -> WadError:
-    """What an error of SQLite means for whoever uses the file; InvalidData: it is about a value, not about the file."""
+    """Translate an error of SQLite; InvalidData: the error concerns a value, not the file."""
     code = getattr(error, "sqlite_errorname", "") or ""
     if code.startswith(_DAMAGED):
         return Damaged(f"{path} is damaged: {error}")
     if code.startswith(_UNWRITABLE):
         return unwritable(path, str(error))
     if code.startswith(_REFUSED) or isinstance(error, sqlite3.DataError):
-        return InvalidData(f"{path.name} does not take this value: {error}")
+        return InvalidData(f"{path.name} cannot store this value: {error}")
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError) and "bind" in str(
         error
     ):
-        return InvalidData(f"{path.name} does not take a value of this type: {error}")
+        return InvalidData(f"{path.name} cannot store a value of this type: {error}")
     return Unavailable(f"{path}: {error}")
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours, and those of Python's values that SQLite cannot hold into InvalidData."""
+    """Translate SQLite's errors into ours, and errors of values that SQLite cannot store into InvalidData."""
     try:
         yield
     except sqlite3.Error as error:
         raise translate_errors(error, path) from error
     except (OverflowError, UnicodeEncodeError) as error:
-        raise InvalidData(f"{path.name} does not take this value: {error}") from error
+        raise InvalidData(f"{path.name} cannot store this value: {error}") from error
 
 
 @contextmanager
 def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    """Everything in it or nothing.
+    """A transaction: commit at the end of the block, roll back on an error.
 
-    IMMEDIATE waits for the write lock first, so that no statement in it can meet a lock; DEFERRED is for reading.
+    IMMEDIATE waits for the write lock first, so that no statement in the block can fail on a lock; DEFERRED is for
+    reading.
     """
     db.execute(f"BEGIN {kind}")
     try:
@@ -81,14 +81,14 @@ C = TypeVar("C", bound=sqlite3.Connection)
 
 
 def open_database(path: Path, steps: Sequence[str]) -> sqlite3.Connection:
-    """`open_connection`, of the usual kind."""
+    """Call `open_connection` with the standard connection class."""
     return open_connection(path, steps, sqlite3.Connection)
 
 
 def open_foreign(path: Path, steps: Sequence[str], guard: Guard) -> sqlite3.Connection:
-    """`open_connection` of a file that somebody else writes, who may mean harm.
+    """Call `open_connection` for an untrusted file, which another process writes.
 
-    Raises Damaged also where its schema is not the one that the steps make.
+    Raises Damaged also if the schema differs from that of the steps.
     """
     return open_connection(path, steps, sqlite3.Connection, guard)
 
@@ -96,11 +96,11 @@ def open_foreign(path: Path, steps: Sequence[str], guard: Guard) -> sqlite3.Conn
 def open_connection(
     path: Path, steps: Sequence[str], kind: type[C], guard: Guard | None = None
 ) -> C:
-    """Open or make a database, check it, and bring its schema up to date.
+    """Open or create a database, check it, and migrate its schema.
 
-    `steps` are SQL scripts; the file's `user_version` says how many it has taken.  Every commit is synced to the disk
-    (`synchronous=FULL`: without it a power cut takes back commits that we have answered for).
-    Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
+    `steps` are SQL scripts; the file's `user_version` is the number of steps that it has.  Every commit is synced to
+    the disk (`synchronous=FULL`: without it a power cut may undo commits that we have confirmed).
+    Raises Damaged, StateUnwritable, and Unavailable for a file of a newer wad.
     """
     try:
         _create(path)
@@ -135,13 +135,13 @@ def _check_log(path: Path) -> None:
 
 
 def refuse(path: Path, found: str | None) -> None:
-    """Raise Damaged where a schema holds what it should not."""
+    """Raise Damaged if a forbidden object was found in a schema."""
     if found:
-        raise Damaged(f"{path} is damaged: it holds {found}, which wad does not make")
+        raise Damaged(f"{path} is damaged: it contains {found}, which wad does not create")
 
 
 def other_than(steps: Sequence[str], declared: Iterable[Declared]) -> str | None:
-    """What in a schema is not as these steps make it, in a few words; None where there is nothing of that kind."""
+    """The first difference of a schema from that of these steps, in a few words; None if there is none."""
     known = _made_by(tuple(steps))
     found = {}
     for one in declared:
@@ -165,12 +165,12 @@ def _made_by(steps: tuple[str, ...]) -> dict[object, tuple[object, str]]:
 
 
 def _plain(sql: object) -> str:
-    """A declaration without its comments, in one line: these may have changed since a file was made."""
+    """A declaration on one line without comments, which may have changed since a file was created."""
     return " ".join(re.sub(r"--[^\n]*", " ", str(sql)).split())
 
 
 def open_reader(path: Path, kind: type[C]) -> C:
-    """A second connection to an open database, which cannot write.  Raises as above."""
+    """Open a second, read-only connection to an open database.  Raises the errors of `open_connection`."""
     with translated(path):
         db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA query_only=ON")
@@ -183,7 +183,7 @@ def log_of(path: Path) -> Path:
 
 
 def log_size(path: Path) -> int:
-    """Bytes of a database's write-ahead log; 0 where there is none."""
+    """Bytes of a database's write-ahead log; 0 if there is none."""
     try:
         return log_of(path).stat().st_size
     except OSError:
@@ -191,14 +191,14 @@ def log_size(path: Path) -> int:
 
 
 def write_back(path: Path) -> bool:
-    """Write a log back into its database and shorten it, without waiting for anybody; whether all of it could be.
+    """Write a log back into its database and truncate it, without waiting for readers; return whether it was complete.
 
-    It cannot while somebody reads what the log had begun with.  Raises Damaged, Unavailable, StateUnwritable.
+    A reader of an old snapshot prevents it.  Raises Damaged, Unavailable, StateUnwritable.
     """
     _check_log(path)
     with translated(path), closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
-        Guard().watch(db)  # some of them are written by others
-        # What holds nobody up comes first, so that what does (TRUNCATE) has next to nothing to write.
+        Guard().watch(db)  # some databases are untrusted
+        # The checkpoint that does not block others (PASSIVE) is first, so that TRUNCATE has little to write.
         _, pages, written = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if written < pages:
             return False
@@ -207,13 +207,13 @@ def write_back(path: Path) -> bool:
 
 
 def _create(path: Path) -> None:
-    # Never opened when it is there: closing a second descriptor would drop this process's locks on the file.
+    # Never opened if it exists: closing a second descriptor would drop this process's locks on the file.
     if path.exists():
         return
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        return  # another process made it just now
+        return  # another process created it just now
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
@@ -230,18 +230,18 @@ def _migrate(db: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
     while version < len(steps):
         version = _take_step(db, steps)
     if version != before:
-        # Into the file itself: the package reads the number there before it lets an older wad in.
+        # Into the file itself: the package reads the number there before it installs an older wad.
         db.execute("PRAGMA wal_checkpoint")
     if version > len(steps):
-        # Not Damaged: nobody may set such a file aside, an upgrade makes it readable again.
+        # Not Damaged: such a file must not be set aside, since an upgrade makes it readable again.
         raise Unavailable(
-            f"{path} was written by a newer wad (schema {version}, this one knows {len(steps)})",
+            f"{path} was written by a newer wad (schema {version}, this version has {len(steps)})",
             hint="install that version of wad again, or restore the backup made before the upgrade",
         )
 
 
 def _take_step(db: sqlite3.Connection, steps: Sequence[str]) -> int:
-    """Take the next step, if there is one, in one transaction; the version after it.
+    """Run the next step, if there is one, in one transaction; return the version after it.
 
     The version is read under the write lock: two processes may open a new file at once.
     """

@@ -1,4 +1,4 @@
-"""Standard input, output and error, which whoever starts a command may have closed, filled or cut off."""
+"""Standard input, output and error of a command, which may be closed, full or disconnected."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Final
 
 CANNOT_WRITE: Final = 74  # EX_IOERR of sysexits.h
-BROKEN_PIPE: Final = 141  # as a shell has it for who is ended by SIGPIPE
+BROKEN_PIPE: Final = 141  # as shells report a process that SIGPIPE has ended
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EROFS)
 
 
 def open_streams() -> None:
-    """Let all three be open, to nobody where they were closed: the next file or socket would take their number."""
+    """Open closed streams on /dev/null: else the next file or socket would get their number."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
@@ -28,7 +28,7 @@ def open_streams() -> None:
 
 
 def run(name: str, command: Callable[[], object]) -> None:
-    """Run a command to the end of its output; what cannot be written is one line, and an exit code of its own."""
+    """Run a command and flush its output; a failed write gives one line on stderr and an exit code of its own."""
     open_streams()
     try:
         try:
@@ -46,7 +46,7 @@ def run(name: str, command: Callable[[], object]) -> None:
 
 
 def drop_output() -> None:
-    """Whoever read our output is gone: let the interpreter flush what is left to nobody."""
+    """Send the rest of the output to /dev/null, since its reader has closed the pipe."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
@@ -54,7 +54,7 @@ def _say(text: str) -> None:
     try:
         os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
     except OSError:
-        return  # there is nowhere left to say so
+        return  # no stream is left to report it on
 
 
 def _leave(code: int) -> None:

@@ -1,8 +1,8 @@
-"""Threads of one purpose each, so that no kind of work waits in the queue of another.
+"""Thread pools for one purpose each, so that no kind of work waits in the queue of another.
 
-asyncio's own pool is shared by all who ask: three hundred inboxes that are opened would hold up whoever comes after
-them.  These threads are there from the start, hence taking one cannot fail later, and live as long as the process: the
-kernel ends a worker when the *thread* that started it ends (PR_SET_PDEATHSIG).
+All callers share asyncio's own pool: opening three hundred spools would delay everything after them.  These threads are
+started at once, so starting one cannot fail later, and live as long as the process: the kernel ends a worker when the
+*thread* that started it ends (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ T = TypeVar("T")
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 class ThreadPool:
-    """`width` threads that do what is asked of them, in the order in which it was asked."""
+    """A pool of `width` threads that run work in the order of the requests."""
 
     def __init__(self, name: str, width: int) -> None:
         self._asked: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         for number in range(width):
-            # Daemon threads: nothing that hangs in one holds up the end of the process.
+            # Daemon threads: a hanging one does not delay the end of the process.
             threading.Thread(target=self._work, name=f"{name} {number}", daemon=True).start()
 
     async def run(self, work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-        """What `work` gives, or its error.
+        """Run `work` in a thread, and return its result or raise its error.
 
-        A thread cannot be cancelled: who is cancelled while he waits does not hear what came of it, unless `work` has
-        not begun, and then it never will.
+        A thread cannot be cancelled: if the caller is cancelled, work that has begun goes on without it, and work that
+        has not begun never will.
         """
         done: Future[T] = Future()
         self._asked.put((done, lambda: work(*args, **options)))
         return await asyncio.wrap_future(done)
 
     def post(self, work: Callable[P, object], *args: P.args, **options: P.kwargs) -> None:
-        """Do it, whoever hears of it; `work` logs its own errors."""
+        """Run `work` without waiting for its result; it logs its own errors."""
         self._asked.put((Future(), lambda: work(*args, **options)))
 
     def _work(self) -> None:
@@ -54,6 +54,6 @@ class ThreadPool:
                 continue
             try:
                 done.set_result(work())
-            except BaseException as error:  # it is the asker's
+            except BaseException as error:  # the caller gets it
                 done.set_exception(error)
             del done, work

@@ -1,1 +1,1 @@
-"""What wad says to systemd and hears from it: sockets, readiness, the journal, control groups."""
+"""The interface to systemd: sockets, readiness, the journal, control groups."""

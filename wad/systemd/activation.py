@@ -1,7 +1,7 @@
-"""What systemd gave us when it started us: sockets that listen already, and the name of this start.
+"""Socket activation: the listening sockets that systemd passes, and the invocation id of this start.
 
-Both are meant for the process that systemd started itself.  A shell in a session of systemd's, and what is started from
-there, inherits the same variables; they say by process id whom they mean.
+Both are for the process that systemd started itself.  A shell in a session of systemd, and its children, inherit the
+same variables; they contain the process id that they are for.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ FIRST: Final = 3
 CONTROL: Final = "control"
 HTTP: Final = "http"
 HTTP_CALLS: Final = "http-rpc"
-"""The names that the socket units give (FileDescriptorName=)."""
+"""The names in the socket units (FileDescriptorName=)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """One start of this process.
 
-    `invocation`: systemd's name of it (`systemctl show -p InvocationID`); empty when systemd did not start us.
+    `invocation`: systemd's id of it (`systemctl show -p InvocationID`); empty if systemd did not start us.
     """
 
     invocation: str = ""
     passed: Mapping[str, Sequence[socket.socket]] | None = None
 
     def sockets(self, name: str) -> Sequence[socket.socket]:
-        """What a socket unit with this FileDescriptorName= passed."""
+        """The sockets from a socket unit with this FileDescriptorName=."""
         return (self.passed or {}).get(name, ())
 
 
 def passed_sockets(
     environ: MutableMapping[str, str], pid: int, first: int = FIRST
 ) -> dict[str, list[socket.socket]]:
-    """The sockets that were passed to us, by name.
+    """The sockets that systemd passed to this process, by name.
 
-    The variables are taken out of `environ`, and no child inherits the sockets.
+    The variables are removed from `environ`, and no child inherits the sockets.
     """
     meant_for = environ.pop("LISTEN_PID", "")
     count = environ.pop("LISTEN_FDS", "")
@@ -58,7 +58,7 @@ def passed_sockets(
 
 
 def invocation(environ: Mapping[str, str], pid: int) -> str:
-    """systemd's name of this start; empty when it did not start this process itself."""
+    """systemd's id of this start; empty if it did not start this process itself."""
     return environ.get("INVOCATION_ID", "") if environ.get("SYSTEMD_EXEC_PID") == str(pid) else ""
 
 

@@ -1,8 +1,7 @@
-"""Control groups: each worker in one of its own, so that no account can take all memory from the rest.
+"""Control groups: one for each worker, so that no account can take all memory from the others.
 
-Under systemd the unit says Delegate=, and the group of the unit is ours to divide (cgroups version 2: a group has
-either processes or groups below it, so the daemon moves into one, too).  Everywhere else there is nothing to divide,
-and workers run as they are.
+With Delegate= in the unit we may divide the unit's group (cgroups version 2: a group has either processes or groups
+below it, so the daemon moves into a group of its own, too).  Without it workers run without groups and limits.
 
     wad.service/daemon, wad.service/worker-ACCOUNT
 """
@@ -22,12 +21,12 @@ _UNIFIED: Final = ("", "unified")  # alone, or beside version 1
 _CONTROLLERS: Final = ("cpu", "memory", "pids")
 _TASKS: Final = 512  # threads of one worker; the library has about 20
 _DAEMON_WEIGHT, _WORKER_WEIGHT = 10_000, 10
-"""Shares of the CPU where there is not enough for all: three hundred busy workers leave the daemon three quarters."""
+"""CPU weights, which apply under contention: three hundred busy workers leave the daemon three quarters."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """What a worker is held to: bytes of memory, tasks; None for no limit.  `why`: where one is missing."""
+    """The limits of a worker: bytes of memory, tasks; None: no limit.  `why`: why a limit is missing."""
 
     memory: int | None = None
     tasks: int | None = None
@@ -36,21 +35,21 @@ class WorkerLimits:
 
 @dataclass(frozen=True, slots=True)
 class Undivided:
-    """There is no group of ours to divide: workers run without limits."""
+    """The control group cannot be divided: workers run without limits."""
 
     why: str
 
     @property
     def limits(self) -> WorkerLimits:
-        """None, and why."""
+        """No limits, with the reason."""
         return WorkerLimits(why=self.why)
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The groups below one that is ours.  `memory` is in bytes, 0 for no limit.
+    """The groups below the unit's group.  `memory` is in bytes, 0 for no limit.
 
-    `controllers`: what the kernel counts in them; what belongs to version 1 of control groups is not among it.
+    `controllers`: the available controllers; those of version 1 of control groups are not among them.
     """
 
     base: Path
@@ -59,24 +58,24 @@ class Groups:
 
     @property
     def weighs(self) -> bool:
-        """Whether workers give way to the daemon where there is not enough CPU for all."""
+        """Whether workers yield the CPU to the daemon under contention."""
         return "cpu" in self.controllers
 
     @property
     def limits(self) -> WorkerLimits:
-        """What a worker that is put into its group is held to."""
+        """The limits of a worker in its group."""
         wanted = {"pids", *(["memory"] if self.memory else [])}
         missing = " and ".join(sorted(wanted - self.controllers))
         return WorkerLimits(
             memory=self.memory if self.memory and "memory" in self.controllers else None,
             tasks=_TASKS if "pids" in self.controllers else None,
-            why=f"this machine gives version 2 of control groups no controller of {missing}"
+            why=f"version 2 of control groups has no {missing} controller on this machine"
             if missing
             else "",
         )
 
     def take(self, account: str, pid: int) -> None:
-        """Put an account's worker into its group; where the kernel refuses, the worker goes on without."""
+        """Move an account's worker into its group; if the kernel refuses, the worker runs without one."""
         group = self.base / f"worker-{account}"
         try:
             group.mkdir(exist_ok=True)
@@ -88,18 +87,18 @@ class Groups:
             log.warning("a worker has no control group: %s", error, extra={"account": account})
 
     def drop(self, account: str) -> None:
-        """Take an account's group away once its worker is gone."""
+        """Remove an account's group after its worker has ended."""
         try:
             (self.base / f"worker-{account}").rmdir()
         except FileNotFoundError:
             return
         except OSError as error:
-            log.debug("a control group stays: %s", error, extra={"account": account})
+            log.debug("cannot remove a control group: %s", error, extra={"account": account})
 
     def starved(self, account: str) -> float:
-        """Seconds for which an account's worker could have run and waited for a processor so far.
+        """Seconds for which an account's worker was runnable and waited for a processor so far.
 
-        0 where the kernel does not count that (PSI).
+        0 if the kernel does not count this (PSI).
         """
         try:
             line = (self.base / f"worker-{account}" / "cpu.pressure").read_text().splitlines()[0]
@@ -124,10 +123,10 @@ class Groups:
 def divide(
     memory_mb: int, own: Path = Path("/proc/self/cgroup"), mount: Path = _MOUNT
 ) -> Groups | Undivided:
-    """Make the group that this process is in ours to divide, where it is."""
+    """Divide the control group of this process, if it is delegated to us."""
     base = _group_of(own.read_text(), mount)
     if base is None:
-        return Undivided("this process is in no group of version 2 of control groups")
+        return Undivided("this process is not in a control group of version 2")
     if not os.access(base / "cgroup.procs", os.W_OK):
         return Undivided("the unit delegates no control group (Delegate=)")
     try:
@@ -141,8 +140,8 @@ def divide(
         if (daemon / "cpu.weight").exists():
             _write(daemon / "cpu.weight", str(_DAEMON_WEIGHT))
     except OSError as error:
-        log.warning("workers run without control groups of their own: %s", error)
-        return Undivided(f"its control group cannot be divided: {error}")
+        log.warning("workers run without control groups: %s", error)
+        return Undivided(f"the control group cannot be divided: {error}")
     return Groups(base, memory_mb << 20, frozenset(offered))
 
 
@@ -151,8 +150,8 @@ def _group_of(text: str, mount: Path) -> Path | None:
     name = next((line[3:] for line in text.splitlines() if line.startswith("0::/")), "")
     if name in ("", "/") or ".." in name:
         return None
-    places = (mount / beside / name.lstrip("/") for beside in _UNIFIED)
-    return next((place for place in places if (place / "cgroup.procs").exists()), None)
+    paths = (mount / beside / name.lstrip("/") for beside in _UNIFIED)
+    return next((path for path in paths if (path / "cgroup.procs").exists()), None)
 
 
 def _write(path: Path, value: str) -> None:

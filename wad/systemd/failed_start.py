@@ -1,13 +1,13 @@
-"""What a process does that systemd started and that cannot go on: say why, and see to it that nobody waits for it.
+"""The end of a process that systemd started and that cannot start up: it reports the reason, and releases its clients.
 
-A mistake that trying again does not mend ends the listening, too.  systemd holds the sockets, and would start us again
-for each connection that waits in them: 242 times in 40 s with one probe.  A start limit of the unit cannot tell a
-mistake from an operator's ten restarts; the one who knows is this process.  Where it shuts a listening socket down,
-systemd fails that socket unit and closes it (socket_dispatch_io() of systemd), so that clients get an error at once.
+An error that a retry does not fix also ends the listening.  systemd holds the sockets, and would start us again for
+each connection that waits in them: 242 times in 40 s with one probe.  A start limit of the unit cannot distinguish such
+an error from an operator's ten restarts; this process can.  If it shuts a listening socket down, systemd fails that
+socket unit and closes it (socket_dispatch_io() of systemd), so that clients get an error at once.
 
-What can heal is tried again by systemd, after a pause that grows and that we wait here before we end, since systemd 252
-knows one pause for all.  We end then, instead of trying again in this process: the next one reads the configuration
-anew, and owes nothing to what has failed here.  The sockets stay open, and who asks meanwhile is told by STATUS=.
+Other errors are retried by systemd, after a growing pause.  We wait here before we end, since systemd 252 has one fixed
+pause only.  We end instead of retrying in this process: the next one reads the configuration again, and inherits
+nothing from the failure.  The sockets stay open, and STATUS= shows the reason meanwhile.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ log = logging.getLogger(__name__)
 _QUEUE: Final = 1024  # clients that can wait in a socket's queue
 _COUNT: Final = "failed-starts"
 _FORGOTTEN: Final = 180.0  # seconds; longer than from one failed start to the next
-_SLICE: Final = 5.0  # seconds between signs of life, for a watchdog that has begun to wait for them
-_MORE: Final = 10.0  # seconds that systemd is asked for, beside the pause
+_SLICE: Final = 5.0  # seconds between watchdog pings, in case the watchdog is armed already
+_MORE: Final = 10.0  # seconds of timeout that are requested of systemd, beside the pause
 
 
 class FailedStarts:
-    """Counts failed starts in a row, in the runtime directory, which systemd keeps from one process to the next."""
+    """The count of failed starts in a row, in the runtime directory, which systemd keeps between two processes."""
 
     def __init__(self, directory: Path | None, wall: Callable[[], float] = time.time) -> None:
         self._file = None if directory is None else directory / _COUNT
         self._wall = wall
 
     def count(self, *, lasted: bool) -> int:
-        """Note one more, and how many were there before it.  `lasted`: the process ran for so long that none count."""
+        """Count one more; return the number before it.  `lasted`: the process ran so long that the count restarts."""
         before = 0 if lasted else self._read()
         if self._file is not None:
             with suppress(OSError):
@@ -64,13 +64,13 @@ class FailedStarts:
 
 
 def runtime_directory(environ: Mapping[str, str]) -> Path | None:
-    """The one that systemd made for this unit (RuntimeDirectory=)."""
+    """The runtime directory that systemd made for this unit (RuntimeDirectory=)."""
     named = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     return Path(named) if named else None
 
 
 class Supervisor(NamedTuple):
-    """Who started us, and how it is spoken with."""
+    """The service manager: how it started us, and how to notify it."""
 
     start: Start
     notifier: Notifier
@@ -80,7 +80,7 @@ class Supervisor(NamedTuple):
 def announced(
     environ: MutableMapping[str, str], pid: int, complain: Callable[[Exception], None]
 ) -> Iterator[Supervisor]:
-    """Run the block as what systemd started; whatever ends it is complained of and announced first, then raised."""
+    """Run the block as the main process of a unit; an error is printed and announced to systemd, then raised."""
     starts, began = FailedStarts(runtime_directory(environ)), time.monotonic()
     supervisor = Supervisor(started(environ, pid), Notifier(environ))
     try:
@@ -101,9 +101,9 @@ def announce(
     lasted: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Tell systemd, and whoever waits, why this process ends; then wait as long as the next try has to wait.
+    """Report to systemd, and to waiting clients, why this process ends; then wait for the pause before the next try.
 
-    `lasted`: seconds that this process ran.  Does nothing where systemd did not start us.
+    `lasted`: seconds that this process ran.  Does nothing if systemd did not start us.
     """
     start, notifier = supervisor
     if not start.invocation:
@@ -119,14 +119,14 @@ def announce(
 
 
 def reason_of(error: BaseException) -> str:
-    """An error as one sentence; of several at once the first."""
+    """An error as one sentence; of an exception group the first error."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error) if isinstance(error, WadError) else f"{type(error).__name__}: {error}"
 
 
 def _wait(seconds: float, notifier: Notifier, sleep: Callable[[float], None]) -> None:
-    """Wait as somebody whom systemd may still stop.  Raises SystemExit when it does."""
+    """Wait, while systemd may still stop this process.  Raises SystemExit if it does."""
     notifier.extend_timeout(round((seconds + _MORE) * 1e6))
     try:
         while seconds > 0:
@@ -138,7 +138,7 @@ def _wait(seconds: float, notifier: Notifier, sleep: Callable[[float], None]) ->
 
 
 def stop_listening(start: Start, why: StartFailure) -> None:
-    """Answer who waits on the control socket, and let systemd fail the units of all sockets that it passed."""
+    """Answer waiting clients of the control socket, and make systemd fail the units of all sockets that it passed."""
     for name, sockets in (start.passed or {}).items():
         for sock in sockets:
             if name == CONTROL:
@@ -148,13 +148,13 @@ def stop_listening(start: Start, why: StartFailure) -> None:
 
 
 def _answer(listening: socket.socket, why: StartFailure) -> None:
-    error = StartFailed(f"wad {why}", hint="mend that, then: sudo systemctl restart wad")
-    words = encode(HELLO) + encode(Response(0, error, None))
+    error = StartFailed(f"wad {why}", hint="fix the cause, then run: sudo systemctl restart wad")
+    answer = encode(HELLO) + encode(Response(0, error, None))
     for _ in range(_QUEUE):
         try:
             client, _ = listening.accept()
         except OSError:
-            return  # there is nobody else
+            return  # no further client waits
         with client, suppress(OSError):
             client.setblocking(False)
-            client.send(words)
+            client.send(answer)

@@ -1,6 +1,7 @@
-"""Records for systemd's journal with their fields, in its own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+"""A log handler for systemd's journal, which sends records with their fields in its native protocol.
 
-So `journalctl -u wad WAD_ACCOUNT=a1b2 -p warning` finds what it should, and a traceback stays one record.
+So `journalctl -u wad WAD_ACCOUNT=a1b2 -p warning` filters by account, and a traceback stays one record.  Protocol:
+systemd.io/JOURNAL_NATIVE_PROTOCOL.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ PRIORITIES: Final[Mapping[int, int]] = {
     logging.CRITICAL: 2,
 }
 _LONGEST: Final = 64 << 10
-"""Bytes of a text; beyond that the journal would want a file instead of a datagram, and nobody reads it."""
+"""Bytes of a text; for longer ones the journal would require a file instead of a datagram."""
 
 
 def priority(level: int) -> int:
-    """syslog's number for a level of logging."""
+    """The syslog priority of a log level."""
     return PRIORITIES.get(level // 10 * 10, PRIORITIES[logging.INFO])
 
 
 def entry(fields: Mapping[str, str]) -> bytes:
-    """One record as a datagram.  A value with a line end in it is preceded by its length."""
+    """One record as a datagram.  A value that contains a line end is preceded by its length."""
     parts = []
     for name, value in fields.items():
         data = value.encode("utf-8", "replace")[:_LONGEST]
@@ -40,7 +41,7 @@ def entry(fields: Mapping[str, str]) -> bytes:
 
 
 class Journal(logging.Handler):
-    """Hands records to the journal; one that it does not take goes to `otherwise`."""
+    """A log handler that sends records to the journal; a record that the journal refuses is passed to `otherwise`."""
 
     def __init__(
         self,
@@ -63,6 +64,6 @@ class Journal(logging.Handler):
             self._otherwise.handle(record)
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._socket.close()
         super().close()

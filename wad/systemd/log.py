@@ -1,9 +1,9 @@
-"""The daemon's log: one line a record on stderr, or one record with its fields in the journal.
+"""The daemon's log: one line per record on stderr, or one record with its fields in the journal.
 
-The rule: **a message's body never enters the log**, nor a secret, nor the key of a session.  A line says which account,
-which operation, which error code (`extra={"account": ..., "operation": ..., "code": ...}`) and which message id; who
-needs the text reads the store.  Numbers and addresses are masked here, in whatever comes through, tracebacks included.
-Libraries log from `info` up at most, since their debug lines may hold bodies.
+The rule: **the log never contains a message's body**, a secret, or the key of a session.  A line names the account, the
+operation, the error code (`extra={"account": ..., "operation": ..., "code": ...}`) and the message id; the text is in
+the store.  Numbers and addresses are masked here, in every record, tracebacks included.  Libraries log at `info` or
+higher only, since their debug lines may contain bodies.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _CONTROLS: Final = {
     for number in (*range(32), *range(127, 160))
     if chr(number) not in "\t\n"
 } | {0x2028: "\\u2028", 0x2029: "\\u2029"}
-"""What a stranger's push name could garble a terminal or forge a line with."""
+"""Characters with which a stranger's push name could garble a terminal or forge a line."""
 
 
 class Mask(logging.Filter):
-    """Masks the record itself: its text, its fields, its traceback."""
+    """A filter that masks the record itself: its text, its fields, its traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always true: nothing is held back."""
@@ -61,14 +61,14 @@ class Mask(logging.Filter):
 
 
 class LogFormatter(logging.Formatter):
-    """One line.  In the journal a priority stands in front; elsewhere the time, in UTC, and the level."""
+    """A formatter of one line: for the journal the priority is first, elsewhere the time, in UTC, and the level."""
 
     def __init__(self, *, journal: bool) -> None:
         super().__init__()
         self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line without its end; a traceback follows the text, ` | ` between its lines."""
+        """The line without its line end; a traceback follows the text, with ` | ` between its lines."""
         fields = "".join(_field(record, name) for name in _FIELDS)
         lines = (line.strip() for line in _whole(record, record.getMessage() + fields).split("\n"))
         line = " | ".join(line for line in lines if line)
@@ -90,7 +90,7 @@ def _whole(record: logging.LogRecord, text: str) -> str:
 
 
 def journal_fields(record: logging.LogRecord) -> dict[str, str]:
-    """A record as fields of the journal; the text of a failure reads as the line does."""
+    """The fields of a record for the journal; the text of a failure is the same as on the line."""
     fields = {
         "MESSAGE": _whole(record, record.getMessage()).rstrip(),
         "PRIORITY": str(journal.priority(record.levelno)),
@@ -112,20 +112,20 @@ def _field(record: logging.LogRecord, name: str) -> str:
 
 
 class LogOutput(Protocol):
-    """What takes lines: a file, or what stands in front of one."""
+    """An output for lines: a file, or a stream in front of one."""
 
     def write(self, text: str, /) -> object:
-        """Take one or more whole lines."""
+        """Write one or more whole lines."""
 
     def flush(self) -> object:
-        """Let nothing wait."""
+        """Write everything that is buffered."""
 
     def fileno(self) -> int:
-        """Where they go to in the end.  Raises OSError where that is no file."""
+        """The file descriptor of the final output.  Raises OSError if there is none."""
 
 
 class _Stream(logging.StreamHandler[LogOutput]):
-    """stderr.  A record that cannot be written is reported without its contents, which were not masked yet."""
+    """The handler for stderr.  A record that cannot be written is reported without its contents, which are unmasked."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, logging's name
         error = sys.exc_info()[1]
@@ -135,11 +135,11 @@ class _Stream(logging.StreamHandler[LogOutput]):
                 f" {type(error).__name__}\n"
             )
         except (OSError, ValueError):
-            return  # stderr is gone: there is nowhere left to say so
+            return  # stderr is closed: no stream is left to report it on
 
 
 def _is_journal(environ: Mapping[str, str], stream: LogOutput) -> bool:
-    """Whether `stream` leads to the journal; the variable alone is inherited by whoever we start in a terminal."""
+    """Whether `stream` is the journal; the variable alone is no proof, since children in a terminal inherit it."""
     try:
         stat = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -153,10 +153,10 @@ def install(
     stream: LogOutput | None = None,
     path: str = journal.SOCKET,
 ) -> None:
-    """Log to `stream` (stderr) from `level` up, and log what nobody caught, in threads and destructors too.
+    """Log to `stream` (stderr) from `level` up, and log uncaught errors, also in threads and destructors.
 
-    Where `stream` leads to the journal, records go there with their fields; what it does not take becomes a line.
-    Failed asyncio tasks come through the logger `asyncio` by themselves.  Raises BadInput for an unknown level.
+    If `stream` is the journal, records are sent with their fields; a record that the journal refuses becomes a line.
+    asyncio logs failed tasks itself, through its own logger.  Raises BadInput for an unknown level.
     """
     stream = stream or sys.stderr
     handler: logging.Handler = _Stream(stream)
@@ -174,9 +174,9 @@ def install(
 
 
 def set_level(level: str) -> None:
-    """From now on log from `level` up (debug, info, warning, error).  Raises BadInput."""
+    """Set the level: debug, info, warning or error.  Raises BadInput."""
     if level not in LEVELS:
-        raise BadInput(f"{level!r} is no log level", hint=f"one of {', '.join(LEVELS)}")
+        raise BadInput(f"unknown log level {level!r}", hint=f"use one of {', '.join(LEVELS)}")
     logging.getLogger().setLevel(max(LEVELS[level], logging.INFO))
     for name in _OURS:
         logging.getLogger(name).setLevel(LEVELS[level])
@@ -191,7 +191,7 @@ def _uncaught(
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, traceback)
         return
-    _log.critical("ended by an error that nobody caught", exc_info=(kind, error, traceback))
+    _log.critical("ended by an uncaught error", exc_info=(kind, error, traceback))
 
 
 def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
@@ -199,7 +199,7 @@ def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
         return
     name = args.thread.name if args.thread else "a thread"
     _log.error(
-        "%s ended by an error that nobody caught",
+        "%s ended by an uncaught error",
         name,
         exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
     )
@@ -209,7 +209,7 @@ def _unraisable(args: sys.UnraisableHookArgs) -> None:
     error = args.exc_value
     _log.error(
         "%s (%s)",
-        args.err_msg or "an error where none can be raised",
+        args.err_msg or "an error that cannot be raised",
         type(args.object).__qualname__,
         exc_info=(type(error), error, args.exc_traceback) if error else None,
     )

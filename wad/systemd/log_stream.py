@@ -1,7 +1,7 @@
-"""Where the log's lines go, behind the back of whoever logs.
+"""A buffered log stream: a thread writes the lines, so that logging never blocks.
 
-A file on a disk that hangs, a pipe that nobody reads, a journal's stream that is full: whoever logs, the event loop
-before all, must not wait for them.  A thread writes; what it cannot write in time is counted and dropped.
+A file on a hanging disk, a pipe without a reader, a full journal stream: the caller, above all the event loop, must not
+wait for them.  Lines that the thread cannot write in time are counted and dropped.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from contextlib import suppress
 from typing import Final, TextIO
 
 _MOST: Final = 4 << 20
-"""Characters that wait at most: some ten thousand lines."""
-_PARTING: Final = 1.0
-"""Seconds that what waits may take when the process ends."""
+"""The largest buffer in characters: some ten thousand lines."""
+_LAST_WRITE: Final = 1.0
+"""Seconds in which the buffer is written at the end of the process."""
 
 
 class LogStream:
-    """A stream in front of `stream`; each `write` is one or more whole lines."""
+    """A buffer in front of `stream`; each `write` is one or more whole lines."""
 
     def __init__(self, stream: TextIO, most: int = _MOST) -> None:
         self._stream = stream
@@ -30,10 +30,10 @@ class LogStream:
         self._busy = False
         self._changed = threading.Condition()
         threading.Thread(target=self._work, name="log", daemon=True).start()
-        atexit.register(self.drain, _PARTING)
+        atexit.register(self.drain, _LAST_WRITE)
 
     def write(self, lines: str) -> int:
-        """Have them written; never waits."""
+        """Queue the lines for writing; never waits."""
         with self._changed:
             if self._size + len(lines) > self._most:
                 self._dropped += 1
@@ -44,14 +44,14 @@ class LogStream:
         return len(lines)
 
     def flush(self) -> None:
-        """Nothing: each write is flushed when its turn comes."""
+        """Do nothing: the thread flushes each write."""
 
     def fileno(self) -> int:
-        """The one of the stream behind."""
+        """The file descriptor of the stream behind it."""
         return self._stream.fileno()
 
     def drain(self, timeout: float) -> bool:
-        """Wait until all was written, so many seconds at most; whether it was."""
+        """Wait until everything is written, at most `timeout` seconds; return whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout)
 
@@ -61,10 +61,12 @@ class LogStream:
                 self._changed.wait_for(lambda: self._waiting)
                 lines = "".join(self._waiting)
                 if self._dropped:
-                    lines += f"wad.log: {self._dropped} records were dropped: what they go to was too slow\n"
+                    lines += f"wad.log: {self._dropped} records were dropped: the log's output was too slow\n"
                 self._waiting.clear()
                 self._size, self._dropped, self._busy = 0, 0, True
-            with suppress(OSError, ValueError):  # it is gone: there is nowhere left to say so
+            with suppress(
+                OSError, ValueError
+            ):  # the stream is closed: none is left to report it on
                 self._stream.write(lines)
                 self._stream.flush()
             with self._changed:

@@ -1,4 +1,4 @@
-"""What systemd says of its units, asked through `systemctl show`."""
+"""The state of systemd's units, through `systemctl show`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Final
 
 _RUNNING: Final = Path("/run/systemd/system")  # sd_booted(3)
-_PATIENCE: Final = 10.0  # seconds
+_TIMEOUT: Final = 10.0  # seconds
 
 
 def booted(mark: Path = _RUNNING) -> bool:
-    """Whether systemd runs this machine."""
+    """Whether systemd is the init system of this machine."""
     return mark.is_dir()
 
 
 def show(units: Iterable[str], properties: Iterable[str]) -> dict[str, Mapping[str, str]]:
-    """Properties of units, by the unit's name; none where systemctl does not answer."""
+    """Properties of units, by the unit's name; none if systemctl fails."""
     command = ["systemctl", "show", *units, f"--property=Id,{','.join(properties)}"]
-    return parse(_said(command))
+    return parse(_output(command))
 
 
 def parse(text: str) -> dict[str, Mapping[str, str]]:
-    """KEY=VALUE lines, an empty line between two units."""
+    """Parse KEY=VALUE lines, with an empty line between two units."""
     found: dict[str, Mapping[str, str]] = {}
     for block in text.split("\n\n"):
         pairs = (line.partition("=") for line in block.splitlines())
@@ -33,12 +33,12 @@ def parse(text: str) -> dict[str, Mapping[str, str]]:
 
 
 def last_error(unit: str) -> str:
-    """The newest error in a unit's log; empty where there is none, or we may not look."""
+    """The newest error in a unit's log; empty if there is none, or we may not read the log."""
     options = ("--quiet", "--no-pager", "--output=cat", "--priority=err", "--lines=1", "--boot")
-    return _said(["journalctl", f"--unit={unit}", *options]).strip().partition("\n")[0]
+    return _output(["journalctl", f"--unit={unit}", *options]).strip().partition("\n")[0]
 
 
-def _said(command: list[str]) -> str:
+def _output(command: list[str]) -> str:
     import subprocess  # rarely needed, and half of the time that wadctl takes to start
 
     try:
@@ -48,7 +48,7 @@ def _said(command: list[str]) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):

@@ -63,5 +63,5 @@ def _refusal(entry: Entry, document: Mapping[str, Any]) -> Conflict:
     return Conflict(
         f"client message id {entry.client_id!r} was used with the backend before wad:"
         f" {document.get('status', 'its result is unknown')}",
-        hint="give every message its own id; the same id means the same message",
+        hint="use a new id for each message; the same id means the same message",
     )
