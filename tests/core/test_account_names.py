@@ -121,7 +121,7 @@ async def test_every_door_refuses_it(tmp_path: Path) -> None:
             token="wad_admin",
         )
         assert answer.status == 400
-        assert "holds a control character" in answer.document["message"]
+        assert "contains a control character" in answer.document["message"]
         with pytest.raises(BadInput):
             await daemon.call("accounts.add", name=EVIL)
         await daemon.call("accounts.add", name="shop")

@@ -209,7 +209,7 @@ def test_orders_to_a_passive_instance_are_refused(event: Input) -> None:
 
 def test_pairing_a_paired_account_is_refused() -> None:
     """It would end the present pairing."""
-    with pytest.raises(Conflict, match="paired already"):
+    with pytest.raises(Conflict, match="already paired"):
         after(Pair(9, paired=True), status=CONNECTED)
 
 

@@ -228,7 +228,7 @@ async def test_a_session_that_is_gone_is_no_account_that_was_never_paired(tmp_pa
         await account.stop()
         account.home.session_db.unlink()
         account._write_card(enabled=True)
-    assert "not here any more" in (await again(tmp_path, 1, "logged_out")).reason
+    assert "does not exist any more" in (await again(tmp_path, 1, "logged_out")).reason
 
 
 async def test_an_account_that_was_being_paired_awaits_its_scan(tmp_path: Path) -> None:

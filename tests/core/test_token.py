@@ -68,7 +68,7 @@ def test_what_is_no_list_is_refused(text: str) -> None:
 
 def test_a_name_is_checked() -> None:
     """It stands in a line with colons and blanks between."""
-    with pytest.raises(BadInput, match="no name"):
+    with pytest.raises(BadInput, match="not a valid token name"):
         named("a:b", Role.VIEWER, "x")
 
 

@@ -124,7 +124,7 @@ def test_a_file_that_asks_for_too_much_is_refused_before_any_key_is_made(
 
     monkeypatch.setattr(sealed, "_key", made)
     begin = len(sealed.MAGIC)
-    with pytest.raises(BadInput, match="would take too much"):
+    with pytest.raises(BadInput, match="would cost too much"):
         sealed.unseal(file[:begin] + bytes(cost) + file[begin + 3 :], SECRET)
 
 

@@ -100,7 +100,7 @@ def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFix
             100,
             "hugetlb",
             WorkerLimits(
-                why="this machine gives version 2 of control groups no controller of memory and pids"
+                why="version 2 of control groups has no memory and pids controller on this machine"
             ),
         ),
     ],

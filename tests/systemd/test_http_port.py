@@ -107,7 +107,7 @@ def test_the_unit_is_made_once_and_taken_away(
     )
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:/bin:/usr/bin")
-    monkeypatch.setattr(http_port, "_PLACE", tmp_path)
+    monkeypatch.setattr(http_port, "_UNIT_DIR", tmp_path)
     for name in [name for name in os.environ if name.startswith("WAD_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("WAD_CONFIG", str(tmp_path / "wad.toml"))
