@@ -93,7 +93,7 @@ def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFix
             100,
             "cpu pids",
             WorkerLimits(
-                None, 512, "this machine gives version 2 of control groups no controller of memory"
+                None, 512, "version 2 of control groups has no memory controller on this machine"
             ),
         ),
         (

@@ -262,7 +262,9 @@ def test_warning_of_python_is_logged(stream: io.StringIO) -> None:
 
 def test_error_that_ends_the_process_is_logged() -> None:
     """The last line tells why."""
-    script = "from wad.systemd.log import install; install('info', {}); raise ValueError('40712345678')"
+    script = (
+        "from wad.systemd.log import install; install('info', {}); raise ValueError('40712345678')"
+    )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()

@@ -16,7 +16,7 @@ _LONGEST_SUBJECT: Final = 128
 
 
 class BadToken(Exception):
-    """A token that proves nothing; `code` says why, the text is one sentence without the token."""
+    """The token is refused; `code` gives the reason, the text is one sentence without the token."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class BadToken(Exception):
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What a token says; times are seconds since 1970."""
+    """The claims of a token; times are seconds since 1970."""
 
     iss: str
     sub: str

@@ -8,9 +8,10 @@
 The crash rule.  The library chooses WhatsApp's message id, so each attempt carries its own random `secret`, saved
 before the call; the library writes id and secret into the session's database before a byte leaves
 (docs/internals/library.md#ids-and-secrets).  After a crash: without such a row the message never left, and is queued
-again; with a row it may have left under that id, and is uncertain.  Only the session that was sending has that row: if the account was paired again since, the
-message is uncertain, too.  If the worker died twice while it was sending a message that never left, the message fails:
-it would crash the account again and again.  Only deaths of the worker during that message count, not the daemon's own.
+again; with a row it may have left under that id, and is uncertain.  Only the session that was sending has that row: if
+the account was paired again since, the message is uncertain, too.  If the worker died twice while it was sending a
+message that never left, the message fails: it would crash the account again and again.  Only deaths of the worker
+during that message count, not the daemon's own.
 A receipt under an entry's own WhatsApp id resolves `failed`, too: if an operator cancelled an uncertain message that
 did arrive, the status must not suggest to send it again.
 Not guaranteed: that a `failed` message was not delivered, if WhatsApp's refusal itself was wrong.
