@@ -1,7 +1,7 @@
-"""Which pages and headings a text names, and which of them do not exist.
+"""Which pages, headings and source files a text names, and which of them do not exist.
 
 A page is named by a relative link in Markdown, or by its path in the repository in any text: `docs/http.md`, with or
-without the anchor of a heading behind a `#`.
+without the anchor of a heading behind a `#`.  A source file is named by its path in a code span of Markdown.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from markdown_it.token import Token
 ROOT: Final = Path(__file__).parents[2]
 _MARKDOWN: Final = MarkdownIt("commonmark").enable("table")
 _FOLDERS: Final = ("docs", "packaging", "systemd", "tests", "wad", "wadctl", ".ci", ".github")
+_ROOMS: Final = frozenset(
+    {*_FOLDERS, *(path.name for path in (ROOT / "wad").iterdir() if path.is_dir())}
+)
 _SUFFIXES: Final = frozenset(
     {"", ".py", ".md", ".toml", ".sh", ".cfg", ".service", ".socket", ".yml", ".mjs", ".in", ".Debian"}
 )  # fmt: skip
@@ -30,6 +33,10 @@ _NAMED: Final = re.compile(r"""(?<![\w/.("-])(?:[\w.-]+/)*[\w-]+\.md(?:#[\w-]+)?
 parenthesis anything: there it counts where it begins with a folder."""
 _LINK: Final = re.compile(r"\[[^\]]*\]\([^)]*\)")
 _QUOTED: Final = re.compile(r"""(?<=["(])(?:[\w.-]+/)+[\w-]+\.md(?:#[\w-]+)?(?![\w/-])""")
+
+
+_SOURCE: Final = re.compile(r"([\w.-]+/)+[\w.-]+\.(py|sh|toml|service|socket|rules)(?=::|$)")
+_PLACEHOLDER: Final = re.compile(r"(?<![A-Za-z])[A-Z]{3,}(?![a-z])")
 
 
 def anchors(markdown: str) -> set[str]:
@@ -75,12 +82,29 @@ def named(text: str) -> Iterator[str]:
         yield from (found.group() for found in pattern.finditer(text))
 
 
+def sources(markdown: str) -> Iterator[str]:
+    """The source files that a page names in code, but for placeholders such as `tests/store/test_NAME.py`."""
+    for token in _all(_MARKDOWN.parse(markdown)):
+        found = _SOURCE.match(token.content) if token.type == "code_inline" else None
+        if (
+            found
+            and found.group().partition("/")[0] in _ROOMS
+            and not _PLACEHOLDER.search(found.group())
+        ):
+            yield found.group()
+
+
 def missing(file: str, text: str, root: Path = ROOT) -> list[str]:
     """What a file (its path in the repository) refers to and does not exist."""
     wrong = []
     if file.endswith(".md"):
         here = (root / file).parent
         wrong = [each for each in links(text) if not _is_there(each, here, root / file)]
+        # A file of the main package is also named from there: `core/jid.py`.
+        folders = (root, root / "wad")
+        wrong += [
+            each for each in sources(text) if not any((one / each).exists() for one in folders)
+        ]
     return wrong + [each for each in named(text) if not _is_there(each, root, root / file)]
 
 

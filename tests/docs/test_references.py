@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from wadpack.manual import pages
 
-from tests.docs.references import ROOT, anchors, files, links, missing, named
+from tests.docs.references import ROOT, anchors, files, links, missing, named, sources
 
 PAGE = """# A page
 
@@ -24,6 +24,8 @@ PAGE = """# A page
 | a | b |
 |---|---|
 | [in a table](other.md#twice-1) | ![a picture](images/a.svg) |
+
+`wad/core/jid.py`, `core/jid.py::x`, `tests/test_NAME.py`, `https://x/y.py`, `/etc/wad/wad.toml`
 
 Look [here](#twice), [there](https://example.org/x.md) or into docs/other.md#twice.
 """
@@ -67,6 +69,11 @@ def test_the_links_of_a_page() -> None:
     assert list(links(PAGE)) == ["x.md", "other.md#twice-1", "images/a.svg", "#twice"]
 
 
+def test_the_source_files_that_a_page_names() -> None:
+    """Those in its code, from the top or from the main package."""
+    assert list(sources(PAGE)) == ["wad/core/jid.py", "core/jid.py"]
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -99,10 +106,14 @@ def test_the_pages_that_a_text_names(text: str, found: list[str]) -> None:
         ("docs/page.md", "[x](#twice)", []),
         ("docs/page.md", "[x](#nowhere)", ["#nowhere"]),
         ("docs/a.md", "![x](none.svg)", ["none.svg"]),
+        ("docs/a.md", "`wad/core/a.py`, `core/a.py`", []),
+        ("docs/a.md", "`wad/core/b.py`, `core/b.py`", ["wad/core/b.py", "core/b.py"]),
     ],
 )
 def test_what_is_missing(tmp_path: Path, file: str, text: str, wrong: list[str]) -> None:
     """A wrong anchor as well as a wrong page."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "page.md").write_text(PAGE, "utf-8")
+    (tmp_path / "wad" / "core").mkdir(parents=True)
+    (tmp_path / "wad" / "core" / "a.py").touch()
     assert missing(file, text, tmp_path) == wrong
