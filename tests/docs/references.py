@@ -28,9 +28,11 @@ _ROOMS: Final = frozenset(
 _SUFFIXES: Final = frozenset(
     {"", ".py", ".md", ".toml", ".sh", ".cfg", ".service", ".socket", ".yml", ".mjs", ".in", ".Debian"}
 )  # fmt: skip
-_NAMED: Final = re.compile(r"""(?<![\w/.("-])(?:[\w.-]+/)*[\w-]+\.md(?:#[\w-]+)?(?![\w/-])""")
+_NAMED: Final = re.compile(
+    r"""(?<![\w/.("-])(?<!> )(?:[\w.-]+/)*[\w-]+\.md(?:#[\w-]+)?(?![\w/-])"""
+)
 """A page in running text.  Directly behind a quote it may be a part of a path that code puts together, and behind a
-parenthesis anything: there it counts where it begins with a folder."""
+parenthesis anything: there it counts where it begins with a folder.  Behind a `>` it is what a command writes."""
 _LINK: Final = re.compile(r"\[[^\]]*\]\([^)]*\)")
 _QUOTED: Final = re.compile(r"""(?<=["(])(?:[\w.-]+/)+[\w-]+\.md(?:#[\w-]+)?(?![\w/-])""")
 

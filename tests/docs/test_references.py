@@ -84,6 +84,7 @@ def test_the_source_files_that_a_page_names() -> None:
         ('read("docs/http.md")', ["docs/http.md"]),
         ("[http.md](http.md)", []),
         ("https://example.org/README.md", []),
+        ("sudo wadctl doctor --markdown > report.md", []),
         ("a.mdx, b.md5", []),
     ],
 )
