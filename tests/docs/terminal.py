@@ -73,7 +73,7 @@ async def _session(directory: Path) -> str:
     try:
         await daemon.store.record(_SHOP, [PutMessage(message) for message in _conversation()])
         status = await about_daemon.status(daemon, about_daemon.NoParams())
-        status = msgspec.structs.replace(status, version="1.0", pid=1207)
+        status = msgspec.structs.replace(status, pid=1207)
         asked = about_messages.Messages(account="shop", chat="+15550000011")
         messages = await about_messages.messages(daemon, asked)
     finally:
