@@ -1,4 +1,4 @@
-"""`wad`: start the daemon, and look at its configuration."""
+"""The command `wad`: it runs the daemon and inspects its configuration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENDS = ("--help", "-h", "--version")
 
 
 def _complain(error: Exception) -> None:
-    """One sentence and a hint."""
+    """Print an error as one sentence, with its hint."""
     known = isinstance(error, WadError)
     click.echo(f"wad: {error}" if known else f"wad: {type(error).__name__}: {error}", err=True)
     if isinstance(error, WadError) and error.hint:
@@ -33,7 +33,7 @@ def _complain(error: Exception) -> None:
 
 
 class _Wad(click.Group):
-    """`run` is what happens when no command is named; a WadError becomes two lines and its exit code."""
+    """The command group, with `run` as its default; a WadError is printed and sets the exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in _ENDS):
@@ -59,7 +59,7 @@ class _Wad(click.Group):
 
 
 def _announce(error: click.UsageError) -> None:
-    """Tell systemd of a mistake in the command line, where that is a unit's."""
+    """Report a usage error to systemd, if systemd started this process."""
     with suppress(BadInput), announced(os.environ, os.getpid(), lambda _: None):
         raise BadInput(f"ExecStart= of the unit: {error.format_message()}")
 
@@ -69,23 +69,23 @@ _config_option = click.option(
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The configuration file; $WAD_CONFIG or /etc/wad/wad.toml if not given.",
+    help="The configuration file.  Default: $WAD_CONFIG or /etc/wad/wad.toml.",
 )
 
 
 def _absolute(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
-    # Who types a path means it from where they stand; the daemon goes by absolute paths alone.
+    # A path on the command line is relative to the working directory; the daemon uses absolute paths only.
     return path.absolute() if path else None
 
 
 def _override_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The settings that have an option; each stands above every other source."""
+    """Add the settings that have an option, which overrides every other source."""
     path = click.Path(path_type=Path)
     for option in (
         click.option("--http-port", type=int, metavar="PORT", help="TCP port; 0 for any free one."),
         click.option("--socket", type=path, callback=_absolute, help="The control socket."),
-        click.option("--state-dir", type=path, callback=_absolute, help="Where everything lies."),
-        click.option("--engine", metavar="neonize|simulator", help="What speaks to WhatsApp."),
+        click.option("--state-dir", type=path, callback=_absolute, help="The state directory."),
+        click.option("--engine", metavar="neonize|simulator", help="The library for WhatsApp."),
     ):
         command = option(command)
     return command
@@ -94,7 +94,7 @@ def _override_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.group(cls=_Wad, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="wad", message="%(prog)s %(version)s")
 def cli() -> None:
-    """The daemon that owns WhatsApp accounts.  Without a command it runs; wadctl speaks to it."""
+    """The daemon that owns WhatsApp accounts.  The default command is run; wadctl controls the daemon."""
 
 
 @cli.command()
@@ -128,7 +128,7 @@ def run(
             wish = wish_of(loaded.config, supervisor.start)
             child = None if wish is None else start_http(wish)
             try:
-                # Only now: a mistake in the configuration should show before anything heavy is imported.
+                # Imported here, so that an error in the configuration is reported before the heavy imports.
                 from wad.daemon import run as run_daemon
 
                 code = run_daemon(loaded, supervisor, signals, child)
@@ -141,7 +141,7 @@ def run(
 
 
 def _restart_of(user: str) -> str | None:
-    """What restarts the service, where it runs as this user."""
+    """The command that restarts the service, if the service runs as this user."""
     from wad.audit.doctor import service
 
     unit = service.unit_of(service.show()) if service.booted() else None
@@ -152,24 +152,24 @@ def _restart_of(user: str) -> str | None:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def http(words: tuple[str, ...]) -> None:
     """Run the HTTP process, which systemd or the daemon starts: wad http --help."""
-    # A program of its own, and smaller: it has no use for the configuration, which is imported here.
+    # A separate, smaller program: it does not use the configuration, which this module imports.
     os.execv(sys.executable, [sys.executable, "-m", "wad.http", *words])
 
 
 @cli.group()
 def config() -> None:
-    """Look at the configuration, without the daemon."""
+    """Inspect the configuration, without the daemon."""
 
 
 @config.command()
 @_config_option
-@click.option("--new", is_flag=True, help="As of an installation that has stored nothing yet.")
+@click.option("--new", is_flag=True, help="Apply the rules for a new installation.")
 @click.pass_context
 def check(ctx: click.Context, file: Path | None, new: bool) -> None:
-    """Say every problem of the configuration, one a line; exit 6 if there is one.
+    """List every problem of the configuration, one per line; exit 6 if there is one.
 
-    A new installation, whose state directory holds no store and no account, must not begin with a token that can be
-    guessed; of one that runs already that is a warning.
+    A token that can be guessed is an error in a new installation, whose state directory contains no store and no
+    account; in an existing installation it is a warning.
     """
     loaded, problems = examine(file, os.environ)
     if loaded is not None and (new or is_new(loaded.config)):
@@ -181,40 +181,42 @@ def check(ctx: click.Context, file: Path | None, new: bool) -> None:
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     if number := len(loaded.warnings):
-        click.echo(f"configuration can be used, with {number} warning{'s' if number > 1 else ''}")
+        click.echo(f"the configuration is valid, with {number} warning{'s' if number > 1 else ''}")
     else:
-        click.echo("configuration is fine")
+        click.echo("the configuration is valid")
 
 
 @config.command()
 @_config_option
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object, by key.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, by key.")
 def show(file: Path | None, as_json: bool) -> None:
-    """Show every value and where it came from; of a secret only whether it is set."""
+    """Show every value and its source; for a secret only whether it is set."""
     loaded = load(file, os.environ)
     click.echo(_as_json(loaded) if as_json else _as_text(loaded))
 
 
 @cli.group()
 def firestore() -> None:
-    """Look at Firestore as the daemon would, without the daemon."""
+    """Check Firestore as the daemon would use it, without the daemon."""
 
 
 @firestore.command("check")
 @_config_option
 @click.pass_context
 def check_firestore(ctx: click.Context, file: Path | None) -> None:
-    """Say whether Firestore can be used, in one word and a sentence: FIRESTORE_OK, or what is wrong.
+    """Check whether Firestore is usable; print a verdict and a sentence: FIRESTORE_OK, or the error.
 
-    FIRESTORE_MISSING: there are no credentials.  FIRESTORE_MALFORMED: they cannot be read.  FIRESTORE_DENIED: they may
-    not read there.  FIRESTORE_UNREACHABLE: no answer.  Nothing is written.
+    FIRESTORE_MISSING: there are no credentials.  FIRESTORE_MALFORMED: the credentials are invalid.  FIRESTORE_DENIED:
+    they have no read permission.  FIRESTORE_UNREACHABLE: no response.  Nothing is written.
     """
     import asyncio
 
     loaded = load(file, os.environ)
-    from wad.store.firestore.client.check import check as look
+    from wad.store.firestore.client.check import check as check_access
 
-    finding = asyncio.run(look(loaded.config.store, loaded.config.lease.document, os.environ))
+    finding = asyncio.run(
+        check_access(loaded.config.store, loaded.config.lease.document, os.environ)
+    )
     click.echo(f"{finding.verdict}: {finding.why}")
     ctx.exit(finding.verdict.exit_code)
 

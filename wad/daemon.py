@@ -1,8 +1,8 @@
-"""The composition root: what is built from what, and in which order it stops.
+"""The composition root: it builds the daemon's objects and defines the order of shutdown.
 
-    state lock > store > accounts' tasks and inbound > doors > lease > reign (workers > outbound)
+    state lock > store > accounts' tasks and inbound > listeners > lease > leadership (workers > outbound)
 
-The nesting is the order of shutdown, from right to left; there is no list of things to stop.
+The nesting is the order of shutdown, from right to left; there is no list of objects to stop.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ from wad.systemd.notify import Notifier, watchdog_interval
 log = logging.getLogger(__name__)
 
 _SWITCH = 0.001  # seconds
-_PULSE = 5.0  # seconds between looks at ourselves, unless systemd's watchdog wants more of them
+_PULSE = 5.0  # seconds between two self-checks, unless systemd's watchdog requires a shorter time
 _DISK_EVERY = 30.0
 _SPACE_EVERY = 1.0
 _TIDY_EVERY = 3600.0
 _LAST_LINES = (
-    1.0  # seconds in which what was logged is written before another program takes our place
+    1.0  # seconds in which the log is written before the process executes the program again
 )
-_PARTING = 2.0  # seconds, beside those that the release of the lease may take, after a second order to stop
+_LAST_STEPS = 2.0  # seconds, beside those for the release of the lease, after a second stop signal
 
 
 class Daemon:
-    """The live objects; what the operations see is `wad.api.context.Context`."""
+    """The live objects of the daemon; the operations see them as `wad.api.context.Context`."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Daemon:
         self._warnings = list(loaded.warnings)
         self._refusal = ""
         self._full = ""
-        self._disk = ThreadPool("disk", 1)  # it may hang for as long as a disk does
+        self._disk = ThreadPool("disk", 1)  # it may hang as long as a disk hangs
         self._ownership: list[Problem] = []
         self._beginning: Problem | None = None
         self.noticed = Noticed()
@@ -175,50 +175,50 @@ class Daemon:
 
     @property
     def uptime(self) -> float:
-        """Seconds since this process began to serve."""
+        """Seconds since the start of this process."""
         return self.clock.monotonic() - self._started
 
     @property
     def limits(self) -> WorkerLimits:
-        """What the worker of each account is held to."""
+        """The limits of the worker of each account."""
         return self._groups.limits
 
     def _permit(self) -> float:
         return self.leader.valid_for() or 0.0
 
     def _quarantine_sources(self) -> list[Source]:
-        """Who may have set something aside."""
+        """The sources of quarantined items."""
         own = [] if self.store.quarantine is None else [self.store.quarantine]
         return [*own, *(account.kept for account in self.accounts.all())]
 
     @property
     def warnings(self) -> list[str]:
-        """What an operator should know from the start on."""
+        """The warnings about the configuration."""
         return self._warnings
 
     @property
     def findings(self) -> Sequence[Problem]:
-        """What looking at ourselves has found."""
+        """The problems that the self-checks have found."""
         full = [Problem(code="no_room", text=self._full)] if self._full else []
         anew = [] if self._beginning is None else [self._beginning]
         found = [*full, *anew, *self._ownership, *self._shared.problems()]
         return [*found, *self.inspection.problems]
 
     def _databases(self) -> Iterator[Database]:
-        """Those whose logs are looked after."""
+        """The databases whose write-ahead logs are monitored."""
         yield Database("", self.loaded.config.state.dir / STORE_FILE)
         for account in self.accounts.all():
             yield Database(account.id, account.home.spool_db)
             yield Database(account.id, account.home.session_db)
 
     def restart(self) -> None:
-        """End gracefully, and let a fresh process take over."""
+        """Stop gracefully, and let a new process take over."""
         self.restarting = True
         self.stopping.set()
 
     @asynccontextmanager
     async def lead(self, epoch: int) -> AsyncIterator[None]:
-        """Everything exclusive."""
+        """Run all exclusive work for one leadership term."""
         async with (
             self.store.lead(epoch, self.outbound.wake),
             self.accounts.lead(epoch),
@@ -227,10 +227,10 @@ class Daemon:
         ):
             yield
 
-    # --- looking at ourselves -------------------------------------------------------------------
+    # --- self-checks ----------------------------------------------------------------------------
 
     def summary(self) -> str:
-        """One line for `systemctl status`."""
+        """The line for `systemctl status`."""
         accounts = self.accounts.all()
         connected = sum(account.status.state is State.CONNECTED for account in accounts)
         backlog = sum(account.inbound.backlog for account in accounts)
@@ -238,16 +238,16 @@ class Daemon:
         return f"{mode}, {connected} of {len(accounts)} accounts connected, backlog {backlog}"
 
     def stuck(self) -> str:
-        """Which loop has not turned for too long; empty when all do."""
+        """The loops that have not iterated for too long; empty if there are none."""
         hung = [(loop.name, loop.account, loop.hung_for() or 0) for loop in self.loops.hung]
         return ", ".join(
             f"{name} {account}".rstrip() + f" ({age:.0f} s)" for name, account, age in hung
         )
 
     async def look_at_space(self) -> None:
-        """Workers stop while there is still room to store what they have: messages then wait at WhatsApp, not here.
+        """Stop the workers while there is still space to store their events: messages then wait at WhatsApp, not here.
 
-        Raises StateUnwritable where that cannot be seen; what was known before stays.
+        Raises StateUnwritable if the free space is unknown; the last result stays valid.
         """
         state = self.loaded.config.state
         self._full = await self._disk.run(_full, (self.homes.root, state.dir), state.min_free_mb)
@@ -255,7 +255,7 @@ class Daemon:
         refusal = self._full or (telling.refusal if telling is not None else "")
         if refusal != self._refusal:
             self._refusal = refusal
-            log.warning("%s", refusal or "there is room again")
+            log.warning("%s", refusal or "there is enough space again: accounts continue")
             self.accounts.reconsider()
 
     def _look_at_owners(self) -> None:
@@ -263,7 +263,7 @@ class Daemon:
         try:
             foreign = ownership.foreign(directories, uid)
         except OSError as error:
-            log.warning("cannot see whose the files of the state are: %s", error)
+            log.warning("cannot check the owners of the state's files: %s", error)
             return
         found = list(ownership.problems(foreign, directories, uid))
         for problem in found:
@@ -272,7 +272,7 @@ class Daemon:
         self._ownership = found
 
     async def look_at_disk(self) -> None:
-        """Keep `sessions_writable` and what is known of the state's owners true to life."""
+        """Update `sessions_writable` and the problems of the state directory."""
         await asyncio.to_thread(self._look_at_owners)
         self._beginning = await asyncio.to_thread(
             beginning, self.loaded.config.state.dir / STORE_FILE
@@ -282,7 +282,7 @@ class Daemon:
             self.sessions_writable = True
         except StateUnwritable as error:
             if self.sessions_writable is not False:
-                log.error("%s", error)  # noqa: TRY400, the sentence says it all
+                log.error("%s", error)  # noqa: TRY400, the sentence is complete
             self.sessions_writable = False
         for account in self.accounts.all():
             if account.kept.is_worth_a_look:  # an operator may have moved copies away
@@ -294,17 +294,17 @@ def _room_mb(directory: Path) -> float:
         disk = os.statvfs(directory)
     except OSError as error:
         raise StateUnwritable(
-            f"cannot see how much room is left for {directory}: {error.strerror}",
-            hint="the directory was moved away, or its disk is not there: put it back, or restart wad",
+            f"cannot determine the free space of {directory}: {error.strerror}",
+            hint="the directory was moved, or its disk is not mounted: restore it, or restart wad",
         ) from error
     return disk.f_bavail * disk.f_frsize / 1e6
 
 
 def _full(directories: Sequence[Path], least_mb: int) -> str:
-    """Why accounts have to wait for more room; empty where there is enough.  Raises StateUnwritable."""
+    """Why accounts have to wait for more space; empty if there is enough.  Raises StateUnwritable."""
     for directory in directories:
         if _room_mb(directory) < least_mb:
-            return f"less than {least_mb} MB are left on the disk of {directory}: accounts wait for more room"
+            return f"less than {least_mb} MB are free on the disk of {directory}: accounts wait for more space"
     return ""
 
 
@@ -324,14 +324,14 @@ def _account_options(loaded: LoadedConfig) -> AccountOptions:
 def run(
     loaded: LoadedConfig, supervisor: Supervisor, signals: Signals, child: HttpChild | None = None
 ) -> int:
-    """Run until a signal or a restart; the exit code.  Raises WadError when it cannot start.
+    """Run until a signal or a restart; return the exit code.  Raises WadError if it cannot start.
 
-    `child` is the HTTP process that was started for it, where systemd starts none.
+    `child`: the HTTP process that was started for it, if systemd starts none.
     """
     os.umask(0o077)
     close_to_others()
     open_files.take_all()
-    # How long a thread may keep the event loop from running on; Python's own 5 ms add up with each that wants to run.
+    # How long a thread may block the event loop; Python's own 5 ms add up over all runnable threads.
     sys.setswitchinterval(_SWITCH)
     output = LogStream(sys.stderr)
     install(loaded.config.log.level, stream=output)
@@ -343,7 +343,7 @@ def run(
     notifier.close()
     if restarting and not start.invocation:
         output.drain(_LAST_LINES)
-        # Nobody else would start us again; systemd does (Restart=always).
+        # Without systemd (Restart=always) nothing else would start us again.
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return 0
 
@@ -367,7 +367,7 @@ async def _serve(
             await asyncio.to_thread(_watch_beginning, loaded, clock)
             store = await _open_store(loaded, clock, loops)
             try:
-                # The record may be lost, or Firestore emptied: an epoch never goes back.
+                # The record may be lost, or Firestore emptied: an epoch must never decrease.
                 floor = await store.epoch()
                 groups = _groups(config.engine.worker_memory_mb, start)
                 daemon = Daemon(loaded, store, shared, clock, boot_id, floor, groups, loops)
@@ -388,8 +388,8 @@ def _groups(memory_mb: int, start: Start) -> Groups | Undivided:
 async def _live(daemon: Daemon, notifier: Notifier, start: Start, child: HttpChild | None) -> None:
     async with (
         daemon.accounts.running(),
-        _doors(daemon, start, child),
-        _looking(daemon, notifier),
+        _listeners(daemon, start, child),
+        _background_tasks(daemon, notifier),
     ):
         leader = asyncio.create_task(daemon.leader.run(daemon.lead), name="leader")
         await _first_of(daemon.leader.settled, daemon.stopping)
@@ -404,8 +404,8 @@ async def _live(daemon: Daemon, notifier: Notifier, start: Start, child: HttpChi
 
 
 @asynccontextmanager
-async def _looking(daemon: Daemon, notifier: Notifier) -> AsyncIterator[None]:
-    """Look after ourselves while the block runs."""
+async def _background_tasks(daemon: Daemon, notifier: Notifier) -> AsyncIterator[None]:
+    """Run the background tasks during the block."""
     tasks = [
         daemon.loops.start("pulse", partial(_pulse, daemon, notifier), cap=5),
         daemon.loops.start("space", partial(_watch_space, daemon)),
@@ -431,18 +431,20 @@ async def _first_of(*events: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _doors(daemon: Daemon, start: Start, child: HttpChild | None) -> AsyncIterator[None]:
-    """Answer on what systemd passed, and on what the configuration names besides."""
+async def _listeners(daemon: Daemon, start: Start, child: HttpChild | None) -> AsyncIterator[None]:
+    """Serve the sockets that systemd passed, and those that only the configuration names."""
     control, http = daemon.loaded.config.control, daemon.loaded.config.http
-    async with AsyncExitStack() as doors:
+    async with AsyncExitStack() as listeners:
         passed = start.sockets(CONTROL)
         for sock in passed:
-            door = serve_control(daemon, control.socket, control.group, sock=sock)
-            await doors.enter_async_context(door)
+            served = serve_control(daemon, control.socket, control.group, sock=sock)
+            await listeners.enter_async_context(served)
         if str(control.socket) not in {sock.getsockname() for sock in passed}:
-            await doors.enter_async_context(serve_control(daemon, control.socket, control.group))
+            await listeners.enter_async_context(
+                serve_control(daemon, control.socket, control.group)
+            )
         if http.enabled:
-            await _serve_http(daemon, start, doors, child)
+            await _serve_http(daemon, start, listeners, child)
         elif start.sockets(HTTP) or start.sockets(HTTP_CALLS):
             log.warning(
                 "http.enabled is false, but systemd listens: systemctl mask --now wad-http.socket wad-http.service"
@@ -451,35 +453,37 @@ async def _doors(daemon: Daemon, start: Start, child: HttpChild | None) -> Async
 
 
 async def _serve_http(
-    daemon: Daemon, start: Start, doors: AsyncExitStack, child: HttpChild | None
+    daemon: Daemon, start: Start, listeners: AsyncExitStack, child: HttpChild | None
 ) -> None:
-    """Answer the HTTP process of systemd, and ours where there is one."""
+    """Serve the HTTP process of systemd, and our own if there is one."""
     config = daemon.loaded.config
     calls = HttpCalls(daemon, daemon.http_processes)
     passed = start.sockets(HTTP_CALLS)
     for sock in passed:
-        await doors.enter_async_context(serve_http_calls(daemon, calls, listener=sock))
+        await listeners.enter_async_context(serve_http_calls(daemon, calls, listener=sock))
     if passed:
         await asyncio.to_thread(publish, config.http, config.control.socket.with_name("http.json"))
     if child is not None:
-        take = await doors.enter_async_context(serve_http_calls(daemon, calls))
+        take = await listeners.enter_async_context(serve_http_calls(daemon, calls))
         process = HttpProcess(child)
-        await doors.enter_async_context(process.served(take, daemon.http_processes, daemon.loops))
+        await listeners.enter_async_context(
+            process.served(take, daemon.http_processes, daemon.loops)
+        )
 
 
 async def _pulse(daemon: Daemon, notifier: Notifier, loop: Loop) -> None:
-    """Feed the watchdog for as long as the loops that matter turn; this task turning proves the event loop."""
+    """Ping the watchdog while no loop hangs; that this task runs at all proves the event loop."""
     every = min(_PULSE, watchdog_interval(os.environ) or _PULSE)
-    clock, said = daemon.clock, ""
+    clock, reported = daemon.clock, ""
     while True:
         stuck = daemon.stuck()
         if stuck:
-            log.critical("no turn for too long: %s; the watchdog is not fed", stuck)
+            log.critical("hanging loops: %s; wad sends no watchdog ping", stuck)
         else:
             notifier.watchdog()
-        if (summary := daemon.summary()) != said:
+        if (summary := daemon.summary()) != reported:
             notifier.status(summary)
-            said = summary
+            reported = summary
         daemon.noticed.look(problems(daemon), clock.wall_ms())
         loop.progress()
         await asyncio.sleep(every)
@@ -493,7 +497,7 @@ async def _watch_space(daemon: Daemon, loop: Loop) -> None:
 
 
 async def _watch_disk(daemon: Daemon, loop: Loop) -> None:
-    """Apart from the watchdog: a disk that is slow to answer is no reason to end the daemon."""
+    """A loop apart from the watchdog: a slow disk must not end the daemon."""
     while True:
         await asyncio.sleep(_DISK_EVERY)
         await daemon.look_at_disk()
@@ -509,13 +513,13 @@ async def _tidy(daemon: Daemon, loop: Loop) -> None:
 
 
 class _Orders:
-    """What signals order: to stop, gently, the second time soon, the third time at once; to read the configuration."""
+    """The signals' effects: stop gracefully, the second time fast, the third time at once; reload the configuration."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
     def stop(self) -> None:
-        """End in order; the second time without waiting for more than the lease, the third time at once."""
+        """Stop gracefully; the second time wait for the release of the lease only, the third time exit at once."""
         if self._daemon.hurrying:
             os._exit(STOPPED)
         if self._daemon.stopping.is_set():
@@ -523,25 +527,25 @@ class _Orders:
         self._daemon.stopping.set()
 
     def _hurry(self) -> None:
-        """End without waiting for anything but the release of the lease: others would wait for all of its ttl."""
-        log.warning("told to stop a second time: workers are killed")
+        """Stop without waiting, except for the release of the lease: without it others would wait for its whole ttl."""
+        log.warning("second stop signal: killing the workers")
         self._daemon.hurrying = True
         self._daemon.accounts.kill()
         margin = self._daemon.loaded.config.lease.margin
-        asyncio.get_running_loop().call_later(margin + _PARTING, os._exit, STOPPED)
+        asyncio.get_running_loop().call_later(margin + _LAST_STEPS, os._exit, STOPPED)
 
     def reload(self) -> None:
-        """Read the configuration again, and say what only a restart can apply."""
+        """Load the configuration again, and log the changes that need a restart."""
         if self._daemon.stopping.is_set():
             return
         loaded = self._daemon.loaded
         try:
             fresh = loaded.again(os.environ)
         except WadError as error:
-            log.error("not reloaded: %s", error)  # noqa: TRY400, the sentence says it all
+            log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400, the sentence is complete
             return
         set_level(fresh.config.log.level)
-        log.info("configuration reloaded")
+        log.info("the configuration was reloaded")
         if waiting := loaded.needs_restart(fresh):
             log.warning("these changes need a restart: %s", ", ".join(waiting))
 
@@ -551,7 +555,7 @@ def _make_directory(directory: os.PathLike[str]) -> None:
         os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
     except OSError as error:
         raise StateUnwritable(
-            f"cannot make {directory}: {error.strerror}",
+            f"cannot create {directory}: {error.strerror}",
             hint="create it for the user that wad runs as, or set state.dir",
         ) from error
 
@@ -569,5 +573,5 @@ async def _open_store(loaded: LoadedConfig, clock: Clock, loops: Loops) -> Store
         raise Damaged(
             str(error),
             hint=f"restore it from a backup, or move it away (mv {state}/wad.db {state}/wad.db.damaged): wad then"
-            " starts a new one and reads again what the spools still hold",
+            " creates a new one and stores the events of the spools again",
         ) from error

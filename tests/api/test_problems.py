@@ -195,7 +195,9 @@ async def test_health_comes_back_when_the_loop_works_again() -> None:
 
     task = daemon.loops.start("publishing", body)
     await until(lambda: daemon.loops.failing, "the failure")
-    assert health(daemon, "")["reasons"] == ["tasks of the daemon that fail and are tried again: 1"]
+    assert health(daemon, "")["reasons"] == [
+        "background tasks of the daemon that fail and are retried: 1"
+    ]
     daemon.loops.running[0].hurry()
     await until(lambda: health(daemon, "")["status"] == "healthy", "health")
     go.set()

@@ -36,7 +36,7 @@ def test_world_readable_file_with_a_secret_is_warned_about(write: Write, text: s
     """Everybody can read the token: said, with the command that ends it."""
     text = text.replace("'x'", "'abcdefghijklmnopqrstuvwxyz'")
     (warning,) = load(write(text, 0o644), {}).warnings
-    assert "everybody can read it" in warning
+    assert "every user can read the file" in warning
     assert load(write(text, 0o640), {}).warnings == ()
 
 

@@ -90,12 +90,12 @@ def test_empty_variable_counts_as_not_set() -> None:
 
 def test_missing_file_that_was_asked_for_is_an_error() -> None:
     """--config of nothing is not silently the defaults."""
-    assert problems(NOWHERE) == ["/nowhere/wad.toml: there is no such file"]
+    assert problems(NOWHERE) == ["/nowhere/wad.toml: the file does not exist"]
 
 
 def test_missing_file_named_by_the_variable_is_an_error() -> None:
     """$WAD_CONFIG asks for a file, too."""
-    assert problems(None, {"WAD_CONFIG": "/nowhere/x"}) == ["/nowhere/x: there is no such file"]
+    assert problems(None, {"WAD_CONFIG": "/nowhere/x"}) == ["/nowhere/x: the file does not exist"]
 
 
 def test_unusable_credential_is_an_error(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_value_of_the_file_without_effect_is_warned_about(write: Write) -> None:
 def test_misspelled_variable_is_warned_about() -> None:
     """WAD_... that means nothing is answered with the nearest."""
     assert defaults(WAD_LOG_LEVL="debug").warnings == (
-        "environment WAD_LOG_LEVL: there is no such setting; did you mean WAD_LOG_LEVEL?",
+        "environment WAD_LOG_LEVL: unknown setting; did you mean WAD_LOG_LEVEL?",
     )
 
 
@@ -128,7 +128,7 @@ def test_all_problems_are_told_at_once(write: Write) -> None:
 
 def test_load_raises_with_every_problem(write: Write) -> None:
     """The one error of `load` holds them all."""
-    with pytest.raises(BadConfig, match=r"http\.port .*; .*there is no setting http\.foo"):
+    with pytest.raises(BadConfig, match=r"http\.port .*; .*unknown setting http\.foo"):
         load(write("[http]\nport = 'x'\nfoo = 1\n"), {})
 
 

@@ -33,7 +33,7 @@ async def settings(world: World) -> None:
     pid = await world.pid()
     await container.run("systemctl reload wad")
     await container.until(
-        "journalctl --unit=wad --lines=50 --no-pager | grep 'configuration reloaded'",
+        "journalctl --unit=wad --lines=50 --no-pager | grep 'the configuration was reloaded'",
         "the log to say so",
     )
     assert await world.pid() == pid

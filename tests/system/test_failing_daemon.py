@@ -105,7 +105,7 @@ async def test_a_state_directory_that_is_moved_away_is_said_in_a_sentence(tmp_pa
         away = tmp_path / "elsewhere"
         daemon.state.rename(away)
         async with asyncio.timeout(PATIENT):
-            while "cannot see how much room is left" not in daemon.log.read_text():
+            while "cannot determine the free space" not in daemon.log.read_text():
                 await asyncio.sleep(0.05)
         away.rename(daemon.state)
         async with asyncio.timeout(PATIENT):

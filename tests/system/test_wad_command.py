@@ -131,7 +131,7 @@ def test_unknown_option_is_a_usage_error(started: list[LoadedConfig]) -> None:
 def test_check_says_that_all_is_fine() -> None:
     """Nothing to complain about: exit 0."""
     result = wad("config", "check")
-    assert (result.exit_code, result.output) == (0, "configuration is fine\n")
+    assert (result.exit_code, result.output) == (0, "the configuration is valid\n")
 
 
 def test_check_says_each_problem_on_a_line(own_environment: Path) -> None:
@@ -151,8 +151,8 @@ def test_check_warns_of_a_readable_secret(own_environment: Path) -> None:
     own_environment.chmod(0o644)
     result = wad("config", "check")
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"warning: {own_environment}: everybody can read it")
-    assert result.stdout == "configuration can be used, with 1 warning\n"
+    assert result.stderr.startswith(f"warning: {own_environment}: every user can read the file")
+    assert result.stdout == "the configuration is valid, with 1 warning\n"
     assert "s3cret" not in result.output
 
 
@@ -256,7 +256,7 @@ def test_module_can_be_run() -> None:
         text=True,
         env=os.environ,
     )
-    assert (process.returncode, process.stdout) == (0, "configuration is fine\n")
+    assert (process.returncode, process.stdout) == (0, "the configuration is valid\n")
 
 
 def test_looking_at_the_configuration_imports_nothing_heavy() -> None:

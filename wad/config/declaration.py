@@ -1,19 +1,16 @@
-"""What a declaration is made of, and the table made of the declarations."""
+"""Declarations of settings, and the table that is built from them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, get_type_hints
-
-if TYPE_CHECKING:
-    from wad.config.origin import ValueOrigin
+from typing import Any, Final, Protocol, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
 class ValueCheck:
-    """What a value must be, beyond its type; `text` completes the sentence "it must be ..."."""
+    """A rule for a value, beyond its type; `text` completes the sentence "it must be ..."."""
 
     text: str
     holds: Callable[[Any], bool]
@@ -25,28 +22,42 @@ def between(low: int, high: int) -> ValueCheck:
 
 
 def one_of(*choices: str) -> ValueCheck:
-    """One of these words."""
+    """One of these texts."""
     text = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
     return ValueCheck(text, lambda value: value in choices)
 
 
 def like(pattern: str, text: str) -> ValueCheck:
-    """All of the value matches `pattern`."""
+    """A value that matches `pattern` as a whole."""
     return ValueCheck(text, lambda value: re.fullmatch(pattern, value, re.ASCII) is not None)
 
 
 SECONDS: Final = ValueCheck("more than 0 and at most 86400", lambda value: 0 < value <= 86400)
 
 
+class KnownValue(Protocol):
+    """The value of a setting and its source, for the rule of a derived default."""
+
+    @property
+    def value(self) -> Any:
+        """The value, in the setting's type."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where it was set, as in `wad.config.origin.ValueOrigin`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A default that follows from settings declared before, where a `{key}` cannot say it.
+    """A default that a rule derives from settings declared before, if a `{key}` is not enough.
 
-    `usual` is what it is as long as these have their defaults; `rule` gets all that is known by then, by key.
+    `usual` is its value while these have their defaults; `rule` gets all values that are known by then, by key.
     """
 
     usual: object
-    rule: Callable[[Mapping[str, ValueOrigin]], object]
+    rule: Callable[[Mapping[str, KnownValue]], object]
 
 
 def setting(
@@ -62,10 +73,10 @@ def setting(
 ) -> Any:
     """Declare one setting, as a field of its section.
 
-    `default` may hold `{key}` of a setting declared before, and `{hostname}`, or be Derived; then `doc` tells the rule.
-    `env` are names accepted besides `WAD_SECTION_NAME`.  `credential` is the systemd credential's name.  `secret`:
-    never shown; `has_password`: a URL, shown without its password; neither is in a `repr`.  `reload`: SIGHUP applies
-    a new value.
+    `default` may contain the `{key}` of a setting declared before, and `{hostname}`, or be Derived; then `doc` has the
+    rule.  `env`: names of variables that are accepted besides `WAD_SECTION_NAME`.  `credential`: the name of the
+    systemd credential.  `secret`: never shown; `has_password`: a URL, shown without its password; neither is in a
+    `repr`.  `reload`: SIGHUP applies a new value.
     """
     metadata = {
         "default": default,
@@ -81,7 +92,7 @@ def setting(
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """What several settings must satisfy together; `text` completes the sentence "KEY must be ..."."""
+    """A rule for several settings together; `text` completes the sentence "KEY must be ..."."""
 
     key: str
     others: tuple[str, ...]
@@ -105,17 +116,17 @@ class Setting:
 
     @property
     def usual(self) -> Any:
-        """The default while nothing is set; it may hold `{key}`."""
+        """The default while nothing is set; it may contain `{key}`."""
         return self.default.usual if isinstance(self.default, Derived) else self.default
 
     @property
     def is_template(self) -> bool:
-        """Whether `usual` holds a `{key}`."""
+        """Whether `usual` contains a `{key}`."""
         return "{" in str(self.usual)
 
 
 def rows(sections: Mapping[str, type]) -> Iterator[Setting]:
-    """The settings that the sections declare, in the order of their declarations."""
+    """The settings that the sections declare, in the order of declaration."""
     for section, declared in sections.items():
         kinds = get_type_hints(declared)
         for each in fields(declared):
@@ -125,5 +136,5 @@ def rows(sections: Mapping[str, type]) -> Iterator[Setting]:
 
 
 def filled(template: str, known: Mapping[str, str]) -> str:
-    """A default with its `{key}` replaced."""
+    """A default with each `{key}` replaced."""
     return re.sub(r"\{([a-z_.]+)\}", lambda match: known[match[1]], template)

@@ -1,4 +1,4 @@
-"""What is written for people from the declarations: the sample file and the reference."""
+"""The sample file and the reference page, generated from the declarations."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _END: Final = "<!-- generated: end -->\n"
 
 
 def sample() -> str:
-    """The commented sample file: every setting, what it means, its default."""
+    """The commented sample file: every setting with its description and its default."""
     parts = [
-        "# The configuration of wad. Every line below is a default; uncomment what you change.\n"
-        "# `wad config check` finds mistakes, `wad config show` tells every value and where it came from.\n"
-        "# A change needs a restart, except where it says that a reload is enough.\n"
+        "# The configuration of wad. Every line below is a default; uncomment the settings that you change.\n"
+        "# `wad config check` lists every error, `wad config show` shows every value and its source.\n"
+        "# A change needs a restart, unless the description says that a reload is enough.\n"
     ]
     for section, declared in SECTIONS.items():
         parts.append(f"\n# {declared.__doc__}\n[{section}]\n")
@@ -40,7 +40,7 @@ def sample() -> str:
 
 
 def with_table(document: str) -> str:
-    """The document with the table between its two marks written anew."""
+    """The document with the table between its two marks regenerated."""
     before, _, rest = document.partition(_BEGIN)
     return f"{before}{_BEGIN}\n{_table()}\n{_END}{rest.partition(_END)[2]}"
 
@@ -63,7 +63,7 @@ def _table() -> str:
 
 
 def example(row: Setting) -> str:
-    """The default as TOML; HOSTNAME stands for the name of the machine."""
+    """The default as TOML; HOSTNAME stands for the host name of the machine."""
     if row.kind is str or row.kind is Path:
         return f'"{filled(str(row.usual), _EXAMPLE)}"'
     return plain(row.usual)

@@ -1,4 +1,4 @@
-"""The configuration file: what it states, and in which line."""
+"""The configuration file: its values, with their line numbers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any, Final, TypeAlias
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData
 
-_LARGEST: Final = 256 << 10  # bytes; the sample with all its comments has about 20 kB
+_LARGEST: Final = 256 << 10  # bytes; the sample file with its comments has about 20 kB
 _MOST_DOTS: Final = 2000  # in a line
 
 Key: TypeAlias = tuple[str, ...]
-"""The names that lead to a value: `("http", "port")`."""
+"""The path of a value: `("http", "port")`."""
 
 
 class Unusable(Exception):
-    """The file cannot be read or is no TOML; the text names it, and its line where there is one."""
+    """The file cannot be read, or is not valid TOML; the text names the file, and the line if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One value of the file; `line` counts from 1.  What lies outside of the sections is one value, whole."""
+    """One value of the file; `line` counts from 1.  A table that is not a section is one value as a whole."""
 
     key: Key
     value: Any
@@ -34,7 +34,7 @@ class Statement:
 
     @property
     def name(self) -> str:
-        """The key as one would write it in TOML."""
+        """The key as it is written in TOML."""
         return ".".join(
             name if re.fullmatch(r"[\w-]+", name, re.ASCII) else repr(name) for name in self.key
         )
@@ -42,14 +42,14 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that was read."""
+    """The contents of a configuration file."""
 
     statements: tuple[Statement, ...]
     world_readable: bool
 
 
 def read_file(path: Path, sections: Collection[str]) -> File | None:
-    """What the file states; None if there is no such file.  Raises Unusable."""
+    """Read the file; None if it does not exist.  Raises Unusable."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -73,16 +73,16 @@ def read_file(path: Path, sections: Collection[str]) -> File | None:
 
 
 def _check_size(path: Path, data: bytes) -> None:
-    """Raise Unusable for what tomllib would take too long over: its time grows with the square of a key's parts."""
+    """Raise Unusable for a file that takes tomllib too long: its time grows with the square of a key's parts."""
     if len(data) > _LARGEST:
-        raise Unusable(f"{path}: is larger than {_LARGEST >> 10} kB")
+        raise Unusable(f"{path}: the file is larger than {_LARGEST >> 10} kB")
     for number, line in enumerate(data.split(b"\n"), 1):
         if line.count(b".") > _MOST_DOTS:
-            raise Unusable(f"{path}:{number}: has more than {_MOST_DOTS} dots in one line")
+            raise Unusable(f"{path}:{number}: the line has more than {_MOST_DOTS} dots")
 
 
 class _Malformed(Exception):
-    """A text is no TOML; `line` counts from 1."""
+    """A text is not valid TOML; `line` counts from 1."""
 
     def __init__(self, text: str, line: int) -> None:
         super().__init__(text)
@@ -103,7 +103,7 @@ def _loads(text: str) -> dict[str, Any]:
     except InvalidData as invalid:
         error = invalid.__cause__
         if isinstance(error, RecursionError):
-            raise _Malformed("not usable: lists or tables are nested too deeply", 1) from None
+            raise _Malformed("not valid: lists or tables are nested too deeply", 1) from None
         found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
         line = int(found[1]) if found else text.rstrip("\n").count("\n") + 1
         why = str(error).removesuffix(" (at end of document)")
@@ -128,13 +128,14 @@ _TOKEN: Final = re.compile(
     r"|[\[\]{}\n]",
     re.DOTALL,
 )
-"""What decides in TOML where a statement ends: strings, comments, brackets, line ends."""
+"""The tokens that determine the end of a TOML statement: strings, comments, brackets, line ends."""
 
 
 def _lines(text: str) -> dict[Key, int]:
     """The line at which each section and each setting begins, in a text that is valid TOML.
 
-    tomllib does not tell.  A statement ends at a line end outside of strings and brackets; tomllib then reads its keys.
+    tomllib has no line numbers.  A statement ends at a line end outside of strings and brackets; tomllib then reads its
+    keys.
     """
     lines: dict[Key, int] = {}
     header: Key = ()
@@ -152,7 +153,7 @@ def _lines(text: str) -> dict[Key, int]:
 
 
 def _pieces(text: str) -> Iterator[tuple[str, int]]:
-    """Each statement, and the line at which it begins."""
+    """Each statement, with the line at which it begins."""
     begin, depth, line, first = 0, 0, 1, 1
     for token in [*_TOKEN.finditer(text), None]:
         what = "\n" if token is None else token[0]
@@ -170,7 +171,7 @@ def _pieces(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _keys(part: object, depth: int) -> Iterator[Key]:
-    """The keys of nested tables down to this depth, a table before what it holds."""
+    """The keys of nested tables down to this depth, a table before its contents."""
     if isinstance(part, list):
         part = part[-1] if part else None
     for name, value in part.items() if depth and isinstance(part, dict) else ():

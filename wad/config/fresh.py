@@ -1,4 +1,4 @@
-"""What is a warning of an installation that runs already, and an error of a new one."""
+"""Rules for new installations: faults that are only a warning in an existing one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from wad.config.settings import Config
 from wad.core.token import weakness
 
 HINT: Final = (
-    "make a token: wadctl token create NAME --role admin; or head -c 24 /dev/urandom | base64"
+    "create a token: wadctl token create NAME --role admin; or head -c 24 /dev/urandom | base64"
 )
 
 
 def is_new(config: Config) -> bool:
-    """Whether nothing was stored yet.  A directory that this user may not look into is taken for one in use."""
+    """Whether nothing is stored yet.  A directory that this user cannot read counts as in use."""
     try:
         if (config.state.dir / "wad.db").exists():
             return False
@@ -24,6 +24,6 @@ def is_new(config: Config) -> bool:
 
 
 def unfit(config: Config) -> list[str]:
-    """What a new installation must not begin with, one sentence each."""
+    """The faults of a configuration for a new installation, one sentence each."""
     why = weakness(config.http.admin_token) if config.http.admin_token else ""
-    return [f"http.admin_token {why}, which a new installation may not have"] if why else []
+    return [f"http.admin_token {why}, which is not allowed in a new installation"] if why else []

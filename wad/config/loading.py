@@ -1,4 +1,4 @@
-"""The configuration from all its sources."""
+"""The configuration, loaded from all its sources."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _DEFAULT_FILE: Final = Path("/etc/wad/wad.toml")
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A configuration that can be used, and how it came to be.
+    """A valid configuration, and the origin of its values.
 
-    `file` is the file that was asked for (None: the usual one), `read` the one that was read (None: there was none).
+    `file`: the file that was requested (None: the default one); `read`: the file that was read (None: there was none).
     """
 
     config: Config
@@ -31,11 +31,11 @@ class LoadedConfig:
     overrides: Mapping[str, object] = field(repr=False)
 
     def again(self, environ: Mapping[str, str]) -> LoadedConfig:
-        """Read everything anew, with the same file and command line.  Raises BadConfig."""
+        """Load everything again, with the same file and command line.  Raises BadConfig."""
         return load(self.file, environ, self.overrides)
 
     def needs_restart(self, fresh: LoadedConfig) -> tuple[str, ...]:
-        """The keys whose values in `fresh` differ, and that only a restart can apply."""
+        """The keys whose values differ in `fresh` and need a restart."""
         return tuple(
             key
             for key, row in SETTINGS.items()
@@ -51,10 +51,10 @@ def load(
     default_file: Path = _DEFAULT_FILE,
     hostname: str | None = None,
 ) -> LoadedConfig:
-    """The configuration from all its sources.
+    """Load the configuration from all its sources.
 
     `file` must exist if it is given (or named by `$WAD_CONFIG`); otherwise `default_file` is read if it exists.
-    `overrides` are keys and values of the command line.  Raises BadConfig, which names every problem.
+    `overrides` are keys and values of the command line.  Raises BadConfig, which lists every problem.
     """
     loaded, problems = examine(
         file, environ, overrides, default_file=default_file, hostname=hostname
@@ -72,7 +72,7 @@ def examine(
     default_file: Path = _DEFAULT_FILE,
     hostname: str | None = None,
 ) -> tuple[LoadedConfig | None, list[str]]:
-    """Like `load`, but hands the problems back, one sentence each; None if there are any."""
+    """Like `load`, but return None and the problems, one sentence each, if there are any."""
     overrides = dict(overrides or {})
     named = environ.get("WAD_CONFIG")
     path = file or (Path(named) if named else None)

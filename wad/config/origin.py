@@ -1,4 +1,4 @@
-"""A setting's value, and where it came from."""
+"""The value of a setting, and its source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wad.config.wording import plain
 
 @dataclass(frozen=True, slots=True)
 class ValueOrigin:
-    """A setting's value and where it came from.
+    """The value of a setting, and its source.
 
     `source`: `default`, `file /etc/wad/wad.toml:12`, `environment PORT`, `credential admin-token` or `command line`.
     """
@@ -22,29 +22,29 @@ class ValueOrigin:
 
     @property
     def shown(self) -> str:
-        """The value for people: a secret only as `(set)` or `(not set)`, a URL without its password."""
+        """The value for display: a secret only as `(set)` or `(not set)`, a URL without its password."""
         if self.setting.secret:
             return "(set)" if self.value else "(not set)"
         return plain(self.value)
 
     @property
     def json(self) -> str | int | float | bool:
-        """`shown`, with numbers and truth values as they are."""
+        """`shown`, but numbers and booleans in their own types."""
         return self.value if self.setting.kind in (int, float, bool) else self.shown
 
     @property
     def in_file(self) -> bool:
-        """Whether the file has it."""
+        """Whether it was set in the file."""
         return self.source.startswith("file ")
 
     @property
     def place(self) -> str:
-        """How a message names the source: `/etc/wad/wad.toml:12`, or the source itself."""
+        """The source as messages name it: `/etc/wad/wad.toml:12`, or the source itself."""
         return self.source.removeprefix("file ")
 
     @property
     def sensitive(self) -> bool:
-        """Whether the value is something that not everybody may read."""
+        """Whether the value is confidential."""
         if self.setting.secret:
             return bool(self.value)
         return isinstance(self.value, str) and plain(self.value) != self.value

@@ -1,4 +1,4 @@
-"""One pass over the sources, in rising precedence."""
+"""The reader of the configuration's sources, in order of rising precedence."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from wad.core.token import weakness
 _VARIABLES: Final = {name for row in SETTINGS.values() for name in row.env} | {"WAD_CONFIG"}
 _LONGEST: Final = 80  # characters of a name that are shown
 _MOST_PROBLEMS: Final = 100
-"""After so many nobody reads on, and each takes a millisecond to find what may have been meant."""
+"""A longer list helps nobody, and the suggestion for each problem takes a millisecond."""
 ADMIN_TOKEN: Final = "http.admin_token"
 _COLON_LISTS: Final = frozenset({"STATE_DIRECTORY", "RUNTIME_DIRECTORY"})
 """Variables in which systemd names several directories, separated by colons; the first is ours."""
 
 
 class ConfigReader:
-    """Collects values, problems and warnings; call its methods in the order in which they stand.
+    """A collector of values, problems and warnings; its methods must be called in the order of their definitions.
 
     `read` is the file that was read.
     """
@@ -39,13 +39,13 @@ class ConfigReader:
     # The sources.
 
     def take_defaults(self) -> None:
-        """What they are while nothing is set; templates wait until the other settings are known."""
+        """The fixed defaults; templates follow in `finish`, when the other settings are known."""
         for row in SETTINGS.values():
             if not row.is_template:
                 self._take(row, row.usual, "default")
 
     def take_file(self, path: Path, *, required: bool) -> None:
-        """A file, which may be missing if it is not required."""
+        """The configuration file, which may be missing if it is not required."""
         try:
             file = read_file(path, SECTIONS)
         except Unusable as error:
@@ -53,19 +53,21 @@ class ConfigReader:
             return
         if file is None:
             if required:
-                self.problems.append(f"{path}: there is no such file")
+                self.problems.append(f"{path}: the file does not exist")
             return
         self.read = path
         for statement in file.statements:
             if len(self.problems) >= _MOST_PROBLEMS:
-                self.problems.append(f"{path}:{statement.line}: what follows was not looked at")
+                self.problems.append(
+                    f"{path}:{statement.line}: too many problems, the rest was not checked"
+                )
                 break
             self._take_statement(statement, f"{path}:{statement.line}")
         if file.world_readable:
             self._warn_of_secrets(path)
 
     def take_environment(self, environ: Mapping[str, str]) -> None:
-        """The variables of each setting; the first of its names that is set counts."""
+        """The variables of each setting; the first of its names that is set wins."""
         for row in SETTINGS.values():
             name = next((name for name in row.env if environ.get(name)), None)
             if name is not None:
@@ -74,10 +76,10 @@ class ConfigReader:
         for name in environ:
             if name.startswith("WAD_") and name not in _VARIABLES:
                 near = nearest(name, _VARIABLES)
-                self.warnings.append(f"environment {name}: there is no such setting{near}")
+                self.warnings.append(f"environment {name}: unknown setting{near}")
 
     def take_credentials(self, environ: Mapping[str, str]) -> None:
-        """What systemd laid out for this service; the line end that an editor leaves is no part of a secret."""
+        """systemd's credentials for this service, without the line end that an editor may have added."""
         directory = environ.get("CREDENTIALS_DIRECTORY")
         if not directory:
             return
@@ -97,12 +99,12 @@ class ConfigReader:
                 self._take_text(row, text.rstrip("\r\n"), source)
 
     def take_overrides(self, overrides: Mapping[str, object]) -> None:
-        """The command line."""
+        """The options of the command line."""
         for key, value in overrides.items():
             self._take(SETTINGS[key], value, "command line")
 
     def finish(self, hostname: str) -> None:
-        """The defaults that are made from other settings, and what settings must satisfy together."""
+        """The defaults that depend on other settings, and the rules for several settings together."""
         for row in SETTINGS.values():
             if row.key not in self._bad and self._is_default(row.key):
                 self._take(row, self._default(row, hostname), "default")
@@ -125,7 +127,7 @@ class ConfigReader:
 
     def _take_statement(self, statement: Statement, place: str) -> None:
         name, depth = statement.name, len(statement.key)
-        # A quoted key with a dot in it is one name, not a section's.
+        # A quoted key that contains a dot is one name, not a section and a setting.
         row = SETTINGS.get(name) if depth == 2 else None
         if row is not None:
             self._take(row, statement.value, f"file {place}")
@@ -135,10 +137,10 @@ class ConfigReader:
             )
         elif depth == 1 and isinstance(statement.value, dict):
             near = nearest(name, SECTIONS)
-            self.problems.append(f"{place}: there is no section {name[:_LONGEST]}{near}")
+            self.problems.append(f"{place}: unknown section {name[:_LONGEST]}{near}")
         else:
             near = nearest(name, SETTINGS)
-            self.problems.append(f"{place}: there is no setting {name[:_LONGEST]}{near}")
+            self.problems.append(f"{place}: unknown setting {name[:_LONGEST]}{near}")
 
     def _take_text(self, row: Setting, text: str, source: str) -> None:
         try:
@@ -166,10 +168,12 @@ class ConfigReader:
     # Several values.
 
     def _warn_of_secrets(self, path: Path) -> None:
-        kept = [key for key, origin in self.origins.items() if origin.in_file and origin.sensitive]
-        if kept:
+        secrets = [
+            key for key, origin in self.origins.items() if origin.in_file and origin.sensitive
+        ]
+        if secrets:
             self.warnings.append(
-                f"{path}: everybody can read it, and it holds {', '.join(kept)}: chmod o-r {path}"
+                f"{path}: every user can read the file, which contains {', '.join(secrets)}: chmod o-r {path}"
             )
 
     def _warn_of_weak_token(self) -> None:

@@ -1,4 +1,4 @@
-"""Every setting of the daemon: what it means, its default, and what it must be."""
+"""All settings of the daemon, with their descriptions, defaults and rules."""
 
 # ruff: noqa: RUF009, `setting` is a `dataclasses.field`
 from __future__ import annotations
@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_type_hints
+from typing import Final, get_type_hints
 
 from wad.config.declaration import (
     SECONDS,
     Derived,
+    KnownValue,
     Relation,
     Setting,
     ValueCheck,
@@ -24,9 +25,6 @@ from wad.config.declaration import (
 )
 from wad.core import paths, token
 from wad.core.networks import networks
-
-if TYPE_CHECKING:
-    from wad.config.origin import ValueOrigin
 
 _RATE: Final = between(0, 100_000)
 
@@ -51,53 +49,54 @@ def _is_origin(text: str) -> bool:
     )
 
 
-def _runtime_dir(known: Mapping[str, ValueOrigin]) -> Path:
+def _runtime_dir(known: Mapping[str, KnownValue]) -> Path:
     state = known["state.dir"]
-    # What systemd names is the package's, wherever it is.
+    # A directory that systemd names belongs to the package, wherever it is.
     given = state.source == "environment STATE_DIRECTORY"
     return paths.RUNTIME_DIR if given else paths.runtime_dir(state.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateSettings:
-    """Where things lie on the disk."""
+    """Directories on the disk."""
 
     dir: Path = setting(
         paths.STATE_DIR,
-        "Everything that has to survive: the store, the sessions, the lease. Mode 0700.",
+        "The directory of all persistent data: the store, the sessions, the lease. Mode 0700.",
         env=("STATE_DIRECTORY",),
     )
     sessions: Path = setting(
         "{state.dir}/sessions",
-        "One directory per account: its WhatsApp session and its durable inbox; `sessions` in state.dir by default.",
+        "The directory with one directory per account, for its WhatsApp session and its spool; `sessions` in state.dir"
+        " by default.",
         env=("SESSIONS_PATH",),
     )
     runtime_dir: Path = setting(
         Derived(paths.RUNTIME_DIR, _runtime_dir),
-        f"What need not survive a reboot: the control socket. By default {paths.RUNTIME_DIR}; state.dir itself where"
-        f" that was set, by you and not by systemd, to another directory than {paths.STATE_DIR}.",
+        f"The directory of data that need not survive a reboot: the control socket. By default {paths.RUNTIME_DIR}, but"
+        f" state.dir if you (not systemd) have set that to another directory than {paths.STATE_DIR}.",
         env=("RUNTIME_DIRECTORY",),
     )
     min_free_mb: int = setting(
         64,
-        "Below so much free space on the disk, in MB, nothing new is taken on and health says so.",
+        "The free disk space in MB below which accounts stop receiving, and health reports a problem.",
         check=between(0, 1_000_000),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceSettings:
-    """Who this daemon is among others."""
+    """The identity of this instance."""
 
     id: str = setting(
         "host_{hostname}",
-        "The name under which this machine holds the lease; different on every machine, the same after a restart.",
+        "The name of this machine in the lease; it must differ between machines and stay the same over restarts.",
         env=("INSTANCE_ID",),
         check=like(r"[A-Za-z0-9._:@-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ : @ -"),
     )
     commit: str = setting(
         "",
-        "The commit that was deployed, for /health; empty where nobody says.",
+        "The deployed commit, shown in /health; empty if unknown.",
         env=("DEPLOY_COMMIT_SHA", "GIT_COMMIT_SHA"),
         check=like(r"[A-Za-z0-9._-]{0,64}", "at most 64 of A-Z a-z 0-9 . _ -"),
     )
@@ -105,7 +104,7 @@ class InstanceSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSettings:
-    """The Unix socket that wadctl speaks to."""
+    """The Unix socket for wadctl."""
 
     socket: Path = setting(
         f"{{state.runtime_dir}}/{paths.SOCKET}",
@@ -118,31 +117,31 @@ class ControlSettings:
     )
     group: str = setting(
         "wad",
-        "Members of this group may use wadctl.",
+        "The group whose members may use wadctl.",
         check=like(r"[a-z_][a-z0-9_.-]{0,31}\$?", "the name of a group"),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
-    """Health probes, and the apps that read over HTTP."""
+    """The HTTP interface: health probes, metrics and the API for apps."""
 
-    enabled: bool = setting(True, "Whether to serve HTTP at all.")
+    enabled: bool = setting(True, "Whether HTTP is served.")
     address: str = setting(
         "127.0.0.1",
-        "The address to listen on; `0.0.0.0` or `::` for all.",
+        "The address to listen on; `0.0.0.0` or `::` for all addresses.",
         check=like(r"[0-9A-Za-z.:%_-]{1,255}", "an IP address or a host name"),
     )
     port: int = setting(
         8080,
-        "The TCP port; 0 lets the system choose one.",
+        "The TCP port; 0 for any free port.",
         env=("PORT",),
         check=between(0, 65535),
     )
     admin_token: str = setting(
         "",
-        "A token that allows everything over HTTP, for who cannot make one of http.tokens yet; empty for none. Under 20"
-        " characters it can be guessed: a warning, and an error for a new installation.",
+        "A token with the role admin, for a client that cannot use http.tokens yet; empty for none. A token of fewer"
+        " than 20 characters can be guessed: it is a warning, and an error in a new installation.",
         env=("ADMIN_TOKEN",),
         credential="admin-token",
         secret=True,
@@ -152,87 +151,91 @@ class HttpSettings:
     )
     tokens: str = setting(
         "",
-        "Who may ask over HTTP, as `wadctl token create` prints it: NAME:ROLE:SHA256, several apart by blanks or line"
-        " ends. ROLE is viewer (look), employee (send and steer) or admin (also what cannot be undone).",
+        "The tokens for HTTP, as `wadctl token create` prints them: NAME:ROLE:SHA256, separated by blanks or line ends."
+        " ROLE is viewer (read), employee (also send and control) or admin (also irreversible operations).",
         credential="http-tokens",
         secret=True,
-        check=ValueCheck("a list of NAME:ROLE:SHA256, no name twice", token.is_list),
+        check=ValueCheck("a list of NAME:ROLE:SHA256 without duplicates", token.is_list),
     )
     firebase_project: str = setting(
         "",
-        "The Firebase project whose users may ask over HTTP with their id token; empty for none.",
+        "The Firebase project whose users may use HTTP with their ID token; empty for none.",
         check=like(r"|[a-z0-9:.-]{4,100}", "empty, or the id of a Firebase project"),
     )
     firebase_keys: str = setting(
         "https://www.googleapis.com/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com",
-        "Where the certificates of id tokens are.",
+        "The URL of the certificates that sign ID tokens.",
         check=_KEYS_URL,
     )
     app_check_project: str = setting(
         "",
-        "The number of the Firebase project; where it is given, users need an App Check token too.",
+        "The number of the Firebase project; if it is set, users also need an App Check token.",
         check=like(r"[0-9]{0,20}", "empty, or the number of a Firebase project"),
     )
     app_check_keys: str = setting(
         "https://firebaseappcheck.googleapis.com/v1/jwks",
-        "Where the keys of App Check are.",
+        "The URL of the keys of App Check.",
         check=_KEYS_URL,
     )
     admins: str = setting(
         "",
-        "The users who may do everything: uids or verified e-mail addresses, with commas (uid:X for a uid with @).",
+        "The users with the role admin: uids or verified e-mail addresses, with commas (uid:X for a uid with @).",
     )
     employees: str = setting(
         "",
-        "The users who may look and send: uids or verified e-mail addresses, with commas (uid:X for a uid with @).",
+        "The users with the role employee: uids or verified e-mail addresses, with commas (uid:X for a uid with @).",
     )
     user_role: str = setting(
         "none",
-        "What any other signed-in user may do: nothing, or look (viewer).",
+        "The role of any other signed-in user: none, or viewer.",
         check=one_of("none", "viewer"),
     )
     max_role: str = setting(
         "admin",
-        "The most that anybody may do over HTTP, whatever their token allows: look (viewer), send and steer (employee),"
-        " or also what cannot be undone (admin).",
+        "The highest role of any caller over HTTP, whatever their token allows: viewer (read), employee (also send and"
+        " control) or admin (also irreversible operations).",
         check=one_of("viewer", "employee", "admin"),
     )
     headerless_networks: str = setting(
         "",
-        "Networks (as 10.1.0.0/16, with commas) from which the list of accounts and a new QR code may be asked for"
+        "The networks (like 10.1.0.0/16, separated by commas) that may request the list of accounts and a new QR code"
         " without a token, as two of the old Functions proxies do; empty for none.",
-        check=ValueCheck("networks like 10.1.0.0/16 or fd00::/8, with commas", _are_networks),
+        check=ValueCheck(
+            "networks like 10.1.0.0/16 or fd00::/8, separated by commas", _are_networks
+        ),
     )
     headerless_qr: bool = setting(
-        False, "Whether they get the QR code, too; without it they see states only."
+        False, "Whether http.headerless_networks may get QR codes; if not, they see states only."
     )
     cors_origins: str = setting(
         "",
-        "The web origins whose pages may ask, with commas; `https://*.example.org` for all names below one.",
+        "The allowed web origins (CORS), separated by commas; `https://*.example.org` for all subdomains.",
         check=ValueCheck(
-            "origins like https://app.example.org or http://localhost:5173, with commas",
+            "origins like https://app.example.org or http://localhost:5173, separated by commas",
             lambda value: all(map(_is_origin, filter(None, re.split(r"[\s,]+", value)))),
         ),
     )
     max_accounts: int = setting(
-        30, "So many accounts can be added over HTTP; wadctl adds more.", check=between(0, 10_000)
+        30,
+        "The number of accounts above which HTTP adds no more; wadctl does.",
+        check=between(0, 10_000),
     )
     rate_send: int = setting(
-        30, "So many messages a minute may one caller send; 0 for any number.", check=_RATE
+        30, "The messages that one caller may send per minute; 0 for no limit.", check=_RATE
     )
     rate_accounts: int = setting(
         10,
-        "So many changes of accounts a minute may one caller make; 0 for any number.",
+        "The changes of accounts that one caller may make per minute; 0 for no limit.",
         check=_RATE,
     )
     rate_qr: int = setting(
-        30, "So many QR codes a minute may one caller ask for; 0 for any number.", check=_RATE
+        30, "The QR codes that one caller may request per minute; 0 for no limit.", check=_RATE
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """Where messages, threads and the outbox are kept."""
+    """The store of messages, threads and the outbox."""
 
     kind: str = setting(
         "sqlite",
@@ -241,15 +244,15 @@ class StoreSettings:
     )
     firestore_credentials: str = setting(
         "",
-        "The service account for Firestore: its JSON, or the path of the file that has it. Empty: the file that"
-        " GOOGLE_APPLICATION_CREDENTIALS names, or what the machine's metadata server gives.",
+        "The service account for Firestore: its JSON, or the path of its JSON file. Empty: the file that"
+        " GOOGLE_APPLICATION_CREDENTIALS names, or the credentials of the machine's metadata server.",
         env=("FIREBASE_SERVICE_ACCOUNT_JSON",),
         credential="firebase-service-account",
         secret=True,
     )
     firestore_project: str = setting(
         "",
-        "The project of the Firestore database; empty for the one of the credentials.",
+        "The project of the Firestore database; empty for the project of the credentials.",
         env=("GOOGLE_CLOUD_PROJECT",),
         check=like(r"[a-z0-9.:-]{0,100}", "the id of a Google Cloud project"),
     )
@@ -260,13 +263,14 @@ class StoreSettings:
     )
     firestore_backlog: int = setting(
         1_000_000,
-        "At most so many documents wait on this machine while Firestore cannot be reached (a message is one, about 2 KB"
-        " on the disk). From half of it on there is a warning; beyond it workers stop, and messages wait at WhatsApp.",
+        "The largest number of documents that wait on this machine while Firestore is unreachable (a message is one,"
+        " about 2 KB on the disk). Health warns from half of it on; above it workers stop, and messages wait at"
+        " WhatsApp.",
         check=between(1000, 1_000_000_000),
     )
     firestore_emulator: str = setting(
         "",
-        "HOST:PORT of a Firestore emulator, which asks for no credentials; for tests.",
+        "HOST:PORT of a Firestore emulator, which needs no credentials; for tests.",
         env=("FIRESTORE_EMULATOR_HOST",),
         check=like(r"|[A-Za-z0-9_.:\[\]-]+:\d+", "empty, or HOST:PORT"),
     )
@@ -278,12 +282,12 @@ class EngineSettings:
 
     kind: str = setting(
         "neonize",
-        "What speaks to WhatsApp; the simulator speaks to nobody.",
+        "The library that connects to WhatsApp; the simulator connects to nothing.",
         check=one_of("neonize", "simulator"),
     )
     proxy: str = setting(
         "",
-        "The proxy to reach WhatsApp through, as a URL; empty for none.",
+        "The URL of the proxy for connections to WhatsApp; empty for none.",
         has_password=True,
         check=ValueCheck(
             "empty, or a URL that begins with http://, https:// or socks5:// and names a host",
@@ -295,45 +299,43 @@ class EngineSettings:
     )
     device_name: str = setting(
         "wad",
-        "What the phone shows under Linked devices; used when an account is paired.",
+        "The name that the phone shows under Linked devices; it is set when an account is paired.",
         check=ValueCheck("1 to 50 characters", lambda value: 1 <= len(value) <= 50),
     )
     pairing_window: float = setting(
-        600, "For so many seconds new QR codes are shown after pairing began.", check=SECONDS
+        600, "The seconds for which new QR codes are shown after pairing has begun.", check=SECONDS
     )
     probe_every: float = setting(
-        10, "Seconds between two probes of an account's worker.", check=SECONDS
+        10, "The seconds between two probes of an account's worker.", check=SECONDS
     )
     probe_timeout: float = setting(
         20,
-        "A worker that does not answer a probe for so many seconds is replaced.",
+        "The seconds without an answer to a probe after which a worker is replaced.",
         check=SECONDS,
     )
     connect_timeout: float = setting(
         120,
-        "A worker that could not connect, or connect again, by itself for so many seconds is replaced.",
+        "The seconds without a connection after which a worker is replaced.",
         check=SECONDS,
     )
     backfill_timeout: float = setting(
         60,
-        "A phone that is asked for older messages of a conversation gets so many seconds to answer.",
+        "The seconds in which a phone must answer a request for older messages of a conversation.",
         check=SECONDS,
     )
-    backfill_pause: float = setting(
-        2, "Seconds between two conversations for which a phone is asked.", check=SECONDS
-    )
+    backfill_pause: float = setting(2, "The seconds between two such requests.", check=SECONDS)
     stop_timeout: float = setting(
-        6, "Seconds that a worker gets to end by itself, before it is killed.", check=SECONDS
+        6, "The seconds in which a worker must stop by itself before it is killed.", check=SECONDS
     )
     worker_memory_mb: int = setting(
         1024,
-        "The most memory in MB that the worker of one account may take, so the rest is not starved; 0 for no limit."
-        " Under systemd only.",
+        "The memory limit in MB of the worker of one account, which protects the other accounts; 0 for no limit. It"
+        " applies under systemd only.",
         check=between(0, 1_000_000),
     )
     retry_base: float = setting(
         1,
-        "Seconds before the first attempt to reconnect; doubled with every failure.",
+        "The seconds before the first attempt to reconnect; doubled with every failure.",
         check=SECONDS,
     )
     retry_cap: float = setting(
@@ -346,53 +348,53 @@ _LEASE_OF: Final = {"sqlite": "file", "firestore": "firestore"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseSettings:
-    """Only the holder of the lease acts; the same values on every machine."""
+    """The lease, whose holder alone acts; the values must be the same on every machine."""
 
     kind: str = setting(
         Derived("file", lambda known: _LEASE_OF[known["store.kind"].value]),
-        "Where the lease's record lies: a file, for one machine, or Firestore, for several. By default where the store"
-        " lies.",
+        "Where the lease record is stored: in a file, for one machine, or in Firestore, for several. By default it"
+        " follows store.kind.",
         check=one_of("file", "firestore"),
     )
     document: str = setting(
         "wa_metrics/longrun/locks/wa_connection",
-        "The document of the lease in Firestore; what belongs to it lies below.",
+        "The document of the lease in Firestore; its further documents are stored below it.",
         check=like(r"[^/\s]+/[^/\s]+(/[^/\s]+/[^/\s]+)*", "the path of a document"),
     )
     ttl: float = setting(
         15,
-        "Seconds after its last renewal at which another machine may take the lease.",
+        "The seconds after the last renewal at which another machine may acquire the lease.",
         check=SECONDS,
     )
-    renew_every: float = setting(5, "Seconds between two renewals.", check=SECONDS)
+    renew_every: float = setting(5, "The seconds between two renewals.", check=SECONDS)
     margin: float = setting(
         3,
-        "So many seconds before the lease ends its workers are stopped.",
+        "The seconds before the end of the lease at which the workers are stopped.",
         check=SECONDS,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundSettings:
-    """The way of what was received, from the inbox of an account to the store."""
+    """The inbound pipeline, from the spool of an account to the store."""
 
     batch: int = setting(
-        500, "At most so many events are written to the store at once.", check=between(1, 10_000)
+        500, "The largest number of events in one write to the store.", check=between(1, 10_000)
     )
     retention_days: int = setting(
         14,
-        "For so many days the inbox keeps what the store already has.",
+        "The days for which the spool keeps events that are in the store already.",
         check=between(1, 3650),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """What the log says."""
+    """The log."""
 
     level: str = setting(
         "info",
-        "The least important lines that are logged.",
+        "The lowest level that is logged.",
         reload=True,
         check=one_of("debug", "info", "warning", "error"),
     )
@@ -400,7 +402,7 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Every setting of the daemon.  Times are in seconds."""
+    """All settings of the daemon, by section.  Times are in seconds."""
 
     state: StateSettings
     instance: InstanceSettings
@@ -417,13 +419,13 @@ RELATIONS: Final = (
     Relation(
         "lease.kind",
         ("store.kind",),
-        "firestore where store.kind is firestore: what several machines share, one of them must hold",
+        "firestore if store.kind is firestore, since several machines share that store",
         lambda value: not (value["store.kind"] == "firestore" and value["lease.kind"] == "file"),
     ),
     Relation(
         "lease.ttl",
         ("lease.renew_every", "lease.margin"),
-        "at least 2 x lease.renew_every + lease.margin, so that one lost renewal does no harm",
+        "at least 2 x lease.renew_every + lease.margin, so that the lease survives one lost renewal",
         lambda value: value["lease.renew_every"] * 2 + value["lease.margin"] <= value["lease.ttl"],
     ),
     Relation(

@@ -1,4 +1,4 @@
-"""One value: from text, of the right type, and as its setting wants it."""
+"""Conversion and validation of one value."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from wad.config.wording import quoted
 
 
 class Wrong(Exception):
-    """A value cannot be used; the text completes the sentence "KEY ..."."""
+    """A value is invalid; the text completes the sentence "KEY ..."."""
 
 
-_WORDS: Final = {
+_BOOLEANS: Final = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
@@ -28,11 +28,11 @@ TYPES: Final = {
 
 
 def from_text(row: Setting, text: str) -> object:
-    """What TOML would have given for the text of a variable or credential.  Raises Wrong."""
+    """Convert the text of a variable or credential into the type that TOML would have.  Raises Wrong."""
     if row.kind is bool:
-        if text.lower() not in _WORDS:
+        if text.lower() not in _BOOLEANS:
             raise _must(row, TYPES[bool], text)
-        return _WORDS[text.lower()]
+        return _BOOLEANS[text.lower()]
     if row.kind is int or row.kind is float:
         pattern = r"[+-]?[0-9]{1,18}" + (r"(\.[0-9]{1,18})?" if row.kind is float else "")
         if not re.fullmatch(pattern, text.strip()):
@@ -42,7 +42,7 @@ def from_text(row: Setting, text: str) -> object:
 
 
 def usable(row: Setting, raw: object) -> object:
-    """The value that TOML gave, in the setting's type and as its check wants it.  Raises Wrong."""
+    """Convert a TOML value into the setting's type, and check it.  Raises Wrong."""
     value = _typed(row, raw)
     check = row.check
     if check is None or check.holds(value):
@@ -56,7 +56,7 @@ def _typed(row: Setting, raw: object) -> object:
     if row.kind is int and isinstance(raw, int) and not isinstance(raw, bool):
         return raw
     if row.kind is float and isinstance(raw, int | float) and not isinstance(raw, bool):
-        if not -1e18 < raw < 1e18:  # nor is NaN; a larger integer may not even convert
+        if not -1e18 < raw < 1e18:  # False for NaN, too; a larger integer may not even convert
             raise _must(row, TYPES[float], raw)
         return float(raw)
     if row.kind is str and isinstance(raw, str):

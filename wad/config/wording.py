@@ -1,4 +1,4 @@
-"""How values and names are put to people: without a password, not too long, and with what was probably meant."""
+"""Values and names in messages: without passwords, cut to a length, and with a suggestion for an unknown name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST: Final = 80  # characters
 
 
 def plain(value: object) -> str:
-    """A value for people; what stands before an `@` in a URL may be a password."""
+    """A value for display, without the part before an `@` of a URL, which may be a password."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -20,7 +20,7 @@ def plain(value: object) -> str:
 
 
 def quoted(raw: object) -> str:
-    """A value, of whatever type, as a message about it quotes it."""
+    """A value of any type, quoted for a message."""
     if isinstance(raw, dict | list):
         return "a table" if isinstance(raw, dict) else "a list"
     text = plain(raw)
@@ -29,11 +29,11 @@ def quoted(raw: object) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?`, where something is near enough."""
-    import difflib  # only where there is a mistake: it is slow to import
+    """`; did you mean X?` if a known name is similar enough; else an empty text."""
+    import difflib  # only if there is an error: it is slow to import
 
     if len(name) > _LONGEST:
-        return ""  # nobody's slip, and the search takes the square of its length
+        return ""  # not a typing error, and the search takes the square of its length
     names = list(known)
     by_leaf = {each.rpartition(".")[2]: each for each in reversed(names)}
     near = difflib.get_close_matches(name, names, 1) or [
