@@ -22,7 +22,7 @@ def daemon() -> FakeDaemon:
 
 def ask(daemon: FakeDaemon) -> Document:
     """The document now."""
-    return dashboard(daemon, "http://wad")
+    return dashboard(daemon)
 
 
 def row(daemon: FakeDaemon) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def test_service_and_storage(daemon: FakeDaemon) -> None:
         "held_by_this_instance",
         "host-a",
     )
-    assert (service["lockRemainingSec"], service["backendBaseUrl"]) == (10, "http://wad")
+    assert (service["lockRemainingSec"], service["backendBaseUrl"]) == (10, None)
     assert service["firestoreConnected"] is False
     assert document["storage"] == {
         "path": "/var/lib/wad/sessions",

@@ -25,7 +25,7 @@ def daemon() -> FakeDaemon:
 
 def ask(daemon: FakeDaemon) -> Document:
     """The document now."""
-    return health(daemon, "")
+    return health(daemon)
 
 
 def test_the_fields_of_the_reference_are_there(daemon: FakeDaemon) -> None:
@@ -202,10 +202,9 @@ def test_times_are_as_in_javascript(daemon: FakeDaemon) -> None:
     assert re.fullmatch(r"2023-11-14T22:13:10\.000Z", document["bootTimestamp"])
 
 
-def test_a_request_id_is_echoed(daemon: FakeDaemon) -> None:
-    """Or made from the time."""
-    assert health(daemon, "abc")["requestId"] == "abc"
-    assert health(daemon, "")["requestId"] == "health_1700000000000"
+def test_a_request_without_a_name_gets_one(daemon: FakeDaemon) -> None:
+    """Made from the time."""
+    assert health(daemon)["requestId"] == "health_1700000000000"
 
 
 def test_what_was_stored_is_summed_up(daemon: FakeDaemon) -> None:
@@ -274,7 +273,7 @@ def test_files_that_cannot_be_used_are_not_ready(daemon: FakeDaemon) -> None:
     document = ready(daemon)
     assert document["ready"] is False
     assert document["reason"] == "state files that cannot be read or written: 2"
-    assert health(daemon, "")["status"] == "degraded"
+    assert health(daemon)["status"] == "degraded"
 
 
 def test_diag_names_who_heard_last(daemon: FakeDaemon) -> None:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import msgspec
 import pytest
 
 from wad.api import operation as module
-from wad.api.operation import Access, Operation, Params, find, operation, operations
+from wad.api.caller import Caller
+from wad.api.operation import (
+    Access,
+    Http,
+    Limit,
+    Operation,
+    Params,
+    find,
+    operation,
+    operations,
+)
 from wad.core.errors import UnknownOperation
 from wadctl.commands import command_of
 
@@ -99,6 +110,56 @@ def test_a_request_must_refuse_unknown_fields(registry: dict[str, Operation]) ->
 
     with pytest.raises(TypeError, match="Params"):
         operation("lax", access=Access.READ)(handler)
+
+
+class Nothing(Params, frozen=True):
+    """Nothing."""
+
+
+class One(Params, frozen=True):
+    """One thing."""
+
+    thing: str = ""
+
+
+async def plain(context: object, request: Nothing) -> None:
+    """Do it."""
+
+
+async def with_caller(context: object, request: Nothing, caller: Caller) -> None:
+    """Do it for somebody."""
+
+
+async def with_parameters(context: object, request: One) -> None:
+    """Do it to something."""
+
+
+@pytest.mark.parametrize(
+    ("handler", "access", "http", "why"),
+    [
+        (plain, Access.READ, Http(shared=True), "asks for rights"),
+        (plain, Access.ANYBODY, Http(access=Access.READ, shared=True), "asks for rights"),
+        (plain, Access.ANYBODY, Http(limit=Limit.SEND, shared=True), "counts its callers"),
+        (with_caller, Access.ANYBODY, Http(shared=True), "knows its caller"),
+        (with_parameters, Access.ANYBODY, Http(shared=True), "has parameters"),
+    ],
+)
+def test_what_depends_on_who_asks_is_not_shared(
+    registry: dict[str, Operation], handler: Any, access: Access, http: Http, why: str
+) -> None:
+    """One caller's answer cannot become another's: such an operation cannot be declared as shared."""
+    with pytest.raises(TypeError, match=why):
+        operation("it", access=access, http=http)(handler)
+    assert registry == {}
+    operation("it", access=Access.ANYBODY, http=Http(shared=True))(plain)
+
+
+def test_probes_are_shared() -> None:
+    """All that anybody may ask over HTTP, but for what an HTTP process says of itself."""
+    shared = {one.name for one in operations().values() if one.http and one.http.shared}
+    anybody = {one.name for one in operations().values() if one.http_access is Access.ANYBODY}
+    assert shared == {name for name in anybody if not name.startswith("http.")}
+    assert "probe.health" in shared
 
 
 @pytest.mark.parametrize(

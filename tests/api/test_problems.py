@@ -126,7 +126,7 @@ def test_all_that_look_see_the_same_problems(data: st.DataObject) -> None:
 
     async def check(daemon: FakeDaemon) -> None:
         shown = msgspec.to_builtins(await status(daemon, NoParams()))
-        public, read = health(daemon, ""), samples(daemon)
+        public, read = health(daemon), samples(daemon)
         kinds = {code: len(each) for code, each in by_code(problems(daemon)).items()}
         assert {p["code"] for p in shown["problems"]} == set(kinds)
         assert len(shown["problems"]) == sum(kinds.values())
@@ -137,7 +137,7 @@ def test_all_that_look_see_the_same_problems(data: st.DataObject) -> None:
         ill = any(KINDS[code].degrades for code in kinds)
         word = "degraded" if ill else "healthy"
         assert shown["health"] == public["status"] == word
-        assert dashboard(daemon, None)["service"]["status"] == word
+        assert dashboard(daemon)["service"]["status"] == word
         assert read[("wad_healthy",)] == (not ill)
         assert bool(public["reasons"]) is ill
         doctor = rules_host.daemon(
@@ -156,7 +156,7 @@ def test_strangers_read_no_name_number_or_path(data: st.DataObject) -> None:
     account.problems = data.draw(st.lists(found("acc-15550000001"), max_size=5))
     daemon.findings = data.draw(st.lists(found(), max_size=5))
     account.become(State.FAILED, SECRET)
-    text = json.dumps(health(daemon, ""))
+    text = json.dumps(health(daemon))
     assert not [word for word in SECRET.split() if word in text]
 
 
@@ -195,11 +195,11 @@ async def test_health_comes_back_when_the_loop_works_again() -> None:
 
     task = daemon.loops.start("publishing", body)
     await until(lambda: daemon.loops.failing, "the failure")
-    assert health(daemon, "")["reasons"] == [
+    assert health(daemon)["reasons"] == [
         "background tasks of the daemon that fail and are retried: 1"
     ]
     daemon.loops.running[0].hurry()
-    await until(lambda: health(daemon, "")["status"] == "healthy", "health")
+    await until(lambda: health(daemon)["status"] == "healthy", "health")
     go.set()
     await task
 
@@ -208,9 +208,9 @@ def test_internal_errors_of_requests_are_a_reason_for_five_minutes() -> None:
     """The counter stays, the reason goes."""
     daemon: Any = FakeDaemon()
     daemon.loops.note("status", KeyError())
-    assert health(daemon, "")["reasons"] == ["internal errors in the last five minutes: 1"]
+    assert health(daemon)["reasons"] == ["internal errors in the last five minutes: 1"]
     daemon.clock.now += 301
-    assert health(daemon, "")["status"] == "healthy"
+    assert health(daemon)["status"] == "healthy"
 
 
 @pytest.mark.parametrize("code", sorted(set(KINDS) - STATES))

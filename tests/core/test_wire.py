@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from wad.core.errors import BadInput, Denied, InvalidData, WadError
 from wad.core.wire import (
+    FOREIGN,
     HELLO,
     MAX_FRAME,
     MAX_WORDS,
     PROTOCOL,
+    Call,
     Decoder,
     Frame,
     FrameLimits,
@@ -261,3 +263,23 @@ def test_other_shapes_are_refused(shape: object) -> None:
     """Only the four shapes of MessagePack-RPC pass."""
     with pytest.raises(BadInput):
         decode(framed(shape), [])
+
+
+@given(_words, _values, st.lists(_ids, min_size=1, max_size=3))
+def test_a_call_is_its_request_under_any_id(method: str, params: Any, idents: list[int]) -> None:
+    """Encoded once, it is what the request with that id would be."""
+    call = Call(method, params)
+    for ident in idents:
+        assert call.frame(ident) == encode(Request(ident, method, params))
+
+
+@pytest.mark.parametrize("ident", [1, 127, 128, 2**32, 2**63 - 1])
+def test_the_largest_call_is_taken_under_any_id(ident: int) -> None:
+    """What passes the check here is decoded there, and one byte more is refused here."""
+    text = "x" * FOREIGN.size
+    spare = len(encode(Request(2**63 - 1, "m", text))) - 4 - FOREIGN.size
+    fits = text[spare:]
+    (found,) = Decoder(FOREIGN).feed(Call("m", fits).frame(ident))
+    assert found == Request(ident, "m", fits)
+    with pytest.raises(BadInput):
+        Call("m", fits + "x")

@@ -220,7 +220,7 @@ async def test_what_is_found_is_seen_in_health_and_is_over_again(
             grow(db)
             await until(lambda: inspection.problems, "the problem")
             daemon.findings = inspection.problems
-            assert health(daemon, "")["status"] == "degraded"
+            assert health(daemon)["status"] == "degraded"
         await until(lambda: not inspection.problems, "its end")
         task.cancel()
         await asyncio.wait([task])

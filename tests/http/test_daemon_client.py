@@ -351,8 +351,9 @@ async def test_a_daemon_that_takes_nothing_is_sent_nothing_more(tmp_path: Path) 
             tracemalloc.stop()
             taken.set()
             server.close()
-        # 8 MB of requests, and what a growing buffer takes besides; without the bound it is 100 MB.
-        assert now < 24 << 20, f"{now >> 20} MB"
+        # 8 MB of requests, once in the buffer and once with who waits, and what a growing buffer takes besides; without
+        # the bound it is 200 MB.
+        assert now < 36 << 20, f"{now >> 20} MB"
 
 
 async def test_an_error_is_an_answer_too(tmp_path: Path) -> None:

@@ -15,13 +15,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemons import Daemon, a_daemon
+from tests.support.daemons import Daemon, a_daemon, free_port
+from tests.support.fake_daemon import FakeDaemon
 from tests.support.http_client import Reply, ask
+from wad.api.control.server import serve_http_calls
+from wad.api.http_process.calls import HttpCalls, HttpProcesses
+from wad.api.http_process.child import HttpChildOptions, start_http
+from wad.api.http_process.supervisor import HttpProcess
 from wad.audit.doctor import host
 from wad.core import wire
 from wad.http.process import Options, run
 from wad.http.server.listening import bind
 from wad.lib.clock import SystemClock
+from wad.lib.loops import Loops
 from wad.systemd.activation import started
 from wad.systemd.notify import Notifier
 
@@ -126,6 +132,62 @@ async def test_a_stopped_one_does_not_keep_the_port(tmp_path: Path) -> None:
         finally:
             with suppress(ProcessLookupError):
                 os.kill(http["pid"], signal.SIGKILL)
+
+
+@asynccontextmanager
+async def a_watched_one(
+    daemon: FakeDaemon, port: int, loops: Loops
+) -> AsyncIterator[HttpProcesses]:
+    """One with frequent heartbeats, and whoever takes its place, as `wad run` has it."""
+    processes = daemon.http_processes
+    calls = HttpCalls(daemon, processes)
+    child = start_http(HttpChildOptions("127.0.0.1", port, heartbeat=0.5))
+    try:
+        async with (
+            serve_http_calls(daemon, calls) as take,
+            HttpProcess(child).served(take, processes, loops),
+        ):
+            yield processes
+    finally:
+        child.kill()
+
+
+async def test_one_that_hangs_is_replaced() -> None:
+    """It is said while it hangs and when it is replaced; then all is well, and the port is answered."""
+    loops, port = Loops(SystemClock()), free_port()
+    async with a_watched_one(FakeDaemon(), port, loops) as processes, asyncio.timeout(60):
+        (first,) = processes.all
+        while not loops.running:
+            await asyncio.sleep(0)
+        (loop,) = loops.running
+        os.kill(first.pid, signal.SIGSTOP)
+        while not loop.failure:
+            await asyncio.sleep(0.05)
+        assert "the HTTP process hangs: no heartbeat" in loop.failure
+        while not [one for one in processes.all if one.pid != first.pid]:
+            await asyncio.sleep(0.05)
+        assert "another one is started" in loop.last_failure
+        assert (await answered(port)).status == 200
+        assert [one.pid for one in processes.all] != [first.pid]
+        while loop.failure:
+            await asyncio.sleep(0.05)
+
+
+async def test_one_that_goes_on_is_kept() -> None:
+    """A moment without a heartbeat is said, and forgotten with the next one."""
+    loops = Loops(SystemClock())
+    async with a_watched_one(FakeDaemon(), free_port(), loops) as processes, asyncio.timeout(60):
+        (first,) = processes.all
+        while not loops.running:
+            await asyncio.sleep(0)
+        (loop,) = loops.running
+        os.kill(first.pid, signal.SIGSTOP)
+        while not loop.failure:
+            await asyncio.sleep(0.01)
+        os.kill(first.pid, signal.SIGCONT)
+        while loop.failure:
+            await asyncio.sleep(0.05)
+        assert [one.pid for one in processes.all] == [first.pid]
 
 
 async def test_it_greets_the_daemon_on_both_connections_at_once(tmp_path: Path) -> None:

@@ -383,6 +383,39 @@ async def test_a_body_that_cannot_be_used(body: bytes) -> None:
     assert daemon.internal_errors == 0
 
 
+_BODIES: tuple[tuple[str, str, Any], ...] = (
+    ("PATCH", "/api/whatsapp/accounts/{}/name", {}),
+    ("PATCH", "/api/whatsapp/accounts/{}/name", []),
+    ("POST", "/api/whatsapp/auto-reply-settings/{}", {"enabled": "maybe"}),
+    ("POST", "/api/whatsapp/send-message", {"accountId": "{}"}),
+    ("POST", "/api/whatsapp/send-message", {"accountId": "{}", "message": 1, "to": []}),
+    ("POST", "/whatsappProxySend", {"accountId": "{}", "text": None}),
+)
+
+
+@pytest.mark.parametrize(("method", "path", "body"), _BODIES)
+@pytest.mark.parametrize(
+    ("account", "token", "status", "code"),
+    [
+        ("acc-1", ADMIN, 400, "invalid_request"),
+        ("nobody", ADMIN, 404, "account_not_found"),
+        ("nobody", VIEWER, 403, "forbidden"),
+        ("nobody", "", 401, "missing_auth_token"),
+        ("no body", "", 401, "missing_auth_token"),
+    ],
+)
+async def test_an_account_that_is_not_there_comes_before_an_invalid_body(
+    method: str, path: str, body: Any, account: str, token: str, status: int, code: str
+) -> None:
+    """Who asks is looked at first, then the account, then the rest, as in the replaced backend."""
+    if isinstance(body, dict) and body.get("accountId"):
+        body = body | {"accountId": account}
+    path = path.format(account.replace(" ", "%20"))
+    async with a_site() as (_, port):
+        answer = await ask(port, path, method, token=token, content=body)
+    assert (answer.status, answer.document["error"]) == (status, code)
+
+
 async def test_a_body_that_is_too_large() -> None:
     """413 before it is all read."""
     async with a_site() as (_, port):

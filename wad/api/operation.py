@@ -73,13 +73,15 @@ class Http:
     """The HTTP access rules of an operation, which the daemon enforces.
 
     `access` applies where it is higher than the operation's own; `headerless`: the trusted networks of the
-    configuration need no token.
+    configuration need no token.  `shared`: concurrent requests may get one answer, because it is the same for
+    everybody; the daemon then sees one call without a caller, and counts none.
     """
 
     access: Access = Access.ANYBODY
     limit: Limit | None = None
     headerless: bool = False
     routes: tuple[Route, ...] = ()
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def operation(
             raise TypeError(f"the request of operation {name} must derive from Params")
         streaming = inspect.isasyncgenfunction(handler)
         rules = _plain(name, access, hints["request"]) if http == "plain" else http
+        if rules is not None and rules.shared:
+            _check_shared(name, max(access, rules.access), rules, hints)
         _REGISTRY[name] = Operation(
             name=name,
             access=access,
@@ -169,6 +173,18 @@ def operation(
         return handler
 
     return register
+
+
+def _check_shared(name: str, access: Access, rules: Http, hints: Mapping[str, Any]) -> None:
+    """Raises TypeError if the answer could depend on the caller."""
+    depends = {
+        "asks for rights": access is not Access.ANYBODY,
+        "counts its callers": rules.limit is not None,
+        "knows its caller": "caller" in hints,
+        "has parameters": bool(msgspec.structs.fields(hints["request"])),
+    }
+    for what in (what for what, found in depends.items() if found):
+        raise TypeError(f"operation {name} {what}, so its answers cannot be shared")
 
 
 _MESSAGE_PREFIXES: Final = ("messages.", "threads.", "outbox.")

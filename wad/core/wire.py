@@ -37,6 +37,8 @@ PROTOCOL: Final = 1
 """The version; a change that an older peer would misread increments it."""
 _LENGTH: Final = 4
 _MAX_ID: Final = 2**63 - 1
+_REQUEST: Final = b"\x94\x00"
+"""How a request begins: a list of four, the first of which is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +110,27 @@ def encode(frame: Frame) -> bytes:
     return len(data).to_bytes(_LENGTH, "big") + data
 
 
-def encode_foreign(request: Request) -> bytes:
-    """The bytes of a request with untrusted parameters.
+class Call:
+    """A request with untrusted parameters: checked and encoded once, then sent with an id of each connection."""
 
-    Raises BadInput if the peer would refuse it: the peer would close the connection, which many callers share.
-    """
-    try:
-        data = encode(request)
-        _check(data[_LENGTH:], FOREIGN)
-    except (OverflowError, ValueError, TypeError, RecursionError, InvalidData) as error:
-        raise BadInput(f"invalid request: {error}") from error
-    if len(data) - _LENGTH > FOREIGN.size:
-        raise TooLong(f"a request may have at most {FOREIGN.size} bytes")
-    return data
+    __slots__ = ("_rest", "method")
+
+    def __init__(self, method: str, params: object) -> None:
+        """Raises BadInput if the peer would refuse it: it would close the connection, which many callers share."""
+        try:
+            data = encode(Request(_MAX_ID, method, params))[_LENGTH:]
+            _check(data, FOREIGN)
+        except (OverflowError, ValueError, TypeError, RecursionError, InvalidData) as error:
+            raise BadInput(f"invalid request: {error}") from error
+        if len(data) > FOREIGN.size:
+            raise TooLong(f"a request may have at most {FOREIGN.size} bytes")
+        self.method = method
+        self._rest = data[len(_REQUEST) + len(msgpack.packb(_MAX_ID)) :]
+
+    def frame(self, ident: int) -> bytes:
+        """The bytes of the request with this id."""
+        data: bytes = _REQUEST + msgpack.packb(ident) + self._rest
+        return len(data).to_bytes(_LENGTH, "big") + data
 
 
 HELLO: Final = Notice("hello", [PROTOCOL])

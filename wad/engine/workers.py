@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from wad.core import connection, send_result, wire
 from wad.core.errors import (
@@ -35,8 +35,6 @@ from wad.core.rate import Rate
 from wad.core.send_result import SendResult
 from wad.engine import notices, resolver_files
 from wad.engine import session_db as session
-from wad.engine.baileys import write
-from wad.engine.baileys.translation import Carried
 from wad.engine.compose import MEDIA_TYPE, Envelope, Upload
 from wad.engine.contacts import AddressBook
 from wad.engine.lost_messages import Comparison
@@ -57,6 +55,9 @@ from wad.lib.loops import Loop, Loops
 from wad.lib.procfs import Usage, starved_of
 from wad.lib.threads import ThreadPool, cores
 from wad.state.account_dir import AccountDir
+
+if TYPE_CHECKING:
+    from wad.engine.baileys.translation import Carried
 
 log = logging.getLogger(__name__)
 
@@ -265,6 +266,9 @@ class NeonizeEngine:
 
     async def write_session(self, file: Path, session: Carried) -> None:
         """Let the library make its tables, in a process of its own, and fill them."""
+        # Loaded with the first session that comes from another backend, as what translates it is.
+        from wad.engine.baileys import write
+
         await asyncio.to_thread(write.write, file, session, self._environ())
 
     async def translate(self, kind: str, raw: bytes) -> bytes | None:

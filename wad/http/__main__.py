@@ -51,6 +51,7 @@ def _sockets(_: click.Context, __: click.Parameter, text: str) -> list[socket.so
 @click.option("--log-level", default="info", show_default=True, help="debug, info, warning, error.")
 @click.option("--connected", callback=_sockets, default="", hidden=True)
 @click.option("--listen", callback=_sockets, default="", hidden=True)
+@click.option("--heartbeat", type=float, default=5.0, hidden=True)
 def http(
     path: Path,
     address: str,
@@ -58,6 +59,7 @@ def http(
     log_level: str,
     connected: list[socket.socket],
     listen: list[socket.socket],
+    heartbeat: float,
 ) -> None:
     """Answer HTTP, and ask the daemon for every request; the daemon and systemd start it.
 
@@ -67,7 +69,7 @@ def http(
     if connected:
         _die_with_parent()
     install(log_level)
-    options = Options(path, connected, listen, address, port)
+    options = Options(path, connected, listen, address, port, heartbeat)
     try:
         complain = _leave_it_to_the_daemon if connected else _complain
         with announced(os.environ, os.getpid(), complain) as (start, notifier):

@@ -17,31 +17,22 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from wad.api.caller import CallOrigin
-from wad.api.operation import Access, Operation, Route, operations
+from wad.api.operation import Access, Operation, Route, find, operations
 from wad.core import wire
 from wad.core.errors import NotFound, WadError
 from wad.http import qr_image
 from wad.http.cors import Origins, methods, pattern
 from wad.http.daemon_client import SILENCE, DaemonLink
-from wad.http.requests import base_url, origin, params, request_id
+from wad.http.probes import PROBES, ProbeResponses
+from wad.http.requests import account_meant, body_of, origin, params, request_id
 from wad.http.responses import document, failure, raw, refusal
 from wad.lib.clock import Clock
 
 log = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Ask = Callable[[], Awaitable[Any]]
 
-PROBES: Final = {
-    "/health": "probe.health",
-    "/healthz": "probe.healthz",
-    "/ready": "probe.ready",
-    "/readyz": "probe.readyz",
-    "/diag": "probe.diag",
-    "/api/status/dashboard": "probe.dashboard",
-    "/health/detailed": "probe.detailed",
-}
-"""Those that ask nobody who they are.  All probes are for GET and HEAD."""
 _POLICY: Final = "default-src 'none'; img-src data:; frame-ancestors 'none'"
 
 
@@ -83,7 +74,7 @@ class Site:
         endpoints: dict[str, dict[str, Endpoint]] = {
             path: {"GET": self._probe(name)} for path, name in PROBES.items()
         }
-        endpoints["/metrics"] = {"GET": self._metrics}
+        endpoints["/metrics"] = {"GET": self._metrics()}
         endpoints["/openapi.json"] = {"GET": self._describe}
         for operation in operations().values():
             for route in operation.http.routes if operation.http is not None else ():
@@ -96,30 +87,28 @@ class Site:
         ]
 
     def _probe(self, name: str) -> Endpoint:
+        ask, responses = _question(self._daemon.probes, name, SILENCE), ProbeResponses(name)
+
         async def answer(request: Request) -> Response:
-            asked: dict[str, str | None] = {"request_id": request_id(request)}
-            if name == "probe.dashboard":
-                asked["base_url"] = base_url(request)
-            found = await self._daemon.probes.call(
-                name, [asked, []], repeatable=True, within=SILENCE
-            )
-            return document(found, _PROBE_STATUS.get(name, _ok)(found))
+            return responses.response(await ask(), request)
 
         return _guarded(answer)
 
-    async def _metrics(self, request: Request) -> Response:
+    def _metrics(self) -> Endpoint:
         """Of all accounts together for anybody, of each for who may look at them."""
+        total = _question(self._daemon.calls, "metrics.total")
 
         async def answer(request: Request) -> Response:
-            each = bool(request.headers.get("authorization"))
-            name = "metrics.accounts" if each else "metrics.total"
-            who = origin(request, "") if each else CallOrigin()
-            found = await self._daemon.calls.call(
-                name, [{}, msgspec.to_builtins(who)], repeatable=True
-            )
+            if request.headers.get("authorization"):
+                who = msgspec.to_builtins(origin(request, ""))
+                found = await self._daemon.calls.call(
+                    "metrics.accounts", [{}, who], repeatable=True
+                )
+            else:
+                found = await total()
             return raw(found["text"].encode(), found["content_type"])
 
-        return await _guarded(answer)(request)
+        return _guarded(answer)
 
     async def _describe(self, request: Request) -> Response:
         """What can be asked; made when somebody wants to know."""
@@ -130,11 +119,6 @@ class Site:
         return self._description
 
     def _operation(self, operation: Operation, route: Route) -> Endpoint:
-        body = route.body
-        fields = {field.name for field in msgspec.structs.fields(operation.request)}
-        if body is operation.request:
-            body = dict[str, object]  # the operation itself says what does not fit
-
         async def answer(request: Request) -> Response:
             ident = request_id(request)
             who = msgspec.to_builtins(
@@ -145,22 +129,8 @@ class Site:
                     internal=route.internal,
                 )
             )
-            try:
-                asked = await params(request, route, body)
-                if "request_id" in fields and body is not None:
-                    asked["request_id"] = ident
-                wire.encode_foreign(
-                    wire.Request(1, operation.name, [asked, who])
-                )  # or the daemon hangs up
-            except WadError:
-                # Who may not ask hears that first.
-                await self._daemon.calls.call(
-                    "http.admit", [{"operation": operation.name}, who], repeatable=True
-                )
-                raise
-            reply = await self._daemon.calls.call(
-                operation.name, [asked, who], repeatable=operation.access <= Access.READ
-            )
+            call = await self._call(request, operation, route, ident, who)
+            reply = await self._daemon.calls.ask(call, repeatable=operation.access <= Access.READ)
             if route.browser:
                 return await _page(reply)
             if operation.name.startswith("contract."):
@@ -168,6 +138,35 @@ class Site:
             return document(reply, _STATUS.get(operation.name, _ok)(reply))
 
         return _guarded(answer, browser=route.browser)
+
+    async def _call(
+        self, request: Request, operation: Operation, route: Route, ident: str, who: list[Any]
+    ) -> wire.Call:
+        """What the daemon is asked.  Raises WadError for a request that is invalid, or whose caller may not ask."""
+        kind, body = route.body, b""
+        try:
+            if kind is not None:
+                body = await body_of(request)
+            # Of a plain route the operation itself says what does not fit.
+            plain = kind is operation.request
+            asked = params(request, route, body, dict[str, object] if plain else kind)
+            if kind is not None and "request_id" in operation.request.__struct_fields__:
+                asked["request_id"] = ident
+            return wire.Call(operation.name, [asked, who])  # or the daemon hangs up
+        except WadError:
+            # Who may not ask hears that first; then whether the account is there, as in the replaced backend.
+            account = "" if kind is None else account_meant(request, body)
+            wanted = {"operation": operation.name, "account": account}
+            await self._daemon.calls.call("http.admit", [wanted, who], repeatable=True)
+            raise
+
+
+def _question(link: DaemonLink, name: str, within: float | None = None) -> Ask:
+    """Asks an operation that anybody may ask; once for all who wait, where it is declared as shared."""
+    call, rules = wire.Call(name, [{}, []]), find(name).http
+    if rules is not None and rules.shared:
+        return lambda: link.share(call, within=within)
+    return lambda: link.ask(call, repeatable=True, within=within)
 
 
 def _guarded(answer: Endpoint, *, browser: bool = False) -> Endpoint:
@@ -224,10 +223,6 @@ def _asked_already(reply: Any) -> int:
 
 
 _STATUS: Final[Mapping[str, Callable[[Any], int]]] = {"contract.regenerate_qr": _asked_already}
-_PROBE_STATUS: Final[Mapping[str, Callable[[Any], int]]] = {
-    "probe.health": lambda reply: 200 if reply["ok"] else 503,
-    "probe.readyz": lambda reply: 200 if reply["status"] == "ready" else 503,
-}
 
 
 async def _page(reply: Any) -> Response:

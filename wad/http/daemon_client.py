@@ -16,6 +16,7 @@ from typing import Any, Final
 from wad.api.legacy.vocabulary import iso_or_null
 from wad.core import wire
 from wad.core.errors import InvalidData, LegacyRefusal, Stopping, TimedOut, WadError
+from wad.http.sharing import SingleFlight
 from wad.lib.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _CHUNK: Final = 256 << 10
 _UNTAKEN: Final = (
     8 << 20
 )  # bytes of requests that a daemon leaves in our memory; then it gets no more of them
-_PING: Final = "probe.healthz"
+_PING: Final = wire.Call("probe.healthz", [{}, []])
 
 Connect = Callable[[], Awaitable[socket.socket]]
 """A connected socket.  Raises OSError where nobody listens."""
@@ -68,6 +69,7 @@ class DaemonConnection:
         self._unsent: list[bytes] = []
         self._gathered = 0  # bytes of them
         self._waiting: dict[int, asyncio.Future[wire.Response]] = {}
+        self._shared: dict[str, SingleFlight[wire.Response]] = {}
         self.heard = clock.monotonic()
         self.stopping = False
         self.open = True
@@ -77,20 +79,32 @@ class DaemonConnection:
 
     async def ask(self, method: str, params: object, within: float | None) -> Any:
         """The result.  Raises WadError, and what `exchange` raises."""
-        response = await self.exchange(method, params, within)
+        response = await self.exchange(wire.Call(method, params), within)
         if response.error is not None:
             raise response.error
         return response.result
 
-    async def exchange(self, method: str, params: object, within: float | None) -> wire.Response:
+    async def share(self, call: wire.Call, within: float | None) -> wire.Response:
+        """The answer to a question that is the same for everybody; who asks meanwhile gets the next answer.
+
+        `within` is the same each time that this is asked.  Raises what `exchange` raises.
+        """
+        found = self._shared.get(call.method)
+        if found is None:
+            found = SingleFlight(lambda: self.exchange(call, within), within, self._clock)
+            self._shared[call.method] = found
+        return await found.answer()
+
+    async def exchange(self, call: wire.Call, within: float | None) -> wire.Response:
         """The answer, which may be an error.
 
-        `within`: seconds for it; None for any number, as long as the daemon gives signs of life.  Raises BadInput for
-        parameters that the daemon would not take; _Full; _Lost when the connection ends; TimeoutError when the daemon
-        is silent.
+        `within`: seconds for it; None for any number, as long as the daemon gives signs of life.  Raises _Full; _Lost
+        when the connection ends, or has ended; TimeoutError when the daemon is silent.
         """
+        if not self.open:
+            raise _Lost
         ident = next(self._ids)
-        data = wire.encode_foreign(wire.Request(ident, method, params))
+        data = call.frame(ident)
         if self._writer.transport.get_write_buffer_size() + self._gathered > _UNTAKEN:
             raise _Full
         answer: asyncio.Future[wire.Response] = asyncio.get_running_loop().create_future()
@@ -137,7 +151,7 @@ class DaemonConnection:
                 # Somebody may well wait long for a phone; the daemon itself answers a ping at once, be it with an
                 # error: also one that stops, or has too many requests, goes on with those that it has begun.
                 try:
-                    await self.exchange(_PING, [{}, []], SILENCE)
+                    await self.exchange(_PING, SILENCE)
                 except _Full:
                     raise TimeoutError from None
 
@@ -224,18 +238,35 @@ class DaemonLink:
     async def call(
         self, method: str, params: object, *, repeatable: bool, within: float | None = None
     ) -> Any:
+        """As `ask`, with these parameters.  Raises BadInput too, for what the daemon would not take."""
+        return await self.ask(wire.Call(method, params), repeatable=repeatable, within=within)
+
+    async def ask(self, call: wire.Call, *, repeatable: bool, within: float | None = None) -> Any:
         """The result of a request.
 
         What is `repeatable` is asked again when the connection ends.  Raises WadError: also Refusal 503
         `daemon_unreachable`, and TimedOut where the daemon went away after it may have begun.
         """
+        return await self._result(lambda link: link.exchange(call, within), repeatable)
+
+    async def share(self, call: wire.Call, *, within: float | None = None) -> Any:
+        """The result of a question that is the same for everybody, asked once for all who wait for it.
+
+        It is asked after this was called.  Deadlines, and how long a stopping daemon is waited for, are those of each
+        who waits.  Raises WadError as `ask` does.
+        """
+        return await self._result(lambda link: link.share(call, within), repeatable=True)
+
+    async def _result(
+        self, exchange: Callable[[DaemonConnection], Awaitable[wire.Response]], repeatable: bool
+    ) -> Any:
         clock = self._clock
         begun = clock.monotonic()
         while True:
             connection = None
             try:
                 connection = await self._connected(begun)
-                response = await connection.exchange(method, params, within)
+                response = await exchange(connection)
             except _Full as error:
                 raise self.unreachable() from error
             except (OSError, TimeoutError) as error:
@@ -258,11 +289,12 @@ class DaemonLink:
                 self.answered_ms = clock.wall_ms()
                 if response.error is None:
                     return response.result
-                if not isinstance(response.error, Stopping):
-                    raise response.error
+                refusal = response.error.with_traceback(None)  # others may be raising it, too
+                if not isinstance(refusal, Stopping):
+                    raise refusal
                 self._note_stop()
                 if not self._may_wait(begun):
-                    raise response.error
+                    raise refusal
                 await asyncio.sleep(_AGAIN)
 
     def unreachable(self) -> LegacyRefusal:

@@ -47,7 +47,8 @@ class Options:
     """How it was started.
 
     `connected`: sockets whose other end is the daemon, empty for a path; `listening`: sockets that listen already,
-    beside those of systemd; without any it listens on `address` and `port`.
+    beside those of systemd; without any it listens on `address` and `port`.  `heartbeat`: seconds between two
+    heartbeats to the daemon that started it.
     """
 
     path: Path = SOCKET
@@ -55,6 +56,7 @@ class Options:
     listening: Sequence[socket.socket] = ()
     address: str = "127.0.0.1"
     port: int = 8080
+    heartbeat: float = 5.0
 
 
 async def run(options: Options, start: Start, notifier: Notifier, clock: Clock) -> None:
@@ -70,14 +72,17 @@ async def run(options: Options, start: Start, notifier: Notifier, clock: Clock) 
     except WadError as error:
         await process.fail(error)
         raise
-    pulse = asyncio.create_task(_pulse(notifier), name="pulse")
+    pulses = [asyncio.create_task(_pulse(notifier), name="pulse")]
+    if options.connected:
+        pulses.append(asyncio.create_task(process.send_heartbeats(), name="heartbeats"))
     try:
         await serve(
             process.site, sockets, stopping=stopping, started=lambda _: _ready(process, notifier)
         )
     finally:
         notifier.stopping()
-        pulse.cancel()
+        for task in pulses:
+            task.cancel()
         await process.close()
 
 
@@ -133,6 +138,18 @@ class _Process:
         if self._options.connected:
             for link in (self._daemon.calls, self._daemon.probes):
                 await link.call("http.settings", [self._words(), []], repeatable=True)
+
+    async def send_heartbeats(self) -> None:
+        """Introduce us again and again: the daemon that started us replaces a process that does not.
+
+        This task turning proves the event loop.
+        """
+        while True:
+            await asyncio.sleep(self._options.heartbeat)
+            try:
+                await self.introduce()
+            except WadError as error:
+                log.debug("the daemon did not take a heartbeat: %s", error)
 
     def _words(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": __version__, "listening": self.listening}

@@ -18,6 +18,7 @@ BODY_LIMIT: Final = 100 << 10
 """Bytes of a body, as in the replaced backend (docs/internals/replaced-backend.md#limits)."""
 _REQUEST_ID: Final = 128  # characters of an X-Request-Id that come back
 _NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9._:/+=-]+")
+_ACCOUNT: Final = re.compile(r"[!-~]{1,200}")
 _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 
@@ -69,16 +70,35 @@ def _credentials(request: Request, wanted: str) -> str:
     return rest.strip() if scheme.lower() == wanted else ""
 
 
-async def params(request: Request, route: Route, body: Any) -> dict[str, Any]:
-    """The fields of the operation: of the body, the query and the path.  Raises BadInput, TooLong, Refusal 400."""
+def params(request: Request, route: Route, body: bytes, kind: Any) -> dict[str, Any]:
+    """The fields of the operation: of the body (JSON of this kind; None: it has none), the query and the path.
+
+    Raises BadInput, LegacyRefusal 400.
+    """
     found: dict[str, Any] = {}
-    if body is not None:
-        content = await _content(request, body)
+    if kind is not None:
+        content = _content(body, kind)
         found = content if isinstance(content, dict) else msgspec.structs.asdict(content)
     if route.query:
         given = _query(request)
         found |= {field: given[name] for name, field in route.query.items() if name in given}
     return found | request.path_params
+
+
+class _Named(msgspec.Struct):
+    account: str = msgspec.field(name="accountId", default="")
+
+
+def account_meant(request: Request, body: bytes) -> str:
+    """The account that a request names in its path or its body, which may be invalid otherwise; empty for none."""
+    found = request.path_params.get("account")
+    if found is None:
+        try:
+            with decoding("the body"):
+                found = msgspec.json.decode(body, type=_Named).account
+        except InvalidData:
+            return ""
+    return found if _ACCOUNT.fullmatch(found) else ""
 
 
 def _query(request: Request) -> dict[str, str]:
@@ -90,9 +110,8 @@ def _query(request: Request) -> dict[str, str]:
     return found
 
 
-async def _content(request: Request, kind: Any) -> Any:
-    """The body, JSON of this type.  Raises TooLong, Refusal."""
-    body = await _body(request)
+def _content(body: bytes, kind: Any) -> Any:
+    """The body, JSON of this kind.  Raises LegacyRefusal 400."""
     try:
         with decoding("the body"):
             return msgspec.json.decode(body or b"{}", type=kind)
@@ -100,7 +119,7 @@ async def _content(request: Request, kind: Any) -> Any:
         raise LegacyRefusal(400, "invalid_request", str(error)) from error
 
 
-async def _body(request: Request) -> bytes:
+async def body_of(request: Request) -> bytes:
     """All of it.  Raises TooLong, BadInput."""
     parts: list[bytes] = []
     size = 0

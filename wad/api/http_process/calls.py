@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -55,6 +56,7 @@ class HttpProcesses:
     """The HTTP processes that are connected, as they introduced themselves."""
 
     connected: dict[object, Introduction] = field(default_factory=dict)
+    _heartbeats: Counter[object] = field(default_factory=Counter)
     failure: WadError | None = None
     """Why the last one could not begin."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,11 +67,16 @@ class HttpProcesses:
         """Each once, by its process id."""
         return list({one.pid: one for one in self.connected.values()}.values())
 
+    def heartbeats(self, pid: int) -> int:
+        """How many heartbeats came from a process over the connections that it has now."""
+        return sum(self._heartbeats[each] for each, one in self.connected.items() if one.pid == pid)
+
     def note(self, connection: object, name: str, params: object) -> None:
         """Hear what a process says of itself.  Raises InvalidData."""
         if name == "http.settings":
             with decoding("the request"):
                 self.connected[connection] = msgspec.convert(params, Introduction)
+            self._heartbeats[connection] += 1
             self.failure = None
             self.changed.set()
         elif name == "http.failed":
@@ -81,6 +88,7 @@ class HttpProcesses:
 
     def forget(self, connection: object) -> None:
         """A connection has ended."""
+        self._heartbeats.pop(connection, None)
         if self.connected.pop(connection, None) is not None:
             self.changed.set()
 
@@ -129,10 +137,7 @@ class HttpRequestHandler:
             operation = find(name)
             given, origin = _split(params)
             if name == "http.admit":
-                with decoding("the request"):
-                    wanted = msgspec.convert(given, Admission).operation
-                await calls.admit(find(wanted), origin)
-                self._check_active(find(wanted), origin)
+                await self._admit(given, origin)
                 return None
             calls.processes.note(self, name, given)
             caller = await calls.admit(operation, origin)
@@ -144,6 +149,18 @@ class HttpRequestHandler:
             return await dispatch.call(context, name, given, caller.access, caller)
         except Passive as error:
             raise passive(context, origin.request_id) from error
+
+    async def _admit(self, given: object, origin: CallOrigin) -> None:
+        """Raises what would keep the operation from looking at the rest of the request."""
+        with decoding("the request"):
+            wanted = msgspec.convert(given, Admission)
+        operation = find(wanted.operation)
+        await self._calls.admit(operation, origin)
+        self._check_active(operation, origin)
+        if wanted.account:
+            from wad.api.legacy.accounts import account_of
+
+            account_of(self._calls.context, wanted.account)
 
     def _check_active(self, operation: Operation, origin: CallOrigin) -> None:
         """Raises Refusal 503 where only the active instance may do it, and another one is active."""

@@ -25,12 +25,16 @@ _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRT
 
 @dataclass(frozen=True)
 class HttpChildOptions:
-    """Where it listens: on sockets that listen already, else on an address and a port (0: any free one)."""
+    """Where it listens: on sockets that listen already, else on an address and a port (0: any free one).
+
+    `heartbeat`: seconds between two of its heartbeats to the daemon.
+    """
 
     address: str
     port: int
     sockets: Sequence[socket.socket] = ()
     level: str = "info"
+    heartbeat: float = 5.0
 
 
 @dataclass
@@ -81,6 +85,7 @@ def start_http(wish: HttpChildOptions) -> HttpChild:
                 f"--address={wish.address}",
                 f"--port={wish.port}",
                 f"--log-level={wish.level}",
+                f"--heartbeat={wish.heartbeat}",
             ],
             pass_fds=(*passed, *listening),
             env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},

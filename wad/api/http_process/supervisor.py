@@ -1,4 +1,7 @@
-"""The HTTP process as a child of the daemon, where systemd starts none: answered, watched, and stopped before it."""
+"""The HTTP process as a child of the daemon, where systemd starts none: answered, watched, and stopped before it.
+
+It sends heartbeats, as it feeds systemd's watchdog elsewhere.  A process without them hangs, and is replaced.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,12 @@ log = logging.getLogger(__name__)
 
 _BEGIN_WITHIN: Final = 30.0
 _STOP_WITHIN: Final = 5.0
+_CHECK: Final = 2.0  # heartbeats from one check to the next
+_SILENT: Final = 3
+"""Checks in a row without a heartbeat, after which a process is replaced.
+
+They are counted, and no time is measured: a daemon that was stopped itself finds what came meanwhile at its next check.
+"""
 
 
 class HttpProcess:
@@ -50,9 +59,11 @@ class HttpProcess:
                     await self._attach(self._child, take, processes)
                     log.warning("another HTTP process was started")
                 loop.progress()
-                code = await _exit(self._child.process)
-                self._child = None
-                raise _ended(code)
+                try:
+                    await self._until_it_ends(self._child, processes, loop)
+                finally:
+                    if self._child.process.poll() is not None:
+                        self._child = None
 
         watching = loops.start("HTTP process", watch, cap=30)
         try:
@@ -61,6 +72,29 @@ class HttpProcess:
             watching.cancel()
             await asyncio.wait((watching,))
             await self.end()
+
+    async def _until_it_ends(self, child: HttpChild, processes: HttpProcesses, loop: Loop) -> None:
+        """End it where it hangs.  Raises Unavailable, which says why it is replaced."""
+        process, silent = child.process, 0
+        ended = asyncio.create_task(_exit(process))
+        try:
+            beats = processes.heartbeats(process.pid)
+            while not (await asyncio.wait((ended,), timeout=_CHECK * child.wish.heartbeat))[0]:
+                before, beats = beats, processes.heartbeats(process.pid)
+                if beats != before:
+                    silent = 0
+                    loop.progress()
+                    continue
+                silent += 1
+                hung = f"the HTTP process hangs: no heartbeat for {silent * _CHECK * child.wish.heartbeat:g} s"
+                if silent >= _SILENT:
+                    process.kill()
+                    await ended
+                    raise Unavailable(f"{hung}; another one is started")
+                await loop.failed(Unavailable(hung), pause=0)
+            raise _ended(ended.result())
+        finally:
+            ended.cancel()
 
     async def _attach(self, child: HttpChild, take: Take, processes: HttpProcesses) -> None:
         """Answer it, and wait until it says where it listens.  Raises WadError."""

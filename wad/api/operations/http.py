@@ -37,9 +37,10 @@ class PublicSettings(msgspec.Struct, frozen=True):
 
 
 class Admission(Params, frozen=True):
-    """The operation that the caller requests."""
+    """The operation that the caller requests, and the account that the request names; empty if it names none."""
 
     operation: str
+    account: str = ""
 
 
 @operation("http.settings", access=Access.ANYBODY, http=Http())
@@ -60,4 +61,4 @@ async def admit(context: Context, request: Admission, caller: Caller) -> None:
 
 @operation("http.failed", access=Access.ANYBODY, http=Http())
 async def failed(context: Context, request: HttpStartFailure) -> None:
-    """Report why an HTTP process cannot start; `wad.api.http_process.calls` passes it to the supervisor."""
+    """Report why an HTTP process cannot start; `api/http_process` passes it to the supervisor."""

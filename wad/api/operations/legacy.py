@@ -5,6 +5,7 @@ Its Functions proxies are the same operations under other paths, with the accoun
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -374,17 +375,6 @@ async def threads(context: Context, request: ListRequest) -> Document:
 
 
 @operation(
-    "contract.threads_for_staff",
-    access=Access.OPERATE,
-    http=Http(routes=(Route("GET", "/whatsappProxyGetThreads", query=_PAGE),)),
-)
-async def threads_for_staff(context: Context, request: ListRequest) -> Document:
-    """The same for who works with messages, as their proxy did."""
-    _need_account(request.account)
-    return await threads(context, request)
-
-
-@operation(
     "contract.messages",
     access=Access.READ,
     http=Http(
@@ -404,16 +394,6 @@ async def messages(context: Context, request: ListRequest) -> Document:
 
 
 @operation(
-    "contract.messages_for_staff",
-    access=Access.OPERATE,
-    http=Http(routes=(Route("GET", "/whatsappProxyGetMessages", query=_THREAD),)),
-)
-async def messages_for_staff(context: Context, request: ListRequest) -> Document:
-    """The same for who works with messages, as their proxy did."""
-    return await messages(context, request)
-
-
-@operation(
     "contract.inbox",
     access=Access.READ,
     http=Http(routes=(Route("GET", "/api/whatsapp/inbox/{account}", query={"limit": "limit"}),)),
@@ -425,21 +405,22 @@ async def inbox(context: Context, request: ListRequest) -> Document:
     return await conversations.inbox(context, request.account, request.limit)
 
 
-@operation(
-    "contract.inbox_for_staff",
-    access=Access.OPERATE,
-    http=Http(routes=(Route("GET", "/whatsappProxyGetInbox", query=_PAGE),)),
-)
-async def inbox_for_staff(context: Context, request: ListRequest) -> Document:
-    """The same for who works with messages, as their proxy did."""
-    _need_account(request.account)
-    return await inbox(context, request)
+def _for_staff(
+    name: str, path: str, query: Mapping[str, str], of_anybody: Callable[..., Awaitable[Document]]
+) -> None:
+    """Declare a list for who works with messages, as their proxy did: the account is named in the query."""
+
+    @operation(name, access=Access.OPERATE, http=Http(routes=(Route("GET", path, query=query),)))
+    async def for_staff(context: Context, request: ListRequest) -> Document:
+        """The same for who works with messages, as their proxy did."""
+        if not request.account:
+            raise LegacyRefusal(400, "invalid_request", "accountId is missing")
+        return await of_anybody(context, request)
 
 
-def _need_account(account: str) -> None:
-    """Raises Refusal 400 where the query names none."""
-    if not account:
-        raise LegacyRefusal(400, "invalid_request", "accountId is missing")
+_for_staff("contract.threads_for_staff", "/whatsappProxyGetThreads", _PAGE, threads)
+_for_staff("contract.messages_for_staff", "/whatsappProxyGetMessages", _THREAD, messages)
+_for_staff("contract.inbox_for_staff", "/whatsappProxyGetInbox", _PAGE, inbox)
 
 
 # --- sending --------------------------------------------------------------------------------------

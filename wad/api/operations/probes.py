@@ -1,5 +1,7 @@
 """Probes and dashboards: anybody may ask, as often as they like; no I/O.
 
+They have no parameters and know no caller, so that one answer does for all who wait for it: a crowd of probes costs the
+daemon no more than one of them.  What an answer repeats of its own request is put in by the HTTP process.
 Numbers are masked in all of them.  Only `metrics.accounts` names accounts by their whole ids, to who may look.
 """
 
@@ -16,10 +18,7 @@ Document = dict[str, Any]
 
 
 class Probe(Params, frozen=True):
-    """What the answer repeats: the request's name, and the address by which the caller reached the HTTP process."""
-
-    request_id: str = ""
-    base_url: str | None = None
+    """Nothing: it is the same question for everybody."""
 
 
 class Exposition(msgspec.Struct, frozen=True):
@@ -29,18 +28,18 @@ class Exposition(msgspec.Struct, frozen=True):
     text: str
 
 
-_ANYBODY = Http()
+_SHARED = Http(shared=True)
 
 
-@operation("probe.health", access=Access.ANYBODY, http=_ANYBODY)
+@operation("probe.health", access=Access.ANYBODY, http=_SHARED)
 async def health(context: Context, request: Probe) -> Document:
     """The whole daemon in numbers."""
     from wad.api.views import health
 
-    return health.health(context, request.request_id)
+    return health.health(context)
 
 
-@operation("probe.healthz", access=Access.ANYBODY, http=_ANYBODY)
+@operation("probe.healthz", access=Access.ANYBODY, http=_SHARED)
 async def healthz(context: Context, request: Probe) -> Document:
     """The process answers."""
     from wad.api.views import health
@@ -48,7 +47,7 @@ async def healthz(context: Context, request: Probe) -> Document:
     return health.healthz(context)
 
 
-@operation("probe.ready", access=Access.ANYBODY, http=_ANYBODY)
+@operation("probe.ready", access=Access.ANYBODY, http=_SHARED)
 async def ready(context: Context, request: Probe) -> Document:
     """Whether this instance acts."""
     from wad.api.views import health
@@ -56,7 +55,7 @@ async def ready(context: Context, request: Probe) -> Document:
     return health.ready(context)
 
 
-@operation("probe.readyz", access=Access.ANYBODY, http=_ANYBODY)
+@operation("probe.readyz", access=Access.ANYBODY, http=_SHARED)
 async def readyz(context: Context, request: Probe) -> Document:
     """Whether to send requests here."""
     from wad.api.views import health
@@ -64,7 +63,7 @@ async def readyz(context: Context, request: Probe) -> Document:
     return health.readyz(context)
 
 
-@operation("probe.diag", access=Access.ANYBODY, http=_ANYBODY)
+@operation("probe.diag", access=Access.ANYBODY, http=_SHARED)
 async def diag(context: Context, request: Probe) -> Document:
     """The lease, and who heard something last."""
     from wad.api.views import health
@@ -72,15 +71,15 @@ async def diag(context: Context, request: Probe) -> Document:
     return health.diag(context)
 
 
-@operation("probe.dashboard", access=Access.ANYBODY, http=_ANYBODY)
+@operation("probe.dashboard", access=Access.ANYBODY, http=_SHARED)
 async def dashboard(context: Context, request: Probe) -> Document:
     """Every account at a glance."""
     from wad.api.views.dashboard import dashboard
 
-    return dashboard(context, request.base_url)
+    return dashboard(context)
 
 
-@operation("probe.detailed", access=Access.ANYBODY, http=_ANYBODY)
+@operation("probe.detailed", access=Access.ANYBODY, http=_SHARED)
 async def detailed(context: Context, request: Probe) -> Document:
     """Every account's connection."""
     from wad.api.views.dashboard import detailed
@@ -88,7 +87,7 @@ async def detailed(context: Context, request: Probe) -> Document:
     return detailed(context)
 
 
-@operation("metrics.total", access=Access.ANYBODY, http=_ANYBODY)
+@operation("metrics.total", access=Access.ANYBODY, http=_SHARED)
 async def metrics_total(context: Context, request: Probe) -> Exposition:
     """Metrics of all accounts together.
 
@@ -97,7 +96,7 @@ async def metrics_total(context: Context, request: Probe) -> Exposition:
     return await _exposition(context, each=False)
 
 
-@operation("metrics.accounts", access=Access.READ, http=_ANYBODY)
+@operation("metrics.accounts", access=Access.READ, http=Http())
 async def metrics_accounts(context: Context, request: Probe) -> Exposition:
     """Metrics of each account."""
     return await _exposition(context, each=True)

@@ -42,8 +42,8 @@ _EMPTY: Final = Tally()
 _TRYING: Final = (State.CONNECTING, State.RECONNECTING)
 
 
-def dashboard(context: Context, base_url: str | None) -> Document:
-    """The document; `base_url` is the URL that the caller used."""
+def dashboard(context: Context) -> Document:
+    """The document; the HTTP process replaces `backendBaseUrl` with the URL that the caller used."""
     accounts, locations = context.accounts.all(), context.accounts.elsewhere()
     tally = tally_of(accounts, elsewhere=len(locations))
     now_ms = context.clock.wall_ms()
@@ -59,7 +59,7 @@ def dashboard(context: Context, base_url: str | None) -> Document:
             "firestoreConnected": firestore_connected(context.store),
             "historySyncEnabled": True,
             "historySyncDryRun": False,
-            "backendBaseUrl": base_url,
+            "backendBaseUrl": None,
             "waMode": mode(leader),
             "instanceId": context.loaded.config.instance.id,
             "lockStatus": lock_status(leader),
@@ -86,7 +86,7 @@ def detailed(context: Context) -> Document:
 
     See docs/internals/replaced-backend.md#probes.
     """
-    shown = dashboard(context, None)
+    shown = dashboard(context)
     now_ms = context.clock.wall_ms()
     last_events = [account.inbound.last_event_ms for account in context.accounts.all()]
     last_events += [None] * (len(shown["accounts"]) - len(last_events))

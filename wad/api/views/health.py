@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 _CONNECTED: Final = State.CONNECTED
 
 
-def health(context: Context, request_id: str) -> Document:
-    """The document of /health; an empty `request_id` is replaced with one made from the time."""
+def health(context: Context) -> Document:
+    """The document of /health; the HTTP process replaces `requestId` if the request has an id."""
     now_ms = context.clock.wall_ms()
     accounts = context.accounts
     tally = tally_of(accounts.all(), elsewhere=len(accounts.elsewhere()))
@@ -67,7 +67,7 @@ def health(context: Context, request_id: str) -> Document:
         "bootTimestamp": iso(context.started_ms),
         "uptime": round(context.uptime, 3),
         "timestamp": iso(now_ms),
-        "requestId": request_id or f"health_{now_ms}",
+        "requestId": f"health_{now_ms}",
         "accounts_total": tally.accounts,
         "connected": tally.accounts - len(tally.others),
         "needs_qr": sum(tally.others.count(state) for state in NEEDS_QR) if tally.others else 0,

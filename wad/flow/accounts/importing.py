@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wad.core.account_reference import Names, clash
 from wad.core.baileys import FILES_LIMIT, TOTAL_LIMIT, ImportOptions
 from wad.core.errors import BadInput, Conflict, NotFound, Passive, TooLong, UnknownAccount
 from wad.core.jid import Jid, account_id
 from wad.core.names import check_name, shown_name
-from wad.engine.baileys.translation import Carried, translate
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.accounts import Accounts, names_of
 from wad.lib.clock import Clock
 from wad.state.account_dir import AccountCard, AccountDirs
+
+if TYPE_CHECKING:
+    from wad.engine.baileys.translation import Carried
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,12 @@ class Imports:
         if not upload or upload != self._upload:
             raise NotFound("these files are not here (any more)", hint="run the command again")
 
+    def _translated(self, files: Mapping[str, bytes], wish: ImportOptions) -> Carried:
+        # Loaded with the first import: most daemons see none, and it is a tenth of what they load to start.
+        from wad.engine.baileys.translation import translate
+
+        return translate(files, self._draw, skip_damaged=wish.skip_damaged)
+
     def forget(self, upload: str) -> None:
         """Nobody will ask for these files any more."""
         if upload == self._upload:
@@ -102,9 +110,7 @@ class Imports:
         """Check everything, and change nothing.  Raises BadInput, Conflict, NotFound."""
         self._check(upload)
         files = self._files
-        carried = await asyncio.to_thread(
-            translate, files, self._draw, skip_damaged=wish.skip_damaged
-        )
+        carried = await asyncio.to_thread(self._translated, files, wish)
         ident = account_id(wish.ident or _default_id(wish.directory, carried.device.phone))
         existing = await self._existing(ident)
         self._check_owner(carried, ident)

@@ -156,7 +156,6 @@ def _answering(application: Application) -> Application:
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
-        failure = RefusedRequest(500, "internal", "the request failed by a fault of the server")
 
         async def note(message: Message) -> None:
             nonlocal begun
@@ -170,24 +169,38 @@ def _answering(application: Application) -> Application:
         except ClientDisconnect:
             return
         except asyncio.CancelledError:  # by uvicorn, when it ends: nobody waits for this task
-            failure = RefusedRequest(503, "unavailable", "the server stops", retry_after=1)
+            if not begun:
+                await _refuse(
+                    send, RefusedRequest(503, "unavailable", "the server stops", retry_after=1)
+                )
         except Exception:
             if begun:
                 raise
             log.exception("the application failed")
-        if not begun:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": failure.status,
-                    "headers": [
-                        (b"content-type", b"application/json"),
-                        (b"cache-control", b"no-store"),
-                        (b"content-length", b"%d" % len(failure.body)),
-                        (b"connection", b"close"),
-                    ],
-                }
-            )
-            await send({"type": "http.response.body", "body": failure.body})
+            await _refuse(send, _fault())
+        else:
+            if not begun:
+                await _refuse(send, _fault())
 
     return answer
+
+
+def _fault() -> RefusedRequest:
+    return RefusedRequest(500, "internal", "the request failed by a fault of the server")
+
+
+async def _refuse(send: Send, refusal: RefusedRequest) -> None:
+    """The last answer on its connection."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": refusal.status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"cache-control", b"no-store"),
+                (b"content-length", b"%d" % len(refusal.body)),
+                (b"connection", b"close"),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": refusal.body})
