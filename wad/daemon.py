@@ -251,8 +251,8 @@ class Daemon:
         """
         state = self.loaded.config.state
         self._full = await self._disk.run(_full, (self.homes.root, state.dir), state.min_free_mb)
-        telling = self.store.telling
-        refusal = self._full or (telling.refusal if telling is not None else "")
+        sync = self.store.sync_status
+        refusal = self._full or (sync.refusal if sync is not None else "")
         if refusal != self._refusal:
             self._refusal = refusal
             log.warning("%s", refusal or "there is enough space again: accounts continue")

@@ -24,12 +24,12 @@ def _copy(**values: Any) -> None:
     invocation, operation = current_invocation(), find("store.copy")
     with invocation.client() as client:
         steps = client.stream(operation.name, params_of(operation, values))
-        last: Any = {"told": 0, "refused": 0}
+        last: Any = {"pushed": 0, "refused": 0}
         for last in _shown(iter(steps), bar=not invocation.json and sys.stderr.isatty()):
             if invocation.json:
                 invocation.print_json(last)
     refused = f"; Firestore refused {last['refused']}, see the log" if last["refused"] else ""
-    invocation.print_line(f"copied {last['told']} documents{refused}")
+    invocation.print_line(f"copied {last['pushed']} documents{refused}")
 
 
 def _shown(steps: Iterator[Any], *, bar: bool) -> Iterator[Any]:
@@ -44,6 +44,6 @@ def _shown(steps: Iterator[Any], *, bar: bool) -> Iterator[Any]:
     with click.progressbar(length=first["waiting"], label="copying", file=sys.stderr) as progress:
         for step in steps:
             # Documents that are added meanwhile are copied, too.
-            progress.length = max(progress.length or 0, step["told"] + step["waiting"])
-            progress.update(step["told"] - progress.pos)
+            progress.length = max(progress.length or 0, step["pushed"] + step["waiting"])
+            progress.update(step["pushed"] - progress.pos)
             yield step

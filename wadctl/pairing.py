@@ -74,7 +74,7 @@ def _raise_if_ended(view: Any) -> None:
     if state in _ENDED:
         kind: type[WadError] = Passive if state == "passive" else EngineFailure
         raise kind(f"{ident} is {state}: {reason}", hint=hint)
-    if state == "awaiting_scan" and view["pairing_s"] is None:
+    if state == "awaiting_scan" and view["pairing_ends_in_s"] is None:
         raise TimedOut(f"{ident} was not paired: {reason}", hint=f"wadctl account pair {ident}")
 
 
@@ -104,7 +104,7 @@ def _page(invocation: Invocation, view: Any, shown: _Shown) -> list[str]:
         *lines[1:],
         _HOW,
         f"This is code {shown.codes}; it is replaced automatically when it expires."
-        f" Time left: {duration(view['pairing_s'])}. Ctrl-C leaves the pairing window open.",
+        f" Time left: {duration(view['pairing_ends_in_s'])}. Ctrl-C leaves the pairing window open.",
     ]
     width = max(columns(line) for line in draw(shown.code, colour=False))
     if screen.terminal and (screen.width < width or 0 < screen.height < len(lines) + 3):

@@ -53,13 +53,15 @@ def _value(value: Any) -> str:
 
 def _status(screen: Screen, reply: Any) -> str:
     lease = reply["lease"]
-    held = "" if lease["valid_s"] is None else f", {lease['valid_s']:g} s left without renewal"
+    held = (
+        "" if lease["valid_for_s"] is None else f", {lease['valid_for_s']:g} s left without renewal"
+    )
     mode = screen.state(lease["mode"])
     lines = [
         f"{reply['service']} {reply['version']} on {reply['instance']}: {mode} ({plain(lease['reason'])}{held})",
         f"up {duration(reply['uptime_s'])}, pid {reply['pid']}, engine {reply['engine']}, store {reply['store']},"
         f" receipts {reply['receipts'] or 'unknown'}",
-        *_sync(reply["telling"]),
+        *_sync(reply["sync"]),
         *_limits(reply.get("limits")),
         *_confinement(reply["accounts"]),
         *_http(reply.get("http") or ()),
@@ -97,7 +99,9 @@ def _problems(screen: Screen, reply: Any) -> list[str]:
 def _sync(sync: Any) -> list[str]:
     if sync is None or not sync["waiting"]:
         return []
-    age = "" if sync["oldest_s"] is None else f", the oldest for {duration(sync['oldest_s'])}"
+    age = (
+        "" if sync["oldest_age_s"] is None else f", the oldest for {duration(sync['oldest_age_s'])}"
+    )
     return [f"{sync['waiting']} documents wait for upload to Firestore{age}"]
 
 
@@ -113,7 +117,7 @@ def _http(processes: Any) -> list[str]:
 def _limits(limits: Any) -> list[str]:
     if limits is None:  # an older daemon does not send it
         return []
-    memory, tasks, why = limits["memory_mb"], limits["tasks"], limits["why"]
+    memory, tasks, why = limits["memory_mb"], limits["tasks"], limits["reason"]
     parts = [f"{memory} MB of memory"] if memory is not None else []
     parts += [f"{tasks} tasks"] if tasks is not None else []
     line = f"each worker is limited to {' and '.join(parts)}" if parts else "workers have no limits"
@@ -131,7 +135,7 @@ def _confinement(accounts: Any) -> list[str]:
 def _confined_by(worker: Any) -> str:
     """A short description of the worker's confinement; empty while it is unknown."""
     found = (worker or {}).get("confinement")  # an older daemon does not send it
-    return str(found["told"]) if found else ""
+    return str(found["summary"]) if found else ""
 
 
 _ACCOUNT_HEADS: Final = (
@@ -176,7 +180,7 @@ def _account_row(account: Any) -> list[str]:
         account["name"],
         account["phone"] or "-",
         account["state"],
-        duration(account["for_s"]),
+        duration(account["state_for_s"]),
         str(account["inbound"]["backlog"]),
         *_used(account["worker"]),
         account["reason"],
@@ -200,7 +204,7 @@ def _account(screen: Screen, account: Any) -> str:
         ("JID", account["jid"] or "-"),
         ("LID", account["lid"] or "-"),
         ("push name", account["push_name"] or "-"),
-        ("state", f"{account['state']} for {duration(account['for_s'])}"),
+        ("state", f"{account['state']} for {duration(account['state_for_s'])}"),
         ("reason", account["reason"] or "-"),
         ("what to do", account["action"] or "-"),
         ("enabled", _value(account["enabled"])),
@@ -208,7 +212,7 @@ def _account(screen: Screen, account: Any) -> str:
         ("worker", _worker(worker) if worker else "-"),
         ("receipts", (worker and worker["receipts"]) or "unknown"),
         ("confined by", _confined_by(worker) or "unknown"),
-        ("backlog", f"{inbound['backlog']} rows {_age(inbound['oldest_s'])}".rstrip()),
+        ("backlog", f"{inbound['backlog']} rows {_age(inbound['oldest_age_s'])}".rstrip()),
         ("stored", f"{inbound['recorded']} messages, {inbound['duplicates']} duplicates"),
         ("lost", _value(inbound["lost"])),
         ("last event", local(account["last_event_ms"]) or "-"),
@@ -276,7 +280,7 @@ def _event(screen: Screen, event: Any) -> str:
 
 
 def _lease(screen: Screen, lease: Any) -> str:
-    valid = lease["valid_s"]
+    valid = lease["valid_for_s"]
     pairs = [
         ("instance", lease["instance"]),
         ("mode", lease["mode"]),
@@ -285,13 +289,13 @@ def _lease(screen: Screen, lease: Any) -> str:
         ("holder", lease["holder"] or "-"),
         ("epoch", _value(lease["epoch"])),
         ("acquired", local(lease["acquired_ms"]) or "-"),
-        ("acquired by", plain(lease["why"] or "-")),
-        ("previous holder", lease["previous"] or "-"),
+        ("acquired by", plain(lease["acquire_reason"] or "-")),
+        ("previous holder", lease["previous_holder"] or "-"),
         (
             "timing",
             f"ttl {lease['ttl_s']:g} s, renewed every {lease['renew_every_s']:g} s, margin {lease['margin_s']:g} s",
         ),
-        ("stored in", lease["where"]),
+        ("stored in", lease["location"]),
     ]
     return screen.fields(pairs)
 
@@ -309,7 +313,7 @@ def _holders(screen: Screen, holders: Any) -> str:
                 local(holder["began_ms"]),
                 holder["reason"] or "-",
                 local(holder["ended_ms"]) or "-",
-                holder["end"] or "-",
+                holder["end_reason"] or "-",
             ]
             for holder in holders
         ],

@@ -134,26 +134,26 @@ def test_a_store_that_refuses(daemon: FakeDaemon) -> None:
     assert ask(daemon)["reasons"] == ["received messages of 1 account(s) cannot be stored now"]
 
 
-def telling(daemon: FakeDaemon, **changes: Any) -> None:
+def set_sync(daemon: FakeDaemon, **changes: Any) -> None:
     """The store is on Firestore."""
     found = SyncStatus(waiting=0, oldest_ms=None, refused=0, quota=100, error="")
-    daemon.store.telling = msgspec.structs.replace(found, **changes)
+    daemon.store.sync_status = msgspec.structs.replace(found, **changes)
 
 
 def test_firestore_is_disabled_where_all_lies_here(daemon: FakeDaemon) -> None:
     """Nothing waits for anybody."""
     document = ask(daemon)
-    assert (document["firestore"], document["telling"]) == ("disabled", None)
+    assert (document["firestore"], document["sync"]) == ("disabled", None)
 
 
 def test_what_waits_for_firestore(daemon: FakeDaemon) -> None:
     """How much and for how long; a while is normal, more degrades it."""
-    telling(daemon, waiting=3, oldest_ms=daemon.clock.wall - 5000)
+    set_sync(daemon, waiting=3, oldest_ms=daemon.clock.wall - 5000)
     document = ask(daemon)
     assert document["firestore"] == "connected"
-    assert document["telling"] == {"documents": 3, "oldestSeconds": 5.0, "refused": 0}
+    assert document["sync"] == {"documents": 3, "oldestSeconds": 5.0, "refused": 0}
     assert document["status"] == "healthy"
-    telling(daemon, waiting=9, oldest_ms=daemon.clock.wall - 90_000, error="unreachable")
+    set_sync(daemon, waiting=9, oldest_ms=daemon.clock.wall - 90_000, error="unreachable")
     document = ask(daemon)
     assert document["firestore"] == "disconnected"
     assert document["reasons"] == [
@@ -168,16 +168,16 @@ def test_a_backlog_has_an_alarm_before_its_quota(
     daemon: FakeDaemon, waiting: int, warnings: int, refused: bool
 ) -> None:
     """From half of it on a warning; from all of it on nothing more is received."""
-    telling(daemon, waiting=waiting)
-    found = daemon.store.telling
+    set_sync(daemon, waiting=waiting)
+    found = daemon.store.sync_status
     assert len(found.warnings) == warnings
     assert bool(found.refusal) is refused
 
 
 def test_what_firestore_refuses_is_a_warning(daemon: FakeDaemon) -> None:
     """And why it does not go on is another."""
-    telling(daemon, refused=2, error="denied")
-    assert len(daemon.store.telling.warnings) == 2
+    set_sync(daemon, refused=2, error="denied")
+    assert len(daemon.store.sync_status.warnings) == 2
 
 
 def test_warnings_are_counted(daemon: FakeDaemon) -> None:

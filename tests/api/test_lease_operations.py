@@ -57,7 +57,7 @@ def test_what_another_program_wrote_is_not_taken_for_ours(world: Served) -> None
     """Its record has no times and no reason of ours."""
     passive(world, Record(holder="host_node", nonce="", epoch=8, ttl=90))
     shown = json.loads(run(world, "show", "--json").stdout)
-    assert (shown["holder"], shown["epoch"], shown["why"]) == ("host_node", 8, None)
+    assert (shown["holder"], shown["epoch"], shown["acquire_reason"]) == ("host_node", 8, None)
 
 
 def test_history_lists_holders(world: Served) -> None:
@@ -125,5 +125,5 @@ async def test_a_real_daemon_lets_go_and_takes_again(tmp_path: Path) -> None:
         while (await daemon.call("lease.show"))["mode"] != "active":
             pass
         newest, oldest = await daemon.call("lease.history")
-        assert (oldest["epoch"], oldest["end"]) == (1, "released by order of an operator")
+        assert (oldest["epoch"], oldest["end_reason"]) == (1, "released by order of an operator")
         assert (newest["epoch"], newest["ended_ms"]) == (2, None)

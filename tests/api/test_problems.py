@@ -70,7 +70,7 @@ class World:
             )
             daemon.accounts.places.append(place)
         if draw(st.booleans()):
-            daemon.store.telling = SyncStatus(
+            daemon.store.sync_status = SyncStatus(
                 waiting=draw(st.integers(0, 200)),
                 oldest_ms=draw(st.none() | st.integers(0, daemon.clock.wall)),
                 refused=draw(st.integers(0, 2)),

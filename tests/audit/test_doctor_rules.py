@@ -38,19 +38,19 @@ SETTINGS: Final[dict[str, Any]] = {
 }  # fmt: skip
 ACCOUNT: Final = {
     "id": "acc-15550000001", "state": "connected", "reason": "logged in", "action": "", "paired": True,
-    "worker": {"confinement": {"landlock": 7, "seccomp": True, "told": "Landlock ABI 7, seccomp", "missing": ""}},
+    "worker": {"confinement": {"landlock": 7, "seccomp": True, "summary": "Landlock ABI 7, seccomp", "missing": ""}},
 }  # fmt: skip
 LEASE: Final = {
     "mode": "active",
     "holder": "host_box",
     "epoch": 7,
     "reason": "holding epoch 7",
-    "valid_s": 11.0,
+    "valid_for_s": 11.0,
 }
 STATUS: Final = {
     "service": "wad", "version": "0.1.0", "pid": 811, "receipts": "after-store", "engine": "neonize", "warnings": [],
     "instance": "host_box", "accounts": [ACCOUNT],
-    "lease": LEASE, "limits": {"memory_mb": 1024, "tasks": 512, "why": ""},
+    "lease": LEASE, "limits": {"memory_mb": 1024, "tasks": 512, "reason": ""},
 }  # fmt: skip
 HEALTH: Final = {
     "ok": True, "status": "healthy", "reasons": [], "connected": 1, "accounts_total": 1, "instanceId": "host_box",
@@ -63,7 +63,7 @@ DISK: Final = Mount("/var/lib/wad", "/", "ext4", False, 9000)
 
 def confined(told: str = "Landlock ABI 7, seccomp", missing: str = "") -> dict[str, Any]:
     """A worker that says what holds it."""
-    return {"confinement": {"landlock": 7, "seccomp": True, "told": told, "missing": missing}}
+    return {"confinement": {"landlock": 7, "seccomp": True, "summary": told, "missing": missing}}
 
 
 def audits(*rows: MessageRow) -> Audits:
@@ -138,7 +138,7 @@ def account(**changed: Any) -> dict[str, Any]:
 
 def limited(tasks: int | None, why: str) -> dict[str, Any]:
     """A status whose workers have no limit of memory."""
-    return status(limits={"memory_mb": None, "tasks": tasks, "why": why})
+    return status(limits={"memory_mb": None, "tasks": tasks, "reason": why})
 
 
 def lease(**changed: Any) -> dict[str, Any]:
@@ -224,7 +224,7 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("sessions", {"accounts": ()}, W, "no account", "wadctl account add"),
         ("sessions", {"accounts": (SessionCounts("one", error="it is damaged"),)}, F, "damaged", "restore session.db"),
         ("sessions", {"accounts": (SessionCounts("one", error="damaged"),), "daemon": status(engine="simulator")}, S,
-         "the simulator's", ""),
+         "the simulator has no", ""),
         ("sessions", {"accounts": (SessionCounts("one"),)}, W, "not paired: one", "wadctl account pair one"),
         ("sessions", {"accounts": (SessionCounts("one", True, True, 30, 3, 2, 1), SessionCounts("two", True))}, P,
          "sessions 3, app_state_keys 2, app_state_versions 1: one paired 30/3/2/1; two paired 0/0/0/0", ""),

@@ -102,7 +102,7 @@ async def test_the_command(access: FirestoreAccess, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         last = json.loads(done.stdout.splitlines()[-1])
         assert last["waiting"] == 0
-        assert last["told"] > 0
+        assert last["pushed"] > 0
         again = await machine.daemon.wadctl("store", "copy", "--to", "firestore")
         assert again.stdout == "copied 0 documents\n"
         machine.proxy.weather = Weather.REFUSED

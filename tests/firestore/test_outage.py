@@ -66,17 +66,17 @@ async def test_what_cannot_be_told_waits_and_is_told_in_order(
     async with a_store(through, tmp_path, quota=1000) as store:
         for number in range(count):
             await store.record(ACC, arrival(number))
-        await until(lambda: store.telling.waiting >= 1000)
-        telling = store.telling
-        assert telling.refusal
-        assert "Firestore" in telling.error
-        assert telling.oldest_ms is not None
+        await until(lambda: store.sync_status.waiting >= 1000)
+        sync = store.sync_status
+        assert sync.refusal
+        assert "Firestore" in sync.error
+        assert sync.oldest_ms is not None
         assert (await one_thread(store)).messages == count
     proxy.weather = Weather.CLEAR
     async with a_store(through, tmp_path, quota=1000) as store, store.lead(EPOCH, print):
         await until(lambda: store._teller.epoch == EPOCH)
         await store.told()
-        assert (store.telling.waiting, store.telling.refusal, store.telling.error) == (0, "", "")
+        assert (store.sync_status.waiting, store.sync_status.refusal, store.sync_status.error) == (0, "", "")
     console = Console(access)
     found = (await console.all(MESSAGES)).values()
     assert Counter(m["waMessageId"] for m in found) == Counter(wa_id(n) for n in range(count))
@@ -98,10 +98,10 @@ async def test_an_answer_that_is_lost_doubles_nothing(
         await store.told()
         proxy.weather = Weather.DEAF
         await store.record(ACC, [*arrival(1), *arrival(2)])
-        await until(lambda: bool(store.telling.error))
+        await until(lambda: bool(store.sync_status.error))
         proxy.weather = Weather.CLEAR
         await store.told()
-        assert store.telling.error == ""
+        assert store.sync_status.error == ""
     assert len(await console.all(MESSAGES)) == 3
     console.close()
 

@@ -104,7 +104,7 @@ async def test_what_arrives_and_what_is_sent_is_in_firestore(
         await site.says(f"threads/{site.thread}", lastMessageText="hello")
         await site.says(f"accounts/{site.ident}", status="connected", qrCode=None)
         status = await site.machine.daemon.call("status")
-        assert (status["store"], status["telling"]["refused"]) == ("firestore", 0)
+        assert (status["store"], status["sync"]["refused"]) == ("firestore", 0)
 
 
 @pytest.mark.parametrize("weather", [Weather.REFUSED, Weather.SWALLOWED])

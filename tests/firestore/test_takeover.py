@@ -42,7 +42,7 @@ async def b(tmp_path: Path, access: FirestoreAccess, a: Machine) -> AsyncIterato
 async def test_one_acts_and_the_other_says_who(a: Machine, b: Machine) -> None:
     """The standby names the holder, and refuses what only the holder may do."""
     shown = await b.lease()
-    assert (shown["mode"], shown["holder"], shown["where"]) == (
+    assert (shown["mode"], shown["holder"], shown["location"]) == (
         "passive", "a", f"Firestore document {PATH}",
     )  # fmt: skip
     refused = await b.daemon.wadctl("account", "add", "Shop")
@@ -54,9 +54,9 @@ async def test_a_stop_hands_over(a: Machine, b: Machine) -> None:
     """Released after the workers are down and before the exit."""
     assert await a.daemon.end(signal.SIGINT) == 0
     shown = await b.until_mode("active")
-    assert (shown["epoch"], shown["why"]) == (2, "epoch 1 was released")
+    assert (shown["epoch"], shown["acquire_reason"]) == (2, "epoch 1 was released")
     _, oldest = await b.daemon.call("lease.history")
-    assert (oldest["holder"], oldest["end"]) == ("a", "stopped")
+    assert (oldest["holder"], oldest["end_reason"]) == ("a", "stopped")
 
 
 async def test_a_crash_hands_over_after_the_ttl(a: Machine, b: Machine) -> None:
@@ -64,7 +64,7 @@ async def test_a_crash_hands_over_after_the_ttl(a: Machine, b: Machine) -> None:
     await a.crash()
     shown = await b.until_mode("active")
     assert shown["epoch"] == 2
-    assert shown["why"].startswith("a has not renewed epoch 1 for ")
+    assert shown["acquire_reason"].startswith("a has not renewed epoch 1 for ")
 
 
 async def test_a_restart_on_the_same_machine_does_not_wait(a: Machine) -> None:
@@ -72,7 +72,7 @@ async def test_a_restart_on_the_same_machine_does_not_wait(a: Machine) -> None:
     await a.crash()
     await a.daemon.start()
     shown = await a.until_mode("active")
-    assert (shown["epoch"], shown["why"]) == (2, "a is dead: its lock on this machine is free")
+    assert (shown["epoch"], shown["acquire_reason"]) == (2, "a is dead: its lock on this machine is free")
 
 
 async def test_a_frozen_holder_finds_out(a: Machine, b: Machine) -> None:
@@ -162,7 +162,7 @@ async def test_an_operator_takes_it_by_force_and_gives_it_back(a: Machine, b: Ma
     """The one who lost it says so; the history tells by whose order."""
     await b.daemon.call("lease.take", force=True, reason="a is on fire")
     shown = await b.until_mode("active")
-    assert shown["why"] == "taken from a by force, by order of an operator (a is on fire)"
+    assert shown["acquire_reason"] == "taken from a by force, by order of an operator (a is on fire)"
     await a.until_mode("passive")
     await b.daemon.call("lease.release", seconds=600)
     assert (await a.until_mode("active"))["epoch"] == 3

@@ -209,7 +209,7 @@ async def test_a_document_that_is_too_large_is_cut(
         assert words.startswith(message["body"])
         assert 10_000 < len(message["body"]) < len(words)
         assert (await one_message(store)).content.text == words
-        assert store.telling.refused == 0
+        assert store.sync_status.refused == 0
 
 
 async def test_a_backlog_of_large_documents_is_read_in_parts(
@@ -235,7 +235,7 @@ async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
         await store.record(ACC, [*arrival(1), *arrival(2), *arrival(3), *arrival(4)])
         await store.told()
         assert len(await console.all(MESSAGES)) == 4
-        assert store.telling.refused == 1
+        assert store.sync_status.refused == 1
         (item,) = await store.aside_items()
         await store.done(
             [DocumentWrite(Dirty(0, KeyKind.ALIAS, "", 0, 0, None), item.name, {})], {}
@@ -436,7 +436,7 @@ async def test_an_old_holder_tells_nothing_exclusive(
         assert len(await console.all(MESSAGES)) == 1
         assert await console.all("threads") == {}
         assert await console.get(f"accounts/{ACC}") is None
-        assert here.telling.waiting == 0
+        assert here.sync_status.waiting == 0
 
 
 async def test_what_another_claimed_is_not_claimed_again(
@@ -680,7 +680,7 @@ async def test_the_first_machine_fetches_nothing(access: FirestoreAccess, tmp_pa
             await everything(store)
             await store.told()
         async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
-            assert store.telling.error == ""
+            assert store.sync_status.error == ""
 
 
 async def test_what_cannot_be_fetched_is_said(access: FirestoreAccess, tmp_path: Path) -> None:
@@ -698,8 +698,8 @@ async def test_what_cannot_be_fetched_is_said(access: FirestoreAccess, tmp_path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("wad.store.firestore.sync.pull.page", no_index)
         async with a_store(access, tmp_path, "there") as store, store.lead(EPOCH + 1, print):
-            await until(lambda: "an index is missing" in store.telling.error)
-            assert store.telling.warnings
+            await until(lambda: "an index is missing" in store.sync_status.error)
+            assert store.sync_status.warnings
 
 
 async def test_what_we_told_ourselves_is_not_read_again(

@@ -77,7 +77,7 @@ async def worker_taken_over(world: World) -> None:
         shown = (await world.wad.account("shop"))["worker"]["confinement"]
         assert possible == ({"connect to another port"} if shown["landlock"] < 4 else set()), tried
         assert (shown["seccomp"], shown["missing"]) == (True, ""), shown
-        assert shown["told"] in await world.container.run("wadctl status")
+        assert shown["summary"] in await world.container.run("wadctl status")
     after = await world.wad.account("sibling")
     assert after["worker"]["pid"] == sibling["worker"]["pid"], "it ended another worker"
     assert await world.pid() == targets.daemon, "it ended the daemon"

@@ -219,7 +219,7 @@ async def _on_a_disk(world: World) -> AsyncIterator[dict[str, str]]:
     Where the kernel lends no loop device the state stays in the container's layer.
     """
     limits = (await world.wad.call("status"))["limits"]
-    expected = {"firestore": "SKIPPED"} | ({"limits": "WARN"} if limits["why"] else {})
+    expected = {"firestore": "SKIPPED"} | ({"limits": "WARN"} if limits["reason"] else {})
     device = await asyncio.to_thread(_loop_device, world.work / "disk.img")
     if device is None:
         yield expected | {"sessions_persistent": "WARN"}

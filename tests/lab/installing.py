@@ -151,10 +151,10 @@ async def own_groups(world: World) -> None:
     limits = (await world.wad.call("status"))["limits"]
     assert limits["memory_mb"] == (None if "memory" in missing else 1024), limits
     assert limits["tasks"] == (None if "pids" in missing else 512), limits
-    assert all(controller in limits["why"] for controller in missing), limits
-    assert bool(limits["why"]) == bool(missing), limits
+    assert all(controller in limits["reason"] for controller in missing), limits
+    assert bool(limits["reason"]) == bool(missing), limits
     said = await world.container.run("wadctl status", user=OPERATOR)
-    assert limits["why"] in said, said
+    assert limits["reason"] in said, said
     assert re.search(r"connected .* [\d.]+ MB +[\d.]+ s ", said), said
 
 

@@ -18,7 +18,7 @@ async def doctor(world: World) -> None:
     report = json.loads(found)
     checks = {check["id"]: check for check in report["checks"]}
     limits = (await world.wad.call("status"))["limits"]
-    expected = _OF_THE_LAB | {"limits": "WARN" if limits["why"] else "PASS"}
+    expected = _OF_THE_LAB | {"limits": "WARN" if limits["reason"] else "PASS"}
     wrong = {
         ident: (check["outcome"], check["evidence"])
         for ident, check in checks.items()

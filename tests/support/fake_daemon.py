@@ -330,7 +330,7 @@ class FakeStore:
     """No messages; its name, and what others published of their accounts."""
 
     kind = "sqlite"
-    telling: SyncStatus | None = None
+    sync_status: SyncStatus | None = None
     staff: Staff | None = None
     quarantine: Source | None = None
 

@@ -83,7 +83,7 @@ async def test_a_loop_that_fails_for_ever_is_told_and_holds_up_no_stop(
             if loop not in ("account", "inbound")
             else await daemon.call("status")
         )
-        faults = {each["name"]: each["faults"] for each in status["loops"]}
+        faults = {each["name"]: each["internal_errors"] for each in status["loops"]}
         if loop != "inbound":
             assert faults[loop] >= 1
             assert "ZeroDivisionError" in daemon.log.read_text()
@@ -112,5 +112,5 @@ async def test_a_state_directory_that_is_moved_away_is_said_in_a_sentence(tmp_pa
             while "space works again" not in daemon.log.read_text():
                 await asyncio.sleep(0.05)
         status = await daemon.call("status")
-        assert {each["name"]: each["faults"] for each in status["loops"]}.get("space", 0) == 0
+        assert {each["name"]: each["internal_errors"] for each in status["loops"]}.get("space", 0) == 0
         assert "Traceback" not in daemon.log.read_text()

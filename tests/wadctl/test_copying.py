@@ -51,7 +51,7 @@ def test_a_person_gets_one_sentence(world: Served) -> None:
 def test_a_program_gets_every_step(world: Served, steps: list[Copying]) -> None:
     """A line of JSON each."""
     done = run(world, "store", "copy", "--to", "firestore", "--json")
-    told = [json.loads(line)["told"] for line in done.stdout.splitlines()]
+    told = [json.loads(line)["pushed"] for line in done.stdout.splitlines()]
     assert told == [step.told for step in steps]
 
 

@@ -138,7 +138,7 @@ class SyncStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Copying(msgspec.Struct, frozen=True, kw_only=True):
     """How far a copy is, in documents; `refused` ones the other store does not take."""
 
-    told: int
+    pushed: int
     waiting: int
     refused: int
 
@@ -152,12 +152,12 @@ class Store(Protocol):
         ...
 
     @property
-    def telling(self) -> SyncStatus | None:
+    def sync_status(self) -> SyncStatus | None:
         """What another machine has still to be told; None where all lies on this one."""
         ...
 
     def problems(self) -> Sequence[Problem]:
-        """What is wrong with it now, beside what `telling` says; no I/O."""
+        """What is wrong with it now, beside what `sync_status` says; no I/O."""
         ...
 
     @property

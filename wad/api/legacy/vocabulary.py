@@ -60,9 +60,9 @@ def lock_status(leader: Leader) -> str:
 
 def firestore(store: Store) -> str:
     """The state of Firestore: `disabled` for another store, `disconnected` while uploads fail, else `connected`."""
-    if store.telling is None:
+    if store.sync_status is None:
         return "disabled"
-    return "disconnected" if store.telling.error else "connected"
+    return "disconnected" if store.sync_status.error else "connected"
 
 
 def firestore_connected(store: Store) -> bool:

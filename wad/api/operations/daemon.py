@@ -85,7 +85,7 @@ async def status(context: Context, request: NoParams) -> StatusView:
         engine=config.engine.kind,
         receipts=context.accounts.engine.receipts,
         store=context.store.kind,
-        telling=sync_view(context),
+        sync=sync_view(context),
         lease=lease_view(context),
         limits=limits_view(context),
         http=http_views(context),

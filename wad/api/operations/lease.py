@@ -17,7 +17,7 @@ Why = Annotated[str, Meta(max_length=200, description="the reason, for the histo
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The lease as this instance sees it.  `valid_s`: seconds for which it may act without another renewal.
+    """The lease as this instance sees it.  `valid_for_s`: seconds for which it may act without another renewal.
 
     Fields of the record are null until it is first read, and when another program wrote it.
     """
@@ -25,17 +25,17 @@ class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     instance: str
     mode: str
     reason: str
-    valid_s: float | None
+    valid_for_s: float | None
     holder: str | None
     epoch: int | None
     acquired_ms: int | None
     renewed_ms: int | None
-    previous: str | None
-    why: str | None
+    previous_holder: str | None
+    acquire_reason: str | None
     ttl_s: float
     renew_every_s: float
     margin_s: float
-    where: str
+    location: str
 
 
 class HistoryRequest(Params, frozen=True):
@@ -52,7 +52,7 @@ class HolderView(msgspec.Struct, frozen=True, kw_only=True):
     began_ms: int
     reason: str
     ended_ms: int | None
-    end: str
+    end_reason: str
 
 
 class Release(Params, frozen=True):
@@ -88,7 +88,7 @@ async def history(context: Context, request: HistoryRequest) -> list[HolderView]
             began_ms=tenure.began_ms,
             reason=tenure.reason,
             ended_ms=tenure.ended_ms or None,
-            end=tenure.end,
+            end_reason=tenure.end,
         )
         for tenure in await context.leader.history(request.limit)
     ]
@@ -147,17 +147,17 @@ def lease_status(context: Context) -> LeaseStatus:
         instance=context.loaded.config.instance.id,
         mode="active" if leader.active else "passive",
         reason=leader.reason,
-        valid_s=None if valid is None else round(valid, 1),
+        valid_for_s=None if valid is None else round(valid, 1),
         holder=leader.holder or None,
         epoch=_epoch(leader.seen),
         acquired_ms=record.acquired_ms if record else None,
         renewed_ms=record.renewed_ms if record else None,
-        previous=(record.previous or None) if record else None,
-        why=(record.reason or None) if record else None,
+        previous_holder=(record.previous or None) if record else None,
+        acquire_reason=(record.reason or None) if record else None,
         ttl_s=settings.ttl,
         renew_every_s=settings.renew_every,
         margin_s=settings.margin,
-        where=leader.where,
+        location=leader.where,
     )
 
 

@@ -28,7 +28,7 @@ class CopyRequest(Params, frozen=True):
 class CopyProgress(msgspec.Struct, frozen=True, kw_only=True):
     """The progress in documents: `told` are written, `waiting` are left, `refused` by Firestore (see the log)."""
 
-    told: int
+    pushed: int
     waiting: int
     refused: int
 
@@ -43,4 +43,4 @@ async def copy(context: Context, request: CopyRequest) -> AsyncIterator[CopyProg
     from wad.store import copy_to_firestore
 
     async for done in copy_to_firestore(context.loaded.config, context.clock):
-        yield CopyProgress(told=done.told, waiting=done.waiting, refused=done.refused)
+        yield CopyProgress(pushed=done.pushed, waiting=done.waiting, refused=done.refused)

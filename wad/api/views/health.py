@@ -48,7 +48,7 @@ def health(context: Context) -> Document:
     valid = leader.valid_for()
     writable = context.sessions_writable
     oldest_s = None if tally.oldest_ms is None else round((now_ms - tally.oldest_ms) / 1000, 1)
-    sync = context.store.telling
+    sync = context.store.sync_status
     found = by_code(problems(context))
     reasons = [KINDS[code].sentence(each) for code, each in found.items() if KINDS[code].degrades]
     return {
@@ -78,7 +78,7 @@ def health(context: Context) -> Document:
         "receipts": accounts.engine.receipts,
         "backlog": {"rows": tally.backlog, "oldestSeconds": oldest_s},
         "store": context.store.kind,
-        "telling": _sync(sync, now_ms),
+        "sync": _sync(sync, now_ms),
         "warnings": sum(len(each) for code, each in found.items() if code not in STATES),
         "internalErrors": context.internal_errors,
     }

@@ -75,14 +75,14 @@ def _seconds(ms: int | None) -> Value:
 
 _ACCOUNT_METRICS: Final = (
     _Metric("messages_recorded", "Messages stored that were new.", lambda a, _: a.inbound.recorded, counter=True),
-    _Metric("messages_known", "Messages that were received again.", lambda a, _: a.inbound.duplicates, counter=True),
+    _Metric("messages_duplicate", "Messages that were received again.", lambda a, _: a.inbound.duplicates, counter=True),
     _Metric("messages_sent", "Messages that WhatsApp accepted.", lambda a, _: a.sent, counter=True),
     _Metric("messages_refused", "Messages that could not be sent.", lambda a, _: a.refused, counter=True),
     _Metric("history_messages", "Messages of the history.", lambda a, _: a.inbound.history.recorded, counter=True),
     _Metric("receipts", "Receipts for our messages.", lambda a, _: a.inbound.receipts, counter=True),
     _Metric("messages_lost", "Messages that are known to be lost.", lambda a, _: a.inbound.lost),
     _Metric("untranslated_rows", "Received rows that are not translated.", lambda a, _: a.inbound.untranslated),
-    _Metric("set_aside_rows", "Received rows in quarantine.", lambda a, _: a.inbound.set_aside),
+    _Metric("quarantined_rows", "Received rows in quarantine.", lambda a, _: a.inbound.set_aside),
     _Metric("copies", "Copies of damaged files in the account directory.", lambda a, _: len(a.kept.copies)),
     _Metric("backlog_rows", "Received rows that wait to be stored.", lambda a, _: a.inbound.backlog),
     _Metric("lag_seconds", "Age of the oldest row that waits.", _lag, total=_max),
@@ -256,8 +256,8 @@ def _loops(loops: tuple[LoopView, ...]) -> Iterator[Metric]:
         [(loop.account, loop.name, loop.errors) for loop in loops],
     )  # fmt: skip
     yield from _counted(
-        "loop_faults", "Unexpected errors of a long-lived loop.",
-        [(loop.account, loop.name, loop.faults) for loop in loops],
+        "loop_internal_errors", "Unexpected errors of a long-lived loop.",
+        [(loop.account, loop.name, loop.internal_errors) for loop in loops],
     )  # fmt: skip
 
 

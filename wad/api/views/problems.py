@@ -67,7 +67,7 @@ def _of_daemon(context: Context) -> Iterator[Problem]:
 
 def _of_store(context: Context) -> Iterator[Problem]:
     yield from context.store.problems()
-    sync = context.store.telling
+    sync = context.store.sync_status
     if sync is None:
         return
     reason = f": {sync.error}" if sync.error else ""

@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 
 class InboundView(msgspec.Struct, frozen=True, kw_only=True):
-    """The account's inbound pipeline.  `backlog` rows of the spool wait, the oldest for `oldest_s` seconds.
+    """The account's inbound pipeline.  `backlog` rows of the spool wait, the oldest for `oldest_age_s` seconds.
 
-    `untranslated` rows, and `skipped` items of history since the start, could not be translated.  `set_aside` rows
+    `untranslated` rows, and `skipped` items of history since the start, could not be translated.  `quarantined` rows
     could not be stored, or not completely: `wadctl quarantine list`.  `lost` messages are known to be lost; each has a
     placeholder in its thread.
     """
 
     backlog: int
-    oldest_s: float | None
+    oldest_age_s: float | None
     recorded: int
     duplicates: int
     untranslated: int
-    set_aside: int
+    quarantined: int
     skipped: int
     lost: int | None
     error: str
@@ -51,13 +51,13 @@ class InboundView(msgspec.Struct, frozen=True, kw_only=True):
 class ConfinementView(msgspec.Struct, frozen=True, kw_only=True):
     """The confinement of a worker by the kernel.
 
-    `landlock`: the ABI in force, 0 for none.  `told`: a short description.  `missing`: what a worker should not be able
-    to do but can; empty for full confinement.
+    `landlock`: the ABI in force, 0 for none.  `summary`: a short description.  `missing`: what a worker should not be
+    able to do but can; empty for full confinement.
     """
 
     landlock: int
     seccomp: bool
-    told: str
+    summary: str
     missing: str
 
 
@@ -91,8 +91,8 @@ class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """One account.  `action` is what the operator can do about its state.
 
-    `pairing_s`: seconds until the pairing window closes; None while it is closed.  `created_ms` is None for an account
-    that runs on another machine.
+    `pairing_ends_in_s`: seconds until the pairing window closes; None while it is closed.  `created_ms` is None for an
+    account that runs on another machine.
     """
 
     id: str
@@ -104,11 +104,11 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     reason: str
     action: str
-    for_s: float
+    state_for_s: float
     enabled: bool
     paired: bool
     qr: str | None
-    pairing_s: float | None
+    pairing_ends_in_s: float | None
     retry_in_s: float | None
     worker: WorkerView | None
     inbound: InboundView
@@ -119,34 +119,34 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
-    """The lease.  `valid_s`: seconds for which this instance may act without another renewal."""
+    """The lease.  `valid_for_s`: seconds for which this instance may act without another renewal."""
 
     mode: str
     holder: str | None
     epoch: int | None
-    valid_s: float | None
+    valid_for_s: float | None
     reason: str
 
 
 class SyncView(msgspec.Struct, frozen=True, kw_only=True):
-    """The sync to Firestore: `waiting` documents of at most `quota`, the oldest for `oldest_s` seconds.
+    """The sync to Firestore: `waiting` documents of at most `quota`, the oldest for `oldest_age_s` seconds.
 
     `refused`: documents that Firestore refused.  `error`: why the sync fails; empty while it works.
     """
 
     waiting: int
-    oldest_s: float | None
+    oldest_age_s: float | None
     quota: int
     refused: int
     error: str
 
 
 class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
-    """The resource limits of each worker; None for no limit, and `why` a configured limit is missing."""
+    """The resource limits of each worker; None for no limit; `reason`: why a configured limit is missing."""
 
     memory_mb: int | None
     tasks: int | None
-    why: str
+    reason: str
 
 
 class ProblemView(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,16 +165,17 @@ class ProblemView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoopView(msgspec.Struct, frozen=True, kw_only=True):
-    """A long-lived loop that has failed since the start.  `errors`: failed iterations, `faults` of them unexpected.
+    """A long-lived loop that has failed since the start.  `errors`: failed iterations, `internal_errors` of them
+    unexpected.
 
-    `failure`: why it fails now; empty while it works and after it has ended.
+    `error`: why it fails now; empty while it works and after it has ended.
     """
 
     name: str
     account: str
     errors: int
-    faults: int
-    failure: str
+    internal_errors: int
+    error: str
 
 
 class HttpView(msgspec.Struct, frozen=True):
@@ -209,7 +210,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     receipts: str | None
     store: str
-    telling: SyncView | None
+    sync: SyncView | None
     lease: LeaseView
     limits: LimitsView
     http: tuple[HttpView, ...]
@@ -252,11 +253,11 @@ def account_view(account: Account) -> AccountView:
         state=status.state,
         reason=cut(status.reason, LINE),
         action=status.action.replace("ACCOUNT", account.id),
-        for_s=round(now - status.since, 1),
+        state_for_s=round(now - status.since, 1),
         enabled=card.enabled,
         paired=status.paired,
         qr=status.qr or None,
-        pairing_s=_until(status.pair_until, now),
+        pairing_ends_in_s=_until(status.pair_until, now),
         retry_in_s=_until(status.retry_at, now),
         worker=_worker_view(account),
         inbound=_inbound_view(account),
@@ -284,11 +285,11 @@ def _elsewhere(location: SessionLocation, now_ms: int) -> AccountView:
         state=State.ELSEWHERE,
         reason=told(location),
         action=Status(state=State.ELSEWHERE).action.replace("ACCOUNT", location.account),
-        for_s=round(max(0, now_ms - location.since_ms) / 1000, 1),
+        state_for_s=round(max(0, now_ms - location.since_ms) / 1000, 1),
         enabled=False,
         paired=False,
         qr=None,
-        pairing_s=None,
+        pairing_ends_in_s=None,
         retry_in_s=None,
         worker=None,
         inbound=_NO_INBOUND,
@@ -301,11 +302,11 @@ def _elsewhere(location: SessionLocation, now_ms: int) -> AccountView:
 
 _NO_INBOUND: Final = InboundView(
     backlog=0,
-    oldest_s=None,
+    oldest_age_s=None,
     recorded=0,
     duplicates=0,
     untranslated=0,
-    set_aside=0,
+    quarantined=0,
     skipped=0,
     lost=None,
     error="",
@@ -332,7 +333,7 @@ def _confinement_view(found: Confinement | None) -> ConfinementView | None:
     if found is None:
         return None
     return ConfinementView(
-        landlock=found.landlock, seccomp=found.seccomp, told=found.summary, missing=found.missing
+        landlock=found.landlock, seccomp=found.seccomp, summary=found.summary, missing=found.missing
     )
 
 
@@ -340,7 +341,7 @@ def limits_view(context: Context) -> LimitsView:
     """The resource limits of each worker."""
     limits = context.limits
     memory_mb = None if limits.memory is None else limits.memory >> 20
-    return LimitsView(memory_mb=memory_mb, tasks=limits.tasks, why=limits.why)
+    return LimitsView(memory_mb=memory_mb, tasks=limits.tasks, reason=limits.why)
 
 
 def _backfill_view(done: BackfillResult | None) -> BackfillView | None:
@@ -365,11 +366,13 @@ def _inbound_view(account: Account) -> InboundView:
     oldest = inbound.oldest_ms
     return InboundView(
         backlog=inbound.backlog,
-        oldest_s=None if oldest is None else round((account.clock.wall_ms() - oldest) / 1000, 1),
+        oldest_age_s=None
+        if oldest is None
+        else round((account.clock.wall_ms() - oldest) / 1000, 1),
         recorded=inbound.recorded,
         duplicates=inbound.duplicates,
         untranslated=inbound.untranslated,
-        set_aside=inbound.set_aside,
+        quarantined=inbound.set_aside,
         skipped=inbound.skipped,
         lost=inbound.lost,
         error=inbound.error,
@@ -399,8 +402,8 @@ def loop_views(context: Context) -> tuple[LoopView, ...]:
             name=name,
             account=account,
             errors=count.errors,
-            faults=count.faults,
-            failure=failing.get((name, account), ""),
+            internal_errors=count.faults,
+            error=failing.get((name, account), ""),
         )
         for (name, account), count in sorted(context.loops.counts.items())
         if count.errors
@@ -415,20 +418,20 @@ def lease_view(context: Context) -> LeaseView:
         mode="active" if leader.active else "passive",
         holder=leader.holder or None,
         epoch=leader.epoch,
-        valid_s=None if valid is None else round(valid, 1),
+        valid_for_s=None if valid is None else round(valid, 1),
         reason=leader.reason,
     )
 
 
 def sync_view(context: Context) -> SyncView | None:
     """The view of the sync to Firestore; None for a local store."""
-    sync = context.store.telling
+    sync = context.store.sync_status
     if sync is None:
         return None
     since = sync.oldest_ms
     return SyncView(
         waiting=sync.waiting,
-        oldest_s=None if since is None else round((context.clock.wall_ms() - since) / 1000, 1),
+        oldest_age_s=None if since is None else round((context.clock.wall_ms() - since) / 1000, 1),
         quota=sync.quota,
         refused=sync.refused,
         error=sync.error,

@@ -149,7 +149,7 @@ def limits(facts: InstallationFacts) -> Finding:
         if told[name] is not None
     ]
     evidence = f"each may take {' and '.join(held)}" if held else "none"
-    if not told["why"]:
+    if not told["reason"]:
         return check.passed(evidence)
     if not facts.systemd:
         return check.skipped(f"{evidence}: {told['why']}")
@@ -169,7 +169,7 @@ def confinement(facts: InstallationFacts) -> Finding:
     found = [each["confinement"] for each in workers if each.get("confinement")]
     if not found:
         return check.skipped("no worker runs that could tell")
-    counts = Counter(str(each["told"]) for each in found)
+    counts = Counter(str(each["summary"]) for each in found)
     evidence = "; ".join(f"{count} by {told}" for told, count in sorted(counts.items()))
     if missing := sorted({each["missing"] for each in found if each["missing"]}):
         return check.warned(

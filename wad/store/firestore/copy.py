@@ -38,16 +38,16 @@ async def copy(store: FirestoreStore, lease: str) -> AsyncIterator[Copying]:
     stuck_at = -1
     since = asyncio.get_running_loop().time()
     while True:
-        telling = store.telling
-        yield Copying(told=store.written, waiting=telling.waiting, refused=telling.refused)
+        sync = store.sync_status
+        yield Copying(pushed=store.written, waiting=sync.waiting, refused=sync.refused)
         if store.all_told:
             return
         now = asyncio.get_running_loop().time()
-        if telling.waiting != stuck_at or not telling.error:
-            stuck_at, since = telling.waiting, now
+        if sync.waiting != stuck_at or not sync.error:
+            stuck_at, since = sync.waiting, now
         elif now - since > _PATIENCE:
             raise Unavailable(
-                f"the copy gets nowhere: {telling.error}",
+                f"the copy gets nowhere: {sync.error}",
                 hint="what was told stays told; run it again, and it goes on from there",
             )
         await asyncio.sleep(_LOOK)

@@ -157,7 +157,7 @@ class FirestoreStore(Replica):
         await super().close()
 
     @property
-    def telling(self) -> SyncStatus:
+    def sync_status(self) -> SyncStatus:
         """What waits for Firestore."""
         teller = self._teller
         return SyncStatus(

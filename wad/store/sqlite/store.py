@@ -119,7 +119,7 @@ class SqliteStore:
         self._writing.close()  # the last to close folds the log into the file
 
     @property
-    def telling(self) -> SyncStatus | None:
+    def sync_status(self) -> SyncStatus | None:
         """Nothing: all lies here."""
         return None
 
