@@ -139,7 +139,7 @@ class Daemon:
             self._permit,
             config.instance.id,
             lambda: self._refusal,
-            shared.places,
+            shared.session_registry,
         )
         self.homes = AccountDirs(config.state.sessions)
         self.accounts = Accounts(self.homes, around, partial(secrets.token_hex, 8))

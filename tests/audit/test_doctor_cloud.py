@@ -52,7 +52,7 @@ def test_none_are_those_of_the_machine() -> None:
         (json.dumps(KEY | {"type": "authorized_user"}), "not the key of a service account"),
         (json.dumps(KEY | {"private_key": ""}), "private_key missing"),
         ("{", "not JSON"),
-        ("/no/such/file", "neither JSON nor a file"),
+        ("/no/such/file", "neither JSON nor a readable file"),
     ],
 )
 def test_what_is_no_key(given: str, problem: str) -> None:

@@ -70,7 +70,7 @@ async def _ours(access: FirestoreAccess, directory: Path, count: int) -> float:
     """Documents a second of a replica that has them to tell."""
     begun = time.monotonic()
     async with a_store(access, directory, "here") as store:
-        await store.told()
+        await store.wait_pushed()
         return count / (time.monotonic() - begun)
 
 

@@ -113,7 +113,7 @@ async def test_a_message_that_is_there_is_not_stored_again(
     await console.set(f"{MESSAGES}/{ident}", {**document, "extra": 1})
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1, push_name="Ann"))
-        await store.told()
+        await store.wait_pushed()
         messages = await console.all(MESSAGES)
         assert list(messages) == [ident]
         assert (await one_message(store)).id == ident
@@ -134,7 +134,7 @@ async def test_a_request_that_was_sent_is_not_stored_again(
     await console.set(f"{MESSAGES}/{wa_id(1)}", duplicate)
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1, from_me=True))
-        await store.told()
+        await store.wait_pushed()
     messages = await console.all(MESSAGES)
     assert messages.pop(wa_id(1)) == duplicate
     assert list(messages) == ["r1"]
@@ -154,9 +154,9 @@ async def test_a_file_stays_where_it_is(
     picture = Content(MessageKind.IMAGE, "look", media=MediaContent("image/jpeg", size=7))
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1, content=picture))
-        await store.told()
+        await store.wait_pushed()
         await store.record(ACC, [edit(1, "see")])
-        await store.told()
+        await store.wait_pushed()
     message = await console.there(f"{MESSAGES}/{wa_id(1)}")
     assert message["body"] == "see"
     assert message["media"].items() >= media.items()
@@ -180,7 +180,7 @@ async def test_a_receipt_reaches_a_message_of_before(
     await console.set(f"{MESSAGES}/{ident}", document)
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, [mark(1, ReceiptMark.READ)])
-        await store.told()
+        await store.wait_pushed()
         shown = await one_message(store)
     assert (shown.id, shown.status, shown.at_ms) == (ident, S.READ, NOON + 1000)
     messages = await console.all(MESSAGES)
@@ -197,7 +197,7 @@ async def test_an_edit_and_a_reaction_reach_a_message_of_before(
     await console.set(f"{MESSAGES}/{wa_id(1)}", of_m(1))
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, [edit(1, "better"), reaction(1, "👍")])
-        await store.told()
+        await store.wait_pushed()
     messages = await console.all(MESSAGES)
     assert list(messages) == [wa_id(1)]
     message = messages[wa_id(1)]
@@ -216,10 +216,10 @@ async def test_a_group_message_of_before_keeps_its_sender(
     async with reigning(access, tmp_path) as store:
         thumbs = reaction(1, "👍", thread=GROUP_THREAD)
         await store.record(ACC, [thumbs])
-        await store.told()
+        await store.wait_pushed()
         assert (await one_message(store, GROUP_THREAD)).sender == str(ANN)
         await store.record(ACC, arrival(1, GROUP, sender=ANN))
-        await store.told()
+        await store.wait_pushed()
     assert list(await console.all(f"threads/{GROUP_THREAD}/messages")) == [wa_id(1)]
 
 
@@ -238,7 +238,7 @@ async def test_two_accounts_in_one_group(
         for account in (ACC, other):
             thread = str(ThreadId.make(account, GROUP))
             await store.record(account, [reaction(1, "👍", thread=thread)])
-            await store.told()
+            await store.wait_pushed()
         assert (await one_message(store, GROUP_THREAD)).id == wa_id(1)
         assert await store.messages(str(ThreadId.make(other, GROUP)), limit=1) == []
     assert "another message here has its id" in caplog.text
@@ -259,7 +259,7 @@ async def test_another_accounts_message_of_the_same_id_is_not_removed(
                 put.message, id=wa_id(1), account=account, thread=thread, client_id=""
             )
             await store.record(account, [PutMessage(told)])
-            await store.told()
+            await store.wait_pushed()
     for thread in threads.values():
         messages = await console.all(f"threads/{thread}/messages")
         assert {ident: message["wadBy"] for ident, message in messages.items()} == {
@@ -276,7 +276,7 @@ async def test_what_cannot_be_read_is_left_alone(
     await console.set(f"{MESSAGES}/{wa_id(1)}", phantom)
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, [mark(1, ReceiptMark.READ)])
-        await store.told()
+        await store.wait_pushed()
         assert await store.messages(ANN_THREAD, limit=1) == []
     assert await console.all(MESSAGES) == {wa_id(1): phantom}
     assert "was set aside" in caplog.text
@@ -295,7 +295,7 @@ async def test_a_thread_that_cannot_be_read_holds_nothing_up(
     await console.set(path, {"accountId": ACC, "clientJid": str(ANN), **spoilt})
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
-        await store.told()
+        await store.wait_pushed()
     assert (await console.there(path))["lastMessageText"] == "text 1"
 
 
@@ -318,10 +318,10 @@ async def test_a_thread_of_wads_own_is_not_searched(
                 [*arrival(1, GROUP, sender=ANN), mark(1, ReceiptMark.READ, thread=GROUP_THREAD)],
             )
             await store.record(ACC, arrival(2, at_ms=later))
-            await store.told()
+            await store.wait_pushed()
             assert bill.calls["RunQuery"] == 0
             await store.record(ACC, arrival(3))
-            await store.told()
+            await store.wait_pushed()
             assert bill.calls["RunQuery"] == 3
     console.close()
 
@@ -334,18 +334,18 @@ async def test_another_machine_knows_which_document_it_is(
     await console.set(f"{MESSAGES}/{wa_id(1)}", of_m(1))
     async with reigning(access, tmp_path, "here") as here:
         await here.record(ACC, arrival(1))
-        await here.told()
+        await here.wait_pushed()
         before = await console.all(MESSAGES)
         async with reigning(access, tmp_path, "there", EPOCH + 1) as there:
-            await there.told()
+            await there.wait_pushed()
             assert await contents(there) == await contents(here)
             assert await console.all(MESSAGES) == before
             await there.record(ACC, arrival(10))
-            await there.told()
+            await there.wait_pushed()
     assert (await console.there(f"threads/{ANN_THREAD}"))["displayName"] == "Ann"
     async with a_store(access, tmp_path, "late") as late:
         await late.record(ACC, arrival(1))
-        await late.told()
+        await late.wait_pushed()
         assert wa_id(1) in await console.all(MESSAGES)
         assert OWN_ID not in await console.all(MESSAGES)
 
@@ -356,7 +356,7 @@ async def test_what_was_stored_while_that_backend_was_back(
     """There and back again: the next reign looks anew at threads that it knew."""
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
-        await store.told()
+        await store.wait_pushed()
     path = f"threads/{ANN_THREAD}"
     known = await console.there(path)
     newer = {
@@ -368,10 +368,10 @@ async def test_what_was_stored_while_that_backend_was_back(
     await console.set(f"{MESSAGES}/{wa_id(7)}", of_m(7))
     async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
         await store.record(ACC, arrival(2))
-        await store.told()
+        await store.wait_pushed()
         assert (await console.there(path))["lastMessageText"] == "text 7"
         await store.record(ACC, arrival(7))
-        await store.told()
+        await store.wait_pushed()
         assert (await one_thread(store)).messages == 3
     messages = await console.all(MESSAGES)
     assert len(messages) == 3

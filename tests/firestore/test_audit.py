@@ -75,7 +75,7 @@ async def test_what_wad_tells_is_clean(access: FirestoreAccess, tmp_path: Path) 
     """Its documents have one time, one id and one thread each."""
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, [*arrival(1), *arrival(2), *arrival(1, BOB)])
-        await store.told()
+        await store.wait_pushed()
     messages, threads = audited(access, Question(NOW))
     assert (messages.verdict, messages.store, messages.total_docs) == ("clean", "firestore", 3)
     assert (messages.ts_client_types, messages.mode_used) == ({"timestamp": 3}, "desc")

@@ -45,7 +45,7 @@ async def test_everything_is_copied_and_then_moved(access: FirestoreAccess, tmp_
     console.close()
     async with reigning(access, tmp_path, epoch=2) as store:
         assert await contents(store) == before
-        await store.told()
+        await store.wait_pushed()
     (tmp_path / "other").mkdir()
     async with reigning(access, tmp_path / "other", "there", epoch=3) as store:
         assert await contents(store) == before

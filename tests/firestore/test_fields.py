@@ -406,13 +406,13 @@ _states = st.sampled_from(list(MessageStatus))
 
 @given(_states, _states, st.booleans())
 def test_of_two_copies_the_one_that_left_counts(
-    here: MessageStatus, there: MessageStatus, untold: bool
+    here: MessageStatus, there: MessageStatus, unpushed: bool
 ) -> None:
     """And of two that left the one that came further; else what we have not told yet."""
     ours = msgspec.structs.replace(queued(), state=here, attempts=1)
     theirs = msgspec.structs.replace(queued(), state=there, attempts=2)
-    found = reconciled(ours, theirs, untold=untold)
+    found = reconciled(ours, theirs, unpushed=unpushed)
     if here in LEFT or there in LEFT:
         assert found.state is max(here, there, key=list(MessageStatus).index)
     else:
-        assert found is (ours if untold else theirs)
+        assert found is (ours if unpushed else theirs)

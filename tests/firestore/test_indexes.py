@@ -101,15 +101,15 @@ async def test_every_query_has_its_index(
     async with a_store(access, tmp_path, "here") as here, here.lead(EPOCH, lambda account: None):
         await here.record(ACC, arrival(1))
         await sent(here, queued(), "W1")
-        await until(lambda: here._teller.epoch == EPOCH)
-        await here.told()
+        await until(lambda: here._pusher.epoch == EPOCH)
+        await here.wait_pushed()
     async with (
         a_store(access, tmp_path, "there") as there,
         there.lead(EPOCH + 1, lambda account: None),
     ):
-        await until(lambda: there._teller.epoch == EPOCH + 1)
+        await until(lambda: there._pusher.epoch == EPOCH + 1)
         await here_again(access, tmp_path)
-        await there.fetch()
+        await there.pull()
     async with a_record(access) as record:
         await record.history(5)
     by_id = {Need("messages", "COLLECTION", ((name, "ASCENDING"),)) for name in ID_FIELDS}
@@ -136,7 +136,7 @@ async def here_again(access: FirestoreAccess, directory: Path) -> None:
     """The first machine tells something more, so that the other has a place to go on from."""
     async with a_store(access, directory, "here") as here:
         await here.record(ACC, arrival(2))
-        await here.told()
+        await here.wait_pushed()
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ async def test_it_remembers_its_holders(access: FirestoreAccess) -> None:
 
 
 async def test_a_database_that_is_away_is_said_to_be(access: FirestoreAccess) -> None:
-    """Refused, and swallowed: both end in time, with a sentence."""
+    """Refused, and swallowed: both end in time, with a duplicate_text."""
     port = int(access.emulator.rpartition(":")[2])
     with a_proxy(port) as proxy:
         through = FirestoreAccess(project=access.project, emulator=proxy.address)

@@ -68,7 +68,7 @@ async def test_two_machines_with_one_name_name_each_other(
 ) -> None:
     """Who stands by sees it at once; who acts, as soon as the other has come."""
     async with machine(access, tmp_path / "one.db") as one, one.lead(1, lambda account: None):
-        await until(lambda: one._teller.epoch == 1, "the first look")
+        await until(lambda: one._pusher.epoch == 1, "the first look")
         assert codes(one) == []
         async with machine(access, tmp_path / "two.db") as two:
             await until(lambda: codes(one) == codes(two) == ["same_name"], "both know")
@@ -82,8 +82,8 @@ async def test_other_names_are_no_problem(access: FirestoreAccess, tmp_path: Pat
         machine(access, tmp_path / "one.db", "a") as one,
         machine(access, tmp_path / "two.db", "b") as two,
     ):
-        await one.fetch()
-        await two.fetch()
+        await one.pull()
+        await two.pull()
         assert codes(one) == codes(two) == []
 
 
@@ -97,10 +97,10 @@ async def test_after_a_take_over_the_second_has_the_messages_of_the_first(
     ):
         for epoch, (active, standby) in enumerate([(one, two), (two, one), (one, two)], 1):
             async with active.lead(epoch, lambda account: None):
-                await until(lambda active=active, epoch=epoch: active._teller.epoch == epoch)  # type: ignore[misc]
+                await until(lambda active=active, epoch=epoch: active._pusher.epoch == epoch)  # type: ignore[misc]
                 await active.record(ACC, arrival(epoch))
-                await active.told()
-            await standby.fetch()
+                await active.wait_pushed()
+            await standby.pull()
             assert await numbers(standby) == await numbers(active) == epoch
 
 
@@ -110,7 +110,7 @@ async def test_a_machine_keeps_its_id_over_restarts(
     ids = set()
     for _ in range(3):
         async with machine(access, tmp_path / "one.db") as one:
-            await one.fetch()
+            await one.pull()
             ids.add(one.machine)
             assert codes(one) == []
     assert len(ids) == 1
@@ -122,8 +122,8 @@ async def test_a_copy_of_the_state_directory_is_noticed_and_loses_nothing(
     """A cloned image: both had one id; then each has its own, and what both wrote under the old one is read by both."""
     async with machine(access, tmp_path / "one.db") as one:
         await one.record(ACC, arrival(1))
-        await one.fetch()
-        await one.told()
+        await one.pull()
+        await one.wait_pushed()
     shutil.copy(tmp_path / "one.db", tmp_path / "two.db")
     async with (
         machine(access, tmp_path / "one.db") as one,
@@ -132,10 +132,10 @@ async def test_a_copy_of_the_state_directory_is_noticed_and_loses_nothing(
         await one.record(ACC, arrival(2))
         await two.record(ACC, arrival(3))
         for store in (one, two):
-            await store.told()
+            await store.wait_pushed()
         for _ in range(2):
             for store in (one, two):
-                await store.fetch()
+                await store.pull()
         assert one.machine != two.machine
         assert await numbers(one) == await numbers(two) == 3
         assert "notice" in codes(one) + codes(two)
@@ -157,9 +157,9 @@ async def test_a_claim_of_a_machine_with_our_name_is_not_ours(
         async with one.lead(EPOCH, lambda account: None):
             await one.enqueue(queued())
             await one.settle(queued().id, claim, epoch=EPOCH)
-            await until(lambda: one._teller.epoch == EPOCH)
-            await one.told()
-        await two.fetch()
+            await until(lambda: one._pusher.epoch == EPOCH)
+            await one.wait_pushed()
+        await two.pull()
         found = await two.entry(queued().id)
         mine = await one.entry(queued().id)
     assert found is not None
@@ -176,19 +176,19 @@ async def test_a_start_that_is_cut_off_makes_no_copy(
     """It wrote its word and could not note that; the next start did not reach Firestore: the third knows the word."""
     file = tmp_path / "one.db"
     async with machine(access, file) as store:
-        await store.fetch()
-        first, word = store.machine, store._machines._word
+        await store.pull()
+        first, word = store.machine, store._machines._token
     with closing(sqlite3.connect(file)) as db, db:
         # As if it had ended before the answer came.
         db.execute("UPDATE OR REPLACE identity SET name = 'next word' WHERE name = 'word'")
     nowhere = FirestoreAccess(project=access.project, emulator="127.0.0.1:9")
     async with machine(nowhere, file) as store:
-        await until(lambda: store._machines._word in store._machines._known)
-        while store._machines._word not in await store.identity("next word"):
+        await until(lambda: store._machines._token in store._machines._known)
+        while store._machines._token not in await store.identity("next word"):
             await asyncio.sleep(0.01)
     async with machine(access, file) as store:
         assert word in store._machines._known
-        await store.fetch()
+        await store.pull()
         assert store.machine == first
         assert not store._machines.copied
 
@@ -199,34 +199,34 @@ async def test_a_machine_that_was_not_seen_for_long_is_retired_and_nothing_of_it
     """Its document goes; who is new reads what it wrote all the same, once; and it may come back."""
     async with machine(access, tmp_path / "one.db") as one:
         await one.record(ACC, arrival(1))
-        await one.fetch()
-        await one.told()
+        await one.pull()
+        await one.wait_pushed()
         ident = one.machine
     monkeypatch.setattr(retired_machines, "AFTER_MS", 0)
     async with machine(access, tmp_path / "two.db") as two:
-        await two.fetch()
+        await two.pull()
         assert set(await console.all(f"{LEASE}/machines")) == {two.machine, "retired"}
         assert await numbers(two) == 1
         asked = []
-        fetch = two._fetcher._fetch
+        fetch = two._puller._pull
 
         async def noted(machine: str, collection: str) -> int:
             asked.append(machine)
             return await fetch(machine, collection)
 
-        monkeypatch.setattr(two._fetcher, "_fetch", noted)
-        await two.fetch()
+        monkeypatch.setattr(two._puller, "_pull", noted)
+        await two.pull()
         assert ident not in asked
     async with machine(access, tmp_path / "three.db") as three:
-        await three.fetch()
+        await three.pull()
         assert await numbers(three) == 1
         async with machine(access, tmp_path / "one.db") as one:
             await one.record(ACC, arrival(2))
-            await one.fetch()
-            await one.told()
+            await one.pull()
+            await one.wait_pushed()
             assert (one.machine, one._machines.copied) == (ident, False)
         for _ in range(2):
-            await three.fetch()
+            await three.pull()
             assert await numbers(three) == 2
         assert set(await console.all(f"{LEASE}/machines")) == {three.machine, "retired"}
 
@@ -236,16 +236,16 @@ async def test_a_copy_of_a_retired_machine_is_noticed(
 ) -> None:
     """Its word is kept with its id: an old image that is started again has never written it."""
     async with machine(access, tmp_path / "one.db") as one:
-        await one.fetch()
+        await one.pull()
     shutil.copy(tmp_path / "one.db", tmp_path / "image.db")
     async with machine(access, tmp_path / "one.db") as one:
-        await one.fetch()
+        await one.pull()
         ident = one.machine
     monkeypatch.setattr(retired_machines, "AFTER_MS", 0)
     async with machine(access, tmp_path / "two.db") as two:
-        await two.fetch()
+        await two.pull()
     async with machine(access, tmp_path / "image.db") as image:
-        await image.fetch()
+        await image.pull()
         assert (image.machine != ident, image._machines.copied) == (True, True)
 
 
@@ -257,10 +257,10 @@ async def test_however_many_machines_there_are_all_are_read(
     for number in range(5):
         async with machine(access, tmp_path / f"m{number}.db") as store:
             await store.record(ACC, arrival(number))
-            await store.fetch()
-            await store.told()
+            await store.pull()
+            await store.wait_pushed()
     async with machine(access, tmp_path / "new.db") as new:
-        await new.fetch()
+        await new.pull()
         assert await numbers(new) == 5
 
 
@@ -274,5 +274,5 @@ async def test_a_register_that_somebody_else_wrote_names_nobody(
     """What makes no sense in it is left out, and machines go on."""
     await console.set(f"{LEASE}/machines/retired", fields)
     async with machine(access, tmp_path / "one.db") as one:
-        await one.fetch()
+        await one.pull()
         assert (one._machines.retired, codes(one)) == ({}, [])

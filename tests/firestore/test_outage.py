@@ -74,9 +74,13 @@ async def test_what_cannot_be_told_waits_and_is_told_in_order(
         assert (await one_thread(store)).messages == count
     proxy.weather = Weather.CLEAR
     async with a_store(through, tmp_path, quota=1000) as store, store.lead(EPOCH, print):
-        await until(lambda: store._teller.epoch == EPOCH)
-        await store.told()
-        assert (store.sync_status.waiting, store.sync_status.refusal, store.sync_status.error) == (0, "", "")
+        await until(lambda: store._pusher.epoch == EPOCH)
+        await store.wait_pushed()
+        assert (store.sync_status.waiting, store.sync_status.refusal, store.sync_status.error) == (
+            0,
+            "",
+            "",
+        )
     console = Console(access)
     found = (await console.all(MESSAGES)).values()
     assert Counter(m["waMessageId"] for m in found) == Counter(wa_id(n) for n in range(count))
@@ -95,12 +99,12 @@ async def test_an_answer_that_is_lost_doubles_nothing(
     console = Console(access)
     async with a_store(through, tmp_path) as store:
         await store.record(ACC, arrival(3))  # what lies in its thread is known from then on
-        await store.told()
+        await store.wait_pushed()
         proxy.weather = Weather.DEAF
         await store.record(ACC, [*arrival(1), *arrival(2)])
         await until(lambda: bool(store.sync_status.error))
         proxy.weather = Weather.CLEAR
-        await store.told()
+        await store.wait_pushed()
         assert store.sync_status.error == ""
     assert len(await console.all(MESSAGES)) == 3
     console.close()

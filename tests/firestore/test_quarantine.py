@@ -103,7 +103,7 @@ async def reigning(
     """A store that reigns, and the accounts for which something was queued."""
     news: list[str] = []
     async with a_store(access, directory) as store, store.lead(EPOCH, news.append):
-        await until(lambda: store._teller.epoch == EPOCH, "the first look")
+        await until(lambda: store._pusher.epoch == EPOCH, "the first look")
         yield store, news
 
 
@@ -223,19 +223,19 @@ async def test_what_was_dropped_does_not_come_back_by_itself(
     await console.set(f"{LEASE}/machines/other", {"service": "wad"})
     await write(access, path, bad)
     async with a_store(access, tmp_path) as store:
-        await store.fetch()
+        await store.pull()
         assert [item.name for item in await store.quarantine.items()] == [path]
         await store.quarantine.drop(await the_item(store))
-        await store.fetch()
+        await store.pull()
         assert store.quarantine.count == 0
     async with a_store(access, tmp_path) as store:
-        await store.fetch()
+        await store.pull()
         assert store.quarantine.count == 0
         assert await console.get(path) is not None
         await write(
             access, path, {**bad, "wadSyncedAt": timestamp(datetime.now(UTC)), "payload": number(2)}
         )
-        await store.fetch()
+        await store.pull()
         assert store.quarantine.count == 1
 
 
@@ -256,15 +256,15 @@ async def test_fetching_goes_on_behind_bad_documents(
     await write(access, "accounts/text", {"wadBy": text("there"), "wadSyncedAt": text("soon")})
     async with a_store(access, tmp_path, "there") as there:
         await there.record(ACC, arrival(1))
-        await there.fetch()
-        await there.told()
+        await there.pull()
+        await there.wait_pushed()
         async with a_store(access, tmp_path, "here") as here:
-            await here.fetch()
+            await here.pull()
             assert len(await here.messages(ANN_THREAD, limit=9)) == 1
             assert here.quarantine.count == 8
             await there.record(ACC, arrival(2))
-            await there.told()
-            await here.fetch()
+            await there.wait_pushed()
+            await here.pull()
             assert len(await here.messages(ANN_THREAD, limit=9)) == 2
             assert here.quarantine.count == 8
 
@@ -295,20 +295,20 @@ async def test_a_row_of_which_no_document_can_be_made_is_set_aside(
     """The others are told; it waits again once a person says so."""
     async with a_store(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
-        await store.told()
+        await store.wait_pushed()
         await store._write(
             lambda db: db.execute("INSERT INTO accounts VALUES (?,?)", ("acc-x", b"\xc1"))
         )
         async with store.lead(EPOCH, lambda account: None):
             await store.record(ACC, arrival(2))
             await until(lambda: store.quarantine.count == 1, "the quarantine")
-            await store.told()
+            await store.wait_pushed()
             assert len(await console.all(f"threads/{ANN_THREAD}/messages")) == 2
             ident = await the_item(store)
             assert await store.quarantine.retry(ident)
             await until(lambda: store.quarantine.count == 1, "the second try")
             await store._write(lambda db: db.execute("DELETE FROM accounts"))
-            await store.told()
+            await store.wait_pushed()
             assert store.quarantine.count == 0
 
 
@@ -332,10 +332,10 @@ async def test_the_fence_is_made_again_where_firestore_lost_it(
             await console.delete(f"{LEASE}/fences/{path}")
         await console.delete(f"{LEASE}/wad/epoch")
         await store.record(ACC, arrival(1))
-        await store.told()
+        await store.wait_pushed()
         assert await console.get(f"threads/{ANN_THREAD}") is not None
         assert (await console.there(f"{LEASE}/wad/epoch"))["epoch"] == EPOCH
         async with a_store(access, tmp_path, "there") as there:
             await there.fence(EPOCH + 1)
             await store.record(ACC, arrival(2))
-            await until(lambda: store._teller.epoch is None, "the end of the epoch")
+            await until(lambda: store._pusher.epoch is None, "the end of the epoch")

@@ -297,7 +297,7 @@ async def test_what_the_daemon_keeps_up_stays_as_it_is(
     await put(console, **{"3EB000000001": of_m("3EB000000001", NOON + 1000, "text 1")})
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
-        await store.told()
+        await store.wait_pushed()
         told = await console.all(f"threads/{ANN_THREAD}/messages")
         assert audited(access, Question(NOW))[0].duplicates_count_active == 1
         report = await bench.mended()
@@ -305,7 +305,7 @@ async def test_what_the_daemon_keeps_up_stays_as_it_is(
         after = await console.all(f"threads/{ANN_THREAD}/messages")
         assert {ident for ident in after if after[ident] != told[ident]} == {"3EB000000001"}
         await store.record(ACC, arrival(2))
-        await store.told()
+        await store.wait_pushed()
         assert audited(access, Question(NOW))[0].verdict == "clean"
         assert bench.repair(apply=False).verdict is RepairVerdict.CLEAN
 

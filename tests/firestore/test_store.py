@@ -43,7 +43,7 @@ class TestFirestoreStore(StoreContract):
                 FirestoreAccess(project=project, emulator=access.emulator), directory
             ) as store:
                 yield store
-                await store.told()
+                await store.wait_pushed()
 
         return one
 
@@ -59,14 +59,14 @@ async def test_a_late_look_at_a_queued_entry_does_not_take_back_its_claim(
         claim = msgspec.structs.replace(CLAIMED, claim=Claim(store.instance, EPOCH))
         await store.settle(queued().id, claim, epoch=EPOCH)
         entry = entry_of(queued().id, early.fields)
-        assert not await store.take_entry(entry, early.fields)
+        assert not await store.merge_entry(entry, early.fields)
         found = await store.entry(queued().id)
         assert found is not None
         assert found.state is MessageStatus.SENDING
         await store.settle(queued().id, Unknown("", "nobody knows"), epoch=EPOCH)
-        await store.tell_as(EPOCH)
-        await store.told()
-        assert not await store.take_entry(entry, early.fields)
+        await store.push_as(EPOCH)
+        await store.wait_pushed()
+        assert not await store.merge_entry(entry, early.fields)
         found = await store.entry(queued().id)
         assert found is not None
         assert found.state is MessageStatus.UNCERTAIN

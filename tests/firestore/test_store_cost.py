@@ -25,8 +25,8 @@ async def counted(
     with a_counter(port) as (address, bill):
         through = FirestoreAccess(project=access.project, emulator=address)
         async with a_store(through, directory) as store, store.lead(EPOCH, lambda account: None):
-            await until(lambda: store._teller.epoch == EPOCH)
-            await store.told()
+            await until(lambda: store._pusher.epoch == EPOCH)
+            await store.wait_pushed()
             await quiet(bill)
             bill.clear()
             yield store, bill
@@ -46,7 +46,7 @@ async def test_an_idle_store_asks_for_nothing(access: FirestoreAccess, tmp_path:
         for _ in range(50):
             await store.threads(None, limit=10)
             await store.next_entry(ACC)
-            await store.told()
+            await store.wait_pushed()
             await asyncio.sleep(0)
         assert (bill.calls, bill.reads, bill.writes) == ({}, 0, 0)
 
@@ -57,7 +57,7 @@ async def test_what_a_message_costs(access: FirestoreAccess, tmp_path: Path) -> 
         for number, reads in ((1, 1), (2, 0)):
             bill.clear()
             await store.record(ACC, arrival(number))
-            await store.told()
+            await store.wait_pushed()
             assert (bill.reads, bill.writes) == (reads, 3)
 
 
@@ -65,11 +65,11 @@ async def test_what_sending_costs(access: FirestoreAccess, tmp_path: Path) -> No
     """From queued to sent: a look at two keys, a claim that looks first, and what is told of it."""
     async with counted(access, tmp_path) as (store, bill):
         await store.record(ACC, arrival(1))
-        await store.told()
+        await store.wait_pushed()
         bill.clear()
         await store.enqueue(queued())
         await store.settle(queued().id, CLAIMED, epoch=EPOCH)
         await store.settle(queued().id, Sent("W1", NOON), epoch=EPOCH)
-        await store.told()
+        await store.wait_pushed()
         assert bill.writes <= 13  # one more on a busy machine, where two of them go in turn
         assert bill.reads <= 4

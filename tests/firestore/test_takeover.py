@@ -72,7 +72,10 @@ async def test_a_restart_on_the_same_machine_does_not_wait(a: Machine) -> None:
     await a.crash()
     await a.daemon.start()
     shown = await a.until_mode("active")
-    assert (shown["epoch"], shown["acquire_reason"]) == (2, "a is dead: its lock on this machine is free")
+    assert (shown["epoch"], shown["acquire_reason"]) == (
+        2,
+        "a is dead: its lock on this machine is free",
+    )
 
 
 async def test_a_frozen_holder_finds_out(a: Machine, b: Machine) -> None:
@@ -162,7 +165,9 @@ async def test_an_operator_takes_it_by_force_and_gives_it_back(a: Machine, b: Ma
     """The one who lost it says so; the history tells by whose order."""
     await b.daemon.call("lease.take", force=True, reason="a is on fire")
     shown = await b.until_mode("active")
-    assert shown["acquire_reason"] == "taken from a by force, by order of an operator (a is on fire)"
+    assert (
+        shown["acquire_reason"] == "taken from a by force, by order of an operator (a is on fire)"
+    )
     await a.until_mode("passive")
     await b.daemon.call("lease.release", seconds=600)
     assert (await a.until_mode("active"))["epoch"] == 3

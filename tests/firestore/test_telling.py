@@ -79,7 +79,7 @@ async def reigning(
     """The store of a machine that holds the lease."""
     heard = [] if queue is None else queue
     async with a_store(access, directory, who) as store, store.lead(epoch, heard.append):
-        await until(lambda: store._teller.epoch == epoch)
+        await until(lambda: store._pusher.epoch == epoch)
         yield store
 
 
@@ -92,7 +92,7 @@ async def test_a_message_is_told_with_its_thread(
     """Both documents, with the server's times."""
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1, push_name="Ann"))
-        await store.told()
+        await store.wait_pushed()
         (message,) = (await console.all(MESSAGES)).values()
         thread = await console.there(f"threads/{ANN_THREAD}")
     assert (message["body"], message["wadBy"]) == ("text 1", "here")
@@ -108,7 +108,7 @@ async def test_what_others_wrote_in_a_document_stays(
     await console.set(f"threads/{ANN_THREAD}", {"aiEnabled": True, "archived": False})
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
-        await store.told()
+        await store.wait_pushed()
     thread = await console.there(f"threads/{ANN_THREAD}")
     assert (thread["aiEnabled"], thread["lastMessageText"]) == (True, "text 1")
 
@@ -122,15 +122,15 @@ async def test_a_thread_never_goes_back(
     await console.set(other, known)
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, [*arrival(9), *arrival(9, BOB)])
-        await store.told()
+        await store.wait_pushed()
         await store.record(ACC, [*arrival(1), *arrival(1, BOB)])
-        await store.told()
+        await store.wait_pushed()
         assert (await console.there(f"threads/{ANN_THREAD}"))["lastMessageText"] == "text 9"
         thread = await console.there(other)
         assert {name: thread[name] for name in known} == known
         assert thread["messageCount"] == 2
         await store.record(ACC, arrival(60, BOB))
-        await store.told()
+        await store.wait_pushed()
         assert (await console.there(other))["lastMessageText"] == "text 60"
 
 
@@ -140,10 +140,10 @@ async def test_a_hidden_id_that_gets_a_number_redirects(
     """Its messages move, the old thread names the new one, and the alias is there."""
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1, ANN_LID))
-        await store.told()
+        await store.wait_pushed()
         assert len(await console.all(f"threads/{ANN_LID_THREAD}/messages")) == 1
         await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN))])
-        await store.told()
+        await store.wait_pushed()
     assert await console.all(f"threads/{ANN_LID_THREAD}/messages") == {}
     assert len(await console.all(MESSAGES)) == 1
     old = await console.there(f"threads/{ANN_LID_THREAD}")
@@ -162,7 +162,7 @@ async def test_what_was_set_of_replies_elsewhere_stays(
     )
     async with reigning(access, tmp_path) as store:
         await store.put_account(a_status(), epoch=EPOCH)
-        await store.told()
+        await store.wait_pushed()
         before = await console.there(f"accounts/{ACC}")
         assert (before["autoReplyPrompt"], before["lastBackfillAt"]) == ("old", NOON)
         assert await store.auto_reply(ACC) == AutoReply(enabled=True, prompt="old")
@@ -170,7 +170,7 @@ async def test_what_was_set_of_replies_elsewhere_stays(
         kept, done = AutoReply(enabled=False, prompt="new"), BackfillResult(at_ms=NOON, threads=2)
         shown = msgspec.structs.replace(a_status(), auto_reply=kept, backfill=done)
         await store.put_account(shown, epoch=EPOCH)
-        await store.told()
+        await store.wait_pushed()
         assert await store.accounts() == [shown]
     after = await console.there(f"accounts/{ACC}")
     assert (after["autoReplyEnabled"], after["autoReplyPrompt"]) == (False, "new")
@@ -184,10 +184,10 @@ async def test_an_account_is_published_and_withdrawn(
     """Without its QR code; a withdrawn one is marked, since others may have read it."""
     async with reigning(access, tmp_path) as store:
         await store.put_account(a_status(), epoch=EPOCH)
-        await store.told()
+        await store.wait_pushed()
         assert (await console.there(f"accounts/{ACC}"))["status"] == "connected"
         await store.forget_account(ACC, epoch=EPOCH)
-        await store.told()
+        await store.wait_pushed()
     account = await console.there(f"accounts/{ACC}")
     assert (account["status"], account["qrCode"], account["wad"]["status"]) == (
         "deleted",
@@ -203,7 +203,7 @@ async def test_a_document_that_is_too_large_is_cut(
     words = "ă" * 700_000
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1, content=text(words)))
-        await store.told()
+        await store.wait_pushed()
         (message,) = (await console.all(MESSAGES)).values()
         assert message["truncated"] is True
         assert words.startswith(message["body"])
@@ -222,7 +222,7 @@ async def test_a_backlog_of_large_documents_is_read_in_parts(
         found = await store.waiting(100, FACTS, size=250_000)
         assert 1 < len(found) < 8
         assert len(await store.waiting(100, FACTS, size=1)) == 1
-        await store.told()
+        await store.wait_pushed()
         assert len(await console.all(MESSAGES)) == 8
 
 
@@ -233,14 +233,14 @@ async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
     async with reigning(access, tmp_path) as store:
         await store._write(lambda db: put(db, KeyKind.ALIAS, "one /not/a/path/"))
         await store.record(ACC, [*arrival(1), *arrival(2), *arrival(3), *arrival(4)])
-        await store.told()
+        await store.wait_pushed()
         assert len(await console.all(MESSAGES)) == 4
         assert store.sync_status.refused == 1
-        (item,) = await store.aside_items()
+        (item,) = await store.quarantined_items()
         await store.done(
             [DocumentWrite(Dirty(0, KeyKind.ALIAS, "", 0, 0, None), item.name, {})], {}
         )
-        assert await store.aside_items() == []  # it was taken after all
+        assert await store.quarantined_items() == []  # it was taken after all
     assert "not/a/path" in item.name
     assert item.reason
     assert "was set aside" in caplog.text
@@ -298,7 +298,7 @@ async def test_a_request_is_found_by_the_backend_before_us(
         assert (request["accountId"], request["threadId"]) == (ACC, ANN_THREAD)
         assert (request["to"], request["status"]) == (str(ANN), "queued")
         await sent(store, queued(), "W1")
-        await store.told()
+        await store.wait_pushed()
         assert (await store.enqueue(queued())).duplicate
     assert await console.there("send_requests/k1") == request
     async with a_store(access, tmp_path, "there") as there:
@@ -313,7 +313,7 @@ async def test_a_request_of_another_account_stays(
     await console.set("send_requests/k1", theirs)
     async with reigning(access, tmp_path) as store:
         await sent(store, queued(), "W1")
-        await store.told()
+        await store.wait_pushed()
     assert await console.there("send_requests/k1") == theirs
 
 
@@ -349,12 +349,12 @@ async def test_a_sent_message_is_found_by_its_whatsapp_id(
     async with reigning(access, tmp_path, "here") as here:
         await here.record(ACC, arrival(1))
         await sent(here, queued(), "W1")
-        await here.told()
+        await here.wait_pushed()
         found = await console.there(f"message_ids/{ACC}__W1")
         key = stable_key(ACC, ANN, "W1", True, None)
         dedupe = await console.there(f"threads/{ANN_THREAD}/dedupe/{key}")
         async with reigning(access, tmp_path, "there", EPOCH + 1) as there:
-            await there.told()
+            await there.wait_pushed()
     assert (found["docId"], found["threadId"]) == (queued().id, ANN_THREAD)
     assert (found["requestId"], found["clientMessageId"]) == (queued().id, "k1")
     assert found["expiresAt"] > found["updatedAt"] - timedelta(days=365)
@@ -367,11 +367,11 @@ async def test_names_are_told(access: FirestoreAccess, tmp_path: Path, console: 
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1, push_name="Ann"))
         await store.record(ACC, arrival(1, GROUP, sender=BOB, push_name="Bob"))
-        await store.told()
+        await store.wait_pushed()
         (contact,) = (await console.all("contacts")).values()
         assert (contact["name"], contact["notify"]) == (None, "Ann")
         await store.record(ACC, [PutChat(ANN_THREAD, str(ANN), name="Ann A.", name_ms=NOON)])
-        await store.told()
+        await store.wait_pushed()
         contacts = await console.all("contacts")
     contact = contacts[f"{ACC}__{ANN}"]
     assert (contact["jid"], contact["phoneE164"]) == (str(ANN), f"+{ANN.user}")
@@ -388,7 +388,7 @@ async def test_an_entry_is_claimed_in_firestore_and_settled_here(
         await store.settle(queued().id, CLAIMED, epoch=EPOCH)
         claimed = await console.there(path)
         await store.settle(queued().id, Sent("W1", NOON), epoch=EPOCH)
-        await store.told()
+        await store.wait_pushed()
         settled, message = (
             await console.there(path),
             await console.there(f"{MESSAGES}/{queued().id}"),
@@ -431,8 +431,8 @@ async def test_an_old_holder_tells_nothing_exclusive(
         await there.fence(EPOCH + 1)
         await here.put_account(a_status(), epoch=EPOCH)
         await here.record(ACC, arrival(1))
-        await until(lambda: here._teller.epoch is None)
-        await here.told()
+        await until(lambda: here._pusher.epoch is None)
+        await here.wait_pushed()
         assert len(await console.all(MESSAGES)) == 1
         assert await console.all("threads") == {}
         assert await console.get(f"accounts/{ACC}") is None
@@ -507,7 +507,7 @@ async def test_a_functions_entry_is_taken_and_sent(
         assert (entry.id, entry.text) == ("r1", "hello")
         await store.settle("r1", CLAIMED, epoch=EPOCH)
         await store.settle("r1", Sent("W1", NOON + 5000), epoch=EPOCH)
-        await store.told()
+        await store.wait_pushed()
     messages = await console.all(MESSAGES)
     assert list(messages) == ["r1"]
     assert (messages["r1"]["status"], messages["r1"]["tsClient"].timestamp()) == (
@@ -549,13 +549,13 @@ async def test_an_entry_that_is_mended_while_it_is_turned_down_is_sent(
     access: FirestoreAccess, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read of it is not what lies there any more: nobody writes over that."""
-    turn_down, heard = OutboxListener._turn_down, list[str]()
+    turn_down, heard = OutboxListener._reject, list[str]()
 
     async def late(self: OutboxListener, snapshot: Snapshot, why: str, epoch: int) -> None:
         await a_proxy_send(console, snapshot.id)
         await turn_down(self, snapshot, why, epoch)
 
-    monkeypatch.setattr(OutboxListener, "_turn_down", late)
+    monkeypatch.setattr(OutboxListener, "_reject", late)
     await a_proxy_send(console, payload={"image": {"url": "http://x"}})
     async with reigning(access, tmp_path, queue=heard) as store:
         await until(lambda: heard == [ACC])
@@ -572,7 +572,7 @@ async def test_an_optimistic_message_in_another_thread_goes(
         await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN))])
         await a_proxy_send(console, threadId=ANN_LID_THREAD, toJid=str(ANN_LID))
         await until(lambda: heard == [ACC])
-        await store.told()
+        await store.wait_pushed()
     assert await console.all(f"threads/{ANN_LID_THREAD}/messages") == {}
     assert list(await console.all(MESSAGES)) == ["r1"]
 
@@ -630,10 +630,10 @@ async def test_the_next_holder_knows_what_the_last_one_knew(
         here = await stack.enter_async_context(reigning(access, tmp_path, "here"))
         await everything(here)
         await here.mark_read(ANN_THREAD)
-        await here.told()
+        await here.wait_pushed()
         before = await console.group("messages")
         there = await stack.enter_async_context(reigning(access, tmp_path, "there", EPOCH + 1))
-        await there.told()
+        await there.wait_pushed()
         assert await contents(there) == await contents(here)
         assert await there.entries(None) == await here.entries(None)
         assert await there.accounts() == await here.accounts()
@@ -651,7 +651,7 @@ async def test_a_document_that_cannot_be_read_holds_nothing_up(
     """Somebody has changed what is ours in it; the other documents are known, and the reign goes on."""
     async with a_store(access, tmp_path, "there") as store:
         await store.record(ACC, [*arrival(1), *arrival(2)])
-        await store.told()
+        await store.wait_pushed()
     spoilt = next(iter(await console.all(MESSAGES)))
     path = f"{MESSAGES}/{spoilt}"
     await console.set(path, {**await console.there(path), "wad": ours})
@@ -665,7 +665,7 @@ async def test_a_new_replica_is_filled_from_firestore(
     """The machine's disk was lost: what it had told itself comes back."""
     async with reigning(access, tmp_path) as store:
         await everything(store)
-        await store.told()
+        await store.wait_pushed()
         before = await contents(store)
     (tmp_path / "fresh").mkdir()
     async with reigning(access, tmp_path / "fresh", epoch=EPOCH + 1) as store:
@@ -678,7 +678,7 @@ async def test_the_first_machine_fetches_nothing(access: FirestoreAccess, tmp_pa
         patched.setattr("wad.store.firestore.sync.pull.page", None)
         async with reigning(access, tmp_path) as store:
             await everything(store)
-            await store.told()
+            await store.wait_pushed()
         async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
             assert store.sync_status.error == ""
 
@@ -687,7 +687,7 @@ async def test_what_cannot_be_fetched_is_said(access: FirestoreAccess, tmp_path:
     """Nothing exclusive is told before it is, so an operator must know why."""
     async with reigning(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
-        await store.told()
+        await store.wait_pushed()
 
     def no_index(*values: object) -> Callable[[object], None]:
         def work(client: object) -> None:
@@ -708,9 +708,9 @@ async def test_what_we_told_ourselves_is_not_read_again(
     """A restart reads nothing of it."""
     async with reigning(access, tmp_path) as store:
         await everything(store)
-        await store.told()
+        await store.wait_pushed()
     async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
-        assert await store.fetch() == 0
+        assert await store.pull() == 0
 
 
 async def test_what_a_passive_machine_tells_late_reaches_the_holder(
@@ -721,12 +721,12 @@ async def test_what_a_passive_machine_tells_late_reaches_the_holder(
         a_store(access, tmp_path, "there") as there,
         reigning(access, tmp_path, "here") as here,
     ):
-        await there.fetch()
+        await there.pull()
         await here.record(ACC, arrival(1))
-        await here.told()
+        await here.wait_pushed()
         await there.record(ACC, arrival(2))
         await until_async(lambda: last_is(here, "text 2"))
-        await here.told()
+        await here.wait_pushed()
     assert (await console.there(f"threads/{ANN_THREAD}"))["lastMessageText"] == "text 2"
 
 
@@ -744,9 +744,9 @@ async def test_an_older_telling_of_a_message_is_mended(
         reigning(access, tmp_path, "here") as here,
     ):
         await here.record(ACC, [*arrival(1), edit(1, "better")])
-        await here.told()
+        await here.wait_pushed()
         await there.record(ACC, arrival(1))
-        await there.told()
+        await there.wait_pushed()
         await until_async(lambda: body_is(console, "better"))
         (message,) = (await console.all(MESSAGES)).values()
     assert message["wadBy"] == "here"

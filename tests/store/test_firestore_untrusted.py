@@ -23,11 +23,11 @@ from wad.core.untrusted import LATEST_MS, time_ms
 from wad.store.app_documents import auto_reply_of, message_fields, moment
 from wad.store.firestore.client.decode import GeoPoint, Reference, Snapshot, Unreadable
 from wad.store.firestore.documents.decode import DocumentFacts, Queued, read_document
-from wad.store.firestore.documents.legacy import is_foreign, joined, message_of, wa_ids
+from wad.store.firestore.documents.legacy import is_legacy, merged_into, message_of, wa_ids
 from wad.store.firestore.documents.lookups import wa_id_fields
 from wad.store.firestore.documents.outbox import entry_fields, entry_of
 from wad.store.firestore.lease.document import record_of, state_of, tenure_of
-from wad.store.firestore.sync.legacy import _look
+from wad.store.firestore.sync.legacy import _check_of
 from wad.store.firestore.sync.quarantine import type_of
 
 ACC: Final = "acc-1"
@@ -86,8 +86,8 @@ def test_any_entry_is_read_or_refused(document: Snapshot) -> None:
 def test_any_message_of_the_backend_before_is_read_or_refused(document: Snapshot) -> None:
     fields = document.fields
     assert all(wa_ids(fields))
-    is_foreign("m1", fields)
-    joined(a_message(), "m1", fields)
+    is_legacy("m1", fields)
+    merged_into(a_message(), "m1", fields)
     with suppress(BadInput):
         message = message_of(THREAD, "m1", "3EB0", fields)
         assert message_fields(message)
@@ -128,7 +128,7 @@ def test_audits_read_any_document(document: Snapshot) -> None:
     right_status(fields)
     says_something(fields)
     auto_reply_of(dict(fields))
-    _look(document)
+    _check_of(document)
 
 
 @given(documents("x/y", "a"))

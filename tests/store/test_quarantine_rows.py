@@ -21,9 +21,9 @@ MOST = 5
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small bounds."""
-    monkeypatch.setattr(quarantine_rows, "MOST", MOST)
-    monkeypatch.setattr(quarantine_rows, "MOST_FORGOTTEN", 20)
-    monkeypatch.setattr(quarantine_rows, "MOST_BYTES", 100)
+    monkeypatch.setattr(quarantine_rows, "MAX_ITEMS", MOST)
+    monkeypatch.setattr(quarantine_rows, "MAX_VERSIONS", 20)
+    monkeypatch.setattr(quarantine_rows, "MAX_BYTES", 100)
 
 
 @pytest.fixture
@@ -39,16 +39,16 @@ async def replica(tmp_path: Path) -> AsyncIterator[Replica]:
 def quarantine(replica: Replica) -> DocumentQuarantine:
     """As operators see it."""
 
-    async def write_again(item: QuarantinedDocument) -> None:
-        await replica.write_again(item)
+    async def push_again(item: QuarantinedDocument) -> None:
+        await replica.push_again(item)
 
-    return DocumentQuarantine(None, replica, write_again, lambda account: None)  # type: ignore[arg-type]
+    return DocumentQuarantine(None, replica, push_again, lambda account: None)  # type: ignore[arg-type]
 
 
 async def put(replica: Replica, *numbers: int) -> None:
     """Set documents aside, one after the other."""
     for number in numbers:
-        await replica.set_aside(
+        await replica.add_quarantined(
             [
                 QuarantinedDocument(
                     f"wad_facts/x{number:02}", "acc", "it makes no sense", version="1"
@@ -66,7 +66,7 @@ async def test_what_is_too_much_is_counted_and_named(
 ) -> None:
     """The count goes on, one line in the list stands for the rest, and the log has each."""
     await put(replica, *range(MOST + 3))
-    assert (replica.aside, replica.unlisted) == (MOST, 3)
+    assert (replica.quarantined, replica.unlisted) == (MOST, 3)
     found = quarantine(replica)
     assert found.count == MOST + 3
     items = list(await found.items())
@@ -77,7 +77,7 @@ async def test_what_is_too_much_is_counted_and_named(
     gone = {f"wad_facts/x{number:02}" for number in range(MOST + 3)} - listed
     assert len(gone) == 3
     for path in gone:
-        assert f"{path} is not listed in quarantine any more" in caplog.text
+        assert f"{path} is no longer listed in quarantine" in caplog.text
 
 
 async def test_what_is_not_listed_is_not_handled_again_and_counts_once(replica: Replica) -> None:
@@ -99,7 +99,7 @@ async def test_an_operator_decides_about_the_rest(replica: Replica, act: str) ->
     found = quarantine(replica)
     assert await found.show(MORE)
     await (found.drop(MORE) if act == "drop" else found.retry(MORE))
-    assert (replica.aside, replica.unlisted) == (MOST, 0)
+    assert (replica.quarantined, replica.unlisted) == (MOST, 0)
     assert MORE not in [item.id for item in await found.items()]
     versions = [(f"wad_facts/x{n:02}", "1") for n in range(MOST + 3)]
     assert len(quarantine_rows.known(replica._reading, versions)) == (
@@ -130,10 +130,10 @@ async def test_bytes_that_are_kept_nowhere_else_are_bounded_and_named(
             key=path,
             payload=content,
         )
-        await replica.set_aside([one])
+        await replica.add_quarantined([one])
     found = quarantine(replica)
-    emptied = [item for item in await found.items() if "not kept any more" in item.reason]
+    emptied = [item for item in await found.items() if "no longer kept" in item.reason]
     assert named(emptied) == ["wad_facts/f0", "wad_facts/f1"]
-    assert caplog.text.count("held is not kept any more") == 2
-    with pytest.raises(BadInput, match="not kept any more"):
+    assert caplog.text.count("is no longer kept") == 2
+    with pytest.raises(BadInput, match="no longer kept"):
         await found.retry(emptied[0].id)

@@ -112,5 +112,7 @@ async def test_a_state_directory_that_is_moved_away_is_said_in_a_sentence(tmp_pa
             while "space works again" not in daemon.log.read_text():
                 await asyncio.sleep(0.05)
         status = await daemon.call("status")
-        assert {each["name"]: each["internal_errors"] for each in status["loops"]}.get("space", 0) == 0
+        assert {each["name"]: each["internal_errors"] for each in status["loops"]}.get(
+            "space", 0
+        ) == 0
         assert "Traceback" not in daemon.log.read_text()

@@ -13,8 +13,8 @@ from tests.support.wadctl_world import Served, Terminal, environment, run, serve
 from wad.core.errors import Conflict
 from wad.store.port import Copying
 
-STEPS = [Copying(told=0, waiting=90, refused=0), Copying(told=60, waiting=40, refused=0)]
-LAST = Copying(told=100, waiting=0, refused=2)
+STEPS = [Copying(pushed=0, waiting=90, refused=0), Copying(pushed=60, waiting=40, refused=0)]
+LAST = Copying(pushed=100, waiting=0, refused=2)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_program_gets_every_step(world: Served, steps: list[Copying]) -> None:
     """A line of JSON each."""
     done = run(world, "store", "copy", "--to", "firestore", "--json")
     told = [json.loads(line)["pushed"] for line in done.stdout.splitlines()]
-    assert told == [step.told for step in steps]
+    assert told == [step.pushed for step in steps]
 
 
 def test_a_terminal_shows_a_bar(world: Served) -> None:

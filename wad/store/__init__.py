@@ -1,4 +1,4 @@
-"""The ports to what is kept; the adapters behind them are named only in `open_store` and `open_shared`."""
+"""The storage ports.  Only `open_store` and `open_shared` name the adapters behind them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from wad.store.firestore.store import FirestoreStore
 
 STORE_FILE: Final = "wad.db"
-_THREADS: Final = 5  # for calls to Firestore: three batches, a read, and somebody who waits
+_THREADS: Final = (
+    5  # for calls to Firestore: three batches, a read, and a call that a caller waits for
+)
 
 
 async def open_store(config: Config, clock: Clock, loops: Loops) -> Store:
-    """Open the configured store; the adapter's library is imported only now, and the network not reached for.
+    """Open the configured store.  Imports the adapter's library only now and does not use the network.
 
     Raises Damaged, StateUnwritable, Unavailable, BadConfig.
     """
@@ -56,13 +58,14 @@ async def _open_firestore(config: Config, clock: Clock, loops: Loops) -> Firesto
 
 
 async def copy_to_firestore(config: Config, clock: Clock) -> AsyncIterator[Copying]:
-    """Fill Firestore from the embedded store that is in use; how far it is, again and again.
+    """Copy the embedded store that is in use to Firestore and yield the progress.
 
-    Raises Conflict (another acts there, or there is nothing to copy), Unavailable, BadConfig.
+    Raises Conflict (another instance is active there, or there is nothing to copy), Unavailable, BadConfig.
     """
     if config.store.kind != "sqlite":
         raise Conflict(
-            "this installation is on Firestore already", hint="`wadctl status` shows what waits"
+            "this installation uses Firestore already",
+            hint="`wadctl status` shows how many documents wait",
         )
     from wad.store.firestore.copy import copy
 
@@ -76,17 +79,17 @@ async def copy_to_firestore(config: Config, clock: Clock) -> AsyncIterator[Copyi
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the machines of an installation share beside the store."""
+    """What the machines of an installation share besides the store."""
 
     lease: LeaseRecord
-    places: SessionRegistry
+    session_registry: SessionRegistry
     problems: Callable[[], Sequence[Problem]] = lambda: ()
-    """What is wrong with where they lie; no I/O."""
+    """The problems of this storage now; no I/O."""
 
 
 @asynccontextmanager
 async def open_shared(config: Config, nonce: str, clock: Clock) -> AsyncIterator[Shared]:
-    """For who has the state directory's lock; reaches for nothing yet.  Raises BadConfig."""
+    """Open what the machines share; the caller holds the state directory's lock.  No I/O yet.  Raises BadConfig."""
     if config.lease.kind == "file":
         lease = FileLease(config.state.dir / "lease.json", nonce, clock)
         yield Shared(lease, LocalSessionRegistry(), lease.problems)
@@ -98,7 +101,7 @@ async def open_shared(config: Config, nonce: str, clock: Clock) -> AsyncIterator
     from wad.store.predecessor import Predecessor
 
     terms = config.lease
-    # Two attempts must fit between the moment a renewal is due and the end of the right to act.
+    # Two attempts must fit between the time when a renewal is due and the end of the lease's validity.
     timeout = min(terms.renew_every, (terms.ttl - terms.margin - terms.renew_every) / 2)
     firestore = Firestore(access_of(config.store), "lease", 2)
     predecessor = Predecessor(state_lock(config.state.dir))

@@ -1,8 +1,8 @@
-"""Messages, threads and accounts as the apps' documents.  Pure.  See docs/internals/replaced-backend.md#documents.
+"""Messages, threads and accounts as documents that the apps read.  Pure.
 
-What readers rely on: `tsClient` is always a Timestamp, `createdAtMs` and `lastMessageAtMs` are integers, `status` is
-one of the words that the apps know, media carry both spellings of their type and name, every message has `tsSort`.
-What is ours alone lies in the map `wad`, where no app looks.
+See docs/internals/replaced-backend.md#documents.  The apps rely on this: `tsClient` is always a Timestamp, `createdAtMs` and `lastMessageAtMs` are integers, `status` is
+one of the values that they know, media have both spellings of their type and name, every message has `tsSort`.  Our own
+data is in the map `wad`, which no app reads.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SHOWN_STATUS: Final = {
     _S.READ: "read",
     _S.PLAYED: "read",
 }
-"""The apps know queued, sent, delivered and read; the exact word is in `statusDetail`."""
+"""The apps know queued, sent, delivered and read; the exact status is in `statusDetail`."""
 _TYPES: Final = frozenset({"text", "image", "video", "audio", "document", "sticker"})
 _ACCOUNT_STATES: Final = {
     State.CONNECTED: "connected",
@@ -49,12 +49,12 @@ _ACCOUNT_STATES: Final = {
 
 
 def moment(ms: int) -> datetime:
-    """A Timestamp; the nearest that there is, of a time that Firestore cannot hold."""
+    """A Timestamp; a time out of Firestore's range becomes the nearest that it can store."""
     return datetime.fromtimestamp(min(max(ms, _FIRST_MS), _LAST_MS) / 1000, UTC)
 
 
 def peer_type(jid: Jid) -> str:
-    """What the reference calls the other party."""
+    """The kind of the other party, in the replaced backend's terms."""
     match jid.kind:
         case JidKind.GROUP:
             return "group"
@@ -64,7 +64,7 @@ def peer_type(jid: Jid) -> str:
 
 
 def phone_of(jid: Jid) -> str | None:
-    """The number in an address; None where it has none."""
+    """The phone number of an address; None if it has none."""
     return f"+{jid.user}" if jid.kind is JidKind.PN else None
 
 
@@ -72,12 +72,12 @@ def phone_of(jid: Jid) -> str | None:
 
 
 def message_path(thread: str, ident: str) -> str:
-    """Where a message lies."""
+    """The path of a message's document."""
     return f"threads/{thread}/messages/{ident}"
 
 
 def message_fields(message: Message) -> Fields:
-    """The document of a message, as it stands."""
+    """The document of a message."""
     chat = Jid.parse(message.chat)
     content = message.content
     return {
@@ -143,13 +143,13 @@ def _times(message: Message) -> Fields:
 
 
 def ts_sort(message: Message) -> datetime:
-    """By what a list is sorted: WhatsApp's time, which is of whole seconds, and within its second the time of arrival.
+    """The sort key of a list: WhatsApp's time, which has whole seconds, and within that second the time of arrival.
 
-    What arrived later than that shares the end of its second; `arrivedUs` then tells one from the other.
+    Messages that arrived after that second share its end; `arrivedUs` then distinguishes them.
     """
-    told = message.at_ms * 1000
-    room = _SECOND_US - 1 - told % _SECOND_US
-    late = min(max(message.seen - told, 0), room)
+    sent_us = message.at_ms * 1000
+    room = _SECOND_US - 1 - sent_us % _SECOND_US
+    late = min(max(message.seen - sent_us, 0), room)
     return moment(message.at_ms) + timedelta(microseconds=late)
 
 
@@ -203,12 +203,12 @@ def _media(kind: MessageKind, media: MediaContent | None, caption: str) -> Field
 
 
 def thread_path(thread: str) -> str:
-    """Where a conversation lies."""
+    """The path of a thread's document."""
     return f"threads/{thread}"
 
 
 def thread_fields(thread: Thread, last_sender: str = "") -> Fields:
-    """The document of a conversation.  Fields that people or apps set (archived, aiEnabled, ...) are not among them."""
+    """The document of a thread, without fields that users or apps set (archived, aiEnabled, ...)."""
     chat = Jid.parse(thread.chat)
     phone = phone_of(chat)
     return {
@@ -246,7 +246,7 @@ def thread_fields(thread: Thread, last_sender: str = "") -> Fields:
 
 
 def above_floor(fields: Fields, floor_ms: int) -> Fields:
-    """A conversation's document, where another program wrote of a message at `floor_ms` that we don't know.
+    """A thread's document if another program wrote a message at `floor_ms` that is not stored here.
 
     Its last message never goes back, and a name is not replaced by a number.
     """
@@ -261,8 +261,8 @@ def above_floor(fields: Fields, floor_ms: int) -> Fields:
 
 
 def redirect_fields(thread: str) -> Fields:
-    """What the document of a conversation by hidden id says once its number is known."""
-    ThreadId.parse(thread)  # never a text that is no thread's id
+    """The document of a LID's thread once its phone number is known."""
+    ThreadId.parse(thread)  # only a valid thread id
     return {"redirectTo": thread, "canonicalThreadId": thread, "hidden": True}
 
 
@@ -270,7 +270,7 @@ def redirect_fields(thread: str) -> Fields:
 
 
 def account_path(account: str) -> str:
-    """Where an account's published status lies."""
+    """The path of an account's published status."""
     return f"accounts/{account}"
 
 
@@ -295,15 +295,15 @@ def account_fields(status: AccountStatus) -> Fields:
     }
 
 
-def _auto_reply(wanted: AutoReply | None) -> Fields:
-    """What nobody has set here stays what the backend before, or an app, has written."""
-    if wanted is None:
+def _auto_reply(settings: AutoReply | None) -> Fields:
+    """The auto-reply fields; if they were never set here, those of the legacy backend or an app stay."""
+    if settings is None:
         return {}
-    return {"autoReplyEnabled": wanted.enabled, "autoReplyPrompt": wanted.prompt}
+    return {"autoReplyEnabled": settings.enabled, "autoReplyPrompt": settings.prompt}
 
 
 def auto_reply_of(fields: Fields) -> AutoReply | None:
-    """The inverse, of a document that anybody may have written; None where nobody has."""
+    """The auto-reply settings in a document that any program may have written; None if there are none."""
     enabled, prompt = fields.get("autoReplyEnabled"), fields.get("autoReplyPrompt")
     if not isinstance(enabled, bool) and not isinstance(prompt, str):
         return None
@@ -322,7 +322,7 @@ def _backfill(done: BackfillResult | None) -> Fields:
 
 
 def backfill_result(done: BackfillResult) -> Fields:
-    """What a run brought, as the apps read it."""
+    """The result of a backfill, as the apps read it."""
     return {
         "threads": done.threads,
         "messages": done.messages,
@@ -335,7 +335,7 @@ def backfill_result(done: BackfillResult) -> Fields:
 
 
 def gone_account_fields(account: str) -> Fields:
-    """The same once its status was withdrawn."""
+    """The document of an account whose status was withdrawn."""
     return {
         "accountId": account,
         "status": "deleted",

@@ -1,7 +1,7 @@
-"""A store that begins with nothing beside accounts that are older: its file was emptied, lost or moved away.
+"""Detection of a store file that is empty although accounts exist: it was emptied, lost or moved away.
 
-wad goes on, since the spools still hold what came lately, but says so until an operator has seen it: a note lies beside
-the file until somebody deletes it.
+wad goes on, since the spools still hold the latest messages, but reports the problem until the operator deletes a note
+that is written beside the file.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from wad.lib.files import set_aside, unwritable, write_file
 from wad.lib.sqlite_file import log_of, log_size
 
 _SIGNS: Final = ("meta", "cursors", "messages", "outbox", "accounts", "identity")
-"""Tables of which at least one has a row in every store that was opened before."""
+"""Tables; in every store that was opened before, at least one of them has a row."""
 
 
 def watch_beginning(store: Path, accounts: int, clock: Clock) -> None:
-    """Leave a note where the store is about to begin anew; to be called before it is opened.
+    """Write the note if the store is about to start empty; call this before the store is opened.
 
-    A log without its database, which SQLite would delete, is set aside.  Raises StateUnwritable.
+    A write-ahead log without its database, which SQLite would delete, is set aside.  Raises StateUnwritable.
     """
     if not accounts or not _is_unused(store):
         return
@@ -34,22 +34,22 @@ def watch_beginning(store: Path, accounts: int, clock: Clock) -> None:
         set_aside(log_of(store), stamp(clock))
     if not os.path.lexists(note_of(store)):
         day = datetime.fromtimestamp(clock.wall_ms() / 1000, UTC)
-        words = (
+        text = (
             f"When wad started on {day:%Y-%m-%d %H:%M:%S} UTC, {store} was empty or missing,"
-            f" and {accounts} accounts were there.\n"
-            "What it held is not here: messages older than those in the spools, the outbox, what was read.\n"
-            "Stop wad and restore the file from a backup; or delete this note, and wad says no more of it.\n"
+            f" and {accounts} accounts existed.\n"
+            "Its content is missing: messages older than those in the spools, the outbox, read positions.\n"
+            "Stop wad and restore the file from a backup, or delete this note to end the warning.\n"
         )
-        write_file(note_of(store), words.encode())
+        write_file(note_of(store), text.encode())
 
 
 def note_of(store: Path) -> Path:
-    """The note."""
+    """The path of the note."""
     return store.with_name(f"{store.name}.began-anew")
 
 
 def beginning(store: Path) -> Problem | None:
-    """What to say while the note lies there.  Raises StateUnwritable where that cannot be seen."""
+    """The problem to report while the note exists; None without it.  Raises StateUnwritable if it cannot be checked."""
     note = note_of(store)
     try:
         since_ms = round(note.lstat().st_mtime * 1000)
@@ -58,14 +58,14 @@ def beginning(store: Path) -> Problem | None:
     except OSError as error:
         raise unwritable(note, error) from error
     text = (
-        f"{store} was empty or missing when wad started, beside accounts that are older: what it held is not here."
+        f"{store} was empty or missing when wad started although accounts existed: its content is missing."
         f" Restore it from a backup, or delete {note}"
     )
     return Problem(code="store_anew", text=text, since_ms=since_ms)
 
 
 def _is_unused(store: Path) -> bool:
-    """Whether nothing was ever stored in this file; one that cannot be read is the matter of whoever opens it."""
+    """Whether nothing was ever stored in this file; False if it cannot be read (opening it reports the error)."""
     if not os.path.lexists(store) or _size(store) == 0:
         return True
     with suppress(sqlite3.Error), closing(_opened(store)) as db:
@@ -80,7 +80,7 @@ def _opened(store: Path) -> sqlite3.Connection:
 
 
 def _size(file: Path) -> int | None:
-    """Bytes; None where that cannot be seen."""
+    """The size in bytes; None if it cannot be determined."""
     try:
         return file.stat().st_size
     except OSError:

@@ -1,7 +1,7 @@
-"""The lease's record: the port, and the adapter for one machine (a file).
+"""The lease record: the port, and the adapter for a single machine (a file).
 
-One machine needs no server's clock: the daemon that holds the state directory's lock (`home.StateLock`) has proven that
-every other holder written in this file is dead.
+A single machine needs no server's clock: the daemon that holds the state directory's lock (`account_dir.StateLock`) has
+proven that every other holder in this file is dead.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from wad.store.write_behind import WriteBehind
 
 log = logging.getLogger(__name__)
 
-_KEPT: Final = 200  # holders that the history of one machine remembers
-_LARGEST: Final = 64 << 10  # bytes of the record
-_LARGEST_HISTORY: Final = 4 << 20
+_MAX_HISTORY: Final = 200  # holders in the history of one machine
+_MAX_RECORD_BYTES: Final = 64 << 10
+_MAX_HISTORY_BYTES: Final = 4 << 20
 _LAST_EPOCH: Final = 2**53
-_LONGEST: Final = 366 * 86_400.0  # seconds of a ttl
-_SLOW: Final = 15.0  # seconds of a write that are worth a word
+_MAX_TTL: Final = 366 * 86_400.0  # seconds
+_SLOW_WRITE: Final = 15.0  # seconds after which a write is reported as slow
 
 
 class LeaseRecord(Protocol):
-    """One record with compare-and-set, and the history of who held it."""
+    """The lease record port: one record with compare-and-set, and the history of its holders."""
 
     @property
     def where(self) -> str:
-        """Where the record lies, for people."""
+        """The location of the record, for people."""
         ...
 
     async def read(self) -> Seen | None:
-        """The record as it is now; None when there never was one.  Raises Unavailable."""
+        """Read the record; None if there never was one.  Raises Unavailable."""
         ...
 
     async def write(self, record: Record, expected: str | None) -> str:
-        """Replace the version `expected` (None: there is none); the new version.  Atomic.
+        """Replace the version `expected` (None: there is none); return the new version.  Atomic.
 
-        A record with a new epoch begins an entry of the history, one without a holder ends it.  Raises Conflict when
-        somebody else wrote since, Unavailable when it is not known whether it was written.
+        A record with a new epoch begins a history entry, one without a holder ends it.  Raises Conflict if another
+        writer was faster, Unavailable if it is not known whether the record was written.
         """
         ...
 
@@ -60,21 +60,22 @@ class LeaseRecord(Protocol):
         ...
 
     async def changed(self, timeout: float) -> None:
-        """Return when another may hold it, or after `timeout` seconds without a sign of its holder."""
+        """Return when the holder may have changed, or after `timeout` seconds without a renewal by the holder."""
         ...
 
 
 @cache
 def _thread() -> ThreadPool:
-    """Its own: a renewal must neither hold up the event loop while the disk syncs, nor wait for anybody's files."""
+    """The lease's own thread: a renewal must neither block the event loop during a disk sync nor wait for other
+    files."""
     return ThreadPool("lease", 1)
 
 
 class FileLease:
     """The record in a file of the state directory, for the one daemon that holds the directory's lock.
 
-    That lock proves that every earlier holder is dead, so a record that cannot be read says nothing that is needed: it
-    is set aside, and a new epoch begins, above the newest that the store has seen.
+    That lock proves that every earlier holder is dead, so a damaged record has nothing that is needed: it is set aside,
+    and a new epoch begins, above the newest that the store has seen.
     """
 
     def __init__(self, path: Path, nonce: str, clock: Clock | None = None) -> None:
@@ -87,36 +88,36 @@ class FileLease:
         self._ours: str | None = (
             None  # the version that this process wrote, while it holds the lease
         )
-        self._written = 0  # writes that were waited for
+        self._written = 0  # writes that were awaited
         self._renewals = WriteBehind(_thread(), self._renew, self._clock)
 
     @property
     def where(self) -> str:
-        """The file."""
+        """The path of the file."""
         return str(self._path)
 
     def problems(self) -> Sequence[Problem]:
-        """The copies of damaged files, as long as they lie there; a disk that takes no renewal."""
+        """Copies of damaged files, as long as they exist; a disk on which a renewal takes too long."""
         found = []
         if self._copies:
             names = ", ".join(map(str, self._copies))
-            text = f"what was written of the lease could not be read, and was set aside: {names}"
+            text = f"damaged lease files were set aside: {names}"
             figures = (len(self._copies),)
             found.append(
                 Problem(code="set_aside", text=text, subject=str(self._path), figures=figures)
             )
-        if (behind := self._renewals.behind_for) > _SLOW:
-            text = f"the disk has not taken a renewal of the lease for {behind:.0f} s"
+        if (behind := self._renewals.behind_for) > _SLOW_WRITE:
+            text = f"a renewal of the lease has not been written to the disk for {behind:.0f} s"
             found.append(Problem(code="disk_slow", text=text, figures=(behind,)))
         return found
 
     async def read(self) -> Seen | None:
-        """The record; a holder that is not this process is dead, since we hold the directory's lock."""
+        """Read the record; a holder other than this process is dead, since we hold the directory's lock."""
         return await _thread().run(self._read)
 
     def _read(self) -> Seen | None:
         try:
-            data = read_file(self._path, _LARGEST)
+            data = read_file(self._path, _MAX_RECORD_BYTES)
             with decoding(str(self._path)):
                 record = _checked(msgspec.json.decode(data, type=Record))
         except FileNotFoundError:
@@ -131,9 +132,9 @@ class FileLease:
     async def write(self, record: Record, expected: str | None) -> str:
         """Replace the file by rename.
 
-        A renewal of what this process wrote last is answered at once and written behind: the directory's lock proves
-        that nobody else can hold the lease, so no disk, however busy, may cost it.  It raises what the renewal before
-        failed of.
+        A renewal of the version that this process wrote last returns at once and is written in the background: the
+        directory's lock proves that no other process can hold the lease, so a busy disk must not cost it.  It raises
+        the error of the renewal before.
         """
         version = _version(record)
         renews = record.holder != "" and version == expected
@@ -160,7 +161,7 @@ class FileLease:
 
     def _renew(self, record: Record) -> None:
         self._compare(_version(record))
-        # Not synced: after a power cut every holder is dead, whatever the file says.
+        # Not synced: after a power failure every holder is dead, whatever the file contains.
         swap_file(self._path, _encoded(record))
         self._copies = self._find_copies()
 
@@ -173,18 +174,21 @@ class FileLease:
         tenures, damage = self._read_history()
         if damage:
             self._set_aside(self._history, damage)
-        lines = [msgspec.json.encode(each) + b"\n" for each in remembered(tenures[-_KEPT:], record)]
+        lines = [
+            msgspec.json.encode(each) + b"\n"
+            for each in remembered(tenures[-_MAX_HISTORY:], record)
+        ]
         write_file(self._history, b"".join(lines))
 
     async def history(self, limit: int) -> list[Tenure]:
-        """The latest holders; a line that cannot be read is left out."""
+        """The latest holders; damaged lines are left out."""
         found, _damage = await _thread().run(self._read_history)
         return found[-limit:]
 
     def _read_history(self) -> tuple[list[Tenure], str]:
-        """What can be read of it, and what is wrong with the rest."""
+        """The readable entries of the history, and the first error of the others; empty if there is none."""
         try:
-            lines = read_file(self._history, _LARGEST_HISTORY).splitlines()
+            lines = read_file(self._history, _MAX_HISTORY_BYTES).splitlines()
         except FileNotFoundError:
             return [], ""
         except InvalidData as error:
@@ -195,7 +199,7 @@ class FileLease:
         for number, line in enumerate(lines, 1):
             try:
                 with decoding(f"{self._history}:{number}"):
-                    found.append(_checked_past(msgspec.json.decode(line, type=Tenure)))
+                    found.append(_checked_tenure(msgspec.json.decode(line, type=Tenure)))
             except InvalidData as error:
                 damage = damage or str(error)
         return found, damage
@@ -208,25 +212,27 @@ class FileLease:
     def _find_copies(self) -> list[Path]:
         try:
             return [*damaged_copies(self._path), *damaged_copies(self._history)]
-        except OSError as error:  # no handle is left, say: no reason to lose the lease
-            log.warning("cannot list what was set aside of the lease: %s", error)
+        except (
+            OSError
+        ) as error:  # for example no file descriptor is left: no reason to lose the lease
+            log.warning("cannot list damaged copies of lease files: %s", error)
             return self._copies
 
     async def changed(self, timeout: float) -> None:
-        """Nobody else writes here: wait."""
+        """Wait: no other process writes the file."""
         await asyncio.sleep(timeout)
 
 
 def _checked(record: Record) -> Record:
-    """Raise InvalidData where its numbers are out of range."""
-    if not 0 < record.ttl <= _LONGEST:
+    """The record; raises InvalidData if its numbers are out of range."""
+    if not 0 < record.ttl <= _MAX_TTL:
         raise InvalidData(f"a ttl of {record.ttl:g} s is out of range")
     _check_numbers(record.epoch, record.acquired_ms, record.renewed_ms)
     return record
 
 
-def _checked_past(tenure: Tenure) -> Tenure:
-    """The same of a line of the history."""
+def _checked_tenure(tenure: Tenure) -> Tenure:
+    """The history entry; raises InvalidData if its numbers are out of range."""
     _check_numbers(tenure.epoch, tenure.began_ms, tenure.ended_ms)
     return tenure
 
@@ -240,9 +246,9 @@ def _check_numbers(epoch: int, *times: int) -> None:
 
 
 def remembered(tenures: Sequence[Tenure], record: Record) -> list[Tenure]:
-    """The history after `record` was written, the latest at the end."""
+    """The history after `record` was written, oldest first."""
     if record.holder:
-        return [*tenures[1 - _KEPT :], begun(record)]
+        return [*tenures[1 - _MAX_HISTORY :], begun(record)]
     return [
         *(tenure for tenure in tenures if tenure.epoch != record.epoch),
         *(ended(tenure, record) for tenure in tenures if tenure.epoch == record.epoch),
@@ -250,7 +256,7 @@ def remembered(tenures: Sequence[Tenure], record: Record) -> list[Tenure]:
 
 
 def _version(record: Record) -> str:
-    """Renewals make no new one: only one process writes them, and the file may be behind it."""
+    """The version of a record.  Renewals do not change it: only one process writes them, and the file may be behind."""
     return f"{record.epoch}:{record.nonce}"
 
 

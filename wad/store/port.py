@@ -1,8 +1,8 @@
-"""What wad asks of a store.  Each verb says whether it is atomic, idempotent, and which error it raises.
+"""The store port.  Each method states whether it is atomic and idempotent, and which errors it raises.
 
-Received facts (`record`) carry deterministic ids and may be written by whoever holds them.  Exclusive writes carry the
-`epoch` of the lease: a store that has seen a newer one raises Fenced and changes nothing.  Any verb may raise
-Unavailable (try again later; nothing was half done) and StateUnwritable (the disk refuses).
+Received facts (`record`) have deterministic ids and any machine may write them.  Exclusive writes carry the `epoch` of
+the lease: a store that has seen a newer epoch raises Fenced and changes nothing.  Any method may raise Unavailable (try
+again later; nothing was half done) and StateUnwritable (the disk fails).
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from wad.core.problem import Problem
 from wad.core.quarantine import Source
 
 PAGE_BYTES: Final = 16 << 20
-"""Of stored messages that are read at once."""
+"""The limit of stored messages that are read at once."""
 
 
 class Cursor(msgspec.Struct, frozen=True, order=True):
-    """How far a spool was read: rows up to and including `seq` of the spool file `generation`."""
+    """The read position in a spool: rows up to and including `seq` of the spool file `generation` are recorded."""
 
     generation: str
     seq: int
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What `record` did: messages that were new, how many were known, and which it changed (edits, reactions, ...).
+    """The result of `record`: the new messages, the number of duplicates, and the changed messages (edits, reactions,
+    ...).
 
-    `lost`: by how many the account has more, or fewer, messages that are known to be lost.
+    `lost`: the change of the account's number of messages that are known to be lost.
     """
 
     new: tuple[Message, ...]
@@ -45,7 +46,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 class Staff(Protocol):
-    """The users of the apps who work here."""
+    """The employees among the users of the apps."""
 
     async def has(self, uid: str) -> bool:
         """Whether this user is an employee.  Raises Unavailable."""
@@ -53,16 +54,16 @@ class Staff(Protocol):
 
 
 class Enqueued(msgspec.Struct, frozen=True):
-    """The entry as it is kept, and whether it was there before."""
+    """The stored entry, and whether it was stored before."""
 
     entry: Entry
     duplicate: bool
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Counts of what is kept for one account; `lost`: messages that are known to have been lost.
+    """Counts of one account.  `lost`: messages that are known to be lost.
 
-    `oldest_queued_ms`: when the entry that was queued first, of those that wait, was; None where none waits.
+    `oldest_queued_ms`: when the oldest waiting entry was queued; None if no entry waits.
     """
 
     threads: int
@@ -73,9 +74,9 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class PagePosition(msgspec.Struct, frozen=True):
-    """A place in a list that is sorted newest first: strictly before (`at_ms`, `seen`, `id`).
+    """A position in a list sorted newest first: strictly before (`at_ms`, `seen`, `id`).
 
-    `seen` counts for messages only.
+    `seen` is used for messages only.
     """
 
     at_ms: int
@@ -84,9 +85,9 @@ class PagePosition(msgspec.Struct, frozen=True):
 
 
 class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What others may know of an account: output only, never read back to decide anything.
+    """The published status of an account: output only, never read back to decide anything.
 
-    `auto_reply` and `backfill` are None where nobody has set the one, or begun the other.
+    `auto_reply` is None if it was never set, `backfill` if none was ever started.
     """
 
     account: str
@@ -103,10 +104,10 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SyncStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store on another machine has still to be told, of what lies here.
+    """The state of the push from the working copy to Firestore.
 
-    `waiting` documents, of at most `quota`, the oldest since `oldest_ms`; `refused` ones are not taken there at all.
-    `error`: why it does not go on; empty while it does.
+    `waiting`: documents that are not pushed yet, of at most `quota`, the oldest since `oldest_ms`.  `refused`:
+    documents that Firestore does not accept.  `error`: why the push fails; empty while it works.
     """
 
     waiting: int
@@ -117,26 +118,28 @@ class SyncStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def refusal(self) -> str:
-        """Why nothing more may be received; empty when it may."""
+        """Why no more messages may be received; empty if they may."""
         if self.waiting < self.quota:
             return ""
-        return f"{self.waiting} documents wait to be told, as many as may: accounts wait until some are told"
+        return f"the sync backlog is full: {self.waiting} documents wait for Firestore; accounts stop until it shrinks"
 
     @property
     def warnings(self) -> list[str]:
-        """What an operator should know."""
-        found = [f"{self.waiting} documents wait to be told: {self.error}"] if self.error else []
+        """Warnings for the operator."""
+        found = [f"{self.waiting} documents wait for Firestore: {self.error}"] if self.error else []
         if self.quota / 2 <= self.waiting < self.quota:
-            found.append(f"{self.waiting} documents wait to be told; at {self.quota} accounts stop")
+            found.append(
+                f"{self.waiting} documents wait for Firestore; at {self.quota} accounts stop"
+            )
         if self.refused:
             found.append(
-                f"{self.refused} documents are refused there, and lie here only: see the log"
+                f"Firestore refuses {self.refused} documents, which exist only on this machine: see the log"
             )
         return found
 
 
 class Copying(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a copy is, in documents; `refused` ones the other store does not take."""
+    """The progress of a copy, in documents.  `refused`: documents that Firestore does not accept."""
 
     pushed: int
     waiting: int
@@ -153,27 +156,28 @@ class Store(Protocol):
 
     @property
     def sync_status(self) -> SyncStatus | None:
-        """What another machine has still to be told; None where all lies on this one."""
+        """The state of the sync with Firestore; None for a store that is only on this machine."""
         ...
 
     def problems(self) -> Sequence[Problem]:
-        """What is wrong with it now, beside what `sync_status` says; no I/O."""
+        """The store's problems now, besides those in `sync_status`; no I/O."""
         ...
 
     @property
     def staff(self) -> Staff | None:
-        """Who works here, where the apps have written it down; None where nobody has."""
+        """The employees, if the apps keep a list of them; None otherwise."""
         ...
 
     @property
     def quarantine(self) -> Source | None:
-        """What of another store's documents could not be handled; None where there is no other store."""
+        """The documents in Firestore that could not be handled; None for a store that is only on this machine."""
         ...
 
     def lead(
         self, epoch: int, on_queued: Callable[[str], None]
     ) -> AbstractAsyncContextManager[None]:
-        """Fence the epoch; while inside, call `on_queued` with the account of what others queue.
+        """Act as the holder of this epoch: fence it; while inside, call `on_queued` with the account of each entry that
+        another program queues.
 
         Raises Fenced, Unavailable.
         """
@@ -184,40 +188,40 @@ class Store(Protocol):
     ) -> Recorded:
         """Apply changes in order, then move the account's cursor.  Atomic, idempotent.
 
-        Raises InvalidData where a change holds what no store can keep; nothing was done then.
+        Raises InvalidData for a change that no store can keep; nothing was done then.
 
-        The order of changes does not matter for what readers see, nor does repetition, nor how they are cut into calls;
-        only which document id a message got, where it was told under several addresses, and contradictory aliases
-        (the latest wins) depend on it.
+        Readers see the same result whatever the order of changes, repetitions, and the division into calls.  Only the
+        document id of a message that was received under several addresses, and contradictory aliases (the latest wins),
+        depend on the order.
 
-        PutMessage: inserted unless its id, or another document with its WhatsApp id in its thread, of its direction
-        and (among several people) its sender, or a message of the outbox with its WhatsApp id, is known; such an echo
-        settles an `uncertain` or `failed` entry as Sent.  Of a known message the telling that says more stays
-        (`message.merged`): a placeholder gives way to the message itself, which is `new` once more but counted once.
-        The thread's last message is the greatest (at_ms, seen, id), whatever the order of arrival.  A thread is named
-        by the newest PutChat name, else by the newest non-empty push name of an inbound message in a one-to-one thread.
-        Unread are the inbound messages behind the last place that was read, but of those up to PutChat's `unread_ms` no
-        more than its `unread`; a message that our phone sent says that what came before was read.
+        PutMessage: inserted unless its id, or another document with its WhatsApp id in its thread, of its direction and
+        (among several people) its sender, or a message of the outbox with its WhatsApp id, is known; such an echo
+        settles an `uncertain` or `failed` entry as Sent.  Of two versions of a message the one with more content is
+        kept (`message.merged`): a placeholder is replaced by the message itself, which is `new` once more but counted
+        once. The thread's last message is the greatest (at_ms, seen, id), whatever the order of arrival.  A thread is
+        named by the newest PutChat name, else by the newest non-empty push name of an inbound message in a one-to-one
+        thread. Unread are the inbound messages after the last read position, but of those up to PutChat's `unread_ms`
+        at most its `unread`; a message that our phone sent marks everything before it as read.
 
-        PutAmendment: kept even when its target is unknown, and applied as `amend.amended` says whenever both are
-        there: in the amendment's own thread, and to a message of the outbox with the target's WhatsApp id.  Never a
-        document of its own and counted nowhere; a placeholder with the amendment's own WhatsApp id goes.
+        PutAmendment: stored even if its target is unknown, and applied by `amendments.amended` as soon as both are
+        stored: in the amendment's own thread, and to a message of the outbox with the target's WhatsApp id.  Never a
+        document of its own and never counted; a placeholder with the amendment's own WhatsApp id is deleted.
 
-        PutMark: kept even when the message is unknown, and applied to the message and its outbox entry whenever both
-        are there, matched by account and WhatsApp id; never creates a message, never takes a status back.
+        PutMark: stored even if the message is unknown, and applied to the message and its outbox entry as soon as both
+        are stored, matched by account and WhatsApp id.  It never creates a message and never reverts a status.
 
-        PutChat: of name, push name, last place read, number of unread and expiration the newest each (of two numbers of
-        one time the smaller); creates no thread.
+        PutChat: keeps the newest of each: name, push name, last read position, number of unread and expiration (of two
+        unread numbers of the same time the smaller); creates no thread.
 
-        PutAlias: from now on whatever names the hidden id means the number.  What lies in the hidden id's thread moves
-        to the number's (a message that is in both becomes one; counts, last message, names and unread are those of all
-        of it), and messages, reactions and so on by the hidden id are the number's.  Document ids stay.  `thread`,
-        `messages` and `mark_read` follow: the old thread's id means the new one.
+        PutAlias: from now on the LID means the phone number.  The content of the LID's thread moves to the number's
+        thread (a message that is in both becomes one; counts, last message, names and unread cover everything), and
+        messages, reactions and so on by the LID become the number's.  Document ids stay.  `thread`, `messages` and
+        `mark_read` follow: the old thread's id means the new one.
         """
         ...
 
     async def cursor(self, account: str) -> Cursor | None:
-        """How far this account's spool was recorded."""
+        """The position up to which this account's spool is recorded."""
         ...
 
     async def aliases(self, account: str) -> dict[str, str]:
@@ -237,7 +241,7 @@ class Store(Protocol):
     async def messages(
         self, thread: str, *, limit: int, before: PagePosition | None = None
     ) -> list[Message]:
-        """A thread's messages, newest first; fewer than `limit` where more would take PAGE_BYTES, but one at least."""
+        """A thread's messages, newest first; fewer than `limit` if more would exceed PAGE_BYTES, but at least one."""
         ...
 
     async def message(self, ident: str) -> Message | None:
@@ -245,15 +249,16 @@ class Store(Protocol):
         ...
 
     async def oldest(self, thread: str) -> Message | None:
-        """The oldest message of a thread by which the phone can be asked for what came before it."""
+        """The oldest message of a thread that can be the anchor of a history request to the phone."""
         ...
 
     async def placeholders(self, account: str, *, limit: int) -> list[Message]:
-        """The newest messages of which only their place is known: lost, or not to be decrypted."""
+        """The newest messages without content: lost, or not decryptable."""
         ...
 
     async def recount(self, account: str) -> int:
-        """Make every thread's last message and counts anew from its messages; in how many they were wrong."""
+        """Compute every thread's last message and counts again from its messages; return in how many they were
+        wrong."""
         ...
 
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
@@ -265,11 +270,11 @@ class Store(Protocol):
         ...
 
     async def mark_read(self, thread: str) -> None:
-        """All messages up to the newest that is there were read.  Idempotent; creates no thread."""
+        """Mark all stored messages of the thread as read.  Idempotent; creates no thread."""
         ...
 
     async def epoch(self) -> int:
-        """The newest epoch that was ever fenced; 0 for none."""
+        """The newest epoch that was ever fenced; 0 if none."""
         ...
 
     async def fence(self, epoch: int) -> None:
@@ -279,16 +284,16 @@ class Store(Protocol):
     async def enqueue(self, entry: Entry) -> Enqueued:
         """Queue a message and store it (status queued, document id = entry id) in its thread.  Atomic.
 
-        An entry that amends another message is queued only.  An entry with this id, once there, is returned unchanged
-        with `duplicate`.  Raises Conflict when it is for another recipient or content.
+        An entry that amends another message is queued only.  If an entry with this id is stored, it is returned
+        unchanged with `duplicate`.  Raises Conflict if its recipient or content differs.
         """
         ...
 
     async def next_entry(self, account: str, *, but: Collection[str] = ()) -> Entry | None:
-        """The queued entry whose turn it is, of a chat (a thread's id) that is not among `but`.
+        """The next queued entry to send, of a chat (a thread's id) that is not in `but`.
 
-        Chats take turns: each sends in the order of enqueuing, and none waits for what another has behind its first.
-        Of chats whose turn it is alike, the one goes first whose entry was queued first.
+        Chats are served round robin: each sends in the order of enqueuing, and none waits for more than the first entry
+        of another.  Among chats of the same turn, the entry that was queued first is sent first.
         """
         ...
 
@@ -304,17 +309,17 @@ class Store(Protocol):
         limit: int = 100,
         before: PagePosition | None = None,
     ) -> list[Entry]:
-        """Outbox entries (in any state for an empty `states`), newest first by created_ms and id."""
+        """Outbox entries (in any state if `states` is empty), newest first by created_ms and id."""
         ...
 
     async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
         """Apply `outbox.advance` to an entry, and its status, WhatsApp id and time to its message.  Atomic.
 
-        With Sent or Unknown the message takes the WhatsApp id, so that its echo is known and receipts find it; an echo
-        and receipts that came earlier are applied, and the echo's own document goes.  An entry that amends another
-        message does so once it has surely left (`outbox.amendment_of`).
+        With Sent or Unknown the message takes the WhatsApp id, so that its echo is recognized and receipts find it; an
+        echo and receipts that arrived earlier are applied, and the echo's own document is deleted.  An entry that
+        amends another message is applied once it was certainly sent (`outbox.amendment_of`).
 
-        Raises NotFound, Conflict (the table forbids it), Fenced.
+        Raises NotFound, Conflict (the transition is not allowed), Fenced.
         """
         ...
 
@@ -327,7 +332,8 @@ class Store(Protocol):
         ...
 
     async def auto_reply(self, account: str) -> AutoReply | None:
-        """What another program has written down of an account's replies; None where nobody else writes here."""
+        """The account's auto-reply settings as another program has written them; None if no other program writes
+        here."""
         ...
 
     async def forget_account(self, account: str, *, epoch: int) -> None:
@@ -335,5 +341,5 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what runs and let go of files.  Idempotent."""
+        """Finish running work and close the files.  Idempotent."""
         ...

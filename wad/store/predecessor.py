@@ -1,8 +1,9 @@
 """The proof that the last holder on this machine is dead, so that its successor need not wait for the ttl.
 
-One process at a time has the state directory's lock (`home.StateLock`).  Whoever acquires writes its nonce beside that
-lock; the next process that has the lock finds it, and knows that the process of this nonce is gone.  A copy of the
-directory proves nothing: the note names the running kernel and the lock's own place on the disk, and is void elsewhere.
+One process at a time has the state directory's lock (`account_dir.StateLock`).  A process that acquires the lease
+writes its nonce beside that lock; the next process with the lock reads it, so the process of this nonce must be dead.
+A copy of the directory proves nothing: the note names the running kernel and the lock's device and inode, and is
+ignored elsewhere.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _KERNEL: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Predecessor:
-    """What the state directory tells of the holder before; to be used with its lock held.
+    """The previous holder, as noted in the state directory; to be used with the directory's lock held.
 
-    `lock`: the lock's file.  `kernel`: the running kernel's name, read from /proc if not given.
+    `lock`: the lock's file.  `kernel`: the running kernel's boot id, read from /proc if not given.
     """
 
     def __init__(self, lock: Path, kernel: str = "") -> None:
@@ -33,25 +34,27 @@ class Predecessor:
         self._lock = lock
         self._kernel = kernel
         self.nonce = self._read()
-        """The nonce of a process that is dead; empty where nothing is proven."""
+        """The nonce of a process that is proven dead; empty if there is no proof."""
 
     def remember(self, nonce: str) -> None:
-        """Note whose process acquires now.  Where that fails, the next one waits for the ttl."""
+        """Write the nonce of the process that acquires now.  If that fails, the next process waits for the ttl."""
         try:
-            write_file(self._note, f"{nonce} {self._place()}\n".encode())
+            write_file(self._note, f"{nonce} {self._location()}\n".encode())
         except (StateUnwritable, OSError) as error:
-            log.warning("cannot note who acquires, so a restart waits for the ttl: %s", error)
+            log.warning(
+                "cannot write the holder's nonce, so a restart waits for the ttl: %s", error
+            )
 
     def _read(self) -> str:
         try:
             with decoding(str(self._note)):
                 text = read_file(self._note, _LARGEST).decode()
-                nonce, place = text.rstrip("\n").split(" ", 1)
-            return nonce if place == self._place() else ""
+                nonce, location = text.rstrip("\n").split(" ", 1)
+            return nonce if location == self._location() else ""
         except (OSError, InvalidData):
             return ""
 
-    def _place(self) -> str:
+    def _location(self) -> str:
         stat = self._lock.stat()
         kernel = self._kernel or _KERNEL.read_text().strip()
         return f"{kernel} {stat.st_dev}:{stat.st_ino}"

@@ -1,7 +1,6 @@
-"""The port to what machines know of each other's sessions; and the adapter for one machine, which need know nothing.
+"""The session registry port: which machine has which session; and the adapter for a single machine.
 
-What is kept of a session for another machine to go on with (its replication) belongs to this port, too, once there is
-such a thing; now a session is moved by an operator (`flow.moving`).
+A session is moved by an operator (`flow.accounts.moving`).  Replication of sessions would belong to this port, too.
 """
 
 from __future__ import annotations
@@ -15,27 +14,27 @@ class SessionRegistry(Protocol):
     """Which instance has which account's session.  Exclusive writes carry the epoch of the lease."""
 
     async def all(self) -> dict[str, SessionLocation]:
-        """What is known, by account.  Raises Unavailable."""
+        """The known locations, by account.  Raises Unavailable."""
         ...
 
-    async def put(self, place: SessionLocation, *, epoch: int) -> None:
-        """This instance has it from now on.  Idempotent.  Raises Fenced, Unavailable."""
+    async def put(self, location: SessionLocation, *, epoch: int) -> None:
+        """Register the session's location.  Idempotent.  Raises Fenced, Unavailable."""
         ...
 
     async def forget(self, account: str, *, epoch: int) -> None:
-        """No instance has it any more.  Idempotent.  Raises Fenced, Unavailable."""
+        """Delete the account's location.  Idempotent.  Raises Fenced, Unavailable."""
         ...
 
 
 class LocalSessionRegistry:
-    """Every session lies here."""
+    """The registry of a single machine, where every session is."""
 
     async def all(self) -> dict[str, SessionLocation]:
-        """Nothing that another would have to be told."""
+        """An empty registry: there is no other machine."""
         return {}
 
-    async def put(self, place: SessionLocation, *, epoch: int) -> None:
-        """Nobody asks."""
+    async def put(self, location: SessionLocation, *, epoch: int) -> None:
+        """Do nothing: there is no other machine."""
 
     async def forget(self, account: str, *, epoch: int) -> None:
-        """Nobody asks."""
+        """Do nothing: there is no other machine."""

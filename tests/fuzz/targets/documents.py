@@ -78,12 +78,12 @@ def _read(snapshot: Snapshot) -> None:
     with suppress(BadInput):
         record.tenure_of(fields)
     with suppress(BadInput):
-        session_registry._place_of(snapshot)
+        session_registry._location_of(snapshot)
     record.state_of(fields)
     held = record.record_of(fields, 3.0, _NOW, 5)
     assert held.epoch >= 5
     legacy.wa_ids(fields)
-    legacy.is_foreign(snapshot.id, fields)
+    legacy.is_legacy(snapshot.id, fields)
     with suppress(BadInput):
         message_fields(legacy.message_of(_THREAD, snapshot.id, "3EB0", fields))
     place = audited.place_of(snapshot.path)

@@ -1,8 +1,8 @@
-"""Fills Firestore from the embedded store, while that goes on being used.
+"""The copy of the embedded store to Firestore, while the embedded store stays in use.
 
-The list of what is to be told is made once and kept in `wad.db`, so that a copy goes on where the last one ended, and
-repeating it tells only what has changed since.  When the installation is then moved (store.kind = "firestore"), the
-same file becomes the replica, and what is left of the list is all that is still to be told.
+The change log is created once and kept in `wad.db`, so that a copy continues where the last one ended, and repeating it
+pushes only what has changed since.  When the installation is then moved (store.kind = "firestore"), the same file
+becomes the replica, and the rest of the change log is all that is still to be pushed.
 """
 
 from __future__ import annotations
@@ -21,39 +21,41 @@ from wad.store.firestore.store import FirestoreStore
 from wad.store.port import Copying
 
 _TIMEOUT: Final = 5.0  # seconds for one call
-_LOOK: Final = 0.2  # seconds between two looks at how far it is
-_PATIENCE: Final = 30.0  # seconds for which nothing may get there
+_REPORT_EVERY: Final = 0.2  # seconds between two reports of the progress
+_STALLED_AFTER: Final = (
+    30.0  # seconds without progress, while there are errors, after which the copy fails
+)
 
 
 async def copy(store: FirestoreStore, lease: str) -> AsyncIterator[Copying]:
-    """Tell everything; how far it is, again and again.
+    """Push everything and yield the progress.
 
-    `store`: over the file that is in use, without a reign.  `lease`: the document of the lease.
-    Raises Conflict while somebody else acts on this Firestore, Unavailable when it gets nowhere: what was told stays
-    told.
+    `store`: opened on the file that is in use, without leadership.  `lease`: the path of the lease's document.
+    Raises Conflict while another instance is active on this Firestore, Unavailable if there is no progress: documents
+    that were pushed stay pushed.
     """
-    await _refuse_a_holder(store, lease)
-    await store.fetch()
-    await store.tell_as(await _epoch(store, Fence(lease)))
+    await _check_no_holder(store, lease)
+    await store.pull()
+    await store.push_as(await _epoch(store, Fence(lease)))
     stuck_at = -1
     since = asyncio.get_running_loop().time()
     while True:
         sync = store.sync_status
         yield Copying(pushed=store.written, waiting=sync.waiting, refused=sync.refused)
-        if store.all_told:
+        if store.all_pushed:
             return
         now = asyncio.get_running_loop().time()
         if sync.waiting != stuck_at or not sync.error:
             stuck_at, since = sync.waiting, now
-        elif now - since > _PATIENCE:
+        elif now - since > _STALLED_AFTER:
             raise Unavailable(
-                f"the copy gets nowhere: {sync.error}",
-                hint="what was told stays told; run it again, and it goes on from there",
+                f"the copy makes no progress: {sync.error}",
+                hint="run it again: it continues where it stopped",
             )
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_REPORT_EVERY)
 
 
-async def _refuse_a_holder(store: FirestoreStore, lease: str) -> None:
+async def _check_no_holder(store: FirestoreStore, lease: str) -> None:
     def work(client: Client) -> Record | None:
         found = get(client, lease, timeout=_TIMEOUT)
         if not found.exists:
@@ -66,13 +68,13 @@ async def _refuse_a_holder(store: FirestoreStore, lease: str) -> None:
     record = await store.ask(work)
     if record is not None:
         raise Conflict(
-            f"{record.holder} holds the lease of this Firestore: what it writes and what is copied would mix",
+            f"{record.holder} holds the lease of this Firestore: its writes and the copy would mix",
             hint="stop that daemon first",
         )
 
 
 async def _epoch(store: FirestoreStore, fence: Fence) -> int:
-    """The newest epoch of this Firestore; the first, if nobody has ever held its lease."""
+    """The newest epoch of this Firestore; 1 if its lease was never held."""
 
     def work(client: Client) -> int:
         seen = fence.read(client)

@@ -1,4 +1,4 @@
-"""Who works here: whoever has a document `staffProfiles/{uid}`, as in the reference.
+"""The employees: users with a document `staffProfiles/{uid}`, as in the replaced backend.
 
 See docs/internals/replaced-backend.md#functions-proxies.
 """
@@ -15,13 +15,13 @@ _TIMEOUT: Final = 5.0  # seconds; a user waits
 
 
 class StaffProfiles:
-    """`wad.store.port.Staff`.  Only whether the document is there counts; nothing of it is read."""
+    """`wad.store.port.Staff`.  Only the document's existence counts; its content is not read."""
 
     def __init__(self, firestore: Firestore) -> None:
         self._firestore = firestore
 
     async def has(self, uid: str) -> bool:
-        """Whether there is a document of this user.  Raises Unavailable."""
+        """Whether this user has a document.  Raises Unavailable."""
         if not is_key(uid):
             return False
 

@@ -1,8 +1,8 @@
-"""The store on Firestore: a working copy on this machine, and what keeps it and Firestore alike.
+"""The Firestore store: a working copy on this machine that is synced with Firestore.
 
-Everything is recorded in the replica and told behind its back, so that neither receiving nor looking waits for the
-network.  Two things are asked of Firestore first, since only there it shows whether another machine was faster: a new
-entry of the outbox is created, and a claim is a compare-and-set behind the fence.
+Everything is recorded in the replica first and pushed in the background, so that neither receiving nor reading waits
+for the network.  Two operations use Firestore first, since only Firestore can decide between machines: a new outbox
+entry is created there, and a claim is a compare-and-set behind the fence.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from wad.store.firestore.lease.fence import Fence
 from wad.store.firestore.staff import StaffProfiles
 from wad.store.firestore.sync.change_log import KeyKind
 from wad.store.firestore.sync.idempotency_keys import use_of
-from wad.store.firestore.sync.machines import EVERY, Machines, sentence
+from wad.store.firestore.sync.machines import EVERY, Machines, duplicate_text
 from wad.store.firestore.sync.outbox_listener import OutboxListener
 from wad.store.firestore.sync.pull import Puller
 from wad.store.firestore.sync.push import STAMPS, Pusher, fencing, late_path, machines_path
@@ -66,19 +66,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_TIMEOUT: Final = 5.0  # seconds for a call that somebody waits for
-_WHY: Final = 500  # characters of a reason
-_CATCH_UP: Final = (
-    3.0  # seconds of a new reign that may pass with fetching; the rest is fetched meanwhile
-)
-_FETCH_EVERY: Final = (
-    3600.0  # seconds between two looks at what others told, whatever watching says
-)
-_FAREWELL: Final = 0.3  # seconds at the end of a reign for what is still to be told
+_TIMEOUT: Final = 5.0  # seconds for a call that a caller waits for
+_MAX_REASON: Final = 500  # characters
+_PULL_EVERY: Final = 3600.0  # seconds between two pulls, even if the listener reports nothing
+_LAST_PUSH_TIMEOUT: Final = 0.3  # seconds to push the rest at the end of leadership
 
 
 class FirestoreStore(Replica):
-    """`wad.store.port.Store` for several machines.  `quota`: documents that may wait to be told."""
+    """`wad.store.port.Store` for several machines.  `quota`: the number of documents that may wait for the push."""
 
     kind = "firestore"
 
@@ -103,18 +98,16 @@ class FirestoreStore(Replica):
         self._quota = quota
         self._loops = loops
         self._machines = Machines(firestore, self, machines_path(lease), instance, host)
-        self._teller = Pusher(
+        self._pusher = Pusher(
             firestore, self, self._fence, lease, self._machines, self._ensure_fence
         )
-        self._fetcher = Puller(firestore, self, self._machines)
-        self._fetching = asyncio.Lock()
-        self._look = asyncio.Event()
-        self._unfetched = ""
+        self._puller = Puller(firestore, self, self._machines)
+        self._pull_lock = asyncio.Lock()
+        self._pull_now = asyncio.Event()
+        self._pull_error = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._on_queued: Callable[[str], None] | None = None
-        self._quarantine = DocumentQuarantine(
-            firestore, self, self._write_aside_again, self._tell_of_entry
-        )
+        self._quarantine = DocumentQuarantine(firestore, self, self._push_again, self._entry_read)
 
     @staticmethod
     async def open_at(
@@ -129,7 +122,7 @@ class FirestoreStore(Replica):
         host: str = "",
         machine: str = "",
     ) -> FirestoreStore:
-        """Open the replica; Firestore need not be within reach.  `machine`: the id of a new one, drawn if not given.
+        """Open the replica; Firestore need not be reachable.  `machine`: the id of a new machine, random if empty.
 
         Raises as `SqliteStore.open`.
         """
@@ -137,19 +130,19 @@ class FirestoreStore(Replica):
         store = FirestoreStore(
             path, connections, firestore, lease, instance, host, clock, quota, loops
         )
-        await store.count_aside()
+        await store.count_quarantined()
         await store._machines.open(machine)
         store.machine = store._machines.id
         store._tasks = [
+            asyncio.create_task(loops.keep("push to Firestore", store._pusher.run), name="push"),
             asyncio.create_task(
-                loops.keep("upload to Firestore", store._teller.run), name="upload"
+                loops.keep("other machines", store._keep_registered), name="machines"
             ),
-            asyncio.create_task(loops.keep("other machines", store._keep_meeting), name="machines"),
         ]
         return store
 
     async def close(self) -> None:
-        """Stop telling and close the file; what was not told waits in it.  Idempotent."""
+        """Stop the sync and close the file, which keeps what is not pushed yet.  Idempotent."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -158,70 +151,71 @@ class FirestoreStore(Replica):
 
     @property
     def sync_status(self) -> SyncStatus:
-        """What waits for Firestore."""
-        teller = self._teller
+        """The state of the sync."""
+        pusher = self._pusher
         return SyncStatus(
-            waiting=teller.waiting,
-            oldest_ms=teller.oldest_ms,
+            waiting=pusher.waiting,
+            oldest_ms=pusher.oldest_ms,
             refused=self.refused,
             quota=self._quota,
-            error=teller.error or self._unfetched,
+            error=pusher.error or self._pull_error,
         )
 
     @property
     def quarantine(self) -> DocumentQuarantine:
-        """What of Firestore's documents could not be handled."""
+        """The documents in Firestore that could not be handled."""
         return self._quarantine
 
     @property
     def staff(self) -> StaffProfiles:
-        """Who works here, by the apps' own documents."""
+        """The employees, read from the apps' own documents."""
         return StaffProfiles(self._firestore)
 
     @property
     def written(self) -> int:
-        """Documents that were told since it was opened."""
-        return self._teller.written
+        """The number of documents that were pushed since the store was opened."""
+        return self._pusher.written
 
     @property
-    def all_told(self) -> bool:
-        """Whether nothing is left that may be told now."""
-        return self._teller.idle
+    def all_pushed(self) -> bool:
+        """Whether everything that may be pushed now is pushed."""
+        return self._pusher.idle
 
-    async def tell_as(self, epoch: int) -> None:
-        """Tell what is exclusive, too, without a reign; refused by the server once another epoch has begun."""
-        self._teller.epoch = epoch
-        await self._teller.count()
-        self._teller.wake()
+    async def push_as(self, epoch: int) -> None:
+        """Push exclusive documents, too, without holding the lease; the server refuses them once another epoch has
+        begun."""
+        self._pusher.epoch = epoch
+        await self._pusher.count()
+        self._pusher.wake()
 
     async def ask(self, work: Callable[[Client], T]) -> T:
-        """A call of one's own, as `Firestore.call`."""
+        """Run `work` as `Firestore.call` does."""
         return await self._firestore.call(work)
 
-    async def told(self) -> None:
-        """Return once everything that may be told now is told."""
-        await self._teller.told()
+    async def wait_pushed(self) -> None:
+        """Return once everything that may be pushed now is pushed."""
+        await self._pusher.wait_pushed()
 
-    async def fetch(self) -> int:
-        """Look at what others told; how many documents were read.  Raises Unavailable."""
-        async with self._fetching:
+    async def pull(self) -> int:
+        """Pull what other machines pushed; return the number of documents read.  Raises Unavailable."""
+        async with self._pull_lock:
             try:
-                return await self._fetcher.fetch()
+                return await self._puller.pull()
             finally:
                 self.machine = self._machines.id
 
-    async def _keep_meeting(self, loop: Loop) -> None:
-        """Say from time to time that this machine is there, and look for others of the same name."""
-        failures, said = 0, False
+    async def _keep_registered(self, loop: Loop) -> None:
+        """Renew this machine's registration periodically, and look for other machines of the same name."""
+        failures, announced = 0, False
         while True:
             loop.turn()
             try:
-                await self._machines.meet()
+                await self._machines.register()
                 self.machine = self._machines.id
-                if not said:
-                    # Who acts looks now, and finds a machine with its own name or id.
+                if not announced:
+                    # The active machine pulls now, and finds a machine with its own name or id.
                     await self._firestore.call(self._touch_late)
-                    said = True
+                    announced = True
             except WadError as error:
                 failures += 1
                 await loop.failed(error, pause_after(error, failures - 1))
@@ -234,21 +228,21 @@ class FirestoreStore(Replica):
         commit(client, [upsert(client, self._late, {"by": self.machine}, ("at",))], _TIMEOUT)
 
     def problems(self) -> list[Problem]:
-        """Other machines with this one's name, a copied state directory, and what is in quarantine."""
-        twins = self._machines.twins
+        """Other machines with this machine's name, a copied state directory, and documents in quarantine."""
+        duplicates = self._machines.duplicates
         found = [
-            Problem(code="same_name", text=sentence(self.instance, one), subject=one.id)
-            for one in twins
+            Problem(code="same_name", text=duplicate_text(self.instance, one), subject=one.id)
+            for one in duplicates
         ]
         if self._machines.copied:
-            words = "this state directory was copied: this machine has taken a new id, and reads everything again"
-            found.append(Problem(code="notice", text=words, subject="copied"))
-        if unread := self.aside - self.refused + self.unlisted:
-            words = f"{unread} documents or outbox entries in Firestore are set aside: wadctl quarantine list"
+            message = "this state directory was copied: this machine has taken a new id, and reads everything again"
+            found.append(Problem(code="notice", text=message, subject="copied"))
+        if unread := self.quarantined - self.refused + self.unlisted:
+            message = f"{unread} documents or outbox entries in Firestore are in quarantine: wadctl quarantine list"
             if self.unlisted:
-                words += f"; {self.unlisted} of them are not listed any more"
+                message += f"; {self.unlisted} of them are no longer listed"
             found.append(
-                Problem(code="quarantine", text=words, subject="firestore", figures=(unread,))
+                Problem(code="quarantine", text=message, subject="firestore", figures=(unread,))
             )
         return found
 
@@ -257,45 +251,46 @@ class FirestoreStore(Replica):
     async def record(
         self, account: str, changes: Sequence[Change], cursor: Cursor | None = None
     ) -> Recorded:
-        """Into the replica; told afterwards."""
+        """Record in the replica; pushed afterwards."""
         done = await super().record(account, changes, cursor)
-        self._teller.wake()
+        self._pusher.wake()
         return done
 
     async def mark_read(self, thread: str) -> None:
-        """Into the replica; told afterwards."""
+        """Record in the replica; pushed afterwards."""
         await super().mark_read(thread)
-        self._teller.wake()
+        self._pusher.wake()
 
-    # --- the reign ------------------------------------------------------------------------------------
+    # --- leadership -----------------------------------------------------------------------------------
 
-    def _upload_once_known(self) -> None:
-        """Upload what the intake took; before the first download is done, its document may say more than we know."""
-        if self._teller.epoch is not None:
-            self._teller.wake()
+    def _push_after_first_pull(self) -> None:
+        """Push what the listener recorded.  Not before the first pull is done: its document may be newer than ours."""
+        if self._pusher.epoch is not None:
+            self._pusher.wake()
 
     @asynccontextmanager
     async def lead(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
-        """Fence, learn what the holder before knew, take in what others queue; and tell what is exclusive."""
+        """Act as the holder: fence the epoch, pull what the previous holder pushed, listen to the outbox, push
+        exclusive documents."""
         await self.fence(epoch)
-        await self.look_again()
-        intake = OutboxListener(
+        await self.recheck_threads()
+        listener = OutboxListener(
             self._firestore,
             self,
             self._fence,
             self._late,
             on_queued=on_queued,
-            on_late=self._look.set,
+            on_late=self._pull_now.set,
             refence=self._ensure_fence,
-            on_change=self._upload_once_known,
+            on_change=self._push_after_first_pull,
         )
         tasks = [
-            asyncio.create_task(intake.run(self._loops, epoch), name="intake"),
+            asyncio.create_task(listener.run(self._loops, epoch), name="outbox"),
             asyncio.create_task(
                 self._loops.keep(
-                    "download from Firestore", lambda loop: self._keep_fetching(loop, epoch)
+                    "pull from Firestore", lambda loop: self._keep_pulling(loop, epoch)
                 ),
-                name="download",
+                name="pull",
             ),
         ]
         self._on_queued = on_queued
@@ -306,99 +301,102 @@ class FirestoreStore(Replica):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._unfetched = ""
-            await self._say_farewell()
+            self._pull_error = ""
+            await self._push_last()
 
-    async def _say_farewell(self) -> None:
-        """Tell how everything was left, if that is quickly done; then no longer what is exclusive."""
+    async def _push_last(self) -> None:
+        """Push what waits if that is quick; then stop pushing exclusive documents."""
         try:
-            async with asyncio.timeout(_FAREWELL):
-                await self._teller.told()
+            async with asyncio.timeout(_LAST_PUSH_TIMEOUT):
+                await self._pusher.wait_pushed()
         except TimeoutError:
-            log.info("the reign ends with %d documents to tell", self._teller.waiting)
-        self._teller.epoch = None
+            log.info("leadership ends while %d documents wait for Firestore", self._pusher.waiting)
+        self._pusher.epoch = None
 
     async def fence(self, epoch: int) -> None:
-        """Refuse older epochs, here and on the server."""
+        """Refuse writes of older epochs, here and on the server."""
         await self._ensure_fence(epoch)
         await super().fence(epoch)
 
     async def _ensure_fence(self, epoch: int) -> None:
-        """See to it that the server takes writes of this epoch and of no older one.  Raises Fenced, Unavailable."""
+        """Make the server accept writes of this epoch and refuse older ones.  Raises Fenced, Unavailable."""
         await self._firestore.call(lambda client: self._fence.ensure(client, epoch))
 
-    async def _write_aside_again(self, item: QuarantinedDocument) -> None:
-        await self.write_again(item)
-        self._teller.wake()
+    async def _push_again(self, item: QuarantinedDocument) -> None:
+        await self.push_again(item)
+        self._pusher.wake()
 
-    def _tell_of_entry(self, account: str) -> None:
-        self._teller.wake()
+    def _entry_read(self, account: str) -> None:
+        self._pusher.wake()
         if self._on_queued is not None:
             self._on_queued(account)
 
-    async def _keep_fetching(self, loop: Loop, epoch: int) -> None:
-        """What is exclusive is told once all that others told is known: else a thread would go back."""
+    async def _keep_pulling(self, loop: Loop, epoch: int) -> None:
+        """Pull periodically.
+
+        Exclusive documents are pushed after the first pull; before it, a thread could go backwards.
+        """
         failures, first = 0, True
         while True:
             loop.turn()
-            self._look.clear()
+            self._pull_now.clear()
             try:
-                await self.fetch()
+                await self.pull()
             except WadError as error:
-                self._unfetched = f"cannot fetch what others told: {error}"
+                self._pull_error = f"cannot pull from Firestore: {error}"
                 failures += 1
                 await loop.failed(error, pause_after(error, failures - 1))
                 continue
-            failures, self._unfetched = 0, ""
+            failures, self._pull_error = 0, ""
             loop.progress()
             if first:
-                first, self._teller.epoch = False, epoch
-            self._teller.wake()
+                first, self._pusher.epoch = False, epoch
+            self._pusher.wake()
             try:
-                async with asyncio.timeout(_FETCH_EVERY):
-                    await self._look.wait()
+                async with asyncio.timeout(_PULL_EVERY):
+                    await self._pull_now.wait()
             except TimeoutError:
                 pass
 
     # --- the outbox -----------------------------------------------------------------------------------
 
     async def enqueue(self, entry: Entry) -> Enqueued:
-        """Created in Firestore, where only one of many can, then in the replica."""
+        """Create the entry in Firestore, where only one machine can succeed, then in the replica."""
         if (known := await self.entry(entry.id)) is None:
             try:
                 other = await self._firestore.call(lambda client: self._create(client, entry))
                 if other is not None:
-                    known = await self._fetch_entry(other)
+                    known = await self._pull_entry(other)
             except Conflict:
-                known = await self._fetch_entry(entry.id)
+                known = await self._pull_entry(entry.id)
                 if known is None:
                     raise
             except InvalidData:
                 raise
             except BadInput as error:
                 raise TooLong(
-                    f"Firestore does not take this message: {error}", hint="send it in parts"
+                    f"Firestore does not accept this message: {error}", hint="send it in parts"
                 ) from error
         if known is not None:
             same_message(known, Jid.parse(entry.to), entry.content)
             return Enqueued(known, duplicate=True)
-        # Our own watch may have brought it here meanwhile: it is new all the same.
+        # Our own listener may have recorded it meanwhile: it is new all the same.
         done = await super().enqueue(entry)
         await self.compare(self._as_created(entry))
-        self._teller.wake()
+        self._pusher.wake()
         return Enqueued(done.entry, duplicate=False)
 
     def _create(self, client: Client, entry: Entry) -> str | None:
-        """A new entry and its message; the id of the entry that a function made with this key, if one did.
+        """Create a new entry and its message; or return the id of the entry that a function created with this key.
 
-        Raises Conflict where the key was used, here or by the backend before us.
+        Raises Conflict if the key was used, here or by the legacy backend.
         """
         used = use_of(client, entry)
         if used.entry is not None:
             return used.entry
         writes = []
         if not used.request and is_key(entry.client_id):
-            # From now on a backend that goes on after us sends nothing under this key.
+            # From now on a legacy backend that takes over from us sends nothing under this key.
             request = {**request_fields(entry), "wadBy": self.machine}
             write = upsert(client, request_path(entry.client_id), request, ("updatedAt",))
             writes.append(if_there(write, there=False))
@@ -419,50 +417,50 @@ class FirestoreStore(Replica):
             created[KeyKind.MESSAGE, f"{message.thread}/{message.id}"] = shown
         return created
 
-    async def take_entry(
+    async def merge_entry(
         self, entry: Entry, document: Mapping[str, Any], *, sure: bool = False
     ) -> bool:
-        """As the replica does; the message of an entry that we have just created was created with it."""
+        """Merge as the replica does.  The message of an entry that we have just created was created with it."""
         ours = entry.attempts == 0 and text(document, "wadBy") == self.machine
         created = ours and await self.entry(entry.id) is None
-        news = await super().take_entry(entry, document, sure=sure)
+        news = await super().merge_entry(entry, document, sure=sure)
         if created:
-            # Our watch was faster than we: the message need not be told once more.
+            # Our listener was faster than `enqueue`: the message need not be pushed again.
             documents = self._as_created(entry).items()
             await self.compare({key: one for key, one in documents if key[0] is KeyKind.MESSAGE})
         return news
 
-    async def _fetch_entry(self, ident: str) -> Entry | None:
-        """An entry that another machine, or a function, has put there."""
+    async def _pull_entry(self, ident: str) -> Entry | None:
+        """An entry that another machine, or a function, has created in Firestore."""
 
         found = await self._firestore.call(
             lambda client: get(client, entry_path(ident), timeout=_TIMEOUT)
         )
         if not found.exists:
             return None
-        await self.take_entry(entry_of(ident, found.fields, created_ms(found)), found.fields)
+        await self.merge_entry(entry_of(ident, found.fields, created_ms(found)), found.fields)
         return await self.entry(ident)
 
     async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
-        """A claim is won in Firestore; what became of it is recorded here and told."""
+        """A claim is decided in Firestore; its result is recorded here and pushed."""
         if not isinstance(outcome, Claimed):
             settled = await super().settle(ident, outcome, epoch=epoch)
         else:
-            # The teller must not write what the entry was before over the claim.
-            async with self._teller.exclusively:
+            # The pusher must not overwrite the claim with the entry's older state.
+            async with self._pusher.exclusive_lock:
                 claimed = await self._claim(ident, outcome, epoch)
                 settled = await super().settle(ident, outcome, epoch=epoch)
                 await self.compare({(KeyKind.ENTRY, ident): claimed})
-        self._teller.wake()
+        self._pusher.wake()
         return settled
 
     async def _claim(self, ident: str, claim: Claimed, epoch: int) -> Fields:
-        """The document as it was claimed.  Raises NotFound, Conflict, Fenced, Unavailable."""
+        """Claim the entry in Firestore; return its document.  Raises NotFound, Conflict, Fenced, Unavailable."""
         if epoch < (newest := await self.epoch()):
             raise Fenced(f"epoch {epoch} is over, epoch {newest} has begun")
         entry = await self.entry(ident)
         if entry is None:
-            raise NotFound(f"there is no message {ident}", hint="wadctl outbox lists them")
+            raise NotFound(f"message {ident} not found", hint="wadctl outbox lists them")
         after = advance(entry, claim)
         fields = claimed_fields(after, self._clock.wall_ms())
 
@@ -472,20 +470,21 @@ class FirestoreStore(Replica):
         try:
             found = await self._firestore.call(work)
         except NotFound:
-            # The fence of this epoch is not there: it is over, or has not begun.
+            # The fence of this epoch does not exist: the epoch is over, or has not begun.
             await self.fence(epoch)
             found = await self._firestore.call(work)
         except BadInput as error:
-            # Its document has no room for what a claim adds: it can never be sent, and holds up those behind it.
+            # Its document has no room for the claim's fields: it can never be sent, and would block the entries behind
+            # it.
             found = await self._give_up(entry, error, epoch)
         if found is not None:
-            await self.take_entry(found, {}, sure=True)
+            await self.merge_entry(found, {}, sure=True)
             raise Conflict(f"message {ident} is {found.state} in Firestore")
         return fields
 
     async def _give_up(self, entry: Entry, refusal: BadInput, epoch: int) -> Entry:
-        """Say in its document that it has failed, as far as there is room; the entry as it is now."""
-        why = f"Firestore does not take it: {refusal}"[:_WHY]
+        """Mark the entry's document as failed, as far as there is room; return the entry as it is now."""
+        why = f"Firestore does not accept it: {refusal}"[:_MAX_REASON]
         for fields in ({"status": "failed", "lastError": why}, {"status": "failed"}):
             try:
                 await self._firestore.call(partial(self._mark, entry, fields, epoch))
@@ -501,28 +500,28 @@ class FirestoreStore(Replica):
         commit(client, [fencing(client, self._fence, epoch, entry.account), write], _TIMEOUT)
 
     def _win(self, client: Client, entry: Entry, fields: Fields, epoch: int) -> Entry | None:
-        """Compare and set; the entry as it lies there if it is not ours to claim."""
+        """Compare and set; return Firestore's entry if we cannot claim it."""
         found = get(client, entry_path(entry.id), timeout=_TIMEOUT)
         write = upsert(client, entry_path(entry.id), {**fields, "wadBy": self.machine}, STAMPS)
         if not found.exists:
             if_there(write, there=False)
         else:
-            theirs = self._taken(found, entry)
+            theirs = self._claimed_by_other(found, entry)
             if theirs is not None:
                 return theirs
             if_unchanged(write, found.update_time)
         commit(client, [fencing(client, self._fence, epoch, entry.account), write], _TIMEOUT)
         return None
 
-    def _taken(self, found: Snapshot, entry: Entry) -> Entry | None:
-        """What lies there, if somebody else has claimed, sent or given up the entry."""
+    def _claimed_by_other(self, found: Snapshot, entry: Entry) -> Entry | None:
+        """Firestore's entry, if another program has claimed, sent or given up the entry."""
         document = found.fields
         if document.get("status") == "queued":
             return None
         try:
             theirs = entry_of(entry.id, document, created_ms(found))
         except BadInput as error:
-            why = f"another program has changed it: {error}"[:_WHY]
+            why = f"another program has changed it: {error}"[:_MAX_REASON]
             return msgspec.structs.replace(
                 entry, state=MessageStatus.UNCERTAIN, error=why, error_code="uncertain"
             )
@@ -530,7 +529,7 @@ class FirestoreStore(Replica):
             return theirs
         ours = text(document, "wadBy") == self.machine
         mine = ours and theirs.claim is not None and theirs.claim.holder == self.instance
-        # Our own claim that did not reach the replica: nothing was sent under it.  What failed may be tried again.
+        # Our own claim that did not reach the replica: nothing was sent under it.  A failed entry may be tried again.
         open_to_us = mine or theirs.state in (MessageStatus.FAILED, MessageStatus.UNCERTAIN)
         if open_to_us or theirs.attempts < entry.attempts:
             return None
@@ -539,12 +538,12 @@ class FirestoreStore(Replica):
     # --- accounts -------------------------------------------------------------------------------------
 
     async def put_account(self, status: AccountStatus, *, epoch: int) -> None:
-        """Into the replica; told afterwards."""
+        """Record in the replica; pushed afterwards."""
         await super().put_account(status, epoch=epoch)
-        self._teller.wake()
+        self._pusher.wake()
 
     async def auto_reply(self, account: str) -> AutoReply | None:
-        """What the account's document says; the backend before us, or an app, may have written it."""
+        """The settings in the account's document; the legacy backend, or an app, may have written them."""
 
         def work(client: Client) -> Fields:
             return dict(get(client, account_path(account), timeout=_TIMEOUT).fields)
@@ -552,6 +551,6 @@ class FirestoreStore(Replica):
         return auto_reply_of(await self._firestore.call(work))
 
     async def forget_account(self, account: str, *, epoch: int) -> None:
-        """Out of the replica; told afterwards."""
+        """Delete from the replica; pushed afterwards."""
         await super().forget_account(account, epoch=epoch)
-        self._teller.wake()
+        self._pusher.wake()

@@ -1,4 +1,4 @@
-"""Which Firestore, and as whom: from the settings, without the library."""
+"""The database and credentials from the settings, without Google's library."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from wad.core.decoding import decoding
 from wad.core.errors import BadConfig, InvalidData
 from wad.lib.files import read_file
 
-_LARGEST: Final = 64 << 10  # bytes of a service account's file
+_MAX_FILE: Final = 64 << 10  # bytes of a service account's file
 
 
 @dataclass(frozen=True, slots=True)
 class FirestoreAccess:
-    """Which database, and as whom.  `credentials`: JSON, a file's name, or empty for what the environment gives.
+    """A database and its credentials: JSON, a file's path, or empty for those of the environment.
 
-    `emulator`: HOST:PORT of an emulator, which asks for no credentials; empty for the real one.
+    `emulator`: HOST:PORT of an emulator, which needs no credentials; empty for the real Firestore.
     """
 
     credentials: str = field(default="", repr=False)
@@ -29,7 +29,7 @@ class FirestoreAccess:
 
 
 def access_of(settings: StoreSettings) -> FirestoreAccess:
-    """What the settings say.  Raises BadConfig for credentials that cannot be used, before anything is reached for."""
+    """Read the settings.  Raises BadConfig for invalid credentials, before any network access."""
     if settings.firestore_credentials and not settings.firestore_emulator:
         service_account_of(settings.firestore_credentials)
     return FirestoreAccess(
@@ -41,15 +41,15 @@ def access_of(settings: StoreSettings) -> FirestoreAccess:
 
 
 def service_account_of(text: str) -> dict[str, Any]:
-    """The JSON of a service account, or of the file that has it.  Raises BadConfig; quotes nothing of it."""
+    """Parse the JSON of a service account, given as text or as a file's path.  Raises BadConfig without quoting it."""
     if not text.lstrip().startswith("{"):
         try:
             with decoding("it"):
-                text = read_file(Path(text), _LARGEST).decode()
+                text = read_file(Path(text), _MAX_FILE).decode()
         except (OSError, InvalidData) as error:
             why = error.strerror if isinstance(error, OSError) else "not text"
             raise BadConfig(
-                f"store.firestore_credentials: neither JSON nor a file that can be read: {why}"
+                f"store.firestore_credentials: neither JSON nor a readable file: {why}"
             ) from None
     try:
         with decoding("it"):

@@ -1,4 +1,4 @@
-"""Whether Firestore can be used, in one word; the reference's operators look for FIRESTORE_OK."""
+"""The check whether Firestore can be used.  Operators of the replaced backend look for FIRESTORE_OK."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENVIRONMENT: Final = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
 class CheckVerdict(StrEnum):
-    """What was found."""
+    """The result of the check."""
 
     OK = "FIRESTORE_OK"
     MISSING = "FIRESTORE_MISSING"
@@ -31,7 +31,7 @@ class CheckVerdict(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        """Of the command that says so."""
+        """The exit code of the command for this verdict."""
         return _EXIT[self]
 
 
@@ -46,17 +46,17 @@ _EXIT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The verdict, and a sentence that says why; it quotes no secret."""
+    """The verdict and its reason, which quotes no secret."""
 
     verdict: CheckVerdict
     why: str
 
 
 async def check(settings: StoreSettings, document: str, environ: Mapping[str, str]) -> CheckResult:
-    """Find credentials as the daemon does, and read one document."""
+    """Find credentials as the daemon does and read one document."""
     named = settings.firestore_credentials or environ.get(_ENVIRONMENT, "")
     if named and not settings.firestore_emulator and not _is_there(named):
-        return CheckResult(CheckVerdict.MISSING, "the file of the service account is not there")
+        return CheckResult(CheckVerdict.MISSING, "the service account file does not exist")
     try:
         access = access_of(settings)
         project = credentials_of(access)[1]
@@ -68,7 +68,7 @@ async def check(settings: StoreSettings, document: str, environ: Mapping[str, st
         await _read(access, document)
     except WadError as error:
         denied = (google_errors.PermissionDenied, google_errors.Unauthenticated)
-        # Google's answer to a key that it does not know comes from its token server.
+        # For an unknown key the error comes from Google's token server.
         refused = isinstance(error.__cause__, denied) or "invalid_grant" in str(error)
         return CheckResult(CheckVerdict.DENIED if refused else CheckVerdict.UNREACHABLE, str(error))
     where = f"the emulator at {access.emulator}" if access.emulator else "Google"

@@ -1,8 +1,7 @@
-"""Many documents in one commit, built from the wire's own messages.
+"""Commits of many documents, built from protobuf messages directly.
 
-The library's batch merges documents field by field: 400 of ours take it 0.23 s of processor time, and these functions
-0.02 s (measured, of messages).
-Here a document's top-level fields are replaced whole, and fields that are not named stay as they are.
+The library's batch merges documents field by field: 400 messages take 0.23 s of processor time there and 0.02 s here
+(measured).  Here a document's top-level fields are replaced whole, and fields that are not named stay as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from wad.store.firestore.client import internals
 from wad.store.firestore.client.database import Client, translated
 
 Write = Any
-"""The wire's message `google.firestore.v1.Write`, whose class is made at run time."""
+"""The protobuf message `google.firestore.v1.Write`, whose class is created at run time."""
 
 _write: Final = _Write.pb()
 _request: Final = CommitRequest.pb()
@@ -28,10 +27,10 @@ _NOW: Final = 1  # FieldTransform.ServerValue.REQUEST_TIME
 def upsert(
     client: Client, path: str, fields: Mapping[str, Any], stamps: Sequence[str] = ()
 ) -> Write:
-    """Write these fields; each of `stamps` becomes the server's time of the commit."""
+    """A write of these fields; each field in `stamps` is set to the server's time of the commit."""
     write = _write()
     write.update.name = internals.document_name(client, path)
-    # A mask that names nothing keeps what is there.
+    # An empty mask keeps all stored fields.
     write.update_mask.SetInParent()
     into = write.update.fields
     for name, value in fields.items():
@@ -45,20 +44,20 @@ def upsert(
 
 
 def removal(client: Client, path: str) -> Write:
-    """Take a document away, if it is there."""
+    """A write that deletes a document, if it exists."""
     write = _write()
     write.delete = internals.document_name(client, path)
     return write
 
 
 def if_there(write: Write, there: bool) -> Write:
-    """The same, refused with the whole commit unless the document is there, or is not."""
+    """Add a precondition: the commit fails unless the document exists (`there`), or does not exist."""
     write.current_document.exists = there
     return write
 
 
 def if_unchanged(write: Write, update_time: datetime) -> Write:
-    """The same, refused with the whole commit unless the document is still of this update time."""
+    """Add a precondition: the commit fails unless the document still has this update time."""
     moment = write.current_document.update_time
     moment.seconds = int(update_time.timestamp())
     moment.nanos = getattr(update_time, "nanosecond", update_time.microsecond * 1000)
@@ -66,7 +65,7 @@ def if_unchanged(write: Write, update_time: datetime) -> Write:
 
 
 def commit(client: Client, writes: Sequence[Write], timeout: float) -> None:
-    """All of them or none; `timeout` in seconds.  Raises as `Firestore.call`."""
+    """Commit all of these writes or none; `timeout` in seconds.  Raises as `Firestore.call`."""
     request = _request(database=internals.database_name(client))
     request.writes.extend(writes)
     with translated():
@@ -79,7 +78,7 @@ def commit(client: Client, writes: Sequence[Write], timeout: float) -> None:
 
 
 def _encode(value: Any, into: Any) -> None:
-    match value:  # what is most frequent first; a bool is an int, and a str a Sequence
+    match value:  # the most frequent first; a bool is an int, and a str is a Sequence
         case str():
             into.string_value = value
         case None:

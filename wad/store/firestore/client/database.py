@@ -1,14 +1,13 @@
-"""Opening a database, calling it, watching documents; what a failure of Google's library means.
+"""The database client: calls, listening to documents, and the translation of errors of Google's library.
 
-The synchronous client is used, since only that one can listen; its calls run in a few threads, each with a deadline and
-without the library's own retries, so that whoever asks decides what a failure means.  A channel that did not answer in
-time is replaced: behind it may be a connection that nobody serves any more, and gRPC would find that out only after its
-keepalive (50 s).
+The synchronous client is used, since only it can listen; its calls run in a few threads, each with a deadline and
+without the library's own retries, so that the caller decides how to handle a failure.  A channel that did not answer in
+time is replaced: its connection may be dead, and gRPC would detect that only after its keepalive (50 s).
 """
 
 from __future__ import annotations
 
-import wad.store.firestore.client.http  # noqa: F401, before all that loads the whole of it
+import wad.store.firestore.client.http  # noqa: F401, before the imports that would load all of it
 
 # isort: split
 
@@ -38,7 +37,7 @@ from wad.core.errors import BadConfig, BadInput, Conflict, NotFound, Unavailable
 from wad.store.firestore.client import internals
 from wad.store.firestore.client.access import FirestoreAccess, service_account_of
 from wad.store.firestore.client.decode import Snapshot
-from wad.store.firestore.client.listen import ListenStream, Tell
+from wad.store.firestore.client.listen import ListenStream, OnChanges
 from wad.store.firestore.client.threads import DaemonThreads
 
 __all__ = [
@@ -58,14 +57,14 @@ Client = _Client
 Batch = WriteBatch
 
 _HOST: Final = "firestore.googleapis.com"
-_PARTING: Final = 1.0  # seconds
-_RECONNECT_MS: Final = 2_000  # gRPC's own waits grow to two minutes, in which every call fails
+_CLOSE_TIMEOUT: Final = 1.0  # seconds
+_RECONNECT_MS: Final = 2_000  # gRPC's own back-off grows to two minutes, in which every call fails
 _KEEPALIVE_MS: Final = 30_000  # what the library itself uses; Google's servers refuse much less
 _SCOPES: Final = ("https://www.googleapis.com/auth/datastore",)
 
 
 class _OwnChannel(_Client):
-    """The library's client over a channel of our own making, which is not shared and can be replaced."""
+    """The library's client on a channel of our own, which is not shared and can be replaced."""
 
     def __init__(self, access: FirestoreAccess, credentials: Credentials, project: str) -> None:
         super().__init__(project=project, credentials=credentials, database=access.database)
@@ -91,12 +90,12 @@ class _OwnChannel(_Client):
         return self._api
 
     def close(self) -> None:
-        """Hang up; calls that run end at once."""
+        """Close the channel; running calls end at once."""
         self._channel.close()
 
 
 class Firestore:
-    """One database, spoken to from `threads` threads.  Connects when first asked."""
+    """A client of one database, with `threads` threads.  Connects on the first call."""
 
     def __init__(self, access: FirestoreAccess, name: str, threads: int) -> None:
         self._access = access
@@ -105,19 +104,19 @@ class Firestore:
         self._client: _OwnChannel | None = None
 
     async def call(self, work: Callable[[Client], T]) -> T:
-        """What `work` returns; it gives every call of its own a timeout and `retry=None`.
+        """Run `work` in a thread and return its result; `work` makes each call with a timeout and `retry=None`.
 
-        Raises Conflict (a precondition failed, or the document exists), NotFound (an update of what is not there),
-        BadInput (a document that Firestore does not take), Unavailable (no answer, denied, too much at once).
+        Raises Conflict (a precondition failed, or the document exists), NotFound (an update of a missing document),
+        BadInput (a document that Firestore refuses), Unavailable (no answer, access denied, quota used up).
         """
         return await self._threads.run(lambda: self._call(work))
 
     def now(self, work: Callable[[Client], T]) -> T:
-        """The same on the caller's own thread, for a program that has no loop."""
+        """Run `work` on the caller's own thread, for a program without an event loop."""
         return self._call(work)
 
     def later(self, work: Callable[[], None]) -> None:
-        """Do it in a thread, without anybody waiting for it."""
+        """Run `work` in a thread without waiting for it."""
         self._threads.later(work)
 
     def _call(self, work: Callable[[Client], T]) -> T:
@@ -145,42 +144,44 @@ class Firestore:
         client.close()
 
     def watch(
-        self, path: str, tell: Callable[[Snapshot], None], lost: Callable[[], None]
+        self, path: str, on_changes: Callable[[Snapshot], None], on_end: Callable[[], None]
     ) -> Callable[[], None]:
-        """Call `tell` with each state of a document, and `lost` when that ends by itself; what ends it is returned.
+        """Call `on_changes` with each state of a document, and `on_end` when the stream ends; return a function that
+        closes it.
 
-        Both are called on a thread of its own.  It may also end silently: look from time to time.  To be called in
-        `call`.
+        Both are called on a thread of the stream.  It may also end silently, so read the document periodically, too.
+        Call this inside `call`.
         """
         client = self._open()
 
-        def tell_one(found: list[Snapshot]) -> None:
-            tell(found[-1] if found else Snapshot(path))
+        def changed(found: list[Snapshot]) -> None:
+            on_changes(found[-1] if found else Snapshot(path))
 
         names = Target.DocumentsTarget(documents=[internals.document_name(client, path)])
-        return ListenStream(client, Target(documents=names), tell_one, lost).end
+        return ListenStream(client, Target(documents=names), changed, on_end).end
 
     def watch_query(
-        self, query: BaseQuery, tell: Tell, lost: Callable[[], None]
+        self, query: BaseQuery, on_changes: OnChanges, on_end: Callable[[], None]
     ) -> Callable[[], None]:
-        """The same for what a query finds: `tell` first gets all of it, then what is new, other or gone."""
+        """Listen to the documents of a query: `on_changes` gets all of them first, then those that are new, changed or
+        deleted."""
         parent, structured = internals.on_the_wire(query)
         wanted = Target.QueryTarget(parent=parent, structured_query=structured)
-        return ListenStream(self._open(), Target(query=wanted), tell, lost).end
+        return ListenStream(self._open(), Target(query=wanted), on_changes, on_end).end
 
     def close(self) -> None:
-        """Hang up, within `_PARTING` seconds.  Idempotent."""
+        """Close the connection within `_CLOSE_TIMEOUT` seconds.  Idempotent."""
         self._threads.close()
         if self._client is not None:
-            # gRPC waits here for threads of its own, with no limit.
+            # gRPC waits here for its own threads, without a limit.
             closing = threading.Thread(target=self._client.close, name="closing", daemon=True)
             closing.start()
-            closing.join(_PARTING)
+            closing.join(_CLOSE_TIMEOUT)
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """The library's errors as ours."""
+    """Translate the library's errors to ours."""
     try:
         yield
     except google_errors.GoogleAPICallError as error:
@@ -188,33 +189,33 @@ def translated() -> Iterator[None]:
     except auth_errors.GoogleAuthError as error:
         raise Unavailable(f"Firestore: no access token: {error}") from error
     except ValueError as error:
-        # gRPC's answer to a call on a channel that another thread has closed.
+        # gRPC raises this for a call on a channel that another thread has closed.
         if "closed channel" not in str(error):
             raise
         raise Unavailable("Firestore: the connection was replaced") from error
 
 
 def _ours(error: google_errors.GoogleAPICallError) -> WadError:
-    said = (error.message or "").partition("\n")[0]
+    text = (error.message or "").partition("\n")[0]
     match error:
-        case google_errors.FailedPrecondition() if "index" in said:
-            return Unavailable(f"Firestore: an index is missing: {said}")
+        case google_errors.FailedPrecondition() if "index" in text:
+            return Unavailable(f"Firestore: an index is missing: {text}")
         case google_errors.AlreadyExists() | google_errors.FailedPrecondition():
-            return Conflict(said)
+            return Conflict(text)
         case google_errors.NotFound():
-            return NotFound(said)
+            return NotFound(text)
         case google_errors.PermissionDenied() | google_errors.Unauthenticated():
-            return Unavailable(f"Firestore denies access: {said}")
+            return Unavailable(f"Firestore denies access: {text}")
         case google_errors.InvalidArgument():
-            return BadInput(said)
-        case google_errors.ResourceExhausted() if "maximum size" in said or "larger than" in said:
-            return BadInput(said)  # not a quota: this request is too large
+            return BadInput(text)
+        case google_errors.ResourceExhausted() if "maximum size" in text or "larger than" in text:
+            return BadInput(text)  # not a quota: this request is too large
         case google_errors.DeadlineExceeded():
             return Unavailable("Firestore does not answer")
         case google_errors.ServiceUnavailable():
-            return Unavailable(f"Firestore is unreachable: {said}")
+            return Unavailable(f"Firestore is unreachable: {text}")
         case _:
-            return Unavailable(f"Firestore: {type(error).__name__}: {said}")
+            return Unavailable(f"Firestore: {type(error).__name__}: {text}")
 
 
 _OF_ONE_REQUEST: Final = (
@@ -226,28 +227,28 @@ _FAULTS: Final = (google_errors.InternalServerError, google_errors.Unknown)
 
 
 def is_about_the_request(error: WadError) -> bool:
-    """Whether it says nothing about other requests: a document that is not taken, a query whose index is missing."""
+    """Whether the error concerns this request only: a document that is refused, a query whose index is missing."""
     return isinstance(error, BadInput) or isinstance(error.__cause__, _OF_ONE_REQUEST)
 
 
 def is_fault_of_firestore(error: WadError) -> bool:
-    """Whether Firestore failed inside; if the same request leads to it again and again, it is about the request."""
+    """Whether it is an internal error of Firestore; if one request causes it repeatedly, it is about the request."""
     return isinstance(error.__cause__, _FAULTS)
 
 
 _PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next try
-_CONTENDED: Final = (0.1, 0.2, 0.5, 1.0)  # another wrote the same document
+_CONTENDED: Final = (0.1, 0.2, 0.5, 1.0)  # another client wrote the same document
 _EXHAUSTED: Final = (
     5.0,
     15.0,
     60.0,
     120.0,
-)  # the quota is used up: asking more often makes it worse
-_DENIED: Final = (10.0, 60.0)  # a person has to mend it
+)  # the quota is used up: more requests make it worse
+_DENIED: Final = (10.0, 60.0)  # an operator has to fix it
 
 
 def pause_after(error: BaseException, failures: int) -> float:
-    """Seconds to wait after an error of this kind, which is the one after `failures` others."""
+    """Seconds to wait before the next try after this error, which follows `failures` others in a row."""
     pauses: tuple[float, ...] = _PAUSES
     match error.__cause__ or error:
         case google_errors.Aborted() | google_errors.Conflict():
@@ -265,7 +266,7 @@ def pause_after(error: BaseException, failures: int) -> float:
 
 
 def credentials_of(access: FirestoreAccess) -> tuple[Credentials, str]:
-    """Whom to speak as, and the project.  Raises BadConfig (malformed), Unavailable (there are none)."""
+    """The credentials and the project.  Raises BadConfig (malformed), Unavailable (none found)."""
     if access.emulator:
         return AnonymousCredentials(), access.project or "demo-wad"
     if not access.credentials:
@@ -274,7 +275,7 @@ def credentials_of(access: FirestoreAccess) -> tuple[Credentials, str]:
     try:
         found = service_account.Credentials.from_service_account_info(info, scopes=_SCOPES)
     except (ValueError, auth_errors.GoogleAuthError) as error:
-        raise BadConfig(f"store.firestore_credentials: no service account: {error}") from error
+        raise BadConfig(f"store.firestore_credentials: not a service account: {error}") from error
     return found, access.project or str(found.project_id)
 
 
@@ -287,8 +288,8 @@ def _of_environment(access: FirestoreAccess) -> tuple[Credentials, str]:
             hint="set store.firestore_credentials, or the systemd credential firebase-service-account",
         ) from error
     except (AttributeError, TypeError, ValueError) as error:
-        # The library takes any JSON for an object.
-        raise BadConfig("GOOGLE_APPLICATION_CREDENTIALS: no JSON of credentials") from error
+        # The library does not check the JSON's type.
+        raise BadConfig("GOOGLE_APPLICATION_CREDENTIALS: not a credentials file") from error
     if not (access.project or project):
         raise BadConfig("store.firestore_project is not set, and the credentials name none")
     return found, access.project or str(project)

@@ -1,8 +1,8 @@
-"""Documents as they are read: decoded one by one from the wire's own messages, whatever their fields hold.
+"""Reading documents: each is decoded on its own from the protobuf messages, whatever its fields hold.
 
-The library decodes all documents of an answer together, and raises on a reference into another project (an import
-leaves such), so that one field of one document would end a stream for everybody.  Here every value has a form, and what
-reads a field says what it expects of it (`wad.core.untrusted`).
+The library decodes all documents of a response together, and raises on a reference into another project (an import
+leaves such), so that one field of one document would end a whole stream.  Here every value can be decoded, and the code
+that reads a field states what it expects (`wad.core.untrusted`).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from proto.datetime_helpers import DatetimeWithNanoseconds
 from wad.store.firestore.client import internals
 
 NEVER: Final = DatetimeWithNanoseconds(1970, 1, 1, tzinfo=UTC)
-"""The times of a document that is not there."""
+"""The times of a document that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A reference to a document, perhaps of another project.  `name`: its whole name."""
+    """A reference to a document, possibly of another project.  `name`: its full name."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class GeoPoint:
-    """A place on the earth, in degrees."""
+    """A location on the earth, in degrees."""
 
     latitude: float
     longitude: float
@@ -47,14 +47,14 @@ class GeoPoint:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A value that has no form here: a time out of range, a type that is newer than this code."""
+    """A value that cannot be decoded: a time out of range, a type newer than this code."""
 
     type: str
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A document as it was read; without fields where it is not there."""
+    """A document as it was read; without fields if it does not exist."""
 
     path: str
     exists: bool = False
@@ -63,29 +63,29 @@ class Snapshot:
     update_time: DatetimeWithNanoseconds = NEVER
     read_time: DatetimeWithNanoseconds = NEVER
     size: int = 0
-    """Bytes on the wire."""
+    """The size in bytes of its protobuf message."""
 
     @property
     def id(self) -> str:
-        """The last part of its path."""
+        """The document id, the last part of its path."""
         return self.path.rpartition("/")[2]
 
     @property
     def version(self) -> DatetimeWithNanoseconds | None:
-        """When it was written last; None where it is not there."""
+        """Its update time; None if it does not exist."""
         return self.update_time if self.exists else None
 
 
-# --- asking ---------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def get(client: Client, path: str, *names: str, timeout: float) -> Snapshot:
-    """One document; of its fields only `names`, where any are given."""
+    """Read one document; only the fields `names`, if any are given."""
     return get_all(client, [path], *names, timeout=timeout)[0]
 
 
 def get_all(client: Client, paths: Sequence[str], *names: str, timeout: float) -> list[Snapshot]:
-    """These documents, in this order, as they were at one moment."""
+    """Read these documents, in this order, as of one time."""
     request = BatchGetDocumentsRequest(
         database=internals.database_name(client),
         documents=list(dict.fromkeys(internals.document_name(client, path) for path in paths)),
@@ -107,7 +107,7 @@ def get_all(client: Client, paths: Sequence[str], *names: str, timeout: float) -
 
 
 def find(query: BaseQuery, *, timeout: float) -> list[Snapshot]:
-    """What a query finds."""
+    """Run a query."""
     client = internals.client_of(query)
     parent, structured = internals.on_the_wire(query)
     request = RunQueryRequest(parent=parent, structured_query=structured)
@@ -122,7 +122,7 @@ def find(query: BaseQuery, *, timeout: float) -> list[Snapshot]:
 
 
 def after(query: Any, last: Snapshot) -> Any:
-    """The query, from behind a document that it has found on."""
+    """The query, starting after a document that it has found."""
     names = internals.order_of(query)
     values = {name: last.fields[name] for name in names if name in last.fields}
     reference = internals.client_of(query).document(last.path)
@@ -133,7 +133,7 @@ def after(query: Any, last: Snapshot) -> Any:
 
 
 def snapshot_of(document: Any, read_time: DatetimeWithNanoseconds = NEVER) -> Snapshot:
-    """The wire's message `google.firestore.v1.Document`.  Never raises."""
+    """Decode the protobuf message `google.firestore.v1.Document`.  Never raises."""
     return Snapshot(
         path_of(document.name),
         True,
@@ -146,19 +146,19 @@ def snapshot_of(document: Any, read_time: DatetimeWithNanoseconds = NEVER) -> Sn
 
 
 def path_of(name: str) -> str:
-    """The path in a document's whole name."""
+    """The path in a document's full name."""
     return name.partition("/documents/")[2]
 
 
 def time_of(stamp: Any) -> DatetimeWithNanoseconds:
-    """A moment of the server's own clock."""
+    """A time of the server's clock."""
     return DatetimeWithNanoseconds.from_timestamp_pb(stamp)
 
 
 def value_of(value: Any) -> Any:
-    """The wire's message `google.firestore.v1.Value`, as what Python has for it, or one of the types above.
+    """Decode the protobuf message `google.firestore.v1.Value` to a Python value or one of the types above.
 
-    Never raises: how deep it may be nested is bounded by protobuf itself (100 messages).
+    Never raises: protobuf itself bounds the nesting (100 messages).
     """
     match kind := value.WhichOneof("value_type"):
         case "null_value" | None:

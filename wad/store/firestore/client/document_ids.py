@@ -1,4 +1,4 @@
-"""Which texts can be the id of a document."""
+"""The rules for document ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BYTES: Final = 1500
 
 
 def is_key(text: str) -> bool:
-    """Whether a document can have this id (and `text` is not the path of another one)."""
+    """Whether this is a valid document id (and not the path of another document)."""
     try:
         return _ID.fullmatch(text) is not None and len(text.encode()) <= _BYTES
     except UnicodeEncodeError:

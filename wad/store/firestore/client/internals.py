@@ -1,7 +1,7 @@
-"""Names of Google's library that are not public, used here alone.
+"""The private names of Google's library that wad uses; no other module uses any.
 
-The public calls decode each document at once, so that one damaged document costs all of them; wad calls the wire
-interface below them.  `tests/firestore/test_internals.py` notices a change; setup.cfg bounds the version.
+The public calls decode all documents of a response at once, so that one damaged document fails all of them; wad calls the
+generated gRPC interface below them.  `tests/firestore/test_internals.py` detects a change; setup.cfg bounds the version.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ def document_name(client: Client, path: str) -> str:
 
 
 def api(client: Client) -> FirestoreClient:
-    """The wire interface."""
+    """The generated gRPC interface."""
     found: FirestoreClient = client._firestore_api
     return found
 
 
 def metadata(client: Client) -> Sequence[tuple[str, str]]:
-    """The headers that each call carries: they name the database."""
+    """The metadata of each call, which names the database."""
     found: Sequence[tuple[str, str]] = client._rpc_metadata
     return found
 
 
 def listen(client: Client, requests: Any) -> Any:
-    """The stream of changes.  The wire interface's own `listen` cannot be cancelled."""
+    """Open a stream of changes.  The generated interface's own `listen` cannot be cancelled."""
     transport: Any = api(client)._transport
     return transport.listen(requests, metadata=metadata(client))
 
 
 def client_of(query: BaseQuery) -> Client:
-    """The client that made the query."""
+    """The client that created the query."""
     found: Client = query._client
     return found
 
 
 def on_the_wire(query: BaseQuery) -> tuple[str, StructuredQuery]:
-    """The name of the query's parent, and the query as it is sent."""
+    """The name of the query's parent, and the query as a protobuf message."""
     parent, _ = query._parent._parent_info()
     return parent, query._to_protobuf()
 

@@ -1,8 +1,8 @@
-"""Listening to documents: one stream of their changes, read by one thread, and its end is told.
+"""Listening to documents: a stream of their changes, read by one thread, which reports its end.
 
-The library's own `Watch` is not used.  A stream of its that ends is opened again at once, inside the callback of the
-end: a server that refuses makes that a recursion, or a loop without a pause, on gRPC's own thread, for which whoever
-closes the channel waits.  Here a stream is one attempt; who wants another opens one, when it sees fit.
+The library's own `Watch` is not used.  It opens a stream that ended again at once, inside the callback of the end: a
+server that refuses makes that a recursion, or a loop without a pause, on gRPC's own thread, and closing the channel
+waits for that thread.  Here a stream is one attempt; the caller decides when to open another.
 """
 
 from __future__ import annotations
@@ -27,67 +27,67 @@ from wad.store.firestore.client.decode import Snapshot, path_of, snapshot_of
 
 log = logging.getLogger(__name__)
 
-Tell = Callable[[list[Snapshot]], None]
+OnChanges = Callable[[list[Snapshot]], None]
 
-_TARGET: Final = 1  # the number of our one target in the stream
+_TARGET: Final = 1  # the number of our only target in the stream
 _Kind: Final = TargetChange.TargetChangeType
 
 
-class _Over(Exception):
-    """The stream is of no more use; the text says why."""
+class _StreamEnded(Exception):
+    """The stream cannot be used any more; the text is the reason."""
 
 
 class ListenStream:
-    """Calls `tell` with what changed, each time the server says that all is told up to some moment; `lost` at its end.
+    """A stream that calls `on_changes` each time the server has sent a consistent state, and `on_end` when it ends.
 
-    The first time everything is told that is there, then what is other than before; what is gone does not `exist`.
-    Both are called on the stream's own thread.  It may still die silently, without `lost`: gRPC finds that out only
-    after its keepalive.
+    The first call has all documents, later calls those that changed; a deleted document does not `exist`.  Both are
+    called on the stream's own thread.  It may also die silently, without `on_end`: gRPC detects that only after its
+    keepalive.
     """
 
     def __init__(
-        self, client: Client, target: Target, tell: Tell, lost: Callable[[], None]
+        self, client: Client, target: Target, on_changes: OnChanges, on_end: Callable[[], None]
     ) -> None:
-        self._tell = tell
-        self._lost = lost
-        self._over = threading.Event()
-        self._told: dict[str, Snapshot] = {}
+        self._on_changes = on_changes
+        self._on_end = on_end
+        self._ended = threading.Event()
+        self._known: dict[str, Snapshot] = {}
         self._changed: dict[str, Snapshot] = {}
         self._current = False
-        self._begun = False
+        self._reported = False
         target.target_id = _TARGET
         request = ListenRequest(database=internals.database_name(client), add_target=target)
-        self._call: Any = internals.listen(client, self._asking(request))
+        self._call: Any = internals.listen(client, self._requests(request))
         threading.Thread(target=self._read, name="listening", daemon=True).start()
 
     def end(self) -> None:
-        """Hang up, without waiting; `lost` is not called.  Idempotent."""
-        self._over.set()
+        """Close the stream without waiting; `on_end` is not called.  Idempotent."""
+        self._ended.set()
         self._call.cancel()
 
-    def _asking(self, request: ListenRequest) -> Iterator[ListenRequest]:
-        # What asks must stay open: the server would end the stream with it.
+    def _requests(self, request: ListenRequest) -> Iterator[ListenRequest]:
+        # The request side must stay open: the server would end the stream with it.
         yield request
-        self._over.wait()
+        self._ended.wait()
 
     def _read(self) -> None:
         try:
             for response in self._call:
-                self._hear(response)
+                self._handle(response)
             why = "the server ended it"
         except grpc.RpcError as error:
             why = str(error.details()) if isinstance(error, grpc.Call) else str(error)
-        except _Over as error:
+        except _StreamEnded as error:
             why = str(error)
-        except Exception as error:  # whatever it is, whoever listens must hear that this has ended
+        except Exception as error:  # any error ends the stream, and the caller must be notified
             log.exception("listening failed")
             why = str(error)
-        if not self._over.is_set():
+        if not self._ended.is_set():
             self.end()
             log.info("listening ended: %s", why)
-            self._lost()
+            self._on_end()
 
-    def _hear(self, response: ListenResponse) -> None:
+    def _handle(self, response: ListenResponse) -> None:
         match ListenResponse.pb(response).WhichOneof("response_type"):
             case "document_change":
                 document = response.document_change.document
@@ -102,17 +102,17 @@ class ListenStream:
                 self._remove(response.document_remove.document)
             case "filter":
                 if response.filter.count != self._count():
-                    raise _Over("something was missed")
+                    raise _StreamEnded("a change was missed")
             case _:
-                self._turn(response.target_change)
+                self._target_changed(response.target_change)
 
-    def _turn(self, change: TargetChange) -> None:
+    def _target_changed(self, change: TargetChange) -> None:
         match change.target_change_type:
             case _Kind.REMOVE:
-                raise _Over(f"the server removed it: {change.cause.message}")
+                raise _StreamEnded(f"the server removed it: {change.cause.message}")
             case _Kind.RESET:
-                # All that is still there comes again, changed or not.
-                for name in self._told:
+                # The server sends all documents again, changed or not.
+                for name in self._known:
                     self._remove(name)
                 self._current = False
             case _Kind.CURRENT:
@@ -121,21 +121,21 @@ class ListenStream:
                 self._flush()
 
     def _flush(self) -> None:
-        news = [found for name, found in self._changed.items() if self._is_news(name, found)]
-        self._told = {name: f for name, f in {**self._told, **self._changed}.items() if f.exists}
+        changes = [found for name, found in self._changed.items() if self._has_changed(name, found)]
+        self._known = {name: f for name, f in {**self._known, **self._changed}.items() if f.exists}
         self._changed = {}
-        if news or not self._begun:
-            self._begun = True
-            self._tell(news)
+        if changes or not self._reported:
+            self._reported = True
+            self._on_changes(changes)
 
-    def _is_news(self, name: str, found: Snapshot) -> bool:
-        before = self._told.get(name)
+    def _has_changed(self, name: str, found: Snapshot) -> bool:
+        before = self._known.get(name)
         if before is None:
-            return found.exists or not self._begun
+            return found.exists or not self._reported
         return found.version != before.version
 
     def _count(self) -> int:
-        return sum(found.exists for found in {**self._told, **self._changed}.values())
+        return sum(found.exists for found in {**self._known, **self._changed}.values())
 
     def _remove(self, name: str) -> None:
         self._changed[name] = Snapshot(path_of(name))

@@ -1,7 +1,7 @@
-"""A few threads for blocking calls, none of which can keep the process from ending.
+"""Threads for blocking calls that cannot keep the process from exiting.
 
-`ThreadPoolExecutor` joins its threads when the interpreter ends, so that one call that hangs in the network holds up
-the whole exit; these are daemon threads, and nobody waits for them.
+`ThreadPoolExecutor` joins its threads when the interpreter exits, so one call that hangs in the network blocks the
+exit; these are daemon threads, which are not joined.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Job = Callable[[], None]
 
 
 class DaemonThreads:
-    """`count` threads, started when first needed."""
+    """A pool of `count` daemon threads, started on first use."""
 
     def __init__(self, name: str, count: int) -> None:
         self._name = name
@@ -34,7 +34,7 @@ class DaemonThreads:
         self._closed = False
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises, done in a thread.  It runs to its end even if nobody waits any more."""
+        """Run `work` in a thread; return or raise its result.  It runs to its end even if the caller is cancelled."""
         if self._closed:
             raise Unavailable(f"{self._name} is closed")
         loop = asyncio.get_running_loop()
@@ -49,19 +49,19 @@ class DaemonThreads:
                 result = work()
             except BaseException as error:
                 failure = error
-                tell(lambda: future.set_exception(failure))
+                deliver(lambda: future.set_exception(failure))
             else:
-                tell(lambda: future.set_result(result))
+                deliver(lambda: future.set_result(result))
 
-        def tell(how: Callable[[], None]) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        def deliver(how: Callable[[], None]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: there is no caller any more
                 loop.call_soon_threadsafe(settle, how)
 
         self._put(job)
         return await future
 
     def later(self, work: _Job) -> None:
-        """Do it, without anybody waiting; a failure is logged."""
+        """Run `work` in a thread without waiting for it; a failure is logged."""
         self._put(work)
 
     def _put(self, job: _Job) -> None:
@@ -79,7 +79,7 @@ class DaemonThreads:
                 log.exception("a thread of %s failed", self._name)
 
     def close(self) -> None:
-        """Take nothing more; what runs is left to itself.  Idempotent."""
+        """Accept no more work; running calls go on.  Idempotent."""
         self._closed = True
         for _ in range(self._count):
             self._jobs.put(None)

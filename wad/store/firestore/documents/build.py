@@ -1,4 +1,5 @@
-"""From a key of the replica to the document that Firestore should have."""
+"""Building documents: from a key of the change log and the replica's rows to the document that Firestore should
+have."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from wad.store.app_documents import (
     thread_path,
 )
 from wad.store.firestore.client.document_ids import is_key
-from wad.store.firestore.documents.legacy import is_adopted
+from wad.store.firestore.documents.legacy import is_taken_over
 from wad.store.firestore.documents.lookups import (
     contact_fields,
     contact_path,
@@ -49,18 +50,18 @@ from wad.store.sqlite.rows import (
 )
 
 LARGEST: Final = 1_000_000
-"""Bytes: Firestore takes 1 MiB (docs/internals/firestore.md#limits), counted a little otherwise than here."""
+"""Bytes; Firestore's limit is 1 MiB (docs/internals/firestore.md#limits), counted slightly differently."""
 log = logging.getLogger(__name__)
 
-_KEPT: Final = 50_000  # characters of a text that was too long
+_MAX_TEXT: Final = 50_000  # characters that are left of a text that was too long
 _unpack_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentWrite:
-    """A document to write.  `fields` None: it should not be there; `path` empty: nothing is to be done.
+    """A document to write.  `fields` None: delete it; `path` empty: there is nothing to do.
 
-    `fault`: why it cannot be made from the rows.
+    `fault`: why it cannot be built from the rows.
     """
 
     dirty: Dirty
@@ -75,22 +76,22 @@ class DocumentWrite:
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes: its texts, and what of others' making is packed in it."""
+        """Its approximate size in bytes: the texts, and the packed values of the map `wad`."""
         fields = self.fields or {}
         values = (*fields.values(), *(fields.get("wad") or {}).values())
         return sum(len(value) for value in values if isinstance(value, str | bytes))
 
 
 def document_of(db: sqlite3.Connection, dirty: Dirty) -> DocumentWrite:
-    """What the rows say now."""
+    """Build the document from the rows as they are now."""
     try:
         path, fields = _document(db, dirty)
     except sqlite3.Error:
         raise
     except (
         Exception
-    ) as error:  # a row that somebody else's document led to must not hold up the others
-        log.exception("no document can be made of %s %s", dirty.kind, dirty.key)
+    ) as error:  # a row that comes from another program's document must not block the others
+        log.exception("the document of %s %s cannot be built", dirty.kind, dirty.key)
         return DocumentWrite(dirty, "", None, fault=f"an internal error: {type(error).__name__}")
     return DocumentWrite(dirty, path, fields)
 
@@ -120,7 +121,7 @@ def _document(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]
 
 
 def fact_path(key: str) -> str:
-    """Where a fact lies that shows in no document."""
+    """The path of a fact that no other document holds."""
     return f"wad_facts/{key}"
 
 
@@ -132,7 +133,7 @@ def _row(db: sqlite3.Connection, key: str) -> int | None:
         return None
     found = told_message(db, row)
     if found.account != thread.partition("__")[0]:
-        # Two accounts in one group, and another machine has gone on with the backend's documents of both.
+        # Two accounts in one group, and another machine has taken over the legacy documents of both.
         query = "SELECT number FROM messages WHERE thread = ? AND id = ?"
         other = db.execute(query, (thread, ident)).fetchone()
         return None if other is None else int(other[0])
@@ -146,11 +147,11 @@ def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
     if row is None:
         return path, None
     message = message_at(db, row)
-    # What was sent by the outbox is known from its entry.
-    told = None if message.client_id else pack(told_message(db, row))
-    fields = {**message_fields(message), "wad": {"told": told}}
-    if is_adopted(message):
-        # What that program knew more of stays.
+    # A message of the outbox is recorded from its entry.
+    received = None if message.client_id else pack(told_message(db, row))
+    fields = {**message_fields(message), "wad": {"told": received}}
+    if is_taken_over(message):
+        # Fields of which the legacy backend knew more stay.
         fields = {name: value for name, value in fields.items() if value is not None}
     return path, fields
 
@@ -172,8 +173,8 @@ def _contact(db: sqlite3.Connection, thread: str) -> tuple[str, Fields | None]:
     row = db.execute(query, (thread,)).fetchone()
     if row is None:
         return "", None
-    account, chat, saved, told = row
-    return contact_path(account, chat), contact_fields(account, chat, saved, told)
+    account, chat, saved, push_name = row
+    return contact_path(account, chat), contact_fields(account, chat, saved, push_name)
 
 
 def _thread(db: sqlite3.Connection, ident: str) -> tuple[str, Fields | None]:
@@ -216,11 +217,11 @@ def _alias(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
 
 
 def cut(fields: Fields) -> Fields:
-    """A document that Firestore would not take, without what makes it large; the whole stays in the replica."""
+    """Truncate a document that is too large for Firestore; the replica keeps all of it."""
     small = {**fields, "truncated": True}
     body = fields.get("body")
     if isinstance(body, str):
-        small["body"] = body[:_KEPT]
+        small["body"] = body[:_MAX_TEXT]
     for name in ("reactions", "media", "wad"):
         if name in small and len(msgspec.msgpack.encode(small[name])) > LARGEST // 8:
             small[name] = None
@@ -230,8 +231,8 @@ def cut(fields: Fields) -> Fields:
     return small
 
 
-def _short(told: bytes) -> bytes:
-    """What other machines need of a message whose text is too long: everything but most of the text."""
-    message = msgspec.msgpack.decode(told, type=Message)
-    content = Content(message.content.kind, message.content.text[:_KEPT], detail="cut")
+def _short(packed: bytes) -> bytes:
+    """Truncate the text of a packed message; other machines need the rest of it."""
+    message = msgspec.msgpack.decode(packed, type=Message)
+    content = Content(message.content.kind, message.content.text[:_MAX_TEXT], detail="cut")
     return pack(msgspec.structs.replace(message, content=content))

@@ -1,7 +1,7 @@
-"""What a document of another machine says, as it is recorded here.  Pure.
+"""Decoding documents of other machines into facts, entries and account statuses.  Pure.
 
-Whoever may write to Firestore may have changed it: what is packed must be of the document that holds it, of accounts
-and threads that can be, and at times that can be.
+Every program that may write to Firestore may have changed them: a packed value must belong to its document, name a
+valid account and thread, and have times in range.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
 
 @dataclass(frozen=True, slots=True)
 class DocumentFacts:
-    """What happened, told of one account; `kind` and `key` name the document."""
+    """Facts of one account; `kind` and `key` name the document."""
 
     snapshot: Snapshot
     kind: KeyKind
@@ -45,7 +45,7 @@ class DocumentFacts:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """An entry of the outbox."""
+    """An outbox entry."""
 
     snapshot: Snapshot
     entry: Entry
@@ -53,18 +53,18 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """An account's status; None once it was withdrawn."""
+    """A published account status; None once it was withdrawn."""
 
     snapshot: Snapshot
     account: str
     status: AccountStatus | None
 
 
-Told = DocumentFacts | Queued | Published
+RemoteDocument = DocumentFacts | Queued | Published
 
 
-def read_document(snapshot: Snapshot) -> Told:
-    """What a document says.  Raises BadInput where it says nothing that can be."""
+def read_document(snapshot: Snapshot) -> RemoteDocument:
+    """Decode a document.  Raises BadInput if its content is invalid."""
     with decoding(f"document {snapshot.path}"):
         match snapshot.path.split("/"):
             case ["outbox", ident]:
@@ -77,7 +77,7 @@ def read_document(snapshot: Snapshot) -> Told:
                 return _fact(snapshot, ident)
             case ["threads", thread, "messages", ident]:
                 return _of_message(snapshot, thread, ident)
-    raise InvalidData(f"document {snapshot.path} is of no kind that wad reads")
+    raise InvalidData(f"document {snapshot.path} is not of a kind that wad reads")
 
 
 def created_ms(snapshot: Snapshot) -> int:
@@ -88,13 +88,13 @@ def created_ms(snapshot: Snapshot) -> int:
 def _published(snapshot: Snapshot, account: str) -> Published:
     ours = map_(snapshot.fields, "wad")
     if "status" not in ours:
-        raise BadInput("it has no status of wad's")
+        raise BadInput("it has no status written by wad")
     written = packed(ours, "status")
     if written is None:
         return Published(snapshot, account_id(account), None)
     status = _status(written)
     if status.account != account_id(account):
-        raise BadInput("its status is of another account")
+        raise BadInput("its status belongs to another account")
     return Published(snapshot, account, status)
 
 
@@ -103,9 +103,9 @@ def _alias(snapshot: Snapshot) -> DocumentFacts:
     lid = Jid.parse(text(snapshot.fields, "rawJid"))
     pn = Jid.parse(text(snapshot.fields, "canonicalJid"))
     if (lid.kind, pn.kind) != (JidKind.LID, JidKind.PN):
-        raise BadInput("it does not name the number of a hidden id")
+        raise BadInput("it does not map a LID to a phone number")
     if snapshot.id != f"{account}__{lid}":
-        raise BadInput("it is of another hidden id than its name says")
+        raise BadInput("its LID is not the one in its document id")
     key = f"{account} {lid}"
     return DocumentFacts(snapshot, KeyKind.ALIAS, key, account, (PutAlias(str(lid), str(pn)),))
 
@@ -116,9 +116,9 @@ def _fact(snapshot: Snapshot, ident: str) -> DocumentFacts:
         raise BadInput("it has no payload")
     account, change = fact_of(payload)
     if ident.partition("__")[0] != account_id(account):
-        raise BadInput("it is of another account than its name says")
+        raise BadInput("its account is not the one in its document id")
     if ThreadId.parse(change.thread).account != account:
-        raise BadInput("its thread is another account's")
+        raise BadInput("its thread belongs to another account")
     return DocumentFacts(snapshot, KeyKind.FACT, ident, account, (change,))
 
 
@@ -127,15 +127,15 @@ def _of_message(snapshot: Snapshot, thread: str, ident: str) -> DocumentFacts:
     key = f"{thread}/{ident}"
     ours = map_(snapshot.fields, "wad")
     if "told" not in ours:
-        raise BadInput("it has nothing of wad's")
+        raise BadInput("it was not written by wad")
     written = packed(ours, "told")
     if written is None:
         return DocumentFacts(
             snapshot, KeyKind.MESSAGE, key, account, ()
-        )  # its entry of the outbox tells it
+        )  # it is recorded from its outbox entry
     message = _message(written)
     if (message.id, message.account, message.thread) != (ident, account, thread):
-        raise BadInput("it is another message than its document")
+        raise BadInput("its packed message is not the one in its document id")
     if not (
         is_key(ident) and abs(message.at_ms) < LATEST_MS and abs(message.seen) < LATEST_MS * 1000
     ):

@@ -1,4 +1,4 @@
-"""Facts that show in no document whole: amendments, what is known of chats, receipts that came early."""
+"""Facts that no other document holds in full: amendments, facts about chats, early receipts."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def packed(account: str, fact: Fact) -> bytes:
 
 
 def fact_of(payload: bytes) -> tuple[str, Fact]:
-    """Account and change in the payload of a fact.  Raises msgspec.MsgspecError."""
+    """Decode the payload of a fact: its account and change.  Raises msgspec.MsgspecError."""
     wrapped = _unpack(payload)
     return wrapped.account, wrapped.change

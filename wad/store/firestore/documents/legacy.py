@@ -1,8 +1,7 @@
-"""Messages that the backend before wad has stored, read from its documents.
+"""Legacy documents: messages that the replaced backend has stored.  Pure.
 
-See docs/internals/replaced-backend.md#message-ids.  Pure.  It knew four schemes of document ids (WhatsApp's id, a hash,
-a request's id, a client's id), so that a message of its own is found by what is in the document.  A time may be a
-Timestamp, a text or a number there.
+See docs/internals/replaced-backend.md#message-ids.  That backend used four schemes of document ids (WhatsApp id, a hash, a request id, a client id), so its messages
+are found by their fields.  A time may be a Timestamp, a text or a number.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from wad.core.untrusted import integer, map_, text, time_ms
 Document = Mapping[str, Any]
 
 ID_FIELDS: Final = ("key.id", "waMessageId", "providerMessageId")
-"""Where a document says which of WhatsApp's messages it shows."""
+"""The fields of a document that hold the WhatsApp id of its message."""
 _S: Final = MessageStatus
 _STATUS: Final = {"sent": _S.SENT, "delivered": _S.DELIVERED, "read": _S.READ}
 _KINDS: Final = {
@@ -35,9 +34,9 @@ _KINDS: Final = {
 
 
 def wa_ids(document: Document) -> set[str]:
-    """WhatsApp's ids of the message that a document shows."""
-    told = [text(map_(document, "key"), "id"), *(text(document, name) for name in ID_FIELDS[1:])]
-    return {one for one in told if one}
+    """The WhatsApp ids of a document's message."""
+    ids = [text(map_(document, "key"), "id"), *(text(document, name) for name in ID_FIELDS[1:])]
+    return {ident for ident in ids if ident}
 
 
 def is_from_us(document: Document) -> bool:
@@ -45,21 +44,21 @@ def is_from_us(document: Document) -> bool:
     return document.get("direction") == "outbound"
 
 
-def is_adopted(message: Message) -> bool:
-    """Whether a message lies in another program's document: its id is neither made from it nor that of our outbox."""
+def is_taken_over(message: Message) -> bool:
+    """Whether a message is in a legacy document: its id is neither derived from it nor an id of our outbox."""
     return not message.client_id and message.id != message.stable_key[:24]
 
 
-def is_foreign(ident: str, document: Document) -> bool:
-    """Whether another program made this document, though wad may have taken it over."""
+def is_legacy(ident: str, document: Document) -> bool:
+    """Whether another program created this document, even if wad has taken it over."""
     if not document.get("wadBy"):
         return True
     stable = text(document, "stableKeyHash")
     return bool(stable) and ident != stable[:24]
 
 
-def joined(message: Message, ident: str, document: Document) -> Message:
-    """Our message, in the document that shows it: its status never goes back, and its file stays where it is."""
+def merged_into(message: Message, ident: str, document: Document) -> Message:
+    """Our message with the legacy document's id: its status never goes back, and the location of its file is kept."""
     content = message.content
     if content.media is not None:
         url, path = _file(map_(document, "media"))
@@ -72,7 +71,7 @@ def joined(message: Message, ident: str, document: Document) -> Message:
 
 
 def message_of(thread: str, ident: str, wa_id: str, document: Document) -> Message:
-    """A message that only its document tells of.  Raises BadInput for one that tells too little."""
+    """The message of a legacy document.  Raises BadInput if the document has too little of it."""
     parsed = ThreadId.parse(thread)
     chat, from_me = parsed.jid, is_from_us(document)
     sender = None if from_me else _sender(document, chat)
@@ -100,8 +99,8 @@ def message_of(thread: str, ident: str, wa_id: str, document: Document) -> Messa
 def _sender(document: Document, chat: Jid) -> Jid | None:
     if chat.is_person:
         return chat
-    told = text(document, "senderJid") or text(map_(document, "key"), "participant")
-    return Jid.parse(told).bare() if told else None
+    sender = text(document, "senderJid") or text(map_(document, "key"), "participant")
+    return Jid.parse(sender).bare() if sender else None
 
 
 def _content(document: Document) -> Content:
@@ -121,14 +120,14 @@ def _content(document: Document) -> Content:
 
 
 def _file(media: Document) -> tuple[str, str]:
-    """Where that backend has put the bytes: address, and path in its storage."""
+    """Where that backend has stored the file: URL, and path in its storage."""
     return text(media, "url"), text(media, "storagePath")
 
 
 def _at_ms(document: Document) -> int:
-    """When it was written, by WhatsApp's clock."""
-    told = [document.get(name) for name in ("tsClient", "tsClientMs", "createdAtMs", "createdAt")]
-    for value in (*told, map_(document, "key").get("timestamp")):
+    """The time of the message, by WhatsApp's clock."""
+    times = [document.get(name) for name in ("tsClient", "tsClientMs", "createdAtMs", "createdAt")]
+    for value in (*times, map_(document, "key").get("timestamp")):
         if (found := time_ms(value)) is not None:
             return found
     raise BadInput("it has no time")

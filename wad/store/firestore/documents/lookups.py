@@ -1,8 +1,8 @@
-"""Documents by which a backend of the kind that wad replaces finds something again.
+"""Lookup documents of the replaced backend.  Pure.
 
-See docs/internals/replaced-backend.md#documents.  Pure.  No app reads them.  They are written for the way back: who
-goes on after wad must not send a request again, nor store a message again that lies under another id than its own rules
-give it, and it can't ask WhatsApp for names twice.
+See docs/internals/replaced-backend.md#documents.  No app reads them.  They are written so that the replaced backend can take over again: it must not send a request
+twice or store a message twice that has another id than its own rules give it, and it cannot ask WhatsApp for names
+again.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _KEPT: Final = timedelta(days=30)
 
 
 def request_path(key: str) -> str:
-    """Where it is written down that a client's key was used."""
+    """The path of the document that records the use of a client's key."""
     return f"send_requests/{key}"
 
 
 def request_fields(entry: Entry) -> Fields:
-    """That this entry has its key.  Written once: whoever finds it sends nothing, whatever became of the message."""
+    """The document that records the use of this entry's key.  Written once: a backend that finds it sends nothing."""
     return {
         "status": "queued",
         "accountId": entry.account,
@@ -37,12 +37,12 @@ def request_fields(entry: Entry) -> Fields:
 
 
 def wa_id_path(message: Message) -> str:
-    """Where the document of a message is found by its WhatsApp id."""
+    """The path of the document that maps a WhatsApp id to a message's document."""
     return f"message_ids/{message.account}__{message.wa_id}"
 
 
 def wa_id_fields(message: Message) -> Fields:
-    """Which document a WhatsApp id means; what is not known here stays as the backend before us wrote it."""
+    """The document that maps a WhatsApp id; fields that are unknown here stay as the legacy backend wrote them."""
     fields = {
         "accountId": message.account,
         "threadId": message.thread,
@@ -56,34 +56,37 @@ def wa_id_fields(message: Message) -> Fields:
 
 
 def dedupe_path(message: Message) -> str:
-    """Where the reference looks, before it stores a message, whether it is there."""
+    """The path at which the replaced backend checks for a duplicate before it stores a message."""
     key = message.stable_key or _stable_key(message)
     return f"threads/{message.thread}/dedupe/{key}"
 
 
 def dedupe_fields(message: Message) -> Fields:
-    """Which document shows the message."""
+    """The document that names the message's document."""
     return {"canonicalMessageId": message.id, "createdAt": moment(message.at_ms)}
 
 
 def _stable_key(message: Message) -> str:
-    """As the reference makes it of an echo.  In a group it may add our own address; then the WhatsApp id finds it."""
+    """The stable key as the replaced backend derives it from an echo.
+
+    In a group it may add our own address; then the WhatsApp id finds the message.
+    """
     return stable_key(
         message.account, Jid.parse(message.chat), message.wa_id, message.from_me, None
     )
 
 
 def contact_path(account: str, jid: str) -> str:
-    """Where a name lies."""
+    """The path of a contact's document."""
     return f"contacts/{account}__{jid}"
 
 
-def contact_fields(account: str, jid: str, saved: str, told: str) -> Fields:
-    """A person's names: `saved` on the phone, and `told` by themselves."""
+def contact_fields(account: str, jid: str, saved: str, push_name: str) -> Fields:
+    """The document of a contact: the name `saved` on the phone, and the contact's own push name."""
     return {
         "accountId": account,
         "jid": jid,
         "name": saved or None,
-        "notify": told or None,
+        "notify": push_name or None,
         "phoneE164": phone_of(Jid.parse(jid)),
     }

@@ -1,7 +1,7 @@
-"""Outbox entries as documents, both ways: ours, and those that the apps' functions write.
+"""Outbox entries as documents, in both directions: ours, and those that the apps' functions write.  Pure.
 
-See docs/internals/replaced-backend.md#outbox.  Pure.  The apps know the states queued, processing, sent and failed;
-`uncertain` is ours.  An entry of ours carries itself in the map `wad`; an entry without one was written by a function.
+See docs/internals/replaced-backend.md#outbox.  The apps know the states queued, processing, sent and failed; `uncertain` is ours.  An entry of ours is packed in
+the map `wad`; an entry without it was written by a function.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wad.core.untrusted import LATEST_MS, map_, packed, text, time_ms
 from wad.store.app_documents import Fields, moment
 from wad.store.firestore.client.document_ids import is_key
 
-CLAIM_MS: Final = 60_000  # for so long the reference's worker claims an entry (7)
+CLAIM_MS: Final = 60_000  # the length of a claim by the replaced backend's worker
 
 _S: Final = MessageStatus
 _STATUS: Final = {
@@ -37,18 +37,18 @@ _STATUS: Final = {
 _ERROR: Final = 500  # characters of another program's error
 _NAME: Final = 40  # characters of a field's name
 _NAMES: Final = 5
-_TAKEN: Final = "another program claimed it, and never said what became of it"
+_CLAIMED_ELSEWHERE: Final = "another program claimed it and never reported the result"
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(Entry).decode
 
 
 def entry_path(ident: str) -> str:
-    """Where an entry lies."""
+    """The path of an entry's document."""
     return f"outbox/{ident}"
 
 
 def entry_fields(entry: Entry) -> Fields:
-    """The document of an entry; `payload`, which a function may have filled with more, is left as it is."""
+    """The document of an entry, without `payload`, in which a function may have stored more."""
     sent = entry.state in LEFT
     return {
         "requestId": entry.id,
@@ -85,14 +85,14 @@ def claimed_fields(entry: Entry, now_ms: int) -> Fields:
 
 
 def is_ours(document: Mapping[str, Any]) -> bool:
-    """Whether wad wrote this entry, or has taken it."""
+    """Whether wad has written or claimed this entry."""
     return packed(map_(document, "wad"), "entry") is not None
 
 
 def entry_of(ident: str, document: Mapping[str, Any], created_ms: int = 0) -> Entry:
-    """The entry in a document; `created_ms`: when the document was, the latest time at which it can have been queued.
+    """Decode the entry of a document.  `created_ms`: the document's creation, the latest time of queuing.
 
-    Raises BadInput for one that cannot be sent, saying why; as InvalidData where its fields make no sense.
+    Raises BadInput with the reason if it cannot be sent; InvalidData if its fields are invalid.
     """
     if not is_key(ident):
         raise InvalidData("its id is too long")
@@ -106,24 +106,25 @@ def entry_of(ident: str, document: Mapping[str, Any], created_ms: int = 0) -> En
 
 
 def _check_agreement(entry: Entry, ident: str, document: Mapping[str, Any]) -> None:
-    """What is packed must be the entry of this document, of an account and a thread that can be.  Raises BadInput."""
+    """Check that the packed entry belongs to this document and names a valid account and thread.  Raises BadInput."""
     if entry.id != ident:
-        raise BadInput("it is another entry than its document")
+        raise BadInput("its packed entry is not the one in its document id")
     if ThreadId.parse(entry.thread).account != account_id(entry.account):
-        raise BadInput("its thread is another account's")
+        raise BadInput("its thread belongs to another account")
     Jid.parse(entry.to)
-    told = {"accountId": entry.account, "threadId": entry.thread, "toJid": entry.to}
-    for name, value in told.items():
+    expected = {"accountId": entry.account, "threadId": entry.thread, "toJid": entry.to}
+    for name, value in expected.items():
         if document.get(name, value) != value:
-            raise BadInput(f"its {name} is not the document's")
+            raise BadInput(f"its packed {name} differs from its field {name}")
     if not (abs(entry.created_ms) < LATEST_MS and abs(entry.sent_ms) < LATEST_MS):
         raise BadInput("its time is out of range")
 
 
 def _as_shown(entry: Entry, document: Mapping[str, Any]) -> Entry:
-    """The entry, after what another program has made of it: such a one changes the document's status, not ours.
+    """The entry with the status that another program has written: it changes the document's status, not the packed
+    entry.
 
-    Nobody sends what another has taken up, and what left is never queued again.
+    An entry that another program has claimed is not sent, and a sent entry is never queued again.
     """
     shown = text(document, "status")
     if entry.state not in (_S.QUEUED, _S.SENDING) or shown in ("", _STATUS[entry.state], "queued"):
@@ -135,9 +136,11 @@ def _as_shown(entry: Entry, document: Mapping[str, Any]) -> Entry:
             sent_ms = time_ms(document.get("sentAt")) or entry.created_ms
             return change(entry, state=_S.SENT, claim=None, wa_id=wa_id, sent_ms=sent_ms)
         case "failed":
-            why = error or "another program gave it up"
+            why = error or "another program marked it as failed"
             return change(entry, state=_S.FAILED, claim=None, error=why, error_code="failed")
-    return change(entry, state=_S.UNCERTAIN, claim=None, error=_TAKEN, error_code="uncertain")
+    return change(
+        entry, state=_S.UNCERTAIN, claim=None, error=_CLAIMED_ELSEWHERE, error_code="uncertain"
+    )
 
 
 def _of_function(ident: str, document: Mapping[str, Any], created_ms: int) -> Entry:
@@ -150,7 +153,7 @@ def _of_function(ident: str, document: Mapping[str, Any], created_ms: int) -> En
         account=account,
         thread=str(ThreadId.make(account, to)),
         to=str(to),
-        content=Text(_words(document)),
+        content=Text(_body(document)),
         client_id=client_id if is_key(client_id) else ident,
         secret=b"",
         created_ms=min(created, created_ms or created),
@@ -158,50 +161,50 @@ def _of_function(ident: str, document: Mapping[str, Any], created_ms: int) -> En
     check(entry.content, to, entry.created_ms)
     if document.get("status") == "queued":
         return entry
-    # A worker of the reference claimed it and ended (7, "No reaper"): it may have been sent.
+    # A worker of the replaced backend claimed it and died: it may have been sent.
     return msgspec.structs.replace(
-        entry, state=_S.UNCERTAIN, attempts=1, error_code="uncertain", error=_TAKEN
+        entry, state=_S.UNCERTAIN, attempts=1, error_code="uncertain", error=_CLAIMED_ELSEWHERE
     )
 
 
-def _words(document: Mapping[str, Any]) -> str:
+def _body(document: Mapping[str, Any]) -> str:
     payload = map_(document, "payload")
     if other := set(payload) - {"text"}:
         names = ", ".join(sorted(name[:_NAME] for name in list(other)[:_NAMES]))
         raise BadInput(f"its payload has {names}: only text can be sent")
-    words = text(document, "body") or text(payload, "text")
-    if not words:
+    body = text(document, "body") or text(payload, "text")
+    if not body:
         raise BadInput("it has no text (body, or payload.text)")
-    return words
+    return body
 
 
 def _text(document: Mapping[str, Any], name: str) -> str:
     value = text(document, name)
     if not value:
-        raise InvalidData(f"its {name} is no text")
+        raise InvalidData(f"its {name} is missing or not a text")
     return value
 
 
-def reconciled(known: Entry, found: Entry, *, untold: bool, claim: Claim | None = None) -> Entry:
-    """Which of two copies of an entry counts, ours or the one in Firestore.
+def reconciled(known: Entry, found: Entry, *, unpushed: bool, claim: Claim | None = None) -> Entry:
+    """Choose between two copies of an entry, ours and the one in Firestore.
 
-    What left counts before what did not, and further before less far; else ours while it is `untold`, since only the
-    holder of the lease changes entries, and theirs otherwise, unless it was read before ours was claimed.  `claim`: the
-    one that we make just now: nobody but us takes it back.
+    A sent entry wins over an unsent one, and a later status over an earlier one; else ours while it is `unpushed`,
+    since only the holder of the lease changes entries, and Firestore's otherwise, unless it was read before ours was
+    claimed. `claim`: the claim that we make now; only we revert it.
     """
-    if found.state is _S.QUEUED and _was_claimed_since(known, found, claim):
+    if found.state is _S.QUEUED and _is_older_copy(known, found, claim):
         return known
     if (known.state in LEFT) != (found.state in LEFT):
         return known if known.state in LEFT else found
     if known.state in LEFT and known.state is not found.state:
         return known if further(known.state, found.state) is known.state else found
-    return known if untold else found
+    return known if unpushed else found
 
 
-def _was_claimed_since(known: Entry, found: Entry, claim: Claim | None) -> bool:
-    """Whether a copy that waits is older than ours: the watch and the pages of a fetch tell late, a backup later still.
+def _is_older_copy(known: Entry, found: Entry, claim: Claim | None) -> bool:
+    """Whether a queued copy is older than ours: the listener and the pull report late, a restored backup even later.
 
-    What has failed or is uncertain keeps the number of its attempts when it is queued again.
+    A failed or uncertain entry keeps its number of attempts when it is queued again.
     """
     if known.state is _S.SENDING:
         return known.claim is not None and known.claim.is_alike(claim)

@@ -1,17 +1,16 @@
-"""The lease's document: the reference's fields, and ours beside them.  Pure.
+"""The lease document: the fields of the replaced backend ("the reference"), and ours in the map `wad`.  Pure.
 
-The reference (docs/internals/replaced-backend.md#lease) knows `holderInstanceId` and `leaseUntil`, ms by its own clock;
-it acquires when the document is not there or `leaseUntil` has passed, extends what bears its own name, and deletes on
-release.  Ours lie in the map `wad`, with a copy of both: where they differ from the reference's fields, the reference
-wrote last, and what `wad` says is over.
+The reference (docs/internals/replaced-backend.md#lease) knows `holderInstanceId` and `leaseUntil`, ms by its own clock; it acquires
+when the document is not there or `leaseUntil` has passed, extends what bears its own name, and deletes on release. The
+map `wad` holds our record and a copy of both fields: if they differ from the document's, the reference wrote last, and
+the record in `wad` is void.
 
-- We respect the reference: its `leaseUntil` is compared with the server's clock, and it counts as alive in any case
-  until it should have renewed one and a half times, should its own clock be slow; and not for longer than ten minutes
-  without a renewal, whatever its document says.
-- It respects us: `leaseUntil` is 90 s ahead of the server's clock, as much as it claims itself, so that its clock may
-  be wrong by more than a minute.  We rely on our ttl alone, which is far shorter.
-- It never takes us for itself: our name in `holderInstanceId` begins with `wad:`, since both make their names from the
-  host's.
+- We respect the reference: its `leaseUntil` is compared with the server's clock.  In case its clock is slow, it counts
+  as alive until one and a half renewal intervals have passed; but never longer than ten minutes without a renewal.
+- It respects us: `leaseUntil` is 90 s ahead of the server's clock, as much as its own claims, so that its clock may be
+  wrong by more than a minute.  We rely on our ttl alone, which is far shorter.
+- It never takes our claim for its own: our name in `holderInstanceId` begins with `wad:`, since both derive their names
+  from the host name.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from wad.core.untrusted import time_ms
 REFERENCE_LEASE_MS: Final = 90_000
 _REFERENCE_RENEWALS: Final = 45.0  # seconds: one and a half of its renewals, every 30 s
 _LONGEST_CLAIM: Final = (
-    600.0  # seconds without a renewal after which nobody holds it, whatever its clock says
+    600.0  # seconds without a renewal after which the lease is free, whatever `leaseUntil` says
 )
 _PREFIX: Final = "wad:"
 
@@ -37,7 +36,7 @@ Document = Mapping[str, Any]
 
 
 class _Ours(msgspec.Struct, frozen=True, kw_only=True):
-    """The map `wad`.  `until` and `holderInstanceId` repeat what the reference's fields said when we wrote."""
+    """The map `wad`.  `until` and `holderInstanceId` repeat the reference's fields as we wrote them."""
 
     record: Record
     holderInstanceId: str  # noqa: N815, as in the reference's field
@@ -45,7 +44,7 @@ class _Ours(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def document_of(record: Record, server_ms: int) -> dict[str, Any]:
-    """What to write.  `server_ms`: the server's clock, not behind it."""
+    """The document of a record.  `server_ms`: the server's time, never too early."""
     until = server_ms + REFERENCE_LEASE_MS if record.holder else 0
     name = _PREFIX + record.holder if record.holder else ""
     ours = _Ours(record=record, holderInstanceId=name, until=until)
@@ -58,9 +57,9 @@ def document_of(record: Record, server_ms: int) -> dict[str, Any]:
 
 
 def record_of(document: Document, age: float, server_ms: int, epoch: int) -> Record:
-    """What a document says that was written `age` seconds ago, at `server_ms` by the server's clock.
+    """The record of a document that was written `age` seconds before `server_ms`, the server's time.
 
-    `epoch`: the newest that began, by the fence; the reference's documents have none.
+    `epoch`: the newest epoch according to the fence; the reference's documents have none.
     """
     ours = _ours(document)
     if ours is None:
@@ -69,11 +68,11 @@ def record_of(document: Document, age: float, server_ms: int, epoch: int) -> Rec
 
 
 State = tuple[str, str, int]
-"""Whose it is: what a renewal does not change."""
+"""The holder's identity: what a renewal does not change."""
 
 
 def state_of(document: Document | None) -> State | None:
-    """Whose a document says that it is; None for one that is not there."""
+    """The holder's identity in a document; None if the document does not exist."""
     if document is None:
         return None
     ours = _ours(document)
@@ -94,28 +93,28 @@ def _ours(document: Document) -> _Ours | None:
 
 
 def _reference(document: Document, age: float, server_ms: int, epoch: int) -> Record:
-    """What the reference's fields say; ours count for no more where the map `wad` cannot be read.
+    """The record according to the reference's fields, also if the map `wad` cannot be read.
 
-    A document that names a holder and cannot be read otherwise is somebody's for as long as a renewal may take.
+    A document that names a holder but is invalid otherwise counts as held until a renewal is overdue.
     """
     holder, until = document.get("holderInstanceId"), document.get("leaseUntil")
     if holder in (None, "") or until in (None, 0):
         return Record(holder="", nonce="", epoch=epoch, ttl=0)
-    name = holder if isinstance(holder, str) else "somebody whose name cannot be read"
+    name = holder if isinstance(holder, str) else "a holder whose name is not a text"
     left = ((time_ms(until) or 0) - server_ms) / 1000
     left = max(min(left, _LONGEST_CLAIM - age), _REFERENCE_RENEWALS - age)
     return Record(holder=name, nonce="", epoch=epoch, ttl=max(0.0, age + left))
 
 
 def tenure_document(tenure: Tenure) -> dict[str, Any]:
-    """An entry of the history."""
+    """The document of a history entry."""
     return dict(msgspec.to_builtins(tenure))
 
 
 def tenure_of(document: Document) -> Tenure:
-    """The entry that `tenure_document` made.  Raises InvalidData."""
-    with decoding("an entry of the lease's history"):
+    """Decode a document of `tenure_document`.  Raises InvalidData."""
+    with decoding("a lease history entry"):
         tenure = msgspec.convert(dict(document), Tenure)
     if not 0 <= tenure.epoch <= NEWEST_EPOCH:
-        raise InvalidData("an entry of the lease's history has an impossible epoch")
+        raise InvalidData("a lease history entry has an epoch out of range")
     return tenure

@@ -1,19 +1,18 @@
-"""The fence: exclusive writes of an epoch that is over are refused by the server.
+"""The fence: Firestore refuses exclusive writes of an epoch that is over.
 
 Each epoch has a few documents of its own, and every batch of exclusive writes updates one of them: an update of a
-document that is not there refuses the whole batch.  Who begins an epoch deletes those of the epoch before, in the same
-commit that takes the lease, so that there is no moment at which both can write.
+missing document makes the whole batch fail.  The machine that begins an epoch deletes those of the epoch before, in the
+commit that takes the lease, so that both can never write at the same time.
 
-Measured on the emulator, for two writes and the fence: 2.1 ms, where they take 1.7 ms without, and 7.0 ms where a
-transaction reads the fence instead (docs/internals/firestore.md#fences).  Time was not what decided: a holder that
-freezes between the read and the commit of a transaction keeps its lock on the fence, and the successor's take-over is
-refused for as long ("Transaction lock timeout").  A batch locks nothing between two calls.  Cost: one document write
-more for each exclusive batch.  Production takes about one sustained write a second to a document, hence several
-documents, chosen by account.
+Measured on the emulator, for two writes and the fence: 2.1 ms; 1.7 ms without the fence; 7.0 ms if a transaction reads
+the fence instead (docs/internals/firestore.md#fences).  Time did not decide: a holder that freezes between the read and the commit of a transaction keeps
+its lock on the fence, and the successor's take-over fails for as long ("Transaction lock timeout").  A batch locks
+nothing between two calls.  Cost: one more document write for each exclusive batch.  Production sustains about one write
+a second to a document, hence several documents, chosen by account.
 
-A document, the pointer, names the newest epoch.  Where it is not there or cannot be read (Firestore was emptied, or
-restored from a backup), the newest epoch is the greatest that the fences and the lease's history still show: an epoch
-never goes back.  The holder of the lease that finds its fence gone makes it again, unless another epoch has begun.
+A document, the pointer, names the newest epoch.  If it is missing or invalid (Firestore was emptied, or restored from a
+backup), the newest epoch is the greatest in the fences and the lease's history: an epoch never goes back.  The holder
+of the lease that finds its fence missing creates it again, unless another epoch has begun.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ from wad.store.firestore.client.decode import find, get, get_all
 
 SHARDS: Final = 8  # documents of one epoch
 TIMEOUT: Final = 5.0  # seconds
-_MOST: Final = (
-    400  # fence documents that are looked at: with those of a new epoch they fit in one commit
+_MAX_FENCES: Final = (
+    400  # fence documents that are read: with those of a new epoch they fit into one commit
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The newest epoch that began, and the version of the document that says so; 0 and None for none.
+    """The newest epoch that began, and the version of the pointer; 0 and None if there is none.
 
-    `left`: older epochs whose fences may still be there, and are to go with the next one.
+    `left`: older epochs whose fences may still exist; the next epoch deletes them.
     """
 
     epoch: int = 0
@@ -58,7 +57,7 @@ class Begun:
 
 
 class Fence:
-    """Where the epochs of one lease lie: below the lease's document, which renewals alone touch."""
+    """The fence of one lease, in documents below the lease's document, which only renewals write."""
 
     def __init__(self, lease: str) -> None:
         self.pointer = f"{lease}/wad/epoch"
@@ -69,17 +68,18 @@ class Fence:
         return f"{self._fences}/{epoch}.{shard}"
 
     def path(self, epoch: int, account: str) -> str:
-        """The document that must be there for writes of this epoch, chosen by account."""
+        """The path of the document that must exist for writes of this epoch, chosen by account."""
         return self._path(epoch, zlib.crc32(account.encode()) % SHARDS)
 
     def read(self, client: Client, *, timeout: float = TIMEOUT) -> Begun:
-        """The newest epoch that began."""
+        """Read the newest epoch that began."""
         return self.begun(client, get(client, self.pointer, timeout=timeout), 0, timeout=timeout)
 
     def begun(
         self, client: Client, pointer: Snapshot, known: int, *, timeout: float = TIMEOUT
     ) -> Begun:
-        """The same, of a pointer that was read; looked for elsewhere if it names none, or one older than `known`."""
+        """The newest epoch, from a pointer that was read; searched elsewhere if the pointer is invalid or older than
+        `known`."""
         version = None if pointer.version is None else version_of(pointer.version)
         epoch = integer(pointer.fields, "epoch", low=1, high=NEWEST_EPOCH)
         if epoch is not None and epoch >= known:
@@ -90,7 +90,7 @@ class Fence:
 
     def _fenced(self, client: Client, timeout: float) -> Iterable[int]:
         """The epochs that have a fence."""
-        found = find(client.collection(self._fences).limit(_MOST), timeout=timeout)
+        found = find(client.collection(self._fences).limit(_MAX_FENCES), timeout=timeout)
         for snapshot in found:
             number = snapshot.id.partition(".")[0]
             if (
@@ -106,9 +106,9 @@ class Fence:
         return max((epoch for epoch in epochs if epoch is not None), default=0)
 
     def begin(self, client: Client, batch: Batch, seen: Begun, epoch: int) -> None:
-        """Add to a batch what begins an epoch and ends all others.
+        """Add the writes that begin an epoch and end all others to a batch.
 
-        The batch is refused with Conflict, whole, if yet another has begun since `seen` was read.
+        The whole batch fails with Conflict if another epoch has begun since `seen` was read.
         """
         pointer = client.document(self.pointer)
         if seen.version is None:
@@ -119,13 +119,13 @@ class Fence:
         for shard in range(SHARDS):
             batch.set(client.document(self._path(epoch, shard)), {"account": ""})
         for before in sorted((seen.left | {seen.epoch}) - {0, epoch}, reverse=True)[
-            : _MOST // SHARDS
+            : _MAX_FENCES // SHARDS
         ]:
             for shard in range(SHARDS):
                 batch.delete(client.document(self._path(before, shard)))
 
     def ensure(self, client: Client, epoch: int) -> None:
-        """See to it that this epoch has its fence, and no other has one.  Raises Fenced where a newer one has begun.
+        """Ensure that this epoch, and no other, has a fence.  Raises Fenced if a newer one has begun.
 
         Firestore may have been emptied, or restored from a backup, while the epoch lasted.
         """
@@ -141,7 +141,7 @@ class Fence:
                 with translated():
                     batch.commit(retry=None, timeout=TIMEOUT)
                 return
-            except Conflict:  # somebody else moved the pointer: look once more
+            except Conflict:  # another machine moved the pointer: read once more
                 if not again:
                     raise
 
@@ -150,11 +150,11 @@ class Fence:
         return all(one.exists for one in get_all(client, paths, "account", timeout=TIMEOUT))
 
     def check(self, client: Client, batch: Batch, epoch: int, account: str) -> None:
-        """Add to a batch what refuses it, whole and with NotFound, unless this epoch is the newest."""
+        """Add the write that makes the whole batch fail with NotFound unless this epoch is the newest."""
         batch.update(client.document(self.path(epoch, account)), {"account": account})
 
 
 def tenures(client: Client, history: str) -> Query:
-    """The entries of a lease's history, the newest first; none whose epoch is no number."""
+    """The query for a lease's history, newest first, without entries whose epoch is not a number."""
     found: Query = client.collection(history).where(filter=FieldFilter("epoch", "<=", NEWEST_EPOCH))
     return found.order_by("epoch", direction=Query.DESCENDING)

@@ -1,7 +1,9 @@
-"""The lease's record in Firestore: compare-and-set by the document's update time, aged by the server's clock alone.
+"""The lease record in Firestore, updated by compare-and-set on its update time; its age is measured by the server's
+clock.
 
-Never a read-write transaction: two that contend take seconds (docs/internals/firestore.md#compare-and-set), and one
-that is cut off keeps its locks.  See also docs/internals/firestore.md#the-servers-clock.
+It never uses a read-write transaction: contending ones take seconds
+(docs/internals/firestore.md#compare-and-set), and one that is cut off keeps its locks.  See also
+docs/internals/firestore.md#the-servers-clock.
 """
 
 from __future__ import annotations
@@ -40,15 +42,17 @@ from wad.store.predecessor import Predecessor
 
 log = logging.getLogger(__name__)
 
-_LONGEST: Final = 30.0  # seconds after which the record is read, whatever watching says
-_BLIND: Final = 1.0  # seconds between two reads while nothing is watched
+_READ_EVERY: Final = (
+    30.0  # seconds after which the record is read even if the listener reports nothing
+)
+_UNWATCHED_READ_EVERY: Final = 1.0  # seconds between two reads without a listener
 
 
 class FirestoreLease:
     """`wad.store.lease.LeaseRecord` in one document.
 
-    `timeout`: seconds that one call may take.  `predecessor`: what is proven of the last holder on this machine.
-    Watching begins when somebody waits, and ends with an acquire.
+    `timeout`: seconds for one call.  `predecessor`: the proof about the last holder on this machine.
+    It listens to the document while a caller waits in `changed`, until an acquire.
     """
 
     def __init__(
@@ -78,18 +82,18 @@ class FirestoreLease:
 
     @property
     def where(self) -> str:
-        """The document."""
+        """The name of the document, for people."""
         return f"Firestore document {self._path}"
 
     # --- reading --------------------------------------------------------------------------------
 
     async def read(self) -> Seen | None:
-        """The record, aged by the server's clock.  Raises Unavailable."""
+        """Read the record with its age by the server's clock.  Raises Unavailable."""
         sent_at = self._clock.monotonic()
         self._reached = False
         snapshot, self._begun = await self._firestore.call(self._get)
         self._reached, epoch = True, self._begun.epoch
-        self._tell_time(_ms(snapshot.read_time), sent_at)
+        self._set_server_time(_ms(snapshot.read_time), sent_at)
         document = snapshot.fields if snapshot.exists else None
         self._read = state_of(document)
         if document is None:
@@ -100,14 +104,14 @@ class FirestoreLease:
         return Seen(record, age, version_of(snapshot.update_time), dead=dead)
 
     def _get(self, client: Client) -> tuple[Snapshot, Begun]:
-        """The document and the newest epoch, at one moment."""
+        """Read the document and the newest epoch as of one time."""
         paths = (self._path, self._fence.pointer)
         record, pointer = get_all(client, paths, timeout=self._timeout)
         known = record_of(record.fields, 0.0, 0, 0).epoch
         return record, self._fence.begun(client, pointer, known, timeout=self._timeout)
 
-    def _tell_time(self, server_ms: int, sent_at: float) -> None:
-        # Counted from before the question was asked: what we make of it later is never behind the server's clock.
+    def _set_server_time(self, server_ms: int, sent_at: float) -> None:
+        # Counted from before the call was sent, so that the derived time is never behind the server's clock.
         self._server_ms, self._server_at = server_ms, sent_at
 
     def _server_now(self) -> int:
@@ -116,7 +120,7 @@ class FirestoreLease:
     # --- writing --------------------------------------------------------------------------------
 
     async def write(self, record: Record, expected: str | None) -> str:
-        """Compare and set; a new epoch moves the fence in the same commit."""
+        """Compare and set the record; a new epoch moves the fence in the same commit."""
         document = document_of(record, self._server_now())
         if not record.holder:
             work = self._release(record, document, expected)
@@ -127,7 +131,7 @@ class FirestoreLease:
         try:
             version = await self._firestore.call(work)
         except NotFound as error:
-            raise Conflict("the document of the lease is gone") from error
+            raise Conflict("the lease document was deleted") from error
         self._epoch = record.epoch if record.holder else 0
         if record.holder:
             self._stop_watching()
@@ -193,7 +197,7 @@ class FirestoreLease:
         return client.document(f"{self._path}/history/{epoch:012d}")
 
     async def history(self, limit: int) -> list[Tenure]:
-        """The latest holders; an entry that is not ours is left out."""
+        """The latest holders; invalid entries are left out."""
 
         def work(client: Client) -> list[Document]:
             query = tenures(client, f"{self._path}/history")
@@ -207,16 +211,16 @@ class FirestoreLease:
                 log.warning("%s", error)
         return found
 
-    # --- watching -------------------------------------------------------------------------------
+    # --- listening ------------------------------------------------------------------------------
 
     async def changed(self, timeout: float) -> None:
-        """Return when another may hold it, or after `timeout` seconds without a renewal by its holder."""
+        """Return when the holder may have changed, or after `timeout` seconds without a renewal by the holder."""
         began = now = self._clock.monotonic()
         deadline = began + timeout
-        while (left := min(deadline, began + max(timeout, _LONGEST)) - now) > 0:
+        while (left := min(deadline, began + max(timeout, _READ_EVERY)) - now) > 0:
             await self._watch()
             if self._unwatch is None:
-                left = min(left, _BLIND)
+                left = min(left, _UNWATCHED_READ_EVERY)
             try:
                 async with asyncio.timeout(left):
                     await self._news.wait()
@@ -233,30 +237,30 @@ class FirestoreLease:
             return
         loop = asyncio.get_running_loop()
 
-        def tell(snapshot: Snapshot) -> None:
+        def changed(snapshot: Snapshot) -> None:
             with suppress(RuntimeError):  # the loop has ended
                 found = snapshot.fields if snapshot.exists else None
-                loop.call_soon_threadsafe(self._see, state_of(found))
+                loop.call_soon_threadsafe(self._changed, state_of(found))
 
-        def lost() -> None:
+        def ended() -> None:
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._lose)
+                loop.call_soon_threadsafe(self._watch_ended)
 
         try:
             self._unwatch = await self._firestore.call(
-                lambda client: self._firestore.watch(self._path, tell, lost)
+                lambda client: self._firestore.watch(self._path, changed, ended)
             )
         except WadError as error:
-            log.info("cannot watch the lease: %s", error)
+            log.info("cannot listen to the lease document: %s", error)
 
-    def _see(self, state: State | None) -> None:
+    def _changed(self, state: State | None) -> None:
         self._latest = state
         self._news.set()
 
-    def _lose(self) -> None:
-        # Whoever waits goes on by reading, but not at once: a server that is down ends each attempt in no time.
+    def _watch_ended(self) -> None:
+        # A waiting caller reads the record next, but not at once: a server that is down ends each attempt immediately.
         self._unwatch = None
-        asyncio.get_running_loop().call_later(_BLIND, self._news.set)
+        asyncio.get_running_loop().call_later(_UNWATCHED_READ_EVERY, self._news.set)
 
     def _stop_watching(self) -> None:
         unwatch, self._unwatch = self._unwatch, None
@@ -265,7 +269,7 @@ class FirestoreLease:
         self._news.clear()
 
     def close(self) -> None:
-        """Hang up.  Idempotent."""
+        """Close the connection.  Idempotent."""
         self._firestore.close()
 
 

@@ -1,4 +1,4 @@
-"""Which instance has which session, in documents below the lease's; every write is fenced by the epoch."""
+"""The session registry in Firestore: documents below the lease's document; every write is fenced by the epoch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from wad.store.firestore.lease.fence import Fence
 
 log = logging.getLogger(__name__)
 
-_MOST: Final = 5000  # sessions
+_MAX_SESSIONS: Final = 5000
 
 
 class FirestoreSessionRegistry:
-    """`wad.store.session_registry.Places`.  `lease`: the path of the lease's document; `timeout`: seconds for one
-    call."""
+    """`wad.store.session_registry.SessionRegistry` in Firestore.
+
+    `lease`: the path of the lease's document.  `timeout`: seconds for one call.
+    """
 
     def __init__(self, firestore: Firestore, lease: str, *, timeout: float) -> None:
         self._firestore = firestore
@@ -31,26 +33,30 @@ class FirestoreSessionRegistry:
         self._timeout = timeout
 
     async def all(self) -> dict[str, SessionLocation]:
-        """Every document; one that cannot be read is left out, and its account runs where its session is."""
+        """Read all documents; one that cannot be read is left out, and its account runs where its session is."""
 
         def work(client: Client) -> list[Snapshot]:
-            return find(client.collection(self._collection).limit(_MOST), timeout=self._timeout)
+            return find(
+                client.collection(self._collection).limit(_MAX_SESSIONS), timeout=self._timeout
+            )
 
-        places = {}
+        locations = {}
         for snapshot in await self._firestore.call(work):
             try:
-                places[snapshot.id] = _place_of(snapshot)
+                locations[snapshot.id] = _location_of(snapshot)
             except InvalidData as error:
-                log.warning("cannot read where the session of %s lies: %s", snapshot.id, error)
-        return places
+                log.warning("cannot read the session location of %s: %s", snapshot.id, error)
+        return locations
 
-    async def put(self, place: SessionLocation, *, epoch: int) -> None:
+    async def put(self, location: SessionLocation, *, epoch: int) -> None:
         """Write the document."""
-        document = msgspec.to_builtins(place)
+        document = msgspec.to_builtins(location)
         await self._write(
-            place.account,
+            location.account,
             epoch,
-            lambda client, batch: batch.set(client.document(self._path(place.account)), document),
+            lambda client, batch: batch.set(
+                client.document(self._path(location.account)), document
+            ),
         )
 
     async def forget(self, account: str, *, epoch: int) -> None:
@@ -77,9 +83,9 @@ class FirestoreSessionRegistry:
             await self._firestore.call(work)
 
 
-def _place_of(snapshot: Snapshot) -> SessionLocation:
+def _location_of(snapshot: Snapshot) -> SessionLocation:
     with decoding(f"document {snapshot.path}"):
-        place = msgspec.convert(snapshot.fields, SessionLocation)
-        if place.account != snapshot.id:
-            raise BadInput("it is of another account than its name says")
-        return place
+        location = msgspec.convert(snapshot.fields, SessionLocation)
+        if location.account != snapshot.id:
+            raise BadInput("its account is not the one in its document id")
+        return location

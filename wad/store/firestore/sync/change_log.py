@@ -1,7 +1,8 @@
-"""What the replica has to tell: a list of keys, kept by triggers in the transaction of each change.
+"""The change log of the replica: the keys of the documents to push, written by triggers in the transaction of each
+change.
 
-A key names what is to be looked at again, not what changed: whoever tells reads the rows as they are then.  A key that
-is noted again keeps its place in the list, so that what changes all the time does not wait for ever.
+A key names a document, not a change: the push reads the rows as they are then.  A key that is logged again keeps its
+position, so that a row that changes all the time is not postponed for ever.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from wad.store.firestore.sync import quarantine_rows
 
 
 class KeyKind(StrEnum):
-    """What a key names."""
+    """The kind of document that a key names."""
 
     MESSAGE = "message"  # THREAD/ID
     THREAD = "thread"
@@ -24,18 +25,18 @@ class KeyKind(StrEnum):
     ALIAS = "alias"  # ACCOUNT LID
     FACT = "fact"  # its digest; `payload` is the account and the change
     WA_ID = "wa_id"  # THREAD/ID of a message whose document id does not follow from its WhatsApp id
-    DEDUPE = "dedupe"  # the same
+    DEDUPE = "dedupe"  # THREAD/ID of the same messages
     CONTACT = "contact"  # the id of a person's thread
 
 
 FACTS: Final = (KeyKind.MESSAGE, KeyKind.ALIAS, KeyKind.FACT, KeyKind.WA_ID, KeyKind.DEDUPE)
-"""What may be told by whoever knows it."""
+"""Kinds that every machine may push."""
 EXCLUSIVE: Final = (KeyKind.THREAD, KeyKind.ENTRY, KeyKind.ACCOUNT, KeyKind.CONTACT)
-"""What only the holder of the lease may tell."""
+"""Kinds that only the holder of the lease may push."""
 
 
 class Dirty(NamedTuple):
-    """One key.  `since_ms`: since when it waits; `version` grows when it is noted again."""
+    """One key in the log.  `since_ms`: since when it waits; `version` grows when it is logged again."""
 
     seq: int
     kind: KeyKind
@@ -70,11 +71,11 @@ _KEYS: Final = {
 }
 
 _COLUMNS: Final = {"outbox": ("id", "account", "state", "created_ms", "wa_id", "entry")}
-"""Those that show in a document, where some do not: an entry's turn is this machine's own."""
+"""The columns that are in a document, of tables with other columns: an entry's turn is local to this machine."""
 
 
 class _RowKind(NamedTuple):
-    """A kind that some of the rows of a table have, and that changes with some of their columns."""
+    """A kind of document that only some rows of a table have, and that changes with some of their columns only."""
 
     table: str
     kind: KeyKind
@@ -84,16 +85,16 @@ class _RowKind(NamedTuple):
 
 
 _MESSAGE_KEY: Final = _KEYS["messages", KeyKind.MESSAGE]
-_OTHER_ID: Final = "{row}.wa_id != '' AND {row}.id != substr({row}.stable_key, 1, 24)"
-_PLACE: Final = ("id", "thread", "wa_id")
-_NAMED: Final = (
+_HAS_OWN_ID: Final = "{row}.wa_id != '' AND {row}.id != substr({row}.stable_key, 1, 24)"
+_ID_COLUMNS: Final = ("id", "thread", "wa_id")
+_HAS_NAME: Final = (
     "{row}.saved_name || {row}.push_name != ''"
     " AND ({row}.chat LIKE '%@s.whatsapp.net' OR {row}.chat LIKE '%@lid')"
 )
-_PARTS: Final = (
-    _RowKind("messages", KeyKind.WA_ID, _MESSAGE_KEY, _OTHER_ID, _PLACE),
-    _RowKind("messages", KeyKind.DEDUPE, _MESSAGE_KEY, _OTHER_ID, _PLACE),
-    _RowKind("threads", KeyKind.CONTACT, "{row}.id", _NAMED, ("saved_name", "push_name")),
+_ROW_KINDS: Final = (
+    _RowKind("messages", KeyKind.WA_ID, _MESSAGE_KEY, _HAS_OWN_ID, _ID_COLUMNS),
+    _RowKind("messages", KeyKind.DEDUPE, _MESSAGE_KEY, _HAS_OWN_ID, _ID_COLUMNS),
+    _RowKind("threads", KeyKind.CONTACT, "{row}.id", _HAS_NAME, ("saved_name", "push_name")),
 )
 
 
@@ -104,12 +105,14 @@ def _triggers() -> str:
             puts = "; ".join(_PUT.format(kind=kind, key=key.format(row=row)) for row in rows)
             name = f"tell_{table}_{event.lower()}"
             if event == "UPDATE" and table in _COLUMNS:
-                made.append(f"DROP TRIGGER IF EXISTS {name};")  # an older one is of all columns
+                made.append(
+                    f"DROP TRIGGER IF EXISTS {name};"
+                )  # an older trigger covers all columns
                 event += f" OF {', '.join(_COLUMNS[table])}"
             made.append(
                 f"CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} ON {table} BEGIN {puts}; END;"
             )
-    for part in _PARTS:
+    for part in _ROW_KINDS:
         put = _PUT.format(kind=part.kind, key=part.key.format(row="NEW"))
         where = part.where.format(row="NEW")
         changed = " OR ".join(f"NEW.{name} != OLD.{name}" for name in part.columns)
@@ -122,7 +125,7 @@ def _triggers() -> str:
 
 
 def install(db: sqlite3.Connection) -> None:
-    """Make tables and triggers, where they are not there.  What a store of its own has had until now is noted whole."""
+    """Create missing tables and triggers.  In a store that had no change log, everything stored so far is logged."""
     fresh = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'dirty'").fetchone() is None
     db.executescript(
         f"BEGIN IMMEDIATE; {_TABLES}{quarantine_rows.TABLE}{_triggers()}{_everything() if fresh else ''} COMMIT;"
@@ -134,12 +137,12 @@ def _everything() -> str:
     return "".join(
         f"INSERT INTO dirty (kind, key, since_ms) SELECT '{part.kind}', {part.key.format(row='t')}, {_NOW}"
         f" FROM {part.table} AS t WHERE {part.where.format(row='t')} {_AGAIN};"
-        for part in (*whole, *_PARTS)
+        for part in (*whole, *_ROW_KINDS)
     )
 
 
 def put(db: sqlite3.Connection, kind: KeyKind, key: str, payload: bytes | None = None) -> None:
-    """Look at this again."""
+    """Log this key."""
     db.execute(
         f"INSERT INTO dirty (kind, key, since_ms, payload) VALUES (?,?,{_NOW},?) {_AGAIN}, payload = excluded.payload",
         (kind, key, payload),
@@ -147,20 +150,20 @@ def put(db: sqlite3.Connection, kind: KeyKind, key: str, payload: bytes | None =
 
 
 def waits(db: sqlite3.Connection, kind: KeyKind, key: str) -> bool:
-    """Whether this is still to be told."""
+    """Whether this key waits for the push."""
     query = "SELECT 1 FROM dirty WHERE kind = ? AND key = ?"
     return db.execute(query, (kind, key)).fetchone() is not None
 
 
 def drop(db: sqlite3.Connection, kind: KeyKind, key: str) -> None:
-    """Somebody else has told it."""
+    """Remove a key: its document in Firestore is up to date."""
     db.execute("DELETE FROM dirty WHERE kind = ? AND key = ?", (kind, key))
 
 
 def waiting(
     db: sqlite3.Connection, limit: int, kinds: Iterable[KeyKind], after: int = 0
 ) -> Iterator[Dirty]:
-    """The keys that wait longest, behind the number `after`, read one by one: facts are as large as their payloads."""
+    """The keys that wait longest, after the number `after`, read one by one since payloads of facts may be large."""
     chosen = tuple(kinds)
     rows = db.execute(
         "SELECT seq, kind, key, since_ms, version, payload FROM dirty"
@@ -170,15 +173,16 @@ def waiting(
     return (Dirty(seq, KeyKind(kind), *rest) for seq, kind, *rest in rows)
 
 
-def done(db: sqlite3.Connection, told: Iterable[Dirty]) -> None:
-    """These were told; one that was noted again meanwhile stays."""
+def done(db: sqlite3.Connection, pushed: Iterable[Dirty]) -> None:
+    """Remove pushed keys; a key that was logged again meanwhile stays."""
     db.executemany(
-        "DELETE FROM dirty WHERE seq = ? AND version = ?", [(one.seq, one.version) for one in told]
+        "DELETE FROM dirty WHERE seq = ? AND version = ?",
+        [(one.seq, one.version) for one in pushed],
     )
 
 
 def backlog(db: sqlite3.Connection, kinds: Iterable[KeyKind]) -> tuple[int, int | None]:
-    """How many keys of these kinds wait, and since when the oldest does (ms since 1970)."""
+    """The number of keys of these kinds, and since when the oldest waits (ms since 1970)."""
     chosen = tuple(kinds)
     where = f"WHERE kind IN ({','.join('?' * len(chosen))})"
     count = db.execute(f"SELECT count(*) FROM dirty {where}", chosen).fetchone()[0]

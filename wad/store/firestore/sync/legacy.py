@@ -1,8 +1,8 @@
-"""One message, one document: what the backend before wad has stored is found and gone on with, not stored again.
+"""Legacy documents: a message that the legacy backend has stored is taken over, so that it is not stored twice.
 
-A thread's document says whether, and until when, another program wrote there (`Look`).  Of messages that are older than
-that, and of those that a receipt or an amendment means and that are not known here, the documents are looked for by
-WhatsApp's id, whatever their own ids are.  In threads that were only ever wad's nothing is looked for.
+A thread's document shows whether, and until when, another program wrote there (`ThreadCheck`).  Messages older than
+that, and unknown messages that a receipt or an amendment refers to, are searched by WhatsApp id, whatever their
+document ids are.  Nothing is searched in threads that only wad has written.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from wad.store.firestore.client.decode import find as read
 from wad.store.firestore.client.decode import get_all
 from wad.store.firestore.documents.build import DocumentWrite
 from wad.store.firestore.documents.facts import fact_of
-from wad.store.firestore.documents.legacy import ID_FIELDS, is_foreign, is_from_us, joined, wa_ids
+from wad.store.firestore.documents.legacy import (
+    ID_FIELDS,
+    is_from_us,
+    is_legacy,
+    merged_into,
+    wa_ids,
+)
 from wad.store.firestore.sync.change_log import KeyKind
 from wad.store.sqlite.keys import put_id, row_of, rows_of
 from wad.store.sqlite.messages import rewrite
@@ -27,13 +33,13 @@ from wad.store.sqlite.rows import thread_of, told_message
 
 TIMEOUT: Final = 20.0  # seconds for one call
 _AT_ONCE: Final = 30  # values that Firestore takes in one filter
-_SLACK_MS: Final = 300_000  # between WhatsApp's clock and Firestore's
+_CLOCK_SKEW_MS: Final = 300_000  # between WhatsApp's clock and Firestore's
 
 
-class Look(NamedTuple):
-    """What a thread's document says of another program, ms since 1970; 0 for never.
+class ThreadCheck(NamedTuple):
+    """What a thread's document shows of another program, ms since 1970; 0 for never.
 
-    `last_ms`: of when the last message is that it told; `until_ms`: until when it may have written there.
+    `last_ms`: the time of its last message; `until_ms`: until when it may have written there.
     """
 
     last_ms: int
@@ -41,7 +47,7 @@ class Look(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A message that may lie in another program's document.  `message`: our id of it, empty where we do not have it."""
+    """A message that may be in a legacy document.  `message`: our id of it, empty if it is not stored here."""
 
     thread: str
     wa_id: str
@@ -50,7 +56,7 @@ class Wanted(NamedTuple):
 
 
 class LegacyLocation(NamedTuple):
-    """Where it lies."""
+    """The legacy document of a message."""
 
     wanted: Wanted
     ident: str
@@ -60,60 +66,60 @@ class LegacyLocation(NamedTuple):
 # --- threads --------------------------------------------------------------------------------------
 
 
-def look_at(client: Client, threads: Iterable[str]) -> dict[str, Look]:
-    """What these threads' documents say of other programs."""
+def check_threads(client: Client, threads: Iterable[str]) -> dict[str, ThreadCheck]:
+    """Read from these threads' documents what other programs wrote."""
     names = ("lastMessageAt", "lastMessageAtMs", "updatedAt", "wadBy", "wadSyncedAt", "wad")
     paths = [thread_path(thread) for thread in threads]
     found = get_all(client, paths, *names, timeout=TIMEOUT)
-    return {snapshot.id: _look(snapshot) for snapshot in found}
+    return {snapshot.id: _check_of(snapshot) for snapshot in found}
 
 
-def _look(snapshot: Snapshot) -> Look:
+def _check_of(snapshot: Snapshot) -> ThreadCheck:
     document = snapshot.fields
     if not snapshot.exists:
-        return Look(0, 0)
-    told = map_(map_(document, "wad"), "foreign")
-    last_ms, until_ms = time_ms(told.get("lastMs")) or 0, time_ms(told.get("untilMs")) or 0
+        return ThreadCheck(0, 0)
+    known = map_(map_(document, "wad"), "foreign")
+    last_ms, until_ms = time_ms(known.get("lastMs")) or 0, time_ms(known.get("untilMs")) or 0
     if document.get("wadBy") and document.get("updatedAt") == document.get("wadSyncedAt"):
-        return Look(last_ms, until_ms)
-    return Look(max(last_ms, _last_ms(document)), time_ms(snapshot.read_time) or 0)
+        return ThreadCheck(last_ms, until_ms)
+    return ThreadCheck(max(last_ms, _last_ms(document)), time_ms(snapshot.read_time) or 0)
 
 
 def _last_ms(document: Mapping[str, Any]) -> int:
     return time_ms(document.get("lastMessageAtMs")) or time_ms(document.get("lastMessageAt")) or 0
 
 
-def threads_of(db: sqlite3.Connection, told: Iterable[DocumentWrite]) -> list[str]:
-    """The threads of which it has to be known whether others write there, and is not."""
+def unchecked_threads_of(db: sqlite3.Connection, documents: Iterable[DocumentWrite]) -> list[str]:
+    """The threads of these documents that were not checked for other programs yet."""
     known = "SELECT 1 FROM looked WHERE thread = ? AND NOT stale"
-    threads = dict.fromkeys(thread for one in told if (thread := _thread(db, one)))
+    threads = dict.fromkeys(thread for one in documents if (thread := _thread(db, one)))
     return [thread for thread in threads if not db.execute(known, (thread,)).fetchone()]
 
 
-def _thread(db: sqlite3.Connection, told: DocumentWrite) -> str:
-    match told.dirty.kind:
+def _thread(db: sqlite3.Connection, document: DocumentWrite) -> str:
+    match document.dirty.kind:
         case KeyKind.THREAD:
-            return told.dirty.key
-        case KeyKind.MESSAGE if told.fields is not None:
-            return told.dirty.key.rpartition("/")[0]
-        case KeyKind.FACT if (meant := _meant(db, told)) is not None:
-            return meant.thread
+            return document.dirty.key
+        case KeyKind.MESSAGE if document.fields is not None:
+            return document.dirty.key.rpartition("/")[0]
+        case KeyKind.FACT if (target := _target_of(db, document)) is not None:
+            return target.thread
     return ""
 
 
 # --- messages -------------------------------------------------------------------------------------
 
 
-def wanted_of(db: sqlite3.Connection, told: Sequence[DocumentWrite]) -> list[Wanted]:
-    """What of this may lie in another program's document already."""
+def wanted_messages(db: sqlite3.Connection, documents: Sequence[DocumentWrite]) -> list[Wanted]:
+    """The messages of these documents that may be in legacy documents."""
     until = {
         thread: until_ms
-        for thread in dict.fromkeys(_thread(db, one) for one in told)
+        for thread in dict.fromkeys(_thread(db, one) for one in documents)
         if (until_ms := _until(db, thread))
     }
     if not until:
         return []
-    found = [_wanted(db, one, until) for one in told if _thread(db, one) in until]
+    found = [_wanted(db, one, until) for one in documents if _thread(db, one) in until]
     return [one for one in found if one is not None]
 
 
@@ -122,24 +128,26 @@ def _until(db: sqlite3.Connection, thread: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _wanted(db: sqlite3.Connection, told: DocumentWrite, until: Mapping[str, int]) -> Wanted | None:
-    if told.dirty.kind is KeyKind.FACT:
-        meant = _meant(db, told)
-        return meant if meant is not None and not _is_known(db, meant) else None
-    thread, _, ident = told.dirty.key.rpartition("/")
+def _wanted(
+    db: sqlite3.Connection, document: DocumentWrite, until: Mapping[str, int]
+) -> Wanted | None:
+    if document.dirty.kind is KeyKind.FACT:
+        target = _target_of(db, document)
+        return target if target is not None and not _is_known(db, target) else None
+    thread, _, ident = document.dirty.key.rpartition("/")
     row = row_of(db, ident)
     if row is None:
         return None
     ours = told_message(db, row)
-    if ours.at_ms >= until[thread] + _SLACK_MS or not ours.wa_id or ours.client_id:
+    if ours.at_ms >= until[thread] + _CLOCK_SKEW_MS or not ours.wa_id or ours.client_id:
         return None
     return Wanted(thread, ours.wa_id, ident, ours.from_me)
 
 
-def _meant(db: sqlite3.Connection, told: DocumentWrite) -> Wanted | None:
-    """The message that a receipt or an amendment means."""
-    assert told.dirty.payload is not None  # a fact has one
-    match fact_of(told.dirty.payload)[1]:
+def _target_of(db: sqlite3.Connection, document: DocumentWrite) -> Wanted | None:
+    """The target message of a receipt or an amendment."""
+    assert document.dirty.payload is not None  # a fact has one
+    match fact_of(document.dirty.payload)[1]:
         case PutMark(thread=thread, wa_id=wa_id):
             return Wanted(thread_of(db, thread), wa_id, "", True)
         case PutAmendment(thread=thread, target=wa_id):
@@ -152,7 +160,7 @@ def _is_known(db: sqlite3.Connection, wanted: Wanted) -> bool:
 
 
 def find(client: Client, wanted: Sequence[Wanted]) -> list[LegacyLocation]:
-    """The documents of these messages, all of one thread, as far as another program made them."""
+    """Find the legacy documents of these messages, which are all of one thread."""
     by_id = {one.wa_id: one for one in wanted}
     ids = list(by_id)
     candidates: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -168,7 +176,7 @@ def find(client: Client, wanted: Sequence[Wanted]) -> list[LegacyLocation]:
 
 
 def having(client: Client, thread: str, name: str, values: Sequence[str]) -> Query:
-    """The messages of a thread whose field `name` has one of these values."""
+    """The query for messages of a thread whose field `name` has one of these values."""
     found: Query = client.collection(f"{thread_path(thread)}/messages").where(
         filter=FieldFilter(name, "in", values)
     )
@@ -176,27 +184,30 @@ def having(client: Client, thread: str, name: str, values: Sequence[str]) -> Que
 
 
 def _shows(ident: str, document: Mapping[str, Any], wanted: Wanted) -> bool:
-    """Whether this document is to be gone on with.  One that was marked as a duplicate is not: another one stays."""
+    """Whether this document is to be taken over.
+
+    One that is marked as a duplicate is not: another document remains.
+    """
     return (
-        is_foreign(ident, document)
+        is_legacy(ident, document)
         and document.get("isDuplicate") is not True
         and wanted.from_us in (None, is_from_us(document))
     )
 
 
 def _chosen(wanted: Wanted, documents: Mapping[str, Mapping[str, Any]]) -> LegacyLocation:
-    """Of several the one that an app waits for under its own id; all instances choose the same."""
+    """Of several documents, the one that an app expects under its own id; all instances choose the same."""
     ident = min(documents, key=lambda one: (not documents[one].get("clientMessageId"), one))
     return LegacyLocation(wanted, ident, documents[ident])
 
 
 def take_over(db: sqlite3.Connection, found: LegacyLocation) -> bool:
-    """Our message lies in that document from now on; whether that is news."""
+    """Move our message to the legacy document's id; return whether it changed."""
     row, there = row_of(db, found.wanted.message), row_of(db, found.ident)
     if row is None or there not in (None, row):
         return False
     known = told_message(db, row)
-    after = joined(known, found.ident, found.document)
+    after = merged_into(known, found.ident, found.document)
     if after == known:
         return False
     db.execute("UPDATE messages SET id = ? WHERE number = ?", (after.id, row))

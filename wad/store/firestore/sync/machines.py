@@ -1,13 +1,13 @@
-"""Which machines write here: this one, under an id of its working copy's own, and the others.
+"""The machines that write to this Firestore: this one, under an id of its working copy, and the others.
 
-The id marks who wrote a document last (`wadBy`), so that each machine reads what the others wrote and not what it wrote
-itself.  It is drawn at random when the working copy is new, and lies in it: neither a second machine with the same
-`instance.id` nor a lost working copy is taken for the one that wrote.
+The id names the machine that wrote a document last (`wadBy`), so that each machine pulls the documents of the others
+and not its own.  It is random, created with the working copy and stored in it: neither a second machine with the same
+`instance.id` nor a lost working copy is taken for the machine that wrote.
 
-A copy of the state directory (a cloned image) has the same id.  Each process of wad writes a word of its own into its
-machine's document, once, and remembers it; whoever finds another word there than it has ever written knows that its id
-is somebody else's, too.  It then marks the id as shared and takes a new one; so does the other, when it finds the mark.
-From then on both read everything that was written under the old one.
+A copy of the state directory (a cloned image) has the same id.  Each process of wad writes a random token into its
+machine's document, once, and stores it; a process that finds a token there that it never wrote detects that another
+machine uses its id.  It marks the id as shared and takes a new one; so does the other when it finds the mark.  From
+then on both pull everything that was written under the old id.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ from wad.store.firestore.sync.retired_machines import REGISTER, Retired, due, re
 
 log = logging.getLogger(__name__)
 
-EVERY: Final = 900.0  # seconds between two looks
-_ALIVE_MS: Final = 2_000_000  # a machine that was seen no longer ago may still run
+EVERY: Final = 900.0  # seconds between two registrations
+_ALIVE_MS: Final = 2_000_000  # a machine that was seen within this time may still run
 _PAGE: Final = 500  # machines
-_SHOWN: Final = 80  # characters of what another machine says of itself
+_SHOWN: Final = 80  # characters of another machine's host name
 _TIMEOUT: Final = 20.0  # seconds
-_TRIES: Final = 10  # to write our own document, while others write it
-_MACHINE, _WORD, _NEXT = "machine", "word", "next word"  # the last: several, apart by blanks
+_TRIES: Final = 10  # to write our own document while others write it
+# Stored names.  The last holds several tokens, separated by blanks.
+_MACHINE, _TOKEN, _NEXT = "machine", "word", "next word"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Another machine.  `seen_ms`: when it looked last, by the server's clock; `ago_s`: how long that was ago then."""
+    """Another machine.  `seen_ms`: its last registration, by the server's clock; `ago_s`: how long ago that was."""
 
     id: str
     instance: str
@@ -51,8 +52,8 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class _Met:
-    """What was found: whether our id is somebody else's as well, whether it is new there, and all machines."""
+class _Registered:
+    """The result of a registration: whether another machine uses our id, whether our id is new, and all machines."""
 
     shared: bool
     now_ms: int
@@ -62,7 +63,10 @@ class _Met:
 
 
 class Machines:
-    """`collection`: in which each machine has a document.  `instance`, `host`: what people call this one."""
+    """The registry of machines.
+
+    `collection`: each machine has a document in it.  `instance`, `host`: the names of this machine.
+    """
 
     def __init__(
         self,
@@ -79,72 +83,72 @@ class Machines:
         self._instance = instance
         self._host = host
         self._draw = draw
-        self._word = draw(8)
+        self._token = draw(8)
         self._known: set[str] = set()
-        self._said = False
-        self._meeting = asyncio.Lock()
+        self._announced = False
+        self._registering = asyncio.Lock()
         self.id = ""
-        """This machine's, once it was opened."""
+        """This machine's id, set by `open`."""
         self.copied = False
-        """Whether the state directory was found to be a copy, or to have been copied, since the start."""
-        self._twins: tuple[Machine, ...] = ()
+        """Whether a copy of the state directory was detected since the start."""
+        self._duplicates: tuple[Machine, ...] = ()
         self.retired: Mapping[str, Retired] = {}
-        """Machines that were not seen for long, by id."""
+        """Machines that were not seen for a long time, by id."""
 
     @property
-    def twins(self) -> tuple[Machine, ...]:
-        """Other machines that bear the same instance's name, and may run."""
-        return self._twins
+    def duplicates(self) -> tuple[Machine, ...]:
+        """Other machines with the same instance name that may still run."""
+        return self._duplicates
 
     async def open(self, chosen: str = "") -> None:
-        """Read who we are from the working copy; a new one becomes `chosen`, or draws an id."""
+        """Read this machine's id from the working copy; a new copy gets `chosen`, or a random id."""
         self.id = await self._replica.identity(_MACHINE)
         if not self.id:
             self.id = chosen or self._draw(8)
             await self._replica.set_identity({_MACHINE: self.id})
-        remembered = [await self._replica.identity(name) for name in (_WORD, _NEXT)]
-        self._known = {word for words in remembered for word in words.split()}
+        stored = [await self._replica.identity(name) for name in (_TOKEN, _NEXT)]
+        self._known = {token for tokens in stored for token in tokens.split()}
 
-    async def meet(self) -> list[str]:
-        """Say that we are here, and look who else is; the ids of all, but for `retired` ones.  Raises Unavailable.
+    async def register(self) -> list[str]:
+        """Register this machine; return the ids of all machines except the `retired` ones.  Raises Unavailable.
 
-        `id` may be another one afterwards.
+        `id` may change.
         """
-        async with self._meeting:
-            return await self._meet_all()
+        async with self._registering:
+            return await self._register_all()
 
-    async def _meet_all(self) -> list[str]:
-        if not self._said:
-            # Before it is written: should the answer be lost, the word is ours all the same.
-            # With those of starts that ended before they knew: any of them may lie there.
-            self._known.add(self._word)
+    async def _register_all(self) -> list[str]:
+        if not self._announced:
+            # Stored before it is written: if the answer is lost, the token is ours all the same.
+            # With the tokens of earlier starts that ended before the answer: any of them may be in the document.
+            self._known.add(self._token)
             await self._replica.set_identity({_NEXT: " ".join(sorted(self._known))})
-        met = await self._firestore.call(self._meet)
-        if met.shared:
-            await self._part()
-            met = await self._firestore.call(self._meet)
-        if met.new:
-            # Nobody has written under it: nothing is to be read, and a machine alone needs no index for that.
+        found = await self._firestore.call(self._register)
+        if found.shared:
+            await self._take_new_id()
+            found = await self._firestore.call(self._register)
+        if found.new:
+            # Nothing was written under this id: nothing to pull, and a single machine needs no index for that.
             await self._replica.set_synced(self.id, "known")
-        if not self._said:
-            await self._replica.set_identity({_WORD: self._word, _NEXT: ""})
-            self._said = True
-        self._note(met)
-        self.retired = met.retired
-        return [one.id for one in met.all if is_key(one.id)]
+        if not self._announced:
+            await self._replica.set_identity({_TOKEN: self._token, _NEXT: ""})
+            self._announced = True
+        self._set_duplicates(found)
+        self.retired = found.retired
+        return [one.id for one in found.all if is_key(one.id)]
 
-    def introduction(self, client: Client) -> Write:
-        """So that others look for what we tell."""
+    def registration(self, client: Client) -> Write:
+        """The write that registers this machine, so that others pull its documents."""
         return upsert(client, self._path(self.id), {"service": "wad"}, ("seenAt",))
 
-    async def _part(self) -> None:
-        """Our id is somebody else's as well: it is nobody's from now on."""
+    async def _take_new_id(self) -> None:
+        """Take a new id, since another machine uses ours, too; mark the old one as shared."""
         old, new = self.id, self._draw(8)
         await self._firestore.call(lambda client: self._mark_shared(client, old))
         await self._replica.take_identity(old, self._instance, {_MACHINE: new})
         self.id, self.copied = new, True
         log.error(
-            "the state directory of this machine was copied, or is a copy: it is %s from now on, not %s",
+            "the state directory of this machine was copied, or is a copy: the machine id is now %s, not %s",
             new,
             old,
         )
@@ -152,22 +156,22 @@ class Machines:
     def _mark_shared(self, client: Client, old: str) -> None:
         commit(client, [upsert(client, self._path(old), {"shared": True})], _TIMEOUT)
 
-    def _meet(self, client: Client) -> _Met:
-        # Our own teller touches the document, too, after each batch while we are passive.
+    def _register(self, client: Client) -> _Registered:
+        # Our own push touches the document, too, after each batch while we are passive.
         for left in reversed(range(_TRIES)):
             own = get(client, self._path(self.id), timeout=_TIMEOUT)
-            word, was_retired = text(own.fields, "word"), False
+            token, was_retired = text(own.fields, "word"), False
             if not own.exists:
                 register = get(client, self._path(REGISTER), timeout=_TIMEOUT)
                 if (before := retired_in(register.fields).get(self.id)) is not None:
-                    word, was_retired = before.word, True
-            if flag(own.fields, "shared") or (word and word not in self._known):
-                return _Met(shared=True, now_ms=0)
+                    token, was_retired = before.token, True
+            if flag(own.fields, "shared") or (token and token not in self._known):
+                return _Registered(shared=True, now_ms=0)
             fields = {
                 "service": "wad",
                 "instance": self._instance,
                 "host": self._host,
-                "word": self._word,
+                "word": self._token,
             }
             write = upsert(client, self._path(self.id), fields, ("seenAt",))
             if own.exists:
@@ -186,7 +190,7 @@ class Machines:
         register = next(
             (one for one in found if one.id == REGISTER), Snapshot(self._path(REGISTER))
         )
-        return _Met(
+        return _Registered(
             shared=False,
             now_ms=now_ms,
             all=tuple(machines),
@@ -195,7 +199,7 @@ class Machines:
         )
 
     def _list(self, client: Client) -> list[Snapshot]:
-        """All documents of the collection."""
+        """Read all documents of the collection."""
         found: list[Snapshot] = []
         query = client.collection(self._collection).order_by("__name__").limit(_PAGE)
         page = find(query, timeout=_TIMEOUT)
@@ -207,35 +211,35 @@ class Machines:
     def _retire(
         self, client: Client, register: Snapshot, machines: Sequence[Snapshot], now_ms: int
     ) -> Mapping[str, Retired]:
-        """Retire whoever was not seen for long; all that are retired."""
+        """Retire machines that were not seen for a long time; return all retired machines."""
         old = due(machines, self.id, now_ms)
         writes, known = retiring(client, register, self._path(REGISTER), old)
         if writes:
             try:
                 commit(client, writes, _TIMEOUT)
-            except (Conflict, NotFound):  # another machine does it just now, or one of them is back
+            except (Conflict, NotFound):  # another machine does it now, or one of them is back
                 return retired_in(register.fields)
             log.info("%d machines that were not seen for a month are retired", len(writes) - 1)
         return known
 
-    def _note(self, met: _Met) -> None:
-        others = [_machine(one, met.now_ms) for one in met.all if one.id != self.id]
-        twins = tuple(
+    def _set_duplicates(self, found: _Registered) -> None:
+        others = [_machine(one, found.now_ms) for one in found.all if one.id != self.id]
+        duplicates = tuple(
             one for one in others if one.instance == self._instance and one.ago_s * 1000 < _ALIVE_MS
         )
-        for one in twins:
-            if one.id not in {before.id for before in self._twins}:
-                log.error("%s", sentence(self._instance, one))
-        self._twins = twins
+        for one in duplicates:
+            if one.id not in {before.id for before in self._duplicates}:
+                log.error("%s", duplicate_text(self._instance, one))
+        self._duplicates = duplicates
 
     def _path(self, ident: str) -> str:
         return f"{self._collection}/{ident}"
 
 
-def sentence(instance: str, twin: Machine) -> str:
-    """What an operator reads of a machine with the same name."""
-    where = f"{twin.host} ({twin.id})" if twin.host else twin.id
-    return f"another machine, {where}, has the instance.id {instance}, too, and was seen {twin.ago_s:.0f} s ago"
+def duplicate_text(instance: str, other: Machine) -> str:
+    """The message about a machine with the same name."""
+    name = f"{other.host} ({other.id})" if other.host else other.id
+    return f"another machine, {name}, has the same instance.id {instance} and was seen {other.ago_s:.0f} s ago"
 
 
 def _machine(found: Snapshot, now_ms: int) -> Machine:

@@ -1,12 +1,10 @@
-"""Takes in what the apps' functions put into the outbox: watched, not polled.
+"""The listener for outbox entries that the apps' functions create in Firestore: a stream, no polling.
 
-See docs/internals/replaced-backend.md#outbox.  While we reign, a listener on the queued entries hands each new one to
-the replica, where it waits its turn like one of ours.  A listener may end without an error
-(docs/internals/firestore.md#listeners), so it is made anew from time to time; on an idle outbox that reads one
-document.
+See docs/internals/replaced-backend.md#outbox.  While we hold the lease, each new queued entry is recorded in the replica, where it waits like our own entries.  A
+listener may end without an error (docs/internals/firestore.md#listeners), so it is opened again periodically; on an idle outbox that reads one document.
 
-An entry that cannot be sent is turned down in its own document, where the app looks.  One that makes no sense, or
-cannot be turned down, is set aside as well; those behind it go on.
+An entry that cannot be sent is rejected in its own document, where the app reads the status.  An entry that is invalid,
+or cannot be rejected, is quarantined as well; the entries after it go on.
 """
 
 from __future__ import annotations
@@ -46,27 +44,27 @@ from wad.store.firestore.client.decode import find, get
 from wad.store.firestore.documents.decode import Queued, created_ms
 from wad.store.firestore.documents.outbox import entry_of, entry_path, is_ours
 from wad.store.firestore.lease.fence import Fence
-from wad.store.firestore.sync.pull import aside_of
+from wad.store.firestore.sync.pull import quarantined_document
 from wad.store.firestore.sync.push import STAMPS, fencing
 from wad.store.firestore.sync.replica import Replica
 
 log = logging.getLogger(__name__)
 
-AGAIN: Final = 300.0  # seconds after which the listener is made anew
+RELISTEN_EVERY: Final = 300.0  # seconds after which the listener is opened again
 _TIMEOUT: Final = 5.0  # seconds for one call
 _PAGE: Final = 300  # documents
-_TRIES: Final = 3  # to turn an entry down; it comes again with the next listener
-_LONGEST_CLAIM_MS: Final = 3_600_000  # after which a claim is over that was not renewed
-_STABLE: Final = 60.0  # seconds of watching after which an end by itself is the first again
-_WHY: Final = 500  # characters of the reason in the entry's own document
+_TRIES: Final = 3  # to reject an entry; the next listener reports it again
+_LONGEST_CLAIM_MS: Final = 3_600_000  # after which a claim that was not renewed has expired
+_STABLE: Final = 60.0  # seconds of listening after which the count of failures starts again
+_MAX_REASON: Final = 500  # characters of the reason in the entry's own document
 
 
 class OutboxListener:
-    """Runs while an epoch lasts.  `on_queued` is called with the account of each entry that is news.
+    """The listener of one epoch.  `on_queued` is called with the account of each new entry.
 
-    `late`: a document that other machines touch when they have told facts late; `on_late` is then called.
-    `on_change` is called when there is something to tell of what was taken.
-    `refence` makes the fence of the epoch anew where Firestore has lost it; raises Fenced when the epoch is over.
+    `late`: the document that other machines touch when they have pushed facts; `on_late` is then called.
+    `on_change` is called when a recorded entry may have to be pushed.
+    `refence` creates the fence of the epoch again if Firestore has lost it; it raises Fenced if the epoch is over.
     """
 
     def __init__(
@@ -80,7 +78,7 @@ class OutboxListener:
         on_late: Callable[[], None],
         refence: Callable[[int], Awaitable[None]],
         on_change: Callable[[], None],
-        again: float = AGAIN,
+        again: float = RELISTEN_EVERY,
     ) -> None:
         self._firestore = firestore
         self._replica = replica
@@ -91,15 +89,17 @@ class OutboxListener:
         self._refence = refence
         self._on_change = on_change
         self._again = again
-        self._heard: datetime | None = None
+        self._late_seen: datetime | None = None
         self._loop = asyncio.get_running_loop()
         self._lost = asyncio.Event()
         self._arrived: asyncio.Queue[list[Snapshot]] = asyncio.Queue()
 
     async def run(self, loops: Loops, epoch: int) -> None:
-        """Until it is cancelled."""
+        """Listen until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(loops.keep("outbox intake", lambda loop: self._take_all(loop, epoch)))
+            group.create_task(
+                loops.keep("outbox processing", lambda loop: self._process_all(loop, epoch))
+            )
             group.create_task(loops.keep("outbox listener", self._listen))
 
     # --- listening --------------------------------------------------------------------------------
@@ -109,12 +109,12 @@ class OutboxListener:
         while True:
             loop.turn()
             try:
-                await self._take_stranded()
+                await self._take_abandoned()
                 began = self._loop.time()
                 if not await self._watch(loop) or self._loop.time() - began > _STABLE:
                     failures = 0
                 else:
-                    # A server that is down ends each attempt in no time.
+                    # A server that is down ends each attempt at once.
                     await asyncio.sleep(pause_after(Exception(), failures))
                     failures += 1
             except WadError as error:
@@ -122,9 +122,9 @@ class OutboxListener:
                 await loop.failed(error, pause_after(error, failures - 1))
 
     async def _watch(self, loop: Loop) -> bool:
-        """Watch for a while; whether watching ended by itself."""
+        """Listen for a while; return whether the stream ended by itself."""
         self._lost.clear()
-        unwatch = await self._firestore.call(self._begin)
+        unwatch = await self._firestore.call(self._open_streams)
         loop.progress()
         try:
             async with asyncio.timeout(self._again):
@@ -136,88 +136,92 @@ class OutboxListener:
             for end in unwatch:
                 self._firestore.later(end)
 
-    def _begin(self, client: Client) -> list[Callable[[], None]]:
+    def _open_streams(self, client: Client) -> list[Callable[[], None]]:
         return [
             self._firestore.watch_query(
-                queued(client), self._soon(self._arrived.put_nowait), self._soon(self._lost.set)
+                queued(client),
+                self._on_loop(self._arrived.put_nowait),
+                self._on_loop(self._lost.set),
             ),
-            self._firestore.watch(self._late, self._soon(self._hear), self._soon(self._lost.set)),
+            self._firestore.watch(
+                self._late, self._on_loop(self._late_changed), self._on_loop(self._lost.set)
+            ),
         ]
 
-    def _soon(self, act: Callable[..., object]) -> Callable[..., None]:
-        """From a thread of the library's to the loop."""
+    def _on_loop(self, act: Callable[..., object]) -> Callable[..., None]:
+        """A callback that runs `act` on the event loop, called from a thread of the library."""
         loop = self._loop
 
-        def tell(*values: object) -> None:
+        def schedule(*values: object) -> None:
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(act, *values)
 
-        return tell
+        return schedule
 
-    def _hear(self, late: Snapshot) -> None:
-        """Another machine has told something; a listener that is made anew repeats what was heard before."""
-        if late.exists and late.update_time != self._heard:
-            self._heard = late.update_time
+    def _late_changed(self, late: Snapshot) -> None:
+        """Another machine has pushed something; a listener that is opened again repeats what was reported before."""
+        if late.exists and late.update_time != self._late_seen:
+            self._late_seen = late.update_time
             self._on_late()
 
-    # --- taking -----------------------------------------------------------------------------------
+    # --- recording --------------------------------------------------------------------------------
 
-    async def _take_all(self, loop: Loop, epoch: int) -> None:
+    async def _process_all(self, loop: Loop, epoch: int) -> None:
         while True:
             found = await self._arrived.get()
             loop.turn()
-            await self._take([one for one in found if one.exists], loop, epoch)
+            await self._process([one for one in found if one.exists], loop, epoch)
             loop.progress()
 
-    async def _take(self, found: Sequence[Snapshot], loop: Loop, epoch: int) -> None:
-        """In the order of queuing.  What fails for a reason of its own holds up nothing else."""
+    async def _process(self, found: Sequence[Snapshot], loop: Loop, epoch: int) -> None:
+        """Record entries in the order of queuing.  An entry that fails for its own reason does not block the others."""
         for snapshot in sorted(found, key=_queued_ms):
             failures = 0
             while True:
                 try:
-                    await self._take_one(snapshot, loop, epoch)
+                    await self._process_one(snapshot, loop, epoch)
                 except (Unavailable, StateUnwritable) as error:
-                    # Firestore or our own disk: whatever comes behind would fail alike.
+                    # Firestore or our own disk: the next entries would fail as well.
                     failures += 1
                     await loop.failed(error, pause_after(error, failures - 1))
                     continue
-                except Exception as error:  # a fault that this entry led to
-                    log.exception("entry %s of the outbox cannot be taken", snapshot.id)
-                    await self._replica.set_aside([aside_of(snapshot, error)])
+                except Exception as error:  # a fault caused by this entry
+                    log.exception("outbox entry %s cannot be recorded", snapshot.id)
+                    await self._replica.add_quarantined([quarantined_document(snapshot, error)])
                 loop.progress()
                 break
 
-    async def _take_one(self, snapshot: Snapshot, loop: Loop, epoch: int) -> None:
+    async def _process_one(self, snapshot: Snapshot, loop: Loop, epoch: int) -> None:
         try:
             entry = entry_of(snapshot.id, snapshot.fields, created_ms(snapshot))
         except BadInput as error:
             await self._refuse(snapshot, error, loop, epoch)
             return
-        news = await self._replica.take_entry(entry, snapshot.fields)
-        await self._replica.release([snapshot.path])
+        new = await self._replica.merge_entry(entry, snapshot.fields)
+        await self._replica.release_quarantined([snapshot.path])
         self._on_change()
-        if news:
+        if new:
             self._on_queued(entry.account)
 
-    # --- refusing ---------------------------------------------------------------------------------
+    # --- rejecting --------------------------------------------------------------------------------
 
     async def _refuse(self, snapshot: Snapshot, error: BadInput, loop: Loop, epoch: int) -> None:
-        """Say so in the entry's own document; set it aside where it makes no sense, or cannot be told so."""
-        log.warning("entry %s of the outbox cannot be sent: %s", snapshot.id, error)
-        known = await self._replica.known_aside([snapshot])
+        """Reject the entry in its own document; quarantine it if it is invalid or cannot be rejected."""
+        log.warning("outbox entry %s cannot be sent: %s", snapshot.id, error)
+        known = await self._replica.known_quarantined([snapshot])
         if isinstance(error, InvalidData) and not known:
-            await self._replica.set_aside([aside_of(snapshot, error)])
+            await self._replica.add_quarantined([quarantined_document(snapshot, error)])
         failures = 0
         while True:
             try:
-                await self._turn_down(snapshot, str(error)[:_WHY], epoch)
+                await self._reject(snapshot, str(error)[:_MAX_REASON], epoch)
                 return
             except Conflict:
-                # Somebody has written it since, or we have and the answer was lost; what waits is told by the listener.
-                log.info("entry %s of the outbox is another one by now", snapshot.id)
+                # It was written since, or we wrote it and the answer was lost; the listener reports what still waits.
+                log.info("outbox entry %s has changed meanwhile", snapshot.id)
                 return
             except NotFound:
-                # It is gone; or the fence is, and with it the epoch, unless Firestore was emptied.
+                # The entry or the fence is gone; without the fence the epoch is over, unless Firestore was emptied.
                 if failures:
                     return
                 failures += 1
@@ -230,15 +234,15 @@ class OutboxListener:
                 if isinstance(refusal, BadInput) or failures >= _TRIES:
                     if not known:
                         why = BadInput(f"{error}; and its document cannot be marked: {refusal}")
-                        await self._replica.set_aside([aside_of(snapshot, why)])
+                        await self._replica.add_quarantined([quarantined_document(snapshot, why)])
                     return
                 await loop.failed(refusal, pause_after(refusal, failures - 1))
 
-    async def _turn_down(self, snapshot: Snapshot, why: str, epoch: int) -> None:
-        """Say why, where the app looks: in the entry, and in the message that the function shows for it.
+    async def _reject(self, snapshot: Snapshot, why: str, epoch: int) -> None:
+        """Write the reason where the app reads it: into the entry, and into the message that the function shows for it.
 
-        Raises BadInput where Firestore takes none of it, since the document would be too large; Conflict where it is
-        not the document any more that was read.
+        Raises BadInput if Firestore accepts none of it, since the document would be too large; Conflict if the document
+        has changed since it was read.
         """
         for writes in _refusals(snapshot, why):
             try:
@@ -254,30 +258,30 @@ class OutboxListener:
         fenced = [fencing(client, self._fence, epoch, ident), *writes(client)]
         commit(client, fenced, _TIMEOUT)
 
-    async def _take_stranded(self) -> None:
-        """What a worker of the backend before us claimed, and never settled."""
+    async def _take_abandoned(self) -> None:
+        """Record entries that a worker of the legacy backend claimed and never settled."""
 
         def work(client: Client) -> list[Snapshot]:
-            return [one for one in find(stranded(client), timeout=_TIMEOUT) if _is_stranded(one)]
+            return [one for one in find(abandoned(client), timeout=_TIMEOUT) if _is_abandoned(one)]
 
         found = await self._firestore.call(work)
-        known = await self._replica.known_aside(found)
+        known = await self._replica.known_quarantined(found)
         for snapshot in found:
             if snapshot.path in known:
                 continue
             try:
                 entry = entry_of(snapshot.id, snapshot.fields, created_ms(snapshot))
             except BadInput as error:
-                # Whether it was sent nobody knows: it is not turned down.
-                await self._replica.set_aside([aside_of(snapshot, error)])
+                # It is not known whether it was sent, so it is not rejected.
+                await self._replica.add_quarantined([quarantined_document(snapshot, error)])
                 continue
-            failed = await self._replica.take_told([Queued(snapshot, entry)])
-            await self._replica.set_aside([aside_of(*one) for one in failed])
+            failed = await self._replica.record_remote([Queued(snapshot, entry)])
+            await self._replica.add_quarantined([quarantined_document(*one) for one in failed])
             self._on_change()
 
 
 def _refusals(snapshot: Snapshot, why: str) -> Iterator[Callable[[Client], list[Write]]]:
-    """What to write, the fullest first: a document may have no room left for more than another word."""
+    """The possible writes, the largest first: a document may have little room left."""
     path, version = entry_path(snapshot.id), snapshot.update_time
     failed = {"status": "failed", "success": False, "lastError": why}
 
@@ -297,38 +301,38 @@ def _refusals(snapshot: Snapshot, why: str) -> Iterator[Callable[[Client], list[
 
 
 def queued(client: Client) -> Query:
-    """The entries that wait to be sent."""
+    """The query for entries that wait to be sent."""
     found: Query = client.collection("outbox").where(filter=FieldFilter("status", "==", "queued"))
     return found
 
 
-def stranded(client: Client) -> Query:
-    """The entries that somebody is sending."""
+def abandoned(client: Client) -> Query:
+    """The query for entries that are being sent."""
     found: Query = client.collection("outbox").where(
         filter=FieldFilter("status", "==", "processing")
     )
     return found.limit(_PAGE)
 
 
-def _is_stranded(snapshot: Snapshot) -> bool:
-    """Whether another program's claim has run out, by the server's clock."""
+def _is_abandoned(snapshot: Snapshot) -> bool:
+    """Whether another program's claim has expired, by the server's clock."""
     if is_ours(snapshot.fields):
         return False
     until, now = snapshot.fields.get("leaseUntil"), time_ms(snapshot.read_time) or 0
     claimed_until = time_ms(until) or 0
-    # No claim lasts for longer than it takes to be renewed, whatever was written down.
+    # A claim that was not renewed expires, whatever `leaseUntil` says.
     longest = (time_ms(snapshot.update_time) or 0) + _LONGEST_CLAIM_MS
     return min(claimed_until, longest) <= now
 
 
 def _queued_ms(snapshot: Snapshot) -> int:
-    """When the entry was queued, ms since 1970: as it says, and not after its document was made."""
+    """When the entry was queued, ms since 1970: its own time, but not later than its document's creation."""
     created = created_ms(snapshot)
     return min(time_ms(snapshot.fields.get("createdAt")) or created, created)
 
 
 def _shown_in(document: Fields) -> str | None:
-    """The thread in which the function shows its message; None where that is no thread's id."""
+    """The thread in which the function shows its message; None if that is not a valid thread id."""
     try:
         return str(ThreadId.parse(text(document, "threadId")))
     except BadInput:

@@ -1,11 +1,11 @@
-"""Fetches what other machines have told since we looked last, and puts it into the replica as facts.
+"""The pull: documents that other machines pushed since the last pull are recorded in the replica as facts.
 
-Every document that wad writes carries `wadBy`, the machine that wrote it last, and `wadSyncedAt`, the server's time of
-that commit.  What a machine wrote behind the time up to which it was read is news; the last moment is read again, since
-many documents share one.  What we wrote ourselves is never read, unless the replica is new.
+Every document that wad writes has `wadBy`, the machine that wrote it last, and `wadSyncedAt`, the server's time of that
+commit.  Documents of a machine after the time of its last pull are new; those of exactly that time are read again,
+since many documents share one time.  Our own documents are never read, unless the replica is new.
 
-Anybody who may write to Firestore may have changed such a document.  One that cannot be read, or says something that
-cannot be true, is set aside by its path, and what lies behind it is read.
+Every program that may write to Firestore may have changed such a document.  A document that cannot be read, or whose
+content is impossible, is quarantined by its path, and the next ones are read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wad.store.firestore.client.database import (
     version_of,
 )
 from wad.store.firestore.client.decode import after, find
-from wad.store.firestore.documents.decode import Told, read_document
+from wad.store.firestore.documents.decode import RemoteDocument, read_document
 from wad.store.firestore.sync.machines import Machines
 from wad.store.firestore.sync.quarantine_rows import QuarantinedDocument
 from wad.store.firestore.sync.replica import Replica
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 PAGE: Final = 300  # documents
 COLLECTIONS: Final = ("jid_aliases", "wad_facts", "outbox", "messages", "accounts")
-"""Aliases first: what follows is then spelled by number at once.  All but messages lie at the top."""
+"""Aliases first: the rest is then recorded under the number at once.  All but messages are top-level collections."""
 _TIMEOUT: Final = 20.0  # seconds for one page
 _FIRST: Final = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -45,27 +45,30 @@ _ENDED: Final = " to its end"
 
 
 def _ended(machine: str) -> str:
-    """The source of what a retired machine has written, all of it."""
+    """The source name of a retired machine that was pulled completely."""
     return machine + _ENDED
 
 
 class Puller:
-    """From Firestore into the replica."""
+    """Pulls from Firestore into the replica."""
 
     def __init__(self, firestore: Firestore, replica: Replica, machines: Machines) -> None:
         self._firestore = firestore
         self._replica = replica
         self._machines = machines
 
-    async def fetch(self) -> int:
-        """Everything that is new; how many documents were read.  Raises Unavailable, once the rest was read."""
+    async def pull(self) -> int:
+        """Pull everything that is new; return the number of documents read.
+
+        Raises Unavailable; for an error of one query, after the others were read.
+        """
         count = 0
         failed: WadError | None = None
         for machine in await self._others():
             whole = True
             for collection in COLLECTIONS:
                 try:
-                    count += await self._fetch(machine, collection)
+                    count += await self._pull(machine, collection)
                 except WadError as error:
                     if not is_about_the_request(error):
                         raise
@@ -79,11 +82,11 @@ class Puller:
         return count
 
     async def _others(self) -> list[str]:
-        """The machines whose documents may be news: all others, and this one if its replica is new.
+        """The machines whose documents may be new: all others, and this one if its replica is new.
 
-        Of those that are retired only the ones that were not read to their ends.
+        Of retired machines only those that were not pulled completely.
         """
-        found = await self._machines.meet()
+        found = await self._machines.register()
         whole = not await self._replica.synced(self._machines.id)
         others = [machine for machine in found if whole or machine != self._machines.id]
         read = await self._replica.synced_all(_ENDED)
@@ -94,54 +97,55 @@ class Puller:
         ]
 
     def _end_of(self, machine: str) -> str:
-        """When a retired machine was seen last: should it come back, and go again, it is another end."""
+        """When a retired machine was last seen: it differs if the machine comes back and is retired again."""
         return str(self._machines.retired[machine].seen_ms)
 
-    async def _fetch(self, machine: str, collection: str) -> int:
+    async def _pull(self, machine: str, collection: str) -> int:
         source = f"{machine} {collection}"
         since = await self._replica.synced(source)
         last: Snapshot | None = None
         count = 0
         while found := await self._firestore.call(page(machine, collection, since, last)):
-            await self._take(found)
+            await self._record(found)
             last = found[-1]
             count += len(found)
-            # A time that is still to come was written by somebody else: nothing would ever be news again.
-            past = [one for one in found if one.fields["wadSyncedAt"] <= one.read_time]
-            if past:
-                until = version_of(past[-1].fields["wadSyncedAt"])
+            # A time in the future was written by another program: after it, nothing would ever be new.
+            read_until = [one for one in found if one.fields["wadSyncedAt"] <= one.read_time]
+            if read_until:
+                until = version_of(read_until[-1].fields["wadSyncedAt"])
                 await self._replica.set_synced(source, until)
-            if len(found) < PAGE or not past:
+            if len(found) < PAGE or not read_until:
                 break
         return count
 
-    async def _take(self, found: Sequence[Snapshot]) -> None:
-        aside: list[QuarantinedDocument] = []
-        told: list[Told] = []
-        known = await self._replica.known_aside(found)
+    async def _record(self, found: Sequence[Snapshot]) -> None:
+        unreadable: list[QuarantinedDocument] = []
+        documents: list[RemoteDocument] = []
+        known = await self._replica.known_quarantined(found)
         for snapshot in found:
             if snapshot.path in known:
                 continue
             try:
-                told.append(read_document(snapshot))
+                documents.append(read_document(snapshot))
             except BadInput as error:
-                aside.append(aside_of(snapshot, error))
-        aside += [
-            aside_of(snapshot, error) for snapshot, error in await self._replica.take_told(told)
+                unreadable.append(quarantined_document(snapshot, error))
+        unreadable += [
+            quarantined_document(snapshot, error)
+            for snapshot, error in await self._replica.record_remote(documents)
         ]
-        await self._replica.set_aside(aside)
+        await self._replica.add_quarantined(unreadable)
 
 
-def aside_of(snapshot: Snapshot, error: Exception) -> QuarantinedDocument:
-    """What is set aside of a document that cannot be read."""
-    named = (
+def quarantined_document(snapshot: Snapshot, error: Exception) -> QuarantinedDocument:
+    """The quarantine item of a document that cannot be read."""
+    reason = (
         str(error) if isinstance(error, WadError) else f"an internal error: {type(error).__name__}"
     )
     account = snapshot.fields.get("accountId")
     return QuarantinedDocument(
         path=snapshot.path,
         account=account[:100] if isinstance(account, str) else "",
-        reason=named,
+        reason=reason,
         size=snapshot.size,
         version=version_of(snapshot.update_time),
     )
@@ -150,7 +154,7 @@ def aside_of(snapshot: Snapshot, error: Exception) -> QuarantinedDocument:
 def page(
     machine: str, collection: str, since: str, last: Snapshot | None
 ) -> Callable[[Client], list[Snapshot]]:
-    """Reads the next documents that a machine wrote."""
+    """A call that reads the next documents that a machine wrote."""
 
     def work(client: Client) -> list[Snapshot]:
         return find(query(client, machine, collection, since, last), timeout=_TIMEOUT)
@@ -161,7 +165,7 @@ def page(
 def query(
     client: Client, machine: str, collection: str, since: str = "", last: Snapshot | None = None
 ) -> Query:
-    """What a machine wrote at `since` or later, behind the document `last`; nothing whose time is none."""
+    """The query for documents that a machine wrote at `since` or later, after the document `last`."""
     everywhere = collection == "messages"
     base = client.collection_group if everywhere else client.collection
     found: Query = base(collection).where(filter=FieldFilter("wadBy", "==", machine))

@@ -1,7 +1,7 @@
-"""Tells Firestore what the replica has: in batches, in the order of happening, again until it is there.
+"""The push from the replica to Firestore: in batches, in the order of the change log, retried until it succeeds.
 
-Received facts are told by whoever has them; what is exclusive (threads, entries, accounts) only while the lease is
-held, in batches that the fence guards.  While Firestore is away everything waits on the disk.
+Every machine pushes received facts; only the holder of the lease pushes exclusive documents (threads, entries,
+accounts), in batches guarded by the fence.  While Firestore is unreachable everything waits on the disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wad.store.firestore.client.database import (
 from wad.store.firestore.documents.build import LARGEST, DocumentWrite, cut
 from wad.store.firestore.lease.fence import Fence
 from wad.store.firestore.sync.change_log import EXCLUSIVE, FACTS, KeyKind
-from wad.store.firestore.sync.legacy import LegacyLocation, Wanted, find, look_at
+from wad.store.firestore.sync.legacy import LegacyLocation, Wanted, check_threads, find
 from wad.store.firestore.sync.machines import Machines
 from wad.store.firestore.sync.replica import Replica
 
@@ -36,19 +36,17 @@ BATCH: Final = 499
 """Documents of a commit: Firestore takes 500 (docs/internals/firestore.md#limits), and the fence is one."""
 BATCH_BYTES: Final = 8 << 20  # Firestore takes 10 MiB
 AT_ONCE: Final = 3  # batches under way
-_ROUNDS: Final = (
-    2  # batches of facts that each of these tells before what is exclusive has its turn
-)
+_ROUNDS: Final = 2  # batches of facts of each of these before exclusive documents are pushed
 STAMPS: Final = ("updatedAt", "syncedAt", "wadSyncedAt")
 TIMEOUT: Final = 20.0  # seconds for one batch
-_PATIENCE: Final = (
-    5  # turns after which a fault of Firestore's is taken for the fault of a document
+_MAX_FIRESTORE_FAULTS: Final = (
+    5  # turns in a row after which an internal error of Firestore is attributed to the document
 )
 
 
 @dataclass
 class _Facts:
-    """How far the facts of one turn are read: up to the number `after`, `read` of them."""
+    """The read position of one turn: `read` facts up to the change log's number `after`."""
 
     after: int = 0
     read: int = 0
@@ -57,10 +55,10 @@ class _Facts:
 
 
 class Pusher:
-    """One loop.  Its public fields are what status shows.
+    """The push loop.  Its public fields are shown in the status.
 
-    `refence` makes the fence of our epoch anew where Firestore has lost it; it raises Fenced when the epoch is over.
-    `epoch`: of our reign, None while we are passive.
+    `refence` creates the fence of our epoch again if Firestore has lost it; it raises Fenced if the epoch is over.
+    `epoch`: the epoch that we hold; None while we are passive.
     """
 
     def __init__(
@@ -80,8 +78,8 @@ class Pusher:
         self._machines = machines
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
-        self.exclusively = asyncio.Lock()
-        """Held from reading exclusive rows until they are told, and by whoever writes such documents otherwise."""
+        self.exclusive_lock = asyncio.Lock()
+        """Held from reading exclusive rows until they are pushed, and by other writers of such documents."""
         self.epoch: int | None = None
         self.error = ""
         self.waiting = 0
@@ -90,33 +88,33 @@ class Pusher:
         self._failures = 0  # turns in a row
 
     def wake(self) -> None:
-        """There is something to tell."""
+        """Start a turn: there are changes to push."""
         self._idle.clear()
         self._news.set()
 
     @property
     def idle(self) -> bool:
-        """Whether everything that may be told is told."""
+        """Whether everything that may be pushed is pushed."""
         return self._idle.is_set()
 
-    async def told(self) -> None:
-        """Return once everything that may be told now is told."""
+    async def wait_pushed(self) -> None:
+        """Return once everything that may be pushed now is pushed."""
         self.wake()
         await self._idle.wait()
 
     async def run(self, loop: Loop) -> None:
-        """For ever."""
+        """Push until cancelled."""
         while True:
             loop.turn()
             self._news.clear()
             try:
                 await self.count()
                 while await self._turn():
-                    self._went(loop)
+                    self._succeeded(loop)
                     await self.count()
-                self._went(loop)
+                self._succeeded(loop)
                 await self.count()
-            except Exception as error:  # whatever it is, nothing more would be told
+            except Exception as error:  # any error that ended the loop would end the push
                 expected = isinstance(error, WadError)
                 self.error = (
                     str(error) if expected else f"an internal error: {type(error).__name__}"
@@ -128,25 +126,25 @@ class Pusher:
                     self._idle.set()
                 await self._news.wait()
 
-    def _went(self, loop: Loop) -> None:
+    def _succeeded(self, loop: Loop) -> None:
         self._failures, self.error = 0, ""
         loop.progress()
 
     async def count(self) -> None:
-        """Look at how much waits."""
+        """Read the size of the backlog."""
         self.waiting, self.oldest_ms = await self._replica.backlog(self._kinds())
 
     def _kinds(self) -> tuple[KeyKind, ...]:
-        """What we may tell; what only the holder may is no backlog of ours while we are passive."""
+        """The kinds that we may push; while we are passive, exclusive documents are not part of our backlog."""
         return FACTS if self.epoch is None else tuple(KeyKind)
 
     # --- one turn -----------------------------------------------------------------------------------
 
     async def _turn(self) -> bool:
-        """Tell the next of what waits; whether there was anything."""
+        """Push the next batches; return whether there were any."""
         epoch = self.epoch
-        # Facts first: a conversation names no message that is not there.
-        facts = await self._tell_facts()
+        # Facts first, so that a thread never names a message that is not in Firestore.
+        facts = await self._push_facts()
         if epoch is None:
             if facts:
                 await self._firestore.call(self._touch)
@@ -155,38 +153,38 @@ class Pusher:
         if not found:
             return facts
         await self._settle_unmade(found)
-        await self._look(found)
-        async with self.exclusively:
+        await self._check_threads(found)
+        async with self.exclusive_lock:
             # Read again: what was claimed meanwhile is no longer queued.
             found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE)
-            await self._tell_all([one for one in found if one.path], epoch)
+            await self._push_all([one for one in found if one.path], epoch)
         return True
 
-    async def _tell_facts(self) -> bool:
-        """Tell what anybody may; whether there was anything.  The next batch is read while others are under way."""
+    async def _push_facts(self) -> bool:
+        """Push facts; return whether there were any.  The next batch is read while others are in flight."""
         facts = _Facts()
         outcomes = await asyncio.gather(
-            *(self._tell_some(facts) for _ in range(AT_ONCE)), return_exceptions=True
+            *(self._push_batches(facts) for _ in range(AT_ONCE)), return_exceptions=True
         )
         _raise(outcomes)
         return facts.read > 0
 
-    async def _tell_some(self, facts: _Facts) -> None:
+    async def _push_batches(self, facts: _Facts) -> None:
         try:
             while not facts.over and (batch := await self._next(facts)):
-                await self._tell([one for one in batch if one.path], None)
+                await self._push([one for one in batch if one.path], None)
         except BaseException:
             facts.over = True
             raise
 
     async def _next(self, facts: _Facts) -> list[DocumentWrite]:
-        """The next batch; none when there were enough of them, so that what is exclusive has its turn."""
+        """The next batch; empty once there were enough of them, so that exclusive documents are pushed, too."""
         async with facts.lock:
             while not facts.over and facts.read < BATCH * AT_ONCE * _ROUNDS:
                 found = await self._replica.waiting(BATCH, FACTS, after=facts.after)
-                await self._look(found)
-                if await self._adopt(found):
-                    continue  # and is to be told otherwise
+                await self._check_threads(found)
+                if await self._take_over(found):
+                    continue  # now the documents are different
                 await self._settle_unmade(found)
                 if not found:
                     facts.over = True
@@ -197,29 +195,32 @@ class Pusher:
         return []
 
     async def _settle_unmade(self, found: Sequence[DocumentWrite]) -> None:
-        """Be done with what needs no document, and set aside what none can be made of."""
+        """Remove changes that need no document from the log, and quarantine those whose document cannot be built."""
         unmade = [one for one in found if not one.path]
         await self._replica.done(unmade, {one.dirty.seq: one.fault for one in unmade if one.fault})
 
-    async def _tell_all(self, told: Sequence[DocumentWrite], epoch: int | None) -> None:
+    async def _push_all(self, documents: Sequence[DocumentWrite], epoch: int | None) -> None:
         size = BATCH if epoch is not None else BATCH + 1
-        batches = [told[start : start + size] for start in range(0, len(told), size)]
+        batches = [documents[start : start + size] for start in range(0, len(documents), size)]
         outcomes = await asyncio.gather(
-            *(self._tell(batch, epoch) for batch in batches), return_exceptions=True
+            *(self._push(batch, epoch) for batch in batches), return_exceptions=True
         )
         _raise(outcomes)
 
-    async def _tell(self, told: Sequence[DocumentWrite], epoch: int | None) -> None:
+    async def _push(self, documents: Sequence[DocumentWrite], epoch: int | None) -> None:
         try:
-            refused = await self._firestore.call(lambda client: self._commit(client, told, epoch))
+            refused = await self._firestore.call(
+                lambda client: self._commit(client, documents, epoch)
+            )
         except NotFound as error:
             await self._ensure_fence(epoch, error)
-            raise Unavailable(f"the fence of epoch {epoch} was not there: {error}") from error
-        await self._replica.done(told, refused)
-        self.written += len(told)
+            raise Unavailable(f"the fence of epoch {epoch} did not exist: {error}") from error
+        await self._replica.done(documents, refused)
+        self.written += len(documents)
 
     async def _ensure_fence(self, epoch: int | None, error: NotFound) -> None:
-        """The fence is gone: another reigns, and what is exclusive is its to tell; or Firestore was emptied under us.
+        """Handle a missing fence: another machine holds the lease, and pushes exclusive documents; or Firestore was
+        emptied.
 
         Raises Unavailable.
         """
@@ -235,22 +236,22 @@ class Pusher:
 
     def _touch(self, client: Client) -> None:
         writes = [
-            self._machines.introduction(client),
+            self._machines.registration(client),
             upsert(client, self._late, {"by": self._machines.id}, ("at",)),
         ]
         commit(client, writes, TIMEOUT)
 
     def _commit(
-        self, client: Client, told: Sequence[DocumentWrite], epoch: int | None
+        self, client: Client, documents: Sequence[DocumentWrite], epoch: int | None
     ) -> dict[int, str]:
-        """Write these documents; what Firestore does not take, by number."""
+        """Write these documents; return why Firestore refuses some, by number."""
         refused: dict[int, str] = {}
         writes: list[tuple[DocumentWrite, Write]] = []
-        for one in told:
+        for one in documents:
             try:
                 writes.append((one, self._write(client, one)))
             except (ValueError, TypeError) as error:
-                # What the wire cannot carry: a number of more than 64 bits, half a character.
+                # Protobuf cannot encode it: an integer of more than 64 bits, a lone surrogate.
                 refused[one.dirty.seq] = f"it cannot be encoded: {error}"
         for part in parts(writes):
             refused |= self._commit_part(client, part, epoch)
@@ -259,7 +260,7 @@ class Pusher:
     def _commit_part(
         self, client: Client, part: Sequence[tuple[DocumentWrite, Write]], epoch: int | None
     ) -> dict[int, str]:
-        """All of it, or after a refusal all but the document that is refused."""
+        """Write all of them; after a refusal, all but the refused document."""
         writes = [write for _, write in part]
         if epoch is not None:
             writes.insert(0, fencing(client, self._fence, epoch, part[0][0].path))
@@ -278,56 +279,62 @@ class Pusher:
         return {}
 
     def _is_refusal(self, error: WadError) -> bool:
-        """Whether it is about a document, and not about Firestore: then the others are written without it."""
+        """Whether the error is about a document and not about Firestore: then the others are written without it."""
         if is_about_the_request(error):
             return True
-        return is_fault_of_firestore(error) and self._failures >= _PATIENCE
+        return is_fault_of_firestore(error) and self._failures >= _MAX_FIRESTORE_FAULTS
 
     def _commit_cut(
-        self, client: Client, told: DocumentWrite, epoch: int | None, refusal: WadError
+        self, client: Client, document: DocumentWrite, epoch: int | None, refusal: WadError
     ) -> dict[int, str]:
-        """Without what makes it large, where anything does."""
-        small = cut(told.fields) if told.fields is not None else None
-        if small is None or small == {**(told.fields or {}), "truncated": True}:
-            return {told.dirty.seq: str(refusal)}
-        writes = [upsert(client, told.path, {**small, "wadBy": self._machines.id}, STAMPS)]
+        """Write the document without its large fields, if it has any."""
+        small = cut(document.fields) if document.fields is not None else None
+        if small is None or small == {**(document.fields or {}), "truncated": True}:
+            return {document.dirty.seq: str(refusal)}
+        writes = [upsert(client, document.path, {**small, "wadBy": self._machines.id}, STAMPS)]
         if epoch is not None:
-            writes.insert(0, fencing(client, self._fence, epoch, told.path))
+            writes.insert(0, fencing(client, self._fence, epoch, document.path))
         try:
             commit(client, writes, TIMEOUT)
         except WadError as error:
             if not self._is_refusal(error):
                 raise
-            return {told.dirty.seq: str(error)}
-        log.warning("%s is too large for Firestore, and was cut", told.path)
+            return {document.dirty.seq: str(error)}
+        log.warning("%s is too large for Firestore and was truncated", document.path)
         return {}
 
-    def _write(self, client: Client, told: DocumentWrite) -> Write:
-        """Fields of others stay as they are."""
-        if told.fields is None:
-            return removal(client, told.path)
-        write = upsert(client, told.path, {**told.fields, "wadBy": self._machines.id}, STAMPS)
+    def _write(self, client: Client, document: DocumentWrite) -> Write:
+        """The write of one document; fields of other programs stay as they are."""
+        if document.fields is None:
+            return removal(client, document.path)
+        write = upsert(
+            client, document.path, {**document.fields, "wadBy": self._machines.id}, STAMPS
+        )
         if write.ByteSize() <= LARGEST:
             return write
-        log.warning("%s is too large for Firestore, and was cut", told.path)
-        return upsert(client, told.path, {**cut(told.fields), "wadBy": self._machines.id}, STAMPS)
+        log.warning("%s is too large for Firestore and was truncated", document.path)
+        return upsert(
+            client, document.path, {**cut(document.fields), "wadBy": self._machines.id}, STAMPS
+        )
 
-    # --- what the backend before us wrote ----------------------------------------------------------------
+    # --- legacy documents ----------------------------------------------------------------------------------
 
-    async def _look(self, told: Sequence[DocumentWrite]) -> None:
-        """Look once in a reign at each conversation's document, before anything is told of it."""
-        threads = await self._replica.not_looked_at(told)
+    async def _check_threads(self, documents: Sequence[DocumentWrite]) -> None:
+        """Read each thread's document once per epoch, before the thread or its messages are pushed."""
+        threads = await self._replica.unchecked_threads(documents)
         if threads:
-            found = await self._firestore.call(lambda client: look_at(client, threads))
-            await self._replica.set_looks(found)
+            found = await self._firestore.call(lambda client: check_threads(client, threads))
+            await self._replica.set_thread_checks(found)
 
-    async def _adopt(self, facts: Sequence[DocumentWrite]) -> bool:
-        """Go on with the documents that show these messages already; whether there were any."""
+    async def _take_over(self, facts: Sequence[DocumentWrite]) -> bool:
+        """Take over the legacy documents of these messages; return whether there were any."""
         by_thread: dict[str, list[Wanted]] = {}
         for one in await self._replica.wanted(facts):
             by_thread.setdefault(one.thread, []).append(one)
         found = await asyncio.gather(*(self._find(wanted) for wanted in by_thread.values()))
-        return bool(found) and await self._replica.adopt(itertools.chain.from_iterable(found))
+        return bool(found) and await self._replica.take_over_legacy(
+            itertools.chain.from_iterable(found)
+        )
 
     async def _find(self, wanted: Sequence[Wanted]) -> list[LegacyLocation]:
         return await self._firestore.call(lambda client: find(client, wanted))
@@ -340,17 +347,17 @@ def _raise(outcomes: Iterable[object]) -> None:
 
 
 def late_path(lease: str) -> str:
-    """A document that a passive machine touches when it has told something, so that the holder fetches it."""
+    """The path of the document that a passive machine touches after a push, so that the holder pulls."""
     return f"{lease}/wad/late"
 
 
 def machines_path(lease: str) -> str:
-    """The collection in which each machine that told anything has a document."""
+    """The collection with a document for each machine that pushes."""
     return f"{lease}/machines"
 
 
 def fencing(client: Client, fence: Fence, epoch: int, key: str) -> Write:
-    """What refuses a commit, whole and with NotFound, unless this epoch is the newest."""
+    """The write that makes the whole commit fail with NotFound unless this epoch is the newest."""
     path = fence.path(epoch, key)
     return if_there(upsert(client, path, {"account": key}), there=True)
 
@@ -358,15 +365,15 @@ def fencing(client: Client, fence: Fence, epoch: int, key: str) -> Write:
 def parts(
     writes: Iterable[tuple[DocumentWrite, Write]],
 ) -> Iterator[list[tuple[DocumentWrite, Write]]]:
-    """What Firestore takes at once, by size."""
+    """Split the writes into commits of the size that Firestore accepts."""
     part: list[tuple[DocumentWrite, Write]] = []
     size = 0
-    for told, write in writes:
+    for document, write in writes:
         own = write.ByteSize()
         if part and size + own > BATCH_BYTES:
             yield part
             part, size = [], 0
-        part.append((told, write))
+        part.append((document, write))
         size += own
     if part:
         yield part

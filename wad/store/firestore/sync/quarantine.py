@@ -1,4 +1,4 @@
-"""The quarantine of what lies in Firestore: shown, handled again, or forgotten, by an operator's order."""
+"""The quarantine of Firestore's documents: an operator lists, retries or drops its items."""
 
 from __future__ import annotations
 
@@ -15,104 +15,101 @@ from wad.store.firestore.client.database import Client, Firestore, Snapshot
 from wad.store.firestore.client.decode import GeoPoint, Reference, Unreadable, get
 from wad.store.firestore.documents.decode import Queued, read_document
 from wad.store.firestore.sync.change_log import KeyKind
-from wad.store.firestore.sync.pull import aside_of
+from wad.store.firestore.sync.pull import quarantined_document
 from wad.store.firestore.sync.quarantine_rows import MORE, FailedAction, QuarantinedDocument
 from wad.store.firestore.sync.replica import Replica
 
-_TIMEOUT: Final = 5.0  # seconds; somebody waits
-_FIELDS: Final = 100  # of a document that are shown
-_NAME: Final = 60  # characters of a field's name
-_GONE: Final = "its document is gone: nothing is left to be done"
+_TIMEOUT: Final = 5.0  # seconds; a caller waits
+_MAX_FIELDS: Final = 100  # of a document that are shown
+_MAX_NAME: Final = 60  # characters of a field's name
+_DELETED: Final = "its document was deleted: nothing is left to do"
 
 
 class DocumentQuarantine:
-    """`wad.core.quarantine.Source`.  `write_again` lets a document of ours wait to be told once more.
+    """`wad.core.quarantine.Source` for Firestore.  `push_again` logs a document of ours for another push.
 
-    `on_entry` is called with an entry of the outbox that could be read after all.
+    `on_entry` is called with the account of an outbox entry that could be read after all.
     """
 
     def __init__(
         self,
         firestore: Firestore,
         replica: Replica,
-        write_again: Callable[[QuarantinedDocument], Awaitable[None]],
+        push_again: Callable[[QuarantinedDocument], Awaitable[None]],
         on_entry: Callable[[str], None],
     ) -> None:
         self._firestore = firestore
         self._replica = replica
-        self._write_again = write_again
+        self._push_again = push_again
         self._on_entry = on_entry
 
     @property
     def count(self) -> int:
-        """How many items there are."""
-        return self._replica.aside + self._replica.unlisted
+        """The number of items."""
+        return self._replica.quarantined + self._replica.unlisted
 
     async def items(self) -> Sequence[Quarantined]:
-        """All of them."""
-        return await self._replica.aside_items()
+        """All items."""
+        return await self._replica.quarantined_items()
 
     async def show(self, ident: str) -> str:
-        """The document as it is in Firestore now: its fields' names and types, and how long they are."""
+        """Describe the document as it is in Firestore now: the names, types and lengths of its fields."""
         if ident == MORE:
-            return "each was named in the log; `retry` lets them be read again, once others have made room"
+            return "the log has named each; `retry` lets them be read again, once there is room in quarantine"
         item = await self._find(ident)
         if item.origin is FailedAction.WRITE:
-            return (
-                f"wad's own {item.kind} {item.key}, which Firestore does not take; here it is whole"
-            )
+            return f"wad's own {item.kind} {item.key}, which Firestore does not accept; it is complete on this machine"
         found = await self._get(item.path)
         if not found.exists:
-            return _GONE
+            return _DELETED
         lines = [f"{_shown(name)}: {type_of(value)}" for name, value in found.fields.items()]
-        left = len(lines) - _FIELDS
+        left = len(lines) - _MAX_FIELDS
         more = [f"and {left} more fields"] if left > 0 else []
-        return "\n".join([f"written at {found.update_time.rfc3339()}", *lines[:_FIELDS], *more])
+        return "\n".join([f"written at {found.update_time.rfc3339()}", *lines[:_MAX_FIELDS], *more])
 
     async def retry(self, ident: str) -> str:
-        """Read it again, as it is in Firestore now; or write it again."""
+        """Read the document again as it is in Firestore now; or push it again."""
         if ident == MORE:
             await self._replica.release_unlisted()
-            return (
-                "they are handled again when they are read next, at the latest with the next reign"
-            )
+            return "they are handled again when they are read next, at the latest when this machine takes the lease"
         item = await self._find(ident)
         if item.origin is FailedAction.WRITE:
             if item.kind == KeyKind.FACT and item.payload is None:
-                raise BadInput("what it held is not kept any more: too much was in quarantine")
+                raise BadInput("its content is no longer kept: too much was in quarantine")
             if not item.kind:
-                raise BadInput(f"{item.path} is written again once anything of it changes here")
-            await self._write_again(item)
-            return "it waits to be written to Firestore again"
+                raise BadInput(f"{item.path} is pushed again once it changes on this machine")
+            await self._push_again(item)
+            return "it waits to be pushed to Firestore again"
         found = await self._get(item.path)
         if not found.exists:
-            await self._replica.release([item.path])
-            return _GONE
+            await self._replica.release_quarantined([item.path])
+            return _DELETED
         return await self._read(found)
 
     async def _read(self, found: Snapshot) -> str:
         if found.path.startswith("threads/") and not found.fields.get("wadBy"):
-            # A message of the backend before us is looked for when something happens to it.
-            await self._replica.release([found.path])
-            return "it is read when something happens to its message"
+            # A legacy message is searched when an event refers to it.
+            await self._replica.release_quarantined([found.path])
+            return "it is read when an event refers to its message"
         try:
-            told = read_document(_queued_again(found))
+            document = read_document(_queued_again(found))
         except BadInput as error:
-            await self._replica.set_aside([aside_of(found, error)])
+            await self._replica.add_quarantined([quarantined_document(found, error)])
             raise
-        if isinstance(told, Queued) and text(found.fields, "status") == "failed":
+        if isinstance(document, Queued) and text(found.fields, "status") == "failed":
             await self._queue_again(found)
             return "the entry is queued again"
-        for _, fault in await self._replica.take_told([told]):
-            await self._replica.set_aside([aside_of(found, fault)])
+        for _, fault in await self._replica.record_remote([document]):
+            await self._replica.add_quarantined([quarantined_document(found, fault)])
             raise BadInput(f"it cannot be recorded: {type(fault).__name__}") from fault
-        if not isinstance(told, Queued):
+        if not isinstance(document, Queued):
             return "it was read"
-        self._on_entry(told.entry.account)
-        return f"the entry is {told.entry.state}"
+        self._on_entry(document.entry.account)
+        return f"the entry is {document.entry.state}"
 
     async def _queue_again(self, found: Snapshot) -> None:
-        """Where it was turned down since it could not be read: then the holder of the lease takes it like a new one."""
+        """Queue an entry that was rejected since it could not be read; the holder of the lease takes it like a new
+        one."""
         fields = {"status": "queued", "lastError": None}
 
         def work(client: Client) -> None:
@@ -120,19 +117,19 @@ class DocumentQuarantine:
             commit(client, [write], _TIMEOUT)
 
         await self._firestore.call(work)
-        await self._replica.release([found.path])
+        await self._replica.release_quarantined([found.path])
 
     async def drop(self, ident: str) -> None:
-        """Forget it; its document stays, and is looked at again once somebody has written it anew."""
+        """Delete the item; its document stays, and is read again once it has been written again."""
         if ident == MORE:
             await self._replica.drop_unlisted()
             return
-        await self._replica.drop_aside((await self._find(ident)).path)
+        await self._replica.drop_quarantined((await self._find(ident)).path)
 
     async def _find(self, ident: str) -> QuarantinedDocument:
-        item = await self._replica.aside_item(ident)
+        item = await self._replica.quarantined_item(ident)
         if item is None:
-            raise NotFound(f"there is no item {ident} in quarantine")
+            raise NotFound(f"item {ident} not found in quarantine")
         return item
 
     async def _get(self, path: str) -> Snapshot:
@@ -140,14 +137,14 @@ class DocumentQuarantine:
 
 
 def _queued_again(found: Snapshot) -> Snapshot:
-    """An entry that we turned down since we could not read it is to be sent, if it can be read now."""
+    """The document with status `queued`, if it is an entry that we rejected since we could not read it."""
     if not found.path.startswith("outbox/") or text(found.fields, "status") != "failed":
         return found
     return replace(found, fields={**found.fields, "status": "queued"})
 
 
 def type_of(value: Any) -> str:
-    """What a value is and how long, in Firestore's words; nothing of what it says."""
+    """The type of a value in Firestore's terms, and its length; nothing of its content."""
     match value:
         case None:
             return "null"
@@ -177,4 +174,4 @@ def type_of(value: Any) -> str:
 
 
 def _shown(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[:_NAME]}..."
+    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."

@@ -1,7 +1,8 @@
-"""The documents that were set aside, in the replica: they survive a restart, and there are never too many of them.
+"""The quarantine's table in the replica: it survives a restart and is bounded.
 
-A document is set aside by its path and in the version that was read: the same version is not handled again, a newer one
-is.  What was dropped, and what was too much, leaves its path and version, so that it does not come back by itself.
+A document is quarantined by its path and in the version that was read: the same version is not handled again, a newer
+one is.  An item that was dropped or exceeded the bound leaves its path and version, so that it does not return by
+itself.
 """
 
 from __future__ import annotations
@@ -17,15 +18,13 @@ from wad.core.quarantine import ItemKind, Quarantined
 
 log = logging.getLogger(__name__)
 
-MOST: Final = 1000  # items
-MOST_FORGOTTEN: Final = (
-    20_000  # of which only path and version are left, dropped ones and those that were too many
-)
-MOST_BYTES: Final = 64 << 20  # of facts that Firestore refuses, which are kept nowhere else
+MAX_ITEMS: Final = 1000
+MAX_VERSIONS: Final = 20_000  # items of which only path and version are left, for each: dropped ones, and unlisted ones
+MAX_BYTES: Final = 64 << 20  # of facts that Firestore refuses, which are stored nowhere else
 MORE: Final = "doc-more"
-"""The id of the one item that stands for all that were too many."""
-_REASON: Final = 300  # characters
-_NAME: Final = 1500
+"""The id of the one item that stands for all unlisted items."""
+_MAX_REASON: Final = 300  # characters
+_MAX_PATH: Final = 1500
 
 TABLE: Final = """
 CREATE TABLE IF NOT EXISTS aside (
@@ -42,14 +41,14 @@ _FORGET: Final = "dropped = ?, payload = NULL, reason = ''"
 _OLDEST: Final = (
     "SELECT path FROM aside WHERE dropped = ? ORDER BY since_ms DESC, path LIMIT -1 OFFSET ?"
 )
-_EMPTIED: Final = "(what it held is not kept any more) "
+_EMPTIED: Final = "(its content is no longer kept) "
 _AGAIN: Final = ", ".join(
     f"{name} = excluded.{name}" for name in _COLUMNS.split(", ") if name not in ("path", "account")
 )
 
 
-class _Place(IntEnum):
-    """The column `dropped`."""
+class _ItemState(IntEnum):
+    """The values of the column `dropped`."""
 
     LISTED = 0
     DROPPED = 1  # by an operator
@@ -57,16 +56,16 @@ class _Place(IntEnum):
 
 
 class FailedAction(StrEnum):
-    """What could not be done."""
+    """The action that failed."""
 
     READ = "read"
     """Another program's document, or another machine's, could not be read."""
     WRITE = "write"
-    """Firestore does not take a document of ours, or it cannot be made."""
+    """Firestore refuses a document of ours, or it cannot be built."""
 
 
 class QuarantinedDocument(NamedTuple):
-    """One document.  `kind`, `key` and `payload` name what it is made from, where it is ours."""
+    """One document.  `kind`, `key` and `payload`: the change log's entry of it, if the document is ours."""
 
     path: str
     account: str
@@ -80,43 +79,43 @@ class QuarantinedDocument(NamedTuple):
 
 
 def put(db: sqlite3.Connection, items: Iterable[QuarantinedDocument]) -> None:
-    """Set these aside.  Of the oldest, where there are too many, only path and version stay, and they are counted."""
+    """Add these items.  Of the oldest beyond MAX_ITEMS only path and version are kept, and they are counted."""
     wanted = list(items)
     if not wanted:
         return
     for item in wanted:
-        path, reason = item.path[:_NAME], item.reason[:_REASON]
+        path, reason = item.path[:_MAX_PATH], item.reason[:_MAX_REASON]
         values = (*item._replace(path=path, reason=reason), ident_of(path), _is_entry(path))
         db.execute(
             f"INSERT INTO aside ({_COLUMNS}, id, entry, since_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,{_NOW})"
             f" ON CONFLICT (path) DO UPDATE SET {_AGAIN}, dropped = 0",
             values,
         )
-        log.warning("%s was set aside: %s", path, reason)
+        log.warning("%s was put into quarantine: %s", path, reason)
     unlisted = db.execute(
         f"UPDATE aside SET {_FORGET} WHERE path IN ({_OLDEST}) RETURNING path",
-        (_Place.UNLISTED, _Place.LISTED, MOST),
+        (_ItemState.UNLISTED, _ItemState.LISTED, MAX_ITEMS),
     ).fetchall()
     _bound_bytes(db)
     for (path,) in unlisted:
-        log.error("%s is not listed in quarantine any more: %d newer items are", path, MOST)
-    for place in (_Place.DROPPED, _Place.UNLISTED):
-        db.execute(f"DELETE FROM aside WHERE path IN ({_OLDEST})", (place, MOST_FORGOTTEN))
+        log.error("%s is no longer listed in quarantine: %d newer items are", path, MAX_ITEMS)
+    for state in (_ItemState.DROPPED, _ItemState.UNLISTED):
+        db.execute(f"DELETE FROM aside WHERE path IN ({_OLDEST})", (state, MAX_VERSIONS))
 
 
 def _bound_bytes(db: sqlite3.Connection) -> None:
     query = "SELECT coalesce(sum(length(payload)), 0) FROM aside"
-    while db.execute(query).fetchone()[0] > MOST_BYTES:
+    while db.execute(query).fetchone()[0] > MAX_BYTES:
         (path,) = db.execute(
             "UPDATE aside SET payload = NULL, reason = ? || reason WHERE path ="
             " (SELECT path FROM aside WHERE payload IS NOT NULL ORDER BY since_ms LIMIT 1) RETURNING path",
             (_EMPTIED,),
         ).fetchone()
-        log.error("what %s held is not kept any more: too much is in quarantine", path)
+        log.error("the content of %s is no longer kept: too much is in quarantine", path)
 
 
 class QuarantineCounts(NamedTuple):
-    """How many there are, of these how many that Firestore does not take, and how many are not listed any more."""
+    """The number of listed items, of these the number that Firestore refuses, and the number of unlisted items."""
 
     listed: int
     refused: int
@@ -124,21 +123,21 @@ class QuarantineCounts(NamedTuple):
 
 
 def counts(db: sqlite3.Connection) -> QuarantineCounts:
-    """Count them."""
+    """Count the items."""
     query = "SELECT count(*), coalesce(sum(origin = 'write'), 0) FROM aside WHERE dropped = ?"
-    listed, refused = db.execute(query, (_Place.LISTED,)).fetchone()
-    unlisted, _ = db.execute(query, (_Place.UNLISTED,)).fetchone()
+    listed, refused = db.execute(query, (_ItemState.LISTED,)).fetchone()
+    unlisted, _ = db.execute(query, (_ItemState.UNLISTED,)).fetchone()
     return QuarantineCounts(listed, refused, unlisted)
 
 
 def known(db: sqlite3.Connection, versions: Iterable[tuple[str, str]]) -> set[str]:
-    """Which of these (path, version) were set aside, or dropped, just so."""
+    """The paths that are quarantined, or were dropped, in exactly the given version."""
     query = "SELECT 1 FROM aside WHERE path = ? AND version = ?"
     return {path for path, version in versions if db.execute(query, (path, version)).fetchone()}
 
 
 def items(db: sqlite3.Connection) -> list[Quarantined]:
-    """All, in any order."""
+    """All items, in any order."""
     query = "SELECT id, entry, account, path, reason, since_ms, size FROM aside WHERE NOT dropped"
     found = [
         Quarantined(
@@ -153,44 +152,44 @@ def items(db: sqlite3.Connection) -> list[Quarantined]:
         for ident, entry, account, path, reason, since_ms, size in db.execute(query)
     ]
     if number := counts(db).unlisted:
-        least = "at least " if number >= MOST_FORGOTTEN else ""
-        name = f"{least}{number} documents or entries that were set aside before these"
-        why = f"only the newest {MOST} are listed; the log has named each"
+        least = "at least " if number >= MAX_VERSIONS else ""
+        name = f"{least}{number} documents or entries that were put into quarantine before these"
+        why = f"only the newest {MAX_ITEMS} are listed; the log has named each"
         more = Quarantined(id=MORE, kind=ItemKind.DOCUMENT, name=name, reason=why, since_ms=0)
         found.append(more)
     return found
 
 
 def find(db: sqlite3.Connection, ident: str) -> QuarantinedDocument | None:
-    """The item of this id."""
+    """The item with this id; None if it does not exist."""
     query = f"SELECT {_COLUMNS} FROM aside WHERE id = ? AND NOT dropped"
     row = db.execute(query, (ident,)).fetchone()
     return None if row is None else QuarantinedDocument(*row)._replace(origin=FailedAction(row[5]))
 
 
 def remove(db: sqlite3.Connection, paths: Collection[str]) -> None:
-    """These could be handled after all."""
+    """Remove these items: their documents could be handled."""
     db.executemany("DELETE FROM aside WHERE path = ?", [(path,) for path in paths])
 
 
 def drop(db: sqlite3.Connection, path: str) -> None:
-    """Forget it, but for its version."""
-    db.execute(f"UPDATE aside SET {_FORGET} WHERE path = ?", (_Place.DROPPED, path))
+    """Delete an item but keep its version."""
+    db.execute(f"UPDATE aside SET {_FORGET} WHERE path = ?", (_ItemState.DROPPED, path))
 
 
 def drop_more(db: sqlite3.Connection) -> None:
-    """Forget those that are not listed any more, but for their versions."""
-    places = (_Place.DROPPED, _Place.UNLISTED)
-    db.execute("UPDATE aside SET dropped = ? WHERE dropped = ?", places)
+    """Delete the unlisted items but keep their versions."""
+    states = (_ItemState.DROPPED, _ItemState.UNLISTED)
+    db.execute("UPDATE aside SET dropped = ? WHERE dropped = ?", states)
 
 
 def release_more(db: sqlite3.Connection) -> None:
-    """Let those that are not listed any more be handled again when they are read next."""
-    db.execute("DELETE FROM aside WHERE dropped = ?", (_Place.UNLISTED,))
+    """Let the unlisted items be handled again when they are read next."""
+    db.execute("DELETE FROM aside WHERE dropped = ?", (_ItemState.UNLISTED,))
 
 
 def ident_of(path: str) -> str:
-    """A short name for a path."""
+    """A short id for a path."""
     digest = hashlib.blake2b(path.encode(errors="surrogatepass"), digest_size=5).hexdigest()
     return f"doc-{digest}"
 

@@ -1,8 +1,8 @@
-"""The working copy on this machine: the embedded store, which also notes what Firestore has to be told.
+"""The working copy on this machine: the embedded store with a change log for the push to Firestore.
 
-It answers every question, so that looking costs nothing and needs no network.  What others told is put in as the same
-facts from which it was made there; facts may come in any order and twice (`store.port`), so two copies that have the
-same facts are the same.
+It serves every read, so that reads are cheap and need no network.  Documents of other machines are recorded as the same
+facts from which they were built there; facts may arrive in any order and repeatedly (`store.port`), so two copies with
+the same facts are equal.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from wad.store.firestore.client.database import version_of
 from wad.store.firestore.client.decode import Snapshot
 from wad.store.firestore.client.document_ids import is_key
 from wad.store.firestore.documents.build import DocumentWrite, document_of
-from wad.store.firestore.documents.decode import DocumentFacts, Published, Queued
-from wad.store.firestore.documents.decode import Told as OfOthers
+from wad.store.firestore.documents.decode import DocumentFacts, Published, Queued, RemoteDocument
 from wad.store.firestore.documents.facts import Fact, packed
 from wad.store.firestore.documents.legacy import message_of
 from wad.store.firestore.documents.outbox import reconciled
@@ -39,11 +38,11 @@ from wad.store.firestore.sync import change_log, quarantine_rows
 from wad.store.firestore.sync.change_log import Dirty, KeyKind
 from wad.store.firestore.sync.legacy import (
     LegacyLocation,
-    Look,
+    ThreadCheck,
     Wanted,
     take_over,
-    threads_of,
-    wanted_of,
+    unchecked_threads_of,
+    wanted_messages,
 )
 from wad.store.firestore.sync.quarantine_rows import FailedAction, QuarantinedDocument
 from wad.store.port import AccountStatus, Recorded
@@ -57,10 +56,10 @@ from wad.store.sqlite.store import SqliteStore, known_epoch
 log = logging.getLogger(__name__)
 
 Documents = Mapping[tuple[KeyKind, str], Mapping[str, Any]]
-"""Documents as they lie in Firestore, by what they are of."""
+"""Documents as they are in Firestore, by their kind and key."""
 
 WAITING_BYTES: Final = 16 << 20
-"""What is read at once of what waits: who sends much that is large must not fill the memory."""
+"""The limit of one read of waiting documents, so that many large documents do not fill the memory."""
 _LOOKED: Final = (
     "INSERT INTO looked (thread, last_ms, until_ms) VALUES (?,?,?) ON CONFLICT (thread) DO UPDATE SET"
     " last_ms = max(last_ms, excluded.last_ms), until_ms = max(until_ms, excluded.until_ms), stale = 0"
@@ -69,7 +68,7 @@ _READ_UNTIL: Final = "SELECT account, chat, read_ms FROM threads WHERE id = ? AN
 
 
 def open_replica(path: Path) -> tuple[WritingConnection, sqlite3.Connection]:
-    """The two connections that the constructor wants.  Raises as `SqliteStore.open`."""
+    """Open the two connections for the constructor.  Raises as `SqliteStore.open`."""
     writing = open_connection(path, STEPS, WritingConnection)
     try:
         with translated(path):
@@ -81,23 +80,23 @@ def open_replica(path: Path) -> tuple[WritingConnection, sqlite3.Connection]:
 
 
 class Replica(SqliteStore):
-    """The embedded store with a list of what is to be told."""
+    """The embedded store with a change log."""
 
     instance = ""
-    """The name of this instance, by which it claims entries."""
+    """The name of this instance; it is the holder in claims of entries."""
     machine = ""
-    """The id of this machine, by which it marks documents."""
-    aside = 0
-    """Documents in quarantine, as last counted."""
+    """The id of this machine; it is written into documents (`wadBy`)."""
+    quarantined = 0
+    """The number of documents in quarantine, as last counted."""
     refused = 0
-    """Of these, those of ours that Firestore does not take."""
+    """The number of these that are ours and that Firestore refuses."""
     unlisted = 0
-    """Documents that were in quarantine and are not listed any more, as there were too many."""
+    """The number of documents that are no longer listed in quarantine, since there were too many."""
 
-    # --- what is to be told -----------------------------------------------------------------------
+    # --- the change log ---------------------------------------------------------------------------
 
     def _put(self, db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> Recorded:
-        """Note those that show in no document whole, too: amendments, facts about chats, receipts that came early."""
+        """Record the changes, and log facts that no document holds in full: amendments, chats, early receipts."""
         recorded = super()._put(db, account, changes)
         for change in changes:
             match change:
@@ -108,14 +107,14 @@ class Replica(SqliteStore):
         return recorded
 
     async def mark_read(self, thread: str) -> None:
-        """All that is there was read, here and for the next holder."""
+        """Mark all stored messages as read, here and for the next holder."""
         await super().mark_read(thread)
         await self._write(lambda db: _note_reading(db, thread_of(db, thread)))
 
     async def waiting(
         self, limit: int, kinds: Iterable[KeyKind], *, after: int = 0, size: int = WAITING_BYTES
     ) -> list[DocumentWrite]:
-        """What waits longest, behind the number `after`, as documents: at least one, and of about `size` bytes."""
+        """The documents that wait longest, after the number `after`: at least one, about `size` bytes in all."""
 
         def work(db: sqlite3.Connection) -> list[DocumentWrite]:
             found: list[DocumentWrite] = []
@@ -131,16 +130,20 @@ class Replica(SqliteStore):
         return await self._read(work)
 
     async def backlog(self, kinds: Iterable[KeyKind]) -> tuple[int, int | None]:
-        """How many documents of these kinds wait to be told, and since when (ms since 1970) the oldest does."""
+        """The number of documents of these kinds that wait for the push, and since when the oldest waits (ms since
+        1970)."""
         return await self._read(lambda db: change_log.backlog(db, kinds))
 
-    async def done(self, told: Iterable[DocumentWrite], refused: Mapping[int, str]) -> None:
-        """These were told, but for those that Firestore refuses (number: why); what was noted again meanwhile stays."""
-        found = list(told)
+    async def done(self, pushed: Iterable[DocumentWrite], refused: Mapping[int, str]) -> None:
+        """Remove pushed documents from the log, and quarantine those that Firestore refuses (number: reason).
+
+        Documents that were logged again meanwhile stay.
+        """
+        found = list(pushed)
 
         def work(db: sqlite3.Connection) -> None:
             change_log.done(db, [one.dirty for one in found])
-            if self.aside or self.unlisted:
+            if self.quarantined or self.unlisted:
                 quarantine_rows.remove(
                     db, [name for one in found for name in (one.path, _unmade(one))]
                 )
@@ -154,97 +157,97 @@ class Replica(SqliteStore):
             )
 
         await self._write(work)
-        if refused or self.aside or self.unlisted:
-            await self.count_aside()
+        if refused or self.quarantined or self.unlisted:
+            await self.count_quarantined()
 
-    # --- what was set aside -----------------------------------------------------------------------
+    # --- quarantine -------------------------------------------------------------------------------
 
-    async def count_aside(self) -> None:
-        """Count what was set aside."""
-        self.aside, self.refused, self.unlisted = await self._read(quarantine_rows.counts)
+    async def count_quarantined(self) -> None:
+        """Update the counts of the quarantine."""
+        self.quarantined, self.refused, self.unlisted = await self._read(quarantine_rows.counts)
 
-    async def known_aside(self, found: Iterable[Snapshot]) -> set[str]:
-        """The paths of those that were set aside, or dropped, in just this version."""
+    async def known_quarantined(self, found: Iterable[Snapshot]) -> set[str]:
+        """The paths of documents that are quarantined, or were dropped, in exactly this version."""
         versions = [(one.path, version_of(one.update_time)) for one in found]
         return await self._read(lambda db: quarantine_rows.known(db, versions))
 
-    async def set_aside(self, items: Sequence[QuarantinedDocument]) -> None:
-        """Put these into quarantine."""
+    async def add_quarantined(self, items: Sequence[QuarantinedDocument]) -> None:
+        """Put these documents into quarantine."""
         if items:
             await self._write(lambda db: quarantine_rows.put(db, items))
-            await self.count_aside()
+            await self.count_quarantined()
 
-    async def release(self, paths: Collection[str]) -> None:
-        """These could be handled after all."""
-        if (self.aside or self.unlisted) and paths:
+    async def release_quarantined(self, paths: Collection[str]) -> None:
+        """Remove these documents from quarantine: they could be handled."""
+        if (self.quarantined or self.unlisted) and paths:
             await self._write(lambda db: quarantine_rows.remove(db, paths))
-            await self.count_aside()
+            await self.count_quarantined()
 
-    async def drop_aside(self, path: str) -> None:
-        """Forget an item, but for its version."""
+    async def drop_quarantined(self, path: str) -> None:
+        """Delete an item but keep its version."""
         await self._write(lambda db: quarantine_rows.drop(db, path))
-        await self.count_aside()
+        await self.count_quarantined()
 
     async def drop_unlisted(self) -> None:
-        """Forget those that are not listed any more."""
+        """Delete the items that are no longer listed."""
         await self._write(quarantine_rows.drop_more)
-        await self.count_aside()
+        await self.count_quarantined()
 
     async def release_unlisted(self) -> None:
-        """Let those that are not listed any more be handled again."""
+        """Let the items that are no longer listed be handled again."""
         await self._write(quarantine_rows.release_more)
-        await self.count_aside()
+        await self.count_quarantined()
 
-    async def aside_items(self) -> list[Quarantined]:
-        """All that is in quarantine."""
+    async def quarantined_items(self) -> list[Quarantined]:
+        """All items in quarantine."""
         return await self._read(quarantine_rows.items)
 
-    async def aside_item(self, ident: str) -> QuarantinedDocument | None:
-        """One item."""
+    async def quarantined_item(self, ident: str) -> QuarantinedDocument | None:
+        """One item; None if it does not exist."""
         return await self._read(lambda db: quarantine_rows.find(db, ident))
 
-    async def write_again(self, item: QuarantinedDocument) -> None:
-        """Let a document of ours wait to be told again."""
+    async def push_again(self, item: QuarantinedDocument) -> None:
+        """Log a document of ours for another push."""
 
         def work(db: sqlite3.Connection) -> None:
             change_log.put(db, KeyKind(item.kind), item.key, item.payload)
             quarantine_rows.remove(db, [item.path])
 
         await self._write(work)
-        await self.count_aside()
+        await self.count_quarantined()
 
-    # --- what the backend before us has written ---------------------------------------------------
+    # --- legacy documents -------------------------------------------------------------------------
 
-    async def not_looked_at(self, told: Iterable[DocumentWrite]) -> list[str]:
-        """The threads of these whose documents have to be looked at before anything is told of them."""
-        found = list(told)
-        return await self._read(lambda db: threads_of(db, found))
+    async def unchecked_threads(self, documents: Iterable[DocumentWrite]) -> list[str]:
+        """The threads whose documents must be read before these documents are pushed."""
+        found = list(documents)
+        return await self._read(lambda db: unchecked_threads_of(db, found))
 
-    async def set_looks(self, looks: Mapping[str, Look]) -> None:
-        """What was seen there."""
-        values = [(thread, *look) for thread, look in looks.items()]
+    async def set_thread_checks(self, checks: Mapping[str, ThreadCheck]) -> None:
+        """Store what was read of these threads."""
+        values = [(thread, *check) for thread, check in checks.items()]
         await self._write(lambda db: db.executemany(_LOOKED, values))
 
-    async def look_again(self) -> None:
-        """Another program may have held the lease meanwhile."""
+    async def recheck_threads(self) -> None:
+        """Read every thread's document again: another program may have held the lease meanwhile."""
         await self._write(lambda db: db.execute("UPDATE looked SET stale = 1"))
 
-    async def wanted(self, told: Sequence[DocumentWrite]) -> list[Wanted]:
-        """What of this may lie in that backend's documents already."""
-        return await self._read(lambda db: wanted_of(db, told))
+    async def wanted(self, documents: Sequence[DocumentWrite]) -> list[Wanted]:
+        """The messages of these documents that may be in legacy documents."""
+        return await self._read(lambda db: wanted_messages(db, documents))
 
-    async def adopt(self, found: Iterable[LegacyLocation]) -> bool:
-        """These messages lie there; whether anything is to be told otherwise by that."""
+    async def take_over_legacy(self, found: Iterable[LegacyLocation]) -> bool:
+        """Take over the documents of these messages; return whether that changes a document."""
 
         def work(db: sqlite3.Connection) -> bool:
-            changed = [self._adopt(db, one) for one in found]
+            changed = [self._take_over_legacy(db, one) for one in found]
             return any(changed)
 
         news = await self._write(work)
-        await self.count_aside()
+        await self.count_quarantined()
         return news
 
-    def _adopt(self, db: sqlite3.Connection, found: LegacyLocation) -> bool:
+    def _take_over_legacy(self, db: sqlite3.Connection, found: LegacyLocation) -> bool:
         wanted = found.wanted
         if wanted.message:
             return take_over(db, found)
@@ -259,84 +262,92 @@ class Replica(SqliteStore):
         if row_of(db, found.ident) is not None:
             # Two accounts in one group: that backend gave WhatsApp's id to the documents of both.
             log.warning(
-                "message %s of the backend before wad is left: another message here has its id",
+                "legacy message %s is not taken over: another message here has its id",
                 found.ident,
             )
             return False
         self._put(db, message.account, [PutMessage(message)])
         return True
 
-    # --- what others told -------------------------------------------------------------------------
+    # --- documents of other machines --------------------------------------------------------------
 
-    async def take_told(self, told: Sequence[OfOthers]) -> list[tuple[Snapshot, Exception]]:
-        """Record what others told; those that cannot be recorded, and why.
+    async def record_remote(
+        self, documents: Sequence[RemoteDocument]
+    ) -> list[tuple[Snapshot, Exception]]:
+        """Record documents of other machines; return those that cannot be recorded, and why.
 
-        One transaction, as long as all can be: what is derived alike here must not be told again meanwhile.
+        One transaction if all can be recorded: documents that are equal here must not be pushed in between.
         """
-        if not told:
+        if not documents:
             return []
         try:
-            await self._write(lambda db: self._take(db, told))
+            await self._write(lambda db: self._record_remote(db, documents))
         except WadError:
-            raise  # the disk refuses
+            raise  # the disk fails
         except Exception as error:
-            if len(told) == 1:
-                log.exception("%s cannot be recorded", told[0].snapshot.path)
-                return [(told[0].snapshot, error)]
-            half = len(told) // 2
-            return [*await self.take_told(told[:half]), *await self.take_told(told[half:])]
-        await self.release([one.snapshot.path for one in told])
+            if len(documents) == 1:
+                log.exception("%s cannot be recorded", documents[0].snapshot.path)
+                return [(documents[0].snapshot, error)]
+            half = len(documents) // 2
+            return [
+                *await self.record_remote(documents[:half]),
+                *await self.record_remote(documents[half:]),
+            ]
+        await self.release_quarantined([one.snapshot.path for one in documents])
         return []
 
-    def _take(self, db: sqlite3.Connection, told: Sequence[OfOthers]) -> None:
+    def _record_remote(self, db: sqlite3.Connection, documents: Sequence[RemoteDocument]) -> None:
         facts: dict[str, list[Change]] = {}
-        documents: dict[tuple[KeyKind, str], Mapping[str, Any]] = {}
-        for one in told:
+        fields: dict[tuple[KeyKind, str], Mapping[str, Any]] = {}
+        for one in documents:
             match one:
                 case DocumentFacts():
-                    documents[one.kind, one.key] = one.snapshot.fields
+                    fields[one.kind, one.key] = one.snapshot.fields
                     facts.setdefault(one.account, []).extend(one.changes)
                 case Queued():
-                    self._take_entry(db, one.entry, one.snapshot.fields, sure=False)
+                    self._merge_entry(db, one.entry, one.snapshot.fields, sure=False)
                 case Published():
-                    _take_account(db, one.account, one.status)
+                    _record_account(db, one.account, one.status)
                 case _:
                     assert_never(one)
         for account, changes in facts.items():
             self._put(db, account, changes)
-        _compare(db, documents)
+        _compare(db, fields)
 
     async def compare(self, documents: Documents) -> None:
-        """These documents lie in Firestore."""
+        """Compare ours with these documents of Firestore; log those that differ."""
         await self._write(lambda db: _compare(db, documents))
 
-    async def take_entry(
+    async def merge_entry(
         self, entry: Entry, document: Mapping[str, Any], *, sure: bool = False
     ) -> bool:
-        """An entry as it lies in Firestore; whether it was news.  `sure`: whatever we have still to tell of it."""
-        return await self._write(lambda db: self._take_entry(db, entry, document, sure=sure))
+        """Merge an entry as it is in Firestore; return whether ours changed.
 
-    def _take_entry(
+        `sure`: Firestore's entry wins even if ours waits for the push.
+        """
+        return await self._write(lambda db: self._merge_entry(db, entry, document, sure=sure))
+
+    def _merge_entry(
         self, db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any], *, sure: bool
     ) -> bool:
         writer = text(document, "wadBy")
         if writer and writer != self.machine:
             entry = claimed_elsewhere(entry, self.instance, writer)
         claim = Claim(self.instance, known_epoch(db))
-        return _take_entry(db, entry, document, sure=sure, claim=claim)
+        return _merge_entry(db, entry, document, sure=sure, claim=claim)
 
     async def identity(self, name: str) -> str:
-        """What is remembered of who this machine is; empty for nothing."""
+        """A stored value of this machine's identity; empty if there is none."""
         query = "SELECT value FROM identity WHERE name = ?"
         row = await self._read(lambda db: db.execute(query, (name,)).fetchone())
         return str(row[0]) if row else ""
 
     async def set_identity(self, values: Mapping[str, str]) -> None:
-        """Remember it."""
+        """Store these values of this machine's identity."""
         await self._write(lambda db: _set_identity(db, values))
 
     async def take_identity(self, old: str, instance: str, values: Mapping[str, str]) -> None:
-        """Be another machine than `old` from now on: what was claimed until now may be another's claim."""
+        """Become another machine than `old`: claims made until now may be those of another machine."""
 
         def work(db: sqlite3.Connection) -> None:
             _set_identity(db, values)
@@ -349,27 +360,28 @@ class Replica(SqliteStore):
         await self._write(work)
 
     async def synced(self, source: str) -> str:
-        """Up to which moment a source was read; empty for never."""
+        """The time up to which a source was pulled; empty if never."""
         query = "SELECT until FROM synced WHERE source = ?"
         row = await self._read(lambda db: db.execute(query, (source,)).fetchone())
         return str(row[0]) if row else ""
 
     async def synced_all(self, ending: str) -> dict[str, str]:
-        """The same of every source whose name ends so."""
+        """The same for every source whose name ends with `ending`."""
         query = "SELECT source, until FROM synced WHERE substr(source, -?) = ?"
         return dict(
             await self._read(lambda db: db.execute(query, (len(ending), ending)).fetchall())
         )
 
     async def set_synced(self, source: str, until: str) -> None:
-        """It was read so far."""
+        """Store the time up to which a source was pulled."""
         await self._write(
             lambda db: db.execute("INSERT OR REPLACE INTO synced VALUES (?,?)", (source, until))
         )
 
 
 def claimed_elsewhere(entry: Entry, instance: str, machine: str) -> Entry:
-    """An entry that `machine` has claimed: the claim does not pass for ours where its instance bears our name."""
+    """An entry claimed by `machine`, with its claim marked so that it is not taken for ours if the instance names are
+    equal."""
     claim = entry.claim
     if claim is None or claim.holder != instance:
         return entry
@@ -381,21 +393,21 @@ def _set_identity(db: sqlite3.Connection, values: Mapping[str, str]) -> None:
     db.executemany("INSERT OR REPLACE INTO identity VALUES (?,?)", values.items())
 
 
-def _unmade(told: DocumentWrite) -> str:
-    """What a document is called that could not be made."""
-    return f"{told.dirty.kind} {told.dirty.key}"
+def _unmade(document: DocumentWrite) -> str:
+    """The name of a document that could not be built."""
+    return f"{document.dirty.kind} {document.dirty.key}"
 
 
-def _refused(told: DocumentWrite, why: str) -> QuarantinedDocument:
-    dirty = told.dirty
+def _refused(document: DocumentWrite, why: str) -> QuarantinedDocument:
+    dirty = document.dirty
     account = re.split("__| |/", dirty.key, maxsplit=1)[0]
     if dirty.kind is KeyKind.ENTRY:
-        account = str((told.fields or {}).get("accountId", ""))
+        account = str((document.fields or {}).get("accountId", ""))
     return QuarantinedDocument(
-        path=told.path or _unmade(told),
+        path=document.path or _unmade(document),
         account=account,
         reason=why,
-        size=told.size,
+        size=document.size,
         origin=FailedAction.WRITE,
         kind=dirty.kind,
         key=dirty.key,
@@ -403,7 +415,7 @@ def _refused(told: DocumentWrite, why: str) -> QuarantinedDocument:
     )
 
 
-def _take_entry(
+def _merge_entry(
     db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any], *, sure: bool, claim: Claim
 ) -> bool:
     known = load_entry(db, entry.id)
@@ -411,8 +423,8 @@ def _take_entry(
     if known is None:
         insert_entry(db, msgspec.structs.replace(entry, wa_id=""))
     else:
-        untold = not sure and change_log.waits(db, KeyKind.ENTRY, entry.id)
-        after = reconciled(known, entry, untold=untold, claim=claim)
+        unpushed = not sure and change_log.waits(db, KeyKind.ENTRY, entry.id)
+        after = reconciled(known, entry, unpushed=unpushed, claim=claim)
     if after != known:
         settle_entry(db, after)
         _leave_lookups(db, entry.id)
@@ -421,8 +433,8 @@ def _take_entry(
     return after != known
 
 
-def _take_account(db: sqlite3.Connection, account: str, status: AccountStatus | None) -> None:
-    """What another machine has published."""
+def _record_account(db: sqlite3.Connection, account: str, status: AccountStatus | None) -> None:
+    """Record an account's status that another machine has published."""
     if status is None:
         db.execute("DELETE FROM accounts WHERE account = ?", (account,))
     else:
@@ -431,23 +443,23 @@ def _take_account(db: sqlite3.Connection, account: str, status: AccountStatus | 
 
 
 def _compare(db: sqlite3.Connection, documents: Documents) -> None:
-    """What is derived here as it lies there need not be told; what is not, must."""
+    """Remove documents that are equal in Firestore from the log, and log those that differ."""
     for (kind, key), found in documents.items():
-        told = document_of(db, Dirty(0, kind, key, 0, 0, packed_in(found, "payload")))
-        if told.fields is not None and _alike(told.fields, found):
+        ours = document_of(db, Dirty(0, kind, key, 0, 0, packed_in(found, "payload")))
+        if ours.fields is not None and _is_same(ours.fields, found):
             change_log.drop(db, kind, key)
         elif (
             kind is KeyKind.MESSAGE
-            and told.fields is None
+            and ours.fields is None
             and not packed_in(map_(found, "wad"), "told")
         ):
-            # A message of the outbox whose entry is not known here.
+            # A message of the outbox whose entry is not stored here.
             continue
         elif kind is not KeyKind.FACT:
             change_log.put(db, kind, key)
 
 
-def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+def _is_same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     return all(theirs.get(name) == value for name, value in ours.items())
 
 
@@ -473,7 +485,7 @@ def _note_reading(db: sqlite3.Connection, thread: str) -> None:
 
 
 def _leave_lookups(db: sqlite3.Connection, ident: str) -> None:
-    """Whoever sent a message tells where it is found."""
+    """Leave the lookup documents of a sent message to the machine that sent it."""
     row = row_of(db, ident)
     if row is not None:
         for kind in (KeyKind.WA_ID, KeyKind.DEDUPE):
@@ -481,7 +493,8 @@ def _leave_lookups(db: sqlite3.Connection, ident: str) -> None:
 
 
 def _note_stray(db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any]) -> None:
-    """A function shows its entry in the thread that it was told; if the message is in another, that document goes."""
+    """Log a function's message document for deletion if the message is in another thread than the function wrote it
+    to."""
     thread, number = text(document, "threadId"), row_of(db, entry.id)
     if number is None or not is_key(thread):
         return

@@ -1,7 +1,8 @@
-"""Machines that were not seen for long: their documents go, and one document keeps their ids.
+"""Retired machines: machines that were not seen for 30 days; one document keeps their ids in place of their own
+documents.
 
-A working copy that is new reads what every machine ever wrote, so that no id may be forgotten; but each would be a
-document to read at every look, and a query for each collection.  Who has read a retired one to its end asks no more.
+A new working copy pulls what every machine ever wrote, so no id may be lost; but each machine costs a document read at
+every pull, and a query for each collection.  A retired machine that was pulled completely is not queried again.
 """
 
 from __future__ import annotations
@@ -16,38 +17,38 @@ from wad.store.firestore.client.database import Client, Snapshot
 from wad.store.firestore.client.document_ids import is_key
 
 REGISTER: Final = "retired"
-"""The id of the document, beside those of the machines."""
+"""The id of the document that keeps the ids; it is in the machines' collection."""
 AFTER_MS: Final = 30 * 86_400_000
-"""Since a machine was seen last."""
+"""A machine that was not seen for this time is retired."""
 AT_ONCE: Final = 100  # in one commit
-MOST: Final = 5_000  # ids, about 500 kB; the documents of more machines stay
-_WORD: Final = 40  # characters
+MAX_IDS: Final = 5_000  # about 500 kB; the documents of more machines stay
+_MAX_TOKEN: Final = 40  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """When a machine was seen last, by the server's clock, and the word that its last process had written."""
+    """A retired machine: when it was last seen, by the server's clock, and the token of its last process."""
 
     seen_ms: int
-    word: str = ""
+    token: str = ""
 
 
 def retired_in(register: Fields) -> dict[str, Retired]:
-    """Whom the document names; what makes no sense in it is left out."""
+    """The retired machines in the document, by id; invalid entries are left out."""
     found = {}
     ids = map_(register, "ids")
     for ident in ids:
         entry = map_(ids, ident)
         seen_ms = integer(entry, "seen", low=1, high=LATEST_MS)
         if is_key(ident) and seen_ms is not None:
-            found[ident] = Retired(seen_ms, text(entry, "word")[:_WORD])
+            found[ident] = Retired(seen_ms, text(entry, "word")[:_MAX_TOKEN])
     return found
 
 
 def due(machines: Sequence[Snapshot], own: str, now_ms: int) -> list[Snapshot]:
-    """Those that are to be retired, the longest unseen first.
+    """The machines to retire, the longest unseen first.
 
-    An id that two machines had is never among them: its document says so to a third.
+    An id that two machines shared is never among them: its document tells a third machine so.
     """
     found = [
         one
@@ -60,21 +61,22 @@ def due(machines: Sequence[Snapshot], own: str, now_ms: int) -> list[Snapshot]:
 
 
 def _seen_ms(machine: Snapshot) -> int:
-    """By the server's own note of the last write: what the document says anybody may have written."""
+    """When it was last seen: the update time of its document, since its fields may have been written by any program."""
     return time_ms(machine.update_time) or 0
 
 
 def retiring(
     client: Client, register: Snapshot, path: str, machines: Sequence[Snapshot]
 ) -> tuple[list[Write], Mapping[str, Retired]]:
-    """The writes that retire these, refused where anything of it is other than it was read; and who is retired then."""
+    """The writes that retire these machines, refused if anything has changed since it was read; and all retired
+    machines."""
     known = retired_in(register.fields)
-    machines = machines[: max(0, MOST - len(known))]
+    machines = machines[: max(0, MAX_IDS - len(known))]
     if not machines:
         return [], known
     for one in machines:
-        known[one.id] = Retired(_seen_ms(one), text(one.fields, "word")[:_WORD])
-    ids = {ident: {"seen": each.seen_ms, "word": each.word} for ident, each in known.items()}
+        known[one.id] = Retired(_seen_ms(one), text(one.fields, "word")[:_MAX_TOKEN])
+    ids = {ident: {"seen": each.seen_ms, "word": each.token} for ident, each in known.items()}
     write = upsert(client, path, {"service": "wad", "ids": ids})
     if register.exists:
         if_unchanged(write, register.update_time)
