@@ -22,7 +22,7 @@ from wadctl.invocation import Invocation, current_invocation
 
 if TYPE_CHECKING:
     from wad.audit.installation import Installation
-    from wad.audit.verify import Audited, TestMessage, Verification
+    from wad.audit.verify import Audited, SentMessage, Verification
 
 FAILED: Final = 2
 _SEND_TIMEOUT_S: Final = 60.0
@@ -149,7 +149,7 @@ def _audited(installation: Installation, window_hours: float, limit: int) -> Aud
         return Audited(audit_messages(rows, question), audit_threads(rows, question))
 
 
-def _is_stored(invocation: Invocation, installation: Installation, sent: TestMessage) -> bool:
+def _is_stored(invocation: Invocation, installation: Installation, sent: SentMessage) -> bool:
     """Whether the store has a message with the sent WhatsApp id; Firestore gets it a moment later."""
     from wad.audit.rows import Scope
 
@@ -164,16 +164,16 @@ def _is_stored(invocation: Invocation, installation: Installation, sent: TestMes
         invocation.sleep(1)
 
 
-def _send(invocation: Invocation, account: str, to: str) -> TestMessage:
+def _send(invocation: Invocation, account: str, to: str) -> SentMessage:
     """Send a message and wait until it is sent; errors are the replaced script's codes."""
     import secrets
 
-    from wad.audit.verify import TestMessage
+    from wad.audit.verify import SentMessage
 
     accounts = call(invocation, "status")["accounts"]
     able = [each["id"] for each in accounts if each["state"] == "connected"]
     if not account and not able:
-        return TestMessage("", to, error="no_account")
+        return SentMessage("", to, error="no_account")
     sender = account or able[0]
     ident = f"verify-{secrets.token_hex(8)}"
     params = {"account": sender, "to": to, "text": f"wad {ident}", "client_id": ident}
@@ -184,9 +184,9 @@ def _send(invocation: Invocation, account: str, to: str) -> TestMessage:
                 "messages.send", params | {"wait": _SEND_TIMEOUT_S}, wait=_SEND_TIMEOUT_S
             )
     except WadError as error:
-        return TestMessage(sender, to, error=error.code)
+        return SentMessage(sender, to, error=error.code)
     entry: Any = reply["message"]
-    return TestMessage(
+    return SentMessage(
         sender, to, entry["error_code"], entry["state"], entry["wa_id"], entry["thread"]
     )
 

@@ -14,7 +14,7 @@ from tests.support.disks import a_disk
 from wad.audit import open_rows
 from wad.audit.doctor import host, http, service
 from wad.audit.doctor.facts import SYSTEMD, Configuration, Listener, SettingValue, Unit
-from wad.audit.doctor.gathering import heard
+from wad.audit.doctor.gathering import ask_http
 from wad.core.errors import Denied
 from wad.systemd import systemctl
 
@@ -178,7 +178,7 @@ def test_a_socket_of_systemd_is_not_asked_while_the_daemon_does_not_run() -> Non
         settings = Configuration(
             {key: SettingValue(value, "") for key, value in given.items()}, False
         )
-        found = heard(
+        found = ask_http(
             settings, [Listener(port, "127.0.0.1", SYSTEMD, "systemd")], (), running=False
         )
         with pytest.raises(BlockingIOError):

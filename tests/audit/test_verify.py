@@ -11,7 +11,7 @@ import pytest
 from wad.audit.duplicates import Question, judge_messages, judge_threads
 from wad.audit.rows import MessageRow, ReadRows
 from wad.audit.stamps import Stamp
-from wad.audit.verify import Audited, End, Observed, TestMessage, judge
+from wad.audit.verify import Audited, End, Observed, SentMessage, judge
 
 NOW: Final = 1_769_000_000_000
 
@@ -29,7 +29,7 @@ def audited(*wa_ids: str) -> Audited:
     )
 
 
-SENT: Final = TestMessage("one", "+15550000012", status="delivered", wa_id="W", thread="t")
+SENT: Final = SentMessage("one", "+15550000012", status="delivered", wa_id="W", thread="t")
 GOOD: Final = Observed(
     before=audited("A"),
     after=audited("A", "W"),
@@ -74,7 +74,7 @@ def test_without_a_message_what_is_there_counts() -> None:
         ({"restarts": ("", "not back within 60 s")}, End.FAILED, "restart_not_verified"),
         ({"restarts": ("not back",)}, End.FAILED, "restart_not_verified"),
         ({"connected": 0}, End.FAILED, "not_connected"),
-        ({"sent": TestMessage("", "x", error="no_account")}, End.FAILED, "message_not_sent"),
+        ({"sent": SentMessage("", "x", error="no_account")}, End.FAILED, "message_not_sent"),
         ({"sent": replace(SENT, status="queued")}, End.FAILED, "message_not_sent"),
         ({"sent": replace(SENT, status="uncertain")}, End.FAILED, "message_not_sent"),
         ({"stored": False}, End.RECENT_DOC_MISSING, "recent_doc_missing"),

@@ -279,7 +279,7 @@ async def test_what_cannot_be_read_is_left_alone(
         await store.wait_pushed()
         assert await store.messages(ANN_THREAD, limit=1) == []
     assert await console.all(MESSAGES) == {wa_id(1): phantom}
-    assert "was set aside" in caplog.text
+    assert "was put into quarantine" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -124,9 +124,9 @@ def test_a_machine_of_googles_gives_credentials(tmp_path: Path) -> None:
         "PATH": os.environ["PATH"], "HOME": str(tmp_path), "GCE_METADATA_HOST": address, "GCE_METADATA_IP": address,
     }  # fmt: skip
     code = (
-        "from wad.store.firestore.client.access import Access\n"
+        "from wad.store.firestore.client.access import FirestoreAccess\n"
         "from wad.store.firestore.client.database import credentials_of\n"
-        "found, project = credentials_of(Access())\n"
+        "found, project = credentials_of(FirestoreAccess())\n"
         "print(type(found).__module__, project)\n"
     )
     done = subprocess.run(

@@ -318,7 +318,7 @@ async def test_a_text_too_long_for_firestore_is_refused_at_once(
     """Before it waits."""
     large = msgspec.structs.replace(queued(), content=Text("x" * 1_100_000))
     async with reigning(access, tmp_path) as (store, _):
-        with pytest.raises(BadInput, match="Firestore does not take"):
+        with pytest.raises(BadInput, match="Firestore does not accept"):
             await store.enqueue(large)
         assert await store.entry(large.id) is None
 

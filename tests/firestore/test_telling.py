@@ -243,7 +243,7 @@ async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
         assert await store.quarantined_items() == []  # it was taken after all
     assert "not/a/path" in item.name
     assert item.reason
-    assert "was set aside" in caplog.text
+    assert "was put into quarantine" in caplog.text
 
 
 # --- the outbox ---------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ async def test_a_key_of_the_backend_before_is_not_used_again(
     await console.set("send_requests/k1", {"accountId": ACC, "status": "sent"})
     await console.set("send_requests/k2", {"accountId": "other", "status": "sent"})
     async with a_store(access, tmp_path) as store:
-        with pytest.raises(Conflict, match="backend before wad: sent"):
+        with pytest.raises(Conflict, match="replaced backend: sent"):
             await store.enqueue(queued())
         assert not (await store.enqueue(queued("k2"))).duplicate
 
@@ -337,7 +337,7 @@ async def test_a_key_that_the_backend_before_has_sent_is_not_used_again(
     await a_proxy_send(console, status="sent")
     await a_proxy_send(console, "r2", status="sent", accountId="other", clientMessageId="c2")
     async with a_store(access, tmp_path) as store:
-        with pytest.raises(Conflict, match="backend before wad: sent"):
+        with pytest.raises(Conflict, match="replaced backend: sent"):
             await store.enqueue(queued("c1"))
         assert not (await store.enqueue(queued("c2"))).duplicate
 

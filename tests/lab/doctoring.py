@@ -110,7 +110,7 @@ SETUPS: Final = (
         "the state lies in memory",
         f"{_STOP}; cp -a /var/lib/wad /var/lib/kept; mount -t tmpfs -o size=300m,mode=700 small /var/lib/wad;"
         f" cp -a /var/lib/kept/. /var/lib/wad/; chown wad: /var/lib/wad; rm -r /var/lib/kept; {_START}",
-        "sessions_persistent", "FAIL", "lies in memory (tmpfs at /var/lib/wad)",
+        "sessions_persistent", "FAIL", "is in memory (tmpfs at /var/lib/wad)",
         ("systemctl stop wad", "cp -a /var/lib/wad /var/lib/wad.kept"), ("disk", "accounts"),
     ),
     Broken(
@@ -143,7 +143,7 @@ SETUPS: Final = (
         f"{_STOP}; mkdir -p /var/lib/wad/lease.json.new/in-the-way; chown -R wad: /var/lib/wad/lease.json.new;"
         " systemctl start --no-block wad.service;"
         " until wadctl status >/dev/null 2>&1; do sleep 0.5; done",
-        "lock", "FAIL", "nobody acts", ("ls -l /var/lib/wad/lease.json",), ("service", "daemon", "accounts", "health"),
+        "lock", "FAIL", "no instance is active", ("ls -l /var/lib/wad/lease.json",), ("service", "daemon", "accounts", "health"),
         f"{_STOP}; rm -r /var/lib/wad/lease.json.new; {_START}",
     ),
 )  # fmt: skip

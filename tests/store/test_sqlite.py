@@ -342,7 +342,7 @@ from pathlib import Path
 from tests.config.loaded import defaults
 from tests.contracts.store import ACC, arrival, queued, CLAIMED, EPOCH
 from wad.store.port import Cursor
-from wad.store.sqlite import SqliteStore
+from wad.store.sqlite.store import SqliteStore
 
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))

@@ -40,7 +40,7 @@ class Audited:
 
 
 @dataclass(frozen=True, slots=True)
-class TestMessage:
+class SentMessage:
     """The message that was sent between the audits; `error` is a word, `status` what the outbox says."""
 
     account: str
@@ -64,7 +64,7 @@ class Observed:
     after: Audited
     wanted_restarts: int
     restarts: tuple[str, ...]
-    sent: TestMessage | None
+    sent: SentMessage | None
     stored: bool
     accounts: int
     connected: int
@@ -192,7 +192,7 @@ def _fell_back(seen: Observed) -> bool:
     return any(each.messages.used_fallback or each.threads.used_fallback for each in audits)
 
 
-def _left(sent: TestMessage) -> bool:
+def _left(sent: SentMessage) -> bool:
     return sent.status in LEFT
 
 
@@ -207,7 +207,7 @@ def _counted(audited: Audited) -> AuditCount:
     )
 
 
-def _written(sent: TestMessage) -> Written:
+def _written(sent: SentMessage) -> Written:
     return Written(
         account_hash=short_hash(sent.account),
         dest_hash=short_hash(sent.to),

@@ -1,8 +1,8 @@
 """Messages, threads and accounts as documents that the apps read.  Pure.
 
-See docs/internals/replaced-backend.md#documents.  The apps rely on this: `tsClient` is always a Timestamp, `createdAtMs` and `lastMessageAtMs` are integers, `status` is
-one of the values that they know, media have both spellings of their type and name, every message has `tsSort`.  Our own
-data is in the map `wad`, which no app reads.
+See docs/internals/replaced-backend.md#documents.  The apps rely on this: `tsClient` is always a Timestamp,
+`createdAtMs` and `lastMessageAtMs` are integers, `status` is one of the values that they know, media have both
+spellings of their type and name, every message has `tsSort`.  Our own data is in the map `wad`, which no app reads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The credentials for Firestore, as the daemon would read them; nothing of them is told."""
+"""The check of the Firestore credentials, read as the daemon reads them; no secret is shown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NEEDED: Final = ("project_id", "client_email", "private_key")
 
 
 def credentials_of(loaded: LoadedConfig) -> Credentials:
-    """Where they come from, whose project they are for, and what is wrong with them."""
+    """The source of the credentials, their project, and what is wrong with them."""
     text, source = str(loaded.origins[_KEY].value), loaded.origins[_KEY].source
     if not text:
         return Credentials("GOOGLE_APPLICATION_CREDENTIALS, or the machine's metadata server")

@@ -1,4 +1,4 @@
-"""What the doctor knows of an installation.  None and empty: not known."""
+"""The facts about an installation that the doctor judges.  None and empty: not known."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from wad.audit.reports import MessagesReport, ThreadsReport
 from wad.core.errors import WadError
 
 SYSTEMD: Final = 1
-"""The pid of whoever listens before the daemon is started by a connection (socket activation)."""
+"""The pid of systemd, which listens until a connection starts the daemon (socket activation)."""
 Document = Mapping[str, Any]
-"""What the daemon answered, as it came over a door: its fields differ from version to version."""
+"""A reply of the daemon, undecoded: its fields differ between versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingValue:
-    """A value and where it came from."""
+    """A setting's value and source."""
 
     value: str | int | float | bool
     source: str
@@ -25,9 +25,9 @@ class SettingValue:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """`settings` are the running daemon's own (`live`), else those that it would start with.
+    """The configuration: `settings` of the running daemon (`live`), else those that it would start with.
 
-    `problems` and `warnings` are about what the next start would read.
+    `problems` and `warnings` are about the configuration of the next start.
     """
 
     settings: Mapping[str, SettingValue]
@@ -36,21 +36,21 @@ class Configuration:
     warnings: tuple[str, ...] = ()
 
     def text(self, key: str) -> str:
-        """A setting as text; empty where it is not known."""
+        """A setting as text; empty if it is not known."""
         found = self.settings.get(key)
         return "" if found is None else str(found.value)
 
     def number(self, key: str) -> int:
-        """A whole number; 0 where it is not known."""
+        """A setting as a whole number; 0 if it is not known."""
         found = self.settings.get(key)
         return int(found.value) if found is not None else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """For Firestore: where they come from, whose project they are for, and what is wrong with them.
+    """The Firestore credentials: their source, their project, and what is wrong with them.
 
-    `exposed` is their file, where everybody may read it.
+    `exposed`: their file, if it is readable by everyone.
     """
 
     source: str
@@ -61,7 +61,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What systemd says of wad.service (`systemctl show`).  `failure`: why it does not start, as it said itself."""
+    """The state of wad.service (`systemctl show`).  `failure`: why it does not start, from its own status text."""
 
     load: str
     active: str
@@ -74,13 +74,13 @@ class Unit:
 
     @property
     def runs(self) -> bool:
-        """Whether its process is there."""
+        """Whether its process runs."""
         return self.active == "active" and self.pid != 0
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who listens on a TCP port; `pid` None where the kernel does not let us see."""
+    """A listening TCP socket; `pid` is None if the kernel does not show it."""
 
     port: int
     address: str
@@ -90,7 +90,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """The file system on which a path lies."""
+    """The file system of a path."""
 
     path: str
     at: str
@@ -101,9 +101,9 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory and what is wrong in it: paths of another owner, paths that others may read.
+    """A directory: paths of another owner (`foreign`), paths that others may read (`exposed`).
 
-    `hidden`: we may not look at it.
+    `hidden`: we may not read it.
     """
 
     path: str
@@ -117,7 +117,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class SessionCounts:
-    """One account's directory: its session, and what lies in it.  `error`: why it cannot be read."""
+    """One account's directory: its session, and counts of its content.  `error`: why it cannot be read."""
 
     account: str
     paired: bool = False
@@ -132,7 +132,7 @@ class SessionCounts:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer over HTTP.  `status` 0: none came, and `error` says why; `document` None: it was no JSON object."""
+    """An HTTP response.  `status` 0: there was none, and `error` is the reason; `document` None: not a JSON object."""
 
     status: int
     document: Document | None = None
@@ -142,7 +142,7 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RestartComparison:
-    """The accounts before and after a restart, as `status` tells them; `error`: it did not come back."""
+    """The accounts in `status` before and after a restart; `error`: why the daemon did not come back."""
 
     before: tuple[Document, ...]
     after: tuple[Document, ...]
@@ -151,7 +151,7 @@ class RestartComparison:
 
 @dataclass(frozen=True, slots=True)
 class Audits:
-    """The two audits, or why there are none."""
+    """The two audits, or the error that prevented them."""
 
     messages: MessagesReport | None = None
     threads: ThreadsReport | None = None
@@ -160,9 +160,9 @@ class Audits:
 
 @dataclass(frozen=True, slots=True)
 class InstallationFacts:
-    """All of it.  `daemon` is its `status`; `daemon_error` says why there is none; `user` is the one it runs as.
+    """All facts.  `daemon`: its `status`; `daemon_error`: why there is none; `user`: the user that it runs as.
 
-    `http`: the HTTP processes and their versions, which are empty where the daemon does not say.
+    `http`: the HTTP processes and their versions, which are empty if the daemon does not report them.
     """
 
     version: str
@@ -187,34 +187,34 @@ class InstallationFacts:
     state: Directory | None = None
     http: Mapping[int, str] = field(default_factory=dict)
 
-    # --- the commands of this machine, where nobody but systemd knows the unit's log
+    # --- commands for this machine
 
     @property
     def log(self) -> tuple[str, ...]:
-        """What shows the daemon's log."""
+        """The command that shows the daemon's log."""
         return ("journalctl -u wad -n 50",) if self.systemd else ()
 
     @property
     def restart(self) -> str:
-        """What restarts the daemon, or starts it."""
+        """The command that restarts the daemon, or starts it."""
         if self.systemd:
             return "systemctl restart wad"
         return "wad run" if self.daemon is None else "wadctl restart"
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """What stops the daemon, if it runs."""
+        """The command that stops the daemon, if it runs."""
         if self.systemd:
             return ("systemctl stop wad",)
         return () if self.daemon is None else (f"kill -INT {self.daemon['pid']}",)
 
     @property
     def start(self) -> str:
-        """What starts it again."""
+        """The command that starts the daemon again."""
         return "systemctl start wad" if self.systemd else "wad run"
 
     @property
     def answer(self) -> str:
-        """What makes a daemon answer that does not: where it runs, a new control socket, and it with that."""
+        """The command for a daemon that does not answer: if it runs, restart its control socket, and it with that."""
         runs = self.systemd and self.unit is not None and self.unit.runs
         return "systemctl restart wad.socket" if runs else self.start

@@ -1,4 +1,4 @@
-"""What one check has found."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Outcome(StrEnum):
-    """SKIPPED: it could not be looked at, or does not apply; the evidence says why."""
+    """The outcome of a check.  SKIPPED: it was not possible or does not apply; the evidence has the reason."""
 
     PASS = "PASS"
     WARN = "WARN"
@@ -17,7 +17,7 @@ class Outcome(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One line: what was checked, how it is, what shows it, and the commands that mend it."""
+    """A finding: what was checked, the outcome, the evidence, and the commands that fix it."""
 
     id: str
     title: str
@@ -27,23 +27,23 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class DoctorCheck(msgspec.Struct, frozen=True):
-    """A line's name; makes its findings."""
+    """A check's id and title; builds its findings."""
 
     id: str
     title: str
 
     def passed(self, evidence: str) -> Finding:
-        """It is as it should be."""
+        """The check passed."""
         return Finding(self.id, self.title, Outcome.PASS, evidence)
 
     def warned(self, evidence: str, *fix: str) -> Finding:
-        """It works, and somebody should look at it."""
+        """It works but needs attention."""
         return Finding(self.id, self.title, Outcome.WARN, evidence, fix)
 
     def failed(self, evidence: str, *fix: str) -> Finding:
-        """It does not work."""
+        """The check failed."""
         return Finding(self.id, self.title, Outcome.FAIL, evidence, fix)
 
-    def skipped(self, why: str) -> Finding:
-        """It was not looked at."""
-        return Finding(self.id, self.title, Outcome.SKIPPED, why)
+    def skipped(self, reason: str) -> Finding:
+        """The check was not made."""
+        return Finding(self.id, self.title, Outcome.SKIPPED, reason)

@@ -1,7 +1,7 @@
-"""All facts of an installation, each from where it can be found out best.
+"""Gathering all facts of an installation, each from its best source.
 
-The running daemon knows its own settings; without one they are read as it would read them, the unit's environment
-included.  What cannot be found out is left out, and the rules say so.
+The settings are those of the running daemon; without one they are read as it would read them, including the unit's
+environment.  Facts that cannot be determined are left out, and the rules report that.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BURST: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What the doctor looks with.  `call` asks the daemon one operation, and raises WadError."""
+    """The doctor's access to the machine.  `call` runs an operation of the daemon and raises WadError."""
 
     call: Callable[[str], Any]
     environ: Mapping[str, str]
@@ -51,13 +51,15 @@ class Means:
 
 
 def gather(means: Means, restarted: RestartComparison | None = None) -> InstallationFacts:
-    """Look at everything; what is wrong with the installation becomes a fact, not an error."""
+    """Gather all facts; a problem of the installation becomes a fact, not an error."""
     systemd = service.booted()
     shown = service.show() if systemd else {}
     unit = service.unit_of(shown)
     daemon, error = _daemon(means)
     loaded, problems = examine(means.file, environment(means.environ, shown))
-    configuration = _configuration(_told(means) if daemon is not None else {}, loaded, problems)
+    configuration = _configuration(
+        _live_settings(means) if daemon is not None else {}, loaded, problems
+    )
     state_dir, sessions = (Path(configuration.text(key)) for key in ("state.dir", "state.sessions"))
     pid = int(daemon["pid"]) if daemon is not None else unit.pid if unit and unit.runs else None
     uid = _uid(pid, unit.user if unit else "", state_dir)
@@ -65,7 +67,7 @@ def gather(means: Means, restarted: RestartComparison | None = None) -> Installa
     if daemon is not None:
         processes |= {one["pid"]: one["version"] for one in daemon.get("http", ())}
     listeners = host.listeners(processes.keys())
-    answers = heard(configuration, listeners, processes.keys(), running=daemon is not None)
+    answers = ask_http(configuration, listeners, processes.keys(), running=daemon is not None)
     return InstallationFacts(
         version=wad.__version__,
         hostname=os.uname().nodename,
@@ -102,46 +104,46 @@ def _daemon(means: Means) -> tuple[Document | None, WadError | None]:
 
 
 def _configuration(
-    told: Mapping[str, SettingValue], loaded: LoadedConfig | None, problems: Sequence[str]
+    live: Mapping[str, SettingValue], loaded: LoadedConfig | None, problems: Sequence[str]
 ) -> Configuration:
     """The running daemon's settings, if it tells them; and what is wrong with what the next start would read."""
     warnings = () if loaded is None else loaded.warnings
-    if not told and loaded is None:
+    if not live and loaded is None:
         loaded, _ = examine(
             Path(os.devnull), {}
         )  # the defaults: where to look when nothing else is known
     read = {} if loaded is None else loaded.origins
-    settings = told or {key: SettingValue(each.json, each.source) for key, each in read.items()}
-    return Configuration(settings, bool(told), tuple(problems), warnings)
+    settings = live or {key: SettingValue(each.json, each.source) for key, each in read.items()}
+    return Configuration(settings, bool(live), tuple(problems), warnings)
 
 
-def _told(means: Means) -> dict[str, SettingValue]:
+def _live_settings(means: Means) -> dict[str, SettingValue]:
     try:
         return {
             each["key"]: SettingValue(each["value"], each["source"])
             for each in means.call("config")
         }
     except WadError:
-        return {}  # an older daemon, or one that has just ended: what it would read is known from here
+        return {}  # an older daemon, or one that has just ended: the settings are read here instead
 
 
 def _uid(pid: int | None, user: str, state_dir: Path) -> int | None:
-    """The daemon's user: that of the process, else the unit's, else whose the state directory is."""
+    """The daemon's user: that of the process, else the unit's, else the owner of the state directory."""
     running = None if pid is None else host.owner_of(pid)
     if running:
         return running
-    # Root is who runs it by mistake, unless all of it is root's: its owner is meant, and not to be given to root.
+    # A daemon that runs as root does so by mistake, unless everything belongs to root: take the intended owner.
     if (uid := host.user_id(user)) is not None:
         return uid
-    there = os.path.isdir(state_dir)  # noqa: PTH112, is_dir() raises where we may not look
+    there = os.path.isdir(state_dir)  # noqa: PTH112, is_dir() raises without access
     return state_dir.stat().st_uid if there else running
 
 
 # --- HTTP -------------------------------------------------------------------------------------------
 
 
-class Heard(NamedTuple):
-    """What the port said; None: it was not asked."""
+class HttpAnswers(NamedTuple):
+    """The responses of the HTTP port; None: no request was made."""
 
     health: HttpAnswer | None = None
     ready: HttpAnswer | None = None
@@ -149,28 +151,28 @@ class Heard(NamedTuple):
     burst: tuple[HttpAnswer, ...] = ()
 
 
-def heard(
+def ask_http(
     settings: Configuration,
     listeners: Sequence[Listener],
     processes: Collection[int],
     *,
     running: bool,
-) -> Heard:
-    """What the port says; nothing more once `/health` does not answer.
+) -> HttpAnswers:
+    """Ask the HTTP port; stop after `/health` if that does not answer.
 
-    Not asked is a socket that systemd holds while the daemon does not run: asking would start it.
+    A socket that systemd holds while the daemon does not run is not asked: a request would start the daemon.
     """
     if settings.text("http.enabled") == "False":
-        return Heard()
+        return HttpAnswers()
     address, port = settings.text("http.address"), settings.number("http.port")
     if not port:
         port = next((each.port for each in listeners if each.pid in processes), 0)
     if not running and any(each.port == port and each.pid == SYSTEMD for each in listeners):
-        return Heard(HttpAnswer(0, error="systemd listens until the daemon starts"))
+        return HttpAnswers(HttpAnswer(0, error="systemd listens until the daemon starts"))
     health = http.get(address, port, "/health")
     if not health.status:
-        return Heard(health)
-    return Heard(
+        return HttpAnswers(health)
+    return HttpAnswers(
         health,
         http.get(address, port, "/ready"),
         http.get(address, port, "/api/status/dashboard"),
@@ -183,31 +185,32 @@ def heard(
 
 def _accounts(sessions: Path) -> tuple[SessionCounts, ...]:
     try:
-        return tuple(_counted(home) for home in AccountDirs(sessions).all())
+        return tuple(_counted(account_dir) for account_dir in AccountDirs(sessions).all())
     except WadError:
-        return ()  # the directory itself cannot be read, which is a finding of its own
+        return ()  # the directory itself cannot be read, which is a separate finding
 
 
-def _counted(home: AccountDir) -> SessionCounts:
-    aside = tuple(sorted(path.name for path in home.path.glob("*.damaged-*")))
-    enabled = home.card().enabled
+def _counted(account_dir: AccountDir) -> SessionCounts:
+    damaged = tuple(sorted(path.name for path in account_dir.path.glob("*.damaged-*")))
+    enabled = account_dir.card().enabled
+    file = account_dir.session_db
     try:
-        session_db.check(home.session_db)
-        counts = session_db.counts(home.session_db)
+        session_db.check(file)
+        counts = session_db.counts(file)
         return SessionCounts(
-            home.id, session_db.is_paired(home.session_db), enabled, *counts, set_aside=aside
+            account_dir.id, session_db.is_paired(file), enabled, *counts, set_aside=damaged
         )
     except WadError as error:
-        return SessionCounts(home.id, enabled=enabled, set_aside=aside, error=str(error))
+        return SessionCounts(account_dir.id, enabled=enabled, set_aside=damaged, error=str(error))
 
 
 def _audits(settings: Configuration, loaded: LoadedConfig | None, clock: Clock) -> Audits:
     question = Question(clock.wall_ms())
-    # The running daemon hides its credentials: Firestore is reached as the next start would.
+    # The running daemon hides its credentials: Firestore is accessed with those of the next start.
     store = None if loaded is None else loaded.config.store
     try:
-        place = Path(settings.text("state.dir"))
-        with closing(open_rows(settings.text("store.kind"), place, store)) as rows:
+        state_dir = Path(settings.text("state.dir"))
+        with closing(open_rows(settings.text("store.kind"), state_dir, store)) as rows:
             return Audits(audit_messages(rows, question), audit_threads(rows, question))
     except WadError as error:
         return Audits(error=error)

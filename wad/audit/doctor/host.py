@@ -1,4 +1,4 @@
-"""Looking at the machine: mounts, owners, listeners.  Reads /proc and directories, and judges nothing."""
+"""Facts about the machine: mounts, owners, listeners.  Reads /proc and directories without judging."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from wad.audit.doctor.facts import Directory, Listener, Mount
 
 _LISTENING: Final = "0A"  # TCP_LISTEN of the kernel's include/net/tcp_states.h
-_LOOKED_AT: Final = 20_000  # paths below the sessions, at most
+_MAX_PATHS: Final = 20_000  # paths below a directory that are checked
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -34,9 +34,9 @@ def mounts_of(paths: Iterable[Path], table: Path = Path("/proc/self/mountinfo"))
     found = []
     for path in paths:
         real = path.resolve()
-        # Not Path.exists(), which raises where we may not look.
+        # Not Path.exists(), which raises without access.
         there = next(each for each in (real, *real.parents) if os.path.exists(each))  # noqa: PTH110
-        # Of two mounts on one place the later one is seen.
+        # Of two mounts on one path the later one is visible.
         best = max(
             (each for each in mounted if there.is_relative_to(each.at)),
             key=lambda each: len(each.at),
@@ -71,7 +71,7 @@ def owner_of(pid: int) -> int | None:
 
 
 def user_id(name: str) -> int | None:
-    """A user's number; None where there is no such user."""
+    """A user's id; None if the user does not exist."""
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
@@ -79,7 +79,7 @@ def user_id(name: str) -> int | None:
 
 
 def user_name(uid: int | None) -> str:
-    """A user's name, or number where there is none; empty for None."""
+    """A user's name, or the id if it has no name; empty for None."""
     if uid is None:
         return ""
     try:
@@ -89,7 +89,10 @@ def user_name(uid: int | None) -> str:
 
 
 def directory(path: Path, uid: int | None) -> Directory:
-    """A directory and all below: what is not the user's, and what others may read if they may enter at all."""
+    """Check a directory and everything below: paths that the user does not own, and paths that others may read.
+
+    Others may read nothing if they may not enter the directory.
+    """
     try:
         top = path.stat()
     except PermissionError:
@@ -98,11 +101,11 @@ def directory(path: Path, uid: int | None) -> Directory:
         return Directory(str(path), exists=False)
     foreign, exposed = [], []
     entered = bool(top.st_mode & 0o077)
-    for each in islice(_all_below(path), _LOOKED_AT):
+    for each in islice(_all_below(path), _MAX_PATHS):
         try:
             found = each.lstat()
         except FileNotFoundError:
-            continue  # it went while we looked
+            continue  # deleted meanwhile
         if uid is not None and found.st_uid != uid:
             foreign.append(str(each))
         if entered and found.st_mode & 0o077 and not stat.S_ISLNK(found.st_mode):
@@ -127,14 +130,14 @@ def http_processes(proc: Path = Path("/proc")) -> list[int]:
     found = []
     for each in proc.iterdir():
         if each.name.isdecimal():
-            words = _read(each / "cmdline").split("\0")
-            if words[1:3] == ["-m", "wad.http"]:
+            arguments = _read(each / "cmdline").split("\0")
+            if arguments[1:3] == ["-m", "wad.http"]:
                 found.append(int(each.name))
     return found
 
 
 def listeners(first: Collection[int], proc: Path = Path("/proc")) -> list[Listener]:
-    """Who listens on which TCP port; the processes `first` are looked at before all others."""
+    """The listening TCP sockets; the processes `first` are checked before all others."""
     sockets = {
         inode: (address, port)
         for name in ("tcp", "tcp6")
@@ -162,14 +165,14 @@ def parse_sockets(text: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _address(text: str) -> str:
-    """The kernel prints each 32-bit word of an address in the machine's own order."""
+    """Parse an address, whose 32-bit words the kernel prints in the machine's own byte order."""
     raw = bytes.fromhex(text)
     words = [raw[at : at + 4][::-1] for at in range(0, len(raw), 4)]
     return str(ipaddress.ip_address(b"".join(words)))
 
 
 def _inodes(directory: Path) -> set[str]:
-    """The sockets that a process has open; none where we may not look, or it has ended."""
+    """The sockets that a process has open; none without access, or if it has ended."""
     found = set()
     try:
         for each in directory.iterdir():

@@ -1,6 +1,6 @@
-"""One verdict of all findings, and what may be passed on of them.
+"""The doctor's report: one verdict of all findings, with private data masked.
 
-A report is often sent to somebody: numbers and addresses are masked, and the machine is named by a hash.
+A report is often sent to others: phone numbers and addresses are masked, and the machine is named by a hash.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHECKS: Final = (
 
 
 class DoctorVerdict(StrEnum):
-    """Of the whole installation."""
+    """The verdict on the whole installation."""
 
     HEALTHY = "healthy"
     ATTENTION = "attention"
@@ -37,7 +37,7 @@ class DoctorVerdict(StrEnum):
 
 
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
-    """What `wadctl doctor --json` prints.  `counts`: findings by outcome; `at` in UTC."""
+    """The report that `wadctl doctor --json` prints.  `counts`: findings by outcome; `at` in UTC."""
 
     verdict: DoctorVerdict
     ok: bool
@@ -50,7 +50,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine(facts: InstallationFacts, now_ms: int, *, sanitised: bool) -> Examination:
-    """Every check's finding."""
+    """Run every check."""
     findings = [check(facts) for check in CHECKS]
     instance = facts.configuration.text("instance.id")
     if sanitised:
@@ -76,7 +76,7 @@ def _verdict(outcomes: Counter[Outcome]) -> DoctorVerdict:
     return DoctorVerdict.ATTENTION if outcomes[Outcome.WARN] else DoctorVerdict.HEALTHY
 
 
-# --- what is passed on ------------------------------------------------------------------------------
+# --- masking ----------------------------------------------------------------------------------------
 
 
 def _hider(hostname: str, instance: str) -> Callable[[str], str]:
@@ -99,11 +99,11 @@ def _hidden(finding: Finding, hide: Callable[[str], str]) -> Finding:
     )
 
 
-# --- for a report to send ---------------------------------------------------------------------------
+# --- Markdown ---------------------------------------------------------------------------------------
 
 
 def markdown(examination: Examination) -> str:
-    """The same as a page: a table, then what to do."""
+    """The report as Markdown: a table, then the commands that fix each finding."""
     lines = [
         f"# wad {examination.version} on {examination.instance}: {examination.verdict}",
         "",

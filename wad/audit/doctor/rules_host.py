@@ -1,4 +1,4 @@
-"""Judging the machine: configuration, unit, process, port, directories, sessions.  Pure."""
+"""Rules about the machine: configuration, unit, process, port, directories, sessions.  Pure."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from wad.core.problem import STATES
 
 _MANY_RESTARTS: Final = 3
 _SHOWN: Final = (
-    30  # accounts of which the counters are told apart; as many as the reference could have
+    30  # accounts that are listed one by one; the maximum of the replaced backend
 )
 _VOLATILE: Final = ("/tmp", "/run", "/var/run", "/dev/shm")
 _IN_MEMORY: Final = ("tmpfs", "ramfs")
 _IN_A_CONTAINER: Final = ("overlay", "aufs")
 _CONTAINER_ID: Final = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
-_COMMON: Final = ("localhost", "debian", "ubuntu", "raspberrypi")
+_COMMON_NAMES: Final = ("localhost", "debian", "ubuntu", "raspberrypi")
 _EDIT: Final = "editor /etc/wad/wad.toml"
 _LOG: Final = "journalctl -u wad -n 50"  # only where systemd runs
 
 
 def configuration(facts: InstallationFacts) -> Finding:
-    """What the next start would read."""
+    """Check the configuration of the next start."""
     check = DoctorCheck("configuration", "configuration")
     found = facts.configuration
     if found.problems:
         return check.failed("; ".join(found.problems), "wad config check", _EDIT, facts.restart)
     if found.warnings:
         return check.warned("; ".join(found.warnings), "wad config check")
-    whose = "the running daemon's" if found.live else "read here, since no daemon answers"
-    return check.passed(f"no mistake; settings are {whose}")
+    source = "those of the running daemon" if found.live else "read here, since no daemon answers"
+    return check.passed(f"valid; the settings are {source}")
 
 
 def service(facts: InstallationFacts) -> Finding:
-    """The unit."""
+    """Check the unit."""
     check = DoctorCheck("service", "systemd service")
     if not facts.systemd:
         return check.skipped("systemd does not run on this machine")
@@ -72,7 +72,7 @@ def service(facts: InstallationFacts) -> Finding:
 
 
 def daemon(facts: InstallationFacts) -> Finding:
-    """The process, over its own socket."""
+    """Check that the daemon answers on its own socket."""
     check = DoctorCheck("daemon", "daemon answers")
     error, status = facts.daemon_error, facts.daemon
     if isinstance(error, Denied):
@@ -84,7 +84,7 @@ def daemon(facts: InstallationFacts) -> Finding:
         return check.warned(f"{evidence}; wadctl is {facts.version}", facts.restart)
     if status.get("engine") == "simulator":
         return check.warned(
-            f"{evidence}: the simulator speaks to nobody",
+            f"{evidence}: the simulator does not connect to WhatsApp",
             f'{_EDIT}    # [engine] kind = "neonize"',
             facts.restart,
         )
@@ -94,8 +94,8 @@ def daemon(facts: InstallationFacts) -> Finding:
 
 
 def _warnings(status: Document) -> list[str]:
-    """What the daemon knows to be wrong, but for its accounts' states, which are a line of their own."""
-    if "problems" not in status:  # an older one
+    """The daemon's problems, without the accounts' states, which have their own check."""
+    if "problems" not in status:  # an older daemon
         return list(status.get("warnings", ()))
     found = [each for each in status["problems"] if each["code"] not in STATES]
     named = [f"{each['account']}: {each['text']}".removeprefix(": ") for each in found]
@@ -107,7 +107,7 @@ _RESTART_HTTP: Final = "systemctl restart wad-http.socket wad-http.service"
 
 
 def port(facts: InstallationFacts) -> Finding:
-    """Who listens where the probes ask."""
+    """Check which process listens on the HTTP port."""
     check = DoctorCheck("port", "HTTP port")
     settings, status = facts.configuration, facts.daemon
     if settings.text("http.enabled") == "False":
@@ -119,16 +119,16 @@ def port(facts: InstallationFacts) -> Finding:
             return _ours(check, each, facts)
     if status is not None and wanted and there and there[0].pid is None:
         return check.warned(
-            f"who listens on port {wanted}, only root can see", "sudo wadctl doctor"
+            f"only root can see which process listens on port {wanted}", "sudo wadctl doctor"
         )
     if wanted and there:
         if there[0].pid == SYSTEMD:
             return _activated(check, facts)
         return _taken(check, there[0], facts)
     if status is None:
-        return check.skipped(f"the daemon does not answer, and nobody else has port {wanted}")
+        return check.skipped(f"the daemon does not answer, and no process listens on port {wanted}")
     show = f"ss -ltnp 'sport = :{wanted}'"
-    return check.failed(f"nobody listens on port {wanted}", show, *facts.log, facts.restart)
+    return check.failed(f"no process listens on port {wanted}", show, *facts.log, facts.restart)
 
 
 def _ours(check: DoctorCheck, listener: Listener, facts: InstallationFacts) -> Finding:
@@ -138,13 +138,13 @@ def _ours(check: DoctorCheck, listener: Listener, facts: InstallationFacts) -> F
     version, daemon = facts.http[listener.pid or 0], facts.daemon["version"]
     if version and version != daemon:
         return check.warned(
-            f"{where}, but is of version {version}, and the daemon of {daemon}", _RESTART_HTTP
+            f"{where}; its version is {version}, the daemon's is {daemon}", _RESTART_HTTP
         )
     return check.passed(where)
 
 
 def _activated(check: DoctorCheck, facts: InstallationFacts) -> Finding:
-    """systemd listens (wad-http.socket), and starts wad-http.service for who asks."""
+    """Check the port while systemd listens (wad-http.socket) and starts wad-http.service on a connection."""
     wanted = facts.configuration.text("http.port")
     if facts.daemon is None:
         return check.skipped(f"systemd listens on port {wanted}; the daemon does not answer")
@@ -168,7 +168,7 @@ def _taken(check: DoctorCheck, other: Listener, facts: InstallationFacts) -> Fin
 
 
 def persistent(facts: InstallationFacts) -> Finding:
-    """Whether sessions and messages are still there after a reboot."""
+    """Check that sessions and messages survive a reboot."""
     check = DoctorCheck("sessions_persistent", "state survives a reboot")
     if not facts.mounts:
         return check.failed(f"{facts.sessions.path} does not exist", *_move(facts))
@@ -178,30 +178,30 @@ def persistent(facts: InstallationFacts) -> Finding:
     layered = [mount for mount in facts.mounts if mount.kind in _IN_A_CONTAINER]
     if layered:
         return check.warned(
-            f"{layered[0].path} lies in a container's own layer and goes with the container",
+            f"{layered[0].path} is in the container's own layer and is deleted with the container",
             f"docker run -v wad:{facts.configuration.text('state.dir')} ...",
         )
-    told = {f"{mount.path} on {mount.kind} ({mount.at})": None for mount in facts.mounts}
-    return check.passed("; ".join(told))
+    shown = {f"{mount.path} on {mount.kind} ({mount.at})": None for mount in facts.mounts}
+    return check.passed("; ".join(shown))
 
 
 def _volatile(mount: Mount) -> str:
     if mount.kind in _IN_MEMORY:
-        return f"{mount.path} lies in memory ({mount.kind} at {mount.at})"
+        return f"{mount.path} is in memory ({mount.kind} at {mount.at})"
     path = PurePosixPath(mount.path)
     under = next((top for top in _VOLATILE if path.is_relative_to(top)), "")
-    return f"{mount.path} lies under {under}, which is emptied at boot" if under else ""
+    return f"{mount.path} is below {under}, which is emptied at boot if under else ""
 
 
 def _move(facts: InstallationFacts) -> Sequence[str]:
     old, user = facts.configuration.text("state.dir"), facts.user or "wad"
     if any(mount.at == old and mount.kind in _IN_MEMORY for mount in facts.mounts):
-        kept = f"{old}.kept"
+        backup = f"{old}.kept"
         return (
             *facts.stop,
-            f"cp -a {old} {kept}",
-            f"umount {old}    # and take its line out of /etc/fstab, or name a disk there",
-            f"cp -a {kept}/. {old}/ && chown -R {user}: {old} && rm -r {kept}",
+            f"cp -a {old} {backup}",
+            f"umount {old}    # and delete its line in /etc/fstab, or name a disk there",
+            f"cp -a {backup}/. {old}/ && chown -R {user}: {old} && rm -r {backup}",
             facts.start,
         )
     return (
@@ -213,11 +213,11 @@ def _move(facts: InstallationFacts) -> Sequence[str]:
 
 
 def writable(facts: InstallationFacts) -> Finding:
-    """Whether the daemon can write its sessions: by its own word, and by owner, mode and file system."""
+    """Check that the daemon can write its sessions: by its own report, and by owner, mode and file system."""
     check = DoctorCheck("sessions_writable", "sessions are writable and owned")
     sessions, user = facts.sessions, facts.user or "wad"
     if sessions.hidden:
-        return check.skipped(f"you may not look at {sessions.path}: sudo wadctl doctor")
+        return check.skipped(f"no permission to read {sessions.path}: sudo wadctl doctor")
     if not sessions.exists:
         return check.failed(
             f"{sessions.path} does not exist", f"install -d -m 0700 -o {user} -g {user} {sessions.path}"
@@ -245,12 +245,12 @@ def writable(facts: InstallationFacts) -> Finding:
         )
     if sessions.exposed:
         return check.warned(
-            f"others may read {_few(sessions.exposed)}: who has these files has the accounts",
+            f"others may read {_few(sessions.exposed)}: these files give access to the accounts",
             f"chmod -R go= {sessions.path}",
         )
     if state is not None and state.mode & 0o022:
         return check.warned(
-            f"{state.path} is writable for others (mode {state.mode:04o}): who puts a file there has the accounts",
+            f"{state.path} is writable for others (mode {state.mode:04o}), which gives access to the accounts",
             f"chmod go= {state.path}",
         )
     return check.passed(f"{sessions.path}, {sessions.owner}, mode {sessions.mode:04o}")
@@ -265,7 +265,7 @@ def _few(paths: Sequence[str]) -> str:
 
 
 def space(facts: InstallationFacts) -> Finding:
-    """Room on the disks."""
+    """Check the free disk space."""
     check = DoctorCheck("disk", "room on the disk")
     least = facts.configuration.number("state.min_free_mb")
     if not facts.mounts:
@@ -281,15 +281,15 @@ def space(facts: InstallationFacts) -> Finding:
 
 
 def sessions(facts: InstallationFacts) -> Finding:
-    """What lies on the disk for each account."""
+    """Check the session files of each account."""
     check = DoctorCheck("sessions", "session files")
     found = facts.accounts
     if facts.sessions.hidden:
-        return check.skipped(f"you may not look at {facts.sessions.path}: sudo wadctl doctor")
+        return check.skipped(f"no permission to read {facts.sessions.path}: sudo wadctl doctor")
     if not found:
         return check.warned("there is no account", "wadctl account add NAME --pair")
     if (facts.daemon or {}).get("engine") == "simulator":
-        return check.skipped("the simulator's are no databases")
+        return check.skipped("the simulator has no session databases")
     broken = [each for each in found if each.error]
     if broken:
         return check.failed(
@@ -298,10 +298,10 @@ def sessions(facts: InstallationFacts) -> Finding:
               for each in broken),
         )  # fmt: skip
     evidence = _counted(found)
-    aside = [each for each in found if each.set_aside]
-    if aside:
-        names = "; ".join(f"{each.account}: {', '.join(each.set_aside)}" for each in aside)
-        return check.warned(f"{evidence}; set aside: {names}", *_show(aside))
+    damaged = [each for each in found if each.set_aside]
+    if damaged:
+        names = "; ".join(f"{each.account}: {', '.join(each.set_aside)}" for each in damaged)
+        return check.warned(f"{evidence}; damaged, set aside: {names}", *_show(damaged))
     unpaired = [each for each in found if each.enabled and not each.paired]
     if unpaired:
         return check.warned(
@@ -337,7 +337,7 @@ def _of_one(account: SessionCounts) -> str:
 
 
 def _rename(setting: SettingValue, facts: InstallationFacts) -> str:
-    """Where another name of this machine has to stand to count: what the unit sets goes before the file."""
+    """The command that changes the instance name; a setting of the unit overrides the file."""
     where, _, variable = setting.source.partition("environment ")
     if facts.systemd and not where:
         return f"systemctl edit wad    # [Service] Environment={variable}=a-name-of-this-machine"
@@ -345,7 +345,7 @@ def _rename(setting: SettingValue, facts: InstallationFacts) -> str:
 
 
 def instance(facts: InstallationFacts) -> Finding:
-    """The name under which this machine holds the lease: stable, and no other machine's."""
+    """Check the name under which this machine holds the lease: stable and unique."""
     check = DoctorCheck("instance_id", "instance id")
     found = facts.configuration.settings.get("instance.id")
     if found is None:
@@ -355,16 +355,16 @@ def instance(facts: InstallationFacts) -> Finding:
     fix = (_rename(found, facts), facts.restart)
     if _CONTAINER_ID.fullmatch(bare):
         return check.warned(f"{evidence} looks like a container's id, which changes with it", *fix)
-    if bare.lower() in _COMMON:
+    if bare.lower() in _COMMON_NAMES:
         return check.warned(f"{evidence} is a name that other machines have, too", *fix)
     problems = [] if facts.daemon is None else facts.daemon.get("problems", [])
-    if twins := [each["text"] for each in problems if each["code"] == "same_name"]:
-        return check.failed(f"{evidence}; {twins[0]}", *fix)
+    if duplicates := [each["text"] for each in problems if each["code"] == "same_name"]:
+        return check.failed(f"{evidence}; {duplicates[0]}", *fix)
     health = facts.health.document if facts.health is not None else None
-    told = None if health is None else health.get("instanceId")
-    if told not in (None, name):
+    answering = None if health is None else health.get("instanceId")
+    if answering not in (None, name):
         return check.failed(
-            f"{evidence}, but another instance answers on the port: {told}",
+            f"{evidence}, but another instance answers on the port: {answering}",
             f"ss -ltnp 'sport = :{facts.configuration.text('http.port')}'",
         )
     return check.passed(evidence)

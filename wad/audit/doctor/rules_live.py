@@ -1,4 +1,4 @@
-"""Judging what the running daemon says: health, burst, dashboard, lock, accounts, restart, store.  Pure."""
+"""Rules about the running daemon: health, burst, dashboard, lease, accounts, restart, store.  Pure."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _SIGNED_IN: Final = ("connected", "reconnecting", "connecting")
 
 
 def health(facts: InstallationFacts) -> Finding:
-    """`/health`, and whether it says the same as the daemon itself."""
+    """Check `/health`, and that it agrees with the daemon's own status."""
     check = DoctorCheck("health", "GET /health")
     answer = facts.health
     if answer is None:
         return check.skipped("http.enabled is false")
     document = answer.document
     if not answer.status and facts.daemon is None:
-        return check.skipped("the daemon does not answer, nor anybody on its port")
+        return check.skipped("neither the daemon nor its port answers")
     if document is None:
         return check.failed(_said(answer), _curl(facts, "/health"), *facts.log)
     reasons = document.get("reasons") or []
@@ -57,7 +57,7 @@ def health(facts: InstallationFacts) -> Finding:
 
 
 def burst(facts: InstallationFacts) -> Finding:
-    """Thirty requests at once: probes are never refused."""
+    """Make thirty requests at once: probes must never be refused."""
     check = DoctorCheck("burst", "30 x GET /health")
     if not facts.burst:
         return check.skipped("/health does not answer")
@@ -75,7 +75,7 @@ def burst(facts: InstallationFacts) -> Finding:
 
 
 def dashboard(facts: InstallationFacts) -> Finding:
-    """`/api/status/dashboard`, where this version has it."""
+    """Check `/api/status/dashboard`, if this version has it."""
     check = DoctorCheck("dashboard", "GET /api/status/dashboard")
     answer = facts.dashboard
     if answer is None:
@@ -95,82 +95,87 @@ def dashboard(facts: InstallationFacts) -> Finding:
 
 
 def lock(facts: InstallationFacts) -> Finding:
-    """Who may act, by the lease itself, and whether `/ready` says the same."""
+    """Check the lease, and that `/ready` agrees with it."""
     check = DoctorCheck("lock", "lease")
     if facts.daemon is None:
         return check.skipped("the daemon does not answer")
     lease = facts.daemon["lease"]
     mode, holder, reason = lease["mode"], lease["holder"], lease["reason"]
     evidence = f"{mode}: {reason}"
-    told = facts.ready.document.get("mode") if facts.ready and facts.ready.document else None
-    if told not in (None, mode):
-        return check.failed(f"{evidence}, but /ready says {told}", "wadctl status", *facts.log)
+    shown = facts.ready.document.get("mode") if facts.ready and facts.ready.document else None
+    if shown not in (None, mode):
+        return check.failed(f"{evidence}, but /ready says {shown}", "wadctl status", *facts.log)
     if mode == "active":
         return check.passed(f"{evidence}, epoch {lease['epoch']}, held by {holder}")
     if holder and holder != facts.daemon["instance"]:
-        return check.warned(f"{evidence}; {holder} acts", f"run wadctl on {holder}")
+        return check.warned(f"{evidence}; {holder} is active", f"run wadctl on {holder}")
     if facts.configuration.text("lease.kind") == _FIRESTORE:
-        return check.failed(f"{evidence}; nobody acts", "wadctl lease history", *facts.log)
+        return check.failed(
+            f"{evidence}; no instance is active", "wadctl lease history", *facts.log
+        )
     where = facts.configuration.text("state.dir")
     return check.failed(
-        f"{evidence}; nobody acts", f"ls -l {where}/lease.json", *facts.log, "systemctl restart wad"
+        f"{evidence}; no instance is active",
+        f"ls -l {where}/lease.json",
+        *facts.log,
+        "systemctl restart wad",
     )
 
 
 def accounts(facts: InstallationFacts) -> Finding:
-    """What a person has to do about each account."""
+    """Check each account, and what the operator has to do about it."""
     check = DoctorCheck("accounts", "accounts")
     if facts.daemon is None:
         return check.skipped("the daemon does not answer")
     found = facts.daemon["accounts"]
     if not found:
         return check.warned("there is no account", "wadctl account add NAME --pair")
-    ill = [account for account in found if account["state"] != "connected"]
-    if not ill:
+    unconnected = [account for account in found if account["state"] != "connected"]
+    if not unconnected:
         return check.passed(f"{len(found)} connected")
-    evidence = "; ".join(f"{a['id']} is {a['state']} ({a['reason']})" for a in ill)
-    fix = tuple(a["action"] for a in ill if a["action"]) or ("wadctl status",)
-    if any(account["state"] in _ENDED for account in ill):
+    evidence = "; ".join(f"{a['id']} is {a['state']} ({a['reason']})" for a in unconnected)
+    fix = tuple(a["action"] for a in unconnected if a["action"]) or ("wadctl status",)
+    if any(account["state"] in _ENDED for account in unconnected):
         return check.failed(evidence, *fix)
     return check.warned(evidence, *fix)
 
 
 def limits(facts: InstallationFacts) -> Finding:
-    """Whether one account can take memory and processes from the rest."""
+    """Check that one account cannot take memory and processes from the others."""
     check = DoctorCheck("limits", "limits of workers")
     if facts.daemon is None:
         return check.skipped("the daemon does not answer")
-    told = facts.daemon.get("limits")
-    if told is None:
-        return check.skipped("this version of wad does not tell")
+    found = facts.daemon.get("limits")
+    if found is None:
+        return check.skipped("this version of wad does not report limits")
     held = [
-        f"{told[name]} {unit}"
+        f"{found[name]} {unit}"
         for name, unit in (("memory_mb", "MB of memory"), ("tasks", "tasks"))
-        if told[name] is not None
+        if found[name] is not None
     ]
     evidence = f"each may take {' and '.join(held)}" if held else "none"
-    if not told["reason"]:
+    if not found["reason"]:
         return check.passed(evidence)
     if not facts.systemd:
-        return check.skipped(f"{evidence}: {told['why']}")
+        return check.skipped(f"{evidence}: {found['reason']}")
     return check.warned(
-        f"{evidence}: {told['why']}",
+        f"{evidence}: {found['reason']}",
         "systemctl show --property=Delegate,DelegateControllers wad",
         "cat /sys/fs/cgroup/cgroup.controllers    # not there: boot with systemd.unified_cgroup_hierarchy=1",
     )
 
 
 def confinement(facts: InstallationFacts) -> Finding:
-    """Whether a worker that is taken over reaches more than its account."""
+    """Check that a compromised worker reaches no more than its account."""
     check = DoctorCheck("confinement", "confinement of workers")
     if facts.daemon is None:
         return check.skipped("the daemon does not answer")
     workers = [account.get("worker") or {} for account in facts.daemon["accounts"]]
     found = [each["confinement"] for each in workers if each.get("confinement")]
     if not found:
-        return check.skipped("no worker runs that could tell")
+        return check.skipped("no worker reports its confinement")
     counts = Counter(str(each["summary"]) for each in found)
-    evidence = "; ".join(f"{count} by {told}" for told, count in sorted(counts.items()))
+    evidence = "; ".join(f"{count} by {summary}" for summary, count in sorted(counts.items()))
     if missing := sorted({each["missing"] for each in found if each["missing"]}):
         return check.warned(
             f"{evidence}: {'; '.join(missing)}",
@@ -181,7 +186,7 @@ def confinement(facts: InstallationFacts) -> Finding:
 
 
 def firestore(facts: InstallationFacts) -> Finding:
-    """Which Firestore, as whom, and whether it can be reached, where lease or store lie in one."""
+    """Check the Firestore database, its credentials and its reachability, if lease or store are in Firestore."""
     check = DoctorCheck("firestore", "Firestore credentials and mode")
     settings, found = facts.configuration, facts.credentials
     store, lease = settings.text("store.kind"), settings.text("lease.kind")
@@ -193,15 +198,15 @@ def firestore(facts: InstallationFacts) -> Finding:
     if found is not None and found.problem and not emulator:
         return check.failed(found.problem, *_GIVE_CREDENTIALS, facts.restart)
     if lease == _FIRESTORE and facts.daemon is not None:
-        told = facts.daemon["lease"]
-        if told["mode"] != "active" and told["holder"] in (None, facts.daemon["instance"]):
-            if "denies access" in told["reason"]:
-                return check.failed(told["reason"], *_GIVE_ACCESS, *facts.log)
+        held = facts.daemon["lease"]
+        if held["mode"] != "active" and held["holder"] in (None, facts.daemon["instance"]):
+            if "denies access" in held["reason"]:
+                return check.failed(held["reason"], *_GIVE_ACCESS, *facts.log)
             host = emulator.rpartition(":")[0] or "firestore.googleapis.com"
-            return check.failed(told["reason"], f"getent hosts {host}", *facts.log)
+            return check.failed(held["reason"], f"getent hosts {host}", *facts.log)
     if emulator:
         return check.warned(
-            f"mode emulator, at {emulator}: what lies there is gone with it",
+            f"mode emulator, at {emulator}: its data is lost when it stops",
             "editor /etc/wad/wad.toml    # no firestore_emulator; and no FIRESTORE_EMULATOR_HOST elsewhere",
             facts.restart,
         )
@@ -215,13 +220,13 @@ def firestore(facts: InstallationFacts) -> Finding:
     )
     if found is not None and found.exposed:
         return check.warned(
-            f"{evidence}; everybody may read {found.exposed}", f"chmod o= {found.exposed}"
+            f"{evidence}; {found.exposed} is readable by everyone", f"chmod o= {found.exposed}"
         )
     return check.passed(evidence)
 
 
 def restart(facts: InstallationFacts) -> Finding:
-    """Whether every account is what it was, after a restart."""
+    """Check that every account is unchanged after a restart."""
     check = DoctorCheck("restart", "accounts persist after a restart")
     done = facts.restarted
     if done is None:
@@ -248,7 +253,7 @@ def _lost(before: Document, after: Document) -> bool:
 
 
 def duplicates(facts: InstallationFacts) -> Finding:
-    """The audits of the last 48 hours."""
+    """Check the audits of the last 48 hours for duplicates."""
     check = DoctorCheck("duplicates", "duplicates in the store")
     audits = facts.audits
     if audits.messages is None or audits.threads is None:
@@ -257,7 +262,7 @@ def duplicates(facts: InstallationFacts) -> Finding:
             return check.skipped(str(error or "the store was not read"))
         if facts.configuration.text("store.kind") == _FIRESTORE:
             if firestore(facts).outcome is Outcome.FAIL:
-                return check.skipped(f"Firestore cannot be asked: {error}")
+                return check.skipped(f"Firestore cannot be read: {error}")
             if is_missing_index(error):
                 return check.failed(str(error), _MAKE_INDEXES, "wadctl audit messages")
         return check.failed(str(error), error.hint or "wadctl audit messages")
@@ -270,9 +275,7 @@ def duplicates(facts: InstallationFacts) -> Finding:
         repairs = ("wadctl audit repair", "wadctl audit repair --apply")
         return check.failed(evidence, "wadctl audit messages", *repairs)
     if not messages.active_docs:
-        return check.skipped(
-            f"no message in the last {messages.window_hours:g} h: nothing is shown"
-        )
+        return check.skipped(f"no message in the last {messages.window_hours:g} h: inconclusive")
     return check.passed(evidence)
 
 

@@ -1,4 +1,4 @@
-"""What systemd says of wad.service, asked through `systemctl show`."""
+"""The state of wad.service, from `systemctl show`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wad.audit.doctor.facts import Unit
 from wad.core import start_failure
 from wad.systemd import systemctl
 
-_ASKED: Final = (
+_PROPERTIES: Final = (
     "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "MainPID", "User", "Environment",
     "StatusText",
 )  # fmt: skip
@@ -22,12 +22,12 @@ def booted() -> bool:
 
 
 def show(unit: str = "wad.service") -> Mapping[str, str]:
-    """The properties of a unit; none where systemctl does not answer."""
-    return systemctl.show((unit,), _ASKED).get(unit, {})
+    """The properties of a unit; empty if systemctl does not answer."""
+    return systemctl.show((unit,), _PROPERTIES).get(unit, {})
 
 
 def unit_of(shown: Mapping[str, str]) -> Unit | None:
-    """The unit; None where nothing was shown."""
+    """The unit; None without properties."""
     if not shown:
         return None
     return Unit(
@@ -43,7 +43,7 @@ def unit_of(shown: Mapping[str, str]) -> Unit | None:
 
 
 def environment_of(shown: Mapping[str, str]) -> dict[str, str]:
-    """What the unit puts into the daemon's environment; systemd quotes it as a shell would."""
+    """The environment that the unit sets for the daemon; systemd quotes it like a shell."""
     pairs = (word.partition("=") for word in shlex.split(shown.get("Environment", "")))
     return {name: value for name, equal, value in pairs if equal}
 

@@ -1,7 +1,8 @@
 """Legacy documents: messages that the replaced backend has stored.  Pure.
 
-See docs/internals/replaced-backend.md#message-ids.  That backend used four schemes of document ids (WhatsApp id, a hash, a request id, a client id), so its messages
-are found by their fields.  A time may be a Timestamp, a text or a number.
+See docs/internals/replaced-backend.md#message-ids.  That backend used four schemes of document ids (WhatsApp id, a
+hash, a request id, a client id), so its messages are found by their fields.  A time may be a Timestamp, a text or a
+number.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Lookup documents of the replaced backend.  Pure.
 
-See docs/internals/replaced-backend.md#documents.  No app reads them.  They are written so that the replaced backend can take over again: it must not send a request
-twice or store a message twice that has another id than its own rules give it, and it cannot ask WhatsApp for names
-again.
+See docs/internals/replaced-backend.md#documents.  No app reads them.  They are written so that the replaced backend can
+take over again: it must not send a request twice or store a message twice that has another id than its own rules give
+it, and it cannot ask WhatsApp for names again.
 """
 
 from __future__ import annotations

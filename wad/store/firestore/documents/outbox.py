@@ -1,7 +1,7 @@
 """Outbox entries as documents, in both directions: ours, and those that the apps' functions write.  Pure.
 
-See docs/internals/replaced-backend.md#outbox.  The apps know the states queued, processing, sent and failed; `uncertain` is ours.  An entry of ours is packed in
-the map `wad`; an entry without it was written by a function.
+See docs/internals/replaced-backend.md#outbox.  The apps know the states queued, processing, sent and failed;
+`uncertain` is ours.  An entry of ours is packed in the map `wad`; an entry without it was written by a function.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The lease document: the fields of the replaced backend ("the reference"), and ours in the map `wad`.  Pure.
 
-The reference (docs/internals/replaced-backend.md#lease) knows `holderInstanceId` and `leaseUntil`, ms by its own clock; it acquires
-when the document is not there or `leaseUntil` has passed, extends what bears its own name, and deletes on release. The
-map `wad` holds our record and a copy of both fields: if they differ from the document's, the reference wrote last, and
-the record in `wad` is void.
+The reference (docs/internals/replaced-backend.md#lease) knows `holderInstanceId` and `leaseUntil`, ms by its own clock;
+it acquires when the document is not there or `leaseUntil` has passed, extends what bears its own name, and deletes on
+release. The map `wad` holds our record and a copy of both fields: if they differ from the document's, the reference
+wrote last, and the record in `wad` is void.
 
 - We respect the reference: its `leaseUntil` is compared with the server's clock.  In case its clock is slow, it counts
   as alive until one and a half renewal intervals have passed; but never longer than ten minutes without a renewal.

@@ -5,10 +5,10 @@ missing document makes the whole batch fail.  The machine that begins an epoch d
 commit that takes the lease, so that both can never write at the same time.
 
 Measured on the emulator, for two writes and the fence: 2.1 ms; 1.7 ms without the fence; 7.0 ms if a transaction reads
-the fence instead (docs/internals/firestore.md#fences).  Time did not decide: a holder that freezes between the read and the commit of a transaction keeps
-its lock on the fence, and the successor's take-over fails for as long ("Transaction lock timeout").  A batch locks
-nothing between two calls.  Cost: one more document write for each exclusive batch.  Production sustains about one write
-a second to a document, hence several documents, chosen by account.
+the fence instead (docs/internals/firestore.md#fences).  Time did not decide: a holder that freezes between the read and
+the commit of a transaction keeps its lock on the fence, and the successor's take-over fails for as long ("Transaction
+lock timeout").  A batch locks nothing between two calls.  Cost: one more document write for each exclusive batch.
+Production sustains about one write a second to a document, hence several documents, chosen by account.
 
 A document, the pointer, names the newest epoch.  If it is missing or invalid (Firestore was emptied, or restored from a
 backup), the newest epoch is the greatest in the fences and the lease's history: an epoch never goes back.  The holder

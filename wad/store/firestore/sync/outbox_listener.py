@@ -1,7 +1,8 @@
 """The listener for outbox entries that the apps' functions create in Firestore: a stream, no polling.
 
-See docs/internals/replaced-backend.md#outbox.  While we hold the lease, each new queued entry is recorded in the replica, where it waits like our own entries.  A
-listener may end without an error (docs/internals/firestore.md#listeners), so it is opened again periodically; on an idle outbox that reads one document.
+See docs/internals/replaced-backend.md#outbox.  While we hold the lease, each new queued entry is recorded in the
+replica, where it waits like our own entries.  A listener may end without an error
+(docs/internals/firestore.md#listeners), so it is opened again periodically; on an idle outbox that reads one document.
 
 An entry that cannot be sent is rejected in its own document, where the app reads the status.  An entry that is invalid,
 or cannot be rejected, is quarantined as well; the entries after it go on.
