@@ -143,7 +143,7 @@ SETUPS: Final = (
         f"{_STOP}; mkdir -p /var/lib/wad/lease.json.new/in-the-way; chown -R wad: /var/lib/wad/lease.json.new;"
         " systemctl start --no-block wad.service;"
         " until wadctl status >/dev/null 2>&1; do sleep 0.5; done",
-        "lock", "FAIL", "no instance is active", ("ls -l /var/lib/wad/lease.json",), ("service", "daemon", "accounts", "health"),
+        "lock", "FAIL", "no instance", ("ls -l /var/lib/wad/lease.json",), ("service", "daemon", "accounts", "health"),
         f"{_STOP}; rm -r /var/lib/wad/lease.json.new; {_START}",
     ),
 )  # fmt: skip

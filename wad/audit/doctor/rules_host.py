@@ -21,9 +21,7 @@ from wad.core.errors import Denied
 from wad.core.problem import STATES
 
 _MANY_RESTARTS: Final = 3
-_SHOWN: Final = (
-    30  # accounts that are listed one by one; the maximum of the replaced backend
-)
+_SHOWN: Final = 30  # accounts that are listed one by one; the maximum of the replaced backend
 _VOLATILE: Final = ("/tmp", "/run", "/var/run", "/dev/shm")
 _IN_MEMORY: Final = ("tmpfs", "ramfs")
 _IN_A_CONTAINER: Final = ("overlay", "aufs")
@@ -190,7 +188,7 @@ def _volatile(mount: Mount) -> str:
         return f"{mount.path} is in memory ({mount.kind} at {mount.at})"
     path = PurePosixPath(mount.path)
     under = next((top for top in _VOLATILE if path.is_relative_to(top)), "")
-    return f"{mount.path} is below {under}, which is emptied at boot if under else ""
+    return f"{mount.path} is below {under}, which is emptied at boot" if under else ""
 
 
 def _move(facts: InstallationFacts) -> Sequence[str]:

@@ -1,7 +1,8 @@
 """The private names of Google's library that wad uses; no other module uses any.
 
-The public calls decode all documents of a response at once, so that one damaged document fails all of them; wad calls the
-generated gRPC interface below them.  `tests/firestore/test_internals.py` detects a change; setup.cfg bounds the version.
+The public calls decode all documents of a response at once, so that one damaged document fails all of them; wad calls
+the generated gRPC interface below them.  `tests/firestore/test_internals.py` detects a change; setup.cfg bounds the
+version.
 """
 
 from __future__ import annotations
