@@ -75,7 +75,7 @@ def _seconds(ms: int | None) -> Value:
 
 _ACCOUNT_METRICS: Final = (
     _Metric("messages_recorded", "Messages stored that were new.", lambda a, _: a.inbound.recorded, counter=True),
-    _Metric("messages_duplicate", "Messages that were received again.", lambda a, _: a.inbound.duplicates, counter=True),
+    _Metric("messages_duplicate", "Messages received again.", lambda a, _: a.inbound.duplicates, counter=True),
     _Metric("messages_sent", "Messages that WhatsApp accepted.", lambda a, _: a.sent, counter=True),
     _Metric("messages_refused", "Messages that could not be sent.", lambda a, _: a.refused, counter=True),
     _Metric("history_messages", "Messages of the history.", lambda a, _: a.inbound.history.recorded, counter=True),
