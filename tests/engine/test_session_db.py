@@ -157,7 +157,7 @@ def test_old_plaintexts_go(tmp_path: Path) -> None:
 
 
 def test_a_copy_holds_what_is_still_in_the_log(tmp_path: Path) -> None:
-    """One file, which can be put down elsewhere and read."""
+    """One file, which can be written elsewhere and read."""
     path = a_database(tmp_path / "session.db")
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA journal_mode = WAL")
@@ -172,7 +172,7 @@ def test_a_copy_holds_what_is_still_in_the_log(tmp_path: Path) -> None:
 
 
 def test_a_copy_that_is_no_session_is_refused(tmp_path: Path) -> None:
-    """Noise, a damaged database, one that was never paired, one of something else."""
+    """Random bytes, a damaged database, one that was never paired, one of another program."""
     copy = session_db.copy(a_database(tmp_path / "session.db"))
     unpaired = session_db.copy(a_database(tmp_path / "unpaired.db", paired=False))
     for wrong in (b"", b"noise" * 1000, copy[:4096] + b"x" * (len(copy) - 4096), unpaired):
@@ -181,7 +181,7 @@ def test_a_copy_that_is_no_session_is_refused(tmp_path: Path) -> None:
 
 
 def test_text_of_strangers_that_is_none_hides_no_other(tmp_path: Path) -> None:
-    """A name is mended; a message whose id is invalid is not among those that are looked for."""
+    """A name is repaired; a message with an invalid id is not searched for."""
     path = tmp_path / "session.db"
     with sqlite3.connect(path) as db:
         db.execute(

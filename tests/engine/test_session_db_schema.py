@@ -1,4 +1,4 @@
-"""Sessions that come from elsewhere: nothing in them is run, and reading them ends."""
+"""Untrusted sessions: nothing in them is run, and reading them terminates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OURS = ("15550000001:3@s.whatsapp.net", "123456:3@lid", "Shop")
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The tables of the installed library, made by itself."""
+    """The tables of the installed library, created by itself."""
     file = tmp_path_factory.mktemp("schema") / "session.db"
     subprocess.run([sys.executable, "-m", "wad.worker.schema", str(file)], check=True)
     return file.read_bytes()
@@ -50,7 +50,7 @@ def changed(database: bytes, *statements: str, device: tuple[object, ...] | None
 
 
 def test_the_library_s_own_tables_are_taken(empty: bytes) -> None:
-    """Who upgrades neonize sees here whether the rules still fit its schema."""
+    """After an upgrade of neonize this shows whether the rules still fit its schema."""
     session_db.check_copy(changed(empty))
 
 
@@ -68,7 +68,7 @@ def test_the_library_s_own_tables_are_taken(empty: bytes) -> None:
     ],
 )
 def test_what_an_older_or_newer_library_has_is_taken(empty: bytes, upgrade: str) -> None:
-    """More tables, columns and indexes of the plain kind."""
+    """More tables, columns and indexes of the allowed kind."""
     session_db.check_copy(changed(empty, upgrade))
 
 
@@ -106,7 +106,7 @@ def test_what_the_library_does_not_make_is_refused(empty: bytes, statement: str)
 
 
 def test_a_view_in_place_of_a_table_is_refused_at_once() -> None:
-    """Whatever its query: it is not asked."""
+    """Whatever its query: it is not run."""
     with closing(sqlite3.connect(":memory:")) as db:
         db.execute(
             "CREATE VIEW whatsmeow_device AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
@@ -118,7 +118,7 @@ def test_a_view_in_place_of_a_table_is_refused_at_once() -> None:
 
 
 def test_a_table_that_says_one_name_and_is_another(empty: bytes) -> None:
-    """Written with the schema made writable, as only somebody who means harm does."""
+    """Written with the schema made writable, as only an attacker does."""
     forged = changed(
         empty,
         "PRAGMA writable_schema = ON",
@@ -150,7 +150,7 @@ def test_too_many_tables_are_refused(empty: bytes) -> None:
 def test_a_device_that_is_none_is_refused(
     empty: bytes, device: tuple[object, ...] | None, why: str
 ) -> None:
-    """The daemon goes by its address and name."""
+    """The daemon uses its address and name."""
     with pytest.raises(BadInput) as caught:
         session_db.check_copy(changed(empty, device=device))
     assert any(part in str(caught.value) for part in (*why.split("|"), "is no JID"))
@@ -171,7 +171,7 @@ def _columns(database: bytes) -> str:
 
 
 def test_a_session_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything of it is read."""
+    """Before anything in it is read."""
     monkeypatch.setattr(session_db, "LARGEST", 100)
     with pytest.raises(BadInput, match="at most"):
         session_db.check_copy(b"x" * 101)
@@ -182,10 +182,10 @@ def test_a_session_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_a_file_with_changed_bytes_is_a_session_or_refused(
     empty: bytes, data: st.DataObject
 ) -> None:
-    """BadInput is the only error, whatever is wrong."""
+    """BadInput is the only error, whatever the content."""
     database = bytearray(changed(empty))
     for _ in range(data.draw(st.integers(1, 20))):
-        # Most of what matters stands in the first pages: the head and the schema.
+        # Most of the important bytes are in the first pages: the header and the schema.
         at = data.draw(st.integers(0, 9000) | st.integers(0, len(database) - 1))
         database[at] = data.draw(st.integers(0, 255))
     try:
@@ -194,11 +194,11 @@ def test_a_file_with_changed_bytes_is_a_session_or_refused(
         return
 
 
-# --- a file that somebody put into the account's directory -----------------------------------------
+# --- a file that was put into the account's directory ----------------------------------------------
 
 
 def a_file(path: Path, database: bytes) -> Path:
-    """It lies on the disk."""
+    """It is on the disk."""
     path.write_bytes(database)
     return path
 
@@ -239,7 +239,7 @@ def test_an_endless_query_ends() -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_file_of_views_is_not_asked(tmp_path: Path, reader: Callable[[Path], object]) -> None:
-    """Each question to it ends at once, though a worker, or whoever restored it, made its queries endless."""
+    """Each query of it ends at once, although a worker, or a restore, made its queries endless."""
     with closing(sqlite3.connect(":memory:")) as db:
         for table, columns in VIEWS.items():
             same = ", ".join("x" for _ in columns.split(","))
@@ -258,7 +258,7 @@ def test_a_file_of_views_is_not_asked(tmp_path: Path, reader: Callable[[Path], o
 def test_no_worker_starts_on_a_file_with_views_or_triggers(
     tmp_path: Path, empty: bytes, statement: str
 ) -> None:
-    """The library would run them.  The file stays: it may be all there is of a session."""
+    """The library would run them.  The file stays: it may be all that is left of a session."""
     file = a_file(tmp_path / "session.db", changed(empty, statement))
     with pytest.raises(EngineFailure, match="is not the library's"):
         session_db.check(file)
@@ -266,7 +266,7 @@ def test_no_worker_starts_on_a_file_with_views_or_triggers(
 
 
 def test_a_large_session_is_within_its_budget(empty: bytes) -> None:
-    """What the library keeps is read and checked in far fewer steps than are given."""
+    """The library's own data is read and checked in far fewer steps than allowed."""
     statements = [
         "INSERT INTO whatsmeow_message_secrets WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c"
         f" WHERE x < 20000) SELECT '{OURS[0]}', x, x, x, zeroblob(4) FROM c",

@@ -1,4 +1,4 @@
-"""The daemon's half of the real engine, with a worker that misbehaves over a message or a file."""
+"""The daemon's half of the real engine, with a worker that fails on a message or a file."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def a_worker(
     comparison: Comparison | None = None,
     **acts: str,
 ) -> AsyncIterator[NeonizeWorker]:
-    """A worker that answers each method with an expression, hangs over it, or dies of it."""
+    """A worker that answers each method with an expression, hangs on it, or dies of it."""
     ours, theirs = socket.socketpair()
     shown = "{" + ", ".join(f"{name!r}: {act}" for name, act in acts.items()) + "}"
     argv = [sys.executable, "-c", WORKER.replace("{acts}", shown), str(theirs.fileno())]
@@ -90,7 +90,7 @@ async def a_worker(
 
 
 def a_device(directory: Path) -> None:
-    """A session that is there: what its list does not name has not left."""
+    """An existing session: a message that its list does not contain was not sent."""
     with closing(sqlite3.connect(directory / "session.db")) as db:
         db.execute("CREATE TABLE whatsmeow_device (jid TEXT, noise_key BLOB)")
         db.execute("INSERT INTO whatsmeow_device VALUES ('15550000001:1@s.whatsapp.net', 'key')")
@@ -98,7 +98,7 @@ def a_device(directory: Path) -> None:
 
 
 def note(directory: Path, wa_id: str) -> None:
-    """What the library writes before anything leaves."""
+    """What the library writes before it sends anything."""
     with closing(sqlite3.connect(directory / "session.db")) as db:
         db.execute("CREATE TABLE whatsmeow_message_secrets (message_id TEXT, key BLOB)")
         db.execute("INSERT INTO whatsmeow_message_secrets VALUES (?,?)", (wa_id, SECRET))
@@ -112,7 +112,7 @@ def note(directory: Path, wa_id: str) -> None:
 )
 @pytest.mark.parametrize("left", [False, True])
 async def test_a_worker_that_fails_over_a_message(tmp_path: Path, act: str, left: bool) -> None:
-    """Whether it dies of it or only says so: the trace in the session's database decides."""
+    """Whether it dies of it or only reports it: the trace in the session's database decides."""
     a_device(tmp_path)
     if left:
         note(tmp_path, "WA1")
@@ -138,7 +138,7 @@ async def test_traces_that_cannot_be_read_prove_nothing(tmp_path: Path) -> None:
 async def test_a_worker_that_hangs_over_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wa_id: str
 ) -> None:
-    """It may still leave, trace or no trace."""
+    """It may still be sent, with or without a trace."""
     monkeypatch.setattr(workers, "_SEND_TIMEOUT", 0.05)
     if wa_id:
         note(tmp_path, wa_id)
@@ -151,7 +151,7 @@ async def test_a_worker_that_hangs_over_a_message(
 async def test_an_upload_that_hangs_ends_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing else ends it; the message has not left."""
+    """Nothing else ends it; the message was not sent."""
     monkeypatch.setattr(workers, "_UPLOAD_TIMEOUT", 0.05)
     async with a_worker(tmp_path, upload="'hang'") as worker:
         result = await worker.send(BOB, FILE, SECRET, 1)
@@ -170,7 +170,7 @@ async def test_an_upload_that_hangs_ends_the_worker(
     ],
 )
 async def test_an_upload_that_fails(tmp_path: Path, act: str, kind: type) -> None:
-    """A file that is not there will not be there later; everything else may be tried again."""
+    """A missing file will not appear later; after any other error it is tried again."""
     async with a_worker(tmp_path, upload=act) as worker:
         assert isinstance(await worker.send(BOB, FILE, SECRET, 1), kind)
 
@@ -185,7 +185,7 @@ async def test_an_upload_that_fails(tmp_path: Path, act: str, kind: type) -> Non
     ],
 )
 async def test_whose_fault_it_was(tmp_path: Path, act: str, innocent: bool) -> None:
-    """A worker that is gone, or a disk that refuses, uses up no patience with a message."""
+    """A worker that has ended, or a disk that refuses, does not count as an attempt."""
     async with a_worker(tmp_path, upload=act) as worker:
         result = await worker.send(BOB, FILE, SECRET, 1)
         assert isinstance(result, NotSent)
@@ -194,7 +194,7 @@ async def test_whose_fault_it_was(tmp_path: Path, act: str, innocent: bool) -> N
 
 @pytest.mark.parametrize("what", ["text", "file"])
 async def test_a_death_over_a_message_is_counted(tmp_path: Path, what: str) -> None:
-    """Of a worker that crashed, and not of one that was gone before."""
+    """For a worker that crashed, and not for one that had ended before."""
     a_device(tmp_path)
     content = FILE if what == "file" else Text("hello")
     async with a_worker(tmp_path, send="'die'", upload="'die'") as worker:
@@ -208,7 +208,7 @@ async def test_a_death_over_a_message_is_counted(tmp_path: Path, what: str) -> N
 
 @pytest.mark.parametrize("act", ["'replaced'", "'hang'"])
 async def test_an_end_that_is_nobodys_fault_is_not_counted(tmp_path: Path, act: str) -> None:
-    """The worker said why it ended, or somebody ended it, while it had the message."""
+    """The worker reported why it ended, or was killed, while it had the message."""
     a_device(tmp_path)
     async with a_worker(tmp_path, send=act) as worker:
         sending = asyncio.create_task(worker.send(BOB, Text("hello"), SECRET, 1))
@@ -221,7 +221,7 @@ async def test_an_end_that_is_nobodys_fault_is_not_counted(tmp_path: Path, act: 
 
 
 async def test_a_file_is_uploaded_and_then_sent(tmp_path: Path) -> None:
-    """The second call carries what the first one said."""
+    """The second call carries the answer of the first."""
     async with a_worker(
         tmp_path, upload="['u', '/u', b'', b'', b'', 1, 1]", send="['sent', 'WA1', 7]"
     ) as worker:
@@ -231,7 +231,7 @@ async def test_a_file_is_uploaded_and_then_sent(tmp_path: Path) -> None:
 async def test_what_a_worker_said_last_is_heard(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Although it had ended, with our words unread, before we read its own."""
+    """Although it had ended, with our frames unread, before we read its frames."""
     reports: list[Report] = []
     async with a_worker(tmp_path, reports.append, word="'replaced'") as worker:
         assert worker.pid is not None
@@ -246,7 +246,7 @@ async def test_what_a_worker_said_last_is_heard(
 async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever goes wrong in it is told, and the worker's end is known."""
+    """Any error in it is reported, and the worker's end is detected."""
 
     def fail() -> None:
         raise ValueError("a fault of ours")
@@ -264,7 +264,7 @@ async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
 async def test_whatever_fails_beside_a_worker_its_end_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """Nobody waits for ever: the process is dead, and what was asked is answered."""
+    """No caller waits forever: the process is dead, and each request is answered."""
 
     async def fail(*_: object) -> None:
         raise KeyError("x")
@@ -284,7 +284,7 @@ async def test_whatever_fails_beside_a_worker_its_end_is_told(
 async def test_a_probe_that_fails_unexpectedly_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that hangs is found out all the same."""
+    """A worker that hangs is detected all the same."""
     tries = 0
 
     async def call(self: NeonizeWorker, method: str, *_: object, timeout: float) -> None:
@@ -315,7 +315,7 @@ async def test_a_probe_that_fails_unexpectedly_is_made_again(
 async def test_a_worker_that_waits_for_a_processor_is_given_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starved: float, expected: int
 ) -> None:
-    """On an overloaded machine a fresh one would be no faster; but one that never answers goes in the end."""
+    """On an overloaded machine a new one would be no faster; but one that never answers is killed in the end."""
     tries, waited = 0, 0.0
 
     async def call(self: NeonizeWorker, method: str, *_: object, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""Traps of the library on the way to a connection, and on one, as wad meets them.
+"""Traps of the library before and during a connection, as wad handles them.
 
 See docs/internals/library.md#connecting-and-stopping.
 """
@@ -21,13 +21,13 @@ from wad.core.errors import EngineFailure
 from wad.engine.workers import NeonizeWorker
 
 pytestmark = pytest.mark.timeout(120)
-IMPATIENT = 2.0  # seconds that a probe may take: longer than a worker needs to start
+IMPATIENT = 2.0  # seconds of a probe's timeout: longer than a worker needs to start
 RECONNECTS = 30
 
 
 @asynccontextmanager
 async def a_mute_proxy() -> AsyncIterator[str]:
-    """It takes connections, and says nothing."""
+    """It accepts connections, and sends nothing."""
     taken: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: taken.append(writer), "127.0.0.1")
     try:
@@ -39,18 +39,18 @@ async def a_mute_proxy() -> AsyncIterator[str]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process is no more."""
+    """Whether a process has ended."""
     return not Path(f"/proc/{pid}/cmdline").exists()
 
 
 async def another_worker(line: Line, pid: int) -> None:
-    """Wait until that worker is dead and another one runs."""
+    """Wait until that worker has ended and another one runs."""
     await until(lambda: line.wad.worker is not None and line.pid != pid, "another worker")
     assert gone(pid)
 
 
 async def test_a_dial_that_hangs_is_ended(tmp_path: Path) -> None:
-    """Its own next try, then that of a fresh worker: each is killed, until one connects; nobody scans again."""
+    """Its own next attempt, then that of a new worker: each is killed, until one connects; no new scan is needed."""
     async with (
         a_real_world(tmp_path, probe_every=0.2, probe_timeout=IMPATIENT) as world,
         world.lead(),
@@ -70,7 +70,7 @@ async def test_a_dial_that_hangs_is_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["stop", "lease"])
 async def test_a_dial_that_hangs_can_be_stopped(tmp_path: Path, how: str) -> None:
-    """By the operator and by the loss of the lease; the library's own stop would hang with it."""
+    """By the operator and by the loss of the lease; the library's own stop would hang, too."""
     async with a_real_world(tmp_path, stop_timeout=0.3) as world:
         async with world.lead():
             line = await world.line()
@@ -86,7 +86,7 @@ async def test_a_dial_that_hangs_can_be_stopped(tmp_path: Path, how: str) -> Non
 
 
 async def test_a_proxy_that_says_nothing(tmp_path: Path) -> None:
-    """The library would wait for a minute, and answer no probe meanwhile."""
+    """The library would wait for a minute, and answer no probe during that time."""
     async with (
         a_mute_proxy() as proxy,
         a_real_world(tmp_path, proxy=proxy, probe_every=0.2, probe_timeout=IMPATIENT) as world,
@@ -99,7 +99,7 @@ async def test_a_proxy_that_says_nothing(tmp_path: Path) -> None:
 
 
 async def test_no_network_is_said_in_a_few_words(tmp_path: Path) -> None:
-    """The library gives up at the first failure; wad tries on, in fresh workers, and says what is wrong."""
+    """The library gives up at the first failure; wad goes on with new workers, and reports the problem."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         world.server.refusing = True
@@ -114,9 +114,9 @@ async def test_no_network_is_said_in_a_few_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("patience", [STEADY, QUICK], ids=["one worker", "workers end"])
 async def test_no_stream_error_ends_a_session(tmp_path: Path, patience: RetryDelays) -> None:
-    """Whatever code the stream ends with, it logs in again, and nobody is asked to scan.
+    """Whatever code the stream ends with, it logs in again without a new scan.
 
-    None of them ends a worker either; that several short connections in a row do is wad's own rule.
+    None of them ends a worker either; only several short connections in a row do, which is wad's own rule.
     """
     async with a_real_world(tmp_path, patience=patience) as world, world.lead():
         line = await world.line()
@@ -155,12 +155,12 @@ async def test_reconnects_cost_nothing(tmp_path: Path) -> None:
             await reconnect()
         assert await handles() <= before + 2
         assert line.pid == pid
-        os.kill(pid, signal.SIGTERM)  # and what does start anew is another process
+        os.kill(pid, signal.SIGTERM)  # and a new start uses another process
         await another_worker(line, pid)
 
 
 async def test_a_connection_that_is_up_and_silent(tmp_path: Path) -> None:
-    """Its socket is open and nothing answers: it is not called connected, and is again once something does."""
+    """Its socket is open and nothing answers: it does not count as connected, and does again after an answer."""
     async with a_real_world(tmp_path, pings=0.2) as world, world.lead():
         line = await world.line()
         line.whatsapp.silent = True
@@ -173,7 +173,7 @@ async def test_a_connection_that_is_up_and_silent(tmp_path: Path) -> None:
 
 
 async def test_silence_that_lasts_gets_a_fresh_worker(tmp_path: Path) -> None:
-    """The library holds on to a dead connection for minutes."""
+    """The library keeps a dead connection for minutes."""
     patience = replace(QUICK, library=3)
     async with a_real_world(tmp_path, pings=0.2, patience=patience) as world, world.lead():
         line = await world.line()

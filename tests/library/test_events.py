@@ -1,4 +1,4 @@
-"""Traps of the library in what it hands over: nothing that WhatsApp believes delivered is lost.
+"""Traps of the library's events: no message that counts as delivered at WhatsApp is lost.
 
 See docs/internals/library.md#events.
 """
@@ -24,17 +24,17 @@ pytestmark = pytest.mark.timeout(120)
 
 
 async def another_worker(line: Line, pid: int) -> None:
-    """Wait until another worker than that runs."""
+    """Wait until another worker runs."""
     await until(lambda: line.wad.worker is not None and line.pid != pid, "another worker")
 
 
 async def write(line: Line, number: int) -> list[str]:
-    """Bob writes so many texts."""
+    """Bob writes this number of texts."""
     return [await line.bob.send_text(line.whatsapp, f"text {n}") for n in range(number)]
 
 
 async def test_receipts_that_kill_the_event_pump(tmp_path: Path) -> None:
-    """The library stays connected and acknowledges into a dead queue: a fresh worker, and nothing is lost."""
+    """The library stays connected and acknowledges messages that are lost: a new worker, and nothing is lost."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         sent = await world.outbound.enqueue(line.wad.id, Jid.parse(str(line.bob.pn)), Text("hello"))
@@ -57,7 +57,7 @@ async def test_receipts_that_kill_the_event_pump(tmp_path: Path) -> None:
 async def test_the_first_message_of_a_sender_in_a_group(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It comes as two events with one id, of which the first carries keys: one message, and one receipt, after both."""
+    """It arrives as two events with one id, the first with keys: one message, and one receipt, after both."""
     caplog.set_level(logging.DEBUG, "wad.engine.workers")
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
@@ -72,7 +72,7 @@ async def test_the_first_message_of_a_sender_in_a_group(
 
 
 async def test_a_message_that_cannot_be_decrypted_at_first(tmp_path: Path) -> None:
-    """A placeholder shows until the library has asked for it again: it is one message."""
+    """A placeholder is shown until the library has requested it again: it is one message."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         ident = await line.bob.send(line.whatsapp, contents.text("secret"), garbled=True)
@@ -87,7 +87,7 @@ async def test_a_message_that_cannot_be_decrypted_at_first(tmp_path: Path) -> No
 
 
 async def test_a_graceful_stop_in_a_burst(tmp_path: Path) -> None:
-    """Disconnect, wait until the handler is idle, stop: even with early receipts what has one is on the disk."""
+    """Disconnect, wait until the handler is idle, stop: even with early receipts each receipted message is stored."""
     (tmp_path / "build").mkdir()
     build = builds.another_build(tmp_path / "build")
     async with a_real_world(tmp_path / "wad", python_path=build) as world, world.lead():

@@ -19,13 +19,13 @@ OURS = {
 
 @pytest.mark.parametrize(("where", "test"), NAMED)
 def test_a_test_that_is_named_exists(where: str, test: str) -> None:
-    """Whoever renames one finds its row."""
+    """A renamed test is found in its row."""
     path = OURS.get(where, ROOT / where)
     assert f"def {test}(" in path.read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", OURS.values(), ids=OURS)
 def test_each_test_of_a_trap_is_named(path: Path) -> None:
-    """Who adds one says for what."""
+    """A new test says for which trap."""
     defined = set(re.findall(r"def (test_\w+)\(", path.read_text("utf-8")))
     assert defined <= {test for _, test in NAMED}

@@ -25,7 +25,7 @@ async def a_code(world: RealWorld) -> Line:
 
 
 async def another_code(line: Line, pid: int, code: str) -> None:
-    """Wait for a code of another worker; the one before is gone."""
+    """Wait for a code of another worker; the previous one has ended."""
     await until(
         lambda: line.wad.worker is not None and line.pid != pid and line.wad.status.qr, "a new code"
     )
@@ -34,13 +34,13 @@ async def another_code(line: Line, pid: int, code: str) -> None:
 
 
 async def scanned(line: Line) -> None:
-    """The phone scans what is shown now, and it connects."""
+    """The phone scans the current code, and it connects."""
     await line.whatsapp.phone.scan(line.wad.status.qr)
     await line.until(State.CONNECTED)
 
 
 async def test_used_up_codes_are_followed_by_fresh_ones(tmp_path: Path) -> None:
-    """WhatsApp gives no more codes: a fresh worker asks for others, at once, and one of those connects."""
+    """WhatsApp sends no more codes: a new worker requests others, at once, and one of them connects."""
     async with a_real_world(tmp_path) as world, world.lead():
         world.server.codes = 0
         line = await world.line(paired=False)
@@ -54,7 +54,7 @@ async def test_used_up_codes_are_followed_by_fresh_ones(tmp_path: Path) -> None:
 
 
 async def test_the_network_drops_while_a_code_is_shown(tmp_path: Path) -> None:
-    """The library would wait for a scan that cannot come: a fresh worker shows a fresh code."""
+    """The library would wait for a scan that is impossible: a new worker shows a new code."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await a_code(world)
         for _ in range(2):
@@ -65,7 +65,7 @@ async def test_the_network_drops_while_a_code_is_shown(tmp_path: Path) -> None:
 
 
 async def test_the_network_stays_away_while_a_code_is_asked_for(tmp_path: Path) -> None:
-    """The old code is not shown any more; the reason is, until there is a code again."""
+    """The old code is not shown any more; the reason is, until there is a new code."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await a_code(world)
         world.server.refusing = True
@@ -81,7 +81,7 @@ async def test_the_network_stays_away_while_a_code_is_asked_for(tmp_path: Path) 
 async def test_it_can_be_stopped_while_a_code_is_shown(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By the operator, the loss of the lease, or the end of the time to scan: no process is left, none was killed."""
+    """By the operator, the loss of the lease, or the end of the pairing window: no process is left, none was killed."""
     async with a_real_world(tmp_path) as world:
         async with world.lead():
             line = await a_code(world)
@@ -98,10 +98,10 @@ async def test_it_can_be_stopped_while_a_code_is_shown(
 
 
 async def test_a_code_that_is_scanned_before_the_network_drops(tmp_path: Path) -> None:
-    """The session is there: it logs in, and asks nobody again."""
+    """The session is stored: it logs in without a new scan."""
     async with a_real_world(tmp_path, stop_timeout=0.3) as world, world.lead():
         line = await a_code(world)
-        world.server.stalling = True  # the connection with which it would log in
+        world.server.stalling = True  # the connection of the login
         await line.whatsapp.phone.scan(line.wad.status.qr)
         await world.server.wait_stalled()
         await until(lambda: line.wad.status.paired, "the pairing")
@@ -112,7 +112,7 @@ async def test_a_code_that_is_scanned_before_the_network_drops(tmp_path: Path) -
 
 
 async def test_a_version_that_is_refused_while_pairing(tmp_path: Path) -> None:
-    """Outdated, as it would be later."""
+    """Outdated, as it would be reported later."""
     async with a_real_world(tmp_path) as world, world.lead():
         world.server.pairing_failure = Failure(405)
         line = await world.line(paired=False)
@@ -124,7 +124,7 @@ async def test_a_version_that_is_refused_while_pairing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reason", [400, 503])
 async def test_a_login_that_is_refused_while_pairing(tmp_path: Path, reason: int) -> None:
-    """It goes on trying while somebody waits for a code, and then shows one."""
+    """It keeps trying during the pairing window, and then shows a code."""
     async with a_real_world(tmp_path) as world, world.lead():
         world.server.pairing_failure = Failure(reason)
         line = await world.line(paired=False)

@@ -1,4 +1,4 @@
-"""Traps of the library as a guest in a process: what it does there, and how it dies.
+"""Traps of the library inside a process: its side effects there, and how it dies.
 
 See docs/internals/library.md#loading.
 """
@@ -39,7 +39,7 @@ _OUTSIDE = ("socket.", "subprocess.", "os.fork", "os.system", "os.exec", "os.pos
 
 
 def in_a_process(code: str) -> Any:
-    """What a fresh Python prints last, as JSON."""
+    """The last JSON output of a new Python process."""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
@@ -47,7 +47,7 @@ def in_a_process(code: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# --- what it does in a process ----------------------------------------------------------------
+# --- side effects in a process ----------------------------------------------------------------
 
 
 def test_loading_it_touches_nothing_outside() -> None:
@@ -68,7 +68,7 @@ def test_loading_it_touches_nothing_outside() -> None:
 
 
 async def test_a_library_that_is_missing_is_not_fetched(tmp_path: Path) -> None:
-    """The account says what is wrong; nothing is downloaded into its place."""
+    """The account reports the problem; nothing is downloaded instead."""
     package = tmp_path / "build" / "neonize"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -83,7 +83,7 @@ async def test_a_library_that_is_missing_is_not_fetched(tmp_path: Path) -> None:
 async def test_what_it_prints_is_kept_from_stdout(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It goes to the log, where somebody debugs."""
+    """It is logged at level debug."""
     caplog.set_level(logging.DEBUG, "wad.engine.workers")
     async with a_real_world(tmp_path) as world, world.lead():
         await world.line()
@@ -95,9 +95,9 @@ async def test_what_it_prints_is_kept_from_stdout(
 async def test_what_a_worker_sees_and_leaves_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing in its environment but what it needs; no file for anybody else to read, though the library makes such."""
+    """Its environment contains only what it needs; no file is readable by others, although the library makes such."""
     monkeypatch.setenv("ADMIN_TOKEN", "a secret")
-    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")  # would take the place of Go's own handlers
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")  # would replace Go's own handlers
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         environ = Path(f"/proc/{line.pid}/environ").read_bytes().split(b"\0")
@@ -115,7 +115,7 @@ async def test_what_a_worker_sees_and_leaves_on_the_disk(
 
 @contextmanager
 def a_busy_neighbour(path: Path) -> Iterator[None]:
-    """Another connection commits into a database all the time."""
+    """Another connection commits to a database all the time."""
     ended = threading.Event()
 
     def write() -> None:
@@ -136,7 +136,7 @@ def a_busy_neighbour(path: Path) -> Iterator[None]:
 
 
 async def test_how_it_opens_the_sessions_database(tmp_path: Path) -> None:
-    """With a log, and transactions that others don't spoil; wherever the directory lies."""
+    """With a log, and transactions that others don't disturb; whatever the directory's path."""
     async with a_real_world(tmp_path / "ä #1?&%20=") as world, world.lead():
         line = await world.line()
         path = line.wad.home.session_db
@@ -153,7 +153,7 @@ async def test_how_it_opens_the_sessions_database(tmp_path: Path) -> None:
 
 
 def test_calls_before_there_is_a_client() -> None:
-    """What wad calls answers with an error; of the calls that would crash (get_me and its like) it has none."""
+    """wad's calls answer with an error; it has none of the calls that would crash (get_me and the like)."""
     code = (
         "import json\n"
         "from wad.worker.c_interface import Functions, shared_object\n"
@@ -169,7 +169,7 @@ def test_calls_before_there_is_a_client() -> None:
 
 
 async def test_calls_before_it_is_paired(tmp_path: Path) -> None:
-    """While a code is shown everything can be asked, and the worker lives on."""
+    """While a code is shown all requests are possible, and the worker lives on."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line(paired=False)
         await line.wad.pair()
@@ -195,7 +195,7 @@ async def test_calls_before_it_is_paired(tmp_path: Path) -> None:
 
 
 async def test_calls_while_it_stops(tmp_path: Path) -> None:
-    """Its maps have no locks, and stopping changes them: whatever that does, the account stops, and starts again."""
+    """Its maps have no locks, and stopping changes them: whatever happens, the account stops, and starts again."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         worker = line.wad.worker
@@ -215,14 +215,14 @@ async def test_calls_while_it_stops(tmp_path: Path) -> None:
 
 
 def go_threads(pid: int) -> list[int]:
-    """The threads that are Go's for sure: they wait for the network."""
+    """Threads that certainly belong to Go: they wait for the network."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     waits = f"{_EPOLL_PWAIT} "
     return [int(task.name) for task in tasks if (task / "syscall").read_text().startswith(waits)]
 
 
 async def crash(line: Line) -> None:
-    """Let the library take a fault for one of its own."""
+    """Make the library treat a fault as one of its own."""
     await until(lambda: go_threads(line.pid), "a thread in epoll_pwait")
     thread = go_threads(line.pid)[0]
     assert ctypes.CDLL(None).syscall(_TGKILL, line.pid, thread, int(signal.SIGSEGV)) == 0
@@ -231,7 +231,7 @@ async def crash(line: Line) -> None:
 async def test_a_crash_is_one_accounts_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The head of Go's report is in the log; the account is back and nothing is lost; the other one runs on."""
+    """The head of Go's report is in the log; the account recovers and nothing is lost; the other one runs on."""
     async with a_real_world(tmp_path) as world, world.lead():
         line, other = await world.line(), await world.line()
         pid, others = line.pid, other.pid
@@ -250,7 +250,7 @@ async def test_a_crash_is_one_accounts_alone(
 
 
 async def test_a_panic_is_named() -> None:
-    """Python cannot catch it; the process is gone, and its reason is Go's."""
+    """Python cannot catch it; the process has ended, and its reason is Go's."""
     code = (
         "from wad.worker.c_interface import Functions, shared_object\n"
         "Functions(shared_object())._go.GetMe(b'nobody')"

@@ -1,4 +1,4 @@
-"""What WhatsApp says against an account, as the real library tells it and wad understands it.
+"""WhatsApp's refusals, as the real library reports them and wad interprets them.
 
 See docs/internals/library.md#refusals.
 """
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 async def refused(line: Line, failure: Failure, state: State) -> None:
-    """A fresh worker's login is refused; wait until wad has understood, and the worker is gone."""
+    """A new worker's login is refused; wait until wad has detected it, and the worker has ended."""
     line.whatsapp.login_failure = failure
     line.wad.restart()
     await line.until(state)
@@ -27,12 +27,12 @@ async def refused(line: Line, failure: Failure, state: State) -> None:
 
 
 async def no_worker(line: Line) -> None:
-    """Wait until the worker is gone."""
+    """Wait until the worker has ended."""
     await until(lambda: line.wad.worker is None and not line.wad.status.worker, "the worker's end")
 
 
 def pause(line: Line) -> float | None:
-    """Seconds until it tries again."""
+    """Seconds until the next attempt."""
     status = line.wad.status
     return None if status.retry_at is None else status.retry_at - line.wad.clock.monotonic()
 
@@ -50,7 +50,7 @@ async def test_logged_out(tmp_path: Path, reason: int) -> None:
 
 
 async def test_replaced_is_not_fought(tmp_path: Path) -> None:
-    """It stays away until the operator, or a lease that was won anew, says that the session is ours."""
+    """It stays disconnected until the operator, or a newly acquired lease, confirms that the session is ours."""
     async with a_real_world(tmp_path) as world:
         async with world.lead():
             line = await world.line()
@@ -70,7 +70,7 @@ async def test_replaced_is_not_fought(tmp_path: Path) -> None:
 
 
 async def test_banned_until(tmp_path: Path) -> None:
-    """It says until when, waits for that, and connects again by itself."""
+    """It reports until when, waits for that, and connects again automatically."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         begun = datetime.now(UTC)
@@ -83,7 +83,7 @@ async def test_banned_until(tmp_path: Path) -> None:
         times = [begun + timedelta(hours=1, seconds=n) for n in range(60)]
         words = "banned until {:%Y-%m-%d %H:%M:%S} UTC (sent_too_many_same_message)"
         assert line.wad.status.reason in [words.format(time) for time in times]
-        # The operator tries it before its time; WhatsApp says that a second is left.
+        # The operator reconnects too early; WhatsApp answers that a second is left.
         line.whatsapp.login_failure = Failure(402, code=101, expire=1)
         line.wad.restart()
         await until(lambda: "too_many_people" in line.wad.status.reason, "the shorter ban")
@@ -92,7 +92,7 @@ async def test_banned_until(tmp_path: Path) -> None:
 
 
 async def test_a_ban_that_the_library_does_not_know(tmp_path: Path) -> None:
-    """It cannot hand the event over and fails; that is a ban all the same, and no reason to hurry."""
+    """It cannot hand the event over and fails; it counts as a ban all the same, with a long delay."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         await refused(line, Failure(402, code=199, expire=60), State.BANNED)
@@ -102,7 +102,7 @@ async def test_a_ban_that_the_library_does_not_know(tmp_path: Path) -> None:
 
 
 async def test_outdated(tmp_path: Path) -> None:
-    """It says which version was refused and what to upgrade, tries again slowly, and then connects."""
+    """It reports which version was refused and what to upgrade, retries slowly, and then connects."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         await refused(line, Failure(405), State.OUTDATED)
@@ -115,7 +115,7 @@ async def test_outdated(tmp_path: Path) -> None:
 
 
 async def test_outdated_no_more(tmp_path: Path) -> None:
-    """When WhatsApp takes the version after all, the next slow try connects."""
+    """When WhatsApp accepts the version after all, the next slow attempt connects."""
     async with (
         a_real_world(tmp_path, patience=replace(QUICK, outdated=0.1)) as world,
         world.lead(),
@@ -129,7 +129,7 @@ async def test_outdated_no_more(tmp_path: Path) -> None:
 
 
 async def test_a_login_that_is_refused_for_other_reasons(tmp_path: Path) -> None:
-    """Known to the library or not, passing or not: it is an outage, and nobody is asked to scan."""
+    """Known to the library or not, temporary or not: it is an outage, and no new scan is needed."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         for reason in (400, 409, 415, 503):

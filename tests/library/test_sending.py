@@ -1,4 +1,4 @@
-"""Traps of the library when it sends: what it would add, scan, fetch or open by itself.
+"""Traps of the library's sending: what it would add, scan, fetch or open automatically.
 
 See docs/internals/library.md#sending.
 """
@@ -28,7 +28,7 @@ _CONVERSATION, _CONTEXT_INFO = 1, 35  # fields of waE2E.Message
 
 @asynccontextmanager
 async def a_page() -> AsyncIterator[tuple[str, list[object]]]:
-    """A web page's address, and who fetched it."""
+    """A web page's address, and its requests."""
     visits: list[object] = []
 
     def visit(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -43,7 +43,7 @@ async def a_page() -> AsyncIterator[tuple[str, list[object]]]:
 
 
 def bob(line: Line) -> Jid:
-    """To whom it goes."""
+    """The recipient."""
     return Jid.parse(str(line.bob.pn))
 
 
@@ -53,7 +53,7 @@ async def send(world: RealWorld, line: Line, text: str) -> Entry:
 
 
 async def test_a_text_is_a_text(tmp_path: Path) -> None:
-    """It is not marked as a bot's, not searched for numbers to mention, and no address in it is fetched."""
+    """It is not marked as a bot's, not searched for phone numbers, and no address in it is fetched."""
     async with a_page() as (address, visits), a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         text = f"@{line.bob.pn.user} see {address}"
@@ -67,7 +67,7 @@ async def test_a_text_is_a_text(tmp_path: Path) -> None:
 
 
 async def test_a_file_is_known_by_its_hash_alone(tmp_path: Path) -> None:
-    """The library would open a path and fetch an address; what reaches it is the bytes of a file that was put here."""
+    """The library would open a path and fetch an address; it gets only the bytes of a stored file."""
     async with a_page() as (address, visits), a_real_world(tmp_path) as world, world.lead():
         line = await world.line(paired=False)
         await line.wad.pair()
@@ -82,7 +82,7 @@ async def test_a_file_is_known_by_its_hash_alone(tmp_path: Path) -> None:
 
 
 async def test_an_upload_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library would wait for ever: its worker ends, and the file is sent once by the next one."""
+    """The library would wait forever: its worker ends, and the file is sent once by the next one."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         world.server.stalling = True
@@ -92,7 +92,7 @@ async def test_an_upload_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             patched.setattr(workers, "_UPLOAD_TIMEOUT", 0.5)
             file = a_file(tmp_path / "media", b"a picture")
             entry = (await world.outbound.enqueue(line.wad.id, bob(line), file)).entry
-            # Where the worker was too slow to reach the server, that is the next one's upload.
+            # If the worker was too slow to reach the server, that is the next one's upload.
             await world.server.wait_stalled()
             assert "upload" in await asyncio.shield(first.ended)
         world.server.stalling = False
@@ -109,7 +109,7 @@ def a_file(media: Path, data: bytes) -> Attachment:
 
 
 async def test_a_disk_that_is_full_costs_no_message(tmp_path: Path) -> None:
-    """The library refuses each within milliseconds: they wait, and leave in their order when there is room again."""
+    """The library refuses each within milliseconds: they wait, and are sent in order when there is space again."""
     (tmp_path / "sessions").mkdir()
     with a_disk(tmp_path / "sessions", "24m") as disk:
         async with a_real_world(tmp_path) as world, world.lead():
@@ -127,5 +127,5 @@ async def test_a_disk_that_is_full_costs_no_message(tmp_path: Path) -> None:
 
 
 def refused(world: RealWorld, times: int) -> bool:
-    """Whether a message went back to the queue so often."""
+    """Whether a message returned to the queue this number of times."""
     return sum("disk is full" in happening.text for happening in world.bus.history) >= times

@@ -269,7 +269,7 @@ def download(gate: ReceiptGate, ending: str = "") -> None:
 
 
 def test_a_part_of_the_history_is_waited_for(gate: ReceiptGate) -> None:
-    """The receipts of its announcement go when it is stored, however much comes before; one that is late as well."""
+    """Its announcement's receipts are released when it is stored, however much is stored before; also a late one."""
     gate.on_log_line("Client/Recv", incoming("H"))
     receipt = held(gate, outgoing("H", "hist_sync"))
     deal_with(gate, announcement_key("H"), *[""] * 200)
