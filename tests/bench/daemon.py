@@ -1,4 +1,4 @@
-"""The daemon at rest: how fast it starts, what it weighs, how fast it answers."""
+"""The daemon at rest: its start time, memory, and answer rate."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ uvicorn.run(Starlette(routes=[Route("/health", empty)]), port=int(sys.argv[1]), 
 
 @measure("start_to_ready")
 async def start_to_ready() -> Sequence[Figure]:
-    """From exec to READY=1, without accounts, beside a Python that only imports the HTTP server's libraries."""
+    """From exec to READY=1, without accounts, compared with a Python that only imports the HTTP server's libraries."""
     times = []
     with tempfile.TemporaryDirectory() as directory:
         for number in range(8):
@@ -49,7 +49,7 @@ async def start_to_ready() -> Sequence[Figure]:
 
 @measure("pss_idle")
 async def pss_idle() -> Sequence[Figure]:
-    """What the daemon and its HTTP process weigh without accounts, beside a Python that only imported the libraries."""
+    """Memory of the daemon and its HTTP process without accounts, compared with a Python with only the libraries."""
     with tempfile.TemporaryDirectory() as directory:
         async with a_daemon(Path(directory)) as daemon:
             (http,) = (await daemon.call("status"))["http"]
@@ -65,7 +65,7 @@ async def pss_idle() -> Sequence[Figure]:
 
 @dataclass(frozen=True)
 class Load:
-    """What the load generator saw."""
+    """The load generator's measurements."""
 
     rate: float
     p99_ms: float
@@ -89,7 +89,7 @@ def load(url: str) -> Load:
 
 @asynccontextmanager
 async def running(script: str) -> AsyncIterator[str]:
-    """A server in a process of its own, which is given a port; the address of its handler."""
+    """A server in a separate process, which gets a port; yields the address of its handler."""
     port = free_port()
     process = subprocess.Popen([sys.executable, "-c", script, str(port)])
     try:
@@ -114,7 +114,7 @@ def an_empty_handler() -> AbstractAsyncContextManager[str]:
 
 @measure("health_rate", "health_p99")
 async def health() -> Sequence[Figure]:
-    """`GET /health` over ten kept connections, in turn with an empty handler of the same library."""
+    """`GET /health` over ten kept connections, alternating with an empty handler of the same library."""
     ours, peers = [], []
     with tempfile.TemporaryDirectory() as directory:
         async with a_daemon(Path(directory)) as daemon, an_empty_handler() as empty:
@@ -133,7 +133,7 @@ async def health() -> Sequence[Figure]:
 
 @measure("wadctl_status")
 async def wadctl_status() -> Sequence[Figure]:
-    """`wadctl status` as a whole process, beside a Python that does nothing."""
+    """`wadctl status` as a whole process, compared with a Python that does nothing."""
     with tempfile.TemporaryDirectory() as directory:
         async with a_daemon(Path(directory)) as daemon:
             command = [str(Path(sys.executable).with_name("wadctl")), "status"]

@@ -1,4 +1,4 @@
-"""The worker: what it weighs, and how fast it takes what comes in, beside a plain client of the same library."""
+"""The worker: its memory, and its rate of receiving, compared with a plain client of the same library."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ client.event(MessageEv)(lambda _client, _event: None)
 client.connect()
 """
 _PEER = "neonize's own client with an empty handler, same DSN"
-QUIET = 12.0  # seconds after which a worker that just did something is at rest
+QUIET = 12.0  # seconds after which a worker is at rest
 _MESSAGES = 1500
 _ROUNDS = 5
 
@@ -49,7 +49,7 @@ class Running:
 
 @asynccontextmanager
 async def a_server() -> AsyncIterator[WhatsApp]:
-    """A WhatsApp that child processes of this one take for the real one."""
+    """A test server that child processes of this one use as WhatsApp."""
     before = dict(os.environ)
     async with WhatsApp() as server:
         os.environ.update(server.environment())
@@ -62,7 +62,7 @@ async def a_server() -> AsyncIterator[WhatsApp]:
 
 @asynccontextmanager
 async def a_worker(directory: Path, account: Account) -> AsyncIterator[Running]:
-    """A worker without a daemon around it, paired and connected."""
+    """A worker without a daemon, paired and connected."""
     reports: asyncio.Queue[Report] = asyncio.Queue()
     home = AccountDir(directory / f"acc-{account.pn.user}")
     home.path.mkdir(parents=True)
@@ -85,7 +85,7 @@ async def a_worker(directory: Path, account: Account) -> AsyncIterator[Running]:
 async def a_plain_client(
     directory: Path, account: Account, *, synced: bool = True
 ) -> AsyncIterator[Running]:
-    """The library as its own Python uses it, paired and connected; with our DSN, or one that syncs nothing."""
+    """The library with its own Python, paired and connected; with wad's DSN, or one that syncs nothing."""
     database = dsn(directory / f"plain-{account.pn.user}.db")
     if not synced:
         database = database.replace("_synchronous=FULL", "_synchronous=OFF")
@@ -140,7 +140,7 @@ async def worker_pss() -> Sequence[Figure]:
 
 @measure("workers10_pss")
 async def workers10_pss() -> Sequence[Figure]:
-    """Ten connected accounts together, beside ten times one plain client among three."""
+    """Ten connected accounts together, compared with ten times one plain client among three."""
     async with a_server() as server, AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bob = server.add_peer("15550000012")
@@ -165,7 +165,7 @@ async def workers10_pss() -> Sequence[Figure]:
 
 @dataclass
 class _Rates:
-    """What a client took in, in several rounds: messages a second, and how busy the test's server was (1: one core)."""
+    """A client's receiving, in several rounds: messages a second, and how busy the test's server was (1: one core)."""
 
     running: Running
     rates: list[float] = field(default_factory=list)
@@ -189,9 +189,9 @@ class _Rates:
 
 @measure("inbound_rate")
 async def inbound_rate() -> Sequence[Figure]:
-    """Encrypted messages in one burst, each committed to the spool, in turn with a plain client that keeps nothing.
+    """Encrypted messages in one burst, each committed to the spool, alternating with a plain client that stores nothing.
 
-    `limit` says what holds the plain client back: its rate with a database that is not synced shows what the DSN costs
+    `limit` says what limits the plain client: its rate with a database that is not synced shows what the DSN costs
     on this disk, and the server of the test runs in one thread of this process, which can be busy to 1.
     """
     async with a_server() as server:

@@ -1,4 +1,4 @@
-"""The store on the Firestore emulator: how fast it tells, and what it asks for while nothing happens."""
+"""The store on the Firestore emulator: its push rate, and its requests while nothing happens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CHATS: Final = 20
 
 
 async def _raw(access: FirestoreAccess, told: Sequence[DocumentWrite]) -> float:
-    """Documents a second that the emulator takes of the same documents, made ready before, one batch after another."""
+    """Documents a second that the emulator accepts of the same documents, prepared before, one batch after another."""
     firestore = Firestore(access, "raw", 1)
 
     def work(client: Client) -> float:
@@ -55,7 +55,7 @@ def _changes(count: int) -> list[Change]:
 
 
 async def _backlog(path: Path) -> list[DocumentWrite]:
-    """A replica with a backlog, and what it has to tell."""
+    """A replica with a sync backlog."""
     replica = Replica(path, *open_replica(path))
     try:
         changes = _changes(_MESSAGES)
@@ -67,7 +67,7 @@ async def _backlog(path: Path) -> list[DocumentWrite]:
 
 
 async def _ours(access: FirestoreAccess, directory: Path, count: int) -> float:
-    """Documents a second of a replica that has them to tell."""
+    """Documents a second that a replica pushes."""
     begun = time.monotonic()
     async with a_store(access, directory, "here") as store:
         await store.wait_pushed()
@@ -76,7 +76,7 @@ async def _ours(access: FirestoreAccess, directory: Path, count: int) -> float:
 
 @measure("firestore_batch")
 async def firestore_batch() -> Sequence[Figure]:
-    """How fast a backlog is told, beside bare batches of the same documents, in turn: the emulator has its moods."""
+    """The push rate of a backlog, compared with bare batches of the same documents, alternating: the emulator varies."""
     ours: list[float] = []
     raw: list[float] = []
     async with a_database() as access:
@@ -89,7 +89,7 @@ async def firestore_batch() -> Sequence[Figure]:
                 told = await _backlog(Path(directory, "here.db"))
                 bare = await _raw(databases[0], told)
                 full = await _ours(databases[1], Path(directory), len(told))
-            if number >= 0:  # Java takes its time for the first of them
+            if number >= 0:  # the first of them warm up Java
                 raw.append(bare)
                 ours.append(full)
     peer = statistics.median(raw)

@@ -1,7 +1,7 @@
 """Whether the cost of one more stays the same, however many there are: accounts, stored messages, reconnects.
 
-Each figure is a ratio, last over first; what it is a ratio of stands in `peer`.  Costs are CPU seconds, of user and
-system together: on a shared machine they vary less than the time on the wall.
+Each figure is a ratio, last over first; `peer` says of which quantities.  Costs are CPU seconds, of user and system
+together: on a shared machine they vary less than wall-clock time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def cpu_s(pid: int) -> float:
 
 @asynccontextmanager
 async def _counted(daemon: Daemon, costs: list[float]) -> AsyncIterator[None]:
-    """Append the CPU seconds that the daemon takes meanwhile."""
+    """Append the CPU seconds that the daemon uses meanwhile."""
     assert daemon.process is not None
     before = cpu_s(daemon.process.pid)
     yield
@@ -57,7 +57,7 @@ async def _counted(daemon: Daemon, costs: list[float]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _simulated(directory: Path, accounts: int) -> AsyncIterator[Daemon]:
-    """A daemon with so many connected accounts of the simulator."""
+    """A daemon with this number of connected accounts of the simulator."""
     async with a_daemon(directory, engine="simulator") as daemon:
         for number in range(accounts):
             await daemon.call("accounts.add", name=f"a{number}", phone=f"+1555000{number:04}")
@@ -99,7 +99,9 @@ async def growth_accounts() -> Sequence[Figure]:
             count: await stack.enter_async_context(_simulated(directory / str(count), count))
             for count in counts
         }
-        for _ in range(_TURNS):  # in turn, so that a busy moment of the machine hits all of them
+        for _ in range(
+            _TURNS
+        ):  # alternating, so that a busy moment of the machine affects all of them
             for count, daemon in daemons.items():
                 async with _counted(daemon, status[count]):
                     await _statuses(daemon)
@@ -118,7 +120,7 @@ async def growth_accounts() -> Sequence[Figure]:
 
 
 def _usual(costs: list[float]) -> float:
-    """The median, without the first, in which everything is new."""
+    """The median, without the first, which includes the warm-up."""
     return statistics.median(costs[1:])
 
 
@@ -140,7 +142,7 @@ _ACCOUNT = "acc-bench"
 
 
 def _changes(first: int, count: int) -> list[Change]:
-    """What inbound asks of the store for messages `first` and so on, one a second from many chats in turn."""
+    """Inbound's records for messages `first` and following, one a second from many chats in turn."""
     found: list[Change] = []
     for number in range(first, first + count):
         chat = Jid.parse(f"1555{number % _CHATS:07}@s.whatsapp.net")
@@ -157,7 +159,7 @@ def _changes(first: int, count: int) -> list[Change]:
 
 
 class _Filled:
-    """A store with so many messages, and what it costs to add to it and to read from it."""
+    """A store with this number of messages, and the cost of adding and reading."""
 
     def __init__(self, store: Store, file: sqlite3.Connection, size: int) -> None:
         self.store = store
@@ -174,7 +176,7 @@ class _Filled:
             self.size += count
 
     async def series(self) -> None:
-        """Note the cost of some batches, all that they leave to be done later included; and of pages after each."""
+        """Measure the cost of some batches, including all that they defer; and of pages after each."""
         await self._record()  # the first opens pages and compiles statements
         self._write_back()
         cost = 0.0
@@ -192,13 +194,13 @@ class _Filled:
         return time.process_time() - before
 
     def _write_back(self) -> float:
-        """Bring what lies in the log into the file, as SQLite does by itself when the log is long."""
+        """Checkpoint the log, as SQLite does by itself when the log is long."""
         before = time.process_time()
         self.file.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
         return time.process_time() - before
 
     async def _read(self, chat: int) -> None:
-        """Note the cost of the newest page of a thread."""
+        """Measure the cost of the newest page of a thread."""
         thread = f"{_ACCOUNT}__1555{chat:07}@s.whatsapp.net"
         before = time.process_time()
         await self.store.messages(thread, limit=_PAGE)
@@ -261,7 +263,7 @@ _WARM = 300  # drops before the first look
 
 
 class _Weight:
-    """What a process holds now: PSS in MB (1e6 bytes), handles, threads."""
+    """The resources of a process: PSS in MB (1e6 bytes), handles, threads."""
 
     def __init__(self, pid: int) -> None:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

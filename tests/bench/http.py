@@ -1,4 +1,4 @@
-"""How fast the daemon answers over HTTP while it has many accounts."""
+"""The daemon's HTTP rate with many accounts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lease and store cost while nothing happens, and how fast everything is there again after a crash.
+"""The cost of lease and store while nothing happens, and the recovery time after a crash.
 
 Documents are counted between the daemons and the emulator.  The peers of the costs are what the backend that wad
 replaces asks for its own lease (docs/internals/replaced-backend.md#lease): the holder renews every 30 s, which reads
@@ -22,7 +22,7 @@ from tests.firestore.daemons import Machine, a_machine
 from tests.whatsapp import WhatsApp
 from wad.store.firestore.client.access import FirestoreAccess
 
-_WINDOW: Final = 330.0  # seconds: each listener is made anew once in them
+_WINDOW: Final = 330.0  # seconds: each listener is renewed once in them
 _HOUR: Final = 3600.0
 _DEFAULTS: Final = {"WAD_LEASE_TTL": "15", "WAD_LEASE_RENEW_EVERY": "5", "WAD_LEASE_MARGIN": "3"}
 _SHARED: Final = {"WAD_STORE_KIND": "firestore", **_DEFAULTS}

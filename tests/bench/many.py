@@ -31,7 +31,7 @@ _TTL: Final = {"WAD_LEASE_TTL": "15", "WAD_LEASE_RENEW_EVERY": "5", "WAD_LEASE_M
 
 
 def say(text: str) -> None:
-    """Progress, for whoever waits for half an hour."""
+    """Progress output, as a run takes half an hour."""
     import sys
 
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
@@ -39,7 +39,7 @@ def say(text: str) -> None:
 
 @dataclass
 class World:
-    """A daemon with accounts, and their WhatsApp."""
+    """A daemon with accounts, and their WhatsApp server."""
 
     server: Server
     daemon: Daemon
@@ -71,14 +71,14 @@ class World:
         await self.until_connected()
 
     async def states(self) -> dict[str, int]:
-        """How many accounts are in which state."""
+        """The number of accounts in each state."""
         found: dict[str, int] = {}
         for account in await self.daemon.call("accounts.list"):
             found[account["state"]] = found.get(account["state"], 0) + 1
         return found
 
     async def until_connected(self) -> None:
-        """Until every account is connected, for WhatsApp and for the daemon."""
+        """Wait until every account is connected, at WhatsApp and in the daemon."""
         states: dict[str, int] = {}
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -92,15 +92,15 @@ class World:
             ) from None
 
     async def epoch(self) -> Any:
-        """The epoch of the lease that is held."""
+        """The epoch of the held lease."""
         return (await self.daemon.call("status"))["lease"]["epoch"]
 
     async def messages(self) -> int:
-        """How many are stored."""
+        """The number of stored messages."""
         return sum(one["inbound"]["recorded"] for one in await self.daemon.call("accounts.list"))
 
     async def restarts(self) -> int:
-        """How many workers took the place of another since the daemon began."""
+        """The number of replaced workers since the daemon began."""
         accounts = await self.daemon.call("accounts.list")
         return sum(one["worker"]["restarts"] for one in accounts if one["worker"])
 
@@ -127,7 +127,7 @@ async def _world() -> AsyncIterator[World]:
 
 @dataclass(frozen=True)
 class Run:
-    """What one trial took: seconds on the wall, CPU seconds of the daemon and of WhatsApp, and how it was meanwhile."""
+    """The cost of one trial: wall-clock seconds, CPU seconds of the daemon and of WhatsApp, and delays meanwhile."""
 
     accounts: int
     seconds: float
@@ -184,7 +184,7 @@ async def _run(
 
 
 async def _outage(world: World) -> Run:
-    """The network goes for all at once, and comes back to all at once."""
+    """The network fails for all at once, and returns for all at once."""
     assert world.daemon.process is not None
     epoch, before = await world.epoch(), cpu_s(world.daemon.process.pid)
     served = cpu_s(world.server.pid)

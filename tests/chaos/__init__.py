@@ -6,6 +6,6 @@
     make chaos KIND=worker          only this trouble; several with commas
     make chaos LEASE=1              another system: three machines that share one Firestore (`machines`, `history`)
 
-Each run is the real daemon with the real library against the test server of tests/whatsapp.  `scenario` draws what
-happens and `audit` judges what came of it, both without I/O; `system` and `faults` do it; `run` ties them together.
+Each run is the real daemon with the real library against the test server of tests/whatsapp.  `scenario` draws the
+events and `audit` checks the result, both without I/O; `system` and `faults` execute them; `run` connects them.
 """

@@ -1,4 +1,4 @@
-"""The judgement: what the server and the peers know, held against what wad shows.  Pure, one account at a time."""
+"""The audit: the server's and the peers' data compared with wad's.  Pure, one account at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Stored:
-    """A message that wad shows; `party` is the phone number (or hidden id) that names its thread."""
+    """A message that wad shows; `party` is the phone number (or LID) of its thread."""
 
     wa_id: str
     party: str
@@ -33,7 +33,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Asked:
-    """A text that wad was asked to send, and agreed to."""
+    """A text that wad accepted for sending."""
 
     client_id: str
     peer: str
@@ -42,7 +42,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Entry:
-    """What wad's outbox says became of it."""
+    """Its state in wad's outbox."""
 
     client_id: str
     state: str
@@ -76,19 +76,19 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Findings:
-    """Ids (client ids for what wad sent) of what is wrong; `uncertain` alone is allowed, when it is explained."""
+    """Ids (client ids for messages that wad sent) of errors; only `uncertain` is allowed, when it is explained."""
 
     lost: tuple[str, ...] = ()  # sent to the account and not stored as what it was
-    lost_shown: tuple[str, ...] = ()  # of these: a placeholder stands for it
-    lost_promised: tuple[str, ...] = ()  # of these: receipted by what was killed
-    doubled: tuple[str, ...] = ()  # once for each copy too many, in either direction
+    lost_shown: tuple[str, ...] = ()  # of these: a placeholder is shown for it
+    lost_promised: tuple[str, ...] = ()  # of these: receipted by a killed process
+    doubled: tuple[str, ...] = ()  # once for each extra copy, in either direction
     reordered: tuple[
         str, ...
     ] = ()  # behind one of its thread that was sent later, in either direction
-    misfiled: tuple[str, ...] = ()  # in a thread of somebody else
+    misfiled: tuple[str, ...] = ()  # in another contact's thread
     altered: tuple[str, ...] = ()  # with another text
-    strange: tuple[str, ...] = ()  # shown by wad, or arrived, but nobody sent it
-    repeated: tuple[str, ...] = ()  # once for each arrival too many
+    strange: tuple[str, ...] = ()  # shown by wad, or arrived, but never sent
+    repeated: tuple[str, ...] = ()  # once for each extra arrival
     unsent: tuple[
         str, ...
     ] = ()  # wad says that it was sent, or does not know it, and it never arrived
@@ -103,7 +103,7 @@ class Findings:
         return not any(getattr(self, name) for name in NAMES if name != "uncertain")
 
     def counts(self) -> dict[str, int]:
-        """How many of each."""
+        """The number of each."""
         return {name: len(getattr(self, name)) for name in NAMES}
 
 
@@ -117,7 +117,7 @@ def together(found: Iterable[Findings]) -> Findings:
 
 
 def audit(evidence: Evidence) -> Findings:
-    """What is wrong with one account."""
+    """The errors of one account."""
     return together((_inbound(evidence), _stored_outbound(evidence), _outbound(evidence)))
 
 
@@ -200,7 +200,7 @@ def _too_many(counts: dict[str, int]) -> tuple[str, ...]:
 
 
 def _out_of_order(sent: Sequence[tuple[str, str]], found: Sequence[str]) -> tuple[str, ...]:
-    """Ids that come after one with the same other party that was sent later.  `sent` is (party, id)."""
+    """Ids that are stored after one with the same other party that was sent later.  `sent` is (party, id)."""
     place = {ident: (party, number) for number, (party, ident) in enumerate(sent)}
     latest: defaultdict[str, int] = defaultdict(int)
     behind: list[str] = []

@@ -1,4 +1,4 @@
-"""Each kind of trouble, done to a running system, and undone."""
+"""Each kind of fault, applied to a running system, and undone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.chaos.scenario import Fault, Kind
 from tests.chaos.system import System
 from tests.support.disks import fill
 
-_DEAD = 10.0  # seconds until a killed process is gone, at the most
+_DEAD = 10.0  # seconds until a killed process has ended, at most
 
 
 class Troublemaker:
-    """Does faults to one system.  Those that take the daemon or its disk away wait for each other."""
+    """Applies faults to one system.  Those that stop the daemon or fill its disk wait for each other."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -25,7 +25,7 @@ class Troublemaker:
         self._network = asyncio.Lock()
 
     async def do(self, fault: Fault) -> None:
-        """One fault, from its beginning until the system has back what it took."""
+        """One fault, from its beginning until the system works again."""
         match fault.kind:
             case Kind.WORKER:
                 await self._kill_worker(fault.account)
@@ -79,10 +79,10 @@ class Troublemaker:
     # --- for a while ------------------------------------------------------------------------------
 
     async def _stop_worker(self, number: int, seconds: float) -> None:
-        # A handle, not a number: wad may replace the worker, and the number may be somebody else's then.
+        # A handle, not a pid: wad may replace the worker, and the pid may be reused.
         try:
             worker = os.pidfd_open(await self._system.worker_pid(number))
-        except ProcessLookupError:  # other trouble was faster
+        except ProcessLookupError:  # another fault was faster
             return
         try:
             if _signal(worker, signal.SIGSTOP):

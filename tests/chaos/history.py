@@ -1,7 +1,7 @@
-"""Who might act, when: read from the logs of real daemons, and judged.  Pure.
+"""The histories of when machines might act: read from the logs of real daemons, and checked.  Pure.
 
-Each daemon logs, with its CLOCK_BOOTTIME, from when until when it may act after each renewal, and when it acts no more.
-All of them run on one machine here, so that their clocks are one.  A process that was killed acts no more from then on.
+Each daemon logs, with its CLOCK_BOOTTIME, until when it may act after each renewal, and when it stopped acting.
+All of them run on one machine here, so that they share one clock.  A process that was killed acts no more from then on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Reign:
 
 
 def reigns(machine: str, log: Iterable[str], deaths: Sequence[float]) -> list[Reign]:
-    """What one machine's log tells; `deaths`: when its processes were killed."""
+    """The history from one machine's log; `deaths`: when its processes were killed."""
     begins: dict[int, float] = {}
     ends: dict[int, float] = {}
     last: dict[int, float] = {}
@@ -49,7 +49,7 @@ def reigns(machine: str, log: Iterable[str], deaths: Sequence[float]) -> list[Re
 
 
 def judge(histories: Mapping[str, Sequence[Reign]]) -> list[str]:
-    """What is wrong: an epoch of two machines, or two that might act at one time."""
+    """The errors: an epoch of two machines, or two that might act at the same time."""
     found = sorted(lead for history in histories.values() for lead in history)
     wrong = []
     for one, next_ in itertools.pairwise(found):

@@ -1,9 +1,9 @@
-"""`make chaos LEASE=1`: real daemons that share one Firestore, in trouble; never two that may act.
+"""`make chaos LEASE=1`: real daemons that share one Firestore, with faults; never two that may act.
 
-Three machines with a proxy each before the emulator.  A machine's daemon is frozen, killed or stopped and started
-again, its network swallows, answers into the void or refuses, an operator lets the lease go; at random moments, drawn
-from a seed.  Then all is healed: exactly one must act.  The histories of all are held against one another
-(`history.judge`), and while a run goes on nobody may see workers alive on two machines at once.
+Three machines, each with a proxy before the emulator.  A machine's daemon is frozen, killed or stopped and started
+again, its network drops requests or answers, or refuses, an operator releases the lease; at random moments, drawn
+from a seed.  Then all faults end: exactly one must act.  The histories of all are compared with one another
+(`history.judge`), and during a run workers may never be alive on two machines at once.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ _TERMS: Final = {
     "WAD_LEASE_MARGIN": "1",
     "WAD_LOG_LEVEL": "debug",
 }
-_LONGEST: Final = 6.0  # seconds of one trouble: twice the ttl
-_GLANCE: Final = 0.02  # seconds between two looks at the workers
+_LONGEST: Final = 6.0  # seconds of one fault: twice the ttl
+_GLANCE: Final = 0.02  # seconds between two checks of the workers
 _HEALED: Final = 60.0  # seconds in which one must act again
 
 
 class Trouble(StrEnum):
-    """What befalls a machine, for a while."""
+    """A fault of a machine, for a while."""
 
     FREEZE = "freeze"  # SIGSTOP of its daemon; its workers go on, as long as they are permitted to
     CRASH = "crash"  # everything that runs on it is killed
     STOP = "stop"  # SIGINT
-    SWALLOW = "swallow"  # its network loses everything
-    DEAF = "deaf"  # what it asks arrives, what is answered does not
+    SWALLOW = "swallow"  # its network drops everything
+    DEAF = "deaf"  # its requests arrive, the answers do not
     REFUSE = "refuse"  # its connections are cut
-    RELEASE = "release"  # an operator lets the lease go, if it has it
+    RELEASE = "release"  # an operator releases the lease, if it has it
 
 
 _WEATHER: Final = {
@@ -61,7 +61,7 @@ _WEATHER: Final = {
 
 @dataclass(frozen=True)
 class Strike:
-    """`pause` seconds after the strike before, a machine is in trouble for so many seconds."""
+    """`pause` seconds after the previous fault, a machine has a fault for `seconds`."""
 
     machine: int
     trouble: Trouble
@@ -70,7 +70,7 @@ class Strike:
 
 
 def draw(seed: int, *, machines: int = 3, strikes: int = 15) -> list[Strike]:
-    """What happens in a run.  Equal seeds draw equal runs."""
+    """The faults of a run.  Equal seeds draw equal runs."""
     chance = random.Random(seed)
     return [
         Strike(
@@ -85,7 +85,7 @@ def draw(seed: int, *, machines: int = 3, strikes: int = 15) -> list[Strike]:
 
 @dataclass
 class Outcome:
-    """What came of a run; `findings` empty: nothing is wrong."""
+    """The result of a run; `findings` empty: nothing is wrong."""
 
     seed: int
     troubles: Counter[str]
@@ -105,7 +105,7 @@ class Outcome:
 
 
 class Machines:
-    """The machines of a run, and what befalls them."""
+    """The machines of a run, and their faults."""
 
     def __init__(self, machines: Sequence[Machine]) -> None:
         self._machines = machines
@@ -115,7 +115,7 @@ class Machines:
         self.findings: list[str] = []
 
     async def strike(self, strike: Strike) -> None:
-        """One trouble from its beginning to its end; a machine has one at a time."""
+        """One fault from its beginning to its end; a machine has one at a time."""
         machine = self._machines[strike.machine]
         async with self._busy[strike.machine]:
             match strike.trouble:
@@ -146,7 +146,7 @@ class Machines:
         process.send_signal(signal.SIGCONT)
 
     async def watch(self) -> None:
-        """Look for workers that are alive on two machines, until cancelled."""
+        """Check for workers that are alive on two machines, until cancelled."""
         while True:
             self.glances += 1
             working = [machine.name for machine in self._machines if _works(machine)]
@@ -155,7 +155,7 @@ class Machines:
             await asyncio.sleep(_GLANCE)
 
     async def healed(self) -> None:
-        """All is well: exactly one acts, and the others know it.  Raises TimeoutError."""
+        """All is well: exactly one acts, and the others know the holder.  Raises TimeoutError."""
         async with asyncio.timeout(_HEALED):
             while True:
                 shown = [await machine.lease() for machine in self._machines]
@@ -165,7 +165,7 @@ class Machines:
                 await asyncio.sleep(0.1)
 
     def judged(self) -> int:
-        """Hold the histories against one another; how many epochs there were."""
+        """Compare the histories with one another; returns the number of epochs."""
         histories = {
             machine.name: reigns(
                 machine.name,
@@ -195,7 +195,7 @@ def _alive(pid: int) -> bool:
 async def run(
     seed: int, strikes: Sequence[Strike], access: FirestoreAccess, parent: Path
 ) -> Outcome:
-    """Do it and judge it; the directory of one that failed is kept."""
+    """Run and check it; the directory of a failed run is kept."""
     begun = time.monotonic()
     outcome = Outcome(seed, Counter(str(strike.trouble) for strike in strikes))
     directory = Path(tempfile.mkdtemp(prefix=f"lease-{seed}-", dir=parent))
@@ -233,7 +233,7 @@ async def run(
 
 
 async def _pair(machines: Sequence[Machine], server: WhatsApp) -> None:
-    """Each machine has an account of its own, so that it has a worker while it acts."""
+    """Each machine has a separate account, so that it has a worker while it acts."""
     for number, machine in enumerate(machines):
         phone = f"1555000{number:04}"
         account = server.add_account(phone, name=machine.name)

@@ -21,14 +21,14 @@ from tests.chaos.system import System, a_system
 
 Tell = Callable[[str], None]
 
-_QUIET = 6.0  # seconds without any change after which nothing more will come
+_QUIET = 6.0  # seconds without any change after which nothing more is expected
 _LIMIT = 120.0
 _UNREADABLE = " cannot read a "  # tests/whatsapp/people.py: no session of the peer fits
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run.  `directory` is that of one that is not ok.
+    """The result of a run.  `directory` is set for a failed run.
 
     `unreadable`: messages of wad that a peer's phone could not decrypt (they are `unsent`, too).
     `errors`: the run itself, or the test server, failed otherwise.
@@ -73,7 +73,7 @@ def summary(results: list[Result]) -> dict[str, Any]:
 
 
 async def run(scenario: Scenario, tell: Tell, parent: Path) -> Result:
-    """Do it, judge it, and keep its directory (logs, databases, findings) if anything is wrong."""
+    """Run it, check it, and keep its directory (logs, databases, findings) if anything is wrong."""
     begun = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix=f"{scenario.seed}-", dir=parent))
     findings, unreadable, errors = Findings(), 0, list[str]()
@@ -101,7 +101,7 @@ async def run(scenario: Scenario, tell: Tell, parent: Path) -> Result:
 
 
 async def _disturb(system: System, scenario: Scenario, tell: Tell) -> None:
-    """Let everybody write while the faults happen; returns when all is written, answered and given back."""
+    """Send all messages while the faults happen; returns when all are written and answered, and all faults are over."""
     trouble = Troublemaker(system)
     due = list(scenario.faults)
     questions: list[asyncio.Queue[tuple[int, str] | None]] = [

@@ -1,4 +1,4 @@
-"""What happens in a run, drawn from its seed: who writes to whom, what is answered, and what breaks when."""
+"""The events of a run, drawn from its seed: who writes to whom, what is answered, and which faults happen when."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ MESSAGES = 500
 
 
 class Kind(StrEnum):
-    """A kind of trouble."""
+    """A kind of fault."""
 
     WORKER = "worker"  # kill -9 of one account's worker
     DAEMON = "daemon"  # kill -9 of the daemon, which is started again
     BOTH = "both"  # kill -9 of the daemon and of every worker
     STOP_WORKER = "stop_worker"  # SIGSTOP of a worker for a while
     STOP_DAEMON = "stop_daemon"  # SIGSTOP of the daemon for a while
-    RESTART = "restart"  # SIGINT, and a fresh start
+    RESTART = "restart"  # SIGINT, and a new start
     DISK = "disk"  # the disk is full for a while
-    NETWORK = "network"  # connections are cut, and none is taken for a while
+    NETWORK = "network"  # connections are cut, and none is accepted for a while
 
 
 @dataclass(frozen=True)
 class Write:
-    """A peer writes to an account `pause` seconds after the message before; wad answers to `answer_to`."""
+    """A peer writes to an account `pause` seconds after the previous message; wad answers to `answer_to`."""
 
     peer: int
     account: int
@@ -35,7 +35,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Fault:
-    """Trouble, `delay` seconds after message number `after` was written; it lasts for `seconds` where it lasts."""
+    """A fault, `delay` seconds after message number `after` was written; it lasts for `seconds` if it has a duration."""
 
     kind: Kind
     after: int
@@ -46,7 +46,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Everything that is drawn.  Faults are in the order in which they fall due."""
+    """Everything that is drawn.  Faults are in the order of their time."""
 
     seed: int
     kinds: tuple[Kind, ...]
@@ -57,7 +57,7 @@ class Scenario:
     faults: tuple[Fault, ...]
 
     def has(self, kind: Kind) -> bool:
-        """Whether this trouble happens in it."""
+        """Whether this kind of fault happens in it."""
         return any(fault.kind is kind for fault in self.faults)
 
 
@@ -66,8 +66,8 @@ def draw(
 ) -> Scenario:
     """The scenario of a seed; the same arguments give the same.
 
-    `apart`: answers go to somebody who does not write.  A message that comes in while one goes out in the same Signal
-    session can make either unreadable (the library's own race): this way that never happens.
+    `apart`: answers are sent to a contact that does not write.  A message that arrives while another is sent in the
+    same Signal session can make either unreadable (the library's own race): this way that never happens.
     """
     chance = random.Random(seed)
     accounts, peers = chance.randint(2, 3), chance.randint(3, 5)
@@ -85,7 +85,7 @@ def draw(
 def _writes(
     chance: random.Random, accounts: int, peers: int, messages: int, *, apart: bool
 ) -> list[Write]:
-    """Bursts of 20 to 120 messages without a pause, each from everybody to everybody; every tenth is answered."""
+    """Bursts of 20 to 120 messages without a pause, between all peers and accounts; every tenth is answered."""
     found: list[Write] = []
     while len(found) < messages:
         pause = chance.uniform(0.0, 0.8)

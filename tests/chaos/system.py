@@ -1,4 +1,4 @@
-"""The system under test and its surroundings: server, accounts, peers, daemon, and a small disk if need be."""
+"""The system under test and its surroundings: server, accounts, peers, daemon, and a small disk if required."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.whatsapp import Account, Peer, WhatsApp
 from wad.core.errors import WadError
 
 DISK = "64m"
-"""Size of the small disk; the session databases and the store of a run take a few MB of it."""
-_ANSWER = 5.0  # seconds that one call may take; a stopped daemon answers none
-_INSIST = 60.0  # seconds after which a call that always failed has failed
+"""Size of the small disk; the session databases and the store of a run need a few MB of it."""
+_ANSWER = 5.0  # seconds of one call's timeout; a stopped daemon answers none
+_INSIST = 60.0  # seconds after which a call that always failed counts as failed
 _DELIVERED = frozenset({"delivered", "read"})
 _OPEN = frozenset({"queued", "sending"})
 
@@ -48,7 +48,7 @@ class System:
     # --- wad ------------------------------------------------------------------------------------
 
     async def insist(self, method: str, **params: Any) -> Any:
-        """Ask until wad answers: it may be stopped, gone, passive or without a disk just now."""
+        """Repeat until wad answers: it may be stopped, restarting, passive or without a disk."""
         last: Exception | None = None
         until = time.monotonic() + _INSIST
         while time.monotonic() < until:
@@ -78,12 +78,12 @@ class System:
         raise RuntimeError(f"{self.names[number]} has had no worker for {_INSIST:g} s")
 
     def promise(self) -> None:
-        """Remember which receipts the server holds: what they name must be stored, whatever dies now."""
+        """Record the receipts that the server holds: their messages must be stored, whatever is killed now."""
         for number, account in enumerate(self.accounts):
             self.promised[number].update(self.server.ledger.receipted_by(account))
 
     async def ask(self, number: int, peer: Peer, client_id: str) -> None:
-        """Let wad answer somebody; again with the same id until it agrees."""
+        """Let wad answer a contact; repeated with the same id until it accepts."""
         text, name = f"answer {client_id}", self.names[number]
         await self.insist(
             "messages.send", account=name, to=f"+{peer.pn.user}", text=text, client_id=client_id
@@ -93,7 +93,7 @@ class System:
     # --- the end ----------------------------------------------------------------------------------
 
     async def settle(self, quiet: float, limit: float, tell: Callable[[str], None]) -> None:
-        """Until all is received, stored and delivered, or, all being connected, nothing changes for `quiet` seconds.
+        """Wait until all is received, stored and delivered, or, with all connected, `quiet` seconds without a change.
 
         Raises RuntimeError after `limit` seconds, and when the daemon has ended by itself.
         """
@@ -115,7 +115,7 @@ class System:
             await asyncio.sleep(0.1)
 
     async def _progress(self) -> tuple[str, bool, bool]:
-        """How far everything is, in words; whether all are connected; whether nothing is left to come."""
+        """The progress as a text; whether all are connected; whether nothing more is expected."""
         words, connected, done = [], True, True
         for number, (account, name) in enumerate(zip(self.accounts, self.names, strict=True)):
             state = (await self.insist("accounts.show", account=name))["state"]
@@ -141,7 +141,7 @@ class System:
         return found
 
     async def evidence(self, number: int) -> Evidence:
-        """What is known of an account."""
+        """The data of an account."""
         account, name = self.accounts[number], self.names[number]
         return Evidence(
             account=name,
@@ -161,7 +161,7 @@ class System:
 
 
 def _settings(scenario: Scenario) -> dict[str, str]:
-    """wad comes back fast; where workers are stopped, some of them are found out and replaced."""
+    """wad recovers fast; where workers are stopped, some of them are detected and replaced."""
     settings = {
         "WAD_ENGINE_RETRY_BASE": "0.2",
         "WAD_ENGINE_RETRY_CAP": "1",
@@ -194,7 +194,7 @@ def _arrived(account: Account, peers: list[Peer]) -> Iterator[Arrived]:
 
 @asynccontextmanager
 async def a_system(scenario: Scenario, directory: Path) -> AsyncIterator[System]:
-    """Everything up and paired; gone afterwards, but for the directory."""
+    """Everything is started and paired; removed afterwards, except the directory."""
     async with WhatsApp() as server:
         system = System(server, scenario, directory)
         daemon = system.daemon
@@ -208,12 +208,12 @@ async def a_system(scenario: Scenario, directory: Path) -> AsyncIterator[System]
                     daemon.process.kill()
                     await asyncio.to_thread(daemon.process.wait)
                 for account in system.accounts:
-                    await account.wait_offline()  # the workers are dead
+                    await account.wait_offline()  # the workers have ended
 
 
 @contextmanager
 def _kept_disk(system: System) -> Iterator[None]:
-    """The small disk, if there is one; what lies on it at the end is copied beside it."""
+    """The small disk, if there is one; its content is copied at the end."""
     if system.disk is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""The chaos suite judges itself: what the draw promises, what the audit finds, and a short run of the real thing."""
+"""Tests of the chaos suite itself: the draw, the audit, and a short real run."""
 
 from __future__ import annotations
 
@@ -128,14 +128,14 @@ def test_what_went_out_is_judged(evidence: Evidence, found: Findings) -> None:
 
 
 def test_an_explained_uncertainty_is_allowed() -> None:
-    """It never arrived, and the entry says why nobody knows."""
+    """It never arrived, and the entry says why the result is unknown."""
     evidence = replace(settled("c2", "uncertain", "the worker is gone"), arrived=GOOD.arrived[:1])
     findings = audit(evidence)
     assert (findings.ok, findings.counts()["uncertain"]) == (True, 1)
 
 
 def test_findings_of_accounts_add_up() -> None:
-    """What is wrong with one account is wrong with all of them."""
+    """An error of one account is an error of the whole."""
     findings = together([audit(GOOD), audit(without("B1")), audit(without("A1"))])
     assert findings == Findings(lost=("B1", "A1"), lost_promised=("A1",))
     assert not findings.ok
@@ -146,7 +146,7 @@ def test_findings_of_accounts_add_up() -> None:
 
 @given(st.integers(min_value=0), st.sets(st.sampled_from(Kind), min_size=1), st.booleans())
 def test_a_seed_says_everything(seed: int, kinds: set[Kind], apart: bool) -> None:
-    """The same seed draws the same; every fault is of a kind that was named, and falls due in order."""
+    """The same seed draws the same; every fault is of a requested kind, and in order of time."""
     named = sorted(kinds)
     scenario = draw(seed, named, apart=apart)
     assert scenario == draw(seed, named, apart=apart)
@@ -160,13 +160,13 @@ def test_a_seed_says_everything(seed: int, kinds: set[Kind], apart: bool) -> Non
     assert apart is answered.isdisjoint(write.peer for write in scenario.writes)
 
 
-# --- the real thing ---------------------------------------------------------------------------------
+# --- a real run -------------------------------------------------------------------------------------
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_nothing_is_lost_doubled_or_repeated(tmp_path: Path, seed: int) -> None:
-    """A short `make chaos`, with every kind of trouble."""
+    """A short `make chaos`, with every kind of fault."""
     told: list[str] = []
     result = await run(draw(seed, tuple(Kind)), told.append, tmp_path)
     assert result.ok, (result.as_json(), told)

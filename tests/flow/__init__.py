@@ -1,1 +1,1 @@
-"""What moves: leader, accounts, inbound, outbound."""
+"""Tests of the moving parts: leader, accounts, inbound, outbound."""

@@ -1,4 +1,4 @@
-"""From the wire to what readers see, in one piece: whatever a stranger sends, it is shown, or kept and counted.
+"""From the wire to the views, in one piece: whatever a stranger sends is shown, or quarantined and counted.
 
 Bytes of the library go through translation, spool, plan and store to every view of them.
 """
@@ -44,7 +44,7 @@ _PLAIN = settings(
 
 
 class Road:
-    """A spool, a store and what lies between them; it stays for all examples of a test."""
+    """A spool, a store and everything between them; it stays for all examples of a test."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "spool.db"
@@ -72,7 +72,7 @@ class Road:
         self._runner.close()
 
     def take(self, name: str, raw: bytes) -> list[Stored]:
-        """An event comes, and is recorded; all messages that are stored then."""
+        """An event arrives, and is recorded; returns all messages that are stored then."""
         before = self.inbound.untranslated
         rows = translated(name, raw, sealed, 1_769_000_001_000).rows
         self.spool.take(rows)
@@ -101,13 +101,13 @@ class Road:
 
 @pytest.fixture
 def road(tmp_path: Path) -> Iterator[Road]:
-    """A fresh one."""
+    """A new one."""
     with closing(Road(tmp_path)) as road:
         yield road
 
 
 def look(message: Stored) -> None:
-    """Every door shows it: as MessagePack, as JSON, as the apps' document, as a line of text."""
+    """Every view shows it: MessagePack, JSON, the apps' document, a line of text."""
     for view in (message_view(message), whole_view(message)):
         shape = msgspec.to_builtins(view)
         msgpack.packb(shape)
@@ -123,7 +123,7 @@ _number = iter(range(1 << 40))
 @_PLAIN
 @given(st.sampled_from(FIELDS), st.data())
 def test_any_message_is_shown_or_kept(road: Road, name: str, data: st.DataObject) -> None:
-    """In its thread, as what it is or as unknown; it holds nothing up."""
+    """In its thread, translated or as unknown; it delays nothing."""
     body = data.draw(wire_bytes(Message, always=(name,), depth=4))
     ident = f"ID{next(_number)}"
     found = road.take("Message", with_body(body, ident=ident.encode()))
@@ -139,7 +139,7 @@ def test_any_message_is_shown_or_kept(road: Road, name: str, data: st.DataObject
 @settings(_PLAIN, max_examples=25)
 @given(data=st.data())
 def test_any_event_is_recorded_or_kept(road: Road, name: str, data: st.DataObject) -> None:
-    """Whatever its envelope is."""
+    """Whatever its envelope contains."""
     for message in road.take(name, data.draw(wire_bytes(getattr(pb, name), always=("Message",)))):
         look(message)
 
@@ -165,7 +165,7 @@ def test_any_history_is_recorded_or_kept(road: Road, data: bytes) -> None:
     ids=["no text", "6 MB", "depth", "options", "mentions", "contacts"],
 )  # fmt: skip
 def test_a_hostile_message_is_shown(road: Road, body: bytes) -> None:
-    """And what comes after it."""
+    """And later ones."""
     road.take("Message", with_body(body, ident=b"HOSTILE"))
     found = road.take("Message", with_body(field(1, b"after"), ident=b"AFTER"))
     assert {message.wa_id for message in found} == {"HOSTILE", "AFTER"}
@@ -189,7 +189,7 @@ def test_who_edits_without_end_fills_neither_store_nor_page(road: Road) -> None:
 
 
 async def test_a_hostile_row_neither_ends_nor_holds_up_the_loop(tmp_path: Path) -> None:
-    """The supervisor sees no failure."""
+    """The supervisor counts no failure."""
     loops = Loops(SystemClock())
     store = await SqliteStore.open(tmp_path / "wad.db")
     clock = SystemClock()

@@ -1,4 +1,4 @@
-"""Asking for the past, with the simulator: one run at a time, thread by thread, and what ends it."""
+"""History backfill, with the simulator: one run at a time, thread by thread, and how it ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def past(chat: Jid, *at_ms: int) -> list[MessageReceived]:
 
 
 async def received(world: World, account: Account, *senders: Jid) -> None:
-    """Everybody writes once."""
+    """Each contact writes once."""
     for number, sender in enumerate(senders, 1):
         world.worker(account).receive(sender, "new", at_ms=1_000_000 + number)
     await until(lambda: account.inbound.recorded == len(senders), "messages")
@@ -43,7 +43,7 @@ async def finished(run: Run) -> Run:
 
 
 async def test_every_conversation_is_asked_for_once(tmp_path: Path) -> None:
-    """The newest first; statuses have no past."""
+    """The newest first; statuses have no history."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await received(world, account, ANN, BOB, STATUS)
@@ -57,7 +57,7 @@ async def test_every_conversation_is_asked_for_once(tmp_path: Path) -> None:
 
 
 async def test_no_more_than_was_wished(tmp_path: Path) -> None:
-    """Of so many conversations so many messages, the newest of the old ones."""
+    """For the given number of conversations the given number of messages, the newest of the old ones."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await received(world, account, ANN, BOB)
@@ -70,7 +70,7 @@ async def test_no_more_than_was_wished(tmp_path: Path) -> None:
 
 
 async def test_one_run_at_a_time(tmp_path: Path) -> None:
-    """Who asks meanwhile gets the run that is under way, and once it is over another one."""
+    """A request meanwhile gets the current run, and a later one starts another."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await received(world, account, ANN)
@@ -82,7 +82,7 @@ async def test_one_run_at_a_time(tmp_path: Path) -> None:
 
 
 async def test_a_phone_that_is_silent_ends_the_run(tmp_path: Path) -> None:
-    """After two conversations without an answer; what came of it is written down."""
+    """After two conversations without an answer; the result is recorded."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await received(world, account, ANN, BOB, Jid.parse("15550000013@s.whatsapp.net"))
@@ -125,7 +125,7 @@ async def test_the_answer_to_an_earlier_question_is_no_answer(
 
 
 async def test_who_is_not_connected_asks_nobody(tmp_path: Path) -> None:
-    """And whose library cannot ask says so, before anything begins."""
+    """And an account whose library cannot send requests says so, before anything begins."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).phone_requests_unsupported = "another build"
@@ -136,7 +136,7 @@ async def test_who_is_not_connected_asks_nobody(tmp_path: Path) -> None:
 
 
 async def refused(world: World, account: Account) -> str:
-    """Why no run begins."""
+    """Why no run starts."""
     try:
         world.backfills.begin(account, BackfillOptions())
     except WadError as error:
@@ -147,7 +147,7 @@ async def refused(world: World, account: Account) -> str:
 async def test_a_connection_that_is_lost_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what came until then."""
+    """With the messages received until then."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await received(world, account, ANN, BOB)
@@ -166,7 +166,7 @@ async def test_a_connection_that_is_lost_ends_the_run(
 
 
 async def test_the_end_of_the_reign_ends_the_run(tmp_path: Path) -> None:
-    """Nothing is asked for any more, and nothing forbids the next run."""
+    """No more requests are sent, and the next run is possible."""
     async with a_world(tmp_path) as world:
         async with world.leading():
             account = await world.connected()
@@ -181,7 +181,7 @@ async def test_the_end_of_the_reign_ends_the_run(tmp_path: Path) -> None:
 
 
 async def test_a_run_that_had_not_begun_ends_with_the_reign(tmp_path: Path) -> None:
-    """Whoever follows it hears of the end, and the next run is another one."""
+    """Its followers are notified of the end, and the next run is another one."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         backfills = Backfills(world.store, world.bus, QUICK)
@@ -192,7 +192,7 @@ async def test_a_run_that_had_not_begun_ends_with_the_reign(tmp_path: Path) -> N
 
 
 async def test_placeholders_are_asked_for_again(tmp_path: Path) -> None:
-    """What the phone has takes their place."""
+    """The phone's messages replace them."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         worker = world.worker(account)

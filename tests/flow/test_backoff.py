@@ -1,4 +1,4 @@
-"""Back-off of an account: whatever a worker does, an account that does not stay connected is tried ever more seldom."""
+"""Back-off of an account: whatever a worker does, an account that does not stay connected is retried ever more slowly."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PATIENCE = RetryDelays()
 HOUR = 3600.0
 
 Life = Sequence[tuple[float, Input]]
-"""What one worker says, and how many seconds after what it said before; it ends with an Ended, or goes on for ever."""
+"""A worker's reports, each with its delay in seconds; the list ends with an Ended, or repeats forever."""
 
 
 @dataclass
 class Trial:
-    """An account, and workers that live as they are told."""
+    """An account, with scripted workers."""
 
     chance: float = 0.5
     now: float = 0.0
@@ -57,7 +57,7 @@ class Trial:
         return min((at for at in times if at is not None), default=None)
 
     def _pass(self, until: float) -> None:
-        """Let time pass; timers ring."""
+        """Let time pass; timers fire."""
         while (due := self._due()) is not None and due <= until:
             self.now = max(self.now, due)
             before = self.status
@@ -67,7 +67,7 @@ class Trial:
         self.now = max(self.now, until)
 
     def run(self, lives: Iterator[Life], seconds: float) -> None:
-        """Launch a worker whenever one is wanted, for so long."""
+        """Launch a worker whenever one is requested, for this time."""
         end = self.now + seconds
         while self.now < end:
             if not self.status.worker:
@@ -92,7 +92,7 @@ class Trial:
 
 
 def begun(chance: float = 0.5) -> Trial:
-    """A paired account that wants its first worker."""
+    """A paired account that requests its first worker."""
     trial = Trial(chance)
     trial.tell(Begin(paired=True))
     return trial
@@ -135,7 +135,7 @@ def test_whoever_does_not_stay_is_tried_ever_more_seldom(name: str, chance: floa
 def test_no_order_of_short_lives_makes_it_spin(
     drawn: list[list[tuple[float, bool]]], chance: float
 ) -> None:
-    """Connections of less than a minute each, however they end and however they are mixed."""
+    """Connections of less than a minute each, however they end and in any mix."""
 
     def life(parts: list[tuple[float, bool]]) -> Life:
         told: list[tuple[float, Input]] = []
@@ -157,7 +157,7 @@ def test_no_order_of_short_lives_makes_it_spin(
 
 
 def test_codes_that_are_over_at_once_are_not_asked_for_without_a_pause() -> None:
-    """While somebody waits for a code, a WhatsApp that gives none is asked every five seconds."""
+    """During the pairing window, a WhatsApp that sends no code is asked every five seconds."""
     trial = Trial()
     trial.tell(Begin(paired=False))
     trial.tell(Pair(600.0, paired=False))
@@ -166,7 +166,7 @@ def test_codes_that_are_over_at_once_are_not_asked_for_without_a_pause() -> None
 
 
 def test_a_used_up_list_of_codes_is_no_failure() -> None:
-    """Six codes last for 160 s; the next worker comes at once."""
+    """Six codes last for 160 s; the next worker starts at once."""
     trial = Trial()
     trial.tell(Begin(paired=False))
     trial.tell(Pair(600.0, paired=False))
@@ -178,7 +178,7 @@ def test_a_used_up_list_of_codes_is_no_failure() -> None:
 
 @pytest.mark.parametrize("seconds", [60.0, 61.0, HOUR, 100 * HOUR])
 def test_after_a_stable_time_the_first_try_is_fast(seconds: float) -> None:
-    """Whether it is lost or its worker dies: at most a second, whatever was before."""
+    """After a lost connection or a dead worker: at most a second, whatever happened before."""
     trial = begun()
     trial.run(repeat([(0.4, Connected()), (0.4, Ended("crash"))]), HOUR)
     trial.status = replace(trial.status, worker=True, retry_at=None)
@@ -192,7 +192,7 @@ def test_after_a_stable_time_the_first_try_is_fast(seconds: float) -> None:
 
 
 def test_the_count_of_failures_goes_to_zero_by_itself() -> None:
-    """What status shows is true a minute after the login, without another event."""
+    """The status is correct a minute after the login, without another event."""
     trial = begun()
     trial.run(repeat([(0.4, Ended("crash"))]), 20.0)
     assert trial.status.attempts > 2
@@ -233,6 +233,6 @@ LATE: list[Callable[[], Input]] = [lambda: Launched(), lambda: Connected(), lamb
 
 @pytest.mark.parametrize("event", LATE)
 def test_a_late_word_wakes_nobody(event: Callable[[], Input]) -> None:
-    """Of a worker that is not wanted any more."""
+    """Of a worker that is not needed any more."""
     status = step(Status(), Begin(paired=False), 0, 0.5, PATIENCE)
     assert step(status, event(), 1, 0.5, PATIENCE) == status

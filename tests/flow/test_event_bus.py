@@ -1,4 +1,4 @@
-"""What happens, for whoever looks on."""
+"""The event bus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def test_the_past_and_what_follows() -> None:
 
 
 async def test_without_following_it_ends() -> None:
-    """Only what is remembered."""
+    """Only kept events."""
     bus = Bus(SystemClock())
     bus.publish("state", "one")
     async with bus.follow(last=10, live=False) as happenings:
@@ -27,7 +27,7 @@ async def test_without_following_it_ends() -> None:
 
 
 async def test_a_slow_reader_is_told_what_it_missed() -> None:
-    """It holds up nobody, and memory is bounded."""
+    """It delays nobody, and memory is bounded."""
     bus = Bus(SystemClock())
     async with bus.follow() as happenings:
         for number in range(1500):
@@ -38,7 +38,7 @@ async def test_a_slow_reader_is_told_what_it_missed() -> None:
 
 
 async def test_only_so_much_is_remembered() -> None:
-    """The oldest is forgotten."""
+    """The oldest is dropped."""
     bus = Bus(SystemClock())
     for number in range(1200):
         bus.publish("state", str(number))

@@ -1,4 +1,4 @@
-"""Who may not write to a group is told before anything is queued."""
+"""A message to a group in which the account may not write is refused before it is queued."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GROUP = Jid.parse("120363000000000001@g.us")
 
 
 async def refusal(world: World, account: Account, to: Jid = GROUP) -> str:
-    """Why a message to it is not even queued; empty where it is."""
+    """Why a message to it is not queued; empty if it is."""
     try:
         await world.outbound.enqueue(account.id, to, Text("hello"))
     except Conflict as error:
@@ -35,7 +35,7 @@ async def refusal(world: World, account: Account, to: Jid = GROUP) -> str:
 async def test_a_group_where_the_account_may_not_write_is_refused(
     tmp_path: Path, group_role: GroupRole, why: str
 ) -> None:
-    """Nothing is queued of it; and it is asked again after a while, since somebody may have added it."""
+    """Nothing is queued; and the role is requested again after a while, since the account may have been added."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         worker = world.worker(account)
@@ -43,7 +43,7 @@ async def test_a_group_where_the_account_may_not_write_is_refused(
         assert why in await refusal(world, account)
         assert await world.store.entries(account.id) == []
         del worker.group_roles[GROUP]
-        assert why in await refusal(world, account)  # believed for a moment
+        assert why in await refusal(world, account)  # cached for a moment
         world.outbound._group_roles.forget(account.id, str(GROUP))
         assert await refusal(world, account) == ""
 
@@ -51,7 +51,7 @@ async def test_a_group_where_the_account_may_not_write_is_refused(
 async def test_where_nobody_can_be_asked_it_is_queued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The account is away, or WhatsApp does not answer: its turn will tell."""
+    """The account is disconnected, or WhatsApp does not answer: the send will show it."""
 
     async def fail(worker: SimulatedWorker, group: Jid) -> GroupRole:
         raise EngineFailure("info query timed out")
@@ -68,7 +68,7 @@ async def test_where_nobody_can_be_asked_it_is_queued(
 async def test_a_question_that_hangs_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever queues a message gets an answer."""
+    """The caller gets an answer."""
 
     async def hang(worker: SimulatedWorker, group: Jid) -> GroupRole:
         await asyncio.Event().wait()
@@ -81,7 +81,7 @@ async def test_a_question_that_hangs_is_not_waited_for(
 
 
 async def test_a_refusal_by_whatsapp_makes_it_be_asked_again(tmp_path: Path) -> None:
-    """It was a member when it was asked last."""
+    """It was a member at the last request."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         worker = world.worker(account)
@@ -93,7 +93,7 @@ async def test_a_refusal_by_whatsapp_makes_it_be_asked_again(tmp_path: Path) -> 
 
 
 async def test_the_same_key_again_is_answered_as_it_is(tmp_path: Path) -> None:
-    """Whatever has become of the group since."""
+    """Whatever has happened to the group since."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await world.outbound.enqueue(account.id, GROUP, Text("hello"), client_id="k1")
@@ -129,7 +129,7 @@ def test_nothing_is_sent_to_such_an_address(to: str) -> None:
      "bob@lid", "0@lid", "family@g.us", "12-@g.us", "1@g.us", "15550000002-1-2@g.us"],
 )  # fmt: skip
 def test_an_address_that_nobody_can_have_is_refused(to: str) -> None:
-    """Whatever parses as an address is not one yet."""
+    """A text that parses as an address need not be valid yet."""
     with pytest.raises(BadInput):
         check_recipient(Jid.parse(to))
 

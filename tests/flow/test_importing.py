@@ -1,4 +1,4 @@
-"""A session of the other backend becomes an account: what is refused, what is left after trouble."""
+"""Import of the other backend's session as an account: what is refused, and what is left after a failure."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ HERE = ImportOptions(directory="account_prod_1")
 
 
 def imports(world: World) -> Imports:
-    """What the daemon has for it."""
+    """The daemon's parts for it."""
     return Imports(world.accounts, world.homes, world.clock, lambda: "upload", bytes)
 
 
 def brought(world: World, files: dict[str, bytes] | None = None) -> tuple[Imports, str]:
-    """A directory's files have come."""
+    """A directory's files have been uploaded."""
     found = imports(world)
     return found, found.put("", (files or sample.files()).items())
 
 
 def changed(**me: str) -> dict[str, bytes]:
-    """The sample, of somebody else."""
+    """The sample, with another account's number."""
     creds = sample.creds()
     creds["me"] |= me
     return sample.files(sample.documents() | {"creds.json": creds})
 
 
 async def test_a_new_account_starts_at_once(tmp_path: Path) -> None:
-    """It has the directory's name, which with the reference is the account's id, and says who it is."""
+    """It has the directory's name, which with the reference is the account's id, and its identity."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
         account, intent = await found.make(upload, HERE)
@@ -62,14 +62,14 @@ async def test_a_new_account_starts_at_once(tmp_path: Path) -> None:
     ],
 )
 async def test_the_id(wish: ImportOptions, ident: str, tmp_path: Path) -> None:
-    """What was asked for, else the directory's name if it can be one, else made from the number."""
+    """The requested name, else the directory's name if it is valid, else one made from the number."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
         assert (await found.look(upload, wish)).ident == ident
 
 
 async def test_the_name(tmp_path: Path) -> None:
-    """What was asked for, else the push name, else the number; a name is never given twice."""
+    """The requested name, else the push name, else the number; a name is never used twice."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
         assert (await found.look(upload, ImportOptions(name="Front"))).name == "Front"
@@ -88,11 +88,11 @@ async def test_looking_changes_nothing(tmp_path: Path) -> None:
         await found.make(upload, HERE)
 
 
-# --- an account that is there ---------------------------------------------------------------------
+# --- an existing account --------------------------------------------------------------------------
 
 
 async def test_an_account_without_a_session_takes_it(tmp_path: Path) -> None:
-    """It keeps its name, and runs, also when it was stopped."""
+    """It keeps its name, and runs, even if it was stopped."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.accounts.add("Front", phone="+15550000001", ident="account_prod_1")
         await account.stop()
@@ -105,7 +105,7 @@ async def test_an_account_without_a_session_takes_it(tmp_path: Path) -> None:
 
 
 async def test_a_session_is_never_replaced(tmp_path: Path) -> None:
-    """An account that is paired, or being paired, is refused, and stays as it is."""
+    """An account that is paired, or being paired, is refused, and stays unchanged."""
     async with a_world(tmp_path, auto_pair=False) as world, world.leading():
         account = await world.accounts.add("shop", ident="account_prod_1")
         await account.pair()
@@ -123,7 +123,7 @@ async def test_a_session_is_never_replaced(tmp_path: Path) -> None:
 async def test_a_pairing_that_begins_meanwhile_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked again in the moment of the rename: the worker has the file open."""
+    """Checked again at the rename: the worker has the file open."""
     async with a_world(tmp_path, auto_pair=False) as world, world.leading():
         account = await world.accounts.add("shop", ident="account_prod_1")
         found, upload = brought(world)
@@ -140,7 +140,7 @@ async def test_a_pairing_that_begins_meanwhile_wins(
 
 
 async def test_one_number_is_one_account(tmp_path: Path) -> None:
-    """Whether the number was given to it, or learnt from its login."""
+    """Whether the number was given by the operator, or learnt from its login."""
     async with a_world(tmp_path) as world, world.leading():
         await world.accounts.add("front", phone="+15550000001", ident="front")
         found, upload = brought(world)
@@ -166,7 +166,7 @@ async def test_an_account_of_another_number_takes_no_session(tmp_path: Path) -> 
 
 
 async def test_files_come_in_parts_and_are_forgotten(tmp_path: Path) -> None:
-    """An upload that began anew, or was used, is not there any more."""
+    """An upload that was restarted, or used, is not found."""
     async with a_world(tmp_path) as world, world.leading():
         found = imports(world)
         *first, last = sample.files().items()
@@ -181,7 +181,7 @@ async def test_files_come_in_parts_and_are_forgotten(tmp_path: Path) -> None:
 
 
 async def test_more_files_than_a_session_has(tmp_path: Path) -> None:
-    """They fill no memory."""
+    """They do not fill the memory."""
     async with a_world(tmp_path) as world, world.leading():
         found = imports(world)
         with pytest.raises(TooLong, match="at most"):
@@ -191,7 +191,7 @@ async def test_more_files_than_a_session_has(tmp_path: Path) -> None:
 
 
 async def test_damaged_files_are_refused_unless_left_out(tmp_path: Path) -> None:
-    """Nothing was made by the refusal."""
+    """The refusal created nothing."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world, sample.files() | {"pre-key-9.json": b""})
         with pytest.raises(BadInput, match=r"pre-key-9\.json is empty"):
@@ -203,7 +203,7 @@ async def test_damaged_files_are_refused_unless_left_out(tmp_path: Path) -> None
         assert intent.carried.damaged == ["pre-key-9.json is empty"]
 
 
-# --- trouble midway -------------------------------------------------------------------------------
+# --- failures during an import --------------------------------------------------------------------
 
 
 async def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ async def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 async def test_a_lease_that_goes_meanwhile(tmp_path: Path) -> None:
-    """No worker may run any more: nothing is done, also where the account was there before."""
+    """No worker may run any more: nothing is changed, also if the account existed before."""
     async with a_world(tmp_path) as world:
         async with world.leading():
             await world.accounts.add("Front", ident="account_prod_1")
@@ -237,7 +237,7 @@ async def test_a_lease_that_goes_meanwhile(tmp_path: Path) -> None:
 
 
 async def test_a_directory_that_is_no_account_is_left_alone(tmp_path: Path) -> None:
-    """A rename onto it fails, and says what to do."""
+    """A rename to it fails, and the error says what to do."""
     async with a_world(tmp_path) as world, world.leading():
         (world.homes.root / "account_prod_1").mkdir()
         (world.homes.root / "account_prod_1" / "notes").write_text("mine")
@@ -270,7 +270,7 @@ def snapshots(world: World, to: Path, monkeypatch: pytest.MonkeyPatch) -> list[P
     def take() -> None:
         taken.append(to / str(len(taken)) / "sessions")
         before = None
-        # The account itself may write meanwhile, and a copy of half of that is nothing that a kill could leave.
+        # The account itself may write meanwhile, and a copy of half of that is not a state that a kill can leave.
         while before != (before := state()):
             shutil.rmtree(taken[-1], ignore_errors=True)
             shutil.copytree(world.homes.root, taken[-1], copy_function=_copy)
@@ -294,7 +294,7 @@ def snapshots(world: World, to: Path, monkeypatch: pytest.MonkeyPatch) -> list[P
 async def test_a_kill_leaves_an_account_or_none(
     existing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whenever it comes: what is there is whole, and what is not there can be imported."""
+    """At any time: what exists is complete, and what does not can be imported."""
     async with a_world(tmp_path / "first") as world, world.leading():
         if existing:
             await world.accounts.add("Front", ident="account_prod_1")

@@ -1,4 +1,4 @@
-"""Spool to store: nothing lost, nothing twice, whatever fails in between."""
+"""From spool to store: nothing is lost, nothing is stored twice, whatever fails in between."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_what_arrives_is_recorded_in_order(tmp_path: Path) -> None:
 
 
 async def test_a_burst_within_one_millisecond_keeps_its_order(tmp_path: Path) -> None:
-    """However many rows share a moment, and wherever their numbers stand."""
+    """However many rows have the same time, and whatever their numbers."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         sent = [
@@ -87,7 +87,7 @@ async def test_a_redelivered_message_is_counted_not_stored(tmp_path: Path) -> No
 async def test_a_failing_store_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the store refuses, the backlog grows and says why; afterwards everything is there, in order."""
+    """While the store refuses, the backlog grows and has a reason; afterwards everything is stored, in order."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         good = world.store.record
@@ -110,7 +110,7 @@ async def test_a_failing_store_loses_nothing(
 
 
 async def test_inbound_goes_on_without_the_lease(tmp_path: Path) -> None:
-    """What was received before the lease went is stored although the instance is passive."""
+    """Messages that were received before the lease was lost are stored although the instance is passive."""
     async with a_world(tmp_path) as world:
         async with world.leading():
             account = await world.connected()
@@ -123,7 +123,7 @@ async def test_inbound_goes_on_without_the_lease(tmp_path: Path) -> None:
 
 
 async def test_an_untranslatable_event_is_kept_and_counted(tmp_path: Path) -> None:
-    """It stays raw in the spool, shows in status, and holds up nothing behind it."""
+    """It stays raw in the spool, is shown in status, and delays no later row."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         spool = Spool.open(account.home.spool_db)
@@ -153,7 +153,7 @@ async def test_the_next_process_goes_on_where_the_last_stopped(tmp_path: Path) -
 
 
 async def test_ended_while_it_opens_the_spool_it_leaves_no_file_open(tmp_path: Path) -> None:
-    """The thread that opens it cannot be cancelled; what it opened is closed all the same."""
+    """The thread that opens it cannot be cancelled; the opened spool is closed all the same."""
     begun, go = threading.Event(), threading.Event()
     opened: list[Spool] = []
 
@@ -181,7 +181,7 @@ async def test_ended_while_it_opens_the_spool_it_leaves_no_file_open(tmp_path: P
 async def test_a_cursor_that_cannot_be_read_skips_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rows of a new spool are numbered anew: the cursor of the one before says nothing about them."""
+    """The rows of a new spool start with 1 again: the previous spool's cursor does not apply to them."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         for number in range(5):
@@ -203,7 +203,7 @@ async def test_a_cursor_that_cannot_be_read_skips_no_row(
 
 
 async def test_the_spool_is_opened_once_for_all_who_ask(tmp_path: Path) -> None:
-    """An operator who looks while it is opened neither opens it again nor moves the cursor back."""
+    """An operator who looks at it while it is opened neither opens it again nor moves the cursor back."""
     opened: list[Spool] = []
 
     def open_spool() -> Spool:
@@ -223,7 +223,7 @@ async def test_the_spool_is_opened_once_for_all_who_ask(tmp_path: Path) -> None:
 async def test_a_spool_that_is_set_aside_while_it_is_opened_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that took its place is."""
+    """The new file is."""
     opened: list[Spool] = []
 
     def open_spool() -> Spool:
@@ -251,7 +251,7 @@ async def test_a_spool_that_is_set_aside_while_it_is_opened_is_not_read(
 
 
 async def test_a_chunk_of_history_is_recorded_whole(tmp_path: Path) -> None:
-    """One row of the spool, many messages, in their threads; what had no words is counted."""
+    """One row of the spool, many messages, in their threads; untranslated items are counted."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         told = [
@@ -273,7 +273,7 @@ async def test_a_chunk_of_history_is_recorded_whole(tmp_path: Path) -> None:
 
 
 async def test_what_changes_a_message_is_told(tmp_path: Path) -> None:
-    """Who follows events hears of an edit, without its words."""
+    """Followers of events are notified of an edit, without its text."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         wa_id = world.worker(account).receive(BOB, "old")
@@ -284,7 +284,7 @@ async def test_what_changes_a_message_is_told(tmp_path: Path) -> None:
 
 
 async def test_lost_messages_are_known_to_status(tmp_path: Path) -> None:
-    """From the store at the start, and from what comes since."""
+    """From the store at the start, and from later messages."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         lost = Content(MessageKind.LOST)
@@ -308,7 +308,7 @@ def append(account: Account, event: Event) -> None:
 
 
 async def test_history_is_counted_apart(tmp_path: Path) -> None:
-    """Messages that were new and known, of all chunks and of the latest; the newest message's time is known."""
+    """New and known messages, of all chunks and of the latest; the newest message's time is known."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         inbound = account.inbound
@@ -331,7 +331,7 @@ async def test_history_is_counted_apart(tmp_path: Path) -> None:
 # --- rows that cannot be recorded -----------------------------------------------------------------
 
 TOO_LATE = 2**63
-"""A time that no store can keep."""
+"""A time that no store can hold."""
 
 
 def text(number: int, at_ms: int = 1000) -> MessageReceived:
@@ -340,7 +340,7 @@ def text(number: int, at_ms: int = 1000) -> MessageReceived:
 
 
 def append_bytes(account: Account, event: bytes, raw: bytes = b"") -> None:
-    """A row with whatever an older or a broken worker wrote."""
+    """A row that an older or a broken worker wrote."""
     spool = Spool.open(account.home.spool_db)
     spool.append(received_ms=1, kind="message", wa_id="BAD", raw=raw, event=event)
     spool.close()
@@ -358,7 +358,7 @@ def append_bytes(account: Account, event: bytes, raw: bytes = b"") -> None:
     ids=["no event", "empty", "no text", "refused by the store"],
 )
 async def test_a_row_that_cannot_be_recorded_is_stepped_over(tmp_path: Path, bad: bytes) -> None:
-    """It is kept, counted and named; the file is not taken for damaged, and the worker stays."""
+    """It is kept, counted and named; the file does not count as damaged, and the worker stays."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         append(account, text(2))
@@ -377,7 +377,7 @@ async def test_a_row_that_cannot_be_recorded_is_stepped_over(tmp_path: Path, bad
 
 @pytest.mark.parametrize("received_ms", [2**62, 2**63 - 1, -(2**62), 10**15])
 async def test_a_row_with_an_absurd_time_moves_no_other(tmp_path: Path, received_ms: int) -> None:
-    """Rows come one after the other: one from the far future would take all that follow with it."""
+    """Rows arrive one after the other: one from the far future would block all later ones."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         spool = Spool.open(account.home.spool_db)
@@ -393,7 +393,7 @@ async def test_a_row_with_an_absurd_time_moves_no_other(tmp_path: Path, received
 async def test_a_row_that_cannot_be_planned_is_stepped_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is wrong with our own rules."""
+    """Whatever is wrong with wad's own rules."""
 
     def failing(account: str, event: Event, aliases: dict[str, str], seen: int) -> object:
         if isinstance(event, MessageReceived) and event.id == "ID2":
@@ -464,7 +464,7 @@ async def test_a_kept_row_is_recorded_with_todays_code(tmp_path: Path) -> None:
 async def test_a_store_that_fails_sets_nothing_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That is the matter of the store: what waits is tried again."""
+    """That is the store's problem: waiting rows are tried again."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         record, fails = world.store.record, [Unavailable("gone"), MemoryError(), OSError("none")]
@@ -483,7 +483,7 @@ async def test_a_store_that_fails_sets_nothing_aside(
 async def test_a_store_with_a_fault_does_not_spin_over_a_row_without_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop fails, says so, and waits before it tries again."""
+    """The loop fails, reports it, and waits before it tries again."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         good = world.store.record
@@ -508,7 +508,7 @@ async def test_a_store_with_a_fault_does_not_spin_over_a_row_without_changes(
 async def test_what_was_recorded_before_the_store_failed_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
-    """A chunk of history with a bad item is recorded in parts, and the store fails in between: all are told."""
+    """A chunk of history with a bad item is recorded in parts, and the store fails in between: all are recorded."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         heard: list[str] = []
@@ -537,7 +537,7 @@ async def test_what_was_recorded_before_the_store_failed_is_told_once(
 async def test_a_salvage_that_fails_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    """The disk is full after the damaged spool was renamed: its rows wait there, named, until there is room."""
+    """The disk is full after the damaged spool was renamed: its rows wait there, named, until there is space."""
     monkeypatch.setattr("wad.flow.accounts.account._CARRY_OVER_AGAIN", 0.05)
 
     def full(*_: object) -> None:
@@ -594,7 +594,7 @@ async def test_the_notice_of_a_copy_goes_with_it(tmp_path: Path) -> None:
 async def test_copies_that_cannot_be_listed_are_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No handle is left: what was known stays, and it is said that it is not known now."""
+    """No handle is left: the last known items stay, and the error is shown."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         account._spool_damaged(Damaged("spool.db is damaged"))

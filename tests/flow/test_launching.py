@@ -1,4 +1,4 @@
-"""A worker that cannot be started: whatever the kernel refuses, it is that account's reason and no one else's."""
+"""A worker that cannot be started: whatever the kernel refuses, only that account is affected."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refuse(number: int) -> Callable[..., Any]:
 
 
 def handles() -> set[str]:
-    """What this process has open, but for what it takes to look."""
+    """The open files of this process, except those that the check itself opens."""
     found = set()
     for fd in Path("/proc/self/fd").iterdir():
         try:
@@ -52,7 +52,7 @@ def handles() -> set[str]:
 
 
 def children() -> set[str]:
-    """The processes that this one has started and not reaped; other tests may have left some, such as an emulator."""
+    """The unreaped child processes of this process; other tests may have left some, such as an emulator."""
     tasks = Path("/proc/self/task").iterdir()
     return {pid for task in tasks for pid in (task / "children").read_text().split()}
 
@@ -66,7 +66,7 @@ def home(tmp_path: Path) -> AccountDir:
 
 
 def no_pidfd(patch: pytest.MonkeyPatch, number: int) -> None:
-    """The process runs, and there is no handle of it."""
+    """The process runs, and there is no handle for it."""
     patch.setattr(os, "pidfd_open", refuse(number))
 
 
@@ -76,7 +76,7 @@ def no_fork(patch: pytest.MonkeyPatch, number: int) -> None:
 
 
 def no_socketpair(patch: pytest.MonkeyPatch, number: int) -> None:
-    """There is nothing to talk over."""
+    """There is no socket to it."""
     patch.setattr(socket, "socketpair", refuse(number))
 
 
@@ -91,7 +91,7 @@ def no_watch(patch: pytest.MonkeyPatch, number: int) -> None:
 
 
 def no_stream(patch: pytest.MonkeyPatch, number: int) -> None:
-    """The socket cannot be given to the loop."""
+    """The event loop does not accept the socket."""
     patch.setattr(asyncio, "open_connection", refuse(number))
 
 
@@ -103,7 +103,7 @@ POINTS = [no_socketpair, no_second_handle, no_fork, no_pidfd, no_stream, no_watc
 async def test_whatever_is_refused_is_the_accounts_reason(
     home: AccountDir, point: Callable[[pytest.MonkeyPatch, int], None], number: int
 ) -> None:
-    """A sentence, no process, no handle that is left open; and the next start works."""
+    """A sentence, no process, no open handle; and the next start works."""
     engine = NeonizeEngine(EngineOptions(media=home.path.parent / "media"))
     reports: list[Report] = []
     before, others = handles(), children()
@@ -122,7 +122,7 @@ async def test_whatever_is_refused_is_the_accounts_reason(
 
 
 async def test_output_that_cannot_be_read_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe that nobody empties would stop it one day, without a word."""
+    """A pipe that is not emptied would block it eventually, silently."""
     monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", refuse(errno.EMFILE))
     ours, theirs = socket.socketpair()
     argv = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -133,7 +133,7 @@ async def test_output_that_cannot_be_read_ends_the_worker(monkeypatch: pytest.Mo
 
 
 async def test_who_is_cancelled_while_a_worker_starts_leaves_none(home: AccountDir) -> None:
-    """The thread starts it all the same; then it is ended."""
+    """The thread starts it all the same; then it is killed."""
     engine = NeonizeEngine(EngineOptions(media=home.path.parent / "media"))
     before, others = handles(), children()
     launching = asyncio.create_task(engine.launch(home, lambda report: None, 60.0))
@@ -157,7 +157,7 @@ async def test_an_end_by_a_signal_without_a_name() -> None:
 
 
 async def test_a_grandchild_that_holds_the_pipe_holds_up_nobody() -> None:
-    """Its end is its own; what it still writes is not waited for."""
+    """Its end is its own; its remaining output is not waited for."""
     ours, theirs = socket.socketpair()
     code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1)"
     argv = [sys.executable, "-c", f"{code}; import os; os._exit(7)"]
@@ -169,7 +169,7 @@ async def test_a_grandchild_that_holds_the_pipe_holds_up_nobody() -> None:
 
 
 def test_what_cannot_be_placed_is_not_left_running() -> None:
-    """Its place comes before everything else."""
+    """Its control group is set before everything else."""
 
     def fail(_pid: int) -> None:
         raise ValueError("no place")
@@ -194,12 +194,12 @@ async def loaded(engine: NeonizeEngine, home: AccountDir) -> Worker:
 
 
 async def test_a_worker_gives_way_to_the_daemon(home: AccountDir) -> None:
-    """Once it has loaded: as nice as can be, and its session as nice as hundreds have to be."""
+    """Once it has loaded: maximal niceness, and its session as nice as hundreds have to be."""
     media = home.path.parent / "media"
     engine = NeonizeEngine(EngineOptions(media=media, accounts=lambda: 300))
     worker = await loaded(engine, home)
     assert worker.pid is not None
-    weight = Path(f"/proc/{worker.pid}/autogroup")  # of whole sessions, where the kernel has it
+    weight = Path(f"/proc/{worker.pid}/autogroup")  # of whole sessions, if the kernel has it
     async with asyncio.timeout(30):
         while os.getpriority(os.PRIO_PROCESS, worker.pid) != 19:
             await asyncio.sleep(0.01)
@@ -210,7 +210,7 @@ async def test_a_worker_gives_way_to_the_daemon(home: AccountDir) -> None:
 
 
 def test_workers_together_leave_the_daemon_its_share() -> None:
-    """However many there are; and a few are as fast as anything else on the machine."""
+    """However many there are; and a few are as fast as any other program on the machine."""
     nice = [session_nice(together) for together in range(1000)]
     assert nice[:5] == [0] * 5
     assert nice == sorted(nice)
@@ -243,7 +243,7 @@ _ACCOUNTS = 7
 async def test_a_daemon_without_handles_serves_whom_it_can_and_stops(
     tmp_path: Path, limit: int, some: bool
 ) -> None:
-    """`ulimit -n` and seven accounts: who has no worker says why, the daemon answers, and it ends when told."""
+    """`ulimit -n` and seven accounts: an account without a worker has a reason, the daemon answers, and it stops."""
     async with WhatsApp() as server:
         daemon = Daemon(tmp_path / "wad", server.environment())
         await daemon.start()
@@ -254,7 +254,9 @@ async def test_a_daemon_without_handles_serves_whom_it_can_and_stops(
         await daemon.start()
         try:
             for number in range(_ACCOUNTS):
-                with suppress(WadError):  # it may not even look whether there is a session
+                with suppress(
+                    WadError
+                ):  # it may not even be able to check whether there is a session
                     await daemon.call("accounts.pair", account=f"a{number}")
 
             async def settled() -> bool:
@@ -278,7 +280,7 @@ async def test_a_daemon_without_handles_serves_whom_it_can_and_stops(
                 daemon.process.wait()
 
 
-# --- the permission to act, on a machine that is slow --------------------------------------------------
+# --- the permission to act, on a slow machine -----------------------------------------------------------
 
 
 class Slow:
@@ -292,7 +294,7 @@ class Slow:
         return self.now
 
     def wall_ms(self) -> int:
-        """Nobody asks."""
+        """Not used."""
         return 0
 
 
@@ -317,7 +319,7 @@ def test_a_renewal_that_came_while_it_loaded_counts(monkeypatch: pytest.MonkeyPa
 
 
 class Ticking(Slow):
-    """A clock that goes on with each look."""
+    """A clock that advances with each read."""
 
     def monotonic(self) -> float:
         """Seconds."""
@@ -326,7 +328,7 @@ class Ticking(Slow):
 
 
 def test_a_renewal_that_nobody_has_read_yet_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine the thread that looks at the clock may run before the one that reads; what is asked waits."""
+    """On a busy machine the thread that checks the clock may run before the reader; requests are kept."""
 
     def end(code: int) -> None:
         raise SystemExit(code)

@@ -1,4 +1,4 @@
-"""The leader drives the lease: it reigns, renews, steps down in time and lets go."""
+"""The leader drives the lease: it acquires, renews, steps down in time and releases."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Shared:
         return str(self.version)
 
     async def history(self, limit: int) -> list[Tenure]:
-        """Everybody who held it."""
+        """All previous holders."""
         return self.tenures[-limit:]
 
     async def changed(self, timeout: float) -> None:
@@ -71,7 +71,7 @@ class Shared:
 
 
 class Reigns:
-    """Counts reigns; `acting` is whether one runs."""
+    """Counts leadership terms; `acting` is whether one runs."""
 
     def __init__(self) -> None:
         self.epochs: list[int] = []
@@ -79,7 +79,7 @@ class Reigns:
 
     @asynccontextmanager
     async def lead(self, epoch: int) -> AsyncIterator[None]:
-        """As the daemon's."""
+        """Like the daemon's."""
         self.epochs.append(epoch)
         self.acting = True
         try:
@@ -94,7 +94,7 @@ def a_leader(
     on_renewed: Callable[[float], None] = lambda s: None,
     loops: Loops | None = None,
 ) -> Leader:
-    """A leader with short terms."""
+    """A leader with short durations."""
     clock = SystemClock()
     return Leader(
         record, name, name, TERMS, clock, Bus(clock), floor=0, on_renewed=on_renewed, loops=loops
@@ -113,7 +113,7 @@ async def running(leader: Leader, reigns: Reigns) -> AsyncIterator[asyncio.Task[
 
 
 async def test_it_reigns_and_renews() -> None:
-    """The right to act lasts beyond one ttl, and each renewal is handed on: until when, not for how long."""
+    """The permission lasts beyond one ttl, and each renewal is reported: as a time, not as a duration."""
     shared, reigns, permits = Shared(), Reigns(), list[float]()
     leader = a_leader(shared, "one", permits.append)
     begun = SystemClock().monotonic()
@@ -127,7 +127,7 @@ async def test_it_reigns_and_renews() -> None:
 
 
 async def test_it_is_active_only_once_the_reign_has_begun() -> None:
-    """With the lease in hand but nothing running yet, an order would find nobody to take it."""
+    """With the lease acquired but nothing running yet, an order would find no task to execute it."""
     begin, seen = asyncio.Event(), list[tuple[bool, bool]]()
     leader = a_leader(Shared(), "one")
 
@@ -150,7 +150,7 @@ async def test_it_is_active_only_once_the_reign_has_begun() -> None:
 
 
 async def test_release_comes_after_the_reign() -> None:
-    """On the way out the reign ends first, then the record is free and keeps its epoch."""
+    """At the end the term ends first, then the record is free and keeps its epoch."""
     shared, reigns = Shared(), Reigns()
     async with running(a_leader(shared, "one"), reigns):
         await until(lambda: reigns.acting, "the reign")
@@ -160,7 +160,7 @@ async def test_release_comes_after_the_reign() -> None:
 
 
 async def test_the_standby_takes_over_with_a_new_epoch() -> None:
-    """One waits while the other reigns, and succeeds it."""
+    """One waits while the other holds the lease, and succeeds it."""
     shared, first, second = Shared(), Reigns(), Reigns()
     standby = a_leader(shared, "two")
     async with running(a_leader(shared, "one"), first):
@@ -176,7 +176,7 @@ async def test_the_standby_takes_over_with_a_new_epoch() -> None:
 
 
 async def test_cut_off_it_steps_down_and_comes_back() -> None:
-    """It acts for as long as it is sure, no longer; when the record is back, so is it."""
+    """It acts for as long as it is certain, no longer; when the record is available again, it acts again."""
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
     async with running(leader, reigns):
@@ -191,7 +191,7 @@ async def test_cut_off_it_steps_down_and_comes_back() -> None:
 
 
 async def test_a_short_cut_changes_nothing() -> None:
-    """One failed renewal neither demotes nor sticks."""
+    """One failed renewal neither demotes it nor persists as an error."""
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
     async with running(leader, reigns):
@@ -205,7 +205,7 @@ async def test_a_short_cut_changes_nothing() -> None:
 
 
 async def test_a_taken_lease_ends_the_reign_at_once() -> None:
-    """When somebody else wrote the record, there is no arguing."""
+    """When another machine wrote the record, the term ends."""
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
     async with running(leader, reigns):
@@ -217,7 +217,7 @@ async def test_a_taken_lease_ends_the_reign_at_once() -> None:
 
 
 async def test_a_file_lease_succeeds_a_dead_process_at_once(tmp_path: Path) -> None:
-    """On one machine the lock has proven that the predecessor is dead."""
+    """On one machine the lock proves that the predecessor is dead."""
     path = tmp_path / "lease.json"
     await FileLease(path, "dead").write(Record(holder="me", nonce="dead", epoch=4, ttl=600), None)
     reigns = Reigns()
@@ -227,7 +227,7 @@ async def test_a_file_lease_succeeds_a_dead_process_at_once(tmp_path: Path) -> N
 
 
 async def test_a_damaged_lease_file_is_no_obstacle(tmp_path: Path) -> None:
-    """It is written anew."""
+    """It is written again."""
     path = tmp_path / "lease.json"
     path.write_text("{")
     reigns = Reigns()
@@ -236,7 +236,7 @@ async def test_a_damaged_lease_file_is_no_obstacle(tmp_path: Path) -> None:
 
 
 async def test_a_lost_answer_changes_nothing() -> None:
-    """The renewal was written, its answer was not heard: the next is refused, and the record is still ours."""
+    """The renewal was written, its answer was lost: the next is refused, and the record is still ours."""
     shared, reigns = Shared(), Reigns()
     async with running(a_leader(shared, "one"), reigns):
         await until(lambda: reigns.acting, "the reign")
@@ -248,7 +248,7 @@ async def test_a_lost_answer_changes_nothing() -> None:
 
 
 async def test_a_lost_answer_to_an_acquire_is_made_good_at_once() -> None:
-    """The record is ours, but nobody told us; the next epoch begins without waiting for the ttl."""
+    """The record is ours, but the answer was lost; the next epoch begins without waiting for the ttl."""
     shared, reigns = Shared(), Reigns()
     shared.lose_answers = 1
     async with running(a_leader(shared, "one"), reigns):
@@ -259,7 +259,7 @@ async def test_a_lost_answer_to_an_acquire_is_made_good_at_once() -> None:
 async def test_an_acquire_that_is_answered_late_begins_a_reign(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The right that it brought is over; it is renewed before anything begins, in the same epoch."""
+    """Its permission is over; it is renewed before anything begins, in the same epoch."""
     shared, reigns, clock = Shared(), Reigns(), SystemClock()
     write = shared.write
 
@@ -279,7 +279,7 @@ async def test_an_acquire_that_is_answered_late_begins_a_reign(
 
 
 async def test_a_reign_that_cannot_begin_leaves_it_passive_and_tries_again() -> None:
-    """The store is away just then: no crash, the reason is told, the record is free for others meanwhile."""
+    """The store is unavailable just then: no crash, the reason is reported, the record is free for others meanwhile."""
     shared, reigns, away = Shared(), Reigns(), asyncio.Event()
     away.set()
 
@@ -308,7 +308,7 @@ async def test_a_reign_that_cannot_begin_leaves_it_passive_and_tries_again() -> 
 
 
 async def test_a_person_takes_it_by_force() -> None:
-    """Whoever holds it finds out at the next renewal; the history tells by whose order."""
+    """Its holder detects it at the next renewal; the history shows by whose order."""
     shared, first, second = Shared(), Reigns(), Reigns()
     standby = a_leader(shared, "two")
     async with running(a_leader(shared, "one"), first), running(standby, second):
@@ -325,7 +325,7 @@ async def test_a_person_takes_it_by_force() -> None:
 
 
 async def test_a_person_lets_it_go() -> None:
-    """The reign ends, the record is free, and this instance leaves it to others for a while; unless told otherwise."""
+    """The term ends, the record is free, and this instance does not acquire for a while, unless ordered to."""
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
     async with running(leader, reigns):
@@ -345,7 +345,7 @@ async def test_a_person_lets_it_go() -> None:
 
 
 async def test_a_person_wants_it_back_while_the_reign_ends() -> None:
-    """The order counts as soon as it is released; nobody has to try again."""
+    """The order applies as soon as the lease is released; it need not be repeated."""
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
     async with running(leader, reigns):
@@ -360,7 +360,7 @@ async def test_a_person_wants_it_back_while_the_reign_ends() -> None:
 
 
 async def test_the_file_remembers_its_holders(tmp_path: Path) -> None:
-    """Who, when, why and how it ended; a line that is damaged is left out."""
+    """Holder, time, reason and end; a damaged line is left out."""
     path = tmp_path / "lease.json"
     reigns = Reigns()
     async with running(a_leader(FileLease(path, "one"), "one"), reigns):
@@ -380,7 +380,7 @@ async def test_the_file_remembers_its_holders(tmp_path: Path) -> None:
 
 
 class Broken(Shared):
-    """A record that fails as its `fault` says: `read`, `write` or `changed`, with errors that nobody expects."""
+    """A record that fails as `fault` specifies: `read`, `write` or `changed`, with unexpected errors."""
 
     fault = ""
 
@@ -402,7 +402,7 @@ class Broken(Shared):
 
 @pytest.mark.parametrize("fault", ["read", "write", "changed"])
 async def test_an_unexpected_error_is_counted_and_tried_again(fault: str) -> None:
-    """It stands by, says why, can be stopped, and reigns once the error is over."""
+    """It is standby, reports why, can be stopped, and acquires once the error is over."""
     broken, reigns = Broken(), Reigns()
     if fault == "changed":
         other = lease.acquired(
@@ -425,7 +425,7 @@ async def test_an_unexpected_error_is_counted_and_tried_again(fault: str) -> Non
 
 
 async def test_a_renewal_that_fails_unexpectedly_is_tried_again_within_the_right_to_act() -> None:
-    """Another try follows; the reign ends only with the right, and nothing else does."""
+    """Another attempt follows; only the end of the permission ends the term."""
     broken, reigns = Broken(), Reigns()
     clock, loops = SystemClock(), Loops(SystemClock())
     terms = LeaseTerms(ttl=60, renew_every=0.1, margin=1)
@@ -450,7 +450,7 @@ async def test_a_renewal_that_fails_unexpectedly_is_tried_again_within_the_right
 
 
 async def test_a_reign_whose_renewals_fail_unexpectedly_ends_with_the_right_to_act() -> None:
-    """And another one begins when they succeed again."""
+    """And a new term begins when they succeed again."""
     broken, reigns = Broken(), Reigns()
     leader = a_leader(broken, "one")
     async with running(leader, reigns):

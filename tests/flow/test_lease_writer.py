@@ -1,4 +1,4 @@
-"""However a leader ends, and whatever is on its way then, the record is free afterwards."""
+"""However a leader ends, and whatever is pending then, the record is free afterwards."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from wad.core.lease import LeaseTerms, Record
 from wad.flow.leadership.leader import Leader
 
 PATIENT = LeaseTerms(ttl=60, renew_every=0.05, margin=20)
-"""So that nothing in these tests depends on the machine's speed: only the renewals are soon."""
+"""So that nothing in these tests depends on the machine's speed: only the renewals are frequent."""
 
 
 class Distant(Shared):
-    """A record whose requests and answers can be stopped on the way.  What was sent arrives, whoever waits for it."""
+    """A record whose requests and answers can be delayed.  A sent request arrives, even without a caller."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Distant(Shared):
         self.served = 0
 
     async def write(self, record: Record, expected: str | None) -> str:
-        """Compare and set, on a thread of its own as it were."""
+        """Compare and set, like on a separate thread."""
         return await asyncio.shield(asyncio.create_task(self._serve(record, expected)))
 
     async def _serve(self, record: Record, expected: str | None) -> str:
@@ -44,19 +44,19 @@ class Distant(Shared):
 
     @property
     def holder(self) -> str | None:
-        """Whose it is."""
+        """Its holder."""
         return self.record.holder if self.record is not None else None
 
 
 def patient(shared: Shared, name: str = "one") -> Leader:
-    """A leader that renews all the time and waits long for its answers."""
+    """A leader that renews all the time and waits long for answers."""
     leader = a_leader(shared, name)
     leader._terms = PATIENT
     return leader
 
 
 async def stopped(task: asyncio.Task[None], *, times: int = 1) -> None:
-    """End it as the daemon does, perhaps more than once."""
+    """End it like the daemon does, perhaps more than once."""
     for _ in range(times):
         task.cancel()
         await asyncio.sleep(0)
@@ -80,7 +80,7 @@ End = Callable[[Leader, "asyncio.Task[None]"], None]
 @ENDS
 @pytest.mark.parametrize("way", ["requests", "answers"])
 async def test_an_end_during_a_renewal_releases(end: End, way: str) -> None:
-    """Whether it is the request or the answer that is still on its way, and by whosever order."""
+    """Whether the request or the answer is still pending, and with or without an order."""
     shared, reigns = Distant(), Reigns()
     leader = patient(shared)
     task = asyncio.create_task(leader.run(reigns.lead))
@@ -100,7 +100,7 @@ async def test_an_end_during_a_renewal_releases(end: End, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["requests", "answers"])
 async def test_an_end_during_an_acquire_releases(way: str) -> None:
-    """It may be ours before we know."""
+    """It may be ours before the answer arrives."""
     shared, reigns = Distant(), Reigns()
     gate: asyncio.Event = getattr(shared, way)
     gate.clear()
@@ -114,7 +114,7 @@ async def test_an_end_during_an_acquire_releases(way: str) -> None:
 
 
 async def test_an_end_after_a_lost_answer_releases() -> None:
-    """The last renewal was written, and its sender never heard of it."""
+    """The last renewal was written, and its answer never arrived."""
     shared, reigns = Distant(), Reigns()
     task = asyncio.create_task(patient(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
@@ -126,7 +126,7 @@ async def test_an_end_after_a_lost_answer_releases() -> None:
 
 
 async def test_an_end_after_the_lost_answer_to_an_acquire_releases() -> None:
-    """We stand by, as far as we know."""
+    """We are standby, as far as we know."""
     shared, reigns = Distant(), Reigns()
     shared.lose_answers = 1
     task = asyncio.create_task(patient(shared).run(reigns.lead))
@@ -137,7 +137,7 @@ async def test_an_end_after_the_lost_answer_to_an_acquire_releases() -> None:
 
 
 async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
-    """Its answer is waited for, but not for all the time there is: then what lies there is freed."""
+    """Its answer is waited for, but not for the whole time: then the current record is freed."""
     shared, reigns = Distant(), Reigns()
     leader = patient(shared)
     leader._terms = LeaseTerms(ttl=60, renew_every=0.05, margin=0.5)
@@ -147,7 +147,7 @@ async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
     await until(lambda: shared.under_way, "a renewal under way")
     await stopped(task)
     stuck, shared.requests = shared.requests, asyncio.Event()
-    shared.requests.set()  # the next ones come through
+    shared.requests.set()  # the next ones pass
     await asyncio.wait([task])
     assert shared.holder == ""
     stuck.set()
@@ -156,7 +156,7 @@ async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
 
 
 async def test_an_end_that_is_ordered_again_and_again_releases() -> None:
-    """Each cancels what the first began."""
+    """Each cancels the previous one's work."""
     shared, reigns = Distant(), Reigns()
     task = asyncio.create_task(patient(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
@@ -172,7 +172,7 @@ async def test_an_end_that_is_ordered_again_and_again_releases() -> None:
 
 
 async def test_the_release_is_tried_again() -> None:
-    """A keeper that cannot be reached for a moment, and an answer that is lost."""
+    """A record that is unavailable for a moment, and an answer that is lost."""
     shared, reigns = Distant(), Reigns()
     task = asyncio.create_task(patient(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
@@ -187,7 +187,7 @@ async def test_the_release_is_tried_again() -> None:
 
 
 async def test_what_somebody_else_took_is_theirs() -> None:
-    """The renewal that was under way was refused: nothing of theirs is freed."""
+    """The pending renewal was refused: another holder's record is not freed."""
     shared, reigns = Distant(), Reigns()
     task = asyncio.create_task(patient(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
@@ -202,7 +202,7 @@ async def test_what_somebody_else_took_is_theirs() -> None:
 
 
 async def test_who_never_held_it_leaves_at_once() -> None:
-    """A standby whose keeper is away has nothing to free, and does not wait for it."""
+    """A standby whose record is unavailable has nothing to free, and does not wait for it."""
     shared, reigns = Distant(), Reigns()
     await shared.write(Record(holder="other", nonce="o", epoch=1, ttl=600), None)
     leader = patient(shared)

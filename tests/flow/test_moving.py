@@ -1,4 +1,4 @@
-"""A session goes to another machine in one sealed file, and runs in one place only."""
+"""A session is moved to another machine in one sealed file, and runs on one machine only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def known() -> Known:
 
 
 async def exported(world: World, account: Account) -> bytes:
-    """Stop it, and give its session away."""
+    """Stop it, and export its session."""
     await account.stop()
     moving = Moving(world.accounts, os.urandom)
     sealed = await moving.pack(account, SECRET)
@@ -36,7 +36,7 @@ async def exported(world: World, account: Account) -> bytes:
 
 
 async def imported(world: World, sealed: bytes, secret: str = SECRET) -> Account:
-    """Bring it in two pieces, and take it in."""
+    """Upload it in two pieces, and import it."""
     moving = Moving(world.accounts, os.urandom)
     half = len(sealed) // 2
     upload, whole = moving.take_piece("", len(sealed), 0, sealed[:half])
@@ -47,7 +47,7 @@ async def imported(world: World, sealed: bytes, secret: str = SECRET) -> Account
 
 
 async def test_it_moves(tmp_path: Path, known: Known) -> None:
-    """It runs where it was imported, and says so where it was before."""
+    """It runs where it was imported, and the old machine shows where it is."""
     async with machine(tmp_path, known, "a") as a:
         account = await a.connected()
         await until(lambda: known.places, "that it is known")
@@ -86,7 +86,7 @@ async def test_what_runs_is_not_given_away(tmp_path: Path) -> None:
 
 
 async def test_what_has_run_since_is_not_given_away(tmp_path: Path) -> None:
-    """The file holds keys that have moved on."""
+    """The file contains keys that have advanced since."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
@@ -162,7 +162,7 @@ async def test_pieces_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 async def test_what_was_not_exported_is_not_given_up(tmp_path: Path) -> None:
-    """Not even by somebody who asks for it before there is a session."""
+    """Not even by an order before there is a session."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.accounts.add("shop")
         moving = Moving(world.accounts, lambda size: bytes(size))
@@ -173,7 +173,7 @@ async def test_what_was_not_exported_is_not_given_up(tmp_path: Path) -> None:
 async def test_an_import_that_outlives_the_reign_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its workers are down by then, and the lease is let go of; the next reign lets it run."""
+    """Its workers have ended by then, and the lease is released; the next term starts it."""
     begun, go = threading.Event(), threading.Event()
     async with a_world(tmp_path) as world:
         async with world.leading():

@@ -1,4 +1,4 @@
-"""Outbox to engine: once each, in order, and honest about what is not known."""
+"""From outbox to engine: once each, in order, and `uncertain` where the result is unknown."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ ANN = Jid.parse("15550000003@s.whatsapp.net")
 
 
 def texts_sent(world: World, account: Account) -> list[str]:
-    """What the simulated worker of an account has sent."""
+    """The messages that the simulated worker of an account has sent."""
     return [c.text for _, c, _ in world.worker(account).sent if isinstance(c, Text)]
 
 
 async def refused(world: World, times: int) -> None:
-    """Wait until a message has gone back to the queue so often."""
+    """Wait until a message has returned to the queue this number of times."""
     await until(lambda: sum(h.text.startswith("queued: ") for h in world.bus.history) >= times)
 
 
@@ -79,7 +79,7 @@ async def test_messages_leave_in_the_order_of_enqueuing(tmp_path: Path) -> None:
 
 
 async def test_the_same_key_twice_is_one_message(tmp_path: Path) -> None:
-    """The second answer says duplicate; another text under the same key is refused."""
+    """The second answer is a duplicate; another text under the same key is refused."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         first = await world.outbound.enqueue(account.id, BOB, Text("hello"), client_id="k1")
@@ -93,7 +93,7 @@ async def test_the_same_key_twice_is_one_message(tmp_path: Path) -> None:
 
 
 async def test_messages_wait_for_the_connection_and_waiting_costs_nothing(tmp_path: Path) -> None:
-    """What is queued while the account is away leaves when it is back, on its first attempt."""
+    """Messages queued while the account is disconnected are sent when it is back, on their first attempt."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
@@ -107,7 +107,7 @@ async def test_messages_wait_for_the_connection_and_waiting_costs_nothing(tmp_pa
 
 
 async def test_a_refused_message_failed_and_the_next_goes_out(tmp_path: Path) -> None:
-    """A refusal is final for its message alone; a person may send it again."""
+    """A refusal is final for its message alone; an operator may send it again."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).result = Refused("not_on_whatsapp", "this number has no WhatsApp")
@@ -124,7 +124,7 @@ async def test_a_refused_message_failed_and_the_next_goes_out(tmp_path: Path) ->
 async def test_a_failed_message_is_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the operation and the error's code as fields, and not with what it says."""
+    """With the operation and the error's code as fields, and without its text."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).result = Refused("not_on_whatsapp", "this number has no WhatsApp")
@@ -140,7 +140,7 @@ async def test_a_failed_message_is_in_the_log(
 
 
 async def test_an_uncertain_message_is_not_sent_again_by_itself(tmp_path: Path) -> None:
-    """It says uncertain and stays so."""
+    """It becomes uncertain and stays so."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).result = Unknown("WA1", "no answer")
@@ -154,7 +154,7 @@ async def test_an_uncertain_message_is_not_sent_again_by_itself(tmp_path: Path) 
 
 
 async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
-    """What certainly did not leave is tried again, and its attempt does not count."""
+    """A message that was certainly not sent is tried again, and its attempt does not count."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).result = NotSent("not connected")
@@ -169,7 +169,7 @@ async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
 async def test_refusals_that_are_not_the_messages_own_cost_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk, a worker that is gone: however often, the message waits, and leaves in its turn."""
+    """A full disk, a worker that has ended: however often, the message waits, and is sent in order."""
     monkeypatch.setattr(sender, "RETRY", 0.01)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -184,7 +184,7 @@ async def test_refusals_that_are_not_the_messages_own_cost_nothing(
 
 
 async def test_new_messages_use_up_no_patience(tmp_path: Path) -> None:
-    """They wake the sender; a chat that waits is not tried because of that."""
+    """They wake the sender; a waiting chat is not tried because of that."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).result = NotSent("who knows")
@@ -202,7 +202,7 @@ async def test_new_messages_use_up_no_patience(tmp_path: Path) -> None:
 async def test_patience_with_a_message_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a connected library refuses again and again failed, and the next goes out."""
+    """A message that a connected library refuses repeatedly fails, and the next is sent."""
     monkeypatch.setattr(sender, "RETRY", 0.01)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -214,7 +214,7 @@ async def test_patience_with_a_message_ends(
 
 @pytest.mark.parametrize(("left", "state"), [(False, "delivered"), (True, "uncertain")])
 async def test_the_crash_rule(tmp_path: Path, left: bool, state: str) -> None:
-    """After a crash while sending: no trace, it is sent; a trace, it is uncertain and not sent again."""
+    """After a crash while sending: without a trace it is sent; with one it is uncertain and not sent again."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
@@ -244,7 +244,7 @@ async def test_the_crash_rule(tmp_path: Path, left: bool, state: str) -> None:
 async def test_a_fault_while_a_message_is_sent_is_uncertain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have left; the next one is not held up."""
+    """It may have been sent; the next one is not delayed."""
 
     async def fail(*_arguments: object) -> None:
         raise ValueError("a fault of ours")
@@ -271,7 +271,7 @@ async def test_a_fault_while_a_message_is_sent_is_uncertain(
 async def test_that_nothing_can_be_sent_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, shown: str
 ) -> None:
-    """Status, health and metrics have it for as long as it lasts."""
+    """Status, health and metrics show it for as long as it lasts."""
 
     async def fail(account: str, **_: object) -> None:
         raise error
@@ -290,7 +290,7 @@ async def test_that_nothing_can_be_sent_is_a_warning(
 async def test_a_fault_in_the_look_for_stranded_messages_does_not_end_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged, and looked again."""
+    """It is logged, and checked again."""
     looks: list[int] = []
 
     async def fail(reaper: Reaper) -> None:
@@ -305,7 +305,7 @@ async def test_a_fault_in_the_look_for_stranded_messages_does_not_end_it(
 
 
 async def test_what_another_machine_was_sending_is_never_sent_again(tmp_path: Path) -> None:
-    """This machine's session has no trace of it, which proves nothing: whenever it becomes known, it is uncertain."""
+    """This machine's session has no trace of it, which proves nothing: whenever it is found, it is uncertain."""
     async with a_world(tmp_path) as world:
         async with world.leading():
             ident = (await world.connected()).id
@@ -325,7 +325,7 @@ async def test_what_another_machine_was_sending_is_never_sent_again(tmp_path: Pa
 async def test_a_send_under_way_is_finished_when_the_reign_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A graceful end leaves no message in `sending`."""
+    """A graceful stop leaves no message in `sending`."""
     send = SimulatedWorker.send
 
     async def slow(
@@ -348,7 +348,7 @@ async def test_a_send_under_way_is_finished_when_the_reign_ends(
 async def test_an_account_added_while_the_reign_ends_keeps_no_sender(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sender belongs to one epoch, and the next reign makes its own."""
+    """A sender belongs to one epoch, and the next term makes its own."""
     close = sender.Sender.close
 
     async with a_world(tmp_path) as world:
@@ -366,7 +366,7 @@ async def test_an_account_added_while_the_reign_ends_keeps_no_sender(
 
 
 async def test_every_kind_takes_the_same_road(tmp_path: Path) -> None:
-    """Queued, sent, delivered; what amends a message is seen in it alone."""
+    """Queued, sent, delivered; an amendment is shown only in its message."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         first = (await world.outbound.enqueue(account.id, BOB, Text("helo"))).entry
@@ -391,7 +391,7 @@ async def test_every_kind_takes_the_same_road(tmp_path: Path) -> None:
 
 
 async def test_an_edit_that_waited_for_too_long_is_not_sent(tmp_path: Path) -> None:
-    """The account was away; what nobody would take any more failed, and says why."""
+    """The account was disconnected; messages that are too late by then fail, with the reason."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         target = Target("O1", str(BOB), from_me=True, at_ms=world.clock.wall_ms() - 10 * 60_000)
@@ -414,7 +414,7 @@ async def test_an_edit_that_waited_for_too_long_is_not_sent(tmp_path: Path) -> N
 
 
 async def test_files_that_wait_are_needed(tmp_path: Path) -> None:
-    """A file goes once its message was sent and it is old; until then it stays."""
+    """A file is deleted once its message was sent and it is old; until then it stays."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
@@ -436,7 +436,7 @@ async def test_files_that_wait_are_needed(tmp_path: Path) -> None:
 
 
 async def test_bad_texts_are_refused(tmp_path: Path) -> None:
-    """Nothing is queued of an empty or oversize text."""
+    """An empty or oversize text is not queued."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         with pytest.raises(BadInput):

@@ -1,4 +1,4 @@
-"""Claims for accounts that are not here, which nobody on this machine can judge."""
+"""Stranded claims of accounts that are not on this machine."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Scene:
     reaper: Reaper
 
     async def look_after(self, seconds: float) -> None:
-        """Time passes, and the reaper looks."""
+        """Time passes, and the reaper runs."""
         self.clock.now += seconds
         await self.reaper.run()
 
     async def state(self) -> str:
-        """Of the entry of the account that lives elsewhere."""
+        """The state of the entry of the other machine's account."""
         entry = await self.store.entry(queued().id)
         assert entry is not None
         return str(entry.state)
@@ -60,7 +60,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 async def test_what_another_machine_left_is_uncertain_after_a_while(scene: Scene) -> None:
-    """It has time to come back; the entry then says who claimed it."""
+    """It has time to return; the entry then names the claim's holder."""
     await scene.look_after(0)
     await scene.look_after(GRACE - 1)
     assert await scene.state() == S.SENDING
@@ -74,7 +74,7 @@ async def test_what_another_machine_left_is_uncertain_after_a_while(scene: Scene
 async def test_one_that_cannot_be_settled_does_not_hold_up_the_others(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is tried again with the next look."""
+    """It is tried again with the next run."""
     await sending(scene.store, queued("k4"))
     settle = scene.reaper._settle
 
@@ -107,7 +107,7 @@ async def test_an_account_of_this_machine_is_judged_elsewhere(scene: Scene) -> N
 
 
 async def test_who_comes_back_in_time_is_believed(scene: Scene) -> None:
-    """What was settled meanwhile is left alone, and a later claim has its own time."""
+    """An entry that was settled meanwhile is left alone, and a later claim has its own time."""
     await scene.look_after(0)
     await scene.store.settle(queued().id, Sent("W1", 1), epoch=EPOCH)
     await scene.look_after(GRACE)

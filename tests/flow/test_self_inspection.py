@@ -1,4 +1,4 @@
-"""What looking at ourselves finds: grown logs and who holds them, open files, the clock, the event loop."""
+"""The checks of the daemon itself: grown logs and their readers, open files, the clock, the event loop."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def grow(db: sqlite3.Connection) -> None:
 
 @pytest.mark.parametrize("account", ["", "acc-15550000001"])
 def test_a_log_that_a_reader_holds_is_named_with_the_reader(path: Path, account: str) -> None:
-    """File, size and process; once the reader is gone the log is written back and shortened, and all is well."""
+    """File, size and process; once the reader has ended the log is checkpointed and shortened, and the problem ends."""
     inspection = Inspection(FakeClock(), list, bound=BOUND)
     databases = [Database(account, path)]
     with closing(open_database(path, STEPS)) as db:
@@ -89,7 +89,7 @@ def test_a_log_that_a_reader_holds_is_named_with_the_reader(path: Path, account:
 
 
 def test_a_log_that_nobody_holds_is_written_back(path: Path) -> None:
-    """Without a word, whoever forgot to."""
+    """Silently, whichever program forgot to."""
     inspection = Inspection(FakeClock(), list, bound=BOUND)
     with closing(open_database(path, STEPS)) as db:
         db.execute("PRAGMA wal_autocheckpoint=0")
@@ -100,7 +100,7 @@ def test_a_log_that_nobody_holds_is_written_back(path: Path) -> None:
 
 
 def test_a_log_of_a_file_that_is_no_database_is_named(path: Path) -> None:
-    """It ends no look."""
+    """It does not end the check."""
     path.write_bytes(b"no database at all" * 1000)
     path.with_name("wad.db-wal").write_bytes(b"x" * (BOUND + 1))
     inspection = Inspection(FakeClock(), list, bound=BOUND)
@@ -111,7 +111,7 @@ def test_a_log_of_a_file_that_is_no_database_is_named(path: Path) -> None:
 def test_readers_are_found_by_their_open_files_where_the_locks_are_hidden(
     path: Path, tmp_path: Path
 ) -> None:
-    """As under `ProcSubset=pid`; of processes that may not be looked into nothing is known."""
+    """As under `ProcSubset=pid`; nothing is known of invisible processes."""
     with closing(open_database(path, STEPS)) as db:
         db.execute("INSERT INTO t VALUES (1)")
         with a_reader(path) as pid:
@@ -127,7 +127,7 @@ def test_readers_are_found_by_their_open_files_where_the_locks_are_hidden(
 
 
 def test_locks_that_cannot_be_read_are_passed_over(path: Path, tmp_path: Path) -> None:
-    """Lines of another shape, processes of another namespace."""
+    """Lines of another format, processes of another namespace."""
     with closing(open_database(path, STEPS)) as db:
         db.execute("INSERT INTO t VALUES (1)")
         inode = Path(f"{path}-shm").stat().st_ino
@@ -147,7 +147,7 @@ def test_locks_that_cannot_be_read_are_passed_over(path: Path, tmp_path: Path) -
 def test_open_files_that_are_nearly_used_up_are_a_problem(
     monkeypatch: pytest.MonkeyPatch, left: int | None
 ) -> None:
-    """Also where there is none left to find that out with."""
+    """Also if none is left for the check itself."""
 
     def count() -> int:
         if left is None:
@@ -167,7 +167,7 @@ def test_open_files_that_are_nearly_used_up_are_a_problem(
 
 @pytest.mark.parametrize("by", [3_600_000, -3_600_000])
 def test_a_clock_that_is_set_far_is_told_for_ten_minutes(by: int) -> None:
-    """A little is what clocks do."""
+    """A small drift is normal."""
     clock = FakeClock()
     inspection = Inspection(clock, list)
     clock.wall += 30_000
@@ -200,7 +200,7 @@ def test_an_event_loop_that_does_not_turn_is_told_for_a_minute() -> None:
 async def test_what_is_found_is_seen_in_health_and_is_over_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Looked at time and again; a look that fails is made again."""
+    """Checked repeatedly; a check that fails is repeated."""
     clock, tries = SystemClock(), 0
     loops = Loops(clock)
 

@@ -1,4 +1,4 @@
-"""One account's sender: chats do not hold up each other, and nothing stays in `sending`."""
+"""One account's sender: chats do not delay each other, and nothing stays in `sending`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
-    """What workers make of each message; None: it is sent."""
+    """The worker's result of each message; None: it is sent."""
     send = SimulatedWorker.send
 
     async def wrapped(
@@ -54,21 +54,21 @@ async def queue(world: World, account: Account, to: Jid, content: Outgoing | str
 
 
 async def queued_again(world: World, entry: Entry) -> None:
-    """Until it waits."""
+    """Wait until it is queued again."""
     async with asyncio.timeout(PATIENT):
         while (found := await world.store.entry(entry.id)) and found.state != "queued":
             await asyncio.sleep(0.01)
 
 
 async def settled(world: World, entry: Entry) -> Entry:
-    """What becomes of it."""
+    """Wait for its result."""
     return await world.outbound.settled(entry.id, timeout=PATIENT)
 
 
 async def test_a_chat_that_is_refused_holds_up_itself_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others leave meanwhile; its own order is kept."""
+    """The others are sent meanwhile; its own order is kept."""
     refusing = True
 
     async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
@@ -95,7 +95,7 @@ async def test_a_chat_that_is_refused_holds_up_itself_alone(
 async def test_a_pause_that_ends_while_the_store_is_asked_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The chat goes on at once, not when the outbox is looked at anyway."""
+    """The chat goes on at once, not at the next regular check of the outbox."""
     refused = False
 
     async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
@@ -123,7 +123,7 @@ async def test_a_pause_that_ends_while_the_store_is_asked_is_over(
 async def test_an_upload_that_hangs_holds_up_its_chat_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Texts, and another chat's file, go on; what follows in its chat waits, and more files wait for a lane."""
+    """Texts, and another chat's file, go on; later messages of its chat wait, and more files wait for a lane."""
     gate, begun = asyncio.Event(), list[Jid]()
 
     async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
@@ -151,7 +151,7 @@ async def test_an_upload_that_hangs_holds_up_its_chat_alone(
 async def test_files_have_few_lanes_and_texts_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many uploads hang, in however many chats, a text goes out."""
+    """However many uploads hang, in however many chats, a text is sent."""
     gate, uploading = asyncio.Event(), list[Jid]()
 
     async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
@@ -177,7 +177,7 @@ async def test_files_have_few_lanes_and_texts_their_own(
 async def test_a_message_that_kills_the_worker_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """At the second time; the others, which were in the engine at the first, leave, and so does what follows it."""
+    """At the second time; the others, which the engine had at the first, are sent, and so is what follows it."""
     poison = Text("poison") if kind == "text" else PICTURE
 
     uploading = asyncio.Event()
@@ -207,7 +207,7 @@ async def test_a_message_that_kills_the_worker_is_given_up(
 async def test_deaths_are_counted_across_restarts_and_the_daemons_own_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was being sent when the daemon ended is sent again, however often that happens."""
+    """A message that was being sent when the daemon ended is sent again, however often that happens."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
@@ -222,7 +222,7 @@ async def test_deaths_are_counted_across_restarts_and_the_daemons_own_is_none(
                 await world.store.settle(entry.id, died, epoch=world.leader.epoch or 0)
                 claim = Claimed(Claim("me", world.leader.epoch or 0), b"again")
                 await world.store.settle(entry.id, claim, epoch=world.leader.epoch or 0)
-        # The reign ends; the next one finds the entry in `sending`.
+        # The term ends; the next one finds the entry in `sending`.
     async with a_world(tmp_path, boot="last") as world, world.leading():
         account = world.accounts.find(ident)
         await account.start()
@@ -237,7 +237,7 @@ async def test_deaths_are_counted_across_restarts_and_the_daemons_own_is_none(
 async def test_an_outcome_is_written_whatever_the_store_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, result: SendResult
 ) -> None:
-    """Nothing stays in `sending`, and another chat's messages leave meanwhile."""
+    """Nothing stays in `sending`, and another chat's messages are sent meanwhile."""
     failing = True
 
     async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
@@ -266,7 +266,7 @@ async def test_an_outcome_is_written_whatever_the_store_raises(
 async def test_an_entry_that_cannot_be_claimed_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says why; the others leave before."""
+    """It has a reason; the others are sent before."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         settle = world.store.settle
@@ -289,7 +289,7 @@ async def test_an_entry_that_cannot_be_claimed_is_given_up(
 async def test_what_is_known_outlives_the_reign(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was sent, and the lease went before that could be written: the next reign writes it."""
+    """It was sent, and the lease was lost before that could be written: the next term writes it."""
     async with a_world(tmp_path) as world:
         async with world.leading():
             account = await world.connected()
@@ -313,7 +313,7 @@ async def test_what_is_known_outlives_the_reign(
 async def test_a_send_that_the_end_of_the_reign_cuts_off_is_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its traces: there are none, so that it is sent by the next."""
+    """By its traces: there are none, so the next sender sends it."""
     monkeypatch.setattr("wad.flow.outbound.queue._DRAIN", 0.05)
 
     async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
@@ -333,7 +333,7 @@ async def test_a_send_that_the_end_of_the_reign_cuts_off_is_judged(
 
 @pytest.mark.parametrize("again", ["the same session", "paired again"])
 async def test_only_the_session_that_was_sending_can_tell(tmp_path: Path, again: str) -> None:
-    """An account that was paired anew has no trace of what the first session sent: nobody knows, nobody repeats it."""
+    """An account that was paired again has no trace of the first session's messages: unknown, and not repeated."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         claim = Claimed(Claim("me", world.leader.epoch or 0, account.session), b"a secret")
@@ -362,7 +362,7 @@ async def test_only_the_session_that_was_sending_can_tell(tmp_path: Path, again:
 async def test_a_claim_whose_answer_is_lost_lets_nothing_overtake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, woken: bool
 ) -> None:
-    """It was written: what is behind it in its chat waits until it is known that it did not leave."""
+    """It was written: later messages of its chat wait until it is certain that it was not sent."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         settle, failing = world.store.settle, True
@@ -372,7 +372,7 @@ async def test_a_claim_whose_answer_is_lost_lets_nothing_overtake(
             done = await settle(ident, outcome, epoch=epoch)
             if failing and isinstance(outcome, Claimed):
                 failing = False
-                if woken:  # the outbox is looked at while this message is still in hand
+                if woken:  # the outbox is checked while this message is still pending
                     world.outbound.wake(account.id)
                 raise error
             return done
@@ -391,7 +391,7 @@ async def test_a_claim_whose_answer_is_lost_lets_nothing_overtake(
 async def test_whatever_fails_every_message_ends_and_none_leaves_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """A store and an engine that fail at random, and then work again: each chat's messages left in order, once."""
+    """A store and an engine that fail at random, and then work again: each chat's messages are sent in order, once."""
     dice, healthy = random.Random(seed), False
 
     async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
@@ -420,7 +420,7 @@ async def test_whatever_fails_every_message_ends_and_none_leaves_twice(
         async def flaky_settle(ident: str, outcome: Outcome, *, epoch: int) -> Entry:
             fail()
             done = await settle(ident, outcome, epoch=epoch)
-            fail()  # it was written, and nobody heard of it
+            fail()  # it was written, and the answer was lost
             return done
 
         async def flaky_next(ident: str, *, but: Any = ()) -> Entry | None:

@@ -1,4 +1,4 @@
-"""An account whose session lies on another machine says so, and never asks for a QR code because of that."""
+"""An account whose session is on another machine shows that, and never asks for a QR code because of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wad.flow.accounts.account import Account
 
 
 class Known:
-    """What the machines know of each other, kept in this process.  `away`: it cannot be reached."""
+    """The registry of session locations, kept in this process.  `away`: it is unavailable."""
 
     def __init__(self) -> None:
         self.places: dict[str, SessionLocation] = {}
@@ -71,7 +71,7 @@ async def paired_on_a(directory: Path, known: Known) -> None:
 
 
 async def test_another_machine_says_where_it_is(tmp_path: Path, known: Known) -> None:
-    """It shows the account, with the instance and since when; whoever names it is told, too."""
+    """It shows the account, with the instance and since when; an order for it gets the same answer."""
     await paired_on_a(tmp_path, known)
     async with machine(tmp_path, known, "b") as b:
         (view,) = account_views(b.accounts, 0)
@@ -85,7 +85,7 @@ async def test_another_machine_says_where_it_is(tmp_path: Path, known: Known) ->
 
 
 async def test_an_account_of_that_id_waits_without_a_code(tmp_path: Path, known: Known) -> None:
-    """It was added on both: where the session is not, nobody is asked to scan anything."""
+    """It was added on both: a machine without the session does not ask for a scan."""
     await paired_on_a(tmp_path, known)
     async with machine(tmp_path, known, "b") as b:
         account = await b.accounts.add("shop", phone="+15550000001")
@@ -98,7 +98,7 @@ async def test_an_account_of_that_id_waits_without_a_code(tmp_path: Path, known:
 
 
 async def test_a_copy_of_a_session_does_not_run(tmp_path: Path, known: Known) -> None:
-    """Two copies move on apart, and each makes the other useless; an operator may say that this one is it."""
+    """Two copies diverge, and each makes the other useless; an operator may confirm that this one is valid."""
     await paired_on_a(tmp_path, known)
     (tmp_path / "b").mkdir()
     (tmp_path / "a" / "sessions").rename(tmp_path / "b" / "sessions")
@@ -111,7 +111,7 @@ async def test_a_copy_of_a_session_does_not_run(tmp_path: Path, known: Known) ->
 
 
 async def test_a_device_of_its_own_runs(tmp_path: Path, known: Known) -> None:
-    """Both machines were paired with the same phone: the other's session is none of our business."""
+    """Both machines were paired with the same phone: the other's session does not matter."""
     await paired_on_a(tmp_path, known)
     async with machine(tmp_path, known, "b") as b:
         account = await b.accounts.add("shop", phone="+15550000001")
@@ -121,7 +121,7 @@ async def test_a_device_of_its_own_runs(tmp_path: Path, known: Known) -> None:
 
 
 async def test_it_comes_back_to_where_it_is(tmp_path: Path, known: Known) -> None:
-    """The machine that has it goes on with it, without a code."""
+    """The machine that has it continues with it, without a code."""
     await paired_on_a(tmp_path, known)
     async with machine(tmp_path, known, "b"):
         pass
@@ -131,7 +131,7 @@ async def test_it_comes_back_to_where_it_is(tmp_path: Path, known: Known) -> Non
 
 
 async def test_who_was_logged_out_lies_nowhere(tmp_path: Path, known: Known) -> None:
-    """Another machine may pair it anew."""
+    """Another machine may pair it again."""
     async with machine(tmp_path, known, "a") as a:
         account = await a.connected()
         await until(lambda: known.places, "that it is known")
@@ -142,7 +142,7 @@ async def test_who_was_logged_out_lies_nowhere(tmp_path: Path, known: Known) -> 
 async def test_who_was_put_away_is_known_again_when_it_comes_back(
     tmp_path: Path, known: Known
 ) -> None:
-    """Removing it forgets where it is; restoring it tells."""
+    """Removing it deletes its location; restoring it writes it again."""
     async with machine(tmp_path, known, "a") as a:
         ident = (await a.connected()).id
         await until(lambda: known.places, "that it is known")
@@ -164,7 +164,7 @@ async def test_what_could_not_be_told_is_told_later(
 
 
 async def test_a_reign_begins_once_the_places_can_be_read(tmp_path: Path, known: Known) -> None:
-    """Nobody acts without knowing where its sessions are; it says why, and goes on by itself."""
+    """No machine acts without knowing where its sessions are; it reports why, and goes on automatically."""
     known.away = True
     async with a_world(tmp_path, places=known) as world:
         task = asyncio.create_task(world.leader.run(world.lead))

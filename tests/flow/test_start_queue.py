@@ -1,4 +1,4 @@
-"""Whose worker starts next, and the threads on which it is started."""
+"""The start queue, and the threads on which workers are started."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from wad.lib.threads import ThreadPool
 
 
 def nothing() -> None:
-    """Nobody wants to know."""
+    """Not used."""
 
 
 async def test_a_few_at_once_in_the_order_in_which_they_came() -> None:
-    """Who leaves makes room for who has waited longest."""
+    """A freed turn goes to the longest-waiting account."""
     turns, come = StartQueue(2), list[int]()
     waiting = [turns.wait(lambda number=number: come.append(number)) for number in range(5)]  # type: ignore[misc]
     assert come == [0, 1]
     waiting[1].leave()
     waiting[0].leave()
-    waiting[0].leave()  # once more makes no more room
+    waiting[0].leave()  # a second call frees nothing
     assert come == [0, 1, 2, 3]
     assert turns.waiting == 1
 
@@ -41,7 +41,7 @@ async def test_who_does_not_want_any_more_is_passed_over() -> None:
 
 
 async def test_a_person_is_not_kept_waiting() -> None:
-    """Who waits for a code comes before all that only start again."""
+    """An account in its pairing window is served before all that only reconnect."""
     turns = StartQueue(1)
     running, again = turns.wait(nothing), turns.wait(nothing)
     person = turns.wait(nothing, first=True)
@@ -50,7 +50,7 @@ async def test_a_person_is_not_kept_waiting() -> None:
 
 
 async def test_a_start_that_says_nothing_gives_way() -> None:
-    """A worker that hangs while it loads holds up nobody for long."""
+    """A worker that hangs while it loads delays others only briefly."""
     turns = StartQueue(1, hold=0.01)
     turns.wait(nothing)
     next_one = turns.wait(nothing)
@@ -59,7 +59,7 @@ async def test_a_start_that_says_nothing_gives_way() -> None:
 
 @given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 5))
 def test_nobody_is_forgotten(acts: list[int], width: int) -> None:
-    """However they come and leave: never more than the width, and nobody waits while there is room."""
+    """In any order: never more than the width, and nobody waits while there is a free turn."""
 
     async def go() -> None:
         turns, all_of_them = StartQueue(width, hold=3600), list[Turn]()
@@ -94,7 +94,7 @@ async def test_work_is_done_aside_and_its_error_is_the_askers() -> None:
 
 
 async def test_who_is_cancelled_before_his_turn_asks_for_nothing() -> None:
-    """What has not begun never will."""
+    """Work that has not begun never will."""
     threads, may_end, done = ThreadPool("test", 1), threading.Event(), list[int]()
     busy = asyncio.create_task(threads.run(may_end.wait))
     await asyncio.sleep(0)
@@ -109,7 +109,7 @@ async def test_who_is_cancelled_before_his_turn_asks_for_nothing() -> None:
 
 
 async def test_what_nobody_waits_for_is_done_too() -> None:
-    """And its error ends no thread."""
+    """And its error does not end the thread."""
     threads, done = ThreadPool("test", 1), list[int]()
     threads.post(lambda: 1 // 0)
     threads.post(done.append, 1)

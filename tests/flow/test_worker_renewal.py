@@ -1,4 +1,4 @@
-"""A worker that may not read what the machine has replaced gives way to a fresh one, one account after the other."""
+"""A worker that cannot read replaced system files is replaced, one account after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wad.flow.accounts.worker_renewal import Renewal
 
 
 async def test_outdated_workers_are_replaced_in_turn(tmp_path: Path) -> None:
-    """The next one waits until the one before is connected again; one that is up to date stays."""
+    """The next one waits until the previous one is connected again; one that is up to date stays."""
     async with a_world(tmp_path) as world, world.leading():
         accounts = [await world.connected(f"shop{n}", f"+1555000000{n}") for n in range(3)]
         before = [account.worker for account in accounts]

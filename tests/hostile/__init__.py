@@ -1,1 +1,1 @@
-"""A worker that was taken over: what it tries, and how it is put in the place of a real one."""
+"""A compromised worker: what it tries, and how it is injected into a real one."""

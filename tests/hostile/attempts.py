@@ -1,4 +1,4 @@
-"""What a worker that was taken over would try.  Nothing here imports wad, or needs more than Python itself.
+"""The attempts of a compromised worker.  Nothing here imports wad, or needs more than Python itself.
 
 Each attempt raises OSError where the kernel refuses it, and undoes what it did where it does not.
 """
@@ -28,7 +28,7 @@ _MSG_FASTOPEN, _IPPROTO_MPTCP = 0x20000000, 262
 
 
 class Targets(NamedTuple):
-    """What there is to reach.  `home` is its own; `victim` is a file of the daemon's that nobody needs.
+    """The targets.  `home` is its own account directory; `victim` is an unused file of the daemon's.
 
     `daemon` and `sibling` are processes, `group` a control group of another worker (or empty), `ports` may and may not
     be connected to.
@@ -87,7 +87,7 @@ def _trace(pid: int) -> None:
 
 
 def _signal_by_file(pid: int) -> None:
-    """A pipe that becomes ready sends its owner whatever signal it was told to."""
+    """A pipe that becomes ready sends its owner any configured signal."""
     read, write = os.pipe()
     try:
         fcntl.fcntl(read, fcntl.F_SETOWN, pid)
@@ -201,11 +201,11 @@ def _fork(_: Targets) -> None:
 
 
 def _execute_memory(_: Targets) -> None:
-    """A program that lies in no directory."""
+    """A program that is in no directory."""
     handle = os.memfd_create("x")
     try:
         os.write(handle, b"#!/bin/true\n")
-        # A wrong address: what is looked at first says whether it may be done at all.
+        # An invalid address: the permission is checked first.
         _call(322, 281, handle, b"", ctypes.c_void_p(1), None, 0x1000)
     except OSError as error:
         if error.errno != errno.EFAULT:
@@ -215,7 +215,7 @@ def _execute_memory(_: Targets) -> None:
 
 
 def _outlive(_: Targets) -> None:
-    """It ends with the daemon: that must stay so."""
+    """It dies with the daemon, and that must not change."""
     if _libc.prctl(1, 0, 0, 0, 0):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
@@ -226,7 +226,7 @@ def _file_attributes(targets: Targets) -> None:
 
 
 def _watch(path: str) -> None:
-    """Names of files that others send would be told as they are made."""
+    """Names of files that others send would be reported as they are created."""
     handle = _call(294, 26, 0)
     try:
         _call(254, 27, handle, path.encode(), 0x100)
@@ -340,7 +340,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "connect to another port": lambda t: _tcp(t.refused_port),
     "connect to another port at once with data": lambda t: _tcp(t.refused_port, flags=_MSG_FASTOPEN),
     "connect to another port by another protocol": lambda t: _tcp(t.refused_port, _IPPROTO_MPTCP),
-    # last, since whoever may do it is in another world from then on
+    # last, since the process is in another namespace from then on
     "new namespaces": lambda t: _call(272, 97, 0x10000000),
 }  # fmt: skip
 
@@ -381,7 +381,7 @@ def _in_a_thread() -> None:
 
 
 def tried(targets: Targets, attempts: dict[str, Attempt]) -> dict[str, str]:
-    """What came of each: empty where it could be done, else the kernel's word."""
+    """The result of each: empty if it succeeded, else the kernel's error."""
     found = {}
     for name, attempt in attempts.items():
         try:

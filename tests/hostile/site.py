@@ -1,7 +1,7 @@
-"""Puts attempts into a real worker: lines for `sitecustomize`, which Python imports at its start from PYTHONPATH.
+"""Injects attempts into a real worker: lines for `sitecustomize`, which Python imports at its start from PYTHONPATH.
 
-The worker of one account, named in `hostile.json` beside it, confines itself as always; then, before it does anything
-else, it tries everything, writes down what came of it in its own directory, and goes on as if nothing had been.
+The worker of one account, named in `hostile.json`, confines itself as always; then, before it does anything else, it
+tries everything, writes the results to its own directory, and continues normally.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _take_over()
 
 
 def files(account: str, targets: Targets, abi: int, sitecustomize: str) -> dict[str, str]:
-    """What has to lie in the directory that PYTHONPATH names, by name; `sitecustomize` is what stands there now."""
+    """The files for the directory in PYTHONPATH, by name; `sitecustomize` is the current content of that file."""
     given = {"account": account, "targets": targets._asdict(), "abi": abi}
     kept = sitecustomize.removesuffix(_SITE)
     return {
