@@ -189,7 +189,7 @@ class _Rates:
 
 @measure("inbound_rate")
 async def inbound_rate() -> Sequence[Figure]:
-    """Encrypted messages in one burst, each committed to the spool, alternating with a plain client that stores nothing.
+    """Encrypted messages in one burst, each committed to the spool, alternating with a client that stores nothing.
 
     `limit` says what limits the plain client: its rate with a database that is not synced shows what the DSN costs
     on this disk, and the server of the test runs in one thread of this process, which can be busy to 1.

@@ -76,7 +76,7 @@ async def _ours(access: FirestoreAccess, directory: Path, count: int) -> float:
 
 @measure("firestore_batch")
 async def firestore_batch() -> Sequence[Figure]:
-    """The push rate of a backlog, compared with bare batches of the same documents, alternating: the emulator varies."""
+    """The push rate of a backlog, alternating with bare batches of the same documents: the emulator varies."""
     ours: list[float] = []
     raw: list[float] = []
     async with a_database() as access:

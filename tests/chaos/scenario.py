@@ -35,7 +35,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, `delay` seconds after message number `after` was written; it lasts for `seconds` if it has a duration."""
+    """A fault, `delay` seconds after message number `after` was written; it lasts for `seconds` if it lasts."""
 
     kind: Kind
     after: int

@@ -1,4 +1,4 @@
-"""Back-off of an account: whatever a worker does, an account that does not stay connected is retried ever more slowly."""
+"""Back-off: whatever a worker does, an account that does not stay connected is retried more and more slowly."""
 
 from __future__ import annotations
 
