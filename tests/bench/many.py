@@ -208,8 +208,8 @@ async def _outage(world: World) -> Run:
 async def restart_accounts() -> Sequence[Figure]:
     """From the start of the daemon until 10, 100 and 300 accounts are connected; what one more takes stays the same.
 
-    Then the network goes for 20 s: how long after its return all are connected.  Meanwhile `/healthz` is asked 20 times
-    a second, by a process of its own.
+    Then the network fails for 20 s: how long after its return all are connected.  Meanwhile `/healthz` is requested 20
+    times a second, by a separate process.
     """
     counts = (
         tuple(int(word) for word in os.environ.get("ACCOUNTS", "").split(",") if word) or _COUNTS
@@ -241,7 +241,7 @@ async def restart_accounts() -> Sequence[Figure]:
 
 
 async def _soak(world: World, seconds: float) -> list[Figure]:
-    """Rest for so long, then receive texts for as long, which go to all in turn; every one is stored."""
+    """Rest for `seconds`, then receive texts for as long, sent to all accounts in turn; every one is stored."""
     resting = await _while(world, asyncio.sleep(seconds))
     await world.server.ask("peer", "15559990000", "Bob")
     first = await world.messages()
@@ -274,7 +274,7 @@ async def _soak(world: World, seconds: float) -> list[Figure]:
 
 
 async def _while(world: World, doing: Coroutine[Any, Any, None]) -> Run:
-    """How it is while this goes on."""
+    """The state while this goes on."""
     assert world.daemon.process is not None
     epoch, before = await world.epoch(), cpu_s(world.daemon.process.pid)
     served, begun = cpu_s(world.server.pid), time.monotonic()

@@ -1,4 +1,4 @@
-"""What a measure is, and tools that several of them need."""
+"""The type of a measure, and common tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Figure:
     """One line of the bench.
 
     `goal` is an upper limit of the value, or with `at_least` a lower one; `least_ratio` a lower limit of the ratio,
-    beside it or, where `goal` is None, instead of it.  `limit` says what keeps the peer from being faster.
+    in addition or, where `goal` is None, instead.  `limit` says what limits the peer.
     """
 
     measure: str
@@ -37,7 +37,7 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        """Whether every goal is met."""
+        """Whether all goals are met."""
         if self.least_ratio is not None and self.ratio < self.least_ratio:
             return False
         if self.goal is None:
@@ -45,7 +45,7 @@ class Figure:
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
     def as_json(self) -> dict[str, Any]:
-        """The form in which it is printed; `goal_of` says whether the goal is one of the value or of the ratio."""
+        """The printed form; `goal_of` says whether the goal is one of the value or of the ratio."""
         goal, of = (self.goal, "value") if self.goal is not None else (self.least_ratio, "ratio")
         return {
             "measure": self.measure, "value": round(self.value, 4), "unit": self.unit, "goal": goal, "goal_of": of,
@@ -56,7 +56,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Measure:
-    """A function that gives one or more figures, and their names."""
+    """A function that returns one or more figures, and their names."""
 
     names: tuple[str, ...]
     run: Callable[[], Coroutine[Any, Any, Sequence[Figure]]]

@@ -1,4 +1,4 @@
-"""Two machines that share one Firestore emulator: how long nobody acts, what standing by costs, what it weighs.
+"""Two machines that share one Firestore emulator: the take-over time, the cost of standby, and the memory.
 
 The peers are what the network and the emulator allow in the same run.
 """
@@ -33,7 +33,7 @@ _TERMS: Final = {
 
 @asynccontextmanager
 async def a_database() -> AsyncIterator[FirestoreAccess]:
-    """An empty one, in an emulator of its own."""
+    """An empty one, in a separate emulator."""
     with an_emulator(find()) as port:
         access = FirestoreAccess(project="demo-bench", emulator=f"127.0.0.1:{port}")
         await warm_up(access)
@@ -41,7 +41,7 @@ async def a_database() -> AsyncIterator[FirestoreAccess]:
 
 
 async def _round_trip(access: FirestoreAccess) -> float:
-    """Seconds for one write, the median of many: the least that any take-over costs."""
+    """Seconds for one write, the median of many: the minimum of any take-over."""
     firestore = Firestore(access, "bench", 1)
 
     def work(client: Client) -> float:
@@ -59,7 +59,7 @@ async def _round_trip(access: FirestoreAccess) -> float:
 
 
 async def _until_active(machine: Machine) -> float:
-    """When it became active, by this machine's clock."""
+    """The time at which it became active, by this machine's clock."""
     while (await machine.lease())["mode"] != "active":
         await asyncio.sleep(0.005)
     return time.monotonic()
@@ -70,7 +70,7 @@ async def _end(daemon: Daemon, how: signal.Signals) -> None:
 
 
 async def _alternate(access: FirestoreAccess, directory: Path, how: signal.Signals) -> list[float]:
-    """Seconds from the signal to the other's reign, a and b in turn."""
+    """Seconds from the signal to the other's leadership, a and b alternating."""
     times = []
     async with (
         a_machine(directory, access, "a", environ=_TERMS) as one,
@@ -93,7 +93,7 @@ async def _alternate(access: FirestoreAccess, directory: Path, how: signal.Signa
 
 @measure("takeover_stop", "takeover_crash")
 async def takeover() -> Sequence[Figure]:
-    """How long nobody acts after a stop, and after everything on a machine was killed."""
+    """The time without an active machine after a stop, and after everything on a machine was killed."""
     async with a_database() as access:
         peer = await _round_trip(access)
         with tempfile.TemporaryDirectory() as directory:
@@ -108,7 +108,7 @@ async def takeover() -> Sequence[Figure]:
 
 @measure("rss_firestore")
 async def rss_firestore() -> Sequence[Figure]:
-    """Resident memory with lease and store in Firestore, active, beside the same daemon with both on its disk."""
+    """Resident memory with lease and store in Firestore, active, compared with both on its disk."""
     async with a_database() as access:
         with tempfile.TemporaryDirectory() as directory:
             found = []

@@ -1,4 +1,4 @@
-"""What our bounds on a connection cost: an empty Starlette handler behind them, and on uvicorn alone."""
+"""The cost of wad's bounds on a connection: an empty Starlette handler with them, and on uvicorn alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes around a daemon with many accounts: WhatsApp in one of its own, and somebody who asks /healthz."""
+"""Processes around a daemon with many accounts: a test server, and a client that requests /healthz."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ while True:
 
 
 class Server:
-    """The WhatsApp of `python -m tests.whatsapp`, in a process of its own; `ask` gives it a command of its console."""
+    """The test server of `python -m tests.whatsapp`, in a separate process; `ask` sends it a console command."""
 
     def __init__(self, process: Process, environ: dict[str, str]) -> None:
         self._process = process
@@ -58,7 +58,7 @@ class Server:
         self.pid = process.pid
 
     async def ask(self, *words: str) -> Any:
-        """Its answer.  Raises ValueError with its words."""
+        """Its answer.  Raises ValueError with its error text."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         line = " ".join(f"'{word}'" for word in words)
@@ -87,7 +87,7 @@ async def a_server_process() -> AsyncIterator[Server]:
 
 @dataclass(frozen=True)
 class Answers:
-    """How long /healthz took, in ms; `failed`: what came instead of an answer, one word each."""
+    """The times of /healthz, in ms; `failed`: the other results, one word each."""
 
     times_ms: tuple[float, ...]
     failed: tuple[str, ...]
@@ -99,7 +99,7 @@ class Answers:
 
     @property
     def p99_ms(self) -> float:
-        """What 99 of 100 took at most."""
+        """The 99th percentile."""
         ordered = sorted(self.times_ms)
         return ordered[int(len(ordered) * 0.99)] if ordered else float("inf")
 
@@ -109,9 +109,9 @@ class Answers:
 
 
 class Probe:
-    """Asks a port's /healthz 20 times a second, and in between a server that does nothing; from a process of its own.
+    """Requests a port's /healthz 20 times a second, alternating with a server that does nothing; a separate process.
 
-    What the idle one takes is what the machine takes: on a busy one a process waits for its turn.
+    The idle server's time is the machine's: on a busy machine a process waits for the CPU.
     """
 
     def __init__(self, port: int, directory: Path) -> None:
@@ -121,7 +121,7 @@ class Probe:
         self._idle = ""
 
     async def start(self) -> None:
-        """Ask from now on."""
+        """Start the requests."""
         idle = await asyncio.create_subprocess_exec(sys.executable, "-c", _IDLE, stdout=PIPE)
         assert idle.stdout is not None
         self._idle = (await idle.stdout.readline()).decode().strip()
@@ -132,7 +132,7 @@ class Probe:
         self._processes = [probe, idle]
 
     async def end(self) -> tuple[Answers, Answers]:
-        """Ask no more; what was answered by the daemon, and by the idle server."""
+        """Stop; returns the times of the daemon, and of the idle server."""
         for process in self._processes:
             process.kill()
             await process.wait()
@@ -147,5 +147,5 @@ def _answers(lines: list[list[str]], of: str) -> Answers:
 
 
 def load() -> float:
-    """How many processes wanted the CPU in the last minute."""
+    """The load average of the last minute."""
     return os.getloadavg()[0]

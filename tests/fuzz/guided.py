@@ -1,4 +1,4 @@
-"""One target guided by coverage, in a process of its own: libFuzzer's loop has no end but the process's.
+"""One target guided by coverage, in a separate process: libFuzzer's loop ends only with the process.
 
     python -m tests.fuzz.guided TARGET INPUTS SEED DIRECTORY KEPT
 
@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["wad", "wadctl"]):
 def main() -> None:
     """Run until there were enough inputs, or one has failed."""
     name, inputs, seed, directory, kept = sys.argv[1:]
-    logging.disable(logging.CRITICAL)  # what is refused is logged, each time
+    logging.disable(logging.CRITICAL)  # each refused input is logged
     target, begun = TABLE[name], time.monotonic()
     outcome = Outcome(target=name, guided=True)
 

@@ -1,4 +1,4 @@
-"""Inputs made from others by small changes; the same for the same seed."""
+"""Inputs mutated from others by small changes; the same for the same seed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PIECES: Final = (
 
 
 def mutated(seeds: Sequence[bytes], seed: int) -> Iterator[bytes]:
-    """Inputs without end."""
+    """An endless stream of inputs."""
     chance = random.Random(seed)
     while True:
         yield _mutated(chance, chance.choice(seeds) if seeds else b"")

@@ -1,4 +1,4 @@
-"""Running a target by mutation, or by hypothesis where it draws values; an input that fails is kept as a file."""
+"""Running a target by mutation, or by hypothesis if it draws values; an input that fails is stored as a file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MEMORY: Final = Path("/dev/shm")
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
-    """An empty directory, in memory where the machine has that: a sync to a disk takes longer than all the rest."""
+    """An empty directory, in memory if possible: a sync to a disk takes longer than all the rest."""
     return tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None)
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What became of one target: a line of JSON."""
+    """The result of one target: a line of JSON."""
 
     target: str
     inputs: int = 0
@@ -50,7 +50,7 @@ def run(target: Target, inputs: int, seed: int, kept: Path) -> Outcome:
 
 
 def replay(target: Target, data: bytes) -> None:
-    """Try one input that was kept; raises what it raises."""
+    """Try one stored input; raises its error."""
     with scratch() as directory:
         if target.values is None:
             with target.begin(Path(directory)) as attempt:
@@ -61,18 +61,18 @@ def replay(target: Target, data: bytes) -> None:
 
 
 class Keeper:
-    """Counts inputs and keeps the one that failed."""
+    """Counts inputs and stores the one that failed."""
 
     def __init__(self, outcome: Outcome, kept: Path) -> None:
         self.outcome = outcome
         self._kept = kept
 
     def count(self) -> None:
-        """One more."""
+        """Count one more."""
         self.outcome.inputs += 1
 
     def failed(self, error: BaseException, data: bytes | None) -> None:
-        """Say where, and keep the input; None: hypothesis has shown how to draw it again."""
+        """Print the error's location, and store the input; None: hypothesis has shown how to draw it again."""
         self.outcome.errors += 1
         frames = traceback.extract_tb(error.__traceback__)
         ours = [one for one in frames if "/wad/" in one.filename or "/wadctl/" in one.filename]

@@ -1,4 +1,4 @@
-"""What a target is, and the table of all of them."""
+"""The type of a target, and the table of all targets."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from hypothesis import strategies as st
 
 Attempt = Callable[[Any], object]
 Begin = Callable[[Path], AbstractContextManager[Attempt]]
-"""Makes what a target needs in an empty directory; what it gives is called with each input."""
+"""Prepares a target in an empty directory; the result is called with each input."""
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 
 
 @dataclass(frozen=True)
 class Target:
-    """One road in.  Without `values` its inputs are bytes, mutated from the seeds and the corpus."""
+    """One interface.  Without `values` its inputs are bytes, mutated from the seeds and the corpus."""
 
     name: str
     begin: Begin
     weight: int
-    """Its share of the inputs: cheap targets get more."""
+    """Its share of the inputs: fast targets get more."""
     seeds: Callable[[], Sequence[bytes]] = tuple
     values: st.SearchStrategy[Any] | None = None
 
     def all_seeds(self) -> list[bytes]:
-        """The seeds, and what earlier runs found worth keeping: a file for each input."""
+        """The seeds, and the corpus of earlier runs: a file for each input."""
         kept = sorted((CORPUS / self.name).glob("*")) if (CORPUS / self.name).is_dir() else []
         return [*self.seeds(), *(file.read_bytes() for file in kept)]
 
@@ -59,7 +59,7 @@ def target(
     seeds: Callable[[], Sequence[bytes]] = tuple,
     values: st.SearchStrategy[Any] | None = None,
 ) -> Callable[[Callable[[Path], Iterator[Attempt]]], Begin]:
-    """Add a target; its name is the function's, which yields what to call with each input."""
+    """Add a target; its name is the function's, which yields the callable for each input."""
 
     def add(begin: Callable[[Path], Iterator[Attempt]]) -> Begin:
         name = begin.__name__

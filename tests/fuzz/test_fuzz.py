@@ -18,7 +18,7 @@ _WEIGHTS = sum(target.weight for target in _TARGETS.values())
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", _TARGETS)
 def test_no_input_raises_what_is_not_documented(name: str, tmp_path: Path) -> None:
-    """Whatever comes in is taken, or refused with a typed error."""
+    """Any input is accepted, or refused with a typed error."""
     target, seed = _TARGETS[name], random.SystemRandom().randrange(2**31)
     outcome = run(target, _INPUTS * target.weight // _WEIGHTS, seed, tmp_path)
     assert not outcome.errors, f"seed {seed}: {outcome}"

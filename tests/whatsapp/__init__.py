@@ -12,15 +12,15 @@
 
 Where things are:
 
-    peers.py     what a peer says: files, replies, reactions, edits, polls, calls; contents.py: the rest, for send()
-    people.py    addresses (LID, PN, both), receipts, an inbox; groups.py and newsletters.py: where they say it
-    phone.py     what an account's own phone does: links, writes, reads, hands over history and app state
-    account.py   its devices and connections, and what the server does wrong to it; server.py: to everybody
-    ledger.py    what passed
+    peers.py     what a peer sends: files, replies, reactions, edits, polls, calls; contents.py: the rest, for send()
+    people.py    addresses (LID, PN, both), receipts, an inbox; groups.py and newsletters.py: where they write
+    phone.py     what an account's own phone does: links, writes, reads, sends history and app state
+    account.py   its devices and connections, and the server's faults for it; server.py: for all
+    ledger.py    the record of all traffic
     driver.py    a process with the bare library, for tests of the server itself
 
 Facts of the protocol and their sources: the docstrings, which name sections of `docs/internals/whatsapp-protocol.md`.
-`python -m tests.whatsapp` runs one for people.
+`python -m tests.whatsapp` runs one for manual use.
 """
 
 from tests.whatsapp.account import Account as Account

@@ -1,6 +1,6 @@
-"""A WhatsApp test server for people: `python -m tests.whatsapp`.
+"""A WhatsApp test server for manual use: `python -m tests.whatsapp`.
 
-It prints what a process needs in its environment, and takes commands on standard input, one a line; `help` lists them.
+It prints the environment for a process, and reads commands from standard input, one per line; `help` lists them.
 """
 
 from __future__ import annotations

@@ -42,13 +42,13 @@ class Failure:
 
 
 class Account:
-    """One WhatsApp account.  `presence` is what a device of it said last, `last_message` the last stanza that it sent,
-    `unheard` what came while it was silent.
+    """One WhatsApp account.  `presence` is the last presence of a device, `last_message` the last stanza that it sent,
+    `unheard` what arrived while it was silent.
 
     These make the server misbehave: `login_failure` refuses logins; `silent` leaves everything on a live connection
-    without an answer, `acks_messages` False what the account sends, `answers_queries` False its queries;
-    `forgets_receipts` keeps what it receipted in its queue; `ack_delay` is how many seconds the acknowledgement of a
-    message takes, `ack_error` what it says went wrong (463: see docs/internals/whatsapp-protocol.md#sending).
+    unanswered, `acks_messages` False the account's messages, `answers_queries` False its queries;
+    `forgets_receipts` keeps receipted messages in the queue; `ack_delay` is the delay in seconds of the acknowledgement
+    of a message, `ack_error` its error code (463: see docs/internals/whatsapp-protocol.md#sending).
     """
 
     def __init__(self, server: WhatsApp, pn: Jid, lid: Jid, name: str) -> None:
@@ -76,19 +76,19 @@ class Account:
 
     @property
     def lid(self) -> Jid:
-        """Its hidden id."""
+        """Its LID."""
         return self.phone.lid
 
     def deliver(
         self, sender: Person, ident: str, content: bytes, kind: StanzaKind, *, garbled: bool = False
     ) -> None:
-        """Somebody's phone writes to it."""
+        """Another phone writes to it."""
         self.server.ledger.sent(self, sender.pn.user, ident, text_of(content))
         for device in self.devices.values():
             sender.post(device, ident, content, kind, garbled=garbled, **sender.origin())
 
     def notify(self, change: Node, kind: str, **attrs: Value) -> None:
-        """Tell its devices of a change; from the server, unless the attributes say otherwise."""
+        """Notify its devices of a change; from the server, unless the attributes say otherwise."""
         ident, now = self.server.next_id(), self.server.now()
         stanza = node(
             "notification", change, type_=kind, id=ident, t=now, **{"from_": SERVER, **attrs}
@@ -105,11 +105,11 @@ class Account:
         return device
 
     def unlink(self, number: int) -> None:
-        """A device is removed, and what waited for it is gone."""
+        """Remove a device and the stanzas that wait for it."""
         self.devices.pop(number, None)
 
     def may_log_in(self, connection: Connection) -> Device | Failure:
-        """The device that a connection says it is, or why not.  A device is known by its number and noise key."""
+        """The device that a connection claims to be, or why not.  Devices have a number and a noise key."""
         if self.login_failure is not None:
             return self.login_failure
         device = self.devices.get(connection.device_number)
@@ -125,7 +125,7 @@ class Account:
         return any(device.connection is not None for device in self.devices.values())
 
     async def wait_offline(self, timeout: float = _PATIENT) -> None:
-        """Until no device is logged in.  A device that connects again at once may pass this by; see `drop`."""
+        """Wait until no device is logged in.  A device that reconnects at once may be missed; see `drop`."""
         what = f"end of {self.name}'s connection"
         await self.server.news.until(lambda: not self.online, timeout, what, self._seen)
 
@@ -135,7 +135,7 @@ class Account:
 
     @property
     def silent(self) -> bool:
-        """Whether a live connection goes without any answer."""
+        """Whether a live connection gets no answers."""
         return self._silent
 
     @silent.setter
@@ -146,14 +146,14 @@ class Account:
                 device.resume()
 
     async def wait_unheard(self, tag: str) -> None:
-        """Until a stanza of this tag came in vain."""
+        """Wait until a stanza with this tag arrived without an answer."""
         what = f"a {tag} of {self.name} while it is silent"
         await self.server.news.until(
             lambda: any(stanza.tag == tag for stanza in self.unheard), _PATIENT, what, self._seen
         )
 
     def redeliver(self, ident: str, *, anew: bool = False) -> None:
-        """Deliver a message again to every device: the same ciphertext, or encrypted anew under the same id."""
+        """Deliver a message again to every device: the same ciphertext, or encrypted again under the same id."""
         for device in self.devices.values():
             device.redeliver(ident, anew=anew)
 
@@ -172,7 +172,7 @@ class Account:
         await self._end(ending, removed)
 
     async def replace(self) -> None:
-        """The session is taken over elsewhere."""
+        """Another client takes over the session."""
         await self._end(
             self._connections(), node("stream:error", node("conflict", type_="replaced"))
         )
@@ -191,7 +191,7 @@ class Account:
         await self._gone(ending)
 
     async def ban(self, *, code: int = 101, seconds: int = 3600) -> None:
-        """Ban it for some time: the connections are cut, and logins refused with 402."""
+        """Ban it for some time: the connections are cut, and logins are refused with 402."""
         self.login_failure = Failure(_BANNED, code=code, expire=seconds)
         await self.drop()
 

@@ -1,7 +1,7 @@
 """App state: settings and contacts that a phone shares with its devices.
 
 See docs/internals/whatsapp-protocol.md#app-state.  Each change of a collection is a patch of encrypted records; a
-homomorphic hash over all of them (LTHash) makes sure that nobody left one out.
+homomorphic hash over all of them (LTHash) proves that none was left out.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _WORDS = 64  # of the hash, 16 bits each
 
 @dataclass
 class _Collection:
-    """`patches` are numbered from 1 on; `macs` holds the MAC of each record's present value."""
+    """`patches` are numbered from 1; `macs` contains the MAC of each record's current value."""
 
     patches: list[bytes] = field(default_factory=list)
     words: list[int] = field(default_factory=lambda: [0] * _WORDS)
     macs: dict[bytes, bytes] = field(default_factory=dict)
 
     def replace(self, index: bytes, value_mac: bytes) -> None:
-        """A record has another value now."""
+        """Set the value of a record."""
         self._add(value_mac, 1)
         if older := self.macs.get(index):
             self._add(older, -1)
@@ -48,7 +48,7 @@ class _Collection:
 
 
 class AppState:
-    """What one account's phone shares."""
+    """The data that one account's phone shares."""
 
     def __init__(self) -> None:
         self.key = os.urandom(32)
@@ -63,7 +63,7 @@ class AppState:
         return {1: [{1: {1: KEY_ID}, 2: {1: self.key, 2: {1: 1}, 3: at}}]}
 
     def version(self, name: str) -> int:
-        """How many patches a collection has."""
+        """The number of patches of a collection."""
         return len(self._collections[name].patches) if name in self._collections else 0
 
     def set(self, name: str, path: list[str], value: pb.Message, at: int) -> None:

@@ -1,6 +1,6 @@
-"""What a phone keeps of the time before, and tells a linked device that asks (waE2E PeerDataOperationRequestMessage).
+"""A phone's old messages, which linked devices may request (waE2E PeerDataOperationRequestMessage).
 
-The answer to a question for history is a history sync of the type ON_DEMAND with the messages just before the one that
+The answer to a request for history is a history sync of the type ON_DEMAND with the messages just before the one that
 the device named; to one for single messages it is a response with each of them that the phone has.
 """
 
@@ -24,7 +24,7 @@ _ON_DEMAND, _PLACEHOLDER_RESEND = 3, 4  # PeerDataOperationRequestType
 
 @dataclass(frozen=True)
 class Question:
-    """What a device asked: `count` messages of a chat before one of them, or these messages themselves."""
+    """A device's request: `count` messages of a chat before one of them, or these messages themselves."""
 
     chat: str = ""
     before: str = ""
@@ -35,21 +35,21 @@ class Question:
 
 
 class Archive:
-    """The past of one phone.  `silent`: it answers nothing, as when it is switched off."""
+    """The history of one phone.  `silent`: it answers nothing, as when it is switched off."""
 
     def __init__(self, phone: Phone) -> None:
         self._phone = phone
         self.conversations: list[Conversation] = []
         self.questions: list[Question] = []
-        self.kinds: list[int] = []  # ProtocolMessage.Type of all that devices sent it
+        self.kinds: list[int] = []  # ProtocolMessage.Type of all that devices sent to it
         self.silent = False
 
     def keep(self, *conversations: Conversation) -> None:
-        """The phone has these."""
+        """Add messages to the phone."""
         self.conversations += conversations
 
     def answers(self, ident: str, protocol_message: bytes) -> Iterator[pb.Message]:
-        """The protocol messages with which it answers the question of this id; other messages ask nothing."""
+        """The protocol messages that answer the request with this id; other messages are not requests."""
         message = pb.decode(protocol_message)
         self.kinds.append(pb.number(message, 2))
         if message.get(2) != _REQUEST:
@@ -78,7 +78,7 @@ class Archive:
             yield {2: _HISTORY_SYNC_NOTIFICATION, 6: {**notification, 12: ident}}
 
     def _before(self, question: Question) -> list[Conversation]:
-        """The chat, with what came just before; without lines when there is nothing more, and no chat if unknown."""
+        """The chat, with the preceding messages; without lines if there are no more, and no chat if unknown."""
         for conversation in self.conversations:
             if question.chat not in _names(conversation.chat):
                 continue

@@ -1,4 +1,4 @@
-"""Attachments: how a file lies on the media host, and what a message says about it.
+"""Attachments: the form of a file on the media host, and its description in a message.
 
 See docs/internals/whatsapp-protocol.md#media.
 """
@@ -20,7 +20,7 @@ _TAG = 10  # bytes of the MAC that are kept
 
 
 class Kind(StrEnum):
-    """What keys are derived for; stickers are images here."""
+    """The purposes for which keys are derived; stickers are images here."""
 
     IMAGE = "Image"
     VIDEO = "Video"
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Attachment:
-    """A file on the media host, as the message that announces it describes it."""
+    """A file on the media host, as its message describes it."""
 
     path: str  # with a query, since clients append "&hash=..."
     key: bytes
@@ -46,7 +46,7 @@ def _keys(key: bytes, kind: Kind) -> tuple[bytes, bytes, bytes]:
 
 
 def upload(host: MediaHost, data: bytes, kind: Kind) -> Attachment:
-    """Encrypt a file and put it on the media host."""
+    """Encrypt a file and upload it to the media host."""
     key = os.urandom(32)
     iv, cipher_key, mac_key = _keys(key, kind)
     ciphertext = cbc_encrypt(cipher_key, iv, data)
@@ -58,7 +58,7 @@ def upload(host: MediaHost, data: bytes, kind: Kind) -> Attachment:
 
 
 def download(host: MediaHost, attachment: Attachment, kind: Kind) -> bytes:
-    """The file that a message announces.  Raises ValueError when it is not there, or is not that file."""
+    """The file that a message announces.  Raises ValueError if it is missing or another file."""
     encrypted = host.files.get(attachment.path.partition("?")[0])
     if encrypted is None:
         raise ValueError(f"{attachment.path} is not on the media host")
@@ -76,7 +76,7 @@ def download(host: MediaHost, attachment: Attachment, kind: Kind) -> bytes:
 
 @dataclass(frozen=True)
 class _Fields:
-    """Where a kind of message keeps what it says about its file: numbers in waE2E.Message and in its own message."""
+    """The field numbers of a kind's file description: in waE2E.Message and in its own message."""
 
     message: int
     kind: Kind
@@ -119,7 +119,7 @@ def announce(
 
 
 def fetch(host: MediaHost, content: bytes) -> bytes:
-    """The file that an encoded waE2E.Message announces.  Raises ValueError for one that announces none."""
+    """The file that an encoded waE2E.Message announces.  Raises ValueError if it announces none."""
     message = pb.decode(content)
     for fields in _FIELDS.values():
         if fields.message in message:

@@ -1,4 +1,4 @@
-"""A throw-away TLS certificate for WhatsApp's host names."""
+"""A temporary TLS certificate for WhatsApp's host names."""
 
 from __future__ import annotations
 

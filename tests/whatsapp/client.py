@@ -1,10 +1,10 @@
-"""A plain user of the real library, in a process of its own, driven by JSON lines; see driver.py.
+"""A plain client of the real library, in a separate process, controlled by JSON lines; see driver.py.
 
     python -P client.py DATABASE
 
 It reads `[number, method, arguments...]` from stdin, calls that method (or reads that property) of neonize's client,
-and writes `{"event": "result", "number": ..., ...}`; each event of the library is a line, too.  It knows nothing of
-tests: what makes the library trust the test server comes from the environment (trust.py).
+and writes `{"event": "result", "number": ..., ...}`; each event of the library is a line, too.  It is independent of
+the tests: the environment makes the library trust the test server (trust.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 _out = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(2, 1)  # whatever the Go side prints goes to stderr
+os.dup2(2, 1)  # all output of the Go side is sent to stderr
 
 from google.protobuf.json_format import MessageToDict  # noqa: E402
 from neonize import events  # noqa: E402
@@ -44,7 +44,7 @@ def emit(event: str, **rest: Any) -> None:
 
 
 def brief(event: Any) -> dict[str, Any]:
-    """What tests want to know of a MessageEv, and the whole waE2E.Message."""
+    """The fields of a MessageEv that tests need, and the whole waE2E.Message."""
     source, message = event.Info.MessageSource, event.Message
     return {
         "id": event.Info.ID,
@@ -78,7 +78,7 @@ def jid_of(address: str) -> Any:
 
 
 def mark_read(client: NewClient, ident: str, chat: str) -> None:
-    """Say that a message was read."""
+    """Mark a message as read."""
     jid = jid_of(chat)
     client.mark_read(ident, chat=jid, sender=jid, receipt=ReceiptType.READ)
 
@@ -96,7 +96,7 @@ def react(client: NewClient, chat: str, sender: str, ident: str, emoji: str) -> 
 
 
 def edit(client: NewClient, chat: str, ident: str, text: str) -> str:
-    """Change a message of one's own."""
+    """Edit an own message."""
     return str(client.edit_message(jid_of(chat), ident, Message(conversation=text)).ID)
 
 
@@ -107,7 +107,7 @@ def revoke(client: NewClient, chat: str, ident: str) -> str:
 
 
 def poll(client: NewClient, chat: str, question: str, *options: str) -> str:
-    """Ask."""
+    """Send a poll."""
     message = client.build_poll_vote_creation(question, list(options), VoteType.SINGLE)
     return str(client.send_message(jid_of(chat), message).ID)
 
@@ -144,12 +144,12 @@ def send_document(client: NewClient, chat: str, text: str, name: str) -> str:
 
 
 def presence(client: NewClient, kind: str) -> None:
-    """Say that one is there, or not."""
+    """Send one's presence."""
     client.send_presence(Presence[kind.upper()])
 
 
 def typing(client: NewClient, chat: str) -> None:
-    """Let somebody see that one writes."""
+    """Send a chat state (typing)."""
     client.send_chat_presence(
         jid_of(chat),
         ChatPresence.CHAT_PRESENCE_COMPOSING,
@@ -199,7 +199,7 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
 
 
 def call(client: NewClient, name: str, *args: Any) -> Any:
-    """Do what a line asks for."""
+    """Execute a line."""
     if name in _SPECIAL:
         return _SPECIAL[name](client, *args)
     value = getattr(client, name)
@@ -207,7 +207,7 @@ def call(client: NewClient, name: str, *args: Any) -> Any:
 
 
 def answer(client: NewClient, number: int, name: str, *args: Any) -> None:
-    """Do one call, and report what came of it."""
+    """Do one call, and report its result."""
     try:
         emit("result", number=number, value=call(client, name, *args))
     except Exception as error:
@@ -215,7 +215,7 @@ def answer(client: NewClient, number: int, name: str, *args: Any) -> None:
 
 
 def obey(client: NewClient) -> None:
-    """Work through stdin, each call in a thread of its own; its end is the end of the process."""
+    """Execute stdin's lines, each call in a separate thread; the end of stdin ends the process."""
     for line in sys.stdin:
         threading.Thread(target=answer, args=(client, *json.loads(line)), daemon=True).start()
     os._exit(0)

@@ -45,9 +45,9 @@ class Connection:
 
     @staticmethod
     async def accept(socket: WebSocket, authority: Authority, codes: int = CODES) -> Connection:
-        """Shake hands; who wants to be linked gets so many codes to show.
+        """Shake hands; a device that wants to be linked gets `codes` references for QR codes.
 
-        Raises ConnectionError, and ValueError for what is no WhatsApp client.
+        Raises ConnectionError, and ValueError for a client that is not a WhatsApp client.
         """
         frames, handshake = Frames(), Handshake(authority)
         while True:
@@ -58,15 +58,15 @@ class Connection:
                 socket.send(answer)
 
     def take_candidate(self) -> DeviceKeys:
-        """The keys of the device that shows QR codes; the codes are used up by this."""
+        """The keys of the device that shows QR codes; this uses up the codes."""
         keys, self.candidate, self.refs = self.candidate, None, ()
         if keys is None:
             raise ValueError("this connection shows no QR code")
         return keys
 
     async def stanzas(self) -> AsyncIterator[Node]:
-        """What the client says, until it is gone, or has read what was said last.  Raises ValueError."""
-        data = b""  # something may have come with the end of the handshake
+        """The client's stanzas, until it disconnects, or has read the last stanza.  Raises ValueError."""
+        data = b""  # the end of the handshake may be followed by data
         while True:
             for frame in self._frames.feed(data):
                 stanza = wire.decode(self._transport.open(frame))
@@ -80,16 +80,16 @@ class Connection:
                 return
 
     def send(self, stanza: Node) -> None:
-        """Say something.  Raises ConnectionError when the client is gone."""
+        """Send a stanza.  Raises ConnectionError if the client has disconnected."""
         log.debug("> %s", stanza)
         self._socket.send(self._transport.seal(wire.encode(stanza)))
 
     def end(self, goodbye: Node) -> None:
-        """Say something last; the connection ends once the client has read it.
+        """Send the last stanza; the connection ends once the client has read it.
 
-        A client that sees the end of the stream before it has worked through what was said takes it for a network
-        failure (docs/internals/whatsapp-protocol.md#the-end-of-a-connection).  A notification behind the goodbye is
-        acknowledged in turn, and tells.
+        A client that sees the end of the stream before it has handled all stanzas treats it as a network failure
+        (docs/internals/whatsapp-protocol.md#the-end-of-a-connection).  A notification after the last stanza is
+        acknowledged in order, and proves that it was read.
         """
         try:
             self.send(goodbye)
@@ -103,10 +103,10 @@ class Connection:
         self._socket.abort()
 
     def close(self) -> None:
-        """It is over; `gone` says so from now on."""
+        """It has ended; `gone` is set from now on."""
         self._ended = True
         self.abort()
 
     def gone(self) -> bool:
-        """Whether it is over."""
+        """Whether it has ended."""
         return self._ended

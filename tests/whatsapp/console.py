@@ -1,6 +1,6 @@
-"""The commands of the test server for people: who is on it, and what they say.
+"""The commands of the test server for manual use: its people, and what they send.
 
-mishaps.py: what goes wrong; crowd.py: all at once.
+mishaps.py: faults; crowd.py: all accounts at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Command = Callable[..., Awaitable[object]]
 class Console(Crowd):
     """Each public method is a command: its docstring is its help, its arguments are words.
 
-    It answers with something that JSON can hold, or None.
+    It returns a JSON value, or None.
     """
 
     def __init__(self, server: WhatsApp) -> None:
@@ -34,7 +34,7 @@ class Console(Crowd):
         }
 
     async def run(self, line: str) -> object:
-        """Run one line.  Raises ValueError for one that makes no sense."""
+        """Run one line.  Raises ValueError for an invalid one."""
         name, *words = shlex.split(line)
         if name not in self.commands:
             raise ValueError(f"there is no command {name!r}; try help")
@@ -47,7 +47,7 @@ class Console(Crowd):
         """help: this list"""
         return [(command.__doc__ or "").strip() for command in self.commands.values()]
 
-    # --- who is on it -------------------------------------------------------------------------
+    # --- its people ---------------------------------------------------------------------------
 
     async def account(self, number: str, name: str = "") -> object:
         """account NUMBER [NAME]: add an account"""
@@ -109,7 +109,7 @@ class Console(Crowd):
         await self._account(account).phone.share_app_state(push_name=" ".join(words))
         return "shared"
 
-    # --- what peers say -----------------------------------------------------------------------
+    # --- what peers send ----------------------------------------------------------------------
 
     async def text(self, peer: str, to: str, *words: str) -> object:
         """text PEER ACCOUNT|GROUP WORDS...: a peer writes"""

@@ -1,4 +1,4 @@
-"""What messages say: a waE2E.Message by field number for every kind that a person can send.
+"""The contents of messages: a waE2E.Message by field number for every kind that a person can send.
 
 See docs/internals/whatsapp-protocol.md#contents.  The numbers are those of the protobuf classes that the library ships
 (WAWebProtobufsE2E).  Kinds with a file are made by
@@ -22,17 +22,17 @@ _POLL_FIELDS = frozenset(
 _TEXTS = {6: 1, 3: 3, 9: 7, 7: 20}  # field -> that of the text in it
 # Content about another message has no secret of its own: protocol, reaction, vote, edit.
 _WITHOUT_SECRET = frozenset((12, 46, 50, 58, 31, 2))
-UNKNOWN_FIELD = 500  # of no kind that the library knows
+UNKNOWN_FIELD = 500  # of no kind that the library supports
 
 
 @dataclass(frozen=True)
 class Target:
-    """A message that another one is about: its id, who wrote it, and the chat as its reader's side knows it."""
+    """The target message of another one: its id, its sender, and the chat from the reader's side."""
 
     ident: str
     sender: Jid
     chat: Jid
-    from_me: bool  # whether who speaks of it wrote it
+    from_me: bool  # whether the sender of the new message wrote it
     in_group: bool = False
 
     def key(self) -> pb.Message:
@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True)
 class StanzaKind:
-    """What the stanza around a message says of its content, which the server itself cannot read."""
+    """The stanza's information about the content, which the server itself cannot read."""
 
     type: str = "text"
     mediatype: str | None = None
@@ -79,7 +79,7 @@ def stanza_kind(content: pb.Message) -> StanzaKind:
         case {12: {2: 14}}:
             return StanzaKind(edit=1)
         case {12: {2: 0}}:
-            return StanzaKind(edit=7)  # by its sender; 8 is by an administrator
+            return StanzaKind(edit=7)  # by its sender; 8 is by an admin
     return PLAIN
 
 
@@ -111,7 +111,7 @@ def extended_text(
     link: str = "",
     title: str = "",
 ) -> pb.Message:
-    """A text that answers a message, mentions people, or shows a preview of a link."""
+    """A text that quotes a message, mentions people, or shows a preview of a link."""
     context: pb.Message = {
         1: quoting.ident if quoting else None,
         2: str(quoting.sender) if quoting else None,
@@ -138,24 +138,24 @@ def _contact(name: str, number: str) -> pb.Message:
 
 
 def location(latitude: float, longitude: float, name: str = "", address: str = "") -> pb.Message:
-    """A place."""
+    """A location."""
     return {5: {1: latitude, 2: longitude, 3: name or None, 4: address or None}}
 
 
 def live_location(
     latitude: float, longitude: float, caption: str = "", sequence: int = 1
 ) -> pb.Message:
-    """A place that moves; each update is another message."""
+    """A live location; each update is another message."""
     return {18: {1: latitude, 2: longitude, 6: caption or None, 7: sequence}}
 
 
 def reaction(target: Target, emoji: str, at: int) -> pb.Message:
-    """A reaction; an empty emoji takes it back.  `at` in seconds."""
+    """A reaction; an empty emoji removes it.  `at` in seconds."""
     return {46: {1: target.key(), 2: emoji, 4: at * 1000}}
 
 
 def edit(target: Target, content: pb.Message, at: int, *, wrapped: bool = False) -> pb.Message:
-    """Other content for a message of one's own: bare, or wrapped as an editedMessage."""
+    """New content for an own message: bare, or wrapped as an editedMessage."""
     change = {12: {1: target.key(), 2: _EDIT, 14: content, 15: at * 1000}}
     return {58: {1: change}} if wrapped else change
 
@@ -166,7 +166,7 @@ def revoke(target: Target) -> pb.Message:
 
 
 def view_once(content: pb.Message, *, version: int = 2) -> pb.Message:
-    """Content that may be looked at once; version 1, 2, or 3 (the extension for voice messages)."""
+    """View-once content; version 1, 2, or 3 (the extension for voice messages)."""
     return {{1: 37, 2: 55, 3: 59}[version]: {1: content}}
 
 
@@ -181,12 +181,12 @@ def with_caption(document: pb.Message) -> pb.Message:
 
 
 def disappearing(seconds: int) -> pb.Message:
-    """From now on the chat's messages disappear after so many seconds; 0: they stay."""
+    """From now on the chat's messages disappear after this number of seconds; 0: they stay."""
     return {12: {2: _EPHEMERAL_SETTING, 4: seconds}}
 
 
 def unknown() -> pb.Message:
-    """A kind that the library does not know yet."""
+    """A kind that the library does not support yet."""
     return {UNKNOWN_FIELD: {1: "from the future"}}
 
 

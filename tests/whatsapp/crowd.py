@@ -9,7 +9,7 @@ import time
 from tests.whatsapp.mishaps import Mishaps
 from tests.whatsapp.server import WhatsApp
 
-_TURN = 0.02  # seconds between two looks at how many texts are due
+_TURN = 0.02  # seconds between two checks of how many texts are due
 
 
 class Crowd(Mishaps):

@@ -1,4 +1,4 @@
-"""What a device under test sends: its message goes to everybody it is for."""
+"""Delivery of a message that a device under test sends to all its recipients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Copies = list[tuple[Jid, Node]]
 
 
 def deliver(server: WhatsApp, device: Device, message: Node) -> None:
-    """Hand a message on; a frame that comes again is only counted (docs/internals/whatsapp-protocol.md#sending)."""
+    """Deliver a message; a repeated frame is only counted (docs/internals/whatsapp-protocol.md#sending)."""
     account, ident, to = device.account, message.get("id"), message.jid("to")
     account.last_message = message
     if account.acks_messages:
@@ -44,7 +44,7 @@ def deliver(server: WhatsApp, device: Device, message: Node) -> None:
 
 
 def _to_own_phone(server: WhatsApp, device: Device, message: Node) -> None:
-    """A device asks its phone for something (whatsmeow send.go, preparePeerMessageNode)."""
+    """A device sends a request to its phone (whatsmeow send.go, preparePeerMessageNode)."""
     account, ident, enc = device.account, message.get("id"), message.child("enc")
     if enc is None or server.person(message.jid("to")) is not account.phone:
         raise ValueError(f"{device.jid} sends a peer message that is not for its phone: {message}")
@@ -57,7 +57,7 @@ def _to_own_phone(server: WhatsApp, device: Device, message: Node) -> None:
 
 
 def _copies(message: Node) -> tuple[Copies, Copies]:
-    """What is encrypted for one phone each, and for one linked device each."""
+    """The ciphertexts for each phone, and for each linked device."""
     phones: Copies = []
     devices: Copies = []
     for copy in (message.child("participants") or message).children:
@@ -69,7 +69,7 @@ def _copies(message: Node) -> tuple[Copies, Copies]:
 
 
 def _once_more(server: WhatsApp, device: Device, message: Node, enc: Node) -> None:
-    """Somebody could not read it and asked; in a group the key comes along (whatsmeow's retry.go)."""
+    """A recipient could not decrypt it and asked again; in a group the key is included (whatsmeow's retry.go)."""
     to = message.jid("to")
     group = to if to in server.groups else None
     reader = _reader(server, device, message.jid("participant") if group else to)
@@ -104,7 +104,7 @@ def _to_people(
 
 
 def _to_phone(server: WhatsApp, device: Device, ident: str, jid: Jid, enc: Node) -> str:
-    """Let somebody's phone read its copy; the text."""
+    """Let a phone read its copy; the text."""
     person = _reader(server, device, jid)
     plain = person.keys.decrypt(device, enc.get("type"), enc.content())
     phone = device.account.phone
@@ -118,13 +118,13 @@ def _to_phone(server: WhatsApp, device: Device, ident: str, jid: Jid, enc: Node)
 def _to_device(
     server: WhatsApp, device: Device, message: Node, jid: Jid, enc: Node, text: str
 ) -> None:
-    """Pass a copy on to another device under test, as it is; one that was removed meanwhile gets none."""
+    """Pass a copy on to another device under test, unchanged; a device that was removed meanwhile gets none."""
     other = server.device(jid)
     if other is None:
         return
     sender = device.account
     attrs: dict[str, Value] = {"from_": device.lid}
-    if other.account is sender:  # what this account sent from one device, told to another
+    if other.account is sender:  # a message of this account, synced to another device
         to = message.jid("to")
         person = server.person(to)
         attrs |= {"recipient": to, "peer_recipient_pn": person.pn if person else None}
@@ -165,7 +165,7 @@ def _to_group(
     phones: Copies,
     devices: Copies,
 ) -> None:
-    """The copies bring the key with which everybody reads the one message.
+    """The copies contain the key with which all members read the one message.
 
     See docs/internals/whatsapp-protocol.md#sending.
     """

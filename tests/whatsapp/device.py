@@ -1,4 +1,4 @@
-"""A linked device, the software under test: its public keys, its connection, and what waits for it."""
+"""A linked device, the software under test: its public keys, its connection, and its queue."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class DeviceKeys:
             self.one_time[int.from_bytes(key.content("id"), "big")] = key.content("value")
 
     def _next_key(self) -> tuple[int, bytes] | tuple[None, None]:
-        """The oldest one-time key, which is used up by this."""
+        """The oldest one-time key, which is then used up."""
         if not self.one_time:
             return None, None
         ident = next(iter(self.one_time))
         return ident, self.one_time.pop(ident)
 
     def bundle(self) -> Bundle:
-        """What a phone of ours needs to start a session with it."""
+        """The bundle for a phone of ours to start a session with it."""
         return Bundle(self.identity, self.signed_id, self.signed, *self._next_key())
 
     def bundle_node(self, jid: Jid) -> Node:
@@ -87,7 +87,7 @@ class DeviceKeys:
 class Envelope:
     """A stanza that waits for a device's acknowledgement.
 
-    `anew` encrypts it again: given the number of a retry for a device that could not read it, without one as it was.
+    `anew` encrypts it again: given the number of a retry for a device that could not decrypt it, without one unchanged.
     """
 
     stanza: Node
@@ -95,13 +95,13 @@ class Envelope:
 
     @property
     def key(self) -> Key:
-        """What an acknowledgement names; a message and several receipts about one message share an id."""
+        """The key of an acknowledgement; a message and several receipts about one message share an id."""
         kind = "" if self.stanza.tag == "message" else self.stanza.get("type")
         return self.stanza.tag, self.stanza.get("id"), kind
 
 
 class Device:
-    """Linked device `number` of an account.  `queue` holds what it has not acknowledged."""
+    """Linked device `number` of an account.  `queue` contains the stanzas that it has not acknowledged."""
 
     def __init__(self, account: Account, number: int, keys: DeviceKeys) -> None:
         self.account = account
@@ -117,7 +117,7 @@ class Device:
         self._wanted: dict[str, int] = {}
 
     def log_in(self, connection: Connection) -> None:
-        """Greet it and send what waits, in order; an older connection is replaced.
+        """Greet it and send its queue, in order; an older connection is replaced.
 
         See docs/internals/whatsapp-protocol.md#login.
         """
@@ -138,13 +138,13 @@ class Device:
         connection.send(node("ib", node("offline", count=len(waiting)), from_=SERVER))
 
     def logged_off(self, connection: Connection) -> None:
-        """A connection of it ended; the queue has what was held back."""
+        """A connection of it ended; held stanzas stay in the queue."""
         if self.connection is connection:
             self.connection = None
             self._held.clear()
 
     def send(self, stanza: Node) -> None:
-        """Send a stanza that needs no acknowledgement.  Raises ConnectionError when the device is away.
+        """Send a stanza that needs no acknowledgement.  Raises ConnectionError if the device is disconnected.
 
         A silent account's device gets nothing.
         """
@@ -155,7 +155,7 @@ class Device:
         self.connection.send(stanza)
 
     def send_later(self, stanza: Node, delay: float) -> None:
-        """The same after so many seconds, if it is still connected then."""
+        """The same after a delay in seconds, if it is still connected then."""
         if not delay:
             self.send(stanza)
         elif (connection := self.connection) is not None:
@@ -172,7 +172,7 @@ class Device:
         self._put(envelope.stanza)
 
     def redeliver(self, ident: str, *, anew: bool = False) -> None:
-        """Deliver a message again, the same ciphertext or another one.  Raises ValueError for one long gone."""
+        """Deliver a message again, the same ciphertext or another one.  Raises ValueError if it is too old."""
         envelope = self.queue.get(("message", ident, "")) or self._done.get(ident)
         if envelope is None:
             raise ValueError(f"{self.jid} got no message {ident} lately")
@@ -184,7 +184,7 @@ class Device:
         self.post(envelope)
 
     def resume(self) -> None:
-        """The account is silent no more: what was posted meanwhile goes out."""
+        """The account is no longer silent: held stanzas are sent."""
         held, self._held = self._held, []
         for stanza in held:
             self._put(stanza)
@@ -203,7 +203,7 @@ class Device:
     # --- acknowledgements ---------------------------------------------------------------------
 
     def acknowledged(self, key: Key) -> Envelope | None:
-        """It leaves the queue, unless the account forgets."""
+        """Remove it from the queue, unless the account forgets receipts."""
         if self.account.forgets_receipts:
             return None
         envelope = self.queue.pop(key, None)
@@ -214,10 +214,10 @@ class Device:
         return envelope
 
     def refused(self, ident: str) -> None:
-        """The device acknowledged a message without a receipt: it could not read it.
+        """The device acknowledged a message without a receipt: it could not decrypt it.
 
-        See docs/internals/whatsapp-protocol.md#receiving.  One that was not encrypted is never receipted: this is all
-        that it does.
+        See docs/internals/whatsapp-protocol.md#receiving.  A message that was not encrypted is never receipted: then
+        this is the only answer.
         """
         envelope = self.acknowledged(("message", ident, ""))
         if envelope is None:
@@ -229,7 +229,7 @@ class Device:
         self._send_anew(ident)
 
     def wants_again(self, ident: str, count: int) -> None:
-        """The device asks for a message again.  Its acknowledgement may come before or after this."""
+        """The device requests a message again.  Its acknowledgement may arrive before or after this."""
         self._wanted[ident] = count
         self._send_anew(ident)
 

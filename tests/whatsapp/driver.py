@@ -26,7 +26,7 @@ Event = dict[str, Any]
 
 
 class Client:
-    """A running client process.  `events` holds what it reported, by name."""
+    """A running client process.  `events` contains its reports, by name."""
 
     def __init__(self, process: Process, log: Path) -> None:
         self.process = process
@@ -60,7 +60,7 @@ class Client:
         return f"{counts}; its log ends: {self._log.read_text(errors='replace')[-2000:]}"
 
     async def wait_for(self, name: str, fits: Callable[[Event], bool]) -> Event:
-        """The first event of that name that fits."""
+        """The first event of that name that matches."""
         count = 0
         while True:
             count += 1
@@ -122,7 +122,7 @@ async def a_client(server: WhatsApp, database: Path) -> AsyncIterator[Client]:
 
 @dataclass
 class Scene:
-    """A WhatsApp with an account that a client is paired with, and somebody who writes."""
+    """A test server with an account that a client is paired with, and a peer."""
 
     server: WhatsApp
     account: Account
@@ -131,13 +131,13 @@ class Scene:
     database: Path
 
     def afresh(self) -> Scene:
-        """The same client for another test, with another Bob; what was reported so far is forgotten."""
+        """The same client for another test, with another Bob; earlier reports are dropped."""
         number = 15550001000 + len(self.server.peers)
         self.client.events.clear()
         return replace(self, bob=self.server.add_peer(str(number), name="Bob"))
 
     async def text(self, text: str) -> Event:
-        """Bob writes; what the client made of it."""
+        """Bob writes; the client's event."""
         ident = await self.bob.send_text(self.account, text)
         return await self.client.wait_for("MessageEv", lambda event: event["id"] == ident)
 

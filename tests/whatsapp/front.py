@@ -1,6 +1,6 @@
-"""The network face: one loopback port that is a CONNECT proxy, a TLS server, a WebSocket server and a media host.
+"""The network side: one loopback port that is a CONNECT proxy, a TLS server, a WebSocket server and a media host.
 
-The client believes that it speaks to web.whatsapp.com:443 through a proxy; CONNECT is answered by starting TLS on the
+The client is made to reach web.whatsapp.com:443 through a proxy; CONNECT is answered by starting TLS on the
 same socket (docs/internals/whatsapp-protocol.md#reaching-the-test-server).
 """
 
@@ -31,7 +31,7 @@ class WebSocket:
         self._writer = writer
 
     async def receive(self) -> bytes:
-        """The next payload; WhatsApp cuts the stream itself.  Raises ConnectionError when the client is gone."""
+        """The next payload; WhatsApp's framing is inside.  Raises ConnectionError if the client has disconnected."""
         while True:
             try:
                 kind, data = await self._frame()
@@ -55,7 +55,7 @@ class WebSocket:
         return first & 0x0F, number.to_bytes(size, "big")
 
     def send(self, data: bytes) -> None:
-        """Send one binary message.  Raises ConnectionError when the client is gone."""
+        """Send one binary message.  Raises ConnectionError if the client has disconnected."""
         self._send(_BINARY, data)
 
     def _send(self, kind: int, data: bytes) -> None:
@@ -71,14 +71,14 @@ class WebSocket:
         self._writer.write(head + data)
 
     def abort(self) -> None:
-        """Cut the TCP connection without a goodbye."""
+        """Cut the TCP connection without a close frame."""
         self._writer.transport.abort()
 
 
 class Front:
     """The listening port.  `refusing`: CONNECT is not answered, as if the network were down.
 
-    `stalling`: neither a WebSocket upgrade nor a file is answered, until that ends; `stalled` counts those that wait.
+    `stalling`: neither a WebSocket upgrade nor a file is answered, until it is off; `stalled` counts the waiting ones.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Front:
 
     @property
     def stalling(self) -> bool:
-        """Whether upgrades and files are left without an answer."""
+        """Whether upgrades and files are left unanswered."""
         return not self._flowing.is_set()
 
     @stalling.setter
@@ -115,12 +115,12 @@ class Front:
 
     @property
     def proxy_url(self) -> str:
-        """What HTTPS_PROXY must be."""
+        """The value of HTTPS_PROXY."""
         return f"http://127.0.0.1:{self.port}"
 
     @asynccontextmanager
     async def listening(self, port: int = 0) -> AsyncIterator[None]:
-        """Listen; on the way out every connection is cut."""
+        """Listen; at the end every connection is cut."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=_LIMIT)
         self.port = server.sockets[0].getsockname()[1]
         try:

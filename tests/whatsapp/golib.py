@@ -1,7 +1,7 @@
-"""Facts read out of the library's own file, a 64-bit ELF shared object.
+"""Facts read from the library's own file, a 64-bit ELF shared object.
 
-Nothing here runs the library: the dictionary of tokens and the place of the pinned Noise root key are found by parsing
-the file.  So the server needs neither a copied table nor a loaded Go runtime, and always fits the installed version.
+Nothing here runs the library: the dictionary of tokens and the address of the pinned Noise root key are found by
+parsing the file.  So the server needs neither a copied table nor a loaded Go runtime, and always fits the version.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SINGLE_TOKENS, _DOUBLE_TABLES = 236, 4
 
 
 class GoLibFacts(NamedTuple):
-    """What the test server has to know about one build of the library."""
+    """The data about one build of the library that the test server needs."""
 
     single_tokens: tuple[str, ...]
     double_tokens: tuple[tuple[str, ...], ...]
@@ -33,7 +33,7 @@ class GoLibFacts(NamedTuple):
 
 
 class _Elf:
-    """A file as the loader sees it: bytes by virtual address, and where the pointers point."""
+    """A file as the loader sees it: bytes by virtual address, and the targets of pointers."""
 
     def __init__(self, data: bytes) -> None:
         if not data.startswith(_MAGIC):
@@ -46,7 +46,7 @@ class _Elf:
             kind, _, offset, vaddr, _, size = struct.unpack_from("<IIQQQQ", data, at)
             if kind == _PT_LOAD:
                 self._loads.append((offset, vaddr, size))
-        # The image on disk has zeros where Go keeps pointers; relocations say what they will be.
+        # The file has zeros where Go keeps pointers; relocations contain their values.
         self.pointers: dict[int, int] = {}
         for at in range(shoff, shoff + shnum * shsize, shsize):
             kind, _, _, offset, size = struct.unpack_from("<IQQQQ", data, at + 4)
@@ -83,7 +83,7 @@ class _Elf:
 
 @cache
 def library_path() -> Path:
-    """Where the installed neonize keeps its shared object (without importing neonize).  Raises RuntimeError."""
+    """The path of the installed neonize's shared object (without importing neonize).  Raises RuntimeError."""
     spec = importlib.util.find_spec("neonize")
     if spec is None or spec.origin is None:
         raise RuntimeError("neonize is not installed")

@@ -1,4 +1,4 @@
-"""Groups: who is in them, what is told about them, and how a member's message gets to everybody."""
+"""Groups: their members, notifications, and the delivery of a member's message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GROUPS = Jid("", "g.us")
 
 
 class Group:
-    """A group; the first member made it.  `by_number`: its members are known by phone number, not by hidden id."""
+    """A group; the first member created it.  `by_number`: members are identified by phone number, not by LID."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Group:
 
     @property
     def owner(self) -> Person:
-        """Who made it."""
+        """Its creator."""
         return self.members[0]
 
     def accounts(self) -> list[Account]:
@@ -87,23 +87,23 @@ class Group:
     # --- changes ------------------------------------------------------------------------------
 
     def announce(self) -> None:
-        """Tell everybody that it was made and that they are in it."""
+        """Notify all members of its creation and their membership."""
         self._tell(node("create", self.info(), type_="new"), self.owner)
 
     def add(self, member: Person) -> None:
-        """Somebody joins."""
+        """Add a member."""
         self.members.append(member)
         self._tell(node("add", self._participant(member)), self.owner)
 
     def remove(self, member: Person) -> None:
-        """Somebody leaves; what is written from now on they cannot read."""
+        """Remove a member, who cannot read later messages."""
         self._tell(node("remove", self._participant(member)), self.owner)
         self.members.remove(member)
         for other in self.members:
             other.keys.forget_sender_key(self.jid)
 
     def rename(self, subject: str, by: Person) -> None:
-        """Somebody changes the subject."""
+        """Change the subject."""
         self.subject = subject
         at, who = self.server.now(), self.address(by)
         self._tell(node("subject", subject=subject, s_t=at, s_o=who), by)
@@ -117,7 +117,7 @@ class Group:
     def deliver(
         self, sender: Person, ident: str, content: bytes, kind: StanzaKind, *, garbled: bool = False
     ) -> None:
-        """A member's phone writes: one ciphertext for all, and its key for the devices that do not know it yet."""
+        """A member's phone writes: one ciphertext for all, and its key for the devices that do not have it yet."""
         if sender not in self.members:
             raise ValueError(f"{sender.name} is not in the group {self.subject!r}")
         for member in self.members:
@@ -143,7 +143,7 @@ class Group:
         key, keys = sender.keys.sender_key(self.jid), sender.keys
 
         def direct(count: int | None = None) -> Node:
-            """For a device that could not read it: the key and the content in one, encrypted for it alone."""
+            """For a device that could not decrypt it: the key and the content in one, encrypted for it alone."""
             if count is not None:
                 keys.begin_session(device)
             word, ciphertext = keys.encrypt(device, pb.encode(distribution) + content)

@@ -1,4 +1,4 @@
-"""History sync: what a phone tells a device that it links of the time before.
+"""History sync: the old messages that a phone sends to a newly linked device.
 
 See docs/internals/whatsapp-protocol.md#history-sync.  The numbers are those of WAWebProtobufsHistorySync and
 WAWebProtobufsWeb.
@@ -41,7 +41,7 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """A message of the past, at a time in seconds since 1970; without an author the account itself wrote it."""
+    """An old message, with a time in seconds since 1970; without an author it is the account's own."""
 
     ident: str
     at: int
@@ -52,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A chat of the past, its lines in any order."""
+    """An old chat, its lines in any order."""
 
     chat: Person | Group
     lines: Sequence[Line]
@@ -61,7 +61,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One part: how it is announced, and the encoded HistorySync."""
+    """One part: its announcement, and the encoded HistorySync."""
 
     sync: Sync
     order: int
@@ -69,7 +69,7 @@ class Chunk:
     history: bytes
 
     def notification(self, host: MediaHost, *, inline: bool) -> pb.Message:
-        """HistorySyncNotification; the history is in it, or on the media host."""
+        """HistorySyncNotification; the history is inline, or on the media host."""
         data = zlib.compress(self.history)
         head: pb.Message = {6: int(self.sync), 7: self.order, 9: self.progress}
         if inline:
@@ -83,7 +83,7 @@ class Chunk:
 def chunks(
     conversations: Sequence[Conversation], sync: Sync, *, newest_first: bool, per_chunk: int
 ) -> Iterator[Chunk]:
-    """Cut conversations into parts of so many messages."""
+    """Split conversations into parts of `size` messages."""
     found = [
         (number, line)
         for number, conversation in enumerate(conversations)
@@ -103,7 +103,7 @@ def chunks(
 
 
 def push_names(people: Sequence[Person]) -> Chunk:
-    """How people call themselves."""
+    """The push names of people."""
     names = [{1: str(person.address), 2: person.name} for person in people]
     return Chunk(Sync.PUSH_NAME, 1, 100, pb.encode({1: int(Sync.PUSH_NAME), 7: names}))
 

@@ -1,4 +1,4 @@
-"""What somebody received from devices under test."""
+"""Messages that a person received from devices under test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Received:
-    """What a device under test sent to somebody; `group` is where, unless to them alone."""
+    """A message from a device under test; `group` is the group, if it was sent to one."""
 
     account: Account
     ident: str
@@ -23,7 +23,7 @@ class Received:
 
 
 class Inbox(list[Received]):
-    """Messages in order of arrival, found by what is known of one without going through all."""
+    """Messages in order of arrival, indexed by several fields."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,5 +37,5 @@ class Inbox(list[Received]):
                 self._first.setdefault((message.account, ident, text), message)
 
     def find(self, account: Account, ident: str | None, text: str | None) -> Received | None:
-        """The first one that fits."""
+        """The first match."""
         return self._first.get((account, ident, text))

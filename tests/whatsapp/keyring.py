@@ -11,7 +11,7 @@ from tests.whatsapp.wire import Jid, Node, node
 
 
 class Keyring:
-    """Everything secret that one phone holds."""
+    """All secrets of one phone."""
 
     def __init__(self) -> None:
         self.identity = KeyPair()
@@ -26,7 +26,7 @@ class Keyring:
 
     @property
     def bundles(self) -> int:
-        """How often somebody asked for its keys, to begin a session."""
+        """The number of requests for its keys, to start a session."""
         return self._key_number
 
     def bundle_node(self, jid: Jid) -> Node:
@@ -47,7 +47,7 @@ class Keyring:
     # --- one device ---------------------------------------------------------------------------
 
     def encrypt(self, device: Device, content: bytes) -> tuple[str, bytes]:
-        """Encrypt a waE2E.Message for a device, in the session in which it wrote last."""
+        """Encrypt a waE2E.Message for a device, in the session in which the device wrote last."""
         if not self._sessions.get(device.keys.identity):
             self.begin_session(device)
         return self._sessions[device.keys.identity][-1].encrypt(content)
@@ -58,7 +58,7 @@ class Keyring:
         sessions.append(Session.initiate(self.identity, device.keys.bundle()))
 
     def decrypt(self, device: Device, kind: str, message: bytes) -> bytes:
-        """Decrypt what a device sent; either side may have begun another session meanwhile, so all are tried."""
+        """Decrypt a device's message; either side may have started another session meanwhile, so all are tried."""
         sessions = self._sessions.setdefault(device.keys.identity, [])
         if kind == "pkmsg":
             header = pb.decode(message[1:])
@@ -87,16 +87,16 @@ class Keyring:
         return self._sending.setdefault(group, SenderKey())
 
     def forget_sender_key(self, group: Jid) -> None:
-        """Somebody left the group and must not read on."""
+        """Discard the group's key after a member left."""
         self._sending.pop(group, None)
 
     def learn(self, group: Jid, device: Device, content: bytes) -> None:
-        """Take the sender key that a device's waE2E.Message brings: senderKeyDistributionMessage (2) field 2."""
+        """Store the sender key from a device's waE2E.Message: senderKeyDistributionMessage (2) field 2."""
         distribution = pb.data(pb.decode(pb.data(pb.decode(content), 2)), 2)
         self._receiving[group, device.keys.identity] = ReceivedSenderKey(distribution)
 
     def decrypt_group(self, group: Jid, device: Device, message: bytes) -> bytes:
-        """Decrypt what a device wrote to a group.  Raises ValueError."""
+        """Decrypt a device's group message.  Raises ValueError."""
         key = self._receiving.get((group, device.keys.identity))
         if key is None:
             raise ValueError(f"{device.jid} wrote to {group} and did not say how to read it")

@@ -1,4 +1,4 @@
-"""What passed, for comparison with what the software under test has stored."""
+"""The record of all traffic, to compare with what the software under test has stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class SentEntry:
-    """A message that was sent to an account's devices; `wire` counts how often it was put on a connection."""
+    """A message to an account's devices; `wire` counts how often it was sent on a connection."""
 
     ident: str
     peer: str  # the sender's phone number
@@ -72,7 +72,7 @@ class Ledger:
     # --- writing ------------------------------------------------------------------------------
 
     def sent(self, account: Account, peer: str, ident: str, text: str) -> None:
-        """Somebody sent a message to an account."""
+        """A message was sent to an account."""
         page = self._page(account)
         if ident not in page.sent:
             page.sent[ident] = SentEntry(ident, peer, text, time.time())
@@ -83,7 +83,7 @@ class Ledger:
         self._page(account).unreceipted[ident] = None
 
     def on_wire(self, account: Account, ident: str) -> None:
-        """A message was put on a connection; what a phone tells its devices is none."""
+        """A message was sent on a connection; syncs of a phone to its devices don't count."""
         page = self._page(account)
         if entry := page.sent.get(ident):
             entry.wire += 1
@@ -103,23 +103,23 @@ class Ledger:
         self._page(account).received[ident] = ReceivedEntry(ident, to, text, time.time())
 
     def repeated(self, account: Account, ident: str) -> None:
-        """The device's frame came again under the same id."""
+        """The device sent the frame again under the same id."""
         if entry := self._page(account).received.get(ident):
             entry.copies += 1
 
     def receipt_sent(self, account: Account, ident: str, kind: str, peer: str) -> None:
-        """Somebody told the account what became of its message."""
+        """A receipt for the account's message."""
         entry = ReceiptEntry(ident, kind, peer, time.time())
         self._page(account).receipts_sent.append(entry)
 
     # --- reading ------------------------------------------------------------------------------
 
     def sent_to(self, account: Account) -> list[SentEntry]:
-        """What was sent to an account."""
+        """The messages to an account."""
         return list(self._page(account).sent.values())
 
     def delivered_on_wire(self, account: Account) -> list[str]:
-        """The ids of messages in the order in which they were put on connections; again after a redelivery."""
+        """The ids of messages in the order in which they were sent; repeated after a redelivery."""
         return list(self._page(account).delivered_on_wire)
 
     def receipted_by(self, account: Account) -> list[str]:
@@ -131,11 +131,11 @@ class Ledger:
         return list(self._page(account).receipts)
 
     def received_from(self, account: Account) -> list[ReceivedEntry]:
-        """What an account's devices sent."""
+        """The messages of an account's devices."""
         return list(self._page(account).received.values())
 
     def receipts_sent(self, account: Account) -> list[ReceiptEntry]:
-        """What peers told the account about its messages."""
+        """The receipts of peers for the account's messages."""
         return list(self._page(account).receipts_sent)
 
     def unreceipted(self, account: Account) -> list[str]:

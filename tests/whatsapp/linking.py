@@ -1,4 +1,4 @@
-"""How an account's phone links a device: by the QR code that it shows, or by a code of eight characters.
+"""Linking a device to an account's phone: by the device's QR code, or by a code of eight characters.
 
 See docs/internals/whatsapp-protocol.md#pairing-by-qr-code and
 docs/internals/whatsapp-protocol.md#pairing-by-a-code-of-eight-characters.  Both ways end alike: the account signs the
@@ -33,7 +33,7 @@ _PREFIX = "link_code_pairing_"
 
 
 def scan(account: Account, qr: str) -> int:
-    """Link the device that shows this QR code.  Raises ValueError for what nobody shows."""
+    """Link the device that shows this QR code.  Raises ValueError for an unknown code."""
     try:
         ref, *keys = qr.rpartition("#")[2].split(",")[:4]
         noise, identity, secret = (base64.b64decode(part, validate=True) for part in keys)
@@ -50,7 +50,7 @@ def scan(account: Account, qr: str) -> int:
 
 
 def link(account: Account, connection: Connection, secret: bytes) -> int:
-    """Link the device at the other end; the number it gets.
+    """Link the device at the other end; returns its number.
 
     The identity that signs is the one in the phone's key bundle.
     """
@@ -74,7 +74,7 @@ def link(account: Account, connection: Connection, secret: bytes) -> int:
 
 
 class CodeRequest:
-    """A device asks a number's phone to link it by code; `finish` is its last word, once the code was entered."""
+    """A device's request to be linked by code; `finish` is its last stanza, after the code was entered."""
 
     def __init__(self, hello: Node) -> None:
         self.number = hello.jid("jid").user
@@ -110,7 +110,7 @@ def _asking(account: Account) -> tuple[Connection, CodeRequest]:
 
 
 async def enter_code(account: Account, code: str) -> int:
-    """Link the device that shows this code.  Raises ValueError for another code, or if no device asked for one."""
+    """Link the device that shows this code.  Raises ValueError for another code, or without a request."""
     server, identity = account.server, account.phone.keys.identity
     connection, request = _asking(account)
     secret = code.replace("-", "").encode()
@@ -139,7 +139,7 @@ async def enter_code(account: Account, code: str) -> int:
     try:
         plain = AESGCM(key).decrypt(bundle[32:44], bundle[44:], None)
     except InvalidTag:
-        request.finish = None  # the phone asks for the code once more
+        request.finish = None  # the code can be entered once more
         raise ValueError(f"the device shows another code than {code!r}") from None
     device_identity, own_identity, random = plain[:32], plain[32:64], plain[64:]
     if own_identity != identity.public:

@@ -19,7 +19,7 @@ class Request:
 
 
 class MediaHost:
-    """Encrypted files by path.  While `broken`, nothing can be had; `refused` counts who asked."""
+    """Encrypted files by path.  While `broken`, all requests fail; `refused` counts them."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""The console's commands that make things go wrong."""
+"""The console's commands for faults."""
 
 from __future__ import annotations
 

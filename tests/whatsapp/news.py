@@ -1,4 +1,4 @@
-"""Waiting for something to become true, told by whoever changes it."""
+"""Waiting for a condition, with a notification after each change."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 class News:
-    """`tell` after each change; `until` waits for a condition over what changed."""
+    """`tell` after each change; `until` waits for a condition over the changed state."""
 
     def __init__(self, errors: Sequence[BaseException]) -> None:
         self._errors = errors
         self._event = asyncio.Event()
 
     def tell(self) -> None:
-        """Something changed."""
+        """Report a change."""
         self._event.set()
         self._event = asyncio.Event()
 
@@ -28,9 +28,9 @@ class News:
         what: str,
         seen: Callable[[], object] = lambda: "nothing",
     ) -> T:
-        """What `look` finds, once it finds something true.  Raises TimeoutError saying what was seen instead.
+        """The result of `look`, once it is true.  Raises TimeoutError with the last state.
 
-        `look` is called after every change, so it must not go through everything.
+        `look` is called after every change, so it must be fast.
         """
         try:
             async with asyncio.timeout(timeout):

@@ -25,7 +25,7 @@ class Newsletter:
         self._number = 0
 
     def post_text(self, account: Account, text: str) -> str:
-        """Post to an account that follows it; the message's id."""
+        """Post to an account that follows it; returns the message's id."""
         return self.post(account, contents.text(text))
 
     def post(self, account: Account, content: pb.Message) -> str:

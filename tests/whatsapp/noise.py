@@ -53,7 +53,7 @@ class Cipher:
         return self._aead.encrypt(self._nonce(), data, extra)
 
     def open(self, data: bytes, extra: bytes = b"") -> bytes:
-        """Decrypt.  Raises ValueError for what was not sealed with this key and counter."""
+        """Decrypt.  Raises ValueError if it was not sealed with this key and counter."""
         try:
             return self._aead.decrypt(self._nonce(), data, extra)
         except InvalidTag as error:
@@ -66,14 +66,14 @@ def framed(data: bytes) -> bytes:
 
 
 class Frames:
-    """Cuts a stream of bytes into frames; the very first bytes are WhatsApp's header."""
+    """Splits a stream of bytes into frames; the very first bytes are WhatsApp's header."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The frames that are whole now.  Raises ValueError for a client that is no WhatsApp client."""
+        """The complete frames.  Raises ValueError for a client that is not a WhatsApp client."""
         self._buffer += data
         if not self._begun and len(self._buffer) >= len(HEADER):
             if self._buffer[: len(HEADER)] != HEADER:
@@ -140,7 +140,7 @@ class Handshake:
 
 
 class Transport:
-    """An established connection: what is said in frames is encrypted."""
+    """An established connection: frames are encrypted."""
 
     def __init__(
         self, incoming: Cipher, outgoing: Cipher, client_static: bytes, client_payload: bytes

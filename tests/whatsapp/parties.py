@@ -1,4 +1,4 @@
-"""Who a word of the console means."""
+"""Parsing of people, accounts and groups in console commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.whatsapp.server import WhatsApp
 
 
 class Parties:
-    """Finds people, accounts and groups by name or number.  Each method raises ValueError for nobody."""
+    """Finds people, accounts and groups by name or number.  Each method raises ValueError if not found."""
 
     def __init__(self, server: WhatsApp) -> None:
         self._server = server

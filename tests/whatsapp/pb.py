@@ -51,7 +51,7 @@ def encode(message: Message) -> bytes:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Every (field number, value) in order.  Raises ValueError for what is no protobuf."""
+    """Every (field number, value) in order.  Raises ValueError for invalid protobuf."""
     at, end = 0, len(message)
 
     def varint() -> int:
@@ -82,12 +82,12 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def decode(message: bytes) -> dict[int, int | bytes]:
-    """Decode to a dict; of a repeated field the last value is kept."""
+    """Decode to a dict; the last value of a repeated field is kept."""
     return dict(fields(message))
 
 
 def data(message: Fields, field: int) -> bytes:
-    """A bytes, string or message field that must be there.  Raises ValueError."""
+    """A required bytes, string or message field.  Raises ValueError."""
     match message.get(field):
         case bytes(value):
             return value

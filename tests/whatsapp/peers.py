@@ -1,4 +1,4 @@
-"""Peers: ordinary users, and everything that one can say (contents.py) to an account or a group."""
+"""Peers: ordinary users, and everything that they can send (contents.py) to an account or a group."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MIMETYPES = {
 
 
 class Peer(Person):
-    """An ordinary user, with nothing but a phone.
+    """An ordinary user, with only a phone.
 
     Methods that are about another message take its id and, unless the other side of the chat wrote it, its author `by`.
     """
 
     def target(self, to: Account | Group, ident: str, by: Person | None = None) -> Target:
-        """Another message of a chat, as this peer speaks of it.  Raises ValueError in a group without an author."""
+        """Another message of a chat, from this peer's side.  Raises ValueError in a group without an author."""
         if isinstance(to, Group):
             if by is None:
                 raise ValueError("in a group a message is known by its author, too")
@@ -47,7 +47,7 @@ class Peer(Person):
         self, to: Account | Group, ident: str, text: str, *, by: Person | None = None,
         quoted: pb.Message | None = None,
     ) -> str:  # fmt: skip
-        """Answer a message, with what it said."""
+        """Answer a message, with a quote of it."""
         target = self.target(to, ident, by)
         content = contents.extended_text(text, quoting=target, quoted=quoted or {1: ""})
         return await self.send(to, content)
@@ -90,7 +90,7 @@ class Peer(Person):
         return attachments.fetch(self.server.media, message.content)
 
     async def send_hidden(self, to: Account, kind: str = "view_once") -> str:
-        """A message of which linked devices learn no more than that it is there, as with real view-once messages."""
+        """A message of which linked devices learn only that it exists, as with real view-once messages."""
         ident = self.server.next_id()
         self.server.ledger.sent(to, self.pn.user, ident, "")
         hidden = node("unavailable", type_=kind)
@@ -104,7 +104,7 @@ class Peer(Person):
     async def react(
         self, to: Account | Group, ident: str, emoji: str, *, by: Person | None = None
     ) -> str:
-        """React to a message; "" takes the reaction back."""
+        """React to a message; "" removes the reaction."""
         return await self.send(
             to, contents.reaction(self.target(to, ident, by), emoji, self.server.now())
         )
@@ -112,19 +112,19 @@ class Peer(Person):
     async def edit(
         self, to: Account | Group, ident: str, text: str, *, wrapped: bool = False
     ) -> str:
-        """Change one's own message."""
+        """Edit an own message."""
         target = self.target(to, ident, self)
         change = contents.edit(target, contents.text(text), self.server.now(), wrapped=wrapped)
         return await self.send(to, change)
 
     async def revoke(self, to: Account | Group, ident: str, *, by: Person | None = None) -> str:
-        """Delete one's own message for everybody, or as a group's administrator somebody else's."""
+        """Delete an own message for everybody, or as a group's admin another member's."""
         return await self.send(to, contents.revoke(self.target(to, ident, by or self)))
 
     async def poll(
         self, to: Account | Group, question: str, options: Sequence[str], *, selectable: int = 1
     ) -> str:
-        """Ask."""
+        """Send a poll."""
         content = contents.with_secret(polls.poll(question, options, selectable=selectable))
         ident = self.server.next_id()
         self.remember(ident, pb.encode(content))
@@ -133,7 +133,7 @@ class Peer(Person):
     async def vote(
         self, to: Account | Group, ident: str, *options: str, by: Person | None = None
     ) -> str:
-        """Vote in a poll that one has seen; without an option the vote is taken back."""
+        """Vote in a known poll; without an option the vote is withdrawn."""
         target, voter = self.target(to, ident, by), self.address
         if isinstance(to, Group):
             voter = to.address(self)
@@ -161,19 +161,19 @@ class Peer(Person):
             )  # fmt: skip
             device.post(Envelope(stanza))
 
-    # --- what is not kept ---------------------------------------------------------------------
+    # --- what is not stored -------------------------------------------------------------------
 
     def show_typing(
         self, to: Account, state: Literal["composing", "recording", "paused"] = "composing"
     ) -> None:
-        """Let the account's connected devices see that one is writing, speaking, or has stopped."""
+        """Show the account's connected devices that one is writing, speaking, or has stopped."""
         shown = node("paused" if state == "paused" else "composing")
         if state == "recording":
             shown = node("composing", media="audio")
         self._flash(to, "chatstate", shown, **self.origin())
 
     def show_presence(self, to: Account, *, available: bool, last: int | None = None) -> None:
-        """Let the account's connected devices see that one is there, or when one was last."""
+        """Show the account's connected devices one's presence, or when one was last online."""
         kind = None if available else "unavailable"
         self._flash(to, "presence", from_=self.address, type_=kind, last=last)
 

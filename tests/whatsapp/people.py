@@ -1,4 +1,4 @@
-"""Who is on this WhatsApp: people with a phone whose keys we hold; what they send and what they receive."""
+"""The people on this test server, with phones whose keys it has; what they send and what they receive."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from tests.whatsapp.server import WhatsApp
 
 RECEIPT_KINDS = ("delivery", "read", "played")
-# Kinds that the library has no name for; each ends its event pump (docs/internals/library.md#events).
+# Kinds without a name in the library; each ends its event pump (docs/internals/library.md#events).
 FATAL_RECEIPT_KINDS = ("server-error", "enc_rekey_retry", "unheard-of")
 _REMEMBERED = 1000  # secrets of messages
 
 
 class Addressing(StrEnum):
-    """Under which address a message comes, and whether the other one stands beside it.
+    """The address from which a message is sent, and whether the other one is included.
 
     See docs/internals/whatsapp-protocol.md#receiving.
     """
@@ -43,17 +43,18 @@ class Addressing(StrEnum):
 
     @property
     def both(self) -> bool:
-        """Whether the other address is told, too."""
+        """Whether the other address is included, too."""
         return self in (Addressing.LID_WITH_PN, Addressing.PN_WITH_LID)
 
 
 class Person:
-    """Somebody with a number, a hidden id and one phone (device 0).
+    """A person with a phone number, a LID and one phone (device 0).
 
-    `auto_receipts`: the phone acknowledges delivery by itself; `auto_read`: what arrives is read at once; `addressing`:
-    under which address their messages come.  `chat_states`: what accounts let them see: "composing", "audio", "paused".
-    `cannot_read`: so many of the next messages they cannot read, and ask for again.  `adds_secrets`: ordinary messages
-    have a messageSecret, as real ones do; it costs the library a commit more for each.
+    `auto_receipts`: the phone acknowledges delivery automatically; `auto_read`: messages are read on arrival;
+    `addressing`: the address from which their messages are sent.  `chat_states`: what accounts showed them:
+    "composing", "audio", "paused".  `cannot_read`: the number of next messages that they cannot decrypt, and request
+    again.  `adds_secrets`: ordinary messages have a messageSecret, as real ones do; it costs the library one more
+    commit for each.
     """
 
     def __init__(self, server: WhatsApp, pn: Jid, lid: Jid, name: str) -> None:
@@ -73,11 +74,11 @@ class Person:
 
     @property
     def address(self) -> Jid:
-        """The address under which their messages come."""
+        """The address from which their messages are sent."""
         return self.pn if self.addressing.by_number else self.lid
 
     def origin(self) -> Mapping[str, Value]:
-        """The attributes of a stanza that is from them."""
+        """The attributes of a stanza from them."""
         name, other = (
             ("sender_lid", self.lid) if self.addressing.by_number else ("sender_pn", self.pn)
         )
@@ -86,7 +87,7 @@ class Person:
     # --- writing ------------------------------------------------------------------------------
 
     async def send_text(self, to: Account | Group, text: str, *, id: str = "") -> str:  # noqa: A002
-        """Write to an account or a group; queued while a device is away.  The message's id."""
+        """Write to an account or a group; queued while a device is disconnected.  Returns the message's id."""
         return await self.send(to, contents.text(text), id=id)
 
     async def send(
@@ -103,7 +104,7 @@ class Person:
         encoded = pb.encode(content)
         kind = contents.stanza_kind(content)
         to.deliver(self, ident, encoded, kind, garbled=garbled)
-        await asyncio.sleep(0)  # who sends a thousand lets the connections run
+        await asyncio.sleep(0)  # a sender of a thousand lets the connections run
         return ident
 
     def post(
@@ -120,7 +121,7 @@ class Person:
 
         def stanza(count: int | None = None) -> Node:
             if count is not None:
-                # A resend begins a new session (docs/internals/whatsapp-protocol.md#receiving).
+                # A resend starts a new session (docs/internals/whatsapp-protocol.md#receiving).
                 self.keys.begin_session(device)
             word, ciphertext = self.keys.encrypt(device, content)
             enc = enc_node(word, ciphertext, kind, count, garbled=garbled and count is None)
@@ -131,7 +132,7 @@ class Person:
     def message_node(
         self, ident: str, kind: contents.StanzaKind, *parts: Node, **attrs: Value
     ) -> Node:
-        """The <message> around what was encrypted."""
+        """The <message> around the ciphertext."""
         return node(
             "message", *parts, id=ident, t=self.server.now(), type_=kind.type, edit=kind.edit,
             notify=self.name, **attrs,
@@ -140,9 +141,9 @@ class Person:
     async def send_receipt(
         self, account: Account, ident: str, kind: str = "delivery", *, group: Group | None = None
     ) -> None:
-        """Tell an account that its message was delivered, read or played; queued while its device is away.
+        """Send a receipt: delivered, read or played; queued while the account's device is disconnected.
 
-        A kind of FATAL_RECEIPT_KINDS goes out as well.
+        A kind of FATAL_RECEIPT_KINDS is sent as well.
         """
         kinds = (*RECEIPT_KINDS, *FATAL_RECEIPT_KINDS)
         if kind not in kinds:
@@ -158,7 +159,7 @@ class Person:
         self._post_receipt(account, ident, word, group)
 
     def ask_again(self, account: Account, ident: str, group: Jid | None = None) -> None:
-        """Tell an account that its message cannot be read (whatsmeow's retry.go)."""
+        """Report to an account that its message cannot be decrypted (whatsmeow's retry.go)."""
         retry = node("retry", count=1, id=ident, t=self.server.now(), v=1)
         registration = node("registration", REGISTRATION_ID.to_bytes(4, "big"))
         self._post_receipt(account, ident, "retry", group, retry, registration)
@@ -174,7 +175,7 @@ class Person:
     # --- reading ------------------------------------------------------------------------------
 
     def keep_copy(self, ident: str, message: bytes, group: Jid | None = None) -> None:
-        """A linked device of theirs sent a message: only accounts have such.  Raises ValueError."""
+        """A linked device of theirs sent a message: only accounts have linked devices.  Raises ValueError."""
         raise ValueError(f"{self.name} has no linked device that could send {ident}")
 
     def take(self, account: Account, ident: str, content: bytes, group: Jid | None = None) -> None:
@@ -191,14 +192,14 @@ class Person:
             self.send_receipt_now(account, ident, "read", group)
 
     def remember(self, ident: str, content: bytes) -> None:
-        """Keep a message's secret: a vote needs that of its poll."""
+        """Store a message's secret: a vote needs that of its poll."""
         if secret := contents.secret_of(content):
             self._secrets[ident] = secret
             if len(self._secrets) > _REMEMBERED:
                 del self._secrets[next(iter(self._secrets))]
 
     def secret(self, ident: str) -> bytes:
-        """The secret of a message that they saw.  Raises ValueError."""
+        """The secret of a message that they received.  Raises ValueError."""
         if ident not in self._secrets:
             raise ValueError(f"{self.name} has seen no message {ident} with a secret")
         return self._secrets[ident]
@@ -211,7 +212,7 @@ class Person:
         ident: str | None = None,
         timeout: float = 30,
     ) -> Received:
-        """Wait for a message of the account; the first one that fits."""
+        """Wait for a message of the account; the first match."""
         what = f"message {text or ident or ''!r} from {account.name} to {self.name}"
         return await self.server.news.until(
             lambda: self.inbox.find(account, ident, text),

@@ -1,4 +1,4 @@
-"""What an account's own phone does: it links devices, tells them what it knows, and its owner writes."""
+"""An account's own phone: it links devices, syncs with them, and its owner writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HISTORY_SYNC_NOTIFICATION, _APP_STATE_SYNC_KEY_SHARE = 5, 6  # ProtocolMessage.
 
 
 class Phone(Person):
-    """The primary device of an account.  `copies` holds what its linked devices sent, as they told it."""
+    """The primary device of an account.  `copies` contains the messages that its linked devices sent."""
 
     def __init__(self, server: WhatsApp, account: Account, pn: Jid, lid: Jid, name: str) -> None:
         super().__init__(server, pn, lid, name)
@@ -38,14 +38,14 @@ class Phone(Person):
     # --- linking ------------------------------------------------------------------------------
 
     async def scan(self, qr: str) -> int:
-        """Scan the QR code of a device and link it; the number it gets.  Raises ValueError for a code nobody shows."""
+        """Scan the QR code of a device and link it; returns its number.  Raises ValueError for an unknown code."""
         return linking.scan(self._account, qr)
 
     async def enter_code(self, code: str) -> int:
-        """Type the code that a device shows and link it; the number it gets.  Raises ValueError for another code."""
+        """Enter the code that a device shows and link it; returns its number.  Raises ValueError for another code."""
         return await linking.enter_code(self._account, code)
 
-    # --- what a phone tells its devices -------------------------------------------------------
+    # --- sync to its devices ------------------------------------------------------------------
 
     async def send_history(
         self,
@@ -55,12 +55,12 @@ class Phone(Person):
         newest_first: bool = True,
         per_chunk: int = 100,
     ) -> list[str]:
-        """Hand over the past, in parts of so many messages, each inline or by way of the media host; their ids."""
+        """Send the history, in parts of `size` messages, each inline or through the media host; their ids."""
         parts = history.chunks(conversations, sync, newest_first=newest_first, per_chunk=per_chunk)
         return [self._tell_history(part, inline=inline) for part in parts]
 
     async def send_push_names(self, *people: Person) -> str:
-        """Tell how people call themselves."""
+        """Send push names."""
         return self._tell_history(history.push_names(people), inline=True)
 
     def _tell_history(self, part: Chunk, *, inline: bool) -> str:
@@ -87,7 +87,7 @@ class Phone(Person):
             )
 
     def forget_to_share(self) -> None:
-        """From now on devices hear of changes whose key they never got."""
+        """From now on devices get changes whose key they never got."""
         self._shares = True
 
     def _tell(self, protocol_message: pb.Message) -> str:
@@ -96,10 +96,10 @@ class Phone(Person):
             self.post(device, ident, content, from_=self.pn, category="peer")
         return ident
 
-    # --- what a device asks it ------------------------------------------------------------------
+    # --- requests of its devices ----------------------------------------------------------------
 
     def take_question(self, device: Device, ident: str, content: bytes) -> None:
-        """A device asks for something; the phone says that it has the question, and answers that device."""
+        """A device sends a request; the phone acknowledges it, and answers that device."""
         receipt = node(
             "receipt",
             id=ident,
@@ -118,7 +118,7 @@ class Phone(Person):
                 category="peer",
             )
 
-    # --- what its devices send, and what its owner writes -------------------------------------
+    # --- messages of its devices and its owner ------------------------------------------------
 
     def take_copy(self, ident: str, content: bytes) -> None:
         """A linked device sent a message; content is its deviceSentMessage (31), the message in field 2."""
@@ -130,7 +130,7 @@ class Phone(Person):
         self.copies.append(Received(self._account, ident, text_of(message), message, group))
 
     def read(self, chat: Peer, *idents: str) -> None:
-        """The owner reads messages of a chat on the phone; its devices are told."""
+        """The owner reads messages of a chat on the phone; its devices are notified."""
         first, *rest = idents
         more = [node("list", *(node("item", id=ident) for ident in rest))] if rest else []
         for device in self._account.devices.values():
@@ -141,11 +141,11 @@ class Phone(Person):
             device.post(Envelope(stanza))
 
     async def write_text(self, to: Peer | Account | Group, text: str) -> str:
-        """The owner writes on the phone.  The message's id."""
+        """The owner writes on the phone.  Returns the message's id."""
         return await self.write(to, contents.text(text))
 
     async def write(self, to: Peer | Account | Group, content: pb.Message) -> str:
-        """The owner writes on the phone; its devices get a copy.  The message's id.
+        """The owner writes on the phone; its devices get a copy.  Returns the message's id.
 
         See docs/internals/whatsapp-protocol.md#receiving.
         """

@@ -24,7 +24,7 @@ def poll(question: str, options: Sequence[str], *, selectable: int = 1) -> pb.Me
 
 
 def _vote_cipher(secret: bytes, target: Target, voter: Jid) -> tuple[AESGCM, bytes]:
-    """The key of a vote and what it is bound to: the poll's id and both people (whatsmeow's msgsecret.go)."""
+    """The key of a vote and its additional data: the poll's id and both people (whatsmeow's msgsecret.go)."""
     use = f"{target.ident}{target.sender.bare()}{voter.bare()}Poll Vote"
     return AESGCM(hkdf(secret, 32, use.encode())), f"{target.ident}\0{voter.bare()}".encode()
 
@@ -32,7 +32,7 @@ def _vote_cipher(secret: bytes, target: Target, voter: Jid) -> tuple[AESGCM, byt
 def poll_vote(
     target: Target, secret: bytes, voter: Jid, options: Sequence[str], at: int
 ) -> pb.Message:
-    """A vote, encrypted under the poll's secret; no option takes the vote back."""
+    """A vote, encrypted with the poll's secret; no option withdraws the vote."""
     cipher, bound = _vote_cipher(secret, target, voter)
     iv = os.urandom(12)
     chosen = pb.encode({1: [hashlib.sha256(option.encode()).digest() for option in options]})

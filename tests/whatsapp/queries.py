@@ -1,4 +1,4 @@
-"""What is answered to a device's <iq>: one function for each kind of query.
+"""Answers to a device's <iq>: one function for each kind of query.
 
 See docs/internals/whatsapp-protocol.md#queries.
 """
@@ -21,7 +21,7 @@ _ENOUGH_KEYS = 5
 
 
 def answer(server: WhatsApp, device: Device, iq: Node) -> Node:
-    """The answer to a query; for one that nobody knows an empty result will do (5.2)."""
+    """The answer to a query; an empty result for an unknown one (5.2)."""
     query = iq.children[0] if iq.children else node("none")
     known = _ANSWERS.get((iq.get("xmlns"), query.tag)) or _ANSWERS.get((iq.get("xmlns"), ""))
     content = known(server, device, iq) if known is not None else []
@@ -84,7 +84,7 @@ def _usync(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
 
 
 def _usync_user(server: WhatsApp, user: Node, wants: set[str]) -> Node:
-    """What is known of one user.  Somebody who is not on this WhatsApp has no hidden id and no devices."""
+    """The data of one user.  A person who is not on this server has no LID and no devices."""
     asked: tuple[bytes, ...] = ()
     if "jid" in user.attrs:
         jid = user.jid("jid")
@@ -106,7 +106,7 @@ def _usync_user(server: WhatsApp, user: Node, wants: set[str]) -> Node:
 
 
 def _privacy(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
-    """Everything is open to everybody."""
+    """All privacy settings are open."""
     names = ("groupadd", "last", "status", "profile", "readreceipts", "online", "calladd")
     return [node("privacy", *(node("category", name=name, value="all") for name in names))]
 

@@ -31,7 +31,7 @@ def _message_keys(seed: bytes) -> tuple[bytes, bytes]:
 
 
 class SenderKey:
-    """Our sending half.  `told` holds the identity keys of the devices that know it."""
+    """Our sending half.  `told` contains the identity keys of the devices that have it."""
 
     def __init__(self) -> None:
         self.id = int.from_bytes(os.urandom(3), "big")
@@ -40,7 +40,7 @@ class SenderKey:
         self._signing = KeyPair()
 
     def distribution(self) -> bytes:
-        """What tells a device how to read us from now on."""
+        """The distribution message for a device."""
         return VERSION + pb.encode(
             {1: self.id, 2: self._chain.index, 3: self._chain.key, 4: point(self._signing.public)}
         )
@@ -55,7 +55,7 @@ class SenderKey:
 
 
 class ReceivedSenderKey:
-    """Somebody else's, from their distribution message.  Raises ValueError for what is none."""
+    """Another device's key, from its distribution message.  Raises ValueError for an invalid one."""
 
     def __init__(self, distribution: bytes) -> None:
         fields = pb.decode(distribution[1:])
@@ -64,7 +64,7 @@ class ReceivedSenderKey:
         self._signing = pb.data(fields, 4)[1:]
 
     def decrypt(self, message: bytes) -> bytes:
-        """Decrypt a "skmsg".  Raises ValueError, and stays as it was then."""
+        """Decrypt a "skmsg".  Raises ValueError, and is then unchanged."""
         body, signature = message[:-_SIGNATURE], message[-_SIGNATURE:]
         fields = pb.decode(body[1:])
         if pb.number(fields, 1) != self.id:

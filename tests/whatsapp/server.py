@@ -1,4 +1,4 @@
-"""The server: who is on this WhatsApp, and who is connected to it."""
+"""The server: its people, and their connections."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ log = logging.getLogger(__name__)
 
 
 class WhatsApp:
-    """A WhatsApp on loopback: `async with WhatsApp() as server`.  `errors` holds what went wrong in its own tasks.
+    """A test server on loopback: `async with WhatsApp() as server`.  `errors` contains the errors of its own tasks.
 
-    `pings`: clients ping after so many seconds instead of 20 to 30.  `codes`: how many QR codes a device gets to show;
+    `pings`: seconds between pings of clients, instead of 20 to 30.  `codes`: the number of QR codes for a device;
     `pairing_failure`: it gets none, but is refused.
     """
 
@@ -79,12 +79,12 @@ class WhatsApp:
         await self._stack.aclose()
 
     def environment(self) -> dict[str, str]:
-        """What a process under test needs in its environment, from its start."""
+        """The environment for a process under test, from its start."""
         return trust.environment(self._front.proxy_url, self._certificate, self._site)
 
     @property
     def root_key(self) -> bytes:
-        """The public key that signs the certificates of its handshakes, for a client that can be told."""
+        """The public key that signs the certificates of its handshakes, for a client that can be configured."""
         return self._authority.root.public
 
     @property
@@ -106,7 +106,7 @@ class WhatsApp:
         self._front.stalling = value
 
     async def wait_stalled(self) -> None:
-        """Until a connection waits for the answer that it does not get."""
+        """Wait until a connection waits for an answer."""
         await self.news.until(lambda: self._front.stalled, 10, "connection that is left waiting")
 
     async def drop(self, account: Account) -> None:
@@ -122,15 +122,15 @@ class WhatsApp:
             await self.news.until(connection.gone, 10, "end of a connection that shows codes")
 
     def failed(self, error: BaseException) -> None:
-        """Something went wrong in a task of the server."""
+        """Record an error in a task of the server."""
         log.error("the WhatsApp test server failed", exc_info=error)
         self.errors.append(error)
         self.news.tell()
 
-    # --- who is on it -------------------------------------------------------------------------
+    # --- its people ---------------------------------------------------------------------------
 
     def add_account(self, number: str, *, name: str = "", lid: str = "") -> Account:
-        """An account: a phone that may link devices.  Raises ValueError for a number that is taken."""
+        """An account: a phone that may link devices.  Raises ValueError for a number that is in use."""
         pn, hidden = self._addresses(number, lid)
         account = Account(self, pn, hidden, name or pn.user)
         self.accounts.append(account)
@@ -139,7 +139,7 @@ class WhatsApp:
         return account
 
     def add_peer(self, number: str, *, name: str = "", lid: str = "") -> Peer:
-        """An ordinary user.  Raises ValueError for a number that is taken."""
+        """An ordinary user.  Raises ValueError for a number that is in use."""
         pn, hidden = self._addresses(number, lid)
         peer = self._people[pn] = self._people[hidden] = Peer(self, pn, hidden, name or pn.user)
         self.peers.append(peer)
@@ -156,11 +156,11 @@ class WhatsApp:
         return pn, hidden
 
     def person(self, jid: Jid) -> Person | None:
-        """Whose number or hidden id this is."""
+        """The person with this number or LID."""
         return self._people.get(jid.bare())
 
     def account(self, jid: Jid) -> Account | None:
-        """The account with this number or hidden id."""
+        """The account with this number or LID."""
         return self._account_of.get(jid.bare())
 
     def device(self, jid: Jid) -> Device | None:
@@ -169,7 +169,7 @@ class WhatsApp:
         return None if account is None else account.devices.get(jid.device)
 
     def add_group(self, subject: str, *members: Person | Account, by_number: bool = False) -> Group:
-        """A group; its members, the first of whom made it, are told."""
+        """A group; its members, the first of whom created it, are notified."""
         people = [m if isinstance(m, Person) else m.phone for m in members]
         jid = Jid(f"1203630{len(self.groups) + 1:011}", "g.us")
         group = self.groups[jid] = Group(self, jid, subject, people, by_number=by_number)
@@ -177,7 +177,7 @@ class WhatsApp:
         return group
 
     def status_of(self, author: Person) -> Group:
-        """Where somebody posts statuses: a broadcast to all accounts (status@broadcast)."""
+        """The address for statuses: a broadcast to all accounts (status@broadcast)."""
         readers = [account.phone for account in self.accounts if account.phone is not author]
         return Group(self, STATUS, "", [author, *readers], by_number=False)
 
@@ -190,7 +190,7 @@ class WhatsApp:
         return int(self.clock())
 
     def next_id(self) -> str:
-        """A fresh stanza id."""
+        """A new stanza id."""
         return f"TEST{self._next():016X}"
 
     def _next(self) -> int:
@@ -205,7 +205,7 @@ class WhatsApp:
         return True
 
     def unlinked(self) -> list[Connection]:
-        """The connections whose devices want to be linked."""
+        """The connections of devices to be linked."""
         return [connection for connection in self._connections if connection.candidate is not None]
 
     # --- connections --------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class WhatsApp:
             if stanza.get("type") == "error":
                 raise ValueError(f"the device refuses to be linked: {stanza}")
             if stanza.child("pair-device-sign") is not None:
-                connection.send(node("stream:error", code=515))  # it connects anew and logs in
+                connection.send(node("stream:error", code=515))  # it reconnects and logs in
             elif stanza.tag == "iq" and stanza.get("type") in ("get", "set"):
                 connection.send(linking.answer(connection, stanza))
                 self.news.tell()

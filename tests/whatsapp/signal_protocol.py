@@ -1,4 +1,4 @@
-"""Signal protocol v3 as libsignal speaks it: X3DH and the double ratchet.  Groups: sender_keys.py.
+"""Signal protocol v3 in libsignal's form: X3DH and the double ratchet.  Groups: sender_keys.py.
 
 Byte layouts (docs/internals/whatsapp-protocol.md#signal-sessions; all public keys on the wire have a leading 0x05):
 
@@ -21,14 +21,14 @@ from tests.whatsapp import pb
 from tests.whatsapp.curve import KeyPair, hkdf, mac
 
 VERSION = b"\x33"
-REGISTRATION_ID = 4711  # of every phone whose keys we hold; nobody looks at it
+REGISTRATION_ID = 4711  # of every phone whose keys we have; nothing reads it
 _BLOCK = 16
-_FAR = 2000  # libsignal's limits: a message may be so far ahead of its chain,
-_CHAINS = 5  # and so many receiving chains are kept
+_FAR = 2000  # libsignal's limits: how far a message may be ahead of its chain,
+_CHAINS = 5  # and how many receiving chains are kept
 
 
 def point(public: bytes) -> bytes:
-    """A public key as it goes over the wire."""
+    """A public key in its wire form."""
     return b"\x05" + public
 
 
@@ -65,7 +65,7 @@ def unpad(message: bytes) -> bytes:
 
 @dataclass
 class PreKey:
-    """A one-time or signed pre-key that we own."""
+    """A one-time or signed pre-key of ours."""
 
     id: int
     pair: KeyPair = field(default_factory=KeyPair)
@@ -84,7 +84,7 @@ class Bundle:
 
 @dataclass
 class Chain:
-    """A symmetric ratchet: a seed for every message, and those of messages that were skipped."""
+    """A symmetric ratchet: a seed for every message, and those of skipped messages."""
 
     key: bytes
     index: int = 0
@@ -98,7 +98,7 @@ class Chain:
         return seed
 
     def at(self, counter: int) -> tuple[bytes, Chain]:
-        """The seed of a message, and the chain as it will be once that message was read."""
+        """The seed of a message, and the chain after that message."""
         if counter - self.index > _FAR:
             raise ValueError(f"message {counter} is too far ahead of {self.index}")
         after = Chain(self.key, self.index, dict(self.skipped))
@@ -116,7 +116,7 @@ def _message_keys(seed: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 class Session:
-    """One double-ratchet session between a device of ours and a device of theirs."""
+    """One double-ratchet session between a device of ours and another device."""
 
     def __init__(self, identity: KeyPair, their_identity: bytes, secret: bytes) -> None:
         keys = hkdf(b"\xff" * 32 + secret, 64, b"WhisperText")
@@ -152,7 +152,7 @@ class Session:
     def accept(
         cls, identity: KeyPair, signed: PreKey, one_time: Mapping[int, PreKey], message: bytes
     ) -> Session:
-        """Answer somebody's first pre-key message ("Bob"); then decrypt() it.  Raises ValueError."""
+        """Answer another device's first pre-key message ("Bob"); then decrypt() it.  Raises ValueError."""
         fields = pb.decode(message[1:])
         base, theirs = pb.data(fields, 2)[1:], pb.data(fields, 3)[1:]
         if pb.number(fields, 6) != signed.id:
@@ -196,7 +196,7 @@ class Session:
         return "pkmsg", VERSION + pb.encode({**self._pre_key_header, 4: message})
 
     def decrypt(self, kind: str, message: bytes) -> bytes:
-        """Decrypt a "pkmsg" or "msg".  Raises ValueError for another session's message, and stays as it was then."""
+        """Decrypt a "pkmsg" or "msg".  Raises ValueError for another session's message, and is then unchanged."""
         if kind == "pkmsg":
             message = pb.data(pb.decode(message[1:]), 4)
         body, tag = message[:-8], message[-8:]

@@ -1,4 +1,4 @@
-"""What becomes of the stanzas of a logged-in device, and of its receipts and acknowledgements."""
+"""Handling the stanzas of a logged-in device, and its receipts and acknowledgements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def handle(server: WhatsApp, device: Device, stanza: Node) -> None:
-    """One stanza; answers to our queries need nothing."""
+    """One stanza; answers to our queries are ignored."""
     match stanza.tag:
         case "iq" if stanza.get("type") in ("get", "set"):
             if device.account.answers_queries:
@@ -66,7 +66,7 @@ def _receipt(server: WhatsApp, device: Device, receipt: Node) -> None:
 def _forward_receipt(
     server: WhatsApp, device: Device, receipt: Node, ident: str, kind: str
 ) -> None:
-    """An account that wrote to another one learns that it was read; that it was delivered said the phone."""
+    """An account that wrote to another one gets its read receipt; the phone sent the delivery receipt."""
     sender = server.account(receipt.jid("to"))
     if sender is not None and sender is not device.account and kind in ("read", "played"):
         device.account.phone.send_receipt_now(sender, ident, kind)

@@ -1,1 +1,1 @@
-"""The targets, by what they read."""
+"""The targets, by the kind of input."""

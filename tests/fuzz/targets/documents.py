@@ -1,4 +1,4 @@
-"""Documents in Firestore: any program with a key may have written them, in the types of the wire."""
+"""Documents in Firestore: any program with a key may have written them, with any field types."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _read(snapshot: Snapshot) -> None:
 
 @target(weight=30, seeds=_seeds)
 def documents(_directory: Path) -> Iterator[Callable[[bytes], None]]:
-    """Every reader takes every document, or refuses it with BadInput."""
+    """Every reader accepts every document, or refuses it with BadInput."""
 
     def attempt(data: bytes) -> None:
         with suppress(DecodeError):

@@ -1,4 +1,4 @@
-"""What somebody asks: operations with any parameters, and bytes on the HTTP port."""
+"""Requests: operations with any parameters, and bytes on the HTTP port."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ACCOUNT: Final = "acc-15550000001"
 
 @asynccontextmanager
 async def _a_daemon(directory: Path) -> AsyncIterator[FakeDaemon]:
-    """A real store and the simulator behind the doors, one account that is connected."""
+    """A real store and the simulator behind the interfaces, one account that is connected."""
     async with a_world(directory) as world, world.leading():
         await world.connected()
         daemon = FakeDaemon()
@@ -76,7 +76,7 @@ _ENDS: Final = frozenset(
         *("accounts.stop", "accounts.restart", "sessions.export"),
     }
 )
-"""Operations that would end what the others need; they are asked for an account that does not exist."""
+"""Operations that would disturb the others; they are called for an account that does not exist."""
 _TEXTS: Final = st.sampled_from(
     [
         "",
@@ -107,7 +107,7 @@ _ANY: Final = st.recursive(
 
 
 def _fitting(kind: Any, name: str) -> st.SearchStrategy[Any]:
-    """Values that the declaration takes, mostly."""
+    """Values that are mostly valid for the declaration."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
         return _fitting(arguments[0], name)
@@ -224,7 +224,7 @@ def _http_seeds() -> Sequence[bytes]:
 
 @target(weight=6, seeds=_http_seeds)
 def http(directory: Path) -> Iterator[Callable[[bytes], None]]:
-    """Any bytes on the port are answered or hung up on, and are never a fault of ours."""
+    """Any bytes on the port are answered or disconnected, and never cause an internal error."""
 
     async def ask(port: int, data: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -1,4 +1,4 @@
-"""Files that somebody else may have written: configuration, sessions, undo files, state."""
+"""Untrusted files: configuration, sessions, undo files, state."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _ENVIRONMENT: Final = st.dictionaries(
 
 @target(weight=3, values=_ENVIRONMENT)
 def environments(directory: Path) -> Iterator[Callable[[dict[str, str]], None]]:
-    """Any environment is taken, or every problem is named."""
+    """Any environment is accepted, or every problem is named."""
 
     def attempt(environ: dict[str, str]) -> None:
         with suppress(WadError):
@@ -80,7 +80,7 @@ def _changes() -> Sequence[bytes]:
 
 @target(weight=50, seeds=_changes)
 def undo_files(directory: Path) -> Iterator[Callable[[bytes], None]]:
-    """What `wadctl audit repair --undo` is given."""
+    """The input of `wadctl audit repair --undo`."""
     file = directory / "undo"
 
     def attempt(data: bytes) -> None:
@@ -112,7 +112,7 @@ def _state() -> Sequence[bytes]:
 
 @target(weight=10, seeds=_state)
 def state_files(directory: Path) -> Iterator[Callable[[bytes], None]]:
-    """The lease's record and history, an account's card, the predecessor's note."""
+    """The lease's record and history, an account's card, the predecessor's record."""
     home = AccountDir(directory / "acc-1")
     home.path.mkdir()
     lock = directory / "lock"
@@ -174,7 +174,7 @@ def _sessions(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 def _changed(draw: st.DrawFn, data: bytes) -> bytes:
-    """The document with another value at some place."""
+    """The document with another value at some path."""
     document = msgspec.json.decode(data)
     at = document
     while isinstance(at, dict | list) and at:
@@ -190,7 +190,7 @@ def _changed(draw: st.DrawFn, data: bytes) -> bytes:
 
 @target(weight=3, values=_sessions())
 def baileys_files(_directory: Path) -> Iterator[Callable[[dict[str, bytes]], None]]:
-    """Any directory of files becomes a session, or the file is named that cannot be read."""
+    """Any directory of files becomes a session, or the unreadable file is named."""
 
     def attempt(files: dict[str, bytes]) -> None:
         for skip in (False, True):

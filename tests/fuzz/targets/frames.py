@@ -1,4 +1,4 @@
-"""What crosses a socket or a log: frames, addresses, tokens, lines."""
+"""Data on a socket or in a log: frames, addresses, tokens, lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _frames() -> Sequence[bytes]:
 
 @target(weight=100, seeds=_frames)
 def frames(_directory: Path) -> Iterator[Callable[[bytes], None]]:
-    """The control socket's, and a worker's: what its length promises, and what only its bytes do."""
+    """The control socket's frames, and a worker's: with valid and invalid lengths and contents."""
 
     def attempt(data: bytes) -> None:
         for fed in (data, len(data[4:]).to_bytes(4, "big") + data[4:]):
@@ -59,7 +59,7 @@ _ADDRESSES: Final = (
 
 @target(weight=70, seeds=lambda: _ADDRESSES)
 def addresses(_directory: Path) -> Iterator[Callable[[bytes], None]]:
-    """An address that is taken is written and read back as the same."""
+    """A valid address is written and read back unchanged."""
 
     def attempt(data: bytes) -> None:
         text = data.decode("utf-8", "surrogateescape")
@@ -82,7 +82,7 @@ def _tokens() -> Sequence[bytes]:
 
 @target(weight=30, seeds=_tokens)
 def id_tokens(_directory: Path) -> Iterator[Callable[[bytes], None]]:
-    """What somebody gives as a token of Firebase."""
+    """Untrusted Firebase tokens."""
     expected = id_token.Expected(PROJECT, ISSUER)
 
     def attempt(data: bytes) -> None:
@@ -106,7 +106,7 @@ _LINES: Final = (
 
 @target(weight=70, seeds=lambda: _LINES)
 def log_lines(_directory: Path) -> Iterator[Callable[[bytes], None]]:
-    """The library's log, which holds what strangers sent; and what our own log and a terminal show."""
+    """The library's log, which contains strangers' data; and the output of our own log and a terminal."""
 
     def attempt(data: bytes) -> None:
         logger, _, text = data.decode("utf-8", "surrogateescape").partition("\n")

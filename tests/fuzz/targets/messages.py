@@ -1,4 +1,4 @@
-"""What the library hands over: any bytes of any event, up to what the daemon makes of them."""
+"""The library's events: any bytes of any event, up to the daemon's result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _vote(_raw: bytes) -> tuple[bytes, ...]:
 
 
 def _attempt(name: str, raw: bytes) -> None:
-    """Nothing is raised, nothing is lost: what is not translated is kept as it came; what is shown can be shown."""
+    """Nothing is raised, nothing is lost: an untranslatable event is stored raw; a shown one can be displayed."""
     aliases: dict[str, str] = {}
     for row in translated(name, raw, _vote, _NOW).rows:
         if row.event is None:
@@ -54,10 +54,10 @@ def _attempt(name: str, raw: bytes) -> None:
 def _events(draw: st.DrawFn) -> tuple[str, bytes]:
     name = draw(st.sampled_from(_NAMES))
     if name == "Message" and draw(st.booleans()):
-        # Around a random inside everything is in order, so that all of it is read.
+        # The envelope around a random inside is valid, so that all of it is read.
         around = an_event(Message(), chat=draw(st.sampled_from([LID, PN, GROUP])))
         raw = around.SerializePartialToString()
-        # Parsers merge a field that comes twice.
+        # Parsers merge a repeated occurrence of a field.
         return name, raw + field(_BODY, draw(wire_bytes(Message, depth=4)))
     return name, draw(wire_bytes(getattr(pb, name), always=("Message", "Data")))
 
@@ -92,7 +92,7 @@ def _seeds() -> Sequence[bytes]:
 
 @target(weight=70, seeds=_seeds)
 def event_bytes(_directory: Path) -> Iterator[Callable[[bytes], None]]:
-    """Events that are damaged anywhere; the first byte says of which kind they are."""
+    """Damaged events; the first byte selects their kind."""
 
     def attempt(data: bytes) -> None:
         if data:

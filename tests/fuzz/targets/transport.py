@@ -1,4 +1,4 @@
-"""What comes over TCP to the HTTP server, before any application looks at it."""
+"""TCP input of the HTTP server, before any application handles it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def _send(served: Served, pieces: Sequence[bytes]) -> bytes:
 
 
 def _cut(data: bytes) -> list[bytes]:
-    """Into pieces, at places that the data itself decides."""
+    """Into pieces, at positions that the data itself determines."""
     chance = random.Random(data)
     cuts = sorted(chance.randrange(len(data) + 1) for _ in range(chance.randrange(5)))
     return [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
@@ -62,7 +62,7 @@ def _cut(data: bytes) -> list[bytes]:
 
 @target(weight=6, seeds=_seeds)
 def transport(_: Path) -> Iterator[Callable[[bytes], None]]:
-    """Any bytes, cut anywhere, are answered or hung up on, and two parsers agree where each request ends."""
+    """Any bytes, cut anywhere, are answered or disconnected, and two parsers agree where each request ends."""
     with asyncio.Runner() as runner:
         opened = a_server(HttpLimits(half_closed=5))
         served = runner.run(opened.__aenter__())

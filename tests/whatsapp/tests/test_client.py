@@ -1,4 +1,4 @@
-"""The test server against the bare library, which takes it for WhatsApp."""
+"""The test server against the bare library."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def alone(tmp_path: Path) -> AsyncIterator[Scene]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    """One for all tests that leave it as it was."""
+    """One for all tests that leave it unchanged."""
     async with a_scene(tmp_path_factory.mktemp("client")) as scene:
         yield scene
 
 
 @pytest.fixture
 def scene(shared: Scene) -> Scene:
-    """That client, and a Bob of whom it knows nothing."""
+    """That client, and a Bob unknown to it."""
     return shared.afresh()
 
 
@@ -39,7 +39,7 @@ def scene(shared: Scene) -> Scene:
 
 
 async def test_a_scanned_code_links_a_device(alone: Scene) -> None:
-    """The client knows both of its addresses, and the account its device."""
+    """The client has both of its addresses, and the account its device."""
     me = await alone.client.call("get_me")
     assert me["JID"]["User"] == alone.account.pn.user
     assert me["LID"]["User"] == alone.account.lid.user
@@ -49,7 +49,7 @@ async def test_a_scanned_code_links_a_device(alone: Scene) -> None:
 
 
 async def test_a_restart_needs_no_code(alone: Scene) -> None:
-    """The second process logs in with what the first one saved."""
+    """The second process logs in with the first one's session."""
     await alone.client.kill()
     await alone.account.wait_offline()
     async with a_client(alone.server, alone.database) as again:
@@ -86,7 +86,7 @@ async def linked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scen
 async def test_a_refused_login(
     linked: Scene, tmp_path: Path, failure: Failure, event: str, data: dict[str, object]
 ) -> None:
-    """Each reason is the event that docs/internals/whatsapp-protocol.md#refusals-and-stream-errors names."""
+    """Each reason is the event in docs/internals/whatsapp-protocol.md#refusals-and-stream-errors."""
     database = tmp_path / "client.db"
     database.write_bytes(linked.database.read_bytes())
     linked.account.login_failure = failure
@@ -129,7 +129,7 @@ async def test_texts_both_ways(scene: Scene) -> None:
 
 
 async def test_messages_keep_their_order(scene: Scene) -> None:
-    """200 in a row arrive as they were sent, each once."""
+    """200 in a row arrive in order, each once."""
     sent = [await scene.bob.send_text(scene.account, f"text {n}") for n in range(200)]
     await scene.client.wait("MessageEv", 200)
     assert [message["id"] for message in scene.client.messages] == sent
@@ -139,7 +139,7 @@ async def test_messages_keep_their_order(scene: Scene) -> None:
 
 
 async def test_the_ledger_tells_what_was_receipted(alone: Scene) -> None:
-    """Sent, on the wire, receipted; and what the client sent, with what became of it."""
+    """Sent, on the wire, receipted; and the client's messages, with their results."""
     ledger, account = alone.server.ledger, alone.account
     idents = [await alone.bob.send_text(account, text) for text in ("one", "two")]
     await ledger.settled(account)
@@ -168,7 +168,7 @@ async def test_what_the_client_read_is_told(scene: Scene) -> None:
 
 
 async def test_what_was_not_receipted_comes_again(alone: Scene) -> None:
-    """A kill -9 with messages on their way: the next process receives those that are still in the queue."""
+    """A kill -9 with messages in transit: the next process receives those that are still in the queue."""
     account = alone.account
     await alone.client.kill()
     await account.wait_offline()
@@ -182,7 +182,7 @@ async def test_what_was_not_receipted_comes_again(alone: Scene) -> None:
 
 
 async def test_an_undecryptable_message_is_sent_again(scene: Scene) -> None:
-    """The client asks, the peer begins a new session, the text arrives under the same id."""
+    """The client requests it, the peer starts a new session, the text arrives under the same id."""
     ident = await scene.bob.send(scene.account, contents.text("secret"), garbled=True)
     undecryptable = await scene.client.wait("UndecryptableMessageEv")
     assert undecryptable["data"]["Info"]["ID"] == ident
@@ -201,14 +201,14 @@ async def test_what_the_owner_writes_on_the_phone(scene: Scene) -> None:
 
 
 async def test_the_phone_sees_what_the_client_sends(scene: Scene) -> None:
-    """Its copy says the same as what Bob received."""
+    """Its copy has the same content as the message to Bob."""
     ident = await scene.client.send(scene.bob.pn.user, "hello")
     copy = scene.account.phone.copies[-1]
     assert (copy.ident, copy.text) == (ident, "hello")
 
 
 async def test_two_devices_of_an_account(scene: Scene, tmp_path: Path) -> None:
-    """Both receive what Bob writes, and each what the other one sends."""
+    """Both receive Bob's messages, and each the other one's."""
     async with a_client(scene.server, tmp_path / "second.db") as second:
         await second.pair(scene.account)
         assert list(scene.account.devices) == [1, 2]
@@ -223,7 +223,7 @@ async def test_two_devices_of_an_account(scene: Scene, tmp_path: Path) -> None:
 
 
 async def test_two_accounts_write_to_each_other(scene: Scene, tmp_path: Path) -> None:
-    """What one client sends the other one reads, and back."""
+    """One client reads the other one's messages, and vice versa."""
     other = scene.server.add_account("15550000003", name="Other")
     async with a_client(scene.server, tmp_path / "other.db") as client:
         await client.pair(other)
@@ -239,7 +239,7 @@ async def test_two_accounts_write_to_each_other(scene: Scene, tmp_path: Path) ->
 
 
 async def test_a_dropped_connection_comes_back(scene: Scene) -> None:
-    """What is sent afterwards arrives."""
+    """Later messages arrive."""
     await scene.account.drop()
     await scene.client.wait("DisconnectedEv")
     await scene.client.wait("ConnectedEv")
@@ -247,7 +247,7 @@ async def test_a_dropped_connection_comes_back(scene: Scene) -> None:
 
 
 async def test_the_network_is_down_for_a_while(scene: Scene) -> None:
-    """What is sent meanwhile waits."""
+    """Messages sent meanwhile wait."""
     scene.server.refusing = True
     await scene.account.drop()
     ident = await scene.bob.send_text(scene.account, "meanwhile")
@@ -269,7 +269,7 @@ async def test_the_client_logs_itself_out(alone: Scene) -> None:
 
 
 async def test_another_login_replaces_the_first(alone: Scene, tmp_path: Path) -> None:
-    """The first process is told so, and stays away."""
+    """The first process is notified, and stays disconnected."""
     copy = tmp_path / "copy.db"
     copy.write_bytes(alone.database.read_bytes())
     async with a_client(alone.server, copy) as second:
@@ -285,7 +285,7 @@ async def test_another_login_replaces_the_first(alone: Scene, tmp_path: Path) ->
 
 
 async def test_media_round_trip(scene: Scene) -> None:
-    """What the client uploads it can download."""
+    """The client can download its upload."""
     assert await scene.client.call("media_round_trip", "a document") == "a document"
 
 
@@ -296,7 +296,7 @@ async def test_who_is_on_whatsapp(scene: Scene) -> None:
 
 
 async def test_an_unanswered_message_is_sent_again(scene: Scene) -> None:
-    """Without an ack the same frame comes again after a reconnect, and is read once."""
+    """Without an ack the same frame is sent again after a reconnect, and is read once."""
     await scene.client.send(scene.bob.pn.user, "first")
     scene.account.acks_messages = False
     sending = asyncio.create_task(scene.client.send(scene.bob.pn.user, "twice"))

@@ -1,4 +1,4 @@
-"""Everything that a peer can say, as the bare library understands it; and what it says itself."""
+"""Everything that a peer can send, as the bare library parses it; and what the library sends itself."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
 
 
 async def message(scene: Scene, ident: str) -> dict[str, Any]:
-    """What the library made of a message, without the secret that every one has."""
+    """The library's event of a message, without the secret that every message has."""
     event = await scene.client.wait_for("MessageEv", lambda event: event["id"] == ident)
     found: dict[str, Any] = event["message"]
     return {name: value for name, value in found.items() if name != "messageContextInfo"}
 
 
 async def said(scene: Scene, content: pb.Message) -> dict[str, Any]:
-    """Bob says something; what the library made of it."""
+    """Bob sends a content; the library's event."""
     return await message(scene, await scene.bob.send(scene.account, content))
 
 
@@ -46,7 +46,7 @@ async def test_an_ordinary_message_has_a_secret(scene: Scene) -> None:
 
 
 async def test_a_message_without_a_secret(scene: Scene) -> None:
-    """Of a client that adds none."""
+    """From a client that adds none."""
     scene.bob.adds_secrets = False
     got = await scene.text("plain")
     scene.bob.adds_secrets = True
@@ -54,7 +54,7 @@ async def test_a_message_without_a_secret(scene: Scene) -> None:
 
 
 async def test_a_reply_and_mentions(scene: Scene) -> None:
-    """It names what it answers, and whom it mentions."""
+    """It names the quoted message and the mentioned people."""
     bob, account = scene.bob, scene.account
     sent = await scene.client.send(bob.pn.user, "a question")
     got = await message(scene, await bob.reply(account, sent, "an answer"))
@@ -75,7 +75,7 @@ async def test_a_preview_of_a_link(scene: Scene) -> None:
 
 @pytest.mark.parametrize("kind", MEDIA)
 async def test_a_file(scene: Scene, kind: str) -> None:
-    """The library downloads and decrypts what was announced."""
+    """The library downloads and decrypts the announced file."""
     ident = await scene.bob.send_file(scene.account, kind, f"a {kind}".encode(), caption="look")
     got = await message(scene, ident)
     assert list(got) == [f"{kind}Message"]
@@ -110,7 +110,7 @@ async def test_contacts(scene: Scene) -> None:
 
 
 async def test_reactions(scene: Scene) -> None:
-    """To the client's message, and to Bob's own; an empty one takes it back."""
+    """To the client's message, and to Bob's own; an empty one removes it."""
     bob, account = scene.bob, scene.account
     theirs, own = await scene.client.send(bob.pn.user, "hi"), await bob.send_text(account, "me too")
     got = (await message(scene, await bob.react(account, theirs, "👍")))["reactionMessage"]
@@ -122,7 +122,7 @@ async def test_reactions(scene: Scene) -> None:
 
 
 async def test_the_client_reacts(scene: Scene) -> None:
-    """Bob sees to what."""
+    """Bob sees to which message."""
     ident = await scene.bob.send_text(scene.account, "react!")
     await message(scene, ident)
     lid = str(scene.bob.lid)
@@ -144,7 +144,7 @@ async def test_an_edit(scene: Scene, wrapped: bool) -> None:
 
 
 async def test_the_client_edits_and_deletes(scene: Scene) -> None:
-    """Bob is told of which message."""
+    """Bob gets the id of the message."""
     lid = str(scene.bob.lid)
     ident = await scene.client.send(scene.bob.pn.user, "tpyo")
     for method, *rest in (("edit", "typo"), ("revoke",)):
@@ -173,7 +173,7 @@ async def test_a_poll_of_a_peer(scene: Scene) -> None:
 
 
 async def test_a_poll_of_the_client(scene: Scene) -> None:
-    """Bob votes, and the library can read the vote; an empty vote takes it back."""
+    """Bob votes, and the library can read the vote; an empty vote withdraws it."""
     bob, account = scene.bob, scene.account
     ident = await scene.client.call("poll", str(bob.lid), "Tea?", "yes", "no")
     for options in (["yes"], []):
@@ -193,7 +193,7 @@ async def test_wrappers(scene: Scene) -> None:
 
 
 async def test_a_message_that_devices_do_not_get(scene: Scene) -> None:
-    """The library says that it is there; it is acknowledged, and nothing follows."""
+    """The library reports that it exists; it is acknowledged, and nothing follows."""
     ident = await scene.bob.send_hidden(scene.account)
     event = (await scene.client.wait("UndecryptableMessageEv"))["data"]
     assert (event["Info"]["ID"], event["IsUnavailable"]) == (ident, True)
@@ -207,12 +207,12 @@ async def test_messages_are_to_disappear(scene: Scene) -> None:
 
 
 async def test_an_unknown_kind(scene: Scene) -> None:
-    """The library hands out a message with nothing in it."""
+    """The library hands over an empty message."""
     assert await said(scene, contents.unknown()) == {}
 
 
 async def test_typing_and_presence(scene: Scene) -> None:
-    """Bob writes, speaks, stops; he is there, and was."""
+    """Bob writes, speaks, stops; he is online, and was."""
     for state in ("composing", "recording", "paused"):
         scene.bob.show_typing(scene.account, state)
     await scene.client.wait("ChatPresenceEv", 3)

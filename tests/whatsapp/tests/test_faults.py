@@ -1,4 +1,4 @@
-"""What the test server does wrong on demand, as the bare library takes it."""
+"""The test server's faults on request, and the bare library's behaviour."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scen
 
 @pytest.fixture
 def scene(shared: Scene) -> Scene:
-    """The client, and a Bob of whom it knows nothing."""
+    """The client, and a Bob unknown to it."""
     return shared.afresh()
 
 
@@ -49,14 +49,14 @@ async def test_the_server_restarts(scene: Scene) -> None:
 
 
 async def test_the_client_is_to_connect_anew(scene: Scene) -> None:
-    """515: it does so without a word."""
+    """515: it does so silently."""
     await scene.account.end_stream(515)
     await scene.client.wait("ConnectedEv")
     assert scene.client.events["DisconnectedEv"] == []
 
 
 async def test_a_stalled_upgrade(scene: Scene) -> None:
-    """The client waits as long as it takes; what was sent meanwhile arrives then."""
+    """The client waits as long as necessary; messages sent meanwhile arrive then."""
     scene.server.stalling = True
     await scene.account.drop()
     await scene.server.wait_stalled()
@@ -85,7 +85,7 @@ async def test_silence(scene: Scene) -> None:
 
 
 async def test_a_ban(tmp_path: Path) -> None:
-    """The client is cut off and told for how long."""
+    """The client is disconnected and gets the duration."""
     async with a_scene(tmp_path) as scene:
         await scene.account.ban(code=104, seconds=120)
         banned = (await scene.client.wait("TemporaryBanEv"))["data"]
@@ -93,7 +93,7 @@ async def test_a_ban(tmp_path: Path) -> None:
 
 
 async def test_the_session_is_taken_over(tmp_path: Path) -> None:
-    """The client stays away."""
+    """The client stays disconnected."""
     async with a_scene(tmp_path) as scene:
         await scene.account.replace()
         await scene.client.wait("StreamReplacedEv")
@@ -115,7 +115,7 @@ async def test_a_receipt_of_an_unknown_kind(tmp_path: Path, kind: str) -> None:
 
 
 async def test_slow_acknowledgements(scene: Scene) -> None:
-    """The message is there before the client knows that it was sent."""
+    """The message arrives before the client knows that it was sent."""
     scene.account.ack_delay = 0.5
     sending = asyncio.create_task(scene.client.send(scene.bob.pn.user, "slowly"))
     got = await scene.bob.received(scene.account, text="slowly")
@@ -133,7 +133,7 @@ async def test_a_message_that_whatsapp_refuses(scene: Scene) -> None:
 
 
 async def test_a_peer_that_cannot_read(scene: Scene) -> None:
-    """It asks, the library sends the message again, and then it is there, once."""
+    """It requests it, the library sends the message again, and it arrives once."""
     scene.bob.cannot_read = 1
     ident = await scene.client.send(scene.bob.pn.user, "say again")
     got = await scene.bob.received(scene.account, text="say again")
@@ -154,7 +154,7 @@ async def test_a_member_that_cannot_read(scene: Scene) -> None:
 
 
 async def test_the_same_ciphertext_again(scene: Scene) -> None:
-    """The library receipts it once more, and says nothing."""
+    """The library receipts it once more, and emits no event."""
     got = await scene.text("once")
     await scene.server.ledger.settled(scene.account)
     scene.account.redeliver(got["id"])
@@ -166,7 +166,7 @@ async def test_the_same_ciphertext_again(scene: Scene) -> None:
 
 
 async def test_the_same_message_in_another_ciphertext(scene: Scene) -> None:
-    """The library hands it out twice under one id."""
+    """The library hands it over twice under one id."""
     got = await scene.text("twice")
     await scene.server.ledger.settled(scene.account)
     scene.account.redeliver(got["id"], anew=True)

@@ -1,4 +1,4 @@
-"""Groups and addresses of the test server, as the bare library understands them."""
+"""Groups and addresses of the test server, as the bare library parses them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scen
 
 @pytest.fixture
 def scene(shared: Scene) -> Scene:
-    """The client, and a Bob of whom it knows nothing."""
+    """The client, and a Bob unknown to it."""
     return shared.afresh()
 
 
@@ -35,12 +35,12 @@ def add_ann(scene: Scene) -> Peer:
 
 
 def a_group(scene: Scene, *more: Peer, by_number: bool = False) -> Group:
-    """Bob made it; the account is in it."""
+    """Bob created it; the account is in it."""
     return scene.server.add_group("Friends", scene.bob, scene.account, *more, by_number=by_number)
 
 
 async def texted(client: Client, text: str) -> dict[str, Any]:
-    """The client's message that says this."""
+    """The client's message with this text."""
     return await client.wait_for("MessageEv", lambda e: e["text"] == text)
 
 
@@ -53,7 +53,7 @@ async def in_group(scene: Scene, group: Group, ident: str) -> dict[str, Any]:
 
 
 async def test_the_members_are_told_of_their_group(scene: Scene) -> None:
-    """The client learns it at once, and again when it asks."""
+    """The client learns it at once, and again on request."""
     group = a_group(scene)
     joined = await scene.client.wait("JoinedGroupEv")
     assert joined["data"]["GroupInfo"]["GroupName"]["Name"] == "Friends"
@@ -66,7 +66,7 @@ async def test_the_members_are_told_of_their_group(scene: Scene) -> None:
 
 
 async def test_a_senders_first_message_is_two_events(scene: Scene) -> None:
-    """The key and the text come under one id; later only the text (docs/internals/whatsapp-protocol.md#sender-keys)."""
+    """The key and the text have one id; later only the text (docs/internals/whatsapp-protocol.md#sender-keys)."""
     group = a_group(scene)
     first = await scene.bob.send_text(group, "first")
     second = await scene.bob.send_text(group, "second")
@@ -82,7 +82,7 @@ async def test_a_senders_first_message_is_two_events(scene: Scene) -> None:
 
 
 async def test_a_group_by_number(scene: Scene) -> None:
-    """Its members are phone numbers; the hidden id stands beside."""
+    """Its members are phone numbers; the LID is included."""
     group = a_group(scene, by_number=True)
     got = await in_group(scene, group, await scene.bob.send_text(group, "by number"))
     assert (got["sender"], got["alt"]) == (str(scene.bob.pn), str(scene.bob.lid))
@@ -105,7 +105,7 @@ async def test_what_the_client_writes_to_a_group(scene: Scene) -> None:
 
 
 async def test_the_members_receipts(scene: Scene) -> None:
-    """The client learns who has it."""
+    """The client learns which members have it."""
     group = a_group(scene)
     ident = await scene.client.call("send_to", str(group.jid), "who reads?")
     event = await scene.client.wait_for("ReceiptEv", lambda e: ident in e["data"]["MessageIDs"])
@@ -115,7 +115,7 @@ async def test_the_members_receipts(scene: Scene) -> None:
 
 
 async def test_somebody_joins_and_leaves(scene: Scene) -> None:
-    """The newcomer reads from then on, who left does not."""
+    """The newcomer reads later messages, the former member does not."""
     ann = add_ann(scene)
     group = a_group(scene)
     await scene.client.call("send_to", str(group.jid), "before")
@@ -136,7 +136,7 @@ async def test_somebody_joins_and_leaves(scene: Scene) -> None:
 
 
 async def test_a_new_subject(scene: Scene) -> None:
-    """The client is told."""
+    """The client is notified."""
     group = a_group(scene)
     group.rename("Best friends", scene.bob)
     changed = (await scene.client.wait("GroupInfoEv"))["data"]
@@ -156,7 +156,7 @@ async def test_an_undecryptable_group_message_is_sent_again(scene: Scene) -> Non
 
 
 async def test_reactions_and_replies_in_a_group(scene: Scene) -> None:
-    """They name the author of what they are about."""
+    """They name the author of their target."""
     ann = add_ann(scene)
     group = a_group(scene, ann)
     ident = await scene.bob.send_text(group, "hello all")
@@ -172,7 +172,7 @@ async def test_reactions_and_replies_in_a_group(scene: Scene) -> None:
 
 
 async def test_two_accounts_in_a_group(scene: Scene, tmp_path: Path) -> None:
-    """What one client writes the other reads, and back."""
+    """One client reads the other one's messages, and vice versa."""
     other = scene.server.add_account("15550000003", name="Other")
     async with a_client(scene.server, tmp_path / "other.db") as client:
         await client.pair(other)
@@ -204,7 +204,7 @@ async def test_a_status(scene: Scene) -> None:
 
 
 async def test_an_address_that_was_never_told_has_another_session(scene: Scene) -> None:
-    """By number alone, then by hidden id alone: the library asks again, and gets it."""
+    """By number alone, then by LID alone: the library asks again, and gets it."""
     scene.bob.addressing = Addressing.PN
     await scene.text("by number")
     scene.bob.addressing = Addressing.LID
@@ -227,7 +227,7 @@ async def test_an_address_that_was_never_told_has_another_session(scene: Scene) 
 async def test_addresses_of_a_message(
     scene: Scene, addressing: Addressing, by_number: bool, alternative: bool
 ) -> None:
-    """Chat and sender follow the stanza; the other address is there if it was told.
+    """Chat and sender follow the stanza; the other address is set if it was included.
 
     See docs/internals/whatsapp-protocol.md#receiving.
     """
@@ -241,7 +241,7 @@ async def test_addresses_of_a_message(
 
 
 async def test_one_person_under_both_addresses(scene: Scene) -> None:
-    """Once the two were told together, one session goes on under either, and the mapping is filled in."""
+    """Once both were sent together, one session is used under either, and the mapping is filled in."""
     for addressing in (Addressing.PN, Addressing.PN_WITH_LID, Addressing.LID, Addressing.PN):
         scene.bob.addressing = addressing
         assert (await scene.text(addressing))["text"] == addressing
