@@ -6,10 +6,10 @@
 Each trial begins with a machine in a known state, whatever was tried before it (see `machines`), so that their order
 makes no difference: `--shuffle` draws one, from a seed that is printed first.
 
-`--quick` is what CI runs: the package is compressed less, what does not depend on the version of Python or systemd is
-tried on one of the systems, and the systems are tried at once, each in a process of its own.  It needs root, for
-containers and mounts.  Each system is tried in a network of its own in which there is nothing but loopback; only before
-that trees and wheels are fetched, where they are not there yet.
+`--quick` is what CI runs: the package is compressed less, trials that do not depend on the version of Python or systemd
+run on one of the systems, and the systems are tried at the same time, each in a separate process.  It needs root, for
+containers and mounts.  Each system is tried in a separate network with only loopback; only before that are trees and
+wheels fetched, if they are missing.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ TRIALS: tuple[Trial, ...] = (
     leaving.purge_of_a_volume,
     repository.from_repository,
 )
-"""In this order, in which few machines are needed."""
+"""In this order, which needs few machines."""
 
 EVERYWHERE: frozenset[Trial] = frozenset(
     {
@@ -123,9 +123,9 @@ EVERYWHERE: frozenset[Trial] = frozenset(
         *(leaving.upgrade_under_load, leaving.remove, leaving.purge, leaving.install_again),
     }
 )
-"""What is tried on every system, in CI, too."""
+"""Tried on every system, in CI, too."""
 SECOND: Final = {module.__name__ for module in (looking, operating, suffering)}
-"""Of the rest CI tries the trials of these modules on the second system, and the others on the first."""
+"""Of the rest CI runs the trials of these modules on the second system, and the others on the first."""
 
 
 def tell(line: str) -> None:
@@ -139,7 +139,7 @@ def say(**facts: object) -> None:
 
 
 def line_of(figure: Figure) -> str:
-    """A figure as it is printed."""
+    """The printed form of a figure."""
     return json.dumps(figure.as_json())
 
 
@@ -162,7 +162,7 @@ def newer_version(deb: Path, directory: Path) -> Path:
 
 
 async def tried(system: str, name: str, trial: Awaitable[object]) -> bool:
-    """Whether it went well; a line says so, or why not."""
+    """Whether it succeeded; a line reports that, or the reason."""
     begun = time.monotonic()
     try:
         await trial
@@ -174,7 +174,7 @@ async def tried(system: str, name: str, trial: Awaitable[object]) -> bool:
 
 
 async def in_turn(machines: Machines, trials: Sequence[Trial]) -> bool:
-    """The trials on one system, each on a machine in the state that it needs; whether all went well."""
+    """The trials on one system, each on a machine in the state that it needs; whether all succeeded."""
     bad = 0
     for trial in trials:
         good = await tried(machines.system, trial.name, _on(machines, trial))
@@ -197,7 +197,7 @@ async def _on(machines: Machines, trial: Trial) -> None:
 async def on_system(
     prepared: Prepared, system: str, trials: Sequence[Trial], work: Path
 ) -> tuple[list[Figure], bool]:
-    """The trials on one system; the figures, and whether all went well."""
+    """The trials on one system; the figures, and whether all succeeded."""
     work.mkdir()
     with trees.tree(system) as tree:
         machines = Machines(system, tree, prepared.packages, work)
@@ -210,7 +210,7 @@ async def on_system(
 
 def wanted(given: argparse.Namespace, system: str) -> list[Trial]:
     """The trials of one system, in their order."""
-    # A package of before takes minutes to build.
+    # An earlier package takes minutes to build.
     chosen = [
         trial for trial in TRIALS if trial is not upgrading.package_of_before or not given.quick
     ]
@@ -228,7 +228,7 @@ def wanted(given: argparse.Namespace, system: str) -> list[Trial]:
 
 @dataclass
 class Prepared:
-    """What the trials begin with, what could be told of it, and how many trials of that failed."""
+    """The inputs of the trials, the figures of the package, and the number of failed trials of that."""
 
     packages: Packages
     figures: list[Figure] = field(default_factory=list)
@@ -236,7 +236,7 @@ class Prepared:
 
 
 async def prepare(given: argparse.Namespace, work: Path) -> Prepared:
-    """What needs a network, or no container: trees, and the package with what can be told of it, all side by side."""
+    """Everything that needs a network, or no container: trees, and the package with its figures, all in parallel."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_make_trees(given.system))
         group.create_task(asyncio.to_thread(migrating.fetch))
@@ -276,7 +276,7 @@ def _newer(given: argparse.Namespace, deb: Path, work: Path) -> Path:
 
 
 def _before(given: argparse.Namespace, work: Path) -> Path | None:
-    """The package of before, where a trial wants it."""
+    """The earlier package, if a trial needs it."""
     chosen = {trial for system in given.system for trial in wanted(given, system)}
     if given.before is not None or upgrading.package_of_before not in chosen:
         before: Path | None = given.before
@@ -285,7 +285,7 @@ def _before(given: argparse.Namespace, work: Path) -> Path | None:
 
 
 def here(given: argparse.Namespace, prepared: Prepared, work: Path) -> tuple[list[str], int]:
-    """The trials on one system, in this process and a network of its own; lines of figures, and the exit code."""
+    """The trials on one system, in this process and a separate network; lines of figures, and the exit code."""
     (system,) = given.system
     trials = wanted(given, system)
     leave_network()  # this thread, and those that it starts from now on
@@ -294,9 +294,9 @@ def here(given: argparse.Namespace, prepared: Prepared, work: Path) -> tuple[lis
 
 
 async def everywhere(given: argparse.Namespace, prepared: Prepared) -> tuple[list[str], int]:
-    """The trials on every system, each in a process of its own: at once with --quick, else one after the other.
+    """The trials on every system, each in a separate process: in parallel with --quick, else one after the other.
 
-    Two at once disturb each other's times, which are shown and decide nothing.
+    Two in parallel disturb each other's times, which are shown and do not affect the result.
     """
     at_once = asyncio.Semaphore(len(given.system) if given.quick else 1)
 
@@ -314,7 +314,7 @@ async def everywhere(given: argparse.Namespace, prepared: Prepared) -> tuple[lis
 
 
 def missed(figures: Sequence[Figure]) -> bool:
-    """Whether a goal was missed that is no time."""
+    """Whether a goal was missed that is not a time."""
     return any(figure.decides and not figure.met for figure in figures)
 
 
@@ -344,7 +344,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """The command line; exit code 1 when a trial failed, or a goal was missed that is no time."""
+    """The command line; exit code 1 when a trial failed, or a goal was missed that is not a time."""
     given = _parser().parse_args()
     given.system = given.system or [*trees.USUAL]
     if given.shuffle == -1:

@@ -1,4 +1,4 @@
-"""The lab in a process of its own: each system has a network of its own, and two can be tried at once."""
+"""The lab in a separate process: each system has a separate network, and two can be tried at the same time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-_LONGEST: Final = 1 << 24  # bytes of a line: a failed trial's has a traceback in it
+_LONGEST: Final = 1 << 24  # bytes of a line: a failed trial's line contains a traceback
 
 
 async def apart(words: Sequence[str], say: Callable[[str], None]) -> tuple[list[str], int]:
-    """Run the lab with these words; the lines of its figures, and its exit code.  Other lines are said as they come."""
+    """Run the lab with these arguments; its lines of figures, and its exit code.  Other lines are printed."""
     lab = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.lab", *words),
         stdout=asyncio.subprocess.PIPE,
@@ -27,5 +27,5 @@ async def apart(words: Sequence[str], say: Callable[[str], None]) -> tuple[list[
             else:
                 say(text)
     finally:
-        code = await lab.wait()  # Ctrl-C is for it, too: it ends its container in its own order
+        code = await lab.wait()  # Ctrl-C reaches it, too: it ends its container in its own order
     return figures, code

@@ -1,4 +1,4 @@
-"""Trials of the package as a file: its size, lintian's opinion, whether it can be made again, and the one for arm64."""
+"""Trials of the package as a file: its size, lintian's result, whether it is reproducible, and the one for arm64."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wadpack.targets import ARCHITECTURES
 from tests.lab.figures import Figure
 
 NOT_AT_ALL: Final = "-Znone"
-"""Compression of a package that is only looked at."""
+"""Compression of a package that is only examined."""
 _ELF: Final = b"\x7fELF"
 _MACHINE: Final = slice(18, 20)  # e_machine in an ELF header
 
@@ -52,7 +52,7 @@ def of_commit(commit: str, out: Path) -> Path:
 
 
 async def look(deb: Path) -> list[Figure]:
-    """What can be told from the file alone.  The size of one that was compressed less is an upper bound."""
+    """The figures of the file alone.  The size of one that was compressed less is an upper bound."""
     said = await asyncio.to_thread(
         subprocess.run,
         ["lintian", "--allow-root", "--tag-display-limit", "0", str(deb)],
@@ -69,9 +69,9 @@ async def look(deb: Path) -> list[Figure]:
 
 
 async def made_again(deb: Path, work: Path) -> Figure:
-    """How many of the package's two parts come out differently when it is built a second time.
+    """How many of the package's two parts differ when it is built a second time.
 
-    The tar archives are compared; what xz makes of the same bytes is the same.
+    The tar archives are compared; xz compresses the same bytes to the same result.
     """
     again = await made("amd64", work / "again", NOT_AT_ALL)
     parts = ("--ctrl-tarfile", "--fsys-tarfile")

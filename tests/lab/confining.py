@@ -1,4 +1,4 @@
-"""Trials: a worker that was taken over, under the real unit, on this machine's kernel and one like Debian 12's."""
+"""Trials: a compromised worker, under the real unit, on this machine's kernel and one like Debian 12's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WATCHDOG = 30.0  # seconds, as the unit says
 
 
 async def _sibling(world: World) -> dict[str, Any]:
-    """Another account, whose worker runs since somebody is about to scan its code."""
+    """Another account, whose worker runs for pairing."""
     await world.container.run("wadctl account add sibling --phone +15550000009")
     pairing = asyncio.create_task(
         world.container.try_run("timeout 300 wadctl account pair sibling")
@@ -49,7 +49,7 @@ async def _targets(world: World, sibling: dict[str, Any]) -> Targets:
 
 
 async def _taken_over(world: World, targets: Targets, abi: int) -> list[dict[str, str]]:
-    """What came of all that the account's worker tried, as soon as it was confined."""
+    """The results of all attempts of the account's worker, after it was confined."""
     shop = await world.wad.account("shop")
     directory = world.container.path(f"{TRUST}/site")
     found = site.files(shop["id"], targets, abi, (directory / "sitecustomize.py").read_text())
@@ -67,7 +67,7 @@ async def _taken_over(world: World, targets: Targets, abi: int) -> list[dict[str
 
 @trial(spoils=True)
 async def worker_taken_over(world: World) -> None:
-    """It reaches its own account and no more, and works on; status and doctor say what holds it."""
+    """It reaches only its own account, and works on; status and doctor show its confinement."""
     sibling = await _sibling(world)
     targets = await _targets(world, sibling)
     for abi in (1000, _DEBIAN_12):
@@ -84,7 +84,7 @@ async def worker_taken_over(world: World) -> None:
     assert (await world.container.run(f"cat {targets.victim}")) == "victim\n"
     await world.container.run(
         "runuser -u wad -- wadctl status"
-    )  # of the daemon's user, and no worker
+    )  # of the daemon's user, and not a worker
     doctor = await world.container.try_run("wadctl doctor --json")
     found = {each["id"]: each for each in json.loads(doctor.stdout)["checks"]}
     assert found["confinement"]["outcome"] == "PASS", found["confinement"]
@@ -95,7 +95,7 @@ async def worker_taken_over(world: World) -> None:
 
 @trial(spoils=True)
 async def worker_writes_what_does_not_end(world: World) -> None:
-    """A session and a spool of views cost their account alone: the daemon answers, and is not restarted."""
+    """A session and a spool of views affect only their account: the daemon answers, and is not restarted."""
     shop = await world.wad.account("shop")
     home, pid = f"{_STATE}/sessions/{shop['id']}", await world.pid()
     endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c WHERE x < 0"
@@ -126,7 +126,7 @@ async def worker_writes_what_does_not_end(world: World) -> None:
 
 @trial()
 async def name_servers_replaced(world: World) -> None:
-    """A new list of name servers is renamed into place: the worker is started anew, and can read it."""
+    """A new list of name servers is renamed into place: the worker is replaced, and can read it."""
     before = (await world.wad.account("shop"))["worker"]["pid"]
     kept = await world.container.try_run("cat /etc/resolv.conf")
     await world.container.run(

@@ -1,4 +1,4 @@
-"""A container with real systemd: trees that are never written to, under a layer in memory, booted by systemd-nspawn."""
+"""A container with real systemd: read-only trees under a layer in memory, booted by systemd-nspawn."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _CLEAN: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "
 
 
 class Failed(AssertionError):
-    """A command in the container ended with another code than it should."""
+    """A command in the container ended with an unexpected exit code."""
 
 
 class Container:
-    """A system that was booted; `root` is its tree as seen from outside."""
+    """A system that was booted; `root` is its tree as visible from outside."""
 
     def __init__(self, root: Path, log: Path, group: Path) -> None:
         self.root = root
@@ -36,7 +36,7 @@ class Container:
         self._leader = 0
 
     async def boot(self) -> float:
-        """Start it and wait until systemd has started everything; how many seconds that took."""
+        """Start it and wait until systemd has started everything; returns the seconds."""
         begun = time.monotonic()
         with self.log.open("ab") as log:
             self._nspawn = subprocess.Popen(
@@ -46,7 +46,7 @@ class Container:
                     *("--register=no", "--keep-unit", "--console=read-only", "--machine=wad-lab"),
                     *("--link-journal=no", "--resolv-conf=off", "--timezone=off"),
                     "--capability=CAP_NET_ADMIN",  # else systemd 257 goes on without PrivateNetwork=
-                    # Its own filter of system calls knows no Landlock before version 256.
+                    # Its own filter of system calls does not include Landlock before version 256.
                     f"--system-call-filter={' '.join(_LANDLOCK)}",
                 ],
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
@@ -74,7 +74,7 @@ class Container:
     async def reboot(self) -> float:
         """Reboot from inside, as an administrator does; seconds until everything is started again.
 
-        Where /run is no tmpfs, systemd-nspawn ends instead of booting again; then it is started again.
+        Where /run is not a tmpfs, systemd-nspawn ends instead of booting again; then it is started again.
         """
         assert self._nspawn is not None
         before, begun = self._leader, time.monotonic()
@@ -90,7 +90,7 @@ class Container:
         return time.monotonic() - begun
 
     async def stop(self) -> None:
-        """Power it off; what does not end by itself is killed."""
+        """Power it off; remaining processes are killed."""
         if self._nspawn is not None:
             os.kill(self._leader or self._nspawn.pid, signal.SIGRTMIN + 4)  # systemd: power off
             with suppress(subprocess.TimeoutExpired):
@@ -98,7 +98,7 @@ class Container:
         await self.kill()
 
     async def kill(self) -> None:
-        """End it at once, as a machine that loses power."""
+        """End it at once, like a power failure."""
         if self._nspawn is None:
             return
         nspawn, self._nspawn = self._nspawn, None
@@ -106,7 +106,7 @@ class Container:
             for child in _children(nspawn.pid):
                 os.kill(child, signal.SIGKILL)
             with suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(nspawn.wait, 5)  # it takes its mounts away
+                await asyncio.to_thread(nspawn.wait, 5)  # it removes its mounts
             nspawn.kill()
         await asyncio.to_thread(nspawn.wait)
 
@@ -115,7 +115,7 @@ class Container:
     async def try_run(
         self, command: str, *, user: str = "", timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
-        """Run a line of shell in it, as root or as a user who just logged in, however it ends."""
+        """Run a shell line in it, as root or as a user who just logged in, whatever its exit code."""
         shell = ["/bin/sh", "-c", command]
         if user:
             login = [f"HOME=/home/{user}", f"USER={user}"]
@@ -134,7 +134,7 @@ class Container:
         )
 
     async def run(self, command: str, *, user: str = "", timeout: float = PATIENCE) -> str:
-        """Run a line of shell in it; what it prints.  Raises Failed when it fails."""
+        """Run a shell line in it; returns its output.  Raises Failed when it fails."""
         done = await self.try_run(command, user=user, timeout=timeout)
         if done.returncode != 0:
             raise Failed(f"{command!r} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -146,7 +146,7 @@ class Container:
         return (await self.run(words)).strip()
 
     async def until(self, command: str, what: str, patience: float = PATIENCE) -> float:
-        """Wait until a line of shell succeeds; for how many seconds."""
+        """Wait until a shell line succeeds; returns the seconds."""
         begun = time.monotonic()
         while (done := await self.try_run(command)).returncode != 0:
             if time.monotonic() - begun > patience:
@@ -171,7 +171,7 @@ def _children(pid: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A tree as a machine sees it: `root`, mounted; what was changed in it lies in `upper`."""
+    """A tree as a machine has it: `root`, mounted; its changes are in `upper`."""
 
     root: Path
     upper: Path
@@ -179,7 +179,7 @@ class Layer:
 
 @contextmanager
 def a_memory(place: Path, size: str) -> Iterator[Path]:
-    """A directory in memory, for layers; gone at the end."""
+    """A directory in memory, for layers; removed at the end."""
     place.mkdir()
     _run("mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "wad-lab", str(place))
     try:
@@ -191,9 +191,9 @@ def a_memory(place: Path, size: str) -> Iterator[Path]:
 
 @contextmanager
 def a_layer(memory: Path, *lower: Path) -> Iterator[Layer]:
-    """A fresh layer over other ones, the topmost first, that are not written to.
+    """A new layer over other ones, the topmost first, which are read-only.
 
-    `memory` is a directory of the layer's own; what was changed stays in it.
+    `memory` is the layer's own directory; its changes stay there.
     """
     layer = Layer(memory / "root", memory / "upper")
     work = memory / "work"
@@ -211,7 +211,7 @@ def a_layer(memory: Path, *lower: Path) -> Iterator[Layer]:
 @asynccontextmanager
 async def booted(root: Path, log: Path) -> AsyncIterator[Container]:
     """A container on a tree; killed at the end if it still runs."""
-    # No mirror can be reached: what the machine has is all there is, as behind a firewall.
+    # No mirror is reachable: only the machine's own packages exist, as behind a firewall.
     (root / "etc" / "apt" / "sources.list").unlink(missing_ok=True)
     async with a_group("wad-lab") as group:
         container = Container(root, log, group)

@@ -1,6 +1,6 @@
-"""Trials of the doctor on real systemd: all PASS on a disk, and set-ups that are broken, each named by the right line.
+"""Trials of the doctor on real systemd: all PASS on a disk, and broken set-ups, each reported by the right line.
 
-The fix that the line gives is run as it stands there, where it is no editor's, and mends it.
+The fix in that line is run literally, unless it needs an editor, and repairs the set-up.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _TWIN: Final = (
 )
 """Makes a second document of the newest message."""
 _BY_HAND: Final = ("editor ", "systemctl edit ", "journalctl ")
-"""What a person does, or looks at."""
+"""What a person does, or checks."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A set-up.  `line`: the one that names it, with this outcome, evidence and these beginnings of its fix.
+    """A set-up.  `line`: the one that reports it, with this outcome, evidence and these beginnings of its fix.
 
-    `too`: lines that suffer as well.  `mend`: what an operator does, where the fix is not just to be run.
+    `too`: other affected lines.  `mend`: the operator's steps, if the fix cannot just be run.
     """
 
     name: str
@@ -66,7 +66,7 @@ def _no_drop_in(name: str) -> str:
 
 
 _SILENT: Final = ("service", "daemon", "health", "burst")
-"""What suffers when the daemon does not run."""
+"""The lines that are affected when the daemon does not run."""
 SETUPS: Final = (
     Broken(
         "the service is down",
@@ -151,7 +151,7 @@ SETUPS: Final = (
 
 @trial(spoils=True)
 async def doctor_of_the_broken(world: World) -> None:
-    """On a disk every line passes; then twelve set-ups, and what other programs left in the store."""
+    """On a disk every line passes; then twelve set-ups, and documents of other programs in the store."""
     async with _on_a_disk(world) as of_the_lab:
         await _healthy(world, of_the_lab)
         wrong = []
@@ -182,13 +182,13 @@ async def _tried(world: World, setup: Broken, of_the_lab: dict[str, str]) -> Non
     for begins, line in zip(setup.fix, named["fix"], strict=False):
         assert line.startswith(begins), named
     assert len(named["fix"]) >= len(setup.fix), named
-    # Whoever has just been restarted may still be logging in.
+    # A restarted account may still be logging in.
     assert ill <= {setup.line, *setup.too, "accounts"}, {each: checks[each] for each in ill}
     assert mended["outcome"] == of_the_lab.get(setup.line, "PASS"), mended
 
 
 async def _duplicates(world: World) -> None:
-    """A document that is there twice is found, and the fix marks it beside the running daemon."""
+    """A duplicate document is found, and the fix marks it while the daemon runs."""
     await world.container.run(f"python3 -c {shlex.quote(_TWIN)}")
     named = (await _examined(world))["duplicates"]
     assert (named["outcome"], named["fix"][-1]) == ("FAIL", "wadctl audit repair --apply"), named
@@ -214,9 +214,9 @@ async def _examined(world: World) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _on_a_disk(world: World) -> AsyncIterator[dict[str, str]]:
-    """The state on a disk of its own while the block runs; which lines are not PASS on this machine all the same.
+    """The state on a separate disk while the block runs; the lines that are not PASS on this machine all the same.
 
-    Where the kernel lends no loop device the state stays in the container's layer.
+    If the kernel has no loop device the state stays in the container's layer.
     """
     limits = (await world.wad.call("status"))["limits"]
     expected = {"firestore": "SKIPPED"} | ({"limits": "WARN"} if limits["reason"] else {})

@@ -12,7 +12,7 @@ from tests.lab.trial import trial
 from tests.lab.world import OPERATOR, World
 
 _MANY: Final = 100
-"""Restarts after which there must have been 200 probes, however fast the machine restarts."""
+"""Restarts during which there must have been 200 probes, however fast the machine restarts."""
 
 
 @trial(spoils=True)
@@ -46,7 +46,7 @@ async def killed(world: World) -> None:
 
 @trial()
 async def worker_killed(world: World) -> None:
-    """kill -9 of a worker: the daemon stays, the account is back."""
+    """kill -9 of a worker: the daemon stays, the account recovers."""
     pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]
     await world.container.run(f"kill -9 {worker}")
     await world.peer.send_text(world.shop, "sent while no worker is there")
@@ -60,7 +60,7 @@ async def worker_killed(world: World) -> None:
 
 @trial()
 async def stop_and_start(world: World) -> None:
-    """A graceful stop ends in order, well before systemd loses patience; the start is quick."""
+    """A graceful stop ends in order, well before systemd's timeout; the start is quick."""
     begun = time.monotonic()
     await world.container.run("systemctl stop wad.service 2>/dev/null")
     world.measured("stop_time", time.monotonic() - begun, "s", 5)
@@ -95,7 +95,7 @@ async def restarts(world: World) -> None:
 
 @trial()
 async def without_sockets(world: World) -> None:
-    """It works without the socket units, too: then it listens itself."""
+    """It works without the socket units, too: then it listens by itself."""
     for line in told("work without the sockets"):
         await world.container.run(line)
     await world.connected()
@@ -125,7 +125,7 @@ async def another_address(world: World) -> None:
 
 @trial()
 async def port_taken(world: World) -> None:
-    """While another program has the HTTP port all else works; another port, or a restart of the socket, mends it."""
+    """While another program has the HTTP port all else works; another port, or a restart of the socket, repairs it."""
     container, place = world.container, "/etc/systemd/system/wad-http.socket.d"
     other = "python3 -m http.server 8080 --bind 127.0.0.1"
     again = "systemctl daemon-reload; systemctl restart wad-http.socket"
@@ -151,7 +151,7 @@ async def port_taken(world: World) -> None:
 
 @trial()
 async def restart_of_one(world: World) -> None:
-    """`wadctl restart ACCOUNT` gives one account a fresh worker, and the daemon stays."""
+    """`wadctl restart ACCOUNT` replaces the worker of one account, and the daemon stays."""
     pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]
     (command,) = told("a fresh worker for one account")
     await world.container.run(command.replace("ACCOUNT", "shop"), user=OPERATOR)

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Something measured; `goal` is an upper limit.  `system`: on which; empty where that makes no difference."""
+    """A measured value; `goal` is an upper limit.  `system`: on which; empty if it is the same on all."""
 
     measure: str
     value: float
@@ -23,11 +23,11 @@ class Figure:
 
     @property
     def decides(self) -> bool:
-        """Whether a missed goal fails the lab.  A time depends on who else uses the machine: it is shown."""
+        """Whether a missed goal fails the lab.  A time depends on other load of the machine: it is only shown."""
         return self.unit != "s"
 
     def as_json(self) -> dict[str, Any]:
-        """The form in which it is printed; there is no peer that could be measured beside it."""
+        """The printed form; there is no peer to measure for comparison."""
         return {
             "measure": self.measure, "value": round(self.value, 3), "unit": self.unit, "goal": self.goal,
             "peer": None, "peer_value": None, "ratio": None, "met": self.met,

@@ -14,9 +14,9 @@ _PATIENCE: Final = 30.0
 
 @asynccontextmanager
 async def a_group(name: str) -> AsyncIterator[Path]:
-    """A group of version 2 below our own; what is left in it is killed at the end, and it is taken away.
+    """A group of version 2 below our own; at the end its processes are killed, and it is removed.
 
-    Raises LookupError where no hierarchy of version 2 is mounted.
+    Raises LookupError if no hierarchy of version 2 is mounted.
     """
     own = Path("/proc/self/cgroup").read_text().splitlines()
     ours = next(line[3:] for line in own if line.startswith("0::"))

@@ -1,4 +1,4 @@
-"""Trials: from the package to a message, and what a reboot changes."""
+"""Trials: from the package to a message, and the state after a reboot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.lab.world import NUMBER, OPERATOR, World
 
 @trial(Begins.BARE, spoils=True)
 async def install(world: World) -> None:
-    """What the README says, offline, gives a running service with a tight unit and private files."""
+    """README's commands, offline, result in a running service with a restricted unit and private files."""
     container = world.container
     begun = time.monotonic()
     first, *others = commands("Install")
@@ -38,7 +38,7 @@ async def install(world: World) -> None:
 
 @trial(Begins.INSTALLED)
 async def unit(world: World) -> None:
-    """systemd finds nothing to complain about in the units, and little that the daemon may do."""
+    """systemd has no complaints about the units, and little exposure."""
     container = world.container
     complaints = await container.try_run(
         "systemd-analyze verify wad.service wad.socket wad-http.service wad-http.socket wad-http-rpc.socket 2>&1"
@@ -56,7 +56,7 @@ async def unit(world: World) -> None:
 
 @trial(Begins.INSTALLED)
 async def every_module(world: World) -> None:
-    """What the package brings is all that wad and wadctl import, on this system's Python."""
+    """The package contains all that wad and wadctl import, on this system's Python."""
     walk = (
         "import importlib, pkgutil, wad, wadctl;"
         " [importlib.import_module(found.name) for package in (wad, wadctl)"
@@ -68,7 +68,7 @@ async def every_module(world: World) -> None:
 
 @trial(Begins.INSTALLED)
 async def documents(world: World) -> None:
-    """Manual pages, the shells' completions and what a Firestore needs are there; man finds nothing wrong."""
+    """Manual pages, shell completions and the dependencies for Firestore are there; man reports nothing."""
     for page in ("8 wad", "1 wadctl", "5 wad.toml"):
         said = await world.container.run(f"man --warnings {page} 2>&1 >/dev/null")
         assert said == "", said
@@ -83,7 +83,7 @@ async def documents(world: World) -> None:
 
 @trial(Begins.INSTALLED, spoils=True)
 async def pair(world: World) -> None:
-    """The README's first account: added, paired, looked at and written from, without root."""
+    """README's first account: added, paired, inspected and used, without root."""
     await world.trust()
     await world.container.run("systemctl restart wad")
     world.at_whatsapp()
@@ -94,7 +94,7 @@ async def pair(world: World) -> None:
             await _pair(world, line)
         elif line.endswith("--follow"):
             shown = await world.container.try_run(f"timeout 3 {line}", user=OPERATOR)
-            assert shown.returncode == 124, shown  # it would have gone on
+            assert shown.returncode == 124, shown  # it would have continued
         else:
             await world.container.run(line, user=OPERATOR)
     assert tried >= {"account", "status", "send", "messages", "events"}, tried
@@ -111,7 +111,7 @@ async def _pair(world: World, line: str) -> None:
 
 @trial()
 async def receive_and_send(world: World) -> None:
-    """What a peer writes is stored before its receipt, what is sent arrives, the log has neither text nor number."""
+    """A peer's message is stored before its receipt, a sent one arrives, the log contains neither text nor number."""
     await world.restart()
     receipts = (await world.wad.account("shop"))["worker"]["receipts"]
     assert receipts == "after-store", receipts
@@ -130,7 +130,7 @@ async def receive_and_send(world: World) -> None:
 
 @trial()
 async def own_groups(world: World) -> None:
-    """The worker has a control group of its own, with limits as far as the machine counts, and status tells its use."""
+    """The worker has its own control group, with the limits that the machine supports, and status shows its use."""
     shown = await world.wad.account("shop")
     assert shown["worker"]["memory_mb"] > 10, shown["worker"]
     groups = "find /sys/fs/cgroup -path '*wad.service/*' -name cgroup.procs"
@@ -144,7 +144,7 @@ async def own_groups(world: World) -> None:
     offered = (await world.container.run(f"cat {base}/cgroup.controllers")).split()
     wanted = {"memory": ("memory.max", str(1024 << 20)), "pids": ("pids.max", "512")}
     for controller, (name, limit) in wanted.items():
-        if controller in offered:  # what this machine gave to version 1 is not there
+        if controller in offered:  # controllers of version 1 are missing
             found = await world.container.run(f"cat {base}/worker-{shown['id']}/{name}")
             assert found.strip() == limit, (name, found)
     missing = [controller for controller in wanted if controller not in offered]

@@ -32,7 +32,7 @@ async def upgrade_under_load(world: World) -> None:
 
 @trial(spoils=True)
 async def downgrade(world: World) -> None:
-    """An older version is taken while it can read the state, and refused before anything changes when it cannot."""
+    """An older version is accepted while it can read the state, and refused before anything changes when it cannot."""
     await world.copy_in(world.newer, "/root/newer.deb")
     await world.container.run(f"{INSTALL} /root/newer.deb", timeout=300)
     await world.connected()
@@ -46,7 +46,7 @@ async def downgrade(world: World) -> None:
         f"{INSTALL} --allow-downgrades /root/wad.deb", timeout=300
     )
     assert refused.returncode != 0
-    said = refused.stdout + refused.stderr  # in which of them depends on dpkg's version
+    said = refused.stdout + refused.stderr  # which one depends on dpkg's version
     assert "was written by a newer wad (schema 99, this version knows" in said, refused
     shown = await world.container.run("dpkg-query -W -f '${db:Status-Abbrev}|${Version}' wad")
     status, _, version = shown.partition("|")
@@ -79,7 +79,7 @@ async def remove(world: World) -> None:
 
 
 async def _purged(world: World) -> str:
-    """Purge it, and take away what the lab wrote; where the state was put."""
+    """Purge it, and remove what the lab wrote; returns the new path of the state."""
     said = await world.container.run("apt-get purge --yes --quiet wad 2>&1", timeout=300)
     await world.container.run("rm -r /etc/systemd/system/wad.service.d")
     backup = next(word for word in said.split() if word.startswith("/var/lib/wad.purged-"))
@@ -88,7 +88,7 @@ async def _purged(world: World) -> str:
 
 @trial(spoils=True)
 async def purge(world: World) -> None:
-    """Purging asks nothing, puts the state away under a name that it tells, and leaves nothing else."""
+    """Purging asks nothing, renames the state and reports the new name, and leaves nothing else."""
     user = (await world.container.run("id -u wad")).strip()
     backup = await _purged(world)
     await world.container.run(f"test -e {backup}/wad.db")
@@ -105,7 +105,7 @@ async def purge(world: World) -> None:
 
 @trial(spoils=True)
 async def install_again(world: World) -> None:
-    """A second installation starts from nothing, and a backup that is moved back is taken up."""
+    """A second installation starts from nothing, and a restored backup is used."""
     backup = await _purged(world)
     await world.container.run(f"{INSTALL} /root/wad.deb", timeout=300)
     assert await world.container.property("wad", "ActiveState") == "active"
@@ -122,7 +122,7 @@ async def install_again(world: World) -> None:
 
 @trial(spoils=True)
 async def purge_of_a_volume(world: World) -> None:
-    """State on a volume of its own cannot be renamed: it stays there, purging says so, and nothing is lost."""
+    """State on a separate volume cannot be renamed: it stays there, purging reports that, and nothing is lost."""
     await world.container.run("systemctl stop wad.service 2>/dev/null")
     await world.container.run(
         "mv /var/lib/wad /var/lib/kept && mkdir /var/lib/wad && mount -t tmpfs volume /var/lib/wad"

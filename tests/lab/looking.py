@@ -1,4 +1,4 @@
-"""Trials of looking at an installation: the doctor finds nothing wrong with a healthy one, and restarts keep all."""
+"""Trials of inspection: the doctor finds nothing wrong with a healthy installation, and restarts lose nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tests.lab.trial import trial
 from tests.lab.world import World
 
 _OF_THE_LAB = {"firestore": "SKIPPED", "sessions_persistent": "WARN"}
-"""Its store is SQLite, and its disk a container's layer that goes with it."""
+"""Its store is SQLite, and its disk a container's temporary layer."""
 
 
 @trial()
 async def doctor(world: World) -> None:
-    """Every line passes, with systemd, socket activation and a restart; the report names no number."""
+    """Every line passes, with systemd, socket activation and a restart; the report contains no phone number."""
     found = await world.container.run("wadctl doctor --restart --json || test $? = 10")
     report = json.loads(found)
     checks = {check["id"]: check for check in report["checks"]}

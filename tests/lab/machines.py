@@ -1,7 +1,7 @@
-"""Gives each trial a machine in the state with which it begins, whatever was tried before it.
+"""Machines for the trials, each in the state with which its trial begins, whatever was tried before it.
 
-Every machine is booted from layers that are never written to; the one with the package installed is made once.  A
-machine is used again only after a trial that leaves all as it was, and that is looked at: see `unchanged`.
+Every machine is booted from read-only layers; the one with the package installed is made once.  A machine is used again
+only after a trial that leaves everything unchanged, which is checked: see `unchanged`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.lab.unchanged import forget, look
 from tests.lab.world import INSTALL, NUMBER, OPERATOR, Installed, Packages, World
 from tests.whatsapp import WhatsApp
 
-_ROOM: Final = "8g"  # of memory, for all layers; what is not used takes none
+_ROOM: Final = "8g"  # of memory, for all layers; unused space takes none
 
 
 class Machines:
@@ -52,7 +52,7 @@ class Machines:
         return world
 
     async def end(self, trial: Trial, *, good: bool) -> None:
-        """After a trial.  Raises AssertionError when it left something behind, and does not say so."""
+        """After a trial.  Raises AssertionError if it changed the machine without declaring it."""
         if trial.spoils or not good:
             await self._discard()
             return
@@ -68,11 +68,11 @@ class Machines:
             raise AssertionError(f"it changed the machine; gone: {gone}, new: {new}")
 
     async def traces(self) -> str:
-        """What helps to find out why a trial failed."""
+        """The output that helps to find out why a trial failed."""
         return "no machine" if self._world is None else await self._world.traces()
 
     async def close(self) -> None:
-        """End what runs, forget all layers."""
+        """End the machine, remove all layers."""
         try:
             await self._discard()
         finally:
@@ -112,7 +112,7 @@ class Machines:
         return self._world
 
     async def _install(self) -> Path:
-        """The layer of a machine on which the package was installed, and that was switched off."""
+        """The layer of a machine on which the package was installed, and which was switched off."""
         memory = self._memory / "installed"
         memory.mkdir()
         with a_layer(memory, self._tree) as layer:
@@ -129,7 +129,7 @@ class Machines:
 
 
 async def _prepare(world: World) -> None:
-    """An operator, and the package in the places where the documentation and the trials look for it."""
+    """An operator, and the package at the paths that the documentation and the trials use."""
     await world.container.run(f"useradd --create-home --shell /bin/bash {OPERATOR}")
     await world.write("/etc/sudoers.d/operator", f"{OPERATOR} ALL=(ALL) NOPASSWD: ALL\n")
     await world.copy_in(world.deb, f"/home/{OPERATOR}/{world.deb.name}")

@@ -1,4 +1,4 @@
-"""A trial of docs/migration.md: its commands as they stand there, with the real Baileys as a service of the machine."""
+"""A trial of docs/migration.md: its literal commands, with the real Baileys as a service of the machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SESSIONS: Final = "/srv/backend/sessions"
 _UNIT: Final = "node-backend"
 _NUMBER: Final = "15550000003"
 _ASKS: Final = ("import-baileys /srv", "account remove")
-"""Commands that ask on a terminal, which there is none of here."""
+"""Commands that ask on a terminal, which does not exist here."""
 _PATIENCE: Final = 60.0
 
 
@@ -82,7 +82,7 @@ async def _connected(world: World) -> None:
 
 
 async def _until(world: World, lines: list[str], text: str) -> str:
-    """What the commands show, once this is in it."""
+    """The output of the commands, once it contains this."""
     async with asyncio.timeout(_PATIENCE):
         while text not in (shown := await _do(world, lines)):
             await asyncio.sleep(0.2)
@@ -90,16 +90,16 @@ async def _until(world: World, lines: list[str], text: str) -> str:
 
 
 class _Backend:
-    """The Node backend of the machine: a unit, its sessions, and what it says, a line of JSON for each event."""
+    """The Node backend of the machine: a unit, its sessions, and its output, a line of JSON for each event."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._seen = 0
         self.since: list[dict[str, Any]] = []
-        """What it said since it was last asked to start."""
+        """Its output since its last start."""
 
     async def install(self, account: Account, peer: Peer) -> None:
-        """Put it there, start it, pair it, and let it talk."""
+        """Install it, start it, pair it, and let it send a message."""
         await asyncio.to_thread(self._copy)
         await self._world.write("/etc/systemd/system/node-backend.service", self._unit())
         container = self._world.container
@@ -116,7 +116,7 @@ class _Backend:
         self.since.clear()
 
     def _copy(self) -> None:
-        """Node with what it is linked with, since the container has none of it, and Baileys."""
+        """Node with its shared libraries, since the container has none of it, and Baileys."""
         place = self._world.container.path("/opt/backend")
         (place / "lib").mkdir(parents=True)
         node = Path(shutil.which("node") or "node").resolve()
@@ -133,7 +133,7 @@ class _Backend:
             *(f"{_SESSIONS}/{_ACCOUNT}", self._world.server.environment()["HTTPS_PROXY"]),
             self._world.server.root_key.hex(),
         ]
-        # Open both ways: else the end of whoever writes would be the end of it.
+        # Open both ways: otherwise it would end when a writer ends.
         (place / "run").write_text(f"#!/bin/sh\nexec {' '.join(words)} <>/opt/backend/told\n")
 
     def _unit(self) -> str:
@@ -145,7 +145,7 @@ class _Backend:
         )
 
     async def until(self, event: str, **fields: str) -> dict[str, Any]:
-        """The next event of this name and with these fields; what comes before it is passed over."""
+        """The next event of this name and with these fields; earlier ones are skipped."""
         async with asyncio.timeout(_PATIENCE):
             while True:
                 while (told := self._next()) is not None:
@@ -164,7 +164,7 @@ class _Backend:
         return told
 
     async def send(self, to: str, text: str) -> None:
-        """Let it write to somebody."""
+        """Let it send a message."""
         line = json.dumps({"to": to, "text": text}).encode() + b"\n"
         fd = os.open(self._world.container.path("/opt/backend/told"), os.O_WRONLY | os.O_NONBLOCK)
         try:

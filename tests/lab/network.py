@@ -1,4 +1,4 @@
-"""A network of our own with nothing in it but loopback: what runs in the lab reaches no one, and no port is taken."""
+"""A separate network with only loopback: processes in the lab reach no other host, and occupy no port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IFF_UP: Final = 1
 
 
 def leave_network() -> None:
-    """Move this process, and what it starts from now on, into a network of its own.  Raises OSError without root."""
+    """Move this process, and its later children, into a separate network.  Raises OSError without root."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET) != 0:
         number = ctypes.get_errno()

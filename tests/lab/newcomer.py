@@ -1,10 +1,10 @@
-"""`make newcomer`: what README tells a newcomer to type, on a bare machine, as an ordinary user who may use sudo.
+"""`make newcomer`: README's commands for a newcomer, on a bare machine, as an ordinary user who may use sudo.
 
     python -m tests.lab.newcomer [--system noble ...]
 
-Nothing is on the machine but what README says is needed.  The commands are README's, as they stand there.  They fetch
-from the package registries, so this is no trial of the lab, where there is only loopback.  One line of JSON for each
-command; exit code 1 when one failed, or when a test was skipped for anything that Debian has.
+The machine has only what README requires.  The commands are literally README's.  They fetch from the package
+registries, so this is not a trial of the lab, which has only loopback.  One line of JSON for each command; exit code 1
+when one failed, or when a test was skipped for anything that Debian has.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SKIPPED: Final = re.compile(r"^SKIPPED \[(\d+)\] \S+ (.+)$", re.M)
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """What differs from one person to the next: who may read their files, where they work, in which language."""
+    """Differences between users: their umask, their working directory, their language."""
 
     umask: str
     work: str
@@ -53,12 +53,12 @@ HABITS: Final = {
 
 
 class Failed(Exception):
-    """What README promises did not happen."""
+    """README's promise was not kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A line of README that ended well: seconds, and what it printed."""
+    """A line of README that succeeded: seconds, and its output."""
 
     line: str
     seconds: float
@@ -71,7 +71,7 @@ def say(**facts: object) -> None:
 
 
 def session(lines: list[str], habits: Habits, url: str) -> str:
-    """What is typed: the lines one after the other in one shell, which ends with the first that fails."""
+    """The input: the lines one after the other in one shell, which ends at the first that fails."""
     typed = [
         "set -e",
         f"umask {habits.umask}",
@@ -84,7 +84,7 @@ def session(lines: list[str], habits: Habits, url: str) -> str:
 
 
 def skipped_for(said: str) -> dict[str, int]:
-    """Why tests were skipped, as pytest tells it at its end, and how many."""
+    """Why tests were skipped, from pytest's summary, and how many."""
     reasons: dict[str, int] = {}
     for number, reason in _SKIPPED.findall(said):
         reasons[reason] = reasons.get(reason, 0) + int(number)
@@ -92,7 +92,7 @@ def skipped_for(said: str) -> dict[str, int]:
 
 
 def _repository(place: Path) -> Path:
-    """A repository to clone from: what lies in this checkout, committed or not."""
+    """A repository to clone from: the files of this checkout, committed or not."""
     top = ("-C", str(_TOP), "-c", "safe.directory=*")
     tip = _git(*top, "-c", "user.name=lab", "-c", "user.email=lab@example.org", "stash", "create")
     _git("init", "--quiet", "--bare", "--initial-branch=main", str(place))
@@ -106,7 +106,7 @@ def _git(*words: str) -> str:
 
 
 def _prepare(root: Path, repository: Path) -> dict[str, str]:
-    """The machine's names, its user, and what they clone from; the user's environment."""
+    """The machine's names, its user, and the repository; returns the user's environment."""
     (root / "etc/hostname").write_text(f"{_NAME}\n")
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {_NAME}\n")
     sudoers = root / "etc/sudoers.d" / _NAME
@@ -135,7 +135,7 @@ def _enter(root: Path, typed: str, environ: dict[str, str]) -> list[str]:
 
 
 def _followed(command: list[str], lines: list[str], log: Path) -> Iterator[Done]:
-    """What each line did, as it ends.  Raises Failed with the end of what was printed."""
+    """The result of each line, when it ends.  Raises Failed with the end of the output."""
     begun, said = time.monotonic(), ""
     with (
         log.open("w") as kept,
@@ -163,7 +163,7 @@ def _followed(command: list[str], lines: list[str], log: Path) -> Iterator[Done]
 
 
 def _check(done: Done) -> dict[str, object]:
-    """What a line of README promises; figures of it.  Raises Failed."""
+    """Check README's promise about a line; returns its figures.  Raises Failed."""
     if "make demo" in done.line:
         shown = json.loads(done.said.strip().splitlines()[-2])
         if not shown["ok"]:
@@ -180,7 +180,7 @@ def _check(done: Done) -> dict[str, object]:
 
 
 def up_to(lines: list[str], end: str) -> list[str]:
-    """The lines up to the first that holds `end`; all where it is empty.  Raises Failed where none holds it."""
+    """The lines up to the first that contains `end`; all if it is empty.  Raises Failed if none contains it."""
     if not end:
         return lines
     for number, line in enumerate(lines, 1):
@@ -224,7 +224,7 @@ def main() -> int:
     )
     given = parser.parse_args()
     bad = 0
-    # On a disk, as a home is; /tmp may be memory.
+    # On a disk, like a home directory; /tmp may be memory.
     with tempfile.TemporaryDirectory(prefix="wad-newcomer-", dir="/var/tmp") as name:
         for system in given.system:
             try:

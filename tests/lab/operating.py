@@ -1,4 +1,4 @@
-"""Trials: what docs/operations.md tells an operator to type, as it stands there."""
+"""Trials: the literal commands of docs/operations.md for an operator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MISTAKE: Final = '[http]\nport = "many"\n'
 
 
 def told(row: str) -> list[str]:
-    """The commands of a row of the page's table of things to do."""
+    """The commands of a row in the page's table of tasks."""
     return table("to do", PAGE)[row]
 
 
@@ -50,7 +50,7 @@ async def settings(world: World) -> None:
 
 @trial()
 async def edit_unit(world: World) -> None:
-    """`systemctl edit wad` changes a line of the unit, `systemctl revert wad` takes that back."""
+    """`systemctl edit wad` changes a line of the unit, `systemctl revert wad` undoes it."""
     edit, revert = told("change a line of the unit")
     await world.edit(edit, "[Service]", "TimeoutStopSec=45")
     assert await world.container.property("wad", "TimeoutStopUSec") == "45s"
@@ -63,7 +63,7 @@ async def edit_unit(world: World) -> None:
 
 @trial()
 async def another_name(world: World) -> None:
-    """The name under which this machine holds the lease is the unit's, and a drop-in gives it another."""
+    """The holder's name of this machine is set by the unit, and a drop-in changes it."""
     container = world.container
     edit, *lines, restart = told(
         "another name of this machine (`instance.id`; the unit gives it that of the host)"
@@ -72,7 +72,7 @@ async def another_name(world: World) -> None:
     assert (await world.wad.call("status"))["instance"] == host
     await world.edit(edit, *lines)
     await container.run(restart)
-    await container.run("wadctl account start shop", user=OPERATOR)  # the session of another name
+    await container.run("wadctl account start shop", user=OPERATOR)  # the session under the other name
     await world.connected()
     assert (await world.wad.call("status"))["instance"] == "box-7"
     await container.run("rm /etc/systemd/system/wad.service.d/override.conf")
@@ -83,7 +83,7 @@ async def another_name(world: World) -> None:
 
 @trial()
 async def restart_refused(world: World) -> None:
-    """A restart that cannot be names the step at which it failed, and each cause has its exit code."""
+    """A restart that is impossible names the step at which it failed, and each cause has its exit code."""
     container = world.container
     as_nobody = "runuser -u nobody -- "
     stranger = await _restart(world, 7, before=as_nobody, user="")
@@ -111,7 +111,7 @@ async def restart_refused(world: World) -> None:
 async def _restart(
     world: World, code: int, options: str = "", *, before: str = "", user: str = OPERATOR
 ) -> dict[str, Any]:
-    """`wadctl restart --json` that has to fail; what it printed."""
+    """`wadctl restart --json` that has to fail; its output."""
     (_, command) = told("restart, and know that it worked")
     done = await world.container.try_run(f"{before}{command} {options}", user=user)
     assert done.returncode == code, done
@@ -123,7 +123,7 @@ async def _restart(
 
 @trial()
 async def journal(world: World) -> None:
-    """The fields that the page names find what they should; numbers are masked in them."""
+    """The page's log fields find the right lines; phone numbers are masked in them."""
     container = world.container
     await world.restart()
     refused = await container.try_run("wadctl send nobody +15550000002 'a word'", user=OPERATOR)
@@ -144,7 +144,7 @@ async def journal(world: World) -> None:
 
 @trial()
 async def lease_by_hand(world: World) -> None:
-    """The lease is shown, let go of, and taken again; the account is connected afterwards."""
+    """The lease is shown, released, and acquired again; the account is connected afterwards."""
     *others, take, by_force = indented("Two machines", PAGE)
     release = others[-1]
     asked = {"release": " --yes", "take": " --yes"}
@@ -156,7 +156,7 @@ async def lease_by_hand(world: World) -> None:
 
 @trial(spoils=True)
 async def session_moved(world: World) -> None:
-    """A session is taken out as an encrypted file, and brought in again, without a code."""
+    """A session is exported as an encrypted file, and imported again, without a code."""
     await world.container.run("echo a secret of many letters > key && chmod 600 key", user=OPERATOR)
     more = {"export": " --key-file key --yes", "import": " --key-file key"}
     for line in indented("Where sessions lie", PAGE):
@@ -167,7 +167,7 @@ async def session_moved(world: World) -> None:
 
 @trial()
 async def put_away(world: World) -> None:
-    """A removed account comes back connected."""
+    """A removed account is restored, and connected."""
     removed = await world.container.run("wadctl account remove shop --yes --json", user=OPERATOR)
     ident = json.loads(removed)["account"]
     assert (await world.wad.call("status"))["accounts"] == []

@@ -1,4 +1,4 @@
-"""The commands of the documentation, as they stand there: what a newcomer types is what the lab runs."""
+"""The literal commands of the documentation: the lab runs what a newcomer types."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def commands(heading: str, page: str = "README.md") -> list[str]:
 
 
 def blocks(heading: str, page: str, **names: str) -> list[list[str]]:
-    """The lines of every block of commands below a heading; what stands there for a name is what it is here."""
+    """The lines of every block of commands below a heading; placeholders are replaced by the values used here."""
     text = (_TOP / page).read_text("utf-8")
     for example, name in names.items():
         text = text.replace(example, name)
@@ -30,7 +30,7 @@ def blocks(heading: str, page: str, **names: str) -> list[list[str]]:
 
 
 def commands_in(text: str, heading: str) -> list[str]:
-    """The same of a page's text.  Raises LookupError where there are none."""
+    """The same of a page's text.  Raises LookupError if there are none."""
     block = _BLOCK.search(_section(text, heading))
     if block is None:
         raise LookupError(f"there are no commands below {heading!r}")
@@ -43,7 +43,7 @@ def indented(heading: str, page: str) -> list[str]:
 
 
 def indented_in(text: str, heading: str) -> list[str]:
-    """The same of a page's text.  Raises LookupError where there are none."""
+    """The same of a page's text.  Raises LookupError if there are none."""
     found = _without_comments(_INDENTED.findall(_section(text, heading)))
     if not found:
         raise LookupError(f"there are no commands below {heading!r}")
@@ -51,12 +51,12 @@ def indented_in(text: str, heading: str) -> list[str]:
 
 
 def table(head: str, page: str) -> dict[str, list[str]]:
-    """What is set as code in the second column of the table with this first head, by the first column."""
+    """The code in the second column of the table with this first head, by the first column."""
     return table_in((_TOP / page).read_text("utf-8"), head)
 
 
 def table_in(text: str, head: str) -> dict[str, list[str]]:
-    """The same of a page's text.  Raises LookupError where there is none."""
+    """The same of a page's text.  Raises LookupError if there is none."""
     found = re.search(rf"^\| {re.escape(head)} \|.*\n((?:\|.*\n)+)", text, re.M)
     if found is None:
         raise LookupError(f"there is no table with the head {head!r}")

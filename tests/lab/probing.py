@@ -1,4 +1,4 @@
-"""Health probes as a monitor sends them: each on a connection of its own, at a fixed rate."""
+"""Health probes like a monitor's: each on a separate connection, at a fixed rate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PATIENCE: Final = 10.0
 
 
 class Probes:
-    """Probes for as long as the block runs; `errors` has a line for each that got no 200."""
+    """Probes for as long as the block runs; `errors` has a line for each without a 200."""
 
     def __init__(self, host: str, port: int, per_second: float) -> None:
         self._host = host
@@ -41,7 +41,7 @@ class Probes:
                     group.create_task(self._one())
                     await asyncio.sleep(self._pause)
             except asyncio.CancelledError:
-                return  # the group waits for what is under way
+                return  # the group waits for pending probes
 
     async def _one(self) -> None:
         try:

@@ -1,7 +1,7 @@
-"""How this machine reaches the package registries, handed on to a tree that is to reach them, too.
+"""This machine's access to the package registries, configured in a tree that needs it, too.
 
-A machine behind a proxy, or whose network answers with a certificate of its own, has been told so by whoever runs it:
-in the environment, in apt's configuration, among the certificates of /usr/local.  Nothing else is handed on.
+On a machine behind a proxy, or with a network that has its own certificate, that is configured: in the environment, in
+apt's configuration, among the certificates of /usr/local.  Nothing else is copied.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OF_APT: Final = ("Acquire::http::Proxy", "Acquire::https::Proxy")
 
 
 def hand_on(root: Path) -> dict[str, str]:
-    """Prepare a tree; what belongs into the environment of those who work in it."""
+    """Prepare a tree; returns the environment for processes in it."""
     environ = {name: os.environ[name] for name in _NAMES if name in os.environ}
     said = subprocess.run(
         ["apt-config", "dump", "--format", '%F "%v";%n', *_OF_APT],

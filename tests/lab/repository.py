@@ -22,7 +22,7 @@ _KEY: Final = "lab@example.org"
 
 @trial(Begins.BARE, spoils=True)
 async def from_repository(world: World) -> None:
-    """A machine that trusts the repository's key installs wad by name, and gets the next version by upgrading."""
+    """A machine that trusts the repository's key installs wad by name, and upgrades to the next version."""
     container, port = world.container, free_port()
     with_key = world.work / "gnupg"
     _make_key(with_key)

@@ -1,4 +1,4 @@
-"""Trials: a disk that is full or cannot be written, mistakes of an administrator, and a clock that jumps."""
+"""Trials: a disk that is full or read-only, mistakes of an administrator, and a clock that jumps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def _health(world: World) -> dict[str, Any]:
 
 
 async def _on_a_small_disk(world: World) -> None:
-    """The state on a disk of 200 MB of its own, that can be filled and made read-only."""
+    """The state on a separate disk of 200 MB, which can be filled and made read-only."""
     await world.container.run("systemctl stop wad.service 2>/dev/null")
     await world.container.run(
         "mv /var/lib/wad /var/lib/kept && mkdir /var/lib/wad"
@@ -33,7 +33,7 @@ async def _on_a_small_disk(world: World) -> None:
 
 @trial(spoils=True)
 async def full_disk(world: World) -> None:
-    """On a disk that gets full the account waits and says why; with room again it goes on, and nothing is lost."""
+    """On a full disk the account waits and reports why; with free space again it goes on, and nothing is lost."""
     await _on_a_small_disk(world)
     await world.container.run("dd if=/dev/zero of=/var/lib/wad/filler bs=1M count=170 2>&1")
     await world.wad.wait_account(
@@ -50,7 +50,7 @@ async def full_disk(world: World) -> None:
 
 @trial(spoils=True)
 async def read_only_disk(world: World) -> None:
-    """With a disk that cannot be written it says so and goes on trying; once it can, wad runs by itself."""
+    """On a read-only disk it reports that and keeps trying; once it is writable, wad runs without help."""
     await _on_a_small_disk(world)
     await world.container.run("systemctl stop wad.service 2>/dev/null")
     await world.container.run("mount -o remount,ro /var/lib/wad")
@@ -68,7 +68,7 @@ async def read_only_disk(world: World) -> None:
 
 @trial()
 async def wrong_credentials(world: World) -> None:
-    """A credential that is not there, or that cannot be used, is named; once mended, wad starts."""
+    """A credential that is missing, or invalid, is named; once it is corrected, wad starts."""
     await world.drop_in("token", "LoadCredential=admin-token:/etc/wad/admin-token")
     await world.container.try_run("systemctl restart wad.service 2>&1")
     await world.container.until(
@@ -98,7 +98,7 @@ async def wrong_credentials(world: World) -> None:
 
 @trial()
 async def encrypted_credential(world: World) -> None:
-    """A credential may be encrypted for this machine: what wad says of a useless one shows that it reads it."""
+    """A credential may be encrypted for this machine: wad's error about an invalid one shows that it reads it."""
     encrypt = "systemd-creds encrypt --with-key=host --name=admin-token - /etc/wad/admin-token.cred"
     await world.drop_in("token", "LoadCredentialEncrypted=admin-token:/etc/wad/admin-token.cred")
     await world.container.run(f"printf 'three whole words' | {encrypt}")
@@ -116,7 +116,7 @@ async def encrypted_credential(world: World) -> None:
 
 @trial()
 async def wrong_configuration(world: World) -> None:
-    """A mistake in the file is told with its line and not tried over and over."""
+    """A mistake in the file is reported with its line and not retried endlessly."""
     before = world.container.path("/etc/wad/wad.toml").read_text()
     await world.write("/etc/wad/wad.toml", '[http]\nport = "many"\n')
     await world.container.try_run("systemctl restart wad.service")
@@ -129,7 +129,7 @@ async def wrong_configuration(world: World) -> None:
 
 @trial()
 async def drop_ins_of_before(world: World) -> None:
-    """What operators wrote for the backend that wad replaces keeps its meaning."""
+    """Settings of the backend that wad replaces keep their meaning."""
     await world.drop_in(
         "sessions",
         'Environment="SESSIONS_PATH=/var/lib/whatsapp-backend/sessions"',

@@ -1,6 +1,6 @@
 """Root trees of the systems that the lab boots, made once by mmdebstrap and kept in a cache.
 
-A tree that somebody works with is locked, so that another lab beside it does not make it anew.
+A tree in use is locked, so that another lab on the machine does not rebuild it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KEYS: Final = Path(__file__).parent / "keys"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is in a tree: mmdebstrap's variant, and packages beside it.  `name` is the end of its directory's."""
+    """The content of a tree: mmdebstrap's variant, and additional packages.  `name` ends the name of its directory."""
 
     name: str
     variant: str
@@ -37,20 +37,20 @@ SERVER: Final = Recipe(
         *("python3", "libstdc++6", "sudo", "adduser", "man-db"),
     ),
 )
-"""A small server, as it is before wad is installed: what the package depends on is there, for there is no network."""
+"""A small server before wad is installed: with the package's dependencies, as there is no network."""
 BARE: Final = Recipe(
     "-bare", "apt", ("python3", "git", "make", "sudo", "passwd", "ca-certificates")
 )
-"""A machine on which nobody has worked: what README says is needed, a user's way to be root, and nothing else."""
+"""An unused machine: what README requires, sudo for a user, and nothing else."""
 
 
 class NotInReach(Exception):
-    """A system's archive did not answer, or not as it should."""
+    """A system's archive did not answer, or not correctly."""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A release that is supported.  `foreign`: mmdebstrap takes it for Debian's, and has to be told what is not."""
+    """A supported release.  `foreign`: mmdebstrap assumes Debian, and needs options for what differs."""
 
     title: str
     foreign: bool = False
@@ -68,20 +68,20 @@ SYSTEMS: Final = {
     "resolute": System("Ubuntu 26.04", foreign=True),
 }
 USUAL: Final = ("bookworm", "trixie")
-"""What the lab boots when it is not told."""
+"""The default systems of the lab."""
 
 
 def cache() -> Path:
-    """Where trees are kept between runs."""
+    """The cache directory of trees."""
     given = os.environ.get("WAD_LAB_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "wad-lab"
 
 
 @contextmanager
 def tree(system: str, recipe: Recipe = SERVER) -> Iterator[Path]:
-    """The root tree of a system, made if there is none or an old one (a network is needed for that).
+    """The root tree of a system, made if it is missing or old (which needs a network).
 
-    It is as it is for as long as the block runs.  Raises NotInReach.
+    It stays unchanged for as long as the block runs.  Raises NotInReach.
     """
     cache().mkdir(parents=True, exist_ok=True)
     name = f"{system}{recipe.name}"
@@ -111,7 +111,7 @@ def _is_good(name: str, recipe: Recipe) -> bool:
 def _make(system: str, name: str, recipe: Recipe) -> None:
     place, made = cache() / name, cache() / f"{name}.made"
     known = SYSTEMS[system]
-    # mmdebstrap leaves apt out where it is told of a system that is none of Debian's.
+    # mmdebstrap leaves apt out for a system that is not Debian's.
     packages = (*recipe.packages, "apt") if known.foreign else recipe.packages
     made.unlink(missing_ok=True)
     subprocess.run(["rm", "-rf", "--one-file-system", str(place)], check=True)

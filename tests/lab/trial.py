@@ -1,4 +1,4 @@
-"""What a trial is: a function, the state of the machine with which it begins, and whether it leaves that state."""
+"""The type of a trial: a function, the state of its machine at the start, and whether it changes that state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Begins(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """`spoils`: the next trial needs another machine.  Of every other one the lab checks that it left all as it was."""
+    """`spoils`: the next trial needs another machine.  After every other one the lab checks that nothing changed."""
 
     name: str
     module: str
@@ -44,7 +44,7 @@ def trial(begins: Begins = Begins.PAIRED, *, spoils: bool = False) -> Callable[[
 
 
 def shuffled(trials: Sequence[Trial], seed: int | None) -> list[Trial]:
-    """The trials in the order that this seed gives them; as they are without a seed."""
+    """The trials in the order of this seed; unchanged without a seed."""
     order = list(trials)
     if seed is not None:
         random.Random(seed).shuffle(order)

@@ -1,4 +1,4 @@
-"""What a trial may not leave behind: the state of a machine, in lines that are compared before it and after it."""
+"""The check that a trial changed nothing: the state of a machine, as lines that are compared before and after it."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ async def look(world: World) -> str:
 
 
 def _is_moving(line: str) -> bool:
-    """Whether a line says something that changes by itself, or is the copy that a tool of the system keeps."""
+    """Whether a line changes without a trial, or is a backup file of a system tool."""
     kept = ("/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/ld.so.cache")
     return "/.cache/" in line or line.endswith(kept)
 
 
 async def forget(world: World) -> None:
-    """Take from a machine what is no state, but tells of earlier trials: the journal, counters of restarts."""
+    """Remove traces of earlier trials that are not state: the journal, counters of restarts."""
     await world.container.run(_FORGET)

@@ -1,4 +1,4 @@
-"""Trials: how the units behave among each other: mistakes, restarts in any order, what is stopped and what is not."""
+"""Trials of the units together: mistakes, restarts in any order, what is stopped and what is not."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _AT: Final = "/etc/wad/wad.toml:4: http.port must be a whole number"
 
 
 async def states(world: World) -> dict[str, str]:
-    """What systemd says of each unit."""
+    """The state of each unit."""
     return {unit: await world.container.property(unit, "ActiveState") for unit in UNITS}
 
 
 async def starts(world: World) -> int:
-    """How many processes systemd has begun to start."""
+    """The number of processes that systemd has started."""
     return (await world.log()).count("Starting wad.service")
 
 
@@ -42,7 +42,7 @@ async def nobody_is_deaf(world: World) -> None:
 
 @trial()
 async def mistake_under_probes(world: World) -> None:
-    """A mistake in the configuration fails service and sockets at once; who asks is told; a restart is all it takes."""
+    """An error in the configuration fails service and sockets at once; clients get the error; a restart repairs it."""
     container, file = world.container, "/etc/wad/wad.toml"
     before = container.path(file).read_text()
     await world.write(file, _MISTAKE)
@@ -74,7 +74,7 @@ async def mistake_under_probes(world: World) -> None:
 
 @trial()
 async def mistake_of_the_unit(world: World) -> None:
-    """So does a mistake in the unit's command line."""
+    """So does an error in the unit's command line."""
     container = world.container
     await world.drop_in("typo", "ExecStart=", "ExecStart=/usr/bin/wad run --no-such-option")
     await container.try_run("systemctl restart wad.service")
@@ -89,13 +89,13 @@ async def mistake_of_the_unit(world: World) -> None:
 
 @trial(spoils=True)
 async def what_can_heal(world: World) -> None:
-    """A state that cannot be written is tried again, after pauses that grow; wadctl names the reason meanwhile."""
+    """A state that cannot be written is retried, with growing pauses; wadctl shows the reason meanwhile."""
     container = world.container
     await container.run("systemctl stop wad.service 2>/dev/null")
     await container.run(
         "mount --bind /var/lib/wad /var/lib/wad && mount -o remount,ro,bind /var/lib/wad"
     )
-    async with Probes("127.0.0.1", 8080, per_second=5):  # whose connections systemd sees
+    async with Probes("127.0.0.1", 8080, per_second=5):  # connections that systemd accepts
         await container.try_run("systemctl start --no-block wad")
         await container.until(
             "journalctl --unit=wad --lines=50 --no-pager | grep 'next try in 4 s'", "longer pauses"
@@ -113,7 +113,7 @@ async def what_can_heal(world: World) -> None:
 
 @trial(spoils=True)
 async def restarts_in_any_order(world: World) -> None:
-    """Whatever units are restarted, one, some or all, in whatever order: afterwards everybody is answered."""
+    """Whichever units are restarted, one, some or all, in any order: afterwards every request is answered."""
     container = world.container
     for units in [*permutations(UNITS, 1), *permutations(UNITS, 2), UNITS, UNITS[::-1]]:
         done = await container.try_run(f"systemctl restart {' '.join(units)}")
@@ -126,7 +126,7 @@ async def restarts_in_any_order(world: World) -> None:
 
 @trial()
 async def socket_taken_away(world: World) -> None:
-    """Where the control socket's file is gone, wadctl and the doctor say what makes it again, and that does."""
+    """If the control socket's file is missing, wadctl and the doctor name the fix, and it works."""
     container = world.container
     await container.run("rm /run/wad/control.sock")
     asked = await container.try_run("timeout 10 wadctl status", user=OPERATOR)
@@ -144,7 +144,7 @@ async def socket_taken_away(world: World) -> None:
 
 @trial()
 async def stopped_for_good(world: World) -> None:
-    """What the page says of another backend's turn cannot be undone by a probe; the way back starts all again."""
+    """The page's hand-over to another backend is not undone by a probe; the way back starts everything again."""
     (mask, *_), (*again,) = told("let another backend have its turn"), told("have wad again")
     await world.container.run(mask)
     refused = await world.container.try_run("curl --silent http://127.0.0.1:8080/health")

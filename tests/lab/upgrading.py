@@ -1,4 +1,4 @@
-"""Trials: what an upgrade restarts and leaves alone, and the package of before, in which the daemon served HTTP."""
+"""Trials: what an upgrade restarts and leaves alone, and an earlier package, in which the daemon served HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.lab.units import nobody_is_deaf, states
 from tests.lab.world import INSTALL, World
 
 BEFORE: Final = "ff70fbc"
-"""The last commit of which the daemon served HTTP itself, with databases as they are now."""
+"""The last commit in which the daemon served HTTP itself, with databases in the current format."""
 _NEWER: Final = f"{INSTALL} /root/newer.deb"
 _AGAIN: Final = f"{INSTALL} --allow-downgrades /root/wad.deb"
 _BEFORE: Final = f"{INSTALL} --allow-downgrades /root/before.deb"
@@ -56,7 +56,7 @@ async def _standing(world: World) -> dict[str, tuple[str, str]]:
 
 @trial(spoils=True)
 async def package_of_before(world: World) -> None:
-    """To the package of before and back, twice, while it is probed and receives: no probe fails, nothing is lost."""
+    """To the earlier package and back, twice, with probes and incoming messages: no probe fails, nothing is lost."""
     assert world.packages.before is not None
     await world.copy_in(world.packages.before, "/root/before.deb")
     for install in (_BEFORE, _AGAIN, _BEFORE, _AGAIN):

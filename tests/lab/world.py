@@ -1,4 +1,4 @@
-"""What the trials of the lab work with: a container, wad in it, and WhatsApp outside of it on the same loopback."""
+"""The environment of the lab's trials: a container with wad, and a test server outside it on the same loopback."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ done
 
 
 class Installed(Daemon):
-    """wad in the container, spoken to through its own socket."""
+    """wad in the container, through its own socket."""
 
     def __init__(self, container: Container, directory: Path) -> None:
         super().__init__(directory)
         self.container = container
 
     async def call(self, method: str, **params: Any) -> Any:
-        """Ask one operation, as root in the container would."""
+        """Call one operation, like root in the container."""
         self.socket = self.container.path("/run/wad/control.sock")
         return await super().call(method, **params)
 
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """What is installed: the package, the same with a higher version, and one in which the daemon served HTTP."""
+    """The installed packages: the package, the same with a higher version, and one in which the daemon served HTTP."""
 
     deb: Path
     newer: Path
@@ -59,9 +59,9 @@ class Packages:
 
 @dataclass
 class World:
-    """Everything that a trial may use: one machine, and a WhatsApp of its own.
+    """Everything that a trial may use: one machine, and its test server.
 
-    `work` is a directory outside of the container, gone with it.
+    `work` is a temporary directory outside the container.
     """
 
     work: Path
@@ -74,12 +74,12 @@ class World:
     bob: Peer | None = None
 
     def measured(self, measure: str, value: float, unit: str, goal: float) -> None:
-        """Note a figure."""
+        """Record a figure."""
         self.figures.append(Figure(measure, value, unit, goal))
 
     @property
     def deb(self) -> Path:
-        """The package that is tried."""
+        """The package under test."""
         return self.packages.deb
 
     @property
@@ -95,22 +95,22 @@ class World:
 
     @property
     def peer(self) -> Peer:
-        """Somebody who writes to it."""
+        """A peer who writes to it."""
         assert self.bob is not None
         return self.bob
 
     def at_whatsapp(self) -> None:
-        """Whom this WhatsApp knows: the account's phone, and somebody who writes to it."""
+        """The people on this test server: the account's phone, and a peer who writes to it."""
         self.account = self.server.add_account(NUMBER, name="shop")
         self.bob = self.server.add_peer(PEER, name="Bob")
 
     async def restart(self) -> None:
-        """As an administrator does; connected again."""
+        """Restart like an administrator; connected again."""
         await self.container.run("systemctl restart wad")
         await self.connected()
 
     async def connected(self) -> float:
-        """Wait until the account is connected, without a code to scan; for how many seconds."""
+        """Wait until the account is connected, without a code to scan; returns the seconds."""
         begun = time.monotonic()
         while True:
             try:
@@ -156,7 +156,7 @@ class World:
         await self.container.run("systemctl daemon-reload")
 
     async def edit(self, command: str, *lines: str) -> None:
-        """`systemctl edit UNIT`, at a terminal, with an editor that writes these lines where the file says to."""
+        """`systemctl edit UNIT`, at a terminal, with an editor that writes these lines at the marked position."""
         await self.write("/opt/lines", "\n".join([*lines, ""]))
         await self.write("/opt/editor", _EDITOR)
         await self.container.run("chmod +x /opt/editor")
@@ -170,7 +170,7 @@ class World:
         await self.container.run("systemctl daemon-reload")
 
     async def trust(self) -> None:
-        """Make the workers take the test server for WhatsApp: three variables in a drop-in, files that they name."""
+        """Make the workers use the test server as WhatsApp: three variables in a drop-in, and the files they name."""
         environ = self.server.environment()
         site = Path(environ["PYTHONPATH"].partition(":")[0])
         for source in sorted(site.glob("*.*")):
@@ -195,7 +195,7 @@ class World:
         return await self.container.run(f"journalctl --unit=wad --output=cat --no-pager {more}")
 
     async def traces(self) -> str:
-        """What helps to find out why a trial failed."""
+        """The output that helps to find out why a trial failed."""
         units = "wad.service wad.socket wad-http-rpc.socket wad-http.socket wad-http.service"
         shown = await self.container.try_run(
             f"systemctl status --no-pager --full --lines=0 {units}; ls -la /run/wad /var/lib/wad"
