@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.real_world import a_real_world
 from tests.support.small_world import ShiftedClock
 from wad.core.event import ChatReceived, decode
-from wad.engine import session_db, workers
+from wad.engine import session_db, supervision
 from wad.engine.contacts import AddressBook
 from wad.lib.clock import SystemClock
 from wad.state.account_dir import AccountDir
@@ -155,7 +155,7 @@ async def test_the_phones_name_for_a_contact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes as app state, names the thread, and changes with the phone."""
-    monkeypatch.setattr(workers, "_NAMES_EVERY", 0.1)
+    monkeypatch.setattr(supervision, "_NAMES_EVERY", 0.1)
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         await line.bob.send_text(line.whatsapp, "hello")

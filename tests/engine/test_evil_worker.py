@@ -36,7 +36,7 @@ from wad.engine.port import (
     Spooled,
 )
 from wad.engine.process import Process
-from wad.engine.workers import NeonizeWorker
+from wad.engine.worker import NeonizeWorker
 from wad.state.account_dir import AccountDir
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
@@ -175,7 +175,10 @@ os._exit(7)
 async def test_a_worker_that_hangs_up_is_ended(tmp_path: Path) -> None:
     """One that nobody can speak to is of no use."""
     async with a_worker(tmp_path, HANGS_UP) as worker:
-        assert await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN) == "the worker hung up"
+        assert (
+            await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
+            == "the worker closed its connection"
+        )
 
 
 async def test_a_child_of_its_own_does_not_keep_it_alive(tmp_path: Path) -> None:
@@ -321,7 +324,7 @@ async def test_a_login_with_a_session_that_does_not_end(tmp_path: Path) -> None:
 async def test_what_a_worker_says_of_its_confinement_is_kept(tmp_path: Path) -> None:
     """Status, health and doctor show it."""
     words = framed([2, "confined", [0, True, ["the kernel offers none"], ""]])
-    words += framed([2, "mute", [""]])
+    words += framed([2, "phone_requests", [""]])
     reports: asyncio.Queue[Report] = asyncio.Queue()
     async with a_worker(tmp_path, SAYS, words, reports.put_nowait) as worker:
         assert await asyncio.wait_for(reports.get(), WITHIN) == LibraryLoaded()

@@ -139,7 +139,7 @@ def test_too_many_tables_are_refused(empty: bytes) -> None:
     ("device", "why"),
     [
         (None, "no device"),
-        (("nobody", None, "Shop"), "an invalid address|no WhatsApp address"),
+        (("nobody", None, "Shop"), "an invalid address|not a WhatsApp address"),
         ((b"15550000001:3@s.whatsapp.net", None, "Shop"), "an invalid address"),
         (("123-456@g.us", None, "Shop"), "an invalid address"),
         (("15550000001:3@s.whatsapp.net", "\x1b[31m", "Shop"), "address"),

@@ -19,11 +19,11 @@ from wad.core.errors import EngineFailure, TimedOut
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
 from wad.core.outgoing import Attachment, AttachmentKind, Text
-from wad.engine import workers
+from wad.engine import worker as worker_requests
 from wad.engine.lost_messages import Comparison
 from wad.engine.port import EngineOptions, Report
 from wad.engine.process import Process
-from wad.engine.workers import NeonizeWorker
+from wad.engine.worker import NeonizeWorker
 from wad.lib.clock import SystemClock
 from wad.lib.loops import Loops
 from wad.state.account_dir import AccountDir
@@ -139,7 +139,7 @@ async def test_a_worker_that_hangs_over_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wa_id: str
 ) -> None:
     """It may still be sent, with or without a trace."""
-    monkeypatch.setattr(workers, "_SEND_TIMEOUT", 0.05)
+    monkeypatch.setattr(worker_requests, "_SEND_TIMEOUT", 0.05)
     if wa_id:
         note(tmp_path, wa_id)
     async with a_worker(tmp_path, send="'hang'") as worker:
@@ -152,7 +152,7 @@ async def test_an_upload_that_hangs_ends_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing else ends it; the message was not sent."""
-    monkeypatch.setattr(workers, "_UPLOAD_TIMEOUT", 0.05)
+    monkeypatch.setattr(worker_requests, "_UPLOAD_TIMEOUT", 0.05)
     async with a_worker(tmp_path, upload="'hang'") as worker:
         result = await worker.send(BOB, FILE, SECRET, 1)
         assert isinstance(result, NotSent)
@@ -212,7 +212,7 @@ async def test_an_end_that_is_nobodys_fault_is_not_counted(tmp_path: Path, act: 
     a_device(tmp_path)
     async with a_worker(tmp_path, send=act) as worker:
         sending = asyncio.create_task(worker.send(BOB, Text("hello"), SECRET, 1))
-        await until(lambda: worker._waiting, "the call")
+        await until(lambda: worker._frames._pending, "the call")
         if act == "'hang'":
             await worker.stop(0)
         result = await sending
@@ -235,12 +235,12 @@ async def test_what_a_worker_said_last_is_heard(
     reports: list[Report] = []
     async with a_worker(tmp_path, reports.append, word="'replaced'") as worker:
         assert worker.pid is not None
-        worker._writer.write(wire.encode(wire.Request(1, "word", [])))
+        worker._frames._writer.write(wire.encode(wire.Request(1, "word", [])))
         os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
         worker.permit(SystemClock().monotonic() + 1)
         assert await worker.ended == "replaced by another client"
         assert reports == [connection.Replaced()]
-        assert "lost touch" not in caplog.text
+        assert "lost its connection" not in caplog.text
 
 
 async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
@@ -254,13 +254,13 @@ async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
     comparison = Comparison(AccountDir(tmp_path), SystemClock())
     monkeypatch.setattr(comparison, "run", fail)
     async with a_worker(tmp_path, comparison=comparison, word="'synced'") as worker:
-        worker._writer.write(wire.encode(wire.Request(1, "word", [])))
+        worker._frames._writer.write(wire.encode(wire.Request(1, "word", [])))
         async with asyncio.timeout(30):
             assert "code 1" in await worker.ended
-    assert "look for lost messages failed" in caplog.text
+    assert "check for lost messages failed" in caplog.text
 
 
-@pytest.mark.parametrize("part", ["_outlive", "_tell_of_damage", "_attend"])
+@pytest.mark.parametrize("part", ["_wait_for_end", "_report_damage", "_supervise"])
 async def test_whatever_fails_beside_a_worker_its_end_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -274,9 +274,9 @@ async def test_whatever_fails_beside_a_worker_its_end_is_told(
         asking = asyncio.ensure_future(worker.log_out())
         async with asyncio.timeout(PATIENT):
             await asyncio.sleep(0)
-            if part == "_tell_of_damage":
+            if part == "_report_damage":
                 await worker.stop(0)
-            assert "the worker was killed" in await worker.ended or part != "_outlive"
+            assert "the worker was killed" in await worker.ended or part != "_wait_for_end"
             with pytest.raises(EngineFailure):
                 await asking
 
@@ -325,7 +325,7 @@ async def test_a_worker_that_waits_for_a_processor_is_given_time(
         raise TimedOut("no answer")
 
     monkeypatch.setattr(NeonizeWorker, "_call", call)
-    monkeypatch.setattr("wad.engine.workers.starved_of", lambda pid: waited)
+    monkeypatch.setattr("wad.engine.supervision.starved_of", lambda pid: waited)
     async with a_worker(tmp_path) as worker:
         with pytest.raises(TimedOut):
             await worker._call_patiently("probe", 20.0)

@@ -72,7 +72,9 @@ async def another_name(world: World) -> None:
     assert (await world.wad.call("status"))["instance"] == host
     await world.edit(edit, *lines)
     await container.run(restart)
-    await container.run("wadctl account start shop", user=OPERATOR)  # the session under the other name
+    await container.run(
+        "wadctl account start shop", user=OPERATOR
+    )  # the session under the other name
     await world.connected()
     assert (await world.wad.call("status"))["instance"] == "box-7"
     await container.run("rm /etc/systemd/system/wad.service.d/override.conf")

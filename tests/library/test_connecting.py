@@ -18,7 +18,7 @@ import pytest
 from tests.support.real_world import QUICK, STEADY, Line, a_real_world, until
 from wad.core.connection import RetryDelays, State
 from wad.core.errors import EngineFailure
-from wad.engine.workers import NeonizeWorker
+from wad.engine.worker import NeonizeWorker
 
 pytestmark = pytest.mark.timeout(120)
 IMPATIENT = 2.0  # seconds of a probe's timeout: longer than a worker needs to start

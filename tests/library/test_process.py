@@ -241,8 +241,8 @@ async def test_a_crash_is_one_accounts_alone(
         idents += [await line.bob.send_text(line.whatsapp, f"text {n}") for n in range(50, 60)]
         assert await line.stored(idents) == Counter(idents)
         assert (other.pid, other.wad.status.state) == (others, State.CONNECTED)
-    (record,) = [r for r in caplog.records if "last words" in r.getMessage()]
-    assert "last words: SIGSEGV: segmentation violation | PC=" in record.getMessage()
+    (record,) = [r for r in caplog.records if "the worker crashed" in r.getMessage()]
+    assert "the worker crashed: SIGSEGV: segmentation violation | PC=" in record.getMessage()
     assert "goroutine" in record.getMessage()
     assert record.__dict__["account"] == line.wad.id
     reasons = [h.text for h in world.bus.history if h.text.startswith("reconnecting")]

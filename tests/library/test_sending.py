@@ -20,7 +20,7 @@ from tests.whatsapp import pb
 from wad.core.jid import Jid
 from wad.core.outbox import Entry, Refused
 from wad.core.outgoing import Attachment, AttachmentKind, Text
-from wad.engine import workers
+from wad.engine import worker as worker_requests
 
 pytestmark = pytest.mark.timeout(120)
 _CONVERSATION, _CONTEXT_INFO = 1, 35  # fields of waE2E.Message
@@ -89,7 +89,7 @@ async def test_an_upload_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         first = line.wad.worker
         assert first is not None
         with monkeypatch.context() as patched:
-            patched.setattr(workers, "_UPLOAD_TIMEOUT", 0.5)
+            patched.setattr(worker_requests, "_UPLOAD_TIMEOUT", 0.5)
             file = a_file(tmp_path / "media", b"a picture")
             entry = (await world.outbound.enqueue(line.wad.id, bob(line), file)).entry
             # If the worker was too slow to reach the server, that is the next one's upload.

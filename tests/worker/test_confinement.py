@@ -22,7 +22,7 @@ from wad.engine import resolver_files
 from wad.engine.port import Confinement
 from wad.worker.confinement import landlock, rules
 from wad.worker.confinement.landlock import Right
-from wad.worker.confinement.rules import Wants
+from wad.worker.confinement.rules import Needs
 
 TOP = Path(__file__).parent.parent.parent
 DEBIAN_12 = 2
@@ -31,10 +31,10 @@ HOSTILE = """
 import json, os, sys
 from pathlib import Path
 from tests.hostile import attempts
-from wad.worker.confinement.rules import Wants, code_paths, confine
+from wad.worker.confinement.rules import Needs, code_paths, confine
 given, most = json.loads(sys.argv[1]), int(sys.argv[2])
 if most:
-    wants = Wants(Path(given["home"]), Path(given["media"]), code_paths(os.environ), os.environ)
+    wants = Needs(Path(given["home"]), Path(given["media"]), code_paths(os.environ), os.environ)
     found = confine(wants, most)
     assert found.seccomp and found.landlock, found
     assert not found.missing, found
@@ -124,9 +124,9 @@ def test_threads_that_are_there_keep_their_rights_so_there_must_be_none(tmp_path
     """It is refused before anything is given up."""
     code = (
         "import os, sys, threading\nfrom pathlib import Path\n"
-        "from wad.worker.confinement.rules import Wants, confine\n"
+        "from wad.worker.confinement.rules import Needs, confine\n"
         "event = threading.Event()\nthreading.Thread(target=event.wait, daemon=True).start()\n"
-        "try:\n    confine(Wants(Path(sys.argv[1]), None, [], {}))\n"
+        "try:\n    confine(Needs(Path(sys.argv[1]), None, [], {}))\n"
         "except Exception as error:\n    print(type(error).__name__, os.listdir('/') != [])\n"
     )
     done = subprocess.run(
@@ -137,7 +137,7 @@ def test_threads_that_are_there_keep_their_rights_so_there_must_be_none(tmp_path
 
 # --- the rules ------------------------------------------------------------------------------------
 
-WANTS = Wants(
+WANTS = Needs(
     Path("/var/lib/wad/sessions/a"), Path("/var/lib/wad/media"), [Path("/usr/lib/wad")], {}
 )
 

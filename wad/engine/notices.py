@@ -1,8 +1,7 @@
-"""What a worker may tell the daemon without being asked, and what it may answer.
+"""The notices and answers that a worker may send.
 
-A worker runs a library that parses what strangers send, so nothing that it says is taken on trust: each notice and
-each answer has a shape, texts and numbers have bounds, and anything else is InvalidData, after which the worker is
-replaced.
+A worker runs a library that parses data of strangers, so nothing from it is trusted: each notice and each answer has a
+type, texts and numbers have bounds, and anything else is InvalidData, after which the worker is replaced.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from wad.engine.port import (
 
 _LONGEST_CODE: Final = 1000  # characters; a QR code has about 240
 _LONGEST_NAME: Final = 1000
-_LONGEST_ID: Final = 200  # characters of an id of WhatsApp's; they have about 20
+_LONGEST_ID: Final = 200  # characters of a WhatsApp id, which has about 20
 _NEWEST_ABI: Final = 1000
 _MOST_REASONS: Final = 10
 
-Words = Annotated[str, Meta(max_length=MAX_WORDS)]
+Text = Annotated[str, Meta(max_length=MAX_WORDS)]
 Code = Annotated[str, Meta(min_length=1, max_length=_LONGEST_CODE, pattern=r"^[\x20-\x7e]+\Z")]
 Duration = Annotated[float, Meta(ge=0, le=LONGEST_BAN)]
 """Seconds."""
@@ -46,19 +45,19 @@ Row = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 WaId = Annotated[str, Meta(min_length=1, max_length=_LONGEST_ID, pattern=r"^[^\x00-\x1f]+\Z")]
 Milliseconds = Annotated[int, Meta(ge=0, le=LAST_MS)]
 Abi = Annotated[int, Meta(ge=0, le=_NEWEST_ABI)]
-Reasons = Annotated[tuple[Words, ...], Meta(max_length=_MOST_REASONS)]
+Reasons = Annotated[tuple[Text, ...], Meta(max_length=_MOST_REASONS)]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnding:
-    """The worker is about to end itself, and says why."""
+    """The worker is about to end, with this reason."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """When WhatsApp is told that a message arrived; `why` where that is early."""
+    """When WhatsApp receives receipts; `why` they are sent early."""
 
     receipts: Receipts
     why: str
@@ -66,19 +65,19 @@ class Guarantee:
 
 @dataclass(frozen=True, slots=True)
 class PhoneRequestsUnsupported:
-    """Why its phone cannot be asked for anything; empty where it can."""
+    """Why requests to its phone are not supported; empty if they are."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """It is logged in; who it is stands in the session's database."""
+    """It is logged in; its identity is in the session's database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """All that waited for this device was handed over."""
+    """Everything that waited for this device was handed over."""
 
 
 Notice = (
@@ -89,44 +88,44 @@ _File = Literal["session.db", "spool.db"]
 _NOTICES: Final[dict[str, tuple[Any, Callable[..., Notice]]]] = {
     "connected": (tuple[()], LoggedIn),
     "synced": (tuple[()], Synced),
-    "ending": (tuple[Words], WorkerEnding),
-    "receipts": (tuple[Receipts, Words], Guarantee),
-    "mute": (tuple[Words], PhoneRequestsUnsupported),
-    "confined": (tuple[Abi, bool, Reasons, Words], Confinement),
+    "ending": (tuple[Text], WorkerEnding),
+    "receipts": (tuple[Receipts, Text], Guarantee),
+    "phone_requests": (tuple[Text], PhoneRequestsUnsupported),
+    "confined": (tuple[Abi, bool, Reasons, Text], Confinement),
     "qr": (tuple[Code], connection.QrShown),
     "qr_over": (tuple[()], connection.QrOver),
     "paired": (tuple[()], connection.Paired),
-    "lost": (tuple[Words], connection.Lost),
-    "logged_out": (tuple[Words], connection.LoggedOut),
+    "lost": (tuple[Text], connection.Lost),
+    "logged_out": (tuple[Text], connection.LoggedOut),
     "replaced": (tuple[()], connection.Replaced),
-    "banned": (tuple[Duration, Words], connection.Banned),
-    "outdated": (tuple[Words], connection.Outdated),
+    "banned": (tuple[Duration, Text], connection.Banned),
+    "outdated": (tuple[Text], connection.Outdated),
     "spooled": (tuple[Row], Spooled),
-    "held": (tuple[Words], StorageBlocked),
-    "damaged": (tuple[_File, Words], FileDamaged),
+    "held": (tuple[Text], StorageBlocked),
+    "damaged": (tuple[_File, Text], FileDamaged),
 }
 
 
 def notice(method: str, params: object) -> Notice:
-    """What a notice means.  Raises InvalidData."""
+    """The notice with this name.  Raises InvalidData."""
     if method not in _NOTICES:
-        raise InvalidData(f"there is no notice {method!r}")
+        raise InvalidData(f"unknown notice {method!r}")
     kind, make = _NOTICES[method]
     return make(*convert(params, kind, f"the notice {method!r}"))
 
 
 def sent(answer: object) -> Sent | str:
-    """The answer to `send`: what was sent, or the library's words for why it was not.  Raises InvalidData."""
+    """The answer to `send`: the sent message, or the library's error text.  Raises InvalidData."""
     match answer:
         case ["sent", *fields]:
             return Sent(*convert(fields, tuple[WaId, Milliseconds], "the answer to 'send'"))
-        case ["failed", str(words)]:
-            return words[:MAX_WORDS]
+        case ["failed", str(text)]:
+            return text[:MAX_WORDS]
     raise InvalidData("the answer to 'send' is invalid")
 
 
 def identity(jid: str, lid: str, push_name: str, session: str) -> Identity:
-    """Who a session says that it is.  Raises InvalidData."""
+    """The identity in a session.  Raises InvalidData."""
     with decoding("the session's own address"):
         for address in filter(None, (jid, lid)):
             Jid.parse(address)

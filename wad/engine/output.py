@@ -1,8 +1,7 @@
-"""What a worker writes to its standard output: line by line, but no more of it than anybody would read.
+"""The standard output of a worker: line by line, up to a limited rate.
 
-A library that goes wild must not fill the journal, nor keep the daemon busy: beyond a rate lines are counted, not
-handed on, and the pipe is read slowly, so that whoever floods it waits.  The head of a crash report and the last lines
-are kept in any case.
+A faulty library must neither fill the journal nor keep the daemon busy: beyond the rate lines are counted and dropped,
+and the pipe is read slowly, which blocks the writer.  The head of a crash report and the last lines are always kept.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from wad.lib.clock import Clock
 
 log = logging.getLogger(__name__)
 
-_TAIL: Final = 20  # lines of its last words that are kept
+_TAIL: Final = 20  # last lines that are kept
 _LONGEST: Final = 4096  # bytes of a line that are kept
 _CHUNK: Final = 16 << 10
 _BURST: Final = 2000  # lines: the stacks of a crashed Go program are about as many
 _PER_SECOND: Final = 50.0
-_SLOWLY: Final = 256 << 10  # bytes a second that are read of a flood
-_RECENT: Final = 60.0  # seconds for which a flood is shown, and between two lines about it
+_SLOW: Final = 256 << 10  # bytes per second that are read of a flood
+_RECENT: Final = 60.0  # seconds for which a flood is reported, and between two lines about it
 _CRASH: Final = re.compile(rb"^(?:panic: |fatal error: |SIG[A-Z]+: )", re.MULTILINE)
-"""How the report of a Go runtime that gives up begins; hundreds of lines follow, each thread's stack among them."""
+"""The beginning of a Go runtime's crash report; hundreds of lines follow, including each thread's stack."""
 
 
 class WorkerOutput:
@@ -39,27 +38,27 @@ class WorkerOutput:
         self._account = account
         self._rate = Rate(_BURST, _PER_SECOND, clock.monotonic())
         self._partial = b""
-        self._cut = False  # the rest of a line that was too long is to be dropped
+        self._cut = False  # whether to drop the rest of a line that was too long
         self.tail: deque[str] = deque(maxlen=_TAIL)
         self.crash: list[str] = []
         """The head of Go's report."""
         self.dropped = 0
-        """Lines that were not handed on."""
+        """Lines that were dropped."""
         self.cut_off = 0
         """Bytes of lines that were too long."""
         self._dropped_at: float | None = None
-        self._told_at: float | None = None
+        self._reported_at: float | None = None
 
     @property
     def dropped_output(self) -> str:
-        """How much was dropped because there was too much of it; empty when nothing was in the last minute."""
+        """How much was dropped because of the rate; empty if nothing was within the last minute."""
         if self._dropped_at is None or self._clock.monotonic() - self._dropped_at > _RECENT:
             return ""
         cut = f" and {self.cut_off >> 10} kB of long lines" if self.cut_off else ""
         return f"the worker floods its output: {self.dropped} lines{cut} were dropped"
 
     async def read(self, pipe: IO[bytes]) -> None:
-        """Until whoever writes has closed it."""
+        """Read until the writer has closed it."""
         reader = asyncio.StreamReader(limit=_CHUNK)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
@@ -69,13 +68,13 @@ class WorkerOutput:
                 dropped = self.dropped + self.cut_off
                 self.feed(data)
                 flooded = self.dropped + self.cut_off > dropped
-                await asyncio.sleep(len(data) / _SLOWLY if flooded else 0)
+                await asyncio.sleep(len(data) / _SLOW if flooded else 0)
             self.end()
         finally:
             transport.close()
 
     def feed(self, data: bytes) -> None:
-        """Bytes that came."""
+        """Process received bytes."""
         *lines, rest = data.split(b"\n")
         if lines:
             if self._cut:
@@ -93,7 +92,7 @@ class WorkerOutput:
         self._take(lines)
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """Process the end of the output."""
         if self._partial:
             self._take([self._partial])
             self._partial = b""
@@ -114,11 +113,11 @@ class WorkerOutput:
             self.crash.append(text)
 
     def _lose(self, size: int) -> None:
-        """Bytes of a line whose beginning was handed on."""
+        """Count bytes of a line whose beginning was passed on."""
         if size:
             self.cut_off += size
             self._dropped_at = self._clock.monotonic()
-            self._tell(self._dropped_at)
+            self._report(self._dropped_at)
 
     def _drop(self, lines: list[bytes], now: float) -> None:
         self.dropped += len(lines)
@@ -132,12 +131,12 @@ class WorkerOutput:
         elif len(self.crash) < _TAIL:
             self.crash += map(_text, lines[: _TAIL - len(self.crash)])
         self.tail.extend(map(_text, lines[-_TAIL:]))
-        self._tell(now)
+        self._report(now)
 
-    def _tell(self, now: float) -> None:
-        """Once a minute."""
-        if self._told_at is None or now - self._told_at > _RECENT:
-            self._told_at = now
+    def _report(self, now: float) -> None:
+        """Log it, once a minute."""
+        if self._reported_at is None or now - self._reported_at > _RECENT:
+            self._reported_at = now
             log.warning("%s", self.dropped_output, extra={"account": self._account})
 
 

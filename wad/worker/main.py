@@ -54,7 +54,7 @@ from wad.state.account_dir import AccountDir, lock_account
 from wad.state.spool import Spool
 from wad.worker import memory, phone_requests
 from wad.worker.c_interface import VERSION, Functions, shared_object
-from wad.worker.confinement.rules import Wants, code_paths, confine
+from wad.worker.confinement.rules import Needs, code_paths, confine
 from wad.worker.faults import Faults
 from wad.worker.inbox import STORED_EVENTS, Inbox
 from wad.worker.library import Library, blank, event_class, parse
@@ -138,9 +138,9 @@ class WorkerProcess:
             self._patched += phone_requests.enable_peer_messages(file)
         except NotThisBuild as error:
             log.warning("requests to the phone are not supported: %s", error)
-            self._link.notice("mute", str(error))
+            self._link.notice("phone_requests", str(error))
             return str(error)
-        self._link.notice("mute", "")
+        self._link.notice("phone_requests", "")
         return ""
 
     def start(self) -> None:
@@ -442,7 +442,7 @@ def _die_with_parent(parent: int) -> None:
 
 def _confine(given: argparse.Namespace) -> Confinement:
     """Drop the rights that a worker does not need, before anything from strangers is read."""
-    return confine(Wants(given.home, given.media, code_paths(os.environ), os.environ))
+    return confine(Needs(given.home, given.media, code_paths(os.environ), os.environ))
 
 
 def main() -> None:

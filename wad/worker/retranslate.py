@@ -9,7 +9,7 @@ import time
 
 from wad.core.errors import EngineFailure
 from wad.engine.retranslation import REFUSED
-from wad.worker.confinement.rules import Wants, code_paths, confine
+from wad.worker.confinement.rules import Needs, code_paths, confine
 from wad.worker.translation import STORED_EVENTS, translated
 
 
@@ -20,7 +20,7 @@ def _cannot_decrypt(_raw: bytes) -> tuple[bytes, ...]:
 def main() -> None:
     """The entry point of the process."""
     # The input is a stranger's, and could not be translated before: the process needs nothing but code.
-    confine(Wants(None, None, code_paths(os.environ), os.environ, network=False))
+    confine(Needs(None, None, code_paths(os.environ), os.environ, network=False))
     logging.disable()
     names = {name.lower(): name for name in STORED_EVENTS}
     name = names.get(sys.argv[1])

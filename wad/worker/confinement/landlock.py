@@ -1,6 +1,6 @@
-"""The kernel's Landlock: a process gives up its own rights to files, ports and signals, for itself and all it starts.
+"""The kernel's Landlock: a process drops its own rights to files, ports and signals, for itself and its children.
 
-What a kernel can hold back follows from its ABI, a number; each adds to the one before (include/uapi/linux/landlock.h):
+A kernel's ABI, a number, tells what it can restrict; each adds to the previous one (include/uapi/linux/landlock.h):
 
     1  files, by what is done with them       4  binding and connecting TCP ports      6  abstract sockets, signals
     2  moving between directories             5  ioctl on devices                      7 and later: nothing for us
@@ -25,13 +25,13 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446  # system calls; the same numbers on ev
 _VERSION: Final = 1  # LANDLOCK_CREATE_RULESET_VERSION
 _PATH, _PORT = 1, 2  # kinds of rules
 _CONNECT_TCP: Final = 1 << 1
-_TCP: Final = 0b11  # binding, too: no rule ever gives it
+_TCP: Final = 0b11  # includes binding: no rule ever allows it
 _SCOPES: Final = 0b11  # abstract sockets and signals, to processes outside
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 class Right(IntFlag):
-    """What may be done with a file or below a directory (LANDLOCK_ACCESS_FS_*)."""
+    """An operation on a file or below a directory (LANDLOCK_ACCESS_FS_*)."""
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1
@@ -54,18 +54,18 @@ class Right(IntFlag):
 _OF_A_FILE: Final = (
     Right.EXECUTE | Right.WRITE_FILE | Right.READ_FILE | Right.TRUNCATE | Right.IOCTL_DEV
 )
-"""The kernel takes no others in a rule for what is no directory."""
+"""The kernel accepts no others in a rule for a path that is not a directory."""
 
 
 class PathRule(NamedTuple):
-    """What may be done with what lies at a path, and below it."""
+    """The rights to a path, and to everything below it."""
 
     path: Path
     rights: Right
 
 
 def abi() -> int:
-    """What this kernel offers; 0: it has no Landlock, it is switched off, or a filter of system calls forbids it."""
+    """The kernel's ABI; 0: it has no Landlock, it is switched off, or a filter of system calls forbids it."""
     try:
         return _call(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
     except OSError:
@@ -73,7 +73,7 @@ def abi() -> int:
 
 
 def handled(level: int) -> Right:
-    """The rights to files that a kernel of this ABI holds back."""
+    """The file rights that a kernel of this ABI can restrict."""
     found = Right((1 << 13) - 1)
     for since, right in ((2, Right.REFER), (3, Right.TRUNCATE), (5, Right.IOCTL_DEV)):
         if level >= since:
@@ -82,10 +82,10 @@ def handled(level: int) -> Right:
 
 
 def restrict(rules: Iterable[PathRule], ports: Collection[int], level: int) -> None:
-    """Give up all rights but these, for this thread and whatever it starts; there is no way back.
+    """Drop all rights except these, for this thread and its children, permanently.
 
-    `level`: the ABI, at most what `abi()` says and at least 1.  `ports`: TCP ports that may be connected to.  A rule
-    for what is not there, or may not be seen, is left out.  Raises OSError; then nothing was given up.
+    `level`: the ABI, at most `abi()` and at least 1.  `ports`: TCP ports that may be connected to.  A rule for a path
+    that is missing or invisible is left out.  Raises OSError; then no right was dropped.
     """
     ruleset = _create(level)
     try:
@@ -101,7 +101,7 @@ def restrict(rules: Iterable[PathRule], ports: Collection[int], level: int) -> N
 
 
 def give_up_privileges() -> None:
-    """No program that is started gets more rights than this process has.  Raises OSError."""
+    """Ensure that no started program gets more rights than this process has.  Raises OSError."""
     if _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise _error()
 

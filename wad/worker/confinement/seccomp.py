@@ -1,8 +1,8 @@
-"""A filter of system calls, as the kernel takes it: a program of seccomp, made of rules that name calls and arguments.
+"""A filter of system calls: a seccomp program, made of rules that name calls and arguments.
 
-Numbers: the kernel's tables for each machine.  On a machine that is not among them there is no filter.  Arguments are
-compared by their lower half, which is all that the kernel looks at in an int.  What is refused fails with an error and
-does not kill: a library that tries something else instead goes on.
+Numbers: the kernel's tables for each machine.  On other machines there is no filter.  Arguments are compared by their
+lower half, which is all that the kernel reads of an int.  A refused call fails with an error and does not kill: a
+library that tries something else instead goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _NUMBER_AT, _MACHINE_AT, _ARGUMENTS_AT = 0, 4, 16  # struct seccomp_data
-_X32: Final = 0x40000000  # numbers of another interface of the same processor
+_X32: Final = 0x40000000  # call numbers of another ABI of the same processor
 _MACHINES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
@@ -43,7 +43,7 @@ class Has:
 
 @dataclass(frozen=True, slots=True)
 class IsNull:
-    """The argument is a pointer to nothing."""
+    """The argument is a null pointer."""
 
     argument: int
 
@@ -52,7 +52,7 @@ class IsNull:
 class CallRule:
     """A call that fails with an error.
 
-    `allowed_if`: it does not, if all of these hold.  `refused_if`: it does only if one of these holds.  Not both.
+    `allowed_if`: it does not fail if all of these hold.  `refused_if`: it fails only if one of these holds.  Not both.
     """
 
     call: str
@@ -85,13 +85,13 @@ NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "tgkill": (234, 131), "tkill": (200, 130), "truncate": (76, 45), "umount2": (166, 39), "unshare": (272, 97),
     "userfaultfd": (323, 282), "utime": (132, None), "utimensat": (280, 88), "utimes": (235, None), "vfork": (58, None),
 }  # fmt: skip
-"""x86_64, aarch64; None where a machine has no such call."""
+"""x86_64, aarch64; None if a machine has no such call."""
 
 
 def program(rules: Iterable[CallRule], machine: str) -> bytes:
-    """The filter: every call is allowed that no rule names.  Raises NotImplementedError for an unknown machine."""
+    """The filter: every call without a rule is allowed.  Raises NotImplementedError for an unknown machine."""
     if machine not in _MACHINES:
-        raise NotImplementedError(f"there is no filter of system calls for {machine}")
+        raise NotImplementedError(f"no filter of system calls exists for {machine}")
     column = list(_MACHINES).index(machine)
     code = [
         _step(_LOAD, _MACHINE_AT), _step(_EQUAL, _MACHINES[machine], 1, 0), _step(_RETURN, _KILL),
@@ -108,7 +108,7 @@ def program(rules: Iterable[CallRule], machine: str) -> bytes:
 
 
 def install(code: bytes) -> None:
-    """Put the filter on this thread and whatever it starts; there is no way back.  Raises OSError."""
+    """Install the filter for this thread and its children, permanently.  Raises OSError."""
 
     class Program(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_void_p))
@@ -123,7 +123,7 @@ def install(code: bytes) -> None:
 
 
 def _body(rule: CallRule) -> list[bytes]:
-    """What is done with a call that is this rule's; it always returns."""
+    """The steps for a call with this rule; they always return."""
     refuse, allow = _step(_RETURN, _ERRNO | rule.error), _step(_RETURN, _ALLOW)
     if rule.refused_if:
         return [*(step for test in rule.refused_if for step in _refused_if(test, refuse)), allow]
@@ -131,15 +131,15 @@ def _body(rule: CallRule) -> list[bytes]:
         return [refuse]
     code = [allow]
     for test in reversed(rule.allowed_if):
-        code = [*_going_on_if(test, len(code)), *code]
+        code = [*_continue_if(test, len(code)), *code]
     return [*code, refuse]
 
 
-def _going_on_if(test: Is | Has | IsNull, rest: int) -> list[bytes]:
-    """Go on if it holds, else go past the `rest` to what refuses."""
+def _continue_if(test: Is | Has | IsNull, rest: int) -> list[bytes]:
+    """Continue if it holds, else jump over the `rest` to the refusal."""
     match test:
         case Is(argument, values):
-            # Each value jumps to the end of the list; the last one that differs jumps past the rest.
+            # Each value jumps to the end of the list; the last one that differs jumps over the rest.
             last = len(values) - 1
             compared = [
                 _step(_EQUAL, value, last - number, 0 if number < last else rest)
