@@ -1,4 +1,4 @@
-"""What is read out of a Baileys directory, and how it says that it cannot."""
+"""Reading a Baileys directory, and its errors."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ RANDOM = b"r" * 32
 
 
 def draw(count: int) -> bytes:
-    """Randomness that is known."""
+    """Fixed bytes instead of randomness."""
     return RANDOM[:count]
 
 
 def carried(changes: dict[str, Any] | None = None, *, skip_damaged: bool = False) -> Carried:
-    """The sample's translation, with other documents in place of some."""
+    """The sample's translation, with some documents replaced."""
     files = sample.files(sample.documents() | (changes or {}))
     return translate(files, draw, skip_damaged=skip_damaged)
 
@@ -46,7 +46,7 @@ def the_session(document: dict[str, Any]) -> Any:
 
 
 def test_the_device() -> None:
-    """Private halves of its own keys, and who it is; `registered` is false after a QR code and says nothing."""
+    """Private halves of its own keys, and its identity; `registered` is false after a QR code and is ignored."""
     device = carried().device
     assert (device.jid, device.lid) == ("15550000001:7@s.whatsapp.net", "900015550000001:7@lid")
     assert (device.phone, device.push_name, device.registration_id) == ("+15550000001", "Shop", 55)
@@ -57,7 +57,7 @@ def test_the_device() -> None:
 
 @pytest.mark.parametrize("gone", ["me", "account"])
 def test_a_session_that_was_never_linked(gone: str) -> None:
-    """Baileys makes creds.json before anybody scans."""
+    """Baileys creates creds.json before the code is scanned."""
     creds = sample.creds()
     del creds[gone]
     with pytest.raises(Conflict, match="never linked"):
@@ -76,7 +76,7 @@ def test_a_session_that_was_never_linked(gone: str) -> None:
     ],
 )
 def test_the_address_of_a_linked_device(ident: str, jid: str | None) -> None:
-    """With a number and a device that is not the phone."""
+    """With a number and a device other than the phone."""
     creds = sample.creds()
     creds["me"]["id"] = ident
     if jid is not None:
@@ -87,7 +87,7 @@ def test_the_address_of_a_linked_device(ident: str, jid: str | None) -> None:
 
 
 def test_a_hidden_id_may_be_unknown_and_may_lack_its_device() -> None:
-    """It is that of the number's address."""
+    """It belongs to the number's address."""
     creds = sample.creds()
     creds["me"]["lid"] = "900015550000001@lid"
     assert carried({"creds.json": creds}).device.lid == "900015550000001:7@lid"
@@ -101,11 +101,11 @@ def test_a_directory_without_creds() -> None:
         translate({"pre-key-1.json": b"{}"}, draw)
 
 
-# --- what is carried, and what not --------------------------------------------------------------
+# --- what is converted, and what not -----------------------------------------------------------
 
 
 def test_everything_is_accounted_for() -> None:
-    """Each file is carried, or named with the reason why not."""
+    """Each file is converted, or listed with the reason why not."""
     found = carried()
     assert found.counts() == {
         "pre_keys": 1, "sessions": 1, "sender_keys": 1, "identities": 1, "app_state_keys": 1,
@@ -121,12 +121,12 @@ def test_everything_is_accounted_for() -> None:
 
 
 def test_the_newest_word_on_an_identity_is_that_of_the_session() -> None:
-    """A file of its own may be of before."""
+    """A separate file may be older."""
     assert carried().identities == [(f"{PEER}:0", key("their identity"))]
 
 
 def test_an_app_state_key_with_its_fingerprint() -> None:
-    """The name is base64 with a slash written as two underscores; the fingerprint becomes protobuf again."""
+    """The name is base64 with a slash written as two underscores; the fingerprint becomes a protobuf again."""
     (found,) = carried().app_state_keys
     assert found.ident == b"\x00\x00\x00\xff"
     assert found.key == key("app state")
@@ -134,7 +134,7 @@ def test_an_app_state_key_with_its_fingerprint() -> None:
 
 
 def test_hidden_ids_and_numbers_are_one_to_one() -> None:
-    """The library's table takes nothing else; what is told first counts."""
+    """The library's table allows nothing else; the first mapping counts."""
     pairs = [("L1", "1"), ("L2", "1"), ("L1", "2"), ("L3", "3")]
     assert one_to_one(pairs) == [("L1", "1"), ("L3", "3")]
 
@@ -152,7 +152,7 @@ def test_hidden_ids_and_numbers_are_one_to_one() -> None:
     ],
 )
 def test_what_a_file_holds_by_its_name(name: str, kind: BaileysFile) -> None:
-    """The longer kind first; what is no key's file is none."""
+    """The longer prefix first; a file that has no key's name has no kind."""
     assert kind_of(name) is kind
 
 
@@ -160,7 +160,7 @@ def test_what_a_file_holds_by_its_name(name: str, kind: BaileysFile) -> None:
 
 
 def test_a_session_in_the_librarys_form() -> None:
-    """The next message's number instead of the last one's; keys of what was skipped instead of its seed."""
+    """The next message's number instead of the last one's; keys of skipped messages instead of their seed."""
     record = the_session(sample.session(a=sample.session_entry("a")))
     state = record["SessionState"]
     assert record["PreviousStates"] == []
@@ -181,7 +181,7 @@ def test_a_session_in_the_librarys_form() -> None:
 
 
 def test_the_open_session_is_the_current_one() -> None:
-    """The closed ones follow, those used last first."""
+    """The closed ones follow, the last used first."""
     record = the_session(
         sample.session(
             a=sample.session_entry("a", closed=5, used=5),
@@ -194,21 +194,21 @@ def test_the_open_session_is_the_current_one() -> None:
 
 
 def test_a_record_without_an_open_session_is_left() -> None:
-    """There is nothing to go on in."""
+    """No session in it can be continued."""
     found = carried({SESSION: sample.session(a=sample.session_entry("a", closed=5))})
     assert found.sessions == []
     assert (BaileysFile.SESSION, 1) in [(left.kind, left.count) for left in found.left]
 
 
 def test_a_session_that_cannot_send_is_left() -> None:
-    """The library wants a sending chain."""
+    """The library requires a sending chain."""
     entry = sample.session_entry("a")
     entry["_chains"] = {k: c for k, c in entry["_chains"].items() if c["chainType"] == 2}
     assert carried({SESSION: sample.session(a=entry)}).sessions == []
 
 
 def test_a_closed_chain_gets_a_key_that_nobody_knows() -> None:
-    """Else anybody could write messages into it; without skipped messages it is of no use and goes."""
+    """Otherwise anybody could write messages into it; without skipped messages it is dropped."""
     entry = sample.session_entry("a")
     (chain,) = (c for c in entry["_chains"].values() if c["chainType"] == 2)
     del chain["chainKey"]["key"]
@@ -220,7 +220,7 @@ def test_a_closed_chain_gets_a_key_that_nobody_knows() -> None:
 
 @pytest.mark.parametrize("one_time", [7, None])
 def test_a_session_that_was_not_answered_yet(one_time: int | None) -> None:
-    """It says with which of their keys it began, of which the one-time key may be missing."""
+    """It names the keys of the other device with which it began; the one-time key may be missing."""
     entry = sample.session_entry("a")
     entry["pendingPreKey"] = {"signedKeyId": 2, "baseKey": sample.public("base")}
     if one_time is not None:
@@ -233,7 +233,7 @@ def test_a_session_that_was_not_answered_yet(one_time: int | None) -> None:
 
 
 def test_a_sender_key_in_the_librarys_form() -> None:
-    """The newest first; the keys of what was skipped are derived."""
+    """The newest first; the keys of skipped messages are derived."""
     (found,) = carried().sender_keys
     assert (found.group, found.address) == (GROUP, f"{PEER}:0")
     first, second = json.loads(found.record)["SenderKeyStates"]
@@ -250,14 +250,14 @@ def test_a_sender_key_in_the_librarys_form() -> None:
 
 
 def test_our_own_sender_key_is_left() -> None:
-    """wad makes its own, and hands it out with the first message."""
+    """wad creates its own, and distributes it with the first message."""
     found = carried({SENDER_KEY: sample.sender_key(sample.sender_state(1, private=key("own")))})
     assert found.sender_keys == []
 
 
 @given(st.binary(max_size=64), st.binary(max_size=20), st.integers(1, 100))
 def test_keys_are_derived_as_rfc_5869_says(seed: bytes, info: bytes, size: int) -> None:
-    """Held against another implementation."""
+    """Compared with another implementation."""
     assert derive(seed, info, size) == HKDF(SHA256(), size, None, info).derive(seed)
 
 
@@ -273,7 +273,7 @@ def test_damage_is_refused_with_the_files_name_and_what_to_do() -> None:
 
 
 def test_damage_can_be_left_out_and_is_told() -> None:
-    """All but creds.json, without which there is nothing."""
+    """All but creds.json, which is required."""
     files = sample.files() | {SESSION: b"{"}
     found = translate(files, draw, skip_damaged=True)
     assert found.sessions == []
@@ -284,7 +284,7 @@ def test_damage_can_be_left_out_and_is_told() -> None:
 
 
 def test_a_secret_is_not_told_in_an_error() -> None:
-    """Only its place is."""
+    """Only its path is."""
     creds = sample.creds()
     creds["noiseKey"]["private"] = "c2VjcmV0"
     with pytest.raises(BadInput) as caught:
@@ -305,7 +305,7 @@ NAMES = sorted(sample.documents())
 
 
 def clear(name: str, data: bytes) -> None:
-    """It is translated, or refused by an error that names the file."""
+    """It is translated, or refused with an error that names the file."""
     told = name
     try:
         translate(sample.files() | {name: data}, draw)
@@ -321,7 +321,7 @@ def test_whatever_lies_in_a_file(name: str, data: bytes) -> None:
 
 
 def _places(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a document."""
+    """Every path in a document."""
     inner: list[tuple[Any, Any]] = []
     if isinstance(document, dict | list):
         inner = list(document.items() if isinstance(document, dict) else enumerate(document))
@@ -330,7 +330,7 @@ def _places(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @given(st.data())
 def test_whatever_lies_where_something_else_should(data: st.DataObject) -> None:
-    """A whole directory with one value of one file replaced, or gone."""
+    """A whole directory with one value of one file replaced or missing."""
     name = data.draw(st.sampled_from(NAMES))
     document = copy.deepcopy(sample.documents()[name])
     if name == SENDER_KEY:
@@ -348,13 +348,13 @@ def test_whatever_lies_where_something_else_should(data: st.DataObject) -> None:
 
 @given(st.text(max_size=40))
 def test_whatever_a_file_is_called(name: str) -> None:
-    """A name is as untrusted as what is in the file."""
+    """A name is as untrusted as the file's content."""
     for kind in BaileysFile:
         clear(f"{kind}-{name}.json", b"{}")
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 def test_a_file_of_brackets(opening: bytes) -> None:
-    """Nested as deep as a file may be long."""
+    """Nested as deeply as a file's size allows."""
     for name in NAMES:
         clear(name, opening * 200_000)

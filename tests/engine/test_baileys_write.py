@@ -24,7 +24,7 @@ def carried() -> Carried:
 
 
 async def test_every_table_is_filled(tmp_path: Path) -> None:
-    """The library makes the tables; one file comes of it, for its owner alone, with nothing beside it."""
+    """The library creates the tables; the result is one file, for its owner alone, without other files."""
     file = tmp_path / "a #b?c.db"
     await ENGINE.write_session(file, carried())
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
@@ -60,6 +60,6 @@ async def test_what_the_tables_refuse_is_an_error_and_no_half_session(tmp_path: 
 
 
 async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    """Is told in the library's words."""
+    """Is reported with the library's error text."""
     with pytest.raises((EngineFailure, StateUnwritable), match="did not create its tables"):
         await ENGINE.write_session(tmp_path / "missing" / "session.db", carried())

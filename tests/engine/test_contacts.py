@@ -1,4 +1,4 @@
-"""The phone's names for its contacts: read from the library's table, told once, shown in the thread."""
+"""The phone's names for its contacts: read from the library's table, reported once, shown in the thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BOB = "15550000002@s.whatsapp.net"
 
 
 class Phone:
-    """A session's database with the table of contacts, and the spool beside it."""
+    """A session's database with the table of contacts, and a spool."""
 
     def __init__(self, directory: Path) -> None:
         self.home = AccountDir(directory)
@@ -35,7 +35,7 @@ class Phone:
         )
 
     def save(self, address: str, full: str | None, first: str | None = None) -> None:
-        """The library has read this in the app state."""
+        """The library has read these names in the app state."""
         self.db.execute(
             "INSERT OR REPLACE INTO whatsmeow_contacts VALUES (?,?,?)", (address, first, full)
         )
@@ -62,7 +62,7 @@ def phone(tmp_path: Path) -> Iterator[Phone]:
 
 
 def test_a_name_is_told_once(phone: Phone) -> None:
-    """Also where another worker looks, with another spool's handle."""
+    """Also for another worker, with another handle of the spool."""
     phone.save(BOB, "Bob from next door")
     book = phone.book()
     assert book.check() == 1
@@ -72,7 +72,7 @@ def test_a_name_is_told_once(phone: Phone) -> None:
 
 
 def test_a_changed_name_is_told_alone(phone: Phone) -> None:
-    """And not those that stayed."""
+    """And not the unchanged ones."""
     phone.save(BOB, "Bob")
     phone.save("9@lid", "Ann")
     book = phone.book()
@@ -85,7 +85,7 @@ def test_a_changed_name_is_told_alone(phone: Phone) -> None:
 def test_a_database_that_nobody_wrote_is_not_opened(
     phone: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hundreds at rest are looked at all the time; what was written just now is looked at once more."""
+    """Hundreds of idle accounts are checked all the time; a database that was just written is checked once more."""
     opened: list[Path] = []
     read = session_db.saved_names
 
@@ -110,14 +110,14 @@ def test_a_database_that_nobody_wrote_is_not_opened(
 
 
 def test_a_first_name_alone(phone: Phone) -> None:
-    """Serves where the phone has no other."""
+    """Is used if the phone has no other."""
     phone.save(BOB, None, "Bob")
     phone.book().check()
     assert phone.told() == [(BOB, "Bob")]
 
 
 def test_what_is_no_person_is_passed_over(phone: Phone) -> None:
-    """As are people whom the phone has no name for."""
+    """Like contacts without a name in the phone."""
     for address in ("1-2@g.us", "no address", ""):
         phone.save(address, "Name")
     phone.save(BOB, "", "")
@@ -126,7 +126,7 @@ def test_what_is_no_person_is_passed_over(phone: Phone) -> None:
 
 
 def test_before_the_library_has_made_its_tables(tmp_path: Path) -> None:
-    """There is nothing to tell, and no spool is made."""
+    """There is nothing to report, and no spool is created."""
     home = AccountDir(tmp_path)
     assert AddressBook(home, SystemClock()).check() is None
     assert not home.spool_db.exists()
@@ -136,7 +136,7 @@ def test_before_the_library_has_made_its_tables(tmp_path: Path) -> None:
 def test_the_last_telling_is_the_book(
     tmp_path_factory: pytest.TempPathFactory, books: list[dict[str, str]]
 ) -> None:
-    """Whatever is changed between two looks, by whichever worker: the newest event has the newest name."""
+    """Whatever changes between two checks, by any worker: the newest event has the newest name."""
     phone = Phone(tmp_path_factory.mktemp("book"))
     book = phone.book()
     for number, names in enumerate(books):
@@ -154,7 +154,7 @@ def test_the_last_telling_is_the_book(
 async def test_the_phones_name_for_a_contact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes as app state, names the thread, and changes with the phone."""
+    """It arrives as app state, names the thread, and changes with the phone."""
     monkeypatch.setattr(supervision, "_NAMES_EVERY", 0.1)
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()

@@ -1,4 +1,4 @@
-"""A worker that is not ours any more: whatever it says, it is replaced at once, and the daemon goes on."""
+"""A compromised worker: whatever it sends, it is replaced at once, and the daemon goes on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from wad.state.account_dir import AccountDir
 BOB = Jid.parse("15550000002@s.whatsapp.net")
 SECRET = b"s" * 32
 PICTURE = Attachment(kind=AttachmentKind.IMAGE, sha256="0" * 64, size=1, mimetype="image/png")
-WITHIN = 60  # seconds; far less than it takes when nobody notices, since the probe is switched off
+WITHIN = 60  # seconds; far less than without detection, since the probe is switched off
 
 SAYS = """
 import os, signal, socket, sys, time
@@ -52,7 +52,7 @@ with open(sys.argv[2], "rb") as words:
     sock.sendall(words.read())
 time.sleep(600)
 """
-"""Says what stands in a file, and stays."""
+"""Sends the content of a file, and stays."""
 
 ANSWERS = """
 import socket, sys, time
@@ -62,7 +62,7 @@ sock.recv(1 << 16)
 sock.sendall(answer)
 time.sleep(600)
 """
-"""Answers the first request with what stands in a file, and stays."""
+"""Answers the first request with the content of a file, and stays."""
 
 
 @asynccontextmanager
@@ -72,7 +72,7 @@ async def a_worker(
     words: bytes = b"",
     report: Callable[[Report], None] = lambda _: None,
 ) -> AsyncIterator[NeonizeWorker]:
-    """A worker of this code; nothing probes it."""
+    """A worker with this code, without probes."""
     said = directory / "words"
     said.write_bytes(words)
     ours, theirs = socket.socketpair()
@@ -147,7 +147,7 @@ INVALID = {
 async def test_a_worker_that_breaks_the_protocol_is_ended_at_once(
     tmp_path: Path, name: str
 ) -> None:
-    """It is killed, no probe is waited for, and the reason says so."""
+    """It is killed without waiting for a probe, and the reason says so."""
     async with a_worker(tmp_path, SAYS, INVALID[name]) as worker:
         why = await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
     assert why.startswith("the worker sent an invalid frame: ")
@@ -155,7 +155,7 @@ async def test_a_worker_that_breaks_the_protocol_is_ended_at_once(
 
 
 async def test_what_came_before_an_invalid_frame_counts(tmp_path: Path) -> None:
-    """Frames are taken in order, up to the first that is none."""
+    """Frames are processed in order, up to the first invalid one."""
     reports: list[Report] = []
     words = framed([2, "lost", ["gone"]]) + framed([2, "nonsense", []]) + framed([2, "paired", []])
     async with a_worker(tmp_path, SAYS, words, reports.append) as worker:
@@ -173,7 +173,7 @@ os._exit(7)
 
 
 async def test_a_worker_that_hangs_up_is_ended(tmp_path: Path) -> None:
-    """One that nobody can speak to is of no use."""
+    """A worker without a connection is useless."""
     async with a_worker(tmp_path, HANGS_UP) as worker:
         assert (
             await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
@@ -182,7 +182,7 @@ async def test_a_worker_that_hangs_up_is_ended(tmp_path: Path) -> None:
 
 
 async def test_a_child_of_its_own_does_not_keep_it_alive(tmp_path: Path) -> None:
-    """Its end is known although somebody still has its pipes."""
+    """Its end is detected although another process still has its pipes."""
     async with a_worker(tmp_path, LEAVES_A_CHILD) as worker:
         pid = worker.pid
         assert pid is not None
@@ -213,7 +213,7 @@ ANSWERED: dict[str, Any] = {
 async def test_an_answer_about_a_message_that_makes_no_sense(
     tmp_path: Path, name: str, left: bool
 ) -> None:
-    """The worker goes, and what became of the message is judged by its traces."""
+    """The worker is replaced, and the message's result is settled by its traces."""
     a_device(tmp_path)
     if left:
         with closing(sqlite3.connect(tmp_path / "session.db")) as db:
@@ -239,7 +239,7 @@ async def test_an_answer_about_a_message_that_makes_no_sense(
     ],
 )
 async def test_an_answer_about_a_file_that_makes_no_sense(tmp_path: Path, answer: Any) -> None:
-    """Nothing was sent, and the worker goes."""
+    """Nothing was sent, and the worker is replaced."""
     async with a_worker(tmp_path, ANSWERS, framed([1, 1, None, answer])) as worker:
         result = await asyncio.wait_for(worker.send(BOB, PICTURE, SECRET, 1), WITHIN)
         assert isinstance(result, NotSent)
@@ -248,7 +248,7 @@ async def test_an_answer_about_a_file_that_makes_no_sense(tmp_path: Path, answer
 
 @pytest.mark.parametrize("answer", [None, ["15550000002"], {"15550000002": 1}, {"1": "x"}])
 async def test_an_answer_about_numbers_that_makes_no_sense(tmp_path: Path, answer: Any) -> None:
-    """It is an error, and the worker goes."""
+    """It is an error, and the worker is replaced."""
     async with a_worker(tmp_path, ANSWERS, framed([1, 1, None, answer])) as worker:
         with pytest.raises(EngineFailure, match="invalid frame"):
             await asyncio.wait_for(worker.on_whatsapp(["15550000002"]), WITHIN)
@@ -256,7 +256,7 @@ async def test_an_answer_about_numbers_that_makes_no_sense(tmp_path: Path, answe
 
 
 async def test_only_what_was_asked_is_answered(tmp_path: Path) -> None:
-    """Numbers that nobody asked about are left out."""
+    """Numbers that were not in the request are left out."""
     answer = {"15550000002": True, "15550000003": True}
     async with a_worker(tmp_path, ANSWERS, framed([1, 1, None, answer])) as worker:
         found = await asyncio.wait_for(worker.on_whatsapp(["15550000002"]), WITHIN)
@@ -265,7 +265,7 @@ async def test_only_what_was_asked_is_answered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", ["fenced", "instance_passive", "timed_out", "denied", "x"])
 async def test_an_error_that_is_not_a_workers_to_raise(tmp_path: Path, code: str) -> None:
-    """A worker knows nothing of the lease, of our time, or of who may do what."""
+    """A worker cannot raise errors about the lease, the daemon's time, or permissions."""
     words = framed([1, 1, {"code": code, "message": "no"}, None])
     async with a_worker(tmp_path, ANSWERS, words) as worker:
         with pytest.raises(WadError) as raised:
@@ -274,7 +274,7 @@ async def test_an_error_that_is_not_a_workers_to_raise(tmp_path: Path, code: str
 
 
 async def test_a_session_is_not_put_away_on_a_workers_word(tmp_path: Path) -> None:
-    """Whether it is damaged is looked at once the worker is gone."""
+    """Whether it is damaged is checked once the worker has ended."""
     with closing(sqlite3.connect(tmp_path / "session.db")) as db:
         db.execute("CREATE TABLE whatsmeow_device (jid TEXT)")
         db.commit()
@@ -307,7 +307,7 @@ async def test_a_login_with_a_session_that_names_nobody(tmp_path: Path, jid: str
 
 
 async def test_a_login_with_a_session_that_does_not_end(tmp_path: Path) -> None:
-    """A view in place of the device's table is not asked, and the event loop goes on meanwhile."""
+    """A view in place of the device's table is not queried, and the event loop goes on meanwhile."""
     with closing(sqlite3.connect(tmp_path / "session.db")) as db:
         db.execute(
             "CREATE VIEW whatsmeow_device (jid, lid, push_name) AS WITH RECURSIVE c(x) AS"
@@ -335,7 +335,7 @@ async def test_what_a_worker_says_of_its_confinement_is_kept(tmp_path: Path) -> 
 async def test_a_worker_is_outdated_once_name_servers_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it is confined: else it can read the new file."""
+    """If it is confined: otherwise it can read the new file."""
     file = tmp_path / "resolv.conf"
     file.write_text("nameserver 192.0.2.1")
     here = partial(resolver_files.signature, [str(file)], [])
@@ -362,7 +362,7 @@ _ANY: st.SearchStrategy[Any] = st.recursive(
 
 @given(st.sampled_from(sorted(notices._NOTICES)) | st.text(), _ANY | st.lists(_ANY, max_size=3))
 def test_any_notice_has_a_meaning_or_is_invalid(method: str, params: Any) -> None:
-    """Whatever a frame can carry; what is taken has the bounds of its kind."""
+    """Anything that a frame can contain; accepted values have the bounds of their kind."""
     try:
         meant = notices.notice(method, params)
     except InvalidData:
@@ -377,14 +377,14 @@ def test_any_notice_has_a_meaning_or_is_invalid(method: str, params: Any) -> Non
 
 @given(_ANY | st.lists(_ANY, max_size=4))
 def test_any_answer_to_send_is_understood_or_invalid(answer: Any) -> None:
-    """Nothing else than InvalidData is raised."""
+    """No other error than InvalidData is raised."""
     with suppress(InvalidData):
         notices.sent(answer)
 
 
 @given(st.integers(-(2**63), 2**64 - 1))
 def test_any_ban_has_an_end(given: int) -> None:
-    """Whatever WhatsApp says, there is a date, and the daemon takes the notice."""
+    """Whatever WhatsApp sends, there is a date, and the daemon accepts the notice."""
     seconds = ban_seconds(given)
     words = ban("code", seconds, 1_700_000_000_000)
     assert notices.notice("banned", [seconds, words]) == connection.Banned(seconds, words)

@@ -1,4 +1,4 @@
-"""Which messages were lost: the library's list against the spool."""
+"""Detection of lost messages: the library's list against the spool."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOB = "9@lid"
 
 
 class Session:
-    """A session's database as the library fills it, and the spool beside it."""
+    """A session's database as the library fills it, and a spool."""
 
     def __init__(self, directory: Path) -> None:
         self.home = AccountDir(directory)
@@ -70,7 +70,7 @@ def a_row(ident: str) -> Arrival:
 
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
-    """A session that wad has known from its first message on."""
+    """A session that wad has had from its first message on."""
     session = Session(tmp_path)
     session.comparison()
     yield session
@@ -78,7 +78,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 def test_what_is_listed_and_not_stored_was_lost(session: Session) -> None:
-    """Its row says who wrote it, where and under which id, and it is found once."""
+    """Its row has its sender, chat and id, and it is found once."""
     session.listed("A", "B", "C", chat="5-6@g.us")
     session.stored(a_row("A"), a_row("C"))
     assert session.comparison().run() == 3
@@ -104,7 +104,7 @@ def test_what_the_account_wrote_itself_is_not_lost(session: Session) -> None:
 
 
 def test_what_carried_nothing_to_keep_is_not_lost(session: Session) -> None:
-    """It came."""
+    """It arrived."""
     session.listed("A")
     session.stored(Arrival(0, "heard", "A"))
     assert session.comparison().run() is None
@@ -121,7 +121,7 @@ def test_what_comes_in_meanwhile_waits_for_the_next_time(session: Session) -> No
 
 
 def test_a_session_that_is_older_than_the_spool(tmp_path: Path) -> None:
-    """Nothing can be said of what came before."""
+    """Nothing is known about earlier messages."""
     session = Session(tmp_path)
     session.listed("OLD")
     assert session.comparison().run() is None
@@ -132,7 +132,7 @@ def test_a_session_that_is_older_than_the_spool(tmp_path: Path) -> None:
 
 
 def test_rows_that_were_pruned_were_not_lost(session: Session) -> None:
-    """The list is for ever, the spool is not."""
+    """The list is permanent, the spool is not."""
     session.listed("A", "B")
     session.stored(a_row("A"), a_row("B"))
     session.prune()
@@ -170,7 +170,7 @@ def a_history(*idents: str) -> bytes:
 
 
 def test_the_messages_of_a_history_sync_are_not_lost(session: Session) -> None:
-    """They are listed without ever being handed over one by one."""
+    """They are listed although they are never handed over one by one."""
     session.listed("H1", "A", "H2")
     session.stored(Arrival(1, "historysync", "", a_history("H1", "H2")))
     assert session.comparison().run() == 2
@@ -178,7 +178,7 @@ def test_the_messages_of_a_history_sync_are_not_lost(session: Session) -> None:
 
 
 def test_a_history_sync_that_was_itself_lost(session: Session) -> None:
-    """More than can get lost otherwise: nobody is told of thousands of messages."""
+    """More than can be lost otherwise: thousands of messages are not reported."""
     session.listed(*(f"H{number}" for number in range(200)))
     assert session.comparison().run() is None
     assert session.lost() == []
@@ -186,11 +186,11 @@ def test_a_history_sync_that_was_itself_lost(session: Session) -> None:
 
 @given(st.lists(st.text("ABCDEF0123456789", min_size=1, max_size=40), max_size=20))
 def test_the_ids_in_a_history_sync(idents: list[str]) -> None:
-    """They are found without making objects of it."""
+    """They are found without creating objects."""
     assert ids_of_history(a_history(*idents)) == set(idents)
 
 
 @given(st.binary(max_size=300))
 def test_bytes_that_are_no_history_sync(raw: bytes) -> None:
-    """Nothing is raised, whatever lies in the spool."""
+    """Nothing is raised, whatever the spool contains."""
     ids_of_history(raw)

@@ -1,4 +1,4 @@
-"""What a worker writes: lines as they come, a flood counted and cut."""
+"""A worker's output: lines are passed on, a flood is counted and cut."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_lines_survive_any_split(texts: list[str], cuts: list[int]) -> None:
 
 
 def test_a_flood_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Beyond the rate nothing is handed on; the account has a warning for a minute."""
+    """Beyond the rate nothing is passed on; the account has a warning for a minute."""
     lines: list[str] = []
     taken, clock = output(lines)
     for _ in range(100):
@@ -57,7 +57,7 @@ def test_a_flood_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_crash_within_a_flood_is_kept() -> None:
-    """The head of the report and the last lines, although nothing of them is handed on."""
+    """The head of the report and the last lines, although none of them is passed on."""
     lines: list[str] = []
     taken, _ = output(lines)
     taken.feed(b"y\n" * 10_000)
@@ -84,7 +84,7 @@ def test_a_line_without_end_is_cut() -> None:
 
 @pytest.mark.parametrize("words", ["b'y\\n' * 30_000", "b'y' * 30_000"], ids=["lines", "one line"])
 async def test_a_worker_that_only_writes_holds_nothing_up(words: str) -> None:
-    """The loop turns while it floods, and it can be ended."""
+    """The loop runs during a flood, and the process can be ended."""
     lines: list[str] = []
     ours, theirs = socket.socketpair()
     process = Process.start(

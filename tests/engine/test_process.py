@@ -1,4 +1,4 @@
-"""A child process and the certainty of its death."""
+"""A child process and the proof of its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def start(code: str, lines: list[str]) -> tuple[Process, socket.socket]:
 
 
 async def test_its_output_and_its_end() -> None:
-    """Lines as they come, and how it ended."""
+    """Lines as they arrive, and how it ended."""
     lines: list[str] = []
     process, ours = start("print('one'); print('two'); raise SystemExit(3)", lines)
     assert await asyncio.wait_for(process.ended, 20) == 3
@@ -31,11 +31,11 @@ async def test_its_output_and_its_end() -> None:
 
 
 async def test_killed() -> None:
-    """It is gone when `ended` says so, and the signal is named."""
+    """It has ended when `ended` is done, and the signal is named."""
     process, ours = start("import time; time.sleep(60)", [])
     process.kill()
     assert await asyncio.wait_for(process.ended, 20) == -signal.SIGKILL
-    process.kill()  # once more is no error
+    process.kill()  # a second call is not an error
     await process.drained()
     assert process.reason() == "the worker was killed by SIGKILL"
     ours.close()
@@ -43,7 +43,7 @@ async def test_killed() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGQUIT])
 async def test_a_panic_is_in_the_reason(number: signal.Signals) -> None:
-    """The head of the library's report is kept, however long it is, and whichever signal follows it."""
+    """The head of the library's report is kept, however long it is, and whichever signal follows."""
     code = (
         "import os; print('hello'); print('panic: oh no'); print('a stack\\n' * 300, flush=True); "
     )
@@ -65,7 +65,7 @@ async def test_a_panic_is_in_the_reason(number: signal.Signals) -> None:
     ],
 )
 async def test_last_words(end: str, words: list[str]) -> None:
-    """Without a report they are the end of its output; who ended as it should has none."""
+    """Without a report it is the end of the output; a process that ended normally has none."""
     process, ours = start(f"import os; print('hello', flush=True); {end}", [])
     await asyncio.wait_for(process.ended, 30)
     await process.drained()
@@ -74,7 +74,7 @@ async def test_last_words(end: str, words: list[str]) -> None:
 
 
 async def test_a_line_without_an_end_is_bounded() -> None:
-    """Megabytes without a newline do no harm."""
+    """Megabytes without a newline are harmless."""
     lines: list[str] = []
     process, ours = start("print('x' * 3_000_000); print('after')", lines)
     await asyncio.wait_for(process.ended, 30)
@@ -85,7 +85,7 @@ async def test_a_line_without_an_end_is_bounded() -> None:
 
 
 async def test_the_socket_reaches_the_child_alone() -> None:
-    """When the child is gone, our end sees the end."""
+    """When the child has ended, our end is closed."""
     code = "import socket, sys; socket.socket(fileno=int(sys.argv[1])).sendall(b'hello')"
     process, ours = start(code, [])
     reader, writer = await asyncio.open_connection(sock=ours)

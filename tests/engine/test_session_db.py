@@ -13,7 +13,7 @@ from wad.engine import session_db
 
 
 def a_database(path: Path, *, paired: bool = True, key: bytes = b"key") -> Path:
-    """The tables that are read, as the library makes them."""
+    """The tables that wad reads, as the library creates them."""
     with sqlite3.connect(path) as db:
         db.execute(
             "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
@@ -28,7 +28,7 @@ def a_database(path: Path, *, paired: bool = True, key: bytes = b"key") -> Path:
 
 
 def test_nothing_there_is_not_paired(tmp_path: Path) -> None:
-    """A missing and an empty file are a device that was never paired, and not damaged."""
+    """A missing or empty file is a device that was never paired, and not damaged."""
     path = tmp_path / "session.db"
     assert not session_db.is_paired(path)
     session_db.check(path)
@@ -37,7 +37,7 @@ def test_nothing_there_is_not_paired(tmp_path: Path) -> None:
 
 
 def test_a_database_without_tables_is_not_paired(tmp_path: Path) -> None:
-    """The library was interrupted before it made them."""
+    """The library was interrupted before it created them."""
     path = tmp_path / "session.db"
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE whatsmeow_version (version INTEGER)")
@@ -47,7 +47,7 @@ def test_a_database_without_tables_is_not_paired(tmp_path: Path) -> None:
 
 
 def test_a_paired_device(tmp_path: Path) -> None:
-    """Its row says who it is; what is NULL is an empty text."""
+    """Its row has its identity; NULL is an empty text."""
     path = a_database(tmp_path / "a #b?c.db")
     assert session_db.is_paired(path)
     assert session_db.identity(path)[:3] == ("1:2@s.whatsapp.net", "", "Shop")
@@ -59,7 +59,7 @@ def test_after_a_logout_the_row_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_secret_names_the_message_that_may_have_left(tmp_path: Path) -> None:
-    """And an unknown one says that nothing left."""
+    """And an unknown one was not sent."""
     path = a_database(tmp_path / "session.db")
     assert session_db.sent_as(path, b"secret") == "WA1"
     assert session_db.sent_as(path, b"other") is None
@@ -67,7 +67,7 @@ def test_a_secret_names_the_message_that_may_have_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("there", ["nothing", "an empty file", "no device"])
 def test_a_list_that_is_gone_proves_nothing(tmp_path: Path, there: str) -> None:
-    """A logout empties it, and a session may be set aside: what was being sent may have left all the same."""
+    """A logout empties the list, and a session may be quarantined: a message may have been sent all the same."""
     path = tmp_path / "session.db"
     if there == "an empty file":
         path.touch()
@@ -78,9 +78,9 @@ def test_a_list_that_is_gone_proves_nothing(tmp_path: Path, there: str) -> None:
 
 
 def test_another_session_has_no_say(tmp_path: Path) -> None:
-    """An account that was paired anew, under the same address: what the first session sent may have left.
+    """An account that was paired again, under the same address: the first session may have sent the message.
 
-    A trace is a trace, in whichever file it lies; and what is sent by the session itself is known as ever.
+    A trace is proof in whichever file it is; and messages of the session itself are found as before.
     """
     first = a_database(tmp_path / "first.db", key=b"one")
     second = a_database(tmp_path / "second.db", key=b"two")
@@ -105,7 +105,7 @@ def test_damage_is_seen(tmp_path: Path) -> None:
 
 
 def a_listing(path: Path, *rows: tuple[str, str, str]) -> Path:
-    """A session of number 1 and hidden id 2, and its list of messages."""
+    """A session with number 1 and LID 2, and its list of messages."""
     with sqlite3.connect(path) as db:
         db.execute(
             "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
@@ -121,7 +121,7 @@ def a_listing(path: Path, *rows: tuple[str, str, str]) -> Path:
 
 
 def test_the_messages_of_others_in_a_part_of_the_list(tmp_path: Path) -> None:
-    """What the account wrote itself, under either address, is not among them."""
+    """The account's own messages, under either address, are not in it."""
     path = a_listing(
         tmp_path / "session.db",
         ("9@lid", "9@lid", "A"),

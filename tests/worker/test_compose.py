@@ -1,4 +1,4 @@
-"""Contents as the library's protobuf, and read back by our own translation."""
+"""Contents as the library's protobuf, and their translation back."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def kinds(message: Message) -> list[str]:
 
 @pytest.mark.parametrize("content", GOOD, ids=lambda content: type(content).__name__)
 def test_every_kind_is_one_message_with_the_secret_of_its_attempt(content: Outgoing) -> None:
-    """The library notes that secret before anything leaves."""
+    """The library saves that secret before it sends anything."""
     message = composed(content)
     assert len(kinds(message)) == 1
     assert message.messageContextInfo.messageSecret == SECRET
@@ -56,7 +56,7 @@ def test_every_kind_is_one_message_with_the_secret_of_its_attempt(content: Outgo
 
 @pytest.mark.parametrize("content", GOOD, ids=lambda content: type(content).__name__)
 def test_what_we_store_of_ours_is_what_we_would_store_of_theirs(content: Outgoing) -> None:
-    """Composed and translated it is the same, but for what only the upload or the time of asking knows."""
+    """A composed and translated content is unchanged, except for data of the upload or of the request's time."""
     received = content_of(unwrap(composed(content)))
     assert received is not None
     media = received.media
@@ -67,7 +67,7 @@ def test_what_we_store_of_ours_is_what_we_would_store_of_theirs(content: Outgoin
 
 
 def test_a_plain_text_is_no_more_than_that() -> None:
-    """One that answers or mentions is an extended one."""
+    """A text with a reply or mentions is an extended one."""
     assert composed(Text("hello")).conversation == "hello"
     message = composed(Text("yes @77", THEIRS, ("77@lid",)))
     info = message.extendedTextMessage.contextInfo
@@ -77,7 +77,7 @@ def test_a_plain_text_is_no_more_than_that() -> None:
 
 
 def test_an_answer_to_ourselves_names_us() -> None:
-    """And one to a picture without words says that it is one."""
+    """A reply to a picture without a caption says that it is a picture."""
     picture = Target("O1", OURS.chat, from_me=True, kind=MessageKind.IMAGE)
     info = composed(Text("look", picture)).extendedTextMessage.contextInfo
     assert info.participant == ENVELOPE.me
@@ -95,7 +95,7 @@ def test_an_answer_to_ourselves_names_us() -> None:
     ids=lambda content: getattr(content, "kind", type(content).__name__),
 )
 def test_anything_can_answer(content: Outgoing) -> None:
-    """The answered message is named inside of the part."""
+    """The quoted message is named inside the part."""
     message = composed(content)
     assert getattr(message, kinds(message)[0]).contextInfo.stanzaID == "T1"
 
@@ -119,7 +119,7 @@ def test_a_file_says_where_it_lies_and_how_to_read_it(kind: AttachmentKind) -> N
 
 
 def test_what_is_not_known_of_a_file_is_not_said() -> None:
-    """An empty caption, or a width of zero, is something else than none."""
+    """An empty caption, or a width of zero, differs from none."""
     part = composed(a_file()).imageMessage
     assert not any(map(part.HasField, ("caption", "width", "height", "contextInfo")))
     part = composed(a_file(caption="look", width=4, height=3)).imageMessage
@@ -129,13 +129,13 @@ def test_what_is_not_known_of_a_file_is_not_said() -> None:
 
 
 def test_a_voice_note_is_a_sound_that_was_spoken() -> None:
-    """WhatsApp's word is push to talk."""
+    """WhatsApp's term is push to talk."""
     assert composed(a_file(AttachmentKind.VOICE)).audioMessage.PTT is True
     assert composed(a_file(AttachmentKind.AUDIO)).audioMessage.PTT is False
 
 
 def test_a_document_with_words_is_wrapped() -> None:
-    """As the apps do it; they show no caption of a bare one."""
+    """Like the apps; they do not show the caption of an unwrapped one."""
     bare = composed(a_file(AttachmentKind.DOCUMENT, filename="bill.pdf")).documentMessage
     assert (bare.fileName, bare.title) == ("bill.pdf", "bill.pdf")
     message = composed(a_file(AttachmentKind.DOCUMENT, caption="the bill"))
@@ -150,7 +150,7 @@ def test_a_poll_is_as_the_library_builds_it() -> None:
 
 
 def test_a_message_in_a_group_is_named_with_its_sender() -> None:
-    """In a one-to-one chat, and for our own, that goes without saying."""
+    """In a one-to-one chat, and for our own message, the sender is implied."""
     group = Target("T1", "12-34@g.us", sender="77@lid")
     assert composed(OwnReaction(group, "👍")).reactionMessage.key.participant == "77@lid"
     for target in (THEIRS, Target("O1", "12-34@g.us", from_me=True)):
@@ -158,7 +158,7 @@ def test_a_message_in_a_group_is_named_with_its_sender() -> None:
 
 
 def test_a_card_cannot_be_broken_out_of() -> None:
-    """What means something in a visiting card is escaped."""
+    """Characters with a meaning in a contact card are escaped."""
     card = vcard(ContactCard("Ann; B,\\C\nEND:VCARD", "+40 700 000 001"))
     assert card.splitlines() == [
         "BEGIN:VCARD", "VERSION:3.0", "N:;Ann\\; B\\,\\\\C\\nEND:VCARD;;;", "FN:Ann\\; B\\,\\\\C\\nEND:VCARD",

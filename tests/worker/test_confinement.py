@@ -1,4 +1,4 @@
-"""A worker that was taken over reaches its own account: all that it would try, on this kernel and on older ones."""
+"""A compromised worker reaches only its own account: every attempt, on this kernel and on older ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if most:
 attempts.main(given)
 """
 BEYOND_DEBIAN_12 = {"connect to another port"}
-"""What Linux 6.1 cannot hold back; docs/security.md says so."""
+"""What Linux 6.1 cannot prevent; docs/security.md lists it."""
 NOT_EVERYWHERE = {
     "kill a sibling's control group",
     "freeze a sibling's control group",
@@ -49,7 +49,7 @@ NOT_EVERYWHERE = {
     "tell the service manager by a pair",
     "connect to the control socket by a pair",
 }
-"""What is not there to be tried outside of a unit, or is of another kind there; tests/lab has them."""
+"""Attempts that are not possible outside a unit, or differ there; tests/lab has them."""
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def targets(tmp_path: Path) -> Iterator[Targets]:
 
 
 def hostile(targets: Targets, most: int) -> tuple[dict[str, str], dict[str, str]]:
-    """What came of each attempt of a process that is confined by at most this ABI; 0: that is not confined."""
+    """The result of each attempt of a process that is confined by at most this ABI; 0: not confined."""
     environ = dict(os.environ)
     environ |= {"HTTPS_PROXY": f"http://127.0.0.1:{targets.allowed_port}", "PYTHONPATH": str(TOP)}
     done = subprocess.run(
@@ -101,7 +101,7 @@ def hostile(targets: Targets, most: int) -> tuple[dict[str, str], dict[str, str]
 
 @pytest.mark.parametrize("most", [DEBIAN_12, 3, 4, 5, 6, sys.maxsize])
 def test_a_worker_reaches_its_own_account(targets: Targets, most: int) -> None:
-    """On kernels from Debian 12's on all else is refused, and what it needs is not."""
+    """On kernels from Debian 12's on everything else is refused, and what the worker needs is not."""
     tried, needed = hostile(targets, most)
     assert {name: why for name, why in needed.items() if why} == {}
     possible = {name for name, why in tried.items() if not why}
@@ -111,7 +111,7 @@ def test_a_worker_reaches_its_own_account(targets: Targets, most: int) -> None:
 
 
 def test_without_it_nearly_everything_could_be_done(targets: Targets) -> None:
-    """What is tried can be done: else the test above would show nothing."""
+    """Every attempt succeeds without confinement: otherwise the test above would prove nothing."""
     if os.geteuid() != 0:
         raise Missing("root, whom nothing else holds back", "sudo make test")
     tried, needed = hostile(targets, 0)
@@ -121,7 +121,7 @@ def test_without_it_nearly_everything_could_be_done(targets: Targets) -> None:
 
 
 def test_threads_that_are_there_keep_their_rights_so_there_must_be_none(tmp_path: Path) -> None:
-    """It is refused before anything is given up."""
+    """It is refused before any right is dropped."""
     code = (
         "import os, sys, threading\nfrom pathlib import Path\n"
         "from wad.worker.confinement.rules import Needs, confine\n"
@@ -143,7 +143,7 @@ WANTS = Needs(
 
 
 def test_what_is_written_is_the_accounts_own() -> None:
-    """And nothing else, but for its own memory and what swallows everything."""
+    """And nothing else, except its own memory and /dev/null."""
     writing = (
         Right.WRITE_FILE | Right.REMOVE_FILE | Right.REMOVE_DIR | Right.MAKE_REG | Right.TRUNCATE
         | Right.MAKE_SYM | Right.MAKE_DIR | Right.MAKE_SOCK | Right.MAKE_FIFO | Right.REFER
@@ -163,7 +163,7 @@ def test_what_is_written_is_the_accounts_own() -> None:
 
 
 def test_nothing_of_etc_is_read_but_what_is_named() -> None:
-    """Beside name servers and certificates lie wad.toml and the secrets of others."""
+    """The same directories contain wad.toml and the secrets of others."""
     paths = {str(path) for path, _ in rules.rules(WANTS, 7)}
     assert not paths & {
         "/",
@@ -199,19 +199,19 @@ def test_the_ports_of_proxies(environ: dict[str, str], more: set[int]) -> None:
 
 @given(st.text())
 def test_any_proxy_is_understood_or_left_out(value: str) -> None:
-    """A worker starts whatever stands there."""
+    """A worker starts whatever the variable contains."""
     assert all(0 <= port < 1 << 16 for port in rules.ports({"HTTPS_PROXY": value}))
 
 
 def test_the_directory_of_the_start_is_not_read(tmp_path: Path) -> None:
-    """Under systemd it is the root of all; only whole paths in PYTHONPATH count."""
+    """Under systemd it is the root directory; only absolute paths in PYTHONPATH count."""
     paths = rules.code_paths({"PYTHONPATH": f":.:relative:{tmp_path}"})
     assert tmp_path in paths
     assert all(path.is_absolute() and path != Path("/") for path in paths)
 
 
 def test_accounts_below_a_directory_of_the_system_are_told(tmp_path: Path) -> None:
-    """Whoever keeps his state below /usr hears what that means."""
+    """A state directory below /usr is reported with its consequence."""
     wants = replace(WANTS, home=tmp_path / "sessions" / "a", code=[tmp_path])
     found = rules.exposed(list(rules.rules(wants, 7)), wants)
     assert found == str(tmp_path)
@@ -233,7 +233,7 @@ def test_accounts_below_a_directory_of_the_system_are_told(tmp_path: Path) -> No
     ],
 )
 def test_what_is_in_force_is_told(found: Confinement, told: str, missing: str) -> None:
-    """In a few words; and what is missing in a sentence."""
+    """The summary; and the missing protection in a sentence."""
     assert found.summary == told
     assert missing in found.missing
     assert bool(found.missing) == bool(missing)
@@ -243,7 +243,7 @@ def test_what_is_in_force_is_told(found: Confinement, told: str, missing: str) -
 
 
 def test_a_list_of_name_servers_that_is_replaced(tmp_path: Path) -> None:
-    """A file that was written anew is the same; one that was put in its place is not, nor one that came or went."""
+    """A file that was rewritten is the same; one that replaced it is not, nor one that appeared or disappeared."""
     file = tmp_path / "resolv.conf"
     seen = [resolver_files.signature([str(file)], [])]
     file.write_text("nameserver 192.0.2.1\n")
@@ -257,7 +257,7 @@ def test_a_list_of_name_servers_that_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_file_in_a_directory_that_is_read_may_be_replaced(tmp_path: Path) -> None:
-    """As systemd-resolved's."""
+    """Like systemd-resolved's."""
     run, file = tmp_path / "run", tmp_path / "resolv.conf"
     run.mkdir()
     (run / "stub").write_text("a")

@@ -1,4 +1,4 @@
-"""No part of a worker dies alone: whatever nobody handles ends the process, says so, and leaves its traceback."""
+"""An unhandled error in any part of a worker ends the process, is reported, and leaves its traceback."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ threading.Event().wait()
     ],
 )  # fmt: skip
 async def test_whatever_fails_in_a_worker_ends_it(act: str, who: str) -> None:
-    """Its last word names the part, if it can be said; its traceback is in what it wrote."""
+    """The final notice names the part, if it can be sent; the traceback is in the output."""
     ours, theirs = socket.socketpair()
     argv = [sys.executable, "-c", WORKER.replace("{act}", act), str(theirs.fileno())]
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent.parent)}

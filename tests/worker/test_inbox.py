@@ -1,4 +1,4 @@
-"""From the library's handler to the spool: order, commits, and what the handler waits for."""
+"""From the library's handler to the spool: order, commits, and when the handler waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wad.worker.log_lines import message_key
 
 
 def a_message(ident: str, text: str = "hello", *, from_me: bool = False) -> bytes:
-    """A neonize MessageEv; without a text it carries nothing to keep."""
+    """A neonize MessageEv; without a text it contains nothing to store."""
     bob = pb.JID(User="9", Server="lid", Device=0, RawAgent=0, Integrator=0, IsEmpty=False)
     nobody = pb.JID(User="", Server="", Device=0, RawAgent=0, Integrator=0, IsEmpty=True)
     source = pb.MessageSource(
@@ -33,7 +33,7 @@ def a_message(ident: str, text: str = "hello", *, from_me: bool = False) -> byte
 
 
 class SlowSpool:
-    """A spool whose disk does nothing until it is let."""
+    """A spool whose disk does nothing until it is allowed to."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -43,7 +43,7 @@ class SlowSpool:
         self.may.set()
 
     def take(self, arrivals: Iterable[Arrival]) -> int:
-        """Store, or fail as the next error says."""
+        """Store, or fail with the next error."""
         self.may.wait(20)
         if self.errors:
             raise self.errors.pop(0)
@@ -53,7 +53,7 @@ class SlowSpool:
 
 
 class Box:
-    """An inbox, and what it told."""
+    """An inbox, and its callbacks' arguments."""
 
     def __init__(
         self,
@@ -97,12 +97,12 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def kinds(spool: Spool) -> list[tuple[str, str]]:
-    """What is stored."""
+    """The stored rows."""
     return [(row.kind, row.wa_id) for row in spool.after(0, 100)]
 
 
 def test_a_patient_handler_returns_at_once(spool: Spool) -> None:
-    """What comes while the disk is busy is stored together, in order, and told when it is stored."""
+    """Events that arrive while the disk is busy are stored together, in order, and reported when stored."""
     box = Box(spool)
     box.spool.may.clear()
     for number in range(5):
@@ -117,7 +117,7 @@ def test_a_patient_handler_returns_at_once(spool: Spool) -> None:
 
 
 def test_a_burst_gathers_between_two_commits(spool: Spool) -> None:
-    """The first event is stored at once, those that follow within the pause in one commit."""
+    """The first event is stored at once, those within the pause in one commit."""
     over = threading.Event()
 
     def pause(_seconds: float) -> None:
@@ -134,7 +134,7 @@ def test_a_burst_gathers_between_two_commits(spool: Spool) -> None:
 
 
 def test_an_impatient_one_waits_for_the_commit(spool: Spool) -> None:
-    """To return is to say that there is room for more."""
+    """Returning means that there is room for more."""
     box = Box(spool, batch=False)
     box.spool.may.clear()
     handler = threading.Thread(target=box.inbox.take, args=("Message", a_message("A")), daemon=True)
@@ -147,7 +147,7 @@ def test_an_impatient_one_waits_for_the_commit(spool: Spool) -> None:
 
 
 def test_no_more_than_64_wait(spool: Spool) -> None:
-    """The next one makes the library's handler wait, and so its queue fill."""
+    """The next one blocks the library's handler, and so its queue fills."""
     box = Box(spool)
     box.spool.may.clear()
     box.inbox.take("Message", a_message("first"))
@@ -167,7 +167,7 @@ def test_no_more_than_64_wait(spool: Spool) -> None:
 
 
 def test_an_action_waits_for_what_came_before(spool: Spool) -> None:
-    """Whatever it is, it is done once that is stored, and before what comes after."""
+    """Any action runs once earlier events are stored, and before later ones."""
     box = Box(spool)
     seen: list[list[tuple[str, str]]] = []
     box.spool.may.clear()
@@ -181,7 +181,7 @@ def test_an_action_waits_for_what_came_before(spool: Spool) -> None:
 
 
 def test_what_carries_nothing_leaves_its_id(spool: Spool) -> None:
-    """Only others' messages: what we wrote is never looked for."""
+    """Only messages of others: our own are never searched for."""
     box = Box(spool)
     box.inbox.take("Message", a_message("A", ""))
     box.inbox.take("Message", a_message("B", "", from_me=True))
@@ -203,7 +203,7 @@ def test_what_is_kept_raw(spool: Spool, name: str) -> None:
 
 
 def test_what_cannot_be_read_is_kept(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
-    """Bytes that are no message are stored as they are."""
+    """Bytes that are not a message are stored unchanged."""
     box = Box(spool)
     box.inbox.take("Message", b"\xff\xff\xff")
     assert box.inbox.drain(20)
@@ -214,7 +214,7 @@ def test_what_cannot_be_read_is_kept(spool: Spool, caplog: pytest.LogCaptureFixt
 
 
 def test_a_disk_that_refuses_is_tried_again(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For as long as it takes; it is told once for each reason, and when it is over."""
+    """However long it takes; it is reported once for each reason, and when it is over."""
     monkeypatch.setattr(module, "_DISK_RETRY", 0.001)
     box = Box(spool)
     box.spool.errors += [StateUnwritable("full"), StateUnwritable("full"), StateUnwritable("gone")]
@@ -228,7 +228,7 @@ def test_a_disk_that_refuses_is_tried_again(spool: Spool, monkeypatch: pytest.Mo
 
 
 def test_anything_else_is_the_end(spool: Spool) -> None:
-    """Nothing is said to be stored, and whoever made the inbox is told."""
+    """Nothing is reported as stored, and the owner of the inbox is notified."""
     box = Box(spool)
     error = Damaged("spool.db is damaged")
     box.spool.errors.append(error)

@@ -16,7 +16,7 @@ from wad.worker import c_interface
 
 
 def in_a_process(code: str) -> Any:
-    """What a fresh Python prints as JSON."""
+    """The JSON output of a new Python process."""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
@@ -25,7 +25,7 @@ def in_a_process(code: str) -> Any:
 
 
 def test_a_worker_imports_nothing_heavy() -> None:
-    """Neither neonize's own Python and what comes with it, nor an event loop; no thread, no process."""
+    """Neither neonize's own Python and its dependencies, nor an event loop; no thread, no process."""
     found = in_a_process(
         "import json, sys, threading, wad.worker.main\n"
         "heads = sorted({name.partition('.')[0] for name in sys.modules})\n"
@@ -36,7 +36,7 @@ def test_a_worker_imports_nothing_heavy() -> None:
 
 
 def test_a_worker_leaves_out_protobufs_python() -> None:
-    """The implementation in Python is not loaded, and can be by whoever wants it afterwards."""
+    """The implementation in Python is not loaded, and can be loaded later."""
     found = in_a_process(
         "import json, sys, wad.worker.library\n"
         "name = 'google.protobuf.internal.python_message'\n"
@@ -69,7 +69,7 @@ def test_events_have_the_librarys_numbers() -> None:
 
 @pytest.mark.parametrize("name", ["wad", "Büro", "x" * 200, "ü" * 100])
 def test_device_properties(name: str) -> None:
-    """What is written by hand is what the generated class reads; a long name is cut between letters."""
+    """The generated class reads the hand-written encoding; a long name is cut between letters."""
     from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps
 
     from wad.worker.library import _device_properties
@@ -89,14 +89,14 @@ def test_events_are_read_by_name() -> None:
 
 
 def test_a_library_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named, and not looked for on the network."""
+    """The file is named, and not fetched from the network."""
     monkeypatch.setattr(c_interface, "package", lambda: tmp_path)
     with pytest.raises(EngineFailure, match=r"neonize-linux-\w+\.so is missing"):
         c_interface.shared_object()
 
 
 def test_a_library_that_cannot_be_loaded(tmp_path: Path) -> None:
-    """An error of ours, which ends the worker with a reason."""
+    """An error of wad, which ends the worker with a reason."""
     file = tmp_path / "neonize-linux-amd64.so"
     file.write_bytes(b"no library")
     with pytest.raises(EngineFailure, match="cannot load"):
@@ -104,14 +104,14 @@ def test_a_library_that_cannot_be_loaded(tmp_path: Path) -> None:
 
 
 def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its C interface may be another one."""
+    """Its C interface may differ."""
     monkeypatch.setattr(c_interface, "VERSION", "0.4.3")
     with pytest.raises(EngineFailure, match=r"is version 0\.5\.2; wad needs 0\.4\.3"):
         c_interface.Functions(c_interface.shared_object())
 
 
 def test_giving_memory_back_keeps_what_was_changed() -> None:
-    """The process gets smaller, the change in the library's code stays, and the library works."""
+    """The process shrinks, the patch in the library's code stays, and the library works."""
     code = (
         "import ctypes, json, re\n"
         "from pathlib import Path\n"

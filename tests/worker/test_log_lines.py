@@ -1,4 +1,4 @@
-"""The library's log: what each line means to the gate."""
+"""The library's log: the signals in each line for the gate."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ ENC = '<enc type="msg" v="2"><!-- 200 bytes --></enc>'
     ],
 )
 def test_what_comes_in(text: str, means: GateSignal) -> None:
-    """How many events follow, and about what."""
+    """The number of events that follow, and their key."""
     assert list(parse_line("Client/Recv", text)) == [means]
 
 
 @pytest.mark.parametrize("kind", ["retry", "hist_sync", "server-error", "enc_rekey_retry"])
 def test_other_receipts_that_come_in(kind: str) -> None:
-    """Nothing waits for their events."""
+    """No events of them are awaited."""
     assert parse_line("Client/Recv", f'<receipt from="{BOB}" id="A" type="{kind}"/>') == ()
 
 
@@ -81,7 +81,7 @@ def test_other_receipts_that_come_in(kind: str) -> None:
     ],
 )
 def test_what_tells_whatsapp_that_something_arrived(text: str, names: tuple[str, ...]) -> None:
-    """Receipts, and the acknowledgements of what is not receipted."""
+    """Receipts, and the acknowledgements of stanzas without a receipt."""
     assert list(parse_line("Client/Send", text)) == [Acknowledging(names)]
 
 
@@ -102,7 +102,7 @@ def test_what_tells_whatsapp_that_something_arrived(text: str, names: tuple[str,
     ],
 )
 def test_what_may_leave_at_once(text: str) -> None:
-    """What we say of what we read or could not read; and what would come again for ever if it were held."""
+    """Receipts for read or undecryptable messages; and those that would be sent again forever if they were held."""
     assert parse_line("Client/Send", text) == ()
 
 
@@ -127,7 +127,7 @@ def test_what_the_library_ignores() -> None:
     ],
 )
 def test_a_session_that_cannot_be_saved(why: str, means: tuple[GateSignal, ...]) -> None:
-    """What the disk refused is no message that cannot be read."""
+    """A message that the disk refused is not an undecryptable message."""
     assert (
         parse_line("Client", f"Error decrypting message 3EB0AB from 9@lid in 9@lid: {why}") == means
     )
@@ -137,7 +137,7 @@ def test_a_session_that_cannot_be_saved(why: str, means: tuple[GateSignal, ...])
     "ident", ["disk", "A from disk", "A from 9@lid: database is locked", "A: disk I/O error: B"]
 )
 def test_a_stranger_cannot_make_it_look_like_the_disk(ident: str) -> None:
-    """An id is chosen by the sender, and an end of the worker for it would come again with its message, for ever."""
+    """The sender chooses an id, and if it ended the worker, the message would be sent again, forever."""
     why = "failed to decrypt normal message: mismatching MAC in signal message"
     assert (
         parse_line("Client", f"Error decrypting message {ident} from 9@lid in 9@lid: {why}") == ()
@@ -156,7 +156,7 @@ def test_a_stranger_cannot_make_it_look_like_the_disk(ident: str) -> None:
     ],
 )
 def test_a_part_of_the_history_that_failed(why: str, gone: bool) -> None:
-    """A file that is gone stays gone; the network comes back."""
+    """A file that is gone stays gone; a network failure ends."""
     line = f"Failed to download history sync: {why}"
     assert parse_line("Client", line) == (HistoryFailed(gone),)
 
@@ -169,7 +169,7 @@ def test_a_part_of_the_history_that_is_here() -> None:
 
 @given(st.text(), st.text())
 def test_names_do_not_mix(ident: str, other: str) -> None:
-    """Whatever ids strangers choose; what announces a part of the history gives its id back."""
+    """Whatever ids strangers choose; an announcement key gives its id back."""
     names = [message_key(ident), receipt_key(ident), announcement_key(ident), HISTORY]
     others = [message_key(other), receipt_key(other), announcement_key(other), HISTORY]
     assert all((a == b) <= (i == k) for i, a in enumerate(names) for k, b in enumerate(others))
@@ -188,11 +188,11 @@ def test_the_kinds_of_receipts_that_are_awaited() -> None:
     st.text(),
 )
 def test_any_line_has_a_meaning_or_none(logger: str, start: str, rest: str) -> None:
-    """A log is no protocol: whatever it says is no error."""
+    """A log is not a protocol: no line raises an error."""
     assert all(isinstance(one, GateSignal) for one in parse_line(logger, start + rest))
 
 
-_HUGE = 2_000_000  # characters: what takes the square of it does not end before the test does
+_HUGE = 2_000_000  # characters: with quadratic time the test would not end
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,12 @@ _HUGE = 2_000_000  # characters: what takes the square of it does not end before
     ],
 )
 def test_a_huge_line_takes_time_in_proportion(logger: str, text: str) -> None:
-    """A stranger chooses ids and lists of members: no line of theirs holds the library's thread up."""
+    """A stranger chooses ids and lists of members: none of their lines blocks the library's thread."""
     assert not any(isinstance(each, SessionUnsaved) for each in parse_line(logger, text))
 
 
 def test_members_of_a_group_are_counted_in_each_list() -> None:
-    """One list that is cut short counts for nothing, and takes none from the others."""
+    """A truncated list counts for nothing, and does not affect the others."""
     user = '<user jid="a"/>'
     text = (
         f'<receipt type="read"><participants key="A">{user * 3}</participants>'

@@ -1,4 +1,4 @@
-"""Changing the loaded library: all places or none."""
+"""Patching the loaded library: all sites or none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Fragile:
 
 
 def test_every_place_is_changed() -> None:
-    """Where nothing fails."""
+    """When nothing fails."""
     memory = Fragile(set())
     apply_patches(PATCH_SITES, memory)
     assert all(memory.read(one.address, len(one.after)) == one.after for one in PATCH_SITES)
@@ -66,7 +66,7 @@ def test_a_change_is_whole_or_undone_or_ends_the_worker(
 
 
 def test_memory_that_is_not_what_is_known_is_left_alone() -> None:
-    """One place of three differs: nothing is written."""
+    """One site of three differs: nothing is written."""
     memory = Fragile(set())
     memory.data[30] = 0
     with pytest.raises(NotThisBuild, match="differs from the file on the disk"):
@@ -114,7 +114,7 @@ for place in phone_requests.PATCH_SITES:
     ],
 )
 def test_the_real_library_is_changed_as_a_whole(failing: set[int], result: list[str]) -> None:
-    """In a process of its own, since the library stays loaded."""
+    """In a separate process, since the library stays loaded."""
     script = _SCRIPT.replace("{failing}", repr(failing))
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -1,4 +1,4 @@
-"""Questions to our own phone: what is changed in the library for them, and what they say."""
+"""Requests to the account's phone: what is patched in the library for them, and their content."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_the_places_change_the_field_that_is_read() -> None:
 
 
 def test_the_installed_library_is_known() -> None:
-    """Who upgrades neonize finds its places, or nothing can be asked (docs/upstream.md says how)."""
+    """An upgrade of neonize needs new patch sites, or no requests are possible (docs/upstream.md says how)."""
     digest = hashlib.sha256(library_path().read_bytes()).hexdigest()
     assert digest in {place.sha256 for place in phone_requests.PATCH_SITES}
 
 
 def test_the_places_are_in_the_file() -> None:
-    """What is to be changed is there, before anything is loaded."""
+    """The instructions to patch are in the file, before anything is loaded."""
     data = library_path().read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     for place in (place for place in phone_requests.PATCH_SITES if place.sha256 == digest):
@@ -55,18 +55,18 @@ def test_the_places_are_in_the_file() -> None:
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
-    """Nothing is looked up in memory, let alone changed."""
+    """Nothing is read in memory, let alone changed."""
     file = tmp_path / "neonize-linux-amd64.so"
     file.write_bytes(b"another build")
     with pytest.raises(NotThisBuild, match="unknown build"):
         phone_requests.enable_peer_messages(file)
 
 
-# --- what is asked --------------------------------------------------------------------------------
+# --- the requests -------------------------------------------------------------------------------
 
 
 def test_a_question_for_history() -> None:
-    """Whatsmeow's BuildHistorySyncRequest, field by field; the time in seconds, whatever its name says."""
+    """whatsmeow's BuildHistorySyncRequest, field by field; the time is in seconds, despite its name."""
     message = blank()
     phone_requests.ask_history(message, KnownMessage(BOB, "A1", True, 1_700_000_000_123), 50)
     asked = message.protocolMessage
@@ -78,7 +78,7 @@ def test_a_question_for_history() -> None:
 
 
 def test_a_question_for_messages() -> None:
-    """Whatsmeow's BuildUnavailableMessageRequest; who wrote it is named in a group alone."""
+    """whatsmeow's BuildUnavailableMessageRequest; the sender is named only in a group."""
     message = blank()
     phone_requests.ask_messages(
         message,
@@ -112,7 +112,7 @@ def stored(chat: Jid, content: Content, ident: str = "A1") -> Message:
 
 
 def test_what_a_phone_knows() -> None:
-    """Messages of people and groups; no statuses and channels, no calls, nothing that has no id yet."""
+    """Messages of persons and groups; no statuses and channels, no calls, no messages without an id."""
     text = Content(MessageKind.TEXT, "hi")
     assert known(stored(BOB, text)) == KnownMessage(BOB, "A1", False, 1000)
     assert known(stored(GROUP, text)) == KnownMessage(GROUP, "A1", False, 1000, BOB)

@@ -1,4 +1,4 @@
-"""The gate: which receipts are held, and what lets each go.  The places: which bytes are changed, in which builds."""
+"""The gate: which receipts are held, and what releases each.  The patch sites: which bytes, in which builds."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from wad.worker.receipt_gate import PATCH_SITES, ReceiptGate, keep_plaintexts
 
 
 def incoming(ident: str, parts: int = 1) -> str:
-    """How the library logs a message that comes in."""
+    """The library's log line of an incoming message."""
     enc = '<enc type="msg" v="2"><!-- 200 bytes --></enc>'
     return f'<message from="9@lid" id="{ident}" notify="Bob" t="17" type="text">{enc * parts}</message>'
 
 
 def outgoing(ident: str, kind: str = "inactive", more: str = "") -> str:
-    """How it logs a receipt that it is about to write."""
+    """The library's log line of a receipt before it is sent."""
     type_ = f' type="{kind}"' if kind else ""
     items = f'<list><item id="{more}"/></list>' if more else ""
     return f'<receipt id="{ident}" to="9@lid"{type_}>{items}</receipt>'
 
 
 def never() -> None:
-    """No session of these tests fails to be saved."""
+    """Every session in these tests can be saved."""
     raise AssertionError("called")
 
 
 class Receipt:
-    """A receipt on a thread of its own, as the library sends it."""
+    """A receipt on a separate thread, as the library sends it."""
 
     def __init__(self, gate: ReceiptGate, text: str) -> None:
         self._gate = gate
@@ -61,13 +61,13 @@ class Receipt:
         self._thread.start()
 
     def is_held(self) -> bool:
-        """Whether the gate holds it; asked only once it has arrived there."""
+        """Whether the gate holds it; called only once it has arrived there."""
         if not self._names:
             return bool(self._gate._waiting)
         return any(name in self._gate._by_name for name in self._names)
 
     def is_sent(self) -> bool:
-        """Whether it goes out; waits for that."""
+        """Whether it is sent; waits for that."""
         self._thread.join(20)
         return not self._thread.is_alive()
 
@@ -90,7 +90,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def deal_with(gate: ReceiptGate, *names: str) -> None:
-    """Events of these names are handed over and stored."""
+    """Events with these keys are handed over and stored."""
     for _ in names:
         gate.handed_over()
     gate.processed(names)
@@ -98,14 +98,14 @@ def deal_with(gate: ReceiptGate, *names: str) -> None:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> ReceiptGate:
-    """A gate that has all the time in the world."""
+    """A gate without a timeout."""
     monkeypatch.setattr(receipt_gate, "_QUIET_SLICES", 1_000_000)
     return ReceiptGate(never)
 
 
 @pytest.mark.parametrize("kind", ["", "inactive", "sender", "peer_msg", "hist_sync"])
 def test_a_receipt_waits_for_its_message(gate: ReceiptGate, kind: str) -> None:
-    """Another message lets it wait on; its own lets it go."""
+    """Another message does not release it; its own does."""
     gate.on_log_line("Client/Recv", incoming("A"))
     receipt = held(gate, outgoing("A", kind))
     deal_with(gate, message_key("B"))
@@ -123,7 +123,7 @@ def test_a_message_that_was_stored_first(gate: ReceiptGate) -> None:
 
 
 def test_nothing_else_is_held(gate: ReceiptGate) -> None:
-    """Lines that say nothing about what arrived return at once."""
+    """Lines that do not concern arrivals return at once."""
     gate.on_log_line("Client/Send", outgoing("A", "read"))
     gate.on_log_line("Client/Recv", outgoing("A"))
     gate.on_log_line("Client/Send", '<message id="A" to="9@lid"></message>')
@@ -131,7 +131,7 @@ def test_nothing_else_is_held(gate: ReceiptGate) -> None:
 
 
 def test_a_message_of_two_parts(gate: ReceiptGate) -> None:
-    """Keys that carry nothing to keep, then the text: the receipt waits for both."""
+    """Keys without content, then the text: the receipt waits for both."""
     gate.on_log_line("Client/Recv", incoming("A", parts=2))
     receipt = held(gate, outgoing("A"))
     deal_with(gate, message_key("A"))
@@ -141,7 +141,7 @@ def test_a_message_of_two_parts(gate: ReceiptGate) -> None:
 
 
 def test_a_message_that_comes_again_is_counted_anew(gate: ReceiptGate) -> None:
-    """What was stored of the first does not stand for what comes with the second."""
+    """Stored events of the first do not count for the second."""
     gate.on_log_line("Client/Recv", incoming("A"))
     deal_with(gate, message_key("A"))
     gate.on_log_line("Client/Recv", incoming("A"))
@@ -160,14 +160,14 @@ def test_a_receipt_for_several(gate: ReceiptGate) -> None:
 
 
 def test_what_the_library_ignores_has_no_event(gate: ReceiptGate) -> None:
-    """It was handed over before; its receipt is to go, as the server sends it for ever else."""
+    """It was handed over before; its receipt must be sent, since the server would send it again forever."""
     gate.on_log_line("Client/Recv", incoming("A"))
     gate.on_log_line("Client", "Ignoring message A from 9@lid: received message with old counter 1")
     assert Receipt(gate, outgoing("A")).is_sent()
 
 
 def test_an_event_that_never_comes_in_a_busy_stream(gate: ReceiptGate) -> None:
-    """When all that can have lain in the library's queue is stored, the receipt goes."""
+    """When everything that can have been in the library's queue is stored, the receipt is released."""
     receipt = held(gate, outgoing("A"))
     for number in range(101):
         deal_with(gate, message_key(f"B{number}"))
@@ -179,7 +179,7 @@ def test_an_event_that_never_comes_in_a_busy_stream(gate: ReceiptGate) -> None:
 def test_an_event_that_never_comes_in_silence(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last resort is taken, and told."""
+    """The last resort applies, and is logged."""
     monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
     gate = ReceiptGate(never)
     assert Receipt(gate, outgoing("A")).is_sent()
@@ -187,7 +187,7 @@ def test_an_event_that_never_comes_in_silence(
 
 
 def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event that was handed over and is not stored holds everything, without an end."""
+    """An event that was handed over and is not stored holds everything, without a limit."""
     waits: list[float] = []
     monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
     monkeypatch.setattr(receipt_gate, "_QUIET_SLICES", 3)
@@ -209,7 +209,7 @@ def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatc
 
 
 def reading(ident: str) -> str:
-    """A receipt of somebody else's, as it comes in."""
+    """A receipt of another device, as it arrives."""
     return f'<receipt from="9@lid" id="{ident}" t="17" type="read"/>'
 
 
@@ -219,7 +219,7 @@ def knowing(ident: str) -> str:
 
 
 def test_an_acknowledgement_waits_for_its_receipt(gate: ReceiptGate) -> None:
-    """Two receipts mean one message: both acknowledgements wait for both; the message itself is another thing."""
+    """Two receipts for one message: both acknowledgements wait for both; the message itself is separate."""
     gate.on_log_line("Client/Recv", reading("A"))
     gate.on_log_line("Client/Recv", reading("A"))
     acks = [held(gate, knowing("A")), held(gate, knowing("A"))]
@@ -230,7 +230,7 @@ def test_an_acknowledgement_waits_for_its_receipt(gate: ReceiptGate) -> None:
 
 
 def test_a_receipt_that_never_comes_is_waited_for_once(gate: ReceiptGate) -> None:
-    """A connection that broke took it along; the next one's acknowledgement waits for its own only."""
+    """A connection that broke dropped it; the next one's acknowledgement waits only for its own."""
     gate.on_log_line("Client/Recv", reading("A"))
     ack = held(gate, knowing("A"))
     deal_with(gate, *[""] * 102)
@@ -242,7 +242,7 @@ def test_a_receipt_that_never_comes_is_waited_for_once(gate: ReceiptGate) -> Non
 
 
 def test_what_has_no_name_waits_for_all_before_it(gate: ReceiptGate) -> None:
-    """The acknowledgement of a call goes when the library's queue must have been stored."""
+    """The acknowledgement of a call is released when the library's queue must have been stored."""
     ack = held(gate, '<ack class="call" id="C" to="9@lid"/>')
     deal_with(gate, *[""] * 101)
     assert ack.is_held()
@@ -253,7 +253,7 @@ def test_what_has_no_name_waits_for_all_before_it(gate: ReceiptGate) -> None:
 def test_silence_lets_what_has_no_name_go(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And this is not strange."""
+    """And this is not logged as unexpected."""
     monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
     gate = ReceiptGate(never)
     assert Receipt(gate, '<ack class="call" id="C" to="9@lid"/>').is_sent()
@@ -261,7 +261,7 @@ def test_silence_lets_what_has_no_name_go(
 
 
 def download(gate: ReceiptGate, ending: str = "") -> None:
-    """A part of the history was downloaded, or not, with these last words."""
+    """A part of the history was downloaded, or failed with this error text."""
     if ending:
         gate.on_log_line("Client", f"Failed to download history sync: {ending}")
     else:
@@ -285,7 +285,7 @@ def test_a_part_of_the_history_is_waited_for(gate: ReceiptGate) -> None:
 
 
 def test_parts_of_the_history_come_in_order(gate: ReceiptGate) -> None:
-    """The second announcement does not go with the first part; a part may be there before its announcement is."""
+    """The first part does not release the second announcement; a part may be stored before its announcement."""
     receipts_ = [held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2")]
     download(gate)
     download(gate)
@@ -299,7 +299,7 @@ def test_parts_of_the_history_come_in_order(gate: ReceiptGate) -> None:
 def test_a_part_of_the_history_that_is_gone(
     gate: ReceiptGate, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that failed is not acknowledged, so that it comes again; one that is gone is, and that is told."""
+    """One that failed is not acknowledged, so that it is sent again; one that is gone is, and that is logged."""
     failed, gone = (held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2"))
     deal_with(gate, announcement_key("H1"), announcement_key("H2"))
     download(gate, "dial tcp: connection refused")
@@ -312,7 +312,7 @@ def test_a_part_of_the_history_that_is_gone(
 def test_a_part_of_the_history_that_fails_behind_one_that_waits_for_the_disk(
     gate: ReceiptGate,
 ) -> None:
-    """The failure is told first; it is that of the second all the same, which comes again."""
+    """The failure is reported first; it belongs to the second part all the same, which is sent again."""
     first, second = (held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2"))
     deal_with(gate, announcement_key("H1"), announcement_key("H2"))
     download(gate)
@@ -336,7 +336,7 @@ def test_more_is_expected_than_the_library_has_in_its_queue(gate: ReceiptGate) -
 
 @given(st.permutations([f"M{n}" for n in range(8)]), st.permutations([f"M{n}" for n in range(8)]))
 def test_in_any_order(asked: list[str], stored: list[str]) -> None:
-    """Whatever comes first: after each commit exactly the receipts of what is not stored yet are held."""
+    """In any order: after each commit exactly the receipts of events that are not stored yet are held."""
     gate = ReceiptGate(never)
     sent = {ident: Receipt(gate, outgoing(ident)) for ident in asked[:4]}
     until(lambda: len(gate._waiting) == 4)
@@ -352,7 +352,7 @@ def test_in_any_order(asked: list[str], stored: list[str]) -> None:
 
 
 def test_the_places_change_one_number() -> None:
-    """0xa9, the switch that nobody can turn, becomes 0x7c, which is always on; the instruction stays what it is."""
+    """0xa9, the switch that cannot be set, becomes 0x7c, which is always set; the instruction stays the same."""
     amd64, arm64 = PATCH_SITES
     assert amd64.before.replace(b"\xa9", b"\x7c") == amd64.after
     before, after = (int.from_bytes(code, "little") for code in (arm64.before, arm64.after))
@@ -361,13 +361,13 @@ def test_the_places_change_one_number() -> None:
 
 
 def test_the_installed_library_is_known() -> None:
-    """Who upgrades neonize finds its places, or the guarantee is gone (docs/upstream.md says how)."""
+    """An upgrade of neonize needs new patch sites, or the guarantee is lost (docs/upstream.md says how)."""
     digest = hashlib.sha256(library_path().read_bytes()).hexdigest()
     assert digest in {place.sha256 for place in PATCH_SITES}
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
-    """Nothing is looked up in memory, let alone changed."""
+    """Nothing is read in memory, let alone changed."""
     file = tmp_path / "neonize-linux-amd64.so"
     file.write_bytes(b"another build")
     with pytest.raises(NotThisBuild, match="unknown build"):

@@ -1,4 +1,4 @@
-"""The filter of system calls, run by a small machine of our own: for every machine that it is made for."""
+"""The filter of system calls, run by a small interpreter: for every machine that it supports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALLOWED, KILLED = "allowed", "killed"
 
 
 def run(code: bytes, machine: int, number: int, arguments: tuple[int, ...] = ()) -> str | int:
-    """What the filter says of a call: allowed, killed, or an error's number."""
+    """The filter's result for a call: allowed, killed, or an error's number."""
     words = [each & (1 << 64) - 1 for each in (*arguments, *[0] * 6)[:6]]
     data = struct.pack("=IIQ6Q", number, machine, 0, *words)
     steps = list(struct.iter_unpack("=HBBI", code))
@@ -44,7 +44,7 @@ def run(code: bytes, machine: int, number: int, arguments: tuple[int, ...] = ())
 
 
 def said(machine: str, call: str, *arguments: int, network: bool = True) -> str | int | None:
-    """What the worker's filter says; None where the machine has no such call."""
+    """The result of the worker's filter; None if the machine has no such call."""
     number = NUMBERS[call][list(MACHINES).index(machine)]
     if number is None:
         return None
@@ -101,26 +101,26 @@ def test_what_a_worker_may_ask(
 
 
 def test_a_process_without_network_has_no_sockets() -> None:
-    """Not even of the usual kind."""
+    """Not even ordinary files."""
     assert said("x86_64", "socket", 2, 1, 0, network=False) == errno.EAFNOSUPPORT
 
 
 def test_calls_of_another_machine_kill() -> None:
-    """Their numbers mean something else; those of x32 are unknown."""
+    """Their numbers have another meaning; those of x32 are unknown."""
     code = seccomp.program(rules.calls(PID, network=True), "x86_64")
     assert run(code, 0x40000003, 37) == KILLED
     assert run(code, MACHINES["x86_64"], 0x40000000 | 62, (1,)) == errno.ENOSYS
 
 
 def test_an_unknown_machine_has_no_filter() -> None:
-    """It is told, and the worker runs."""
+    """It is reported, and the worker runs."""
     with pytest.raises(NotImplementedError):
         seccomp.program([], "riscv64")
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_number_is_of_one_call(machine: str) -> None:
-    """And each that is known is refused, in full or in part."""
+    """And each known one is refused, in full or in part."""
     column = list(MACHINES).index(machine)
     numbers = [each[column] for each in NUMBERS.values() if each[column] is not None]
     assert len(set(numbers)) == len(numbers)
@@ -129,10 +129,10 @@ def test_every_number_is_of_one_call(machine: str) -> None:
 
 @given(st.integers(0, 500), st.tuples(*[st.integers(0, 2**64 - 1)] * 6))
 def test_what_no_rule_names_is_allowed(number: int, arguments: tuple[int, ...]) -> None:
-    """Whatever its arguments, on both machines; and the filter always comes to an end."""
+    """With any arguments, on both machines; and the filter always terminates."""
     for column, (name, machine) in enumerate(MACHINES.items()):
         code = seccomp.program(rules.calls(PID, network=True), name)
         known = {each[column] for each in NUMBERS.values()}
         answer = run(code, machine, number, arguments)
         assert answer == ALLOWED or number in known
-        assert len(code) // 8 < 4096  # the longest that the kernel takes
+        assert len(code) // 8 < 4096  # the kernel's limit

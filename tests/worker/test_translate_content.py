@@ -1,4 +1,4 @@
-"""Every kind of message in our words; every test builds the real protobuf."""
+"""The translation of every kind of message; every test builds the real protobuf."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ K = MessageKind
 
 
 def kinds() -> list[tuple[Message, MessageKind, str]]:
-    """One message of each kind, and the text that is shown of it."""
+    """One message of each kind, and its display text."""
     button = {"hydratedContentText": "choose"}
     return [
         (Message(conversation="hi"), K.TEXT, "hi"),
@@ -91,14 +91,14 @@ def kinds() -> list[tuple[Message, MessageKind, str]]:
 
 @pytest.mark.parametrize(("body", "kind", "text"), kinds())
 def test_every_kind(body: Message, kind: MessageKind, text: str) -> None:
-    """Each kind is known, and what a person can read of it is its text."""
+    """Each kind is translated, and its readable part is the text."""
     found = content(body)
     assert (found.kind, found.text) == (kind, text)
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_kind_from_the_future_is_kept(wrapped: bool) -> None:
-    """The library itself has no name for it; beside it the usual context."""
+    """The library itself has no name for it; the usual context is set too."""
     body = Message.FromString(b"\xa2\x1f\x02hi")  # field 500
     body.messageContextInfo.messageSecret = b"s"
     found = content(Message(ephemeralMessage={"message": body}) if wrapped else body)
@@ -125,7 +125,7 @@ def test_what_is_wrapped_is_what_it_is(wrapper: str, around: str) -> None:
 
 
 def test_wrappers_without_end_are_an_unknown_kind() -> None:
-    """Nobody makes us dig for ever."""
+    """The depth is limited."""
     body = Message(conversation="deep")
     for _ in range(20):
         body = Message(ephemeralMessage={"message": body})
@@ -133,7 +133,7 @@ def test_wrappers_without_end_are_an_unknown_kind() -> None:
 
 
 def test_view_once_is_told_by_a_flag_too() -> None:
-    """The library takes wrappers off, and says so in the event."""
+    """The library removes wrappers, and records them in the event."""
     event = an_event(Message(imageMessage={}))
     event.IsViewOnceV2 = event.IsEphemeral = True
     found = message(event)
@@ -144,7 +144,7 @@ def test_view_once_is_told_by_a_flag_too() -> None:
 
 
 def test_an_unknown_kind_names_what_it_is() -> None:
-    """It is kept and shown, never an empty document."""
+    """It is stored and shown, never as an empty document."""
     body = Message(requestPhoneNumberMessage={}, messageContextInfo={"messageSecret": b"s"})
     assert content(body) == Content(K.UNKNOWN, detail="requestPhoneNumberMessage")
 
@@ -162,7 +162,7 @@ def test_an_unknown_kind_names_what_it_is() -> None:
     ],
 )
 def test_what_carries_nothing_is_no_message(body: Message) -> None:
-    """Key distribution and notices of the library's own business make no document."""
+    """Key distribution and the library's internal notices make no document."""
     assert message(an_event(body)) is None
 
 
@@ -181,7 +181,7 @@ def test_an_amendment_of_nothing_is_untranslatable(body: Message) -> None:
 
 
 def test_all_that_a_download_needs() -> None:
-    """Where the bytes lie, the key, both hashes, and what a client shows meanwhile."""
+    """The file's address, the key, both hashes, and the preview data."""
     body = Message(
         videoMessage={
             "mimetype": "video/mp4", "fileLength": 2**40, "seconds": 9, "width": 640, "height": 480,
@@ -209,13 +209,13 @@ def test_each_kind_of_media_has_its_own_facts() -> None:
 
 
 def test_a_large_thumbnail_is_left_out() -> None:
-    """Documents stay small; the picture itself is there for who wants one."""
+    """Documents stay small; the picture itself can be downloaded."""
     large = content(Message(imageMessage={"JPEGThumbnail": b"x" * (THUMBNAIL_LIMIT + 1)}))
     assert large.media == MediaContent()
 
 
 def test_a_reply_names_what_it_answers() -> None:
-    """Id, author, chat, and a line of it; mentions, forwarding and expiration stand beside."""
+    """Id, author, chat, and one line of it; also mentions, forwarding and expiration."""
     context = {
         "stanzaID": "Q", "participant": "15550000002:3@s.whatsapp.net", "remoteJID": "status@broadcast",
         "quotedMessage": {"imageMessage": {"caption": "before", "contextInfo": {"stanzaID": "P"}}},
@@ -250,7 +250,7 @@ def test_a_link_has_its_preview() -> None:
 
 
 def test_places() -> None:
-    """One place, and a sender who goes on telling."""
+    """One location, and a live location."""
     part = {
         "degreesLatitude": 1.5, "degreesLongitude": -2, "name": "Here", "address": "Street 1", "URL": "http://m",
         "accuracyInMeters": 7,
@@ -265,7 +265,7 @@ def test_places() -> None:
 
 
 def test_a_place_that_is_none() -> None:
-    """A protobuf may hold what is no number."""
+    """A protobuf may contain numbers that are not finite."""
     part = {"degreesLatitude": math.nan, "name": "Nowhere"}
     assert content(Message(locationMessage=part)) == Content(K.LOCATION, "Nowhere")
 
@@ -279,7 +279,7 @@ def test_visiting_cards() -> None:
 
 
 def test_a_poll_and_a_vote() -> None:
-    """The options, how many may be chosen; the vote as it came, for whoever can decrypt it."""
+    """The options, how many may be chosen; the vote as received, for a client that can decrypt it."""
     options = [{"optionName": "yes"}, {"optionName": "no"}]
     part = {"name": "Tea?", "options": options, "selectableOptionsCount": 1}
     assert content(Message(pollCreationMessage=part)).poll == Poll("Tea?", ("yes", "no"), 1)
@@ -306,7 +306,7 @@ def test_an_edit_carries_the_new_words() -> None:
 
 @pytest.mark.parametrize(("attribute", "by_admin"), [("7", False), ("8", True), ("", False)])
 def test_who_revokes(attribute: str, by_admin: bool) -> None:
-    """The server says whether it is the author or an admin."""
+    """The server reports whether it is the author or an admin."""
     found = content(Message(protocolMessage={**KEY, "type": 0}), edit=attribute)
     assert found == Content(K.REVOKE, target="TARGET", by_admin=by_admin)
 

@@ -1,4 +1,4 @@
-"""What stands around a message, receipts, calls and groups in our words; every test builds the real protobuf."""
+"""The translation of a message's envelope, receipts, calls and groups; every test builds the real protobuf."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_our_own_phones_message_has_the_recipient_as_chat() -> None:
 
 
 def test_a_broadcast_is_a_message_of_its_sender() -> None:
-    """Its receivers see it in the chat with them; the status is a chat of its own."""
+    """Its receivers see it in the chat with the sender; the status is a separate chat."""
     found = received(an_event(Message(conversation="hi"), chat="1234@broadcast"))
     assert (str(found.chat), str(found.chat_alt)) == (LID, PN)
     status = received(an_event(Message(conversation="hi"), chat="status@broadcast"))
@@ -77,7 +77,7 @@ def test_an_address_that_cannot_be_read_is_untranslatable(server: str) -> None:
 
 
 def test_another_address_that_cannot_be_read_is_missing() -> None:
-    """The message is worth more than it."""
+    """The message is more important than its time."""
     event = an_event(Message(conversation="hi"))
     event.Info.MessageSource.SenderAlt.Server = "nowhere"
     assert received(event).sender_alt is None
@@ -85,7 +85,7 @@ def test_another_address_that_cannot_be_read_is_missing() -> None:
 
 @pytest.mark.parametrize("timestamp", [-1, 2**62])
 def test_a_message_whose_time_is_none_has_none(timestamp: int) -> None:
-    """No store could keep it; what the message says is worth more."""
+    """No store could hold it; the message's content is more important."""
     event = an_event(Message(conversation="hi"))
     event.Info.Timestamp = timestamp
     assert received(event).at_ms == 0
@@ -101,7 +101,7 @@ def test_a_message_whose_time_is_none_has_none(timestamp: int) -> None:
 def test_what_could_not_be_decrypted_is_a_placeholder(
     unavailable: bool, mode: int, why: str
 ) -> None:
-    """It stands where the message will be, and says why."""
+    """It is shown where the message will be, with the reason."""
     event = pb.UndecryptableMessage(Info=an_info(), IsUnavailable=unavailable, DecryptFailMode=mode)
     found = told("UndecryptableMessage", event)
     assert (found.id, str(found.sender_alt), found.at_ms) == ("3EB0", PN, NOON)
@@ -145,12 +145,12 @@ def test_receipts(word: str, mark: ReceiptMark, from_me: bool) -> None:
 
 @pytest.mark.parametrize("word", ["SENDER", "RETRY", "SERVER_ERROR", "PEER_MSG", "HISTORY_SYNC"])
 def test_receipts_of_the_librarys_own_business(word: str) -> None:
-    """They say nothing of a message."""
+    """They do not concern a message."""
     assert receipt(a_receipt(word)) is None
 
 
 def test_our_own_phones_receipts() -> None:
-    """What it read is told, and what it merely got is not."""
+    """Its read receipts are reported, its delivery receipts are not."""
     read = receipt(a_receipt("READ", from_me=True))
     assert read is not None
     assert (read.from_me, str(read.chat_alt)) == (True, PN)
@@ -194,7 +194,7 @@ def test_somebody_calls(tags: tuple[str, ...], video: bool) -> None:
 
 
 def test_somebody_calls_a_group() -> None:
-    """It is told by another event."""
+    """Another event reports it."""
     event = pb.CallOfferNotice(basicCallMeta=a_call(), media="video", type="group", data=a_node())
     assert told("CallOfferNotice", event).content.call == Call(CallOutcome.OFFERED, True, True)
 
@@ -228,7 +228,7 @@ def a_group_event(**changes: Any) -> Any:
 
 
 def test_a_groups_new_subject() -> None:
-    """Its name, as of now."""
+    """Its name, with the current time."""
     name = pb.GroupName(Name="Friends", NameSetAt=1, NameSetBy=a_jid(LID))
     found = chat_told("GroupInfoEvent", a_group_event(Name=name))
     assert found == ChatReceived(Jid.parse(GROUP), name="Friends", name_ms=NOON)
@@ -242,7 +242,7 @@ def test_a_groups_new_expiration() -> None:
 
 
 def test_who_joined_a_group_is_no_fact_of_ours() -> None:
-    """Nothing of it is kept."""
+    """Nothing of it is stored."""
     assert TRANSLATORS["GroupInfoEvent"](a_group_event(Join=[a_jid(LID)])) is None
 
 
@@ -255,7 +255,7 @@ def test_who_joined_a_group_is_no_fact_of_ours() -> None:
 def test_any_protobuf_gives_events_nothing_or_untranslatable(
     name: str, data: st.DataObject
 ) -> None:
-    """Whatever the library hands over: never another exception, and what it gives can be kept."""
+    """Whatever the library hands over: no other exception, and the result can be stored."""
     always = ("Message", "Data")
     event = data.draw(protobufs(getattr(pb, name), always=always))
     try:
@@ -273,14 +273,14 @@ READ = (
     "protocolMessage", "callLogMesssage", "commentMessage", "ephemeralMessage", "editedMessage", "listMessage",
     "templateMessage",
 )  # fmt: skip
-"""Fields whose inside is read: they are drawn more often."""
+"""Fields with a translated inside: they are drawn more often."""
 
 
 @settings(max_examples=400)
 @given(st.sampled_from(READ) | st.sampled_from(FIELDS), st.data())
 def test_any_message_gives_one_nothing_or_untranslatable(name: str, data: st.DataObject) -> None:
-    """Around a random inside everything is in order, so that all of it is read."""
-    # Mostly alone: beside another field it might not be read.
+    """The envelope around a random inside is valid, so that all of it is read."""
+    # Mostly alone: with another field it might not be read.
     body = data.draw(
         protobufs(Message, always=(name,), others=data.draw(st.integers(0, 4)) == 0, depth=4)
     )

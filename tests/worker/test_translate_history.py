@@ -1,4 +1,4 @@
-"""A chunk of the phone's history: everything in it, in an order that makes sense."""
+"""A chunk of the phone's history: all its items, in a useful order."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def messages_of(found: HistoryReceived) -> list[MessageReceived]:
 
 
 def chat_of(found: HistoryReceived) -> ChatReceived:
-    """What a chunk says of its only chat."""
+    """The data of a chunk about its only chat."""
     (chat,) = [event for event in found.events if isinstance(event, ChatReceived)]
     return chat
 
 
 def test_messages_come_oldest_first() -> None:
-    """The phone tells the newest first; of one second its own order counts."""
+    """The phone sends the newest first; within one second its own order counts."""
     same = [one(3, text=text) | {"msgOrderID": order} for text, order in (("b", 2), ("a", 1))]
     found = history_of(chunk({"ID": PN, "messages": [one(9), *same, one(1)]}))
     assert [m.content.text for m in messages_of(found)] == ["text 1", "a", "b", "text 9"]
@@ -75,7 +75,7 @@ def test_a_message_of_history_is_a_message() -> None:
 
 
 def test_a_groups_message_has_its_member() -> None:
-    """In the key or beside it; without one the item is counted, and holds up nothing."""
+    """In the key or beside it; without one the item is counted, and does not delay others."""
     item = one(1, participant=LID)
     in_key = one(2)
     in_key["message"]["key"]["participant"] = PN
@@ -85,7 +85,7 @@ def test_a_groups_message_has_its_member() -> None:
 
 
 def test_the_chat_itself() -> None:
-    """Its name as of its last message, and its expiration."""
+    """Its name with the time of its last message, and its expiration."""
     found = history_of(
         chunk(
             {
@@ -105,14 +105,14 @@ def test_the_chat_itself() -> None:
 
 @pytest.mark.parametrize("unread", [0, 2])
 def test_what_the_phone_had_not_read(unread: int) -> None:
-    """A number, as of the chat's last message, which may be in another chunk."""
+    """A number, with the time of the chat's last message, which may be in another chunk."""
     chat = {"ID": PN, "unreadCount": unread, "lastMsgTimestamp": SECONDS + 9, "messages": [one(4)]}
     told = chat_of(history_of(chunk(chat)))
     assert (told.unread, told.unread_ms) == (unread, NOON + 9000)
 
 
 def test_a_chunk_without_a_number_is_about_what_was_read() -> None:
-    """As of its own newest message, so that one with a number counts more."""
+    """With the time of its own newest message, so that one with a number counts more."""
     chat = {"ID": PN, "lastMsgTimestamp": SECONDS + 9, "messages": [one(4), one(3)]}
     told = chat_of(history_of(chunk(chat)))
     assert (told.unread, told.unread_ms) == (0, NOON + 4000)
@@ -144,7 +144,7 @@ def test_who_is_who_comes_first() -> None:
     ],
 )
 def test_how_far_our_messages_came(status: int, mark: ReceiptMark | None) -> None:
-    """2 is sent, 3 delivered, 4 read, 5 played; of theirs it says nothing."""
+    """2 is sent, 3 delivered, 4 read, 5 played; it is ignored for messages of others."""
     items = [one(1, from_me=True, status=status), one(2, status=status)]
     found = history_of(chunk({"ID": PN, "messages": items}))
     receipts = [event for event in found.events if isinstance(event, ReceiptReceived)]
@@ -176,7 +176,7 @@ def test_reactions_and_votes_stand_beside_their_message() -> None:
 
 
 def test_a_message_that_was_edited() -> None:
-    """It is there as it was edited, and the edit as an edit."""
+    """The message has its edited text, and the edit is an edit."""
     edit = {"key": {"ID": "ID1"}, "type": 14, "editedMessage": {"conversation": "new"}}
     item = one(1, message={"editedMessage": {"message": {"protocolMessage": edit}}})
     message, change = messages_of(history_of(chunk({"ID": PN, "messages": [item]})))
@@ -204,7 +204,7 @@ def test_what_is_no_message_any_more(stub: str, kind: MessageKind) -> None:
 
 
 def test_notices_of_groups_are_no_messages() -> None:
-    """Nor is a status without a message."""
+    """Neither does a status without a message."""
     items = [one(1, message=None, messageStubType="GROUP_CREATE"), one(2, message=None)]
     assert messages_of(history_of(chunk({"ID": PN, "messages": items}))) == []
 
@@ -217,7 +217,7 @@ def test_statuses_are_a_chat_of_their_own() -> None:
 
 
 def test_what_cannot_be_told_holds_up_nothing() -> None:
-    """It is counted, and shown where it is known whose it was."""
+    """It is counted, and shown if its chat and sender are known."""
     bad = one(2, message={"reactionMessage": {"text": "!"}})
     found = history_of(
         chunk({"ID": "nonsense", "messages": [one(1)]}, {"ID": PN, "messages": [bad, one(3)]})

@@ -1,4 +1,4 @@
-"""From the library's bytes to rows of the spool: whatever the bytes are, every row can be read, and nothing is lost."""
+"""From the library's bytes to rows of the spool: for any bytes, every row can be read, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sealed(raw: bytes) -> tuple[bytes, ...]:
 
 
 def taken(name: str, raw: bytes) -> Translated:
-    """What becomes of an event."""
+    """The rows of an event."""
     return translated(name, raw, sealed, NOW)
 
 
@@ -64,30 +64,30 @@ def with_body(
 
 
 def event_of(row: Arrival) -> Event:
-    """What a row says."""
+    """The event of a row."""
     assert row.event is not None
     return decode(row.event)
 
 
 def message_of(row: Arrival) -> MessageReceived:
-    """The message that a row tells."""
+    """The message in a row."""
     found = event_of(row)
     assert isinstance(found, MessageReceived)
     return found
 
 
 def content_of(body: bytes) -> Content:
-    """What a message says; it is translated, and nothing else is kept."""
+    """The message's content is translated, and nothing else is stored."""
     (row,) = taken("Message", with_body(body)).rows
     return message_of(row).content
 
 
-# --- text is mended -------------------------------------------------------------------------------
+# --- text is repaired -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", [CUT, b"\xff", b"a\0b", b"\xed\xa0\x80"])
 def test_text_that_is_none_is_shown_mended(text: bytes) -> None:
-    """With U+FFFD for each byte that no text has, for a NUL and for a surrogate."""
+    """With U+FFFD for each byte that is not valid text, for a NUL and for a surrogate."""
     found = content_of(field(1, text))
     assert found.kind is MessageKind.TEXT
     assert "\ufffd" in found.text
@@ -135,12 +135,12 @@ def test_the_name_that_people_give_themselves_is_mended() -> None:
     assert message_of(row).push_name == "B\ufffdb"
 
 
-# --- names are not --------------------------------------------------------------------------------
+# --- names are not repaired ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ident", [b"3E\xffB", b"3E\0B", b"3E\nB", b"x" * 300])
 def test_a_message_with_an_invalid_id_is_kept_raw(ident: bytes) -> None:
-    """Mended, two ids could become one; nothing can be shown in its place."""
+    """If repaired, two ids could become one; nothing can be shown in its place."""
     raw = with_body(field(1, b"hi"), ident=ident)
     (row,) = taken("Message", raw).rows
     assert (row.raw, row.event, row.wa_id) == (raw, None, "")
@@ -149,7 +149,7 @@ def test_a_message_with_an_invalid_id_is_kept_raw(ident: bytes) -> None:
 
 @pytest.mark.parametrize("user", [b"90\xff", b"9\0", "\u212a9".encode()])
 def test_a_message_with_an_invalid_address_is_kept_raw(user: bytes) -> None:
-    """With its id, which can be read."""
+    """With its id, which is valid."""
     raw = with_body(field(1, b"hi"), user=user)
     (row,) = taken("Message", raw).rows
     assert (row.raw, row.event, row.wa_id) == (raw, None, "3EB0")
@@ -157,7 +157,7 @@ def test_a_message_with_an_invalid_address_is_kept_raw(user: bytes) -> None:
 
 
 def test_a_message_that_cannot_be_translated_is_shown_as_unknown() -> None:
-    """In its thread, in place of what is kept raw."""
+    """In its thread, while the original is stored raw."""
     raw = with_body(field(46, field(2, b"!") + field(1, field(3, b"\xff"))))
     kept, shown = taken("Message", raw).rows
     assert (kept.raw, kept.event, kept.wa_id) == (raw, None, "3EB0")
@@ -178,14 +178,14 @@ def test_what_is_nested_too_deeply_is_shown_as_unknown() -> None:
 
 @pytest.mark.parametrize("seconds", [0, 2**64 - 1, 253_402_300_799_000, SECONDS * 1_000_000])
 def test_a_message_without_a_valid_time_takes_that_of_its_arrival(seconds: int) -> None:
-    """So that it is seen."""
+    """So that it is visible."""
     (row,) = taken("Message", with_body(field(1, b"hi"), seconds=seconds)).rows
     found = message_of(row)
     assert (found.at_ms, found.content.text) == (NOW, "hi")
 
 
 def test_a_reply_to_an_invalid_id_is_a_message_of_its_own() -> None:
-    """What it says counts more than what it answers."""
+    """Its content counts more than the quoted message."""
     context = field(1, b"\xff") + field(15, b"\xff") + field(15, PN.encode())
     found = content_of(field(6, field(1, b"yes") + field(17, context)))
     assert (found.text, found.target, found.mentions) == ("yes", "", (PN,))
@@ -209,7 +209,7 @@ def history(*items: bytes, name: bytes = b"Bob") -> bytes:
 
 
 def test_a_bad_name_costs_a_part_of_the_history_nothing() -> None:
-    """Neither of a chat, nor of who is in it."""
+    """Neither of a chat, nor of its members."""
     (row,) = taken("HistorySync", history(told(b"A", field(1, b"hi")), name=b"B\xff")).rows
     found = event_of(row)
     assert isinstance(found, HistoryReceived)
@@ -227,7 +227,7 @@ def test_a_bad_name_costs_a_part_of_the_history_nothing() -> None:
     ids=["id", "target", "depth"],
 )
 def test_a_bad_message_costs_a_part_of_the_history_that_message(bad: bytes) -> None:
-    """It is kept raw, so that it can be translated again; the others are told."""
+    """It is stored raw, so that it can be translated again; the others are translated."""
     good = [told(b"A", field(1, b"hi")), told(b"B", field(1, CUT))]
     kept, row = taken("HistorySync", history(good[0], bad, good[1])).rows
     found = event_of(row)
@@ -252,7 +252,7 @@ def test_a_bad_message_costs_a_part_of_the_history_that_message(bad: bytes) -> N
 def test_no_string_field_is_read_past_its_readers(
     name: str, data: st.DataObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which say whether it is a text to mend, or a name to read exactly."""
+    """They decide between a text to repair and a name to read exactly."""
     event = data.draw(protobufs(getattr(pb, name), always=("Message", "Data")))
     with monkeypatch.context() as patched:
         guard(patched)
@@ -268,7 +268,7 @@ FIELDS = [one.name for one in Message.DESCRIPTOR.fields]
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(FIELDS), st.data())
 def test_any_message_is_shown_or_kept_raw(name: str, data: st.DataObject) -> None:
-    """And what is shown can be read back, and stored as text."""
+    """And the placeholder can be read back, and stored as text."""
     body = data.draw(
         wire_bytes(Message, always=(name,), others=data.draw(st.integers(0, 4)) == 0, depth=4)
     )
@@ -279,7 +279,7 @@ def test_any_message_is_shown_or_kept_raw(name: str, data: st.DataObject) -> Non
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_event_is_told_or_kept_raw(name: str, data: st.DataObject) -> None:
-    """Or it carries nothing for anybody."""
+    """Or it has no content to show."""
     raw = data.draw(wire_bytes(getattr(pb, name), always=("Message", "Data")))
     if data.draw(st.integers(0, 5)) == 0:
         raw = raw[: data.draw(st.integers(0, len(raw)))]
@@ -295,12 +295,12 @@ def test_any_history_is_told_or_kept_raw(data: bytes) -> None:
 
 @given(st.sampled_from(sorted(TRANSLATORS)), st.binary(max_size=100))
 def test_any_bytes_are_told_or_kept_raw(name: str, raw: bytes) -> None:
-    """Also such as are no event."""
+    """Also those that are not events."""
     check_rows(name, raw)
 
 
 def check_rows(name: str, raw: bytes) -> None:
-    """Every row can be read; what has no translation is there as it came, with a reason."""
+    """Every row can be read; an untranslatable event is stored raw, with a reason."""
     rows = taken(name, raw).rows
     for row in rows:
         row.reason.encode()
@@ -317,5 +317,5 @@ def check_rows(name: str, raw: bytes) -> None:
 
 
 def test_what_no_text_is_is_drawn() -> None:
-    """Else the tests above would find nothing."""
+    """Otherwise the tests above would find nothing."""
     assert any(text.decode(errors="replace") != text.decode(errors="ignore") for text in NO_TEXTS)

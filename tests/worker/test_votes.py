@@ -1,4 +1,4 @@
-"""Sealed votes: which are given to the library, and what becomes of its answer."""
+"""Sealed votes: which are passed to the library, and how its answer is used."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def never() -> tuple[bytes, ...]:
 
 @pytest.mark.parametrize("options", [(), (b"1", b"2")])
 def test_a_vote_is_opened(options: tuple[bytes, ...]) -> None:
-    """What was voted for takes the place of the seal; nothing was, when the vote was taken back."""
+    """The chosen options replace the seal; none, if the vote was withdrawn."""
     content = Content(MessageKind.POLL_VOTE, vote=Vote(options=options), told_ms=7)
     assert with_decrypted_vote(sealed(), lambda: options) == told(content)
 
 
 def test_a_vote_in_an_unknown_poll_stays_sealed() -> None:
-    """Nothing is lost: whoever has the secret can open it."""
+    """Nothing is lost: a client with the secret can decrypt it."""
 
     def read() -> tuple[bytes, ...]:
         raise EngineFailure("original message secret not found")
@@ -55,5 +55,5 @@ def test_a_vote_in_an_unknown_poll_stays_sealed() -> None:
     ],
 )
 def test_the_library_is_not_asked(event: Event | None) -> None:
-    """For what is no sealed vote; and for a seal over which Go would end the process."""
+    """For something that is not a sealed vote; and for a seal over which Go would end the process."""
     assert with_decrypted_vote(event, never) == event
