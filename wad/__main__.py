@@ -14,7 +14,7 @@ import click
 from wad import __version__
 from wad.api.http_process.child import start_http, wish_of
 from wad.config import LoadedConfig, examine, load
-from wad.config.fresh import HINT, is_new, unfit
+from wad.config.fresh import HINT, faults, is_new
 from wad.core.errors import BadConfig, BadInput, WadError
 from wad.lib.signals import Signals
 from wad.lib.streams import run as run_command
@@ -121,7 +121,7 @@ def run(
     try:
         with announced(os.environ, os.getpid(), _complain) as supervisor:
             loaded = load(file, os.environ, overrides)
-            if (found := unfit(loaded.config)) and is_new(loaded.config):
+            if (found := faults(loaded.config)) and is_new(loaded.config):
                 raise BadConfig("; ".join(found), hint=HINT)
             state = loaded.config.state
             check_owner((state.dir, state.sessions), os.geteuid(), _restart_of)
@@ -173,7 +173,7 @@ def check(ctx: click.Context, file: Path | None, new: bool) -> None:
     """
     loaded, problems = examine(file, os.environ)
     if loaded is not None and (new or is_new(loaded.config)):
-        problems += [f"{problem}: {HINT}" for problem in unfit(loaded.config)]
+        problems += [f"{problem}: {HINT}" for problem in faults(loaded.config)]
     for problem in problems:
         click.echo(problem, err=True)
     if loaded is None or problems:

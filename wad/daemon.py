@@ -27,7 +27,7 @@ from wad.config import LoadedConfig
 from wad.core.connection import RetryDelays, State
 from wad.core.errors import Damaged, StateUnwritable, WadError
 from wad.core.lease import LeaseTerms
-from wad.core.problem import Noticed, Problem
+from wad.core.problem import Problem, ProblemTimes
 from wad.core.quarantine import Source
 from wad.engine import EngineOptions, open_engine
 from wad.flow.accounts.account import AccountOptions, Surroundings
@@ -44,7 +44,7 @@ from wad.flow.quarantine import Quarantine
 from wad.flow.self_inspection import Database, Inspection
 from wad.lib import open_files
 from wad.lib.clock import Clock, SystemClock
-from wad.lib.dumpable import close_to_others
+from wad.lib.dumpable import make_undumpable
 from wad.lib.loops import Loop, Loops
 from wad.lib.signals import STOPPED, Signals
 from wad.lib.threads import ThreadPool
@@ -54,7 +54,7 @@ from wad.state.outgoing_files import OutgoingFiles
 from wad.store import STORE_FILE, Shared, Store, open_shared, open_store
 from wad.store.emptied import beginning, watch_beginning
 from wad.systemd.activation import CONTROL, HTTP, HTTP_CALLS, Start
-from wad.systemd.cgroups import Groups, Undivided, WorkerLimits, divide
+from wad.systemd.cgroups import Groups, NoGroups, WorkerLimits, divide
 from wad.systemd.failed_start import Supervisor
 from wad.systemd.log import install, set_level
 from wad.systemd.log_stream import LogStream
@@ -84,7 +84,7 @@ class Daemon:
         clock: Clock,
         boot_id: str,
         floor: int,
-        groups: Groups | Undivided,
+        groups: Groups | NoGroups,
         loops: Loops,
     ) -> None:
         config = loaded.config
@@ -103,14 +103,14 @@ class Daemon:
         self._disk = ThreadPool("disk", 1)  # it may hang as long as a disk hangs
         self._ownership: list[Problem] = []
         self._beginning: Problem | None = None
-        self.noticed = Noticed()
+        self.problem_times = ProblemTimes()
         self.http_processes = HttpProcesses()
         self.inspection = Inspection(clock, self._databases)
         self.internal_errors = 0
         self.sessions_writable: bool | None = None
         self.stopping = asyncio.Event()
         self.ready = False
-        self.hurrying = False
+        self.killing = False
         self.restarting = False
         self.bus = Bus(clock)
         self.media = OutgoingFiles(
@@ -244,7 +244,7 @@ class Daemon:
             f"{name} {account}".rstrip() + f" ({age:.0f} s)" for name, account, age in hung
         )
 
-    async def look_at_space(self) -> None:
+    async def check_space(self) -> None:
         """Stop the workers while there is still space to store their events: messages then wait at WhatsApp, not here.
 
         Raises StateUnwritable if the free space is unknown; the last result stays valid.
@@ -258,7 +258,7 @@ class Daemon:
             log.warning("%s", refusal or "there is enough space again: accounts continue")
             self.accounts.reconsider()
 
-    def _look_at_owners(self) -> None:
+    def _check_owners(self) -> None:
         directories, uid = (self.homes.root, self.loaded.config.state.dir), os.geteuid()
         try:
             foreign = ownership.foreign(directories, uid)
@@ -271,9 +271,9 @@ class Daemon:
                 log.error("%s", problem.text)
         self._ownership = found
 
-    async def look_at_disk(self) -> None:
+    async def check_disk(self) -> None:
         """Update `sessions_writable` and the problems of the state directory."""
-        await asyncio.to_thread(self._look_at_owners)
+        await asyncio.to_thread(self._check_owners)
         self._beginning = await asyncio.to_thread(
             beginning, self.loaded.config.state.dir / STORE_FILE
         )
@@ -329,8 +329,8 @@ def run(
     `child`: the HTTP process that was started for it, if systemd starts none.
     """
     os.umask(0o077)
-    close_to_others()
-    open_files.take_all()
+    make_undumpable()
+    open_files.raise_limit()
     # How long a thread may block the event loop; Python's own 5 ms add up over all runnable threads.
     sys.setswitchinterval(_SWITCH)
     output = LogStream(sys.stderr)
@@ -339,7 +339,7 @@ def run(
     for warning in loaded.warnings:
         log.warning("%s", warning)
     restarting = asyncio.run(_serve(loaded, notifier, start, signals, child))
-    signals.leave()
+    signals.ignore_rest()
     notifier.close()
     if restarting and not start.invocation:
         output.drain(_LAST_LINES)
@@ -371,9 +371,9 @@ async def _serve(
                 floor = await store.epoch()
                 groups = _groups(config.engine.worker_memory_mb, start)
                 daemon = Daemon(loaded, store, shared, clock, boot_id, floor, groups, loops)
-                signals.obey(_Orders(daemon))
-                await daemon.look_at_disk()
-                await daemon.look_at_space()
+                signals.deliver_to(_SignalEffects(daemon))
+                await daemon.check_disk()
+                await daemon.check_space()
                 await daemon.media.open()
                 await _live(daemon, notifier, start, child)
                 return daemon.restarting
@@ -381,8 +381,8 @@ async def _serve(
                 await store.close()
 
 
-def _groups(memory_mb: int, start: Start) -> Groups | Undivided:
-    return divide(memory_mb) if start.invocation else Undivided("wad was not started by systemd")
+def _groups(memory_mb: int, start: Start) -> Groups | NoGroups:
+    return divide(memory_mb) if start.invocation else NoGroups("wad was not started by systemd")
 
 
 async def _live(daemon: Daemon, notifier: Notifier, start: Start, child: HttpChild | None) -> None:
@@ -484,14 +484,14 @@ async def _pulse(daemon: Daemon, notifier: Notifier, loop: Loop) -> None:
         if (summary := daemon.summary()) != reported:
             notifier.status(summary)
             reported = summary
-        daemon.noticed.look(problems(daemon), clock.wall_ms())
+        daemon.problem_times.update(problems(daemon), clock.wall_ms())
         loop.progress()
         await asyncio.sleep(every)
 
 
 async def _watch_space(daemon: Daemon, loop: Loop) -> None:
     while True:
-        await daemon.look_at_space()
+        await daemon.check_space()
         loop.progress()
         await asyncio.sleep(_SPACE_EVERY)
 
@@ -500,7 +500,7 @@ async def _watch_disk(daemon: Daemon, loop: Loop) -> None:
     """A loop apart from the watchdog: a slow disk must not end the daemon."""
     while True:
         await asyncio.sleep(_DISK_EVERY)
-        await daemon.look_at_disk()
+        await daemon.check_disk()
         loop.progress()
 
 
@@ -512,7 +512,7 @@ async def _tidy(daemon: Daemon, loop: Loop) -> None:
         await asyncio.sleep(_TIDY_EVERY)
 
 
-class _Orders:
+class _SignalEffects:
     """The signals' effects: stop gracefully, the second time fast, the third time at once; reload the configuration."""
 
     def __init__(self, daemon: Daemon) -> None:
@@ -520,16 +520,16 @@ class _Orders:
 
     def stop(self) -> None:
         """Stop gracefully; the second time wait for the release of the lease only, the third time exit at once."""
-        if self._daemon.hurrying:
+        if self._daemon.killing:
             os._exit(STOPPED)
         if self._daemon.stopping.is_set():
-            self._hurry()
+            self._kill()
         self._daemon.stopping.set()
 
-    def _hurry(self) -> None:
+    def _kill(self) -> None:
         """Stop without waiting, except for the release of the lease: without it others would wait for its whole ttl."""
         log.warning("second stop signal: killing the workers")
-        self._daemon.hurrying = True
+        self._daemon.killing = True
         self._daemon.accounts.kill()
         margin = self._daemon.loaded.config.lease.margin
         asyncio.get_running_loop().call_later(margin + _LAST_STEPS, os._exit, STOPPED)

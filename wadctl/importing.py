@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from wad.api.operation import find
-from wad.core.baileys import BATCH_LIMIT, FILE_LIMIT, FILES_LIMIT, LEFT, kind_of
+from wad.core.baileys import BATCH_LIMIT, FILE_LIMIT, FILES_LIMIT, SKIPPED, kind_of
 from wad.core.errors import BadInput
 from wadctl.client import Client
 from wadctl.commands import Command, command_of, confirm, params_of
@@ -87,7 +87,7 @@ def read_directory(directory: Path) -> list[tuple[str, bytes]]:
     if not before:
         raise BadInput(f"{directory} is empty", hint="name the directory with creds.json in it")
     files = [
-        (_readable(name), b"" if kind_of(name) in LEFT else _read(directory / name))
+        (_readable(name), b"" if kind_of(name) in SKIPPED else _read(directory / name))
         for name in sorted(before)
     ]
     if _snapshot(directory) != before:

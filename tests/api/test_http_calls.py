@@ -120,7 +120,7 @@ async def test_a_request_that_is_too_large_is_refused_before_it_is_kept(tmp_path
     """What an HTTP process has to ask is small."""
     async with a_socket(tmp_path / "s"):
         reader, writer = await connect(tmp_path / "s")
-        writer.write((wire.FOREIGN.size + 1).to_bytes(4, "big"))
+        writer.write((wire.UNTRUSTED.size + 1).to_bytes(4, "big"))
         found = await answers(reader, 1)
         assert found[0].id == 0
         assert found[0].error is not None

@@ -26,7 +26,7 @@ from wad.audit.doctor import rules_host
 from wad.audit.doctor.finding import Outcome
 from wad.core.connection import State
 from wad.core.errors import Unavailable
-from wad.core.problem import KINDS, STATES, Noticed, Problem, by_code
+from wad.core.problem import KINDS, STATES, Problem, ProblemTimes, by_code
 from wad.core.session_location import SessionLocation
 from wad.lib.loops import Loop
 from wad.store.port import SyncStatus
@@ -115,7 +115,7 @@ class World:
 def test_all_that_look_see_the_same_problems(data: st.DataObject) -> None:
     """Status, health, metrics, dashboard and doctor know each of them; healthy is healthy everywhere."""
 
-    async def look() -> None:
+    async def update() -> None:
         world = World(data.draw)
         world.arrange()
         try:
@@ -145,7 +145,7 @@ def test_all_that_look_see_the_same_problems(data: st.DataObject) -> None:
         )
         assert (doctor.outcome is Outcome.WARN) is bool(set(kinds) - STATES)
 
-    asyncio.run(look())
+    asyncio.run(update())
 
 
 @given(st.data())
@@ -173,14 +173,14 @@ def test_every_kind_has_its_sentences(code: str) -> None:
 
 def test_a_problem_is_dated_by_when_it_was_noticed_first() -> None:
     """Until it is over; what dates itself is believed."""
-    noticed, held = Noticed(), Problem(code="held", text="x", account="a")
-    assert noticed.dated(held).since_ms is None
-    noticed.look([held], 1000)
-    noticed.look([held], 2000)
-    assert noticed.dated(held).since_ms == 1000
-    assert noticed.dated(msgspec.structs.replace(held, since_ms=5)).since_ms == 5
-    noticed.look([], 3000)
-    assert noticed.dated(held).since_ms is None
+    problem_times, held = ProblemTimes(), Problem(code="held", text="x", account="a")
+    assert problem_times.dated(held).since_ms is None
+    problem_times.update([held], 1000)
+    problem_times.update([held], 2000)
+    assert problem_times.dated(held).since_ms == 1000
+    assert problem_times.dated(msgspec.structs.replace(held, since_ms=5)).since_ms == 5
+    problem_times.update([], 3000)
+    assert problem_times.dated(held).since_ms is None
 
 
 async def test_health_comes_back_when_the_loop_works_again() -> None:
@@ -198,7 +198,7 @@ async def test_health_comes_back_when_the_loop_works_again() -> None:
     assert health(daemon)["reasons"] == [
         "background tasks of the daemon that fail and are retried: 1"
     ]
-    daemon.loops.running[0].hurry()
+    daemon.loops.running[0].retry_now()
     await until(lambda: health(daemon)["status"] == "healthy", "health")
     go.set()
     await task

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wad.core.account_reference import Names, Way, clash, number_of, way
+from wad.core.account_reference import Names, ReferenceKind, clash, number_of, reference_kind
 
 SHOP = Names("acc-15550000001", "Shop", "+15550000001")
 
@@ -14,17 +14,17 @@ SHOP = Names("acc-15550000001", "Shop", "+15550000001")
 @pytest.mark.parametrize(
     ("ref", "how"),
     [
-        ("acc-15550000001", Way.ID),
-        ("Shop", Way.NAME),
-        ("+15550000001", Way.NUMBER),
-        ("15550000001", Way.NUMBER),
-        ("0015550000001", Way.NUMBER),
-        ("+1 (555) 000-0001", Way.NUMBER),
+        ("acc-15550000001", ReferenceKind.ID),
+        ("Shop", ReferenceKind.NAME),
+        ("+15550000001", ReferenceKind.NUMBER),
+        ("15550000001", ReferenceKind.NUMBER),
+        ("0015550000001", ReferenceKind.NUMBER),
+        ("+1 (555) 000-0001", ReferenceKind.NUMBER),
     ],
 )
-def test_an_account_is_meant_by_id_name_and_whole_number(ref: str, how: Way) -> None:
+def test_an_account_is_meant_by_id_name_and_whole_number(ref: str, how: ReferenceKind) -> None:
     """However the number is written."""
-    assert way(ref, SHOP) is how
+    assert reference_kind(ref, SHOP) is how
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,16 @@ def test_an_account_is_meant_by_id_name_and_whole_number(ref: str, how: Way) -> 
 )
 def test_nothing_else_means_it(ref: str) -> None:
     """No part, no other case, no other digits."""
-    assert way(ref, SHOP) is None
+    assert reference_kind(ref, SHOP) is None
 
 
 @given(st.text(max_size=30))
 def test_an_account_without_a_number_is_meant_by_no_number(ref: str) -> None:
     """Whatever is given."""
-    assert way(ref, Names("a", "b")) is {"a": Way.ID, "b": Way.NAME}.get(ref)
+    assert reference_kind(ref, Names("a", "b")) is {
+        "a": ReferenceKind.ID,
+        "b": ReferenceKind.NAME,
+    }.get(ref)
 
 
 _REF = st.sampled_from(
@@ -77,7 +80,7 @@ _NAMES = st.builds(
 def test_what_does_not_clash_is_never_ambiguous(one: Names, other: Names, ref: str) -> None:
     """Whatever means one account means no other that was allowed beside it."""
     if not clash(one, [other]):
-        assert not (way(ref, one) and way(ref, other))
+        assert not (reference_kind(ref, one) and reference_kind(ref, other))
 
 
 @given(_NAMES, _NAMES)

@@ -36,7 +36,7 @@ from wad.core.connection import (
     Stop,
     step,
 )
-from wad.core.end_state import KEPT, EndState, kept, rest
+from wad.core.end_state import STORED_STATES, EndState, lasting_state, to_store
 from wad.core.errors import Conflict, StateUnwritable
 from wad.flow.accounts.account import Account
 from wad.state.account_dir import AccountDir
@@ -73,11 +73,11 @@ class Machine:
                 self.paired = self.jid = True
             case LoggedOut() if self.status.state is State.LOGGED_OUT:
                 self.paired = False  # the library deletes its keys
-        self.on_disk = kept(self.on_disk, self.status, self.now, self.wall_ms, VERSION)
+        self.on_disk = to_store(self.on_disk, self.status, self.now, self.wall_ms, VERSION)
 
     def begin(self, version: str = VERSION) -> None:
         """The lease is ours."""
-        found = rest(
+        found = lasting_state(
             self.on_disk, paired=self.paired, was_paired=self.jid, now=self.now, wall_ms=self.wall_ms,
             version=version,
         )  # fmt: skip
@@ -129,7 +129,7 @@ def test_restarts_change_nothing_of_it(
         machine.restart(away_s)
     after = machine.status
     over = until_ms is not None and until_ms <= machine.wall_ms
-    if before.state in KEPT and not over:
+    if before.state in STORED_STATES and not over:
         if before.state is State.FAILED and machine.paired:
             assert after.state is State.CONNECTING  # the file is there again
             return
@@ -158,7 +158,7 @@ def test_another_version_of_wad_may_be_taken() -> None:
 def test_a_clock_that_was_wrong_bans_nobody_for_longer() -> None:
     """Of the time that was left no more is left, however far back the clock was set."""
     ending = EndState(state="banned", reason="ban", since_ms=BOOT_MS, until_ms=BOOT_MS + 60_000)
-    found = rest(ending, paired=True, was_paired=True, now=0, wall_ms=0, version=VERSION)
+    found = lasting_state(ending, paired=True, was_paired=True, now=0, wall_ms=0, version=VERSION)
     assert found is not None
     assert (found.since, found.retry_at) == (0, 60)
 
@@ -167,7 +167,10 @@ def test_a_clock_that_was_wrong_bans_nobody_for_longer() -> None:
 def test_a_word_that_is_none_of_ours_is_nothing(state: str) -> None:
     """A later version may have written it."""
     ending = EndState(state=state, reason="?", since_ms=1)
-    assert rest(ending, paired=True, was_paired=True, now=0, wall_ms=9, version=VERSION) is None
+    assert (
+        lasting_state(ending, paired=True, was_paired=True, now=0, wall_ms=9, version=VERSION)
+        is None
+    )
 
 
 # --- the account itself -----------------------------------------------------------------------------

@@ -131,5 +131,5 @@ def test_the_history_tells_each_end() -> None:
     third = lease.begun(
         Record(holder="c", nonce="3", epoch=3, ttl=15, acquired_ms=40, reason="b is dead")
     )
-    shown = [(t.epoch, t.ended_ms, t.end) for t in lease.told([first, second, third])]
+    shown = [(t.epoch, t.ended_ms, t.end) for t in lease.with_ends([first, second, third])]
     assert shown == [(3, 0, ""), (2, 40, "b is dead"), (1, 20, "stopped")]

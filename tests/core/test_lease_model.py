@@ -189,7 +189,7 @@ class Instance:
             self.held = lease.recognised(self.held, seen) if self.held is not None else None
             return None
         if self.leaving:
-            if (own := lease.own(seen, self.nonce)) is None:
+            if (own := lease.own_record(seen, self.nonce)) is None:
                 self.leaving = False
                 return None
             return self.ask(lease.released(own[0], self.wall_ms), own[1], now)

@@ -29,7 +29,7 @@ def test_words_of_the_library(words: str, found: str | None, result: type[SendRe
 
 
 @pytest.mark.parametrize(
-    ("words", "innocent"),
+    ("words", "unrelated"),
     [
         ("failed to save cached sessions: transaction: commit: database or disk is full", True),
         ("failed to get device list: failed to store: database is locked", True),
@@ -38,9 +38,9 @@ def test_words_of_the_library(words: str, found: str | None, result: type[SendRe
         ("something new", False),
     ],
 )
-def test_what_is_not_the_messages_fault(words: str, innocent: bool) -> None:
+def test_what_is_not_the_messages_fault(words: str, unrelated: bool) -> None:
     """A disk or a connection that is not there says nothing against the message."""
-    assert classify(words, None) == NotSent(words, innocent=innocent)
+    assert classify(words, None) == NotSent(words, unrelated=unrelated)
 
 
 TEXTS = st.text(max_size=20)

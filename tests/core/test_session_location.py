@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wad.core.session_location import SessionLocation, is_elsewhere, told
+from wad.core.session_location import SessionLocation, elsewhere_reason, is_elsewhere
 
 DEVICE = "15550000001:3@s.whatsapp.net"
 THERE = SessionLocation(account="acc-1", instance="b", since_ms=1_700_000_000_000, jid=DEVICE)
@@ -39,4 +39,4 @@ def test_it_is_never_elsewhere_where_it_is(jid: str | None) -> None:
 
 def test_it_says_where_and_since_when() -> None:
     """For the person who asks why the account does not run."""
-    assert told(THERE) == "its session is on b, since 2023-11-14 22:13 UTC"
+    assert elsewhere_reason(THERE) == "its session is on b, since 2023-11-14 22:13 UTC"

@@ -97,11 +97,11 @@ def test_places_are_few() -> None:
     """What is held takes memory: 16 of one address, 64 in total, then none."""
     guesses = Guesses(Time())
     pauses = [guesses.wrong("192.0.2.1") for _ in range(1000)]
-    assert sum(bool(pause) for pause in pauses) == ADDRESS.places == guesses.held
+    assert sum(bool(pause) for pause in pauses) == ADDRESS.slots == guesses.held
     assert pauses[-1] is None
     for number in range(1000):
         guesses.wrong(f"198.51.100.{number % 250}")
-    assert guesses.held == TOTAL.places
+    assert guesses.held == TOTAL.slots
     guesses.answered("192.0.2.1")
     assert guesses.wrong("192.0.2.1")
 
@@ -119,7 +119,7 @@ def test_it_remembers_no_more_than_it_may(events: list[tuple[int, bool, float]])
             held.append(address)
         if release and held:
             guesses.answered(held.pop())
-        assert guesses.held == len(held) <= TOTAL.places
+        assert guesses.held == len(held) <= TOTAL.slots
         assert guesses.known <= 4096
 
 
@@ -173,13 +173,13 @@ async def test_guesses_at_once_wait_or_are_refused() -> None:
     gate = Authenticator(SETTINGS, None, Time(), sleep)
     tasks = [asyncio.create_task(asked(gate, f"guess {number}")) for number in range(100)]
     done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    while len(done) < 100 - ADDRESS.places:
+    while len(done) < 100 - ADDRESS.slots:
         more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         done |= more
     assert await asked(gate, TOKEN) == 200
     go.set()
     statuses = sorted([await task for task in tasks])
-    refused = 100 - ADDRESS.free - ADDRESS.places
+    refused = 100 - ADDRESS.free - ADDRESS.slots
     assert statuses == [401] * (100 - refused) + [429] * refused
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from wad.core.errors import BadInput, Denied, InvalidData, WadError
 from wad.core.wire import (
-    FOREIGN,
     HELLO,
+    MAX_ERROR_TEXT,
     MAX_FRAME,
-    MAX_WORDS,
     PROTOCOL,
+    UNTRUSTED,
     Call,
     Decoder,
     Frame,
@@ -234,7 +234,7 @@ def test_the_words_of_an_error_are_cut() -> None:
     """Nobody's error fills a log."""
     (frame,) = decode(framed([1, 1, {"code": "internal", "message": "x" * 100_000}, None]), [])
     assert isinstance(frame, Response)
-    assert len(str(frame.error)) == MAX_WORDS
+    assert len(str(frame.error)) == MAX_ERROR_TEXT
 
 
 def test_two_sides_of_one_version_understand_each_other() -> None:
@@ -276,10 +276,10 @@ def test_a_call_is_its_request_under_any_id(method: str, params: Any, idents: li
 @pytest.mark.parametrize("ident", [1, 127, 128, 2**32, 2**63 - 1])
 def test_the_largest_call_is_taken_under_any_id(ident: int) -> None:
     """What passes the check here is decoded there, and one byte more is refused here."""
-    text = "x" * FOREIGN.size
-    spare = len(encode(Request(2**63 - 1, "m", text))) - 4 - FOREIGN.size
+    text = "x" * UNTRUSTED.size
+    spare = len(encode(Request(2**63 - 1, "m", text))) - 4 - UNTRUSTED.size
     fits = text[spare:]
-    (found,) = Decoder(FOREIGN).feed(Call("m", fits).frame(ident))
+    (found,) = Decoder(UNTRUSTED).feed(Call("m", fits).frame(ident))
     assert found == Request(ident, "m", fits)
     with pytest.raises(BadInput):
         Call("m", fits + "x")

@@ -370,7 +370,7 @@ def test_any_notice_has_a_meaning_or_is_invalid(method: str, params: Any) -> Non
     match meant:
         case connection.Banned(seconds, why):
             assert 0 <= seconds <= LONGEST_BAN
-            assert len(why) <= wire.MAX_WORDS
+            assert len(why) <= wire.MAX_ERROR_TEXT
         case Spooled(seq):
             assert type(seq) is int
 

@@ -176,7 +176,7 @@ async def test_an_upload_that_fails(tmp_path: Path, act: str, kind: type) -> Non
 
 
 @pytest.mark.parametrize(
-    ("act", "innocent"),
+    ("act", "unrelated"),
     [
         ("'die'", True),
         ("Unavailable('cannot read it: Input/output error')", True),
@@ -184,12 +184,12 @@ async def test_an_upload_that_fails(tmp_path: Path, act: str, kind: type) -> Non
         ("EngineFailure('upload failed with status code 500')", False),
     ],
 )
-async def test_whose_fault_it_was(tmp_path: Path, act: str, innocent: bool) -> None:
+async def test_whose_fault_it_was(tmp_path: Path, act: str, unrelated: bool) -> None:
     """A worker that has ended, or a disk that refuses, does not count as an attempt."""
     async with a_worker(tmp_path, upload=act) as worker:
         result = await worker.send(BOB, FILE, SECRET, 1)
         assert isinstance(result, NotSent)
-        assert result.innocent == innocent
+        assert result.unrelated == unrelated
 
 
 @pytest.mark.parametrize("what", ["text", "file"])

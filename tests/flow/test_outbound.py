@@ -173,7 +173,7 @@ async def test_refusals_that_are_not_the_messages_own_cost_nothing(
     monkeypatch.setattr(sender, "RETRY", 0.01)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).result = NotSent("database or disk is full", innocent=True)
+        world.worker(account).result = NotSent("database or disk is full", unrelated=True)
         texts = [f"text {n}" for n in range(9)]
         for number, text in enumerate(texts, 1):
             entry = (await world.outbound.enqueue(account.id, BOB, Text(text))).entry

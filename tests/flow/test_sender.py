@@ -400,7 +400,7 @@ async def test_whatever_fails_every_message_ends_and_none_leaves_twice(
             return None
         results: list[Any] = [
             NotSent("who knows"),
-            NotSent("disk", innocent=True),
+            NotSent("disk", unrelated=True),
             ValueError("ours"),
         ]
         result = dice.choice(results)

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from wad.lib.lazy_imports import emptied, missing
+from wad.lib.lazy_imports import with_empty_modules, without_modules
 
 _PARTS: Final = ("a_part_for_a_test", "a_part_for_a_test.inner")
 _GOOGLE: Final = """
@@ -43,19 +43,19 @@ def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_an_empty_module_stands_in_for_a_part(part: str) -> None:
     """Only as long as something else is imported."""
-    with emptied(part):
+    with with_empty_modules(part):
         assert not hasattr(importlib.import_module(part), "inner")
     assert importlib.import_module(part).inner.WORD == "whole"
 
 
 def test_a_part_is_missing_for_a_while(part: str) -> None:
     """As if it were not installed."""
-    with missing(part), pytest.raises(ModuleNotFoundError):
+    with without_modules(part), pytest.raises(ModuleNotFoundError):
         importlib.import_module(part)
     assert importlib.import_module(part).inner.WORD == "whole"
 
 
-@pytest.mark.parametrize("without", [emptied, missing])
+@pytest.mark.parametrize("without", [with_empty_modules, without_modules])
 def test_what_is_loaded_stays(
     part: str, without: Callable[[str], AbstractContextManager[None]]
 ) -> None:

@@ -169,7 +169,7 @@ async def test_whoever_waits_for_a_loop_shortens_its_pause() -> None:
     async def body(loop: Loop) -> None:
         nonlocal tries
         if (tries := tries + 1) == 1:
-            asyncio.get_running_loop().call_soon(loop.hurry)
+            asyncio.get_running_loop().call_soon(loop.retry_now)
             await loop.failed(Unavailable("x"), pause=3600)
 
     async with asyncio.timeout(PATIENT):

@@ -28,7 +28,8 @@ def test_what_is_left_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "enough"), [(open_files.KEPT + 3, True), (open_files.KEPT + 2, False), (0, False)]
+    ("left", "enough"),
+    [(open_files.RESERVED + 3, True), (open_files.RESERVED + 2, False), (0, False)],
 )
 def test_the_last_ones_are_kept(monkeypatch: pytest.MonkeyPatch, left: int, enough: bool) -> None:
     """Whoever comes with an account gets none of them."""
@@ -52,7 +53,7 @@ def test_a_limit_that_cannot_be_raised_stays(
 
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 128))
     monkeypatch.setattr(resource, "setrlimit", refused)
-    open_files.take_all()
+    open_files.raise_limit()
 
 
 def test_the_limit_is_raised_as_far_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,5 +61,5 @@ def test_the_limit_is_raised_as_far_as_it_may(monkeypatch: pytest.MonkeyPatch) -
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 128))
     monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: asked.append(limits))
-    open_files.take_all()
+    open_files.raise_limit()
     assert asked == [(128, 128)]

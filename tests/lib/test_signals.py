@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemons import PATIENT, Daemon, a_daemon
-from wad.lib.signals import MEANINGLESS, RELOAD
+from wad.lib.signals import RELOAD, UNUSED
 
 
 def caught(pid: int) -> int:
@@ -35,7 +35,7 @@ async def begun(daemon: Daemon) -> subprocess.Popen[bytes]:
             cwd=Path(__file__).parent.parent.parent,
         )
     async with asyncio.timeout(PATIENT):
-        while not caught(process.pid) >> (MEANINGLESS[-1] - 1) & 1:
+        while not caught(process.pid) >> (UNUSED[-1] - 1) & 1:
             await asyncio.sleep(0)
     return process
 
@@ -59,7 +59,7 @@ def test_every_signal_that_would_end_it_is_among_them() -> None:
         "SIGRTMIN",
         "SIGRTMAX",
     ):
-        assert getattr(signal, name) in MEANINGLESS
+        assert getattr(signal, name) in UNUSED
 
 
 async def test_a_signal_that_means_nothing_is_said_and_ignored(tmp_path: Path) -> None:
@@ -68,10 +68,10 @@ async def test_a_signal_that_means_nothing_is_said_and_ignored(tmp_path: Path) -
         assert daemon.process is not None
         pid = daemon.process.pid
         for _ in range(2):
-            for number in MEANINGLESS:
+            for number in UNUSED:
                 os.kill(pid, number)
         async with asyncio.timeout(PATIENT):
-            while daemon.log.read_text().count("wad does not use it") < len(MEANINGLESS):
+            while daemon.log.read_text().count("wad does not use it") < len(UNUSED):
                 await asyncio.sleep(0.02)
         assert (await daemon.call("status"))["health"] == "healthy"
         assert daemon.log.read_text().count("ignored signal SIGUSR1") == 1

@@ -15,7 +15,7 @@ from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
 from wad.core.lease import Record, Tenure
 from wad.core.message import Thread
-from wad.core.problem import Noticed, Problem
+from wad.core.problem import Problem, ProblemTimes
 from wad.core.quarantine import Source
 from wad.core.session_location import SessionLocation
 from wad.flow.inbound.recent import Recent
@@ -375,7 +375,7 @@ class FakeDaemon:
         self.uptime = 10.0
         self.warnings: list[str] = []
         self.findings: list[Problem] = []
-        self.noticed = Noticed()
+        self.problem_times = ProblemTimes()
         self.http_processes = HttpProcesses()
         self.inspection = Inspection(self.clock, list)
         self.limits = WorkerLimits(1 << 30, 512)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wad.systemd.cgroups import Groups, Undivided, WorkerLimits, divide
+from wad.systemd.cgroups import Groups, NoGroups, WorkerLimits, divide
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_beside_version_1(mount: Path, tmp_path: Path) -> None:
 def test_nothing_to_divide(mount: Path, text: str) -> None:
     """In a shell, or where nothing was delegated, workers run as they are."""
     divided = divide(100, own(mount, text), mount)
-    assert divided == Undivided("this process is not in a control group of version 2")
+    assert divided == NoGroups("this process is not in a control group of version 2")
     assert divided.limits == WorkerLimits(None, None, divided.why)
 
 

@@ -11,7 +11,7 @@ from tests.whatsapp.golib import library_path
 from wad.core.change import PutMessage
 from wad.core.content import Call, CallOutcome, Content, MessageKind
 from wad.core.event import MessageReceived
-from wad.core.history import KnownMessage, known
+from wad.core.history import KnownMessage, phone_key
 from wad.core.jid import Jid
 from wad.core.message import Message
 from wad.core.plan import plan
@@ -114,9 +114,9 @@ def stored(chat: Jid, content: Content, ident: str = "A1") -> Message:
 def test_what_a_phone_knows() -> None:
     """Messages of persons and groups; no statuses and channels, no calls, no messages without an id."""
     text = Content(MessageKind.TEXT, "hi")
-    assert known(stored(BOB, text)) == KnownMessage(BOB, "A1", False, 1000)
-    assert known(stored(GROUP, text)) == KnownMessage(GROUP, "A1", False, 1000, BOB)
+    assert phone_key(stored(BOB, text)) == KnownMessage(BOB, "A1", False, 1000)
+    assert phone_key(stored(GROUP, text)) == KnownMessage(GROUP, "A1", False, 1000, BOB)
     for chat in ("status@broadcast", "12345@newsletter"):
-        assert known(stored(Jid.parse(chat), text)) is None
+        assert phone_key(stored(Jid.parse(chat), text)) is None
     missed = Content(MessageKind.CALL, call=Call(CallOutcome.MISSED))
-    assert known(stored(BOB, missed)) is None
+    assert phone_key(stored(BOB, missed)) is None

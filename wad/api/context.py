@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from wad.api.http_process.calls import HttpProcesses
     from wad.config import LoadedConfig
-    from wad.core.problem import Noticed, Problem
+    from wad.core.problem import Problem, ProblemTimes
     from wad.flow.accounts.accounts import Accounts
     from wad.flow.accounts.importing import Imports
     from wad.flow.accounts.moving import Moving
@@ -148,7 +148,7 @@ class Context(Protocol):
         ...
 
     @property
-    def noticed(self) -> Noticed:
+    def problem_times(self) -> ProblemTimes:
         """The time since when each problem exists."""
         ...
 

@@ -27,7 +27,7 @@ def one_of(*choices: str) -> ValueCheck:
     return ValueCheck(text, lambda value: value in choices)
 
 
-def like(pattern: str, text: str) -> ValueCheck:
+def matching(pattern: str, text: str) -> ValueCheck:
     """A value that matches `pattern` as a whole."""
     return ValueCheck(text, lambda value: re.fullmatch(pattern, value, re.ASCII) is not None)
 

@@ -20,7 +20,7 @@ Key: TypeAlias = tuple[str, ...]
 """The path of a value: `("http", "port")`."""
 
 
-class Unusable(Exception):
+class InvalidFile(Exception):
     """The file cannot be read, or is not valid TOML; the text names the file, and the line if there is one."""
 
 
@@ -59,29 +59,29 @@ def read_file(path: Path, sections: Collection[str]) -> File | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise Unusable(f"{path}: cannot be read: {error.strerror}") from None
+        raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise Unusable(f"{path}:{line}: is not UTF-8") from None
+        raise InvalidFile(f"{path}:{line}: is not UTF-8") from None
     except ValueError as error:  # a NUL in the name
-        raise Unusable(f"{str(path)!r}: cannot be read: {error}") from None
+        raise InvalidFile(f"{str(path)!r}: cannot be read: {error}") from None
     _check_size(path, data)
     try:
         return File(tuple(_statements(text, sections)), bool(mode & 0o004))
-    except _Malformed as error:
-        raise Unusable(f"{path}:{error.line}: {error}") from None
+    except _InvalidToml as error:
+        raise InvalidFile(f"{path}:{error.line}: {error}") from None
 
 
 def _check_size(path: Path, data: bytes) -> None:
     """Raise Unusable for a file that takes tomllib too long: its time grows with the square of a key's parts."""
     if len(data) > _LARGEST:
-        raise Unusable(f"{path}: the file is larger than {_LARGEST >> 10} kB")
+        raise InvalidFile(f"{path}: the file is larger than {_LARGEST >> 10} kB")
     for number, line in enumerate(data.split(b"\n"), 1):
         if line.count(b".") > _MOST_DOTS:
-            raise Unusable(f"{path}:{number}: the line has more than {_MOST_DOTS} dots")
+            raise InvalidFile(f"{path}:{number}: the line has more than {_MOST_DOTS} dots")
 
 
-class _Malformed(Exception):
+class _InvalidToml(Exception):
     """A text is not valid TOML; `line` counts from 1."""
 
     def __init__(self, text: str, line: int) -> None:
@@ -103,12 +103,12 @@ def _loads(text: str) -> dict[str, Any]:
     except InvalidData as invalid:
         error = invalid.__cause__
         if isinstance(error, RecursionError):
-            raise _Malformed("not valid: lists or tables are nested too deeply", 1) from None
+            raise _InvalidToml("not valid: lists or tables are nested too deeply", 1) from None
         found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
         line = int(found[1]) if found else text.rstrip("\n").count("\n") + 1
         why = str(error).removesuffix(" (at end of document)")
         why = f"{why[: found.start()]} in column {found[2]}" if found else why
-        raise _Malformed(f"not valid TOML: {why}", line) from None
+        raise _InvalidToml(f"not valid TOML: {why}", line) from None
 
 
 def _flat(document: Mapping[str, Any], sections: Collection[str]) -> Iterator[tuple[Key, Any]]:

@@ -23,7 +23,7 @@ def is_new(config: Config) -> bool:
         return False
 
 
-def unfit(config: Config) -> list[str]:
+def faults(config: Config) -> list[str]:
     """The faults of a configuration for a new installation, one sentence each."""
     why = weakness(config.http.admin_token) if config.http.admin_token else ""
     return [f"http.admin_token {why}, which is not allowed in a new installation"] if why else []

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from wad.config.declaration import Derived, Relation, Setting, filled
-from wad.config.file import Statement, Unusable, read_file
+from wad.config.file import InvalidFile, Statement, read_file
 from wad.config.origin import ValueOrigin
 from wad.config.settings import RELATIONS, SECTIONS, SETTINGS
-from wad.config.values import Wrong, from_text, usable
+from wad.config.values import InvalidValue, converted, from_text
 from wad.config.wording import nearest
 from wad.core.token import weakness
 
@@ -48,7 +48,7 @@ class ConfigReader:
         """The configuration file, which may be missing if it is not required."""
         try:
             file = read_file(path, SECTIONS)
-        except Unusable as error:
+        except InvalidFile as error:
             self.problems.append(str(error))
             return
         if file is None:
@@ -145,15 +145,15 @@ class ConfigReader:
     def _take_text(self, row: Setting, text: str, source: str) -> None:
         try:
             value = from_text(row, text)
-        except Wrong as error:
+        except InvalidValue as error:
             self._complain(row.key, f"{source}: {row.key} {error}")
             return
         self._take(row, value, source)
 
     def _take(self, row: Setting, raw: object, source: str) -> None:
         try:
-            value = usable(row, raw)
-        except Wrong as error:
+            value = converted(row, raw)
+        except InvalidValue as error:
             self._complain(row.key, f"{source.removeprefix('file ')}: {row.key} {error}")
             return
         before = self.origins.get(row.key)

@@ -18,7 +18,7 @@ from wad.config.declaration import (
     Setting,
     ValueCheck,
     between,
-    like,
+    matching,
     one_of,
     rows,
     setting,
@@ -29,7 +29,7 @@ from wad.core.networks import networks
 _RATE: Final = between(0, 100_000)
 
 
-_KEYS_URL: Final = like(
+_KEYS_URL: Final = matching(
     r"https://[^\s/@]+/\S*|http://(127\.0\.0\.1|localhost)(:\d+)?/\S*", "an https:// URL"
 )
 
@@ -92,13 +92,13 @@ class InstanceSettings:
         "host_{hostname}",
         "The name of this machine in the lease; it must differ between machines and stay the same over restarts.",
         env=("INSTANCE_ID",),
-        check=like(r"[A-Za-z0-9._:@-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ : @ -"),
+        check=matching(r"[A-Za-z0-9._:@-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ : @ -"),
     )
     commit: str = setting(
         "",
         "The deployed commit, shown in /health; empty if unknown.",
         env=("DEPLOY_COMMIT_SHA", "GIT_COMMIT_SHA"),
-        check=like(r"[A-Za-z0-9._-]{0,64}", "at most 64 of A-Z a-z 0-9 . _ -"),
+        check=matching(r"[A-Za-z0-9._-]{0,64}", "at most 64 of A-Z a-z 0-9 . _ -"),
     )
 
 
@@ -118,7 +118,7 @@ class ControlSettings:
     group: str = setting(
         "wad",
         "The group whose members may use wadctl.",
-        check=like(r"[a-z_][a-z0-9_.-]{0,31}\$?", "the name of a group"),
+        check=matching(r"[a-z_][a-z0-9_.-]{0,31}\$?", "the name of a group"),
     )
 
 
@@ -130,7 +130,7 @@ class HttpSettings:
     address: str = setting(
         "127.0.0.1",
         "The address to listen on; `0.0.0.0` or `::` for all addresses.",
-        check=like(r"[0-9A-Za-z.:%_-]{1,255}", "an IP address or a host name"),
+        check=matching(r"[0-9A-Za-z.:%_-]{1,255}", "an IP address or a host name"),
     )
     port: int = setting(
         8080,
@@ -160,7 +160,7 @@ class HttpSettings:
     firebase_project: str = setting(
         "",
         "The Firebase project whose users may use HTTP with their ID token; empty for none.",
-        check=like(r"|[a-z0-9:.-]{4,100}", "empty, or the id of a Firebase project"),
+        check=matching(r"|[a-z0-9:.-]{4,100}", "empty, or the id of a Firebase project"),
     )
     firebase_keys: str = setting(
         "https://www.googleapis.com/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com",
@@ -170,7 +170,7 @@ class HttpSettings:
     app_check_project: str = setting(
         "",
         "The number of the Firebase project; if it is set, users also need an App Check token.",
-        check=like(r"[0-9]{0,20}", "empty, or the number of a Firebase project"),
+        check=matching(r"[0-9]{0,20}", "empty, or the number of a Firebase project"),
     )
     app_check_keys: str = setting(
         "https://firebaseappcheck.googleapis.com/v1/jwks",
@@ -254,12 +254,12 @@ class StoreSettings:
         "",
         "The project of the Firestore database; empty for the project of the credentials.",
         env=("GOOGLE_CLOUD_PROJECT",),
-        check=like(r"[a-z0-9.:-]{0,100}", "the id of a Google Cloud project"),
+        check=matching(r"[a-z0-9.:-]{0,100}", "the id of a Google Cloud project"),
     )
     firestore_database: str = setting(
         "(default)",
         "The name of the Firestore database.",
-        check=like(r"\(default\)|[a-z0-9-]{1,63}", "(default), or the name of a database"),
+        check=matching(r"\(default\)|[a-z0-9-]{1,63}", "(default), or the name of a database"),
     )
     firestore_backlog: int = setting(
         1_000_000,
@@ -272,7 +272,7 @@ class StoreSettings:
         "",
         "HOST:PORT of a Firestore emulator, which needs no credentials; for tests.",
         env=("FIRESTORE_EMULATOR_HOST",),
-        check=like(r"|[A-Za-z0-9_.:\[\]-]+:\d+", "empty, or HOST:PORT"),
+        check=matching(r"|[A-Za-z0-9_.:\[\]-]+:\d+", "empty, or HOST:PORT"),
     )
 
 
@@ -359,7 +359,7 @@ class LeaseSettings:
     document: str = setting(
         "wa_metrics/longrun/locks/wa_connection",
         "The document of the lease in Firestore; its further documents are stored below it.",
-        check=like(r"[^/\s]+/[^/\s]+(/[^/\s]+/[^/\s]+)*", "the path of a document"),
+        check=matching(r"[^/\s]+/[^/\s]+(/[^/\s]+/[^/\s]+)*", "the path of a document"),
     )
     ttl: float = setting(
         15,

@@ -10,7 +10,7 @@ from wad.config.declaration import Setting
 from wad.config.wording import quoted
 
 
-class Wrong(Exception):
+class InvalidValue(Exception):
     """A value is invalid; the text completes the sentence "KEY ..."."""
 
 
@@ -41,7 +41,7 @@ def from_text(row: Setting, text: str) -> object:
     return text
 
 
-def usable(row: Setting, raw: object) -> object:
+def converted(row: Setting, raw: object) -> object:
     """Convert a TOML value into the setting's type, and check it.  Raises Wrong."""
     value = _typed(row, raw)
     check = row.check
@@ -70,5 +70,5 @@ def _typed(row: Setting, raw: object) -> object:
     raise _must(row, TYPES[row.kind], raw)
 
 
-def _must(row: Setting, text: str, raw: object) -> Wrong:
-    return Wrong(f"must be {text}" + ("" if row.secret else f", not {quoted(raw)}"))
+def _must(row: Setting, text: str, raw: object) -> InvalidValue:
+    return InvalidValue(f"must be {text}" + ("" if row.secret else f", not {quoted(raw)}"))

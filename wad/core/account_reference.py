@@ -15,7 +15,7 @@ from wad.core.errors import BadPhone
 from wad.core.jid import phone_digits
 
 
-class Way(StrEnum):
+class ReferenceKind(StrEnum):
     """Which of an account's names a reference is."""
 
     ID = "id"
@@ -40,14 +40,14 @@ def number_of(ref: str) -> str:
         return ""
 
 
-def way(ref: str, names: Names) -> Way | None:
+def reference_kind(ref: str, names: Names) -> ReferenceKind | None:
     """Which name of this account the reference is; None if it does not match."""
     if ref == names.id:
-        return Way.ID
+        return ReferenceKind.ID
     if ref == names.name:
-        return Way.NAME
+        return ReferenceKind.NAME
     if names.phone and number_of(ref) == names.phone:
-        return Way.NUMBER
+        return ReferenceKind.NUMBER
     return None
 
 
@@ -59,9 +59,9 @@ def clash(new: Names, others: Iterable[Names]) -> str:
         if new.name == other.name:
             return f"account {other.id} already has the name {new.name!r}"
         for ref in filter(None, (new.id, new.name, new.phone)):
-            if (how := way(ref, other)) is not None:
+            if (how := reference_kind(ref, other)) is not None:
                 return f"{ref!r} is already the {how} of account {other.id}"
         for ref in (other.id, other.name):
-            if (how := way(ref, new)) is not None:
-                return f"{new.phone if how is Way.NUMBER else ref!r} already refers to account {other.id}"
+            if (how := reference_kind(ref, new)) is not None:
+                return f"{new.phone if how is ReferenceKind.NUMBER else ref!r} already refers to account {other.id}"
     return ""

@@ -22,26 +22,26 @@ VERSIONS_LIMIT: Final = 50
 """How many earlier versions of a message are shown."""
 
 
-def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
+def amended(original: Message, amendments: Iterable[PutAmendment]) -> Message:
     """The present message: `original` with all its amendments applied."""
     found = sorted(amendments, key=_order)
-    versions = [MessageVersion(told.content, told.at_ms)]
+    versions = [MessageVersion(original.content, original.at_ms)]
     versions += [
-        MessageVersion(_edited(told.content, edit.content), edit.at_ms)
+        MessageVersion(_edited(original.content, edit.content), edit.at_ms)
         for edit in _of(found, MessageKind.EDIT)
-        if _is_author(told, edit)
+        if _is_author(original, edit)
     ]
     edited_ms = versions[-1].at_ms if len(versions) > 1 else 0
     revoked_ms, revoked_by = 0, ""
     for revoke in _of(found, MessageKind.REVOKE):
-        if _may_revoke(told, revoke):
+        if _may_revoke(original, revoke):
             revoked_ms, revoked_by = revoke.at_ms, revoke.by
             versions.append(MessageVersion(Content(MessageKind.REVOKE), revoke.at_ms))
             break
     return msgspec.structs.replace(
-        told,
+        original,
         content=versions[-1].content,
-        earlier=_kept(versions[:-1]),
+        earlier=_bounded(versions[:-1]),
         edited_ms=edited_ms,
         revoked_ms=revoked_ms,
         revoked_by=revoked_by,
@@ -50,7 +50,7 @@ def amended(told: Message, amendments: Iterable[PutAmendment]) -> Message:
     )
 
 
-def _kept(versions: list[MessageVersion]) -> tuple[MessageVersion, ...]:
+def _bounded(versions: list[MessageVersion]) -> tuple[MessageVersion, ...]:
     """The stored earlier versions: the first and the newest ones, since a sender may edit without end."""
     if len(versions) <= VERSIONS_LIMIT:
         return tuple(versions)
@@ -66,21 +66,21 @@ def _of(found: list[PutAmendment], kind: MessageKind) -> list[PutAmendment]:
     return [amendment for amendment in found if amendment.content.kind is kind]
 
 
-def _is_author(told: Message, amendment: PutAmendment) -> bool:
-    if told.from_me or amendment.from_me:
-        return told.from_me and amendment.from_me
-    return Jid.parse(told.chat).is_person or amendment.by == told.sender
+def _is_author(original: Message, amendment: PutAmendment) -> bool:
+    if original.from_me or amendment.from_me:
+        return original.from_me and amendment.from_me
+    return Jid.parse(original.chat).is_person or amendment.by == original.sender
 
 
-def _may_revoke(told: Message, revoke: PutAmendment) -> bool:
-    if revoke.content.by_admin and Jid.parse(told.chat).kind is JidKind.GROUP:
+def _may_revoke(original: Message, revoke: PutAmendment) -> bool:
+    if revoke.content.by_admin and Jid.parse(original.chat).kind is JidKind.GROUP:
         return True
-    return _is_author(told, revoke)
+    return _is_author(original, revoke)
 
 
-def _edited(told: Content, edit: Content) -> Content:
+def _edited(original: Content, edit: Content) -> Content:
     # Only text can be edited: a picture stays, its caption changes.
-    return msgspec.structs.replace(told, text=edit.text, mentions=edit.mentions, link=edit.link)
+    return msgspec.structs.replace(original, text=edit.text, mentions=edit.mentions, link=edit.link)
 
 
 def _reactions(found: list[PutAmendment]) -> tuple[Reaction, ...]:
@@ -99,8 +99,8 @@ def _votes(found: list[PutAmendment]) -> tuple[Ballot, ...]:
         before = newest.get(key)
         if before is not None and (before.at_ms, before.wa_id) == (one.at_ms, one.wa_id):
             # The same vote, once encrypted and once in clear.
-            told = Vote(before.payload, before.iv, before.options)
-            vote = min(vote, told, key=lambda v: (bool(v.payload), v.payload, v.iv, v.options))
+            original = Vote(before.payload, before.iv, before.options)
+            vote = min(vote, original, key=lambda v: (bool(v.payload), v.payload, v.iv, v.options))
         newest[key] = Ballot(
             one.by, one.at_ms, one.wa_id, one.from_me, vote.payload, vote.iv, vote.options
         )

@@ -37,7 +37,7 @@ class BaileysFile(StrEnum):
     OTHER = ""
 
 
-LEFT: Final = {
+SKIPPED: Final = {
     BaileysFile.SENDER_KEY_MEMORY: "wad distributes its own sender keys again",
     BaileysFile.APP_STATE_VERSION: "contacts and settings are read from WhatsApp again when they next change",
     BaileysFile.DEVICES: "wad requests the device list from WhatsApp again",

@@ -57,7 +57,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class LastingState:
     """A state that lasts from an earlier process or leadership term.  Times are monotonic seconds, `since` in the past.
 
     `retry_at`: when the account tries again by itself; None: not at all.
@@ -74,13 +74,13 @@ class Begin:
     """The account may start: this instance holds the lease, or the operator starts it.
 
     `paired`: a session is stored on this disk.  `elsewhere`: why the account must not run here; empty if it may.
-    `rest`: the state that lasts from before this process, or from before the lease was lost (`core.end_state`); None if
-    the account may connect.
+    `lasting`: the state that lasts from before this process, or from before the lease was lost (`core.end_state`); None
+    if the account may connect.
     """
 
     paired: bool
     elsewhere: str = ""
-    rest: Rest | None = None
+    lasting: LastingState | None = None
 
 
 NO_LEASE: Final = "this instance does not hold the lease"
@@ -287,88 +287,90 @@ class RetryDelays:
         return ceiling / 2 + ceiling / 2 * chance
 
 
-def step(status: Status, event: Input, now: float, chance: float, patience: RetryDelays) -> Status:
+def step(status: Status, event: Input, now: float, chance: float, delays: RetryDelays) -> Status:
     """The status of the account after `event` at `now` (monotonic seconds); `chance` in [0, 1).
 
     Total: an event that does not apply to a state changes nothing.  Raises Conflict for an operator's command that the
     state does not allow.
     """
-    after = _step(status, event, now, chance, patience)
+    after = _step(status, event, now, chance, delays)
     if after.settles_at is not None and after.state is not State.CONNECTED:
         after = replace(after, settles_at=None)
     if after.launched_at is not None and not after.worker:
         after = replace(after, launched_at=None)
-    if after.state is status.state or _says_since(event, after.state):
+    if after.state is status.state or _has_own_since(event, after.state):
         return after
     return replace(after, since=now)
 
 
-def _says_since(event: Input, state: State) -> bool:
+def _has_own_since(event: Input, state: State) -> bool:
     """Whether the event carries the beginning of the state."""
     match event:
-        case Begin(rest=Rest(was)):
+        case Begin(lasting=LastingState(was)):
             return was is state
         case Stop(since):
             return since is not None
     return False
 
 
-def _step(status: Status, event: Input, now: float, chance: float, patience: RetryDelays) -> Status:
+def _step(status: Status, event: Input, now: float, chance: float, delays: RetryDelays) -> Status:
     match event:
         case StepDown(why):
-            return _rest(status, State.PASSIVE, why)
+            return _without_worker(status, State.PASSIVE, why)
         case Stop(since, why):
-            fresh = _rest(status, State.STOPPED, why or "stopped by the operator")
+            fresh = _without_worker(status, State.STOPPED, why or "stopped by the operator")
             return fresh if since is None else replace(fresh, since=since)
-        case Begin(paired, elsewhere, rest):
-            return _begin(replace(status, paired=paired), elsewhere, rest, now + patience.library)
+        case Begin(paired, elsewhere, lasting):
+            return _begin(replace(status, paired=paired), elsewhere, lasting, now + delays.library)
         case Pair(until, paired):
-            return _pair(replace(status, paired=paired), until, now + patience.library)
+            return _pair(replace(status, paired=paired), until, now + delays.library)
         case Restart():
             return _restart(status, now)
         case Due():
-            return _due(status, now, now + patience.library)
+            return _due(status, now, now + delays.library)
         case Launched():
-            return _launched(status, now, patience)
+            return _launched(status, now, delays)
         case _ if status.state not in WORKING:
             return status  # a late event of a worker that is being ended
         case QrShown() | QrOver() | Connected() | Lost() if not status.worker:
             return status  # likewise
         case QrShown(code):
-            return _qr(status, code, now + patience.code)
+            return _qr(status, code, now + delays.code)
         case QrOver():
-            return _qr_over(status, now, patience)
+            return _qr_over(status, now, delays)
         case Paired():
-            return _paired(status, now, patience)
+            return _paired(status, now, delays)
         case Connected():
-            return _connected(status, now, patience)
+            return _connected(status, now, delays)
         case Lost(why):
-            return _lost(status, why, now, chance, patience)
+            return _lost(status, why, now, chance, delays)
         case Ended(why):
-            return _ended(status, why, now, chance, patience)
+            return _ended(status, why, now, chance, delays)
         case LoggedOut(why):
-            return replace(_rest(status, State.LOGGED_OUT, why), paired=False)
+            return replace(_without_worker(status, State.LOGGED_OUT, why), paired=False)
         case Replaced():
-            return _rest(status, State.REPLACED, "another client logged in with this session")
+            return _without_worker(
+                status, State.REPLACED, "another client logged in with this session"
+            )
         case Banned(seconds, why):
-            wait = seconds if 0 < seconds < inf else patience.banned
-            return _refused(status, State.BANNED, why, wait, now, chance, patience)
+            wait = seconds if 0 < seconds < inf else delays.banned
+            return _refused(status, State.BANNED, why, wait, now, chance, delays)
         case Outdated(why):
-            wait = patience.outdated * (0.5 + chance / 2)
-            return _refused(status, State.OUTDATED, why, wait, now, chance, patience)
+            wait = delays.outdated * (0.5 + chance / 2)
+            return _refused(status, State.OUTDATED, why, wait, now, chance, delays)
         case Broken(why):
-            return _rest(status, State.FAILED, why)
+            return _without_worker(status, State.FAILED, why)
         case _:
             assert_never(event)
 
 
-def _rest(status: Status, state: State, reason: str) -> Status:
+def _without_worker(status: Status, state: State, reason: str) -> Status:
     return Status(state=state, reason=reason, since=status.since, paired=status.paired)
 
 
-def _failures(status: Status, now: float, patience: RetryDelays) -> int:
+def _failures(status: Status, now: float, delays: RetryDelays) -> int:
     """Failures in a row before this one: none if the connection had lasted."""
-    lasted = status.state is State.CONNECTED and now - status.since >= patience.stable
+    lasted = status.state is State.CONNECTED and now - status.since >= delays.stable
     return 0 if lasted else status.attempts
 
 
@@ -379,26 +381,28 @@ def _refused(
     wait: float,
     now: float,
     chance: float,
-    patience: RetryDelays,
+    delays: RetryDelays,
 ) -> Status:
     """WhatsApp gives the wait; a wait that is too short is raised, so that the account does not spin."""
-    failures = _failures(status, now, patience)
-    wait = max(wait, patience.delay(failures, chance))
-    return replace(_rest(status, state, why), retry_at=now + wait, attempts=failures + 1)
+    failures = _failures(status, now, delays)
+    wait = max(wait, delays.delay(failures, chance))
+    return replace(_without_worker(status, state, why), retry_at=now + wait, attempts=failures + 1)
 
 
-def _begin(status: Status, elsewhere: str, rest: Rest | None, worker_until: float) -> Status:
+def _begin(
+    status: Status, elsewhere: str, lasting: LastingState | None, worker_until: float
+) -> Status:
     if status.worker:
         return status
     if elsewhere:
-        return _rest(status, State.ELSEWHERE, elsewhere)
-    if rest is not None:
-        paired = status.paired and rest.state is not State.LOGGED_OUT
-        fresh = replace(_rest(status, rest.state, rest.reason), paired=paired)
-        return replace(fresh, since=rest.since, retry_at=rest.retry_at)
+        return _without_worker(status, State.ELSEWHERE, elsewhere)
+    if lasting is not None:
+        paired = status.paired and lasting.state is not State.LOGGED_OUT
+        fresh = replace(_without_worker(status, lasting.state, lasting.reason), paired=paired)
+        return replace(fresh, since=lasting.since, retry_at=lasting.retry_at)
     if not status.paired:
-        return _rest(status, State.AWAITING_SCAN, "not paired yet")
-    fresh = _rest(status, State.CONNECTING, "starting")
+        return _without_worker(status, State.AWAITING_SCAN, "not paired yet")
+    fresh = _without_worker(status, State.CONNECTING, "starting")
     return replace(fresh, worker=True, worker_until=worker_until)
 
 
@@ -412,7 +416,7 @@ def _pair(status: Status, until: float, worker_until: float) -> Status:
         )
     if status.worker and status.pair_until is not None:
         return replace(status, pair_until=until)
-    fresh = _rest(status, State.AWAITING_SCAN, "requesting a QR code from WhatsApp")
+    fresh = _without_worker(status, State.AWAITING_SCAN, "requesting a QR code from WhatsApp")
     return replace(fresh, worker=True, worker_until=worker_until, pair_until=until)
 
 
@@ -428,31 +432,31 @@ def _restart(status: Status, now: float) -> Status:
     )
 
 
-def _launched(status: Status, now: float, patience: RetryDelays) -> Status:
+def _launched(status: Status, now: float, delays: RetryDelays) -> Status:
     """The worker's timeout begins now: the wait in the start queue does not count."""
     if not status.worker:
         return status
-    until = None if status.worker_until is None else now + patience.library
+    until = None if status.worker_until is None else now + delays.library
     return replace(status, launched_at=now, worker_until=until)
 
 
-def _connected(status: Status, now: float, patience: RetryDelays) -> Status:
+def _connected(status: Status, now: float, delays: RetryDelays) -> Status:
     if status.state is State.CONNECTED:
         return status
     return replace(
         status, state=State.CONNECTED, reason="logged in", paired=True, qr="",
         worker_until=None, retry_at=None, pair_until=None,
-        settles_at=now + patience.stable if status.attempts else None,
+        settles_at=now + delays.stable if status.attempts else None,
     )  # fmt: skip
 
 
 def _due(status: Status, now: float, worker_until: float) -> Status:
     if status.pair_until is not None and now >= status.pair_until and not status.paired:
-        return _rest(status, State.AWAITING_SCAN, "the code was not scanned in time")
+        return _without_worker(status, State.AWAITING_SCAN, "the code was not scanned in time")
     if status.settles_at is not None and now >= status.settles_at:
         status = replace(status, attempts=0, settles_at=None)
     if status.worker:
-        return _give_up(status, now)
+        return _replace_stuck(status, now)
     if status.retry_at is None or now < status.retry_at:
         return status
     if status.state in (State.BANNED, State.OUTDATED):
@@ -460,7 +464,7 @@ def _due(status: Status, now: float, worker_until: float) -> Status:
     return replace(status, worker=True, worker_until=worker_until, retry_at=None)
 
 
-def _give_up(status: Status, now: float) -> Status:
+def _replace_stuck(status: Status, now: float) -> Status:
     """Replace a worker that has made no progress in time."""
     if status.worker_until is None or now < status.worker_until:
         return status
@@ -478,62 +482,62 @@ def _give_up(status: Status, now: float) -> Status:
 def _qr(status: Status, code: str, worker_until: float) -> Status:
     if status.pair_until is None:
         # The session on the disk was not valid: report that, and show no codes without a pairing window.
-        return _rest(replace(status, paired=False), State.AWAITING_SCAN, "not paired")
+        return _without_worker(replace(status, paired=False), State.AWAITING_SCAN, "not paired")
     return replace(
         status, state=State.AWAITING_SCAN, reason="scan the QR code", qr=code,
         worker_until=worker_until,
     )  # fmt: skip
 
 
-def _paired(status: Status, now: float, patience: RetryDelays) -> Status:
+def _paired(status: Status, now: float, delays: RetryDelays) -> Status:
     fresh = replace(
         status, state=State.CONNECTING, reason="scanned, logging in", paired=True, qr=""
     )
     if status.worker:
-        return replace(fresh, worker_until=now + patience.library)
+        return replace(fresh, worker_until=now + delays.library)
     # Scanned at the moment when its worker was stopped: the session exists, and the next worker logs in.
     return replace(fresh, retry_at=now, pair_until=None)
 
 
-def _qr_over(status: Status, now: float, patience: RetryDelays) -> Status:
+def _qr_over(status: Status, now: float, delays: RetryDelays) -> Status:
     """Request the next list at once, but with a pause in case WhatsApp sends none at all."""
-    soonest = now if status.launched_at is None else status.launched_at + patience.lists
+    soonest = now if status.launched_at is None else status.launched_at + delays.lists
     return replace(status, qr="", worker=False, worker_until=None, retry_at=max(now, soonest))
 
 
-def _lost(status: Status, why: str, now: float, chance: float, patience: RetryDelays) -> Status:
+def _lost(status: Status, why: str, now: float, chance: float, delays: RetryDelays) -> Status:
     if not status.paired:
         return replace(status, qr="", reason=why)
     if status.state is not State.CONNECTED:
         # Counted from the first loss: the library reports some of its attempts only.
-        until = status.worker_until if status.worker_until is not None else now + patience.library
+        until = status.worker_until if status.worker_until is not None else now + delays.library
         return replace(status, state=State.RECONNECTING, reason=why, worker_until=until)
     lost = replace(status, state=State.RECONNECTING, reason=why)
-    if now - status.since >= patience.stable:
-        return replace(lost, worker_until=now + patience.library, attempts=0)
+    if now - status.since >= delays.stable:
+        return replace(lost, worker_until=now + delays.library, attempts=0)
     lost = replace(lost, attempts=status.attempts + 1)
-    if lost.attempts < patience.losses:
-        return replace(lost, worker_until=now + patience.library)
+    if lost.attempts < delays.losses:
+        return replace(lost, worker_until=now + delays.library)
     return replace(
         lost,
         reason=f"{why}; no connection lasted, {lost.attempts} times in a row",
         worker=False,
         worker_until=None,
-        retry_at=now + min(patience.stable, patience.delay(status.attempts, chance)),
+        retry_at=now + min(delays.stable, delays.delay(status.attempts, chance)),
     )
 
 
-def _ended(status: Status, why: str, now: float, chance: float, patience: RetryDelays) -> Status:
+def _ended(status: Status, why: str, now: float, chance: float, delays: RetryDelays) -> Status:
     if not status.paired and status.pair_until is None:
         reason = "not paired yet" if status.worker else status.reason
-        return _rest(status, State.AWAITING_SCAN, reason)
+        return _without_worker(status, State.AWAITING_SCAN, reason)
     # A planned end (restart, a used-up list of codes) already has its time and is not a failure.
     planned = status.retry_at if not status.worker else None
     state = State.RECONNECTING if status.paired else status.state
     ended = replace(status, state=state, qr="", worker=False, worker_until=None)
     if planned is not None:
         return replace(ended, retry_at=max(now, planned))
-    failures = _failures(status, now, patience)
+    failures = _failures(status, now, delays)
     return replace(
-        ended, reason=why, retry_at=now + patience.delay(failures, chance), attempts=failures + 1
+        ended, reason=why, retry_at=now + delays.delay(failures, chance), attempts=failures + 1
     )

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from wad.core.connection import Rest, State, Status
+from wad.core.connection import LastingState, State, Status
 
-KEPT: Final = frozenset(
+STORED_STATES: Final = frozenset(
     {State.LOGGED_OUT, State.REPLACED, State.BANNED, State.OUTDATED, State.FAILED}
 )
 """The states that are stored."""
@@ -35,13 +35,13 @@ class EndState(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
 
 
-def kept(
+def to_store(
     known: EndState | None, status: Status, now: float, wall_ms: int, version: str
 ) -> EndState | None:
     """The end state to store for an account with this status at `now` (monotonic seconds), which is `wall_ms`."""
     if status.state is State.CONNECTED or status.pair_until is not None:
         return None
-    if status.state not in KEPT:
+    if status.state not in STORED_STATES:
         return known
     until = status.retry_at
     found = EndState(
@@ -60,7 +60,7 @@ def _alike(one: EndState, other: EndState) -> bool:
     return words and times <= _SAME_MS
 
 
-def rest(
+def lasting_state(
     known: EndState | None,
     *,
     paired: bool,
@@ -68,14 +68,16 @@ def rest(
     now: float,
     wall_ms: int,
     version: str,
-) -> Rest | None:
+) -> LastingState | None:
     """The state that still applies to the account; None if it may connect.
 
     `paired`: a session is stored on this disk; `was_paired`: the account was logged in once and has not been paired
     again since.
     """
-    if known is None or known.state not in KEPT:
-        return Rest(State.LOGGED_OUT, _GONE, now, None) if was_paired and not paired else None
+    if known is None or known.state not in STORED_STATES:
+        return (
+            LastingState(State.LOGGED_OUT, _GONE, now, None) if was_paired and not paired else None
+        )
     state = State(known.state)
     left_ms = min(known.until_ms - wall_ms, known.until_ms - known.since_ms)
     if known.until_ms and left_ms <= 0:
@@ -85,4 +87,6 @@ def rest(
     if state is State.FAILED and paired:
         return None  # the file that was missing is back
     ago = max(0, wall_ms - known.since_ms) / 1000
-    return Rest(state, known.reason, now - ago, now + left_ms / 1000 if known.until_ms else None)
+    return LastingState(
+        state, known.reason, now - ago, now + left_ms / 1000 if known.until_ms else None
+    )

@@ -87,7 +87,7 @@ class AliasReceived(msgspec.Struct, frozen=True, tag="alias"):
     pn: Jid
 
 
-Told = MessageReceived | ReceiptReceived | ChatReceived | AliasReceived
+SingleEvent = MessageReceived | ReceiptReceived | ChatReceived | AliasReceived
 
 
 class HistoryReceived(msgspec.Struct, frozen=True, tag="history", omit_defaults=True):
@@ -96,12 +96,12 @@ class HistoryReceived(msgspec.Struct, frozen=True, tag="history", omit_defaults=
     `skipped`: the number of items that could not be translated; `asked`: it answers a request of ours.
     """
 
-    events: tuple[Told, ...]
+    events: tuple[SingleEvent, ...]
     skipped: int = 0
     asked: bool = False
 
 
-Event = Told | HistoryReceived
+Event = SingleEvent | HistoryReceived
 
 
 class _Chunk(msgspec.Struct, frozen=True, tag="history"):
@@ -114,7 +114,7 @@ class _Chunk(msgspec.Struct, frozen=True, tag="history"):
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Event)
-_told_decoder: Final = msgspec.msgpack.Decoder(Told)
+_single_decoder: Final = msgspec.msgpack.Decoder(SingleEvent)
 _chunk_decoder: Final = msgspec.msgpack.Decoder(_Chunk)
 
 
@@ -154,12 +154,12 @@ def decode_leniently(data: bytes) -> tuple[Event, int]:
     except InvalidData:
         with decoding("an event"):
             chunk = _chunk_decoder.decode(data)
-        told: list[Told] = []
+        events: list[SingleEvent] = []
         for one in chunk.events:
             with suppress(InvalidData), decoding("an event"):
-                told.append(_told_decoder.decode(one))
-        if not told:
+                events.append(_single_decoder.decode(one))
+        if not events:
             raise
-        return HistoryReceived(tuple(told), chunk.skipped, chunk.asked), len(chunk.events) - len(
-            told
+        return HistoryReceived(tuple(events), chunk.skipped, chunk.asked), len(chunk.events) - len(
+            events
         )

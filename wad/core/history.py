@@ -10,9 +10,9 @@ from wad.core.content import MessageKind
 from wad.core.jid import Jid, JidKind
 from wad.core.message import Message
 
-_TOLD: Final = 10
+_DETAILED_THREADS: Final = 10
 """Threads whose results are stored one by one (docs/internals/replaced-backend.md#documents)."""
-_NOT_THERE: Final = frozenset({MessageKind.CALL})
+_NOT_ON_PHONE: Final = frozenset({MessageKind.CALL})
 """Kinds whose id does not name a message on the phone."""
 
 
@@ -39,15 +39,15 @@ class KnownMessage(msgspec.Struct, frozen=True):
         )
 
 
-def can_be_asked(chat: Jid) -> bool:
+def has_history(chat: Jid) -> bool:
     """Whether the phone can send history of this chat: not of statuses, broadcasts and channels."""
     return chat.is_person or chat.kind is JidKind.GROUP
 
 
-def known(message: Message) -> KnownMessage | None:
+def phone_key(message: Message) -> KnownMessage | None:
     """The message's key on the phone; None if the phone has no such message."""
     chat = Jid.parse(message.chat)
-    if not message.wa_id or message.content.kind in _NOT_THERE or not can_be_asked(chat):
+    if not message.wa_id or message.content.kind in _NOT_ON_PHONE or not has_history(chat):
         return None
     sender = Jid.parse(message.sender) if message.sender and not chat.is_person else None
     return KnownMessage(chat, message.wa_id, message.from_me, message.at_ms, sender)
@@ -81,7 +81,7 @@ class BackfillResult(msgspec.Struct, frozen=True, kw_only=True):
             threads=self.threads + 1,
             messages=self.messages + result.messages,
             errors=self.errors + bool(result.error),
-            results=(*self.results, result)[:_TOLD],
+            results=(*self.results, result)[:_DETAILED_THREADS],
         )
 
     def ended(self, error: str) -> BackfillResult:

@@ -74,7 +74,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def is_sound(record: Record) -> bool:
+def is_valid(record: Record) -> bool:
     """Whether all values of an untrusted record are possible."""
     longest_ttl = LONGEST_TTL if record.holder else math.inf
     texts = (record.holder, record.nonce, record.previous, record.reason)
@@ -257,7 +257,7 @@ def recognised(held: Held, seen: Seen | None) -> Held | None:
     return replace(held, version=seen.version)
 
 
-def own(seen: Seen | None, nonce: str) -> tuple[Record, str] | None:
+def own_record(seen: Seen | None, nonce: str) -> tuple[Record, str] | None:
     """The record and its version if it belongs to this process; None if it does not.
 
     A process releases it at its end: it may hold the lease by a write whose response was lost.
@@ -284,7 +284,7 @@ def ended(tenure: Tenure, record: Record) -> Tenure:
     return msgspec.structs.replace(tenure, ended_ms=record.renewed_ms, end=record.reason)
 
 
-def told(tenures: Iterable[Tenure]) -> list[Tenure]:
+def with_ends(tenures: Iterable[Tenure]) -> list[Tenure]:
     """The history with the end of each term, newest first: a successor ends a term that was not released."""
     found: list[Tenure] = []
     for tenure in sorted(tenures, key=lambda tenure: tenure.epoch, reverse=True):

@@ -26,17 +26,17 @@ _LONGEST_LINE: Final = 2000  # characters of a line that are parsed
 _WEB_VERSION: Final = re.compile(r"Client outdated \(405\).*\(client version: ([\d.]+)\)")
 
 
-def why_it_ended(words: str) -> str:
+def why_it_ended(text: str) -> str:
     """One sentence for an error text that the library's connect() returned."""
-    if dial := _DIAL.fullmatch(words):
-        what = "the proxy" if _PROXY.search(words) else "WhatsApp"
+    if dial := _DIAL.fullmatch(text):
+        what = "the proxy" if _PROXY.search(text) else "WhatsApp"
         why = "the connection broke off" if dial[1] in _BROKEN_OFF else dial[1]
         return f"cannot reach {what}: {why}"
-    if unknown := _UNKNOWN.search(words):
+    if unknown := _UNKNOWN.search(text):
         return _UNKNOWN_EVENTS.get(
             unknown[1], f"WhatsApp sent a {unknown[1]} that the library does not know"
         )
-    return words
+    return text
 
 
 def ban(code: str, seconds: int, now_ms: int) -> str:
@@ -52,9 +52,9 @@ def ban_seconds(given: int) -> int:
     return min(max(0, given), LONGEST_BAN)
 
 
-def is_ban(words: str) -> bool:
+def is_ban(text: str) -> bool:
     """Whether connect() failed because of a ban with a code that the library does not know."""
-    unknown = _UNKNOWN.search(words)
+    unknown = _UNKNOWN.search(text)
     return unknown is not None and unknown[1] == "TemporaryBan"
 
 

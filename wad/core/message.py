@@ -159,7 +159,9 @@ def merged(known: Message, again: Message) -> Message:
     that could not be decrypted arrives again with a later time (seen against the test server), but belongs where it was
     written.  Order and repetition do not matter.
     """
-    better, other = (again, known) if _says(again) > _says(known) else (known, again)
+    better, other = (
+        (again, known) if _completeness(again) > _completeness(known) else (known, again)
+    )
     return msgspec.structs.replace(
         known,
         content=better.content,
@@ -172,7 +174,7 @@ def merged(known: Message, again: Message) -> Message:
     )
 
 
-def _says(message: Message) -> int:
+def _completeness(message: Message) -> int:
     """How complete a copy's content is."""
     content = message.content
     if content.kind in PLACEHOLDERS:

@@ -36,18 +36,18 @@ def check_name(name: str) -> str:
     try:
         name = unicodedata.normalize("NFC", name)
     except UnicodeError as error:
-        raise _wrong(name, "contains half of a surrogate pair") from error
+        raise _invalid(name, "contains half of a surrogate pair") from error
     if len(name) > LONGEST:
         raise BadInput(f"a name has at most {LONGEST} characters, not {len(name)}")
     if not name.strip():
         raise BadInput("a name has at least one character")
     for at in range(len(name)):
-        if (why := _unfit(name, at)) is not None:
-            raise _wrong(name, f"contains {why}")
+        if (why := _why_invalid(name, at)) is not None:
+            raise _invalid(name, f"contains {why}")
     if name != name.strip():
-        raise _wrong(name, "begins or ends with a blank")
+        raise _invalid(name, "begins or ends with a blank")
     if name.startswith("-"):
-        raise _wrong(name, "begins with a dash, like an option")
+        raise _invalid(name, "begins with a dash, like an option")
     return name
 
 
@@ -60,7 +60,7 @@ def shown_name(name: str) -> str:
     parts: list[str] = []
     size = 0
     for at, char in enumerate(name):
-        part = char if _unfit(name, at) is None else escaped(char)
+        part = char if _why_invalid(name, at) is None else escaped(char)
         if size + len(part) > LONGEST - 1:
             parts.append("\u2026")
             break
@@ -75,7 +75,7 @@ def escaped(text: str) -> str:
     return text.encode("unicode_escape").decode("ascii")
 
 
-def _unfit(name: str, at: int) -> str | None:
+def _why_invalid(name: str, at: int) -> str | None:
     """Why the character at this position is not allowed; None if it is."""
     char = name[at]
     if char == " " or (char.isascii() and char.isprintable()):
@@ -111,7 +111,7 @@ def _joins(name: str, at: int) -> bool:
     )
 
 
-def _wrong(name: str, why: str) -> BadInput:
+def _invalid(name: str, why: str) -> BadInput:
     shown = ascii(name if len(name) <= 40 else name[:40] + "...")
     return BadInput(
         f"the name {shown} {why}", hint="choose a name of visible letters, for example Shop"

@@ -103,12 +103,12 @@ class Sent(msgspec.Struct, frozen=True):
 class NotSent(msgspec.Struct, frozen=True):
     """It certainly did not leave.
 
-    `innocent`: the cause is not the message (a full disk, no connection), so that this does not count against it.
+    `unrelated`: the cause is not the message (a full disk, no connection), so that this does not count against it.
     `died`: the worker died while it was sending the message, without a request to stop.
     """
 
     why: str
-    innocent: bool = False
+    unrelated: bool = False
     died: bool = False
 
 
@@ -140,13 +140,13 @@ class Cancel(msgspec.Struct, frozen=True):
     """An operator or a client cancels it."""
 
 
-DEATHS: Final = 2
+MAX_DEATHS: Final = 2
 """Deaths of the worker during one message after which the message fails."""
 
 
 def given_up(entry: Entry, result: NotSent) -> Refused | None:
     """The refusal of a message during which the worker died too often; None if it may be tried again."""
-    if not result.died or entry.deaths + 1 < DEATHS:
+    if not result.died or entry.deaths + 1 < MAX_DEATHS:
         return None
     why = f"the worker died {entry.deaths + 1} times while it was sending this, and it never left: {result.why}"
     return Refused("kills_the_worker", why)

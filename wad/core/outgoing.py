@@ -231,7 +231,7 @@ def check(content: Outgoing, to: Jid, now_ms: int) -> None:
     check_recipient(to)
     match content:
         case Text():
-            _check_words(content.text)
+            _check_text(content.text)
             _check_mentions(content)
         case Attachment():
             _check_attachment(content)
@@ -245,13 +245,13 @@ def check(content: Outgoing, to: Jid, now_ms: int) -> None:
         case OwnReaction():
             _check_emoji(content.emoji)
         case TextEdit():
-            _check_words(content.text)
+            _check_text(content.text)
             _check_edit(content.target, now_ms)
         case Revoke():
             _check_revoke(content.target, now_ms)
         case _:
             assert_never(content)
-    _check_place(content, to)
+    _check_chat(content, to)
 
 
 _FORMS: Final = {
@@ -279,7 +279,7 @@ def check_recipient(to: Jid) -> None:
         raise BadInput(f"{to} is not a valid address to send to", hint="+15550000001, or a JID")
 
 
-def check_standing(standing: GroupRole, group: Jid) -> None:
+def check_group_role(standing: GroupRole, group: Jid) -> None:
     """Check that an account with this role in a group may write there.  Raises Conflict."""
     if standing is GroupRole.NOT_IN:
         raise Conflict(
@@ -293,7 +293,7 @@ def check_standing(standing: GroupRole, group: Jid) -> None:
         )
 
 
-def _check_words(text: str) -> None:
+def _check_text(text: str) -> None:
     if not text.strip():
         raise BadInput("the text is empty")
     _check_length(text, TEXT_LIMIT, "the text", "send it in parts, or as a document")
@@ -424,7 +424,7 @@ def _check_age(target: Target, now_ms: int, window_s: int, what: str) -> None:
         )
 
 
-def _check_place(content: Outgoing, to: Jid) -> None:
+def _check_chat(content: Outgoing, to: Jid) -> None:
     target = target_in(content)
     if target is not None and Jid.parse(target.chat) != to:
         raise BadInput(

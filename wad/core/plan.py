@@ -19,7 +19,7 @@ from wad.core.event import (
     MessageReceived,
     ReceiptMark,
     ReceiptReceived,
-    Told,
+    SingleEvent,
 )
 from wad.core.identity import Aliases, canonical, document_id, fingerprint, stable_key
 from wad.core.jid import Jid, JidKind, ThreadId
@@ -43,7 +43,7 @@ def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Ch
             assert_never(event)
 
 
-def parts(event: Event, seen: int) -> Iterator[tuple[Told, int]]:
+def parts(event: Event, seen: int) -> Iterator[tuple[SingleEvent, int]]:
     """The items of a chunk of history, or the event itself, each with its time of arrival for ordering."""
     if not isinstance(event, HistoryReceived):
         yield event, seen
@@ -71,9 +71,9 @@ def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) 
         chat_alt = event.sender_alt
     chat = canonical(event.chat, chat_alt, aliases)
     by = None if sender is None else canonical(sender, event.sender_alt, aliases)
-    told = _aliases((event.chat, event.chat_alt), (sender, event.sender_alt))
+    alias_changes = _aliases((event.chat, event.chat_alt), (sender, event.sender_alt))
     if event.content.kind in AMENDING and event.content.target:
-        return [*told, _amendment(account, event, chat, by)]
+        return [*alias_changes, _amendment(account, event, chat, by)]
     participant = None if chat.is_person else by
     key = stable_key(account, chat, event.id, event.from_me, participant)
     message = Message(
@@ -92,7 +92,7 @@ def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) 
         stable_key=key,
         fingerprint=fingerprint(chat, event.from_me, participant, event.at_ms, event.content),
     )
-    return [*told, PutMessage(message)]
+    return [*alias_changes, PutMessage(message)]
 
 
 def _amendment(account: str, event: MessageReceived, chat: Jid, by: Jid | None) -> PutAmendment:
@@ -108,7 +108,7 @@ def _amendment(account: str, event: MessageReceived, chat: Jid, by: Jid | None) 
 
 
 def _receipt(account: str, event: ReceiptReceived, aliases: Aliases) -> list[Change]:
-    told = _aliases((event.chat, event.chat_alt), (event.sender, event.sender_alt))
+    alias_changes = _aliases((event.chat, event.chat_alt), (event.sender, event.sender_alt))
     chat_alt = event.chat_alt
     if chat_alt is None and event.chat.party() == event.sender.party():
         chat_alt = event.sender_alt
@@ -117,9 +117,16 @@ def _receipt(account: str, event: ReceiptReceived, aliases: Aliases) -> list[Cha
     if event.from_me:
         # Our phone read messages of the chat.
         read = event.mark in (ReceiptMark.READ, ReceiptMark.PLAYED)
-        return [*told, PutChat(thread, str(chat), read_ms=event.at_ms)] if read else [*told]
+        return (
+            [*alias_changes, PutChat(thread, str(chat), read_ms=event.at_ms)]
+            if read
+            else [*alias_changes]
+        )
     by = str(canonical(event.sender, event.sender_alt, aliases))
-    return [*told, *(PutMark(thread, wa_id, event.mark, by, event.at_ms) for wa_id in event.ids)]
+    return [
+        *alias_changes,
+        *(PutMark(thread, wa_id, event.mark, by, event.at_ms) for wa_id in event.ids),
+    ]
 
 
 def _chat(account: str, event: ChatReceived, aliases: Aliases) -> list[Change]:

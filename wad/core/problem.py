@@ -62,7 +62,7 @@ class ProblemKind:
         return self.public.format(*figures, count=count, accounts=accounts)
 
 
-_ILL: Final = (
+_PROBLEM_STATES: Final = (
     State.RECONNECTING,
     State.LOGGED_OUT,
     State.REPLACED,
@@ -81,7 +81,7 @@ KINDS: Final[dict[str, ProblemKind]] = {
         "the accounts' directory is not writable",
         "check its owner, its mode and the free space; `wadctl doctor` says which of them is wrong",
     ),
-    **{f"account_{state}": ProblemKind(f"{{accounts}} {state}") for state in _ILL},
+    **{f"account_{state}": ProblemKind(f"{{accounts}} {state}") for state in _PROBLEM_STATES},
     "stopped_unsure": ProblemKind(
         "{accounts} stopped because account.json was lost",
         "decide whether it runs: `wadctl account start ACCOUNT` or `wadctl account stop ACCOUNT`",
@@ -209,7 +209,7 @@ KINDS: Final[dict[str, ProblemKind]] = {
 }
 """Every kind of problem, in display order."""
 
-STATES: Final = frozenset(f"account_{state}" for state in _ILL)
+STATES: Final = frozenset(f"account_{state}" for state in _PROBLEM_STATES)
 """The kinds that report the state of an account."""
 
 _ORDER: Final = {code: number for number, code in enumerate(KINDS)}
@@ -217,7 +217,7 @@ _ORDER: Final = {code: number for number, code in enumerate(KINDS)}
 
 def code_of(state: State) -> str | None:
     """The kind of problem that an account in this state has; None if the state is not a problem."""
-    return f"account_{state}" if state in _ILL else None
+    return f"account_{state}" if state in _PROBLEM_STATES else None
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
@@ -238,13 +238,13 @@ def degraded(problems: Iterable[Problem]) -> bool:
     return any(problem.kind.degrades for problem in problems)
 
 
-class Noticed:
+class ProblemTimes:
     """When each problem began, for problems without a time of their own."""
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, str, str], int] = {}
 
-    def look(self, problems: Iterable[Problem], now_ms: int) -> None:
+    def update(self, problems: Iterable[Problem], now_ms: int) -> None:
         """Note the present problems; forget all others."""
         self._since = {problem.key: self._since.get(problem.key, now_ms) for problem in problems}
 

@@ -26,21 +26,21 @@ class SessionLocation(msgspec.Struct, frozen=True, kw_only=True):
     phone: str = ""
 
 
-def is_elsewhere(place: SessionLocation | None, instance: str, jid: str | None) -> bool:
+def is_elsewhere(location: SessionLocation | None, instance: str, jid: str | None) -> bool:
     """Whether this instance must not run the account.
 
     `jid`: of the session on this machine, empty if unknown; None: there is no session on this machine.
     """
-    if place is None or place.instance == instance:
+    if location is None or location.instance == instance:
         return False
-    return jid in (None, "", place.jid)
+    return jid in (None, "", location.jid)
 
 
-def told(place: SessionLocation) -> str:
+def elsewhere_reason(location: SessionLocation) -> str:
     """The reason why the account does not run here."""
-    return f"its session is on {place.instance}, since {day(place.since_ms)}"
+    return f"its session is on {location.instance}, since {to_minute(location.since_ms)}"
 
 
-def day(ms: int) -> str:
+def to_minute(ms: int) -> str:
     """A time for display, to the minute."""
     return f"{datetime.fromtimestamp(min(max(ms, 0), LAST_MS) / 1000, UTC):%Y-%m-%d %H:%M} UTC"

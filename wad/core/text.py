@@ -16,7 +16,7 @@ IDENT_LIMIT: Final = 256
 _UNFIT: Final = re.compile("[\0\ud800-\udfff]")
 
 
-def mended(text: str | bytes) -> str:
+def repaired(text: str | bytes) -> str:
     """Repair a text for display: whatever cannot be stored or shown as text becomes U+FFFD."""
     if isinstance(text, bytes):
         text = text.decode(errors="replace")

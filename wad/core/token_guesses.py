@@ -17,16 +17,16 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class GuessLimits:
-    """Limits for wrong tokens: `free` without a delay, `forgotten` per minute, `most` counted, `places` delayed."""
+    """Limits for wrong tokens: `free` without a delay, `forgotten` per minute, `most` counted, `slots` delayed."""
 
     free: int
     forgotten: int
     most: int
-    places: int
+    slots: int
 
 
-ADDRESS: Final = GuessLimits(free=10, forgotten=10, most=60, places=16)
-TOTAL: Final = GuessLimits(free=200, forgotten=200, most=1200, places=64)
+ADDRESS: Final = GuessLimits(free=10, forgotten=10, most=60, slots=16)
+TOTAL: Final = GuessLimits(free=200, forgotten=200, most=1200, slots=64)
 LONGEST: Final = 1.5  # seconds; less than a stopping daemon grants its running requests
 _FIRST: Final = 0.05  # seconds; doubled with each further wrong token
 _KNOWN: Final = 4096  # addresses
@@ -43,11 +43,11 @@ class _Level:
         self.at = 0.0
         self.held = 0
 
-    def add(self, patience: GuessLimits, now: float) -> float:
+    def add(self, limits: GuessLimits, now: float) -> float:
         """Count one more wrong token; the delay of its response in seconds."""
-        left = self.number - (now - self.at) * patience.forgotten / 60
-        self.number, self.at = min(max(left, 0.0) + 1, patience.most), now
-        over = self.number - patience.free
+        left = self.number - (now - self.at) * limits.forgotten / 60
+        self.number, self.at = min(max(left, 0.0) + 1, limits.most), now
+        over = self.number - limits.free
         return 0.0 if over <= 0 else min(LONGEST, _FIRST * 2.0 ** min(over, 20))
 
 
@@ -85,7 +85,7 @@ class Guesses:
             return 0.0
         if len(self._unreported) < _KNOWN or name in self._unreported:
             self._unreported[name] += 1
-        if one.held >= ADDRESS.places or self._total.held >= TOTAL.places:
+        if one.held >= ADDRESS.slots or self._total.held >= TOTAL.slots:
             return None
         one.held += 1
         self._total.held += 1

@@ -29,9 +29,9 @@ MAX_FRAME: Final = 4 << 20
 """Bytes of one frame, without its length."""
 MAX_METHOD: Final = 100
 """Characters of a method's name."""
-MAX_WORDS: Final = 2000
+MAX_ERROR_TEXT: Final = 2000
 """Characters of a worker's reason, and of an error's text."""
-TOGETHER: Final = 3
+FRAMES_PER_CALL: Final = 3
 """The largest number of small frames in one system call: few, so that both processes can work in parallel."""
 PROTOCOL: Final = 1
 """The version; a change that an older peer would misread increments it."""
@@ -52,7 +52,7 @@ class FrameLimits:
 
 REQUEST: Final = FrameLimits()
 """For a server: the limits of a client's or a worker's frame.  At most 0.8 MB of Python beside the texts themselves."""
-FOREIGN: Final = FrameLimits(size=512 << 10)
+UNTRUSTED: Final = FrameLimits(size=512 << 10)
 """For the server of an HTTP process, whose callers' bodies and heads are smaller."""
 REPLY: Final = FrameLimits(values=1_000_000)
 """For a client of the daemon, whose responses are as long as the requested data."""
@@ -119,11 +119,11 @@ class Call:
         """Raises BadInput if the peer would refuse it: it would close the connection, which many callers share."""
         try:
             data = encode(Request(_MAX_ID, method, params))[_LENGTH:]
-            _check(data, FOREIGN)
+            _check(data, UNTRUSTED)
         except (OverflowError, ValueError, TypeError, RecursionError, InvalidData) as error:
             raise BadInput(f"invalid request: {error}") from error
-        if len(data) > FOREIGN.size:
-            raise TooLong(f"a request may have at most {FOREIGN.size} bytes")
+        if len(data) > UNTRUSTED.size:
+            raise TooLong(f"a request may have at most {UNTRUSTED.size} bytes")
         self.method = method
         self._rest = data[len(_REQUEST) + len(msgpack.packb(_MAX_ID)) :]
 
@@ -289,4 +289,6 @@ def _error(wire: dict[Any, Any]) -> WadError:
     if not all(isinstance(text, str) for text in texts.values()):
         raise InvalidData("not a frame: an error without texts")
     more = {name: wire[name] for name in ("status", "details") if name in wire}
-    return WadError.from_wire({**{name: text[:MAX_WORDS] for name, text in texts.items()}, **more})
+    return WadError.from_wire(
+        {**{name: text[:MAX_ERROR_TEXT] for name, text in texts.items()}, **more}
+    )

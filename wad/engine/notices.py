@@ -20,7 +20,7 @@ from wad.core.jid import Jid
 from wad.core.library_errors import LONGEST_BAN
 from wad.core.outbox import Sent
 from wad.core.untrusted import LAST_MS
-from wad.core.wire import MAX_WORDS
+from wad.core.wire import MAX_ERROR_TEXT
 from wad.engine.port import (
     Confinement,
     FileDamaged,
@@ -37,7 +37,7 @@ _LONGEST_ID: Final = 200  # characters of a WhatsApp id, which has about 20
 _NEWEST_ABI: Final = 1000
 _MOST_REASONS: Final = 10
 
-Text = Annotated[str, Meta(max_length=MAX_WORDS)]
+Text = Annotated[str, Meta(max_length=MAX_ERROR_TEXT)]
 Code = Annotated[str, Meta(min_length=1, max_length=_LONGEST_CODE, pattern=r"^[\x20-\x7e]+\Z")]
 Duration = Annotated[float, Meta(ge=0, le=LONGEST_BAN)]
 """Seconds."""
@@ -120,7 +120,7 @@ def sent(answer: object) -> Sent | str:
         case ["sent", *fields]:
             return Sent(*convert(fields, tuple[WaId, Milliseconds], "the answer to 'send'"))
         case ["failed", str(text)]:
-            return text[:MAX_WORDS]
+            return text[:MAX_ERROR_TEXT]
     raise InvalidData("the answer to 'send' is invalid")
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from wad.core.errors import BadInput, Damaged, EngineFailure, NotFound, Unavailable
 from wad.core.jid import Jid
-from wad.core.text import is_ident, mended
+from wad.core.text import is_ident, repaired
 from wad.engine.session_db_schema import LARGEST, unexpected
 from wad.lib.foreign_sqlite import Guard, check_log, schema_of
 
@@ -200,7 +200,7 @@ def identity(path: Path) -> Owner:
     if row is None:
         return Owner()
     jid, lid, push_name = (str(value or "") for value in row[:3])
-    return Owner(jid, lid, mended(push_name), _mark(row[3]))
+    return Owner(jid, lid, repaired(push_name), _mark(row[3]))
 
 
 def _mark(key: object) -> str:
@@ -237,7 +237,7 @@ def saved_names(path: Path) -> dict[str, str]:
         "SELECT their_jid, full_name, first_name FROM whatsmeow_contacts"
         " WHERE coalesce(full_name, '') != '' OR coalesce(first_name, '') != ''",
     )
-    return {str(address): mended(str(full or first)) for address, full, first in found}
+    return {str(address): repaired(str(full or first)) for address, full, first in found}
 
 
 def newest_secret(path: Path) -> int:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from wad.lib.foreign_sqlite import MANY, Declared, shown
+from wad.lib.foreign_sqlite import MAX_OBJECTS, SchemaObject, shown
 
 LARGEST: Final = 1 << 28  # bytes of a session that is accepted
 _LONGEST: Final = 10_000  # characters of one declaration
@@ -37,17 +37,17 @@ _COMPUTED: Final = frozenset(
 """Keywords of computed expressions."""
 
 
-def unexpected(declared: Iterable[Declared]) -> str | None:
+def unexpected(declared: Iterable[SchemaObject]) -> str | None:
     """A short description of the first unexpected item in a schema; None if there is none."""
     for number, one in enumerate(declared):
-        if number >= MANY:
-            return f"more than {MANY} tables and indexes"
+        if number >= MAX_OBJECTS:
+            return f"more than {MAX_OBJECTS} tables and indexes"
         if not _is_plain(one):
             return f"a {shown(one.kind)} {shown(one.name)} that is not the library's"
     return None
 
 
-def _is_plain(one: Declared) -> bool:
+def _is_plain(one: SchemaObject) -> bool:
     if not isinstance(one.name, str) or not isinstance(one.page, int) or one.page < 1:
         return False
     if one.kind == "index" and one.sql is None:

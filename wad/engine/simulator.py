@@ -25,7 +25,7 @@ from wad.core.event import (
     MessageReceived,
     ReceiptMark,
     ReceiptReceived,
-    Told,
+    SingleEvent,
 )
 from wad.core.history import KnownMessage
 from wad.core.jid import Jid
@@ -168,7 +168,7 @@ class SimulatedWorker:
         if self.answers:
             before = [m for m in self.history if m.chat == oldest.chat and m.at_ms < oldest.at_ms]
             before.sort(key=lambda m: m.at_ms)
-            told: list[Told] = [ChatReceived(oldest.chat), *before[-count:]]
+            told: list[SingleEvent] = [ChatReceived(oldest.chat), *before[-count:]]
             self._append(HistoryReceived(tuple(told), asked=True), "", oldest.at_ms)
 
     async def ask_messages(self, wanted: Sequence[KnownMessage]) -> None:

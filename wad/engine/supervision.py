@@ -170,7 +170,7 @@ class SupervisedWorker:
             self._frames.close()
         # Nothing may use the files once this worker has ended.
         if self._naming is not None:
-            self._naming.hurry()
+            self._naming.retry_now()
         await asyncio.wait([naming])
         if self._comparing is not None:
             await asyncio.wait([self._comparing])

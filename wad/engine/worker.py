@@ -41,7 +41,7 @@ class NeonizeWorker(SupervisedWorker):
     async def send(self, to: Jid, content: Outgoing, secret: bytes, asked_ms: int) -> SendResult:
         """Send a content; if the worker dies or hangs, its traces in the session's database give the result."""
         if self._process.ended.done():
-            return NotSent("the worker is gone", innocent=True)  # this message is not the cause
+            return NotSent("the worker is gone", unrelated=True)  # this message is not the cause
         upload = None
         if isinstance(content, Attachment):
             found = await self._upload(content)
@@ -116,8 +116,8 @@ class NeonizeWorker(SupervisedWorker):
     def _not_sent(self, why: WadError) -> NotSent:
         died = self._crashed()
         surroundings = self._process.ended.done() or isinstance(why, Unavailable)
-        innocent = surroundings or send_result.is_innocent(str(why))
-        return NotSent(self.ended.result() if died else str(why), innocent, died)
+        unrelated = surroundings or send_result.is_unrelated(str(why))
+        return NotSent(self.ended.result() if died else str(why), unrelated, died)
 
     def _crashed(self) -> bool:
         """Whether it crashed: it was not killed, and did not end by itself with a reason."""

@@ -123,7 +123,7 @@ class DaemonConnection:
         """
         self._unsent.append(data)
         self._gathered += len(data)
-        if len(self._unsent) >= wire.TOGETHER:
+        if len(self._unsent) >= wire.FRAMES_PER_CALL:
             self._flush()
         elif len(self._unsent) == 1:
             asyncio.get_running_loop().call_soon(self._flush)

@@ -8,7 +8,7 @@ from typing import Final
 _PR_SET_DUMPABLE: Final = 4
 
 
-def close_to_others() -> None:
+def make_undumpable() -> None:
     """Make this process not dumpable: only root can read its internals in /proc, and it leaves no core dump.
 
     Its own /proc/self/mem is closed as well, unless it is root.

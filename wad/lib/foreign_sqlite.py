@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-MANY: Final = 200  # tables and indexes that are checked
+MAX_OBJECTS: Final = 200  # tables and indexes that are checked
 LARGEST_LOG: Final = 1 << 30
 """Bytes of a write-ahead log.  SQLite writes one back at 4 MB; a log that a reader lets grow is reported at 48 MB."""
 LARGEST_VALUE: Final = 128 << 20  # bytes of one text or blob
@@ -23,7 +23,7 @@ _OPENING: Final = 1.0
 _STEP: Final = 20_000  # instructions of SQLite's machine between two checks of the time
 
 
-class Declared(NamedTuple):
+class SchemaObject(NamedTuple):
     """A row of sqlite_schema; the types are untrusted."""
 
     kind: object
@@ -32,7 +32,7 @@ class Declared(NamedTuple):
     sql: object
 
 
-Refusal = Callable[[Iterable[Declared]], str | None]
+Refusal = Callable[[Iterable[SchemaObject]], str | None]
 """A rule that names a forbidden object of a schema, in a few words; None if there is none."""
 
 
@@ -95,13 +95,13 @@ def _only_what_was_asked(
     return sqlite3.SQLITE_OK if inside is None else sqlite3.SQLITE_DENY
 
 
-def schema_of(db: sqlite3.Connection) -> list[Declared]:
+def schema_of(db: sqlite3.Connection) -> list[SchemaObject]:
     """The objects of a database, up to one more than are checked."""
     query = "SELECT type, name, rootpage, sql FROM sqlite_master LIMIT ?"
-    return [Declared(*row) for row in db.execute(query, (MANY + 1,))]
+    return [SchemaObject(*row) for row in db.execute(query, (MAX_OBJECTS + 1,))]
 
 
-def computed(declared: Iterable[Declared]) -> str | None:
+def first_computed(declared: Iterable[SchemaObject]) -> str | None:
     """The first object that is neither a table nor an index, in a few words; None if there is none."""
     for one in declared:
         if one.kind not in ("table", "index") or not one.page:

@@ -12,21 +12,21 @@ from types import ModuleType
 
 
 @contextmanager
-def emptied(*names: str) -> Iterator[None]:
+def with_empty_modules(*names: str) -> Iterator[None]:
     """Replace each of these modules that is not loaded yet by an empty module."""
-    with _instead({name: ModuleType(name) for name in names}):
+    with _replaced({name: ModuleType(name) for name in names}):
         yield
 
 
 @contextmanager
-def missing(*names: str) -> Iterator[None]:
+def without_modules(*names: str) -> Iterator[None]:
     """Let these modules appear not installed, for optional imports; those that are loaded already stay."""
-    with _instead(dict.fromkeys(names)):
+    with _replaced(dict.fromkeys(names)):
         yield
 
 
 @contextmanager
-def _instead(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
+def _replaced(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
     chosen = {name: module for name, module in modules.items() if name not in sys.modules}
     # None is the import system's own way to say that there is no such module.
     sys.modules.update(chosen)  # type: ignore[arg-type]

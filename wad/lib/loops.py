@@ -61,7 +61,7 @@ class Loop:
         self.failing_since: float | None = None
         """When the present failure began, on the clock's monotonic time; None while the loop is healthy."""
         self.last_turn = clock.monotonic()
-        self.leaving = False
+        self.ending = False
         """Whether it was cancelled: then it does not start again after an error."""
         self._clock = clock
         self._sleep = sleep
@@ -135,14 +135,14 @@ class Loop:
                 extra=self._fields(),
             )
         self.turn()
-        if self.leaving:
+        if self.ending:
             raise asyncio.CancelledError from error
         await self._rest(self._pause() if pause is None else pause)
         self.turn()
         self._resumed_at = self.last_turn
 
     async def _rest(self, seconds: float) -> None:
-        """Sleep until the time is over, or `hurry` is called."""
+        """Sleep until the time is over, or `retry_now` is called."""
         self._resting = asyncio.ensure_future(self._sleep(seconds))
         try:
             await asyncio.wait([self._resting])
@@ -150,7 +150,7 @@ class Loop:
             self._resting.cancel()
             self._resting = None
 
-    def hurry(self) -> None:
+    def retry_now(self) -> None:
         """End the pause after a failure, since a caller waits for the loop."""
         if self._resting is not None:
             self._resting.cancel()
@@ -251,9 +251,9 @@ class Loops:
             try:
                 await asyncio.wait([attempt])
             except asyncio.CancelledError:
-                loop.leaving = True
+                loop.ending = True
                 attempt.cancel()
-        if attempt.cancelled() and not loop.leaving:
+        if attempt.cancelled() and not loop.ending:
             # Something that it awaited was cancelled: without this the loop would end silently.
             await loop.failed(_Interrupted("something that it awaited was cancelled"))
             return False
@@ -263,7 +263,7 @@ class Loops:
             return False
         if error is not None:
             raise error
-        if loop.leaving:
+        if loop.ending:
             raise asyncio.CancelledError
         return True
 

@@ -11,10 +11,10 @@ import os
 import resource
 from typing import Final
 
-KEPT: Final = 6  # for the listeners, the lease and the store's own files
+RESERVED: Final = 6  # for the listeners, the lease and the store's own files
 
 
-def take_all() -> None:
+def raise_limit() -> None:
     """Raise the soft limit of this process to the hard limit; the usual 1,024 suffice for a hundred accounts only."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -36,5 +36,5 @@ def left() -> int:
 
 def check_left(wanted: int) -> None:
     """Raise OSError (EMFILE) unless this number may be opened beside the reserve."""
-    if left() < wanted + KEPT:
+    if left() < wanted + RESERVED:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

@@ -26,7 +26,7 @@ STOPPED: Final = 130
 
 STOP: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU)
 RELOAD: Final = signal.SIGHUP
-_LEFT_ALONE: Final = frozenset(
+_WITH_DEFAULT: Final = frozenset(
     {
         # They cannot be handled.
         signal.SIGKILL, signal.SIGSTOP,
@@ -38,11 +38,11 @@ _LEFT_ALONE: Final = frozenset(
         signal.SIGPIPE, signal.SIGXFSZ,
     }
 )  # fmt: skip
-MEANINGLESS: Final = tuple(sorted(signal.valid_signals() - _LEFT_ALONE - {*STOP, RELOAD}))
+UNUSED: Final = tuple(sorted(signal.valid_signals() - _WITH_DEFAULT - {*STOP, RELOAD}))
 """Signals that would end a process without a handler, and have no use here: SIGUSR1, SIGALRM and so on."""
 
 
-class Orders(Protocol):
+class SignalReceiver(Protocol):
     """The receiver of signals."""
 
     def stop(self) -> None:
@@ -59,36 +59,36 @@ class Signals:
 
     def __init__(self) -> None:
         self._loop: AbstractEventLoop | None = None
-        self._orders: Orders | None = None
+        self._receiver: SignalReceiver | None = None
         self._stop = False
-        self._said: set[int] = set()
+        self._logged: set[int] = set()
         for number in STOP:
             signal.signal(number, self._on_stop)
         signal.signal(RELOAD, self._on_reload)
-        for number in MEANINGLESS:
-            signal.signal(number, self._on_meaningless)
+        for number in UNUSED:
+            signal.signal(number, self._on_unused)
 
-    def obey(self, orders: Orders) -> None:
-        """Deliver signals to `orders` on the running event loop from now on; an earlier stop is delivered at once."""
+    def deliver_to(self, receiver: SignalReceiver) -> None:
+        """Deliver signals to `receiver` on the running event loop from now on; an earlier stop is delivered at once."""
         from asyncio import get_running_loop
 
-        self._loop, self._orders = get_running_loop(), orders
+        self._loop, self._receiver = get_running_loop(), receiver
         if self._stop:
-            orders.stop()
+            receiver.stop()
 
     @staticmethod
-    def leave() -> None:
+    def ignore_rest() -> None:
         """Ignore all signals but those that stop, at the end of the program.
 
         Python removes its handlers before the process ends, or the process executes the program again; until that
         program sets its handlers, no other signal may end it.
         """
-        for number in (RELOAD, *MEANINGLESS):
+        for number in (RELOAD, *UNUSED):
             signal.signal(number, signal.SIG_IGN)
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
-        if self._orders is not None:
-            self._soon(self._orders.stop)
+        if self._receiver is not None:
+            self._soon(self._receiver.stop)
         elif self._stop:
             os._exit(STOPPED)
         else:
@@ -96,12 +96,12 @@ class Signals:
 
     def _on_reload(self, number: int, _frame: FrameType | None) -> None:
         # Without a receiver the daemon is starting, and has just read the configuration.
-        if self._orders is not None:
-            self._soon(self._orders.reload)
+        if self._receiver is not None:
+            self._soon(self._receiver.reload)
 
-    def _on_meaningless(self, number: int, _frame: FrameType | None) -> None:
-        if number not in self._said:
-            self._said.add(number)
+    def _on_unused(self, number: int, _frame: FrameType | None) -> None:
+        if number not in self._logged:
+            self._logged.add(number)
             self._soon(lambda: log.warning("ignored signal %s: wad does not use it", _name(number)))
 
     def _soon(self, act: Callable[[], None]) -> None:
@@ -110,9 +110,9 @@ class Signals:
                 self._loop.call_soon_threadsafe(act)
 
 
-def ignore_what_is_the_daemons() -> None:
+def ignore_daemon_signals() -> None:
     """Ignore the daemon's signals in a worker: the daemon stops its workers itself, gracefully."""
-    for number in (signal.SIGINT, RELOAD, *MEANINGLESS):
+    for number in (signal.SIGINT, RELOAD, *UNUSED):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from wad.core.errors import Damaged, InvalidData, Unavailable, WadError
 from wad.lib.files import unwritable
-from wad.lib.foreign_sqlite import Declared, Guard, check_log, computed, schema_of, shown
+from wad.lib.foreign_sqlite import Guard, SchemaObject, check_log, first_computed, schema_of, shown
 
 CHECKED_UP_TO: Final = 64 << 20  # bytes
 LOG_LIMIT: Final = 16 << 20  # bytes that a write-ahead log keeps after a burst
@@ -85,7 +85,7 @@ def open_database(path: Path, steps: Sequence[str]) -> sqlite3.Connection:
     return open_connection(path, steps, sqlite3.Connection)
 
 
-def open_foreign(path: Path, steps: Sequence[str], guard: Guard) -> sqlite3.Connection:
+def open_untrusted(path: Path, steps: Sequence[str], guard: Guard) -> sqlite3.Connection:
     """Call `open_connection` for an untrusted file, which another process writes.
 
     Raises Damaged also if the schema differs from that of the steps.
@@ -113,14 +113,14 @@ def open_connection(
         try:
             if guard is not None:
                 guard.watch(db)
-                refuse(path, computed(schema_of(db)))
+                refuse(path, first_computed(schema_of(db)))
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             db.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
             _check(db, path)
             _migrate(db, path, steps)
             if guard is not None:
-                refuse(path, other_than(steps, schema_of(db)))
+                refuse(path, schema_difference(steps, schema_of(db)))
         except BaseException:
             db.close()
             raise
@@ -140,7 +140,7 @@ def refuse(path: Path, found: str | None) -> None:
         raise Damaged(f"{path} is damaged: it contains {found}, which wad does not create")
 
 
-def other_than(steps: Sequence[str], declared: Iterable[Declared]) -> str | None:
+def schema_difference(steps: Sequence[str], declared: Iterable[SchemaObject]) -> str | None:
     """The first difference of a schema from that of these steps, in a few words; None if there is none."""
     known = _made_by(tuple(steps))
     found = {}

@@ -23,7 +23,7 @@ import msgspec
 from wad.core.decoding import decoding
 from wad.core.errors import Damaged, InvalidData, Unavailable
 from wad.lib.foreign_sqlite import Guard, schema_of
-from wad.lib.sqlite_file import open_foreign, other_than, refuse, transaction, translated
+from wad.lib.sqlite_file import open_untrusted, refuse, schema_difference, transaction, translated
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -181,7 +181,7 @@ class Spool:
         Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
         """
         guard = Guard()
-        db = open_foreign(path, _STEPS, guard)
+        db = open_untrusted(path, _STEPS, guard)
         db.text_factory = _text
         try:
             with translated(path):
@@ -218,7 +218,7 @@ class Spool:
         """Whether somebody has put something else in the place of the tables since.  Raises Damaged."""
         version = _schema_version(self._db)
         if version != self._version:
-            refuse(self._path, other_than(_STEPS, schema_of(self._db)))
+            refuse(self._path, schema_difference(_STEPS, schema_of(self._db)))
             self._version = version
 
     def append(

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from wad.core.errors import InvalidData, Unavailable
 from wad.core.event import decode
-from wad.lib.foreign_sqlite import Guard, check_log, computed, schema_of
+from wad.lib.foreign_sqlite import Guard, check_log, first_computed, schema_of
 from wad.state.spool import Salvaged, Spool
 
 _STRIDE: Final = 1024  # rows that are asked for at once
@@ -56,7 +56,7 @@ def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salva
     with closing(old):
         try:
             Guard(_CPU_S, _WALL_S).watch(old)  # for all that is read
-            if computed(schema_of(old)):
+            if first_computed(schema_of(old)):
                 return Salvaged(complete=False)
         except sqlite3.Error:
             pass  # so damaged that not even that can be told; what can be read is no more than that

@@ -34,7 +34,7 @@ class WorkerLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Undivided:
+class NoGroups:
     """The control group cannot be divided: workers run without limits."""
 
     why: str
@@ -122,13 +122,13 @@ class Groups:
 
 def divide(
     memory_mb: int, own: Path = Path("/proc/self/cgroup"), mount: Path = _MOUNT
-) -> Groups | Undivided:
+) -> Groups | NoGroups:
     """Divide the control group of this process, if it is delegated to us."""
     base = _group_of(own.read_text(), mount)
     if base is None:
-        return Undivided("this process is not in a control group of version 2")
+        return NoGroups("this process is not in a control group of version 2")
     if not os.access(base / "cgroup.procs", os.W_OK):
-        return Undivided("the unit delegates no control group (Delegate=)")
+        return NoGroups("the unit delegates no control group (Delegate=)")
     try:
         daemon = base / "daemon"
         daemon.mkdir(exist_ok=True)
@@ -141,7 +141,7 @@ def divide(
             _write(daemon / "cpu.weight", str(_DAEMON_WEIGHT))
     except OSError as error:
         log.warning("workers run without control groups: %s", error)
-        return Undivided(f"the control group cannot be divided: {error}")
+        return NoGroups(f"the control group cannot be divided: {error}")
     return Groups(base, memory_mb << 20, frozenset(offered))
 
 

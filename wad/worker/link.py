@@ -61,7 +61,7 @@ class DaemonSocket:
 
 def _cut(text: str) -> str:
     """The text within the daemon's limit, without characters that UTF-8 cannot encode."""
-    return text[: wire.MAX_WORDS].encode(errors="replace").decode()
+    return text[: wire.MAX_ERROR_TEXT].encode(errors="replace").decode()
 
 
 class Permission:

@@ -47,8 +47,8 @@ from wad.engine import session_db
 from wad.engine.compose import Envelope, Upload, compose
 from wad.engine.port import Confinement
 from wad.lib.clock import SystemClock
-from wad.lib.dumpable import close_to_others
-from wad.lib.signals import ignore_what_is_the_daemons
+from wad.lib.dumpable import make_undumpable
+from wad.lib.signals import ignore_daemon_signals
 from wad.state import outgoing_file
 from wad.state.account_dir import AccountDir, lock_account
 from wad.state.spool import Spool
@@ -459,7 +459,7 @@ def main() -> None:
     parser.add_argument("--device", required=True)
     given = parser.parse_args()
     _die_with_parent(given.parent)
-    ignore_what_is_the_daemons()
+    ignore_daemon_signals()
     os.umask(0o077)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     found = _confine(given)
@@ -502,7 +502,7 @@ def _work(
     if not confinement.landlock:
         # Without Landlock, other workers could read this one's memory.  Not earlier: the library was patched through
         # /proc/self/mem.  Not always: the daemon could no longer see what this process uses.
-        close_to_others()
+        make_undumpable()
     signal.signal(signal.SIGTERM, lambda *_: worker.shut_down())
     reader = RequestReader(sock, permission)
     reader.read_pending()  # the lease may have been renewed while this process was loading

@@ -9,10 +9,10 @@ import importlib
 
 from google.protobuf.internal import api_implementation
 
-from wad.lib.lazy_imports import emptied
+from wad.lib.lazy_imports import with_empty_modules
 
 if api_implementation.Type() == "upb":
-    with emptied("google.protobuf.internal.python_message"):
+    with with_empty_modules("google.protobuf.internal.python_message"):
         importlib.import_module("google.protobuf.internal.builder")
 
 from google.protobuf import descriptor_pool, message_factory

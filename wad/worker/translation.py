@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from wad.core.errors import InvalidData
 from wad.core.event import Event, MessageReceived, read_back
-from wad.core.text import cut, is_ident, mended
+from wad.core.text import cut, is_ident, repaired
 from wad.state.spool import HEARD, Arrival
 from wad.worker.library import event_class, parse
 from wad.worker.log_lines import (
@@ -157,7 +157,7 @@ def _refused_rows(
 
 
 def _untranslated(name: str, raw: bytes, wa_id: str, reason: str, received_ms: int) -> Arrival:
-    return Arrival(received_ms, name.lower(), wa_id, raw, None, cut(mended(reason), _REASON))
+    return Arrival(received_ms, name.lower(), wa_id, raw, None, cut(repaired(reason), _REASON))
 
 
 # --- history --------------------------------------------------------------------------------------

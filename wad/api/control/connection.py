@@ -20,9 +20,9 @@ from wad.api.control.clients import Budget, Clients, ControlClient, UnreadReplie
 from wad.api.operation import Access, Operation, find
 from wad.core.errors import BadInput, TimedOut, TooLong, Unavailable, WadError
 from wad.core.wire import (
+    FRAMES_PER_CALL,
     MAX_FRAME,
     REQUEST,
-    TOGETHER,
     Decoder,
     Frame,
     FrameLimits,
@@ -141,7 +141,7 @@ class FrameWriter:
             return False
         self._frames.append(frame)
         self._gathered = size
-        if len(self._frames) >= TOGETHER:
+        if len(self._frames) >= FRAMES_PER_CALL:
             self._flush()
         elif len(self._frames) == 1:
             asyncio.get_running_loop().call_soon(self._flush)

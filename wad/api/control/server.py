@@ -35,7 +35,7 @@ from wad.api.control.unix_socket import BACKLOG, listening
 from wad.api.http_process.calls import HttpCalls, HttpRequestHandler
 from wad.api.operation import Access
 from wad.core.errors import Denied, Stopping, Unavailable, WadError
-from wad.core.wire import FOREIGN, HELLO, Response, encode
+from wad.core.wire import HELLO, UNTRUSTED, Response, encode
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class _HttpPolicy:
             Clients(HTTP_CLIENTS, now),
             Budget(2 * _HTTP_LARGE),  # one user gets half of it
             UnreadReplies(_UNREAD),
-            frame=FOREIGN,
+            frame=UNTRUSTED,
             at_once=_HTTP_AT_ONCE,
         )
 

@@ -10,7 +10,7 @@ from wad.api.legacy.vocabulary import Document, iso, mode, status_word, timestam
 from wad.core.connection import State
 from wad.core.errors import LegacyRefusal, UnknownAccount
 from wad.core.names import shown_name
-from wad.core.session_location import SessionLocation, told
+from wad.core.session_location import SessionLocation, elsewhere_reason
 from wad.store.app_documents import account_fields
 from wad.store.port import AccountStatus
 
@@ -112,7 +112,7 @@ def _of(place: SessionLocation) -> AccountStatus:
         name=shown_name(place.name),
         phone=place.phone,
         state=State.ELSEWHERE,
-        reason=told(place),
+        reason=elsewhere_reason(place),
         since_ms=place.since_ms,
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from wad.core.connection import State
 from wad.core.problem import Problem, code_of, in_order
-from wad.core.session_location import told
+from wad.core.session_location import elsewhere_reason
 
 if TYPE_CHECKING:
     from wad.api.context import Context
@@ -32,8 +32,8 @@ def problems(context: Context) -> list[Problem]:
     for location in context.accounts.elsewhere():
         code = code_of(State.ELSEWHERE)
         assert code is not None
-        found.append(Problem(code=code, account=location.account, text=told(location)))
-    return [context.noticed.dated(problem) for problem in in_order(found)]
+        found.append(Problem(code=code, account=location.account, text=elsewhere_reason(location)))
+    return [context.problem_times.dated(problem) for problem in in_order(found)]
 
 
 def problems_of(account: Account) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from wad.core.history import BackfillResult
 from wad.core.names import shown_name
 from wad.core.outbox import Entry
 from wad.core.problem import STATES
-from wad.core.session_location import SessionLocation, told
+from wad.core.session_location import SessionLocation, elsewhere_reason
 from wad.core.text import cut
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def _elsewhere(location: SessionLocation, now_ms: int) -> AccountView:
         lid="",
         push_name="",
         state=State.ELSEWHERE,
-        reason=told(location),
+        reason=elsewhere_reason(location),
         action=Status(state=State.ELSEWHERE).action.replace("ACCOUNT", location.account),
         state_for_s=round(max(0, now_ms - location.since_ms) / 1000, 1),
         enabled=False,

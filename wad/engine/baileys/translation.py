@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from wad.core.baileys import CREDS, LEFT, BaileysFile, kind_of
+from wad.core.baileys import CREDS, SKIPPED, BaileysFile, kind_of
 from wad.core.errors import BadInput
 from wad.engine.baileys import ratchets, small_files
 from wad.engine.baileys.device import Device, device_of
@@ -97,7 +97,7 @@ class _Work:
         """Convert one file."""
         kind = kind_of(name)
         try:
-            why = LEFT[kind] if kind in LEFT else self._carry(kind, name, data)
+            why = SKIPPED[kind] if kind in SKIPPED else self._carry(kind, name, data)
         except BadInput as error:
             self.carried.damaged.append(str(error))
             why = _DAMAGED

@@ -32,7 +32,7 @@ from wad.core.jid import Jid
 from wad.core.masking import masked
 from wad.core.message import Message
 from wad.core.problem import Problem
-from wad.core.session_location import SessionLocation, day, is_elsewhere, told
+from wad.core.session_location import SessionLocation, elsewhere_reason, is_elsewhere, to_minute
 from wad.engine import Engine
 from wad.engine.port import (
     FileDamaged,
@@ -220,7 +220,7 @@ class Account:
             self._cannot_begin(paired)
 
     def _begin(self, paired: bool) -> None:
-        rest = end_state.rest(
+        rest = end_state.lasting_state(
             self.card.ended,
             paired=paired,
             was_paired=bool(self.card.jid),
@@ -258,9 +258,9 @@ class Account:
         """Why it must not run here; empty where it may."""
         place, card = self.place, self.card
         if place and is_elsewhere(place, self._around.instance, card.jid if paired else None):
-            return told(place)
+            return elsewhere_reason(place)
         if card.exported_ms and not paired:
-            return f"its session was exported on {day(card.exported_ms)}"
+            return f"its session was exported on {to_minute(card.exported_ms)}"
         return ""
 
     async def ended(self) -> None:
@@ -352,7 +352,7 @@ class Account:
         that was not seen.
         """
         if self._loop is not None:
-            self._loop.hurry()
+            self._loop.retry_now()
         patience = max(self._around.permit(), self._around.options.stop_timeout) + _PATIENCE
         try:
             async with asyncio.timeout(patience):
@@ -445,7 +445,7 @@ class Account:
     def _remember(self, now: float) -> None:
         """Write down how it came to rest, or that it goes on: after a restart it is the same."""
         wall_ms = self.clock.wall_ms()
-        kept = end_state.kept(self.card.ended, self.status, now, wall_ms, __version__)
+        kept = end_state.to_store(self.card.ended, self.status, now, wall_ms, __version__)
         if kept == self.card.ended:
             return
         try:

@@ -11,12 +11,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from wad.core.account_reference import Names, clash, way
+from wad.core.account_reference import Names, clash, reference_kind
 from wad.core.connection import State
 from wad.core.errors import Conflict, NotFound, TimedOut, UnknownAccount, WadError
 from wad.core.jid import account_id, phone_digits
 from wad.core.names import check_name
-from wad.core.session_location import SessionLocation, told
+from wad.core.session_location import SessionLocation, elsewhere_reason
 from wad.engine import Engine
 from wad.flow.accounts.account import Account, Surroundings
 from wad.lib.clock import stamp
@@ -424,7 +424,7 @@ def _names_of_place(place: SessionLocation) -> Names:
 
 def choose(ref: str, among: Iterable[T], names: Callable[[T], Names]) -> T | None:
     """The one that a reference means; None where it means none.  Raises Conflict where it means several."""
-    found = [(one, how) for one in among if (how := way(ref, names(one))) is not None]
+    found = [(one, how) for one in among if (how := reference_kind(ref, names(one))) is not None]
     if len(found) > 1:
         means = " and ".join(f"the {how} of {names(one).id}" for one, how in found[:_NAMED])
         raise Conflict(f"{ref!r} is {means}", hint="give what only one of them is called by")
@@ -445,7 +445,7 @@ def _latest(ref: str, removed: Iterable[RemovedAccount]) -> RemovedAccount:
 
 def _is_elsewhere(place: SessionLocation) -> Conflict:
     return Conflict(
-        f"account {place.account} is elsewhere: {told(place)}",
+        f"account {place.account} is elsewhere: {elsewhere_reason(place)}",
         hint=f"ask {place.instance}, or move the session: wadctl session export",
     )
 

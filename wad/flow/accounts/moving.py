@@ -18,7 +18,7 @@ from wad.core.decoding import decoding
 from wad.core.errors import BadInput, Conflict
 from wad.core.jid import Jid, account_id, phone_digits
 from wad.core.names import LONGEST, shown_name
-from wad.core.text import cut, mended
+from wad.core.text import cut, repaired
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.accounts import Accounts
 from wad.lib.clock import stamp
@@ -151,7 +151,7 @@ def _checked(card: AccountCard) -> AccountCard:
         id=account_id(card.id),
         name=shown_name(card.name),
         phone=f"+{phone_digits(card.phone)}" if card.phone else "",
-        push_name=cut(mended(card.push_name), LONGEST),
+        push_name=cut(repaired(card.push_name), LONGEST),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from wad.core.connection import State
 from wad.core.errors import NotConnected, NotSupported, TimedOut, Unavailable, WadError
-from wad.core.history import BackfillResult, KnownMessage, ThreadResult, can_be_asked, known
+from wad.core.history import BackfillResult, KnownMessage, ThreadResult, has_history, phone_key
 from wad.core.jid import Jid
 from wad.core.message import Thread
 from wad.engine.port import Worker
@@ -95,7 +95,7 @@ class Run:
 
     async def _ask_all(self) -> None:
         found = await self._store.threads(self._account.id, limit=self._wish.threads)
-        threads = [thread for thread in found if can_be_asked(Jid.parse(thread.chat))]
+        threads = [thread for thread in found if has_history(Jid.parse(thread.chat))]
         self.total = len(threads)
         unanswered = 0
         for number, thread in enumerate(threads):
@@ -112,7 +112,7 @@ class Run:
     async def _ask(self, thread: Thread) -> ThreadResult:
         """Raises NotConnected, NotSupported; what goes wrong with one thread only is in its result."""
         message = await self._store.oldest(thread.id)
-        oldest = known(message) if message is not None else None
+        oldest = phone_key(message) if message is not None else None
         if oldest is None:
             return ThreadResult(thread=thread.id, error="there is no message to begin from")
         worker = asking(self._account)
@@ -230,7 +230,7 @@ class Backfills:
         """
         worker = asking(account)
         found = await self._store.placeholders(account.id, limit=_PLACEHOLDERS)
-        wanted = [one for one in map(known, found) if one is not None]
+        wanted = [one for one in map(phone_key, found) if one is not None]
         if wanted:
             await worker.ask_messages(wanted)
         return wanted

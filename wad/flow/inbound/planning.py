@@ -11,7 +11,7 @@ from wad.core.errors import BadInput, InvalidData
 from wad.core.event import Event, HistoryReceived, decode_leniently
 from wad.core.masking import masked
 from wad.core.plan import parts, plan
-from wad.core.text import cut, mended
+from wad.core.text import cut, repaired
 from wad.state.spool import Row
 
 ITEM_FAULTS: Final = (
@@ -33,7 +33,7 @@ _REASON: Final = 300  # characters
 def reason_of(error: Exception) -> str:
     """Why an item was set aside, for an operator: without numbers of people, and short."""
     words = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
-    return cut(masked(mended(words)), _REASON)
+    return cut(masked(repaired(words)), _REASON)
 
 
 @dataclass(slots=True)

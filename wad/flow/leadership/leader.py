@@ -109,7 +109,7 @@ class Leader:
 
     async def history(self, limit: int) -> list[Tenure]:
         """The latest holders, newest first.  Raises Unavailable."""
-        return lease.told(await self._record.history(limit))
+        return lease.with_ends(await self._record.history(limit))
 
     # --- orders of an operator -------------------------------------------------------------------
 

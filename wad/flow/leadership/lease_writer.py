@@ -51,7 +51,7 @@ class LeaseWriter:
         settled = write is None or write.done()
         seen = await self._record.read()
         if settled and write is self._pending:
-            self._ours, self._unsure = lease.own(seen, self._nonce), False
+            self._ours, self._unsure = lease.own_record(seen, self._nonce), False
         return seen
 
     async def free(self, reason: str, timeout: float) -> bool:
@@ -76,7 +76,7 @@ class LeaseWriter:
     async def _try_to_free(self, reason: str) -> None:
         ours = self._ours
         if self._unsure:
-            ours = lease.own(await self.read(), self._nonce)
+            ours = lease.own_record(await self.read(), self._nonce)
             if ours is None:
                 if self._unsure and self._pending is not None:
                     await asyncio.wait([self._pending])  # it may still make the record ours

@@ -13,7 +13,7 @@ from typing import Final
 from wad.core.connection import State
 from wad.core.errors import WadError
 from wad.core.jid import Jid, JidKind
-from wad.core.outgoing import GroupRole, check_standing
+from wad.core.outgoing import GroupRole, check_group_role
 from wad.flow.accounts.account import Account
 from wad.lib.clock import Clock
 
@@ -38,7 +38,7 @@ class GroupRoles:
             to.kind is JidKind.GROUP
             and (group_role := await self._group_role(account, to)) is not None
         ):
-            check_standing(group_role, to)
+            check_group_role(group_role, to)
 
     def forget(self, account: str, to: str) -> None:
         """Drop the cached role after WhatsApp has refused a message to the group."""

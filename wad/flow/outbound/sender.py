@@ -313,7 +313,7 @@ class Sender:
         """The outcome of a message that was not sent: another attempt, or a refusal."""
         if (end := given_up(entry, result)) is not None:
             return end
-        if result.innocent or result.died or self._account.status.state is not State.CONNECTED:
+        if result.unrelated or result.died or self._account.status.state is not State.CONNECTED:
             self._quiet_until = self._tools.clock.monotonic() + RETRY
             return result
         return Refused("not_sent", result.why) if self._refusals.note(entry) else result

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from wad.core.errors import BadJid
 from wad.core.jid import Jid
-from wad.core.text import is_ident, mended
+from wad.core.text import is_ident, repaired
 
 _FIRST_MS: Final = 100_000_000_000  # 1973 in milliseconds, the year 5138 in seconds
 _LAST_MS: Final = 100_000_000_000_000  # the year 5138
@@ -44,7 +44,7 @@ def shown(part: Any, field: str) -> str:
     found = raw_text(part, field)
     if type(found) is str and "\0" not in found:
         return found
-    return mended(found)
+    return repaired(found)
 
 
 def exact(part: Any, field: str) -> str:

@@ -29,7 +29,7 @@ from wad.core.content import (
 )
 from wad.core.jid import Jid
 from wad.core.message import TEXT_LIMIT, preview
-from wad.core.text import cut, mended
+from wad.core.text import cut, repaired
 from wad.worker.translate.base import (
     Untranslatable,
     address,
@@ -159,7 +159,7 @@ def _in_wrappers(content: Content, wrappers: frozenset[str], *, once: bool = Fal
 
 def unreadable(reason: str) -> Content:
     """The placeholder for a message that was received and cannot be read."""
-    return Content(MessageKind.UNKNOWN, detail=cut(mended(reason), _REASON))
+    return Content(MessageKind.UNKNOWN, detail=cut(repaired(reason), _REASON))
 
 
 def _has_more(body: Any) -> bool:

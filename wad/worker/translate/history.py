@@ -22,7 +22,7 @@ from wad.core.event import (
     MessageReceived,
     ReceiptMark,
     ReceiptReceived,
-    Told,
+    SingleEvent,
     read_back,
 )
 from wad.core.jid import Jid, JidKind
@@ -69,7 +69,7 @@ def history(event: Any) -> HistoryReceived | None:
 
 def history_and_refused(event: Any) -> tuple[HistoryReceived | None, list[UntranslatedItem]]:
     """The same, and the untranslatable items; a message among them is returned as `unknown` if possible."""
-    translated: list[Told] = []
+    translated: list[SingleEvent] = []
     refused: list[UntranslatedItem] = []
     for item in _items(event.Data):
         if isinstance(item, UntranslatedItem):
@@ -82,7 +82,7 @@ def history_and_refused(event: Any) -> tuple[HistoryReceived | None, list[Untran
     return HistoryReceived(tuple(translated), len(refused), asked), refused
 
 
-def _items(data: Any) -> Iterator[Told | UntranslatedItem]:
+def _items(data: Any) -> Iterator[SingleEvent | UntranslatedItem]:
     """Everything in a chunk: the aliases first, so that each message finds its thread."""
     for pair in data.phoneNumberToLidMappings:
         yield from _alias(address(pair, "lidJID"), address(pair, "pnJID"))
@@ -102,8 +102,8 @@ def _copy(field: str, item: Any, data: Any) -> None:
 
 
 def _one_by_one(
-    items: Iterator[Told], item: Any, chat: Jid, put: Callable[[Any], None]
-) -> Iterator[Told | UntranslatedItem]:
+    items: Iterator[SingleEvent], item: Any, chat: Jid, put: Callable[[Any], None]
+) -> Iterator[SingleEvent | UntranslatedItem]:
     """The events of one message of the history, up to the first that fails; each can be read back from the spool."""
     count = 0
     try:
@@ -143,7 +143,7 @@ def _alias(lid: Jid | None, pn: Jid | None) -> Iterator[AliasReceived]:
         yield AliasReceived(lid.bare(), pn.bare())
 
 
-def _conversation(conversation: Any) -> Iterator[Told | UntranslatedItem]:
+def _conversation(conversation: Any) -> Iterator[SingleEvent | UntranslatedItem]:
     chat = address(conversation, "ID")
     if chat is None:
         yield UntranslatedItem("an invalid chat", "", partial(_copy, "conversations", conversation))
@@ -196,7 +196,7 @@ def _last_ms(conversation: Any) -> int:
     return milliseconds_or_0(last)
 
 
-def _unread_ms(conversation: Any, items: list[Told | UntranslatedItem]) -> int:
+def _unread_ms(conversation: Any, items: list[SingleEvent | UntranslatedItem]) -> int:
     """The time at which the phone's number of unread messages was valid.
 
     It is sent with the chat, of which a chunk may contain a part; a chunk without it is about messages that were read,
@@ -211,7 +211,7 @@ def _unread_ms(conversation: Any, items: list[Told | UntranslatedItem]) -> int:
 # --- messages -------------------------------------------------------------------------------------
 
 
-def _message(item: Any, chat: Jid, alt: Jid | None) -> Iterator[Told]:
+def _message(item: Any, chat: Jid, alt: Jid | None) -> Iterator[SingleEvent]:
     """One WebMessageInfo with its status, reactions and votes.  Raises Untranslatable."""
     key = item.key
     found = _content(item)
@@ -272,7 +272,7 @@ def _as_message(item: Any, edit: Content) -> Content:
     return inner if inner is not None else Content(MessageKind.TEXT, edit.text)
 
 
-def _amendments(item: Any, target: str, chat: Jid, alt: Jid | None) -> Iterator[Told]:
+def _amendments(item: Any, target: str, chat: Jid, alt: Jid | None) -> Iterator[SingleEvent]:
     """Reactions and votes of others, which the phone stores with the message."""
     for reaction in item.reactions:
         at_ms = milliseconds_or_0(reaction.senderTimestampMS)

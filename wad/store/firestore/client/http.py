@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 import warnings
 
-from wad.lib.lazy_imports import emptied, missing
+from wad.lib.lazy_imports import with_empty_modules, without_modules
 
 with (
-    emptied("idna"),
-    missing("chardet", "charset_normalizer"),
+    with_empty_modules("idna"),
+    without_modules("chardet", "charset_normalizer"),
     warnings.catch_warnings(action="ignore"),  # about the missing packages
 ):
     importlib.import_module("requests")

@@ -22,7 +22,7 @@ import msgspec
 
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData
-from wad.core.lease import NEWEST_EPOCH, Record, Tenure, is_sound
+from wad.core.lease import NEWEST_EPOCH, Record, Tenure, is_valid
 from wad.core.untrusted import time_ms
 
 REFERENCE_LEASE_MS: Final = 90_000
@@ -89,7 +89,7 @@ def _ours(document: Document) -> _Ours | None:
         return None
     as_written = (document.get("holderInstanceId"), document.get("leaseUntil"))
     agrees = as_written == (ours.holderInstanceId, ours.until)
-    return ours if agrees and is_sound(ours.record) else None
+    return ours if agrees and is_valid(ours.record) else None
 
 
 def _reference(document: Document, age: float, server_ms: int, epoch: int) -> Record:
