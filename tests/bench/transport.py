@@ -27,7 +27,7 @@ uvicorn.run(app, port=port, http="httptools", loop="asyncio", lifespan="off", ac
 """
 BOUNDED = f"""{_APP}
 from wad.http.server.listening import bind
-from wad.http.server import serve
+from wad.http.server.uvicorn_server import serve
 
 async def main():
     await serve(app, [await bind("127.0.0.1", port)], stopping=asyncio.Event())
