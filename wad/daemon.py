@@ -25,7 +25,7 @@ from wad.api.http_process.supervisor import HttpProcess
 from wad.api.views.problems import problems
 from wad.config import LoadedConfig
 from wad.core.connection import RetryDelays, State
-from wad.core.errors import Damaged, StateUnwritable, WadError
+from wad.core.errors import Damaged, StateUnwritable, Unavailable, WadError
 from wad.core.lease import LeaseTerms
 from wad.core.problem import Problem, ProblemTimes
 from wad.core.quarantine import Source
@@ -47,6 +47,7 @@ from wad.lib.clock import Clock, SystemClock
 from wad.lib.dumpable import make_undumpable
 from wad.lib.loops import Loop, Loops
 from wad.lib.signals import STOPPED, Signals
+from wad.lib.sqlite_file import Progress
 from wad.lib.threads import ThreadPool
 from wad.state import ownership
 from wad.state.account_dir import AccountDirs, StateLock, check_writable
@@ -67,6 +68,9 @@ _PULSE = 5.0  # seconds between two self-checks, unless systemd's watchdog requi
 _DISK_EVERY = 30.0
 _SPACE_EVERY = 1.0
 _TIDY_EVERY = 3600.0
+_UPGRADE_MORE = (
+    120.0  # seconds that systemd is asked for, again and again, while the store's file is upgraded
+)
 _LAST_LINES = (
     1.0  # seconds in which the log is written before the process executes the program again
 )
@@ -365,7 +369,14 @@ async def _serve(
     with StateLock(config.state.dir, boot_id):
         async with open_shared(config, boot_id, clock) as shared:
             await asyncio.to_thread(_watch_beginning, loaded, clock)
-            store = await _open_store(loaded, clock, loops)
+            try:
+                progress = _upgrade_progress(notifier, signals)
+                store = await _open_store(loaded, clock, loops, progress)
+            except Unavailable:
+                if not signals.stopped:
+                    raise
+                log.info("stopped before the store was open")
+                return False
             try:
                 # The record may be lost, or Firestore emptied: an epoch must never decrease.
                 floor = await store.epoch()
@@ -565,10 +576,26 @@ def _watch_beginning(loaded: LoadedConfig, clock: Clock) -> None:
     watch_beginning(state.dir / STORE_FILE, len(AccountDirs(state.sessions).all()), clock)
 
 
-async def _open_store(loaded: LoadedConfig, clock: Clock, loops: Loops) -> Store:
+def _upgrade_progress(notifier: Notifier, signals: Signals) -> Progress:
+    """Let systemd wait while the store's file is upgraded, and stop the upgrade when we are to stop.
+
+    It is one transaction, so that the next start begins it again.
+    """
+
+    def report(seconds: float) -> bool:
+        notifier.extend_timeout(round(_UPGRADE_MORE * 1e6))
+        notifier.status(f"the store's file is being upgraded: {seconds:.0f} s so far")
+        return not signals.stopped
+
+    return report
+
+
+async def _open_store(
+    loaded: LoadedConfig, clock: Clock, loops: Loops, progress: Progress
+) -> Store:
     state = loaded.config.state.dir
     try:
-        return await open_store(loaded.config, clock, loops)
+        return await open_store(loaded.config, clock, loops, progress)
     except Damaged as error:
         raise Damaged(
             str(error),

@@ -44,9 +44,13 @@ def opened(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def copy_message(file: Path, ident: str, other: str, **columns: object) -> None:
-    """A second document, like the first but for its id and these columns."""
+    """A second document, like the first but for its id and these columns.
+
+    The file loses the index that would refuse it, as one may that somebody has repaired by hand.
+    """
     names = MESSAGE_COLUMNS.split(", ")
     with opened(file) as db:
+        db.execute("DROP INDEX IF EXISTS messages_by_wa_id")
         row = db.execute(
             f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ?", (ident,)
         ).fetchone()

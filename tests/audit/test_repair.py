@@ -23,7 +23,18 @@ from tests.audit.damage import (
     spread,
 )
 from tests.contracts.orders import EVENTS
-from tests.contracts.world import ACC, ANN, ANN_THREAD, BOB, GROUP, NOON, arrival, queued, wa_id
+from tests.contracts.world import (
+    ACC,
+    ANN,
+    ANN_LID,
+    ANN_THREAD,
+    BOB,
+    GROUP,
+    NOON,
+    arrival,
+    queued,
+    wa_id,
+)
 from wad.audit import open_rows
 from wad.audit.duplicates import Question, audit_messages, audit_threads
 from wad.audit.reports import AuditVerdict, RepairReport, RepairVerdict
@@ -31,14 +42,17 @@ from wad.audit.rows import Range
 from wad.audit.sqlite import undo
 from wad.audit.sqlite.repair import repair, take_back
 from wad.audit.sqlite.rules import right_chat, right_status, right_thread
-from wad.core.change import PutMark
+from wad.core.change import PutMark, PutMessage
 from wad.core.errors import BadInput, Conflict
 from wad.core.event import Event, ReceiptMark
 from wad.core.message import Message, Thread
 from wad.core.plan import plan
 from wad.store.sqlite.store import SqliteStore
+from wad.store.sqlite.unique_indexes import BY_WA_ID
 
 NOW = NOON + 60_000
+UNIQUE = BY_WA_ID.create
+"""Gives a file the index back that `copy_message` takes away."""
 
 
 def content(file: Path) -> dict[str, list[Any]]:
@@ -291,6 +305,65 @@ async def test_what_came_after_a_repair_survives_its_undo(tmp_path: Path) -> Non
     taken_back(file)
     threads, messages = await shown(file)
     assert (len(messages), threads[0].messages, threads[0].last_text) == (5, 5, "text 9")
+
+
+async def test_what_was_put_back_is_found(tmp_path: Path) -> None:
+    """By its id and by its WhatsApp id, however many messages came while it was away."""
+    file = await filled(tmp_path, arrival(1, ANN_LID), arrival(1))
+    change_rows(file, "INSERT INTO aliases VALUES (?,?,?)", ACC, str(ANN_LID), str(ANN))
+    before = set(ids(file))
+    mended(file)
+    (gone,) = before - set(ids(file))
+    await filled(tmp_path, spread(2100, NOW)[2:])
+    taken_back(file)
+    store = await SqliteStore.open(file)
+    try:
+        found = await store.message(gone)
+        assert found is not None
+        assert (await store.record(ACC, [PutMessage(found)])).known == 1
+    finally:
+        await store.close()
+
+
+async def test_what_is_put_back_takes_the_place_of_what_came_since(tmp_path: Path) -> None:
+    """The message was told again while its row was away: it is there once."""
+    file = await filled(tmp_path, arrival(1, ANN_LID), arrival(1))
+    change_rows(file, "INSERT INTO aliases VALUES (?,?,?)", ACC, str(ANN_LID), str(ANN))
+    before = set(ids(file))
+    mended(file)
+    (gone,) = before - set(ids(file))
+    change_rows(file, "DELETE FROM aliases")
+    change_rows(file, "DELETE FROM messages")
+    await filled(tmp_path, arrival(1, ANN_LID))
+    assert ids(file) == [gone]
+    taken_back(file)
+    assert ids(file) == [gone]
+
+
+async def test_a_message_in_the_wrong_thread_that_is_in_the_right_one_too(tmp_path: Path) -> None:
+    """They become one, with what either says; the undo brings both back."""
+    file = await filled(tmp_path, arrival(1), arrival(2))
+    before = await shown(file)
+    wrong = f"{ACC}__[object Object]"
+    copy_message(file, ids(file)[0], "zz-twin", thread=wrong)
+    change_rows(file, UNIQUE)
+    damaged = content(file)["messages"]
+    assert mended(file).messages_moved == 1
+    assert await shown(file) == before
+    assert taken_back(file)["messages"] == damaged
+
+
+async def test_a_mark_without_which_a_message_would_be_there_twice_stays(tmp_path: Path) -> None:
+    """The undo file is of a time before the store refused that: nothing is changed, and it says which row."""
+    file = await filled(tmp_path, spread(3, NOON))
+    copy_message(file, ids(file)[-1], "zz-twin")
+    mended(file)
+    change_rows(file, UNIQUE)
+    before = content(file)
+    with pytest.raises(BadInput, match="row 4 of messages") as refused:
+        take_back(file, file.with_name("undo"))
+    assert "never stored twice" in refused.value.hint
+    assert content(file) == before
 
 
 async def test_only_what_was_asked_for(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ MEASURES = (
     engine.workers10_pss,
     engine.inbound_rate,
     growth.growth_accounts,
-    growth.growth_messages,
+    growth.growth_inbound,
     growth.reconnects,
     takeover.takeover,
     takeover.rss_firestore,

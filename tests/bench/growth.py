@@ -1,32 +1,32 @@
 """Whether the cost of one more stays the same, however many there are: accounts, stored messages, reconnects.
 
-Each figure is a ratio, last over first; `peer` says of which quantities.  Costs are CPU seconds, of user and system
-together: on a shared machine they vary less than wall-clock time.
+Most figures are ratios, last over first; what one is a ratio of stands in `peer`.  Costs are CPU seconds, of user and
+system together: on a shared machine they vary less than the time on the wall.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
 import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.engine import QUIET
+from tests.bench.engine import QUIET, a_server
 from tests.bench.measure import Figure, measure
 from tests.support.daemons import Daemon, a_daemon
 from tests.support.real_world import STEADY, a_real_world
+from tests.whatsapp import Account, Peer, WhatsApp
 from wad.core.change import Change
 from wad.core.connection import State
 from wad.core.event import Content, MessageKind, MessageReceived
 from wad.core.jid import Jid
 from wad.core.plan import plan
-from wad.store import Store
 from wad.store.sqlite.store import SqliteStore
 
 _MOST = 1.2
@@ -48,7 +48,7 @@ def cpu_s(pid: int) -> float:
 
 @asynccontextmanager
 async def _counted(daemon: Daemon, costs: list[float]) -> AsyncIterator[None]:
-    """Append the CPU seconds that the daemon uses meanwhile."""
+    """Append the CPU seconds that the daemon takes meanwhile."""
     assert daemon.process is not None
     before = cpu_s(daemon.process.pid)
     yield
@@ -57,7 +57,7 @@ async def _counted(daemon: Daemon, costs: list[float]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _simulated(directory: Path, accounts: int) -> AsyncIterator[Daemon]:
-    """A daemon with this number of connected accounts of the simulator."""
+    """A daemon with so many connected accounts of the simulator."""
     async with a_daemon(directory, engine="simulator") as daemon:
         for number in range(accounts):
             await daemon.call("accounts.add", name=f"a{number}", phone=f"+1555000{number:04}")
@@ -99,9 +99,7 @@ async def growth_accounts() -> Sequence[Figure]:
             count: await stack.enter_async_context(_simulated(directory / str(count), count))
             for count in counts
         }
-        for _ in range(
-            _TURNS
-        ):  # alternating, so that a busy moment of the machine affects all of them
+        for _ in range(_TURNS):  # in turn, so that a busy moment of the machine hits all of them
             for count, daemon in daemons.items():
                 async with _counted(daemon, status[count]):
                     await _statuses(daemon)
@@ -120,7 +118,7 @@ async def growth_accounts() -> Sequence[Figure]:
 
 
 def _usual(costs: list[float]) -> float:
-    """The median, without the first, which includes the warm-up."""
+    """The median, without the first, in which everything is new."""
     return statistics.median(costs[1:])
 
 
@@ -131,18 +129,27 @@ def _ms(seconds: float) -> str:
 # --- messages -------------------------------------------------------------------------------------
 
 _FEW, _MANY = 1_000, 1_000_000
-_FILL = 50_000
+_ROUNDS = 9
+_BURST = 500  # messages of a round
 _BATCH = 100
-_SERIES = 4
-_BATCHES = 40  # of a series
-_PAGES = 5  # read after each batch
+_BATCHES = 40
+_LOOKUPS = 5  # and as many pages, after each batch
 _CHATS = 20
 _PAGE = 50
 _ACCOUNT = "acc-bench"
+_INDEXES = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'messages' AND sql IS NOT NULL"
+_MULTIPLY = """
+INSERT INTO messages (id, account, thread, chat, sender, from_me, at_ms, seen, wa_id, status, push_name, client_id,
+    stable_key, fingerprint, kind, content)
+WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+SELECT lower(hex(randomblob(12))), account, thread, chat, sender, from_me, at_ms - i * 20000, seen - i * 20000000,
+    '3EB0' || hex(randomblob(9)), status, push_name, client_id, stable_key, fingerprint, kind, content
+FROM n, messages WHERE number <= 20
+"""
 
 
 def _changes(first: int, count: int) -> list[Change]:
-    """Inbound's records for messages `first` and following, one a second from many chats in turn."""
+    """What inbound asks of the store for messages `first` and so on, one a second from many chats in turn."""
     found: list[Change] = []
     for number in range(first, first + count):
         chat = Jid.parse(f"1555{number % _CHATS:07}@s.whatsapp.net")
@@ -158,102 +165,139 @@ def _changes(first: int, count: int) -> list[Change]:
     return found
 
 
-class _Filled:
-    """A store with this number of messages, and the cost of adding and reading."""
+async def _fill(file: Path, size: int) -> None:
+    """A store with so many messages: a few that inbound plans, and the others like them, under random ids."""
+    file.parent.mkdir(parents=True)
+    store = await SqliteStore.open(file)
+    await store.record(_ACCOUNT, _changes(0, _CHATS))
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        indexes = db.execute(_INDEXES).fetchall()
+        db.execute("BEGIN")
+        for name, _ in indexes:
+            db.execute(f"DROP INDEX {name}")
+        db.execute(_MULTIPLY, (size // _CHATS - 1,))
+        for _, sql in indexes:
+            db.execute(sql)
+        db.execute("COMMIT")
+    await store.recount(_ACCOUNT)
+    assert (await store.totals(_ACCOUNT)).messages == size
+    await store.close()
 
-    def __init__(self, store: Store, file: sqlite3.Connection, size: int) -> None:
-        self.store = store
-        self.file = file
-        self.size = size
-        self.record_s: list[float] = []
-        self.page_s: list[float] = []
 
-    async def grow(self, size: int, step: int) -> None:
-        """Record up to a size."""
-        while self.size < size:
-            count = min(step, size - self.size)
-            await self.store.record(_ACCOUNT, _changes(self.size, count))
-            self.size += count
+@dataclass
+class _Installation:
+    """A daemon whose store was filled, somebody who writes to its account, and how fast that is stored."""
 
-    async def series(self) -> None:
-        """Measure the cost of some batches, including all that they defer; and of pages after each."""
-        await self._record()  # the first opens pages and compiles statements
-        self._write_back()
-        cost = 0.0
-        for _ in range(_BATCHES):
-            cost += await self._record()
-            for number in range(_PAGES):
-                await self._read(number * 37 % _CHATS)
-        self.record_s.append((cost + self._write_back()) / _BATCHES)
+    daemon: Daemon
+    account: Account
+    peer: Peer
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
-    async def _record(self) -> float:
-        changes = _changes(self.size, _BATCH)
-        before = time.process_time()
-        await self.store.record(_ACCOUNT, changes)
-        self.size += _BATCH
-        return time.process_time() - before
+    @property
+    def file(self) -> Path:
+        """The store."""
+        return self.daemon.state / "wad.db"
 
-    def _write_back(self) -> float:
-        """Checkpoint the log, as SQLite does by itself when the log is long."""
-        before = time.process_time()
-        self.file.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-        return time.process_time() - before
+    def stored(self) -> int:
+        """How many messages of the account are stored."""
+        query = "SELECT coalesce(sum(messages), 0) FROM threads WHERE account != ?"
+        with closing(sqlite3.connect(f"file:{self.file}?mode=ro", uri=True)) as db:
+            return int(db.execute(query, (_ACCOUNT,)).fetchone()[0])
 
-    async def _read(self, chat: int) -> None:
-        """Measure the cost of the newest page of a thread."""
-        thread = f"{_ACCOUNT}__1555{chat:07}@s.whatsapp.net"
-        before = time.process_time()
-        await self.store.messages(thread, limit=_PAGE)
-        self.page_s.append(time.process_time() - before)
+    async def burst(self, count: int) -> None:
+        """Send messages, and note how many a second are stored."""
+        assert self.daemon.process is not None
+        wanted, before = self.stored() + count, cpu_s(self.daemon.process.pid)
+        begun = time.perf_counter()
+        for number in range(count):
+            await self.peer.send_text(self.account, f"text {number}")
+        async with asyncio.timeout(120):
+            while self.stored() < wanted:
+                await asyncio.sleep(0.005)
+        self.rates.append(count / (time.perf_counter() - begun))
+        self.cpu.append((cpu_s(self.daemon.process.pid) - before) / count)
 
 
 @asynccontextmanager
-async def _filled(directory: Path, size: int = 0) -> AsyncIterator[_Filled]:
-    directory.mkdir(exist_ok=True)
-    store = await SqliteStore.open(directory / "wad.db")
-    try:
-        with closing(sqlite3.connect(directory / "wad.db", isolation_level=None)) as file:
-            yield _Filled(store, file, size)
-    finally:
-        await store.close()
+async def _installed(directory: Path, size: int, server: WhatsApp) -> AsyncIterator[_Installation]:
+    """A paired account of a daemon with the real library, whose store has so many messages."""
+    await _fill(directory / "state" / "wad.db", size)
+    number = len(server.accounts) + 1
+    account = server.add_account(f"155500005{number:02}")
+    peer = server.add_peer(f"155500006{number:02}")
+    async with a_daemon(directory, server.environment()) as daemon:
+        await daemon.call("accounts.add", name="shop", phone=f"+{account.pn.user}")
+        await account.phone.scan(await daemon.qr("shop"))
+        await daemon.wait_state("shop", "connected")
+        found = _Installation(daemon, account, peer)
+        await found.burst(_BATCH)  # the first exchanges keys, and opens what is opened once
+        found.rates.clear()
+        found.cpu.clear()
+        yield found
 
 
-@measure("growth_messages", "growth_messages_page")
-async def growth_messages() -> Sequence[Figure]:
-    """A recorded batch of 100 messages, and a page of 50 read: with a thousand and with a million stored.
+async def _read(file: Path) -> tuple[float, float]:
+    """The usual seconds of CPU that a look-up by id and a page take, each just after a batch was recorded."""
+    with closing(sqlite3.connect(file)) as db:
+        idents = db.execute(
+            "SELECT id FROM messages ORDER BY random() LIMIT ?", (_BATCHES * _LOOKUPS,)
+        ).fetchall()
+    lookups, pages = [], []
+    store = await SqliteStore.open(file)
+    for batch in range(_BATCHES):
+        await store.record(_ACCOUNT, _changes(_MANY + batch * _BATCH, _BATCH))
+        for number in range(_LOOKUPS):
+            (ident,) = idents[batch * _LOOKUPS + number]
+            before = time.process_time()
+            assert await store.message(ident) is not None
+            between = time.process_time()
+            thread = f"{_ACCOUNT}__1555{number:07}@s.whatsapp.net"
+            assert len(await store.messages(thread, limit=_PAGE)) == _PAGE
+            pages.append(time.process_time() - between)
+            lookups.append(between - before)
+    await store.close()
+    return statistics.median(lookups), statistics.median(pages)
 
-    Of what is recorded it is the mean of series of forty batches, each with the writing back of all that it left in
-    SQLite's log.  Forty batches of the large store fill the log to where it is written back by itself, and are twice as
-    many messages as are packed at once (wad/store/sqlite/keys.py): so each series has its share of both.  Meanwhile
-    the small store grows to five thousand.
+
+@measure("growth_inbound", "growth_inbound_cpu", "growth_lookup", "growth_page")
+async def growth_inbound() -> Sequence[Figure]:
+    """With a million messages stored, beside a thousand: what is received, a look-up by id, and a page of 50.
+
+    Received is what WhatsApp's server sends in bursts to a daemon's account until it is in the store: worker, spool,
+    plan and batch as always.  The server of the test has its share of each burst.  The two daemons take turns.
     """
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        async with _filled(directory / "few") as few:
-            await few.grow(_FEW, _BATCH)
-        async with _filled(directory / "many") as many:
-            await many.grow(_MANY, _FILL)
-            for turn in range(_SERIES):
-                fresh = directory / f"few{turn}"  # so that it stays at a thousand
-                shutil.copytree(directory / "few", fresh)
-                async with _filled(fresh, _FEW) as small:
-                    await small.series()
-                    few.record_s += small.record_s
-                    few.page_s += small.page_s
-                await many.series()
-                shutil.rmtree(fresh)
-    records = [statistics.mean(one.record_s) for one in (few, many)]
-    pages = [statistics.median(one.page_s) for one in (few, many)]
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = await stack.enter_async_context(a_server())
+        async with AsyncExitStack() as daemons:
+            few, many = [
+                await daemons.enter_async_context(_installed(directory / str(size), size, server))
+                for size in (_FEW, _MANY)
+            ]
+            for _ in range(_ROUNDS):
+                for one in (few, many):
+                    await one.burst(_BURST)
+        reads = [await _read(one.file) for one in (few, many)]
+    rates = [statistics.median(one.rates) for one in (few, many)]
+    cpu = [statistics.median(one.cpu) for one in (few, many)]
+    (few_lookup, few_page), (lookup, page) = reads
+    stored, found = (
+        f"received and stored with {_FEW} stored ({_MANY})",
+        f"a look-up by id with {_FEW} stored ({_MANY})",
+    )
     return [
-        _growth("growth_messages", f"recording {_BATCH} messages", records),
-        _growth("growth_messages_page", f"reading a page of {_PAGE}", pages),
+        Figure("growth_inbound", rates[1], "1/s", None, stored, rates[0], least_ratio=0.9),
+        _growth("growth_inbound_cpu", "the daemon's part of a received message", cpu, None),
+        Figure("growth_lookup", lookup * 1000, "ms", 0.2, found, few_lookup * 1000),
+        _growth("growth_page", f"reading a page of {_PAGE}", [few_page, page], _MOST),
     ]
 
 
-def _growth(name: str, what: str, costs: list[float]) -> Figure:
+def _growth(name: str, what: str, costs: list[float], goal: float | None) -> Figure:
     first, last = costs
     peer = f"{what} with {_FEW} stored: {_ms(first)} ({_MANY}: {_ms(last)})"
-    return Figure(name, last / first, "x", _MOST, peer, 1.0)
+    return Figure(name, last / first, "x", goal, peer, 1.0)
 
 
 # --- reconnects -----------------------------------------------------------------------------------
@@ -263,7 +307,7 @@ _WARM = 300  # drops before the first look
 
 
 class _Weight:
-    """The resources of a process: PSS in MB (1e6 bytes), handles, threads."""
+    """What a process holds now: PSS in MB (1e6 bytes), handles, threads."""
 
     def __init__(self, pid: int) -> None:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

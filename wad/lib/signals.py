@@ -68,6 +68,11 @@ class Signals:
         for number in UNUSED:
             signal.signal(number, self._on_unused)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop was ordered before there was a receiver."""
+        return self._stop
+
     def deliver_to(self, receiver: SignalReceiver) -> None:
         """Deliver signals to `receiver` on the running event loop from now on; an earlier stop is delivered at once."""
         from asyncio import get_running_loop

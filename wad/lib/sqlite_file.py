@@ -7,24 +7,37 @@ when it is opened: `quick_check` reads the whole file, about 2 ms a megabyte, so
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from wad.core.errors import Damaged, InvalidData, Unavailable, WadError
 from wad.lib.files import unwritable
 from wad.lib.foreign_sqlite import Guard, SchemaObject, check_log, first_computed, schema_of, shown
+
+log = logging.getLogger(__name__)
+
+Step = str | Callable[[sqlite3.Connection], None]
+"""One step of a schema: an SQL script, or a function; it runs inside a transaction."""
+Progress = Callable[[float], bool]
+"""A callback for long migrations: called about once a second, on the thread that opens the database, with the seconds
+since the migration began.  Returns whether to continue; if not, the step is rolled back and Unavailable is raised."""
 
 CHECKED_UP_TO: Final = 64 << 20  # bytes
 LOG_LIMIT: Final = 16 << 20  # bytes that a write-ahead log keeps after a burst
 LOG_BOUND: Final = 48 << 20
 """Bytes above which a write-ahead log is too large; wad itself never lets it grow so far."""
 BUSY_S: Final = 10.0  # seconds to wait for another process's lock
+_LOOK_AFTER: Final = 100_000  # instructions of SQLite's virtual machine, some milliseconds
+_REPORT_EVERY: Final = 1.0  # seconds
+_LOG_EVERY: Final = 10.0
 
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_CORRUPTFS")
 _REFUSED: Final = ("SQLITE_TOOBIG", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_RANGE")
@@ -77,31 +90,50 @@ def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[Non
         raise
 
 
-C = TypeVar("C", bound=sqlite3.Connection)
-
-
-def open_database(path: Path, steps: Sequence[str]) -> sqlite3.Connection:
-    """Call `open_connection` with the standard connection class."""
-    return open_connection(path, steps, sqlite3.Connection)
+@contextmanager
+def savepoint(db: sqlite3.Connection) -> Iterator[None]:
+    """Roll back the block alone if it raises; the transaction around it goes on.  Savepoints can be nested."""
+    db.execute("SAVEPOINT part")
+    try:
+        yield
+    except BaseException:
+        if db.in_transaction:  # a full disk makes SQLite roll back by itself
+            db.execute("ROLLBACK TO part")
+            db.execute("RELEASE part")
+        raise
+    db.execute("RELEASE part")
 
 
 def open_untrusted(path: Path, steps: Sequence[str], guard: Guard) -> sqlite3.Connection:
-    """Call `open_connection` for an untrusted file, which another process writes.
+    """Open an untrusted file, which another process writes, like `open_database`.
 
     Raises Damaged also if the schema differs from that of the steps.
     """
-    return open_connection(path, steps, sqlite3.Connection, guard)
+    db = _open(path, steps, guard, None)
+    try:
+        with translated(path):
+            refuse(path, schema_difference(steps, schema_of(db)))
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
-def open_connection(
-    path: Path, steps: Sequence[str], kind: type[C], guard: Guard | None = None
-) -> C:
+def open_database(
+    path: Path, steps: Sequence[Step], progress: Progress | None = None
+) -> sqlite3.Connection:
     """Open or create a database, check it, and migrate its schema.
 
-    `steps` are SQL scripts; the file's `user_version` is the number of steps that it has.  Every commit is synced to
-    the disk (`synchronous=FULL`: without it a power cut may undo commits that we have confirmed).
-    Raises Damaged, StateUnwritable, and Unavailable for a file of a newer wad.
+    The file's `user_version` is the number of `steps` that it has.  Every commit is synced to the disk
+    (`synchronous=FULL`: without it a power cut may undo commits that we have confirmed).
+    Raises Damaged, StateUnwritable, and Unavailable for a file of a newer wad, or if `progress` stopped the migration.
     """
+    return _open(path, steps, None, progress)
+
+
+def _open(
+    path: Path, steps: Sequence[Step], guard: Guard | None, progress: Progress | None
+) -> sqlite3.Connection:
     try:
         _create(path)
     except OSError as error:
@@ -109,7 +141,7 @@ def open_connection(
     with translated(path):
         if guard is not None:
             _check_log(path)
-        db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             if guard is not None:
                 guard.watch(db)
@@ -118,9 +150,8 @@ def open_connection(
             db.execute("PRAGMA synchronous=FULL")
             db.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
             _check(db, path)
-            _migrate(db, path, steps)
-            if guard is not None:
-                refuse(path, schema_difference(steps, schema_of(db)))
+            with _reported(db, path, None if guard is not None else progress or _never_stop):
+                _migrate(db, path, steps)
         except BaseException:
             db.close()
             raise
@@ -169,10 +200,10 @@ def _plain(sql: object) -> str:
     return " ".join(re.sub(r"--[^\n]*", " ", str(sql)).split())
 
 
-def open_reader(path: Path, kind: type[C]) -> C:
-    """Open a second, read-only connection to an open database.  Raises the errors of `open_connection`."""
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a second, read-only connection to an open database.  Raises the errors of `open_database`."""
     with translated(path):
-        db = kind(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA query_only=ON")
     return db
 
@@ -224,7 +255,39 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         raise Damaged(f"{path} is damaged: {verdict}")
 
 
-def _migrate(db: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
+def _never_stop(seconds: float) -> bool:
+    return True
+
+
+@contextmanager
+def _reported(db: sqlite3.Connection, path: Path, progress: Progress | None) -> Iterator[None]:
+    """Report in the log and to `progress` how long the migration in the block has taken so far."""
+    if progress is None:  # a guard has the only handler that a connection can have
+        yield
+        return
+    begun = time.monotonic()
+    reported, logged = 0.0, 0.0
+
+    def look() -> bool:
+        """Whether to interrupt what runs."""
+        nonlocal reported, logged
+        seconds = time.monotonic() - begun
+        if seconds < reported + _REPORT_EVERY:
+            return False
+        reported = seconds
+        if seconds >= logged + _LOG_EVERY:
+            logged = seconds
+            log.info("%s is being migrated: %.0f s so far", path, seconds)
+        return not progress(seconds)
+
+    db.set_progress_handler(look, _LOOK_AFTER)
+    try:
+        yield
+    finally:
+        db.set_progress_handler(None, 0)
+
+
+def _migrate(db: sqlite3.Connection, path: Path, steps: Sequence[Step]) -> None:
     before = int(db.execute("PRAGMA user_version").fetchone()[0])
     version = _take_step(db, steps)
     while version < len(steps):
@@ -240,7 +303,7 @@ def _migrate(db: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
         )
 
 
-def _take_step(db: sqlite3.Connection, steps: Sequence[str]) -> int:
+def _take_step(db: sqlite3.Connection, steps: Sequence[Step]) -> int:
     """Run the next step, if there is one, in one transaction; return the version after it.
 
     The version is read under the write lock: two processes may open a new file at once.
@@ -249,10 +312,18 @@ def _take_step(db: sqlite3.Connection, steps: Sequence[str]) -> int:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version >= len(steps):
             return version
-        for statement in _statements(steps[version]):
-            db.execute(statement)
+        run_step(db, steps[version])
         db.execute(f"PRAGMA user_version={version + 1}")
         return version + 1
+
+
+def run_step(db: sqlite3.Connection, step: Step) -> None:
+    """Run one step, inside a transaction of the caller's."""
+    if callable(step):
+        step(db)
+        return
+    for statement in _statements(step):
+        db.execute(statement)
 
 
 def _statements(script: str) -> Iterator[str]:

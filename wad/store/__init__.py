@@ -20,6 +20,7 @@ from wad.store.port import Store as Store
 from wad.store.session_registry import LocalSessionRegistry, SessionRegistry
 
 if TYPE_CHECKING:
+    from wad.lib.sqlite_file import Progress
     from wad.store.firestore.store import FirestoreStore
 
 STORE_FILE: Final = "wad.db"
@@ -28,19 +29,24 @@ _THREADS: Final = (
 )
 
 
-async def open_store(config: Config, clock: Clock, loops: Loops) -> Store:
+async def open_store(
+    config: Config, clock: Clock, loops: Loops, progress: Progress | None = None
+) -> Store:
     """Open the configured store.  Imports the adapter's library only now and does not use the network.
 
+    `progress` is called, on another thread, while the file of an older version is migrated.
     Raises Damaged, StateUnwritable, Unavailable, BadConfig.
     """
     if config.store.kind == "sqlite":
         from wad.store.sqlite.store import SqliteStore
 
-        return await SqliteStore.open(config.state.dir / STORE_FILE)
-    return await _open_firestore(config, clock, loops)
+        return await SqliteStore.open(config.state.dir / STORE_FILE, progress)
+    return await _open_firestore(config, clock, loops, progress)
 
 
-async def _open_firestore(config: Config, clock: Clock, loops: Loops) -> FirestoreStore:
+async def _open_firestore(
+    config: Config, clock: Clock, loops: Loops, progress: Progress | None = None
+) -> FirestoreStore:
     from wad.store.firestore.client.access import access_of
     from wad.store.firestore.client.database import Firestore
     from wad.store.firestore.store import FirestoreStore
@@ -54,6 +60,7 @@ async def _open_firestore(config: Config, clock: Clock, loops: Loops) -> Firesto
         clock=clock,
         quota=config.store.firestore_backlog,
         loops=loops,
+        progress=progress,
     )
 
 

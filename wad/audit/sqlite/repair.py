@@ -23,7 +23,6 @@ from wad.audit.sqlite.steps import Mended, mend
 from wad.core.errors import Denied, StateUnwritable
 from wad.lib.clock import Clock
 from wad.lib.sqlite_file import BUSY_S, transaction, translated
-from wad.store.sqlite.keys import ReadingConnection
 from wad.store.sqlite.threads import recount
 
 
@@ -83,7 +82,7 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
     if not os.access(file, os.W_OK):
         raise Denied(f"you may not write {file}", hint="run it as root, or as the daemon's user")
     with translated(file):
-        db = ReadingConnection(
+        db = sqlite3.connect(
             f"file:{quote(str(file))}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
         )
     with closing(db):

@@ -25,7 +25,7 @@ from wad.audit.sqlite.rules import right_chat, right_status, right_thread
 from wad.audit.stamps import stamp_of
 from wad.core.message import MessageStatus
 from wad.core.untrusted import SECONDS_UP_TO
-from wad.store.sqlite.aliases import join_addresses
+from wad.store.sqlite.aliases import join_addresses, merge_twins
 from wad.store.sqlite.threads import move_facts, recount_where_wrong
 
 SAMPLE: Final = 5  # groups in a report, as in the reference
@@ -156,10 +156,20 @@ def _move(
         jid = right_chat(account, thread, chat, sender, from_me=bool(from_me), aliases=aliases)
         target = None if jid is None else right_thread(account, jid)
         moved = (account, thread, chat, sender, from_me)
-        if target is None:
+        if jid is None or target is None:
             query = f"SELECT count(*) FROM messages WHERE {same} AND sender = ? AND from_me = ?"
             mended.left += db.execute(query, moved).fetchone()[0]
             continue
+        if target != thread:
+            # What is in the right thread already becomes one with what belongs there.
+            writer = "" if from_me or jid.is_person else " AND o.sender = m.sender"
+            mended.messages_moved += merge_twins(
+                db,
+                "m.account = ?1 AND m.thread = ?2 AND m.chat = ?3 AND m.sender = ?4 AND m.from_me = ?5"
+                " AND m.duplicate_of = ''",
+                f"o.thread = ?6 AND o.duplicate_of = ''{writer}",
+                (*moved, target),
+            )
         done = db.execute(
             f"UPDATE messages SET thread = ?, chat = ? WHERE {same} AND sender = ? AND from_me = ?",
             (target, str(jid), *moved),
@@ -194,7 +204,7 @@ def _duplicates(
             for row in others:
                 db.execute(
                     "UPDATE messages SET duplicate_of = ?, duplicate_ms = ?"
-                    " WHERE thread = ? AND at_ms = ? AND id = ?",
+                    " WHERE thread = ? AND at_ms = ? AND id = ? AND duplicate_of = ''",
                     (first.id, now_ms, thread, row.stamp.ms, row.id),
                 )
             mended.duplicates_to_mark += len(others)

@@ -104,13 +104,19 @@ def columns_of(db: sqlite3.Connection, table: str) -> list[str]:
 
 
 def restore(db: sqlite3.Connection, changes: Sequence[Change]) -> set[str]:
-    """Put every row back, the last change first; the threads whose messages were touched.  Raises BadInput."""
+    """Put every row back, the last change first; the threads whose messages were touched.  Raises BadInput.
+
+    A row that was deleted replaces what has been stored in its place since.
+    """
     threads: set[str] = set()
     for change in reversed(changes):
         try:
             threads |= _restore(db, change)
         except sqlite3.IntegrityError as error:
-            raise BadInput(f"the undo file has a row that cannot be: {error}") from error
+            raise BadInput(
+                f"row {change.key} of {change.table} cannot be as it was before: {error}",
+                hint="a message is never stored twice; nothing was changed",
+            ) from error
     return threads
 
 

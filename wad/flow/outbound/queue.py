@@ -15,7 +15,7 @@ from typing import Final
 from wad.core.errors import NotFound, TimedOut
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import MessageStatus
-from wad.core.outbox import Cancel, Entry, Outcome, Retry, entry_id
+from wad.core.outbox import Cancel, Entry, Outcome, Retry, entry_id, same_message
 from wad.core.outgoing import Outgoing, check
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.accounts import Accounts
@@ -73,15 +73,14 @@ class Outbound:
         Raises TooLong, BadInput, NotSupported (nothing is sent to such an address), Conflict (too late to edit or
         revoke; not in the group; the client id was used for another message).
         """
+        if client_id and (known := await self._store.entry(entry_id(account, client_id))):
+            same_message(known, to, content)
+            return Enqueued(known, duplicate=True)  # even if it is too late now
         client_id = client_id or self._draw(16).hex()
-        ident = entry_id(account, client_id)
-        now_ms = self._clock.wall_ms()
-        if (
-            await self._store.entry(ident) is None
-        ):  # otherwise it is a duplicate, even if too late now
-            check(content, to, now_ms)
-            if (here := self._accounts.here(account)) is not None:
-                await self._group_roles.check(here, to)
+        ident, now_ms = entry_id(account, client_id), self._clock.wall_ms()
+        check(content, to, now_ms)
+        if (here := self._accounts.here(account)) is not None:
+            await self._group_roles.check(here, to)
         entry = Entry(
             id=ident,
             account=account,

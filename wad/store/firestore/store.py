@@ -28,6 +28,7 @@ from wad.core.problem import Problem
 from wad.core.untrusted import text
 from wad.lib.clock import Clock
 from wad.lib.loops import Loop, Loops
+from wad.lib.sqlite_file import Progress
 from wad.store.app_documents import (
     Fields,
     account_path,
@@ -60,7 +61,6 @@ from wad.store.firestore.sync.quarantine import DocumentQuarantine
 from wad.store.firestore.sync.quarantine_rows import QuarantinedDocument
 from wad.store.firestore.sync.replica import Replica, claimed_elsewhere, open_replica
 from wad.store.port import AccountStatus, Cursor, Enqueued, Recorded, SyncStatus
-from wad.store.sqlite.keys import WritingConnection
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class FirestoreStore(Replica):
     def __init__(
         self,
         path: Path,
-        connections: tuple[WritingConnection, sqlite3.Connection],
+        connections: tuple[sqlite3.Connection, sqlite3.Connection],
         firestore: Firestore,
         lease: str,
         instance: str,
@@ -121,12 +121,13 @@ class FirestoreStore(Replica):
         loops: Loops,
         host: str = "",
         machine: str = "",
+        progress: Progress | None = None,
     ) -> FirestoreStore:
         """Open the replica; Firestore need not be reachable.  `machine`: the id of a new machine, random if empty.
 
         Raises as `SqliteStore.open`.
         """
-        connections = await asyncio.to_thread(open_replica, path)
+        connections = await asyncio.to_thread(open_replica, path, progress)
         store = FirestoreStore(
             path, connections, firestore, lease, instance, host, clock, quota, loops
         )
@@ -228,11 +229,11 @@ class FirestoreStore(Replica):
         commit(client, [upsert(client, self._late, {"by": self.machine}, ("at",))], _TIMEOUT)
 
     def problems(self) -> list[Problem]:
-        """Other machines with this machine's name, a copied state directory, and documents in quarantine."""
-        duplicates = self._machines.duplicates
-        found = [
+        """Problems of the replica, other machines with this machine's name, a copied state directory, and documents in quarantine."""
+        found = [*super().problems()]
+        found += [
             Problem(code="same_name", text=duplicate_text(self.instance, one), subject=one.id)
-            for one in duplicates
+            for one in self._machines.duplicates
         ]
         if self._machines.copied:
             message = "this state directory was copied: this machine has taken a new id, and reads everything again"

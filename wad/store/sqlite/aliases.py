@@ -8,19 +8,16 @@ addresses becomes one.  After that the alias itself redirects whoever asks for t
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from wad.core.change import PutAlias
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import merged
 from wad.store.sqlite.amendments import amended_targets, apply_amendments, move_amendments
-from wad.store.sqlite.keys import rows_of
 from wad.store.sqlite.messages import rewrite
 from wad.store.sqlite.queue import join_chats
-from wad.store.sqlite.rows import told_message
+from wad.store.sqlite.rows import row_at
 from wad.store.sqlite.threads import move_facts, recount, remove_from_thread
-
-_Row = tuple[int, str, bool, str]
-"""A row's number, its WhatsApp id and direction, and a thread."""
 
 
 def put_alias(db: sqlite3.Connection, account: str, change: PutAlias) -> None:
@@ -51,52 +48,52 @@ def join_addresses(db: sqlite3.Connection, account: str, lid: str, pn: str) -> N
 def _join_threads(db: sqlite3.Connection, account: str, old: str, new: str, pn: str) -> None:
     if db.execute("SELECT 1 FROM threads WHERE id = ?", (old,)).fetchone() is None:
         return
-    rows = db.execute(
-        "SELECT number, wa_id, from_me, ? FROM messages WHERE thread = ?", (new, old)
-    ).fetchall()
-    for one, other in _twins(db, account, rows, None):
-        _make_one(db, one, other)
+    merge_twins(db, "m.thread = ?1", "o.thread = ?2", (old, new))
     db.execute("UPDATE messages SET thread = ?, chat = ? WHERE thread = ?", (new, pn, old))
     move_facts(db, old, account, new)
     recount(db, new)
 
 
 def _join_senders(db: sqlite3.Connection, account: str, lid: str, pn: str) -> None:
-    rows = db.execute(
-        "SELECT number, wa_id, from_me, thread FROM messages"
-        " WHERE account = ? AND sender = ? AND sender LIKE '%lid'",
-        (account, lid),
-    ).fetchall()
-    for one, other in _twins(db, account, rows, pn):
-        _make_one(db, one, other)
+    merge_twins(
+        db,
+        "m.account = ?1 AND m.sender = ?2 AND m.sender LIKE '%lid'",
+        "o.thread = m.thread AND o.sender = ?3",
+        (account, lid, pn),
+    )
     db.execute(
         "UPDATE messages SET sender = ? WHERE account = ? AND sender = ? AND sender LIKE '%lid'",
         (pn, account, lid),
     )
 
 
-def _twins(
-    db: sqlite3.Connection, account: str, rows: list[_Row], sender: str | None
-) -> list[tuple[int, int]]:
-    """Each row with the one that says the same: in the thread that is given and, unless None, by this sender."""
-    query = (
-        "SELECT 1 FROM messages WHERE number = ?1 AND from_me = ?2 AND thread = ?3"
-        " AND (?4 IS NULL OR sender = ?4)"
-    )
-    return [
-        (number, other)
-        for number, wa_id, from_me, thread in rows
-        for other in rows_of(db, account, wa_id)
-        if db.execute(query, (other, from_me, thread, sender)).fetchone()
-    ]
+def merge_twins(db: sqlite3.Connection, which: str, twin: str, values: Sequence[object]) -> int:
+    """Make one message of each two that are: a row `m`, and a row `o` of the same WhatsApp id and direction.
+
+    How many rows `m` there were.
+
+    `which` is the condition for `m`, `twin` what else is asked of `o`; both are SQL of the caller's own.
+    """
+    pairs = db.execute(
+        "SELECT m.number, o.number FROM messages AS m JOIN messages AS o ON o.wa_id = m.wa_id"
+        f" AND o.from_me = m.from_me AND o.number != m.number AND {twin}"
+        f" WHERE {which} AND m.wa_id != '' AND o.wa_id != ''"
+        " ORDER BY m.number, o.duplicate_of != '', o.number",
+        values,
+    ).fetchall()
+    for one, other in pairs:
+        _make_one(db, one, other)
+    return len({one for one, _ in pairs})
 
 
 def _make_one(db: sqlite3.Connection, one: int, other: int) -> None:
-    """Two documents are one message: the outbox's own stays, else the one by number (`other`)."""
-    first, second = told_message(db, one), told_message(db, other)
-    if first.client_id:
-        remove_from_thread(db, other, second.thread)
+    """Two documents are one message: the outbox's own stays, else `other`."""
+    first, second = row_at(db, one), row_at(db, other)
+    if first is None or second is None:
+        return  # it was made one with a third
+    if first.first.client_id:
+        remove_from_thread(db, other, second.first.thread)
         return
-    remove_from_thread(db, one, first.thread)
-    if not second.client_id:
-        rewrite(db, other, merged(second, first))
+    remove_from_thread(db, one, first.first.thread)
+    if not second.first.client_id:
+        rewrite(db, other, merged(second.first, first.first))

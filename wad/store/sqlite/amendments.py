@@ -16,14 +16,13 @@ from wad.core.amendments import amended
 from wad.core.change import PutAmendment
 from wad.core.content import PLACEHOLDERS
 from wad.core.message import Message
-from wad.store.sqlite.keys import rows_of
 from wad.store.sqlite.rows import (
-    message_at,
+    HAS_WA_ID,
     pack,
     packed_amended,
     party,
+    rows_with,
     thread_of,
-    told_message,
     unpack_content,
 )
 from wad.store.sqlite.threads import refresh_last, remove_from_thread
@@ -68,10 +67,10 @@ def _remove_placeholder(
     db: sqlite3.Connection, account: str, thread: str, change: PutAmendment
 ) -> None:
     """What could not be read at first was this amendment, and no message."""
-    query = f"SELECT 1 FROM messages WHERE number = ? AND thread = ? AND from_me = ? AND kind IN ({_KINDS})"
-    for number in rows_of(db, account, change.wa_id):
-        if db.execute(query, (number, thread, change.from_me, *PLACEHOLDERS)).fetchone():
-            remove_from_thread(db, number, thread)
+    query = f"SELECT number FROM messages WHERE {HAS_WA_ID} AND thread = ? AND from_me = ? AND kind IN ({_KINDS})"
+    values = (account, change.wa_id, thread, change.from_me, *PLACEHOLDERS)
+    for (number,) in db.execute(query, values).fetchall():
+        remove_from_thread(db, number, thread)
 
 
 def _remove_placeholders(db: sqlite3.Connection, thread: str) -> None:
@@ -108,11 +107,11 @@ def apply_amendments(db: sqlite3.Connection, account: str, target: str) -> list[
         for thread, wa_id, by, from_me, at_ms, content in rows
     ]
     changed = []
-    for number in rows_of(db, account, target):
-        told, before = told_message(db, number), message_at(db, number)
-        after = amended(told, [a for a in found if told.client_id or a.thread == told.thread])
+    for row in rows_with(db, account, target):
+        first, before = row.first, row.shown
+        after = amended(first, [a for a in found if first.client_id or a.thread == first.thread])
         if after != before:
-            _write(db, number, after, words=after.content != before.content)
+            _write(db, row.number, after, words=after.content != before.content)
             changed.append(after)
     return changed
 

@@ -19,18 +19,19 @@ from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, merged
 from wad.core.outbox import Entry, message_of
 from wad.store.sqlite.amendments import apply_amendments, is_amendment
-from wad.store.sqlite.keys import put_keys, row_of, rows_of
 from wad.store.sqlite.outbox import apply_marks, load_entry, take_echo
 from wad.store.sqlite.queue import insert_queued
 from wad.store.sqlite.rows import (
     MESSAGE_COLUMNS,
+    Row,
     is_hidden,
-    message_at,
     message_row,
     pack,
     party,
+    row_at,
+    row_of,
+    rows_with,
     thread_of,
-    told_message,
 )
 from wad.store.sqlite.threads import note_facts, recount_unread, refresh_last, show_in_thread
 
@@ -51,7 +52,6 @@ def put_message(db: sqlite3.Connection, told: Message) -> Message | None:
         note_facts(db, message)
         return None
     number = db.execute(_INSERT, message_row(message)).lastrowid or 0
-    put_keys(db, number, message.id, message.account, message.wa_id)
     show_in_thread(db, message)
     if message.from_me:
         note_facts(db, message)
@@ -59,7 +59,7 @@ def put_message(db: sqlite3.Connection, told: Message) -> Message | None:
             apply_marks(db, message.account, message.wa_id)
     changed = apply_amendments(db, message.account, message.wa_id)
     if message.from_me or changed:
-        return message_at(db, number)
+        return _shown(db, number)
     return message
 
 
@@ -83,33 +83,34 @@ def _by_number(db: sqlite3.Connection, message: Message) -> Message:
     )
 
 
-def _known(db: sqlite3.Connection, message: Message) -> int | None:
+def _known(db: sqlite3.Connection, message: Message) -> Row | None:
     """The row of the document that shows this message already."""
     if not message.wa_id:
         return row_of(db, message.id)
     # A document with this id is among them: the id is made from the WhatsApp id (core/identity.py).
-    query = "SELECT number, id, thread, sender, client_id FROM messages WHERE number = ? AND from_me = ?"
-    rows = [
-        row
-        for number in rows_of(db, message.account, message.wa_id)
-        for row in db.execute(query, (number, message.from_me))
-    ]
-    for number, ident, *_ in rows:
-        if ident == message.id:
-            return int(number)
-    for number, _, thread, sender, client_id in rows:
-        if client_id or (thread == message.thread and _same_sender(message, sender)):
-            return int(number)
-    return None
+    rows = rows_with(db, message.account, message.wa_id)
+    for row in rows:
+        if row.first.id == message.id:
+            return row
+    return next((row for row in rows if _shows(row.first, message)), None)
+
+
+def _shows(known: Message, message: Message) -> bool:
+    """Whether two messages of one WhatsApp id are one."""
+    if known.from_me is not message.from_me:
+        return False
+    return bool(known.client_id) or (
+        known.thread == message.thread and _same_sender(message, known.sender)
+    )
 
 
 def _same_sender(message: Message, sender: str) -> bool:
     return message.from_me or message.sender == sender or Jid.parse(message.chat).is_person
 
 
-def _told_again(db: sqlite3.Connection, known: int, message: Message) -> Message | None:
+def _told_again(db: sqlite3.Connection, known: Row, message: Message) -> Message | None:
     """A message that is there already: it may say more now."""
-    before = told_message(db, known)
+    before = known.first
     if message.from_me and (entry := load_entry(db, before.id)) is not None:
         if entry.wa_id == message.wa_id:
             take_echo(db, entry, message.at_ms)
@@ -118,8 +119,13 @@ def _told_again(db: sqlite3.Connection, known: int, message: Message) -> Message
     note_facts(db, msgspec.structs.replace(message, thread=before.thread, chat=before.chat))
     if after == before:
         return None
-    rewrite(db, known, after)
-    return message_at(db, known) if after.content != before.content else None
+    rewrite(db, known.number, after)
+    return _shown(db, known.number) if after.content != before.content else None
+
+
+def _shown(db: sqlite3.Connection, number: int) -> Message | None:
+    row = row_at(db, number)
+    return None if row is None else row.shown
 
 
 def rewrite(db: sqlite3.Connection, number: int, message: Message) -> None:

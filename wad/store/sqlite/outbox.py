@@ -11,6 +11,7 @@ again, since the outbox's own document shows the same message.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 from wad.core.change import PutAmendment, PutMark
 from wad.core.errors import Conflict
@@ -18,8 +19,7 @@ from wad.core.event import ReceiptMark
 from wad.core.message import Message, MessageStatus, further, status_of
 from wad.core.outbox import Entry, Marked, Sent, advance, amendment_of, message_of
 from wad.store.sqlite.amendments import apply_amendments, put_amendment
-from wad.store.sqlite.keys import put_wa_id, row_of, rows_of
-from wad.store.sqlite.rows import pack, party, unpack_entry
+from wad.store.sqlite.rows import HAS_WA_ID, pack, party, row_of, unpack_entry
 from wad.store.sqlite.threads import refresh_last, remove_from_thread
 
 # --- entries --------------------------------------------------------------------------------------
@@ -39,13 +39,12 @@ def _entries_of(db: sqlite3.Connection, account: str, wa_id: str) -> list[Entry]
 
 def settle_entry(db: sqlite3.Connection, entry: Entry) -> Entry:
     """Write an entry that has moved on, with what is known already of the WhatsApp id that it may have got by that."""
+    if entry.wa_id:
+        entry = _with_marks(_with_echo(db, entry), _marks_of(db, entry.account, entry.wa_id))
     _write_entry(db, entry)
-    if not entry.wa_id:
-        return entry
-    _absorb_echo(db, entry)
-    apply_marks(db, entry.account, entry.wa_id)
-    apply_amendments(db, entry.account, entry.wa_id)
-    return load_entry(db, entry.id) or entry
+    if entry.wa_id:
+        apply_amendments(db, entry.account, entry.wa_id)
+    return entry
 
 
 def _write_entry(db: sqlite3.Connection, entry: Entry) -> None:
@@ -57,20 +56,15 @@ def _write_entry(db: sqlite3.Connection, entry: Entry) -> None:
     if entry.amends:
         _amend(db, entry)
         return
-    message = message_of(entry)
-    number = row_of(db, entry.id)
-    if number is None:
+    message, row = message_of(entry), row_of(db, entry.id)
+    if row is None:
         return
-    query = "SELECT at_ms, thread, wa_id FROM messages WHERE number = ?"
-    at_ms, thread, wa_id = db.execute(query, (number,)).fetchone()
     db.execute(
         "UPDATE messages SET status = ?, wa_id = ?, at_ms = ? WHERE number = ?",
-        (message.status, message.wa_id, message.at_ms, number),
+        (message.status, message.wa_id, message.at_ms, row.number),
     )
-    if wa_id != message.wa_id:
-        put_wa_id(db, number, message.account, message.wa_id)
-    if at_ms != message.at_ms:
-        refresh_last(db, thread)
+    if row.first.at_ms != message.at_ms:
+        refresh_last(db, row.first.thread)
 
 
 def _amend(db: sqlite3.Connection, entry: Entry) -> None:
@@ -95,27 +89,32 @@ def put_mark(db: sqlite3.Connection, account: str, change: PutMark) -> None:
 
 def apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
     """Let what receipts said count for the message and its entry, whichever came first."""
-    words = db.execute(
-        "SELECT DISTINCT mark FROM marks WHERE account = ? AND wa_id = ?", (account, wa_id)
-    )
-    marks = [ReceiptMark(word) for (word,) in words]
+    marks = _marks_of(db, account, wa_id)
     if not marks:
         return
     # With an entry goes its message; one that amends another message has none of its own.
     for entry in _entries_of(db, account, wa_id):
-        for mark in marks:
-            entry = _believe(entry, Marked(mark))
-        _write_entry(db, entry)
+        _write_entry(db, _with_marks(entry, marks))
     query = (
-        "SELECT status FROM messages WHERE number = ? AND from_me"
+        f"SELECT number, status FROM messages WHERE {HAS_WA_ID} AND from_me"
         " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.id = messages.id)"
     )
-    for number in rows_of(db, account, wa_id):
-        for (status,) in db.execute(query, (number,)).fetchall():
-            after = MessageStatus(status)
-            for mark in marks:
-                after = further(after, status_of(mark))
-            db.execute("UPDATE messages SET status = ? WHERE number = ?", (after, number))
+    for number, status in db.execute(query, (account, wa_id)).fetchall():
+        after = MessageStatus(status)
+        for mark in marks:
+            after = further(after, status_of(mark))
+        db.execute("UPDATE messages SET status = ? WHERE number = ?", (after, number))
+
+
+def _marks_of(db: sqlite3.Connection, account: str, wa_id: str) -> list[ReceiptMark]:
+    query = "SELECT DISTINCT mark FROM marks WHERE account = ? AND wa_id = ?"
+    return [ReceiptMark(mark) for (mark,) in db.execute(query, (account, wa_id))]
+
+
+def _with_marks(entry: Entry, marks: Iterable[ReceiptMark]) -> Entry:
+    for mark in marks:
+        entry = _believe(entry, Marked(mark))
+    return entry
 
 
 # --- echoes ---------------------------------------------------------------------------------------
@@ -137,18 +136,19 @@ def take_echo(db: sqlite3.Connection, entry: Entry, at_ms: int) -> None:
         settle_entry(db, after)
 
 
-def _absorb_echo(db: sqlite3.Connection, entry: Entry) -> None:
-    """Take away the document that an echo made before the entry had its WhatsApp id: one message, one document."""
-    times = []
-    query = "SELECT thread, at_ms FROM messages WHERE number = ? AND from_me AND id != ?"
-    for number in rows_of(db, entry.account, entry.wa_id):
-        for thread, at_ms in db.execute(query, (number, entry.id)).fetchall():
-            remove_from_thread(db, number, thread)
-            times.append(at_ms)
+def _with_echo(db: sqlite3.Connection, entry: Entry) -> Entry:
+    """The entry after its echo, if that came before the entry had its WhatsApp id; the echo's own document goes.
+
+    One message is one document: so it goes before the entry's document gets the same WhatsApp id.
+    """
+    query = f"SELECT number, thread, at_ms FROM messages WHERE {HAS_WA_ID} AND from_me AND id != ?"
+    echoes = db.execute(query, (entry.account, entry.wa_id, entry.id)).fetchall()
+    for number, thread, _ in echoes:
+        remove_from_thread(db, number, thread)
+    times = [at_ms for _, _, at_ms in echoes]
     if entry.amends:
         times += _told_as_amendment(db, entry)
-    if times:
-        take_echo(db, entry, min(times))
+    return _believe(entry, Sent(entry.wa_id, min(times))) if times else entry
 
 
 def _told_as_amendment(db: sqlite3.Connection, entry: Entry) -> list[int]:

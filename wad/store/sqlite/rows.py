@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -53,25 +54,69 @@ def message_row(message: Message) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def told_from(row: tuple[Any, ...]) -> Message:
-    """The message in a row of MESSAGE_COLUMNS as it was told first, without amendments."""
+class Row(NamedTuple):
+    """A row of `messages`: its number, and the message as it came first, without what amended it since."""
+
+    number: int
+    first: Message
+    amended: bytes | None = None
+
+    @property
+    def shown(self) -> Message:
+        """The message as it is now."""
+        if self.amended is None:
+            return self.first
+        return msgspec.structs.replace(self.first, **msgspec.structs.asdict(_amended(self.amended)))
+
+
+def _row_from(columns: tuple[Any, ...]) -> Row:
+    """The row from its number and MESSAGE_COLUMNS."""
     (
-        ident, account, thread, chat, sender, from_me, at_ms, seen,
-        wa_id, status, push_name, client_id, stable_key, fingerprint, _, content, _,
-    ) = row  # fmt: skip
-    return Message(
+        number, ident, account, thread, chat, sender, from_me, at_ms, seen,
+        wa_id, status, push_name, client_id, stable_key, fingerprint, _, content, amended,
+    ) = columns  # fmt: skip
+    first = Message(
         id=ident, account=account, thread=thread, chat=chat, sender=sender, from_me=bool(from_me), at_ms=at_ms,
         seen=seen, content=unpack_content(content), status=MessageStatus(status), wa_id=wa_id, push_name=push_name,
         client_id=client_id, stable_key=stable_key, fingerprint=fingerprint,
     )  # fmt: skip
+    return Row(number, first, amended)
 
 
-def message_from(row: tuple[Any, ...]) -> Message:
-    """The message in a row of MESSAGE_COLUMNS as it stands."""
-    message = told_from(row)
-    if row[-1] is None:
-        return message
-    return msgspec.structs.replace(message, **msgspec.structs.asdict(_amended(row[-1])))
+_ROWS: Final = f"SELECT number, {MESSAGE_COLUMNS} FROM messages"
+
+
+def find_rows(db: sqlite3.Connection, rest: str, values: Iterable[Any] = ()) -> list[Row]:
+    """The rows of a query; `rest` is all of it behind FROM messages."""
+    return [_row_from(columns) for columns in db.execute(f"{_ROWS} {rest}", tuple(values))]
+
+
+def message_from(columns: tuple[Any, ...]) -> Message:
+    """The message as it is now, from MESSAGE_COLUMNS."""
+    return _row_from((0, *columns)).shown
+
+
+def row_at(db: sqlite3.Connection, number: int) -> Row | None:
+    """The row with this number."""
+    return next(iter(find_rows(db, "WHERE number = ?", (number,))), None)
+
+
+def row_of(db: sqlite3.Connection, ident: str, account: str | None = None) -> Row | None:
+    """The message with this document id, of the account where one is named; it rather than a marked copy of it."""
+    rest = (
+        "WHERE id = ?1 AND account = coalesce(?2, account)"
+        " ORDER BY duplicate_of != '', number LIMIT 1"
+    )
+    return next(iter(find_rows(db, rest, (ident, account))), None)
+
+
+HAS_WA_ID: Final = "account = ? AND wa_id = ? AND wa_id != ''"
+"""A message of an account with this WhatsApp id, which is never empty; in the words of an index."""
+
+
+def rows_with(db: sqlite3.Connection, account: str, wa_id: str) -> list[Row]:
+    """The messages of an account with this WhatsApp id, the oldest row first; none for an empty id."""
+    return find_rows(db, f"WHERE {HAS_WA_ID} ORDER BY number", (account, wa_id))
 
 
 def shown_content(content: bytes, amended: bytes | None) -> Content:
@@ -89,22 +134,6 @@ def packed_amended(message: Message) -> bytes | None:
             message.votes, message.earlier,
         )
     )  # fmt: skip
-
-
-def told_message(db: sqlite3.Connection, number: int) -> Message:
-    """The message in a row that is there, without amendments."""
-    return told_from(_row(db, number))
-
-
-def message_at(db: sqlite3.Connection, number: int) -> Message:
-    """The message in a row that is there, as it stands."""
-    return message_from(_row(db, number))
-
-
-def _row(db: sqlite3.Connection, number: int) -> tuple[Any, ...]:
-    query = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE number = ?"
-    found: tuple[Any, ...] = db.execute(query, (number,)).fetchone()
-    return found
 
 
 def thread_from(row: tuple[Any, ...]) -> Thread:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from wad.lib.sqlite_file import Step
+from wad.store.sqlite.unique_indexes import add_unique_indexes
+
 _FIRST: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
--- Rows lie in the order of arrival: their ids are hashes, and a table kept in that order would write all over the file.
--- So would an index: they are found by `keys_*`, which name a row by its number (keys.py).
+-- Rows are in the order of arrival: their ids are hashes, and a table kept in that order would write all over the file.
 -- `content` is what was told, `kind` its kind; `amended` what edits, reactions and so on made of it, NULL for nothing.
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -26,7 +28,7 @@ CREATE INDEX messages_of_thread ON messages (thread, at_ms, seen); -- no id: few
 CREATE INDEX messages_by_hidden_sender ON messages (account, sender) WHERE sender LIKE '%lid';
 CREATE INDEX messages_placeholders ON messages (account, kind, at_ms) WHERE kind IN ('lost', 'undecryptable');
 
--- A place is a part of all hashes, and the block of messages with which its keys came.
+-- An index of wad's own, which the third step replaces by indexes of SQLite.
 CREATE TABLE keys_recent (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);
 CREATE TABLE keys_old (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);
 
@@ -90,4 +92,4 @@ CREATE INDEX outbox_turns ON outbox (account, turn, number, thread) WHERE state 
 CREATE INDEX outbox_of_chat ON outbox (account, thread, turn);
 """
 
-STEPS: Final = (_FIRST, _TURNS)
+STEPS: Final[tuple[Step, ...]] = (_FIRST, _TURNS, add_unique_indexes)

@@ -26,7 +26,13 @@ from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Claimed, Entry, Outcome, Retry, advance, same_message
 from wad.core.problem import Problem
 from wad.core.quarantine import Source
-from wad.lib.sqlite_file import open_connection, open_reader, transaction, translated
+from wad.lib.sqlite_file import (
+    Progress,
+    open_database,
+    open_reader,
+    transaction,
+    translated,
+)
 from wad.store.port import (
     PAGE_BYTES,
     AccountStatus,
@@ -40,23 +46,24 @@ from wad.store.port import (
 )
 from wad.store.sqlite import history
 from wad.store.sqlite.aliases import put_alias
-from wad.store.sqlite.keys import ReadingConnection, WritingConnection, row_of, rows_of
 from wad.store.sqlite.messages import insert_entry, put_message
 from wad.store.sqlite.outbox import load_entry, put_mark, settle_entry, take_amendment
 from wad.store.sqlite.queue import name_chats, next_entry, note_claimed, queue_again, readable
 from wad.store.sqlite.rows import (
+    HAS_WA_ID,
     MESSAGE_COLUMNS,
     PLACEHOLDER,
     SHOWN,
     THREAD_COLUMNS,
-    message_at,
     message_from,
     pack,
+    row_of,
     thread_from,
     thread_of,
 )
 from wad.store.sqlite.schema import STEPS
 from wad.store.sqlite.threads import mark_read, put_chat
+from wad.store.sqlite.unique_indexes import take_marked
 
 T = TypeVar("T")
 
@@ -80,13 +87,16 @@ class SqliteStore:
 
     kind = "sqlite"
 
-    def __init__(self, path: Path, writing: WritingConnection, reading: sqlite3.Connection) -> None:
+    def __init__(
+        self, path: Path, writing: sqlite3.Connection, reading: sqlite3.Connection
+    ) -> None:
         self._path = path
         with translated(path):
             writing.execute(f"PRAGMA wal_autocheckpoint={_LOGGED}")
             with transaction(writing):
                 writing.execute(_IN_USE)
                 name_chats(writing)
+                self._marked = take_marked(writing)
         self._writing = writing
         self._reading = reading
         self._writer = ThreadPoolExecutor(1, "store-write")
@@ -94,15 +104,18 @@ class SqliteStore:
         self._closed = False
 
     @staticmethod
-    async def open(path: Path) -> SqliteStore:
-        """Open or make the database.  Raises Damaged, StateUnwritable, Unavailable (a newer wad wrote it)."""
-        return await asyncio.to_thread(SqliteStore._open, path)
+    async def open(path: Path, progress: Progress | None = None) -> SqliteStore:
+        """Open or make the database; `progress` is told while an older one is upgraded.
+
+        Raises Damaged, StateUnwritable, Unavailable (a newer wad wrote it, or `progress` stopped the upgrade).
+        """
+        return await asyncio.to_thread(SqliteStore._open, path, progress)
 
     @staticmethod
-    def _open(path: Path) -> SqliteStore:
-        writing = open_connection(path, STEPS, WritingConnection)
+    def _open(path: Path, progress: Progress | None) -> SqliteStore:
+        writing = open_database(path, STEPS, progress)
         try:
-            return SqliteStore(path, writing, open_reader(path, ReadingConnection))
+            return SqliteStore(path, writing, open_reader(path))
         except BaseException:
             writing.close()
             raise
@@ -129,8 +142,14 @@ class SqliteStore:
         return None
 
     def problems(self) -> Sequence[Problem]:
-        """None: it is one file."""
-        return ()
+        """What the upgrade of the file has found."""
+        if not self._marked:
+            return ()
+        text = (
+            f"{self._marked} messages in {self._path} had been stored twice: the log names those that are now marked as"
+            " duplicates, `wadctl audit messages` counts them"
+        )
+        return (Problem(code="notice", text=text, subject="stored_twice"),)
 
     @property
     def quarantine(self) -> Source | None:
@@ -162,7 +181,6 @@ class SqliteStore:
 
     def _commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with translated(self._path), transaction(self._writing):
-            self._writing.remembered.refresh(self._writing)
             return work(self._writing)
 
     # --- received facts -----------------------------------------------------------------------------
@@ -249,8 +267,8 @@ class SqliteStore:
         """One message."""
 
         def work(db: sqlite3.Connection) -> Message | None:
-            number = row_of(db, ident)
-            return None if number is None else message_at(db, number)
+            row = row_of(db, ident)
+            return None if row is None else row.shown
 
         return await self._read(work)
 
@@ -268,8 +286,9 @@ class SqliteStore:
 
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
         """Which of these WhatsApp ids are stored."""
+        query = f"SELECT 1 FROM messages WHERE {HAS_WA_ID} LIMIT 1"
         return await self._read(
-            lambda db: {ident for ident in wa_ids if rows_of(db, account, ident)}
+            lambda db: {ident for ident in wa_ids if db.execute(query, (account, ident)).fetchone()}
         )
 
     async def totals(self, account: str) -> Totals:

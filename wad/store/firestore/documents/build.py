@@ -37,16 +37,15 @@ from wad.store.firestore.documents.lookups import (
 from wad.store.firestore.documents.outbox import entry_fields, entry_path
 from wad.store.firestore.sync.change_log import FACTS, Dirty, KeyKind
 from wad.store.port import AccountStatus
-from wad.store.sqlite.keys import row_of
 from wad.store.sqlite.outbox import load_entry
 from wad.store.sqlite.rows import (
     THREAD_COLUMNS,
-    message_at,
+    Row,
     pack,
     party,
+    row_of,
     thread_from,
     thread_of,
-    told_message,
 )
 
 LARGEST: Final = 1_000_000
@@ -125,19 +124,11 @@ def fact_path(key: str) -> str:
     return f"wad_facts/{key}"
 
 
-def _row(db: sqlite3.Connection, key: str) -> int | None:
+def _row(db: sqlite3.Connection, key: str) -> Row | None:
     """The row of the message with this key, THREAD/ID."""
     thread, _, ident = key.rpartition("/")
-    row = row_of(db, ident)
-    if row is None:
-        return None
-    found = told_message(db, row)
-    if found.account != thread.partition("__")[0]:
-        # Two accounts in one group, and another machine has taken over the legacy documents of both.
-        query = "SELECT number FROM messages WHERE thread = ? AND id = ?"
-        other = db.execute(query, (thread, ident)).fetchone()
-        return None if other is None else int(other[0])
-    return row if found.thread == thread else None
+    row = row_of(db, ident, thread.partition("__")[0])
+    return row if row is not None and row.first.thread == thread else None
 
 
 def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
@@ -146,9 +137,9 @@ def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
     row = _row(db, key)
     if row is None:
         return path, None
-    message = message_at(db, row)
+    message = row.shown
     # A message of the outbox is recorded from its entry.
-    received = None if message.client_id else pack(told_message(db, row))
+    received = None if message.client_id else pack(row.first)
     fields = {**message_fields(message), "wad": {"told": received}}
     if is_taken_over(message):
         # Fields of which the legacy backend knew more stay.
@@ -158,11 +149,9 @@ def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
 
 def _lookup(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]:
     row = _row(db, dirty.key)
-    if row is None:
+    if row is None or not is_key(row.first.wa_id):
         return "", None
-    message = told_message(db, row)
-    if not is_key(message.wa_id):
-        return "", None
+    message = row.first
     if dirty.kind is KeyKind.WA_ID:
         return wa_id_path(message), wa_id_fields(message)
     return dedupe_path(message), dedupe_fields(message)
@@ -186,8 +175,8 @@ def _thread(db: sqlite3.Connection, ident: str) -> tuple[str, Fields | None]:
     thread = thread_from(row[:-1])
     if not thread.messages:
         return "", None
-    last = row_of(db, row[-1])
-    fields = thread_fields(thread, "" if last is None else told_message(db, last).push_name)
+    last = row_of(db, row[-1], thread.account)
+    fields = thread_fields(thread, "" if last is None else last.first.push_name)
     looked = db.execute(
         "SELECT last_ms, until_ms FROM looked WHERE thread = ?", (ident,)
     ).fetchone()

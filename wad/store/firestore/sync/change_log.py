@@ -35,6 +35,10 @@ EXCLUSIVE: Final = (KeyKind.THREAD, KeyKind.ENTRY, KeyKind.ACCOUNT, KeyKind.CONT
 """Kinds that only the holder of the lease may push."""
 
 
+LAST: Final = (1 << 63) - 1
+"""A number that is greater than that of every key."""
+
+
 class Dirty(NamedTuple):
     """One key in the log.  `since_ms`: since when it waits; `version` grows when it is logged again."""
 
@@ -161,14 +165,21 @@ def drop(db: sqlite3.Connection, kind: KeyKind, key: str) -> None:
 
 
 def waiting(
-    db: sqlite3.Connection, limit: int, kinds: Iterable[KeyKind], after: int = 0
+    db: sqlite3.Connection,
+    limit: int,
+    kinds: Iterable[KeyKind],
+    after: int = 0,
+    upto: int = LAST,
 ) -> Iterator[Dirty]:
-    """The keys that wait longest, after the number `after`, read one by one since payloads of facts may be large."""
+    """The keys that wait longest, with numbers after `after` and up to `upto`.
+
+    They are read one by one since payloads of facts may be large.
+    """
     chosen = tuple(kinds)
     rows = db.execute(
         "SELECT seq, kind, key, since_ms, version, payload FROM dirty"
-        f" WHERE kind IN ({','.join('?' * len(chosen))}) AND seq > ? ORDER BY seq LIMIT ?",
-        (*chosen, after, limit),
+        f" WHERE kind IN ({','.join('?' * len(chosen))}) AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        (*chosen, after, upto, limit),
     )
     return (Dirty(seq, KeyKind(kind), *rest) for seq, kind, *rest in rows)
 

@@ -27,9 +27,8 @@ from wad.store.firestore.documents.legacy import (
     wa_ids,
 )
 from wad.store.firestore.sync.change_log import KeyKind
-from wad.store.sqlite.keys import put_id, row_of, rows_of
 from wad.store.sqlite.messages import rewrite
-from wad.store.sqlite.rows import thread_of, told_message
+from wad.store.sqlite.rows import HAS_WA_ID, row_of, thread_of
 
 TIMEOUT: Final = 20.0  # seconds for one call
 _AT_ONCE: Final = 30  # values that Firestore takes in one filter
@@ -138,7 +137,7 @@ def _wanted(
     row = row_of(db, ident)
     if row is None:
         return None
-    ours = told_message(db, row)
+    ours = row.first
     if ours.at_ms >= until[thread] + _CLOCK_SKEW_MS or not ours.wa_id or ours.client_id:
         return None
     return Wanted(thread, ours.wa_id, ident, ours.from_me)
@@ -156,7 +155,9 @@ def _target_of(db: sqlite3.Connection, document: DocumentWrite) -> Wanted | None
 
 
 def _is_known(db: sqlite3.Connection, wanted: Wanted) -> bool:
-    return bool(rows_of(db, wanted.thread.partition("__")[0], wanted.wa_id))
+    query = f"SELECT 1 FROM messages WHERE {HAS_WA_ID} LIMIT 1"
+    values = wanted.thread.partition("__")[0], wanted.wa_id
+    return db.execute(query, values).fetchone() is not None
 
 
 def find(client: Client, wanted: Sequence[Wanted]) -> list[LegacyLocation]:
@@ -204,13 +205,11 @@ def _chosen(wanted: Wanted, documents: Mapping[str, Mapping[str, Any]]) -> Legac
 def take_over(db: sqlite3.Connection, found: LegacyLocation) -> bool:
     """Move our message to the legacy document's id; return whether it changed."""
     row, there = row_of(db, found.wanted.message), row_of(db, found.ident)
-    if row is None or there not in (None, row):
+    if row is None or (there is not None and there.number != row.number):
         return False
-    known = told_message(db, row)
-    after = merged_into(known, found.ident, found.document)
-    if after == known:
+    after = merged_into(row.first, found.ident, found.document)
+    if after == row.first:
         return False
-    db.execute("UPDATE messages SET id = ? WHERE number = ?", (after.id, row))
-    put_id(db, row, after.id)
-    rewrite(db, row, after)
+    db.execute("UPDATE messages SET id = ? WHERE number = ?", (after.id, row.number))
+    rewrite(db, row.number, after)
     return True

@@ -149,14 +149,14 @@ class Pusher:
             if facts:
                 await self._firestore.call(self._touch)
             return facts
-        found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE)
-        if not found:
+        upto, threads = await self._replica.exclusive_keys(BATCH * AT_ONCE)
+        if not upto:
             return facts
-        await self._settle_unmade(found)
-        await self._check_threads(found)
+        await self._check_threads(threads)
         async with self.exclusive_lock:
-            # Read again: what was claimed meanwhile is no longer queued.
-            found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE)
+            # Read only now: what was claimed before is no longer queued.  Threads that came later are not checked yet.
+            found = await self._replica.waiting(BATCH * AT_ONCE, EXCLUSIVE, upto=upto)
+            await self._settle_unmade(found)
             await self._push_all([one for one in found if one.path], epoch)
         return True
 
@@ -182,7 +182,7 @@ class Pusher:
         async with facts.lock:
             while not facts.over and facts.read < BATCH * AT_ONCE * _ROUNDS:
                 found = await self._replica.waiting(BATCH, FACTS, after=facts.after)
-                await self._check_threads(found)
+                await self._check_threads(await self._replica.unchecked_threads(found))
                 if await self._take_over(found):
                     continue  # now the documents are different
                 await self._settle_unmade(found)
@@ -197,7 +197,9 @@ class Pusher:
     async def _settle_unmade(self, found: Sequence[DocumentWrite]) -> None:
         """Remove changes that need no document from the log, and quarantine those whose document cannot be built."""
         unmade = [one for one in found if not one.path]
-        await self._replica.done(unmade, {one.dirty.seq: one.fault for one in unmade if one.fault})
+        if unmade:
+            faults = {one.dirty.seq: one.fault for one in unmade if one.fault}
+            await self._replica.done(unmade, faults)
 
     async def _push_all(self, documents: Sequence[DocumentWrite], epoch: int | None) -> None:
         size = BATCH if epoch is not None else BATCH + 1
@@ -319,9 +321,8 @@ class Pusher:
 
     # --- legacy documents ----------------------------------------------------------------------------------
 
-    async def _check_threads(self, documents: Sequence[DocumentWrite]) -> None:
+    async def _check_threads(self, threads: Sequence[str]) -> None:
         """Read each thread's document once per epoch, before the thread or its messages are pushed."""
-        threads = await self._replica.unchecked_threads(documents)
         if threads:
             found = await self._firestore.call(lambda client: check_threads(client, threads))
             await self._replica.set_thread_checks(found)

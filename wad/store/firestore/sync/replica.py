@@ -24,7 +24,7 @@ from wad.core.outbox import Claim, Entry
 from wad.core.quarantine import Quarantined
 from wad.core.untrusted import map_, text
 from wad.core.untrusted import packed as packed_in
-from wad.lib.sqlite_file import open_connection, open_reader, translated
+from wad.lib.sqlite_file import Progress, open_database, open_reader, savepoint, translated
 from wad.store.app_documents import message_path
 from wad.store.firestore.client.database import version_of
 from wad.store.firestore.client.decode import Snapshot
@@ -35,7 +35,7 @@ from wad.store.firestore.documents.facts import Fact, packed
 from wad.store.firestore.documents.legacy import message_of
 from wad.store.firestore.documents.outbox import reconciled
 from wad.store.firestore.sync import change_log, quarantine_rows
-from wad.store.firestore.sync.change_log import Dirty, KeyKind
+from wad.store.firestore.sync.change_log import EXCLUSIVE, LAST, Dirty, KeyKind
 from wad.store.firestore.sync.legacy import (
     LegacyLocation,
     ThreadCheck,
@@ -46,10 +46,9 @@ from wad.store.firestore.sync.legacy import (
 )
 from wad.store.firestore.sync.quarantine_rows import FailedAction, QuarantinedDocument
 from wad.store.port import AccountStatus, Recorded
-from wad.store.sqlite.keys import ReadingConnection, WritingConnection, row_of, rows_of
 from wad.store.sqlite.messages import insert_entry
 from wad.store.sqlite.outbox import load_entry, settle_entry
-from wad.store.sqlite.rows import pack, thread_of, told_message
+from wad.store.sqlite.rows import HAS_WA_ID, pack, row_of, thread_of
 from wad.store.sqlite.schema import STEPS
 from wad.store.sqlite.store import SqliteStore, known_epoch
 
@@ -67,13 +66,15 @@ _LOOKED: Final = (
 _READ_UNTIL: Final = "SELECT account, chat, read_ms FROM threads WHERE id = ? AND read_ms > 0"
 
 
-def open_replica(path: Path) -> tuple[WritingConnection, sqlite3.Connection]:
+def open_replica(
+    path: Path, progress: Progress | None = None
+) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     """Open the two connections for the constructor.  Raises as `SqliteStore.open`."""
-    writing = open_connection(path, STEPS, WritingConnection)
+    writing = open_database(path, STEPS, progress)
     try:
         with translated(path):
             change_log.install(writing)
-        return writing, open_reader(path, ReadingConnection)
+        return writing, open_reader(path)
     except BaseException:
         writing.close()
         raise
@@ -112,14 +113,23 @@ class Replica(SqliteStore):
         await self._write(lambda db: _note_reading(db, thread_of(db, thread)))
 
     async def waiting(
-        self, limit: int, kinds: Iterable[KeyKind], *, after: int = 0, size: int = WAITING_BYTES
+        self,
+        limit: int,
+        kinds: Iterable[KeyKind],
+        *,
+        after: int = 0,
+        upto: int = LAST,
+        size: int = WAITING_BYTES,
     ) -> list[DocumentWrite]:
-        """The documents that wait longest, after the number `after`: at least one, about `size` bytes in all."""
+        """The documents that wait longest, with numbers after `after` and up to `upto`.
+
+        At least one, and about `size` bytes in all.
+        """
 
         def work(db: sqlite3.Connection) -> list[DocumentWrite]:
             found: list[DocumentWrite] = []
             left = size
-            for dirty in change_log.waiting(db, limit, kinds, after):
+            for dirty in change_log.waiting(db, limit, kinds, after, upto):
                 one = document_of(db, dirty)
                 left -= one.size
                 if found and left < 0:
@@ -223,6 +233,21 @@ class Replica(SqliteStore):
         found = list(documents)
         return await self._read(lambda db: unchecked_threads_of(db, found))
 
+    async def exclusive_keys(self, limit: int) -> tuple[int, list[str]]:
+        """Read the exclusive keys that wait longest.
+
+        Returns the number of the last of them, 0 for none, and the threads among them whose documents must be read first.
+        """
+        query = "SELECT 1 FROM looked WHERE thread = ? AND NOT stale"
+
+        def work(db: sqlite3.Connection) -> tuple[int, list[str]]:
+            found = list(change_log.waiting(db, limit, EXCLUSIVE))
+            threads = [one.key for one in found if one.kind is KeyKind.THREAD]
+            unchecked = [one for one in threads if not db.execute(query, (one,)).fetchone()]
+            return (found[-1].seq if found else 0), unchecked
+
+        return await self._read(work)
+
     async def set_thread_checks(self, checks: Mapping[str, ThreadCheck]) -> None:
         """Store what was read of these threads."""
         values = [(thread, *check) for thread, check in checks.items()]
@@ -240,12 +265,23 @@ class Replica(SqliteStore):
         """Take over the documents of these messages; return whether that changes a document."""
 
         def work(db: sqlite3.Connection) -> bool:
-            changed = [self._take_over_legacy(db, one) for one in found]
+            changed = [self._take_over_alone(db, one) for one in found]
             return any(changed)
 
         news = await self._write(work)
         await self.count_quarantined()
         return news
+
+    def _take_over_alone(self, db: sqlite3.Connection, found: LegacyLocation) -> bool:
+        """Quarantine a document that cannot be stored, so that it does not hold up the others."""
+        try:
+            with savepoint(db):
+                return self._take_over_legacy(db, found)
+        except sqlite3.IntegrityError as error:
+            thread = found.wanted.thread
+            path, account = message_path(thread, found.ident), thread.partition("__")[0]
+            quarantine_rows.put(db, [QuarantinedDocument(path, account, str(error))])
+            return False
 
     def _take_over_legacy(self, db: sqlite3.Connection, found: LegacyLocation) -> bool:
         wanted = found.wanted
@@ -282,9 +318,9 @@ class Replica(SqliteStore):
             return []
         try:
             await self._write(lambda db: self._record_remote(db, documents))
-        except WadError:
-            raise  # the disk fails
         except Exception as error:
+            if isinstance(error, WadError) and not isinstance(error, BadInput):
+                raise  # the disk fails
             if len(documents) == 1:
                 log.exception("%s cannot be recorded", documents[0].snapshot.path)
                 return [(documents[0].snapshot, error)]
@@ -473,8 +509,8 @@ def _digest(data: bytes) -> str:
 
 
 def _has_message(db: sqlite3.Connection, account: str, wa_id: str) -> bool:
-    query = "SELECT 1 FROM messages WHERE number = ? AND from_me"
-    return any(db.execute(query, (row,)).fetchone() for row in rows_of(db, account, wa_id))
+    query = f"SELECT 1 FROM messages WHERE {HAS_WA_ID} AND from_me LIMIT 1"
+    return db.execute(query, (account, wa_id)).fetchone() is not None
 
 
 def _note_reading(db: sqlite3.Connection, thread: str) -> None:
@@ -489,14 +525,14 @@ def _leave_lookups(db: sqlite3.Connection, ident: str) -> None:
     row = row_of(db, ident)
     if row is not None:
         for kind in (KeyKind.WA_ID, KeyKind.DEDUPE):
-            change_log.drop(db, kind, f"{told_message(db, row).thread}/{ident}")
+            change_log.drop(db, kind, f"{row.first.thread}/{ident}")
 
 
 def _note_stray(db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any]) -> None:
     """Log a function's message document for deletion if the message is in another thread than the function wrote it
     to."""
-    thread, number = text(document, "threadId"), row_of(db, entry.id)
-    if number is None or not is_key(thread):
+    thread, row = text(document, "threadId"), row_of(db, entry.id)
+    if row is None or not is_key(thread):
         return
-    if told_message(db, number).thread != thread:
+    if row.first.thread != thread:
         change_log.put(db, KeyKind.MESSAGE, f"{thread}/{entry.id}")
