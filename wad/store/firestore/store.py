@@ -229,7 +229,7 @@ class FirestoreStore(Replica):
         commit(client, [upsert(client, self._late, {"by": self.machine}, ("at",))], _TIMEOUT)
 
     def problems(self) -> list[Problem]:
-        """Problems of the replica, other machines with this machine's name, a copied state directory, and documents in quarantine."""
+        """The replica's; other machines of the same name, a copied state directory, documents in quarantine."""
         found = [*super().problems()]
         found += [
             Problem(code="same_name", text=duplicate_text(self.instance, one), subject=one.id)

@@ -236,7 +236,7 @@ class Replica(SqliteStore):
     async def exclusive_keys(self, limit: int) -> tuple[int, list[str]]:
         """Read the exclusive keys that wait longest.
 
-        Returns the number of the last of them, 0 for none, and the threads among them whose documents must be read first.
+        Returns the number of the last of them, 0 for none, and the threads whose documents must be read before.
         """
         query = "SELECT 1 FROM looked WHERE thread = ? AND NOT stale"
 
