@@ -74,7 +74,7 @@ OPENERS: Final = {
     "wad/audit/sqlite/rows.py:open": "our own store, which no worker can reach",
     "wad/audit/sqlite/repair.py:_opened": "our own store, which no worker can reach",
     "wad/lib/sqlite_file.py:_made_by": "an empty one in memory",
-    "wad/lib/sqlite_file.py:_open": "with a Guard if it is untrusted: open_foreign",
+    "wad/lib/sqlite_file.py:_open": "with a Guard if it is untrusted: open_untrusted",
     "wad/lib/sqlite_file.py:open_reader": "for a database that open_database has opened: our own store",
     "wad/lib/sqlite_file.py:write_back": "with a Guard",
     "wad/engine/baileys/write.py:write": "a file that was made a moment ago, and is nobody's yet",
