@@ -39,11 +39,11 @@ def test_the_number_is_said_when_no_line_follows(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO), limited(log, time) as held:
         for _ in range(12):
             log.warning("line")
-        held.say(log)
+        held.report(log)
         assert len(caplog.messages) == 10
         time.now = 2
-        held.say(log)
-        held.say(log)
+        held.report(log)
+        held.report(log)
     assert caplog.messages[10:] == ["2 similar lines were suppressed"]
 
 

@@ -121,7 +121,7 @@ def test_every_route_is_described() -> None:
     paths = description()["paths"]
     for _, route in rows():
         described = paths[route.path][route.method.lower()]
-        assert "For the role" in described["description"]
+        assert "Requires the role" in described["description"]
         assert described["responses"]["401"]
     idents = [one["operationId"] for path in paths.values() for one in path.values()]
     assert len(set(idents)) == len(idents)

@@ -1,5 +1,5 @@
-"""The HTTP process: it answers probes and apps, and asks the daemon over a Unix socket for every one of them.
+"""The HTTP process: serves probes and apps, and calls the daemon over a Unix socket for each request.
 
-It owns nothing: no session, no message, no token of its own.  It knows the declared operations and the wire, as
-wadctl does, and each call carries the caller's own token.
+It has no sessions, messages or tokens of its own.  It uses the declared operations and the socket protocol, as wadctl
+does, and each call carries the caller's token.
 """

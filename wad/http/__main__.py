@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def _sockets(_: click.Context, __: click.Parameter, text: str) -> list[socket.socket]:
-    """The sockets with these numbers, which who started us left open."""
+    """The sockets with these file descriptors, which the parent process left open."""
     found = []
     for word in filter(None, text.split(",")):
         try:
@@ -44,7 +44,7 @@ def _sockets(_: click.Context, __: click.Parameter, text: str) -> list[socket.so
     type=click.Path(path_type=Path),
     default=SOCKET,
     show_default=True,
-    help="Where the daemon answers HTTP processes.",
+    help="The daemon's socket for HTTP processes.",
 )
 @click.option("--address", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=int, default=8080, show_default=True, help="The TCP port; 0 for any.")
@@ -61,9 +61,9 @@ def http(
     listen: list[socket.socket],
     heartbeat: float,
 ) -> None:
-    """Answer HTTP, and ask the daemon for every request; the daemon and systemd start it.
+    """Serve HTTP and call the daemon for each request; started by systemd or the daemon.
 
-    Where systemd passes a socket (wad-http.socket) it listens there, else on --address and --port.
+    It listens on the socket that systemd passes (wad-http.socket), else on --address and --port.
     """
     os.umask(0o077)
     if connected:
@@ -71,35 +71,35 @@ def http(
     install(log_level)
     options = Options(path, connected, listen, address, port, heartbeat)
     try:
-        complain = _leave_it_to_the_daemon if connected else _complain
-        with announced(os.environ, os.getpid(), complain) as (start, notifier):
+        report = _reported_to_daemon if connected else _print_error
+        with announced(os.environ, os.getpid(), report) as (start, notifier):
             asyncio.run(run(options, start, notifier, SystemClock()))
     except WadError as error:
         sys.exit(error.exit_code)
 
 
-def _complain(error: Exception) -> None:
-    """One sentence and a hint; what is no error of wad's has its traceback."""
+def _print_error(error: Exception) -> None:
+    """Print an error and its hint; other exceptions are printed with a traceback elsewhere."""
     if isinstance(error, WadError):
         click.echo(f"wad http: {error}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
 
 
-def _leave_it_to_the_daemon(error: Exception) -> None:
-    """Who started us was told, and says it; or is gone."""
+def _reported_to_daemon(error: Exception) -> None:
+    """Do nothing: the daemon got the error and prints it, or has ended."""
 
 
 def _die_with_parent() -> None:
-    """Whatever state we are in, also a stopped one: the next daemon needs the port.
+    """Let the kernel kill this process when the daemon dies, even if it is stopped: the next daemon needs the port.
 
-    Had it died before this line, its sockets are closed, and we end as well.
+    If the daemon died before this call, its sockets are closed, which ends this process as well.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the HTTP process."""
     run_command("wad http", lambda: http(prog_name="wad http"))
 
 

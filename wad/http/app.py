@@ -24,7 +24,7 @@ from wad.http import qr_image
 from wad.http.cors import Origins, methods, pattern
 from wad.http.daemon_client import SILENCE, DaemonLink
 from wad.http.probes import PROBES, ProbeResponses
-from wad.http.requests import account_meant, body_of, origin, params, request_id
+from wad.http.requests import account_named, body_of, origin, params, request_id
 from wad.http.responses import document, failure, raw, refusal
 from wad.lib.clock import Clock
 
@@ -155,7 +155,7 @@ class Site:
             return wire.Call(operation.name, [asked, who])  # or the daemon hangs up
         except WadError:
             # Who may not ask hears that first; then whether the account is there, as in the replaced backend.
-            account = "" if kind is None else account_meant(request, body)
+            account = "" if kind is None else account_named(request, body)
             wanted = {"operation": operation.name, "account": account}
             await self._daemon.calls.call("http.admit", [wanted, who], repeatable=True)
             raise

@@ -1,4 +1,4 @@
-"""Which pages of the web may ask: those whose origin is configured, and nobody else's."""
+"""CORS: only web pages of the configured origins may use the API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEADERS: Final = (
 
 
 class Origins(CORSMiddleware):
-    """Starlette's, for the origins of `http.cors_origins`; a preflight has no body, whether it means yes or no."""
+    """Starlette's middleware for the origins of `http.cors_origins`; preflight responses have no body."""
 
     def __init__(self, app: ASGIApp, allowed: str) -> None:
         """`allowed` is a regular expression."""
@@ -34,7 +34,7 @@ class Origins(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """The answer to what a browser asks before it lets a page ask; without the origin's name it means no."""
+        """The response to a preflight request; without the origin in its headers the browser refuses."""
         found = super().preflight_response(request_headers)
         names = ("content-length", "content-type")
         headers = {name: value for name, value in found.headers.items() if name not in names}
@@ -42,7 +42,7 @@ class Origins(CORSMiddleware):
 
 
 def methods() -> Response:
-    """The answer to OPTIONS that is no preflight: it names no origin, and so lets no page ask."""
+    """The response to OPTIONS without a preflight; it names no origin, so it allows no page."""
     headers = {
         "access-control-allow-methods": ", ".join(_METHODS),
         "access-control-allow-headers": ", ".join(_HEADERS),
@@ -52,7 +52,7 @@ def methods() -> Response:
 
 
 def pattern(origins: str) -> str | None:
-    """A regular expression for the configured origins; None where there are none."""
+    """A regular expression for the configured origins; None without any."""
     patterns = [_one(origin) for origin in re.split(r"[\s,]+", origins) if origin]
     return "|".join(patterns) if patterns else None
 

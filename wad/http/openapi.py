@@ -1,7 +1,7 @@
-"""`GET /openapi.json`: what can be asked over HTTP, made from the operations and the routes themselves.
+"""`GET /openapi.json`: the OpenAPI 3.1 description of the HTTP API, generated from the operations and their routes.
 
-The description is OpenAPI 3.1, whose schemas are JSON Schema as msgspec writes it.  Answers in the form of the replaced
-backend are described by what is common to them.
+The schemas are JSON Schema as msgspec generates it.  Replies in the format of the replaced backend are described only
+by their common fields.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _Schema = dict[str, Any]
 
 _REF: Final = "#/components/schemas/{name}"
 _ERRORS: Final = {
-    400: "the request cannot be used",
-    401: "no token, or one that proves nothing",
+    400: "the request is invalid",
+    401: "no token, or an invalid one",
     403: "the role does not allow it",
-    404: "what was named does not exist",
-    409: "not possible in the present state",
+    404: "not found",
+    409: "not possible in the current state",
     413: "too long",
     422: "the number is not on WhatsApp",
-    429: "too many changes by this caller",
-    500: "a fault of wad's own",
-    501: "wad does not do this",
-    502: "WhatsApp refused, or its library failed",
-    503: "another instance acts, or something cannot be reached now",
-    504: "no answer in time",
+    429: "too many requests by this caller",
+    500: "internal error",
+    501: "not supported by wad",
+    502: "WhatsApp refused the request, or the library failed",
+    503: "another instance is active, or the service is unavailable",
+    504: "timed out",
 }
 _QUERY: Final[Mapping[str, _Schema]] = {
     "limit": {"type": "integer", "minimum": 1, "default": 50},
@@ -42,16 +42,16 @@ _QUERY: Final[Mapping[str, _Schema]] = {
     "storagePath": {"type": "string", "pattern": "^whatsapp_media/"},
     "clientJid": {"type": "string", "minLength": 1},
 }
-_NEEDED: Final = frozenset({"accountId", "storagePath", "clientJid"})
+_REQUIRED: Final = frozenset({"accountId", "storagePath", "clientJid"})
 _PROBES: Final = {
-    "/health": "The whole daemon in numbers.",
-    "/health/detailed": "Every account's connection.",
-    "/healthz": "The process answers.",
-    "/ready": "Whether this instance acts.",
-    "/readyz": "Whether to send requests here.",
-    "/diag": "The lease, and who heard something last.",
-    "/api/status/dashboard": "Every account at a glance.",
-    "/metrics": "For Prometheus; of each account with a token only.",
+    "/health": "The health of the daemon, with counts and problems.",
+    "/health/detailed": "The connection of each account.",
+    "/healthz": "Whether the process responds.",
+    "/ready": "Whether this instance is active.",
+    "/readyz": "Whether this instance can handle requests.",
+    "/diag": "The lease, and the accounts with the latest events.",
+    "/api/status/dashboard": "An overview of all accounts.",
+    "/metrics": "Metrics for Prometheus; those of each account need a token.",
 }
 
 
@@ -69,7 +69,7 @@ def rows() -> tuple[_Row, ...]:
 
 
 def description() -> _Schema:
-    """The whole document."""
+    """The OpenAPI document."""
     paths: dict[str, dict[str, _Schema]] = {
         path: {"get": _probe(path, text)} for path, text in _PROBES.items()
     }
@@ -80,7 +80,7 @@ def description() -> _Schema:
         "info": {
             "title": "wad",
             "version": wad.__version__,
-            "description": "A daemon that owns WhatsApp accounts; docs/http.md says more.",
+            "description": "A daemon that owns WhatsApp accounts; see docs/http.md.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -122,7 +122,7 @@ def _schemas() -> dict[str, _Schema]:
 
 
 def _types() -> list[Any]:
-    """Every type of a body or a reply."""
+    """The types of all bodies and replies."""
     found: list[Any] = []
     for operation, route in rows():
         if route.body is not None:
@@ -133,7 +133,7 @@ def _types() -> list[Any]:
 
 
 def _is_plain(route: Route) -> bool:
-    """Whether it answers with the operation's own reply."""
+    """Whether the route returns the operation's own reply."""
     return route.path.startswith("/api/operations/")
 
 
@@ -141,10 +141,10 @@ def _probe(path: str, text: str) -> _Schema:
     kind = "text/plain" if path == "/metrics" else "application/json"
     answers: dict[str, _Schema] = {"200": {"description": "OK", "content": {kind: {"schema": {}}}}}
     if path in ("/health", "/readyz"):
-        answers["503"] = answers["200"] | {"description": "not well, or not ready"}
+        answers["503"] = answers["200"] | {"description": "degraded, or not ready"}
     named = {"operationId": path.strip("/").replace("/", "_"), "summary": text}
     if path == "/metrics":
-        return {**named, "security": [{"token": []}, {}], "responses": answers | _bad()}
+        return {**named, "security": [{"token": []}, {}], "responses": answers | _failures()}
     return {**named, "responses": answers}
 
 
@@ -153,10 +153,10 @@ def _operation(operation: Operation, route: Route) -> _Schema:
     document: _Schema = {
         "operationId": _ident(route),
         "summary": operation.help,
-        "description": _needs(operation),
+        "description": _requirements(operation),
         "security": [{"token": []}, {}] if headerless else [{"token": []}],
         "parameters": _parameters(route),
-        "responses": {"200": _good(operation, route)} | _bad(),
+        "responses": {"200": _success(operation, route)} | _failures(),
     }
     if route.body is not None:
         reference = msgspec.json.schema_components([route.body], ref_template=_REF)[0][0]
@@ -165,8 +165,8 @@ def _operation(operation: Operation, route: Route) -> _Schema:
             "content": {"application/json": {"schema": reference}},
         }
     if operation.name == "contract.regenerate_qr":
-        document["responses"]["202"] = _good(operation, route) | {
-            "description": "a code comes already"
+        document["responses"]["202"] = _success(operation, route) | {
+            "description": "a code is being requested already"
         }
     return document
 
@@ -179,12 +179,12 @@ def _ident(route: Route) -> str:
 _ROLES: Final = {Access.READ: "viewer", Access.OPERATE: "employee", Access.ADMIN: "admin"}
 
 
-def _needs(operation: Operation) -> str:
+def _requirements(operation: Operation) -> str:
     assert operation.http is not None
     limit = operation.http.limit
-    limited = "" if limit is None else f" Limited: {limit} by one caller in a minute."
+    limited = "" if limit is None else f" Rate-limited: {limit} per caller and minute."
     role = _ROLES[operation.http_access]
-    return f"For the role {role} and those above.{limited}"
+    return f"Requires the role {role} or higher.{limited}"
 
 
 def _parameters(route: Route) -> list[_Schema]:
@@ -193,13 +193,13 @@ def _parameters(route: Route) -> list[_Schema]:
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     in_query = [
-        {"name": name, "in": "query", "required": name in _NEEDED, "schema": _QUERY[name]}
+        {"name": name, "in": "query", "required": name in _REQUIRED, "schema": _QUERY[name]}
         for name in route.query
     ]
     return in_path + in_query
 
 
-def _good(operation: Operation, route: Route) -> _Schema:
+def _success(operation: Operation, route: Route) -> _Schema:
     if route.browser:
         return {"description": "OK", "content": {"text/html": {"schema": {"type": "string"}}}}
     schema: _Schema = {"$ref": _REF.format(name="Success")}
@@ -209,7 +209,7 @@ def _good(operation: Operation, route: Route) -> _Schema:
     return {"description": "OK", "content": {"application/json": {"schema": schema}}}
 
 
-def _bad() -> dict[str, _Schema]:
+def _failures() -> dict[str, _Schema]:
     schema = {"$ref": _REF.format(name="Failure")}
     content = {"application/json": {"schema": schema}}
     return {

@@ -1,7 +1,7 @@
-"""The HTTP process from its start to its end: where it listens, how it reaches the daemon, what systemd is told.
+"""The life cycle of the HTTP process: its listening sockets, its connections to the daemon, its state for systemd.
 
-systemd passes the listening socket; else it listens itself.  The daemon is reached at a path, or through connected
-sockets where the daemon started this process; then it ends with the daemon.
+systemd passes the listening socket; otherwise the process binds one itself.  It connects to the daemon at a path, or
+uses connected sockets if the daemon started it; in that case it ends with the daemon.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from wad.systemd.notify import Notifier, watchdog_interval
 log = logging.getLogger(__name__)
 
 SOCKET: Final = Path("/run/wad/http.sock")
-"""Where the daemon answers HTTP processes, under systemd."""
-_BACKLOG: Final = 1024  # clients that wait to be let in
+"""The daemon's socket for HTTP processes under systemd."""
+_BACKLOG: Final = 1024  # clients that wait to be accepted
 _PUBLIC: Final = 64 << 10  # bytes of the daemon's public settings
-_PULSE: Final = 5.0  # seconds between two signs of life, unless systemd wants more of them
-_FAREWELL: Final = 2.0  # seconds for the daemon to hear why we end
+_PULSE: Final = 5.0  # seconds between two watchdog pings, unless systemd requires more of them
+_REPORT_TIMEOUT: Final = 2.0  # seconds to report to the daemon why this process ends
 
 
 @dataclass(frozen=True)
 class Options:
-    """How it was started.
+    """The options of the process.
 
-    `connected`: sockets whose other end is the daemon, empty for a path; `listening`: sockets that listen already,
-    beside those of systemd; without any it listens on `address` and `port`.  `heartbeat`: seconds between two
-    heartbeats to the daemon that started it.
+    `connected`: sockets that are connected to the daemon, empty to connect to `path`; `listening`: open listening
+    sockets in addition to systemd's; without any, the process listens on `address` and `port`.  `heartbeat`: seconds
+    between two heartbeats to the daemon that started it.
     """
 
     path: Path = SOCKET
@@ -60,7 +60,7 @@ class Options:
 
 
 async def run(options: Options, start: Start, notifier: Notifier, clock: Clock) -> None:
-    """Answer until a signal, or the end of the daemon that started us.  Raises WadError when it cannot begin."""
+    """Serve until a signal, or the end of the daemon that started it.  Raises WadError when it cannot start."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -87,12 +87,12 @@ async def run(options: Options, start: Start, notifier: Notifier, clock: Clock) 
 
 
 def _ready(process: _Process, notifier: Notifier) -> None:
-    log.info("answering on %s", ", ".join(process.listening))
+    log.info("listening on %s", ", ".join(process.listening))
     notifier.ready()
 
 
 async def _pulse(notifier: Notifier) -> None:
-    """Feed the watchdog; this task turning proves the event loop."""
+    """Send watchdog pings, which show that the event loop runs."""
     every = min(_PULSE, watchdog_interval(os.environ) or _PULSE)
     while True:
         notifier.watchdog()
@@ -100,18 +100,18 @@ async def _pulse(notifier: Notifier) -> None:
 
 
 class _Process:
-    """What belongs together while it runs."""
+    """The site, its connections to the daemon and its listening sockets."""
 
     def __init__(self, options: Options, clock: Clock, stopping: asyncio.Event) -> None:
         self._options = options
         self.listening: list[str] = []
         lost = stopping.set if options.connected else None
-        ways = [_at(options.path)] * 2
+        connectors = [_at(options.path)] * 2
         if options.connected:
-            ways = [_over(sock) for sock in options.connected]
-        probes, calls = ways
+            connectors = [_over(sock) for sock in options.connected]
+        probes, calls = connectors
         self._daemon = DaemonLinks(
-            # There may be nothing but probes; who started us hears on this one that we cannot begin, too.
+            # Some installations only use probes; a failed start is also reported to the daemon on this connection.
             DaemonLink(probes, clock, None if options.connected else self._introduce, lost=lost),
             DaemonLink(calls, clock, self._introduce, lost=lost),
         )
@@ -120,65 +120,65 @@ class _Process:
             self.site.allow(_published(options.path.with_name("http.json")))
 
     async def sockets(self, start: Start) -> list[socket.socket]:
-        """Where to listen.  Raises Conflict, BadConfig."""
+        """The listening sockets.  Raises Conflict, BadConfig."""
         options = self._options
         found = [*start.sockets(HTTP), *options.listening]
         if not found:
             found.append(await bind(options.address, options.port))
-            # Before anybody hears that we listen: who connects from now on waits, and is not refused.
+            # Before the address is announced: connections are queued from now on and not refused.
             found[0].listen(_BACKLOG)
         self.listening = [_name(sock) for sock in found]
         return found
 
     async def introduce(self) -> None:
-        """Where the daemon started us it waits for that; else nobody is asked before somebody asks us.
+        """Introduce this process to the daemon that started it and waits for it; otherwise connect on demand.
 
-        On both connections: the daemon hangs up on one that says nothing, and there is no other.
+        On both connections: the daemon closes a silent one, and these cannot be replaced.
         """
         if self._options.connected:
             for link in (self._daemon.calls, self._daemon.probes):
-                await link.call("http.settings", [self._words(), []], repeatable=True)
+                await link.call("http.settings", [self._introduction(), []], repeatable=True)
 
     async def send_heartbeats(self) -> None:
-        """Introduce us again and again: the daemon that started us replaces a process that does not.
+        """Introduce this process periodically: the daemon that started it replaces it if heartbeats are missing.
 
-        This task turning proves the event loop.
+        A heartbeat shows that the event loop runs.
         """
         while True:
             await asyncio.sleep(self._options.heartbeat)
             try:
                 await self.introduce()
             except WadError as error:
-                log.debug("the daemon did not take a heartbeat: %s", error)
+                log.debug("the daemon did not accept a heartbeat: %s", error)
 
-    def _words(self) -> dict[str, Any]:
+    def _introduction(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": __version__, "listening": self.listening}
 
     async def _introduce(self, connection: DaemonConnection) -> None:
-        """What each connection begins with: the daemon knows us, and we know its settings."""
-        found = await connection.ask("http.settings", [self._words(), []], None)
+        """Begin a connection: introduce this process and get the daemon's settings."""
+        found = await connection.ask("http.settings", [self._introduction(), []], None)
         with decoding("the daemon's settings"):
             settings = msgspec.convert(found, PublicSettings)
         self.site.allow(settings.cors_origins)
 
     async def fail(self, error: WadError) -> None:
-        """Let the daemon that started us know why we end."""
+        """Report the error to the daemon that started this process."""
         if self._options.connected:
             with suppress(WadError, TimeoutError):
-                async with asyncio.timeout(_FAREWELL):
+                async with asyncio.timeout(_REPORT_TIMEOUT):
                     await self._daemon.probes.call(
                         "http.failed", [error.to_wire(), []], repeatable=False
                     )
         await self.close()
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connections to the daemon."""
         await self._daemon.probes.close()
         await self._daemon.calls.close()
 
 
 def _published(path: Path) -> str:
-    """The origins that the daemon published, for the time in which it does not answer; none where it did not."""
+    """The origins that the daemon published, for use while it does not answer; empty if it published none."""
     try:
         with decoding(str(path)):
             return msgspec.json.decode(read_file(path, _PUBLIC), type=PublicSettings).cors_origins
@@ -203,12 +203,12 @@ def _at(path: Path) -> Connect:
 
 
 def _over(sock: socket.socket) -> Connect:
-    """One connection, that the daemon made."""
+    """A connector for the one connection that the daemon opened."""
     unused = [sock]
 
     async def connect() -> socket.socket:
         if not unused:
-            raise ConnectionError("the daemon that started this process is gone")
+            raise ConnectionError("the daemon that started this process has ended")
         return unused.pop()
 
     return connect

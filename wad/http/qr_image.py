@@ -1,4 +1,4 @@
-"""A QR code as a picture.  Drawn once for each code, on a thread: it takes some 30 ms."""
+"""QR codes as images.  Each code is drawn once, on a thread, since it takes some 30 ms."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import io
 from functools import lru_cache
 from typing import Final
 
-_SCALE: Final = 6  # pixels a module
+_SCALE: Final = 6  # pixels per module
 
 
 async def data_url(code: str) -> str:
-    """The code as the address of a PNG picture."""
+    """The code as the data URL of a PNG image."""
     return await asyncio.to_thread(_data_url, code)
 
 
@@ -24,7 +24,7 @@ def _data_url(code: str) -> str:
 
 
 def page(name: str, word: str, picture: str | None) -> bytes:
-    """A page for a person with a phone; it looks again every five seconds."""
+    """An HTML page with the QR code to scan, reloaded every five seconds; without an image it shows the status."""
     import html  # only this page needs it, and it costs 1 ms
 
     title = html.escape(name)

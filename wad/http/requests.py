@@ -1,4 +1,4 @@
-"""What an HTTP request says: the caller's proofs, and the fields of the operation that it asks."""
+"""Reads HTTP requests: the caller's credentials, and the parameters of the requested operation."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from wad.core.errors import BadInput, InvalidData, LegacyRefusal, TooLong
 
 BODY_LIMIT: Final = 100 << 10
 """Bytes of a body, as in the replaced backend (docs/internals/replaced-backend.md#limits)."""
-_REQUEST_ID: Final = 128  # characters of an X-Request-Id that come back
+_REQUEST_ID: Final = 128  # characters of an X-Request-Id that are returned
 _NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9._:/+=-]+")
 _ACCOUNT: Final = re.compile(r"[!-~]{1,200}")
 _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 
 def request_id(request: Request) -> str:
-    """The caller's X-Request-Id, bounded and without what a log or a page would take for its own; empty for none."""
+    """The caller's X-Request-Id, shortened and without characters that are special in logs or pages; or empty."""
     return _NOT_IN_AN_ID.sub("", request.headers.get("x-request-id", ""))[:_REQUEST_ID]
 
 
 def base_url(request: Request) -> str | None:
-    """Scheme and host by which the caller reached us, or a proxy; None where the header is missing or odd."""
+    """The scheme and host that the caller used, also through a proxy; None if the header is missing or invalid."""
     host = request.headers.get("host", "")
     scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else "http"
     return f"{scheme}://{host}" if _HOST.fullmatch(host) else None
@@ -37,10 +37,10 @@ def base_url(request: Request) -> str | None:
 def origin(
     request: Request, ident: str, *, browser: bool = False, internal: bool = False
 ) -> CallOrigin:
-    """What the daemon is told of the caller.
+    """The caller's credentials and address for the daemon.
 
-    With `browser` the token may also be the password that a browser asks its user for, with `internal` it may stand in
-    the header of the replaced backend's observers.
+    With `browser` the token may be sent as the password of basic authentication, with `internal` in the header that
+    the replaced backend's monitoring uses.
     """
     token = _credentials(request, "bearer") or (_password(request) if browser else "")
     if internal:
@@ -49,14 +49,14 @@ def origin(
     return CallOrigin(
         token=token or ("" if sent else None),
         app_check=request.headers.get("x-firebase-appcheck", ""),
-        # What a proxy claims besides is not asked.
+        # Headers that a proxy adds are not used.
         address=request.client.host if request.client is not None else "",
         request_id=ident,
     )
 
 
 def _password(request: Request) -> str:
-    """The password of basic authentication: the only way in which a browser sends a token by itself."""
+    """The password of basic authentication, which a browser prompts for."""
     try:
         with decoding("the credentials"):
             pair = base64.b64decode(_credentials(request, "basic"), validate=True).decode()
@@ -71,7 +71,7 @@ def _credentials(request: Request, wanted: str) -> str:
 
 
 def params(request: Request, route: Route, body: bytes, kind: Any) -> dict[str, Any]:
-    """The fields of the operation: of the body (JSON of this kind; None: it has none), the query and the path.
+    """The operation's parameters from the body (JSON of type `kind`; None: no body), the query and the path.
 
     Raises BadInput, LegacyRefusal 400.
     """
@@ -89,8 +89,8 @@ class _Named(msgspec.Struct):
     account: str = msgspec.field(name="accountId", default="")
 
 
-def account_meant(request: Request, body: bytes) -> str:
-    """The account that a request names in its path or its body, which may be invalid otherwise; empty for none."""
+def account_named(request: Request, body: bytes) -> str:
+    """The account in the path or the body of a request, whose other fields may be invalid; empty without one."""
     found = request.path_params.get("account")
     if found is None:
         try:
@@ -102,16 +102,16 @@ def account_meant(request: Request, body: bytes) -> str:
 
 
 def _query(request: Request) -> dict[str, str]:
-    """What stands behind the question mark.  Raises BadInput for a name that comes twice."""
+    """The parameters in the query string.  Raises BadInput for a duplicate name."""
     pairs = request.query_params.multi_items()
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise BadInput("a parameter is given twice")
+        raise BadInput("duplicate parameter in the query string")
     return found
 
 
 def _content(body: bytes, kind: Any) -> Any:
-    """The body, JSON of this kind.  Raises LegacyRefusal 400."""
+    """The body as JSON of type `kind`.  Raises LegacyRefusal 400."""
     try:
         with decoding("the body"):
             return msgspec.json.decode(body or b"{}", type=kind)
@@ -120,14 +120,14 @@ def _content(body: bytes, kind: Any) -> Any:
 
 
 async def body_of(request: Request) -> bytes:
-    """All of it.  Raises TooLong, BadInput."""
+    """The bytes of the body.  Raises TooLong, BadInput."""
     parts: list[bytes] = []
     size = 0
     try:
         async for part in request.stream():
             size += len(part)
             if size > BODY_LIMIT:
-                raise TooLong(f"a body may have {BODY_LIMIT} bytes")
+                raise TooLong(f"the body is limited to {BODY_LIMIT} bytes")
             parts.append(part)
     except ClientDisconnect as error:
         raise BadInput("the body ended early") from error

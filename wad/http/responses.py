@@ -1,4 +1,4 @@
-"""Answers: JSON that nobody may keep, and what an error becomes; the one place that makes HTTP of errors."""
+"""Builds responses: uncached JSON documents, and error responses from WadErrors."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _BASIC: Final = 'Basic realm="wad: any name, the token as password"'
 def document(
     content: object, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """An answer in JSON."""
+    """A JSON response."""
     return raw(_encode(content), "application/json", status, headers)
 
 
 def raw(
     body: bytes, media_type: str, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """An answer of any kind."""
-    # The type is given whole: Starlette would add a charset to a text's that has one already.
+    """A response with any content type."""
+    # As a header: Starlette would add a second charset to the media type of a text.
     return Response(
         body, status, headers={"content-type": media_type, **_NO_STORE, **(headers or {})}
     )
@@ -40,13 +40,13 @@ def failure(
     more: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """An error as the apps read it: always JSON, always with a `message`."""
+    """An error response in the apps' format: JSON with a `message`."""
     content = {"success": False, "error": code, "message": message, **(more or {})}
     return document(content, status, headers)
 
 
 def refusal(error: WadError, *, browser: bool = False) -> Response:
-    """What an error becomes; with `browser` a person is asked for a token."""
+    """The response for an error; with `browser`, a 401 makes the browser prompt for a token."""
     headers: dict[str, str] = {}
     more: Mapping[str, Any] = {"hint": error.hint} if error.hint else {}
     if isinstance(error, LegacyRefusal):

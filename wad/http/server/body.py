@@ -1,7 +1,7 @@
-"""Where the body of a request ends: after so many bytes, or after its last chunk.
+"""Finds the end of a request body: after Content-Length bytes, or after the last chunk.
 
-What comes behind it is the next request, which is given to the parser only when this one is answered.  Lines between
-chunks are bounded, and trailers are read and dropped: the parser would add them to the headers of a running request.
+The bytes after it are the next request, which the parser gets only when this one is answered.  Lines between chunks are
+bounded, and trailers are dropped, since the parser would add them to the headers of a running request.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from wad.http.server.limits import HttpLimits
 
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,12})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
-_LINE: Final = 1 << 10  # bytes of a chunk's line; trailers may have so many all together
-_OVERHEAD: Final = 16 << 10  # bytes of lines beyond what a few for each chunk and its data explain
+_LINE: Final = 1 << 10  # bytes of a chunk's line, and of all trailers together
+_OVERHEAD: Final = 16 << 10  # bytes of lines beyond a normal share of the chunks and their data
 
 
 class Body(Protocol):
-    """The body of one request."""
+    """A parser of one request body."""
 
     @property
     def done(self) -> bool:
-        """Whether its last byte was taken."""
+        """Whether the body is complete."""
         ...
 
     @property
     def short(self) -> bool:
-        """Whether what is still to come is known, and little."""
+        """Whether the number of remaining bytes is known and small."""
         ...
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """What of `data` belongs to it, as the parser shall see it, and what follows it.  Raises Refusal."""
+        """Split `data` into bytes of the body, for the parser, and the rest.  Raises RefusedRequest."""
         ...
 
 
@@ -45,16 +45,16 @@ class FixedLength:
 
     @property
     def done(self) -> bool:
-        """Whether its last byte was taken."""
+        """Whether the body is complete."""
         return not self._left
 
     @property
     def short(self) -> bool:
-        """Whether little of it is to come."""
+        """Whether few bytes remain."""
         return self._left <= self._short
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """Split `data` behind the last byte of the body."""
+        """Split `data` after the last byte of the body."""
         left = self._left
         if len(data) <= left:
             self._left = left - len(data)
@@ -64,24 +64,24 @@ class FixedLength:
 
 
 class Chunked:
-    """A body in chunks."""
+    """A chunked body."""
 
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
-        self._line = b""  # the beginning of one
-        self._left = 0  # bytes of this chunk, with the end of line behind them
+        self._line = b""  # the beginning of an incomplete line
+        self._left = 0  # remaining bytes of this chunk, with its end of line
         self._total = 0
         self._overhead = 0
-        self._trailers = -1  # bytes of them; below zero: the last chunk has not come
+        self._trailers = -1  # bytes of trailers; below zero: before the last chunk
         self.done = False
 
     @property
     def short(self) -> bool:
-        """Nobody knows what is to come, but for the end."""
+        """Whether the body is complete: the number of remaining bytes is not known before."""
         return self.done
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """Split `data` behind the last line of the body; without its trailers.  Raises Refusal."""
+        """Split `data` after the last line of the body; trailers are removed.  Raises RefusedRequest."""
         pieces: list[bytes] = []
         at = 0
         while at < len(data) and not self.done:
@@ -102,12 +102,12 @@ class Chunked:
         return b"".join(pieces), data[at:]
 
     def _read(self, line: bytes) -> bytes:
-        """What the parser shall see of it."""
+        """Check a line and return it for the parser, or nothing for a trailer."""
         if self._trailers >= 0:
             return self._trailer(line)
         found = _CHUNK.fullmatch(line)
         if found is None:
-            raise invalid("a chunk begins with its size")
+            raise invalid("a chunk must begin with its size")
         size = int(found[1], 16)
         self._total += size
         if self._total > self._limits.body_bytes:

@@ -1,7 +1,7 @@
-"""The rules for the head of a request: its grammar, its size, and how it says where the request ends.
+"""The rules for the head of a request: its grammar, its size, and the length of its body.
 
-Two servers that read one head differently are a way past one of them (request smuggling), so nothing is mended: what is
-not exactly the grammar of RFC 9112 is refused before the parser below sees it.
+Two servers that parse a head differently allow request smuggling, so nothing is corrected: a head that does not match
+the grammar of RFC 9112 exactly is refused before the parser gets it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEAD: Final = re.compile(
     rb"(?:" + _TOKEN + rb"+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*\r\n"
 )
 _NEVER: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
-"""Control characters, and halves of an end of line."""
+"""Control characters and incomplete ends of lines."""
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 _FIRST: Final = re.compile(_TOKEN)
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
@@ -44,7 +44,7 @@ _REASONS: Final = {
 
 
 class RefusedRequest(Exception):
-    """A request that is not given to the application; the last answer on its connection."""
+    """An error for a request that the application does not get; its response closes the connection."""
 
     def __init__(self, status: int, code: str, message: str, *, retry_after: int = 0) -> None:
         super().__init__(message)
@@ -54,12 +54,12 @@ class RefusedRequest(Exception):
 
     @property
     def body(self) -> bytes:
-        """In the form in which the apps read an error."""
+        """The body of the response, in the apps' error format."""
         return _encode({"success": False, "error": self.code, "message": str(self)})
 
     @property
     def response(self) -> bytes:
-        """The whole answer."""
+        """The bytes of the response."""
         body = self.body
         retry = b"retry-after: %d\r\n" % self.retry_after if self.retry_after else b""
         return (
@@ -69,32 +69,32 @@ class RefusedRequest(Exception):
 
 
 def invalid(message: str) -> RefusedRequest:
-    """What is no valid HTTP."""
+    """The error for invalid HTTP."""
     return RefusedRequest(400, "bad_input", message)
 
 
 def busy(connections: int) -> RefusedRequest:
-    """All places are taken."""
+    """The error when all connection slots are in use."""
     return RefusedRequest(
         503, "unavailable", f"all {connections} connections are in use", retry_after=1
     )
 
 
 def late(message: str) -> RefusedRequest:
-    """What did not come in time."""
+    """The error for a request that did not arrive in time."""
     return RefusedRequest(408, "timed_out", message)
 
 
 def without_empty_lines(data: bytes) -> bytes:
-    """What follows the empty lines that may stand before a request (RFC 9112, 2.2)."""
+    """The data after the empty lines that may precede a request (RFC 9112, 2.2)."""
     found = _EMPTY_LINES.match(data)
     return data[found.end() :] if found else data
 
 
 def check_begun(data: bytes, known: int, limits: HttpLimits) -> None:
-    """A head that has not ended yet; its first `known` bytes were checked before.  Raises Refusal."""
+    """Check an incomplete head, whose first `known` bytes were checked before.  Raises RefusedRequest."""
     if _FIRST.match(data) is None and data != b"\r":
-        raise invalid("a request begins with its method")
+        raise invalid("a request must begin with its method")
     if _NEVER.search(data, max(0, known - 1)):
         raise invalid(
             "the head of the request has a control character or an incomplete end of line"
@@ -106,7 +106,7 @@ def check_begun(data: bytes, known: int, limits: HttpLimits) -> None:
 
 
 def check_head(head: bytes, limits: HttpLimits) -> bytes:
-    """A complete head, as the parser shall see it: without Upgrade, which is not spoken.  Raises Refusal."""
+    """Check a complete head and return it without Upgrade, which is not supported.  Raises RefusedRequest."""
     if len(head) > limits.head_bytes:
         raise _large(limits)
     found = _HEAD.fullmatch(head)
@@ -119,7 +119,7 @@ def check_head(head: bytes, limits: HttpLimits) -> bytes:
         raise RefusedRequest(431, "too_long", f"the request has more than {limits.headers} headers")
     if method == b"CONNECT":
         raise RefusedRequest(
-            405, "method_not_allowed", "this is no proxy: CONNECT is not supported"
+            405, "method_not_allowed", "CONNECT is not supported: this server is not a proxy"
         )
     return _UPGRADE.sub(b"", head)
 
@@ -137,7 +137,7 @@ def _large(limits: HttpLimits) -> RefusedRequest:
 
 
 def is_probe(head: bytes, paths: frozenset[bytes]) -> bool:
-    """Whether a head that was checked asks for one of these paths."""
+    """Whether a checked head requests one of these paths."""
     method, target, _ = head.split(b" ", 2)
     return method in (b"GET", b"HEAD") and target.partition(b"?")[0] in paths
 
@@ -145,21 +145,21 @@ def is_probe(head: bytes, paths: frozenset[bytes]) -> bool:
 def body_length(
     headers: Sequence[tuple[bytes, bytes]], version: str, limits: HttpLimits
 ) -> int | None:
-    """How long the body is that follows; None: it comes in chunks.  Names are in small letters.  Raises Refusal."""
+    """The length of the body; None: it is chunked.  `headers` has names in lower case.  Raises RefusedRequest."""
     names = [name for name, _ in headers]
     hosts = names.count(b"host")
     if hosts != 1 and (hosts or version != "1.0"):
-        raise invalid("a request has one Host header")
+        raise invalid("a request must have one Host header")
     lengths, codings = names.count(b"content-length"), names.count(b"transfer-encoding")
     if version != "1.0" and not _HOST.fullmatch(_value(headers, b"host")):
         raise invalid("the Host header is invalid")
     if not lengths and not codings:
         return 0
     if lengths + codings > 1:
-        raise invalid("a request has one Content-Length or one Transfer-Encoding header")
+        raise invalid("a request may have one Content-Length or one Transfer-Encoding header")
     if codings:
         if version == "1.0" or _value(headers, b"transfer-encoding").lower() != b"chunked":
-            raise invalid("the only Transfer-Encoding is chunked, with HTTP/1.1")
+            raise invalid("the only supported Transfer-Encoding is chunked, with HTTP/1.1")
         return None
     value = _value(headers, b"content-length")
     if not _LENGTH.fullmatch(value):
@@ -170,7 +170,7 @@ def body_length(
 
 
 def long_body(limits: HttpLimits) -> RefusedRequest:
-    """A body over the limit."""
+    """The error for a body over the limit."""
     return RefusedRequest(413, "too_long", f"the body has more than {limits.body_bytes} bytes")
 
 

@@ -1,4 +1,4 @@
-"""A listening socket of our own, where systemd passes none."""
+"""Binds the HTTP port where systemd passes no listening socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wad.core.errors import BadConfig, Conflict, WadError
 async def bind(host: str, port: int) -> socket.socket:
     """A socket bound to the first address of `host` that this machine has; port 0 is any free one.
 
-    Raises Conflict when the port is in use, BadConfig when it cannot be had.
+    Raises Conflict when the port is in use, BadConfig when it cannot be bound otherwise.
     """
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -23,7 +23,7 @@ async def bind(host: str, port: int) -> socket.socket:
 
 
 def _bind_first(found: list[Any]) -> socket.socket:
-    """`localhost` may name ::1 where there is no IPv6."""
+    """Bind the first usable address; `localhost` may include ::1 on a machine without IPv6."""
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)
         try:
@@ -43,14 +43,14 @@ def _unbound(host: str, port: int, error: OSError) -> WadError:
     if error.errno == errno.EADDRINUSE:
         return Conflict(
             f"port {port} on {host} is in use",
-            hint=f"`ss -ltnp sport = :{port}` shows by whom; set http.port to another, or http.enabled to false",
+            hint=f"`ss -ltnp sport = :{port}` shows the process; change http.port, or set http.enabled to false",
         )
     if error.errno == errno.EACCES:
         return BadConfig(
-            f"port {port} on {host} is not for this user: {error.strerror}",
+            f"permission denied for port {port} on {host}: {error.strerror}",
             hint="set http.port to 1024 or more, or let systemd open it (wad-http.socket)",
         )
     return BadConfig(
-        f"cannot answer HTTP on {host} port {port}: {error.strerror}",
+        f"cannot listen for HTTP on {host} port {port}: {error.strerror}",
         hint="set http.address to an address of this machine",
     )

@@ -1,4 +1,4 @@
-"""Log lines that strangers cause: a few a second, and then how many there were more."""
+"""A rate limit for log lines that clients can cause, with a count of the suppressed ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SUMMARY: Final = "%d similar lines were suppressed"
 
 
 class Limited(logging.Filter):
-    """Lets a few records through; the next one after others were held back says how many."""
+    """Passes a few records; the next one after suppressed records includes their number."""
 
     def __init__(
         self, now: Callable[[], float], burst: float = _BURST, per_second: float = _PER_SECOND
@@ -26,7 +26,7 @@ class Limited(logging.Filter):
         self.suppressed = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written."""
+        """Whether to write the record."""
         if record.msg is _SUMMARY:
             return True
         if not self._rate.take(self._now()):
@@ -36,8 +36,8 @@ class Limited(logging.Filter):
             record.msg, record.args = f"{record.getMessage()} ({_SUMMARY % self._taken()})", None
         return True
 
-    def say(self, logger: logging.Logger) -> None:
-        """Log how many were held back, if any and if the rate allows it."""
+    def report(self, logger: logging.Logger) -> None:
+        """Log the number of suppressed records, if any and if the rate allows it."""
         if self.suppressed and self._rate.take(self._now()):
             logger.warning(_SUMMARY, self._taken())
 
@@ -48,7 +48,7 @@ class Limited(logging.Filter):
 
 @contextmanager
 def limited(logger: logging.Logger, now: Callable[[], float]) -> Iterator[Limited]:
-    """Limit what is logged under this very name, while the block runs."""
+    """Limit the records of this logger while the block runs."""
     held = Limited(now)
     logger.addFilter(held)
     try:

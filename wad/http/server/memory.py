@@ -1,7 +1,7 @@
-"""Memory that a crowd of clients took goes back to the system.
+"""Returns memory to the system after many clients were connected.
 
-The C library keeps what was freed, and more of it the larger the blocks that a program frees: after 500 clients that
-did not read 1 MB each, 130 MB stayed for good.  Other C libraries than glibc have no such calls, and no such habit.
+glibc keeps freed memory, and more of it the larger the freed blocks are: after 500 clients that did not read 1 MB each,
+130 MB stayed allocated.  Other C libraries neither have these calls nor need them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _LARGE: Final = 64 << 10
 
 
 def keep_large_blocks_apart() -> None:
-    """From now on blocks of 64 kB and more go back as soon as they are freed, in this whole process."""
+    """Make glibc return blocks of 64 kB and more to the system when they are freed, in the whole process."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 def give_back() -> None:
-    """Give back what is free now."""
+    """Return free memory to the system now."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -1,7 +1,7 @@
-"""Who may be connected: a number of places, a reserve for probes, and the memory of answers that nobody takes.
+"""The connection slots of the HTTP server: their number, a reserve for probes, and the memory of unread responses.
 
-Rules alone.  A place is for asking: when all are taken it is given up by whoever is longest without a complete request,
-or does not take an answer.  Whoever works on a body, or reads, at a fair rate counts as having come later.
+Pure rules.  When all slots are in use, the connection that is longest without a complete request, or does not read its
+response, is closed.  A client that sends a body or reads at a fair rate counts as connected later.
 """
 
 from __future__ import annotations
@@ -16,61 +16,61 @@ from typing import Final, Protocol
 from wad.http.server.limits import HttpLimits
 
 NEVER: Final = math.inf
-_READ: Final = 32 << 10  # bytes at a time from a connection
-_PIPELINED: Final = 8  # requests in a turn of the loop that came with another one
-_CROWD: Final = 50  # clients whose memory is worth to be given back
-_NEW: Final = 1.0  # seconds in which a new connection keeps its place: a burst of clients does not push itself out
+_READ: Final = 32 << 10  # bytes per read from a connection
+_PIPELINED: Final = 8  # pipelined requests per iteration of the event loop
+_CROWD: Final = 50  # clients, after which memory is returned to the system
+_NEW: Final = 1.0  # seconds in which a new connection keeps its slot, so that a burst does not displace itself
 
 
 class SlotHolder(Protocol):
-    """A connection."""
+    """A connection that holds a slot."""
 
     since: float
-    """Since when it keeps its place without a complete request; NEVER: it has one, and it is being answered."""
+    """Since when it holds its slot without a complete request; NEVER: a request is being answered."""
 
     @property
     def unsent(self) -> int:
-        """Bytes of its answer that wait for it."""
+        """The unsent bytes of its response."""
         ...
 
     def go_on(self) -> None:
-        """Begin the next request, which came with the one before it."""
+        """Begin the next pipelined request."""
         ...
 
     def check(self, now: float) -> None:
-        """End what lasts too long."""
+        """Close the connection if a deadline has passed."""
         ...
 
     def give_way(self) -> None:
-        """End at once: others need the place."""
+        """Close at once: another connection needs the slot."""
         ...
 
     def stop(self) -> None:
-        """End after the next answer."""
+        """Close after the next response."""
         ...
 
     def abort(self) -> None:
-        """End at once, without another byte."""
+        """Close at once, without sending anything."""
         ...
 
 
 @dataclass
 class Counters:
-    """What became of clients since the start."""
+    """Counts of connections and requests since the start."""
 
     connections: int = 0
     requests: int = 0
     refused: int = 0
-    """Requests that were not given to the application."""
+    """Requests that the application did not get."""
     displaced: int = 0
-    """Connections that were closed because others needed the place, or the memory."""
+    """Connections that were closed to free a slot or memory for others."""
     timed_out: int = 0
     disagreements: int = 0
-    """Requests whose end the parser below saw elsewhere than we: none, unless a library changed."""
+    """Requests for which uvicorn's parser found another end: none, unless a library changed."""
 
 
 class Slots:
-    """The places of one server.  `now` gives seconds that never go back, `soon` calls in the next turn of the loop."""
+    """The slots of one server.  `now` returns monotonic seconds, `soon` schedules a call on the event loop."""
 
     def __init__(
         self,
@@ -86,11 +86,13 @@ class Slots:
         self.counters = Counters()
         self.stopping = False
         self.buffer = memoryview(bytearray(_READ))
-        """All connections read into it, one after the other; each keeps what it needs."""
+        """The read buffer that all connections share; each copies its bytes at once."""
         self.empty = asyncio.Event()
-        """Nobody is connected."""
+        """Set while no client is connected."""
         self.empty.set()
-        self._most = 0  # clients at once, since there were few
+        self._peak = (
+            0  # most clients at once since the last call of crowd_left() that returned True
+        )
         self._taken: set[SlotHolder] = set()
         self._reserve: set[SlotHolder] = set()
         self._unsent: set[SlotHolder] = set()
@@ -98,21 +100,21 @@ class Slots:
 
     @property
     def taken(self) -> int:
-        """How many places are taken."""
+        """The number of slots in use, without the reserve."""
         return len(self._taken)
 
     @property
     def clients(self) -> tuple[SlotHolder, ...]:
-        """Who is connected, those in the reserve last."""
+        """The connected clients, those in the reserve last."""
         return (*self._taken, *self._reserve)
 
     @property
     def unsent(self) -> int:
-        """Bytes of answers that wait for their clients."""
+        """The unsent bytes of all responses."""
         return sum(client.unsent for client in self._unsent)
 
     def enter(self, client: SlotHolder) -> bool:
-        """Whether there is a place for it, perhaps in the reserve."""
+        """Take a slot, perhaps in the reserve; False when there is none."""
         self.counters.connections += 1
         if len(self._taken) >= self.limits.connections:
             self._make_room(self._taken, self.now() - _NEW)
@@ -126,15 +128,15 @@ class Slots:
                 return False
             self._reserve.add(client)
         self.empty.clear()
-        self._most = max(self._most, len(self._taken) + len(self._reserve))
+        self._peak = max(self._peak, len(self._taken) + len(self._reserve))
         return True
 
     def is_reserve(self, client: SlotHolder) -> bool:
-        """Whether it came when all places were taken."""
+        """Whether the client has a reserve slot."""
         return client in self._reserve
 
     def left(self, client: SlotHolder) -> None:
-        """Its place is free, if it still had it."""
+        """Free the client's slot, if it still has one."""
         self._taken.discard(client)
         self._reserve.discard(client)
         self._unsent.discard(client)
@@ -142,9 +144,9 @@ class Slots:
             self.empty.set()
 
     def wait(self, client: SlotHolder) -> None:
-        """Its next request came with the one before it: a few of those at a time, first come, first served.
+        """Queue a pipelined request: a few are begun at a time, first come, first served.
 
-        Whoever sends one after the other is answered in between, however many are sent together.
+        Clients that do not pipeline are served in between.
         """
         self._waiting.append(client)
         if len(self._waiting) == 1:
@@ -157,7 +159,7 @@ class Slots:
             self._soon(self._go_on)
 
     def stalled(self, client: SlotHolder) -> None:
-        """It does not take its answer as fast as it comes.  Whoever has most of them waiting goes, beyond the limit."""
+        """Note a client that reads slowly.  Beyond the limit, the client with most unsent bytes is closed."""
         self._unsent.add(client)
         while self._unsent and self.unsent > self.limits.unsent_bytes:
             worst = max(self._unsent, key=lambda each: each.unsent)
@@ -166,38 +168,38 @@ class Slots:
             worst.abort()
 
     def flows(self, client: SlotHolder) -> None:
-        """It has taken everything."""
+        """The client has read everything."""
         self._unsent.discard(client)
 
     def sweep(self) -> None:
-        """Let each end what lasts too long."""
+        """Check the deadlines of all connections."""
         now = self.now()
         for client in self.clients:
             client.check(now)
 
     def crowd_left(self) -> bool:
-        """Whether there was a crowd, and most of it has gone; it is said once."""
-        if self._most < _CROWD or len(self._taken) + len(self._reserve) > self._most // 4:
+        """Whether many clients were connected and most have left; True once per such peak."""
+        if self._peak < _CROWD or len(self._taken) + len(self._reserve) > self._peak // 4:
             return False
-        self._most = 0
+        self._peak = 0
         return True
 
     def stop(self) -> None:
-        """Requests that are running, or come now, are the last ones."""
+        """Begin the shutdown: running and arriving requests are the last ones."""
         self.stopping = True
         for client in self.clients:
             client.stop()
 
     def end(self) -> None:
-        """Nobody stays."""
+        """Close all connections."""
         for client in self.clients:
             self.left(client)
             client.abort()
 
     def _make_room(self, among: set[SlotHolder], before: float) -> None:
-        """Close whoever keeps a place longest, of those that came to keep it before that time."""
-        loser = min(among, key=lambda client: client.since, default=None)
-        if loser is not None and loser.since <= before:
+        """Close the connection that holds its slot longest, if it has held it since `before`."""
+        oldest = min(among, key=lambda client: client.since, default=None)
+        if oldest is not None and oldest.since <= before:
             self.counters.displaced += 1
-            self.left(loser)
-            loser.give_way()
+            self.left(oldest)
+            oldest.give_way()

@@ -1,7 +1,7 @@
-"""What uvicorn's protocol takes for its transport: answers go out through it, and reading stops and goes on.
+"""The transport for uvicorn's protocol: combines writes, and pauses and resumes reading.
 
-uvicorn writes the head of an answer and its body apart, which is a system call more; for documents as small as a
-probe's that is a fifth of the time.  What is written in one turn of the loop leaves together here.
+uvicorn writes the head and the body of a response separately, which costs one more system call; for small documents,
+such as a probe's, that is a fifth of the time.  Writes of one iteration of the event loop are combined here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-_AT_ONCE: Final = 16 << 10  # bytes that do not wait for more
+_AT_ONCE: Final = 16 << 10  # bytes that are sent without waiting for more
 
 
 class Outgoing:
-    """The way out of one connection.  It calls `pause(True)` to have reading stopped, `end()` when all was written."""
+    """The sending half of a connection.  Calls `pause(True)` to stop reading and `end()` when all is written."""
 
     def __init__(
         self,
@@ -31,10 +31,10 @@ class Outgoing:
         self._size = 0
         self.ended = False
         self.written = 0
-        """Bytes, since the connection began."""
+        """The bytes written since the connection began."""
 
     def write(self, data: bytes) -> None:
-        """Send it, with whatever else is written in this turn of the loop."""
+        """Send data, combined with other writes of this iteration of the event loop."""
         if not data or self.ended:
             return
         if not self._waiting:
@@ -45,7 +45,7 @@ class Outgoing:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was written."""
+        """Send the collected data."""
         if self._waiting:
             data = b"".join(self._waiting)
             self._waiting.clear()
@@ -56,11 +56,11 @@ class Outgoing:
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and that the kernel has not taken."""
+        """The written bytes that the kernel has not accepted yet."""
         return self._size + self._transport.get_write_buffer_size()
 
     def close(self) -> None:
-        """Hang up after what was written."""
+        """Close after the written data is sent."""
         if not self.ended:
             self.flush()
             self.ended = True
@@ -71,13 +71,13 @@ class Outgoing:
         return self.ended or self._transport.is_closing()
 
     def pause_reading(self) -> None:
-        """The application does not take the body as fast as it comes."""
+        """Stop reading: the application does not consume the body as fast as it arrives."""
         self._pause(True)
 
     def resume_reading(self) -> None:
-        """It has taken it."""
+        """Read again: the application has consumed the body."""
         self._pause(False)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As the transport's."""
+        """The same as the underlying transport's."""
         return self._transport.get_extra_info(name, default)

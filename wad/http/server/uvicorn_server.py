@@ -1,7 +1,7 @@
-"""An ASGI application on uvicorn, with bounds on what strangers may take.
+"""Runs an ASGI application on uvicorn, with limits for clients.
 
-uvicorn runs the application and accepts connections; `connection.py` stands between it and the socket.  Signals, log
-handlers and exit codes belong to the process, and uvicorn leaves them alone here.
+uvicorn accepts connections and runs the application; `connection.py` is between it and the socket.  The process handles
+signals, logging and exit codes; uvicorn does not touch them.
 """
 
 from __future__ import annotations
@@ -35,62 +35,62 @@ log = logging.getLogger(__name__)
 PROBES: Final = frozenset(
     {b"/health", b"/healthz", b"/ready", b"/readyz", b"/live", b"/livez", b"/startupz"}
 )
-"""Paths that are answered when all places are taken."""
+"""The paths that are served when all slots are in use."""
 
-_ACCEPTED: Final = 0.01  # seconds in which what the kernel has accepted becomes a connection
+_ACCEPTED: Final = 0.01  # seconds in which accepted sockets become connections
 _KERNEL: Final = 32 << 10
-"""Bytes of a connection's data in the kernel, for each direction; it takes twice that."""
+"""The kernel's buffer of a connection in bytes, for each direction; the kernel allocates twice that."""
 
 
 class _UvicornServer(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        places: Slots,
+        slots: Slots,
         stopping: asyncio.Event,
         started: Callable[[], object],
         lines: Sequence[tuple[Limited, logging.Logger]],
     ) -> None:
         super().__init__(config)
-        self._places = places
+        self._slots = slots
         self._stopping = stopping
         self._started = started
         self._lines = lines
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the process's."""
+        """Do nothing: the process handles signals."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, and say so."""
+        """The same as uvicorn's, and call `started`."""
         await super().startup(sockets)
         self._started()
 
     async def on_tick(self, counter: int) -> bool:
-        """As uvicorn's, ten times a second; and whoever takes too long is ended."""
-        self._places.sweep()
+        """The same as uvicorn's, ten times a second, and check the deadlines of connections."""
+        self._slots.sweep()
         for held, logger in self._lines:
-            held.say(logger)
-        if self._places.crowd_left():
+            held.report(logger)
+        if self._slots.crowd_left():
             memory.give_back()
         self.should_exit = self._stopping.is_set()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but who is connected and has not asked yet gets an answer, too; then nobody stays.
+        """The same as uvicorn's, but connected clients may send a request first; then all connections are closed.
 
-        Later ones wait in the queue of the socket for the next process, where systemd holds it.
+        Later clients wait in the socket's queue for the next process, if systemd holds the socket.
         """
-        self._places.stop()
+        self._slots.stop()
         await asyncio.sleep(_ACCEPTED)
         for server in self.servers:
             server.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._places.limits.drain):
-                await self._places.empty.wait()
+            async with asyncio.timeout(self._slots.limits.drain):
+                await self._slots.empty.wait()
         await super().shutdown(sockets)
-        self._places.end()
+        self._slots.end()
 
 
 async def serve(
@@ -102,13 +102,13 @@ async def serve(
     probes: frozenset[bytes] = PROBES,
     started: Callable[[Slots], object] = lambda _: None,
 ) -> None:
-    """Answer on these sockets until `stopping` is set and the running requests are answered.
+    """Serve these sockets until `stopping` is set and the running requests are answered.
 
-    `started` is called when connections are accepted; the places that it is given count what becomes of clients.
+    `started` is called when connections are accepted, with the slots, which count connections and requests.
     Closes the sockets.
     """
     loop = asyncio.get_running_loop()
-    places = Slots(limits or HttpLimits(), probes, loop.time, loop.call_soon)
+    slots = Slots(limits or HttpLimits(), probes, loop.time, loop.call_soon)
     for sock in sockets:  # what it accepts inherits this
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL)
@@ -120,10 +120,10 @@ async def serve(
         limited(failures, loop.time) as faults,
     ):
         server = _UvicornServer(
-            _config(application, places),
-            places,
+            _config(application, slots),
+            slots,
             stopping,
-            lambda: started(places),
+            lambda: started(slots),
             ((refusals, connection.log), (errors, log), (faults, failures)),
         )
         try:
@@ -131,13 +131,13 @@ async def serve(
         finally:
             for listener in getattr(server, "servers", ()):
                 listener.close()
-            places.end()
+            slots.end()
 
 
-def _config(application: Application, places: Slots) -> uvicorn.Config:
+def _config(application: Application, slots: Slots) -> uvicorn.Config:
     return uvicorn.Config(
-        cast("Any", _answering(application)),
-        http=cast("Any", functools.partial(HttpConnection, places=places)),
+        cast("Any", _with_error_response(application)),
+        http=cast("Any", functools.partial(HttpConnection, slots=slots)),
         loop="none",
         ws="none",
         lifespan="off",
@@ -147,12 +147,12 @@ def _config(application: Application, places: Slots) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=cast("int", places.limits.finish),
+        timeout_graceful_shutdown=cast("int", slots.limits.finish),
     )
 
 
-def _answering(application: Application) -> Application:
-    """The application; where it fails without an answer there is one, in the form in which the apps read errors."""
+def _with_error_response(application: Application) -> Application:
+    """Wrap the application: if it fails before it responds, send an error response in the apps' format."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
@@ -161,17 +161,17 @@ def _answering(application: Application) -> Application:
             nonlocal begun
             begun = True
             await send(message)
-            if message.get("more_body"):  # uvicorn does not wait where the client takes everything
+            if message.get("more_body"):  # uvicorn does not wait while the client reads everything
                 await asyncio.sleep(0)
 
         try:
             await application(scope, receive, note)
         except ClientDisconnect:
             return
-        except asyncio.CancelledError:  # by uvicorn, when it ends: nobody waits for this task
+        except asyncio.CancelledError:  # by uvicorn when it ends; this task is not awaited
             if not begun:
                 await _refuse(
-                    send, RefusedRequest(503, "unavailable", "the server stops", retry_after=1)
+                    send, RefusedRequest(503, "unavailable", "the server is stopping", retry_after=1)
                 )
         except Exception:
             if begun:
