@@ -186,11 +186,11 @@ def _with_error_response(application: Application) -> Application:
 
 
 def _fault() -> RefusedRequest:
-    return RefusedRequest(500, "internal", "the request failed by a fault of the server")
+    return RefusedRequest(500, "internal", "internal error")
 
 
 async def _refuse(send: Send, refusal: RefusedRequest) -> None:
-    """The last answer on its connection."""
+    """Send an error as the last response of the connection."""
     await send(
         {
             "type": "http.response.start",
