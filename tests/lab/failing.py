@@ -75,7 +75,7 @@ async def stop_and_start(world: World) -> None:
 @trial()
 async def restarts(world: World) -> None:
     """Ten restarts by a member of the group, without root: no probe from outside fails, no wadctl is refused."""
-    plain, for_scripts = told("restart, and know that it worked")
+    plain, for_scripts = told("restart and check that it worked")
     await world.container.run(plain, user=OPERATOR)
     async with Probes("127.0.0.1", 8080, per_second=20) as probes:
         for number in range(_MANY):
@@ -103,7 +103,7 @@ async def without_sockets(world: World) -> None:
         assert await world.container.property(unit, "ActiveState") == "inactive"
     await world.container.run("curl --silent --fail http://127.0.0.1:8080/health")
     await world.container.run("wadctl status", user=OPERATOR)
-    for line in told("have the sockets again"):
+    for line in told("use the sockets again"):
         await world.container.run(line)
     await world.connected()
     assert await world.container.property("wad.socket", "ActiveState") == "active"
@@ -153,7 +153,7 @@ async def port_taken(world: World) -> None:
 async def restart_of_one(world: World) -> None:
     """`wadctl restart ACCOUNT` replaces the worker of one account, and the daemon stays."""
     pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]
-    (command,) = told("a fresh worker for one account")
+    (command,) = told("restart one account's worker")
     await world.container.run(command.replace("ACCOUNT", "shop"), user=OPERATOR)
     await world.wad.wait_account(
         "shop", lambda shown: (shown["worker"] or {}).get("pid") not in (None, worker), "a worker"

@@ -66,7 +66,7 @@ async def another_name(world: World) -> None:
     """The holder's name of this machine is set by the unit, and a drop-in changes it."""
     container = world.container
     edit, *lines, restart = told(
-        "another name of this machine (`instance.id`; the unit gives it that of the host)"
+        "another name of this machine (`instance.id`; the unit sets it to the host name)"
     )
     host = (await container.run("hostname")).strip()
     assert (await world.wad.call("status"))["instance"] == host
@@ -90,7 +90,7 @@ async def restart_refused(world: World) -> None:
     as_nobody = "runuser -u nobody -- "
     stranger = await _restart(world, 7, before=as_nobody, user="")
     assert (stranger["step"], stranger["error"]["code"]) == ("look", "denied"), stranger
-    (let,) = told("let somebody use `wadctl` without sudo")
+    (let,) = told("let a user run `wadctl` without sudo")
     await container.run(f"{let.replace('NAME', 'nobody')} && {as_nobody} wadctl status")
     await container.run("deluser nobody wad")
     (stop,) = told("stop until the next boot")
@@ -114,7 +114,7 @@ async def _restart(
     world: World, code: int, options: str = "", *, before: str = "", user: str = OPERATOR
 ) -> dict[str, Any]:
     """`wadctl restart --json` that has to fail; its output."""
-    (_, command) = told("restart, and know that it worked")
+    (_, command) = told("restart and check that it worked")
     done = await world.container.try_run(f"{before}{command} {options}", user=user)
     assert done.returncode == code, done
     shown: dict[str, Any] = json.loads(done.stdout)
@@ -161,7 +161,7 @@ async def session_moved(world: World) -> None:
     """A session is exported as an encrypted file, and imported again, without a code."""
     await world.container.run("echo a secret of many letters > key && chmod 600 key", user=OPERATOR)
     more = {"export": " --key-file key --yes", "import": " --key-file key"}
-    for line in indented("Where sessions lie", PAGE):
+    for line in indented("Where sessions are", PAGE):
         await world.container.run(f"{line}{more.get(line.split()[2], '')}", user=OPERATOR)
     await world.connected()
     await world.nothing_lost()

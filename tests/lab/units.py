@@ -145,7 +145,7 @@ async def socket_taken_away(world: World) -> None:
 @trial()
 async def stopped_for_good(world: World) -> None:
     """The page's hand-over to another backend is not undone by a probe; the way back starts everything again."""
-    (mask, *_), (*again,) = told("let another backend have its turn"), told("have wad again")
+    (mask, *_), (*again,) = told("hand over to another backend"), told("start wad again after that")
     await world.container.run(mask)
     refused = await world.container.try_run("curl --silent http://127.0.0.1:8080/health")
     assert refused.returncode == 7, refused

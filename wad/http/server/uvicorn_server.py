@@ -171,7 +171,8 @@ def _with_error_response(application: Application) -> Application:
         except asyncio.CancelledError:  # by uvicorn when it ends; this task is not awaited
             if not begun:
                 await _refuse(
-                    send, RefusedRequest(503, "unavailable", "the server is stopping", retry_after=1)
+                    send,
+                    RefusedRequest(503, "unavailable", "the server is stopping", retry_after=1),
                 )
         except Exception:
             if begun:
