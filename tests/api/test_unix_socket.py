@@ -118,7 +118,7 @@ def test_the_longest_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert connect(path) == 0
 
 
-def test_a_place_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_location(tmp_path: Path) -> None:
     """A directory that cannot be is told with the path."""
     (tmp_path / "file").write_text("")
     with (

@@ -86,7 +86,7 @@ def test_all_is_well() -> None:
         ),
     ],
 )
-def test_what_came_in_is_judged(evidence: Evidence, found: Findings) -> None:
+def test_incoming_messages_are_audited(evidence: Evidence, found: Findings) -> None:
     """A loss, a broken promise, a placeholder, a double, a reorder, a wrong thread or text, a ghost."""
     assert audit(evidence) == found
 
@@ -122,7 +122,7 @@ def test_what_came_in_is_judged(evidence: Evidence, found: Findings) -> None:
         ),
     ],
 )
-def test_what_went_out_is_judged(evidence: Evidence, found: Findings) -> None:
+def test_sent_messages_are_audited(evidence: Evidence, found: Findings) -> None:
     """A missing or double document, a repeat, a reorder, an answer that never came, and every bad result."""
     assert audit(evidence) == found
 
@@ -145,7 +145,7 @@ def test_findings_of_accounts_add_up() -> None:
 
 
 @given(st.integers(min_value=0), st.sets(st.sampled_from(Kind), min_size=1), st.booleans())
-def test_a_seed_says_everything(seed: int, kinds: set[Kind], apart: bool) -> None:
+def test_a_seed_determines_everything(seed: int, kinds: set[Kind], apart: bool) -> None:
     """The same seed draws the same; every fault is of a requested kind, and in order of time."""
     named = sorted(kinds)
     scenario = draw(seed, named, apart=apart)

@@ -72,7 +72,7 @@ def test_pairing_from_code_to_connected() -> None:
     assert (status.state, status.qr, status.pair_until) == (State.CONNECTED, "", None)
 
 
-def test_used_up_codes_are_followed_by_fresh_ones() -> None:
+def test_used_up_codes_are_followed_by_new_ones() -> None:
     """While the window is open the worker is replaced at once, and that is no failure."""
     status = after(Begin(paired=False), Pair(500, paired=False), QrShown("code"), QrOver())
     assert not status.worker

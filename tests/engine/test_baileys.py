@@ -120,7 +120,7 @@ def test_everything_is_accounted_for() -> None:
     assert found.tokens == [("900015550000002@lid", b"token", 1795597641, None)]
 
 
-def test_the_newest_word_on_an_identity_is_that_of_the_session() -> None:
+def test_the_sessions_identity_is_the_newest() -> None:
     """A separate file may be older."""
     assert carried().identities == [(f"{PEER}:0", key("their identity"))]
 
@@ -133,7 +133,7 @@ def test_an_app_state_key_with_its_fingerprint() -> None:
     assert found.fingerprint == b"\x08\xac\x02\x10\x01\x1a\x02\x00\x01"
 
 
-def test_hidden_ids_and_numbers_are_one_to_one() -> None:
+def test_lids_and_numbers_are_one_to_one() -> None:
     """The library's table allows nothing else; the first mapping counts."""
     pairs = [("L1", "1"), ("L2", "1"), ("L1", "2"), ("L3", "3")]
     assert one_to_one(pairs) == [("L1", "1"), ("L3", "3")]
@@ -151,7 +151,7 @@ def test_hidden_ids_and_numbers_are_one_to_one() -> None:
         ("notes.txt", BaileysFile.OTHER),
     ],
 )
-def test_what_a_file_holds_by_its_name(name: str, kind: BaileysFile) -> None:
+def test_the_kind_of_a_file_by_its_name(name: str, kind: BaileysFile) -> None:
     """The longer prefix first; a file that has no key's name has no kind."""
     assert kind_of(name) is kind
 
@@ -207,7 +207,7 @@ def test_a_session_that_cannot_send_is_left() -> None:
     assert carried({SESSION: sample.session(a=entry)}).sessions == []
 
 
-def test_a_closed_chain_gets_a_key_that_nobody_knows() -> None:
+def test_a_closed_chain_gets_a_random_key() -> None:
     """Otherwise anybody could write messages into it; without skipped messages it is dropped."""
     entry = sample.session_entry("a")
     (chain,) = (c for c in entry["_chains"].values() if c["chainType"] == 2)
@@ -249,7 +249,7 @@ def test_a_sender_key_in_the_librarys_form() -> None:
     ]  # fmt: skip
 
 
-def test_our_own_sender_key_is_left() -> None:
+def test_our_own_sender_key_is_not_converted() -> None:
     """wad creates its own, and distributes it with the first message."""
     found = carried({SENDER_KEY: sample.sender_key(sample.sender_state(1, private=key("own")))})
     assert found.sender_keys == []
@@ -272,7 +272,7 @@ def test_damage_is_refused_with_the_files_name_and_what_to_do() -> None:
     assert "--skip-damaged" in caught.value.hint
 
 
-def test_damage_can_be_left_out_and_is_told() -> None:
+def test_damaged_files_can_be_skipped_and_are_reported() -> None:
     """All but creds.json, which is required."""
     files = sample.files() | {SESSION: b"{"}
     found = translate(files, draw, skip_damaged=True)
@@ -283,7 +283,7 @@ def test_damage_can_be_left_out_and_is_told() -> None:
         translate(files | {"creds.json": b"{"}, draw, skip_damaged=True)
 
 
-def test_a_secret_is_not_told_in_an_error() -> None:
+def test_an_error_does_not_contain_a_secret() -> None:
     """Only its path is."""
     creds = sample.creds()
     creds["noiseKey"]["private"] = "c2VjcmV0"
@@ -315,7 +315,7 @@ def clear(name: str, data: bytes) -> None:
 
 
 @given(st.sampled_from(NAMES), st.binary(max_size=64) | JSON.map(lambda d: json.dumps(d).encode()))
-def test_whatever_lies_in_a_file(name: str, data: bytes) -> None:
+def test_any_content_of_a_file(name: str, data: bytes) -> None:
     """Any bytes and any JSON give a clear error, and never one of another type."""
     clear(name, data)
 
@@ -329,7 +329,7 @@ def _places(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @given(st.data())
-def test_whatever_lies_where_something_else_should(data: st.DataObject) -> None:
+def test_any_value_in_any_field(data: st.DataObject) -> None:
     """A whole directory with one value of one file replaced or missing."""
     name = data.draw(st.sampled_from(NAMES))
     document = copy.deepcopy(sample.documents()[name])
@@ -347,7 +347,7 @@ def test_whatever_lies_where_something_else_should(data: st.DataObject) -> None:
 
 
 @given(st.text(max_size=40))
-def test_whatever_a_file_is_called(name: str) -> None:
+def test_any_file_name(name: str) -> None:
     """A name is as untrusted as the file's content."""
     for kind in BaileysFile:
         clear(f"{kind}-{name}.json", b"{}")

@@ -50,7 +50,7 @@ async def test_every_table_is_filled(tmp_path: Path) -> None:
         assert (ident, data, at) == (b"\x00\x00\x00\xff", key("app state"), 1795597641)
 
 
-async def test_what_the_tables_refuse_is_an_error_and_no_half_session(tmp_path: Path) -> None:
+async def test_a_refusal_of_the_tables_writes_no_partial_session(tmp_path: Path) -> None:
     """Everything is one transaction."""
     file, twice = tmp_path / "session.db", carried()
     twice.mappings = [("1", "2"), ("3", "2")]
@@ -59,7 +59,7 @@ async def test_what_the_tables_refuse_is_an_error_and_no_half_session(tmp_path: 
     assert not session_db.is_paired(file)
 
 
-async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     """Is reported with the library's error text."""
     with pytest.raises((EngineFailure, StateUnwritable), match="did not create its tables"):
         await ENGINE.write_session(tmp_path / "missing" / "session.db", carried())

@@ -154,7 +154,7 @@ async def test_a_worker_that_breaks_the_protocol_is_ended_at_once(
     assert len(why) < 500
 
 
-async def test_what_came_before_an_invalid_frame_counts(tmp_path: Path) -> None:
+async def test_frames_before_an_invalid_one_count(tmp_path: Path) -> None:
     """Frames are processed in order, up to the first invalid one."""
     reports: list[Report] = []
     words = framed([2, "lost", ["gone"]]) + framed([2, "nonsense", []]) + framed([2, "paired", []])
@@ -210,9 +210,7 @@ ANSWERED: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", ANSWERED)
 @pytest.mark.parametrize("left", [False, True])
-async def test_an_answer_about_a_message_that_makes_no_sense(
-    tmp_path: Path, name: str, left: bool
-) -> None:
+async def test_an_invalid_answer_about_a_message(tmp_path: Path, name: str, left: bool) -> None:
     """The worker is replaced, and the message's result is settled by its traces."""
     a_device(tmp_path)
     if left:
@@ -238,7 +236,7 @@ async def test_an_answer_about_a_message_that_makes_no_sense(
         {"url": "u"},
     ],
 )
-async def test_an_answer_about_a_file_that_makes_no_sense(tmp_path: Path, answer: Any) -> None:
+async def test_an_invalid_answer_about_a_file(tmp_path: Path, answer: Any) -> None:
     """Nothing was sent, and the worker is replaced."""
     async with a_worker(tmp_path, ANSWERS, framed([1, 1, None, answer])) as worker:
         result = await asyncio.wait_for(worker.send(BOB, PICTURE, SECRET, 1), WITHIN)
@@ -247,7 +245,7 @@ async def test_an_answer_about_a_file_that_makes_no_sense(tmp_path: Path, answer
 
 
 @pytest.mark.parametrize("answer", [None, ["15550000002"], {"15550000002": 1}, {"1": "x"}])
-async def test_an_answer_about_numbers_that_makes_no_sense(tmp_path: Path, answer: Any) -> None:
+async def test_an_invalid_answer_about_phone_numbers(tmp_path: Path, answer: Any) -> None:
     """It is an error, and the worker is replaced."""
     async with a_worker(tmp_path, ANSWERS, framed([1, 1, None, answer])) as worker:
         with pytest.raises(EngineFailure, match="invalid frame"):
@@ -255,7 +253,7 @@ async def test_an_answer_about_numbers_that_makes_no_sense(tmp_path: Path, answe
         await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
 
 
-async def test_only_what_was_asked_is_answered(tmp_path: Path) -> None:
+async def test_only_requests_are_answered(tmp_path: Path) -> None:
     """Numbers that were not in the request are left out."""
     answer = {"15550000002": True, "15550000003": True}
     async with a_worker(tmp_path, ANSWERS, framed([1, 1, None, answer])) as worker:
@@ -273,7 +271,7 @@ async def test_an_error_that_is_not_a_workers_to_raise(tmp_path: Path, code: str
     assert type(raised.value) is EngineFailure
 
 
-async def test_a_session_is_not_put_away_on_a_workers_word(tmp_path: Path) -> None:
+async def test_a_session_is_checked_before_it_is_quarantined(tmp_path: Path) -> None:
     """Whether it is damaged is checked once the worker has ended."""
     with closing(sqlite3.connect(tmp_path / "session.db")) as db:
         db.execute("CREATE TABLE whatsmeow_device (jid TEXT)")
@@ -291,7 +289,7 @@ async def test_a_session_is_not_put_away_on_a_workers_word(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("jid", ["", "nonsense", "x" * 1_000_000, "1@s.whatsapp.net"])
-async def test_a_login_with_a_session_that_names_nobody(tmp_path: Path, jid: str) -> None:
+async def test_a_login_with_a_session_without_an_identity(tmp_path: Path, jid: str) -> None:
     """It is logged in, whoever it is."""
     with closing(sqlite3.connect(tmp_path / "session.db")) as db:
         db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
@@ -321,7 +319,7 @@ async def test_a_login_with_a_session_that_does_not_end(tmp_path: Path) -> None:
             assert await reports.get() == connection.Connected()
 
 
-async def test_what_a_worker_says_of_its_confinement_is_kept(tmp_path: Path) -> None:
+async def test_a_workers_confinement_is_reported(tmp_path: Path) -> None:
     """Status, health and doctor show it."""
     words = framed([2, "confined", [0, True, ["the kernel offers none"], ""]])
     words += framed([2, "phone_requests", [""]])
@@ -361,7 +359,7 @@ _ANY: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(st.sampled_from(sorted(notices._NOTICES)) | st.text(), _ANY | st.lists(_ANY, max_size=3))
-def test_any_notice_has_a_meaning_or_is_invalid(method: str, params: Any) -> None:
+def test_any_notice_is_valid_or_refused(method: str, params: Any) -> None:
     """Anything that a frame can contain; accepted values have the bounds of their kind."""
     try:
         meant = notices.notice(method, params)
@@ -376,7 +374,7 @@ def test_any_notice_has_a_meaning_or_is_invalid(method: str, params: Any) -> Non
 
 
 @given(_ANY | st.lists(_ANY, max_size=4))
-def test_any_answer_to_send_is_understood_or_invalid(answer: Any) -> None:
+def test_any_answer_to_send_is_valid_or_refused(answer: Any) -> None:
     """No other error than InvalidData is raised."""
     with suppress(InvalidData):
         notices.sent(answer)

@@ -77,7 +77,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
     session.db.close()
 
 
-def test_what_is_listed_and_not_stored_was_lost(session: Session) -> None:
+def test_a_listed_message_that_is_not_stored_was_lost(session: Session) -> None:
     """Its row has its sender, chat and id, and it is found once."""
     session.listed("A", "B", "C", chat="5-6@g.us")
     session.stored(a_row("A"), a_row("C"))
@@ -96,21 +96,21 @@ def test_what_is_listed_and_not_stored_was_lost(session: Session) -> None:
     assert session.lost() == ["B"]
 
 
-def test_what_the_account_wrote_itself_is_not_lost(session: Session) -> None:
+def test_own_messages_are_not_lost(session: Session) -> None:
     """It is listed, too, and never received."""
     session.listed("A", sender="1@s.whatsapp.net")
     session.listed("B", sender="2@lid")
     assert session.comparison().run() is None
 
 
-def test_what_carried_nothing_to_keep_is_not_lost(session: Session) -> None:
+def test_events_without_content_are_not_lost(session: Session) -> None:
     """It arrived."""
     session.listed("A")
     session.stored(Arrival(0, "heard", "A"))
     assert session.comparison().run() is None
 
 
-def test_what_comes_in_meanwhile_waits_for_the_next_time(session: Session) -> None:
+def test_messages_that_arrive_meanwhile_wait_for_the_next_run(session: Session) -> None:
     """It may still be in the library's queue."""
     comparison = session.comparison()
     session.listed("A")
@@ -191,6 +191,6 @@ def test_the_ids_in_a_history_sync(idents: list[str]) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_bytes_that_are_no_history_sync(raw: bytes) -> None:
+def test_bytes_that_are_not_a_history_sync(raw: bytes) -> None:
     """Nothing is raised, whatever the spool contains."""
     ids_of_history(raw)

@@ -39,7 +39,7 @@ def test_lines_survive_any_split(texts: list[str], cuts: list[int]) -> None:
     assert taken.dropped_output == ""
 
 
-def test_a_flood_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_is_counted_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     """Beyond the rate nothing is passed on; the account has a warning for a minute."""
     lines: list[str] = []
     taken, clock = output(lines)
@@ -83,7 +83,7 @@ def test_a_line_without_end_is_cut() -> None:
 
 
 @pytest.mark.parametrize("words", ["b'y\\n' * 30_000", "b'y' * 30_000"], ids=["lines", "one line"])
-async def test_a_worker_that_only_writes_holds_nothing_up(words: str) -> None:
+async def test_a_worker_that_only_writes_blocks_nothing(words: str) -> None:
     """The loop runs during a flood, and the process can be ended."""
     lines: list[str] = []
     ours, theirs = socket.socketpair()

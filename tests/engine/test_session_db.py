@@ -58,7 +58,7 @@ def test_after_a_logout_the_row_is_gone(tmp_path: Path) -> None:
     assert not session_db.is_paired(a_database(tmp_path / "session.db", paired=False))
 
 
-def test_a_secret_names_the_message_that_may_have_left(tmp_path: Path) -> None:
+def test_a_secret_identifies_the_message_that_may_have_been_sent(tmp_path: Path) -> None:
     """And an unknown one was not sent."""
     path = a_database(tmp_path / "session.db")
     assert session_db.sent_as(path, b"secret") == "WA1"
@@ -77,7 +77,7 @@ def test_a_list_that_is_gone_proves_nothing(tmp_path: Path, there: str) -> None:
         session_db.sent_as(path, b"other")
 
 
-def test_another_session_has_no_say(tmp_path: Path) -> None:
+def test_another_session_proves_nothing(tmp_path: Path) -> None:
     """An account that was paired again, under the same address: the first session may have sent the message.
 
     A trace is proof in whichever file it is; and messages of the session itself are found as before.
@@ -143,7 +143,7 @@ def test_no_list_is_an_empty_one(tmp_path: Path) -> None:
     assert session_db.newest_secret(a_listing(path)) == 0
 
 
-def test_old_plaintexts_go(tmp_path: Path) -> None:
+def test_old_plaintexts_are_deleted(tmp_path: Path) -> None:
     """The library does not delete them by itself."""
     path = tmp_path / "session.db"
     session_db.prune_plaintexts(path, 100)
@@ -156,7 +156,7 @@ def test_old_plaintexts_go(tmp_path: Path) -> None:
     assert left == [(100,), (101,)]
 
 
-def test_a_copy_holds_what_is_still_in_the_log(tmp_path: Path) -> None:
+def test_a_copy_includes_the_log(tmp_path: Path) -> None:
     """One file, which can be written elsewhere and read."""
     path = a_database(tmp_path / "session.db")
     with closing(sqlite3.connect(path)) as db:
@@ -171,7 +171,7 @@ def test_a_copy_holds_what_is_still_in_the_log(tmp_path: Path) -> None:
     assert session_db.copy(path) == copy
 
 
-def test_a_copy_that_is_no_session_is_refused(tmp_path: Path) -> None:
+def test_a_copy_that_is_not_a_session_is_refused(tmp_path: Path) -> None:
     """Random bytes, a damaged database, one that was never paired, one of another program."""
     copy = session_db.copy(a_database(tmp_path / "session.db"))
     unpaired = session_db.copy(a_database(tmp_path / "unpaired.db", paired=False))
@@ -180,7 +180,7 @@ def test_a_copy_that_is_no_session_is_refused(tmp_path: Path) -> None:
             session_db.check_copy(wrong)
 
 
-def test_text_of_strangers_that_is_none_hides_no_other(tmp_path: Path) -> None:
+def test_invalid_text_hides_no_other_row(tmp_path: Path) -> None:
     """A name is repaired; a message with an invalid id is not searched for."""
     path = tmp_path / "session.db"
     with sqlite3.connect(path) as db:

@@ -49,7 +49,7 @@ def changed(database: bytes, *statements: str, device: tuple[object, ...] | None
         return bytes(db.serialize())
 
 
-def test_the_library_s_own_tables_are_taken(empty: bytes) -> None:
+def test_the_librarys_own_tables_are_accepted(empty: bytes) -> None:
     """After an upgrade of neonize this shows whether the rules still fit its schema."""
     session_db.check_copy(changed(empty))
 
@@ -67,7 +67,7 @@ def test_the_library_s_own_tables_are_taken(empty: bytes) -> None:
         "PRAGMA user_version = 9",
     ],
 )
-def test_what_an_older_or_newer_library_has_is_taken(empty: bytes, upgrade: str) -> None:
+def test_schemas_of_other_library_versions_are_accepted(empty: bytes, upgrade: str) -> None:
     """More tables, columns and indexes of the allowed kind."""
     session_db.check_copy(changed(empty, upgrade))
 
@@ -99,7 +99,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("statement", HOSTILE)
-def test_what_the_library_does_not_make_is_refused(empty: bytes, statement: str) -> None:
+def test_schemas_that_are_not_the_librarys_are_refused(empty: bytes, statement: str) -> None:
     """Views, triggers, virtual tables, computed columns, defaults, checks and indexes, other names."""
     with pytest.raises(BadInput, match="not the library's"):
         session_db.check_copy(changed(empty, statement))
@@ -117,7 +117,7 @@ def test_a_view_in_place_of_a_table_is_refused_at_once() -> None:
         session_db.check_copy(database)
 
 
-def test_a_table_that_says_one_name_and_is_another(empty: bytes) -> None:
+def test_a_table_with_a_wrong_declared_name(empty: bytes) -> None:
     """Written with the schema made writable, as only an attacker does."""
     forged = changed(
         empty,
@@ -147,7 +147,7 @@ def test_too_many_tables_are_refused(empty: bytes) -> None:
         (("15550000001:3@s.whatsapp.net", None, "x" * 100_000), "an invalid name"),
     ],
 )
-def test_a_device_that_is_none_is_refused(
+def test_an_invalid_device_is_refused(
     empty: bytes, device: tuple[object, ...] | None, why: str
 ) -> None:
     """The daemon uses its address and name."""

@@ -111,7 +111,7 @@ def note(directory: Path, wa_id: str) -> None:
     ids=["dies", "fails", "odd"],
 )
 @pytest.mark.parametrize("left", [False, True])
-async def test_a_worker_that_fails_over_a_message(tmp_path: Path, act: str, left: bool) -> None:
+async def test_a_worker_that_fails_on_a_message(tmp_path: Path, act: str, left: bool) -> None:
     """Whether it dies of it or only reports it: the trace in the session's database decides."""
     a_device(tmp_path)
     if left:
@@ -125,7 +125,7 @@ async def test_a_worker_that_fails_over_a_message(tmp_path: Path, act: str, left
             assert isinstance(result, NotSent)
 
 
-async def test_traces_that_cannot_be_read_prove_nothing(tmp_path: Path) -> None:
+async def test_unreadable_traces_prove_nothing(tmp_path: Path) -> None:
     """It is uncertain, and not sent again."""
     (tmp_path / "session.db").write_bytes(b"no database at all" * 100)
     async with a_worker(tmp_path, send="'die'") as worker:
@@ -135,7 +135,7 @@ async def test_traces_that_cannot_be_read_prove_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wa_id", ["", "WA1"])
-async def test_a_worker_that_hangs_over_a_message(
+async def test_a_worker_that_hangs_on_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wa_id: str
 ) -> None:
     """It may still be sent, with or without a trace."""
@@ -184,7 +184,7 @@ async def test_an_upload_that_fails(tmp_path: Path, act: str, kind: type) -> Non
         ("EngineFailure('upload failed with status code 500')", False),
     ],
 )
-async def test_whose_fault_it_was(tmp_path: Path, act: str, unrelated: bool) -> None:
+async def test_which_errors_count_as_attempts(tmp_path: Path, act: str, unrelated: bool) -> None:
     """A worker that has ended, or a disk that refuses, does not count as an attempt."""
     async with a_worker(tmp_path, upload=act) as worker:
         result = await worker.send(BOB, FILE, SECRET, 1)
@@ -193,7 +193,7 @@ async def test_whose_fault_it_was(tmp_path: Path, act: str, unrelated: bool) -> 
 
 
 @pytest.mark.parametrize("what", ["text", "file"])
-async def test_a_death_over_a_message_is_counted(tmp_path: Path, what: str) -> None:
+async def test_a_crash_during_a_message_is_counted(tmp_path: Path, what: str) -> None:
     """For a worker that crashed, and not for one that had ended before."""
     a_device(tmp_path)
     content = FILE if what == "file" else Text("hello")
@@ -207,7 +207,7 @@ async def test_a_death_over_a_message_is_counted(tmp_path: Path, what: str) -> N
 
 
 @pytest.mark.parametrize("act", ["'replaced'", "'hang'"])
-async def test_an_end_that_is_nobodys_fault_is_not_counted(tmp_path: Path, act: str) -> None:
+async def test_an_end_without_a_fault_is_not_counted(tmp_path: Path, act: str) -> None:
     """The worker reported why it ended, or was killed, while it had the message."""
     a_device(tmp_path)
     async with a_worker(tmp_path, send=act) as worker:
@@ -228,7 +228,7 @@ async def test_a_file_is_uploaded_and_then_sent(tmp_path: Path) -> None:
         assert await worker.send(BOB, FILE, SECRET, 1) == Sent("WA1", 7)
 
 
-async def test_what_a_worker_said_last_is_heard(
+async def test_a_workers_last_frames_are_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Although it had ended, with our frames unread, before we read its frames."""
@@ -243,7 +243,7 @@ async def test_what_a_worker_said_last_is_heard(
         assert "lost its connection" not in caplog.text
 
 
-async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
+async def test_a_failing_check_for_lost_messages_blocks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Any error in it is reported, and the worker's end is detected."""
@@ -261,7 +261,7 @@ async def test_a_look_for_lost_messages_that_fails_holds_nothing_up(
 
 
 @pytest.mark.parametrize("part", ["_wait_for_end", "_report_damage", "_supervise"])
-async def test_whatever_fails_beside_a_worker_its_end_is_told(
+async def test_after_any_error_the_workers_end_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     """No caller waits forever: the process is dead, and each request is answered."""

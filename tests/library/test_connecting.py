@@ -85,7 +85,7 @@ async def test_a_dial_that_hangs_can_be_stopped(tmp_path: Path, how: str) -> Non
         assert line.wad.worker is None
 
 
-async def test_a_proxy_that_says_nothing(tmp_path: Path) -> None:
+async def test_a_proxy_that_sends_nothing(tmp_path: Path) -> None:
     """The library would wait for a minute, and answer no probe during that time."""
     async with (
         a_mute_proxy() as proxy,
@@ -98,7 +98,7 @@ async def test_a_proxy_that_says_nothing(tmp_path: Path) -> None:
         await another_worker(line, line.pid)
 
 
-async def test_no_network_is_said_in_a_few_words(tmp_path: Path) -> None:
+async def test_a_missing_network_is_reported_briefly(tmp_path: Path) -> None:
     """The library gives up at the first failure; wad goes on with new workers, and reports the problem."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
@@ -172,7 +172,7 @@ async def test_a_connection_that_is_up_and_silent(tmp_path: Path) -> None:
         assert line.pid == pid
 
 
-async def test_silence_that_lasts_gets_a_fresh_worker(tmp_path: Path) -> None:
+async def test_lasting_silence_replaces_the_worker(tmp_path: Path) -> None:
     """The library keeps a dead connection for minutes."""
     patience = replace(QUICK, library=3)
     async with a_real_world(tmp_path, pings=0.2, patience=patience) as world, world.lead():
@@ -184,7 +184,7 @@ async def test_silence_that_lasts_gets_a_fresh_worker(tmp_path: Path) -> None:
         await line.until(State.CONNECTED)
 
 
-async def test_queries_that_hang_stop_nothing(tmp_path: Path) -> None:
+async def test_queries_that_hang_block_nothing(tmp_path: Path) -> None:
     """The library waits 75 s for each: the worker still answers probes, receives, and can be stopped."""
     async with a_real_world(tmp_path, probe_every=0.1) as world, world.lead():
         line = await world.line()

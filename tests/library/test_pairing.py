@@ -39,7 +39,7 @@ async def scanned(line: Line) -> None:
     await line.until(State.CONNECTED)
 
 
-async def test_used_up_codes_are_followed_by_fresh_ones(tmp_path: Path) -> None:
+async def test_used_up_codes_are_followed_by_new_ones(tmp_path: Path) -> None:
     """WhatsApp sends no more codes: a new worker requests others, at once, and one of them connects."""
     async with a_real_world(tmp_path) as world, world.lead():
         world.server.codes = 0
@@ -64,7 +64,7 @@ async def test_the_network_drops_while_a_code_is_shown(tmp_path: Path) -> None:
         await scanned(line)
 
 
-async def test_the_network_stays_away_while_a_code_is_asked_for(tmp_path: Path) -> None:
+async def test_the_network_is_down_during_pairing(tmp_path: Path) -> None:
     """The old code is not shown any more; the reason is, until there is a new code."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await a_code(world)

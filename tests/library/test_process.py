@@ -80,7 +80,7 @@ async def test_a_library_that_is_missing_is_not_fetched(tmp_path: Path) -> None:
         assert {path.name for path in package.iterdir()} <= {"__init__.py", "proto", "__pycache__"}
 
 
-async def test_what_it_prints_is_kept_from_stdout(
+async def test_the_librarys_output_is_not_on_stdout(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It is logged at level debug."""
@@ -92,7 +92,7 @@ async def test_what_it_prints_is_kept_from_stdout(
     assert capfd.readouterr().out == ""
 
 
-async def test_what_a_worker_sees_and_leaves_on_the_disk(
+async def test_a_workers_environment_and_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its environment contains only what it needs; no file is readable by others, although the library makes such."""
@@ -228,7 +228,7 @@ async def crash(line: Line) -> None:
     assert ctypes.CDLL(None).syscall(_TGKILL, line.pid, thread, int(signal.SIGSEGV)) == 0
 
 
-async def test_a_crash_is_one_accounts_alone(
+async def test_a_crash_affects_one_account(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The head of Go's report is in the log; the account recovers and nothing is lost; the other one runs on."""

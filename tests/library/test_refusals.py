@@ -114,7 +114,7 @@ async def test_outdated(tmp_path: Path) -> None:
         assert line.wad.status.paired
 
 
-async def test_outdated_no_more(tmp_path: Path) -> None:
+async def test_no_longer_outdated(tmp_path: Path) -> None:
     """When WhatsApp accepts the version after all, the next slow attempt connects."""
     async with (
         a_real_world(tmp_path, patience=replace(QUICK, outdated=0.1)) as world,

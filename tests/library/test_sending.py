@@ -108,7 +108,7 @@ def a_file(media: Path, data: bytes) -> Attachment:
     return Attachment(kind=AttachmentKind.IMAGE, sha256=name, size=len(data), mimetype="image/png")
 
 
-async def test_a_disk_that_is_full_costs_no_message(tmp_path: Path) -> None:
+async def test_a_full_disk_loses_no_message(tmp_path: Path) -> None:
     """The library refuses each within milliseconds: they wait, and are sent in order when there is space again."""
     (tmp_path / "sessions").mkdir()
     with a_disk(tmp_path / "sessions", "24m") as disk:

@@ -55,7 +55,7 @@ def test_every_kind_is_one_message_with_the_secret_of_its_attempt(content: Outgo
 
 
 @pytest.mark.parametrize("content", GOOD, ids=lambda content: type(content).__name__)
-def test_what_we_store_of_ours_is_what_we_would_store_of_theirs(content: Outgoing) -> None:
+def test_our_own_message_is_stored_like_theirs(content: Outgoing) -> None:
     """A composed and translated content is unchanged, except for data of the upload or of the request's time."""
     received = content_of(unwrap(composed(content)))
     assert received is not None
@@ -66,7 +66,7 @@ def test_what_we_store_of_ours_is_what_we_would_store_of_theirs(content: Outgoin
     assert received == summary(content)
 
 
-def test_a_plain_text_is_no_more_than_that() -> None:
+def test_a_plain_text_has_no_other_fields() -> None:
     """A text with a reply or mentions is an extended one."""
     assert composed(Text("hello")).conversation == "hello"
     message = composed(Text("yes @77", THEIRS, ("77@lid",)))
@@ -101,7 +101,7 @@ def test_anything_can_answer(content: Outgoing) -> None:
 
 
 @pytest.mark.parametrize("kind", list(AttachmentKind))
-def test_a_file_says_where_it_lies_and_how_to_read_it(kind: AttachmentKind) -> None:
+def test_a_file_has_its_address_and_keys(kind: AttachmentKind) -> None:
     """Address, keys, hashes and size are those of the upload."""
     message = composed(a_file(kind))
     part = getattr(message, kinds(message)[0])
@@ -118,7 +118,7 @@ def test_a_file_says_where_it_lies_and_how_to_read_it(kind: AttachmentKind) -> N
     assert kind in MEDIA_TYPE
 
 
-def test_what_is_not_known_of_a_file_is_not_said() -> None:
+def test_unknown_properties_of_a_file_are_left_out() -> None:
     """An empty caption, or a width of zero, differs from none."""
     part = composed(a_file()).imageMessage
     assert not any(map(part.HasField, ("caption", "width", "height", "contextInfo")))
@@ -128,13 +128,13 @@ def test_what_is_not_known_of_a_file_is_not_said() -> None:
     assert (part.seconds, part.HasField("caption")) == (9, False)
 
 
-def test_a_voice_note_is_a_sound_that_was_spoken() -> None:
+def test_a_voice_note_is_marked_as_voice() -> None:
     """WhatsApp's term is push to talk."""
     assert composed(a_file(AttachmentKind.VOICE)).audioMessage.PTT is True
     assert composed(a_file(AttachmentKind.AUDIO)).audioMessage.PTT is False
 
 
-def test_a_document_with_words_is_wrapped() -> None:
+def test_a_document_with_a_caption_is_wrapped() -> None:
     """Like the apps; they do not show the caption of an unwrapped one."""
     bare = composed(a_file(AttachmentKind.DOCUMENT, filename="bill.pdf")).documentMessage
     assert (bare.fileName, bare.title) == ("bill.pdf", "bill.pdf")

@@ -47,7 +47,7 @@ threading.Event().wait()
         ("link._lock.acquire(); threading.Thread(target=fail, name='rest').start()", ""),
     ],
 )  # fmt: skip
-async def test_whatever_fails_in_a_worker_ends_it(act: str, who: str) -> None:
+async def test_any_unhandled_error_ends_a_worker(act: str, who: str) -> None:
     """The final notice names the part, if it can be sent; the traceback is in the output."""
     ours, theirs = socket.socketpair()
     argv = [sys.executable, "-c", WORKER.replace("{act}", act), str(theirs.fileno())]

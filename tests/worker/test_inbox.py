@@ -101,7 +101,7 @@ def kinds(spool: Spool) -> list[tuple[str, str]]:
     return [(row.kind, row.wa_id) for row in spool.after(0, 100)]
 
 
-def test_a_patient_handler_returns_at_once(spool: Spool) -> None:
+def test_a_batching_handler_returns_at_once(spool: Spool) -> None:
     """Events that arrive while the disk is busy are stored together, in order, and reported when stored."""
     box = Box(spool)
     box.spool.may.clear()
@@ -133,7 +133,7 @@ def test_a_burst_gathers_between_two_commits(spool: Spool) -> None:
     assert box.spool.batches == [["A"], ["B", "C", "D"]]
 
 
-def test_an_impatient_one_waits_for_the_commit(spool: Spool) -> None:
+def test_without_batching_the_handler_waits_for_the_commit(spool: Spool) -> None:
     """Returning means that there is room for more."""
     box = Box(spool, batch=False)
     box.spool.may.clear()
@@ -166,7 +166,7 @@ def test_no_more_than_64_wait(spool: Spool) -> None:
     assert box.done[-1] == message_key("last")
 
 
-def test_an_action_waits_for_what_came_before(spool: Spool) -> None:
+def test_an_action_waits_for_earlier_events(spool: Spool) -> None:
     """Any action runs once earlier events are stored, and before later ones."""
     box = Box(spool)
     seen: list[list[tuple[str, str]]] = []
@@ -180,7 +180,7 @@ def test_an_action_waits_for_what_came_before(spool: Spool) -> None:
     assert box.done == [message_key("A"), "", message_key("B")]
 
 
-def test_what_carries_nothing_leaves_its_id(spool: Spool) -> None:
+def test_an_event_without_content_leaves_its_id(spool: Spool) -> None:
     """Only messages of others: our own are never searched for."""
     box = Box(spool)
     box.inbox.take("Message", a_message("A", ""))
@@ -192,7 +192,7 @@ def test_what_carries_nothing_leaves_its_id(spool: Spool) -> None:
 
 
 @pytest.mark.parametrize("name", ["HistorySync", "UndecryptableMessage"])
-def test_what_is_kept_raw(spool: Spool, name: str) -> None:
+def test_events_that_are_stored_raw(spool: Spool, name: str) -> None:
     """With the reason why there is no translation."""
     box = Box(spool)
     box.inbox.take(name, b"bytes")
@@ -202,7 +202,7 @@ def test_what_is_kept_raw(spool: Spool, name: str) -> None:
     assert row.reason
 
 
-def test_what_cannot_be_read_is_kept(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_events_are_stored(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
     """Bytes that are not a message are stored unchanged."""
     box = Box(spool)
     box.inbox.take("Message", b"\xff\xff\xff")
@@ -227,7 +227,7 @@ def test_a_disk_that_refuses_is_tried_again(spool: Spool, monkeypatch: pytest.Mo
     assert kinds(spool) == [("message", "A")]
 
 
-def test_anything_else_is_the_end(spool: Spool) -> None:
+def test_any_other_error_ends_the_worker(spool: Spool) -> None:
     """Nothing is reported as stored, and the owner of the inbox is notified."""
     box = Box(spool)
     error = Damaged("spool.db is damaged")

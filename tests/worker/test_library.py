@@ -110,7 +110,7 @@ def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         c_interface.Functions(c_interface.shared_object())
 
 
-def test_giving_memory_back_keeps_what_was_changed() -> None:
+def test_releasing_memory_keeps_patched_pages() -> None:
     """The process shrinks, the patch in the library's code stays, and the library works."""
     code = (
         "import ctypes, json, re\n"

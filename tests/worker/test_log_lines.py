@@ -53,13 +53,13 @@ ENC = '<enc type="msg" v="2"><!-- 200 bytes --></enc>'
         ),
     ],
 )
-def test_what_comes_in(text: str, means: GateSignal) -> None:
+def test_incoming_lines(text: str, means: GateSignal) -> None:
     """The number of events that follow, and their key."""
     assert list(parse_line("Client/Recv", text)) == [means]
 
 
 @pytest.mark.parametrize("kind", ["retry", "hist_sync", "server-error", "enc_rekey_retry"])
-def test_other_receipts_that_come_in(kind: str) -> None:
+def test_other_incoming_receipts(kind: str) -> None:
     """No events of them are awaited."""
     assert parse_line("Client/Recv", f'<receipt from="{BOB}" id="A" type="{kind}"/>') == ()
 
@@ -80,7 +80,7 @@ def test_other_receipts_that_come_in(kind: str) -> None:
         (f'<ack class="notification" id="A" to="{GROUP}" type="w:gp2"/>', ()),
     ],
 )
-def test_what_tells_whatsapp_that_something_arrived(text: str, names: tuple[str, ...]) -> None:
+def test_lines_of_acknowledgements(text: str, names: tuple[str, ...]) -> None:
     """Receipts, and the acknowledgements of stanzas without a receipt."""
     assert list(parse_line("Client/Send", text)) == [Acknowledging(names)]
 
@@ -101,7 +101,7 @@ def test_what_tells_whatsapp_that_something_arrived(text: str, names: tuple[str,
         "<ack",
     ],
 )
-def test_what_may_leave_at_once(text: str) -> None:
+def test_receipts_that_are_not_held(text: str) -> None:
     """Receipts for read or undecryptable messages; and those that would be sent again forever if they were held."""
     assert parse_line("Client/Send", text) == ()
 
@@ -176,7 +176,7 @@ def test_names_do_not_mix(ident: str, other: str) -> None:
     assert [announced_id(name) for name in names] == ["", "", ident, ""]
 
 
-def test_the_kinds_of_receipts_that_are_awaited() -> None:
+def test_the_types_of_held_receipts() -> None:
     """Their numbers are neonize's."""
     names = {pb.Receipt.ReceiptType.Name(number) for number in HELD_RECEIPT_TYPES}
     assert names == {"DELIVERED", "READ", "READ_SELF", "PLAYED", "INACTIVE"}
@@ -187,7 +187,7 @@ def test_the_kinds_of_receipts_that_are_awaited() -> None:
     st.sampled_from(["", "<message ", "<receipt ", "<ack ", "Ignoring message "]),
     st.text(),
 )
-def test_any_line_has_a_meaning_or_none(logger: str, start: str, rest: str) -> None:
+def test_any_line_can_be_parsed(logger: str, start: str, rest: str) -> None:
     """A log is not a protocol: no line raises an error."""
     assert all(isinstance(one, GateSignal) for one in parse_line(logger, start + rest))
 

@@ -65,7 +65,7 @@ def test_a_change_is_whole_or_undone_or_ends_the_worker(
         assert all(memory.read(one.address, len(one.after)) == one.after for one in PATCH_SITES)
 
 
-def test_memory_that_is_not_what_is_known_is_left_alone() -> None:
+def test_unknown_memory_is_left_alone() -> None:
     """One site of three differs: nothing is written."""
     memory = Fragile(set())
     memory.data[30] = 0
@@ -113,7 +113,7 @@ for place in phone_requests.PATCH_SITES:
         ({3, 4}, ["EngineFailure", "changed", "changed", "before", "before"]),
     ],
 )
-def test_the_real_library_is_changed_as_a_whole(failing: set[int], result: list[str]) -> None:
+def test_the_real_library_is_patched_as_a_whole(failing: set[int], result: list[str]) -> None:
     """In a separate process, since the library stays loaded."""
     script = _SCRIPT.replace("{failing}", repr(failing))
     done = subprocess.run(

@@ -23,7 +23,7 @@ BOB = Jid.parse("15550000012@s.whatsapp.net")
 GROUP = Jid.parse("123-456@g.us")
 
 
-def test_the_places_change_the_field_that_is_read() -> None:
+def test_the_patch_sites_change_the_field_that_is_read() -> None:
     """The instruction stays, its offset on the stack becomes that of Integrator; and one instruction sets it."""
     *tests, ours = [
         place for place in phone_requests.PATCH_SITES if place.before[0] in (0x80, 0x44)
@@ -46,7 +46,7 @@ def test_the_installed_library_is_known() -> None:
     assert digest in {place.sha256 for place in phone_requests.PATCH_SITES}
 
 
-def test_the_places_are_in_the_file() -> None:
+def test_the_patch_sites_are_in_the_file() -> None:
     """The instructions to patch are in the file, before anything is loaded."""
     data = library_path().read_bytes()
     digest = hashlib.sha256(data).hexdigest()
@@ -65,7 +65,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 # --- the requests -------------------------------------------------------------------------------
 
 
-def test_a_question_for_history() -> None:
+def test_a_request_for_history() -> None:
     """whatsmeow's BuildHistorySyncRequest, field by field; the time is in seconds, despite its name."""
     message = blank()
     phone_requests.ask_history(message, KnownMessage(BOB, "A1", True, 1_700_000_000_123), 50)
@@ -77,7 +77,7 @@ def test_a_question_for_history() -> None:
     assert (history.onDemandMsgCount, history.oldestMsgTimestampMS) == (50, 1_700_000_000)
 
 
-def test_a_question_for_messages() -> None:
+def test_a_request_for_messages() -> None:
     """whatsmeow's BuildUnavailableMessageRequest; the sender is named only in a group."""
     message = blank()
     phone_requests.ask_messages(
@@ -99,7 +99,7 @@ def test_a_question_for_messages() -> None:
 @pytest.mark.parametrize(
     "one", [KnownMessage(BOB, "A1", True, 5), KnownMessage(GROUP, "A2", False, 6, BOB)]
 )
-def test_it_crosses_the_wire(one: KnownMessage) -> None:
+def test_it_can_be_serialized(one: KnownMessage) -> None:
     """As it is."""
     assert KnownMessage.from_wire(one.to_wire()) == one
 
@@ -111,7 +111,7 @@ def stored(chat: Jid, content: Content, ident: str = "A1") -> Message:
     return put.message
 
 
-def test_what_a_phone_knows() -> None:
+def test_the_data_of_a_phone() -> None:
     """Messages of persons and groups; no statuses and channels, no calls, no messages without an id."""
     text = Content(MessageKind.TEXT, "hi")
     assert phone_key(stored(BOB, text)) == KnownMessage(BOB, "A1", False, 1000)

@@ -140,7 +140,7 @@ def test_a_message_of_two_parts(gate: ReceiptGate) -> None:
     assert receipt.is_sent()
 
 
-def test_a_message_that_comes_again_is_counted_anew(gate: ReceiptGate) -> None:
+def test_a_repeated_message_is_counted_again(gate: ReceiptGate) -> None:
     """Stored events of the first do not count for the second."""
     gate.on_log_line("Client/Recv", incoming("A"))
     deal_with(gate, message_key("A"))
@@ -166,7 +166,7 @@ def test_what_the_library_ignores_has_no_event(gate: ReceiptGate) -> None:
     assert Receipt(gate, outgoing("A")).is_sent()
 
 
-def test_an_event_that_never_comes_in_a_busy_stream(gate: ReceiptGate) -> None:
+def test_a_missing_event_in_a_busy_stream(gate: ReceiptGate) -> None:
     """When everything that can have been in the library's queue is stored, the receipt is released."""
     receipt = held(gate, outgoing("A"))
     for number in range(101):
@@ -176,7 +176,7 @@ def test_an_event_that_never_comes_in_a_busy_stream(gate: ReceiptGate) -> None:
     assert receipt.is_sent()
 
 
-def test_an_event_that_never_comes_in_silence(
+def test_a_missing_event_in_silence(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The last resort applies, and is logged."""
@@ -186,7 +186,7 @@ def test_an_event_that_never_comes_in_silence(
     until(lambda: "1 receipts sent for messages without an event" in caplog.text)
 
 
-def test_as_long_as_the_disk_refuses_nothing_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_the_disk_refuses_all_receipts_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event that was handed over and is not stored holds everything, without a limit."""
     waits: list[float] = []
     monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
@@ -229,7 +229,7 @@ def test_an_acknowledgement_waits_for_its_receipt(gate: ReceiptGate) -> None:
     assert all(ack.is_sent() for ack in acks)
 
 
-def test_a_receipt_that_never_comes_is_waited_for_once(gate: ReceiptGate) -> None:
+def test_a_missing_receipt_is_waited_for_once(gate: ReceiptGate) -> None:
     """A connection that broke dropped it; the next one's acknowledgement waits only for its own."""
     gate.on_log_line("Client/Recv", reading("A"))
     ack = held(gate, knowing("A"))
@@ -241,7 +241,7 @@ def test_a_receipt_that_never_comes_is_waited_for_once(gate: ReceiptGate) -> Non
     assert ack.is_sent()
 
 
-def test_what_has_no_name_waits_for_all_before_it(gate: ReceiptGate) -> None:
+def test_a_receipt_without_a_key_waits_for_all_before_it(gate: ReceiptGate) -> None:
     """The acknowledgement of a call is released when the library's queue must have been stored."""
     ack = held(gate, '<ack class="call" id="C" to="9@lid"/>')
     deal_with(gate, *[""] * 101)
@@ -250,7 +250,7 @@ def test_what_has_no_name_waits_for_all_before_it(gate: ReceiptGate) -> None:
     assert ack.is_sent()
 
 
-def test_silence_lets_what_has_no_name_go(
+def test_silence_releases_receipts_without_a_key(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And this is not logged as unexpected."""
@@ -351,7 +351,7 @@ def test_in_any_order(asked: list[str], stored: list[str]) -> None:
 # --- kept plaintexts ------------------------------------------------------------------------------
 
 
-def test_the_places_change_one_number() -> None:
+def test_the_patch_sites_change_one_number() -> None:
     """0xa9, the switch that cannot be set, becomes 0x7c, which is always set; the instruction stays the same."""
     amd64, arm64 = PATCH_SITES
     assert amd64.before.replace(b"\xa9", b"\x7c") == amd64.after
@@ -382,7 +382,7 @@ def test_a_library_that_is_not_loaded_is_refused(tmp_path: Path) -> None:
         keep_plaintexts(file)
 
 
-def test_a_session_that_cannot_be_saved_is_told() -> None:
+def test_a_session_that_cannot_be_saved_is_reported() -> None:
     """Before the library acknowledges the message."""
     calls: list[None] = []
     gate = ReceiptGate(lambda: calls.append(None))

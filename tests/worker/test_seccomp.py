@@ -93,7 +93,7 @@ def said(machine: str, call: str, *arguments: int, network: bool = True) -> str 
         ("truncate", (), errno.EPERM),
     ],
 )
-def test_what_a_worker_may_ask(
+def test_the_filter_of_a_worker(
     machine: str, call: str, arguments: tuple[int, ...], expected: str | int
 ) -> None:
     """The call and its arguments decide."""
@@ -128,7 +128,7 @@ def test_every_number_is_of_one_call(machine: str) -> None:
 
 
 @given(st.integers(0, 500), st.tuples(*[st.integers(0, 2**64 - 1)] * 6))
-def test_what_no_rule_names_is_allowed(number: int, arguments: tuple[int, ...]) -> None:
+def test_calls_without_a_rule_are_allowed(number: int, arguments: tuple[int, ...]) -> None:
     """With any arguments, on both machines; and the filter always terminates."""
     for column, (name, machine) in enumerate(MACHINES.items()):
         code = seccomp.program(rules.calls(PID, network=True), name)

@@ -113,7 +113,7 @@ WRAPPERS = [
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("around", ["", "ephemeralMessage", "deviceSentMessage"])
-def test_what_is_wrapped_is_what_it_is(wrapper: str, around: str) -> None:
+def test_wrapped_content_is_unwrapped(wrapper: str, around: str) -> None:
     """In one wrapper or two."""
     body = Message(**{wrapper: {"message": {"imageMessage": {"caption": "see"}}}})
     if around:
@@ -124,7 +124,7 @@ def test_what_is_wrapped_is_what_it_is(wrapper: str, around: str) -> None:
     assert found.ephemeral == ("ephemeralMessage" in (wrapper, around))
 
 
-def test_wrappers_without_end_are_an_unknown_kind() -> None:
+def test_endless_wrappers_are_an_unknown_kind() -> None:
     """The depth is limited."""
     body = Message(conversation="deep")
     for _ in range(20):
@@ -132,7 +132,7 @@ def test_wrappers_without_end_are_an_unknown_kind() -> None:
     assert content(body).kind is K.UNKNOWN
 
 
-def test_view_once_is_told_by_a_flag_too() -> None:
+def test_view_once_may_be_a_flag() -> None:
     """The library removes wrappers, and records them in the event."""
     event = an_event(Message(imageMessage={}))
     event.IsViewOnceV2 = event.IsEphemeral = True
@@ -161,7 +161,7 @@ def test_an_unknown_kind_names_what_it_is() -> None:
         Message(ephemeralMessage={"message": {"protocolMessage": {"type": 27}}}),
     ],
 )
-def test_what_carries_nothing_is_no_message(body: Message) -> None:
+def test_events_without_content_are_not_messages(body: Message) -> None:
     """Key distribution and the library's internal notices make no document."""
     assert message(an_event(body)) is None
 
@@ -214,7 +214,7 @@ def test_a_large_thumbnail_is_left_out() -> None:
     assert large.media == MediaContent()
 
 
-def test_a_reply_names_what_it_answers() -> None:
+def test_a_reply_names_the_quoted_message() -> None:
     """Id, author, chat, and one line of it; also mentions, forwarding and expiration."""
     context = {
         "stanzaID": "Q", "participant": "15550000002:3@s.whatsapp.net", "remoteJID": "status@broadcast",
@@ -228,7 +228,7 @@ def test_a_reply_names_what_it_answers() -> None:
     )  # fmt: skip
 
 
-def test_a_reply_to_what_cannot_be_told_is_still_a_reply() -> None:
+def test_a_reply_to_an_untranslatable_message_is_still_a_reply() -> None:
     """Only its line is missing."""
     context = {"stanzaID": "Q", "quotedMessage": {"reactionMessage": {"text": "+"}}}
     found = content(Message(imageMessage={"contextInfo": context}))
@@ -249,7 +249,7 @@ def test_a_link_has_its_preview() -> None:
     assert content(Message(extendedTextMessage=part)).link == LinkPreview("http://a.b", "A", "B")
 
 
-def test_places() -> None:
+def test_locations() -> None:
     """One location, and a live location."""
     part = {
         "degreesLatitude": 1.5, "degreesLongitude": -2, "name": "Here", "address": "Street 1", "URL": "http://m",
@@ -264,13 +264,13 @@ def test_places() -> None:
     )  # fmt: skip
 
 
-def test_a_place_that_is_none() -> None:
+def test_an_invalid_location() -> None:
     """A protobuf may contain numbers that are not finite."""
     part = {"degreesLatitude": math.nan, "name": "Nowhere"}
     assert content(Message(locationMessage=part)) == Content(K.LOCATION, "Nowhere")
 
 
-def test_visiting_cards() -> None:
+def test_contact_cards() -> None:
     """Name and card of each."""
     card = {"displayName": "Eve", "vcard": "BEGIN:VCARD"}
     assert content(Message(contactMessage=card)).contacts == (Contact("Eve", "BEGIN:VCARD"),)
@@ -292,7 +292,7 @@ def test_a_poll_and_a_vote() -> None:
     )
 
 
-def test_an_edit_carries_the_new_words() -> None:
+def test_an_edit_contains_the_new_text() -> None:
     """Also out of its wrapper, with its author's time."""
     protocol = {
         **KEY, "type": 14, "timestampMS": 1_769_000_000_123,

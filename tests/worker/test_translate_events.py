@@ -60,7 +60,7 @@ def test_a_newsletters_message() -> None:
     assert (str(found.chat), str(found.sender)) == (channel, channel)
 
 
-def test_a_new_expiration_is_a_fact_of_the_chat() -> None:
+def test_a_new_expiration_is_stored_with_the_chat() -> None:
     """Since when, and after how many seconds; 0 turns it off."""
     body = Message(protocolMessage={"type": 3, "ephemeralExpiration": 86400})
     found = message(an_event(Message(ephemeralMessage={"message": body})))
@@ -84,7 +84,7 @@ def test_another_address_that_cannot_be_read_is_missing() -> None:
 
 
 @pytest.mark.parametrize("timestamp", [-1, 2**62])
-def test_a_message_whose_time_is_none_has_none(timestamp: int) -> None:
+def test_a_message_with_an_invalid_time_has_none(timestamp: int) -> None:
     """No store could hold it; the message's content is more important."""
     event = an_event(Message(conversation="hi"))
     event.Info.Timestamp = timestamp
@@ -98,9 +98,7 @@ def test_a_message_whose_time_is_none_has_none(timestamp: int) -> None:
     ("unavailable", "mode", "why"),
     [(False, 1, "was asked to send it again"), (True, 1, "on the phone"), (False, 2, "perhaps")],
 )
-def test_what_could_not_be_decrypted_is_a_placeholder(
-    unavailable: bool, mode: int, why: str
-) -> None:
+def test_an_undecryptable_message_is_a_placeholder(unavailable: bool, mode: int, why: str) -> None:
     """It is shown where the message will be, with the reason."""
     event = pb.UndecryptableMessage(Info=an_info(), IsUnavailable=unavailable, DecryptFailMode=mode)
     found = told("UndecryptableMessage", event)
@@ -179,7 +177,7 @@ def a_node(*tags: str) -> Any:
 
 
 @pytest.mark.parametrize(("tags", "video"), [(("audio",), False), (("audio", "video"), True)])
-def test_somebody_calls(tags: tuple[str, ...], video: bool) -> None:
+def test_an_incoming_call(tags: tuple[str, ...], video: bool) -> None:
     """A message of the caller's chat, of the call's id."""
     remote = pb.CallRemoteMeta(remotePlatform="", remoteVersion="")
     event = pb.CallOffer(basicCallMeta=a_call(), callRemoteMeta=remote, data=a_node(*tags))
@@ -193,7 +191,7 @@ def test_somebody_calls(tags: tuple[str, ...], video: bool) -> None:
     assert found.content.call == Call(CallOutcome.OFFERED, video)
 
 
-def test_somebody_calls_a_group() -> None:
+def test_an_incoming_group_call() -> None:
     """Another event reports it."""
     event = pb.CallOfferNotice(basicCallMeta=a_call(), media="video", type="group", data=a_node())
     assert told("CallOfferNotice", event).content.call == Call(CallOutcome.OFFERED, True, True)
@@ -241,7 +239,7 @@ def test_a_groups_new_expiration() -> None:
     assert (found.expires_s, found.expires_ms) == (60, NOON)
 
 
-def test_who_joined_a_group_is_no_fact_of_ours() -> None:
+def test_group_membership_is_not_stored() -> None:
     """Nothing of it is stored."""
     assert TRANSLATORS["GroupInfoEvent"](a_group_event(Join=[a_jid(LID)])) is None
 

@@ -53,7 +53,7 @@ def chat_of(found: HistoryReceived) -> ChatReceived:
     return chat
 
 
-def test_messages_come_oldest_first() -> None:
+def test_messages_are_oldest_first() -> None:
     """The phone sends the newest first; within one second its own order counts."""
     same = [one(3, text=text) | {"msgOrderID": order} for text, order in (("b", 2), ("a", 1))]
     found = history_of(chunk({"ID": PN, "messages": [one(9), *same, one(1)]}))
@@ -104,7 +104,7 @@ def test_the_chat_itself() -> None:
 
 
 @pytest.mark.parametrize("unread", [0, 2])
-def test_what_the_phone_had_not_read(unread: int) -> None:
+def test_unread_messages_on_the_phone(unread: int) -> None:
     """A number, with the time of the chat's last message, which may be in another chunk."""
     chat = {"ID": PN, "unreadCount": unread, "lastMsgTimestamp": SECONDS + 9, "messages": [one(4)]}
     told = chat_of(history_of(chunk(chat)))
@@ -118,7 +118,7 @@ def test_a_chunk_without_a_number_is_about_what_was_read() -> None:
     assert (told.unread, told.unread_ms) == (0, NOON + 4000)
 
 
-def test_who_is_who_comes_first() -> None:
+def test_aliases_are_first() -> None:
     """So that each message finds its thread."""
     mapping = {"pnJID": PN, "lidJID": LID}
     found = history_of(
@@ -143,7 +143,7 @@ def test_who_is_who_comes_first() -> None:
         (5, ReceiptMark.PLAYED),
     ],
 )
-def test_how_far_our_messages_came(status: int, mark: ReceiptMark | None) -> None:
+def test_the_status_of_our_messages(status: int, mark: ReceiptMark | None) -> None:
     """2 is sent, 3 delivered, 4 read, 5 played; it is ignored for messages of others."""
     items = [one(1, from_me=True, status=status), one(2, status=status)]
     found = history_of(chunk({"ID": PN, "messages": items}))
@@ -151,7 +151,7 @@ def test_how_far_our_messages_came(status: int, mark: ReceiptMark | None) -> Non
     assert [(r.ids, r.mark) for r in receipts] == ([(("ID1",), mark)] if mark else [])
 
 
-def test_reactions_and_votes_stand_beside_their_message() -> None:
+def test_reactions_and_votes_follow_their_message() -> None:
     """Each with its own id, time and author."""
     ms = NOON + 5000
     item = one(
@@ -192,7 +192,7 @@ def test_a_message_that_was_edited() -> None:
         ("CALL_MISSED_VIDEO", MessageKind.CALL),
     ],
 )
-def test_what_is_no_message_any_more(stub: str, kind: MessageKind) -> None:
+def test_an_entry_that_no_longer_exists(stub: str, kind: MessageKind) -> None:
     """Deleted, not decrypted, a call."""
     item = one(1, message=None, messageStubType=stub)
     (message,) = messages_of(history_of(chunk({"ID": PN, "messages": [item]})))
@@ -203,20 +203,20 @@ def test_what_is_no_message_any_more(stub: str, kind: MessageKind) -> None:
         assert message.content.target == "ID1"
 
 
-def test_notices_of_groups_are_no_messages() -> None:
+def test_group_notices_are_not_messages() -> None:
     """Neither does a status without a message."""
     items = [one(1, message=None, messageStubType="GROUP_CREATE"), one(2, message=None)]
     assert messages_of(history_of(chunk({"ID": PN, "messages": items}))) == []
 
 
-def test_statuses_are_a_chat_of_their_own() -> None:
+def test_statuses_are_a_separate_chat() -> None:
     """Each has its author."""
     status = one(1, participant=PN)["message"]
     (message,) = messages_of(history_of(chunk(statusV3Messages=[status])))
     assert (str(message.chat), message.sender) == ("status@broadcast", BOB)
 
 
-def test_what_cannot_be_told_holds_up_nothing() -> None:
+def test_untranslatable_items_delay_nothing() -> None:
     """It is counted, and shown if its chat and sender are known."""
     bad = one(2, message={"reactionMessage": {"text": "!"}})
     found = history_of(
@@ -230,7 +230,7 @@ def test_what_cannot_be_told_holds_up_nothing() -> None:
 
 @settings(max_examples=60)
 @given(st.lists(protobufs(HistorySync, always=("conversations",), depth=6), min_size=1, max_size=2))
-def test_any_history_can_be_told_and_kept(chunks: list[Any]) -> None:
+def test_any_history_can_be_translated_and_stored(chunks: list[Any]) -> None:
     """Whatever the phone sends."""
     for data in chunks:
         found = history_of(data)

@@ -86,7 +86,7 @@ def content_of(body: bytes) -> Content:
 
 
 @pytest.mark.parametrize("text", [CUT, b"\xff", b"a\0b", b"\xed\xa0\x80"])
-def test_text_that_is_none_is_shown_mended(text: bytes) -> None:
+def test_invalid_text_is_repaired(text: bytes) -> None:
     """With U+FFFD for each byte that is not valid text, for a NUL and for a surrogate."""
     found = content_of(field(1, text))
     assert found.kind is MessageKind.TEXT
@@ -124,12 +124,12 @@ CONTEXT = field(1, b"A1") + field(2, PN.encode()) + field(3, field(1, CUT))
         "reaction", "place", "edit",
     ],
 )  # fmt: skip
-def test_every_text_of_a_message_is_mended(body: bytes, read: Any) -> None:
+def test_every_text_of_a_message_is_repaired(body: bytes, read: Any) -> None:
     """It is shown, and it is stored as text."""
     assert read(content_of(body)) == MENDED
 
 
-def test_the_name_that_people_give_themselves_is_mended() -> None:
+def test_the_push_name_is_repaired() -> None:
     """The message is there with it."""
     (row,) = taken("Message", with_body(field(1, b"hi"), name=b"B\xffb")).rows
     assert message_of(row).push_name == "B\ufffdb"
@@ -167,7 +167,7 @@ def test_a_message_that_cannot_be_translated_is_shown_as_unknown() -> None:
     assert "invalid id" in found.content.detail
 
 
-def test_what_is_nested_too_deeply_is_shown_as_unknown() -> None:
+def test_a_deeply_nested_message_is_shown_as_unknown() -> None:
     """The library takes more wrappers than Python's protobuf parses."""
     deep = nested(field(1, b"hi"), (40, 1), 60)
     kept, shown = taken("Message", with_body(deep)).rows
@@ -177,14 +177,14 @@ def test_what_is_nested_too_deeply_is_shown_as_unknown() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 2**64 - 1, 253_402_300_799_000, SECONDS * 1_000_000])
-def test_a_message_without_a_valid_time_takes_that_of_its_arrival(seconds: int) -> None:
+def test_a_message_without_a_valid_time_gets_its_arrival_time(seconds: int) -> None:
     """So that it is visible."""
     (row,) = taken("Message", with_body(field(1, b"hi"), seconds=seconds)).rows
     found = message_of(row)
     assert (found.at_ms, found.content.text) == (NOW, "hi")
 
 
-def test_a_reply_to_an_invalid_id_is_a_message_of_its_own() -> None:
+def test_a_reply_to_an_invalid_id_is_a_plain_message() -> None:
     """Its content counts more than the quoted message."""
     context = field(1, b"\xff") + field(15, b"\xff") + field(15, PN.encode())
     found = content_of(field(6, field(1, b"yes") + field(17, context)))
@@ -208,7 +208,7 @@ def history(*items: bytes, name: bytes = b"Bob") -> bytes:
     )
 
 
-def test_a_bad_name_costs_a_part_of_the_history_nothing() -> None:
+def test_a_bad_name_in_a_history_part_drops_nothing() -> None:
     """Neither of a chat, nor of its members."""
     (row,) = taken("HistorySync", history(told(b"A", field(1, b"hi")), name=b"B\xff")).rows
     found = event_of(row)
@@ -226,7 +226,7 @@ def test_a_bad_name_costs_a_part_of_the_history_nothing() -> None:
     ],
     ids=["id", "target", "depth"],
 )
-def test_a_bad_message_costs_a_part_of_the_history_that_message(bad: bytes) -> None:
+def test_a_bad_message_of_a_history_part_drops_only_that_message(bad: bytes) -> None:
     """It is stored raw, so that it can be translated again; the others are translated."""
     good = [told(b"A", field(1, b"hi")), told(b"B", field(1, CUT))]
     kept, row = taken("HistorySync", history(good[0], bad, good[1])).rows
@@ -278,7 +278,7 @@ def test_any_message_is_shown_or_kept_raw(name: str, data: st.DataObject) -> Non
 @pytest.mark.parametrize("name", sorted(TRANSLATORS))
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_any_event_is_told_or_kept_raw(name: str, data: st.DataObject) -> None:
+def test_any_event_is_translated_or_stored_raw(name: str, data: st.DataObject) -> None:
     """Or it has no content to show."""
     raw = data.draw(wire_bytes(getattr(pb, name), always=("Message", "Data")))
     if data.draw(st.integers(0, 5)) == 0:
@@ -288,13 +288,13 @@ def test_any_event_is_told_or_kept_raw(name: str, data: st.DataObject) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(wire_bytes(HistorySync, always=("conversations",), depth=6))
-def test_any_history_is_told_or_kept_raw(data: bytes) -> None:
+def test_any_history_is_translated_or_stored_raw(data: bytes) -> None:
     """Item by item."""
     check_rows("HistorySync", field(1, data))
 
 
 @given(st.sampled_from(sorted(TRANSLATORS)), st.binary(max_size=100))
-def test_any_bytes_are_told_or_kept_raw(name: str, raw: bytes) -> None:
+def test_any_bytes_are_translated_or_stored_raw(name: str, raw: bytes) -> None:
     """Also those that are not events."""
     check_rows(name, raw)
 
@@ -316,6 +316,6 @@ def check_rows(name: str, raw: bytes) -> None:
         assert rows[0].raw == raw
 
 
-def test_what_no_text_is_is_drawn() -> None:
+def test_invalid_text_is_drawn() -> None:
     """Otherwise the tests above would find nothing."""
     assert any(text.decode(errors="replace") != text.decode(errors="ignore") for text in NO_TEXTS)

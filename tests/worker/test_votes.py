@@ -29,7 +29,7 @@ def never() -> tuple[bytes, ...]:
 
 
 @pytest.mark.parametrize("options", [(), (b"1", b"2")])
-def test_a_vote_is_opened(options: tuple[bytes, ...]) -> None:
+def test_a_vote_is_decrypted(options: tuple[bytes, ...]) -> None:
     """The chosen options replace the seal; none, if the vote was withdrawn."""
     content = Content(MessageKind.POLL_VOTE, vote=Vote(options=options), told_ms=7)
     assert with_decrypted_vote(sealed(), lambda: options) == told(content)

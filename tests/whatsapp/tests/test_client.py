@@ -138,7 +138,7 @@ async def test_messages_keep_their_order(scene: Scene) -> None:
     ]
 
 
-async def test_the_ledger_tells_what_was_receipted(alone: Scene) -> None:
+async def test_the_ledger_has_the_receipts(alone: Scene) -> None:
     """Sent, on the wire, receipted; and the client's messages, with their results."""
     ledger, account = alone.server.ledger, alone.account
     idents = [await alone.bob.send_text(account, text) for text in ("one", "two")]
@@ -156,7 +156,7 @@ async def test_the_ledger_tells_what_was_receipted(alone: Scene) -> None:
     assert [e.kind for e in ledger.receipts_sent(account)] == ["delivery"]
 
 
-async def test_what_the_client_read_is_told(scene: Scene) -> None:
+async def test_the_clients_read_receipts(scene: Scene) -> None:
     """Its read receipt is in the ledger."""
     got = await scene.text("read me")
     await scene.client.call("mark_read", got["id"], got["chat"])
@@ -167,7 +167,7 @@ async def test_what_the_client_read_is_told(scene: Scene) -> None:
     )
 
 
-async def test_what_was_not_receipted_comes_again(alone: Scene) -> None:
+async def test_unreceipted_messages_are_sent_again(alone: Scene) -> None:
     """A kill -9 with messages in transit: the next process receives those that are still in the queue."""
     account = alone.account
     await alone.client.kill()
@@ -238,7 +238,7 @@ async def test_two_accounts_write_to_each_other(scene: Scene, tmp_path: Path) ->
 # --- connections ------------------------------------------------------------------------------
 
 
-async def test_a_dropped_connection_comes_back(scene: Scene) -> None:
+async def test_a_dropped_connection_is_restored(scene: Scene) -> None:
     """Later messages arrive."""
     await scene.account.drop()
     await scene.client.wait("DisconnectedEv")

@@ -64,7 +64,7 @@ async def test_a_reply_and_mentions(scene: Scene) -> None:
     assert got["extendedTextMessage"]["contextInfo"]["mentionedJID"] == [str(account.lid)]
 
 
-async def test_a_preview_of_a_link(scene: Scene) -> None:
+async def test_a_link_preview(scene: Scene) -> None:
     """Text, address and title."""
     content = contents.extended_text(
         "see https://example.org", link="https://example.org", title="T"
@@ -89,7 +89,7 @@ async def test_a_file_that_the_client_sends(scene: Scene) -> None:
     assert scene.bob.download(got) == b"the text"
 
 
-async def test_a_place(scene: Scene) -> None:
+async def test_a_location(scene: Scene) -> None:
     """Fixed, and moving."""
     got = (await said(scene, contents.location(52.5, -13.25, "Here", "A street")))[
         "locationMessage"

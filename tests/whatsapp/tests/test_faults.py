@@ -48,7 +48,7 @@ async def test_the_server_restarts(scene: Scene) -> None:
     assert scene.client.events["StreamErrorEv"] == []
 
 
-async def test_the_client_is_to_connect_anew(scene: Scene) -> None:
+async def test_the_client_has_to_reconnect(scene: Scene) -> None:
     """515: it does so silently."""
     await scene.account.end_stream(515)
     await scene.client.wait("ConnectedEv")

@@ -52,7 +52,7 @@ async def in_group(scene: Scene, group: Group, ident: str) -> dict[str, Any]:
 # --- groups -----------------------------------------------------------------------------------
 
 
-async def test_the_members_are_told_of_their_group(scene: Scene) -> None:
+async def test_the_members_are_notified_of_their_group(scene: Scene) -> None:
     """The client learns it at once, and again on request."""
     group = a_group(scene)
     joined = await scene.client.wait("JoinedGroupEv")
@@ -114,7 +114,7 @@ async def test_the_members_receipts(scene: Scene) -> None:
     assert receipt["MessageSource"]["Sender"]["User"] == scene.bob.lid.user
 
 
-async def test_somebody_joins_and_leaves(scene: Scene) -> None:
+async def test_members_join_and_leave(scene: Scene) -> None:
     """The newcomer reads later messages, the former member does not."""
     ann = add_ann(scene)
     group = a_group(scene)
@@ -203,7 +203,7 @@ async def test_a_status(scene: Scene) -> None:
     )  # fmt: skip
 
 
-async def test_an_address_that_was_never_told_has_another_session(scene: Scene) -> None:
+async def test_an_unknown_address_has_another_session(scene: Scene) -> None:
     """By number alone, then by LID alone: the library asks again, and gets it."""
     scene.bob.addressing = Addressing.PN
     await scene.text("by number")

@@ -252,7 +252,7 @@ def console(*lines: str) -> list[Any]:
     return answers
 
 
-def test_the_console_takes_commands() -> None:
+def test_the_console_runs_commands() -> None:
     """Accounts, peers, messages and the ledger, a line each."""
     answers = console(
         "account 15550000001 shop", "peer 15550000002 Bob", "network down", "odd", "inbox Bob", "ledger",
@@ -272,7 +272,7 @@ def test_every_command_of_the_console_has_help() -> None:
     assert console("typing") == [{"error": f"usage: {line}"}]
 
 
-def test_the_console_speaks_for_people(tmp_path: Path) -> None:
+def test_the_console_acts_for_people(tmp_path: Path) -> None:
     """Everything that a peer says is in the ledger of the account, in a chat or in a group."""
     (tmp_path / "a.txt").write_text("a file")
     answers = console(
