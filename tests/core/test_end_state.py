@@ -230,7 +230,7 @@ async def test_a_session_that_is_gone_is_no_account_that_was_never_paired(tmp_pa
         account = await world.connected()
         await account.stop()
         account.home.session_db.unlink()
-        account._write_card(enabled=True)
+        await account.keeper.change(enabled=True)
     assert "does not exist any more" in (await again(tmp_path, 1, "logged_out")).reason
 
 
@@ -260,7 +260,7 @@ async def test_stopped_since_when_and_logged_out_behind_it(tmp_path: Path) -> No
         account = await world.connected()
         await bring_to_rest(world, account, LoggedOut("the phone"))
         await account.stop()
-        account._write_card(stopped_ms=account.clock.wall_ms() - 3_600_000)
+        await account.keeper.change(stopped_ms=account.clock.wall_ms() - 3_600_000)
     status = await again(tmp_path, 1, "stopped")
     async with a_world(tmp_path, boot="boot2") as world, world.leading():
         (account,) = world.accounts.all()
@@ -275,7 +275,7 @@ async def test_stopped_since_when_and_logged_out_behind_it(tmp_path: Path) -> No
 async def test_a_disk_that_refuses_hides_no_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is said now; that it cannot be kept is in the log."""
+    """It is said now, and that it cannot be kept; once it can, it is."""
 
     def full(home: AccountDir, card: object) -> None:
         raise StateUnwritable("no space left on device")
@@ -285,16 +285,17 @@ async def test_a_disk_that_refuses_hides_no_end(
         with monkeypatch.context() as patched:
             patched.setattr(AccountDir, "write_card", full)
             account.tell(Replaced())
-        assert account.status.state == "replaced"
-        assert account.card.ended is None
-    assert "that it is replaced cannot be written down" in caplog.text
+            await until(lambda: account.keeper.failure, "the disk refuses")
+            assert account.status.state == "replaced"
+            assert account.home.card().ended is None
+            assert "card_unwritten" in [one.code for one in account.problems]
+    assert "what happened cannot be written down: no space left on device" in caplog.text
+    assert account.home.card().ended == account.card.ended
 
 
 def test_a_card_of_before_is_read(tmp_path: Path) -> None:
     """Without the new fields."""
     home = AccountDir(tmp_path / "shop")
     home.path.mkdir()
-    (home.path / "account.json").write_bytes(
-        msgspec.json.encode({"id": "shop", "name": "Shop", "jid": "1@lid"})
-    )
+    home.card_copy.write_bytes(msgspec.json.encode({"id": "shop", "name": "Shop", "jid": "1@lid"}))
     assert (home.card().ended, home.card().stopped_ms) == (None, 0)

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.random_protobufs import NO_TEXTS
 from tests.support.real_world import a_real_world
 from tests.support.small_world import ShiftedClock
 from wad.core.event import ChatReceived, decode
+from wad.core.jid import Jid
 from wad.engine import session_db, supervision
 from wad.engine.contacts import AddressBook
 from wad.lib.clock import SystemClock
@@ -148,6 +150,36 @@ def test_the_last_telling_is_the_book(
     told = phone.told()
     rows = phone.db.execute("SELECT their_jid, full_name FROM whatsmeow_contacts").fetchall()
     assert dict(told) == dict(rows)
+    phone.db.close()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([BOB.encode(), b"9@lid", b"9\xff@lid", b"1-2@g.us"])
+            | st.binary(max_size=12),
+            st.sampled_from(NO_TEXTS) | st.binary(max_size=12),
+            st.binary(max_size=12) | st.none(),
+        ),
+        max_size=8,
+    )
+)
+def test_any_bytes_in_the_book_become_rows_that_can_be_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[bytes, bytes, bytes | None]]
+) -> None:
+    """What strangers call themselves, and what is no address, comes as the phone has it."""
+    phone = Phone(tmp_path_factory.mktemp("book"))
+    phone.db.executemany(
+        "INSERT OR REPLACE INTO whatsmeow_contacts (their_jid, full_name, first_name)"
+        " VALUES (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT))",
+        rows,
+    )
+    book = phone.book()
+    book.check()
+    for address, name in phone.told():
+        assert Jid.parse(address).is_person
+        name.encode()
+    assert book.check() is None
     phone.db.close()
 
 

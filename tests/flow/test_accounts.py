@@ -290,7 +290,7 @@ async def test_of_two_adds_at_once_one_makes_an_account(
         assert done[0] is account
         assert isinstance(done[1], Conflict)
         assert [home.id for home in world.homes.all()] == [account.id]
-        assert [path.name for path in world.homes.root.iterdir()] == [account.id]
+        assert {path.name for path in world.homes.root.iterdir()} == {account.id, ".cards"}
 
 
 async def test_an_account_that_cannot_be_written_leaves_nothing(

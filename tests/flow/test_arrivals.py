@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.protobufs import HistorySync, Message, pb
-from tests.support.random_protobufs import field, nested, wire_bytes
+from tests.support.random_protobufs import NO_TEXTS, field, nested, wire_bytes
 from tests.support.small_world import until
 from tests.worker.test_translation import CUT, sealed, with_body
 from wad.api.legacy.conversations import message_document
@@ -38,6 +38,13 @@ from wad.worker.translation import translated
 from wadctl.message_tables import line
 
 ACCOUNT = "acc-1"
+
+
+async def no_gap(why: str) -> None:
+    """The spool is the one that was read before."""
+    raise AssertionError(why)
+
+
 _PLAIN = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -59,7 +66,7 @@ class Road:
         return Inbound(
             ACCOUNT, lambda: Spool.open(self.path), self.store, Bus(clock), clock, batch=100, retention_days=1,
             on_recorded=lambda messages: None, on_answer=lambda answer: None,
-            on_damaged=lambda error: self.damaged.append(error),
+            on_damaged=lambda error: self.damaged.append(error), on_replaced=lambda: False, on_gap=no_gap,
         )  # fmt: skip
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -173,6 +180,19 @@ def test_a_hostile_message_is_shown(road: Road, body: bytes) -> None:
         look(message)
 
 
+@pytest.mark.parametrize("subject", [*NO_TEXTS, b"z" * 6_000_000, b"\xff" * 6_000_000])
+def test_a_hostile_subject_is_shown(road: Road, subject: bytes) -> None:
+    """Of a group that is there; the lists stay short."""
+    group = field(1, b"1-2") + field(2, 0) + field(3, 0) + field(4, 0) + field(5, b"g.us")
+    name = field(1, subject) + field(2, 1_769_000_000) + field(3, group)
+    ends = b"".join(field(number, subject[:100]) for number in (2, 14, 15, 16))
+    road.take("GroupInfoEvent", field(1, group) + field(4, 1_769_000_000) + field(5, name) + ends)
+    (thread,) = road.run(road.store.threads(ACCOUNT, limit=10))
+    assert thread.name
+    assert len(brief_thread(thread).name) <= 300
+    assert road.inbound.untranslated == 0
+
+
 def test_who_edits_without_end_fills_neither_store_nor_page(road: Road) -> None:
     """The first version and the newest stay."""
     road.take("Message", with_body(field(1, b"first"), ident=b"M"))
@@ -196,6 +216,7 @@ async def test_a_hostile_row_neither_ends_nor_holds_up_the_loop(tmp_path: Path) 
     inbound = Inbound(
         ACCOUNT, lambda: Spool.open(tmp_path / "spool.db"), store, Bus(clock), clock, batch=10, retention_days=1,
         on_recorded=lambda messages: None, on_answer=lambda answer: None, on_damaged=lambda error: None,
+        on_replaced=lambda: False, on_gap=no_gap,
     )  # fmt: skip
     with closing(Spool.open(tmp_path / "spool.db")) as spool:
         spool.append(received_ms=1, kind="message", wa_id="A", raw=b"", event=b"\xc1")

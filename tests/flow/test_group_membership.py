@@ -6,7 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 
+from tests.support.protobufs import pb
+from tests.support.random_protobufs import wire_bytes
 from tests.support.small_world import PATIENT, World, a_world
 from wad.core.errors import BadInput, Conflict, EngineFailure, NotSupported
 from wad.core.jid import Jid
@@ -15,6 +18,8 @@ from wad.core.outgoing import GroupRole, Text, check, check_recipient
 from wad.engine.simulator import SimulatedWorker
 from wad.flow.accounts.account import Account
 from wad.flow.outbound import group_membership
+from wad.worker.library import Library
+from wad.worker.protobuf import DecodeError
 
 GROUP = Jid.parse("120363000000000001@g.us")
 
@@ -146,3 +151,27 @@ def test_an_address_that_nobody_can_have_is_refused(to: str) -> None:
 def test_people_and_groups_are_written_to(to: str) -> None:
     """In each of their forms."""
     check_recipient(Jid.parse(to))
+
+
+class Told:
+    """In the place of the loaded library: it tells a group as these bytes."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def group_info(self, uuid: bytes, group: bytes) -> bytes:
+        """A serialized GetGroupInfoReturnFunction."""
+        return self._answer
+
+
+@given(wire_bytes(pb.GetGroupInfoReturnFunction, always=("GroupInfo",), depth=4))
+def test_whatever_a_group_says_of_itself_it_has_a_standing_or_an_error(answer: bytes) -> None:
+    """Subject, description, names and addresses are anybody's; what cannot be read is an error of this one question."""
+    library = object.__new__(Library)
+    library._uuid = b"uuid"
+    library._functions = Told(answer)  # type: ignore[assignment]
+    try:
+        found = library.group_role(GROUP, ["15550000001", "9"])
+    except (EngineFailure, DecodeError):
+        return
+    assert found in GroupRole

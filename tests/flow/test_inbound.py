@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.small_world import PATIENT, a_world, until
+from wad.api.views.problems import problems_of
 from wad.core.change import PutMessage
 from wad.core.errors import BadInput, Damaged, StateUnwritable, Unavailable
 from wad.core.event import (
@@ -28,6 +29,7 @@ from wad.core.event import (
 )
 from wad.core.jid import Jid, ThreadId
 from wad.core.plan import plan
+from wad.core.problem import degraded
 from wad.flow.accounts.account import Account
 from wad.flow.inbound import planning
 from wad.flow.inbound.pipeline import Inbound
@@ -38,6 +40,11 @@ from wad.state.spool import Salvaged, Spool
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
 BOB_LID = Jid.parse("900000000000002@lid")
+
+
+async def no_gap(why: str) -> None:
+    """The spool is the one that was read before."""
+    raise AssertionError(why)
 
 
 async def test_what_arrives_is_recorded_in_order(tmp_path: Path) -> None:
@@ -134,6 +141,11 @@ async def test_an_untranslatable_event_is_kept_and_counted(tmp_path: Path) -> No
         world.worker(account).receive(BOB, "after it")
         await until(lambda: account.inbound.recorded == 1, "the message behind it")
         assert account.inbound.untranslated == 1
+        (problem,) = [one for one in problems_of(account) if one.code == "untranslated"]
+        assert (problem.figures, degraded([problem])) == ((1,), False)
+        (item,) = await account.kept.items()
+        await account.kept.drop(item.id)
+        assert "untranslated" not in [one.code for one in problems_of(account)]
 
 
 async def test_the_next_process_goes_on_where_the_last_stopped(tmp_path: Path) -> None:
@@ -167,6 +179,7 @@ async def test_ended_while_it_opens_the_spool_it_leaves_no_file_open(tmp_path: P
         inbound = Inbound(
             "acc-1", slowly, world.store, world.bus, SystemClock(), batch=10, retention_days=1,
             on_recorded=lambda messages: None, on_answer=lambda answer: None, on_damaged=lambda error: None,
+            on_replaced=lambda: False, on_gap=no_gap,
         )  # fmt: skip
         task = Loops(SystemClock()).start("inbound", inbound.run)
         await asyncio.to_thread(begun.wait, PATIENT)
@@ -214,6 +227,7 @@ async def test_the_spool_is_opened_once_for_all_who_ask(tmp_path: Path) -> None:
         inbound = Inbound(
             "acc-1", open_spool, world.store, world.bus, SystemClock(), batch=10, retention_days=1,
             on_recorded=lambda messages: None, on_answer=lambda answer: None, on_damaged=lambda error: None,
+            on_replaced=lambda: False, on_gap=no_gap,
         )  # fmt: skip
         await asyncio.gather(inbound.kept(1), inbound.kept(1), inbound.row(1))
         await inbound.close()
@@ -234,6 +248,7 @@ async def test_a_spool_that_is_set_aside_while_it_is_opened_is_not_read(
         inbound = Inbound(
             "acc-1", open_spool, world.store, world.bus, SystemClock(), batch=10, retention_days=1,
             on_recorded=lambda messages: None, on_answer=lambda answer: None, on_damaged=lambda error: None,
+            on_replaced=lambda: False, on_gap=no_gap,
         )  # fmt: skip
         cursor = world.store.cursor
 
@@ -604,7 +619,7 @@ async def test_copies_that_cannot_be_listed_are_not_forgotten(
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
         with monkeypatch.context() as patched:
-            patched.setattr(Path, "iterdir", fail)
+            patched.setattr(os, "scandir", fail)
             await account.kept.look()
         assert {"set_aside", "copies_unknown"} <= {one.code for one in account.problems}
         await account.kept.look()

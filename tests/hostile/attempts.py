@@ -174,6 +174,30 @@ def _swap(targets: Targets) -> None:
     _call(316, 276, -100, own.encode(), -100, targets.victim.encode(), 2)
 
 
+def _card(targets: Targets) -> str:
+    """The card of the account whose worker this is, as the daemon reads it."""
+    home = Path(targets.home)
+    return str(home.parent / ".cards" / f"{home.name}.json")
+
+
+def _put(targets: Targets, place: str) -> None:
+    own = f"{targets.home}/put"
+    kept = f"{targets.home}/kept"
+    Path(own).write_text("x")
+    try:
+        os.rename(place, kept)
+        os.rename(own, place)
+        os.rename(kept, place)
+    finally:
+        Path(own).unlink(missing_ok=True)
+
+
+def _delete(place: str) -> None:
+    data = Path(place).read_bytes()
+    os.unlink(place)
+    Path(place).write_bytes(data)
+
+
 def _make(path: str, make: Callable[[str], None], undo: Callable[[str], None]) -> None:
     make(path)
     undo(path)
@@ -280,6 +304,11 @@ ATTEMPTS: dict[str, Attempt] = {
         f"{t.home}/../{Path(t.other).name}/session.db"
     ),
     "read another account over /proc": lambda t: _open(f"/proc/self/root{t.other}/session.db"),
+    "read our own card": lambda t: _open(_card(t)),
+    "write our own card": lambda t: _open(_card(t), os.O_RDWR),
+    "list the cards": lambda t: os.listdir(Path(_card(t)).parent),
+    "put a file in the place of our own card": lambda t: _put(t, _card(t)),
+    "delete our own card": lambda t: _delete(_card(t)),
     "read wad.db": lambda t: _open(f"{t.state}/wad.db"),
     "write wad.db": lambda t: _open(f"{t.state}/wad.db", os.O_RDWR),
     "list the state directory": lambda t: os.listdir(t.state),

@@ -57,6 +57,7 @@ KNOWN = {
     ("wad/worker/main.py", "WorkerProcess._release_memory"): A_WORKERS,
     ("wad/worker/main.py", "serve"): A_WORKERS,
     ("wad/flow/accounts/accounts.py", "Accounts.lead"): AWAITED,
+    ("wad/flow/accounts/card_keeper.py", "CardKeeper.change"): AWAITED,
     ("wad/flow/accounts/accounts.py", "Accounts.remove"): AWAITED,
     ("wad/flow/inbound/backfill.py", "Run._answer"): BOUNDED,
     ("wad/flow/inbound/pipeline.py", "Inbound._open"): AWAITED,

@@ -60,7 +60,7 @@ def test_a_card_comes_back_whole(homes: AccountDirs) -> None:
     """Every field, and readable for people."""
     home = homes.create(CARD)
     assert home.card() == CARD
-    assert json.loads((home.path / "account.json").read_text())["name"] == "Shop"
+    assert json.loads(home.card_file.read_text())["name"] == "Shop"
 
 
 def test_a_home_is_private(homes: AccountDirs) -> None:
@@ -71,7 +71,7 @@ def test_a_home_is_private(homes: AccountDirs) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
-    assert stat.S_IMODE((home.path / "account.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.card_file.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_home_is_private(homes: AccountDirs) -> None:
 def test_a_damaged_card_is_made_anew(homes: AccountDirs, content: bytes) -> None:
     """The account is still there: the session is what counts."""
     home = homes.create(CARD)
-    (home.path / "account.json").write_bytes(content)
+    home.card_file.write_bytes(content)
     card = homes.get("acc-1").card()
     assert (card.id, card.name, card.enabled) == ("acc-1", "acc-1", False)
     assert "could not be read" in card.stopped_why
@@ -90,7 +90,7 @@ def test_a_damaged_card_is_kept_beside_the_new_one(homes: AccountDirs) -> None:
     """Writing the card does not delete what an operator may still read."""
     home = homes.create(CARD)
     for number in range(2):
-        (home.path / "account.json").write_text(f"half a ca{number}")
+        home.card_file.write_text(f"half a ca{number}")
         home.write_card(CARD)
     assert home.card() == CARD
     kept = sorted(path.read_text() for path in home.path.glob("account.json.damaged*"))
@@ -103,7 +103,7 @@ def test_a_damaged_card_is_set_aside_when_the_account_is_opened(
 ) -> None:
     """An operator sees the copy, whoever would have written the card next."""
     home = homes.create(CARD)
-    file = home.path / "account.json"
+    file = home.card_file
     file.unlink()
     match kind:
         case "half":
@@ -123,18 +123,18 @@ def test_a_damaged_card_is_set_aside_when_the_account_is_opened(
 def test_a_name_that_deceives_is_escaped(homes: AccountDirs) -> None:
     """A card of before may hold any name: it can be shown, and the file stays as it is until somebody renames it."""
     home = homes.create(AccountCard(id="shop", name="\x1b[31mShop\n\u202eevil"))
-    before = (home.path / "account.json").read_bytes()
+    before = home.card_file.read_bytes()
     assert home.card().name == "\\x1b[31mShop\\n\\u202eevil"
-    assert (home.path / "account.json").read_bytes() == before
+    assert home.card_file.read_bytes() == before
 
 
 def test_a_card_of_another_account_does_not_take_its_place(homes: AccountDirs) -> None:
     """The directory's name is the id."""
     home = homes.create(CARD)
-    (home.path / "account.json").write_text('{"id": "acc-9", "name": "Copied"}')
+    home.card_file.write_text('{"id": "acc-9", "name": "Copied"}')
     assert home.card() == AccountCard(id="acc-1", name="Copied")
     home.write_card(AccountCard(id="acc-9", name="Written"))
-    assert json.loads((home.path / "account.json").read_text())["id"] == "acc-1"
+    assert json.loads(home.card_file.read_text())["id"] == "acc-1"
 
 
 def test_a_card_that_cannot_be_written_leaves_the_old_one(

@@ -18,7 +18,7 @@ from wad.api.views.problems import problems_of
 from wad.core.connection import State
 from wad.core.errors import StateUnwritable
 from wad.lib import files
-from wad.state.account_dir import AccountDir
+from wad.state.account_dir import AccountDirs
 from wad.state.card import AccountCard, read_card
 
 CARD = AccountCard(
@@ -87,9 +87,10 @@ async def test_a_stopped_account_whose_card_is_lost_stays_stopped(
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
-        file = account.home.path / "account.json"
+        file = account.home.card_file
     if damage == "gone":
         file.unlink()
+        account.home.card_copy.unlink()
     else:
         file.write_text(damage)
     for _ in range(2):
@@ -109,7 +110,7 @@ async def test_a_stopped_account_is_settled_by_stopping_it(tmp_path: Path) -> No
     """Then it is an operator's word like any other."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        (account.home.path / "account.json").write_text("{")
+        (account.home.card_file).write_text("{")
     async with a_world(tmp_path, boot="again") as world, world.leading():
         account = world.accounts.find(account.id)
         await account.stop()
@@ -124,12 +125,13 @@ async def test_a_card_that_cannot_be_read_now_is_left_as_it_is(
     """No handle is left, say: nothing is set aside, nothing is written over it, and it counts once it can be read."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        file, before = account.home.path / "account.json", account.home.card()
+        await account.keeper.settle()
+        file, before = account.home.card_file, account.home.card()
 
     without_waiting = files._without_waiting
 
     def fail(name: str, flags: int) -> int:
-        if Path(name).name == "account.json":
+        if Path(name) == file:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return without_waiting(name, flags)
 
@@ -140,9 +142,70 @@ async def test_a_card_that_cannot_be_read_now_is_left_as_it_is(
             assert account.status.state is State.STOPPED
             assert "Too many open files" in account.status.reason
             with pytest.raises(StateUnwritable, match="Too many open files"):
-                account.rename("another")
-        assert [path.name for path in file.parent.glob("account.json*")] == ["account.json"]
-    assert AccountDir(file.parent).card() == before
+                await account.rename("another")
+        assert [path.name for path in account.home.path.glob("account.json*")] == ["account.json"]
+    assert account.home.card() == before
     async with a_world(tmp_path, boot="again") as world, world.leading():
         account = world.accounts.find(account.id)
         await until(lambda: account.status.state is State.CONNECTED, "it runs")
+
+
+# --- what a worker may write ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moved", ["", "remove", "write"])
+async def test_what_a_worker_writes_beside_its_session_is_not_believed(
+    tmp_path: Path, moved: str
+) -> None:
+    """It may write all that lies in its directory: it cannot rename its account, or take another's name or number."""
+    forged = {
+        "id": "acc-15550000002", "name": "other", "phone": "+15550000002", "jid": "15550000002:1@s.whatsapp.net",
+        "enabled": False,
+    }  # fmt: skip
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await world.connected("other", "+15550000002")
+        await account.keeper.settle()
+        before = account.card
+        account.home.card_copy.write_text(json.dumps(forged))
+        if moved == "remove":
+            await world.accounts.remove(account.id)
+            account = await world.accounts.restore(account.id)
+        if moved == "write":
+            await account.rename("shop")
+        assert account.home.card() == account.card == before
+    async with a_world(tmp_path, boot="again") as world, world.leading():
+        account = world.accounts.find("shop")
+        await until(lambda: account.status.state is State.CONNECTED, "it runs")
+        assert account.card == before
+        assert world.accounts.find("other").card.phone == "+15550000002"
+
+
+async def test_the_card_of_a_directory_that_was_brought_here_is_taken_over(tmp_path: Path) -> None:
+    """From a backup, another machine or an earlier wad; from then on only wad's own counts."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.keeper.settle()
+        before = account.card
+    account.home.card_file.unlink()
+    async with a_world(tmp_path, boot="again") as world:
+        account = world.accounts.find("shop")
+        assert account.card == before
+        account.home.card_copy.write_text("{}")
+        assert account.home.card() == before
+
+
+def test_what_a_crash_left_of_a_card_does_not_count_for_the_next_account(tmp_path: Path) -> None:
+    """A card without its directory."""
+    homes = AccountDirs(tmp_path)
+    first = homes.create(CARD)
+    left = first.card_file.read_bytes()
+    homes.remove("acc-1", "20260101T000000Z")
+    first.card_file.write_bytes(left)
+    assert homes.all() == []
+    (removed,) = homes.removed()
+    assert removed.card == CARD
+    assert homes.create(AccountCard(id="acc-1", name="Second")).card().name == "Second"
+    homes.remove("acc-1", "20260102T000000Z")
+    first.card_file.write_bytes(left)
+    assert homes.restore(homes.removed()[1]).card().name == "Second"

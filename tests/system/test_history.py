@@ -69,7 +69,7 @@ async def dashboard_row(system: System) -> Any:
 
 async def ended(system: System) -> Any:
     """The account's card, once a backfill has ended."""
-    card = system.daemon.state / "sessions" / await ident_of(system) / "account.json"
+    card = system.daemon.state / "sessions" / ".cards" / f"{await ident_of(system)}.json"
     async with asyncio.timeout(60):
         while (done := json.loads(await asyncio.to_thread(card.read_text))["backfill"]) is None:
             await asyncio.sleep(0.02)

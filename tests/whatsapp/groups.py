@@ -9,7 +9,7 @@ from tests.whatsapp import contents, pb
 from tests.whatsapp.contents import StanzaKind
 from tests.whatsapp.device import Device, Envelope
 from tests.whatsapp.people import Person, enc_node
-from tests.whatsapp.wire import Jid, Node, Value, node
+from tests.whatsapp.wire import Jid, Node, Value, as_bytes, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.account import Account
@@ -36,6 +36,12 @@ class Group:
         self.by_number = by_number
         self.members = list(members)
         self.created = server.now()
+
+    description = ""
+    """Nothing, or what it is about."""
+
+    shown_as: str | None = None
+    """How its members are called in it, where they are called otherwise than by themselves."""
 
     admins_only = False
     """Whether only its admins may write."""
@@ -69,7 +75,9 @@ class Group:
 
     def _participant(self, member: Person, **attrs: Value) -> Node:
         other = {"lid": member.lid} if self.by_number else {"phone_number": member.pn}
-        return node("participant", jid=self.address(member), **other, **attrs)
+        return node(
+            "participant", jid=self.address(member), display_name=self.shown_as, **other, **attrs
+        )
 
     def info(self) -> Node:
         """The <group> of a query's answer."""
@@ -78,6 +86,8 @@ class Group:
             for m in self.members
         ]
         settings = [node("announcement")] if self.admins_only else []
+        if self.description:
+            settings.append(self._description(self.owner))
         return node(
             "group", *members, *settings, id=self.jid.user, subject=self.subject, creation=self.created,
             creator=self.address(self.owner), s_t=self.created, s_o=self.address(self.owner),
@@ -107,6 +117,16 @@ class Group:
         self.subject = subject
         at, who = self.server.now(), self.address(by)
         self._tell(node("subject", subject=subject, s_t=at, s_o=who), by)
+
+    def describe(self, description: str, by: Person) -> None:
+        """Somebody says what it is about."""
+        self.description = description
+        self._tell(self._description(by), by)
+
+    def _description(self, by: Person) -> Node:
+        body = node("body", as_bytes(self.description))
+        who, at = self.address(by), self.server.now()
+        return node("description", body, id=self.server.next_id(), participant=who, t=at)
 
     def _tell(self, change: Node, by: Person) -> None:
         for account in self.accounts():

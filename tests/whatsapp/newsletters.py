@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.whatsapp import contents, pb
 from tests.whatsapp.device import Envelope
-from tests.whatsapp.wire import Jid, node
+from tests.whatsapp.wire import SERVER, Jid, as_bytes, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.account import Account
@@ -23,6 +23,22 @@ class Newsletter:
         self.server = server
         self.jid = jid
         self._number = 0
+
+    def announce(self, account: Account, name: str, description: str) -> None:
+        """An account follows it from now on: what it is called and about, in JSON, as WhatsApp tells it."""
+        at = str(self.server.now())
+
+        def text(value: str) -> str:
+            return f'{{"text":"{value}","id":"1","update_time":"{at}000000"}}'
+
+        about = (
+            f'{{"data":{{"xwa2_notify_newsletter_on_join":{{"id":"{self.jid}","state":{{"type":"ACTIVE"}},'
+            f'"thread_metadata":{{"creation_time":"{at}","invite":"x","name":{text(name)},'
+            f'"description":{text(description)},"subscribers_count":"1","verification":"UNVERIFIED",'
+            '"settings":{"reaction_codes":{"value":"ALL"}}},"viewer_metadata":{"mute":"OFF","role":"SUBSCRIBER"}}}}'
+        )
+        update = node("update", as_bytes(about), op_name="NotificationNewsletterJoin")
+        account.notify(update, "mex", from_=SERVER)
 
     def post_text(self, account: Account, text: str) -> str:
         """Post to an account that follows it; returns the message's id."""

@@ -43,7 +43,10 @@ def encode(message: Message) -> bytes:
             if isinstance(value, Mapping):
                 content = encode(value)
             else:
-                content = value.encode() if isinstance(value, str) else value
+                # Any bytes, as in the stanzas (wire.as_bytes).
+                content = (
+                    value.encode(errors="surrogateescape") if isinstance(value, str) else value
+                )
             out += _varint(field << 3 | 2)
             out += _varint(len(content))
             out += content

@@ -111,6 +111,11 @@ def node(tag: str, *content: Node | bytes, **attrs: Value) -> Node:
 # --- encoding ---------------------------------------------------------------------------------
 
 
+def as_bytes(text: str) -> bytes:
+    """A text as it goes over the wire, which takes any bytes: one that is not UTF-8 is written as a lone surrogate."""
+    return text.encode(errors="surrogateescape")
+
+
 def _raw(data: bytes) -> bytes:
     size = len(data)
     if size < 256:
@@ -133,8 +138,8 @@ def _list(size: int) -> bytes:
 @lru_cache(4096)
 def _jid(value: Jid) -> bytes:
     if value.device:
-        return bytes((AD_JID, _DOMAINS[value.server], value.device)) + _raw(value.user.encode())
-    user = _raw(value.user.encode()) if value.user else bytes((LIST_EMPTY,))
+        return bytes((AD_JID, _DOMAINS[value.server], value.device)) + _raw(as_bytes(value.user))
+    user = _raw(as_bytes(value.user)) if value.user else bytes((LIST_EMPTY,))
     return bytes((JID_PAIR,)) + user + _raw(value.server.encode())
 
 
@@ -144,7 +149,7 @@ def _encode(item: Node, out: bytearray) -> None:
     out += _name(item.tag)
     for name, value in item.attrs.items():
         out += _name(name)
-        out += _jid(value) if isinstance(value, Jid) else _raw(value.encode())
+        out += _jid(value) if isinstance(value, Jid) else _raw(as_bytes(value))
     if item.data is not None:
         out += _raw(item.data)
     elif item.children:

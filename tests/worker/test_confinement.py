@@ -62,6 +62,8 @@ def targets(tmp_path: Path) -> Iterator[Targets]:
         (state / directory).mkdir(parents=True, mode=0o700)
     for file in ("session.db", "account.json"):
         (state / "sessions" / "other" / file).write_text("secret")
+    (state / "sessions" / ".cards").mkdir(mode=0o700)
+    (state / "sessions" / ".cards" / "ours.json").write_text("card")
     (state / "wad.db").write_text("secret")
     (state / "victim").write_text("victim")
     (state / "media" / ("0" * 64)).write_text("picture")
@@ -108,6 +110,7 @@ def test_a_worker_reaches_its_own_account(targets: Targets, most: int) -> None:
     assert possible == (BEYOND_DEBIAN_12 if min(most, landlock.abi()) < 4 else set())
     assert Path(targets.victim).read_text() == "victim"
     assert Path(f"{targets.state}/wad.db").read_text() == "secret"
+    assert Path(f"{targets.state}/sessions/.cards/ours.json").read_text() == "card"
 
 
 def test_without_it_nearly_everything_could_be_done(targets: Targets) -> None:

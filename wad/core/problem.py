@@ -121,6 +121,18 @@ KINDS: Final[dict[str, ProblemKind]] = {
         "items in quarantine: {0}",
         "`wadctl quarantine list` lists them; retry or drop each",
     ),
+    "inbox_gap": ProblemKind(
+        "what {count} account(s) received may be missing, as the spool is another file than before",
+        "look on the phone; `wadctl quarantine list` says since when, and `drop` that you know",
+    ),
+    "card_unwritten": ProblemKind(
+        "what happened to {count} account(s) cannot be written down",
+        "make room on the disk, or look at the rights of the accounts' directory; it is tried again",
+    ),
+    "store_replaced": ProblemKind(
+        "the store's file was removed or replaced while wad runs",
+        "what is stored now is lost at the next start: stop wad, put a backup of wad.db there, start it",
+    ),
     "store_anew": ProblemKind(
         "the store was empty although older accounts exist: its earlier contents are missing",
         "restore wad.db from a backup, or accept the loss: delete the file wad.db.began-anew beside it",
@@ -201,6 +213,12 @@ KINDS: Final[dict[str, ProblemKind]] = {
     "confined_in_part": ProblemKind(
         "the kernel or the container confines the workers of {count} account(s) only in part",
         "use a kernel with Landlock (lsm= on its command line), and a container that allows it: docs/security.md",
+        degrades=False,
+    ),
+    # Anybody who writes can bring this about, and nothing is lost: no reason to call the service ill.
+    "untranslated": ProblemKind(
+        "received items that could not be translated and are kept raw: {0}",
+        "`wadctl quarantine list` names them; `retry` them after an upgrade, or `drop` them",
         degrades=False,
     ),
     "notice": ProblemKind(

@@ -20,6 +20,8 @@ class ItemKind(StrEnum):
     """An entry of the outbox that cannot be read or handled."""
     FILE = "file"
     """The copy of a damaged file."""
+    GAP = "gap"
+    """Nothing that is kept, but that something may be missing."""
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from wad.core.jid import Jid
 from wad.core.text import is_ident, repaired
 from wad.engine.session_db_schema import LARGEST, unexpected
 from wad.lib.foreign_sqlite import Guard, check_log, schema_of
+from wad.lib.sqlite_file import has_lost_its_database
 
 _VERSIONS: Final = slice(18, 20)
 """The format version in a database's header: 1 without a log, 2 with one, which a database in memory cannot have
@@ -81,9 +82,16 @@ def _size(path: Path) -> int:
         return 0  # opening it reports the error
 
 
+def _is_empty(path: Path) -> bool:
+    """Whether there is nothing to read.  Raises Damaged where its log lies beside it, which SQLite would delete."""
+    if has_lost_its_database(path):
+        raise Damaged(f"{path} is damaged: it is empty, and its log is not")
+    return _size(path) == 0
+
+
 def _rows(path: Path, query: str, *values: object, mode: str = "ro") -> list[tuple[object, ...]]:
     """The rows of a query; none if the library has not created its tables yet."""
-    if not path.exists() or path.stat().st_size == 0:
+    if _is_empty(path):
         return []
     with _opened(path, mode) as db:
         try:
@@ -117,7 +125,7 @@ def check(path: Path) -> None:
     `quick_check` reads the whole file: about 2 ms per megabyte, before each start of a worker.  Raises EngineFailure
     like all readers: a file with views or triggers would run them with each query, and is left unchanged.
     """
-    if not 0 < _size(path) <= _CHECKED:
+    if _is_empty(path) or _size(path) > _CHECKED:
         return
     with _opened(path) as db:
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()

@@ -62,6 +62,9 @@ class Inspection:
         self._lags: deque[tuple[float, float]] = deque()  # when, and seconds
         self._offset_ms = self._offset()
         self._jump: tuple[float, int] | None = None  # when, and by how many ms
+        self._store: tuple[int, int] | None = (
+            None  # device and inode of the store's file, which is open
+        )
         self.logs: dict[Database, int] = {}
         """Bytes of each write-ahead log."""
         self.files: tuple[int, int] | None = None
@@ -133,6 +136,8 @@ class Inspection:
         found = list(self._files())
         for database in databases:
             logs[database] = log_size(database.path)
+            if not database.account and (problem := self._replaced(database.path)) is not None:
+                found.append(problem)
             if logs[database] > self._bound and (problem := self._grown(database)) is not None:
                 found.append(problem)
             logs[database] = log_size(database.path)
@@ -155,6 +160,23 @@ class Inspection:
         if used >= most * _SHORT:
             text = f"{used} of {most} file descriptors are used"
             yield Problem(code="files_short", text=text, figures=(used, most))
+
+    def _replaced(self, store: Path) -> Problem | None:
+        """Whether the store's file is still the one that was opened; the spools' are looked after by who reads them."""
+        try:
+            found = store.stat()
+        except FileNotFoundError:
+            how = "was removed"
+        except OSError:
+            return None  # it cannot be seen now
+        else:
+            place = (found.st_dev, found.st_ino)
+            self._store = self._store or place
+            if place == self._store and found.st_size:
+                return None
+            how = "was replaced" if found.st_size else "was emptied"
+        text = f"{store} {how} while wad runs: what is stored now is lost at the next start"
+        return Problem(code="store_replaced", text=text)
 
     def _grown(self, database: Database) -> Problem | None:
         """The reason why this log is not checkpointed; None if it could be."""

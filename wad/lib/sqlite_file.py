@@ -34,6 +34,7 @@ CHECKED_UP_TO: Final = 64 << 20  # bytes
 LOG_LIMIT: Final = 16 << 20  # bytes that a write-ahead log keeps after a burst
 LOG_BOUND: Final = 48 << 20
 """Bytes above which a write-ahead log is too large; wad itself never lets it grow so far."""
+_PAGE: Final = 4096  # bytes
 BUSY_S: Final = 10.0  # seconds to wait for another process's lock
 _LOOK_AFTER: Final = 100_000  # instructions of SQLite's virtual machine, some milliseconds
 _REPORT_EVERY: Final = 1.0  # seconds
@@ -219,6 +220,28 @@ def log_size(path: Path) -> int:
         return log_of(path).stat().st_size
     except OSError:
         return 0
+
+
+def has_lost_its_database(path: Path) -> bool:
+    """Whether a log lies beside an empty or missing database: SQLite deletes such a log when it opens the database."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        size = 0
+    except OSError:
+        return False  # whoever opens it says why
+    return size == 0 and log_size(path) > 0
+
+
+def pad(path: Path) -> None:
+    """Give an empty database a page of zeros, so that SQLite reads its log, whose newer pages count.  Raises OSError.
+
+    A log names its own page size and checks itself; what it holds of the database comes back, which is all of it
+    until it was written back for the first time.
+    """
+    with path.open("ab") as file:
+        file.truncate(_PAGE)
+    path.chmod(0o600)
 
 
 def write_back(path: Path) -> bool:

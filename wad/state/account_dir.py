@@ -1,13 +1,17 @@
 """What lies on the disk for an account: the only place that knows the layout.
 
     SESSIONS/
+      .cards/             mode 0700; ACCOUNT.json: who it is, and whether it should run
       ACCOUNT/            mode 0700
-        account.json      who it is, and whether it should run
+        account.json      a copy of its card
         session.db        the library's keys: the session
         spool.db          the durable inbox
         worker.lock       held by the account's worker while it lives
       .removed/           accounts that were put away: ACCOUNT.STAMP
       .incoming/          an account that is being made of another backend's session
+An account's directory is its worker's, which may have been taken over.  So the card that counts lies where no worker
+may write; the copy beside the session is for whoever takes the directory elsewhere, puts it away or brings it back, and
+counts only where there is no other.
 Nothing here is ever deleted: what is damaged or removed is renamed.  What is incoming is no account yet: it becomes one
 by a rename, and what a crash left of it goes when the next one comes.
 """
@@ -21,6 +25,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -36,12 +41,14 @@ from wad.core.errors import (
 )
 from wad.core.jid import account_id
 from wad.lib.files import give_to_owner, sync_directory, unwritable, write_file, write_synced
+from wad.lib.sqlite_file import has_lost_its_database, pad
 from wad.state.card import AccountCard as AccountCard
 from wad.state.card import ReadCard, named, read_card
 
 log = logging.getLogger(__name__)
 
 _CARD: Final = "account.json"
+_CARDS: Final = ".cards"
 _REMOVED: Final = ".removed"
 _INCOMING: Final = ".incoming"
 
@@ -64,44 +71,73 @@ class AccountDir:
         self.session_db = path / "session.db"
         self.spool_db = path / "spool.db"
         self.lock_file = path / "worker.lock"
-        self._card_file = path / _CARD
+        self.card_file = path.parent / _CARDS / f"{path.name}.json"
+        """The card that counts."""
+        self.card_copy = path / _CARD
+        """The copy, which a worker may write."""
 
     def card(self) -> AccountCard:
         """Who it is; a card that is missing or damaged is made anew, since the session is what counts."""
-        return read_card(self._card_file, self.id).card
+        return self._read_card().card
+
+    def _read_card(self) -> ReadCard:
+        return read_card(self._card_in_use, self.id)
+
+    @property
+    def _card_in_use(self) -> Path:
+        return self.card_file if os.path.lexists(self.card_file) else self.card_copy
 
     def mended_card(self) -> ReadCard:
-        """The same for who may write here: a damaged card is set aside now, so that an operator sees that it was."""
-        found = read_card(self._card_file, self.id)
+        """The same for who may write here: a damaged card is set aside now, so that an operator sees that it was.
+
+        A card that lies in the account's directory only is taken over, before a worker can write there.
+        """
+        found = self._read_card()
+        if found.unread:
+            log.error("cannot read %s: %s", self._card_in_use, found.unread)
+            return found
         if found.damage:
             log.error("%s: see the account's name and phone", found.damage)
+        if found.damage or not os.path.lexists(self.card_file):
             try:
                 self.write_card(found.card)
             except StateUnwritable as error:
-                log.warning("it stays where it is: %s", error)
-        elif found.unread:
-            log.error("cannot read %s: %s", self._card_file, found.unread)
+                log.warning("the card of %s stays as it is: %s", self.id, error)
         return found
 
     def write_card(self, card: AccountCard) -> None:
-        """Replace the card, whole or not at all; a damaged one is kept beside it.
+        """Replace the card, whole or not at all; a damaged one is kept in the account's directory.
 
         Raises StateUnwritable, also where it is not known what would be replaced.
         """
         text = msgspec.json.format(msgspec.json.encode(named(card, self.id))) + b"\n"
-        found = read_card(self._card_file, self.id)
+        found = self._read_card()
         if found.unread:
-            raise StateUnwritable(f"cannot read {self._card_file}: {found.unread}")
+            raise StateUnwritable(f"cannot read {self._card_in_use}: {found.unread}")
         try:
             if found.damage:
-                self._card_file.rename(_unused(self._card_file.with_suffix(".json.damaged")))
+                self._card_in_use.rename(_unused(self.card_copy.with_suffix(".json.damaged")))
+            _make_private(self.card_file.parent)
         except OSError as error:
-            raise unwritable(self._card_file, error) from error
-        write_file(self._card_file, text)
+            raise unwritable(self.card_file, error) from error
+        write_file(self.card_copy, text)
+        write_file(self.card_file, text)
+
+    def drop_card(self) -> None:
+        """Delete what a crash left of the card of an account that had this id before.  Raises OSError."""
+        self.card_file.unlink(missing_ok=True)
+
+    def pack_card(self) -> None:
+        """Put the card into the directory, in the place of the copy.  No worker may run.  Raises OSError."""
+        if os.path.lexists(self.card_file):
+            self.card_file.replace(self.card_copy)
+            sync_directory(self.path)
 
     def exists(self) -> bool:
         """Whether anything of an account lies here."""
-        return os.path.lexists(self._card_file) or os.path.lexists(self.session_db)
+        return os.path.lexists(self.path) and any(
+            map(os.path.lexists, (self.card_file, self.card_copy, self.session_db))
+        )
 
     def has_session(self) -> bool:
         """Whether there is a session's file with something in it; what it says, the engine knows."""
@@ -125,8 +161,10 @@ class AccountDir:
         """
         aside = self.aside_path(file, stamp, why)
         parts = [file.with_name(file.name + suffix) for suffix in ("", "-wal", "-shm")]
-        parts = [part for part in parts if part.exists()]
         try:
+            if has_lost_its_database(file):
+                pad(file)
+            parts = [part for part in parts if part.exists()]
             # Linked first, all of them: a crash between two renames would part the database from its log, and SQLite
             # deletes a log that it finds beside a new database.
             for part in parts:
@@ -192,15 +230,16 @@ class AccountDirs:
                 f"there is an account {card.id!r} already", hint="choose another id, or remove it"
             )
         try:
+            home.drop_card()
             home.path.mkdir(mode=0o700, exist_ok=True)
             home.path.chmod(0o700)
             sync_directory(self.root)
             home.write_card(card)
         except OSError as error:
-            _remove_empty(home.path)
+            _unmake(home)
             raise unwritable(home.path, error) from error
         except StateUnwritable:
-            _remove_empty(home.path)
+            _unmake(home)
             raise
         return home
 
@@ -233,6 +272,7 @@ class AccountDirs:
             raise Conflict(f"there is an account {home.id!r} already")
         try:
             sync_directory(incoming.path)
+            home.drop_card()
             incoming.path.rename(home.path)
             sync_directory(self.root)
         except OSError as error:
@@ -252,10 +292,12 @@ class AccountDirs:
         try:
             removed.mkdir(mode=0o700, exist_ok=True)
             target = _unused(removed / f"{ident}.{stamp}")
+            home.pack_card()
             home.path.rename(target)
             sync_directory(removed)
             sync_directory(self.root)
         except OSError as error:
+            home.mended_card()
             raise unwritable(home.path, error) from error
         return target
 
@@ -280,6 +322,7 @@ class AccountDirs:
         if target.exists():
             raise taken
         try:
+            target.drop_card()
             removed.path.rename(target.path)
             sync_directory(self.root)
             sync_directory(self.root / _REMOVED)
@@ -290,10 +333,23 @@ class AccountDirs:
         return target
 
 
-def _remove_empty(directory: Path) -> None:
+def _unmake(home: AccountDir) -> None:
     """Leave nothing of what could not be made; what else lies there stays."""
-    with suppress(OSError):
-        directory.rmdir()
+    for step in (partial(home.card_copy.unlink, missing_ok=True), home.drop_card, home.path.rmdir):
+        with suppress(OSError):
+            step()
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory of the daemon's own, where there is none.  Raises OSError."""
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            give_to_owner(fd, directory.parent)
+        finally:
+            os.close(fd)
+        sync_directory(directory.parent)
 
 
 def _is_account(path: Path) -> bool:

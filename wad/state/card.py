@@ -20,6 +20,7 @@ from wad.core.errors import InvalidData
 from wad.core.history import BackfillResult
 from wad.core.jid import Jid, phone_digits
 from wad.core.names import shown_name
+from wad.core.spool_gap import Gap
 from wad.core.untrusted import LAST_MS
 from wad.lib.files import read_file
 
@@ -33,7 +34,7 @@ class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
     `exported_ms`: when its session was given away, ms since 1970; 0 where it was not, or came back.  `auto_reply`: None
     until somebody has set it.  `backfill`: what the last run brought; None before the first.  `ended`: how it came to
     rest; None while it did not.  `stopped_ms`: when an operator stopped it, where it is not enabled; `stopped_why`: why
-    it is not, where no operator did that.
+    it is not, where no operator did that.  `gap`: why received messages may be missing, until an operator has seen it.
     """
 
     id: str
@@ -50,6 +51,7 @@ class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
     ended: EndState | None = None
     stopped_ms: int = 0
     stopped_why: str = ""
+    gap: Gap | None = None
 
 
 class ReadCard(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,6 +21,9 @@ KEPT: Final = 2
 """Copies of spools that stay although every row of them was saved."""
 KEPT_BYTES: Final = 512 << 20
 """Bytes of these; the newest stays in any case."""
+
+_LISTED: Final = 1000
+"""Copies that are listed: the directory is the worker's, who may fill it."""
 
 _COPY: Final = re.compile(
     r"(?:(?:spool|session)\.db|account\.json)\.damaged(?:-\d{8}T\d{6}Z)?(?:-\d{2,})?"
@@ -46,9 +50,15 @@ class DamagedCopy(NamedTuple):
 
 def copies(directory: Path) -> list[DamagedCopy]:
     """All copies in an account's directory, the oldest first.  Raises OSError where they cannot be listed now."""
-    paths = [path for path in directory.iterdir() if _COPY.fullmatch(path.name)]
-    found = [copy for path in paths if (copy := _copy(path)) is not None]
+    with os.scandir(directory) as entries:
+        names = [*islice((one.name for one in entries if is_copy(one.name)), _LISTED)]
+    found = [copy for name in names if (copy := _copy(directory / name)) is not None]
     return sorted(found, key=lambda copy: (copy.since_ms, copy.path.name))
+
+
+def is_copy(name: str) -> bool:
+    """Whether wad sets files aside under such a name."""
+    return _COPY.fullmatch(name) is not None
 
 
 def _copy(path: Path) -> DamagedCopy | None:

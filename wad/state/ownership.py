@@ -120,17 +120,31 @@ def _all(directories: Iterable[Path]) -> Iterator[tuple[str, bool]]:
     done: set[str] = set()
     for top in directories:
         yield str(top), True
-        for where, below, files in os.walk(top, onerror=_raise_shortage):
-            below[:] = sorted(name for name in below if f"{where}/{name}" not in done)
-            for name in [*below, *sorted(files)]:
-                yield f"{where}/{name}", False
+        waiting = [str(top)]
+        while waiting:
+            below, files = _listed(waiting.pop())
+            below = [path for path in below if path not in done]
+            for path in [*below, *files]:
+                yield path, False
+            waiting += reversed(below)
         done.add(str(top))
 
 
-def _raise_shortage(error: OSError) -> None:
-    """A directory that cannot be entered is named; one that cannot be looked into for now is no empty one."""
-    if error.errno in _SHORTAGES:
-        raise error
+def _listed(directory: str) -> tuple[list[str], list[str]]:
+    """The directories and the other paths in it, sorted, as many as are looked at: a worker may fill its own.
+
+    A directory that cannot be entered is named; one that cannot be looked into for now is no empty one.
+    """
+    below: list[str] = []
+    files: list[str] = []
+    try:
+        with os.scandir(directory) as entries:
+            for entry in islice(entries, _LOOKED_AT):
+                (below if entry.is_dir(follow_symlinks=False) else files).append(entry.path)
+    except OSError as error:
+        if error.errno in _SHORTAGES:
+            raise
+    return sorted(below), sorted(files)
 
 
 def problems(found: ForeignFile, directories: Sequence[Path], uid: int) -> Iterator[Problem]:

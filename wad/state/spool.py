@@ -21,9 +21,18 @@ from typing import Final, NamedTuple
 import msgspec
 
 from wad.core.decoding import decoding
-from wad.core.errors import Damaged, InvalidData, Unavailable
+from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable
+from wad.core.spool_gap import Position
+from wad.lib.files import unwritable
 from wad.lib.foreign_sqlite import Guard, schema_of
-from wad.lib.sqlite_file import open_untrusted, refuse, schema_difference, transaction, translated
+from wad.lib.sqlite_file import (
+    has_lost_its_database,
+    open_untrusted,
+    refuse,
+    schema_difference,
+    transaction,
+    translated,
+)
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -171,6 +180,7 @@ class Spool:
         self._guard = guard
         self._version = _schema_version(db)
         self._lock = threading.Lock()
+        self._file = _file_at(path)
         self.generation = generation
         """Made once for each file; a cursor of another generation says nothing about this file."""
 
@@ -180,6 +190,9 @@ class Spool:
 
         Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
         """
+        if has_lost_its_database(path):
+            # SQLite would delete the log, in which the newest rows are.
+            raise Damaged(f"{path} is damaged: it is empty, and its log is not")
         guard = Guard()
         db = open_untrusted(path, _STEPS, guard)
         db.text_factory = _text
@@ -348,6 +361,26 @@ class Spool:
         with self._reading() as db:
             return [Row(*row) for row in db.execute(query, (after, limit))]
 
+    # --- which file it is -----------------------------------------------------------------------------
+
+    def position(self) -> Position:
+        """Its generation, and the newest row's number."""
+        return Position(self.generation, self.last_seq())
+
+    def is_replaced(self) -> bool:
+        """Whether its file was removed, emptied or replaced since: whoever opens it next gets another one."""
+        try:
+            return _file_at(self._path) != self._file
+        except StateUnwritable:
+            return False  # it cannot be seen now
+
+    def begin_generation(self, draw: Callable[[], str] = lambda: secrets.token_hex(8)) -> None:
+        """From now on it counts as a file of which nothing was recorded yet."""
+        generation = draw()
+        with self._using() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (generation,))
+        self.generation = generation
+
     def last_seq(self) -> int:
         """The newest row's number, 0 when there never was one; pruning does not take it back."""
         with self._using() as db:
@@ -445,6 +478,17 @@ class Spool:
         """Let go of the file.  Idempotent."""
         with self._lock:
             self._db.close()
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file has this name, by device and inode; None where there is none, or an empty one."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unwritable(path, error) from error
+    return (found.st_dev, found.st_ino) if found.st_size else None
 
 
 def _checked_generation(path: Path, row: tuple[object] | None) -> str:

@@ -6,7 +6,9 @@ when the copy was gone through; until then every account's task tries again, als
 
 from __future__ import annotations
 
+import os
 from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +18,13 @@ from wad.core.decoding import decoding
 from wad.core.errors import InvalidData
 from wad.lib.files import read_file, sync_directory, unwritable, write_file
 from wad.state.account_dir import AccountDir
-from wad.state.damaged_copies import NOTE, mark_saved
+from wad.state.damaged_copies import NOTE, is_copy, mark_saved
 from wad.state.spool import Salvaged, Spool
 from wad.state.spool_salvage import salvage
 
 _LARGEST: Final = 4096  # bytes of a note
+_NOTES: Final = 1000  # that are looked at
+_AT_ONCE: Final = 10
 
 
 class RecordedUpTo(msgspec.Struct, frozen=True):
@@ -38,13 +42,19 @@ def set_aside(home: AccountDir, stamp: str, recorded: RecordedUpTo) -> Path:
 
 
 def pending(home: AccountDir) -> list[Path]:
-    """The copies that are still to be gone through, the oldest first.  Raises StateUnwritable."""
+    """The copies that are still to be gone through, the oldest first, and few at once.  Raises StateUnwritable.
+
+    Each costs up to a minute, and a worker can lay such notes beside whatever it likes.
+    """
     try:
-        notes = sorted(path for path in home.path.iterdir() if path.name.endswith(NOTE))
+        with os.scandir(home.path) as entries:
+            notes = (one.name for one in entries if one.name.endswith(NOTE))
+            names = (note.removesuffix(NOTE) for note in notes)
+            spools = (name for name in names if is_copy(name) and name.startswith("spool."))
+            found = [home.path / name for name in islice(spools, _NOTES)]
     except OSError as error:
         raise unwritable(home.path, error) from error
-    found = [note.with_name(note.name.removesuffix(NOTE)) for note in notes]
-    return [copy for copy in found if copy.exists()]
+    return sorted(copy for copy in found if copy.is_file())[:_AT_ONCE]
 
 
 def carry_over(home: AccountDir, copy: Path) -> Salvaged:

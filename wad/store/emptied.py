@@ -17,7 +17,7 @@ from urllib.parse import quote
 from wad.core.problem import Problem
 from wad.lib.clock import Clock, stamp
 from wad.lib.files import set_aside, unwritable, write_file
-from wad.lib.sqlite_file import log_of, log_size
+from wad.lib.sqlite_file import has_lost_its_database, log_of
 
 _SIGNS: Final = ("meta", "cursors", "messages", "outbox", "accounts", "identity")
 """Tables; in every store that was opened before, at least one of them has a row."""
@@ -30,7 +30,7 @@ def watch_beginning(store: Path, accounts: int, clock: Clock) -> None:
     """
     if not accounts or not _is_unused(store):
         return
-    if _size(store) == 0 and log_size(store):
+    if has_lost_its_database(store):
         set_aside(log_of(store), stamp(clock))
     if not os.path.lexists(note_of(store)):
         day = datetime.fromtimestamp(clock.wall_ms() / 1000, UTC)

@@ -178,7 +178,8 @@ class FileLease:
             msgspec.json.encode(each) + b"\n"
             for each in remembered(tenures[-_MAX_HISTORY:], record)
         ]
-        write_file(self._history, b"".join(lines))
+        if lines:  # an empty file counts as damaged
+            write_file(self._history, b"".join(lines))
 
     async def history(self, limit: int) -> list[Tenure]:
         """The latest holders; damaged lines are left out."""
@@ -189,6 +190,8 @@ class FileLease:
         """The readable entries of the history, and the first error of the others; empty if there is none."""
         try:
             lines = read_file(self._history, _MAX_HISTORY_BYTES).splitlines()
+            if not lines:
+                return [], f"{self._history} is empty"
         except FileNotFoundError:
             return [], ""
         except InvalidData as error:

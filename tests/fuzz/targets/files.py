@@ -115,6 +115,7 @@ def state_files(directory: Path) -> Iterator[Callable[[bytes], None]]:
     """The lease's record and history, an account's card, the predecessor's record."""
     home = AccountDir(directory / "acc-1")
     home.path.mkdir()
+    home.card_file.parent.mkdir()
     lock = directory / "lock"
     lock.touch()
 
@@ -128,7 +129,7 @@ def state_files(directory: Path) -> Iterator[Callable[[bytes], None]]:
     with asyncio.Runner() as runner:
 
         def attempt(data: bytes) -> None:
-            names = ("lease.json", "lease-history.jsonl", "predecessor", "acc-1/account.json")
+            names = ("lease.json", "lease-history.jsonl", "predecessor", ".cards/acc-1.json")
             for name in names:
                 (directory / name).write_bytes(data)
             runner.run(lease())

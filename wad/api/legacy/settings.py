@@ -40,11 +40,11 @@ async def _stored(context: Context, ident: str) -> AutoReply:
     return stored or await store.auto_reply(ident) or AutoReply()
 
 
-def set_auto_reply(account: Account, request: SetAutoReply) -> Document:
+async def set_auto_reply(account: Account, request: SetAutoReply) -> Document:
     """Store new settings.  Raises BadInput."""
     more = {name: value for name in MORE if (value := getattr(request, name)) is not None}
     wanted = check(AutoReply(enabled=request.enabled, prompt=request.prompt, more=more))
-    account.answer_by_itself(wanted)
+    await account.set_auto_reply(wanted)
     return _document(wanted)
 
 

@@ -482,7 +482,7 @@ async def set_auto_reply(context: Context, request: SetAutoReply) -> Document:
     from wad.api.legacy import settings
     from wad.api.legacy.accounts import account_of
 
-    return settings.set_auto_reply(account_of(context, request.account), request)
+    return await settings.set_auto_reply(account_of(context, request.account), request)
 
 
 @operation(

@@ -56,7 +56,7 @@ async def set_(context: Context, request: SetReplies) -> Replies:
     wanted = check(
         AutoReply(enabled=request.enabled, prompt=request.prompt or None, more=before.more)
     )
-    account.answer_by_itself(wanted)
+    await account.set_auto_reply(wanted)
     return _replies(account.id, wanted)
 
 

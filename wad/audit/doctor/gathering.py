@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -38,6 +39,8 @@ from wad.lib.clock import Clock
 from wad.state.account_dir import AccountDir, AccountDirs
 
 BURST: Final = 30
+_COPIES: Final = 1000  # of damaged files that are listed: a worker can fill its account's directory
+_DAMAGED: Final = ".damaged-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,10 @@ def _accounts(sessions: Path) -> tuple[SessionCounts, ...]:
 
 
 def _counted(account_dir: AccountDir) -> SessionCounts:
-    damaged = tuple(sorted(path.name for path in account_dir.path.glob("*.damaged-*")))
+    damaged: tuple[str, ...] = ()
+    with suppress(OSError), os.scandir(account_dir.path) as entries:
+        names = (entry.name for entry in entries if _DAMAGED in entry.name)
+        damaged = tuple(sorted(islice(names, _COPIES)))
     enabled = account_dir.card().enabled
     file = account_dir.session_db
     try:

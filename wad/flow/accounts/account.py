@@ -22,7 +22,6 @@ from wad.core.connection import RetryDelays, State, Status, step
 from wad.core.errors import (
     Conflict,
     Damaged,
-    StateUnwritable,
     TimedOut,
     Unavailable,
     WadError,
@@ -33,6 +32,7 @@ from wad.core.masking import masked
 from wad.core.message import Message
 from wad.core.problem import Problem
 from wad.core.session_location import SessionLocation, elsewhere_reason, is_elsewhere, to_minute
+from wad.core.spool_gap import Gap
 from wad.engine import Engine
 from wad.engine.port import (
     FileDamaged,
@@ -45,6 +45,7 @@ from wad.engine.port import (
     Worker,
 )
 from wad.flow.accounts.account_quarantine import AccountQuarantine
+from wad.flow.accounts.card_keeper import CardKeeper
 from wad.flow.accounts.start_queue import StartQueue, Turn
 from wad.flow.event_bus import Bus
 from wad.flow.inbound.pipeline import HistoryAnswer, Inbound
@@ -58,7 +59,7 @@ from wad.state.account_dir import AccountDir
 from wad.state.card import AccountCard, ReadCard
 from wad.state.spool import Spool
 from wad.store import Store
-from wad.store.port import AccountStatus
+from wad.store.port import AccountStatus, Cursor
 from wad.store.session_registry import LocalSessionRegistry, SessionRegistry
 
 log = logging.getLogger(__name__)
@@ -115,9 +116,11 @@ class Account:
         self._news = news
         self._around = around
         self.id = home.id
-        self.card, _, self._unread = card
         self.clock = around.clock
         self.loops = around.loops
+        self.keeper = CardKeeper(home, card, around.threads, around.loops, around.clock)
+        """Of its card."""
+        self.keeper.on_failure = lambda: self._changed.set()
         self.status = Status(since=around.clock.monotonic())
         self.worker: Worker | None = None
         self.worker_started_ms = 0
@@ -165,14 +168,21 @@ class Account:
             on_recorded=lambda messages: self.on_recorded(messages),
             on_answer=lambda answer: self.on_answer(answer),
             on_damaged=self._spool_damaged,
+            on_replaced=self._spool_replaced,
+            on_gap=self._note_gap,
         )
 
-        self.kept = AccountQuarantine(home, around.engine, self.inbound)
+        self.kept = AccountQuarantine(home, around.engine, self.inbound, self.keeper)
 
     @property
     def home(self) -> AccountDir:
         """Its directory."""
         return self._home
+
+    @property
+    def card(self) -> AccountCard:
+        """Who it is, and whether it should run, as of now."""
+        return self.keeper.card
 
     # --- orders -----------------------------------------------------------------------------
 
@@ -202,8 +212,7 @@ class Account:
         Raises Conflict where it is being removed.
         """
         self._check_staying()
-        if self._unread:
-            self.card, _, self._unread = await self._around.threads.run(self._home.mended_card)
+        await self.keeper.read()
         if not self.card.enabled:
             self.tell(connection.Stop(self._stopped_at(), self.card.stopped_why))
             return
@@ -280,12 +289,11 @@ class Account:
             self._home.set_aside(self._home.session_db, self._stamp(), "logged-out")
             paired = False
         if not paired and self.card.jid:
-            self._write_card(
-                jid="", lid="", ended=None
-            )  # whoever scans the code is a device of its own
+            # Whoever scans the code is a device of its own.
+            await self.keeper.change(jid="", lid="", ended=None)
         until = self.clock.monotonic() + self._around.options.pairing_window
         self.tell(connection.Pair(until, paired))
-        self._enable(True)
+        await self._enable(True)
 
     async def check_unpaired(self) -> None:
         """Raise Conflict where a session lies here already, or a worker runs that may make one."""
@@ -305,7 +313,7 @@ class Account:
         """Run with this session from now on; its file becomes the account's.  Raises as above, StateUnwritable."""
         await self.check_unpaired()
         self._home.take_session(file, self._stamp())
-        self._write_card(enabled=True, ended=None)
+        await self.keeper.change(enabled=True, ended=None)
         await self.begin()
 
     async def start(self) -> None:
@@ -316,12 +324,12 @@ class Account:
                 f"account {self.id} is logged out", hint=f"wadctl account pair {self.id}"
             )
         if not self.card.enabled or self.card.ended is not None:
-            self._write_card(enabled=True, ended=None)
+            await self.keeper.change(enabled=True, ended=None)
         await self.begin()
 
     async def stop(self) -> None:
         """Stop and stay stopped.  Returns when the worker is gone."""
-        self._enable(False)
+        await self._enable(False)
         self.tell(connection.Stop())
         await self._at_rest()
 
@@ -363,53 +371,36 @@ class Account:
                 hint="look at the log; `wadctl restart` ends it for sure",
             ) from None
 
-    def _enable(self, enabled: bool) -> None:
+    async def _enable(self, enabled: bool) -> None:
+        now_ms = self.clock.wall_ms()
         if self.card.enabled != enabled:
-            stopped_ms = 0 if enabled else self.clock.wall_ms()
-            self._write_card(enabled=enabled, stopped_ms=stopped_ms)
-        elif self.card.stopped_why:
-            self._write_card(
-                stopped_ms=self.clock.wall_ms(), stopped_why=""
-            )  # now it is an operator's word
+            await self.keeper.change(enabled=enabled, stopped_ms=0 if enabled else now_ms)
+        elif self.card.stopped_why:  # now it is an operator's word
+            await self.keeper.change(stopped_ms=now_ms, stopped_why="")
 
-    def rename(self, name: str) -> None:
-        """Give it another name for people."""
-        self._write_card(name=name)
+    async def rename(self, name: str) -> None:
+        """Give it another name for people.  Raises StateUnwritable."""
+        await self.keeper.change(name=name)
 
-    def answer_by_itself(self, wanted: AutoReply) -> None:
+    async def set_auto_reply(self, wanted: AutoReply) -> None:
         """Keep what whoever writes replies is to do.  Raises StateUnwritable."""
-        self._write_card(auto_reply=wanted)
+        await self.keeper.change(auto_reply=wanted)
         self._news.set()
 
-    def filled(self, done: BackfillResult) -> None:
+    async def filled(self, done: BackfillResult) -> None:
         """The phone was asked for its history.  Raises StateUnwritable."""
-        self._write_card(backfill=done)
+        await self.keeper.change(backfill=done)
         self._news.set()
-
-    def _write_card(self, **changes: object) -> None:
-        self._read_card()
-        if changes.get("enabled"):
-            changes = {"stopped_ms": 0, "stopped_why": "", **changes}
-        card = msgspec.structs.replace(self.card, **changes)
-        self._home.write_card(card)
-        self.card = card
-
-    def _read_card(self) -> None:
-        """Read the card that could not be read before: nothing may be written over it.  Raises StateUnwritable."""
-        if self._unread:
-            self.card, _, self._unread = self._home.mended_card()
-        if self._unread:
-            raise StateUnwritable(f"cannot read the account.json of {self.id}: {self._unread}")
 
     async def exported(self) -> None:
         """Its session was given away: it is not here any more."""
-        self._write_card(exported_ms=self.clock.wall_ms(), enabled=True, ended=None)
+        await self.keeper.change(exported_ms=self.clock.wall_ms(), enabled=True, ended=None)
         if self.status.state is not State.PASSIVE:
             await self.begin()
 
-    def imported(self, card: AccountCard) -> None:
+    async def imported(self, card: AccountCard) -> None:
         """The session that `card` was given away with lies here now.  Raises StateUnwritable."""
-        self._write_card(
+        await self.keeper.change(
             jid=card.jid, lid=card.lid, push_name=card.push_name, phone=card.phone, enabled=True, exported_ms=0,
             auto_reply=card.auto_reply, backfill=card.backfill, ended=None,
         )  # fmt: skip
@@ -446,15 +437,8 @@ class Account:
         """Write down how it came to rest, or that it goes on: after a restart it is the same."""
         wall_ms = self.clock.wall_ms()
         kept = end_state.to_store(self.card.ended, self.status, now, wall_ms, __version__)
-        if kept == self.card.ended:
-            return
-        try:
-            self._write_card(ended=kept)
-        except WadError as error:
-            fields = {"account": self.id, "code": error.code}
-            log.warning(
-                "that it is %s cannot be written down: %s", self.status.state, error, extra=fields
-            )
+        if kept != self.card.ended:
+            self.keeper.note(ended=kept)
 
     def _announce(self, before: Status) -> None:
         after = self.status
@@ -496,7 +480,7 @@ class Account:
                 phone = self.card.phone
             elif self.card.phone and self.card.phone != phone:
                 self.warn(f"was added for {self.card.phone} but is paired with {phone}")
-            self._write_card(jid=jid, lid=lid, push_name=push_name, phone=phone, exported_ms=0)
+            self.keeper.note(jid=jid, lid=lid, push_name=push_name, phone=phone, exported_ms=0)
             self._news.set()
 
     @property
@@ -513,6 +497,8 @@ class Account:
         if self._unsaved:
             text = f"what a damaged spool holds could not be saved yet: {self._unsaved}"
             found.append(self._problem("unsaved", text))
+        if self.keeper.failure:
+            found.append(self._problem("card_unwritten", self.keeper.failure))
         found += self.kept.problems
         if self.worker is not None and self.worker.receipts is Receipts.EARLY:
             text = "receipts are early: a worker that is killed may lose what just arrived"
@@ -554,8 +540,11 @@ class Account:
         await self._carry_over()
         while True:
             self._changed.clear()
-            if self._carry_over_at is not None and self.clock.monotonic() >= self._carry_over_at:
+            now = self.clock.monotonic()
+            if self._carry_over_at is not None and now >= self._carry_over_at:
                 await self._carry_over()
+            if self.keeper.again_at is not None and now >= self.keeper.again_at:
+                self.keeper.hurry()
             await self._align()
             loop.progress()
             await self._pause()
@@ -585,7 +574,7 @@ class Account:
         # The worker's time is counted from its start, not from when it was wanted.
         until = None if self.worker is None else status.worker_until
         wanted = (
-            status.retry_at, until, status.pair_until, status.settles_at, self._carry_over_at
+            status.retry_at, until, status.pair_until, status.settles_at, self._carry_over_at, self.keeper.again_at,
         )  # fmt: skip
         times = [at for at in wanted if at is not None]
         left = None if not times else max(0.0, min(times) - self.clock.monotonic())
@@ -614,6 +603,8 @@ class Account:
         self._launching = True
         self._settle_idle()
         try:
+            if not await self._is_spool_ready():
+                return
             self._begun(await self._around.engine.launch(self._home, self._report, permit))
         except WadError as error:
             self.tell(connection.Ended(str(error)))
@@ -626,6 +617,15 @@ class Account:
             if self.worker is None:
                 self._leave_turn()
             self._settle_idle()
+
+    async def _is_spool_ready(self) -> bool:
+        """Whether the spool is open here before a worker writes into it.  Raises StateUnwritable, Unavailable."""
+        try:
+            await self.inbound.ready()
+        except Damaged as error:
+            self._spool_damaged(error)
+            return False
+        return True
 
     def _begun(self, worker: Worker) -> None:
         if self.worker_started_ms:
@@ -677,6 +677,20 @@ class Account:
             self.restart()
         self._changed.set()
 
+    def _spool_replaced(self) -> bool:
+        """Whether a worker may still write into the file that was; then it makes way, and its next one is ready."""
+        if self.worker is None and not self._launching:
+            return False
+        if self.worker is not None and self.status.worker:
+            self.warn("its spool.db was removed or replaced while it ran")
+            self.restart()
+        return True
+
+    async def _note_gap(self, why: str) -> None:
+        """Rows of the spool may be missing: that is told until an operator has seen it.  Raises StateUnwritable."""
+        log.error("spool.db: %s", why, extra={"account": self.id})
+        await self.keeper.change(gap=Gap(why=why, since_ms=self.clock.wall_ms()))
+
     async def _mend(self) -> None:
         """Set a damaged file aside by renaming; a spool begins anew with what could still be read."""
         damaged, self._damaged = self._damaged, None
@@ -699,7 +713,6 @@ class Account:
                 )
             )
             return
-        await self.inbound.close()
         await self._carry_over()
         self.inbound.wake()
         self.tell(connection.Ended(damaged.why))
@@ -708,7 +721,9 @@ class Account:
         return await asyncio.to_thread(self._home.set_aside, self._home.session_db, self._stamp())
 
     async def _set_spool_aside(self) -> Path:
-        known = await self._around.store.cursor(self.id)
+        return await self.inbound.exchange(self._exchange_spool)
+
+    async def _exchange_spool(self, known: Cursor | None) -> Path:
         due = (
             spool_replacement.RecordedUpTo()
             if known is None

@@ -1,16 +1,18 @@
-"""What an account keeps for an operator: rows of its spool that are not recorded, and copies of damaged files."""
+"""What an account keeps for an operator: rows of its spool that are not recorded, copies of damaged files, and that
+received rows may be missing."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from wad.core.errors import BadInput, NotFound, NotSupported
 from wad.core.problem import Problem
 from wad.core.quarantine import ItemKind, Quarantined
+from wad.core.spool_gap import Gap
 from wad.lib.protobuf_wire import fields
 from wad.state import damaged_copies
 from wad.state.damaged_copies import DamagedCopy
@@ -18,6 +20,7 @@ from wad.state.spool import QuarantinedRow, Row
 
 if TYPE_CHECKING:
     from wad.engine import Engine
+    from wad.flow.accounts.card_keeper import CardKeeper
     from wad.flow.inbound.pipeline import Inbound
     from wad.state.account_dir import AccountDir
 
@@ -29,12 +32,18 @@ _NAMED: Final = 3  # copies
 
 
 class AccountQuarantine:
-    """`wad.core.quarantine.Source` of one account.  An item's id is ACCOUNT/row/NUMBER or ACCOUNT/file/NAME."""
+    """`wad.core.quarantine.Source` of one account.
 
-    def __init__(self, home: AccountDir, engine: Engine, inbound: Inbound) -> None:
+    An item's id is ACCOUNT/row/NUMBER, ACCOUNT/file/NAME or ACCOUNT/gap.
+    """
+
+    def __init__(
+        self, home: AccountDir, engine: Engine, inbound: Inbound, keeper: CardKeeper
+    ) -> None:
         self._home = home
         self._engine = engine
         self._inbound = inbound
+        self._keeper = keeper
         self.copies: list[DamagedCopy] = []
         """Of damaged files, as they were listed last."""
         self._unlisted = ""
@@ -65,7 +74,8 @@ class AccountQuarantine:
     @property
     def count(self) -> int:
         """How many items there are."""
-        return self._inbound.untranslated + self._inbound.set_aside + len(self.copies)
+        gaps = 0 if self._keeper.card.gap is None else 1
+        return self._inbound.untranslated + self._inbound.set_aside + len(self.copies) + gaps
 
     @property
     def problems(self) -> list[Problem]:
@@ -74,6 +84,13 @@ class AccountQuarantine:
         if number := self._inbound.set_aside:
             text = f"{number} received rows could not be recorded: wadctl quarantine list"
             found.append(self._problem("quarantine", text, number))
+        if number := self._inbound.untranslated:
+            text = f"{number} received rows could not be translated: wadctl quarantine list"
+            found.append(self._problem("untranslated", text, number))
+        if (gap := self._keeper.card.gap) is not None:
+            text = f"received messages may be missing; spool.db: {gap.why}"
+            account, since = self._home.id, gap.since_ms
+            found.append(Problem(code="inbox_gap", account=account, text=text, since_ms=since))
         if self.copies:
             names = ", ".join(copy.path.name for copy in self.copies[-_NAMED:])
             more = len(self.copies) - _NAMED
@@ -95,7 +112,23 @@ class AccountQuarantine:
         return [
             *map(self._of_row, await self._inbound.kept(_LISTED)),
             *map(self._of_copy, self.copies),
+            *self._gaps(),
         ]
+
+    @property
+    def _gap_id(self) -> str:
+        return f"{self._home.id}/gap"
+
+    def _gaps(self) -> Iterator[Quarantined]:
+        if (gap := self._keeper.card.gap) is not None:
+            yield Quarantined(
+                id=self._gap_id,
+                kind=ItemKind.GAP,
+                account=self._home.id,
+                name=self._home.spool_db.name,
+                reason=f"received messages may be missing: {gap.why}",
+                since_ms=gap.since_ms,
+            )
 
     def _of_row(self, row: QuarantinedRow) -> Quarantined:
         return Quarantined(
@@ -124,6 +157,8 @@ class AccountQuarantine:
 
     async def show(self, ident: str) -> str:
         """What an item is; of a row also which fields its protobuf has, and how large.  Raises NotFound."""
+        if (gap := self._gap(ident)) is not None:
+            return f"{self._home.spool_db}, {_day(gap.since_ms)}: {gap.why}"
         if (copy := await self._copy(ident)) is not None:
             return f"{copy.path}, {copy.size} bytes, {_day(copy.since_ms)}"
         row = await self._row(ident)
@@ -133,6 +168,8 @@ class AccountQuarantine:
 
     async def retry(self, ident: str) -> str:
         """Translate a row with today's code, and record it.  Raises NotFound, BadInput, EngineFailure."""
+        if self._gap(ident) is not None:
+            raise BadInput("what is missing cannot be tried again", hint="look on the phone")
         if await self._copy(ident) is not None:
             raise BadInput("a file is not tried again", hint="what could be saved of it, was saved")
         row = await self._row(ident)
@@ -156,6 +193,9 @@ class AccountQuarantine:
 
     async def drop(self, ident: str) -> None:
         """Delete it for good.  Raises NotFound, and Conflict for a session."""
+        if self._gap(ident) is not None:
+            await self._keeper.change(gap=None)
+            return
         if (copy := await self._copy(ident)) is not None:
             await asyncio.to_thread(damaged_copies.remove, copy)
             await self.look()
@@ -163,6 +203,9 @@ class AccountQuarantine:
         row = await self._row(ident)
         if not await self._inbound.drop(row.seq):
             raise NotFound(f"{ident} is not in quarantine any more")
+
+    def _gap(self, ident: str) -> Gap | None:
+        return self._keeper.card.gap if ident == self._gap_id else None
 
     async def _copy(self, ident: str) -> DamagedCopy | None:
         name = ident.removeprefix(f"{self._home.id}/file/")

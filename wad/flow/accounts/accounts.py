@@ -19,6 +19,7 @@ from wad.core.names import check_name
 from wad.core.session_location import SessionLocation, elsewhere_reason
 from wad.engine import Engine
 from wad.flow.accounts.account import Account, Surroundings
+from wad.flow.inbound.pipeline import forget_spool
 from wad.lib.clock import stamp
 from wad.lib.loops import Loop
 from wad.state.account_dir import AccountCard, AccountDir, AccountDirs, RemovedAccount
@@ -105,8 +106,11 @@ class Accounts:
     async def running(self) -> AsyncIterator[None]:
         """Run the accounts' tasks; workers run only within a reign."""
         try:
-            for home in await asyncio.to_thread(self._homes.all):
-                self._make(home, await self._around.threads.run(home.mended_card))
+            homes = await asyncio.to_thread(self._homes.all)
+            threads = self._around.threads
+            cards = [threads.run(home.mended_card) for home in homes]
+            for home, card in zip(homes, await asyncio.gather(*cards), strict=True):
+                self._make(home, card)
             yield
         finally:
             tasks = [task for tasks in self._tasks.values() for task in tasks]
@@ -115,6 +119,7 @@ class Accounts:
             await asyncio.gather(*tasks, return_exceptions=True)
             for account in self.all():
                 await account.inbound.close()
+                await account.keeper.settle()
 
     async def _take(self, home: AccountDir) -> Account:
         account = self._make(home, await self._around.threads.run(home.mended_card))
@@ -307,9 +312,17 @@ class Accounts:
                     home.write_card(card)
                     return self._homes.settle(home)
 
+            await self.expect_new(card.id)
             account = await self._take(await asyncio.to_thread(work))
         self._around.bus.publish("account", "added", account=account.id)
         return account
+
+    async def expect_new(self, ident: str) -> None:
+        """An account of this id is about to be made: the spool of one that had it before is not missed.
+
+        Raises Unavailable, StateUnwritable.
+        """
+        await forget_spool(self._around.store, ident)
 
     def check_names(self, card: AccountCard) -> None:
         """Raise Conflict where what an account is called by would mean another one as well."""
@@ -324,7 +337,7 @@ class Accounts:
             account = self.by_id(ident)
             if account.card.name != name:
                 self.check_names(msgspec.structs.replace(account.card, name=name))
-                account.rename(name)
+                await account.rename(name)
                 self._news.set()
                 self._around.bus.publish("account", "renamed", account=account.id)
 
@@ -355,6 +368,7 @@ class Accounts:
             await account.step_down("it is being removed")
             await self.on_gone(account)
             await self._end_tasks(account)
+            await account.keeper.settle()
             async with self.changing:
                 now = stamp(self._around.clock)
                 path = await asyncio.to_thread(self._homes.remove, account.id, now)

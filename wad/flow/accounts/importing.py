@@ -173,6 +173,7 @@ class Imports:
                     card = self._card(intent)
                     self._accounts.check_names(card)
                     home.write_card(card)
+                    await self._accounts.expect_new(card.id)
                     account = await self._accounts.adopt(self._homes.settle(home))
             log.info("imported a session", extra={"account": account.id})
             return account, intent

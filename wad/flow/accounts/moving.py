@@ -115,7 +115,7 @@ class Moving:
         engine = self._accounts.engine
         account = self._accounts.here(card.id)
         if account is None:
-            fresh = msgspec.structs.replace(card, enabled=True, exported_ms=0, ended=None)
+            fresh = msgspec.structs.replace(card, enabled=True, exported_ms=0, ended=None, gap=None)
             account = await self._accounts.make(
                 fresh, lambda home: engine.put_session(home, session)
             )
@@ -135,7 +135,7 @@ class Moving:
             home.set_aside(home.session_db, stamp(account.clock), "unpaired")
         try:
             await asyncio.to_thread(engine.put_session, home, session)
-            account.imported(card)
+            await account.imported(card)
             await self._accounts.own(account)
         finally:
             await self._accounts.let_run(account)

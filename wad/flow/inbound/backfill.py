@@ -147,7 +147,7 @@ class Run:
         if self.failure is not None:
             self.done = self.done.ended(str(self.failure))
         try:
-            self._account.filled(self.done)
+            await self._account.filled(self.done)
         except WadError as error:
             about = {"account": self._account.id}
             log.warning("cannot write down what a backfill brought: %s", error, extra=about)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from wad.core.change import Change
-from wad.core.errors import BadInput, Damaged
+from wad.core.errors import BadInput, Damaged, WadError
 from wad.core.message import Message
+from wad.core.spool_gap import Position, gap
 from wad.core.untrusted import LATEST_MS
 from wad.flow.event_bus import Bus
 from wad.flow.inbound.planning import ITEM_FAULTS, Planned, planned, reason_of
@@ -32,6 +33,8 @@ from wad.store import Store
 from wad.store.port import Cursor, Recorded
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _TURN: Final = 30.0  # seconds after which it looks even if nobody woke it
 _PRUNE_EVERY: Final = 3600.0
@@ -92,7 +95,13 @@ class Inbound:
         on_recorded: Callable[[list[Message]], None],
         on_answer: Callable[[HistoryAnswer], None],
         on_damaged: Callable[[Damaged], None],
+        on_replaced: Callable[[], bool],
+        on_gap: Callable[[str], Awaitable[None]],
     ) -> None:
+        """`on_replaced()`: the spool's file is not where it was; whether a worker may still write into it.
+
+        `on_gap(why)`: rows may be missing; the spool is read once this is written down.
+        """
         self._account = account
         self._open_spool = open_spool
         self._store = store
@@ -103,6 +112,13 @@ class Inbound:
         self._on_recorded = on_recorded
         self._on_answer = on_answer
         self._on_damaged = on_damaged
+        self._on_replaced = on_replaced
+        self._on_gap = on_gap
+        self._expects_another = False  # as the file that was there was set aside
+        self._replaced = False
+        """Whether another file lay in the place of the one that is open, at the last look."""
+        self._recording = asyncio.Lock()
+        """Held while rows are read, and while the file is exchanged."""
         self._spool: Spool | None = None
         self._opening = asyncio.Lock()
         self._closed = 0  # how often it was let go of
@@ -139,9 +155,10 @@ class Inbound:
             self._news.clear()
             loop.turn()
             try:
-                while await self._record_batch():
+                while await self._record_next():
                     loop.progress()
                 await self._prune()
+                await self._check_place()
             except Damaged as error:
                 await self.close()
                 self._on_damaged(error)
@@ -159,14 +176,65 @@ class Inbound:
     async def close(self) -> None:
         """Let go of the spool's file; it is opened again when there is something to read."""
         self._closed += 1
+        self._replaced = False
         spool, self._spool = self._spool, None
         if spool is not None:
             await _let_go(spool)
 
+    # --- which file it is -----------------------------------------------------------------------------
+
+    async def ready(self) -> None:
+        """Have the spool open, and see whether it is the one that was read before; while no worker runs.
+
+        A worker that began first could write rows under numbers that count as recorded.
+        Raises Damaged, StateUnwritable, Unavailable.
+        """
+        if self._spool is not None and not await self._is_replaced():
+            return  # a store that takes its time holds up no worker
+        async with self._recording:
+            if await self._is_replaced():
+                await self._leave()
+            await self._opened()
+
+    async def exchange(self, work: Callable[[Cursor | None], Awaitable[T]]) -> T:
+        """Let `work` put another file in the spool's place, given up to where the old one was recorded.
+
+        Whatever lies there afterwards is read from its first row, and no rows are missed.
+        """
+        async with self._recording, self._opening:
+            await self.close()
+            known = await self._store.cursor(self._account)
+            self._expects_another = True
+            with suppress(
+                WadError
+            ):  # after a crash before the next file is open it counts as a gap
+                await forget_spool(self._store, self._account)
+            return await work(known)
+
+    async def _is_replaced(self) -> bool:
+        return self._spool is not None and await _files().run(self._spool.is_replaced)
+
+    async def _check_place(self) -> None:
+        if self._replaced and not self._on_replaced():
+            async with self._recording:
+                if await self._is_replaced():
+                    await self._leave()
+            self._news.set()  # what lies there now
+
+    async def _leave(self) -> None:
+        """Record what a file holds that nobody else can open any more, and let go of it."""
+        while await self._record_batch():
+            pass
+        await self.close()
+
+    async def _record_next(self) -> bool:
+        async with self._recording:
+            return await self._record_batch()
+
     async def _record_batch(self) -> bool:
         """Record the next rows; whether there are more."""
         spool = await self._opened()
-        found, waiting = await _files().run(self._next, spool)
+        found, waiting, self._replaced = await _files().run(self._next, spool)
         self.backlog, self.oldest_ms = waiting.rows, waiting.oldest_ms
         if not found:
             return False
@@ -176,12 +244,15 @@ class Inbound:
             self.oldest_ms = None
         return self.backlog > 0
 
-    def _next(self, spool: Spool) -> tuple[list[Planned], SpoolBacklog]:
-        """The next rows, and what waits, these included.  On a thread, and in one visit: there are hundreds of inboxes,
-        and one row may be a chunk of history with thousands of messages.
+    def _next(self, spool: Spool) -> tuple[list[Planned], SpoolBacklog, bool]:
+        """The next rows, what waits, these included, and whether it is another file by now.
+
+        On a thread, and in one visit: there are hundreds of inboxes, and one row may be a chunk of history with
+        thousands of messages.
         """
         rows = spool.after(self._cursor.seq, self._batch)
-        return self._plan(rows), spool.backlog(self._cursor.seq) if rows else SpoolBacklog(0, None)
+        waiting = spool.backlog(self._cursor.seq) if rows else SpoolBacklog(0, None)
+        return self._plan(rows), waiting, spool.is_replaced()
 
     async def _opened(self) -> Spool:
         # An operator may ask for what is kept while the loop opens it.
@@ -191,18 +262,15 @@ class Inbound:
                 closed = self._closed
                 spool = await self._open()
                 try:
-                    known = await self._store.cursor(self._account)
+                    cursor = await self._begin(spool, closed)
                 except BaseException:
                     await _let_go(spool)
                     raise
-                if closed != self._closed:  # the file was set aside meanwhile
+                if cursor is None or closed != self._closed:  # the file was set aside meanwhile
                     await _let_go(spool)
                     spool = None
                     continue
-                # Another generation is another file: its rows are numbered anew, and all of them are to be read.
-                same = known is not None and known.generation == spool.generation
-                self._cursor = known if same and known else Cursor(spool.generation, 0)
-                self._spool = spool
+                self._cursor, self._spool = cursor, spool
                 await self.recount()
             if self._aliases is None:
                 self._aliases = await self._store.aliases(self._account)
@@ -210,6 +278,30 @@ class Inbound:
                 for thread in await self._store.threads(self._account, limit=1):
                     self.saw_message(thread.last_ms)
             return spool
+
+    async def _begin(self, spool: Spool, closed: int) -> Cursor | None:
+        """From where a spool is to be read that was just opened; from now on the store knows that it is this file.
+
+        None where it was set aside since `closed` was counted.
+        """
+        known = await self._store.cursor(self._account)
+        found = await _files().run(spool.position)
+        recorded = None if known is None else Position(known.generation, known.seq)
+        why = "" if self._expects_another else gap(recorded, found)
+        if closed != self._closed:
+            return None
+        if not why and known is not None and known.generation == found.generation:
+            self._expects_another = False
+            return known
+        if why:
+            await self._on_gap(why)
+            # Where it is an older copy, rows to come get numbers that count as recorded.  All are read again, under
+            # another name of the file: what is known already changes nothing.
+            await _files().run(spool.begin_generation)
+        cursor = Cursor(spool.generation, 0)
+        await self._store.record(self._account, (), cursor)
+        self._expects_another = False
+        return cursor
 
     async def _open(self) -> Spool:
         opening = asyncio.create_task(_files().run(self._open_spool))
@@ -404,6 +496,12 @@ class Inbound:
         while await _files().run(self._spool.prune, self._cursor.seq, before, _PRUNED) == _PRUNED:
             if self._loop is not None:
                 self._loop.turn()
+
+
+async def forget_spool(store: Store, account: str) -> None:
+    """Nothing is known of the spool that the account has from now on: it is read from its first row."""
+    if await store.cursor(account) is not None:
+        await store.record(account, (), Cursor("", 0))
 
 
 def _again(before: Recorded, done: Recorded) -> Recorded:

@@ -1,0 +1,154 @@
+"""An account's card is written off the event loop, one version after the other, and what the disk refuses is told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support.small_world import PATIENT, ShiftedClock, a_world, until
+from wad.api.views.problems import problems_of
+from wad.core.errors import StateUnwritable
+from wad.flow.accounts.card_keeper import AGAIN, CardKeeper
+from wad.lib.loops import Loops
+from wad.lib.threads import ThreadPool
+from wad.state.account_dir import AccountDir, AccountDirs
+from wad.state.card import AccountCard
+
+CARD = AccountCard(id="acc-1", name="Shop", created_ms=5)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> AccountDir:
+    """An account's."""
+    return AccountDirs(tmp_path).create(CARD)
+
+
+def keeper_of(home: AccountDir, clock: ShiftedClock | None = None) -> CardKeeper:
+    """As the daemon has one, on two threads."""
+    clock = clock or ShiftedClock()
+    return CardKeeper(home, home.mended_card(), ThreadPool("cards", 2), Loops(clock), clock)
+
+
+class Disk:
+    """A disk that takes its time; `written` are the cards that it was given, with who gave them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.written: list[tuple[AccountCard, threading.Thread]] = []
+        self.open = threading.Event()
+        self.full = False
+        write = AccountDir.write_card
+
+        def slowly(home: AccountDir, card: AccountCard) -> None:
+            self.written.append((card, threading.current_thread()))
+            assert self.open.wait(PATIENT)
+            if self.full:
+                raise StateUnwritable("cannot write the card: No space left on device")
+            write(home, card)
+
+        monkeypatch.setattr(AccountDir, "write_card", slowly)
+
+
+async def test_what_happens_does_not_wait_for_the_disk(
+    home: AccountDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts at once, another thread writes it, and the last of several is what is left."""
+    keeper, disk = keeper_of(home), Disk(monkeypatch)
+    for number in range(5):
+        keeper.note(push_name=f"name {number}")
+        assert keeper.card.push_name == f"name {number}"
+        await asyncio.sleep(0)
+    disk.open.set()
+    await keeper.settle()
+    assert home.card().push_name == "name 4"
+    assert threading.main_thread() not in [thread for _, thread in disk.written]
+    assert len(disk.written) <= 2
+
+
+async def test_an_order_and_what_happens_meanwhile_are_both_kept(
+    home: AccountDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One version after the other: none is written over by one that was made before it."""
+    keeper, disk = keeper_of(home), Disk(monkeypatch)
+    keeper.note(push_name="before")
+    order = asyncio.create_task(keeper.change(name="Renamed"))
+    await until(lambda: disk.written, "a write has begun")
+    keeper.note(lid="1@lid")
+    assert keeper.card.name == "Shop"
+    disk.open.set()
+    await order
+    await keeper.settle()
+    assert home.card() == keeper.card
+    assert (keeper.card.name, keeper.card.push_name, keeper.card.lid) == (
+        "Renamed",
+        "before",
+        "1@lid",
+    )
+
+
+async def test_an_order_whose_asker_went_is_done(
+    home: AccountDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread cannot be stopped, and the next version waits for it."""
+    keeper, disk = keeper_of(home), Disk(monkeypatch)
+    order = asyncio.create_task(keeper.change(name="Renamed"))
+    await until(lambda: disk.written, "the write has begun")
+    order.cancel()
+    await asyncio.wait([order])
+    later = asyncio.create_task(keeper.change(lid="1@lid"))
+    await asyncio.sleep(0)
+    assert len(disk.written) == 1
+    disk.open.set()
+    await later
+    assert (home.card().name, home.card().lid) == ("Renamed", "1@lid")
+
+
+async def test_an_order_that_the_disk_refuses_changes_nothing(
+    home: AccountDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who gave it hears why; what had happened stays."""
+    keeper, disk = keeper_of(home), Disk(monkeypatch)
+    disk.open.set()
+    disk.full = True
+    with pytest.raises(StateUnwritable):
+        await keeper.change(name="Renamed")
+    assert keeper.card == home.card() == CARD
+
+
+async def test_what_the_disk_refuses_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status names it while it lasts."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.keeper.settle()
+        disk = Disk(monkeypatch)
+        disk.open.set()
+        disk.full = True
+        account.keeper.note(push_name="new")
+        await until(lambda: account.keeper.failure, "the disk refuses it")
+        assert "card_unwritten" in [one.code for one in problems_of(account)]
+        assert account.keeper.again_at is not None
+        assert account.keeper.again_at <= account.clock.monotonic() + AGAIN
+        disk.full = False
+        account.keeper.hurry()
+        await until(lambda: not account.keeper.failure, "it is written")
+        assert "card_unwritten" not in [one.code for one in problems_of(account)]
+        assert account.home.card().push_name == "new"
+
+
+async def test_what_happened_is_written_before_the_daemon_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk does not lose how an account came to rest."""
+    disk = Disk(monkeypatch)
+    disk.open.set()
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.keeper.settle()
+        disk.open.clear()
+        account.keeper.note(push_name="last")
+        asyncio.get_running_loop().call_later(0.2, disk.open.set)
+    assert account.home.card().push_name == "last"

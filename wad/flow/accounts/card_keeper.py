@@ -1,0 +1,127 @@
+"""An account's card while the daemon runs: what it says now, and its file, which is written off the event loop.
+
+One version is written after the other.  What an operator orders counts once it is written, or is refused; what has
+happened counts at once, and is written as soon as the disk takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from wad.core.errors import StateUnwritable, WadError
+from wad.lib.clock import Clock
+from wad.lib.loops import Loops
+from wad.lib.threads import ThreadPool
+from wad.state.account_dir import AccountDir
+from wad.state.card import AccountCard, ReadCard
+
+log = logging.getLogger(__name__)
+
+AGAIN: Final = 30.0  # seconds until a card that the disk refused is written again
+
+
+class CardKeeper:
+    """The card of one account.  Not for use from several threads."""
+
+    def __init__(
+        self, home: AccountDir, found: ReadCard, threads: ThreadPool, loops: Loops, clock: Clock
+    ) -> None:
+        self._home = home
+        self._threads = threads
+        self._loops = loops
+        self._clock = clock
+        self.card, _, self.unread = found
+        self._written = self.card
+        self._noted: dict[str, Any] = {}  # what happened, as far as it is not written yet
+        self._writing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self.failure = ""
+        """Why what happened cannot be written down now; empty where it is written."""
+        self.again_at: float | None = None
+        """When that is to be tried again, on the monotonic clock."""
+        self.on_failure: Callable[[], None] = lambda: None
+
+    async def read(self) -> None:
+        """Read a card that could not be read before."""
+        if self.unread:
+            async with self._writing:
+                await self._read()
+
+    async def change(self, **changes: Any) -> None:
+        """Write these fields, all of them or none.  Raises StateUnwritable; then the card is as it was."""
+        # Whoever asked may not wait for it: a thread cannot be stopped, and the next version must come after this one.
+        await asyncio.shield(asyncio.ensure_future(self._change(changes)))
+
+    async def _change(self, changes: dict[str, Any]) -> None:
+        async with self._writing:
+            await self._check_read()
+            await self._write(_with(self.card, changes))
+            self.card = _with(self.card, changes)  # something may have happened meanwhile
+
+    def note(self, **changes: Any) -> None:
+        """These fields are so from now on; they are written soon."""
+        self.card = _with(self.card, changes)
+        self._noted |= changes
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Write now what is not written yet."""
+        self.again_at = None
+        if self.card != self._written and (self._task is None or self._task.done()):
+            self._task = self._loops.once("card", self._keep(), account=self._home.id)
+
+    async def settle(self) -> None:
+        """Return once what happened is written down, or the disk has refused it."""
+        self.hurry()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _keep(self) -> None:
+        try:
+            while self.card != self._written:
+                async with self._writing:
+                    await self._check_read()
+                    await self._write(self.card)
+        except Exception as error:
+            if str(error) != self.failure:
+                fields = {"account": self._home.id}
+                log.error("what happened cannot be written down: %s", error, extra=fields)  # noqa: TRY400
+            self.failure = str(error)
+            self.again_at = self._clock.monotonic() + AGAIN
+            self.on_failure()
+            if not isinstance(error, WadError):
+                raise
+        else:
+            self.failure = ""
+
+    async def _write(self, card: AccountCard) -> None:
+        await self._threads.run(self._home.write_card, card)
+        self._written = card
+        self._noted = {
+            name: value for name, value in self._noted.items() if getattr(card, name) != value
+        }
+
+    async def _read(self) -> None:
+        card, _, self.unread = await self._threads.run(self._home.mended_card)
+        if not self.unread:
+            self._written = card
+            card = _with(card, self._noted)
+        self.card = card
+
+    async def _check_read(self) -> None:
+        """Nothing may be written over a card that could not be read.  Raises StateUnwritable."""
+        if self.unread:
+            await self._read()
+        if self.unread:
+            raise StateUnwritable(f"cannot read the account.json of {self._home.id}: {self.unread}")
+
+
+def _with(card: AccountCard, changes: dict[str, Any]) -> AccountCard:
+    if changes.get("enabled"):
+        changes = {"stopped_ms": 0, "stopped_why": "", **changes}
+    return msgspec.structs.replace(card, **changes)
