@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from wad import __version__
-from wad.api.http_process.child import start_http, wish_of
+from wad.api.http_process.child import child_options, start_http
 from wad.config import LoadedConfig, examine, load
 from wad.config.fresh import HINT, faults, is_new
 from wad.core.errors import BadConfig, BadInput, WadError
@@ -125,8 +125,8 @@ def run(
                 raise BadConfig("; ".join(found), hint=HINT)
             state = loaded.config.state
             check_owner((state.dir, state.sessions), os.geteuid(), _restart_of)
-            wish = wish_of(loaded.config, supervisor.start)
-            child = None if wish is None else start_http(wish)
+            options = child_options(loaded.config, supervisor.start)
+            child = None if options is None else start_http(options)
             try:
                 # Imported here, so that an error in the configuration is reported before the heavy imports.
                 from wad.daemon import run as run_daemon

@@ -160,7 +160,7 @@ async def test_other_paths_are_404(port: int) -> None:
     assert answer.document == {
         "success": False,
         "error": "not_found",
-        "message": "there is nothing at this path",
+        "message": "no such path",
     }
     assert answer.headers["cache-control"] == "no-store"
 

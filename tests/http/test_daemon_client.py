@@ -88,7 +88,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_client, "SILENCE", 0.2)
     monkeypatch.setattr(daemon_client, "STOPPING", 5.0)
     monkeypatch.setattr(daemon_client, "REFUSED", 5.0)
-    monkeypatch.setattr(daemon_client, "_LOOK", 0.02)
+    monkeypatch.setattr(daemon_client, "_POLL_S", 0.02)
 
 
 @asynccontextmanager

@@ -47,7 +47,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[LoadedConfig]:
     daemon = ModuleType("wad.daemon")
     daemon.__dict__["run"] = run
     monkeypatch.setitem(sys.modules, "wad.daemon", daemon)
-    monkeypatch.setattr("wad.__main__.wish_of", lambda config, start: None)  # nor an HTTP process
+    monkeypatch.setattr(
+        "wad.__main__.child_options", lambda config, start: None
+    )  # nor an HTTP process
     return started
 
 

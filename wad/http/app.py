@@ -1,4 +1,4 @@
-"""The Starlette application: every path, from the declared operations; each request is a call to the daemon."""
+"""The Starlette application: its routes come from the declared operations; each request is a call to the daemon."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _POLICY: Final = "default-src 'none'; img-src data:; frame-ancestors 'none'"
 
 @dataclass(frozen=True, slots=True)
 class DaemonLinks:
-    """The ways to the daemon: a large answer on the one holds up no probe on the other."""
+    """The links to the daemon: a large reply on one of them does not delay probes on the other."""
 
     probes: DaemonLink
     calls: DaemonLink
 
 
 class Site:
-    """Answers requests for as long as the process lives."""
+    """The ASGI application."""
 
     def __init__(self, daemon: DaemonLinks, clock: Clock) -> None:
         self._daemon = daemon
@@ -53,20 +53,20 @@ class Site:
         self._description: Response | None = None
         self._app = Starlette(routes=self._paths(), exception_handlers={HTTPException: _unrouted})
         self._app.router.redirect_slashes = False
-        self._answering: ASGIApp = self._app
+        self._entry: ASGIApp = self._app
 
     def allow(self, origins: str) -> None:
-        """Let the pages of these web origins ask (`http.cors_origins`), and no others."""
+        """Allow web pages of these origins only (`http.cors_origins`)."""
         allowed = pattern(origins)
-        self._answering = self._app if allowed is None else Origins(self._app, allowed)
+        self._entry = self._app if allowed is None else Origins(self._app, allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """Handle a request, as ASGI defines it."""
         if scope["path"].endswith(
             "\n"
-        ):  # which Starlette takes for the path before it: what a proxy hides is open
+        ):  # Starlette would ignore it: a path that a proxy blocks could be requested with it
             scope["path"] += "\n"
-        await self._answering(scope, receive, send)
+        await self._entry(scope, receive, send)
 
     # --- paths --------------------------------------------------------------------------------
 
@@ -87,7 +87,7 @@ class Site:
         ]
 
     def _probe(self, name: str) -> Endpoint:
-        ask, responses = _question(self._daemon.probes, name, SILENCE), ProbeResponses(name)
+        ask, responses = _caller_of(self._daemon.probes, name, SILENCE), ProbeResponses(name)
 
         async def answer(request: Request) -> Response:
             return responses.response(await ask(), request)
@@ -95,8 +95,8 @@ class Site:
         return _guarded(answer)
 
     def _metrics(self) -> Endpoint:
-        """Of all accounts together for anybody, of each for who may look at them."""
-        total = _question(self._daemon.calls, "metrics.total")
+        """The metrics of all accounts together without a token, those of each account with one."""
+        total = _caller_of(self._daemon.calls, "metrics.total")
 
         async def answer(request: Request) -> Response:
             if request.headers.get("authorization"):
@@ -111,7 +111,7 @@ class Site:
         return _guarded(answer)
 
     async def _describe(self, request: Request) -> Response:
-        """What can be asked; made when somebody wants to know."""
+        """The OpenAPI document, built with the first request for it."""
         if self._description is None:
             from wad.http.openapi import description
 
@@ -142,27 +142,29 @@ class Site:
     async def _call(
         self, request: Request, operation: Operation, route: Route, ident: str, who: list[Any]
     ) -> wire.Call:
-        """What the daemon is asked.  Raises WadError for a request that is invalid, or whose caller may not ask."""
+        """The call to the daemon.  Raises WadError for an invalid request, or a caller without access."""
         kind, body = route.body, b""
         try:
             if kind is not None:
                 body = await body_of(request)
-            # Of a plain route the operation itself says what does not fit.
+            # For a plain route the operation itself validates the parameters.
             plain = kind is operation.request
             asked = params(request, route, body, dict[str, object] if plain else kind)
             if kind is not None and "request_id" in operation.request.__struct_fields__:
                 asked["request_id"] = ident
-            return wire.Call(operation.name, [asked, who])  # or the daemon hangs up
+            return wire.Call(
+                operation.name, [asked, who]
+            )  # raises for parameters that a frame cannot carry
         except WadError:
-            # Who may not ask hears that first; then whether the account is there, as in the replaced backend.
+            # Missing access is reported first, then an unknown account, as in the replaced backend.
             account = "" if kind is None else account_named(request, body)
             wanted = {"operation": operation.name, "account": account}
             await self._daemon.calls.call("http.admit", [wanted, who], repeatable=True)
             raise
 
 
-def _question(link: DaemonLink, name: str, within: float | None = None) -> Ask:
-    """Asks an operation that anybody may ask; once for all who wait, where it is declared as shared."""
+def _caller_of(link: DaemonLink, name: str, within: float | None = None) -> Ask:
+    """A function that calls a public operation; a shared one is called once for all waiting requests."""
     call, rules = wire.Call(name, [{}, []]), find(name).http
     if rules is not None and rules.shared:
         return lambda: link.share(call, within=within)
@@ -170,7 +172,7 @@ def _question(link: DaemonLink, name: str, within: float | None = None) -> Ask:
 
 
 def _guarded(answer: Endpoint, *, browser: bool = False) -> Endpoint:
-    """Every error becomes an answer."""
+    """Wrap an endpoint so that every error becomes a response."""
 
     async def endpoint(request: Request) -> Response:
         try:
@@ -182,7 +184,7 @@ def _guarded(answer: Endpoint, *, browser: bool = False) -> Endpoint:
             log.exception("%s failed (reference %s)", request.url.path, reference, exc_info=error)
             return refusal(
                 WadError(
-                    f"the request failed inside the HTTP process, reference {reference}",
+                    f"internal error in the HTTP process, reference {reference}",
                     hint=f"journalctl -u wad-http | grep -A30 {reference} shows why; please report it",
                 )
             )
@@ -198,7 +200,7 @@ def _by_method(methods: Mapping[str, Endpoint]) -> Endpoint:
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
-    """No such path, or another method."""
+    """The response for an unknown path or a wrong method."""
     assert isinstance(error, HTTPException)
     if request.method == "OPTIONS":
         return methods()
@@ -206,34 +208,34 @@ async def _unrouted(request: Request, error: Exception) -> Response:
         allowed = (error.headers or {}).get("Allow", "")
         names = ", ".join(sorted(filter(None, allowed.replace(",", " ").split())))
         return failure(
-            405, "method_not_allowed", f"this path takes {names} only", None, {"allow": names}
+            405, "method_not_allowed", f"only {names} is allowed", None, {"allow": names}
         )
-    return refusal(NotFound("there is nothing at this path"))
+    return refusal(NotFound("no such path"))
 
 
-# --- what an answer looks like --------------------------------------------------------------------
+# --- responses -------------------------------------------------------------------------------------
 
 
 def _ok(reply: Any) -> int:
     return 200
 
 
-def _asked_already(reply: Any) -> int:
+def _pairing_status(reply: Any) -> int:
     return 202 if reply.get("status") == "already_in_progress" else 200
 
 
-_STATUS: Final[Mapping[str, Callable[[Any], int]]] = {"contract.regenerate_qr": _asked_already}
+_STATUS: Final[Mapping[str, Callable[[Any], int]]] = {"contract.regenerate_qr": _pairing_status}
 
 
 async def _page(reply: Any) -> Response:
-    """The page of an account's QR code."""
+    """The HTML page with an account's QR code."""
     picture = await qr_image.data_url(reply["qrCode"]) if reply["qrCode"] else None
     page = qr_image.page(reply["name"], reply["status"], picture)
     return raw(page, "text/html; charset=utf-8", headers={"content-security-policy": _POLICY})
 
 
 async def _draw(reply: dict[str, Any]) -> None:
-    """Make a picture of each QR code, as the apps show it."""
+    """Replace each QR code with the data URL of its image."""
     for row in (reply, reply.get("account"), *reply.get("accounts", ())):
         if isinstance(row, dict) and isinstance(row.get("qrCode"), str):
             row["qrCode"] = await qr_image.data_url(row["qrCode"])

@@ -1,7 +1,7 @@
-"""Asking the daemon over its Unix socket: requests by their ids, and what to do when it does not answer.
+"""The client of the daemon's Unix socket: concurrent requests, retries, and errors when the daemon does not answer.
 
-A connection is opened when somebody asks, never by itself: systemd starts the daemon for who connects.  A daemon that
-announced its stop is waited for, as its successor comes in a moment.  One that says nothing is `unreachable`.
+A connection is opened with a request and never by itself, since systemd would start the daemon for it.  After a daemon
+has announced its stop, requests wait for its successor.  A silent daemon is `unreachable`.
 """
 
 from __future__ import annotations
@@ -22,37 +22,35 @@ from wad.lib.clock import Clock
 log = logging.getLogger(__name__)
 
 SILENCE: Final = 2.0
-"""Seconds without a sign of life after which a daemon counts as unreachable."""
+"""Seconds without a frame after which a daemon counts as unreachable."""
 STOPPING: Final = 10.0
-"""Seconds for which a daemon that announced its stop is waited for."""
+"""Seconds for which requests wait for the successor of a stopping daemon."""
 REFUSED: Final = 1.0
-"""Seconds for which anybody is waited for while nobody listens: systemd holds the socket of a daemon that will come,
-and closes that of one that cannot start."""
-_AGAIN: Final = 0.05  # seconds between two tries to connect
-_OPENING: Final = 60.0  # seconds for which a daemon may start
-_LOOK: Final = 0.5  # seconds between two looks at whether to go on waiting
+"""Seconds for which requests wait while no process listens: systemd holds the socket of a daemon that will start, and
+closes that of one that cannot start."""
+_RETRY_S: Final = 0.05  # between two attempts to connect
+_START_TIMEOUT: Final = 60.0  # seconds in which a daemon must start
+_POLL_S: Final = 0.5  # between two checks whether to continue waiting
 _CHUNK: Final = 256 << 10
-_UNTAKEN: Final = (
-    8 << 20
-)  # bytes of requests that a daemon leaves in our memory; then it gets no more of them
+_MAX_UNSENT: Final = 8 << 20  # bytes of unsent requests, beyond which no more are sent
 _PING: Final = wire.Call("probe.healthz", [{}, []])
 
 Connect = Callable[[], Awaitable[socket.socket]]
-"""A connected socket.  Raises OSError where nobody listens."""
+"""Returns a connected socket.  Raises OSError when no process listens."""
 Introduce = Callable[["DaemonConnection"], Awaitable[None]]
-"""What is asked first on each new connection."""
+"""Introduces this process on a new connection."""
 
 
 class _Lost(Exception):
-    """The connection ended, and with it the answer; whether the daemon had begun is not known."""
+    """The connection ended before the reply; whether the daemon began the request is unknown."""
 
 
 class _Full(Exception):
-    """The daemon takes nothing of what it is sent; this was not sent."""
+    """The daemon does not read requests; this one was not sent."""
 
 
 class DaemonConnection:
-    """One open connection."""
+    """An open connection to the daemon."""
 
     def __init__(
         self,
@@ -67,27 +65,27 @@ class DaemonConnection:
         self._clock = clock
         self._ids = itertools.count(1)
         self._unsent: list[bytes] = []
-        self._gathered = 0  # bytes of them
+        self._gathered = 0  # bytes of the unsent frames
         self._waiting: dict[int, asyncio.Future[wire.Response]] = {}
         self._shared: dict[str, SingleFlight[wire.Response]] = {}
-        self.heard = clock.monotonic()
+        self.last_frame_at = clock.monotonic()
         self.stopping = False
         self.open = True
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         writer.write(wire.encode(wire.HELLO))
-        self._task = asyncio.create_task(self._read(), name="answers of the daemon")
+        self._task = asyncio.create_task(self._read(), name="replies of the daemon")
 
     async def ask(self, method: str, params: object, within: float | None) -> Any:
-        """The result.  Raises WadError, and what `exchange` raises."""
+        """The result of a request.  Raises WadError and what `exchange` raises."""
         response = await self.exchange(wire.Call(method, params), within)
         if response.error is not None:
             raise response.error
         return response.result
 
     async def share(self, call: wire.Call, within: float | None) -> wire.Response:
-        """The answer to a question that is the same for everybody; who asks meanwhile gets the next answer.
+        """The reply of a shared call; see `SingleFlight`.
 
-        `within` is the same each time that this is asked.  Raises what `exchange` raises.
+        `within` must be the same for each use of a method.  Raises what `exchange` raises.
         """
         found = self._shared.get(call.method)
         if found is None:
@@ -96,16 +94,16 @@ class DaemonConnection:
         return await found.answer()
 
     async def exchange(self, call: wire.Call, within: float | None) -> wire.Response:
-        """The answer, which may be an error.
+        """Send a request and return its response, which may be an error.
 
-        `within`: seconds for it; None for any number, as long as the daemon gives signs of life.  Raises _Full; _Lost
-        when the connection ends, or has ended; TimeoutError when the daemon is silent.
+        `within`: the timeout in seconds; None for no limit while the daemon answers pings.  Raises _Full; _Lost when
+        the connection ends or has ended; TimeoutError when the daemon is silent.
         """
         if not self.open:
             raise _Lost
         ident = next(self._ids)
         data = call.frame(ident)
-        if self._writer.transport.get_write_buffer_size() + self._gathered > _UNTAKEN:
+        if self._writer.transport.get_write_buffer_size() + self._gathered > _MAX_UNSENT:
             raise _Full
         answer: asyncio.Future[wire.Response] = asyncio.get_running_loop().create_future()
         self._waiting[ident] = answer
@@ -117,9 +115,9 @@ class DaemonConnection:
                 self._write(wire.encode(wire.Notice("cancel", [ident])))
 
     def _write(self, data: bytes) -> None:
-        """Send, together with what others ask in this turn of the loop: a system call costs as much as a question.
+        """Send a frame, combined with others of this iteration of the event loop, since a system call is expensive.
 
-        A few at a time, that the daemon has something to do meanwhile.
+        Only a few are combined, so that the daemon can begin with the first ones.
         """
         self._unsent.append(data)
         self._gathered += len(data)
@@ -147,9 +145,9 @@ class DaemonConnection:
             done, _ = await asyncio.wait((answer,), timeout=SILENCE)
             if done:
                 return answer.result()
-            if self._clock.monotonic() - self.heard >= SILENCE:
-                # Somebody may well wait long for a phone; the daemon itself answers a ping at once, be it with an
-                # error: also one that stops, or has too many requests, goes on with those that it has begun.
+            if self._clock.monotonic() - self.last_frame_at >= SILENCE:
+                # A request may wait long for a phone, but the daemon answers a ping at once, if only with an
+                # error: a daemon that stops or has too many requests still completes those that it has begun.
                 try:
                     await self.exchange(_PING, SILENCE)
                 except _Full:
@@ -159,7 +157,7 @@ class DaemonConnection:
         decoder = wire.Decoder(wire.REPLY, counted=False)
         try:
             while data := await self._reader.read(_CHUNK):
-                self.heard = self._clock.monotonic()
+                self.last_frame_at = self._clock.monotonic()
                 for frame in decoder.feed(data):
                     self._take(frame)
         except (ConnectionError, InvalidData, WadError) as error:
@@ -168,10 +166,10 @@ class DaemonConnection:
             self._end()
 
     def _take(self, frame: wire.Frame) -> None:
-        """Raises WadError where the other side is no daemon of ours, or sends us away."""
+        """Handle a frame.  Raises WadError when the other side is not wad or refuses the connection."""
         match frame:
             case wire.Response(0, error, _):
-                raise error or InvalidData("the daemon hung up")
+                raise error or InvalidData("the daemon closed the connection")
             case wire.Response(ident):
                 answer = self._waiting.pop(ident, None)
                 if answer is not None and not answer.done():
@@ -193,14 +191,14 @@ class DaemonConnection:
         for future in futures:
             if not future.done():
                 future.set_exception(_Lost())
-                future.exception()  # who waits sees it; nobody may be left to
+                future.exception()  # marks it as retrieved, since no waiter may be left
 
     def when_ended(self, call: Callable[[DaemonConnection], object]) -> None:
-        """Call this with the connection once it has ended."""
+        """Call `call` with the connection when it has ended."""
         self._task.add_done_callback(lambda _: call(self))
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._task.cancel()
         await asyncio.wait((self._task,))
 
@@ -211,7 +209,7 @@ def _give_up(answer: asyncio.Future[wire.Response]) -> None:
 
 
 class DaemonLink:
-    """The way to the daemon: at most one connection at a time, opened when it is needed."""
+    """A link to the daemon with at most one current connection, opened on demand."""
 
     def __init__(
         self,
@@ -220,7 +218,7 @@ class DaemonLink:
         introduce: Introduce | None = None,
         lost: Callable[[], object] | None = None,
     ) -> None:
-        """`introduce` begins each connection; `lost` is called when one ends."""
+        """`introduce` is called first on each connection, `lost` when one ends."""
         self._lost = lost
         self._connect = connect
         self._clock = clock
@@ -228,32 +226,31 @@ class DaemonLink:
         self._connection: DaemonConnection | None = None
         self._open_ones: set[DaemonConnection] = (
             set()
-        )  # also those to daemons that stop, and still answer
+        )  # including those to stopping daemons, which still reply
         self._opening: asyncio.Task[DaemonConnection] | None = None
         self._stopped: float | None = None  # when the last daemon announced its stop
-        self._refused: float | None = None  # since when nobody listens
+        self._refused: float | None = None  # since when no process listens
         self.answered_ms: int | None = None
-        """When the daemon last answered, ms since 1970; None if it never did."""
+        """The time of the daemon's last reply in ms since 1970; None without one."""
 
     async def call(
         self, method: str, params: object, *, repeatable: bool, within: float | None = None
     ) -> Any:
-        """As `ask`, with these parameters.  Raises BadInput too, for what the daemon would not take."""
+        """The same as `ask`, with a method and parameters.  Raises BadInput, too, for invalid parameters."""
         return await self.ask(wire.Call(method, params), repeatable=repeatable, within=within)
 
     async def ask(self, call: wire.Call, *, repeatable: bool, within: float | None = None) -> Any:
         """The result of a request.
 
-        What is `repeatable` is asked again when the connection ends.  Raises WadError: also Refusal 503
-        `daemon_unreachable`, and TimedOut where the daemon went away after it may have begun.
+        A `repeatable` request is retried when the connection ends.  Raises WadError, including LegacyRefusal 503
+        `daemon_unreachable`, and TimedOut when the connection ended after the daemon may have begun the request.
         """
         return await self._result(lambda link: link.exchange(call, within), repeatable)
 
     async def share(self, call: wire.Call, *, within: float | None = None) -> Any:
-        """The result of a question that is the same for everybody, asked once for all who wait for it.
+        """The result of a shared call, which begins after this method was called.
 
-        It is asked after this was called.  Deadlines, and how long a stopping daemon is waited for, are those of each
-        who waits.  Raises WadError as `ask` does.
+        Each waiter has its own deadlines, also for a stopping daemon.  Raises WadError as `ask` does.
         """
         return await self._result(lambda link: link.share(call, within), repeatable=True)
 
@@ -272,33 +269,39 @@ class DaemonLink:
             except (OSError, TimeoutError) as error:
                 if connection is not None and not repeatable:
                     raise TimedOut(
-                        "the daemon does not answer; what was asked may or may not happen"
+                        "the daemon does not answer; the request may or may not be executed"
                     ) from error
-                if isinstance(error, TimeoutError) or self._nobody() or not self._may_wait(begun):
+                if (
+                    isinstance(error, TimeoutError)
+                    or self._nothing_listens()
+                    or not self._may_wait(begun)
+                ):
                     raise self.unreachable() from error
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY_S)
             except _Lost as error:
                 if connection is not None and not repeatable:
                     raise TimedOut(
-                        "the daemon went away; what was asked may or may not have happened"
+                        "the connection to the daemon ended; the request may or may not have been executed"
                     ) from error
                 if not self._may_wait(begun):
                     raise self.unreachable() from error
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY_S)
             else:
                 self.answered_ms = clock.wall_ms()
                 if response.error is None:
                     return response.result
-                refusal = response.error.with_traceback(None)  # others may be raising it, too
+                refusal = response.error.with_traceback(
+                    None
+                )  # shared: other waiters may raise it, too
                 if not isinstance(refusal, Stopping):
                     raise refusal
                 self._note_stop()
                 if not self._may_wait(begun):
                     raise refusal
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY_S)
 
     def unreachable(self) -> LegacyRefusal:
-        """Nobody answers, and since when."""
+        """The error for a daemon that does not answer, with the time of its last reply."""
         since = iso_or_null(self.answered_ms)
         return LegacyRefusal(
             503,
@@ -308,20 +311,20 @@ class DaemonLink:
         )
 
     def _may_wait(self, begun: float) -> bool:
-        """Whether who asked at `begun` waits for another daemon: long for one that announced its stop."""
+        """Whether a request from `begun` still waits for a daemon; longer if the last one announced its stop."""
         now = self._clock.monotonic()
         announced = self._stopped is not None and now - self._stopped < STOPPING
         return now - begun < (STOPPING if announced else SILENCE)
 
-    def _nobody(self) -> bool:
-        """Whether nobody has listened for so long that nobody will."""
+    def _nothing_listens(self) -> bool:
+        """Whether no process has listened for so long that none is expected."""
         return self._refused is not None and self._clock.monotonic() - self._refused >= REFUSED
 
     def _note_stop(self) -> None:
         if self._stopped is None:
             self._stopped = self._clock.monotonic()
         if self._connection is not None and self._connection.stopping:
-            self._connection = None  # the next one is another daemon's
+            self._connection = None  # the next connection is to another daemon
 
     async def _connected(self, begun: float) -> DaemonConnection:
         """An open connection.  Raises OSError, TimeoutError, _Lost, WadError."""
@@ -333,17 +336,17 @@ class DaemonLink:
             self._connection = None
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open(), name="connecting to the daemon")
-            # Who waited for it may have given up when it fails.
+            # Its waiters may have given up when it fails.
             self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
         opening = self._opening
         while not opening.done():
             if not self._may_wait(begun):
-                raise TimeoutError  # it goes on, for who asks later
-            await asyncio.wait((opening,), timeout=_LOOK)
+                raise TimeoutError  # connecting continues, for later requests
+            await asyncio.wait((opening,), timeout=_POLL_S)
         return opening.result()
 
     async def _open(self) -> DaemonConnection:
-        """systemd may hold the socket of a daemon that starts: we are connected, and hear HELLO later."""
+        """Open a connection.  systemd may hold the socket of a starting daemon, which then sends HELLO later."""
         try:
             sock = await self._connect()
         except OSError:
@@ -354,7 +357,7 @@ class DaemonLink:
         reader, writer = await asyncio.open_connection(sock=sock, limit=_CHUNK)
         connection = DaemonConnection(reader, writer, self._clock, self._lost)
         try:
-            async with asyncio.timeout(_OPENING):
+            async with asyncio.timeout(_START_TIMEOUT):
                 await connection.greeted
                 if self._introduce is not None:
                     await self._introduce(connection)
@@ -367,7 +370,7 @@ class DaemonLink:
         return connection
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait((self._opening,))

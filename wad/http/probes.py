@@ -1,4 +1,4 @@
-"""Probes: the paths that anybody may ask, and their responses, each of which many requests share."""
+"""Probes: their paths, and their responses, each of which many requests share."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ PROBES: Final = {
     "/api/status/dashboard": "probe.dashboard",
     "/health/detailed": "probe.detailed",
 }
-"""The operation behind each path.  All are for GET and HEAD, and ask nobody who they are."""
+"""The operation of each path.  All of them allow GET and HEAD, without authentication."""
 
 
 class ProbeResponses:
-    """Makes the HTTP responses of one probe.  The last one is kept: the next request often shares it."""
+    """Builds the HTTP responses of one probe.  The last one is cached: the next request often shares it."""
 
     def __init__(self, name: str) -> None:
-        self._own, self._put = _OWN.get(name, (_nothing, _as_it_is))
+        self._read_own, self._add = _REQUEST_FIELDS.get(name, (_none, _unchanged))
         self._status = _STATUS.get(name, _ok)
         self._last: tuple[Document, str | None, Response] | None = None
 
     def response(self, found: Document, request: Request) -> Response:
-        """What the daemon said, with what this request has of its own in it."""
-        own = self._own(request)
+        """The daemon's reply with the fields that depend on this request."""
+        own = self._read_own(request)
         if (last := self._last) is not None and last[0] is found and last[1] == own:
             return last[2]
-        response = document(self._put(found, own), self._status(found))
+        response = document(self._add(found, own), self._status(found))
         self._last = found, own, response
         return response
 
 
-def _nothing(request: Request) -> None:
+def _none(request: Request) -> None:
     return None
 
 
-def _as_it_is(found: Document, own: str | None) -> Document:
+def _unchanged(found: Document, own: str | None) -> Document:
     return found
 
 
-def _named(found: Document, ident: str | None) -> Document:
+def _with_request_id(found: Document, ident: str | None) -> Document:
     return found | {"requestId": ident} if ident else found
 
 
-def _reached(found: Document, url: str | None) -> Document:
+def _with_base_url(found: Document, url: str | None) -> Document:
     return found | {"service": found["service"] | {"backendBaseUrl": url}}
 
 
-_OWN: Final[
+_REQUEST_FIELDS: Final[
     Mapping[str, tuple[Callable[[Request], str | None], Callable[[Document, str | None], Document]]]
 ] = {
-    "probe.health": (request_id, _named),
-    "probe.dashboard": (base_url, _reached),
+    "probe.health": (request_id, _with_request_id),
+    "probe.dashboard": (base_url, _with_base_url),
 }
-"""What an answer repeats of its request, and where."""
+"""How to read the value that a reply repeats from its request, and how to add it."""
 
 
 def _ok(found: Document) -> int:

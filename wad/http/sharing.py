@@ -1,8 +1,8 @@
-"""Sharing one question among all who wait for its answer (single flight).
+"""Shares one call among all requests that wait for its reply (single flight).
 
-A request never gets an answer to a question that was asked before the request came: the answer could be older than it.
-So there is one question under way, and who comes meanwhile waits for the next one, which all of them share.  A failure
-is shared as an answer is.  Each request has a deadline of its own, counted from when it came.
+A request never gets the reply of a call that began before the request arrived, since the reply could be older than the
+request.  So one call is running, and requests that arrive meanwhile wait for the next call, which all of them share.
+Errors are shared as replies are.  Each request has its own deadline, counted from its arrival.
 """
 
 from __future__ import annotations
@@ -18,49 +18,49 @@ T = TypeVar("T")
 
 
 class FlightRule(Generic[W]):
-    """Who waits for which asking of one question.  A rule alone: times are seconds, given by the caller.
+    """Tracks which waiters share which call.  Pure: times are seconds, given by the caller.
 
-    The question is first `due` and then, from `begin` on, asked: who comes in between shares it as well.
+    A call is first `due` and then, from `begin` on, running: waiters that arrive in between share it as well.
     """
 
     def __init__(self, within: float | None) -> None:
-        """`within`: seconds for which anybody waits; None for any number."""
+        """`within`: seconds for which a waiter waits; None for no limit."""
         self._within = within
-        self._busy = False  # the question is due, or asked
-        self._asked: dict[W, float] = {}  # who waits for the question under way, and since when
+        self._busy = False  # a call is due or running
+        self._running: dict[W, float] = {}  # waiters of the running call, and since when they wait
         self._next: dict[W, float] = {}
 
     def arrive(self, waiter: W, now: float) -> bool:
-        """Somebody wants an answer; whether the question is due now."""
+        """Add a waiter; return whether a call is due now."""
         self._next[waiter] = now
         due, self._busy = not self._busy, True
         return due
 
     def begin(self) -> bool:
-        """The question is asked; False where nobody wants an answer any more.  `end` must follow in both cases."""
-        self._asked, self._next = self._next, {}
-        return bool(self._asked)
+        """The call begins; False if no waiters are left.  `end` must follow in both cases."""
+        self._running, self._next = self._next, {}
+        return bool(self._running)
 
     def end(self) -> tuple[list[W], bool]:
-        """The question was answered, failed or was abandoned: who shares that, and whether it is due again."""
-        waiters = list(self._asked)
-        self._asked = {}
+        """The call has ended in any way: return the waiters that share its result, and whether another call is due."""
+        waiters = list(self._running)
+        self._running = {}
         self._busy = bool(self._next)
         return waiters, self._busy
 
     def leave(self, waiter: W) -> bool:
-        """Somebody gives up; whether nobody waits for the question under way any more."""
+        """Remove a waiter; return whether it was the last one of the running call."""
         self._next.pop(waiter, None)
-        return self._asked.pop(waiter, None) is not None and not self._asked
+        return self._running.pop(waiter, None) is not None and not self._running
 
     def late(self, now: float) -> tuple[list[W], bool]:
-        """Who has waited for too long, and is forgotten; whether nobody waits for the question under way any more."""
+        """Remove and return the waiters past their deadline, and whether the running call has no waiters left."""
         if self._within is None:
             return [], False
         before = now - self._within
         found = [
             waiter
-            for waiting in (self._asked, self._next)
+            for waiting in (self._running, self._next)
             for waiter, since in waiting.items()
             if since <= before
         ]
@@ -69,20 +69,20 @@ class FlightRule(Generic[W]):
 
     @property
     def deadline(self) -> float | None:
-        """When somebody has waited for too long; None while nobody can."""
+        """The time of the next deadline; None without one."""
         if self._within is None:
             return None
-        first = next(iter((self._asked or self._next).values()), None)
+        first = next(iter((self._running or self._next).values()), None)
         return None if first is None else first + self._within
 
 
 class SingleFlight(Generic[T]):
-    """One question, asked for all who wait."""
+    """One call that all waiting requests share."""
 
     def __init__(
         self, ask: Callable[[], Coroutine[Any, Any, T]], within: float | None, clock: Clock
     ) -> None:
-        """`within`: seconds for which each request waits; None for any number."""
+        """`within`: seconds for which each request waits; None for no limit."""
         self._ask = ask
         self._clock = clock
         self._rule = FlightRule[asyncio.Future[T]](within)
@@ -90,7 +90,7 @@ class SingleFlight(Generic[T]):
         self._task: asyncio.Task[T] | None = None
 
     async def answer(self) -> T:
-        """An answer to the question, asked from now on.  Raises what asking raises, TimeoutError."""
+        """The reply of a call that begins from now on.  Raises the call's errors, TimeoutError."""
         waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._rule.arrive(waiter, self._clock.monotonic()):
             self._start()
@@ -104,13 +104,13 @@ class SingleFlight(Generic[T]):
             raise
 
     def _start(self) -> None:
-        self._task = asyncio.create_task(self._round(), name="a shared question")
+        self._task = asyncio.create_task(self._round(), name="a shared call")
         self._task.add_done_callback(self._ended)
 
     async def _round(self) -> T:
-        # A task's first step is in the next turn of the loop: who came in this one is among those who are answered.
+        # A task's first step is in the next iteration of the event loop: waiters of this iteration share the call.
         if not self._rule.begin():
-            raise asyncio.CancelledError  # nobody wants an answer any more
+            raise asyncio.CancelledError  # no waiters are left
         return await self._ask()
 
     def _ended(self, task: asyncio.Task[T]) -> None:
@@ -120,7 +120,7 @@ class SingleFlight(Generic[T]):
         error = None if task.cancelled() else task.exception()
         for waiter in waiters:
             if waiter.done():
-                continue  # it was cancelled, and has not run yet
+                continue  # it was cancelled and has not run yet
             if task.cancelled():
                 waiter.cancel()
             elif error is not None:
@@ -135,7 +135,7 @@ class SingleFlight(Generic[T]):
     # --- deadlines ------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """One timer for all: the first to come is the first to have waited too long."""
+        """Set one timer for all: the first waiter has the first deadline."""
         self._timer = None
         if (deadline := self._rule.deadline) is not None:
             pause = max(0.0, deadline - self._clock.monotonic())

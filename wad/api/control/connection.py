@@ -236,9 +236,9 @@ class ClientLimits:
 class RequestHandler(Protocol):
     """Calls operations on behalf of a client."""
 
-    most: int
+    max_requests: int
     """The limit of requests in flight on one connection."""
-    farewell: bytes
+    stopping: bytes
     """The frame that the client gets when the daemon begins to stop; empty for none."""
     shared: bool
     """Whether the client serves many callers: a large reply of one must not cost all of them the connection."""
@@ -259,8 +259,8 @@ class RequestHandler(Protocol):
 class SocketRequestHandler:
     """Calls operations for a client of the control socket, whose access follows from its peer credentials."""
 
-    most = MAX_REQUESTS
-    farewell = b""
+    max_requests = MAX_REQUESTS
+    stopping = b""
     shared = False
 
     def __init__(self, context: Context, access: Access) -> None:
@@ -381,7 +381,7 @@ class ClientConnection:
         # No requests are read from a client that does not read replies: each unread reply has a task and its bytes.
         while self._writer.waiting > _MAX_UNREAD:
             await self._writer.taken()
-        while len(self._tasks) >= 2 * self._handler.most:
+        while len(self._tasks) >= 2 * self._handler.max_requests:
             await self._tasks.one_ended()
         try:
             self._check_room(request)
@@ -400,9 +400,9 @@ class ClientConnection:
             raise self._refusal
         if request.id in self._in_flight:
             raise BadInput(f"request {request.id} is in flight already")
-        if len(self._in_flight) >= self._handler.most:
+        if len(self._in_flight) >= self._handler.max_requests:
             raise Unavailable(
-                f"{self._handler.most} requests are in flight on this connection already"
+                f"{self._handler.max_requests} requests are in flight on this connection already"
             )
 
     # --- cancelling -------------------------------------------------------------------------------
@@ -420,8 +420,8 @@ class ClientConnection:
     def refuse(self, why: WadError) -> None:
         """Refuse further requests and end the streams, which would not end by themselves."""
         self._refusal = why
-        if self._handler.farewell:
-            self._writer.note(self._handler.farewell)
+        if self._handler.stopping:
+            self._writer.note(self._handler.stopping)
         for flight in list(self._in_flight.values()):
             if flight.operation.streaming:
                 flight.cut(why)

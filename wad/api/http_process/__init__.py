@@ -1,1 +1,1 @@
-"""The HTTP process as the daemon sees it: started, supervised, answered."""
+"""The daemon's side of the HTTP process: starting, supervising and serving it."""

@@ -1,7 +1,7 @@
-"""Calls from the HTTP process: who asks is verified here, and what they may do is decided here.
+"""Calls from the HTTP process: authentication, authorization and rate limits.
 
-A call is `[params, origin]`.  The HTTP process itself has no rights.  It can ask what anybody may, and what the tokens
-allow that it was given.
+A call is `[params, origin]`.  The HTTP process itself has no rights: it can call public operations, and others with its
+clients' tokens.
 """
 
 from __future__ import annotations
@@ -45,34 +45,34 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 15
-"""Seconds after which to ask a passive instance again (docs/internals/replaced-backend.md#passive-answer)."""
+"""Seconds after which clients should retry a passive instance (docs/internals/replaced-backend.md#passive-answer)."""
 STOPPING: Final = encode(Notice("stopping", []))
-"""What a daemon that stops says first: what it refuses from now on can be asked of the next one."""
+"""The first frame of a stopping daemon: requests that it refuses from now on can be sent to the next one."""
 _ANYBODY: Final = Caller("anybody", Access.ANYBODY)
 
 
 @dataclass(eq=False)
 class HttpProcesses:
-    """The HTTP processes that are connected, as they introduced themselves."""
+    """The connected HTTP processes with their introductions."""
 
     connected: dict[object, Introduction] = field(default_factory=dict)
     _heartbeats: Counter[object] = field(default_factory=Counter)
     failure: WadError | None = None
-    """Why the last one could not begin."""
+    """Why the last process could not start."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set with each change."""
+    """Set at each change."""
 
     @property
     def all(self) -> list[Introduction]:
-        """Each once, by its process id."""
+        """Each process once, by its process id."""
         return list({one.pid: one for one in self.connected.values()}.values())
 
     def heartbeats(self, pid: int) -> int:
-        """How many heartbeats came from a process over the connections that it has now."""
+        """The number of heartbeats of a process over its current connections."""
         return sum(self._heartbeats[each] for each, one in self.connected.items() if one.pid == pid)
 
     def note(self, connection: object, name: str, params: object) -> None:
-        """Hear what a process says of itself.  Raises InvalidData."""
+        """Record the introduction or the start failure of a process.  Raises InvalidData."""
         if name == "http.settings":
             with decoding("the request"):
                 self.connected[connection] = msgspec.convert(params, Introduction)
@@ -87,51 +87,51 @@ class HttpProcesses:
             self.changed.set()
 
     def forget(self, connection: object) -> None:
-        """A connection has ended."""
+        """Remove a connection that has ended."""
         self._heartbeats.pop(connection, None)
         if self.connected.pop(connection, None) is not None:
             self.changed.set()
 
 
 class HttpCalls:
-    """Verifies and bounds the calls of all connections of HTTP processes."""
+    """Authenticates and limits the calls of all HTTP processes."""
 
     def __init__(self, context: Context, processes: HttpProcesses) -> None:
         http = context.loaded.config.http
         self.context = context
         self.processes = processes
         self.limits = CallerLimits(rates_of(http), context.clock.monotonic)
-        self.gate = Authenticator(
+        self.authenticator = Authenticator(
             http,
             users_of(http, context.store.staff, lambda: context.clock.wall_ms() / 1000),
             context.clock.monotonic,
         )
 
     async def admit(self, operation: Operation, origin: CallOrigin) -> Caller:
-        """Who asks, if they may.  Raises Refusal, Denied."""
+        """Authenticate a caller and check the access.  Raises LegacyRefusal, Denied."""
         rules = operation.http
         if rules is None:
-            raise Denied(f"{operation.name} cannot be asked over HTTP")
+            raise Denied(f"{operation.name} is not available over HTTP")
         if operation.http_access is Access.ANYBODY:
             return _ANYBODY
-        caller = await self.gate.caller(origin, headerless=rules.headerless)
+        caller = await self.authenticator.caller(origin, headerless=rules.headerless)
         check_access(caller, operation.http_access)
         return caller
 
 
 class HttpRequestHandler:
-    """One connection of an HTTP process."""
+    """Handles the calls of one connection of an HTTP process."""
 
-    most = 512
-    """Calls in flight: as many as an HTTP process has places."""
-    farewell = STOPPING
+    max_requests = 512
+    """The limit of calls in flight: as many as an HTTP process has connection slots."""
+    stopping = STOPPING
     shared = True
 
     def __init__(self, calls: HttpCalls) -> None:
         self._calls = calls
 
     async def call(self, name: str, params: object) -> object:
-        """The reply.  Raises WadError, and nothing else."""
+        """The reply of an operation.  Raises only WadError."""
         calls, context = self._calls, self._calls.context
         with dispatch.guarded(context, name):
             operation = find(name)
@@ -141,7 +141,7 @@ class HttpRequestHandler:
                 return None
             calls.processes.note(self, name, given)
             caller = await calls.admit(operation, origin)
-            assert caller.access is not None  # nobody else was let in
+            assert caller.access is not None  # check_access() refused callers without rights
             self._check_active(operation, origin)
             if operation.http is not None and operation.http.limit is not None:
                 calls.limits.take(caller.name, operation.http.limit)
@@ -151,7 +151,7 @@ class HttpRequestHandler:
             raise passive(context, origin.request_id) from error
 
     async def _admit(self, given: object, origin: CallOrigin) -> None:
-        """Raises what would keep the operation from looking at the rest of the request."""
+        """Raise the error that the operation would raise before it reads the rest of the request."""
         with decoding("the request"):
             wanted = msgspec.convert(given, Admission)
         operation = find(wanted.operation)
@@ -163,31 +163,31 @@ class HttpRequestHandler:
             account_of(self._calls.context, wanted.account)
 
     def _check_active(self, operation: Operation, origin: CallOrigin) -> None:
-        """Raises Refusal 503 where only the active instance may do it, and another one is active."""
+        """Raise LegacyRefusal 503 for an operation of the active instance while another instance is active."""
         if operation.leader_only and not self._calls.context.leader.active:
             raise passive(self._calls.context, origin.request_id)
 
     def stream(self, name: str, params: object) -> AsyncGenerator[object, None]:
-        """Nothing streams over HTTP yet.  Raises Denied."""
-        raise Denied(f"{name} cannot be asked over HTTP")
+        """Raise Denied: streams are not available over HTTP."""
+        raise Denied(f"{name} is not available over HTTP")
 
     def ended(self) -> None:
-        """The connection is gone."""
+        """Called when the connection has ended."""
         self._calls.processes.forget(self)
 
 
 def publish(settings: HttpSettings, path: Path) -> None:
-    """Write the public settings where an HTTP process reads them while the daemon does not answer."""
+    """Write the public settings to a file that HTTP processes read while the daemon does not answer."""
     found = PublicSettings(settings.cors_origins, settings.enabled)
     try:
         write_file(path, msgspec.json.encode(found))
-        path.chmod(0o644)  # the HTTP process is another user
+        path.chmod(0o644)  # the HTTP process runs as another user
     except (OSError, StateUnwritable) as error:
         log.warning("the public settings were not published: %s", error)
 
 
 def _split(params: object) -> tuple[object, CallOrigin]:
-    """Parameters and origin of a call.  Raises BadInput."""
+    """The parameters and the origin of a call.  Raises BadInput."""
     match params:
         case [given, origin]:
             try:
@@ -195,11 +195,11 @@ def _split(params: object) -> tuple[object, CallOrigin]:
                     return given, msgspec.convert(origin, CallOrigin)
             except InvalidData as error:
                 raise BadInput(str(error.__cause__ or error)) from error
-    raise BadInput("a call of an HTTP process is [params, origin]")
+    raise BadInput("a call of an HTTP process must be [params, origin]")
 
 
 def passive(context: Context, request_id: str) -> LegacyRefusal:
-    """This instance must not act; the answer names the one that does.
+    """The error of a passive instance, with the name of the active one.
 
     See docs/internals/replaced-backend.md#passive-answer.
     """

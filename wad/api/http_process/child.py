@@ -1,7 +1,7 @@
-"""Starting the HTTP process where systemd starts none.
+"""Starts the HTTP process where systemd does not.
 
-It gets two connected sockets and no secret: nothing of the daemon's environment but what a program needs to run.  This
-module is light, as the process is started before the daemon imports what it needs itself: both come up together.
+It gets two connected sockets and no secrets: of the daemon's environment only what a program needs to run.  This module
+imports little, since it starts the process before the daemon's own imports, so that both start in parallel.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRT
 
 @dataclass(frozen=True)
 class HttpChildOptions:
-    """Where it listens: on sockets that listen already, else on an address and a port (0: any free one).
+    """The options of the child: open listening sockets, else an address and a port (0: any free one).
 
-    `heartbeat`: seconds between two of its heartbeats to the daemon.
+    `heartbeat`: seconds between two heartbeats to the daemon.
     """
 
     address: str
@@ -39,29 +39,29 @@ class HttpChildOptions:
 
 @dataclass
 class HttpChild:
-    """A started process, and our ends of its connections."""
+    """A started process, and the daemon's ends of its connections."""
 
-    wish: HttpChildOptions
+    options: HttpChildOptions
     process: subprocess.Popen[bytes]
     ends: list[socket.socket]
 
     def hang_up(self) -> None:
-        """Close what nobody answers on."""
+        """Close the connections that are not served yet."""
         while self.ends:
             self.ends.pop().close()
 
     def kill(self) -> None:
-        """End it, whatever it does, unless it has ended."""
+        """Kill the process unless it has ended."""
         self.hang_up()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
 
-def wish_of(config: Config, start: Start) -> HttpChildOptions | None:
-    """What is wanted of a process of our own; None where systemd starts one, or there is to be none.
+def child_options(config: Config, start: Start) -> HttpChildOptions | None:
+    """The options of the child; None if systemd starts the process, or HTTP is disabled.
 
-    Where systemd passed the HTTP port to the daemon, as units of before did, ours listens there.
+    If systemd passed the HTTP port to the daemon, as older units do, the child listens on it.
     """
     listening = start.sockets(HTTP)
     if not config.http.enabled or (start.sockets(HTTP_CALLS) and not listening):
@@ -69,11 +69,11 @@ def wish_of(config: Config, start: Start) -> HttpChildOptions | None:
     return HttpChildOptions(config.http.address, config.http.port, listening, config.log.level)
 
 
-def start_http(wish: HttpChildOptions) -> HttpChild:
-    """Start it.  Raises Unavailable."""
+def start_http(options: HttpChildOptions) -> HttpChild:
+    """Start the HTTP process.  Raises Unavailable."""
     pairs = [socket.socketpair() for _ in range(2)]
     passed = [theirs.fileno() for _, theirs in pairs]
-    listening = [sock.fileno() for sock in wish.sockets]
+    listening = [sock.fileno() for sock in options.sockets]
     try:
         process = subprocess.Popen(
             [
@@ -82,10 +82,10 @@ def start_http(wish: HttpChildOptions) -> HttpChild:
                 "wad.http",
                 f"--connected={','.join(map(str, passed))}",
                 f"--listen={','.join(map(str, listening))}",
-                f"--address={wish.address}",
-                f"--port={wish.port}",
-                f"--log-level={wish.level}",
-                f"--heartbeat={wish.heartbeat}",
+                f"--address={options.address}",
+                f"--port={options.port}",
+                f"--log-level={options.level}",
+                f"--heartbeat={options.heartbeat}",
             ],
             pass_fds=(*passed, *listening),
             env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
@@ -101,4 +101,4 @@ def start_http(wish: HttpChildOptions) -> HttpChild:
             theirs.close()
     for ours, _ in pairs:
         ours.setblocking(False)
-    return HttpChild(wish, process, [ours for ours, _ in pairs])
+    return HttpChild(options, process, [ours for ours, _ in pairs])

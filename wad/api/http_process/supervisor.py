@@ -1,6 +1,6 @@
-"""The HTTP process as a child of the daemon, where systemd starts none: answered, watched, and stopped before it.
+"""The HTTP process as a child of the daemon where systemd does not start it: served, supervised, and stopped first.
 
-It sends heartbeats, as it feeds systemd's watchdog elsewhere.  A process without them hangs, and is replaced.
+It sends heartbeats, as it sends watchdog pings to systemd elsewhere.  A process without heartbeats is replaced.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BEGIN_WITHIN: Final = 30.0
-_STOP_WITHIN: Final = 5.0
-_CHECK: Final = 2.0  # heartbeats from one check to the next
+_START_TIMEOUT: Final = 30.0
+_STOP_TIMEOUT: Final = 5.0
+_CHECK: Final = 2.0  # heartbeats between two checks
 _SILENT: Final = 3
-"""Checks in a row without a heartbeat, after which a process is replaced.
+"""Consecutive checks without a heartbeat after which a process is replaced.
 
-They are counted, and no time is measured: a daemon that was stopped itself finds what came meanwhile at its next check.
+Checks are counted, not time: a daemon that was stopped itself finds that time's heartbeats at its next check.
 """
 
 
 class HttpProcess:
-    """At most one process."""
+    """The supervisor of the HTTP process."""
 
     def __init__(self, child: HttpChild) -> None:
-        self._wish = child.wish
+        self._options = child.options
         self._child: HttpChild | None = child
 
     @asynccontextmanager
     async def served(
         self, take: Take, processes: HttpProcesses, loops: Loops
     ) -> AsyncIterator[None]:
-        """Answer it, and start another one when it ends, while the block runs.
+        """Serve the process, and start a new one when it ends, while the block runs.
 
-        Raises what it says when it cannot begin: Conflict (the port is in use), BadConfig (the address).
+        Raises its error when it cannot start: Conflict (the port is in use), BadConfig (the address).
         """
         assert self._child is not None
         await self._attach(self._child, take, processes)
@@ -55,7 +55,7 @@ class HttpProcess:
         async def watch(loop: Loop) -> None:
             while True:
                 if self._child is None:
-                    self._child = start_http(self._wish)
+                    self._child = start_http(self._options)
                     await self._attach(self._child, take, processes)
                     log.warning("another HTTP process was started")
                 loop.progress()
@@ -74,19 +74,19 @@ class HttpProcess:
             await self.end()
 
     async def _until_it_ends(self, child: HttpChild, processes: HttpProcesses, loop: Loop) -> None:
-        """End it where it hangs.  Raises Unavailable, which says why it is replaced."""
+        """Wait until the process ends, and kill it if it hangs.  Raises Unavailable with the reason."""
         process, silent = child.process, 0
         ended = asyncio.create_task(_exit(process))
         try:
             beats = processes.heartbeats(process.pid)
-            while not (await asyncio.wait((ended,), timeout=_CHECK * child.wish.heartbeat))[0]:
+            while not (await asyncio.wait((ended,), timeout=_CHECK * child.options.heartbeat))[0]:
                 before, beats = beats, processes.heartbeats(process.pid)
                 if beats != before:
                     silent = 0
                     loop.progress()
                     continue
                 silent += 1
-                hung = f"the HTTP process hangs: no heartbeat for {silent * _CHECK * child.wish.heartbeat:g} s"
+                hung = f"the HTTP process hangs: no heartbeat for {silent * _CHECK * child.options.heartbeat:g} s"
                 if silent >= _SILENT:
                     process.kill()
                     await ended
@@ -97,14 +97,14 @@ class HttpProcess:
             ended.cancel()
 
     async def _attach(self, child: HttpChild, take: Take, processes: HttpProcesses) -> None:
-        """Answer it, and wait until it says where it listens.  Raises WadError."""
+        """Serve the process, and wait for its introduction.  Raises WadError."""
         process = child.process
         processes.failure = None
         while child.ends:
             await take(child.ends.pop(0))
         ended = asyncio.create_task(_exit(process))
         try:
-            async with asyncio.timeout(_BEGIN_WITHIN):
+            async with asyncio.timeout(_START_TIMEOUT):
                 while process.pid not in {one.pid for one in processes.all}:
                     processes.changed.clear()
                     changed = asyncio.create_task(processes.changed.wait())
@@ -116,18 +116,18 @@ class HttpProcess:
                         raise _ended(ended.result())
         except TimeoutError:
             process.kill()
-            raise Unavailable("the HTTP process does not say that it listens") from None
+            raise Unavailable("the HTTP process did not report that it listens") from None
         finally:
             ended.cancel()
 
     async def end(self) -> None:
-        """Let it answer what it has begun, and stop it."""
+        """Stop the process after its running requests."""
         if (child := self._child) is None or child.process.poll() is not None:
             return
         child.hang_up()
         child.process.send_signal(signal.SIGINT)
         try:
-            async with asyncio.timeout(_STOP_WITHIN):
+            async with asyncio.timeout(_STOP_TIMEOUT):
                 await _exit(child.process)
         except TimeoutError:
             child.process.kill()
@@ -135,7 +135,7 @@ class HttpProcess:
 
 
 async def _exit(process: subprocess.Popen[bytes]) -> int:
-    """Its exit code, once it has ended."""
+    """Wait for the process and return its exit code."""
     if (code := process.poll()) is not None:
         return code
     loop = asyncio.get_running_loop()

@@ -32,7 +32,7 @@ def account_of(context: Context, ident: str) -> Account:
         raise LegacyRefusal(404, "account_not_found", "Account not found") from error
 
 
-def named(context: Context, ident: str) -> Account:
+def required_account(context: Context, ident: str) -> Account:
     """The account with this id, which may be missing in the query.  Raises LegacyRefusal 400, 404."""
     if not ident:
         raise LegacyRefusal(400, "invalid_request", "accountId is missing")

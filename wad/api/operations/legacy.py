@@ -1,4 +1,4 @@
-"""What the apps of the replaced backend ask over HTTP, in their own form (docs/internals/replaced-backend.md#routes).
+"""Operations for the apps of the replaced backend, in its format (docs/internals/replaced-backend.md#routes).
 
 Its Functions proxies are the same operations under other paths, with the account in the query.
 """
@@ -6,9 +6,10 @@ Its Functions proxies are the same operations under other paths, with the accoun
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from wad.api.caller import Caller
 from wad.api.context import Context
@@ -16,97 +17,115 @@ from wad.api.operation import Access, Http, Limit, Params, Route, operation
 from wad.core.errors import LegacyRefusal
 
 Document = dict[str, Any]
-_STORED: Final = "whatsapp_media/"
+_STORED: Final = "whatsapp_media/"  # the prefix of the replaced backend's files
+
+
+AccountId = Annotated[str, Meta(description="the account's id")]
+Name = Annotated[str, Meta(description="the account's display name")]
+Phone = Annotated[str | None, Meta(description="the account's number, e.g. +15550000001")]
+MessageText = Annotated[str, Meta(description="the text to send")]
+To = Annotated[str, Meta(description="the recipient: a number or a JID")]
+ThreadRef = Annotated[str, Meta(description="the thread's id, ACCOUNT__JID")]
+ClientMessageId = Annotated[
+    str, Meta(description="the client's own id; the same id twice is one message")
+]
+Enabled = Annotated[bool, Meta(description="whether to reply automatically")]
+Prompt = Annotated[
+    str | None, Meta(description="the prompt for the program that writes replies; null removes it")
+]
+Extra = Annotated[Any, Meta(description="stored and returned unchanged; not used by wad")]
 
 
 # --- requests -------------------------------------------------------------------------------------
 
 
-class Asked(Params, frozen=True):
-    """Nothing."""
+class NoParams(Params, frozen=True):
+    """A request without parameters."""
 
 
 class ListAccounts(Params, frozen=True):
-    """Every account; `codes`: with the codes, for who may pair."""
+    """Which accounts to list."""
 
-    codes: bool = True
-
-
-class OfAccount(Params, frozen=True):
-    """One account, by its id."""
-
-    account: str = ""
+    codes: Annotated[bool, Meta(description="include QR codes, if the caller may pair")] = True
 
 
-class Added(Params, frozen=True):
+class AccountRequest(Params, frozen=True):
+    """A request about one account."""
+
+    account: AccountId = ""
+
+
+class AddAccount(Params, frozen=True):
     """A new account."""
 
-    name: str
-    phone: str | None = None
+    name: Name
+    phone: Phone = None
 
 
-class Renamed(Params, frozen=True):
-    """Another name."""
+class RenameAccount(Params, frozen=True):
+    """A new name for an account."""
 
-    account: str
-    name: str
+    account: AccountId
+    name: Name
 
 
 class ListRequest(Params, frozen=True):
-    """A page of an account's threads or messages; numbers as they stand in the query."""
+    """A page of an account's threads or messages; numbers are texts, as in the query."""
 
-    account: str = ""
-    thread: str = ""
-    limit: str = ""
-    after: str = ""
-    order: str = ""
+    account: AccountId = ""
+    thread: ThreadRef = ""
+    limit: Annotated[str, Meta(description="how many at most, 1 to 500")] = ""
+    after: Annotated[str, Meta(description="the `nextCursor` of the previous page")] = ""
+    order: Annotated[str, Meta(description="accepted and ignored: the newest come first")] = ""
 
 
 class LegacySend(Params, frozen=True):
-    """A text to send; `to` is a number or an address, `request_id` what the caller named the request."""
+    """A text to send, to a recipient or a thread."""
 
-    account_id: str
-    message: str
-    to: str = ""
-    thread_id: str = ""
-    client_message_id: str = ""
-    request_id: str = ""
+    account_id: AccountId
+    message: MessageText
+    to: To = ""
+    thread_id: ThreadRef = ""
+    client_message_id: ClientMessageId = ""
+    request_id: Annotated[
+        str, Meta(description="the caller's X-Request-Id, used if there is no clientMessageId")
+    ] = ""
 
 
 class ProxySend(Params, frozen=True):
-    """A text to send, as the apps give it to their proxy."""
+    """A text to send, in the format of the apps' proxy."""
 
-    thread_id: str
-    account_id: str
-    to_jid: str
-    text: str
-    client_message_id: str
+    thread_id: ThreadRef
+    account_id: AccountId
+    to_jid: To
+    text: MessageText
+    client_message_id: ClientMessageId
 
 
 class SetAutoReply(Params, frozen=True):
-    """Whether to answer by itself, and how; the rest as later apps have it, whatever they put into it."""
+    """Auto-reply settings; later versions of the apps use the other fields."""
 
-    account: str
-    enabled: bool
-    prompt: str | None = None
-    logic: Any = None
-    restrictions: Any = None
-    pricing: Any = None
-    faq: Any = None
-    extraction: Any = None
-
-
-class Stored(Params, frozen=True):
-    """A file of the replaced backend's."""
-
-    path: str = ""
+    account: AccountId
+    enabled: Enabled
+    prompt: Prompt = None
+    logic: Extra = None
+    restrictions: Extra = None
+    pricing: Extra = None
+    faq: Extra = None
+    extraction: Extra = None
 
 
-class Photo(Params, frozen=True):
-    """A person's picture."""
+class MediaUrl(Params, frozen=True):
+    """A media file of the replaced backend."""
 
-    account: str
-    client: str = ""
+    path: Annotated[str, Meta(description="the path in Cloud Storage, whatsapp_media/...")] = ""
+
+
+class ProfilePhoto(Params, frozen=True):
+    """A contact's profile picture."""
+
+    account: AccountId
+    client: Annotated[str, Meta(description="the contact's JID")] = ""
 
 
 # --- bodies ---------------------------------------------------------------------------------------
@@ -115,46 +134,46 @@ class Photo(Params, frozen=True):
 class NewAccount(msgspec.Struct):
     """A new account."""
 
-    name: str
-    phone: str | None = None
+    name: Name
+    phone: Phone = None
 
 
 class NewName(msgspec.Struct):
-    """Another name."""
+    """A new name for an account."""
 
-    name: str
+    name: Name
 
 
 class SendBody(msgspec.Struct, rename="camel"):
-    """A text to send; `to` is a number or an address."""
+    """A text to send, to a recipient or a thread."""
 
-    account_id: str
-    message: str
-    to: str = ""
-    thread_id: str = ""
-    client_message_id: str = ""
+    account_id: AccountId
+    message: MessageText
+    to: To = ""
+    thread_id: ThreadRef = ""
+    client_message_id: ClientMessageId = ""
 
 
 class ProxySendBody(msgspec.Struct, rename="camel"):
-    """A text to send, as the apps give it to their proxy."""
+    """A text to send, in the format of the apps' proxy."""
 
-    thread_id: str
-    account_id: str
-    to_jid: str
-    text: str
-    client_message_id: str
+    thread_id: ThreadRef
+    account_id: AccountId
+    to_jid: To
+    text: MessageText
+    client_message_id: ClientMessageId
 
 
 class AutoReplyBody(msgspec.Struct):
-    """Whether to answer by itself, and how."""
+    """Auto-reply settings."""
 
-    enabled: bool
-    prompt: str | None = None
-    logic: Any = None
-    restrictions: Any = None
-    pricing: Any = None
-    faq: Any = None
-    extraction: Any = None
+    enabled: Enabled
+    prompt: Prompt = None
+    logic: Extra = None
+    restrictions: Extra = None
+    pricing: Extra = None
+    faq: Extra = None
+    extraction: Extra = None
 
 
 # --- accounts -------------------------------------------------------------------------------------
@@ -168,7 +187,7 @@ _ID: Final = {"accountId": "account"}
     http=Http(headerless=True, routes=(Route("GET", "/api/whatsapp/accounts"),)),
 )
 async def accounts_(context: Context, request: ListAccounts, caller: Caller) -> Document:
-    """Every account, as the apps read it."""
+    """List the accounts."""
     from wad.api.legacy import accounts
 
     return await accounts.list_(context, caller, with_codes=request.codes)
@@ -179,8 +198,8 @@ async def accounts_(context: Context, request: ListAccounts, caller: Caller) -> 
     access=Access.READ,
     http=Http(routes=(Route("GET", "/accounts"),)),
 )
-async def accounts_with_token(context: Context, request: Asked, caller: Caller) -> Document:
-    """The same, of which no network gets anything without a token."""
+async def accounts_with_token(context: Context, request: NoParams, caller: Caller) -> Document:
+    """List the accounts; always requires a token."""
     return await accounts_(context, ListAccounts(), caller)
 
 
@@ -189,8 +208,8 @@ async def accounts_with_token(context: Context, request: Asked, caller: Caller) 
     access=Access.ADMIN,
     http=Http(headerless=True, routes=(Route("GET", "/whatsappProxyGetAccounts"),)),
 )
-async def accounts_for_admins(context: Context, request: Asked, caller: Caller) -> Document:
-    """The same for administrators alone, as their proxy did."""
+async def accounts_for_admins(context: Context, request: NoParams, caller: Caller) -> Document:
+    """List the accounts, for administrators only."""
     return await accounts_(context, ListAccounts(), caller)
 
 
@@ -199,8 +218,8 @@ async def accounts_for_admins(context: Context, request: Asked, caller: Caller) 
     access=Access.OPERATE,
     http=Http(routes=(Route("GET", "/whatsappProxyGetAccountsStaff"),)),
 )
-async def accounts_for_staff(context: Context, request: Asked, caller: Caller) -> Document:
-    """The same for who works with messages: never a code, whoever asks."""
+async def accounts_for_staff(context: Context, request: NoParams, caller: Caller) -> Document:
+    """List the accounts, for employees, without QR codes."""
     return await accounts_(context, ListAccounts(codes=False), caller)
 
 
@@ -209,8 +228,8 @@ async def accounts_for_staff(context: Context, request: Asked, caller: Caller) -
     access=Access.READ,
     http=Http(routes=(Route("GET", "/api/whatsapp/accounts/{account}/health"),)),
 )
-async def health(context: Context, request: OfAccount) -> Document:
-    """One account's connection."""
+async def health(context: Context, request: AccountRequest) -> Document:
+    """Show the state of an account's connection."""
     from wad.api.legacy import accounts
 
     return accounts.health(accounts.account_of(context, request.account))
@@ -221,8 +240,8 @@ async def health(context: Context, request: OfAccount) -> Document:
     access=Access.ADMIN,
     http=Http(routes=(Route("GET", "/api/whatsapp/qr/{account}", browser=True),)),
 )
-async def qr(context: Context, request: OfAccount) -> Document:
-    """What the page of an account's QR code shows."""
+async def qr(context: Context, request: AccountRequest) -> Document:
+    """Show the page with an account's QR code."""
     from wad.api.legacy import accounts
     from wad.api.legacy.vocabulary import status_word
 
@@ -243,8 +262,8 @@ async def qr(context: Context, request: OfAccount) -> Document:
         ),
     ),
 )
-async def add(context: Context, request: Added, caller: Caller) -> Document:
-    """Add an account, and open the window in which its codes are shown."""
+async def add(context: Context, request: AddAccount, caller: Caller) -> Document:
+    """Add an account and open its pairing window."""
     from wad.api.legacy import accounts
 
     return await accounts.add(context, caller, request.name, request.phone or "")
@@ -263,11 +282,13 @@ async def add(context: Context, request: Added, caller: Caller) -> Document:
         ),
     ),
 )
-async def regenerate(context: Context, request: OfAccount, caller: Caller) -> Document:
-    """Ask for a QR code; never at the price of a session."""
+async def regenerate(context: Context, request: AccountRequest, caller: Caller) -> Document:
+    """Request a QR code; never ends a session."""
     from wad.api.legacy import accounts
 
-    return await accounts.regenerate(context, caller, accounts.named(context, request.account))
+    return await accounts.regenerate(
+        context, caller, accounts.required_account(context, request.account)
+    )
 
 
 @operation(
@@ -283,11 +304,13 @@ async def regenerate(context: Context, request: OfAccount, caller: Caller) -> Do
         ),
     ),
 )
-async def delete(context: Context, request: OfAccount, caller: Caller) -> Document:
-    """Put an account away; `wadctl account restore` brings it back."""
+async def delete(context: Context, request: AccountRequest, caller: Caller) -> Document:
+    """Remove an account; `wadctl account restore` restores it."""
     from wad.api.legacy import accounts
 
-    return await accounts.delete(context, caller, accounts.named(context, request.account))
+    return await accounts.delete(
+        context, caller, accounts.required_account(context, request.account)
+    )
 
 
 @operation(
@@ -299,8 +322,8 @@ async def delete(context: Context, request: OfAccount, caller: Caller) -> Docume
         routes=(Route("PATCH", "/api/whatsapp/accounts/{account}/name", body=NewName),),
     ),
 )
-async def rename(context: Context, request: Renamed, caller: Caller) -> Document:
-    """Give an account another name."""
+async def rename(context: Context, request: RenameAccount, caller: Caller) -> Document:
+    """Rename an account."""
     from wad.api.legacy import accounts
 
     account = accounts.account_of(context, request.account)
@@ -316,8 +339,8 @@ async def rename(context: Context, request: Renamed, caller: Caller) -> Document
         routes=(Route("POST", "/api/whatsapp/accounts/{account}/reset"),),
     ),
 )
-async def reset(context: Context, request: OfAccount, caller: Caller) -> Document:
-    """Log an account out, so that it can be paired anew."""
+async def reset(context: Context, request: AccountRequest, caller: Caller) -> Document:
+    """Log an account out, so that it can be paired again."""
     from wad.api.legacy import accounts
 
     return await accounts.reset(context, caller, accounts.account_of(context, request.account))
@@ -329,8 +352,8 @@ async def reset(context: Context, request: OfAccount, caller: Caller) -> Documen
     leader_only=True,
     http=Http(limit=Limit.ACCOUNTS, routes=(Route("POST", "/api/whatsapp/disconnect/{account}"),)),
 )
-async def disconnect(context: Context, request: OfAccount, caller: Caller) -> Document:
-    """Stop an account until somebody starts it."""
+async def disconnect(context: Context, request: AccountRequest, caller: Caller) -> Document:
+    """Stop an account until it is started again."""
     from wad.api.legacy import accounts
 
     return await accounts.disconnect(context, caller, accounts.account_of(context, request.account))
@@ -345,14 +368,14 @@ async def disconnect(context: Context, request: OfAccount, caller: Caller) -> Do
         )
     ),
 )
-async def profile_photo(context: Context, request: Photo) -> Document:
-    """Not supported: wad asks WhatsApp for no pictures of people."""
+async def profile_photo(context: Context, request: ProfilePhoto) -> Document:
+    """Not supported: wad does not request profile pictures from WhatsApp."""
     from wad.api.legacy import accounts
 
     accounts.account_of(context, request.account)
     if not request.client:
         raise LegacyRefusal(400, "invalid_request", "clientJid is missing")
-    raise LegacyRefusal(501, "not_supported", "wad asks WhatsApp for no profile pictures")
+    raise LegacyRefusal(501, "not_supported", "wad does not request profile pictures")
 
 
 # --- conversations --------------------------------------------------------------------------------
@@ -368,7 +391,7 @@ _THREAD: Final = {**_PAGE, "threadId": "thread"}
     http=Http(routes=(Route("GET", "/api/whatsapp/threads/{account}", query=_LIST),)),
 )
 async def threads(context: Context, request: ListRequest) -> Document:
-    """An account's conversations, from the newest on."""
+    """List an account's threads, newest first."""
     from wad.api.legacy import conversations
 
     return await conversations.threads(context, request.account, request.limit, request.after)
@@ -385,7 +408,7 @@ async def threads(context: Context, request: ListRequest) -> Document:
     ),
 )
 async def messages(context: Context, request: ListRequest) -> Document:
-    """One conversation, from the newest message on; without a thread the newest messages of each."""
+    """List the messages of a thread, newest first; without a thread, the newest messages of each."""
     from wad.api.legacy import conversations
 
     return await conversations.messages_or_threads(
@@ -399,23 +422,23 @@ async def messages(context: Context, request: ListRequest) -> Document:
     http=Http(routes=(Route("GET", "/api/whatsapp/inbox/{account}", query={"limit": "limit"}),)),
 )
 async def inbox(context: Context, request: ListRequest) -> Document:
-    """The newest messages of all of an account's conversations."""
+    """List the newest messages of all threads of an account."""
     from wad.api.legacy import conversations
 
     return await conversations.inbox(context, request.account, request.limit)
 
 
 def _for_staff(
-    name: str, path: str, query: Mapping[str, str], of_anybody: Callable[..., Awaitable[Document]]
+    name: str, path: str, query: Mapping[str, str], listing: Callable[..., Awaitable[Document]]
 ) -> None:
-    """Declare a list for who works with messages, as their proxy did: the account is named in the query."""
+    """Declare a list for employees under their proxy's path, with the account in the query."""
 
     @operation(name, access=Access.OPERATE, http=Http(routes=(Route("GET", path, query=query),)))
     async def for_staff(context: Context, request: ListRequest) -> Document:
-        """The same for who works with messages, as their proxy did."""
+        """The same list for employees, under their proxy's path."""
         if not request.account:
             raise LegacyRefusal(400, "invalid_request", "accountId is missing")
-        return await of_anybody(context, request)
+        return await listing(context, request)
 
 
 _for_staff("contract.threads_for_staff", "/whatsappProxyGetThreads", _PAGE, threads)
@@ -435,7 +458,7 @@ _for_staff("contract.inbox_for_staff", "/whatsappProxyGetInbox", _PAGE, inbox)
     ),
 )
 async def send(context: Context, request: LegacySend, caller: Caller) -> Document:
-    """Send a text, and answer once its result is known."""
+    """Send a text and return its result."""
     from wad.api.legacy import sending
 
     return await sending.send(context, request, caller)
@@ -448,7 +471,7 @@ async def send(context: Context, request: LegacySend, caller: Caller) -> Documen
     http=Http(limit=Limit.SEND, routes=(Route("POST", "/whatsappProxySend", body=ProxySendBody),)),
 )
 async def proxy_send(context: Context, request: ProxySend, caller: Caller) -> Document:
-    """Queue a text, as the apps give it to their proxy."""
+    """Queue a text, in the format of the apps' proxy."""
     from wad.api.legacy import sending
 
     return await sending.proxy_send(context, request, caller)
@@ -464,8 +487,8 @@ _REPLIES: Final = "/api/whatsapp/auto-reply-settings/{account}"
     access=Access.READ,
     http=Http(routes=(Route("GET", _REPLIES),)),
 )
-async def auto_reply(context: Context, request: OfAccount) -> Document:
-    """An account's settings for replies."""
+async def auto_reply(context: Context, request: AccountRequest) -> Document:
+    """Show an account's auto-reply settings."""
     from wad.api.legacy import settings
 
     return await settings.auto_reply(context, request.account)
@@ -478,7 +501,7 @@ async def auto_reply(context: Context, request: OfAccount) -> Document:
     http=Http(limit=Limit.ACCOUNTS, routes=(Route("POST", _REPLIES, body=AutoReplyBody),)),
 )
 async def set_auto_reply(context: Context, request: SetAutoReply) -> Document:
-    """Keep other settings for replies."""
+    """Store an account's auto-reply settings."""
     from wad.api.legacy import settings
     from wad.api.legacy.accounts import account_of
 
@@ -497,11 +520,11 @@ async def set_auto_reply(context: Context, request: SetAutoReply) -> Document:
         ),
     ),
 )
-async def backfill(context: Context, request: OfAccount) -> Document:
-    """Begin to ask the phone for older messages."""
+async def backfill(context: Context, request: AccountRequest) -> Document:
+    """Start a backfill: request older messages from the phone."""
     from wad.api.legacy import accounts, settings
 
-    return settings.backfill(context, accounts.named(context, request.account))
+    return settings.backfill(context, accounts.required_account(context, request.account))
 
 
 @operation(
@@ -510,8 +533,8 @@ async def backfill(context: Context, request: OfAccount) -> Document:
     leader_only=True,
     http=Http(limit=Limit.ACCOUNTS, routes=(Route("POST", "/api/whatsapp/repair-sync/{account}"),)),
 )
-async def repair(context: Context, request: OfAccount, caller: Caller) -> Document:
-    """Ask for what is missing, and count anew."""
+async def repair(context: Context, request: AccountRequest, caller: Caller) -> Document:
+    """Request missing messages again and recount the threads."""
     from wad.api.legacy import settings
     from wad.api.legacy.accounts import account_of
 
@@ -526,8 +549,8 @@ async def repair(context: Context, request: OfAccount, caller: Caller) -> Docume
     access=Access.READ,
     http=Http(routes=(Route("GET", "/metrics-json", internal=True),)),
 )
-async def outbox(context: Context, request: Asked) -> Document:
-    """The outbox in numbers."""
+async def outbox(context: Context, request: NoParams) -> Document:
+    """Show counts of the outbox."""
     from wad.api.legacy import outbox_counts
 
     return await outbox_counts.outbox(context)
@@ -538,14 +561,14 @@ async def outbox(context: Context, request: Asked) -> Document:
     access=Access.READ,
     http=Http(routes=(Route("GET", "/api/media-url", query={"storagePath": "path"}),)),
 )
-async def media_url(context: Context, request: Stored) -> Document:
-    """Not supported: wad keeps no files in a bucket, and can sign no address of any."""
+async def media_url(context: Context, request: MediaUrl) -> Document:
+    """Not supported: wad stores no media in a bucket."""
     if not request.path.startswith(_STORED):
         raise LegacyRefusal(400, "invalid_request", f"storagePath must begin with {_STORED}")
     raise LegacyRefusal(
         501,
         "not_supported",
-        "wad keeps no media in Cloud Storage, so it can sign no address of any",
+        "wad stores no media in Cloud Storage, so it cannot sign URLs",
     )
 
 
@@ -554,8 +577,8 @@ async def media_url(context: Context, request: Stored) -> Document:
     access=Access.READ,
     http=Http(routes=(Route("GET", "/whatsappWhoAmI"),)),
 )
-async def who_am_i(context: Context, request: Asked, caller: Caller) -> Document:
-    """Who the caller is here."""
+async def who_am_i(context: Context, request: NoParams, caller: Caller) -> Document:
+    """Show the caller's identity and role."""
     access = caller.access or Access.ANYBODY
     return {
         "success": True,

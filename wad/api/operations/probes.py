@@ -1,8 +1,8 @@
-"""Probes and dashboards: anybody may ask, as often as they like; no I/O.
+"""Probes and dashboards: without authentication, rate limit or I/O.
 
-They have no parameters and know no caller, so that one answer does for all who wait for it: a crowd of probes costs the
-daemon no more than one of them.  What an answer repeats of its own request is put in by the HTTP process.
-Numbers are masked in all of them.  Only `metrics.accounts` names accounts by their whole ids, to who may look.
+They have no parameters and do not depend on the caller, so that concurrent requests share one reply: many probes cost
+the daemon no more than one.  The HTTP process adds the fields that depend on the request.
+Numbers are masked in all of them.  Only `metrics.accounts`, which needs a token, has full account ids.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 
 class Probe(Params, frozen=True):
-    """Nothing: it is the same question for everybody."""
+    """A probe, without parameters: the reply is the same for every caller."""
 
 
 class Exposition(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ _SHARED = Http(shared=True)
 
 @operation("probe.health", access=Access.ANYBODY, http=_SHARED)
 async def health(context: Context, request: Probe) -> Document:
-    """The whole daemon in numbers."""
+    """Show the health of the daemon, with counts and problems."""
     from wad.api.views import health
 
     return health.health(context)
@@ -41,7 +41,7 @@ async def health(context: Context, request: Probe) -> Document:
 
 @operation("probe.healthz", access=Access.ANYBODY, http=_SHARED)
 async def healthz(context: Context, request: Probe) -> Document:
-    """The process answers."""
+    """Show that the process responds."""
     from wad.api.views import health
 
     return health.healthz(context)
@@ -49,7 +49,7 @@ async def healthz(context: Context, request: Probe) -> Document:
 
 @operation("probe.ready", access=Access.ANYBODY, http=_SHARED)
 async def ready(context: Context, request: Probe) -> Document:
-    """Whether this instance acts."""
+    """Show whether this instance is active."""
     from wad.api.views import health
 
     return health.ready(context)
@@ -57,7 +57,7 @@ async def ready(context: Context, request: Probe) -> Document:
 
 @operation("probe.readyz", access=Access.ANYBODY, http=_SHARED)
 async def readyz(context: Context, request: Probe) -> Document:
-    """Whether to send requests here."""
+    """Show whether this instance can handle requests."""
     from wad.api.views import health
 
     return health.readyz(context)
@@ -65,7 +65,7 @@ async def readyz(context: Context, request: Probe) -> Document:
 
 @operation("probe.diag", access=Access.ANYBODY, http=_SHARED)
 async def diag(context: Context, request: Probe) -> Document:
-    """The lease, and who heard something last."""
+    """Show the lease and the accounts with the latest events."""
     from wad.api.views import health
 
     return health.diag(context)
@@ -73,7 +73,7 @@ async def diag(context: Context, request: Probe) -> Document:
 
 @operation("probe.dashboard", access=Access.ANYBODY, http=_SHARED)
 async def dashboard(context: Context, request: Probe) -> Document:
-    """Every account at a glance."""
+    """Show an overview of all accounts."""
     from wad.api.views.dashboard import dashboard
 
     return dashboard(context)
@@ -81,7 +81,7 @@ async def dashboard(context: Context, request: Probe) -> Document:
 
 @operation("probe.detailed", access=Access.ANYBODY, http=_SHARED)
 async def detailed(context: Context, request: Probe) -> Document:
-    """Every account's connection."""
+    """Show the connection of each account."""
     from wad.api.views.dashboard import detailed
 
     return detailed(context)
@@ -89,16 +89,16 @@ async def detailed(context: Context, request: Probe) -> Document:
 
 @operation("metrics.total", access=Access.ANYBODY, http=_SHARED)
 async def metrics_total(context: Context, request: Probe) -> Exposition:
-    """Metrics of all accounts together.
+    """Return the metrics of all accounts together.
 
-    Two masked ids may be the same, which a scraper does not take: hence of all together, or of each by its id.
+    Metrics per account are separate: they need full ids, since two masked ids may be equal.
     """
     return await _exposition(context, each=False)
 
 
 @operation("metrics.accounts", access=Access.READ, http=Http())
 async def metrics_accounts(context: Context, request: Probe) -> Exposition:
-    """Metrics of each account."""
+    """Return the metrics of each account."""
     return await _exposition(context, each=True)
 
 
@@ -106,7 +106,7 @@ async def _exposition(context: Context, *, each: bool) -> Exposition:
     import asyncio
     import importlib
 
-    # The library is loaded when the first scraper comes, on a thread: most daemons have none, and it takes 5 MB.
+    # The library is loaded with the first request, on a thread: it takes 5 MB, and most daemons are not scraped.
     await asyncio.to_thread(importlib.import_module, "wad.api.views.metrics")
     from wad.api.views import metrics
 
