@@ -44,7 +44,7 @@ def test_my_own_directory_is_fine(tmp_path: Path) -> None:
 def test_root_on_another_user_s_state_is_refused(theirs: Path) -> None:
     """With the command that runs it as its owner, or the one that restarts the service, where that is its user's."""
     with pytest.raises(
-        Denied, match="belongs to nobody, who could not read the files that root"
+        Denied, match="belongs to nobody, who could not read files that root"
     ) as caught:
         check_owner((theirs,), 0, no_service)
     assert caught.value.hint == "instead: sudo -u nobody wad run"

@@ -1,19 +1,19 @@
-"""What lies on the disk for an account: the only place that knows the layout.
+"""The account directories and their layout on the disk.  No other module knows the layout.
 
     SESSIONS/
       .cards/             mode 0700; ACCOUNT.json: who it is, and whether it should run
       ACCOUNT/            mode 0700
         account.json      a copy of its card
         session.db        the library's keys: the session
-        spool.db          the durable inbox
-        worker.lock       held by the account's worker while it lives
-      .removed/           accounts that were put away: ACCOUNT.STAMP
-      .incoming/          an account that is being made of another backend's session
-An account's directory is its worker's, which may have been taken over.  So the card that counts lies where no worker
-may write; the copy beside the session is for whoever takes the directory elsewhere, puts it away or brings it back, and
-counts only where there is no other.
-Nothing here is ever deleted: what is damaged or removed is renamed.  What is incoming is no account yet: it becomes one
-by a rename, and what a crash left of it goes when the next one comes.
+        spool.db          the spool
+        worker.lock       held by the account's worker while it runs
+      .removed/           removed accounts: ACCOUNT.STAMP
+      .incoming/          an account that is being imported from another backend's session
+A worker, which may be compromised, can write to its account directory.  So the valid card is stored where no worker may
+write; the copy beside the session is for moving, removing and restoring the directory, and is used only if there is no
+other card.
+No account is ever deleted: damaged files and removed accounts are renamed.  An incoming directory is not an account
+yet: a rename makes it one, and the next import deletes what a crash has left of it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _INCOMING: Final = ".incoming"
 
 
 class RemovedAccount(msgspec.Struct, frozen=True):
-    """An account that was put away."""
+    """A removed account."""
 
     id: str
     stamp: str
@@ -72,12 +72,12 @@ class AccountDir:
         self.spool_db = path / "spool.db"
         self.lock_file = path / "worker.lock"
         self.card_file = path.parent / _CARDS / f"{path.name}.json"
-        """The card that counts."""
+        """The valid card."""
         self.card_copy = path / _CARD
-        """The copy, which a worker may write."""
+        """The copy of the card, which a worker can write."""
 
     def card(self) -> AccountCard:
-        """Who it is; a card that is missing or damaged is made anew, since the session is what counts."""
+        """The account's card; a default replaces a missing or damaged card, since only the session is essential."""
         return self._read_card().card
 
     def _read_card(self) -> ReadCard:
@@ -88,27 +88,27 @@ class AccountDir:
         return self.card_file if os.path.lexists(self.card_file) else self.card_copy
 
     def mended_card(self) -> ReadCard:
-        """The same for who may write here: a damaged card is set aside now, so that an operator sees that it was.
+        """Read the card, and set a damaged one aside, so that the operator sees it.  Needs write permission.
 
-        A card that lies in the account's directory only is taken over, before a worker can write there.
+        A card that exists in the account directory only is copied, before a worker can write there.
         """
         found = self._read_card()
         if found.unread:
             log.error("cannot read %s: %s", self._card_in_use, found.unread)
             return found
         if found.damage:
-            log.error("%s: see the account's name and phone", found.damage)
+            log.error("%s: check the account's name and phone number", found.damage)
         if found.damage or not os.path.lexists(self.card_file):
             try:
                 self.write_card(found.card)
             except StateUnwritable as error:
-                log.warning("the card of %s stays as it is: %s", self.id, error)
+                log.warning("the card of %s was not replaced: %s", self.id, error)
         return found
 
     def write_card(self, card: AccountCard) -> None:
-        """Replace the card, whole or not at all; a damaged one is kept in the account's directory.
+        """Replace the card, whole or not at all; a damaged card is renamed, in the account directory.
 
-        Raises StateUnwritable, also where it is not known what would be replaced.
+        Raises StateUnwritable, also if the present card cannot be read.
         """
         text = msgspec.json.format(msgspec.json.encode(named(card, self.id))) + b"\n"
         found = self._read_card()
@@ -124,40 +124,40 @@ class AccountDir:
         write_file(self.card_file, text)
 
     def drop_card(self) -> None:
-        """Delete what a crash left of the card of an account that had this id before.  Raises OSError."""
+        """Delete the card that a crash has left of an earlier account with this id.  Raises OSError."""
         self.card_file.unlink(missing_ok=True)
 
     def pack_card(self) -> None:
-        """Put the card into the directory, in the place of the copy.  No worker may run.  Raises OSError."""
+        """Move the card into the directory, over its copy.  No worker may run.  Raises OSError."""
         if os.path.lexists(self.card_file):
             self.card_file.replace(self.card_copy)
             sync_directory(self.path)
 
     def exists(self) -> bool:
-        """Whether anything of an account lies here."""
+        """Whether the directory contains an account: it has a card or a session."""
         return os.path.lexists(self.path) and any(
             map(os.path.lexists, (self.card_file, self.card_copy, self.session_db))
         )
 
     def has_session(self) -> bool:
-        """Whether there is a session's file with something in it; what it says, the engine knows."""
+        """Whether there is a session file that is not empty; the engine checks its contents."""
         try:
             return self.session_db.stat().st_size > 0
         except FileNotFoundError:
             return False
 
     def write_session(self, session: bytes) -> None:
-        """Put down a session that came from another machine.  Raises StateUnwritable."""
+        """Write a session that was moved from another machine.  Raises StateUnwritable."""
         write_file(self.session_db, session)
 
     def aside_path(self, file: Path, stamp: str, why: str = "damaged") -> Path:
-        """Where `set_aside` would put it now."""
+        """The path to which `set_aside` would rename the file now."""
         return _unused(file.with_name(f"{file.name}.{why}-{stamp}"))
 
     def set_aside(self, file: Path, stamp: str, why: str = "damaged") -> Path:
-        """Rename a database that is of no more use, with its log, to NAME.WHY-STAMP; the new name.
+        """Rename an unusable database, with its log, to NAME.WHY-STAMP; return the new path.
 
-        Nobody may have it open.  An earlier one of the same stamp is kept, too.  Raises StateUnwritable.
+        No process may have it open.  An earlier copy with the same stamp is kept, too.  Raises StateUnwritable.
         """
         aside = self.aside_path(file, stamp, why)
         parts = [file.with_name(file.name + suffix) for suffix in ("", "-wal", "-shm")]
@@ -165,7 +165,7 @@ class AccountDir:
             if has_lost_its_database(file):
                 pad(file)
             parts = [part for part in parts if part.exists()]
-            # Linked first, all of them: a crash between two renames would part the database from its log, and SQLite
+            # All are linked first: a crash between two renames would separate the database from its log, and SQLite
             # deletes a log that it finds beside a new database.
             for part in parts:
                 os.link(part, aside.with_name(aside.name + part.name.removeprefix(file.name)))
@@ -178,9 +178,9 @@ class AccountDir:
         return aside
 
     def take_session(self, file: Path, stamp: str) -> None:
-        """Put a session's file here by a rename; a file without a session makes way.  Raises StateUnwritable.
+        """Move a session file here by a rename; a present file without a session is set aside.
 
-        Nobody may have the old one open.
+        No process may have the present file open.  Raises StateUnwritable.
         """
         if self.session_db.exists():
             self.set_aside(self.session_db, stamp, "unpaired")
@@ -192,7 +192,7 @@ class AccountDir:
 
 
 class AccountDirs:
-    """The directory of all accounts."""
+    """The directory of all account directories."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -209,7 +209,7 @@ class AccountDirs:
         return [home for home in found if home.exists()]
 
     def get(self, ident: str) -> AccountDir:
-        """The home of this account.  Raises UnknownAccount."""
+        """The directory of this account.  Raises UnknownAccount."""
         home = self._home(ident)
         if home is None or not home.exists():
             known = ", ".join(other.id for other in self.all()) or "none"
@@ -223,11 +223,11 @@ class AccountDirs:
             return None  # no account can have this id
 
     def create(self, card: AccountCard) -> AccountDir:
-        """Make a home; a directory without card and session is used.  Raises BadInput, Conflict, StateUnwritable."""
+        """Create an account directory, or use an empty one.  Raises BadInput, Conflict, StateUnwritable."""
         home = AccountDir(self.root / account_id(card.id))
         if home.exists():
             raise Conflict(
-                f"there is an account {card.id!r} already", hint="choose another id, or remove it"
+                f"the account {card.id!r} already exists", hint="choose another id, or remove it"
             )
         try:
             home.drop_card()
@@ -245,9 +245,9 @@ class AccountDirs:
 
     @contextmanager
     def incoming(self, ident: str) -> Iterator[AccountDir]:
-        """A home that is no account yet, empty, and gone at the end unless `settle` was called.
+        """An empty directory that is not an account yet; it is deleted at the end unless `settle` was called.
 
-        For one at a time: it also takes away what a crash left.  Raises BadInput, StateUnwritable.
+        Only one may exist at a time: what a crash has left is deleted first.  Raises BadInput, StateUnwritable.
         """
         root = self.root / _INCOMING
         home = AccountDir(root / account_id(ident))
@@ -263,13 +263,15 @@ class AccountDirs:
         finally:
             shutil.rmtree(
                 root, ignore_errors=True
-            )  # what stays is no account, and goes the next time
+            )  # the rest is not an account; the next import deletes it
 
     def settle(self, incoming: AccountDir) -> AccountDir:
-        """Make an incoming home an account: whole, or not at all.  Raises Conflict, StateUnwritable."""
+        """Make an incoming directory an account: whole, or not at all.  Raises Conflict, StateUnwritable."""
         home = AccountDir(self.root / incoming.id)
         if home.exists():
-            raise Conflict(f"there is an account {home.id!r} already")
+            raise Conflict(
+                f"the account {home.id!r} already exists", hint="choose another id: --id"
+            )
         try:
             sync_directory(incoming.path)
             home.drop_card()
@@ -278,15 +280,15 @@ class AccountDirs:
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise Conflict(
-                    f"{home.path} is there, and is no account", hint="move it away, or give --id"
+                    f"{home.path} exists, but is not an account", hint="move it away, or give --id"
                 ) from error
             raise unwritable(home.path, error) from error
         return home
 
     def remove(self, ident: str, stamp: str) -> Path:
-        """Put an account away by renaming; where it lies now.  Nobody may have it open.
+        """Remove an account by renaming its directory; return the new path.  No process may have its files open.
 
-        `stamp` sorts by time and is without a dot.  Raises UnknownAccount, StateUnwritable.
+        `stamp` sorts by time and contains no dot.  Raises UnknownAccount, StateUnwritable.
         """
         home, removed = self.get(ident), self.root / _REMOVED
         try:
@@ -302,7 +304,7 @@ class AccountDirs:
         return target
 
     def removed(self) -> list[RemovedAccount]:
-        """The accounts that were put away, by id and time."""
+        """The removed accounts, by id and time."""
         directory = self.root / _REMOVED
         found = []
         for path in sorted(directory.iterdir()) if directory.exists() else []:
@@ -314,11 +316,9 @@ class AccountDirs:
         return found
 
     def restore(self, removed: RemovedAccount) -> AccountDir:
-        """Bring a removed account back.  Raises Conflict, StateUnwritable."""
+        """Restore a removed account.  Raises Conflict, StateUnwritable."""
         target = AccountDir(self.root / account_id(removed.id))
-        taken = Conflict(
-            f"there is an account {removed.id!r} already", hint="remove that one first"
-        )
+        taken = Conflict(f"the account {removed.id!r} already exists", hint="remove that one first")
         if target.exists():
             raise taken
         try:
@@ -334,14 +334,14 @@ class AccountDirs:
 
 
 def _unmake(home: AccountDir) -> None:
-    """Leave nothing of what could not be made; what else lies there stays."""
+    """Undo a failed creation; other files in the directory stay."""
     for step in (partial(home.card_copy.unlink, missing_ok=True), home.drop_card, home.path.rmdir):
         with suppress(OSError):
             step()
 
 
 def _make_private(directory: Path) -> None:
-    """Make a directory of the daemon's own, where there is none.  Raises OSError."""
+    """Create a private directory of the daemon, if there is none.  Raises OSError."""
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -360,7 +360,7 @@ def _is_account(path: Path) -> bool:
 
 
 def _unused(path: Path) -> Path:
-    """This path, or with a number after it where something lies there already: nothing is ever overwritten."""
+    """This path, with a number appended if it exists already: nothing is ever overwritten."""
     number, candidate = 1, path
     while os.path.lexists(candidate):
         number += 1
@@ -372,12 +372,12 @@ def _unused(path: Path) -> Path:
 
 
 def state_lock(directory: Path) -> Path:
-    """The file that the one daemon of a state directory has locked."""
+    """The lock file of a state directory's only daemon."""
     return directory / "wad.lock"
 
 
 class StateLock:
-    """One daemon a state directory.  The kernel lets go of the lock when the process dies, however it dies."""
+    """The lock of a state directory: only one daemon has it.  The kernel releases it when the process ends."""
 
     def __init__(self, directory: Path, boot_id: str) -> None:
         self._file = state_lock(directory)
@@ -385,7 +385,7 @@ class StateLock:
         self._fd = -1
 
     def __enter__(self) -> StateLock:
-        """Take it.  Raises AnotherDaemon naming the holder's pid, StateUnwritable."""
+        """Take the lock.  Raises AnotherDaemon with the holder's pid, StateUnwritable."""
         self._fd = _lock(self._file, "daemon", "the state directory", self._boot_id)
         return self
 
@@ -399,12 +399,12 @@ class StateLock:
 
 
 def lock_account(home: AccountDir) -> int:
-    """Take an account's lock for as long as the file descriptor lives.  Raises AnotherDaemon, StateUnwritable."""
+    """Take an account's lock until the returned file descriptor is closed.  Raises AnotherDaemon, StateUnwritable."""
     return _lock(home.lock_file, "worker", f"account {home.id}", "")
 
 
 def _lock(file: Path, who: str, what: str, note: str) -> int:
-    """Lock a file and write our pid and `note` into it, for those who come second."""
+    """Lock a file, and write our pid and `note` into it for the error of the next process."""
     try:
         fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -418,8 +418,8 @@ def _lock(file: Path, who: str, what: str, note: str) -> int:
         pid = (os.read(fd, 100).decode(errors="replace").split() or ["unknown"])[0]
         os.close(fd)
         raise AnotherDaemon(
-            f"another {who} (pid {pid}) has {what}",
-            hint=f"ps -fp {pid} shows it; stop it first, or use another state directory",
+            f"another {who} (pid {pid}) has locked {what}",
+            hint=f"stop that process first (ps -fp {pid} shows it), or use another state directory",
         ) from None
     except OSError as error:
         os.close(fd)
@@ -431,7 +431,7 @@ def _lock(file: Path, who: str, what: str, note: str) -> int:
 
 
 def check_writable(directory: Path) -> None:
-    """Write, sync and delete a small file: permission bits alone tell root nothing.  Raises StateUnwritable."""
+    """Write, sync and delete a small file, since permission bits do not apply to root.  Raises StateUnwritable."""
     probe = directory / f".probe-{os.getpid()}"
     try:
         try:

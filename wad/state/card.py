@@ -1,8 +1,8 @@
-"""An account's card: who it is, and whether it should run.  It lies in the account's directory, as JSON.
+"""An account's card: its identity, and whether it should run.  It is a JSON file in the account directory.
 
-A card that is damaged or missing is made anew, since the session is what counts.  What of a damaged one can still be
-read is taken over, field by field; whether the account should run is not guessed: unless the card says so it is
-stopped, and `stopped_why` tells an operator why.
+A damaged or missing card is replaced, since only the session is essential.  Fields of a damaged card that can still be
+read are kept.  Whether the account should run is not guessed: without a readable `enabled` the account is stopped, and
+`stopped_why` has the reason.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from wad.core.spool_gap import Gap
 from wad.core.untrusted import LAST_MS
 from wad.lib.files import read_file
 
-LARGEST: Final = 1 << 20  # bytes; an auto-reply is the largest part of it
-_UNSURE: Final = "{}, and nothing else says whether it should run"
+LARGEST: Final = 1 << 20  # bytes; the auto-reply settings are the largest part
+_UNSURE: Final = "{}, so it is unknown whether the account should run"
 
 
 class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the account is.  `enabled`: it should run.  jid, lid and push_name as of its last login.
+    """The card of an account.  `enabled`: it should run.  jid, lid and push_name are those of its last login.
 
-    `exported_ms`: when its session was given away, ms since 1970; 0 where it was not, or came back.  `auto_reply`: None
-    until somebody has set it.  `backfill`: what the last run brought; None before the first.  `ended`: how it came to
-    rest; None while it did not.  `stopped_ms`: when an operator stopped it, where it is not enabled; `stopped_why`: why
-    it is not, where no operator did that.  `gap`: why received messages may be missing, until an operator has seen it.
+    `exported_ms`: when its session was exported, ms since 1970; 0 if it was not, or was imported again.  `auto_reply`:
+    None until it is set.  `backfill`: the result of the last run; None before the first.  `ended`: its end state, if
+    any.  `stopped_ms`: when an operator stopped it; `stopped_why`: why it is stopped without an operator's command.
+    `gap`: why received messages may be missing, until an operator confirms it.
     """
 
     id: str
@@ -55,10 +55,10 @@ class AccountCard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadCard(NamedTuple):
-    """A card, and what is wrong with its file, in words; empty where nothing is.
+    """A card, and the fault of its file as a text; empty if there is none.
 
-    `damage`: it says what no card says.  `unread`: what it says is not known now (no handle is left, it is another
-    user's), and the card stands in for it.
+    `damage`: the file is invalid.  `unread`: the file cannot be read now (no file descriptor is left, it belongs to
+    another user), and the card is a default.
     """
 
     card: AccountCard
@@ -67,7 +67,7 @@ class ReadCard(NamedTuple):
 
 
 def read_card(file: Path, ident: str) -> ReadCard:
-    """The card in a file; `ident`, the directory's name, is the account's id whatever the file says."""
+    """Read the card from a file; `ident`, the directory's name, is the account's id, whatever id the file has."""
     try:
         data = read_file(file, LARGEST)
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def _fields(data: bytes) -> dict[str, Any]:
 
 
 def _damaged(fields: dict[str, Any], ident: str, damage: str) -> ReadCard:
-    """What a damaged card still says, each field by itself."""
+    """The valid fields of a damaged card, each checked by itself."""
     known: dict[str, Any] = {"id": ident, "name": ident, "enabled": False}
     card = AccountCard(id=ident, name=ident, enabled=False)
     for name in AccountCard.__struct_fields__:
@@ -112,7 +112,7 @@ def _stand_in(ident: str, what: str) -> AccountCard:
 
 
 def _sound(card: AccountCard) -> AccountCard:
-    """Raise BadInput where it says what no account can have."""
+    """Return the card; raise BadInput or InvalidData if a value is impossible."""
     for address in filter(None, (card.jid, card.lid)):
         Jid.parse(address)
     if card.phone:
@@ -124,8 +124,8 @@ def _sound(card: AccountCard) -> AccountCard:
 
 
 def named(card: AccountCard, ident: str) -> AccountCard:
-    """The same card of the account of this id: one that was copied from another account must not take its place.
+    """The card with this id: a card that was copied from another account must not replace that account.
 
-    A name that nobody may give today was given before: it is escaped, so that it can be shown, and renamed.
+    An old name that is not allowed today is escaped, so that it can be shown, and renamed.
     """
     return msgspec.structs.replace(card, id=ident, name=shown_name(card.name))

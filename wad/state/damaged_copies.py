@@ -1,9 +1,8 @@
-"""Copies of an account's damaged files that were set aside: what they are, and how many of them stay.
+"""Copies of an account's damaged files that were set aside, and their retention.
 
-They lie beside the file, as NAME.damaged-STAMP (wad/state/account_dir.py sets them aside), and an operator decides
-about them.  wad
-itself removes only copies of spools whose every row was saved: it marks those, and keeps the newest few.  A session is
-never removed by it, nor anything else that is nowhere else.
+They are beside the file, as NAME.damaged-STAMP (wad/state/account_dir.py sets them aside), and an operator decides
+about them.  wad itself deletes only copies of spools whose rows were all recovered: it marks those, and keeps the
+newest few.  It never deletes a session, or any other data that exists nowhere else.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ from wad.core.errors import Conflict
 from wad.lib.files import sync_directory, unwritable, write_file
 
 KEPT: Final = 2
-"""Copies of spools that stay although every row of them was saved."""
+"""The number of copies of completely recovered spools that are kept."""
 KEPT_BYTES: Final = 512 << 20
-"""Bytes of these; the newest stays in any case."""
+"""Bytes of these copies; the newest is kept in any case."""
 
 _LISTED: Final = 1000
-"""Copies that are listed: the directory is the worker's, who may fill it."""
+"""The largest number of listed copies: a compromised worker may fill the directory."""
 
 _COPY: Final = re.compile(
     r"(?:(?:spool|session)\.db|account\.json)\.damaged(?:-\d{8}T\d{6}Z)?(?:-\d{2,})?"
 )
 _MARK: Final = ".saved"
 NOTE: Final = ".pending"
-"""Of the note beside a copy that is still to be gone through (wad/state/spool_replacement.py)."""
+"""The suffix of the note beside a copy that is not recovered yet (wad/state/spool_replacement.py)."""
 _PARTS: Final = ("", "-wal", "-shm", _MARK, NOTE)
 
 
 class DamagedCopy(NamedTuple):
-    """One copy; times in ms since 1970, sizes in bytes.  `saved`: nothing is in it that is not elsewhere, too."""
+    """One copy; times in ms since 1970, sizes in bytes.  `saved`: everything in it is stored elsewhere, too."""
 
     path: Path
     since_ms: int
@@ -44,12 +43,12 @@ class DamagedCopy(NamedTuple):
 
     @property
     def is_session(self) -> bool:
-        """Whether it holds, or held, a session's keys."""
+        """Whether it is the copy of a session file."""
         return self.path.name.startswith("session.db")
 
 
 def copies(directory: Path) -> list[DamagedCopy]:
-    """All copies in an account's directory, the oldest first.  Raises OSError where they cannot be listed now."""
+    """All copies in an account directory, the oldest first.  Raises OSError if they cannot be listed now."""
     with os.scandir(directory) as entries:
         names = [*islice((one.name for one in entries if is_copy(one.name)), _LISTED)]
     found = [copy for name in names if (copy := _copy(directory / name)) is not None]
@@ -57,12 +56,12 @@ def copies(directory: Path) -> list[DamagedCopy]:
 
 
 def is_copy(name: str) -> bool:
-    """Whether wad sets files aside under such a name."""
+    """Whether this is the name of a file that wad has set aside."""
     return _COPY.fullmatch(name) is not None
 
 
 def _copy(path: Path) -> DamagedCopy | None:
-    """None where it went just now."""
+    """Read a copy's size and time; None if it was deleted meanwhile."""
     try:
         parts = [part.lstat() for part in _parts(path) if os.path.lexists(part)]
         since_ms = int(path.lstat().st_ctime * 1000)
@@ -82,7 +81,7 @@ def _mark(path: Path) -> Path:
 
 
 def mark_saved(path: Path) -> None:
-    """Every row of this spool was saved; the oldest such copies go.  Raises StateUnwritable."""
+    """Mark this spool as completely recovered, and delete the oldest such copies.  Raises StateUnwritable."""
     write_file(_mark(path), b"")
     left, room = KEPT, KEPT_BYTES
     try:
@@ -96,11 +95,11 @@ def mark_saved(path: Path) -> None:
 
 
 def remove(copy: DamagedCopy) -> None:
-    """Delete a copy, as an operator wants.  Raises Conflict for a session, StateUnwritable."""
+    """Delete a copy on an operator's command.  Raises Conflict for a session, StateUnwritable."""
     if copy.is_session:
         raise Conflict(
-            "wad deletes no session, also no damaged one",
-            hint=f"move it away yourself when you are sure: {copy.path}",
+            "wad never deletes a session, not even a damaged one",
+            hint=f"if you are sure, move it away yourself: {copy.path}",
         )
     _remove(copy.path)
 

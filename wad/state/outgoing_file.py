@@ -1,6 +1,6 @@
-"""A file to send, read back by its hash: what a worker needs of the directory that `wad.state.outgoing_files` keeps.
+"""Reading of an outgoing file by its hash, for the worker; `wad.state.outgoing_files` manages the directory.
 
-Apart from it, since a worker has no event loop and should not pay for one.
+It is a module of its own because a worker has no event loop and must not import one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from wad.core.errors import Damaged, NotFound, Unavailable
 
 
 def read(root: Path, sha256: str, size: int) -> bytes:
-    """The whole file, if it is the one that it should be; blocks.  Raises NotFound, Damaged, Unavailable."""
+    """Read the whole file and verify its size and hash; blocks.  Raises NotFound, Damaged, Unavailable."""
     path = path_of(root, sha256)
     try:
         with path.open("rb") as file:
@@ -22,20 +22,20 @@ def read(root: Path, sha256: str, size: int) -> bytes:
     except OSError as error:
         raise Unavailable(f"cannot read {path}: {error.strerror}") from error
     if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
-        raise Damaged(f"the file {path} is not what was put there", hint="send it anew")
+        raise Damaged(f"the file {path} was changed or is damaged", hint="send the file again")
     return data
 
 
 def path_of(root: Path, sha256: str) -> Path:
-    """Where a file of this hash lies.  Raises NotFound for what is no hash."""
+    """The path of the file with this hash.  Raises NotFound if it is not a valid hash."""
     if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
         raise missing(sha256)
     return root / sha256
 
 
 def missing(sha256: str) -> NotFound:
-    """The error that says that it is not there."""
+    """The error for a file that does not exist."""
     return NotFound(
-        f"no file {sha256[:64]!r} has arrived, or it was not needed for so long that it went",
-        hint="wadctl send-file brings it here first",
+        f"the file {sha256[:64]!r} was never uploaded, or was deleted because it was no longer needed",
+        hint="upload it first: wadctl send-file",
     )

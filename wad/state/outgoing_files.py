@@ -1,11 +1,11 @@
-"""Files to send, each under its own hash, from the moment in which the last piece arrived until nobody needs it.
+"""The directory of outgoing files: uploads in chunks, storage by hash, deletion when no message needs them.
 
     MEDIA/
-      SHA256           a whole file, synced before it got this name
-      .incoming/ID     one that is still arriving; gone after a restart
+      SHA256           a complete file, synced before it got this name
+      .incoming/ID     an upload in progress; deleted at a restart
 
-A file is written in pieces, hashed on the way, and renamed only when it is whole; who reads one hashes it again.
-What is in it is nobody's business here.
+A file is written in chunks, hashed meanwhile, and renamed only when it is complete; each reader hashes it again.  Its
+contents are never parsed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from wad.lib.clock import Clock
 from wad.lib.files import sync_directory, unwritable
 from wad.state.outgoing_file import missing, path_of
 
-_AT_ONCE: Final = 16  # files that may arrive at the same time
-_IDLE: Final = 600.0  # seconds after which one that does not go on gives way to another
+_AT_ONCE: Final = 16  # uploads at the same time
+_IDLE: Final = 600.0  # seconds without a chunk after which an upload may be dropped for a new one
 
 
 @dataclass(eq=False)
 class _Upload:
-    """A file that is arriving."""
+    """An upload in progress."""
 
     path: Path
     size: int
@@ -43,7 +43,7 @@ class _Upload:
 
 @dataclass(frozen=True, slots=True)
 class UploadProgress:
-    """How far an upload is, in bytes; `sha256` once it is whole."""
+    """The progress of an upload in bytes; `sha256` once it is complete."""
 
     upload: str
     received: int
@@ -51,7 +51,7 @@ class UploadProgress:
 
 
 class OutgoingFiles:
-    """The directory of files to send.  `draw` makes names of uploads that nobody can guess."""
+    """The directory of outgoing files.  `draw` returns unguessable names for uploads."""
 
     def __init__(self, root: Path, clock: Clock, draw: Callable[[], str]) -> None:
         self.root = root
@@ -62,7 +62,7 @@ class OutgoingFiles:
         self._uploads: dict[str, _Upload] = {}
 
     async def open(self) -> None:
-        """Make the directories; what an earlier process left unfinished goes.  Raises StateUnwritable."""
+        """Create the directories, and delete unfinished uploads of an earlier process.  Raises StateUnwritable."""
         await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
@@ -76,7 +76,7 @@ class OutgoingFiles:
     # --- in ---------------------------------------------------------------------------------------
 
     def begin(self, kind: AttachmentKind, size: int) -> str:
-        """A file of `size` bytes will arrive; the name of the upload.  Raises BadInput, TooLong, Unavailable."""
+        """Begin an upload of `size` bytes; return its name.  Raises BadInput, TooLong, Unavailable."""
         check_size(kind, size)
         upload = self._draw()
         with self._lock:
@@ -88,16 +88,14 @@ class OutgoingFiles:
     def _drop_idle(self) -> None:
         name = min(self._uploads, key=lambda name: self._uploads[name].touched)
         if self._clock.monotonic() - self._uploads[name].touched < _IDLE:
-            raise Unavailable(
-                f"{_AT_ONCE} files arrive already", hint="try again when one of them has arrived"
-            )
+            raise Unavailable(f"{_AT_ONCE} uploads are in progress already", hint="try again later")
         self._uploads.pop(name).path.unlink(missing_ok=True)
 
     async def put(self, upload: str, offset: int, data: bytes) -> UploadProgress:
-        """The next piece; the last one makes the file whole.
+        """Store the next chunk; the last one completes the file.
 
-        Raises NotFound (no such upload), Conflict (not the next piece), BadInput (no piece, or too much), and
-        StateUnwritable, after which the upload is gone.
+        Raises NotFound (no such upload), Conflict (not the next chunk), BadInput (an empty or too long chunk), and
+        StateUnwritable, after which the upload is deleted.
         """
         return await asyncio.to_thread(self._put, upload, offset, data)
 
@@ -105,7 +103,7 @@ class OutgoingFiles:
         with self._lock:
             found = self._uploads.get(upload)
         if found is None:
-            raise NotFound(f"there is no upload {upload!r}", hint="begin again, without an upload")
+            raise NotFound(f"the upload {upload!r} does not exist", hint="begin a new upload")
         with found.lock:
             self._check_piece(found, offset, data)
             try:
@@ -121,14 +119,14 @@ class OutgoingFiles:
     def _check_piece(self, found: _Upload, offset: int, data: bytes) -> None:
         if offset != found.received:
             raise Conflict(
-                f"the next piece begins at byte {found.received}, this one at {offset}",
-                hint="send the pieces one after the other",
+                f"the next chunk begins at byte {found.received}, this one at {offset}",
+                hint="send the chunks one after the other",
             )
         if not 0 < len(data) <= PIECE_LIMIT:
-            raise BadInput(f"a piece has 1 to {PIECE_LIMIT} bytes, this one {len(data)}")
+            raise BadInput(f"a chunk must have 1 to {PIECE_LIMIT} bytes, not {len(data)}")
         if offset + len(data) > found.size:
             raise BadInput(
-                f"the file was said to have {found.size} bytes, this piece ends at {offset + len(data)}"
+                f"the file was announced with {found.size} bytes, but this chunk ends at {offset + len(data)}"
             )
 
     def _append(self, found: _Upload, data: bytes) -> None:
@@ -156,7 +154,7 @@ class OutgoingFiles:
     # --- out --------------------------------------------------------------------------------------
 
     async def use(self, sha256: str) -> int:
-        """Somebody is about to send this file: it is kept from now on as if it had just arrived; its size.
+        """Reset the age of a file that a message needs; return its size.
 
         Raises NotFound, StateUnwritable.
         """
@@ -174,7 +172,7 @@ class OutgoingFiles:
                 raise unwritable(path, error) from error
 
     async def prune(self, needed: Collection[str], before_ms: int) -> int:
-        """Delete the files that arrived, or were last used, before then, and that nobody needs; how many went.
+        """Delete files that were last used before `before_ms` and are not in `needed`; return their number.
 
         Raises StateUnwritable.
         """

@@ -1,7 +1,7 @@
-"""Whose the state is, and whether all in it is.
+"""Ownership checks of the state directory.
 
-Every file of the state belongs to the user that the daemon runs as.  Somebody else who runs it there, root above all,
-leaves files behind that the service cannot read: it then has no lease, or accounts that it cannot open.
+Every file of the state must belong to the user that the daemon runs as.  If another user runs it there, above all root,
+files remain that the service cannot read: then it has no lease, or accounts that it cannot open.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Final
 from wad.core.errors import Denied, StateUnwritable
 from wad.core.problem import Problem
 
-_LOOKED_AT: Final = 5_000  # paths, at most
+_LOOKED_AT: Final = 5_000  # paths that are checked at most
 _NAMED: Final = 3  # in a sentence
 _SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_OWN_MOUNT: Final = "lost+found"  # the file system's, root's by nature
+_OWN_MOUNT: Final = "lost+found"  # of the file system, always root's
 
 
 def user_name(uid: int) -> str:
@@ -34,7 +34,7 @@ def user_name(uid: int) -> str:
 
 
 def _chown(uid: int, paths: str) -> str:
-    """The command that gives paths to a user, and to its group where it has a name."""
+    """The command that changes the owner of paths to a user, and to its group if the user has a name."""
     name = user_name(uid)
     return f"sudo chown -R {name if name == str(uid) else name + ':'} {paths}"
 
@@ -42,9 +42,9 @@ def _chown(uid: int, paths: str) -> str:
 def check_owner(
     directories: Iterable[Path], uid: int, restart: Callable[[str], str | None]
 ) -> None:
-    """Raise where the daemon would run on another user's state: Denied, StateUnwritable.
+    """Refuse to run on another user's state.  Raises Denied, StateUnwritable.
 
-    `restart`: what restarts the service that runs as this user, where there is one.
+    `restart`: returns the command that restarts the service that runs as a user, if there is one.
     """
     for directory in directories:
         owner = _owner(directory)
@@ -52,22 +52,22 @@ def check_owner(
             continue
         assert owner is not None
         if owner == 0:
-            # A directory that an administrator made: what matters is whether we may write there.
+            # An administrator created the directory: it is enough that we may write there.
             if os.access(directory, os.W_OK | os.X_OK):
                 continue
             me = user_name(uid)
             raise StateUnwritable(
-                f"{directory} belongs to root, and {me} cannot write there",
+                f"{directory} belongs to root, and {me} cannot write to it",
                 hint=_chown(uid, shlex.quote(str(directory))),
             )
         name = user_name(owner)
         if uid != 0 and not os.access(directory, os.W_OK | os.X_OK):
             raise StateUnwritable(
-                f"{directory} belongs to {name}, and {user_name(uid)} cannot write there",
-                hint=f"run it as {name} (sudo -u {name} wad run), or give --state-dir a directory of your own",
+                f"{directory} belongs to {name}, and {user_name(uid)} cannot write to it",
+                hint=f"run wad as {name} (sudo -u {name} wad run), or set --state-dir to a directory of your own",
             )
         raise Denied(
-            f"{directory} belongs to {name}, who could not read the files that {user_name(uid)} would leave there",
+            f"{directory} belongs to {name}, who could not read files that {user_name(uid)} creates there",
             hint=f"instead: {restart(name) or f'sudo -u {name} wad run'}",
         )
 
@@ -76,28 +76,28 @@ def _owner(directory: Path) -> int | None:
     try:
         return directory.stat().st_uid
     except OSError:
-        return None  # there is none yet, or whatever opens it says why it cannot
+        return None  # it does not exist yet, or opening it reports the error
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignFile:
-    """Paths that belong to somebody else, and those among them that we cannot use."""
+    """Paths that belong to another user, and those among them that we cannot use."""
 
     paths: tuple[Path, ...]
     unusable: tuple[Path, ...]
 
 
 def foreign(directories: Iterable[Path], uid: int) -> ForeignFile:
-    """What in the state belongs to another user; the directories themselves only where we cannot write there.
+    """Find paths in the state that belong to another user; the directories themselves only if we cannot write there.
 
-    Raises OSError where that cannot be seen now, since this process has no handles left.
+    Raises OSError if the check is not possible now, since this process has no file descriptors left.
     """
     paths, unusable = [], []
     for name, is_top in islice(_all(directories), _LOOKED_AT):
         try:
             found = os.lstat(name)
         except OSError:
-            continue  # it went while we looked, or its directory is one that we cannot enter and have named
+            continue  # deleted meanwhile, or in a directory that we cannot enter and have reported
         if found.st_uid == uid:
             continue
         path = Path(name)
@@ -113,9 +113,9 @@ def foreign(directories: Iterable[Path], uid: int) -> ForeignFile:
 
 
 def _all(directories: Iterable[Path]) -> Iterator[tuple[str, bool]]:
-    """Each directory and all below it, once, in the order in which they are given.
+    """Each directory and everything below it, once, in the given order.
 
-    As plain text: of hundreds of accounts these are thousands, and each Path would cost more than the look at it.
+    The paths are plain texts: hundreds of accounts have thousands, and each Path would cost more than its check.
     """
     done: set[str] = set()
     for top in directories:
@@ -131,9 +131,9 @@ def _all(directories: Iterable[Path]) -> Iterator[tuple[str, bool]]:
 
 
 def _listed(directory: str) -> tuple[list[str], list[str]]:
-    """The directories and the other paths in it, sorted, as many as are looked at: a worker may fill its own.
+    """The directories and the other paths in it, sorted, up to the limit: a compromised worker may fill its directory.
 
-    A directory that cannot be entered is named; one that cannot be looked into for now is no empty one.
+    Raises an OSError that says nothing about the directory, such as a lack of file descriptors; others are ignored.
     """
     below: list[str] = []
     files: list[str] = []
@@ -148,7 +148,7 @@ def _listed(directory: str) -> tuple[list[str], list[str]]:
 
 
 def problems(found: ForeignFile, directories: Sequence[Path], uid: int) -> Iterator[Problem]:
-    """What to say of it."""
+    """The problems for these findings."""
     tops = [
         each
         for each in directories
@@ -163,7 +163,7 @@ def problems(found: ForeignFile, directories: Sequence[Path], uid: int) -> Itera
         if paths:
             named = ", ".join(str(path) for path in paths[:_NAMED])
             more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-            text = f"{what} {named}{more}; mend it with {mend}"
+            text = f"{what} {named}{more}; fix it with: {mend}"
             yield Problem(
                 code=code,
                 text=text if code == "unusable_files" else f"files in the state {text}",

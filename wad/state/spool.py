@@ -1,10 +1,9 @@
-"""The durable inbox: one SQLite file per account; the worker appends, the daemon reads and prunes.
+"""The spool: a SQLite file per account for received events; the worker appends, the daemon reads and prunes.
 
-A row is on the disk when `append` or `take` returns: `synchronous=FULL` (set where the file is opened,
-wad/lib/sqlite_file.py)
-syncs the write-ahead log at every commit, so that neither `kill -9` nor a power cut takes back what WhatsApp has been
-told that we have.  With `NORMAL` a power cut would: it syncs only at checkpoints.  Rows keep the library's bytes beside
-our translation; what could not be translated is kept until an operator decides, and counted.
+A row is on the disk when `append` or `take` returns: `synchronous=FULL` (set by wad/lib/sqlite_file.py) syncs the
+write-ahead log at every commit, so that neither `kill -9` nor a power cut loses an event whose receipt WhatsApp has.
+With `NORMAL` a power cut would: it syncs at checkpoints only.  Rows keep the library's bytes beside our translation;
+untranslated rows are counted, and stay until an operator decides.
 Two processes use the file at once; either may die at any instant.
 """
 
@@ -37,7 +36,7 @@ from wad.lib.sqlite_file import (
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (
-    seq         INTEGER PRIMARY KEY AUTOINCREMENT, -- never reused, so that a cursor stays true after pruning
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT, -- never reused, so that a cursor stays valid after pruning
     received_ms INTEGER NOT NULL,
     kind        TEXT NOT NULL,
     wa_id       TEXT NOT NULL,
@@ -50,13 +49,13 @@ CREATE INDEX waiting ON events (seq, received_ms); -- counts a backlog without r
 CREATE INDEX by_wa_id ON events (wa_id) WHERE wa_id != '';
 """
 _HEARD: Final = """
-CREATE TABLE heard ( -- messages that carried nothing to keep
+CREATE TABLE heard ( -- messages without storable content
     wa_id TEXT PRIMARY KEY,
-    seq   INTEGER NOT NULL -- the newest row when it came
+    seq   INTEGER NOT NULL -- the newest row at its arrival
 ) WITHOUT ROWID;
 """
 _NAMES: Final = """
-CREATE TABLE names ( -- of contacts, as they were told last
+CREATE TABLE names ( -- of contacts, as reported last
     address TEXT PRIMARY KEY,
     name    TEXT NOT NULL
 ) WITHOUT ROWID;
@@ -69,9 +68,9 @@ CREATE TABLE set_aside ( -- rows that the daemon could not record
 );
 """
 _STEPS: Final = (_SCHEMA, _HEARD, _NAMES, _SET_ASIDE)
-_AT_ONCE: Final = 16 << 20  # bytes of translations that are read at once
+_AT_ONCE: Final = 16 << 20  # bytes of translations per read
 _KEPT: Final = "event IS NULL OR seq IN (SELECT seq FROM set_aside)"
-"""Rows that are in no thread, or not whole: an operator decides about them, and they are never pruned."""
+"""Rows that are not recorded, or not completely: an operator decides about them, and they are never pruned."""
 _INSERT: Final = (
     "INSERT INTO events (received_ms, kind, wa_id, raw, event, reason) VALUES (?,?,?,?,?,?)"
 )
@@ -79,9 +78,8 @@ _INSERT: Final = (
 
 _WORD: Final = "substr(CAST({0} AS TEXT), 1, 400)"
 _REASON: Final = "substr(CAST({0} AS TEXT), 1, 4000)"
-_LARGEST_EVENT: Final = (
-    32 << 20
-)  # bytes; one that is larger counts as damaged, since decoding makes it twenty times as large
+_LARGEST_EVENT: Final = 32 << 20
+"""Bytes; a larger event counts as damaged, since decoding makes it twenty times as large."""
 _EVENT: Final = (
     f"CASE WHEN typeof(event) = 'blob' AND length(event) > {_LARGEST_EVENT} THEN x''"
     " ELSE CAST(event AS BLOB) END"
@@ -92,18 +90,18 @@ _COLUMNS: Final = (
 )
 _LIGHT: Final = _COLUMNS.format(raw="x''")
 _WHOLE: Final = _COLUMNS.format(raw="CAST(raw AS BLOB)")
-"""Of a Row.  SQLite keeps whatever a damaged page says that a column holds, a number in the place of bytes, say; and
-the worker, which may have been taken over, writes what it likes."""
+"""The columns of a Row, with their types enforced: a damaged page may contain a number instead of bytes, for example,
+and a compromised worker may write anything."""
 _MOST_NAMES: Final = 200_000
 _LONGEST_GENERATION: Final = 100  # characters
 
 
 HEARD: Final = "heard"
-"""The kind of an event that carried nothing to keep."""
+"""The kind of an event without storable content."""
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One received event.  `event` is None where there is no translation; `reason` says why."""
+    """One received event.  `event` is None without a translation, with the `reason`."""
 
     seq: int
     received_ms: int
@@ -115,7 +113,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """An event on its way into the spool.  One of the kind HEARD carried nothing to keep, and leaves its id."""
+    """An event to append.  Of the kind HEARD, which has no storable content, only the id is stored."""
 
     received_ms: int
     kind: str
@@ -126,23 +124,23 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class UnrecordedCounts(NamedTuple):
-    """Rows without a translation, and rows with one that could not be recorded."""
+    """The numbers of rows without a translation, and of translated rows that could not be recorded."""
 
     untranslated: int
     set_aside: int
 
 
 class ComparedUpTo(msgspec.Struct, frozen=True):
-    """How far the library's list of messages was compared with the spool: row of the list, row of the spool."""
+    """The progress of the comparison with the library's list of messages: row of the list, row of the spool."""
 
     listed: int
     seq: int
 
 
 class Salvaged(msgspec.Struct, frozen=True):
-    """What was copied out of a damaged spool, up to its row `seq`: so many rows.
+    """The result of a recovery: the number of rows that were copied from a damaged spool, up to its row `seq`.
 
-    `complete`: whether these are all that a store does not have yet.
+    `complete`: whether these are all rows that the store does not have yet.
     """
 
     rows: int = 0
@@ -151,7 +149,7 @@ class Salvaged(msgspec.Struct, frozen=True):
 
 
 class QuarantinedRow(msgspec.Struct, frozen=True):
-    """A row that was not recorded, without what it holds; `reason` says why, `size` is in bytes."""
+    """A row that was not recorded, without its contents; `reason`: why, `size` in bytes."""
 
     seq: int
     received_ms: int
@@ -162,7 +160,7 @@ class QuarantinedRow(msgspec.Struct, frozen=True):
 
 
 class SpoolBacklog(msgspec.Struct, frozen=True):
-    """What waits to be recorded; `oldest_ms` is None when nothing does."""
+    """The rows that wait to be recorded; `oldest_ms` is None if there are none."""
 
     rows: int
     oldest_ms: int | None
@@ -171,7 +169,7 @@ class SpoolBacklog(msgspec.Struct, frozen=True):
 class Spool:
     """An open spool.  Safe to use from several threads.
 
-    Every method may raise Damaged, StateUnwritable (the disk refuses; nothing was half done) and Unavailable.
+    Every method may raise Damaged, StateUnwritable (the disk refuses; the change is undone) and Unavailable.
     """
 
     def __init__(self, path: Path, db: sqlite3.Connection, generation: str, guard: Guard) -> None:
@@ -182,13 +180,13 @@ class Spool:
         self._lock = threading.Lock()
         self._file = _file_at(path)
         self.generation = generation
-        """Made once for each file; a cursor of another generation says nothing about this file."""
+        """A random id of the file; a cursor of another generation is not valid for this file."""
 
     @staticmethod
     def open(path: Path, draw: Callable[[], str] = lambda: secrets.token_hex(8)) -> Spool:
-        """Open or make a spool; `draw` names a new one's generation.
+        """Open or create a spool; `draw` returns the generation of a new one.
 
-        Raises Damaged, StateUnwritable, and Unavailable for a file that a newer wad wrote.
+        Raises Damaged, StateUnwritable, and Unavailable for a file of a newer wad.
         """
         if has_lost_its_database(path):
             # SQLite would delete the log, in which the newest rows are.
@@ -207,7 +205,7 @@ class Spool:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """What no value of a row may keep from being read is damaged."""
+        """Access for reading; a value that cannot be read raises Damaged."""
         try:
             with self._using() as db:
                 yield db
@@ -225,10 +223,10 @@ class Spool:
             except (Unavailable, InvalidData) as error:
                 if not self._guard.spent:
                     raise
-                raise Damaged(f"{self._path} is damaged: reading it does not end") from error
+                raise Damaged(f"{self._path} is damaged: a query does not end") from error
 
     def _check_schema(self) -> None:
-        """Whether somebody has put something else in the place of the tables since.  Raises Damaged."""
+        """Check that the schema was not changed since the last check.  Raises Damaged."""
         version = _schema_version(self._db)
         if version != self._version:
             refuse(self._path, schema_difference(_STEPS, schema_of(self._db)))
@@ -244,7 +242,7 @@ class Spool:
         event: bytes | None,
         reason: str = "",
     ) -> int:
-        """Store one event; its number, greater than every number before.  On the disk when this returns."""
+        """Store one event durably; return its number, which is greater than all earlier ones."""
         with self._using() as db:
             cursor = db.execute(_INSERT, (received_ms, kind, wa_id, raw, event, reason))
             assert cursor.lastrowid is not None
@@ -258,7 +256,7 @@ class Spool:
     ) -> None:
         """Store rows (the fields of `append`, in order) of a damaged spool `source`, all or none of them.
 
-        In the same transaction it is noted how far that one was gone through.
+        The same transaction stores the progress of that recovery.
         """
         with self._using() as db, transaction(db):
             db.executemany(_INSERT, rows)
@@ -266,21 +264,21 @@ class Spool:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (_salvage_key(source), value))
 
     def salvaged(self, source: str) -> Salvaged:
-        """How far a damaged spool was gone through.  Raises as every method, and InvalidData."""
+        """The progress of the recovery of a damaged spool.  Raises also InvalidData."""
         query = "SELECT value FROM meta WHERE key = ?"
         with self._using() as db:
             row = db.execute(query, (_salvage_key(source),)).fetchone()
         if row is None:
             return Salvaged()
-        with decoding("how far a damaged spool was gone through"):
+        with decoding("the progress of a spool's recovery"):
             return msgspec.json.decode(row[0], type=Salvaged)
 
     def take(self, arrivals: Iterable[Arrival]) -> int:
-        """Store what has arrived, in one transaction; the newest row's number.
+        """Store the arrivals in one transaction; return the newest row's number.
 
         A message that WhatsApp sends again, since it had no receipt, is not stored again: one with the same id and
-        kind and the same translation (so the same chat, sender and content) or the same bytes.  The disk is asked once
-        for all of them: that is what makes a burst as fast as the disk allows.
+        kind and the same translation (so the same chat, sender and content) or the same bytes.  All arrivals share one
+        sync of the disk, so that a burst is as fast as the disk allows.
         """
         with self._using() as db, transaction(db):
             for one in arrivals:
@@ -292,9 +290,9 @@ class Spool:
             return _last_number(db)
 
     def after(self, seq: int, limit: int, size: int = _AT_ONCE) -> list[Row]:
-        """The next rows after `seq`, without their raw bytes: who records needs only the translation.
+        """The next rows after `seq`, without their raw bytes, which recording does not need.
 
-        No more than fit into `size` bytes, but at least one.
+        At most `size` bytes of them, but at least one row.
         """
         query = f"SELECT {_LIGHT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
         found: list[Row] = []
@@ -307,7 +305,7 @@ class Spool:
         return found
 
     def row(self, seq: int) -> Row | None:
-        """One row, whole."""
+        """One row with all its columns."""
         query = f"SELECT {_WHOLE} FROM events WHERE seq = ?"
         with self._reading() as db:
             row = db.execute(query, (seq,)).fetchone()
@@ -316,12 +314,12 @@ class Spool:
     # --- rows that were not recorded ----------------------------------------------------------------
 
     def set_aside(self, seq: int, reason: str, now_ms: int) -> None:
-        """Remember that this row could not be recorded, and why.  It stays until an operator decides."""
+        """Quarantine a row that could not be recorded, with the reason.  It stays until an operator decides."""
         with self._using() as db:
             db.execute("INSERT OR REPLACE INTO set_aside VALUES (?,?,?)", (seq, now_ms, reason))
 
     def kept(self, limit: int) -> list[QuarantinedRow]:
-        """The newest rows that have no translation or were set aside."""
+        """The newest rows in quarantine: untranslated, or set aside."""
         query = (
             f"SELECT e.seq, CAST(e.received_ms AS INTEGER), {_WORD.format('e.kind')}, {_WORD.format('e.wa_id')},"
             f" {_REASON.format('coalesce(a.reason, e.reason)')},"
@@ -334,7 +332,7 @@ class Spool:
             return [QuarantinedRow(*row) for row in db.execute(query, (limit,))]
 
     def counts(self) -> UnrecordedCounts:
-        """How many rows have no translation, and how many have one and were set aside."""
+        """The numbers of untranslated rows, and of translated rows that were set aside."""
         with self._using() as db:
             untranslated = db.execute("SELECT count(*) FROM events WHERE event IS NULL").fetchone()
             aside = db.execute(
@@ -343,20 +341,20 @@ class Spool:
             return UnrecordedCounts(int(untranslated[0]), int(aside[0]))
 
     def recorded(self, seq: int, event: bytes) -> None:
-        """A row that was kept is recorded now, as this event: it is pruned like any other."""
+        """Release a quarantined row that was recorded as this event: it is pruned like any other."""
         with self._using() as db, transaction(db):
             db.execute("UPDATE events SET event = ?, reason = '' WHERE seq = ?", (event, seq))
             db.execute("DELETE FROM set_aside WHERE seq = ?", (seq,))
 
     def drop(self, seq: int) -> bool:
-        """Delete a row that was kept, for good; whether it was there."""
+        """Delete a quarantined row for good; return whether it existed."""
         with self._using() as db, transaction(db):
             found = db.execute(f"DELETE FROM events WHERE seq = ? AND ({_KEPT})", (seq,)).rowcount
             db.execute("DELETE FROM set_aside WHERE seq = ?", (seq,))
             return found > 0
 
     def untranslated_rows(self, limit: int, after: int = 0) -> list[Row]:
-        """Rows without a translation, whole."""
+        """Rows without a translation, with all their columns."""
         query = f"SELECT {_WHOLE} FROM events WHERE event IS NULL AND seq > ? ORDER BY seq LIMIT ?"
         with self._reading() as db:
             return [Row(*row) for row in db.execute(query, (after, limit))]
@@ -382,19 +380,19 @@ class Spool:
         self.generation = generation
 
     def last_seq(self) -> int:
-        """The newest row's number, 0 when there never was one; pruning does not take it back."""
+        """The newest row's number, 0 if there never was a row; pruning does not lower it."""
         with self._using() as db:
             return _last_number(db)
 
     def backlog(self, after_seq: int) -> SpoolBacklog:
-        """How many rows wait after a cursor, and since when the oldest does."""
+        """The number of rows after a cursor, and the arrival of the oldest."""
         query = "SELECT count(*), min(received_ms) FROM events INDEXED BY waiting WHERE seq > ?"
         with self._using() as db:
             rows, oldest_ms = db.execute(query, (after_seq,)).fetchone()
             return SpoolBacklog(rows, oldest_ms if isinstance(oldest_ms, int) else None)
 
     def has_ids(self, ids: Collection[str]) -> set[str]:
-        """Which of these WhatsApp ids are among the rows, or belonged to messages that carried nothing to keep."""
+        """Which of these WhatsApp ids are in the rows, or belong to messages without storable content."""
         query = (
             "SELECT 1 FROM events WHERE wa_id = ?1 AND wa_id != ''"
             " UNION ALL SELECT 1 FROM heard WHERE wa_id = ?1"
@@ -405,7 +403,7 @@ class Spool:
     # --- the comparison with the library's own list (wad/engine/lost_messages.py) --------------------------
 
     def mark(self) -> ComparedUpTo | None:
-        """Up to where the comparison was made; None: never, or it cannot be read."""
+        """The progress of the comparison; None if there was none, or it cannot be read."""
         with self._using() as db:
             row = db.execute("SELECT value FROM meta WHERE key = 'compared'").fetchone()
         if row is None:
@@ -417,9 +415,9 @@ class Spool:
             return None
 
     def compared(self, mark: ComparedUpTo, lost: Iterable[Arrival] = ()) -> int:
-        """Remember how far the comparison got, together with the messages that it found missing; the newest row.
+        """Store the progress of the comparison and the messages that it found missing; return the newest row's number.
 
-        What carried nothing to keep and came before the mark is of no more use, and goes.
+        Ids of messages without storable content from before the mark are deleted.
         """
         with self._using() as db, transaction(db):
             db.executemany(_INSERT, [_fields(one) for one in lost])
@@ -429,13 +427,13 @@ class Spool:
             return _last_number(db)
 
     def pruned_after(self, seq: int) -> bool:
-        """Whether rows that came after this one are gone: numbers have no gaps before pruning makes them."""
+        """Whether rows after this one were pruned: only pruning makes gaps in the numbers."""
         with self._using() as db:
             (rows,) = db.execute("SELECT count(*) FROM events WHERE seq > ?", (seq,)).fetchone()
             return int(rows) < _last_number(db) - seq
 
     def raw_after(self, seq: int, kind: str) -> Iterator[bytes]:
-        """The library's bytes of all rows of a kind after `seq`, one at a time: they may be large."""
+        """The library's bytes of all rows of a kind after `seq`, one at a time, since they may be large."""
         query = "SELECT seq, CAST(raw AS BLOB) FROM events WHERE seq > ? AND kind = ? ORDER BY seq LIMIT 1"
         while True:
             with self._reading() as db:
@@ -448,11 +446,11 @@ class Spool:
     # --- the phone's address book (wad/engine/contacts.py) -----------------------------------------
 
     def tell_names(self, names: Mapping[str, str], events: Mapping[str, Arrival]) -> int | None:
-        """Append the events of those names, by address, that were not told last; the newest row, None without any."""
+        """Append the events of changed names, by address; return the newest row's number, None if there are none."""
         with self._using() as db, transaction(db):
             query = f"SELECT {_WORD.format('address')}, {_REASON.format('name')} FROM names LIMIT ?"
-            told = dict(db.execute(query, (_MOST_NAMES,)))
-            new = [address for address in events if told.get(address) != names[address]]
+            known = dict(db.execute(query, (_MOST_NAMES,)))
+            new = [address for address in events if known.get(address) != names[address]]
             if not new:
                 return None
             db.executemany(_INSERT, [_fields(events[address]) for address in new])
@@ -461,7 +459,7 @@ class Spool:
             return _last_number(db)
 
     def prune(self, up_to_seq: int, before_ms: int, limit: int) -> int:
-        """Delete recorded rows (up to the cursor) received before a time; never those that were kept.  How many."""
+        """Delete recorded rows (up to the cursor) from before a time, but no quarantined ones; return their number."""
         with self._using() as db:
             return db.execute(
                 "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE seq <= ? AND received_ms < ?"
@@ -475,7 +473,7 @@ class Spool:
         return sum(path.stat().st_size for path in (self._path, wal) if path.exists())
 
     def close(self) -> None:
-        """Let go of the file.  Idempotent."""
+        """Close the file.  Idempotent."""
         with self._lock:
             self._db.close()
 
@@ -498,7 +496,7 @@ def _checked_generation(path: Path, row: tuple[object] | None) -> str:
 
 
 def _schema_version(db: sqlite3.Connection) -> int:
-    """It changes with each change of what the database declares."""
+    """SQLite's version of the schema, which changes with every change of it."""
     return int(db.execute("PRAGMA schema_version").fetchone()[0])
 
 
@@ -507,7 +505,7 @@ def _salvage_key(source: str) -> str:
 
 
 def _text(data: bytes) -> str:
-    """A column as text, whatever a damaged page holds: it must not keep the other rows from being read."""
+    """Decode a column as text; damaged bytes must not make the other rows unreadable."""
     return data.decode(errors="replace")
 
 
@@ -526,5 +524,5 @@ def _fields(one: Arrival) -> tuple[int, str, str, bytes, bytes | None, str]:
 def _last_number(db: sqlite3.Connection) -> int:
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
     if row is not None and not isinstance(row[0], int):
-        raise Damaged("the spool is damaged: its last number is none")
+        raise Damaged("the spool is damaged: its last number is not a number")
     return row[0] if row else 0

@@ -1,7 +1,7 @@
-"""A damaged spool makes way for a new one, and what it still holds is carried over, however often that has to be tried.
+"""The replacement of a damaged spool by a new one, and the recovery of its rows, which is retried until it succeeds.
 
-Before it is renamed a note beside the copy says what is due: up to which row the store had recorded it.  The note goes
-when the copy was gone through; until then every account's task tries again, also that of the next process.
+Before the spool is renamed, a note beside the copy stores up to which row the store has recorded it.  The note is
+deleted when the recovery is complete; until then the account's task retries, also after a restart of the daemon.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _AT_ONCE: Final = 10
 
 
 class RecordedUpTo(msgspec.Struct, frozen=True):
-    """Up to which row of which spool's file the store had recorded it; an empty `generation`: none of it is known."""
+    """The generation of a spool, and the last row that the store has recorded; an empty `generation`: unknown."""
 
     generation: str = ""
     seq: int = 0
 
 
 def set_aside(home: AccountDir, stamp: str, recorded: RecordedUpTo) -> Path:
-    """Rename an account's damaged spool, which nobody may have open; where it lies now.  Raises StateUnwritable."""
+    """Rename an account's damaged spool, which no process may have open; return its path.  Raises StateUnwritable."""
     aside = home.aside_path(home.spool_db, stamp)
     write_file(_note(aside), msgspec.json.encode(recorded))
     return home.set_aside(home.spool_db, stamp)
 
 
 def pending(home: AccountDir) -> list[Path]:
-    """The copies that are still to be gone through, the oldest first, and few at once.  Raises StateUnwritable.
+    """The copies that are not recovered yet, the oldest first, and few at once.  Raises StateUnwritable.
 
-    Each costs up to a minute, and a worker can lay such notes beside whatever it likes.
+    Each takes up to a minute, and a compromised worker can write such notes beside any file.
     """
     try:
         with os.scandir(home.path) as entries:
@@ -58,7 +58,7 @@ def pending(home: AccountDir) -> list[Path]:
 
 
 def carry_over(home: AccountDir, copy: Path) -> Salvaged:
-    """Copy what it still holds into the account's spool.  Raises StateUnwritable, Unavailable, Damaged."""
+    """Copy the readable rows of a copy into the account's spool.  Raises StateUnwritable, Unavailable, Damaged."""
     due = _due(copy)
 
     def recorded(generation: str) -> int:
@@ -77,7 +77,7 @@ def carry_over(home: AccountDir, copy: Path) -> Salvaged:
 
 
 def _due(copy: Path) -> RecordedUpTo:
-    """What the note says; one that is damaged says nothing, and all is carried over: the store knows what it has."""
+    """Read the note; without a valid note all rows are copied, since the store ignores duplicates."""
     note = _note(copy)
     try:
         with suppress(InvalidData), decoding(str(note)):

@@ -1,4 +1,4 @@
-"""What can be saved of a damaged spool: the rows that can still be read and are in no store yet."""
+"""The recovery of a damaged spool: it copies the rows that are still readable and not in the store yet."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from wad.core.event import decode
 from wad.lib.foreign_sqlite import Guard, check_log, first_computed, schema_of
 from wad.state.spool import Salvaged, Spool
 
-_STRIDE: Final = 1024  # rows that are asked for at once
-_AT_ONCE: Final = 16 << 20  # bytes that are held at once
-_GUESS: Final = 1_000_000  # rows to look for where even their number cannot be read
-_CPU_S, _WALL_S = 60.0, 600.0  # seconds for all of a file
+_STRIDE: Final = 1024  # rows per query
+_AT_ONCE: Final = 16 << 20  # bytes that are held in memory at once
+_GUESS: Final = 1_000_000  # rows to search for if even their number is unreadable
+_CPU_S, _WALL_S = 60.0, 600.0  # seconds for a whole file
 _MOST_KEPT: Final = 1_000_000
-_TRIES: Final = 200_000  # reads after which a file counts as read out; a few seconds
+_TRIES: Final = 200_000  # reads after which the rest of a file counts as unreadable; a few seconds
 _COLUMNS: Final = "seq, received_ms, kind, wa_id, raw, event, reason"
 
 _Row = tuple[Any, ...]
 _Batch = tuple[int, list[_Row]]
-"""Rows that can be used, and the number of the last that was read for them."""
+"""The number of the last row that was read, and the usable rows."""
 _PASSING: Final = (
     "SQLITE_CANTOPEN", "SQLITE_NOMEM", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_FULL",
     "SQLITE_READONLY", "SQLITE_IOERR_NOMEM",
 )  # fmt: skip
-"""What says nothing of the file: no handle or no memory is left, say."""
+"""Errors that say nothing about the file, for example a lack of file descriptors or memory."""
 
 
 def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salvaged:
-    """Copy out of a damaged spool what can still be read and was not recorded yet.
+    """Copy the rows of a damaged spool that are readable and not recorded yet.
 
-    `recorded(generation)` is the number up to which the rows of this file were recorded; of those, only the ones that
-    were kept for an operator are copied.  Best effort: what cannot be read stays in the damaged file.  Rows get new
-    numbers, in the old order.  A row whose translation was damaged becomes an untranslated one.
+    `recorded(generation)` returns the number up to which the rows of this file were recorded; of those, only
+    quarantined rows are copied.  Best effort: unreadable rows stay in the damaged file.  Rows get new numbers, in the
+    old order.  A row with a damaged translation becomes an untranslated one.
 
-    After an error it goes on where it was, whichever process calls it again: `into` knows how far it came.
-    Raises what `into` raises, and Unavailable where the damaged file cannot be opened now.
+    After an error the next call continues where this one stopped, in whatever process: `into` stores the progress.
+    Raises the errors of `into`, and Unavailable if the damaged file cannot be opened now.
     """
     done = Salvaged()
     with suppress(InvalidData):
@@ -55,11 +55,11 @@ def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salva
         return Salvaged(complete=False)
     with closing(old):
         try:
-            Guard(_CPU_S, _WALL_S).watch(old)  # for all that is read
+            Guard(_CPU_S, _WALL_S).watch(old)  # for all reads together
             if first_computed(schema_of(old)):
                 return Salvaged(complete=False)
         except sqlite3.Error:
-            pass  # so damaged that not even that can be told; what can be read is no more than that
+            pass  # too damaged even to check the schema; the readable rows are copied nevertheless
         old.text_factory = lambda data: data.decode(errors="replace")
         reading = _SalvageReader(old, done.complete)
         generation = reading.generation()
@@ -72,14 +72,14 @@ def salvage(damaged: Path, into: Spool, recorded: Callable[[str], int]) -> Salva
 
 
 class _SalvageReader:
-    """What is read of a damaged file; `complete` until something in it could not be."""
+    """A reader of a damaged file; `complete` until a part of it could not be read."""
 
     def __init__(self, old: sqlite3.Connection, complete: bool) -> None:
         self._old = old
         self.complete = complete
 
     def generation(self) -> str | None:
-        """Which file it is; None where that cannot be read."""
+        """The generation of the file; None if it cannot be read."""
         rows = self._all("SELECT value FROM meta WHERE key = 'generation'")
         if rows and isinstance(rows[0][0], str):
             return rows[0][0]
@@ -87,7 +87,7 @@ class _SalvageReader:
         return None
 
     def kept(self, up_to: int, behind: int) -> Iterator[_Batch]:
-        """The rows up to this one that were kept for an operator, one at a time; those behind the row `behind`."""
+        """The quarantined rows after `behind`, up to this row, one at a time."""
         query = f"SELECT seq FROM events WHERE event IS NULL AND seq <= ? LIMIT {_MOST_KEPT}"
         numbers = {*self._all(query, up_to)}
         if self._all("SELECT 1 FROM sqlite_schema WHERE name = 'set_aside'"):
@@ -106,13 +106,13 @@ class _SalvageReader:
             return []
 
     def _miss(self, error: sqlite3.Error) -> None:
-        """Something cannot be read.  Raises Unavailable where that may pass."""
+        """Note that something is unreadable.  Raises Unavailable if the cause may be temporary."""
         if (getattr(error, "sqlite_errorname", "") or "").startswith(_PASSING):
             raise Unavailable(f"the damaged spool cannot be read now: {error}") from error
         self.complete = False
 
     def after(self, seq: int) -> Iterator[_Batch]:
-        """Every later row that can be read, in order; a stretch that cannot is halved until bad rows stand alone."""
+        """Every later readable row, in order; an unreadable range is halved until the bad rows are isolated."""
         query = f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq"
         last = self._last(seq)
         stretches = [(low, min(low + _STRIDE, last)) for low in range(seq, last, _STRIDE)]
@@ -142,7 +142,7 @@ class _SalvageReader:
             self.complete = False
 
     def _last(self, seq: int) -> int:
-        """The number up to which it is worth looking for rows."""
+        """The number up to which rows may exist."""
         complete = self.complete
         for query in (
             "SELECT seq FROM sqlite_sequence WHERE name = 'events'",
@@ -157,7 +157,7 @@ class _SalvageReader:
             self._old.execute("SELECT 1 FROM events LIMIT 0")
         except sqlite3.Error as error:
             self._miss(error)
-            return seq  # not even the table is known
+            return seq  # not even the table is readable
         return seq + _GUESS
 
     def _whole(self, rows: list[_Row]) -> list[_Row]:
