@@ -106,7 +106,7 @@ async def test_own_texts_can_be_edited_and_deleted(tmp_path: Path) -> None:
         assert message is not None
         assert message.content.text == "hello"
         await send(world, "revoke", message=first["id"])
-        with pytest.raises(Conflict, match="deleted already"):
+        with pytest.raises(Conflict, match="already deleted"):
             await send(world, "revoke", message=first["id"])
         with pytest.raises(BadInput, match="kind revoke"):
             await send(world, "edit", message=first["id"], text="again")
@@ -122,9 +122,9 @@ async def test_the_same_client_id_says_duplicate(tmp_path: Path) -> None:
                 client_id="k1", wait=30,
             )  # fmt: skip
             assert reply["duplicate"] is duplicate
-        with pytest.raises(Conflict, match="used for another"):
+        with pytest.raises(Conflict, match="used for a different"):
             await send(world, "edit", message=first["id"], text="hullo", client_id="k1")
-        with pytest.raises(Conflict, match="used for another"):
+        with pytest.raises(Conflict, match="used for a different"):
             await send(world, "revoke", message=first["id"], client_id="k1")
 
 

@@ -75,7 +75,7 @@ async def test_the_name(tmp_path: Path) -> None:
         assert (await found.look(upload, ImportOptions(name="Front"))).name == "Front"
         await world.accounts.add("Shop")
         assert (await found.look(upload, ImportOptions())).name == "+15550000001"
-        with pytest.raises(Conflict, match="named 'Shop' already"):
+        with pytest.raises(Conflict, match="already has the name 'Shop'"):
             await found.look(upload, ImportOptions(name="Shop"))
 
 
@@ -144,12 +144,12 @@ async def test_one_number_is_one_account(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         await world.accounts.add("front", phone="+15550000001", ident="front")
         found, upload = brought(world)
-        with pytest.raises(Conflict, match="is account front already"):
+        with pytest.raises(Conflict, match="account front already has the number"):
             await found.look(upload, HERE)
         learnt = await world.connected("other", phone="")
         number = learnt.card.jid.partition(":")[0]
         found, upload = brought(world, changed(id=f"{number}:1@s.whatsapp.net"))
-        with pytest.raises(Conflict, match=f"is account {learnt.id} already"):
+        with pytest.raises(Conflict, match=f"account {learnt.id} already has the number"):
             await found.look(upload, HERE)
 
 

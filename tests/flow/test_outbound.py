@@ -86,7 +86,7 @@ async def test_the_same_key_twice_is_one_message(tmp_path: Path) -> None:
         second = await world.outbound.enqueue(account.id, BOB, Text("hello"), client_id="k1")
         assert (first.duplicate, second.duplicate) == (False, True)
         assert second.entry.id == first.entry.id
-        with pytest.raises(Conflict, match="another message"):
+        with pytest.raises(Conflict, match="different message"):
             await world.outbound.enqueue(account.id, BOB, Text("other"), client_id="k1")
         await world.outbound.settled(first.entry.id, timeout=PATIENT)
         assert len(world.worker(account).sent) == 1

@@ -339,7 +339,7 @@ def test_one_worker_has_an_account(homes: AccountDirs) -> None:
     home = homes.create(CARD)
     fd = lock_account(home)
     with pytest.raises(
-        AnotherDaemon, match=rf"another worker \(pid {os.getpid()}\) has account acc-1"
+        AnotherDaemon, match=rf"another worker \(pid {os.getpid()}\) has locked account acc-1"
     ):
         lock_account(home)
     os.close(fd)
