@@ -195,7 +195,7 @@ async def test_an_answer_stays_in_its_chat(tmp_path: Path) -> None:
 async def test_a_file_that_was_not_brought_here(tmp_path: Path) -> None:
     """Not found; one that is too large for its kind is refused at once."""
     async with a_shop(tmp_path) as world:
-        with pytest.raises(NotFound, match="no file"):
+        with pytest.raises(NotFound, match="never uploaded"):
             await ask(
                 world, "messages.send_file", account="shop", to=BOB, sha256="0" * 64,
                 kind="image", mimetype="image/png",

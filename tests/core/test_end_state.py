@@ -61,14 +61,14 @@ class Machine:
         """As `flow.account` does."""
         match event:
             case Pair():
-                self.paired, event = False, replace(event, until=self.now + 600, paired=self.paired)
+                event = replace(event, until=self.now + 600, paired=self.paired)
         try:
             self.status = step(self.status, event, self.now, 0.5, PATIENCE)
         except Conflict:
             return
         match event:
             case Pair():
-                self.jid = False
+                self.paired = self.jid = False
             case Connected() | Paired() if self.status.paired:
                 self.paired = self.jid = True
             case LoggedOut() if self.status.state is State.LOGGED_OUT:
