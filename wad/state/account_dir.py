@@ -1,7 +1,7 @@
 """The account directories and their layout on the disk.  No other module knows the layout.
 
     SESSIONS/
-      .cards/             mode 0700; ACCOUNT.json: who it is, and whether it should run
+      .cards/             mode 0700; ACCOUNT.json: the account's card
       ACCOUNT/            mode 0700
         account.json      a copy of its card
         session.db        the library's keys: the session
