@@ -1,4 +1,4 @@
-"""Names of accounts are checked by every door that takes one, and shown escaped where one is there already."""
+"""Account names are checked at every interface, and stored names are escaped for display."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def sealed(**card: Any) -> bytes:
 
 
 async def test_an_imported_session_brings_no_bad_name(tmp_path: Path) -> None:
-    """It comes all the same: the account was called so where it ran."""
+    """The import succeeds, and the name is escaped."""
     async with a_world(tmp_path) as world, world.leading():
         account = await imported(world, sealed(name=EVIL, push_name="x" * 10_000))
         assert account.card.name == SHOWN
@@ -86,7 +86,7 @@ async def test_an_imported_session_brings_no_bad_name(tmp_path: Path) -> None:
     ],
 )
 async def test_an_imported_session_brings_no_bad_card(tmp_path: Path, card: dict[str, Any]) -> None:
-    """Whoever sealed it may have written anything: no account comes of it."""
+    """The sealed file is untrusted: an invalid card gives no account."""
     async with a_world(tmp_path) as world, world.leading():
         with pytest.raises(BadInput):
             await imported(world, sealed(**card))

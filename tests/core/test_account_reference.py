@@ -85,7 +85,7 @@ def test_what_does_not_clash_is_never_ambiguous(one: Names, other: Names, ref: s
 
 @given(_NAMES, _NAMES)
 def test_what_clashes_does_so_from_both_sides(one: Names, other: Names) -> None:
-    """Whoever came first."""
+    """In either order of creation."""
     assert bool(clash(one, [other])) == bool(clash(other, [one]))
 
 

@@ -47,7 +47,7 @@ def test_order_does_not_matter(found: list[PutAmendment], data: st.DataObject) -
 
 @given(AMENDMENTS)
 def test_what_it_said_at_first_is_never_gone(found: list[PutAmendment]) -> None:
-    """It is what it says, or the first of what it said."""
+    """It is the present content, or the first of the earlier versions."""
     message = amended(TOLD, found)
     versions = [*(version.content for version in message.earlier), message.content]
     assert versions[0] == TOLD.content
@@ -62,12 +62,12 @@ def test_nobody_else_puts_words_into_a_mouth(found: list[PutAmendment]) -> None:
 
 
 def test_nothing_makes_nothing() -> None:
-    """A message without amendments is as it was told."""
+    """A message without amendments is unchanged."""
     assert amended(TOLD, []) == TOLD
 
 
 def test_an_edit_takes_links_and_mentions_with_it() -> None:
-    """They belong to the words."""
+    """They belong to the text."""
     told = Content(
         MessageKind.TEXT, "old", mentions=(BOB,), link=LinkPreview("http://a"), forwarded=True
     )
@@ -79,7 +79,7 @@ def test_an_edit_takes_links_and_mentions_with_it() -> None:
 
 
 def test_a_vote_told_twice_is_one() -> None:
-    """Live it comes encrypted, in history in clear."""
+    """A live vote is encrypted, the same vote in history is in clear."""
     sealed = by(BOB, Content(MessageKind.POLL_VOTE, vote=Vote(b"p", b"i")))
     clear = by(BOB, Content(MessageKind.POLL_VOTE, vote=Vote(options=(b"o",))))
     (ballot,) = amended(TOLD, [sealed, clear]).votes
