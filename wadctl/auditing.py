@@ -173,9 +173,9 @@ def _run(
 
 def load_installation(file: Path | None) -> Installation:
     """The installation that this configuration file describes.  Raises BadConfig."""
-    from wad.audit.installation import place_of
+    from wad.audit.installation import installation_of
 
-    return place_of(file, os.environ)
+    return installation_of(file, os.environ)
 
 
 def rows_of(installation: Installation) -> Rows:

@@ -60,12 +60,12 @@ def cloud_run_group() -> click.Group:
 def _restart(tries: int, every: float) -> None:
     import secrets
 
-    from wad.audit.cloudrun import PollTimes, knobs_of, restart
+    from wad.audit.cloudrun import PollTimes, knobs_from, restart
     from wad.audit.doctor.http import get_url
 
     invocation = current_invocation()
     times = PollTimes(tries, lambda: invocation.sleep(every))
-    report = restart(_gcloud, get_url, knobs_of(os.environ), secrets.token_hex(8), times)
+    report = restart(_gcloud, get_url, knobs_from(os.environ), secrets.token_hex(8), times)
     invocation.print_json(report)
     raise click.exceptions.Exit(0 if report.ok else _NOT_DONE)
 

@@ -116,7 +116,7 @@ def _default_undo_file(state_dir: Path) -> Path:
 
 
 def _undo(invocation: Invocation, tools: Repairs, undo: Path) -> None:
-    report = tools.take_back(undo)
+    report = tools.revert(undo)
     if invocation.json:
         invocation.print_json(report)
     invocation.print_line(f"undone: {report.rows} rows, {report.threads} threads")

@@ -1,4 +1,4 @@
-"""Why no audit took place, as scripts read it."""
+"""The document for an audit that failed, as scripts read it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from wad.audit.failure import failure_of
-from wad.audit.installation import Installation, place_of
+from wad.audit.installation import Installation, installation_of
 from wad.core.errors import BadConfig, Conflict, Fenced, NotFound, Unavailable, WadError
 
 
-def place(**environ: str) -> Installation:
+def installation(**environ: str) -> Installation:
     """Where the daemon would be configured so."""
-    return place_of(None, environ)
+    return installation_of(None, environ)
 
 
-CLOUD = place(WAD_STORE_KIND="firestore", GOOGLE_CLOUD_PROJECT="demo")
-FILE = place()
+CLOUD = installation(WAD_STORE_KIND="firestore", GOOGLE_CLOUD_PROJECT="demo")
+FILE = installation()
 
 
 class _Answer(Exception):
@@ -38,7 +38,7 @@ def answered(number: int, message: str) -> WadError:
 
 
 @pytest.mark.parametrize(
-    ("error", "place", "told"),
+    ("error", "installation", "told"),
     [
         (NotFound("none"), FILE, ("store_unavailable", "not_found", "unknown")),
         (NotFound("none"), None, ("store_unavailable", "not_found", "unknown")),
@@ -55,9 +55,11 @@ def answered(number: int, message: str) -> WadError:
         (answered(9, "an index"), CLOUD, ("firestore_query_failed", 9, "missing_index")),
     ],
 )
-def test_what_failed(error: WadError, place: Installation | None, told: tuple[Any, ...]) -> None:
+def test_what_failed(
+    error: WadError, installation: Installation | None, told: tuple[Any, ...]
+) -> None:
     """The script's word for it, the code, and the hint."""
-    document = failure_of(error, place, {}, link=True)
+    document = failure_of(error, installation, {}, link=True)
     assert (document["error"], document["code"], document["hint"]) == told
     assert ("env" in document) is (told[0] == "firestore_unavailable")
 
@@ -65,9 +67,9 @@ def test_what_failed(error: WadError, place: Installation | None, told: tuple[An
 def test_whose_project_it_is() -> None:
     """The setting's, else that of the service account; credentials that are none have no project."""
     named = [
-        failure_of(Unavailable("no"), place(WAD_STORE_KIND="firestore", **environ), {}, link=False)[
-            "projectId"
-        ]
+        failure_of(
+            Unavailable("no"), installation(WAD_STORE_KIND="firestore", **environ), {}, link=False
+        )["projectId"]
         for environ in (
             {"GOOGLE_CLOUD_PROJECT": "demo"},
             {"FIREBASE_SERVICE_ACCOUNT_JSON": '{"project_id": "theirs"}'},

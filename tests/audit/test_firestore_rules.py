@@ -13,9 +13,9 @@ from wad.audit.firestore.decode import (
     ABSENT,
     DocumentLocation,
     chat_of,
-    is_receipt_alone,
+    is_orphan_receipt,
+    location_of,
     message_row,
-    place_of,
     thread_row,
 )
 from wad.audit.firestore.rows import _ranges
@@ -98,16 +98,16 @@ def test_a_document_without_anything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "place"),
+    ("path", "location"),
     [
         ("threads/t/messages/m", DocumentLocation("t", "m")),
         ("chats/t/messages/m", None),
         ("threads/t/messages/m/x/y", None),
     ],
 )
-def test_where_a_message_lies(path: str, place: DocumentLocation | None) -> None:
+def test_where_a_message_lies(path: str, location: DocumentLocation | None) -> None:
     """Other collections of that name hold none of ours."""
-    assert place_of(path) == place
+    assert location_of(path) == location
 
 
 def test_a_thread_that_points_to_itself() -> None:
@@ -129,7 +129,7 @@ def test_a_thread_that_points_to_itself() -> None:
 )
 def test_a_receipt_alone(fields: Any, alone: bool) -> None:
     """Nothing of a message is there but how far it came."""
-    assert is_receipt_alone(fields) is alone
+    assert is_orphan_receipt(fields) is alone
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wad.audit import open_rows
-from wad.audit.installation import environment, place_of
+from wad.audit.installation import environment, installation_of
 from wad.core.errors import BadConfig
 
 
@@ -23,9 +23,11 @@ def test_the_units_credentials(tmp_path: Path) -> None:
     (tmp_path / "firebase-service-account").write_text('{"project_id": "demo"}')
     found = environment({}, {}, tmp_path)
     assert found == {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    place = place_of(None, found | {"WAD_STORE_KIND": "firestore", "WAD_STATE_DIR": "/srv/wad"})
-    assert (place.kind, place.state_dir) == ("firestore", Path("/srv/wad"))
-    assert "demo" in place.store.firestore_credentials
+    installation = installation_of(
+        None, found | {"WAD_STORE_KIND": "firestore", "WAD_STATE_DIR": "/srv/wad"}
+    )
+    assert (installation.kind, installation.state_dir) == ("firestore", Path("/srv/wad"))
+    assert "demo" in installation.store.firestore_credentials
 
 
 def test_firestore_without_a_configuration(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ from wad.audit.duplicates import Question, audit_messages, audit_threads
 from wad.audit.reports import AuditVerdict, RepairReport, RepairVerdict
 from wad.audit.rows import Range
 from wad.audit.sqlite import undo
-from wad.audit.sqlite.repair import repair, take_back
+from wad.audit.sqlite.repair import repair, revert
 from wad.audit.sqlite.rules import right_chat, right_status, right_thread
 from wad.core.change import PutMark, PutMessage
 from wad.core.errors import BadInput, Conflict
@@ -81,7 +81,7 @@ def mended(file: Path, wanted: Range = Range()) -> RepairReport:  # noqa: B008, 
 
 def taken_back(file: Path) -> dict[str, list[Any]]:
     """What is there after the undo."""
-    take_back(file, file.with_name("undo"))
+    revert(file, file.with_name("undo"))
     return content(file)
 
 
@@ -400,10 +400,10 @@ async def test_the_undo_file_is_private_and_never_overwritten(tmp_path: Path) ->
 def test_what_is_no_undo_file_is_refused(tmp_path: Path) -> None:
     """Missing, or something else."""
     with pytest.raises(BadInput, match="cannot read"):
-        take_back(tmp_path / "wad.db", tmp_path / "none")
+        revert(tmp_path / "wad.db", tmp_path / "none")
     (tmp_path / "other").write_text("{}")
     with pytest.raises(BadInput, match="no undo file"):
-        take_back(tmp_path / "wad.db", tmp_path / "other")
+        revert(tmp_path / "wad.db", tmp_path / "other")
 
 
 async def test_an_undo_file_of_another_schema_changes_nothing(tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ async def test_an_undo_file_of_another_schema_changes_nothing(tmp_path: Path) ->
     undo.write(tmp_path / "undo", [undo.Change("meta", undo.RowAction.INSERT, "epoch"), change])
     before = content(file)
     with pytest.raises(BadInput, match="not there"):
-        take_back(file, tmp_path / "undo")
+        revert(file, tmp_path / "undo")
     assert content(file) == before
 
 

@@ -85,10 +85,10 @@ class Bench:
         with closing(self._tools(access)) as tools:
             return tools.repair(wanted, self.file if apply else None)
 
-    def take_back(self) -> int:
+    def revert(self) -> int:
         """Undo the repair; how many documents that were."""
         with closing(self._tools(self.access)) as tools:
-            return tools.take_back(self.file).rows
+            return tools.revert(self.file).rows
 
     def _tools(self, access: FirestoreAccess) -> FirestoreRepairs:
         return FirestoreRepairs(Firestore(access, "repair", 1), LEASE, self._directory, _Clock())
@@ -136,7 +136,7 @@ async def test_everything_at_once(bench: Bench, access: FirestoreAccess, console
     assert (report.messages_moved, report.addresses_joined, report.left) == (2, 1, 0)
     assert report.groups_with_duplicates == 2
     assert stat.S_IMODE(bench.file.stat().st_mode) == 0o600
-    assert bench.take_back() > 0
+    assert bench.revert() > 0
     assert await bench.everything() == before
 
 
@@ -385,7 +385,7 @@ async def test_what_came_after_a_repair_stays(bench: Bench, console: Console) ->
     await console.set(path, (await console.there(path)) | {"tsClient": moment(NOW), "status": "read"})  # fmt: skip
     copy = message(ANN_THREAD, "W6")
     await console.set(copy, (await console.there(copy)) | {"status": "read"})
-    bench.take_back()
+    bench.revert()
     assert (await console.there(path))["tsClient"] == moment(NOW)
     assert (await console.there(copy))["status"] == "read"
     assert isinstance((await console.there(message(ANN_THREAD, "request2")))["tsClient"], str)
@@ -395,8 +395,8 @@ def test_a_file_that_is_none(bench: Bench) -> None:
     """It is named."""
     bench.file.parent.mkdir()
     bench.file.write_bytes(b"nothing")
-    with pytest.raises(BadInput, match="is no undo file"):
-        bench.take_back()
+    with pytest.raises(BadInput, match="is not an undo file"):
+        bench.revert()
 
 
 # --- the command --------------------------------------------------------------------------------------------

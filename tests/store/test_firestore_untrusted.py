@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.firestore.values import Value, document_at, documents
-from wad.audit.firestore.decode import DocumentLocation, is_receipt_alone, message_row, thread_row
-from wad.audit.firestore.rules import right_status, right_times, says_something
+from wad.audit.firestore.decode import DocumentLocation, is_orphan_receipt, message_row, thread_row
+from wad.audit.firestore.rules import has_content, right_status, right_times
 from wad.core.change import PutAlias, PutMessage
 from wad.core.errors import BadInput, InvalidData
 from wad.core.lease import LONGEST_TTL, NEWEST_EPOCH
@@ -123,10 +123,10 @@ def test_audits_read_any_document(document: Snapshot) -> None:
     fields = document.fields
     assert message_row(DocumentLocation(THREAD, "m1"), fields).stamp.type
     thread_row(THREAD, fields)
-    is_receipt_alone(fields)
+    is_orphan_receipt(fields)
     right_times(fields)
     right_status(fields)
-    says_something(fields)
+    has_content(fields)
     auto_reply_of(dict(fields))
     _check_of(document)
 

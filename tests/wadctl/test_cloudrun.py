@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.gcloud import STATE, installed
 from tests.support.wadctl_world import COMMAND, ROOT
-from wad.audit.cloudrun import MATCH, knobs_of
+from wad.audit.cloudrun import MATCH, knobs_from
 from wad.audit.doctor.http import get_url
 
 Health = Callable[[int], tuple[int, Any]]
@@ -213,11 +213,11 @@ def test_without_gcloud(tmp_path: Path) -> None:
 
 def test_knobs() -> None:
     """The names of the reference, and its defaults."""
-    assert knobs_of({}) == ("", "", (), MATCH)
-    assert knobs_of({"GCP_PROJECT": "b"}).project == "b"
-    assert knobs_of({"GCP_PROJECT": "b", "GCLOUD_PROJECT": "a"}).project == "a"
-    assert knobs_of({"RUN_REGION": "x", "RUN_REGIONS": "y z"}).regions == ("x",)
-    assert knobs_of({"RUN_REGIONS": "y, z"}).regions == ("y", "z")
+    assert knobs_from({}) == ("", "", (), MATCH)
+    assert knobs_from({"GCP_PROJECT": "b"}).project == "b"
+    assert knobs_from({"GCP_PROJECT": "b", "GCLOUD_PROJECT": "a"}).project == "a"
+    assert knobs_from({"RUN_REGION": "x", "RUN_REGIONS": "y z"}).regions == ("x",)
+    assert knobs_from({"RUN_REGIONS": "y, z"}).regions == ("y", "z")
 
 
 @pytest.mark.parametrize("url", ["", "/health", "ftp://host/health"])

@@ -1,7 +1,7 @@
-"""Looking at an installation from outside, and mending what is found: audits, the doctor, repair, verification.
+"""Checks and repairs of an installation from outside the daemon: audits, doctor, repair, verification.
 
-The rules are pure functions over rows; what reads a store is behind the ports `rows.Rows` and
-`rows.Repairs`, and named in `open_rows` and `open_repairs`.
+The rules are pure functions over rows; the stores are behind the ports `rows.Rows` and `rows.Repairs`, whose adapters
+are named in `open_rows` and `open_repairs`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def open_rows(kind: str, state_dir: Path, store: StoreSettings | None = None) -> Rows:
-    """What reads the store of this kind; `store` says how Firestore is reached.  Raises what opening raises.
+    """Open the store of this kind for reading; `store`: the access to Firestore.  Raises what opening raises.
 
-    With Firestore it is Firestore itself, with all that other programs have left there, and not this machine's copy.
+    For Firestore it reads Firestore itself, with the documents of all programs, and not this machine's working copy.
     """
     if kind == "firestore":
         if store is None:
-            raise BadConfig("how Firestore is reached cannot be read", hint="wad config check")
+            raise BadConfig("the Firestore settings cannot be read", hint="wad config check")
         from wad.audit.firestore.rows import FirestoreRows
 
         return FirestoreRows.open(store)
@@ -37,7 +37,10 @@ def open_rows(kind: str, state_dir: Path, store: StoreSettings | None = None) ->
 def open_repairs(
     kind: str, state_dir: Path, store: StoreSettings, lease: str, clock: Clock
 ) -> Repairs:
-    """What mends the store of this kind; `lease` is the path of the lease's document.  Raises what opening raises."""
+    """Open the store of this kind for repair; `lease`: the path of the lease's document.
+
+    Raises what opening raises.
+    """
     if kind == "firestore":
         from wad.audit.firestore.repair import FirestoreRepairs
 

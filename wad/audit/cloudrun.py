@@ -1,8 +1,8 @@
-"""Restarting a backend that still runs on Cloud Run, while one moves away from there, and seeing that it is back.
+"""The restart of a backend that still runs on Cloud Run during a migration, with verification that it is back.
 
 Knobs and JSON are those of the reference's restart-backend-gcloud.sh (docs/internals/replaced-backend.md#scripts).  Its
-health step caught every error, so that `restartVerified` never said anything; here it means that a new revision is
-ready and that its `/health` answers 200 and `ok`, from another process than before where it names its start.
+health step caught every error, so `restartVerified` meant nothing; here it means that a new revision is ready and that
+its `/health` answers 200 and `ok`, from another process than before if it reports its start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MATCH: Final = "whatsapp|baileys|backend"
 
 
 class Ran(NamedTuple):
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -29,13 +29,13 @@ class Ran(NamedTuple):
 
 
 Run = Callable[[Sequence[str]], Ran]
-"""Runs gcloud with these words."""
+"""Runs gcloud with these arguments."""
 Probe = Callable[[str], HttpAnswer]
-"""Asks a URL."""
+"""Requests a URL."""
 
 
 class Knobs(NamedTuple):
-    """What the environment says; empty: found out."""
+    """The settings from the environment; empty: determined by gcloud."""
 
     project: str
     service: str
@@ -44,14 +44,14 @@ class Knobs(NamedTuple):
 
 
 class PollTimes(NamedTuple):
-    """How often to look, and what to do between two looks."""
+    """The number of polls, and the wait between two of them."""
 
     tries: int
     wait: Callable[[], None]
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """A service that was tried, and how far it came."""
+    """A service that was tried, and its error."""
 
     service: str
     region: str
@@ -59,7 +59,7 @@ class Tried(msgspec.Struct, frozen=True):
 
 
 class RevisionRestarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """It was restarted, and answers."""
+    """The result of a restart: the service answers again."""
 
     ok: bool = True
     project: str
@@ -72,7 +72,10 @@ class RevisionRestarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel
 
 
 class NotRestarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """`reason`: no_regions, no_candidate, update_failed or unknown; `tried` tells the rest."""
+    """The result without a restart.
+
+    `reason`: no_regions, no_candidate, update_failed or unknown; details in `tried`.
+    """
 
     ok: bool = False
     project: str | None
@@ -84,7 +87,7 @@ class NotRestarted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class _Failed(Exception):
-    """A service could not be restarted; `performed`: it was, and is not seen to be back."""
+    """A service could not be restarted; `performed`: it was restarted but did not come back in time."""
 
     def __init__(self, error: str, why: str, *, performed: bool = False) -> None:
         super().__init__(why)
@@ -92,7 +95,7 @@ class _Failed(Exception):
         self.performed = performed
 
 
-def knobs_of(environ: Mapping[str, str]) -> Knobs:
+def knobs_from(environ: Mapping[str, str]) -> Knobs:
     """GCLOUD_PROJECT or GCP_PROJECT, RUN_SERVICE_NAME, RUN_REGION or RUN_REGIONS, RUN_SERVICE_MATCH."""
     regions = environ.get("RUN_REGION") or environ.get("RUN_REGIONS", "")
     return Knobs(
@@ -104,9 +107,9 @@ def knobs_of(environ: Mapping[str, str]) -> Knobs:
 
 
 def restart(
-    run: Run, probe: Probe, knobs: Knobs, nonce: str, patience: PollTimes
+    run: Run, probe: Probe, knobs: Knobs, nonce: str, poll: PollTimes
 ) -> RevisionRestarted | NotRestarted:
-    """Restart the first service that can be, and wait until it is seen to be back."""
+    """Restart the first service that can be restarted, and wait until it is back."""
     project = knobs.project or _configured(run)
     if not project:
         return _not(None, "unknown", "no project: set GCLOUD_PROJECT, or gcloud config set project")
@@ -118,24 +121,24 @@ def restart(
     try:
         re.compile(knobs.match)
     except re.error as error:
-        return _not(project, "unknown", f"RUN_SERVICE_MATCH is no regular expression: {error}")
+        return _not(project, "unknown", f"RUN_SERVICE_MATCH is not a regular expression: {error}")
     tried: list[Tried] = []
     last = ""
     for service, region in _candidates(run, project, regions, knobs):
-        place = _Service(run, project, service, region)
+        found = _Service(run, project, service, region)
         try:
-            before, after = place.restart(probe, nonce, patience)
+            before, after = found.restart(probe, nonce, poll)
         except _Failed as failed:
             tried.append(Tried(service, region, failed.error))
             last = str(failed)
-            if failed.performed:  # another one must not be restarted in its stead
+            if failed.performed:  # no other service must be restarted in its place
                 return _not(project, "unknown", last, tried, performed=True)
             continue
         return RevisionRestarted(
             project=project, service=service, region=region, before_revision=before, after_revision=after
         )  # fmt: skip
     if not tried:
-        return _not(project, "no_candidate", f"no service is named like {knobs.match}")
+        return _not(project, "no_candidate", f"no service name matches {knobs.match}")
     refused = any(each.error == "update_failed" for each in tried)
     return _not(project, "update_failed" if refused else "unknown", last, tried)
 
@@ -192,15 +195,15 @@ def _lines(ran: Ran) -> tuple[str, ...]:
 
 
 class _Service:
-    """A service in a region."""
+    """A Cloud Run service in a region."""
 
     def __init__(self, run: Run, project: str, name: str, region: str) -> None:
         self._run = run
         self._name = name
         self._where = [f"--project={project}", f"--region={region}"]
 
-    def restart(self, probe: Probe, nonce: str, patience: PollTimes) -> tuple[str | None, str]:
-        """The revisions before and after.  Raises _Failed."""
+    def restart(self, probe: Probe, nonce: str, poll: PollTimes) -> tuple[str | None, str]:
+        """Restart it; return the revisions before and after.  Raises _Failed."""
         document = self._describe()
         if not _image(document):
             raise _Failed("missing_image", f"{self._name} has no image")
@@ -210,8 +213,8 @@ class _Service:
         updated = self._run(["run", "services", "update", self._name, *self._where, env, "--quiet"])
         if updated.code != 0:
             raise _Failed("update_failed", _why(updated))
-        after, url = self._await_revision(before, patience)
-        _await_health(probe, url, booted, patience)
+        after, url = self._await_revision(before, poll)
+        _await_health(probe, url, booted, poll)
         return before, after
 
     def _describe(self) -> dict[str, Any]:
@@ -224,10 +227,10 @@ class _Service:
         except InvalidData as error:
             raise _Failed("describe_failed", str(error)) from error
 
-    def _await_revision(self, before: str | None, patience: PollTimes) -> tuple[str, str]:
-        """The revision that is ready and was not before, and where it answers."""
+    def _await_revision(self, before: str | None, poll: PollTimes) -> tuple[str, str]:
+        """Wait for a new ready revision; return it and its health URL."""
         why = ""
-        for _ in range(patience.tries):
+        for _ in range(poll.tries):
             try:
                 document = self._describe()
             except _Failed as failed:
@@ -241,21 +244,21 @@ class _Service:
                 if ready and ready != before and ready == made and _is_ready(status):
                     return str(ready), _health_url(document)
                 why = f"{made} is not ready"
-            patience.wait()
+            poll.wait()
         raise _Failed("timeout_waiting_ready", why, performed=True)
 
 
-def _await_health(probe: Probe, url: str, booted: object, patience: PollTimes) -> None:
-    why = "it was not asked"
-    for _ in range(patience.tries):
+def _await_health(probe: Probe, url: str, booted: object, poll: PollTimes) -> None:
+    why = "it was not requested"
+    for _ in range(poll.tries):
         answer = probe(url)
         if answer.status != 200 or answer.document is None or answer.document.get("ok") is not True:
-            why = answer.error or f"{url} answers {answer.status}, and not ok"
+            why = answer.error or f"{url} answers {answer.status} and is not ok"
         elif booted is not None and _booted(answer) == booted:
-            why = f"{url} is still answered by the process from before"
+            why = f"{url} is still answered by the old process"
         else:
             return
-        patience.wait()
+        poll.wait()
     raise _Failed("health_check_failed", why, performed=True)
 
 
@@ -288,6 +291,6 @@ def _image(document: Mapping[str, Any]) -> str:
 
 
 def _why(ran: Ran) -> str:
-    """The last line that gcloud said."""
-    said = [line.strip() for line in ran.err.splitlines() if line.strip()]
-    return said[-1][:300] if said else f"gcloud ended with {ran.code}"
+    """The last line of gcloud's error output."""
+    lines = [line.strip() for line in ran.err.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else f"gcloud ended with {ran.code}"

@@ -1,6 +1,6 @@
-"""The audits: messages that are there twice, and conversations that are two threads.  Pure but for reading the rows.
+"""The audits: duplicate messages, and conversations with more than one thread.  Pure except for reading the rows.
 
-A row whose time cannot be told is in no window, and is counted as such: in the reference it passed every window, and
+A row without a readable time is in no window and is counted separately: in the reference it passed every window, and
 48 hours, one hour and 15 minutes reported the same 500 documents
 (docs/internals/replaced-backend.md#what-its-audits-proved).
 """
@@ -29,7 +29,7 @@ Groups = Mapping[Key, Sequence[MessageRow]]
 
 
 class Question(NamedTuple):
-    """What is asked of the store; `window_hours` back from `now_ms`."""
+    """The parameters of an audit; the window is `window_hours` back from `now_ms`."""
 
     now_ms: int
     window_hours: float = 48.0
@@ -41,7 +41,7 @@ class Question(NamedTuple):
 
     @property
     def scope(self) -> Scope:
-        """The rows that it is about."""
+        """The rows to read."""
         since_ms = self.now_ms - round(self.window_hours * 3_600_000)
         return Scope(self.account, self.thread, since_ms, self.limit)
 
@@ -50,29 +50,29 @@ class Question(NamedTuple):
 
 
 def audit_messages(store: Rows, question: Question) -> MessagesReport:
-    """Read the messages of the window, and judge them.  Raises what the store raises."""
+    """Read and judge the messages of the window.  Raises what the store raises."""
     return judge_messages(store.messages(question.scope), store.aliases(), question, store.kind)
 
 
 def judge_messages(
     found: ReadRows[MessageRow], aliases: Aliases, question: Question, store: str
 ) -> MessagesReport:
-    """What these rows prove."""
+    """Judge these messages."""
     rows, skipped, cut = windowed(found, question.scope)
     newest, oldest = _ages(rows, question.now_ms)
     active = [row for row in rows if not row.marked]
     groups = grouped(active, aliases, question.mode)
-    double = _surplus(groups)
+    surplus = _surplus(groups)
     everything = None if question.exclude_marked else grouped(rows, aliases, question.mode)
     used = Counter(key.strategy for key, group in groups.items() for _ in group)
     return MessagesReport(
-        verdict=_verdict(len(active), double),
+        verdict=_verdict(len(active), surplus),
         store=store,
         total_docs=len(rows),
         marked_docs=len(rows) - len(active),
         active_docs=len(active),
         unique_keys=len(groups),
-        duplicates_count_active=double,
+        duplicates_count_active=surplus,
         duplicates_count_all=None if everything is None else _surplus(everything),
         key_strategy_used_counts=Strategies(
             stableKeyHash=used[Strategy.STABLE_KEY],
@@ -99,7 +99,7 @@ def judge_messages(
 
 
 def grouped(rows: Iterable[MessageRow], aliases: Aliases, mode: KeyMode) -> Groups:
-    """The rows by what they show; the one to keep comes first in its group."""
+    """Group the rows by message identity; the row to keep is the first of its group."""
     groups: defaultdict[Key, list[MessageRow]] = defaultdict(list)
     for row in rows:
         groups[key_of(row, aliases, mode)].append(row)
@@ -107,9 +107,10 @@ def grouped(rows: Iterable[MessageRow], aliases: Aliases, mode: KeyMode) -> Grou
 
 
 def _to_keep(row: MessageRow) -> tuple[bool, bool, bool, int, int, str]:
-    """What is not marked, then what the daemon keeps up, then what an outbox sent, what was there first, says more."""
-    said = bool(row.text) + bool(row.wa_id) + bool(row.sender) + (row.stamp.ms is not None)
-    return row.marked, not row.kept_up, not row.client_id, row.seen, -said, row.id
+    """The sort key: unmarked rows first, then those that the daemon manages, outbox messages, the oldest, the
+    fullest."""
+    filled = bool(row.text) + bool(row.wa_id) + bool(row.sender) + (row.stamp.ms is not None)
+    return row.marked, not row.managed, not row.client_id, row.seen, -filled, row.id
 
 
 def _surplus(groups: Groups) -> int:
@@ -117,10 +118,10 @@ def _surplus(groups: Groups) -> int:
 
 
 def largest(groups: Groups) -> Iterator[DuplicateGroup]:
-    """The groups of more than one, as a report shows them, the largest first."""
-    double = [(key, group) for key, group in groups.items() if len(group) > 1]
-    double.sort(key=lambda item: (-len(item[1]), item[0].value))
-    for key, (first, *others) in double[:_SHOWN]:
+    """The groups of more than one row, as in a report, the largest first."""
+    surplus = [(key, group) for key, group in groups.items() if len(group) > 1]
+    surplus.sort(key=lambda item: (-len(item[1]), item[0].value))
+    for key, (first, *others) in surplus[:_SHOWN]:
         yield DuplicateGroup(
             key_hash=key.value[:8],
             size=1 + len(others),
@@ -133,14 +134,14 @@ def largest(groups: Groups) -> Iterator[DuplicateGroup]:
 
 
 def audit_threads(store: Rows, question: Question) -> ThreadsReport:
-    """Read the threads of the window, and judge them.  Raises what the store raises."""
+    """Read and judge the threads of the window.  Raises what the store raises."""
     return judge_threads(store.threads(question.scope), store.aliases(), question, store.kind)
 
 
 def judge_threads(
     found: ReadRows[ThreadRow], aliases: Aliases, question: Question, store: str
 ) -> ThreadsReport:
-    """What these rows prove."""
+    """Judge these threads."""
     rows, skipped, cut = windowed(found, question.scope)
     newest, oldest = _ages(rows, question.now_ms)
     counts = Counter(thread_key(row, aliases) for row in rows)
@@ -180,7 +181,7 @@ def judge_threads(
 
 
 def windowed(found: ReadRows[R], scope: Scope) -> tuple[list[R], SkippedRows, bool]:
-    """The rows that lie in the window, newest first; what was skipped; whether the limit cut it."""
+    """The rows in the window, newest first; the skipped rows; whether the limit cut the window."""
     inside = [
         row for row in found.rows if row.stamp.ms is not None and row.stamp.ms >= scope.since_ms
     ]
@@ -201,7 +202,7 @@ def _ages(rows: Sequence[MessageRow | ThreadRow], now_ms: int) -> tuple[float | 
     return round((now_ms - max(times)) / 1000, 1), round((now_ms - min(times)) / 1000, 1)
 
 
-def _verdict(rows: int, double: int) -> AuditVerdict:
-    if double:
+def _verdict(rows: int, surplus: int) -> AuditVerdict:
+    if surplus:
         return AuditVerdict.DUPLICATES
     return AuditVerdict.CLEAN if rows else AuditVerdict.INCONCLUSIVE

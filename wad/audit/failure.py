@@ -1,4 +1,4 @@
-"""Why no audit took place, as a document with the fields of the reference's scripts.
+"""The document for an audit that failed, with the fields of the reference's scripts.
 
 See docs/internals/replaced-backend.md#scripts.
 """
@@ -19,27 +19,29 @@ _ADC: Final = ".config/gcloud/application_default_credentials.json"
 
 def failure_of(
     error: WadError,
-    place: Installation | None,
+    installation: Installation | None,
     environ: Mapping[str, str],
     *,
     link: bool,
     mode: str = "desc",
 ) -> dict[str, Any]:
-    """`firestore_query_failed` with gRPC's number as code; `firestore_unavailable` where nothing was asked yet."""
-    asked = refusal_of(error)
-    refused = asked or FirestoreRefusal(0, str(error))
-    on_firestore = place is not None and place.kind == "firestore"
-    code: int | str = refused.number if asked else error.code
+    """`firestore_query_failed` with gRPC's number as code; `firestore_unavailable` if no query was made yet."""
+    answered = refusal_of(error)
+    refused = answered or FirestoreRefusal(0, str(error))
+    on_firestore = installation is not None and installation.kind == "firestore"
+    code: int | str = refused.number if answered else error.code
     document: dict[str, Any] = {
         "ok": False,
-        "error": _kind(error, asked, on_firestore=on_firestore),
+        "error": _kind(error, answered, on_firestore=on_firestore),
         "code": code,
         "message": str(error),
         "hint": hint_of(code, refused.message),
         "fix": error.hint or None,
         "indexLink": index_link(refused.message) if link else None,
-        "projectId": _project(place.store) if place is not None and on_firestore else None,
-        "emulatorHost": _emulator(place, environ),
+        "projectId": _project(installation.store)
+        if installation is not None and on_firestore
+        else None,
+        "emulatorHost": _emulator(installation, environ),
         "usedFallback": mode != "desc",
         "modeUsed": mode,
     }
@@ -48,17 +50,17 @@ def failure_of(
     return document
 
 
-def _kind(error: WadError, asked: FirestoreRefusal | None, *, on_firestore: bool) -> str:
-    if on_firestore and asked is not None:
+def _kind(error: WadError, answered: FirestoreRefusal | None, *, on_firestore: bool) -> str:
+    if on_firestore and answered is not None:
         return "firestore_query_failed"
     if on_firestore and isinstance(error, Unavailable | BadConfig):
         return "firestore_unavailable"
     return "store_unavailable"
 
 
-def _emulator(place: Installation | None, environ: Mapping[str, str]) -> str | None:
-    told = place.store.firestore_emulator if place is not None else ""
-    return told or environ.get("FIRESTORE_EMULATOR_HOST") or None
+def _emulator(installation: Installation | None, environ: Mapping[str, str]) -> str | None:
+    configured = installation.store.firestore_emulator if installation is not None else ""
+    return configured or environ.get("FIRESTORE_EMULATOR_HOST") or None
 
 
 def _project(store: StoreSettings) -> str | None:
@@ -74,7 +76,7 @@ def _project(store: StoreSettings) -> str | None:
 
 
 def _env(environ: Mapping[str, str], project: str | None) -> dict[str, Any]:
-    """What of credentials there is to see; none of them."""
+    """Which credentials exist, without their content."""
     file = environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
     home = environ.get("HOME", "")
     return {

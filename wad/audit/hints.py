@@ -1,4 +1,4 @@
-"""What an error of a store means for an audit, in the words of the reference's scripts.
+"""The hint for a store error, in the terms of the reference's scripts.
 
 See docs/internals/replaced-backend.md#scripts.
 """
@@ -12,11 +12,11 @@ from wad.core.errors import WadError
 
 _URL: Final = re.compile(r"https?://[^\s\"'<>)\]]+")
 _CONSOLES: Final = ("console.firebase.google.com", "console.cloud.google.com")
-_FAILED_PRECONDITION: Final = 9  # gRPC's number, with which Firestore asks for an index
+_FAILED_PRECONDITION: Final = 9  # gRPC's number; Firestore uses it for a missing index
 _OF_NUMBERS: Final = {
     9: "missing_index", 16: "missing_credentials", 7: "permission_denied", 14: "unavailable", 4: "unavailable",
 }  # fmt: skip
-_WORDS: Final = (
+_PATTERNS: Final = (
     ("missing_index", ("index",)),
     ("missing_credentials", ("unauthenticated", "default credentials")),
     ("permission_denied", ("permission-denied", "permission_denied", "permission denied", "denied")),
@@ -25,14 +25,14 @@ _WORDS: Final = (
 
 
 class FirestoreRefusal(NamedTuple):
-    """gRPC's number and whole text of an answer of Firestore's."""
+    """A refusal by Firestore: gRPC's number and the full message."""
 
     number: int
     message: str
 
 
 def refusal_of(error: WadError) -> FirestoreRefusal | None:
-    """What Firestore answered; None for an error that did not come over its wire."""
+    """Firestore's answer; None for an error of another origin."""
     status = getattr(error.__cause__, "grpc_status_code", None)
     if status is None:
         return None
@@ -40,7 +40,7 @@ def refusal_of(error: WadError) -> FirestoreRefusal | None:
 
 
 def is_missing_index(error: WadError) -> bool:
-    """Whether a query was refused for want of an index."""
+    """Whether a query was refused since an index is missing."""
     refused = refusal_of(error)
     return refused is not None and refused.number == _FAILED_PRECONDITION
 
@@ -50,14 +50,14 @@ def hint_of(code: int | str, message: str) -> str:
     if str(code).isdecimal() and (known := _OF_NUMBERS.get(int(code))):
         return known
     text = f"{code} {message}".lower()
-    for hint, words in _WORDS:
-        if any(word in text for word in words):
+    for hint, patterns in _PATTERNS:
+        if any(pattern in text for pattern in patterns):
             return hint
     return "unknown"
 
 
 def index_link(message: str) -> str | None:
-    """The page that creates the index which a query lacks; only an address of the console itself."""
+    """The console page that creates the missing index; None for a URL outside of Google's console."""
     for url in _URL.findall(message):
         link = url.rstrip(".,;")
         if link.partition("://")[2].partition("/")[0].lower() in _CONSOLES:

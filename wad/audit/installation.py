@@ -1,4 +1,4 @@
-"""Where the installation is that an audit looks at: what the daemon would be configured with."""
+"""The installation that an audit reads, from the daemon's own configuration sources."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wad.config import load
 from wad.config.settings import StoreSettings
 
 _CREDENTIALS: Final = Path("/run/credentials/wad.service")
-"""Where systemd puts the unit's credentials while the daemon runs (systemd.exec(5)); for root to read."""
+"""Where systemd puts the unit's credentials while the daemon runs (systemd.exec(5)); readable by root."""
 
 
 class Installation(NamedTuple):
-    """The kind of store, how Firestore is reached, the state directory, and the lease's document."""
+    """The kind of store, its settings, the state directory, and the path of the lease's document."""
 
     kind: str
     store: StoreSettings
@@ -23,8 +23,8 @@ class Installation(NamedTuple):
     lease: str
 
 
-def place_of(file: Path | None, environ: Mapping[str, str]) -> Installation:
-    """By the same file and environment as the daemon goes by.  Raises BadConfig."""
+def installation_of(file: Path | None, environ: Mapping[str, str]) -> Installation:
+    """Read the same file and environment as the daemon.  Raises BadConfig."""
     config = load(file, environment(environ)).config
     return Installation(config.store.kind, config.store, config.state.dir, config.lease.document)
 
@@ -34,9 +34,9 @@ def environment(
     shown: Mapping[str, str] | None = None,
     credentials: Path = _CREDENTIALS,
 ) -> dict[str, str]:
-    """What the unit gives the daemon, below what stands in our own environment.
+    """The unit's environment, overridden by our own.
 
-    `shown`: what systemctl says of the unit; asked where it is not given and systemd runs.
+    `shown`: the unit's properties; read from systemctl if not given and systemd runs.
     """
     if shown is None:
         shown = service.show() if service.booted() else {}

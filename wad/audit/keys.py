@@ -1,8 +1,8 @@
-"""When two documents are one message, or two threads one conversation.
+"""Identity keys: equal for documents of one message, and for threads of one conversation.
 
 The reference's fallback key knew neither account nor chat, so that equal texts in two chats were duplicates
 (docs/internals/replaced-backend.md#what-its-audits-proved).  Here every key is within one account and one conversation,
-and a conversation is named by the number wherever that is known.
+and a conversation is named by the phone number if that is known.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from wad.core.jid import Jid, JidKind
 
 
 class KeyMode(StrEnum):
-    """Which identity counts: WhatsApp's own where there is one, or always that of text and time."""
+    """The kind of identity: WhatsApp's own if there is one, or always text and time."""
 
     STABLE = "stable"
     FALLBACK = "fallback"
 
 
 class Strategy(StrEnum):
-    """What a key was made from.  `document`: a message of our own outbox that has no WhatsApp id yet."""
+    """The source of a key.  `document`: a message of our own outbox without a WhatsApp id yet."""
 
     STABLE_KEY = "stableKeyHash"
     FINGERPRINT = "fingerprintHash"
@@ -34,7 +34,7 @@ class Strategy(StrEnum):
 
 
 class Key(NamedTuple):
-    """Equal for documents that show the same thing."""
+    """A key; equal for documents of the same message."""
 
     strategy: Strategy
     value: str
@@ -43,20 +43,20 @@ class Key(NamedTuple):
 def key_of(row: MessageRow, aliases: Aliases, mode: KeyMode) -> Key:
     """The identity of a message."""
     chat = canonical(row.account, row.chat, aliases)
-    place = f"{row.account}|{chat}"
+    scope = f"{row.account}|{chat}"
     if mode is KeyMode.FALLBACK:
-        return Key(Strategy.FALLBACK, _hash(place, _heuristic(row, aliases)))
+        return Key(Strategy.FALLBACK, _hash(scope, _heuristic(row, aliases)))
     if row.wa_id:
-        # Not the sender of our own: the outbox does not write one, an echo does.
+        # Without the sender of our own messages: the outbox does not write one, an echo does.
         by = "" if row.from_me or _is_person(chat) else canonical(row.account, row.sender, aliases)
-        return Key(Strategy.STABLE_KEY, _hash(place, row.wa_id, str(row.from_me), by))
+        return Key(Strategy.STABLE_KEY, _hash(scope, row.wa_id, str(row.from_me), by))
     if row.stable_key:
-        return Key(Strategy.STABLE_KEY, _hash(place, row.stable_key))
+        return Key(Strategy.STABLE_KEY, _hash(scope, row.stable_key))
     if row.client_id:
         return Key(Strategy.DOCUMENT, _hash(row.id))
     if row.fingerprint:
-        return Key(Strategy.FINGERPRINT, _hash(place, row.fingerprint))
-    return Key(Strategy.FALLBACK, _hash(place, _heuristic(row, aliases)))
+        return Key(Strategy.FINGERPRINT, _hash(scope, row.fingerprint))
+    return Key(Strategy.FALLBACK, _hash(scope, _heuristic(row, aliases)))
 
 
 def _heuristic(row: MessageRow, aliases: Aliases) -> str:
@@ -72,7 +72,7 @@ def thread_key(row: ThreadRow, aliases: Aliases) -> str:
 
 
 def canonical(account: str, jid: str, aliases: Aliases) -> str:
-    """A party by number where that is known; what is no address stays as it is."""
+    """A party's phone-number address if it is known; an invalid address stays as it is."""
     parsed = parse(jid)
     bare = jid if parsed is None else str(parsed)
     return aliases.get((account, bare), bare)
@@ -80,7 +80,7 @@ def canonical(account: str, jid: str, aliases: Aliases) -> str:
 
 @lru_cache(maxsize=4096)
 def parse(jid: str) -> Jid | None:
-    """The party, without device; None for what is no address, such as `[object Object]`."""
+    """The party, without device; None for an invalid address such as `[object Object]`."""
     try:
         return Jid.parse(jid).bare()
     except BadInput:
@@ -88,7 +88,7 @@ def parse(jid: str) -> Jid | None:
 
 
 def is_hidden(jid: str) -> bool:
-    """Whether it names somebody by hidden id."""
+    """Whether it is a LID."""
     parsed = parse(jid)
     return parsed is not None and parsed.kind is JidKind.LID
 
@@ -99,7 +99,7 @@ def _is_person(jid: str) -> bool:
 
 
 def short_hash(text: str) -> str:
-    """The 8 hex digits by which reports name what they must not show (the reference's safeHash)."""
+    """8 hex digits that stand for private values in reports (the reference's safeHash)."""
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]
 
 

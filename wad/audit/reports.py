@@ -1,7 +1,7 @@
-"""What the audits say: the fields of the reference's scripts, and those that make them evidence.
+"""The reports of audits and repairs: the fields of the reference's scripts, and additional evidence.
 
 Fields of the reference (docs/internals/replaced-backend.md#scripts) keep their names and meaning.  Added: `verdict`,
-`store`, how the times are written, the age of what was read, what was skipped and why, whether the limit cut the
+`store`, the types of the times, the age of the rows, the skipped rows with the reason, whether the limit cut the
 window.
 """
 
@@ -13,7 +13,7 @@ import msgspec
 
 
 class AuditVerdict(StrEnum):
-    """What an audit has shown.  `inconclusive`: there was nothing to look at, so nothing is shown."""
+    """The verdict of an audit.  `inconclusive`: there were no rows."""
 
     CLEAN = "clean"
     DUPLICATES = "duplicates"
@@ -21,11 +21,11 @@ class AuditVerdict(StrEnum):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The base of both reports; ages in seconds, of the rows that were audited."""
+    """The base of the reports; ages are in seconds, of the audited rows."""
 
 
 class SkippedRows(Report, frozen=True, kw_only=True):
-    """Rows in the scope that were not audited, and why; `unreadable_content` were, but not by their text."""
+    """Rows in the scope that were not audited, by reason; `unreadable_content`: audited, but without their text."""
 
     out_of_window: int
     unreadable_time: int
@@ -33,7 +33,7 @@ class SkippedRows(Report, frozen=True, kw_only=True):
 
 
 class Strategies(msgspec.Struct, frozen=True, kw_only=True):
-    """How many keys were made from what."""
+    """The number of keys by source."""
 
     stableKeyHash: int = 0  # noqa: N815, the reference's spelling
     fingerprintHash: int = 0  # noqa: N815
@@ -42,7 +42,7 @@ class Strategies(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DuplicateGroup(Report, frozen=True, kw_only=True):
-    """Documents that show one message; ids and keys as hashes, so that a report can be passed on."""
+    """Documents of one message; ids and keys as hashes, so that a report can be passed on."""
 
     key_hash: str
     size: int
@@ -80,7 +80,7 @@ class MessagesReport(Report, frozen=True, kw_only=True):
 
 
 class ThreadGroup(Report, frozen=True, kw_only=True):
-    """Threads that are one conversation."""
+    """Threads of one conversation."""
 
     key_hash: str
     count: int
@@ -114,7 +114,7 @@ class ThreadsReport(Report, frozen=True, kw_only=True):
 
 
 class RepairVerdict(StrEnum):
-    """What a repair has found, or done."""
+    """The verdict of a repair."""
 
     CLEAN = "clean"
     TO_REPAIR = "to_repair"
@@ -122,7 +122,7 @@ class RepairVerdict(StrEnum):
 
 
 class RepairReport(Report, frozen=True, kw_only=True):
-    """`wadctl audit repair`.  `left`: what is wrong, and nothing tells what would be right.
+    """`wadctl audit repair`.  `left`: the number of errors that cannot be corrected.
 
     Only Firestore has receipts without a message, and documents that changed while they were repaired.
     """

@@ -1,6 +1,6 @@
-"""What an audit reads: rows of a store, whatever the store, and the port that reads them.
+"""The rows that an audit reads, and the ports to read and repair a store.
 
-An adapter reads and judges nothing: which rows count, and what they prove, is decided by the rules.
+An adapter only reads: the rules decide which rows count and judge them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Aliases = Mapping[tuple[str, str], str]
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Which rows: an empty text means all; those from `since_ms` on, and at most `limit`, newest first."""
+    """The rows to read, from `since_ms` on, at most `limit`, newest first; an empty text means all."""
 
     account: str
     thread: str
@@ -28,7 +28,7 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class Range(NamedTuple):
-    """What to repair: an empty text means all; duplicates only within the window and the limit, None for all."""
+    """The rows to repair; an empty text means all.  Duplicates only within the window and the limit; None for all."""
 
     account: str = ""
     thread: str = ""
@@ -37,9 +37,9 @@ class Range(NamedTuple):
 
 
 class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored message.  `text` is compared, and never shown; `marked`: it was marked as a duplicate before.
+    """One stored message.  `text` is compared and never shown; `marked`: it is marked as a duplicate already.
 
-    `kept_up`: the daemon itself goes on writing this document.
+    `managed`: the daemon itself updates this document.
     """
 
     id: str
@@ -57,7 +57,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     seen: int = 0
     marked: bool = False
-    kept_up: bool = False
+    managed: bool = False
 
 
 class ThreadRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,13 +75,13 @@ R = TypeVar("R", MessageRow, ThreadRow)
 
 
 class ReadRows(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
-    """What was read, and what the store counted besides.
+    """The rows that were read, and counts of the others.
 
-    `types`: how the time of every row in the scope is written, by number of rows.  `rows`: newest first all that may
-    lie in the window, one more than the limit where there are more; those whose time is no whole number come all.
-    `older`, `timeless`: rows that the store left out, since they lie before the window or have no time at all.
-    `unreadable`: rows whose content cannot be read.  `redirected`: threads that only name another one.
-    `mode`: `desc`, or `asc_fallback` where an index is missing; `index_link` is the page that creates it.
+    `types`: the number of rows in the scope for each type of time.  `rows`: all that may be in the window, newest
+    first, one more than the limit if there are more; and all whose time is not a whole number. `older`, `timeless`:
+    rows that the store left out, since they are before the window or have no time. `unreadable`: rows whose content
+    cannot be read.  `redirected`: threads that only redirect to another one. `mode`: `desc`, or `asc_fallback` where an
+    index is missing; `index_link` is the page that creates it.
     """
 
     rows: tuple[R, ...]
@@ -95,7 +95,7 @@ class ReadRows(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
 
 
 class Rows(Protocol):
-    """One store, open for reading.  Any verb may raise Unavailable and Damaged."""
+    """A store, open for reading.  Any method may raise Unavailable and Damaged."""
 
     @property
     def kind(self) -> str:
@@ -104,11 +104,11 @@ class Rows(Protocol):
 
     @property
     def mode(self) -> str:
-        """How the last query went about it: `desc`, or `asc_fallback` after an index was missing."""
+        """The order of the last query: `desc`, or `asc_fallback` if an index was missing."""
         ...
 
     def aliases(self) -> Aliases:
-        """Every hidden id whose number is known."""
+        """Every LID whose phone number is known."""
         ...
 
     def messages(self, scope: Scope) -> ReadRows[MessageRow]:
@@ -120,21 +120,21 @@ class Rows(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it.  Idempotent."""
+        """Close the store.  Idempotent."""
         ...
 
 
 class Repairs(Protocol):
-    """One store, open for repair.  Any verb may raise Unavailable, Damaged, Denied, Conflict and StateUnwritable."""
+    """A store, open for repair.  Any method may raise Unavailable, Damaged, Denied, Conflict and StateUnwritable."""
 
     def repair(self, wanted: Range, undo_file: Path | None) -> RepairReport:
-        """Repair, and keep what was before in `undo_file`; without one only tell what would be done."""
+        """Repair, and write the old values to `undo_file`; without it only report what would be done."""
         ...
 
-    def take_back(self, undo_file: Path) -> Undone:
-        """Put back what the repair that wrote this file changed.  Raises BadInput, too."""
+    def revert(self, undo_file: Path) -> Undone:
+        """Revert the repair that wrote this file.  Also raises BadInput."""
         ...
 
     def close(self) -> None:
-        """Let go of it.  Idempotent."""
+        """Close the store.  Idempotent."""
         ...

@@ -1,8 +1,8 @@
-"""The time of a stored document, whatever type it was written in.
+"""The time of a stored document, whatever its type.
 
 The reference wrote its field `tsClient` as a Timestamp, an ISO text or a number
 (docs/internals/replaced-backend.md#what-its-audits-proved): a query that sorts by it puts every text above every
-Timestamp, and a window that lets the unknown pass proves nothing.
+Timestamp, and a window that includes unknown times proves nothing.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from wad.core.untrusted import time_ms
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """`type` is how the time was written; `ms` since 1970, None where it cannot be told."""
+    """A stored time.  `type`: the type of the value; `ms`: since 1970, None if it is not a time."""
 
     type: str
     ms: int | None
 
 
 def stamp_of(value: object) -> Stamp:
-    """The time that a stored value means."""
+    """Decode a stored value as a time."""
     return Stamp(_type_of(value), time_ms(value))
 
 

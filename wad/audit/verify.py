@@ -1,7 +1,7 @@
-"""Whether an installation may be relied on: what was seen before and after two restarts, and what that proves.  Pure.
+"""Rules for `wadctl verify`: audits before and after two restarts, and a verdict.  Pure.
 
 The keys are those of the reference's run-sync-verification.js (docs/internals/replaced-backend.md#scripts).  There a
-verdict of `false` could end with 0; here 0 means verified, and nothing else does.
+verdict of `false` could end with 0; here 0 always means verified.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wad.core.outbox import LEFT
 
 
 class End(IntEnum):
-    """How `wadctl verify` ends."""
+    """The exit codes of `wadctl verify`."""
 
     VERIFIED = 0
     FAILED = 2
@@ -28,20 +28,20 @@ class End(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """Both audits of one moment."""
+    """Both audits at one time."""
 
     messages: MessagesReport
     threads: ThreadsReport
 
     @property
-    def double(self) -> int:
-        """Duplicates of both kinds."""
+    def duplicates(self) -> int:
+        """The number of duplicates of both kinds."""
         return self.messages.duplicates_count_active + self.threads.duplicates_count
 
 
 @dataclass(frozen=True, slots=True)
 class SentMessage:
-    """The message that was sent between the audits; `error` is a word, `status` what the outbox says."""
+    """The message that was sent between the audits; `error`: a code, `status`: its status in the outbox."""
 
     account: str
     to: str
@@ -53,11 +53,11 @@ class SentMessage:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was seen.
+    """The observations.
 
-    `restarts` has the error of each, empty where it came back with every account; `skipped`: why none was wanted;
-    `stored`: whether the message that was sent is in the store after them; `fallback_allowed`: whether an audit counts
-    that went without its index.
+    `restarts`: the error of each, empty if the daemon came back with every account; `skipped`: why none was requested;
+    `stored`: whether the sent message is in the store after the restarts; `fallback_allowed`: whether an audit without
+    its index counts.
     """
 
     before: Audited
@@ -73,7 +73,7 @@ class Observed:
 
 
 class AuditCount(Report, frozen=True, kw_only=True):
-    """One audit, in short."""
+    """The counts of one audit."""
 
     duplicates_count_active: int
     duplicate_threads: int
@@ -83,14 +83,14 @@ class AuditCount(Report, frozen=True, kw_only=True):
 
 
 class Delta(Report, frozen=True, kw_only=True):
-    """What the restarts added."""
+    """The duplicates that the restarts added."""
 
     duplicates_count_active: int
     duplicate_threads: int
 
 
 class Written(Report, frozen=True, kw_only=True):
-    """The message that was sent, by hashes; `status_code` as the reference's HTTP answered."""
+    """The sent message, with hashes for ids; `status_code`: as in the reference's HTTP response."""
 
     account_hash: str
     dest_hash: str
@@ -127,68 +127,68 @@ class Verification(Report, frozen=True, kw_only=True):
     limit: int
 
 
-def judge(seen: Observed) -> tuple[End, Verification]:
-    """The verdict, and all that it rests on."""
-    end, reason = _verdict(seen)
-    before, after = seen.before.messages, seen.after.messages
-    error = next((error for error in seen.restarts if error), None)
+def judge(observed: Observed) -> tuple[End, Verification]:
+    """The exit code and the report."""
+    end, reason = _verdict(observed)
+    before, after = observed.before.messages, observed.after.messages
+    error = next((error for error in observed.restarts if error), None)
     return end, Verification(
         verdict=end is End.VERIFIED,
         not_ready_reason=reason,
         reference_reason=reason,
         duplicates_count_active_before=before.duplicates_count_active,
         duplicates_count_active_after=after.duplicates_count_active,
-        before=_counted(seen.before),
-        after=_counted(seen.after),
+        before=_counted(observed.before),
+        after=_counted(observed.after),
         delta=Delta(
             duplicates_count_active=after.duplicates_count_active - before.duplicates_count_active,
-            duplicate_threads=seen.after.threads.duplicates_count
-            - seen.before.threads.duplicates_count,
+            duplicate_threads=observed.after.threads.duplicates_count
+            - observed.before.threads.duplicates_count,
         ),
-        used_fallback=_fell_back(seen),
+        used_fallback=_fell_back(observed),
         mode_used=after.mode_used,
-        restart_requested=seen.wanted_restarts > 0,
-        restart_performed=bool(seen.restarts),
-        restart_verified=_restarted(seen),
-        restart_skipped_reason=seen.skipped or None,
-        restarts=sum(not error for error in seen.restarts),
+        restart_requested=observed.wanted_restarts > 0,
+        restart_performed=bool(observed.restarts),
+        restart_verified=_restarted(observed),
+        restart_skipped_reason=observed.skipped or None,
+        restarts=sum(not error for error in observed.restarts),
         restart_error=error,
-        quick_write=None if seen.sent is None else _written(seen.sent),
-        accounts=seen.accounts,
-        connected=seen.connected,
+        quick_write=None if observed.sent is None else _written(observed.sent),
+        accounts=observed.accounts,
+        connected=observed.connected,
         window_hours=after.window_hours,
         limit=after.limit,
     )
 
 
-def _verdict(seen: Observed) -> tuple[End, str | None]:
-    """The first reason that counts, the gravest first."""
-    if seen.after.double > seen.before.double:
+def _verdict(observed: Observed) -> tuple[End, str | None]:
+    """The exit code and the first reason that applies, the gravest first."""
+    if observed.after.duplicates > observed.before.duplicates:
         return End.DUPLICATES_INCREASED, "duplicates_increased"
-    if not _restarted(seen):
+    if not _restarted(observed):
         return End.FAILED, "restart_not_verified"
-    if not seen.connected:
+    if not observed.connected:
         return End.FAILED, "not_connected"
-    if _fell_back(seen) and not seen.fallback_allowed:
+    if _fell_back(observed) and not observed.fallback_allowed:
         return End.FAILED, "index_missing"
-    if seen.sent is not None and not _left(seen.sent):
+    if observed.sent is not None and not _left(observed.sent):
         return End.FAILED, "message_not_sent"
-    if seen.sent is not None and not seen.stored:
+    if observed.sent is not None and not observed.stored:
         return End.RECENT_DOC_MISSING, "recent_doc_missing"
-    if not seen.after.messages.active_docs:
+    if not observed.after.messages.active_docs:
         return End.INCONCLUSIVE, "nothing_in_window"
-    if seen.after.double:
+    if observed.after.duplicates:
         return End.FAILED, "duplicates_present"
     return End.VERIFIED, None
 
 
-def _restarted(seen: Observed) -> bool:
-    return len(seen.restarts) == seen.wanted_restarts and not any(seen.restarts)
+def _restarted(observed: Observed) -> bool:
+    return len(observed.restarts) == observed.wanted_restarts and not any(observed.restarts)
 
 
-def _fell_back(seen: Observed) -> bool:
-    """Whether an audit went without its index."""
-    audits = (seen.before, seen.after)
+def _fell_back(observed: Observed) -> bool:
+    """Whether an audit ran without its index."""
+    audits = (observed.before, observed.after)
     return any(each.messages.used_fallback or each.threads.used_fallback for each in audits)
 
 

@@ -86,7 +86,7 @@ def _read(snapshot: Snapshot) -> None:
     legacy.is_legacy(snapshot.id, fields)
     with suppress(BadInput):
         message_fields(legacy.message_of(_THREAD, snapshot.id, "3EB0", fields))
-    place = audited.place_of(snapshot.path)
+    place = audited.location_of(snapshot.path)
     if place is not None:
         audited.message_row(place, fields)
     audited.thread_row(_THREAD, fields)

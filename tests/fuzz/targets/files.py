@@ -74,7 +74,7 @@ def environments(directory: Path) -> Iterator[Callable[[dict[str, str]], None]]:
 
 def _changes() -> Sequence[bytes]:
     ours = [undo.Change("messages", undo.RowAction.UPDATE, 3, (("text", "x"), ("at_ms", 5)))]
-    theirs = [firestore_undo.Was("threads/a/messages/b", {"a": 1}, {"a": 2})]
+    theirs = [firestore_undo.UndoRecord("threads/a/messages/b", {"a": 1}, {"a": 2})]
     return [msgspec.msgpack.encode(ours), msgspec.msgpack.encode(theirs)]
 
 

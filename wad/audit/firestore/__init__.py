@@ -1,6 +1,6 @@
-"""Firestore's own documents: what the daemon told, what functions queued, and what the backend before wad left there.
+"""Audit and repair of Firestore's documents: those of the daemon, of the apps' functions, and legacy documents.
 
-reading   a document as a row of an audit     rows     the queries of the audits
-rules     what is wrong with one document     plan     what a conversation's documents should say
-repair    reads all, plans, and writes behind the fence     undo     what every document was before
+decode    a document as a row of an audit          rows     the queries of the audits
+rules     corrections of one document              plan     the edits of a conversation's documents
+repair    reads, plans and writes behind the fence   undo     the old values of every document
 """

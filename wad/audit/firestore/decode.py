@@ -1,4 +1,4 @@
-"""A document of Firestore as a row of an audit, whichever program wrote it.  Pure.
+"""Decoding Firestore's documents, of any program, as rows of an audit.  Pure.
 
 See docs/internals/replaced-backend.md#documents.
 """
@@ -25,39 +25,39 @@ _ADDRESSES: Final = (
     "remoteJid",
 )
 _SEEN: Final = ("ingestedAt", "createdAt")
-_SAYS_SOMETHING: Final = ("tsClient", "body", "direction", "messageType", "media")
+_CONTENT_FIELDS: Final = ("tsClient", "body", "direction", "messageType", "media")
 
 
 class DocumentLocation(NamedTuple):
-    """Where a message's document lies."""
+    """The location of a message's document."""
 
     thread: str
     id: str
 
     @property
     def path(self) -> str:
-        """The whole path."""
+        """The full path."""
         return f"threads/{self.thread}/messages/{self.id}"
 
 
-def place_of(path: str) -> DocumentLocation | None:
-    """Where a path lies; None for a message of some other collection of that name."""
+def location_of(path: str) -> DocumentLocation | None:
+    """The location of a path; None for a message in another collection of that name."""
     match path.split("/"):
         case ["threads", thread, "messages", ident]:
             return DocumentLocation(thread, ident)
     return None
 
 
-def message_row(place: DocumentLocation, fields: Fields) -> MessageRow:
-    """What the document says; `id` is its path, as one id may lie in several threads."""
-    account = text(fields, "accountId") or place.thread.partition("__")[0]
+def message_row(location: DocumentLocation, fields: Fields) -> MessageRow:
+    """The row of a message's document; `id` is its path, as one id may be in several threads."""
+    account = text(fields, "accountId") or location.thread.partition("__")[0]
     key = key_of(fields)
     sender = text(fields, "senderJid", "senderId") or text(key, "participant")
     return MessageRow(
-        id=place.path,
+        id=location.path,
         account=account,
-        thread=place.thread,
-        chat=chat_of(place.thread, fields),
+        thread=location.thread,
+        chat=chat_of(location.thread, fields),
         stamp=time_of(fields, "tsClient"),
         sender=sender,
         from_me=is_ours(fields),
@@ -69,12 +69,12 @@ def message_row(place: DocumentLocation, fields: Fields) -> MessageRow:
         fingerprint=text(fields, "fingerprintHash"),
         seen=_seen(fields),
         marked=is_marked(fields),
-        kept_up=is_kept_up(fields),
+        managed=is_managed(fields),
     )
 
 
 def thread_row(ident: str, fields: Fields) -> ThreadRow | None:
-    """What the document of a conversation says; None for one that only names another."""
+    """The row of a thread's document; None if it only redirects to another."""
     if redirect_of(ident, fields):
         return None
     return ThreadRow(
@@ -88,46 +88,46 @@ def thread_row(ident: str, fields: Fields) -> ThreadRow | None:
 
 
 def redirect_of(ident: str, fields: Fields) -> str:
-    """The thread that this one points to; empty for none."""
+    """The thread that this one redirects to; empty if none."""
     to = text(fields, "redirectTo")
     return to if to != ident else ""
 
 
 def time_of(fields: Fields, name: str) -> Stamp:
-    """The time in a field, which may not be there."""
+    """The time in a field, which may be absent."""
     return stamp_of(fields[name]) if name in fields else ABSENT
 
 
-def is_kept_up(fields: Fields) -> bool:
-    """Whether the daemon writes this document again whenever it has news of it."""
+def is_managed(fields: Fields) -> bool:
+    """Whether the daemon updates this document."""
     return bool(fields.get("wadBy"))
 
 
 def is_marked(fields: Fields) -> bool:
-    """Whether it was marked as a duplicate before."""
+    """Whether it is marked as a duplicate."""
     return flag(fields, "isDuplicate")
 
 
 def is_ours(fields: Fields) -> bool:
-    """Whether the account wrote the message."""
+    """Whether the account sent the message."""
     return fields.get("direction") == "outbound" or flag(key_of(fields), "fromMe")
 
 
-def is_receipt_alone(fields: Fields) -> bool:
-    """What a status update made where no message was: the reference wrote receipts under an id of its own (6)."""
-    return "status" in fields and not any(fields.get(name) for name in _SAYS_SOMETHING)
+def is_orphan_receipt(fields: Fields) -> bool:
+    """Whether it is a receipt without a message: the reference wrote status updates under an id of their own (6)."""
+    return "status" in fields and not any(fields.get(name) for name in _CONTENT_FIELDS)
 
 
 def chat_of(thread: str, fields: Fields) -> str:
-    """The address of the conversation, from wherever it is told.
+    """The address of the conversation, from the first field that has one.
 
-    The reference stored an object as `clientJid`, and its text in the thread's id (5.2); what is no address stays so.
+    The reference stored an object as `clientJid`, and its text in the thread's id (5.2); an invalid address stays so.
     """
-    found = next((jid for jid in _told(thread, fields) if parse(jid) is not None), None)
+    found = next((jid for jid in _addresses_in(thread, fields) if parse(jid) is not None), None)
     return found or thread.partition("__")[2]
 
 
-def _told(thread: str, fields: Fields) -> Iterator[str]:
+def _addresses_in(thread: str, fields: Fields) -> Iterator[str]:
     yield text(fields, "clientJid")
     yield thread.partition("__")[2]
     yield text(key_of(fields), "remoteJid")
@@ -143,7 +143,7 @@ def _told(thread: str, fields: Fields) -> Iterator[str]:
 
 
 def _thread_chat(ident: str, fields: Fields) -> str:
-    """Not by other fields: a thread whose own address is none is what an audit looks for."""
+    """The chat of a thread, from no other fields: an audit looks for threads with an invalid address."""
     chat = text(fields, "clientJid")
     return chat if parse(chat) is not None else ident.partition("__")[2]
 
@@ -156,7 +156,7 @@ def _address_of(phone: str) -> str:
 
 
 def key_of(fields: Fields) -> Fields:
-    """WhatsApp's own key, as Baileys hands it over."""
+    """WhatsApp's message key, as Baileys stores it."""
     return map_(fields, "key")
 
 

@@ -1,7 +1,7 @@
-"""The documents of Firestore that an audit is about, by queries whose indexes are declared.
+"""The audit's queries of Firestore; their indexes are declared.
 
 Firestore compares values of one type only: a range of Timestamps finds no texts.  So each type has its own range, and
-what lies outside of all of them is counted by the server, which costs one read for a thousand documents.
+the documents outside of all ranges are counted by the server, which costs one read for a thousand documents.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, Generic
 
-from wad.audit.firestore.decode import message_row, place_of, redirect_of, thread_row
+from wad.audit.firestore.decode import location_of, message_row, redirect_of, thread_row
 from wad.audit.hints import index_link, is_missing_index, refusal_of
 from wad.audit.keys import parse
 from wad.audit.rows import Aliases, MessageRow, R, ReadRows, Scope, ThreadRow
@@ -34,11 +34,11 @@ _DIGITS_ALIKE_MS: Final = (
 _LOWEST: Final = {"timestamp": datetime(1, 1, 1, tzinfo=UTC), "string": "", "number": -1e300}
 
 Read = Callable[[Snapshot], R | None]
-"""A document as a row; None for one that does not belong to the question."""
+"""Decodes a document as a row; None for one outside of the scope."""
 
 
 class FirestoreRows:
-    """`wad.audit.rows.Rows` of a database.  Reads only."""
+    """`wad.audit.rows.Rows` of a Firestore database.  It only reads."""
 
     kind = "firestore"
 
@@ -48,31 +48,31 @@ class FirestoreRows:
 
     @staticmethod
     def open(settings: StoreSettings) -> FirestoreRows:
-        """Of the database that the settings name; it is first asked by a query.  Raises BadConfig."""
+        """Open the database of the settings, without network access yet.  Raises BadConfig."""
         return FirestoreRows(Firestore(access_of(settings), "audit", 1))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._firestore.close()
 
     def aliases(self) -> Aliases:
-        """Every hidden id whose number is known: what wad and S wrote down, and threads that point to a number's."""
+        """Every LID whose number is known: from `jid_aliases`, and from threads that redirect to a number's thread."""
         return self._firestore.now(aliases_of)
 
     def messages(self, scope: Scope) -> ReadRows[MessageRow]:
         """Messages of the scope."""
 
         def read(snapshot: Snapshot) -> MessageRow | None:
-            place = place_of(snapshot.path)
-            if place is None:
+            location = location_of(snapshot.path)
+            if location is None:
                 return None
-            row = message_row(place, snapshot.fields)
+            row = message_row(location, snapshot.fields)
             return row if scope.account in ("", row.account) else None
 
         return self._found(lambda client: _messages(client, scope), "tsClient", scope, read)
 
     def threads(self, scope: Scope) -> ReadRows[ThreadRow]:
-        """Threads of the scope; those that only name another one are counted."""
+        """Threads of the scope; redirecting threads are counted."""
         redirected: set[str] = set()
 
         def read(snapshot: Snapshot) -> ThreadRow | None:
@@ -95,7 +95,7 @@ class FirestoreRows:
     def _found(
         self, base: Callable[[Client], Any], field: str, scope: Scope, read: Read[R]
     ) -> ReadRows[R]:
-        """Newest first; where the index for that is missing, by the ascending one."""
+        """The rows, newest first; if the index for that is missing, by the ascending index."""
         self.mode = "desc"
         try:
             return self._firestore.now(
@@ -129,7 +129,7 @@ def _of_account(base: Any, scope: Scope) -> Any:
 
 
 class _Query(Generic[R]):
-    """One question to one client: what may lie in the window, in one order."""
+    """One query of one client: the rows that may be in the window, in one order."""
 
     def __init__(self, base: Any, field: str, scope: Scope, read: Read[R], direction: str) -> None:
         self._base = base
@@ -148,7 +148,7 @@ class _Query(Generic[R]):
             older -= self._count(low, high)
         types["other"] = _counted(self._ordered()) - sum(types.values())
         if not self._scope.account or self._scope.thread:
-            # Of one account in all threads it would take an index that no other query needs.
+            # For one account in all threads this would need an index that no other query needs.
             types["absent"] = _counted(self._base) - sum(types.values())
         return ReadRows(
             rows=tuple(rows),
@@ -170,7 +170,7 @@ class _Query(Generic[R]):
         return _counted(self._between(low, high))
 
     def _rows(self, low: object, high: object) -> Iterable[R]:
-        """The newest of a range, one more than the limit."""
+        """The newest rows of a range, one more than the limit."""
         wanted = self._scope.limit + 1
         rows = self._accepted(self._between(low, high))
         return islice(rows, wanted) if self._direction == Query.DESCENDING else deque(rows, wanted)
@@ -184,9 +184,9 @@ class _Query(Generic[R]):
 
 
 def _ranges(since_ms: int) -> Iterator[tuple[object, object]]:
-    """What may lie in a window: Timestamps, ISO texts and digits, seconds and milliseconds; no two overlap.
+    """The ranges of a window: Timestamps, ISO texts and digits, seconds and milliseconds; no two overlap.
 
-    Digits begin with 1 until May 2033, and sort below ISO texts, which would else have to be read all.
+    Digits begin with 1 until May 2033 and sort below ISO texts, which would all have to be read otherwise.
     """
     since = moment(max(since_ms, 0))
     yield since, None
@@ -196,13 +196,13 @@ def _ranges(since_ms: int) -> Iterator[tuple[object, object]]:
         return
     day, seconds = f"{since - timedelta(days=1):%Y-%m-%d}", since_ms // 1000
     yield str(seconds), "2" if str(seconds) < "2" else day
-    yield day, None  # a day earlier, for whatever time zone a text was written in
+    yield day, None  # a day earlier, for any time zone of a text
     yield seconds, SECONDS_UP_TO
     yield since_ms, None
 
 
 def pages(query: Any, size: int) -> Iterator[Snapshot]:
-    """All that a query finds, `size` documents at a time."""
+    """All documents of a query, `size` at a time."""
     last: Snapshot | None = None
     while True:
         part = query if last is None else after(query, last)
@@ -219,7 +219,7 @@ def _counted(query: Any) -> int:
 
 
 def aliases_of(client: Client) -> Aliases:
-    """(account, hidden id) -> number, from `jid_aliases` and from threads that point to a number's."""
+    """(account, LID) -> number, from `jid_aliases` and from threads that redirect to a number's thread."""
     found: dict[tuple[str, str], str] = {}
     pointing = client.collection("threads").where(filter=FieldFilter("redirectTo", ">", ""))
     for snapshot in pages(pointing.order_by("redirectTo"), PAGE):

@@ -1,6 +1,6 @@
-"""What is wrong with one document that the backend before wad wrote, and what it should say.  Pure.
+"""Rules that correct one legacy document.  Pure.
 
-Documents that the daemon keeps up are no subject here: they say what its own store says.
+They do not apply to documents that the daemon manages, which follow its own store.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from wad.core.untrusted import Fields
 from wad.store.app_documents import moment
 
 BEFORE: Final = "statusBeforeRepair"
-"""The field that keeps a status which was corrected, so that it is corrected once."""
+"""The field with the status before the correction, so that it is corrected once."""
 _WHOLE_NUMBERS: Final = ("tsClientMs", "createdAtMs")
 _OTHER_TIMES: Final = ("tsClientMs", "createdAtMs", "createdAt", "tsServer", "ingestedAt")
 _S: Final = MessageStatus
@@ -26,7 +26,7 @@ _EVIDENCE: Final = (
 
 
 def right_times(fields: Fields) -> dict[str, Any] | None:
-    """The fields to write for a time that is no Timestamp; None where nothing tells it.
+    """The fields to write for a time that is not a Timestamp; None if the time is not known.
 
     Firestore sorts every text above every Timestamp (docs/internals/firestore.md#sort-order), and the apps ask for the
     newest by `tsClient`; milliseconds they take as whole numbers only
@@ -50,10 +50,10 @@ def _other_time(fields: Fields) -> int | None:
 
 
 def right_status(fields: Fields) -> MessageStatus | None:
-    """How far a message of the account really came; None where the document says so, or says nothing of it.
+    """The correct status of a message of the account; None if the document's is correct or unknown.
 
     The reference read WhatsApp's numbers one too low: sent shown as delivered, delivered as read (6, receipts).  A time
-    of delivery or reading comes from a receipt, and is believed.
+    of delivery or reading comes from a receipt and is trusted.
     """
     if not is_ours(fields) or BEFORE in fields:
         return None
@@ -61,7 +61,7 @@ def right_status(fields: Fields) -> MessageStatus | None:
 
 
 def one_back(fields: Fields) -> MessageStatus | None:
-    """The status that a status update meant; None where it needs no correction."""
+    """The correct status of a status update; None if it needs no correction."""
     try:
         shown = MessageStatus(str(fields.get("status")))
     except ValueError:
@@ -76,12 +76,12 @@ def one_back(fields: Fields) -> MessageStatus | None:
 
 
 def with_receipt(fields: Fields, receipt: Fields) -> MessageStatus | None:
-    """The status of a message whose receipt lies in a document of its own; None where it says nothing new."""
+    """The status of a message whose receipt is in a separate document; None if the receipt adds nothing."""
     shown = _status(fields.get("status"))
-    told = one_back(receipt) or _status(receipt.get("status"))
-    if shown is None or told is None or further(shown, told) is shown:
+    received = one_back(receipt) or _status(receipt.get("status"))
+    if shown is None or received is None or further(shown, received) is shown:
         return None
-    return told
+    return received
 
 
 def _status(value: object) -> MessageStatus | None:
@@ -91,8 +91,8 @@ def _status(value: object) -> MessageStatus | None:
         return None
 
 
-def says_something(fields: Fields) -> bool:
-    """Whether a conversation's preview may show it: the reference wrote empty documents for what it could not read."""
+def has_content(fields: Fields) -> bool:
+    """Whether it has content for a preview: the reference wrote empty documents for messages that it could not read."""
     return bool(fields.get("body") or fields.get("media")) or fields.get("messageType") not in (
         None,
         "unknown",
@@ -100,13 +100,13 @@ def says_something(fields: Fields) -> bool:
 
 
 def preview(fields: Fields) -> str:
-    """The line that a list of conversations shows."""
+    """The preview of a message in a list of threads."""
     body = fields.get("body")
     return body if isinstance(body, str) and body else f"[{fields.get('messageType')}]"
 
 
 def is_summary_right(thread: Fields, newest_ms: int) -> bool:
-    """Whether a conversation's document names its newest message, with the types that the apps read."""
+    """Whether a thread's document has its newest message, with the types that the apps read."""
     return (
         time_of(thread, "lastMessageAt").type == "timestamp"
         and time_of(thread, "lastMessageAt").ms == newest_ms
@@ -116,7 +116,7 @@ def is_summary_right(thread: Fields, newest_ms: int) -> bool:
 
 
 def summary(newest: Fields, newest_ms: int) -> dict[str, Any]:
-    """What the document of a conversation says of its newest message."""
+    """The fields of a thread's document about its newest message."""
     text = preview(newest)
     return {
         "lastMessageAt": moment(newest_ms),

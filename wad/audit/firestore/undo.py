@@ -1,6 +1,6 @@
-"""What a repair changed in Firestore, kept so that it can be taken back.
+"""The undo records of a repair in Firestore.
 
-The file is on the disk before anything is written.  It holds fields of messages, texts included: mode 0600.
+The undo file is on the disk before anything is written.  It holds fields of messages, texts included: mode 0600.
 """
 
 from __future__ import annotations
@@ -21,29 +21,31 @@ _AT_ONCE: Final = 300  # documents of one read
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
-class Was(msgspec.Struct, frozen=True):
-    """One document: the fields that were changed as they were (None: there was no document), and as they became."""
+class UndoRecord(msgspec.Struct, frozen=True):
+    """The changed fields of one document, before (None: it did not exist) and after."""
 
     path: str
     before: dict[str, Any] | None
     after: dict[str, Any]
 
 
-decode_all: Final = msgspec.msgpack.Decoder(list[Was]).decode
+decode_all: Final = msgspec.msgpack.Decoder(list[UndoRecord]).decode
 
 
-def was(edit: DocumentEdit) -> Was:
-    """What an edit changes."""
+def undo_record(edit: DocumentEdit) -> UndoRecord:
+    """The undo record of an edit."""
     known: dict[str, Any] | None = None
     fields = edit.fields or {}
     if edit.document.version is not None:
         before = edit.document.fields
         known = {name: _plain(before[name]) for name in fields if name in before}
-    return Was(edit.document.path, known, {name: _plain(value) for name, value in fields.items()})
+    return UndoRecord(
+        edit.document.path, known, {name: _plain(value) for name, value in fields.items()}
+    )
 
 
 def is_plain(edit: DocumentEdit) -> bool:
-    """Whether an edit can be written and kept: no references, no places on the earth, names without dots."""
+    """Whether an edit can be written and recorded: no references, no geopoints, names without dots."""
     before = edit.document.fields
     fields = edit.fields or {}
     values = [*fields.values(), *(before[name] for name in fields if name in before)]
@@ -62,7 +64,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """The same without the library's own types; Firestore keeps microseconds."""
+    """The value without the library's own types; Firestore stores microseconds."""
     match value:
         case datetime():
             return datetime(
@@ -82,8 +84,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def restoring(client: Client, changes: Sequence[Was]) -> Iterator[Unit]:
-    """What puts back all that these changes left, and nothing that came since."""
+def restoring(client: Client, changes: Sequence[UndoRecord]) -> Iterator[Unit]:
+    """The edits that revert these changes, and no later ones."""
     for start in range(0, len(changes), _AT_ONCE):
         part = changes[start : start + _AT_ONCE]
         paths = [change.path for change in part]
@@ -97,13 +99,13 @@ def restoring(client: Client, changes: Sequence[Was]) -> Iterator[Unit]:
                 yield (edit,)
 
 
-def _restored(change: Was, now: Document) -> DocumentEdit | None:
-    """What puts one document back; None where nothing of the repair is left in it."""
+def _restored(change: UndoRecord, now: Document) -> DocumentEdit | None:
+    """The edit that reverts one document; None if nothing of the repair is left in it."""
     if now.version is None:
         return None
     same = [name for name, value in change.after.items() if now.fields.get(name) == value]
     if change.before is None:
-        # A copy that somebody has gone on writing is a message of its own by now.
+        # A copy that another program has changed since is a message of its own.
         return (
             DocumentEdit(now, None) if len(same) == len(change.after) == len(now.fields) else None
         )

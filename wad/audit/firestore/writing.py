@@ -1,4 +1,4 @@
-"""Writing behind the fence: whole units or nothing, and only over what was read."""
+"""Writing behind the fence: whole units or nothing, and only if the documents are unchanged since they were read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BATCH: Final = 400  # documents, the fence not counted; Firestore takes 500
 
 
 class Writer:
-    """`lease`: the path of the lease's document."""
+    """Writes the edits of a repair.  `lease`: the path of the lease's document."""
 
     def __init__(self, firestore: Firestore, lease: str) -> None:
         self._firestore = firestore
@@ -26,34 +26,34 @@ class Writer:
         self._fence = Fence(lease)
 
     def begin(self) -> int:
-        """The epoch to write in; the first begins where nobody has ever acted.
+        """The epoch to write in; the first one begins if no instance was ever active.
 
-        Raises Conflict while the backend before wad holds the lease: what it writes and what is mended would mix.
+        Raises Conflict while the legacy backend holds the lease: its writes and the repair would mix.
         """
         return self._firestore.now(self._begin)
 
     def _begin(self, client: Client) -> int:
-        self._refuse_the_backend_before(get(client, self._lease, timeout=TIMEOUT))
+        self._check_no_legacy_backend(get(client, self._lease, timeout=TIMEOUT))
         seen = self._fence.read(client)
         if not seen.epoch:
             self._fence.ensure(client, 1)
         return seen.epoch or 1
 
-    def _refuse_the_backend_before(self, found: Snapshot) -> None:
+    def _check_no_legacy_backend(self, found: Snapshot) -> None:
         if not found.exists:
             return
         age = (found.read_time - found.update_time).total_seconds()
         record = record_of(found.fields, age, round(found.read_time.timestamp() * 1000), 0)
         if record.holder and not record.nonce and age < record.ttl:
             raise Conflict(
-                f"{record.holder} holds the lease: the backend before wad runs, and writes what would be mended",
-                hint="stop it, and see to it that it stays stopped",
+                f"{record.holder} holds the lease: the legacy backend runs, and its writes and the repair would mix",
+                hint="stop it, and make sure that it does not start again",
             )
 
     def write(self, units: Sequence[Unit], epoch: int) -> int:
-        """Write them; how many documents were: a unit is left out whose documents have changed since they were read.
+        """Write the units; return the number of written documents.  A unit whose documents have changed is left out.
 
-        Raises Fenced (another epoch has begun: nothing of what is left was written), Unavailable.
+        Raises Fenced (another epoch has begun: the rest was not written), Unavailable.
         """
         return sum(self._write(batch, epoch) for batch in _batches(units))
 
@@ -64,8 +64,8 @@ class Writer:
             newest = self._firestore.now(self._fence.read).epoch
             if newest != epoch:
                 raise Fenced(
-                    f"epoch {epoch} is over, epoch {newest} has begun: another machine acts now",
-                    hint="run it again: what was mended stays so",
+                    f"epoch {epoch} is over, epoch {newest} has begun: another machine is active now",
+                    hint="run it again: finished repairs stay",
                 ) from error
             if len(units) == 1:
                 return 0
@@ -90,7 +90,7 @@ def _write(client: Client, edit: DocumentEdit) -> Write:
 
 
 def _batches(units: Sequence[Unit]) -> Iterator[list[Unit]]:
-    """As many as Firestore takes at once."""
+    """Split the units into commits of the size that Firestore accepts."""
     batch: list[Unit] = []
     count = size = 0
     for unit in units:
@@ -106,5 +106,5 @@ def _batches(units: Sequence[Unit]) -> Iterator[list[Unit]]:
 
 
 def _weight(edit: DocumentEdit) -> int:
-    """About how many bytes."""
+    """The approximate size in bytes."""
     return 200 + len(repr(edit.fields))

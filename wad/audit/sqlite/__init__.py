@@ -1,1 +1,1 @@
-"""The embedded store under an audit: its rows, its repair, and the way back."""
+"""Audit and repair of the embedded store: its rows, the repair, and the undo file."""

@@ -1,9 +1,8 @@
-"""Mending the embedded store: what bugs of other programs, or of ours, left in it.
+"""The repair of the embedded store, which bugs of other programs, or of ours, have damaged.
 
-A dry run does everything in a transaction and rolls it back, so that it tells exactly what the repair would do.  The
-daemon may run meanwhile; it waits with its writes until the transaction ends.  Nothing is thrown away: duplicates are
-marked, what lies under two addresses of one person is brought together as the store itself does it, and the undo file
-has every row as it was.
+A dry run does everything in a transaction and rolls it back, so that it reports exactly what the repair would do.  The
+daemon may run; its writes wait until the transaction ends.  Nothing is deleted: duplicates are marked, threads of two
+addresses of one person are merged as the store itself does it, and the undo file has every row as it was.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from urllib.parse import quote
 from wad.audit.reports import RepairReport, RepairVerdict, Undone
 from wad.audit.rows import Range
 from wad.audit.sqlite import undo
-from wad.audit.sqlite.rows import check_there, check_version
-from wad.audit.sqlite.steps import Mended, mend
+from wad.audit.sqlite.rows import check_readable, check_version
+from wad.audit.sqlite.steps import RepairCounts, repair_rows
 from wad.core.errors import Denied, StateUnwritable
 from wad.lib.clock import Clock
 from wad.lib.sqlite_file import BUSY_S, transaction, translated
@@ -41,33 +40,33 @@ class SqliteRepairs:
         """As `repair` below."""
         return repair(self._file, wanted, self._clock.wall_ms(), undo_file)
 
-    def take_back(self, undo_file: Path) -> Undone:
-        """As `take_back` below."""
-        return take_back(self._file, undo_file)
+    def revert(self, undo_file: Path) -> Undone:
+        """As `revert` below."""
+        return revert(self._file, undo_file)
 
     def close(self) -> None:
-        """Nothing is open between two calls."""
+        """Do nothing: no connection is open between two calls."""
 
 
 def repair(file: Path, wanted: Range, now_ms: int, undo_file: Path | None) -> RepairReport:
-    """Repair and keep what was changed in `undo_file`; without one only tell what would be done.
+    """Repair, and write the old rows to `undo_file`; without it only report what would be done.
 
-    Raises NotFound, Denied, Conflict (the undo file is there already), Unavailable, Damaged, StateUnwritable.
+    Raises NotFound, Denied, Conflict (the undo file exists already), Unavailable, Damaged, StateUnwritable.
     """
     with _opened(file) as db:
         recorder = undo.Recorder(db)
         try:
             with translated(file), transaction(db), recorder.recording():
-                mended = mend(db, file, wanted, now_ms)
+                counts = repair_rows(db, file, wanted, now_ms)
                 changes = recorder.changes()
-                _keep(undo_file, changes, file)
+                _write_undo(undo_file, changes, file)
         except _RollBack:
-            return _report(mended, wanted, len(changes), None, RepairVerdict.TO_REPAIR)
-    return _report(mended, wanted, len(changes), undo_file, RepairVerdict.REPAIRED)
+            return _report(counts, wanted, len(changes), None, RepairVerdict.TO_REPAIR)
+    return _report(counts, wanted, len(changes), undo_file, RepairVerdict.REPAIRED)
 
 
-def take_back(file: Path, undo_file: Path) -> Undone:
-    """Put back what a repair changed, and derive the threads again.  Raises as `repair`, and BadInput."""
+def revert(file: Path, undo_file: Path) -> Undone:
+    """Revert a repair, and derive the threads again.  Raises as `repair`, and BadInput."""
     changes = undo.read(undo_file, undo.decode_all)
     with _opened(file) as db, translated(file), transaction(db):
         threads = undo.restore(db, changes)
@@ -78,9 +77,11 @@ def take_back(file: Path, undo_file: Path) -> Undone:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[sqlite3.Connection]:
-    check_there(file)
+    check_readable(file)
     if not os.access(file, os.W_OK):
-        raise Denied(f"you may not write {file}", hint="run it as root, or as the daemon's user")
+        raise Denied(
+            f"no permission to write {file}", hint="run it as root, or as the daemon's user"
+        )
     with translated(file):
         db = sqlite3.connect(
             f"file:{quote(str(file))}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
@@ -92,25 +93,25 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def _keep(undo_file: Path | None, changes: list[undo.Change], store: Path) -> None:
-    """Raises _RollBack where there is no file to keep them in."""
+def _write_undo(undo_file: Path | None, changes: list[undo.Change], store: Path) -> None:
+    """Write the undo file; raise _RollBack for a dry run, which has none."""
     if undo_file is None:
         raise _RollBack
     if changes:
         make_directory(undo_file.parent, store)
         undo.write(undo_file, changes)
-        give_like(undo_file, store)
+        chown_like(undo_file, store)
 
 
-def give_like(file: Path, like: Path) -> None:
-    """In the state's own directories the undo file, too, is for the daemon's user: root may be who repairs."""
+def chown_like(file: Path, like: Path) -> None:
+    """Give the undo file to the daemon's user if it is in the state directory: root may run the repair."""
     owner = like.stat()
     if os.geteuid() == 0 and file.parent.stat().st_uid == owner.st_uid:
         os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def make_directory(directory: Path, like: Path) -> None:
-    """For the undo file; whose the store is, that is whose it is."""
+    """Create the directory of the undo file, with the owner of the store."""
     if directory.exists():
         return
     owner = like.stat()
@@ -118,11 +119,11 @@ def make_directory(directory: Path, like: Path) -> None:
         directory.mkdir(mode=0o700)
         os.chown(directory, owner.st_uid, owner.st_gid)
     except OSError as error:
-        raise StateUnwritable(f"cannot make {directory}: {error.strerror}") from error
+        raise StateUnwritable(f"cannot create {directory}: {error.strerror}") from error
 
 
 def _report(
-    mended: Mended, wanted: Range, rows: int, undo_file: Path | None, verdict: RepairVerdict
+    counts: RepairCounts, wanted: Range, rows: int, undo_file: Path | None, verdict: RepairVerdict
 ) -> RepairReport:
     return RepairReport(
         ok=True,
@@ -133,5 +134,5 @@ def _report(
         undo_file=str(undo_file) if rows and undo_file else None,
         window_hours=wanted.window_hours,
         limit=wanted.limit,
-        **mended.fields(),
+        **counts.fields(),
     )

@@ -1,6 +1,6 @@
-"""The rows of the embedded store, read beside the daemon, which may run or not.
+"""The rows of the embedded store; the daemon may run.
 
-Opened read-only: an audit makes no file and takes no step of the schema.
+The file is opened read-only: an audit creates no file and migrates no schema.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wad.store.sqlite.rows import shown_content
 from wad.store.sqlite.schema import STEPS
 
 _TYPES: Final = {"text": "string", "real": "double", "blob": "bytes"}
-"""SQLite's words for what a column holds, in those of the audits."""
+"""SQLite's names of types, and those of the audits."""
 _MESSAGE: Final = (
     "id, account, thread, chat, at_ms, sender, from_me, kind, content, amended, wa_id, client_id, stable_key,"
     " fingerprint, seen, duplicate_of"
@@ -44,13 +44,13 @@ class SqliteRows:
     @staticmethod
     def open(path: Path) -> SqliteRows:
         """Open the file.  Raises NotFound, Denied, Unavailable (a newer wad wrote it), Damaged."""
-        check_there(path)
+        check_readable(path)
         with translated(path):
             db = sqlite3.connect(
                 f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None
             )
             try:
-                db.execute("BEGIN")  # all queries see one moment
+                db.execute("BEGIN")  # all queries see the same state
                 check_version(db, path)
             except BaseException:
                 db.close()
@@ -58,11 +58,11 @@ class SqliteRows:
         return SqliteRows(path, db)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     def aliases(self) -> Aliases:
-        """Every hidden id whose number is known."""
+        """Every LID whose phone number is known."""
         rows = self._rows("SELECT account, lid, pn FROM aliases")
         return {(account, lid): pn for account, lid, pn in rows}
 
@@ -80,7 +80,7 @@ class SqliteRows:
         )
 
     def threads(self, scope: Scope) -> ReadRows[ThreadRow]:
-        """Threads of the scope; a row that keeps facts of a chat without messages is none."""
+        """Threads of the scope; a row with facts of a chat without messages is not a thread."""
         where, values = _where(account=scope.account, id=scope.thread)
         where += " AND messages > 0"
         types, older, timeless = self._census("threads", "last_ms", where, values, scope.since_ms)
@@ -98,7 +98,7 @@ class SqliteRows:
     def _census(
         self, table: str, column: str, where: str, values: list[str], since_ms: int
     ) -> tuple[dict[str, int], int, int]:
-        """How the times are written; how many whole numbers lie before the window, and how many are no time."""
+        """The types of the times; the number of rows before the window, and of those without a time."""
         types: dict[str, int] = {}
         older = timeless = 0
         query = (
@@ -114,7 +114,8 @@ class SqliteRows:
     def _candidates(
         self, table: str, columns: str, time: str, where: str, values: list[str], scope: Scope
     ) -> Iterator[tuple[Any, ...]]:
-        """Whole numbers within the window, as many as may count; then whatever is none (SQLite sorts texts above)."""
+        """Rows in the window up to the limit; then those whose time is not a whole number (SQLite sorts texts
+        above)."""
         query = f"SELECT {columns} FROM {table} WHERE {where} AND typeof({time})"
         in_window = f"{query} = 'integer' AND {time} > 0 AND {time} >= ? ORDER BY {time} DESC, id DESC LIMIT ?"
         yield from self._rows(in_window, *values, scope.since_ms, scope.limit + 1)
@@ -125,28 +126,28 @@ class SqliteRows:
             yield from cursor
 
 
-def check_there(path: Path) -> None:
-    """Raise NotFound or Denied where SQLite would only say that it cannot open the file."""
-    denied = Denied(f"you may not read {path}", hint="run it as root, or as the daemon's user")
+def check_readable(path: Path) -> None:
+    """Raise NotFound or Denied; SQLite would only report that it cannot open the file."""
+    denied = Denied(f"no permission to read {path}", hint="run it as root, or as the daemon's user")
     try:
         path.stat()
     except PermissionError as error:
         raise denied from error
     except OSError as error:
         raise NotFound(
-            f"there is no store at {path}", hint="wad config show tells where state.dir is"
+            f"store not found: {path}", hint="wad config show prints state.dir"
         ) from error
     if not os.access(path, os.R_OK):
         raise denied
 
 
 def check_version(db: sqlite3.Connection, path: Path) -> None:
-    """Raise Unavailable unless the schema is the one that we know."""
+    """Raise Unavailable unless the schema has this version."""
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version != len(STEPS):
-        whose = "a newer" if version > len(STEPS) else "an older"
+        relation = "a newer" if version > len(STEPS) else "an older"
         raise Unavailable(
-            f"{path} was written by {whose} wad (schema {version}, this one knows {len(STEPS)})",
+            f"{path} was written by {relation} wad (schema {version}, this version has {len(STEPS)})",
             hint="use the wadctl of the daemon's own version, and let that daemon start once",
         )
 
@@ -175,7 +176,7 @@ def _message(row: tuple[Any, ...]) -> tuple[MessageRow, bool]:
 
 
 def _text(content: object, amended: object) -> tuple[str, bool]:
-    """The text, and whether it could be read; bytes that cannot are compared as they are."""
+    """The text, and whether it could be read; unreadable bytes are compared as they are."""
     blob = content if isinstance(content, bytes) else str(content).encode()
     try:
         return shown_content(blob, amended if isinstance(amended, bytes) else None).text, True

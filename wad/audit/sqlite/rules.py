@@ -1,4 +1,4 @@
-"""Where a row belongs, and what it should say: the rules of the repair.  Pure."""
+"""The rules of the repair: the correct thread and status of a row.  Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from wad.core.message import MessageStatus, further, status_of
 def right_chat(
     account: str, thread: str, chat: str, sender: str, *, from_me: bool, aliases: Aliases
 ) -> Jid | None:
-    """The party that a message's conversation is with; None where nothing tells.
+    """The party of a message's conversation; None if it is not known.
 
     The reference wrote `[object Object]` where an address belonged (docs/internals/replaced-backend.md#thread-ids):
     then the thread's own id may still name it, or, of what came in from no group, its sender.
     """
-    told = (chat, thread.partition("__")[2], "" if from_me else sender)
-    found = next((jid for text in told if (jid := parse(text)) is not None), None)
+    addresses = (chat, thread.partition("__")[2], "" if from_me else sender)
+    found = next((jid for text in addresses if (jid := parse(text)) is not None), None)
     if found is None:
         return None
     number = aliases.get((account, str(found)))
@@ -29,7 +29,7 @@ def right_chat(
 
 
 def right_thread(account: str, chat: Jid) -> str | None:
-    """The id of that conversation; None where the account's own id is none."""
+    """The thread id of the conversation; None if the account id is invalid."""
     try:
         return str(ThreadId.make(account, chat))
     except BadInput:
@@ -37,7 +37,7 @@ def right_thread(account: str, chat: Jid) -> str | None:
 
 
 def right_status(marks: Iterable[str]) -> MessageStatus:
-    """The status of a message that another device of ours sent, by what its receipts say.
+    """The status of a message that another device of ours sent, from its receipts.
 
     The reference read the numbers one too low: sent shown as delivered, delivered as read
     (docs/internals/replaced-backend.md#received-messages).

@@ -1,10 +1,10 @@
-"""The repairs of wad.db, in the order in which one prepares the next; each runs inside a transaction of the caller's.
+"""The repair steps of wad.db, in order: each prepares the next.  They run in a transaction of the caller.
 
-times      a time that is no number of milliseconds becomes one
-addresses  what lies under a hidden id whose number is known goes to the number
-threads    a message whose thread is not its chat's goes where it belongs; a thread without a row gets one
+times      a time that is not in milliseconds is converted
+addresses  the content of a LID whose number is known moves to the number
+threads    a message in a wrong thread moves to that of its chat; a thread without a row gets one
 duplicates of several documents of one message all but one are marked
-statuses   a message of ours says what the outbox, or its receipts, say
+statuses   a message of ours gets the status of the outbox, or of its receipts
 summaries  counts, last message and unread of a thread are derived again where they are wrong
 """
 
@@ -29,13 +29,13 @@ from wad.store.sqlite.aliases import join_addresses, merge_twins
 from wad.store.sqlite.threads import move_facts, recount_where_wrong
 
 SAMPLE: Final = 5  # groups in a report, as in the reference
-ALL: Final = 1 << 40  # more rows than there are
+ALL: Final = 1 << 40  # more than any number of rows
 
 
-class Mended(msgspec.Struct):
-    """What was done, in numbers; `left`: rows that are wrong, and nothing tells what would be right.
+class RepairCounts(msgspec.Struct):
+    """The counts of a repair.  `left`: wrong rows that cannot be corrected.
 
-    `receipts_marked`: receipts that lie where no message is; only Firestore can hold such.
+    `receipts_marked`: receipts without a message; only Firestore can have them.
     """
 
     thread_id_hash: str | None = None
@@ -54,27 +54,27 @@ class Mended(msgspec.Struct):
     left: int = 0
 
     def fields(self) -> dict[str, Any]:
-        """By name."""
+        """The counts by name."""
         return msgspec.structs.asdict(self)
 
 
-def mend(db: sqlite3.Connection, file: Path, wanted: Range, now_ms: int) -> Mended:
-    """Do all of it."""
-    mended, rows = Mended(), SqliteRows(file, db)
+def repair_rows(db: sqlite3.Connection, file: Path, wanted: Range, now_ms: int) -> RepairCounts:
+    """Run all steps."""
+    counts, rows = RepairCounts(), SqliteRows(file, db)
     aliases = rows.aliases()
-    _times(db, wanted, mended)
+    _times(db, wanted, counts)
     _rows_for_threads(db)
-    _addresses(db, wanted, aliases, mended)
-    _threads(db, wanted, aliases, mended)
-    _duplicates(db, rows, wanted, now_ms, mended)
-    _statuses(db, wanted, mended)
-    _summaries(db, wanted, mended)
+    _addresses(db, wanted, aliases, counts)
+    _threads(db, wanted, aliases, counts)
+    _duplicates(db, rows, wanted, now_ms, counts)
+    _statuses(db, wanted, counts)
+    _summaries(db, wanted, counts)
     if wanted.thread:
-        mended.thread_id_hash = short_hash(wanted.thread)
+        counts.thread_id_hash = short_hash(wanted.thread)
         query = "SELECT last_ms FROM threads WHERE id = ?"
         row = db.execute(query, (wanted.thread,)).fetchone()
-        mended.last_message_at_ms_candidate = row[0] if row else None
-    return mended
+        counts.last_message_at_ms_candidate = row[0] if row else None
+    return counts
 
 
 def _in_range(wanted: Range, thread: str = "thread", prefix: str = "") -> tuple[str, list[str]]:
@@ -86,7 +86,7 @@ def _in_range(wanted: Range, thread: str = "thread", prefix: str = "") -> tuple[
 # --- times, addresses, threads ----------------------------------------------------------------------
 
 
-def _times(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
+def _times(db: sqlite3.Connection, wanted: Range, counts: RepairCounts) -> None:
     where, values = _in_range(wanted)
     query = (
         "SELECT number, at_ms FROM messages"
@@ -95,10 +95,10 @@ def _times(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
     for number, at in db.execute(query, values).fetchall():
         ms = stamp_of(at).ms
         if ms is None:
-            mended.left += 1
+            counts.left += 1
             continue
         db.execute("UPDATE messages SET at_ms = ? WHERE number = ?", (ms, number))
-        mended.times_rewritten += 1
+        counts.times_rewritten += 1
 
 
 def _rows_for_threads(db: sqlite3.Connection) -> None:
@@ -108,17 +108,19 @@ def _rows_for_threads(db: sqlite3.Connection) -> None:
     )
 
 
-def _addresses(db: sqlite3.Connection, wanted: Range, aliases: Aliases, mended: Mended) -> None:
+def _addresses(
+    db: sqlite3.Connection, wanted: Range, aliases: Aliases, counts: RepairCounts
+) -> None:
     for (account, lid), pn in sorted(aliases.items()):
         old, new = f"{account}__{lid}", f"{account}__{pn}"
         if wanted.account not in ("", account) or wanted.thread not in ("", old, new):
             continue
-        if _lies_under(db, account, lid, old):
+        if _has_content(db, account, lid, old):
             join_addresses(db, account, lid, pn)
-            mended.addresses_joined += 1
+            counts.addresses_joined += 1
 
 
-def _lies_under(db: sqlite3.Connection, account: str, lid: str, thread: str) -> bool:
+def _has_content(db: sqlite3.Connection, account: str, lid: str, thread: str) -> bool:
     return bool(
         db.execute(
             "SELECT EXISTS (SELECT 1 FROM threads WHERE id = ?3)"
@@ -130,7 +132,7 @@ def _lies_under(db: sqlite3.Connection, account: str, lid: str, thread: str) -> 
     )
 
 
-def _threads(db: sqlite3.Connection, wanted: Range, aliases: Aliases, mended: Mended) -> None:
+def _threads(db: sqlite3.Connection, wanted: Range, aliases: Aliases, counts: RepairCounts) -> None:
     where, values = _in_range(wanted)
     places = db.execute(
         f"SELECT DISTINCT account, thread, chat FROM messages WHERE {where}", values
@@ -139,14 +141,19 @@ def _threads(db: sqlite3.Connection, wanted: Range, aliases: Aliases, mended: Me
         jid = right_chat(account, "", chat, "", from_me=True, aliases=aliases)
         if jid is not None and right_thread(account, jid) == thread and str(jid) == chat:
             continue
-        _move(db, account, thread, chat, aliases, mended)
+        _move(db, account, thread, chat, aliases, counts)
     _rows_for_threads(db)
 
 
 def _move(
-    db: sqlite3.Connection, account: str, thread: str, chat: str, aliases: Aliases, mended: Mended
+    db: sqlite3.Connection,
+    account: str,
+    thread: str,
+    chat: str,
+    aliases: Aliases,
+    counts: RepairCounts,
 ) -> None:
-    """The messages of a wrong place, by sender: where no address is told, who wrote may tell it."""
+    """Move the messages of a wrong thread, by sender: without another address, the sender's is used."""
     targets = set()
     same = "account = ? AND thread = ? AND chat = ?"
     writers = db.execute(
@@ -158,7 +165,7 @@ def _move(
         moved = (account, thread, chat, sender, from_me)
         if jid is None or target is None:
             query = f"SELECT count(*) FROM messages WHERE {same} AND sender = ? AND from_me = ?"
-            mended.left += db.execute(query, moved).fetchone()[0]
+            counts.left += db.execute(query, moved).fetchone()[0]
             continue
         if target != thread:
             # What is in the right thread already becomes one with what belongs there.
@@ -175,7 +182,7 @@ def _move(
             (target, str(jid), *moved),
         )
         db.execute("UPDATE threads SET chat = ?1 WHERE id = ?2 AND chat != ?1", (str(jid), target))
-        mended.messages_moved += done.rowcount
+        counts.messages_moved += done.rowcount
         targets.add(target)
     empty = not db.execute("SELECT 1 FROM messages WHERE thread = ? LIMIT 1", (thread,)).fetchone()
     if empty and len(targets) == 1 and thread not in targets:
@@ -186,7 +193,7 @@ def _move(
 
 
 def _duplicates(
-    db: sqlite3.Connection, rows: SqliteRows, wanted: Range, now_ms: int, mended: Mended
+    db: sqlite3.Connection, rows: SqliteRows, wanted: Range, now_ms: int, counts: RepairCounts
 ) -> None:
     since_ms = 1
     if wanted.window_hours is not None:
@@ -197,8 +204,8 @@ def _duplicates(
     for account, thread in db.execute(query, values).fetchall():
         scope = Scope(account, thread, since_ms, wanted.limit or ALL)
         inside, _, _ = windowed(rows.messages(scope), scope)
-        mended.scanned_messages += len(inside)
-        mended.duplicates_already_marked += sum(row.marked for row in inside)
+        counts.scanned_messages += len(inside)
+        counts.duplicates_already_marked += sum(row.marked for row in inside)
         groups = grouped([row for row in inside if not row.marked], aliases, KeyMode.STABLE)
         for first, *others in groups.values():
             for row in others:
@@ -207,16 +214,16 @@ def _duplicates(
                     " WHERE thread = ? AND at_ms = ? AND id = ? AND duplicate_of = ''",
                     (first.id, now_ms, thread, row.stamp.ms, row.id),
                 )
-            mended.duplicates_to_mark += len(others)
-            mended.groups_with_duplicates += bool(others)
-        if len(mended.sample_groups) < SAMPLE:
-            mended.sample_groups = (*mended.sample_groups, *largest(groups))[:SAMPLE]
+            counts.duplicates_to_mark += len(others)
+            counts.groups_with_duplicates += bool(others)
+        if len(counts.sample_groups) < SAMPLE:
+            counts.sample_groups = (*counts.sample_groups, *largest(groups))[:SAMPLE]
 
 
 # --- statuses and summaries -------------------------------------------------------------------------
 
 
-def _statuses(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
+def _statuses(db: sqlite3.Connection, wanted: Range, counts: RepairCounts) -> None:
     where, values = _in_range(wanted, prefix="m.")
     right: dict[int, str] = {}  # by the row's number
     queued = (
@@ -230,17 +237,17 @@ def _statuses(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
         f" FROM messages AS m WHERE {where} AND m.from_me AND m.id NOT IN (SELECT id FROM outbox)"
     )
     for number, status, marks in db.execute(others, values).fetchall():
-        if status != (told := right_status((marks or "").split(",") if marks else ())):
-            right[number] = told
+        if status != (correct := right_status((marks or "").split(",") if marks else ())):
+            right[number] = correct
     known = ",".join(f"'{status}'" for status in MessageStatus)
     inbound = f"SELECT m.number FROM messages AS m WHERE {where} AND NOT m.from_me AND m.status NOT IN ({known})"
     right |= {row: MessageStatus.DELIVERED for (row,) in db.execute(inbound, values).fetchall()}
     for number, status in right.items():
         db.execute("UPDATE messages SET status = ? WHERE number = ?", (str(status), number))
-    mended.statuses_corrected = len(right)
+    counts.statuses_corrected = len(right)
 
 
-def _summaries(db: sqlite3.Connection, wanted: Range, mended: Mended) -> None:
+def _summaries(db: sqlite3.Connection, wanted: Range, counts: RepairCounts) -> None:
     where, values = _in_range(wanted, "id")
     threads = db.execute(f"SELECT id FROM threads WHERE {where}", values).fetchall()
-    mended.threads_updated += sum(recount_where_wrong(db, thread) for (thread,) in threads)
+    counts.threads_updated += sum(recount_where_wrong(db, thread) for (thread,) in threads)

@@ -1,6 +1,6 @@
-"""What a repair changed in wad.db, kept so that it can be taken back.
+"""The undo records of a repair of wad.db.
 
-Temporary triggers of the repairing connection hand over every row as it was before; the file is on the disk before the
+Temporary triggers of the repair's connection record every row as it was before; the undo file is on the disk before the
 repair is committed.  It holds whole rows, texts included: mode 0600.
 """
 
@@ -21,17 +21,17 @@ from wad.core.errors import BadInput, InvalidData
 from wad.lib.files import create_file
 
 _KEYS: Final = {"messages": "number", "threads": "id", "amendments": "number", "outbox": "number"}
-"""The tables that a repair changes, and the column that names a row."""
+"""The tables that a repair changes, and their key columns."""
 _Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Value = object
-"""What a column of SQLite holds: a number, text, bytes or None."""
+"""The value of an SQLite column: a number, text, bytes or None."""
 
 
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class RowAction(StrEnum):
-    """What was done to a row."""
+    """The action on a row."""
 
     INSERT = "insert"
     UPDATE = "update"
@@ -39,7 +39,7 @@ class RowAction(StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One row.  `before`: the columns that an update changed, all columns of a row that was deleted."""
+    """One changed row.  `before`: the changed columns of an update, all columns of a deleted row."""
 
     table: str
     act: RowAction
@@ -52,14 +52,14 @@ _unpack_all: Final = msgspec.msgpack.Decoder(list[Change]).decode
 
 
 class Recorder:
-    """Notes what a connection changes, in a temporary table, so that what is rolled back was never noted."""
+    """Records the changes of a connection in a temporary table, which a rollback includes."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Note every row that the block changes, in order; ask for `changes` before it ends."""
+        """Record every row that the block changes, in order; call `changes` before it ends."""
         self._db.execute("CREATE TEMP TABLE noted (number INTEGER PRIMARY KEY, change BLOB)")
         for table in _KEYS:
             self._watch(table)
@@ -69,7 +69,7 @@ class Recorder:
             self._db.execute("DROP TABLE temp.noted")
 
     def changes(self) -> list[Change]:
-        """All that was noted and not rolled back."""
+        """All recorded changes that were not rolled back."""
         rows = self._db.execute("SELECT change FROM temp.noted ORDER BY number")
         return [_unpack(row[0]) for row in rows]
 
@@ -104,9 +104,9 @@ def columns_of(db: sqlite3.Connection, table: str) -> list[str]:
 
 
 def restore(db: sqlite3.Connection, changes: Sequence[Change]) -> set[str]:
-    """Put every row back, the last change first; the threads whose messages were touched.  Raises BadInput.
+    """Restore every row, the last change first; return the threads of the changed messages.  Raises BadInput.
 
-    A row that was deleted replaces what has been stored in its place since.
+    A deleted row replaces a row that was stored under its key since.
     """
     threads: set[str] = set()
     for change in reversed(changes):
@@ -114,7 +114,7 @@ def restore(db: sqlite3.Connection, changes: Sequence[Change]) -> set[str]:
             threads |= _restore(db, change)
         except sqlite3.IntegrityError as error:
             raise BadInput(
-                f"row {change.key} of {change.table} cannot be as it was before: {error}",
+                f"row {change.key} of {change.table} cannot be restored: {error}",
                 hint="a message is never stored twice; nothing was changed",
             ) from error
     return threads
@@ -124,7 +124,7 @@ def _restore(db: sqlite3.Connection, change: Change) -> set[str]:
     table, key = change.table, _KEYS.get(change.table)
     names, values = [name for name, _ in change.before], [value for _, value in change.before]
     if key is None or not {*names} <= {*columns_of(db, table)}:
-        raise BadInput(f"the undo file names {table}, or columns of it, that are not there")
+        raise BadInput(f"the undo file names {table}, or columns of it, that do not exist")
     threads = _threads(db, change)
     match change.act:
         case RowAction.INSERT:
@@ -143,7 +143,7 @@ def _restore(db: sqlite3.Connection, change: Change) -> set[str]:
 
 
 def _threads(db: sqlite3.Connection, change: Change) -> set[str]:
-    """The threads that a message lies in, before and after; the thread itself."""
+    """The threads of a message, before and after; or the changed thread itself."""
     if change.table == "threads":
         return {str(change.key)}
     if change.table != "messages":
@@ -160,12 +160,12 @@ def _threads(db: sqlite3.Connection, change: Change) -> set[str]:
 
 
 def write(file: Path, changes: Iterable[msgspec.Struct]) -> None:
-    """A new file, synced: one MessagePack array of changes.  Raises Conflict where one lies there, StateUnwritable."""
+    """Write a new file, synced: one MessagePack array of changes.  Raises Conflict if it exists, StateUnwritable."""
     create_file(file, msgspec.msgpack.encode(list(changes)))
 
 
 def decode_all(data: bytes) -> list[Change]:
-    """The changes of wad.db in a file.  Raises what msgspec raises, and BadInput."""
+    """Decode the changes of wad.db.  Raises what msgspec raises, and BadInput."""
     changes = _unpack_all(data)
     for change in changes:
         if not all(_fits_a_column(value) for _, value in change.before):
@@ -183,7 +183,7 @@ C = TypeVar("C", bound=msgspec.Struct)
 
 
 def read(file: Path, decode: Callable[[bytes], list[C]]) -> list[C]:
-    """The changes in a file.  Raises BadInput."""
+    """Read the changes in a file.  Raises BadInput."""
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -192,4 +192,4 @@ def read(file: Path, decode: Callable[[bytes], list[C]]) -> list[C]:
         with decoding("its content"):
             return decode(data)
     except InvalidData as error:
-        raise BadInput(f"{file} is no undo file of this store: {error}") from error
+        raise BadInput(f"{file} is not an undo file of this store: {error}") from error
